@@ -1,0 +1,10 @@
+"""Turn microscope files into patch sets for training, in napari or headless."""
+
+__version__ = "0.1.0"
+
+from napari_patchset.stacks.base import ImageStack
+from napari_patchset.stacks.czi.stack import CziImageStack
+from napari_patchset.stacks.memory import InMemoryImageStack
+from napari_patchset.stacks.opening import list_scenes, open_stack
+
+__all__ = ["CziImageStack", "ImageStack", "InMemoryImageStack", "list_scenes", "open_stack"]

@@ -1,0 +1,126 @@
+"""Any axes and shape, with a depth axis, to and from the stack order SC(Z)YX."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ArgumentError, MissingAxisError, SampleIndexError
+
+DepthAxis = Literal["none", "Z", "T"]
+DEPTH_AXES: tuple[DepthAxis, ...] = get_args(DepthAxis)
+
+
+def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str) -> None:
+    """Check that an image has the depth axis, which one of size 1 does not count as.
+
+    Raises
+    ------
+    ArgumentError
+        If `depth_axis` is not one of "none", "Z", "T".
+    MissingAxisError
+        If the image called `name` lacks it.
+    """
+    if depth_axis not in DEPTH_AXES:
+        raise ArgumentError(f"depth_axis is {depth_axis!r}; it must be one of {DEPTH_AXES}.")
+    if depth_axis != "none" and sizes.get(depth_axis, 1) < 2:
+        has = ", ".join(f"{axis} {size}" for axis, size in sizes.items())
+        raise MissingAxisError(
+            f"{name} does not contain a {depth_axis} axis to use as depth axis (it has {has}). "
+            f"Use depth_axis='none' for 2-D patches."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AxisLayout:
+    """Map an image's own axes to the stack order SC(Z)YX.
+
+    S merges, in the image's own order, every axis that is neither C, the depth axis, Y nor X; a
+    sample index is unravelled over them in C order.
+
+    Parameters
+    ----------
+    axes : str
+        The image's axes, one capital letter each, Y and X among them, e.g. "TZCYX".
+    shape : tuple of int
+        Its size along each of them.
+    depth_axis : {"none", "Z", "T"}
+        The axis that becomes the third spatial one.
+
+    Raises
+    ------
+    ArgumentError
+        If axes and shape do not fit each other, an axis occurs twice, or Y or X is missing.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    depth_axis: DepthAxis = "none"
+
+    def __post_init__(self) -> None:
+        repeated = [axis for axis, count in Counter(self.axes).items() if count > 1]
+        if repeated or not {"Y", "X"} <= set(self.axes):
+            raise ArgumentError(f"Axes {self.axes!r} must hold Y and X, and each letter once.")
+        if len(self.axes) != len(self.shape):
+            raise ArgumentError(
+                f"Axes {self.axes!r} name {len(self.axes)} dimensions, "
+                f"but the data has {len(self.shape)}: {self.shape}."
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size by axis, in the image's own order."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
+    def spatial_axes(self) -> str:
+        """The axes of a patch after C: "YX", "ZYX" or "TYX"."""
+        return "YX" if self.depth_axis == "none" else f"{self.depth_axis}YX"
+
+    @property
+    def sample_axes(self) -> str:
+        """The axes merged into S, in the image's own order."""
+        return "".join(axis for axis in self.axes if axis not in f"C{self.spatial_axes}")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Size along each of `sample_axes`."""
+        return tuple(self.sizes[axis] for axis in self.sample_axes)
+
+    @property
+    def stack_axes(self) -> str:
+        """The axes of the stack: "SCYX", "SCZYX" or "SCTYX"."""
+        return f"SC{self.spatial_axes}"
+
+    @property
+    def stack_shape(self) -> tuple[int, ...]:
+        """Shape in the order of `stack_axes`; an axis that the image lacks has size 1."""
+        sizes = self.sizes
+        spatial = (sizes.get(axis, 1) for axis in self.spatial_axes)
+        return (prod(self.sample_shape), sizes.get("C", 1), *spatial)
+
+    def unravel(self, sample_idx: int) -> dict[str, int]:
+        """Give the index along each of `sample_axes` of a sample, counted from 0.
+
+        Raises
+        ------
+        SampleIndexError
+            If there is no such sample.
+        """
+        count = prod(self.sample_shape)
+        if not 0 <= sample_idx < count:
+            raise SampleIndexError(
+                f"Sample index {sample_idx} is out of bounds for data with {count} samples."
+            )
+        indices = np.unravel_index(sample_idx, self.sample_shape) if self.sample_axes else ()
+        return {axis: int(i) for axis, i in zip(self.sample_axes, indices, strict=True)}
+
+    def to_stack(self, data: NDArray[Any]) -> NDArray[Any]:
+        """View an array of `axes` as SC(Z)YX, copying only where the memory order asks for it."""
+        kept = [axis for axis in f"C{self.spatial_axes}" if axis in self.axes]
+        order = [self.axes.index(axis) for axis in (*self.sample_axes, *kept)]
+        return data.transpose(order).reshape(self.stack_shape)

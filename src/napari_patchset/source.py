@@ -1,0 +1,95 @@
+"""What is known of a source without its pixels."""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from napari_patchset.axes import AxisLayout, DepthAxis
+from napari_patchset.model import Frozen
+
+
+class Rect(NamedTuple):
+    """A rectangle in pixels: left, top, width, height."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class PixelSize(Frozen):
+    """Extent of a pixel along each axis in micrometres; None where the file does not say."""
+
+    z: float | None = None
+    y: float | None = None
+    x: float | None = None
+
+
+class SourceInfo(Frozen):
+    """Describe one image (a file's scene) that patches are cut from.
+
+    Attributes
+    ----------
+    key : str
+        Fingerprint of the content: the same for a copy of the file at another path.
+    scene : int or None
+        The file's own id of the scene, None where it has none.
+    axes, shape : str, tuple of int
+        The image's own axes before merging into S, and its size along each.
+    depth_axis : {"none", "Z", "T"}
+        The axis that is the third one of a patch.
+    starts : dict of str to int
+        The file's own number of the first index along an axis; 0 for axes not named here.
+    dtype : str
+        NumPy's name of the pixel type.
+    channels : tuple of str
+        One name for each channel.
+    pixel_size : PixelSize
+        In micrometres.
+    block_shape : tuple of int or None
+        Height and width of the tile that the source decodes at once, None if unknown.
+    missing : frozenset of (sample, channel, depth)
+        Planes that the file does not hold, counted from 0.
+    covered : tuple of Rect or None
+        The rectangles that hold pixels, None if they are everywhere.
+    """
+
+    key: str
+    scene: int | None = None
+    axes: str
+    shape: tuple[int, ...]
+    depth_axis: DepthAxis = "none"
+    starts: dict[str, int] = Field(default_factory=dict)
+    dtype: str
+    channels: tuple[str, ...]
+    pixel_size: PixelSize = PixelSize()
+    block_shape: tuple[int, int] | None = None
+    missing: frozenset[tuple[int, int, int]] = Field(default=frozenset(), exclude=True)
+    covered: tuple[Rect, ...] | None = Field(default=None, exclude=True)
+
+    @cached_property
+    def layout(self) -> AxisLayout:
+        """The mapping from the image's own axes to SC(Z)YX."""
+        return AxisLayout(self.axes, self.shape, self.depth_axis)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Size along (Z)YX."""
+        return self.layout.stack_shape[2:]
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples, the size along S."""
+        return self.layout.stack_shape[0]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one pixel of one channel."""
+        return np.dtype(self.dtype).itemsize
+
+    def numbers(self, sample_idx: int) -> dict[str, int]:
+        """Give a sample's index along T, Z, ... in the file's own numbering."""
+        indices = self.layout.unravel(sample_idx)
+        return {axis: self.starts.get(axis, 0) + index for axis, index in indices.items()}

@@ -1,0 +1,1 @@
+"""Pixels in: one stack class for each kind of file, and the table that opens them."""

@@ -1,0 +1,1 @@
+"""CZI files: structure, geometry, pixels and metadata."""

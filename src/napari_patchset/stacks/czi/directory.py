@@ -1,0 +1,194 @@
+"""Read a CZI's own structure: its header, its subblock directory, its XML. No pixels, no libCZI.
+
+Offsets and fields follow the ZISRAW (CZI) file format specification, "DV" schema.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.errors import UnreadableFileError
+
+PLANE_AXES = "TZRIHVBC"
+"""Every axis of a plane: the ones that merge into S in their order, then C."""
+
+_SEGMENT = struct.Struct("<16sqq")
+_HEADER = struct.Struct("<4i32siqqiq")
+_ENTRY = np.dtype(
+    [("schema", "S2"), ("pixel_type", "<i4"), ("position", "<i8"), ("part", "<i4"),
+     ("compression", "<i4"), ("pyramid", "u1"), ("spare", "S5"), ("n_dimensions", "<i4")]
+)  # fmt: skip
+_DIMENSION = np.dtype(
+    [("axis", "S4"), ("start", "<i4"), ("size", "<i4"), ("origin", "<f4"), ("stored", "<i4")]
+)
+_DIRECTORY_HEAD = 128
+_METADATA_HEAD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Subblocks:
+    """The subblock directory as columns, one row a subblock (a tile of a plane, or of a pyramid).
+
+    `rect` is x, y, w, h in level-0 pixels on the stage; `stored` the width and height on disk;
+    `plane` the index along each of `PLANE_AXES`, 0 where a subblock does not name the axis;
+    `axes` the ones that some subblock names. `scene` is -1 where there is none.
+    """
+
+    position: NDArray[np.int64]
+    part: NDArray[np.int32]
+    pixel_type: NDArray[np.int32]
+    compression: NDArray[np.int32]
+    rect: NDArray[np.int64]
+    stored: NDArray[np.int64]
+    plane: NDArray[np.int32]
+    scene: NDArray[np.int32]
+    m_index: NDArray[np.int32]
+    axes: str
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class CziDirectory:
+    """What a CZI says of itself before a pixel is read."""
+
+    subblocks: Subblocks
+    xml: bytes
+    file_size: int
+
+
+def read_directory(path: Path) -> CziDirectory:
+    """Read the structure of a CZI file.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, IsADirectoryError
+        As the system says it.
+    UnreadableFileError
+        If the file is no CZI, or a part that it announces is not there.
+    """
+    with path.open("rb") as file:
+        file_size = file.seek(0, 2)
+        header = _segment(file, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
+        if len(header) < _HEADER.size:
+            raise UnreadableFileError(f"{path}: the file ends within its header; copy it again.")
+        fields = _HEADER.unpack(header)
+        file_part, directory_at, metadata_at = fields[5:8]
+        if file_part:
+            raise UnreadableFileError(
+                f"{path}: this is part {file_part} of a CZI in several files; "
+                "save it as one file in ZEN."
+            )
+        entries = _segment(file, path, directory_at, "ZISRAWDIRECTORY", file_size)
+        xml = _read_xml(file, path, metadata_at, file_size) if metadata_at else b""
+    return CziDirectory(_parse_entries(entries, path), xml, file_size)
+
+
+def _segment(file: BinaryIO, path: Path, position: int, kind: str, file_size: int) -> bytes:
+    """Read the data of the segment at a position, and refuse any other kind of segment."""
+    head = b""
+    if 0 <= position <= file_size - _SEGMENT.size:
+        file.seek(position)
+        head = file.read(_SEGMENT.size)
+    name = head[:16].rstrip(b"\0")
+    if name != kind.encode():
+        if position == 0:
+            begins = f"it begins with {name[:10]!r}" if name else f"it has {file_size} bytes"
+            raise UnreadableFileError(f"{path}: not a CZI file ({begins}).")
+        raise UnreadableFileError(
+            f"{path}: damaged or cut short: no {kind} at byte {position} of {file_size}; "
+            "copy the file again."
+        )
+    _, allocated, used = _SEGMENT.unpack(head)
+    size = used or allocated
+    if not 0 <= size <= file_size - position - _SEGMENT.size:
+        raise UnreadableFileError(
+            f"{path}: damaged or cut short: {kind} of {size} bytes at byte {position} "
+            f"of {file_size}; copy the file again."
+        )
+    return file.read(size)
+
+
+def _read_xml(file: BinaryIO, path: Path, position: int, file_size: int) -> bytes:
+    data = _segment(file, path, position, "ZISRAWMETADATA", file_size)
+    (size,) = struct.unpack_from("<i", data) if len(data) >= 4 else (0,)
+    return data[_METADATA_HEAD : _METADATA_HEAD + max(size, 0)]
+
+
+def _parse_entries(data: bytes, path: Path) -> Subblocks:
+    """Parse the entries, which differ in length by the number of their dimensions."""
+    count = struct.unpack_from("<i", data)[0] if len(data) >= _DIRECTORY_HEAD else 0
+    offsets = _entry_offsets(data, count, path)
+    raw = np.frombuffer(data, np.uint8)
+    heads = _gather(raw, offsets, _ENTRY.itemsize).view(_ENTRY)[:, 0]
+    table = _DimensionTable(len(offsets))
+    for n in np.unique(heads["n_dimensions"]):
+        rows = np.flatnonzero(heads["n_dimensions"] == n)
+        dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, int(n) * _DIMENSION.itemsize)
+        table.fill(rows, dims.view(_DIMENSION))
+    return table.subblocks(heads)
+
+
+def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
+    offsets, position, end = [], _DIRECTORY_HEAD, len(data)
+    for _ in range(count):
+        fits = position + _ENTRY.itemsize <= end and data[position : position + 2] == b"DV"
+        n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0
+        following = position + _ENTRY.itemsize + n * _DIMENSION.itemsize
+        if not 0 < n <= 40 or following > end:
+            raise UnreadableFileError(
+                f"{path}: damaged: entry {len(offsets)} of {count} in the subblock directory "
+                "can't be read; copy the file again, or save it anew in ZEN."
+            )
+        offsets.append(position)
+        position = following
+    return np.array(offsets, np.int64)
+
+
+def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(raw[offsets[:, None] + np.arange(size)])
+
+
+class _DimensionTable:
+    """Collect the dimensions of all entries into columns."""
+
+    def __init__(self, n: int) -> None:
+        self.start = {axis: np.zeros(n, np.int32) for axis in f"{PLANE_AXES}XYM"}
+        self.start["S"] = np.full(n, -1, np.int32)
+        self.size = {axis: np.zeros((n, 2), np.int64) for axis in "XY"}
+        self.named: set[str] = set()
+
+    def fill(self, rows: NDArray[np.int64], dims: NDArray[np.void]) -> None:
+        for column in dims.T:
+            for name in np.unique(column["axis"]):
+                axis = name.decode("latin-1")
+                if axis not in self.start:
+                    continue
+                self.named.add(axis)
+                mask = column["axis"] == name
+                hit = rows[mask]
+                self.start[axis][hit] = column["start"][mask]
+                if axis in self.size:
+                    self.size[axis][hit, 0] = column["size"][mask]
+                    stored = column["stored"][mask]
+                    self.size[axis][hit, 1] = np.where(stored, stored, column["size"][mask])
+
+    def subblocks(self, heads: NDArray[np.void]) -> Subblocks:
+        start, size = self.start, self.size
+        return Subblocks(
+            position=heads["position"],
+            part=heads["part"],
+            pixel_type=heads["pixel_type"],
+            compression=heads["compression"],
+            rect=np.stack([start["X"], start["Y"], size["X"][:, 0], size["Y"][:, 0]], axis=1),
+            stored=np.stack([size["X"][:, 1], size["Y"][:, 1]], axis=1),
+            plane=np.stack([start[axis] for axis in PLANE_AXES], axis=1),
+            scene=start["S"],
+            m_index=start["M"],
+            axes="".join(axis for axis in PLANE_AXES if axis in self.named),
+        )

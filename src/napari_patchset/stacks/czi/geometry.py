@@ -1,0 +1,144 @@
+"""From subblocks to scenes: where each lies, which planes and tiles it has, of which type."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.source import Rect
+from napari_patchset.stacks.czi.check import PIXEL_TYPES
+from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks
+
+ALWAYS_PRESENT = "TZ"
+"""Axes that an image has even where no subblock names them, with size 1."""
+
+
+class Component(NamedTuple):
+    """One channel of a stack: a channel of the file, and which of its colour components."""
+
+    channel: int
+    """Counted from 0, whatever number the file starts with."""
+    color: int | None
+    """0, 1, 2 for R, G, B; None for a grey channel."""
+
+
+class Tile(NamedTuple):
+    """One level-0 subblock of a plane."""
+
+    row: int
+    rect: Rect
+    pixel_type: int
+
+
+@dataclass(frozen=True)
+class SceneGeometry:
+    """One scene's true extent; `scene` None is the union of all of them.
+
+    `starts` and `sizes` are by axis: the ones merged into S in the order T, Z, R, I, H, V, B, then C.
+    """
+
+    scene: int | None
+    rect: Rect
+    starts: dict[str, int]
+    sizes: dict[str, int]
+    blocks: Subblocks
+    rows: NDArray[np.int64]
+    """Rows in `blocks` of this scene's tiles, ordered by plane, then from bottom to top."""
+    keys: NDArray[np.int64]
+    """The plane of each of `rows`, raveled over `sizes`."""
+
+    def key(self, plane: Mapping[str, int]) -> int:
+        """Ravel a plane given by the index along each axis, counted from 0."""
+        indices = [plane.get(axis, 0) for axis in self.sizes]
+        return int(np.ravel_multi_index(indices, tuple(self.sizes.values())))
+
+    def plane_rows(self, key: int) -> NDArray[np.int64]:
+        """Give the rows of a plane's tiles, none if the file has no such plane."""
+        first, last = np.searchsorted(self.keys, [key, key + 1])
+        return self.rows[first:last]
+
+    def tiles(self, key: int, window: Rect) -> Iterator[Tile]:
+        """Give the tiles of a plane that meet a window (in stage pixels), from bottom to top."""
+        rows = self.plane_rows(key)
+        x, y, w, h = self.blocks.rect[rows].T
+        hit = (x < window.x + window.w) & (x + w > window.x)
+        hit &= (y < window.y + window.h) & (y + h > window.y)
+        for row in rows[hit].tolist():
+            rect = Rect(*self.blocks.rect[row].tolist())
+            yield Tile(row, rect, int(self.blocks.pixel_type[row]))
+
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """The channels of the stack: one for a grey channel, R, G and B for a colour one."""
+        c = self.blocks.plane[self.rows, PLANE_AXES.index("C")] - self.starts["C"]
+        found: list[Component] = []
+        for channel in range(self.sizes["C"]):
+            types = np.unique(self.blocks.pixel_type[self.rows[c == channel]]).tolist()
+            colors = max((PIXEL_TYPES[kind][2] for kind in types), default=1)
+            of = (None,) if colors == 1 else range(colors)
+            found += [Component(channel, color) for color in of]
+        return tuple(found)
+
+    @cached_property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The one type that holds every channel's pixels."""
+        types = np.unique(self.blocks.pixel_type[self.rows]).tolist()
+        return np.result_type(*(PIXEL_TYPES[kind][1] for kind in types))
+
+    @cached_property
+    def tile_shape(self) -> tuple[int, int]:
+        """Height and width of the most frequent tile."""
+        sizes, counts = np.unique(self.blocks.rect[self.rows, 2:], axis=0, return_counts=True)
+        width, height = sizes[np.argmax(counts)].tolist()
+        return height, width
+
+    @cached_property
+    def covered(self) -> tuple[Rect, ...]:
+        """Every different tile rectangle, relative to the scene's corner."""
+        rects = np.unique(self.blocks.rect[self.rows], axis=0) - (self.rect.x, self.rect.y, 0, 0)
+        return tuple(Rect(*rect) for rect in rects.tolist())
+
+
+def scene_ids(blocks: Subblocks) -> tuple[int, ...]:
+    """Give the file's own ids of its scenes, in order; none where no subblock names one."""
+    return tuple(np.unique(blocks.scene[_level0(blocks) & (blocks.scene >= 0)]).tolist())
+
+
+def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
+    """Find the true extent of one scene, or of all of them together, in one pass.
+
+    Pyramid subblocks do not count: their rectangles are rounded up to their own pixels.
+    """
+    mask = _level0(blocks)
+    if scene is not None:
+        mask &= blocks.scene == scene
+    rows = np.flatnonzero(mask)
+    axes = [axis for axis in PLANE_AXES if axis in f"{ALWAYS_PRESENT}C{blocks.axes}"]
+    planes = blocks.plane[rows][:, [PLANE_AXES.index(axis) for axis in axes]]
+    low, high = planes.min(axis=0), planes.max(axis=0)
+    shape = tuple((high - low + 1).tolist())
+    keys = np.ravel_multi_index(tuple((planes - low).T), shape)
+    order = np.lexsort([blocks.m_index[rows], keys])
+    return SceneGeometry(
+        scene=scene,
+        rect=_bounds(blocks.rect[rows]),
+        starts=dict(zip(axes, low.tolist(), strict=True)),
+        sizes=dict(zip(axes, shape, strict=True)),
+        blocks=blocks,
+        rows=rows[order],
+        keys=keys[order],
+    )
+
+
+def _level0(blocks: Subblocks) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = (blocks.rect[:, 2:] == blocks.stored).all(axis=1)
+    return mask
+
+
+def _bounds(rects: NDArray[np.int64]) -> Rect:
+    x, y = rects[:, :2].min(axis=0).tolist()
+    right, bottom = (rects[:, :2] + rects[:, 2:]).max(axis=0).tolist()
+    return Rect(x, y, right - x, bottom - y)

@@ -1,0 +1,73 @@
+"""Keep decoded tiles: each is decoded once, whoever asks for it and however often."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from threading import Lock
+from typing import Any
+
+from numpy.typing import NDArray
+
+DEFAULT_LIMIT = 256 * 2**20
+
+
+class TileCache:
+    """Least recently used tiles go first when the byte limit is passed.
+
+    Two threads that ask for the same tile at once decode it once. The newest tile is always
+    kept, even one larger than the limit.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of decoded pixels to keep.
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self.decoded = 0
+        """How many tiles were decoded so far."""
+        self._tiles: OrderedDict[Hashable, Future[NDArray[Any]]] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Give the tile of a key, decoding it if it is not there; it must not be written to."""
+        with self._lock:
+            waiting = self._tiles.get(key)
+            if waiting is not None:
+                self._tiles.move_to_end(key)
+            else:
+                mine = self._tiles[key] = Future()
+        return waiting.result() if waiting is not None else self._decode(key, decode, mine)
+
+    def clear(self) -> None:
+        """Forget every tile."""
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0
+
+    def _decode(
+        self, key: Hashable, decode: Callable[[], NDArray[Any]], mine: Future[NDArray[Any]]
+    ) -> NDArray[Any]:
+        try:
+            tile = decode()
+        except BaseException as error:
+            with self._lock:
+                self._tiles.pop(key, None)
+            mine.set_exception(error)
+            raise
+        mine.set_result(tile)
+        with self._lock:
+            self.decoded += 1
+            if self._tiles.get(key) is mine:
+                self._bytes += tile.nbytes
+                self._drop_oldest()
+        return tile
+
+    def _drop_oldest(self) -> None:
+        for key in list(self._tiles)[:-1]:
+            if self._bytes <= self.limit:
+                break
+            if self._tiles[key].done():
+                self._bytes -= self._tiles.pop(key).result().nbytes

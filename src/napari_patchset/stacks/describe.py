@@ -1,0 +1,62 @@
+"""Describe a stack as a SourceInfo, from as much of the optional protocol as it has."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_patchset.axes import DepthAxis
+from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.stacks.base import ImageStack
+from napari_patchset.stacks.fingerprint import array_key, file_key
+
+
+def describe(stack: ImageStack) -> SourceInfo:
+    """Say what is known of a stack without its pixels.
+
+    A stack with the bare protocol works too: what it does not offer is None or empty.
+    """
+    metadata = getattr(stack, "metadata", None)
+    channels = tuple(channel.name for channel in metadata.channels) if metadata else None
+    n_samples, n_channels = stack.data_shape[:2]
+    return SourceInfo(
+        key=_key(stack),
+        scene=getattr(stack, "scene", None),
+        axes=stack.original_axes,
+        shape=tuple(stack.original_data_shape),
+        depth_axis=_depth_axis(stack),
+        starts={axis: start for axis, start in getattr(stack, "starts", {}).items() if start},
+        dtype=np.dtype(stack.data_dtype).name,
+        channels=channels or tuple(f"Channel {i}" for i in range(n_channels)),
+        pixel_size=metadata.pixel_size if metadata else PixelSize(),
+        block_shape=getattr(stack, "block_shape", None),
+        missing=_missing(stack, n_samples, n_channels),
+        covered=getattr(stack, "covered", None),
+    )
+
+
+def _key(stack: ImageStack) -> str:
+    path: Any = getattr(stack, "data_path", stack.source)
+    if isinstance(path, Path) and path.is_file():
+        return file_key(path)
+    n_samples, _, *spatial = stack.data_shape
+    zeros = [0] * len(spatial)
+    samples = (stack.extract_patch(i, None, zeros, spatial) for i in range(n_samples))
+    return array_key(np.stack(list(samples)))
+
+
+def _depth_axis(stack: ImageStack) -> DepthAxis:
+    if len(stack.data_shape) == 4:
+        return "none"
+    return "T" if getattr(stack, "axes", "SCZYX")[2] == "T" else "Z"
+
+
+def _missing(
+    stack: ImageStack, n_samples: int, n_channels: int
+) -> frozenset[tuple[int, int, int]]:
+    missing = getattr(stack, "missing", None)
+    if missing is None:
+        return frozenset()
+    return frozenset(
+        (s, c, z) for s in range(n_samples) for c in range(n_channels) for z in missing(s, c)
+    )

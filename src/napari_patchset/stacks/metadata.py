@@ -1,0 +1,60 @@
+"""What a file says about its pixels: size, channels, scenes. What it does not say is None."""
+
+from dataclasses import dataclass, field
+
+from napari_patchset.source import PixelSize, Rect
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel as the file describes it.
+
+    Attributes
+    ----------
+    name : str
+        Its name, or "Channel N" where the file has none.
+    color : str or None
+        "#rrggbb".
+    contrast_limits : tuple of float or None
+        Grey values shown as black and white.
+    """
+
+    name: str
+    color: str | None = None
+    contrast_limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata:
+    """Describe the channels and the pixel size of an image."""
+
+    channels: tuple[Channel, ...]
+    pixel_size: PixelSize = field(default_factory=PixelSize)
+    time_step: float | None = None
+    """Seconds between two time points."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSummary:
+    """One scene of a file: enough to choose it by.
+
+    Attributes
+    ----------
+    id : int or None
+        The file's own id; None where the file has no scenes.
+    name : str
+        As the file names it, else "Scene N".
+    rect : Rect
+        Position on the stage and size, in pixels.
+    axes, shape : str, tuple of int
+        Its axes and the size along each.
+    dtype : str
+        NumPy's name of the pixel type.
+    """
+
+    id: int | None
+    name: str
+    rect: Rect
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str

@@ -1,0 +1,88 @@
+"""Open any file: the one table of formats."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from napari_patchset.axes import DepthAxis
+from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.czi.stack import CziImageStack, czi_scenes, split_scene
+from napari_patchset.stacks.metadata import SceneSummary
+
+
+class Format(NamedTuple):
+    """One kind of file: how to know it, list its scenes and open one of them."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: bytes
+    """What the file begins with; content decides before the suffix does."""
+    scenes: Callable[[Path], list[SceneSummary]]
+    open: Callable[[Path, int | None, DepthAxis], BoundedStack]
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("CZI", (".czi",), b"ZISRAWFILE", czi_scenes, CziImageStack),
+)
+
+
+def find_format(path: Path) -> Format:
+    """Find the format of a file by its content, else by its suffix.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, IsADirectoryError
+        As the system says it.
+    UnreadableFileError
+        If no format fits.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+    for form in FORMATS:
+        if head.startswith(form.magic):
+            return form
+    for form in FORMATS:
+        if path.suffix.lower() in form.suffixes:
+            return form
+    known = ", ".join(suffix for form in FORMATS for suffix in form.suffixes)
+    raise UnreadableFileError(f"{path}: not a file that can be opened here; these can: {known}.")
+
+
+def list_scenes(path: str | Path) -> list[SceneSummary]:
+    """List the scenes of a file with id, name, position and size, without reading a pixel."""
+    path = Path(path)
+    return find_format(path).scenes(path)
+
+
+def open_stack(
+    path: str | Path, scene: int | None = None, depth_axis: DepthAxis = "none"
+) -> BoundedStack:
+    """Open one scene of a file as a stack.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; "name.czi@3" chooses scene 3.
+    scene : int or None
+        The file's own id of the scene; None for the only one.
+    depth_axis : {"none", "Z", "T"}
+        The axis that becomes the third one of a patch.
+
+    Raises
+    ------
+    ValueError
+        If the file has several scenes and none is chosen, listing them; if there is no such
+        scene; if the file can't be read.
+    RuntimeError
+        If the scene does not contain the depth axis.
+    """
+    path, scene = split_scene(path, scene)
+    form = find_format(path)
+    if scene is None:
+        scenes = form.scenes(path)
+        if len(scenes) > 1:
+            listed = ", ".join(f"{s.id} ({s.name})" for s in scenes)
+            raise ArgumentError(f"{path} has {len(scenes)} scenes; choose one: {listed}.")
+        scene = scenes[0].id
+    return form.open(path, scene, depth_axis)
