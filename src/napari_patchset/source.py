@@ -9,6 +9,9 @@ from pydantic import Field
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.model import Frozen
 
+SceneId = int | str
+"""The file's own id of a scene: a CZI's number, a TIFF's series, the path of an image in a zarr."""
+
 
 class Rect(NamedTuple):
     """A rectangle in pixels: left, top, width, height."""
@@ -34,7 +37,7 @@ class SourceInfo(Frozen):
     ----------
     key : str
         Fingerprint of the content: the same for a copy of the file at another path.
-    scene : int or None
+    scene : int, str or None
         The file's own id of the scene, None where it has none.
     axes, shape : str, tuple of int
         The image's own axes before merging into S, and its size along each.
@@ -57,7 +60,7 @@ class SourceInfo(Frozen):
     """
 
     key: str
-    scene: int | None = None
+    scene: SceneId | None = None
     axes: str
     shape: tuple[int, ...]
     depth_axis: DepthAxis = "none"

@@ -51,9 +51,7 @@ def _depth_axis(stack: ImageStack) -> DepthAxis:
     return "T" if getattr(stack, "axes", "SCZYX")[2] == "T" else "Z"
 
 
-def _missing(
-    stack: ImageStack, n_samples: int, n_channels: int
-) -> frozenset[tuple[int, int, int]]:
+def _missing(stack: ImageStack, n_samples: int, n_channels: int) -> frozenset[tuple[int, int, int]]:
     missing = getattr(stack, "missing", None)
     if missing is None:
         return frozenset()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from napari_patchset.source import PixelSize, Rect
+from napari_patchset.source import PixelSize, Rect, SceneId
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SceneSummary:
 
     Attributes
     ----------
-    id : int or None
+    id : int, str or None
         The file's own id; None where the file has no scenes.
     name : str
         As the file names it, else "Scene N".
@@ -52,7 +52,7 @@ class SceneSummary:
         NumPy's name of the pixel type.
     """
 
-    id: int | None
+    id: SceneId | None
     name: str
     rect: Rect
     axes: str

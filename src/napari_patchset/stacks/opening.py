@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.source import SceneId
 from napari_patchset.stacks.base import BoundedStack
-from napari_patchset.stacks.czi.stack import CziImageStack, czi_scenes, split_scene
+from napari_patchset.stacks.czi.stack import czi_scenes, open_czi
 from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.naming import split_scene
 
 
 class Format(NamedTuple):
@@ -16,31 +18,33 @@ class Format(NamedTuple):
 
     name: str
     suffixes: tuple[str, ...]
-    magic: bytes
-    """What the file begins with; content decides before the suffix does."""
+    recognises: Callable[[Path, bytes], bool]
+    """Whether the content is of this kind: given the path and its first bytes, b"" of a folder."""
     scenes: Callable[[Path], list[SceneSummary]]
-    open: Callable[[Path, int | None, DepthAxis], BoundedStack]
+    open: Callable[[Path, SceneId | None, DepthAxis], BoundedStack]
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("CZI", (".czi",), b"ZISRAWFILE", czi_scenes, CziImageStack),
+    Format("CZI", (".czi",), lambda _, head: head.startswith(b"ZISRAWFILE"), czi_scenes, open_czi),
 )
 
 
 def find_format(path: Path) -> Format:
-    """Find the format of a file by its content, else by its suffix.
+    """Find the format of a file or folder by its content, else by its suffix.
 
     Raises
     ------
-    FileNotFoundError, PermissionError, IsADirectoryError
+    FileNotFoundError, PermissionError
         As the system says it.
     UnreadableFileError
         If no format fits.
     """
-    with path.open("rb") as file:
-        head = file.read(16)
+    head = b""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            head = file.read(16)
     for form in FORMATS:
-        if head.startswith(form.magic):
+        if form.recognises(path, head):
             return form
     for form in FORMATS:
         if path.suffix.lower() in form.suffixes:
@@ -56,7 +60,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
 
 
 def open_stack(
-    path: str | Path, scene: int | None = None, depth_axis: DepthAxis = "none"
+    path: str | Path, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
 ) -> BoundedStack:
     """Open one scene of a file as a stack.
 
@@ -64,7 +68,7 @@ def open_stack(
     ----------
     path : str or Path
         The file; "name.czi@3" chooses scene 3.
-    scene : int or None
+    scene : int, str or None
         The file's own id of the scene; None for the only one.
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch.

@@ -49,7 +49,8 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     _check_plane_count(path, blocks)
     area = _checked_areas(path, blocks)
     needed = np.where(blocks.compression == UNCOMPRESSED, area, 1)
-    outside = (blocks.position < 0) | (blocks.position > directory.file_size - needed)
+    outside = blocks.position > directory.file_size - needed
+    outside |= blocks.position < 0
     _refuse(path, blocks, outside, _CUT, blocks.position)
 
 

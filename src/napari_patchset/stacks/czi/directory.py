@@ -135,7 +135,8 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
 
 
 def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
-    offsets, position, end = [], _DIRECTORY_HEAD, len(data)
+    offsets: list[int] = []
+    position, end = _DIRECTORY_HEAD, len(data)
     for _ in range(count):
         fits = position + _ENTRY.itemsize <= end and data[position : position + 2] == b"DV"
         n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0

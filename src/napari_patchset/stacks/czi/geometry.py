@@ -37,7 +37,7 @@ class Tile(NamedTuple):
 class SceneGeometry:
     """One scene's true extent; `scene` None is the union of all of them.
 
-    `starts` and `sizes` are by axis: the ones merged into S in the order T, Z, R, I, H, V, B, then C.
+    `starts` and `sizes` are by axis: T, Z, R, I, H, V, B, the order of merging into S, then C.
     """
 
     scene: int | None

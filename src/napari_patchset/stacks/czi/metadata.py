@@ -64,9 +64,7 @@ def image_metadata(metadata: CziMetadata, geometry: "SceneGeometry") -> ImageMet
     return ImageMetadata(tuple(channels), metadata.pixel_size)
 
 
-def _channel(
-    metadata: CziMetadata, geometry: "SceneGeometry", component: "Component"
-) -> Channel:
+def _channel(metadata: CziMetadata, geometry: "SceneGeometry", component: "Component") -> Channel:
     number = geometry.starts["C"] + component.channel
     white = _white(geometry.dtype)
     span = metadata.display_ranges.get(number)
@@ -81,7 +79,7 @@ def _channel(
 
 
 def _white(dtype: "np.dtype[np.generic]") -> float | None:
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" else None
+    return float(np.iinfo(dtype.name).max) if dtype.kind == "u" else None
 
 
 def _channels(root: "Element", path: str) -> Iterator[tuple[int, "Element"]]:

@@ -1,6 +1,5 @@
 """CziImageStack: one scene of a CZI file, or all of them, as a stack."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,16 @@ from pylibCZIrw.czi import CziReader, Rectangle
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import Rect
+from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import BoundedStack
 from napari_patchset.stacks.czi.check import PIXEL_TYPES, check_structure
 from napari_patchset.stacks.czi.directory import CziDirectory, read_directory
 from napari_patchset.stacks.czi.geometry import SceneGeometry, Tile, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.handle import CziHandle
-from napari_patchset.stacks.czi.metadata import CziMetadata, image_metadata, parse_metadata
+from napari_patchset.stacks.czi.metadata import image_metadata, parse_metadata
 from napari_patchset.stacks.czi.tiles import DEFAULT_LIMIT, TileCache
 from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
+from napari_patchset.stacks.naming import split_scene
 
 
 def open_directory(path: Path) -> CziDirectory:
@@ -33,26 +33,6 @@ def open_directory(path: Path) -> CziDirectory:
     directory = read_directory(path)
     check_structure(directory, path)
     return directory
-
-
-def split_scene(path: str | Path, scene: int | None) -> tuple[Path, int | None]:
-    """Split "name.czi@3" into path and scene, unless a file has that whole name.
-
-    Raises
-    ------
-    ArgumentError
-        If the scene is given in the name and as an argument.
-    """
-    path = Path(path)
-    found = re.fullmatch(r"(.+)@(\d+)", path.name)
-    if found is None or path.exists():
-        return path, scene
-    if scene is not None:
-        raise ArgumentError(
-            f"The scene is given in the file name ({path.name}) and as an argument ({scene}); "
-            "give it once."
-        )
-    return path.with_name(found[1]), int(found[2])
 
 
 class CziImageStack(BoundedStack):
@@ -162,9 +142,7 @@ class CziImageStack(BoundedStack):
         return tuple(z for z, key in enumerate(keys) if not len(self._geometry.plane_rows(key)))
 
     @classmethod
-    def get_bounding_rectangles(
-        cls, czi: Path | str | CziReader
-    ) -> dict[int | None, Rectangle]:
+    def get_bounding_rectangles(cls, czi: Path | str | CziReader) -> dict[int | None, Rectangle]:
         """Give the rectangle of each scene in stage pixels, as (x, y, w, h).
 
         Parameters
@@ -239,6 +217,13 @@ class CziImageStack(BoundedStack):
         self._cache = TileCache(state["_cache"] or DEFAULT_LIMIT)
 
 
+def open_czi(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> CziImageStack:
+    """Open one scene of a CZI file; the entry of the format table."""
+    if isinstance(scene, str):
+        raise ArgumentError(f"{path}: there is no scene {scene!r}; a CZI's scenes are numbers.")
+    return CziImageStack(path, scene, depth_axis)
+
+
 def czi_scenes(path: Path) -> list[SceneSummary]:
     """List the scenes of a CZI file; one without an id where it has none."""
     directory = open_directory(path)
@@ -253,9 +238,7 @@ def _summary(geometry: SceneGeometry, names: dict[int, str], path: Path) -> Scen
     layout = _layout(geometry, "none")
     scene = geometry.scene
     name = path.stem if scene is None else names.get(scene, f"Scene {scene}")
-    return SceneSummary(
-        scene, name, geometry.rect, layout.axes, layout.shape, geometry.dtype.name
-    )
+    return SceneSummary(scene, name, geometry.rect, layout.axes, layout.shape, geometry.dtype.name)
 
 
 def _existing_scene(directory: CziDirectory, scene: int | None, path: Path) -> SceneGeometry:
@@ -279,9 +262,7 @@ def _layout(geometry: SceneGeometry, depth_axis: DepthAxis) -> AxisLayout:
     return AxisLayout(axes, tuple(sizes[axis] for axis in axes), depth_axis)
 
 
-def _intersection(
-    tile: Rect, window: Rect
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def _intersection(tile: Rect, window: Rect) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Give the common rectangle as slices of the tile and as slices of the window."""
     left, top = max(tile.x, window.x), max(tile.y, window.y)
     right = min(tile.x + tile.w, window.x + window.w)
