@@ -49,8 +49,8 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     _check_plane_count(path, blocks)
     area = _checked_areas(path, blocks)
     needed = np.where(blocks.compression == UNCOMPRESSED, area, 1)
-    outside = blocks.position > directory.file_size - needed
-    outside |= blocks.position < 0
+    starts, ends = blocks.position, blocks.position + needed
+    outside = (starts < 0) | (starts > directory.file_size) | (ends > directory.file_size)
     _refuse(path, blocks, outside, _CUT, blocks.position)
 
 

@@ -1,0 +1,1 @@
+"""Where patches lie: no pixels, no files."""

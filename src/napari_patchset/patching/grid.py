@@ -1,0 +1,81 @@
+"""A grid of patches as columns: a million of them plan in milliseconds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PatchSpec(NamedTuple):
+    """Where one patch lies: which stack, which sample, start and size along (Z)YX."""
+
+    stack: int
+    sample: int
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchGrid(Sequence[PatchSpec]):
+    """Patches of one size, in the order in which reading them decodes each source tile once.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Size of every patch along (Z)YX.
+    stack : int32 array
+        Index of the source among those planned for.
+    sample : int32 array
+        Index along S of that source.
+    start : int32 array, (n, 2 or 3)
+        Start along (Z)YX in the source; a patch may reach past the end, then it is padded.
+    dropped : dict of str to int
+        How many candidates were left out, by reason.
+    """
+
+    size: tuple[int, ...]
+    stack: NDArray[np.int32]
+    sample: NDArray[np.int32]
+    start: NDArray[np.int32]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    @overload
+    def __getitem__(self, index: int) -> PatchSpec: ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[np.integer] | NDArray[np.bool_]) -> Self: ...
+    def __getitem__(
+        self, index: int | slice | NDArray[np.integer] | NDArray[np.bool_]
+    ) -> "PatchSpec | PatchGrid":
+        if isinstance(index, (slice, np.ndarray)):
+            columns = self.stack[index], self.sample[index], self.start[index]
+            return PatchGrid(self.size, *columns, self.dropped)
+        start = tuple(self.start[index].tolist())
+        return PatchSpec(int(self.stack[index]), int(self.sample[index]), start, self.size)
+
+    def __iter__(self) -> Iterator[PatchSpec]:
+        columns = zip(self.stack.tolist(), self.sample.tolist(), self.start.tolist(), strict=True)
+        for stack, sample, start in columns:
+            yield PatchSpec(stack, sample, tuple(start), self.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns."""
+        return self.stack.nbytes + self.sample.nbytes + self.start.nbytes
+
+    @classmethod
+    def concatenate(cls, grids: Sequence["PatchGrid"]) -> "PatchGrid":
+        """Join grids of one patch size, adding up what each of them dropped."""
+        dropped: dict[str, int] = {}
+        for grid in grids:
+            for reason, count in grid.dropped.items():
+                dropped[reason] = dropped.get(reason, 0) + count
+        stack, sample, start = (
+            np.concatenate([getattr(grid, name) for grid in grids])
+            for name in ("stack", "sample", "start")
+        )
+        return cls(grids[0].size, stack, sample, start, dropped)
