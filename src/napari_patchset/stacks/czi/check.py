@@ -50,7 +50,7 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     area = _checked_areas(path, blocks)
     needed = np.where(blocks.compression == UNCOMPRESSED, area, 1)
     starts, ends = blocks.position, blocks.position + needed
-    outside = (starts < 0) | (starts > directory.file_size) | (ends > directory.file_size)
+    outside = (starts < 0) | (np.maximum(starts, ends) > directory.file_size)
     _refuse(path, blocks, outside, _CUT, blocks.position)
 
 
@@ -75,9 +75,9 @@ def _check_plane_count(path: Path, blocks: Subblocks) -> None:
 def _checked_areas(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
     """Give the bytes of each decoded subblock, having refused sizes that no image has."""
     sizes = np.concatenate([blocks.rect[:, 2:], blocks.stored], axis=1)
-    wild = ((sizes < 1) | (sizes > MAX_COORDINATE)).any(axis=1)
-    wild |= (np.abs(blocks.rect[:, :2]) > MAX_COORDINATE).any(axis=1)
-    _refuse(path, blocks, wild, _SIZE, sizes.tolist())
+    far = np.abs(blocks.rect[:, :2]) > MAX_COORDINATE
+    wild = np.concatenate([sizes < 1, sizes > MAX_COORDINATE, far], axis=1)
+    _refuse(path, blocks, np.any(wild, axis=1), _SIZE, sizes.tolist())
     pixel = {kind: dtype.itemsize * n for kind, (_, dtype, n) in PIXEL_TYPES.items()}
     bytes_each = np.array([pixel[kind] for kind in blocks.pixel_type.tolist()], np.int64)
     stored = blocks.stored
