@@ -7,19 +7,21 @@ from numpy.typing import NDArray
 
 PadMode = Literal["reflect", "symmetric", "edge", "constant"]
 
-OUTSIDE = -1
-
 
 def source_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
     """Give, for each pixel of a patch along an axis, the image pixel that it shows.
 
     The modes are those of `numpy.pad` on the whole image of `n` pixels, so a patch is padded
-    with the image's own pixels, also those that the patch itself does not hold. "constant" gives
-    `OUTSIDE` beyond the image.
+    with the image's own pixels, also those that the patch itself does not hold.
+
+    Raises
+    ------
+    ValueError
+        For "constant", which shows no pixel of the image.
     """
-    indices = np.arange(start, start + size)
     if mode == "constant":
-        return np.where((indices >= 0) & (indices < n), indices, OUTSIDE)
+        raise ValueError("'constant' padding shows no pixel of the image")
+    indices = np.arange(start, start + size)
     if mode == "edge" or n == 1:
         return np.clip(indices, 0, n - 1)
     period = 2 * n - 2 if mode == "reflect" else 2 * n

@@ -95,14 +95,38 @@ def _check_box(coords: Sequence[int], size: Sequence[int], axes: str) -> None:
         raise ArgumentError(f"Patch size {tuple(size)} must be at least 1 along every axis.")
 
 
+class ClosableStack(ImageStack, Protocol):
+    """A stack that holds a file open: use it in a `with` statement, or close it."""
+
+    def close(self) -> None:
+        """Give back the file; a closed stack may be closed again."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class _Readable(Protocol):
+    """What `BoundedStack` needs of its subclass, be it attribute or property."""
+
+    @property
+    def data_shape(self) -> Sequence[int]: ...
+
+    @property
+    def data_dtype(self) -> DTypeLike: ...
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None: ...
+
+
 class BoundedStack(ABC):
-    """Check, clip and pad a patch, so that a format supplies only a read within bounds.
-
-    A subclass has `data_shape` and `data_dtype` as properties or attributes.
-    """
-
-    data_shape: Any
-    data_dtype: Any
+    """Check, clip and pad a patch, so that a format supplies only a read within bounds."""
 
     @abstractmethod
     def _read(
@@ -111,7 +135,7 @@ class BoundedStack(ABC):
         """Fill `out`, zeroed and C(Z)YX, with the pixels that begin at `start`, all in bounds."""
 
     def extract_patch(  # noqa: D102, said once, on the protocol
-        self,
+        self: _Readable,
         sample_idx: int,
         channels: Sequence[int] | None,
         coords: Sequence[int],

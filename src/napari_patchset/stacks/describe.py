@@ -17,7 +17,6 @@ def describe(stack: ImageStack) -> SourceInfo:
     A stack with the bare protocol works too: what it does not offer is None or empty.
     """
     metadata = getattr(stack, "metadata", None)
-    channels = tuple(channel.name for channel in metadata.channels) if metadata else None
     n_samples, n_channels = stack.data_shape[:2]
     return SourceInfo(
         key=_key(stack),
@@ -27,12 +26,20 @@ def describe(stack: ImageStack) -> SourceInfo:
         depth_axis=_depth_axis(stack),
         starts={axis: start for axis, start in getattr(stack, "starts", {}).items() if start},
         dtype=np.dtype(stack.data_dtype).name,
-        channels=channels or tuple(f"Channel {i}" for i in range(n_channels)),
+        channels=channel_names(stack),
         pixel_size=metadata.pixel_size if metadata else PixelSize(),
         block_shape=getattr(stack, "block_shape", None),
         missing=_missing(stack, n_samples, n_channels),
         covered=getattr(stack, "covered", None),
     )
+
+
+def channel_names(stack: ImageStack) -> tuple[str, ...]:
+    """Give one name for each channel."""
+    metadata = getattr(stack, "metadata", None)
+    if metadata:
+        return tuple(channel.name for channel in metadata.channels)
+    return tuple(f"Channel {i}" for i in range(stack.data_shape[1]))
 
 
 def _key(stack: ImageStack) -> str:

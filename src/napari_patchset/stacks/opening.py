@@ -7,7 +7,7 @@ from typing import NamedTuple
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import SceneId
-from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.czi.stack import czi_scenes, open_czi
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
@@ -21,7 +21,7 @@ class Format(NamedTuple):
     recognises: Callable[[Path, bytes], bool]
     """Whether the content is of this kind: given the path and its first bytes, b"" of a folder."""
     scenes: Callable[[Path], list[SceneSummary]]
-    open: Callable[[Path, SceneId | None, DepthAxis], BoundedStack]
+    open: Callable[[Path, SceneId | None, DepthAxis], ClosableStack]
 
 
 FORMATS: tuple[Format, ...] = (
@@ -61,7 +61,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
 
 def open_stack(
     path: str | Path, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
-) -> BoundedStack:
+) -> ClosableStack:
     """Open one scene of a file as a stack.
 
     Parameters

@@ -1,0 +1,133 @@
+"""ExportPlan: everything an export needs to know, as one model that is also its file."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError, field_validator, model_validator
+
+from napari_patchset.axes import DepthAxis
+from napari_patchset.errors import ArgumentError
+from napari_patchset.model import Frozen
+from napari_patchset.patching.strategies import Strategy
+from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.manifest import digest_bytes
+from napari_patchset.source import SceneId
+from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.opening import list_scenes
+
+ChannelId = int | str
+
+
+class SourceRef(Frozen):
+    """Name one image: a file, and a scene where the file has several."""
+
+    path: str
+    scene: SceneId | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.scene is None else f"{self.path}, scene {self.scene}"
+
+
+class Recipe(Frozen):
+    """How patches are chosen: the part of a plan that does not depend on where files lie.
+
+    Attributes
+    ----------
+    strategy : Tiled
+        Where the patches lie.
+    depth_axis : {"none", "Z", "T"}
+        The axis that becomes the third one of a patch.
+    channels : tuple of int or str, or None
+        Channels by index or name, in this order; None for all.
+    format : {"zarr"}
+        What is written.
+    """
+
+    strategy: Strategy
+    depth_axis: DepthAxis = "none"
+    channels: tuple[ChannelId, ...] | None = None
+    format: Literal["zarr"] = "zarr"
+
+    @property
+    def hash(self) -> str:
+        """Digest of the recipe: equal for equal recipes."""
+        return digest_bytes(self.model_dump_json().encode())
+
+
+class ExportPlan(Recipe):
+    """A recipe, the sources that it is applied to, and where the patch set goes.
+
+    Parameters
+    ----------
+    sources : sequence of SourceRef, str or Path
+        "name.czi@3" chooses a scene.
+    out : str or Path
+        The folder to write, NAME.patches.zarr.
+    """
+
+    sources: tuple[SourceRef, ...]
+    out: str
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _from_paths(cls, sources: Iterable[Any]) -> list[Any]:
+        return [_reference(s) if isinstance(s, (str, Path)) else s for s in sources]
+
+    @field_validator("out", mode="before")
+    @classmethod
+    def _from_path(cls, out: Any) -> Any:
+        return os.fspath(out) if isinstance(out, Path) else out
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.sources:
+            raise ValueError("a plan needs at least one source")
+        if not self.out.endswith(SUFFIX) or Path(self.out).name == SUFFIX:
+            raise ValueError(f"the patch set's name {self.out!r} must end in {SUFFIX}")
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part that does not depend on where files lie."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+
+def expand_sources(
+    paths: Sequence[str | Path], scene: SceneId | Literal["all"] = "all"
+) -> list[SourceRef]:
+    """Name the images in files: all of their scenes, or one of them in each.
+
+    Raises
+    ------
+    ArgumentError
+        If a file has no such scene.
+    """
+    return [ref for path in paths for ref in _expand(path, scene)]
+
+
+def user_message(error: ValidationError) -> str:
+    """Say in one line what is wrong with a model's arguments."""
+    faults = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        text = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{where}: {text}" if where else text)
+    return "; ".join(faults)
+
+
+def _reference(path: str | Path) -> SourceRef:
+    file, scene = split_scene(path, None)
+    return SourceRef(path=str(file), scene=scene)
+
+
+def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
+    file, in_name = split_scene(path, None if scene == "all" else scene)
+    scenes = list_scenes(file)
+    if in_name is not None:
+        scenes = [found for found in scenes if found.id == in_name]
+        if not scenes:
+            ids = ", ".join(str(found.id) for found in list_scenes(file))
+            raise ArgumentError(f"{file}: there is no scene {in_name}; its scenes are {ids}.")
+    return [SourceRef(path=str(file), scene=found.id) for found in scenes]

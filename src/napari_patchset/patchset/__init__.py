@@ -1,0 +1,1 @@
+"""The patch set on disk."""

@@ -1,0 +1,143 @@
+"""The one place that knows names, shapes, chunks and shards of a patch set.
+
+NAME.patches.zarr/            while it is written: NAME.partial/set/
+    zarr.json                 group; attributes.patchset = {manifest, provenance}
+    all/zarr.json             group of one split
+    all/image/zarr.json       array N, C, (Z), Y, X
+    all/image/c/I/0/0/0       its shard I
+    patches.parquet           one row a patch
+"""
+
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIX = ".patches.zarr"
+PARTIAL_SUFFIX = ".partial"
+TABLE = "patches.parquet"
+ATTRIBUTE = "patchset"
+MANIFEST = "manifest"
+PROVENANCE = "provenance"
+UNSPLIT = "all"
+"""The split's name where there is no split."""
+
+SHARD_BYTES = 32 * 2**20
+
+
+def partial_path(out: Path) -> Path:
+    """Give the folder in which the set at `out` is written until it is complete."""
+    return out.with_name(out.name.removesuffix(SUFFIX) + PARTIAL_SUFFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """One array of a set: N patches of one shape, in shards.
+
+    Attributes
+    ----------
+    name : str
+        Its path in the set, "all/image".
+    n : int
+        Number of patches.
+    patch_shape : tuple of int
+        C, (Z), Y, X.
+    dtype : dtype
+        Of a pixel.
+    axes : str
+        "SCYX", "SCZYX" or "SCTYX".
+    """
+
+    name: str
+    n: int
+    patch_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, (Z), Y, X."""
+        return (self.n, *self.patch_shape)
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of one patch."""
+        return prod(self.patch_shape) * self.dtype.itemsize
+
+    @property
+    def capacity(self) -> int:
+        """Patches in a full shard."""
+        return max(1, SHARD_BYTES // self.patch_bytes)
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards; the last one may not be full."""
+        return -(-self.n // self.capacity)
+
+    def rows(self, shard: int) -> range:
+        """Give the indices of the patches that lie in a shard."""
+        return range(shard * self.capacity, min((shard + 1) * self.capacity, self.n))
+
+    def shard_path(self, root: Path, shard: int) -> Path:
+        """Give the file of a shard in the set at `root`."""
+        return root.joinpath(self.name, "c", str(shard), *"0" * len(self.patch_shape))
+
+    def zarr_metadata(self) -> dict[str, Any]:
+        """Give the array's zarr v3 metadata."""
+        little = {"name": "bytes", "configuration": {"endian": "little"}}
+        sharding = {
+            "chunk_shape": [1, *self.patch_shape],
+            "codecs": [little],
+            "index_codecs": [little, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        grid = {"chunk_shape": [self.capacity, *self.patch_shape]}
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": grid},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "attributes": {},
+            "dimension_names": list(self.axes.lower()),
+        }
+
+
+def write_metadata(root: Path, arrays: list[ArrayLayout], attributes: dict[str, Any]) -> None:
+    """Write every zarr.json of a set, the root's last; its metadata are consolidated."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for array in arrays:
+        nodes[array.name.rpartition("/")[0]] = _group({})
+        nodes[array.name] = array.zarr_metadata()
+    for name, metadata in nodes.items():
+        write_json(root / name / "zarr.json", metadata)
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+    write_json(root / "zarr.json", _group(attributes) | {"consolidated_metadata": consolidated})
+
+
+def read_attributes(root: Path) -> dict[str, Any] | None:
+    """Give what the set at `root` says of itself, None if the folder is no complete set."""
+    try:
+        metadata = json.loads((root / "zarr.json").read_bytes())
+        attributes = metadata["attributes"][ATTRIBUTE]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    return attributes if isinstance(attributes, dict) else None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file under a temporary name and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _group(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
