@@ -8,7 +8,8 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.base import ClosableStack
-from napari_patchset.stacks.czi.stack import czi_scenes, open_czi
+from napari_patchset.stacks.czi.scenes import czi_scenes
+from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
 

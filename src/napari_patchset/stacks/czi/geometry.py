@@ -49,6 +49,8 @@ class SceneGeometry:
     """Rows in `blocks` of this scene's tiles, ordered by plane, then from bottom to top."""
     keys: NDArray[np.int64]
     """The plane of each of `rows`, raveled over `sizes`."""
+    has_pyramid: bool
+    """Whether the file holds this scene at lower resolutions too."""
 
     def key(self, plane: Mapping[str, int]) -> int:
         """Ravel a plane given by the index along each axis, counted from 0."""
@@ -59,6 +61,10 @@ class SceneGeometry:
         """Give the rows of a plane's tiles, none if the file has no such plane."""
         first, last = np.searchsorted(self.keys, [key, key + 1])
         return self.rows[first:last]
+
+    def has(self, plane: Mapping[str, int]) -> bool:
+        """Whether the file holds a plane, given by the index along each axis."""
+        return len(self.plane_rows(self.key(plane))) > 0
 
     def tiles(self, key: int, window: Rect) -> Iterator[Tile]:
         """Give the tiles of a plane that meet a window (in stage pixels), from bottom to top."""
@@ -112,10 +118,8 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
 
     Pyramid subblocks do not count: their rectangles are rounded up to their own pixels.
     """
-    mask = _level0(blocks)
-    if scene is not None:
-        mask &= blocks.scene == scene
-    rows = np.flatnonzero(mask)
+    in_scene = blocks.scene == scene if scene is not None else np.ones(len(blocks), bool)
+    rows = np.flatnonzero(in_scene & _level0(blocks))
     axes = [axis for axis in PLANE_AXES if axis in f"{ALWAYS_PRESENT}C{blocks.axes}"]
     planes = blocks.plane[rows][:, [PLANE_AXES.index(axis) for axis in axes]]
     low, high = planes.min(axis=0), planes.max(axis=0)
@@ -130,6 +134,7 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
         blocks=blocks,
         rows=rows[order],
         keys=keys[order],
+        has_pyramid=bool(np.any(in_scene & ~_level0(blocks))),
     )
 
 

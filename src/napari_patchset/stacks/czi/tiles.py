@@ -71,3 +71,9 @@ class TileCache:
                 break
             if self._tiles[key].done():
                 self._bytes -= self._tiles.pop(key).result().nbytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"limit": self.limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["limit"])  # type: ignore[misc]  # an empty cache is what it needs

@@ -1,0 +1,83 @@
+"""The pixels of one scene: whole tiles through the cache, or a window at lower resolution."""
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from napari_patchset.source import Rect
+from napari_patchset.stacks.czi.check import PIXEL_TYPES
+from napari_patchset.stacks.czi.geometry import Component, SceneGeometry, Tile
+from napari_patchset.stacks.czi.handle import CziHandle
+from napari_patchset.stacks.czi.tiles import TileCache
+
+
+class CziPixels:
+    """Read planes of one scene; a plane is named by the index along each axis, from 0."""
+
+    def __init__(self, path: Path, geometry: SceneGeometry) -> None:
+        self._geometry = geometry
+        self._handle = CziHandle(path)
+        self.cache = TileCache()
+
+    def read(
+        self, plane: dict[str, int], component: Component, window: Rect, out: NDArray[Any]
+    ) -> None:
+        """Paste every tile of a plane that meets a window (in stage pixels) into `out`.
+
+        Where tiles overlap, each holds the same composed pixels, so their order is of no matter.
+        """
+        key = self._geometry.key(plane)
+        for tile in self._geometry.tiles(key, window):
+            pixels = _color(self._tile(plane, key, tile), component)
+            inside, outside = _intersection(tile.rect, window)
+            out[outside] = pixels[inside]
+
+    def read_reduced(
+        self,
+        plane: dict[str, int],
+        component: Component,
+        window: Rect,
+        zoom: float,
+        out: NDArray[Any],
+    ) -> None:
+        """Fill `out` with a window (in stage pixels) of a plane, reduced by `zoom`."""
+        rows = self._geometry.plane_rows(self._geometry.key(plane))
+        if len(rows):
+            name = PIXEL_TYPES[int(self._geometry.blocks.pixel_type[rows[0]])][0]
+            scene = self._geometry.scene
+            pixels = self._handle.read(window, self._numbers(plane), scene, name, zoom)
+            pixels = _color(pixels, component)
+            # libCZI rounds a reduced window down.
+            height, width = (min(a, b) for a, b in zip(out.shape, pixels.shape, strict=True))
+            out[:height, :width] = pixels[:height, :width]
+
+    def close(self) -> None:
+        """Give back the file and the decoded tiles."""
+        self._handle.close()
+        self.cache.clear()
+
+    def _tile(self, plane: dict[str, int], key: int, tile: Tile) -> NDArray[Any]:
+        name, scene = PIXEL_TYPES[tile.pixel_type][0], self._geometry.scene
+        return self.cache.get(
+            (key, tile.rect),
+            lambda: self._handle.read(tile.rect, self._numbers(plane), scene, name),
+        )
+
+    def _numbers(self, plane: dict[str, int]) -> dict[str, int]:
+        """Name a plane in the file's own numbering."""
+        return {axis: index + self._geometry.starts[axis] for axis, index in plane.items()}
+
+
+def _color(pixels: NDArray[Any], component: Component) -> NDArray[Any]:
+    return pixels if pixels.ndim == 2 else pixels[..., component.color or 0]
+
+
+def _intersection(tile: Rect, window: Rect) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Give the common rectangle as slices of the tile and as slices of the window."""
+    left, top = max(tile.x, window.x), max(tile.y, window.y)
+    right = min(tile.x + tile.w, window.x + window.w)
+    bottom = min(tile.y + tile.h, window.y + window.h)
+    inside = (slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x))
+    outside = (slice(top - window.y, bottom - window.y), slice(left - window.x, right - window.x))
+    return inside, outside

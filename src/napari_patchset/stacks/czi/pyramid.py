@@ -1,0 +1,60 @@
+"""A CZI at lower resolution, through the pyramid that is in the file."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.source import Rect
+from napari_patchset.stacks.base import BoundedStack
+
+if TYPE_CHECKING:
+    from napari_patchset.stacks.czi.stack import CziImageStack
+
+COARSEST = 512
+"""Halving stops when the longer side of a plane is no longer than this."""
+
+
+class CziLevel(BoundedStack):
+    """A CZI stack reduced `factor` times along Y and X; it is open as long as the full one is.
+
+    Parameters
+    ----------
+    full : CziImageStack
+        The stack at full resolution.
+    factor : int
+        A power of two.
+    """
+
+    def __init__(self, full: "CziImageStack", factor: int) -> None:
+        self._full = full
+        self.factor = factor
+        *outer, height, width = full.data_shape
+        self.data_shape = [*outer, -(-height // factor), -(-width // factor)]
+        self.data_dtype = full.data_dtype
+        self.source = full.source
+        self.axes = full.axes
+        self.original_axes = full.original_axes
+        self.original_data_shape = (*full.original_data_shape[:-2], *self.data_shape[-2:])
+        self.metadata = full.metadata
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        f, corner = self.factor, self._full.rect
+        y, x = start[-2:]
+        window = Rect(corner.x + x * f, corner.y + y * f, out.shape[-1] * f, out.shape[-2] * f)
+        planes = out if out.ndim == 4 else out[:, np.newaxis]
+        first = start[0] if len(start) == 3 else 0
+        for channel, stack in zip(channels, planes, strict=True):
+            for depth, target in enumerate(stack, first):
+                self._full.read_reduced(sample_idx, channel, depth, window, 1 / f, target)
+
+
+def level_factors(height: int, width: int, coarsest: int = COARSEST) -> list[int]:
+    """Give the factors 1, 2, 4, ... down to a plane of at most `coarsest` pixels a side."""
+    factors = [1]
+    while max(height, width) > coarsest * factors[-1]:
+        factors.append(2 * factors[-1])
+    return factors

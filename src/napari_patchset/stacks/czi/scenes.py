@@ -1,0 +1,73 @@
+"""The scenes of a CZI file: found, listed, laid out as a stack."""
+
+from pathlib import Path
+
+from napari_patchset.axes import AxisLayout, DepthAxis
+from napari_patchset.errors import ArgumentError
+from napari_patchset.source import SceneId
+from napari_patchset.stacks.czi.check import check_structure
+from napari_patchset.stacks.czi.directory import CziDirectory, read_directory
+from napari_patchset.stacks.czi.geometry import SceneGeometry, scene_geometry, scene_ids
+from napari_patchset.stacks.czi.metadata import parse_metadata
+from napari_patchset.stacks.metadata import SceneSummary
+
+
+def open_directory(path: Path) -> CziDirectory:
+    """Read and check a CZI's structure.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file is no CZI, is damaged, or is of a kind that can't be read.
+    """
+    directory = read_directory(path)
+    check_structure(directory, path)
+    return directory
+
+
+def find_scene(directory: CziDirectory, scene: SceneId | None, path: Path) -> SceneGeometry:
+    """Find one scene, or the union of all for None.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such scene.
+    """
+    ids = scene_ids(directory.subblocks)
+    if scene is None:
+        return scene_geometry(directory.subblocks, None)
+    if isinstance(scene, str) or scene not in ids:
+        has = f"its scenes are {', '.join(map(str, ids))}" if ids else "it has no scenes"
+        raise ArgumentError(f"{path}: there is no scene {scene}; {has}.")
+    return scene_geometry(directory.subblocks, scene)
+
+
+def czi_scenes(path: Path) -> list[SceneSummary]:
+    """List the scenes of a CZI file; one without an id where it has none."""
+    directory = open_directory(path)
+    names = parse_metadata(directory.xml).scene_names
+    return [
+        _summary(scene_geometry(directory.subblocks, scene), names, path)
+        for scene in scene_ids(directory.subblocks) or (None,)
+    ]
+
+
+def scene_layout(geometry: SceneGeometry, depth_axis: DepthAxis) -> AxisLayout:
+    """Lay a scene out as a stack."""
+    spatial = "" if depth_axis == "none" else depth_axis
+    merged = "".join(axis for axis in geometry.sizes if axis not in f"C{spatial}")
+    sizes = {
+        **geometry.sizes,
+        "C": len(geometry.components),
+        "Y": geometry.rect.h,
+        "X": geometry.rect.w,
+    }
+    axes = f"{merged}C{spatial}YX"
+    return AxisLayout(axes, tuple(sizes[axis] for axis in axes), depth_axis)
+
+
+def _summary(geometry: SceneGeometry, names: dict[int, str], path: Path) -> SceneSummary:
+    layout = scene_layout(geometry, "none")
+    scene = geometry.scene
+    name = path.stem if scene is None else names.get(scene, f"Scene {scene}")
+    return SceneSummary(scene, name, geometry.rect, layout.axes, layout.shape, geometry.dtype.name)
