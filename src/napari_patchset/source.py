@@ -35,6 +35,8 @@ class SourceInfo(Frozen):
 
     Attributes
     ----------
+    name : str
+        What a person calls it: file and scene; in no digest, as it depends on the path.
     key : str
         Fingerprint of the content: the same for a copy of the file at another path.
     scene : int, str or None
@@ -59,6 +61,7 @@ class SourceInfo(Frozen):
         The rectangles that hold pixels, None if they are everywhere.
     """
 
+    name: str = Field(default="the image", exclude=True)
     key: str
     scene: SceneId | None = None
     axes: str

@@ -79,13 +79,13 @@ class Tiled(Frozen):
         shape = source.spatial_shape
         if len(shape) != len(self.size):
             raise ArgumentError(
-                f"Patch size {self.size} has {len(self.size)} dimensions, but {_name(source)} is "
+                f"Patch size {self.size} has {len(self.size)} dimensions, but {source.name} is "
                 f"{source.layout.spatial_axes}; give {len(shape)} numbers."
             )
         if any(n < p for n, p in zip(shape, self.size, strict=True)):
             if self.small == "error":
                 raise ArgumentError(
-                    f"Patch size {_by(self.size)} is larger than {_name(source)}, which is "
+                    f"Patch size {_by(self.size)} is larger than {source.name}, which is "
                     f"{_by(shape)} ({source.layout.spatial_axes}); choose a smaller patch."
                 )
             if self.small == "skip":
@@ -117,10 +117,6 @@ def drop_missing(grid: PatchGrid, source: SourceInfo) -> PatchGrid:
     kept = grid[~touches]
     dropped = {**grid.dropped, MISSING_PLANE: count}
     return PatchGrid(kept.size, kept.stack, kept.sample, kept.start, dropped)
-
-
-def _name(source: SourceInfo) -> str:
-    return "the image" if source.scene is None else f"scene {source.scene}"
 
 
 def _by(size: Sequence[int]) -> str:

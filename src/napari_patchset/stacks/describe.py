@@ -19,6 +19,7 @@ def describe(stack: ImageStack) -> SourceInfo:
     metadata = getattr(stack, "metadata", None)
     n_samples, n_channels = stack.data_shape[:2]
     return SourceInfo(
+        name=str(stack.source),
         key=_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,

@@ -98,8 +98,10 @@ def _segment(file: BinaryIO, path: Path, position: int, kind: str, file_size: in
     name = head[:16].rstrip(b"\0")
     if name != kind.encode():
         if position == 0:
-            begins = f"it begins with {name[:10]!r}" if name else f"it has {file_size} bytes"
-            raise UnreadableFileError(f"{path}: not a CZI file ({begins}).")
+            file.seek(0)
+            raise UnreadableFileError(
+                f"{path}: not a CZI file: it begins with {file.read(10)!r}, not {kind!r}."
+            )
         raise UnreadableFileError(
             f"{path}: damaged or cut short: no {kind} at byte {position} of {file_size}; "
             "copy the file again."
