@@ -119,6 +119,13 @@ class AxisLayout:
         indices = np.unravel_index(sample_idx, self.sample_shape) if self.sample_axes else ()
         return {axis: int(i) for axis, i in zip(self.sample_axes, indices, strict=True)}
 
+    def ravel(self, indices: Mapping[str, int]) -> int:
+        """Give the sample at an index along each of `sample_axes`; 0 along one not named."""
+        if not self.sample_axes:
+            return 0
+        index = [indices.get(axis, 0) for axis in self.sample_axes]
+        return int(np.ravel_multi_index(index, self.sample_shape))
+
     def to_stack(self, data: NDArray[Any]) -> NDArray[Any]:
         """View an array of `axes` as SC(Z)YX, copying only where the memory order asks for it."""
         kept = [axis for axis in f"C{self.spatial_axes}" if axis in self.axes]

@@ -17,7 +17,6 @@ def describe(stack: ImageStack) -> SourceInfo:
     A stack with the bare protocol works too: what it does not offer is None or empty.
     """
     metadata = getattr(stack, "metadata", None)
-    n_samples, n_channels = stack.data_shape[:2]
     return SourceInfo(
         name=str(stack.source),
         key=_key(stack),
@@ -30,7 +29,7 @@ def describe(stack: ImageStack) -> SourceInfo:
         channels=channel_names(stack),
         pixel_size=metadata.pixel_size if metadata else PixelSize(),
         block_shape=getattr(stack, "block_shape", None),
-        missing=_missing(stack, n_samples, n_channels),
+        missing=getattr(stack, "missing_planes", frozenset()),
         covered=getattr(stack, "covered", None),
     )
 
@@ -57,12 +56,3 @@ def _depth_axis(stack: ImageStack) -> DepthAxis:
     if len(stack.data_shape) == 4:
         return "none"
     return "T" if getattr(stack, "axes", "SCZYX")[2] == "T" else "Z"
-
-
-def _missing(stack: ImageStack, n_samples: int, n_channels: int) -> frozenset[tuple[int, int, int]]:
-    missing = getattr(stack, "missing", None)
-    if missing is None:
-        return frozenset()
-    return frozenset(
-        (s, c, z) for s in range(n_samples) for c in range(n_channels) for z in missing(s, c)
-    )

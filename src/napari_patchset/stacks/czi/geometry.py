@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,11 @@ class SceneGeometry:
         """Give the rows of a plane's tiles, none if the file has no such plane."""
         first, last = np.searchsorted(self.keys, [key, key + 1])
         return self.rows[first:last]
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Whether the file holds every plane of the scene's extent."""
+        return len(np.unique(self.keys)) == prod(self.sizes.values())
 
     def has(self, plane: Mapping[str, int]) -> bool:
         """Whether the file holds a plane, given by the index along each axis."""

@@ -1,6 +1,7 @@
 """CziImageStack: one scene of a CZI file, or all of them, as a stack."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,15 @@ class CziImageStack(BoundedStack):
         depth = self.data_shape[2] if len(self.axes) == 5 else 1
         planes = [self._plane(sample_idx, channel, z)[1] for z in range(depth)]
         return tuple(z for z, plane in enumerate(planes) if not self._geometry.has(plane))
+
+    @property
+    def missing_planes(self) -> frozenset[tuple[int, int, int]]:
+        """Every plane that the file does not hold, as (sample, channel, depth)."""
+        if self._geometry.is_complete:
+            return frozenset()
+        n_samples, n_channels = self.data_shape[:2]
+        pairs = product(range(n_samples), range(n_channels))
+        return frozenset((s, c, z) for s, c in pairs for z in self.missing(s, c))
 
     @classmethod
     def get_bounding_rectangles(cls, czi: Path | str | CziReader) -> dict[int | None, Rectangle]:

@@ -1,0 +1,40 @@
+"""The npe2 reader: a path in, layer tuples out; it touches no viewer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari.utils.notifications import show_info
+
+from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.plugin.layers import LayerTuple, patch_set_layers, scene_layers
+from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.opening import FORMATS, list_scenes
+
+Reader = Callable[[str | list[str]], list[LayerTuple]]
+
+
+def get_reader(path: str | list[str]) -> Reader | None:
+    """Give the reader for a path, None for what is not ours: several paths, another suffix."""
+    if isinstance(path, list):
+        return None
+    name = Path(path).name.lower()
+    suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
+    if name.endswith(SUFFIX) or Path(split_scene(path, None)[0]).suffix.lower() in suffixes:
+        return read_layers
+    return None
+
+
+def read_layers(path: str | list[str]) -> list[LayerTuple]:
+    """Open a file's first scene, or a patch set, and say where the other scenes are."""
+    file, scene = split_scene(path if isinstance(path, str) else path[0], None)
+    if file.name.endswith(SUFFIX):
+        return patch_set_layers(file)
+    if scene is None:
+        scenes = list_scenes(file)
+        scene = scenes[0].id
+        if len(scenes) > 1:
+            show_info(
+                f"{file.name} has {len(scenes)} scenes; this is {scenes[0].name}. "
+                "Choose another one in Plugins > Patches."
+            )
+    return scene_layers(file, scene)
