@@ -72,6 +72,50 @@ def in_plane(grid: PatchGrid, stack: int, sample: int, depth: int | None = None)
     return grid[np.flatnonzero(shown)]
 
 
+def outlines(grid: PatchGrid) -> NDArray[np.float64]:
+    """Give the outlines of the patches of one plane as lines.
+
+    Patches that form a lattice share their lines, so a million of them take a few thousand.
+
+    Returns
+    -------
+    ndarray
+        (n, 2, 2): start and extent along YX of each line, in pixels, measured from the centre of
+        the first pixel as napari does.
+    """
+    ys, xs = (_distinct(grid.start[:, axis]) for axis in (-2, -1))
+    n_depths = len(_distinct(grid.start[:, 0])) if len(grid.size) == 3 else 1
+    size = np.array(grid.size[-2:], float)
+    if len(grid) == len(ys) * len(xs) * n_depths:
+        return _lattice_lines(ys - 0.5, xs - 0.5, size)
+    low = np.unique(grid.start[:, -2:], axis=0) - 0.5
+    down, right = np.array([size[0], 0]), np.array([0, size[1]])
+    corners = np.concatenate([low, low, low + down, low + right])
+    along = np.repeat([right, down, right, down], len(low), axis=0)
+    return np.stack([corners, along], axis=1)
+
+
+def _distinct(starts: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Give the different values in order, without sorting all of them."""
+    first = starts.min(initial=0)
+    present = np.zeros(starts.max(initial=0) - first + 1, bool)
+    present[starts - first] = True
+    found: NDArray[np.float64] = np.flatnonzero(present).astype(np.float64) + first
+    return found
+
+
+def _lattice_lines(
+    ys: NDArray[np.float64], xs: NDArray[np.float64], size: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if not len(ys):
+        return np.empty((0, 2, 2))
+    height, width = ys[-1] + size[0] - ys[0], xs[-1] + size[1] - xs[0]
+    rows, columns = np.union1d(ys, ys + size[0]), np.union1d(xs, xs + size[1])
+    starts = [(y, xs[0]) for y in rows] + [(ys[0], x) for x in columns]
+    extents = [(0.0, width)] * len(rows) + [(height, 0.0)] * len(columns)
+    return np.stack([np.array(starts), np.array(extents)], axis=1)
+
+
 def draw_grid(
     picture: NDArray[np.uint8], grid: PatchGrid, scale: float, color: str = OUTLINE_COLOR
 ) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from napari.utils.notifications import show_info
 
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.layers import LayerTuple, patch_set_layers, scene_layers
+from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 
@@ -30,11 +31,15 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     if file.name.endswith(SUFFIX):
         return patch_set_layers(file)
     if scene is None:
-        scenes = list_scenes(file)
-        scene = scenes[0].id
-        if len(scenes) > 1:
-            show_info(
-                f"{file.name} has {len(scenes)} scenes; this is {scenes[0].name}. "
-                "Choose another one in Plugins > Patches."
-            )
+        return scene_layers(file, _first_scene(file))
     return scene_layers(file, scene)
+
+
+def _first_scene(file: Path) -> SceneId | None:
+    first, *others = list_scenes(file)
+    if others:
+        show_info(
+            f"{file.name} has {1 + len(others)} scenes; this is {first.name}. "
+            "Choose another one in Plugins > Patches."
+        )
+    return first.id

@@ -1,0 +1,31 @@
+# Every target does its own set-up; the second time it is quick.
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV
+
+.PHONY: demo test check bench setup clean
+
+demo: setup
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
+		$(BIN)/python -m napari_patchset.plugin; \
+	else \
+		$(BIN)/patchset demo; \
+	fi
+
+test: setup
+	tools/display $(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+setup:
+	@tools/setup
+
+clean:
+	rm -rf .venv* build dist demo

@@ -1,0 +1,19 @@
+"""`python -m napari_patchset.plugin`: napari on the sample, with the widget and its grid."""
+
+import napari
+
+from napari_patchset.plugin.widget import PLUGIN
+from napari_patchset.sample import ensure_sample
+
+
+def main() -> None:
+    """Open the window and stay until it is closed."""
+    viewer = napari.Viewer()
+    viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    viewer.open(str(ensure_sample()), plugin=PLUGIN)
+    viewer.scale_bar.visible = True
+    napari.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""An export in the background of the window."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from napari.qt.threading import GeneratorWorker, thread_worker
+from psygnal import Signal
+
+from napari_patchset.export.engine import Progress, run_export
+from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.writing import ExportStopped
+
+
+class BackgroundExport:
+    """Run one export at a time in a thread; its signals come in the window's own thread."""
+
+    progressed = Signal(Progress)
+    finished = Signal(Path)
+    stopped = Signal()
+    failed = Signal(Exception)
+
+    def __init__(self) -> None:
+        self._worker: GeneratorWorker | None = None
+        self._plan: ExportPlan | None = None
+        self._outcome: Progress | Exception | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an export runs."""
+        return self._worker is not None
+
+    def start(self, plan: ExportPlan) -> None:
+        """Start an export; exactly one of finished, stopped and failed will end it."""
+        self._plan, self._outcome = plan, None
+        worker: GeneratorWorker = thread_worker(_events)(plan)
+        worker.yielded.connect(self._on_event)
+        worker.finished.connect(self._on_end)
+        self._worker = worker
+        worker.start()
+
+    def cancel(self) -> None:
+        """Stop the export within a patch; what is written stays."""
+        if self._worker is not None and self._plan is not None:
+            self._worker.quit()
+            partial = PartialExport.of(self._plan)
+            if partial.root.exists():
+                partial.request_stop()
+
+    def _on_event(self, event: Progress | Exception) -> None:
+        self._outcome = event
+        if isinstance(event, Progress):
+            self.progressed.emit(event)
+
+    def _on_end(self) -> None:
+        self._worker = None
+        outcome = self._outcome
+        if isinstance(outcome, Exception) and not isinstance(outcome, ExportStopped):
+            self.failed.emit(outcome)
+        elif isinstance(outcome, Progress) and outcome.stage == "done":
+            self.finished.emit(outcome.path)
+        else:
+            self.stopped.emit()
+
+
+def _events(plan: ExportPlan) -> Iterator[Progress | Exception]:
+    """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion."""
+    try:
+        yield from run_export(plan)
+    except Exception as error:
+        yield error

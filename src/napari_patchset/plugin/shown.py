@@ -1,0 +1,85 @@
+"""The plugin's layers in a viewer: which file and scene they show, and showing another one."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
+
+from napari_patchset.plugin.layers import METADATA_KEY, scene_layers
+from napari_patchset.plugin.lazy import LazyChannel
+from napari_patchset.source import SceneId, SourceInfo
+
+_KEPT = (
+    "visible",
+    "opacity",
+    "gamma",
+    "colormap",
+    "contrast_limits",
+    "blending",
+    "interpolation2d",
+)
+
+
+class Shown(NamedTuple):
+    """The layers that show one scene of a file, the lowest first."""
+
+    path: Path
+    scene: SceneId | None
+    layers: list[Image]
+
+
+def shown_files(viewer: Viewer) -> list[Path]:
+    """Give the files that the plugin's layers show, the newest first."""
+    paths = [tag["path"] for layer in reversed(viewer.layers) if (tag := _tag(layer))]
+    return [Path(path) for path in dict.fromkeys(paths)]
+
+
+def shown(viewer: Viewer, path: Path) -> Shown | None:
+    """Find the layers that show a file, None if there are none."""
+    layers = [layer for layer in viewer.layers if _tag(layer).get("path") == str(path)]
+    if not layers:
+        return None
+    return Shown(path, _tag(layers[0])["scene"], layers)
+
+
+def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
+    """Replace the layers of a file by another scene of it; what they look like stays."""
+    before = shown(viewer, path)
+    new = scene_layers(path, scene)
+    old = before.layers if before else []
+    by_channel = {_tag(layer)["channel"]: layer for layer in old}
+    at = viewer.layers.index(old[0]) if old else len(viewer.layers)
+    for layer in old:
+        viewer.layers.remove(layer)
+    for offset, (data, options, kind) in enumerate(new):
+        layer = Layer.create(data, options, kind)
+        if (same := by_channel.get(options["metadata"][METADATA_KEY]["channel"])) is not None:
+            _copy_look(same, layer)
+        viewer.layers.insert(at + offset, layer)
+    viewer.reset_view()
+
+
+def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
+    """Give the sample and the depth that an image layer shows now, as patches count them."""
+    data = image.data[0] if image.multiscale else image.data
+    point = image.world_to_data(viewer.dims.point[-image.ndim :])
+    steps = zip(data.axes, point, data.shape, strict=False)
+    indices = {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
+    return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
+
+
+def _tag(layer: Layer) -> dict[str, Any]:
+    """Give what the plugin wrote on a layer of a file; empty for every other layer."""
+    tag: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
+    return tag if "path" in tag and isinstance(_array(layer), LazyChannel) else {}
+
+
+def _array(layer: Layer) -> Any:
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def _copy_look(before: Image, after: Image) -> None:
+    for name in _KEPT:
+        if not (after.rgb and name == "colormap"):
+            setattr(after, name, getattr(before, name))
