@@ -40,20 +40,21 @@ def parse_metadata(xml: bytes) -> CziMetadata:
         root = fromstring(xml.rstrip(b"\0").decode("utf-8", "replace"))
     except (ParseError, DefusedXmlException):
         return CziMetadata()
-    displayed = dict(_channels(root, "Metadata/DisplaySetting/Channels"))
-    described = dict(_channels(root, f"{_IMAGE}/Dimensions/Channels"))
-    names, colors = {}, {}
-    for index in sorted(displayed.keys() | described.keys()):
-        elements = [e for e in (described.get(index), displayed.get(index)) if e is not None]
+    described = root.findall(f"{_IMAGE}/Dimensions/Channels/Channel")
+    displayed = root.findall("Metadata/DisplaySetting/Channels/Channel")
+    names, colors, ranges = {}, {}, {}
+    for index, elements in _matched(described, displayed).items():
         if name := next((e.get("Name") for e in elements if e.get("Name")), None):
             names[index] = name
         if color := next((c for e in reversed(elements) if (c := _color(e))), None):
             colors[index] = color
+        if span := next((r for e in reversed(elements) if (r := _display_range(e))), None):
+            ranges[index] = span
     return CziMetadata(
         pixel_size=_pixel_size(root),
         channel_names=names,
         channel_colors=colors,
-        display_ranges={i: r for i, e in displayed.items() if (r := _display_range(e))},
+        display_ranges=ranges,
         scene_names=dict(_scene_names(root)),
     )
 
@@ -82,11 +83,22 @@ def _white(dtype: "np.dtype[np.generic]") -> float | None:
     return float(np.iinfo(dtype.name).max) if dtype.kind == "u" else None
 
 
-def _channels(root: "Element", path: str) -> Iterator[tuple[int, "Element"]]:
-    """Give each channel's index: the number in an Id like "Channel:2", else its position."""
-    for position, element in enumerate(root.findall(f"{path}/Channel")):
+def _matched(described: "list[Element]", displayed: "list[Element]") -> "dict[int, list[Element]]":
+    """Give the elements of each channel, its description first, by the channel's number.
+
+    The two lists are matched by @Id, else by position. A channel's number is its position; a file
+    cut out of a larger one may number beyond its list, then the number in "Channel:2" counts.
+    """
+    by_id = {element.get("Id"): element for element in displayed if element.get("Id")}
+    listed = described or displayed
+    found: dict[int, list[Element]] = {}
+    for position, element in enumerate(listed):
+        same = displayed[position] if position < len(displayed) else element
+        found[position] = [element, by_id.get(element.get("Id"), same)]
+    for position, element in enumerate(listed):
         numbered = re.fullmatch(r"Channel:(\d+)", element.get("Id", ""))
-        yield int(numbered[1]) if numbered else position, element
+        found.setdefault(int(numbered[1]) if numbered else position, found[position])
+    return found
 
 
 def _color(element: "Element") -> str | None:
