@@ -86,9 +86,7 @@ def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, F
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
         raise ExportError(f"No patch to export ({reasons}).")
-    frozen = FrozenPlan(
-        plan=plan, sources=tuple(sources), n_patches=len(grid), dropped=dict(grid.dropped)
-    )
+    frozen = FrozenPlan.of(plan, sources, grid)
     partial = PartialExport.of(plan)
     if not _takes_up(partial, frozen, overwrite):
         _check_space(partial.root, frozen.array)
@@ -171,4 +169,4 @@ def _stop(partial: PartialExport, futures: list[Future[Any]]) -> None:
         for future in running:
             future.cancel()
         wait(running)
-        partial.clear_stop()
+    partial.clear_stop()

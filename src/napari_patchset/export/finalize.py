@@ -82,6 +82,7 @@ def _manifest(
     split = array.name.partition("/")[0]
     entry = ArrayEntry(
         shape=array.shape,
+        patches_per_shard=array.capacity,
         dtype=array.dtype.name,
         axes=array.axes,
         digest=digest_checksums(checksums),

@@ -8,7 +8,9 @@ stop                 while this is there, jobs stop at the next patch
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.layout import UNSPLIT, ArrayLayout, partial_path
+from napari_patchset.patchset.layout import UNSPLIT, ArrayLayout, partial_path, shard_capacity
 from napari_patchset.patchset.statistics import ChannelSums
 from napari_patchset.source import SourceInfo
 
@@ -30,15 +32,33 @@ class FrozenPlan(Frozen):
     plan: ExportPlan
     sources: tuple[SourceInfo, ...]
     n_patches: int
+    patches_per_shard: int
     dropped: dict[str, int]
+
+    @classmethod
+    def of(cls, plan: ExportPlan, sources: Sequence[SourceInfo], grid: PatchGrid) -> Self:
+        """Freeze a plan with the sources and patches that belong to it."""
+        shape = (len(sources[0].channels), *grid.size)
+        return cls(
+            plan=plan,
+            sources=tuple(sources),
+            n_patches=len(grid),
+            patches_per_shard=shard_capacity(shape, np.dtype(sources[0].dtype)),
+            dropped=dict(grid.dropped),
+        )
 
     @property
     def array(self) -> ArrayLayout:
         """The array to be written."""
         first = self.sources[0]
-        shape = (len(first.channels), *self.plan.strategy.size)
-        axes = first.layout.stack_axes
-        return ArrayLayout(f"{UNSPLIT}/image", self.n_patches, shape, np.dtype(first.dtype), axes)
+        return ArrayLayout(
+            name=f"{UNSPLIT}/image",
+            n=self.n_patches,
+            patch_shape=(len(first.channels), *self.plan.strategy.size),
+            dtype=np.dtype(first.dtype),
+            axes=first.layout.stack_axes,
+            capacity=self.patches_per_shard,
+        )
 
 
 class ShardSidecar(Frozen):

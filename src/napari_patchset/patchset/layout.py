@@ -9,6 +9,7 @@ NAME.patches.zarr/            while it is written: NAME.partial/set/
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -49,6 +50,8 @@ class ArrayLayout:
         Of a pixel.
     axes : str
         "SCYX", "SCZYX" or "SCTYX".
+    capacity : int
+        Patches in a full shard.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ArrayLayout:
     patch_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axes: str
+    capacity: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,11 +70,6 @@ class ArrayLayout:
     def patch_bytes(self) -> int:
         """Bytes of one patch."""
         return prod(self.patch_shape) * self.dtype.itemsize
-
-    @property
-    def capacity(self) -> int:
-        """Patches in a full shard."""
-        return max(1, SHARD_BYTES // self.patch_bytes)
 
     @property
     def n_shards(self) -> int:
@@ -107,6 +106,11 @@ class ArrayLayout:
             "attributes": {},
             "dimension_names": list(self.axes.lower()),
         }
+
+
+def shard_capacity(patch_shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    """Give how many patches a full shard of a new set holds."""
+    return max(1, SHARD_BYTES // (prod(patch_shape) * dtype.itemsize))
 
 
 def write_metadata(root: Path, arrays: list[ArrayLayout], attributes: dict[str, Any]) -> None:

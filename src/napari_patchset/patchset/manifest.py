@@ -22,6 +22,7 @@ class ArrayEntry(Frozen):
     """One array of the set: shape N, C, (Z), Y, X and the digest of its patches' checksums."""
 
     shape: tuple[int, ...]
+    patches_per_shard: int
     dtype: str
     axes: str
     digest: str
@@ -29,7 +30,8 @@ class ArrayEntry(Frozen):
     def layout(self, name: str) -> ArrayLayout:
         """Give where the array's patches lie."""
         n, *patch_shape = self.shape
-        return ArrayLayout(name, n, tuple(patch_shape), np.dtype(self.dtype), self.axes)
+        dtype = np.dtype(self.dtype)
+        return ArrayLayout(name, n, tuple(patch_shape), dtype, self.axes, self.patches_per_shard)
 
 
 class Manifest(Frozen):

@@ -55,4 +55,4 @@ def _key(stack: ImageStack) -> str:
 def _depth_axis(stack: ImageStack) -> DepthAxis:
     if len(stack.data_shape) == 4:
         return "none"
-    return "T" if getattr(stack, "axes", "SCZYX")[2] == "T" else "Z"
+    return "T" if getattr(stack, "axes", None) == "SCTYX" else "Z"

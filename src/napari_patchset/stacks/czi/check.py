@@ -18,7 +18,6 @@ PIXEL_TYPES: dict[int, tuple[str, np.dtype[np.generic], int]] = {
     2: ("Gray32Float", np.dtype(np.float32), 1),
     3: ("Bgr24", np.dtype(np.uint8), 3),
     4: ("Bgr48", np.dtype(np.uint16), 3),
-    8: ("Bgr96Float", np.dtype(np.float32), 3),
 }
 """By libCZI's number: its name, the dtype of a component, the number of components."""
 
@@ -55,7 +54,7 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
 
 
 _OTHER_PART = "lies in part {value} of a CZI in several files; save it as one file in ZEN"
-_TYPE = "has pixel type {value}, which libCZI can't read; convert it in ZEN to 8 or 16 bit"
+_TYPE = "has pixel type {value}, which libCZI can't decode; convert it in ZEN to 8 or 16 bit"
 _COMPRESSION = "has compression {value}, which libCZI can't read; save it as zstd in ZEN"
 _SIZE = "has an impossible size ({value}); the file is damaged, copy it again"
 _CUT = "at byte {value} reaches past the end of the file; it was cut short, copy it again"

@@ -47,6 +47,7 @@ class Subblocks:
     plane: NDArray[np.int32]
     scene: NDArray[np.int32]
     m_index: NDArray[np.int32]
+    n_dimensions: NDArray[np.int32]
     axes: str
 
     def __len__(self) -> int:
@@ -97,7 +98,7 @@ def _segment(file: BinaryIO, path: Path, position: int, kind: str, file_size: in
         head = file.read(_SEGMENT.size)
     name = head[:16].rstrip(b"\0")
     if name != kind.encode():
-        if position == 0:
+        if kind == "ZISRAWFILE":
             file.seek(0)
             raise UnreadableFileError(
                 f"{path}: not a CZI file: it begins with {file.read(10)!r}, not {kind!r}."
@@ -193,5 +194,6 @@ class _DimensionTable:
             plane=np.stack([start[axis] for axis in PLANE_AXES], axis=1),
             scene=start["S"],
             m_index=start["M"],
+            n_dimensions=heads["n_dimensions"],
             axes="".join(axis for axis in PLANE_AXES if axis in self.named),
         )

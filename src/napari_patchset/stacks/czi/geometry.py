@@ -24,6 +24,8 @@ class Component(NamedTuple):
     """Counted from 0, whatever number the file starts with."""
     color: int | None
     """0, 1, 2 for R, G, B; None for a grey channel."""
+    dtype: np.dtype[np.generic]
+    """The channel's own type, which may be narrower than the stack's."""
 
 
 class Tile(NamedTuple):
@@ -91,14 +93,19 @@ class SceneGeometry:
             types = np.unique(self.blocks.pixel_type[self.rows[c == channel]]).tolist()
             colors = max((PIXEL_TYPES[kind][2] for kind in types), default=1)
             of = (None,) if colors == 1 else range(colors)
-            found += [Component(channel, color) for color in of]
+            dtype = np.result_type(*(PIXEL_TYPES[kind][1] for kind in types or self._types))
+            found += [Component(channel, color, dtype) for color in of]
         return tuple(found)
 
     @cached_property
     def dtype(self) -> np.dtype[np.generic]:
         """The one type that holds every channel's pixels."""
-        types = np.unique(self.blocks.pixel_type[self.rows]).tolist()
-        return np.result_type(*(PIXEL_TYPES[kind][1] for kind in types))
+        return np.result_type(*(PIXEL_TYPES[kind][1] for kind in self._types))
+
+    @cached_property
+    def _types(self) -> list[int]:
+        types: list[int] = np.unique(self.blocks.pixel_type[self.rows]).tolist()
+        return types
 
     @cached_property
     def tile_shape(self) -> tuple[int, int]:
@@ -134,7 +141,7 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
     order = np.lexsort([blocks.m_index[rows], keys])
     return SceneGeometry(
         scene=scene,
-        rect=_bounds(blocks.rect[rows]),
+        rect=bounds(blocks.rect[rows]),
         starts=dict(zip(axes, low.tolist(), strict=True)),
         sizes=dict(zip(axes, shape, strict=True)),
         blocks=blocks,
@@ -149,7 +156,8 @@ def _level0(blocks: Subblocks) -> NDArray[np.bool_]:
     return mask
 
 
-def _bounds(rects: NDArray[np.int64]) -> Rect:
+def bounds(rects: NDArray[np.int64]) -> Rect:
+    """Give the smallest rectangle around rectangles given as rows x, y, w, h."""
     x, y = rects[:, :2].min(axis=0).tolist()
     right, bottom = (rects[:, :2] + rects[:, 2:]).max(axis=0).tolist()
     return Rect(x, y, right - x, bottom - y)

@@ -23,82 +23,100 @@ _METRES_TO_MICROMETRES = 1e6
 
 
 @dataclass(frozen=True, slots=True)
+class CziChannel:
+    """One channel in the XML."""
+
+    number: int | None
+    """The number in an Id like "Channel:2"."""
+    name: str | None
+    color: str | None
+    display_range: tuple[float, float] | None
+    """Black and white point as fractions of the pixel type's range."""
+
+
+@dataclass(frozen=True, slots=True)
 class CziMetadata:
-    """The parts of the XML that are used; the channels by their index in the file."""
+    """The parts of the XML that are used."""
 
     pixel_size: PixelSize = field(default_factory=PixelSize)
-    channel_names: dict[int, str] = field(default_factory=dict)
-    channel_colors: dict[int, str] = field(default_factory=dict)
-    display_ranges: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Black and white point as fractions of the pixel type's range."""
+    channels: tuple[CziChannel, ...] = ()
     scene_names: dict[int, str] = field(default_factory=dict)
 
 
 def parse_metadata(xml: bytes) -> CziMetadata:
     """Parse the XML once, without entities; XML that is broken or absent says nothing."""
-    try:
-        root = fromstring(xml.rstrip(b"\0").decode("utf-8", "replace"))
-    except (ParseError, DefusedXmlException):
+    text = xml.rstrip(b"\0").decode("utf-8", "replace")
+    if not text.strip():
         return CziMetadata()
-    described = root.findall(f"{_IMAGE}/Dimensions/Channels/Channel")
-    displayed = root.findall("Metadata/DisplaySetting/Channels/Channel")
-    names, colors, ranges = {}, {}, {}
-    for index, elements in _matched(described, displayed).items():
-        if name := next((e.get("Name") for e in elements if e.get("Name")), None):
-            names[index] = name
-        if color := next((c for e in reversed(elements) if (c := _color(e))), None):
-            colors[index] = color
-        if span := next((r for e in reversed(elements) if (r := _display_range(e))), None):
-            ranges[index] = span
+    try:
+        root = fromstring(text)
+    except (ParseError, DefusedXmlException) as error:
+        # Its frames would keep the stack, and with it the file, until the next collection.
+        error.__traceback__ = None
+        return CziMetadata()
     return CziMetadata(
         pixel_size=_pixel_size(root),
-        channel_names=names,
-        channel_colors=colors,
-        display_ranges=ranges,
+        channels=tuple(_channels(root)),
         scene_names=dict(_scene_names(root)),
     )
 
 
 def image_metadata(metadata: CziMetadata, geometry: "SceneGeometry") -> ImageMetadata:
     """Describe the channels of one scene's stack."""
-    channels = [_channel(metadata, geometry, component) for component in geometry.components]
+    numbers = range(geometry.starts["C"], geometry.starts["C"] + geometry.sizes["C"])
+    found = _by_number(metadata.channels, numbers)
+    several = len(numbers) > 1
+    channels = [
+        _describe(component, numbers[component.channel], found[component.channel], several)
+        for component in geometry.components
+    ]
     return ImageMetadata(tuple(channels), metadata.pixel_size)
 
 
-def _channel(metadata: CziMetadata, geometry: "SceneGeometry", component: "Component") -> Channel:
-    number = geometry.starts["C"] + component.channel
-    white = _white(geometry.dtype)
-    span = metadata.display_ranges.get(number)
+def _by_number(channels: tuple[CziChannel, ...], numbers: range) -> list[CziChannel | None]:
+    """Find the file's channels in the XML: by Id if every number occurs there, else by position.
+
+    A file that was cut out of a larger one keeps the larger one's Ids but counts from 0.
+    """
+    by_id = {channel.number: channel for channel in channels}
+    if all(number in by_id for number in numbers):
+        return [by_id[number] for number in numbers]
+    listed = dict(enumerate(channels))
+    return [listed.get(number, listed.get(i)) for i, number in enumerate(numbers)]
+
+
+def _describe(
+    component: "Component", number: int, found: CziChannel | None, several: bool
+) -> Channel:
+    white, span = _white(component.dtype), found.display_range if found else None
     limits = (span[0] * white, span[1] * white) if span and white else None
-    name = metadata.channel_names.get(number)
-    if component.color is not None:
-        letter = "RGB"[component.color]
-        label = f"{name or f'Channel {number}'} {letter}" if geometry.sizes["C"] > 1 else letter
-        return Channel(label, ("#ff0000", "#00ff00", "#0000ff")[component.color], limits)
-    color = metadata.channel_colors.get(number)
-    return Channel(name or f"Channel {number}", color, limits)
+    name = (found.name if found else None) or f"Channel {number}"
+    if component.color is None:
+        return Channel(name, found.color if found else None, limits)
+    letter = "RGB"[component.color]
+    color = ("#ff0000", "#00ff00", "#0000ff")[component.color]
+    return Channel(f"{name} {letter}" if several else letter, color, limits)
 
 
 def _white(dtype: "np.dtype[np.generic]") -> float | None:
     return float(np.iinfo(dtype.name).max) if dtype.kind == "u" else None
 
 
-def _matched(described: "list[Element]", displayed: "list[Element]") -> "dict[int, list[Element]]":
-    """Give the elements of each channel, its description first, by the channel's number.
-
-    The two lists are matched by @Id, else by position. A channel's number is its position; a file
-    cut out of a larger one may number beyond its list, then the number in "Channel:2" counts.
-    """
+def _channels(root: "Element") -> Iterator[CziChannel]:
+    """Give the channels, their description and display setting matched by @Id or position."""
+    described = root.findall(f"{_IMAGE}/Dimensions/Channels/Channel")
+    displayed = root.findall("Metadata/DisplaySetting/Channels/Channel")
     by_id = {element.get("Id"): element for element in displayed if element.get("Id")}
-    listed = described or displayed
-    found: dict[int, list[Element]] = {}
-    for position, element in enumerate(listed):
-        same = displayed[position] if position < len(displayed) else element
-        found[position] = [element, by_id.get(element.get("Id"), same)]
-    for position, element in enumerate(listed):
+    for position, element in enumerate(described or displayed):
+        beside = displayed[position] if position < len(displayed) else element
+        shown = by_id.get(element.get("Id"), beside)
         numbered = re.fullmatch(r"Channel:(\d+)", element.get("Id", ""))
-        found.setdefault(int(numbered[1]) if numbered else position, found[position])
-    return found
+        yield CziChannel(
+            number=int(numbered[1]) if numbered else None,
+            name=element.get("Name") or shown.get("Name"),
+            color=_color(shown) or _color(element),
+            display_range=_display_range(shown),
+        )
 
 
 def _color(element: "Element") -> str | None:

@@ -9,14 +9,16 @@ from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.check import PIXEL_TYPES
 from napari_patchset.stacks.czi.geometry import Component, SceneGeometry, Tile
 from napari_patchset.stacks.czi.handle import CziHandle
+from napari_patchset.stacks.czi.subblock import check_subblocks
 from napari_patchset.stacks.czi.tiles import TileCache
 
 
 class CziPixels:
     """Read planes of one scene; a plane is named by the index along each axis, from 0."""
 
-    def __init__(self, path: Path, geometry: SceneGeometry) -> None:
+    def __init__(self, path: Path, geometry: SceneGeometry, file_size: int) -> None:
         self._geometry = geometry
+        self._file_size = file_size
         self._handle = CziHandle(path)
         self.cache = TileCache()
 
@@ -58,11 +60,14 @@ class CziPixels:
         self.cache.clear()
 
     def _tile(self, plane: dict[str, int], key: int, tile: Tile) -> NDArray[Any]:
-        name, scene = PIXEL_TYPES[tile.pixel_type][0], self._geometry.scene
-        return self.cache.get(
-            (key, tile.rect),
-            lambda: self._handle.read(tile.rect, self._numbers(plane), scene, name),
-        )
+        return self.cache.get((key, tile.rect), lambda: self._decode(plane, key, tile))
+
+    def _decode(self, plane: dict[str, int], key: int, tile: Tile) -> NDArray[Any]:
+        geometry = self._geometry
+        together = [neighbour.row for neighbour in geometry.tiles(key, tile.rect)]
+        check_subblocks(self._handle.path, geometry.blocks, together, self._file_size)
+        name = PIXEL_TYPES[tile.pixel_type][0]
+        return self._handle.read(tile.rect, self._numbers(plane), geometry.scene, name)
 
     def _numbers(self, plane: dict[str, int]) -> dict[str, int]:
         """Name a plane in the file's own numbering."""

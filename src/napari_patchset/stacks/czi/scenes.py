@@ -1,15 +1,23 @@
 """The scenes of a CZI file: found, listed, laid out as a stack."""
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pylibCZIrw.czi import CziReader
 
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import SceneId
+from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.czi.check import check_structure
 from napari_patchset.stacks.czi.directory import CziDirectory, read_directory
-from napari_patchset.stacks.czi.geometry import SceneGeometry, scene_geometry, scene_ids
+from napari_patchset.stacks.czi.geometry import SceneGeometry, bounds, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.metadata import parse_metadata
+from napari_patchset.stacks.czi.subblock import check_subblocks
 from napari_patchset.stacks.metadata import SceneSummary
+
+CHECKED_AT_OPENING = 2000
+"""Headers of so many subblocks are checked at once; of more, each before it is first decoded."""
 
 
 def open_directory(path: Path) -> CziDirectory:
@@ -22,6 +30,9 @@ def open_directory(path: Path) -> CziDirectory:
     """
     directory = read_directory(path)
     check_structure(directory, path)
+    blocks = directory.subblocks
+    if len(blocks) <= CHECKED_AT_OPENING:
+        check_subblocks(path, blocks, range(len(blocks)), directory.file_size)
     return directory
 
 
@@ -50,6 +61,25 @@ def czi_scenes(path: Path) -> list[SceneSummary]:
         _summary(scene_geometry(directory.subblocks, scene), names, path)
         for scene in scene_ids(directory.subblocks) or (None,)
     ]
+
+
+def reader_rectangles(reader: CziReader) -> dict[int | None, Rect]:
+    """Give the rectangle of each scene in an open file, its level-0 subblocks taken together.
+
+    libCZI's own list of scenes fails where their ids do not follow each other.
+    """
+    found: dict[int | None, list[tuple[int, int, int, int]]] = {}
+
+    def add(_: int, block: Any) -> bool:
+        rect, stored = block.logicalRect, block.physicalSize
+        if (rect.w, rect.h) == (stored.w, stored.h):
+            scene = block.coordinate.to_dict().get("S")
+            found.setdefault(scene, []).append((rect.x, rect.y, rect.w, rect.h))
+        return True
+
+    reader.enumerate_subblocks(add)
+    numbered = sorted(scene for scene in found if scene is not None)
+    return {scene: bounds(np.array(found[scene])) for scene in numbered or (None,)}
 
 
 def scene_layout(geometry: SceneGeometry, depth_axis: DepthAxis) -> AxisLayout:

@@ -17,7 +17,12 @@ from napari_patchset.stacks.czi.geometry import Component, scene_geometry, scene
 from napari_patchset.stacks.czi.metadata import image_metadata, parse_metadata
 from napari_patchset.stacks.czi.pixels import CziPixels
 from napari_patchset.stacks.czi.pyramid import CziLevel, level_factors
-from napari_patchset.stacks.czi.scenes import find_scene, open_directory, scene_layout
+from napari_patchset.stacks.czi.scenes import (
+    find_scene,
+    open_directory,
+    reader_rectangles,
+    scene_layout,
+)
 from napari_patchset.stacks.naming import split_scene
 
 LARGE_PLANE = 4096
@@ -75,7 +80,7 @@ class CziImageStack(BoundedStack):
         self._geometry = geometry = find_scene(directory, self.scene, self.data_path)
         require_depth_axis(geometry.sizes, depth_axis, str(self.source))
         self._layout = scene_layout(geometry, depth_axis)
-        self._pixels = CziPixels(self.data_path, geometry)
+        self._pixels = CziPixels(self.data_path, geometry, directory.file_size)
         self.axes = self._layout.stack_axes
         self.data_shape = list(self._layout.stack_shape)
         self.data_dtype = geometry.dtype
@@ -158,8 +163,7 @@ class CziImageStack(BoundedStack):
             By scene id; the one key None in a file without scenes.
         """
         if isinstance(czi, CziReader):
-            found = czi.scenes_bounding_rectangle_no_pyramid
-            return dict(found) or {None: czi.total_bounding_rectangle_no_pyramid}
+            return {scene: Rectangle(*rect) for scene, rect in reader_rectangles(czi).items()}
         blocks = open_directory(Path(czi)).subblocks
         scenes = scene_ids(blocks) or (None,)
         return {scene: Rectangle(*scene_geometry(blocks, scene).rect) for scene in scenes}

@@ -1,0 +1,178 @@
+"""The patch set on disk: written by hand, read by everyone."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorstore
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from czi_maker import MakeCzi, SceneSpec
+from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset.errors import IncompleteSetError, UnreadableFileError
+from napari_patchset.patchset import layout, reader
+from napari_patchset.patchset.shards import map_shard, write_shard
+from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums, channel_sums
+
+SCENE = SceneSpec(rect=(5, -7, 96, 80), t=2, c=2)
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put 10 patches of 2 x 16 x 16 uint16 into a shard."""
+    monkeypatch.setattr(layout, "SHARD_BYTES", 10 * 2 * 16 * 16 * 2 + 1)
+
+
+@pytest.fixture
+def patch_set(czi: MakeCzi, tmp_path: Path, small_shards: None) -> Iterator[PatchSet]:
+    out = tmp_path / "made.patches.zarr"
+    plan = ExportPlan(sources=[czi(SCENE)], strategy=Tiled(size=(16, 16)), out=out)
+    list(run_export(plan))
+    opened = PatchSet(out)
+    yield opened
+    opened.close()
+
+
+def test_zarr_python_and_tensorstore_read_the_same_patches(patch_set: PatchSet) -> None:
+    path = patch_set.path / "all" / "image"
+    ours = patch_set["all"][:]
+    assert ours.shape == (60, 2, 16, 16)
+    assert ours.dtype == np.uint16
+    array = zarr.open(str(patch_set.path), mode="r")["all/image"]
+    assert array.metadata.dimension_names == ("s", "c", "y", "x")
+    np.testing.assert_array_equal(array[:], ours)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+    np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), ours)
+
+
+def test_metadata_is_consolidated(patch_set: PatchSet) -> None:
+    group = zarr.open_consolidated(str(patch_set.path), mode="r")
+    assert group["all/image"].shape == (60, 2, 16, 16)
+    assert group.metadata.consolidated_metadata is not None
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.uint16, np.dtype(">u2"), np.float32]),
+        st.tuples(st.integers(1, 5), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4)),
+        elements=st.integers(0, 200),
+    ),
+    st.integers(0, 3),
+)
+def test_a_shard_comes_back_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, patches: np.ndarray, spare: int
+) -> None:
+    path = tmp_path_factory.mktemp("shards") / "c" / "0"
+    capacity = len(patches) + spare
+    write_shard(path, patches, capacity)
+    mapped = map_shard(path, patches.shape, patches.dtype, capacity)
+    np.testing.assert_array_equal(mapped, patches)
+    assert [p.name for p in path.parent.iterdir()] == ["0"]
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_shard_of_another_length_is_refused(tmp_path: Path, change: int) -> None:
+    patches = np.ones((3, 1, 4, 4), np.uint16)
+    path = tmp_path / "0"
+    write_shard(path, patches, 3)
+    data = path.read_bytes()
+    path.write_bytes(data[:change] if change < 0 else data + b"\0")
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        map_shard(path, patches.shape, patches.dtype, 3)
+
+
+def test_index_slice_and_iteration_agree(patch_set: PatchSet) -> None:
+    patches = patch_set["all"]
+    everything = patches[:]
+    np.testing.assert_array_equal(np.stack(list(patches)), everything)
+    np.testing.assert_array_equal(patches[-1], everything[59])
+    np.testing.assert_array_equal(patches[7:31:9], everything[7:31:9])
+    assert patches[5:5].shape == (0, 2, 16, 16)
+    with pytest.raises(IndexError, match="60"):
+        patches[60]
+
+
+def test_a_patch_is_a_copy_that_may_be_changed(patch_set: PatchSet) -> None:
+    patch = patch_set["all"][3]
+    before = patch.copy()
+    patch[:] = 0
+    np.testing.assert_array_equal(patch_set["all"][3], before)
+
+
+def test_it_pickles_into_a_worker(patch_set: PatchSet) -> None:
+    patches = patch_set["all"]
+    first = patches[0]
+    copy = pickle.loads(pickle.dumps(patches))
+    np.testing.assert_array_equal(copy[0], first)
+    copy.close()
+
+
+def test_only_so_many_shards_stay_mapped(
+    patch_set: PatchSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_MAPPED_SHARDS", 2)
+    patches = patch_set["all"]
+    assert patches.layout.n_shards == 6
+    list(patches)
+    assert len(patches._mapped) == 2
+
+
+def test_locate_says_where_a_patch_was_cut(patch_set: PatchSet) -> None:
+    for index in (0, 17, 59):
+        source, row = patch_set.locate(index)
+        window = (row["y_start"], row["x_start"], row["y_size"], row["x_size"])
+        expected = [SCENE.pixels({"T": row["t"], "Z": 0, "C": c}, window) for c in range(2)]
+        np.testing.assert_array_equal(patch_set["all"][index], np.stack(expected))
+        assert (source.scene, row["scene"]) == (0, "0")
+
+
+def test_statistics_are_those_of_all_pixels(patch_set: PatchSet) -> None:
+    everything = patch_set["all"][:].astype(np.float64)
+    for channel, found in enumerate(patch_set.manifest.statistics):
+        pixels = everything[:, channel]
+        assert found.count == pixels.size
+        assert found.mean == pytest.approx(pixels.mean(), rel=1e-12)
+        assert found.std == pytest.approx(pixels.std(), rel=1e-12)
+        assert (found.minimum, found.maximum) == (pixels.min(), pixels.max())
+
+
+@given(hnp.arrays(np.uint16, (6, 2, 5, 5)), st.integers(1, 5))
+def test_partial_sums_merge_exactly(patches: np.ndarray, cut: int) -> None:
+    parts = zip(channel_sums(patches[:cut]), channel_sums(patches[cut:]), strict=True)
+    assert [a + b for a, b in parts] == channel_sums(patches)
+
+
+def test_sums_of_wild_floats_give_no_negative_variance() -> None:
+    sums = ChannelSums(count=3, total=3e8, squares=3e16 - 8.0, minimum=1e8, maximum=1e8)
+    assert ChannelStatistics.of(sums).std == 0
+
+
+def test_a_missing_shard_is_named(patch_set: PatchSet) -> None:
+    patch_set.close()
+    shard = patch_set.path / "all" / "image" / "c" / "3" / "0" / "0" / "0"
+    shard.unlink()
+    with pytest.raises(UnreadableFileError, match="all/image/c/3"):
+        PatchSet(patch_set.path)
+
+
+def test_what_is_no_patch_set_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such"):
+        PatchSet(tmp_path / "none.patches.zarr")
+    with pytest.raises(IncompleteSetError, match="not a patch set"):
+        PatchSet(tmp_path)
+    partial = tmp_path / "x.partial"
+    partial.mkdir()
+    with pytest.raises(IncompleteSetError, match="not completed"):
+        PatchSet(partial)
+
+
+def test_a_manifest_of_another_schema_is_refused(patch_set: PatchSet) -> None:
+    metadata = patch_set.path / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"recipe_hash"', '"receipt"'))
+    with pytest.raises(IncompleteSetError, match="schema 1"):
+        PatchSet(patch_set.path)

@@ -1,0 +1,156 @@
+"""The sample file: the same pixels everywhere, written whole or not at all."""
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pylibCZIrw.czi import open_czi
+
+from napari_patchset import list_scenes, open_stack
+from napari_patchset.sample import (
+    CHANNELS,
+    SCENES,
+    ensure_sample,
+    sample_path,
+    sample_plane,
+    write_sample,
+)
+
+TIMES, DEPTHS = 3, 5
+DIGEST = "8e49c5d487fc6f00c2670c76383c8cca1968531170c712127258c936b355341a"
+"""Of a plane of each scene."""
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sample") / "cells.czi"
+    write_sample(path)
+    return path
+
+
+def test_it_has_scenes_times_depths_and_channels(sample: Path) -> None:
+    assert len(SCENES) >= 2
+    assert len(CHANNELS) == 2
+    for number, scene in enumerate(SCENES):
+        with open_stack(sample, number, "Z") as stack:
+            assert stack.axes == "SCZYX"
+            assert stack.data_shape == [TIMES, len(CHANNELS), DEPTHS, scene.height, scene.width]
+            assert stack.data_dtype == np.uint16
+
+
+def test_its_scenes_have_names_and_places_apart(sample: Path) -> None:
+    listed = list_scenes(sample)
+    assert [scene.name for scene in listed] == [scene.name for scene in SCENES]
+    assert [scene.rect for scene in listed] == [
+        (scene.x, scene.y, scene.width, scene.height) for scene in SCENES
+    ]
+
+
+def test_its_channels_have_names_colours_and_contrast(sample: Path) -> None:
+    with open_stack(sample, 0) as stack:
+        found = stack.metadata
+    for channel, wanted in zip(found.channels, CHANNELS, strict=True):
+        assert channel.name == wanted.name
+        assert channel.color == "#{:02x}{:02x}{:02x}".format(*wanted.color)
+        assert channel.contrast_limits == pytest.approx((wanted.black, wanted.white), abs=0.01)
+
+
+def test_its_pixels_have_a_size(sample: Path) -> None:
+    with open_stack(sample, 0) as stack:
+        size = stack.metadata.pixel_size
+    assert (size.z, size.y, size.x) == pytest.approx((1, 0.325, 0.325))
+
+
+@pytest.mark.parametrize(("scene", "t", "z", "c"), [(0, 0, 0, 0), (1, 2, 4, 1), (2, 1, 2, 0)])
+def test_the_file_holds_the_planes_that_are_drawn(
+    sample: Path, scene: int, t: int, z: int, c: int
+) -> None:
+    drawn = sample_plane(scene, t, z, c)
+    with open_stack(sample, scene, "Z") as stack:
+        shown = stack.extract_patch(t, [c], (z, 0, 0), (1, *drawn.shape))
+    np.testing.assert_array_equal(shown[0, 0], drawn, strict=True)
+
+
+def test_libczi_reads_it_too(sample: Path) -> None:
+    with open_czi(str(sample)) as file:
+        shown = file.read(plane={"T": 1, "Z": 3, "C": 1}, scene=2)
+        assert len(file.scenes_bounding_rectangle) == len(SCENES)
+    np.testing.assert_array_equal(shown[..., 0], sample_plane(2, 1, 3, 1))
+
+
+def test_no_two_planes_are_alike(sample: Path) -> None:
+    with open_stack(sample, 1, "Z") as stack:
+        corner = [stack.extract_patch(t, None, (0, 0, 0), (5, 64, 64)) for t in range(TIMES)]
+    planes = np.concatenate([volume.reshape(-1, 64 * 64) for volume in corner])
+    assert len(np.unique(planes, axis=0)) == TIMES * len(CHANNELS) * DEPTHS
+
+
+def test_it_looks_like_cells_on_a_dark_ground() -> None:
+    for scene in range(len(SCENES)):
+        for channel, shown in enumerate(CHANNELS):
+            image = sample_plane(scene, 0, 2, channel)
+            bright = np.mean(image > (shown.black + shown.white) / 2)
+            assert 0.01 < bright < 0.5
+            assert np.median(image) < (shown.black + shown.white) / 2
+            assert image.max() < 4096
+
+
+def test_the_pixels_are_the_same_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for scene in range(len(SCENES)):
+        digest.update(sample_plane(scene, 1, 2, 1).astype("<u2").tobytes())
+    assert digest.hexdigest() == DIGEST
+
+
+def test_a_scene_that_does_not_exist_is_an_index_error() -> None:
+    with pytest.raises(IndexError):
+        sample_plane(len(SCENES), 0, 0, 0)
+
+
+class TestEnsure:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        """Let writing take no time, and note what is written."""
+        written: list[Path] = []
+
+        def write(path: Path) -> None:
+            written.append(path)
+            path.write_bytes(b"whole")
+
+        monkeypatch.setattr(sys.modules[ensure_sample.__module__], "write_sample", write)
+        return written
+
+    def test_it_is_written_once(self, tmp_path: Path, quick: list[Path]) -> None:
+        path = tmp_path / "new" / "folder" / "cells.czi"
+        assert ensure_sample(path) == ensure_sample(path) == path
+        assert path.read_bytes() == b"whole"
+        assert len(quick) == 1
+
+    def test_it_lies_in_the_users_cache(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert ensure_sample() == sample_path()
+        assert sample_path().is_file()
+
+    def test_a_failed_writing_leaves_nothing_behind(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(sys.modules[ensure_sample.__module__], "write_sample", fail)
+        with pytest.raises(OSError, match="No space left"):
+            ensure_sample(tmp_path / "cells.czi")
+        assert not list(tmp_path.iterdir())
+
+    def test_several_at_once_leave_one_whole_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "cells.czi"
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: ensure_sample(path).read_bytes(), range(16)))
+        assert found == [b"whole"] * 16
+        assert [file.name for file in tmp_path.iterdir()] == ["cells.czi"]
