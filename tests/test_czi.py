@@ -20,8 +20,8 @@ from czi_maker import Block, MakeCzi, SceneSpec, blocks_of, metadata_xml, write_
 from napari_patchset import CziImageStack
 from napari_patchset.errors import MissingAxisError, UnreadableFileError
 from napari_patchset.source import PixelSize, SourceInfo
-from napari_patchset.stacks.czi.tiles import TileCache
 from napari_patchset.stacks.describe import describe
+from napari_patchset.stacks.tiles import TileCache
 from pixels import expected
 
 MOSAIC = SceneSpec(0, (-37, 12, 100, 70), c=2, overlap=6, stamped=True)

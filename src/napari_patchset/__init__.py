@@ -8,17 +8,23 @@ from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.czi.stack import CziImageStack
+from napari_patchset.stacks.file import FileImageStack
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.tiff.stack import TiffImageStack
+from napari_patchset.stacks.zarr_array import ZarrImageStack
 
 __all__ = [
     "CziImageStack",
     "ExportPlan",
+    "FileImageStack",
     "ImageStack",
     "InMemoryImageStack",
     "PatchSet",
     "Progress",
+    "TiffImageStack",
     "Tiled",
+    "ZarrImageStack",
     "list_scenes",
     "open_stack",
     "run_export",

@@ -11,7 +11,7 @@ def main() -> None:
     viewer = napari.Viewer()
     viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     viewer.open(str(ensure_sample()), plugin=PLUGIN)
-    viewer.scale_bar.visible = True
+    viewer.canvas.overlays.scale_bar.visible = True
     napari.run()
 
 

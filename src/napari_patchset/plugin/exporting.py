@@ -47,6 +47,12 @@ class BackgroundExport:
             if partial.root.exists():
                 partial.request_stop()
 
+    def close(self) -> None:
+        """Cancel, and report to nobody any more: the window is going away."""
+        self.cancel()
+        for signal in (self.progressed, self.finished, self.stopped, self.failed):
+            signal.disconnect()
+
     def _on_event(self, event: Progress | Exception) -> None:
         self._outcome = event
         if isinstance(event, Progress):

@@ -38,30 +38,26 @@ class LazyChannel:
         self.ndim = len(self.shape)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
+        n = len(self.axes)
         full = expand_key(key, self.ndim)
-        n_planes = len(self.axes) - 2
-        ranges = [_indices(k, n) for k, n in zip(full[:n_planes], self.shape, strict=False)]
-        window = full[n_planes : n_planes + 2]
-        planes = [self._plane(index, window) for index in product(*ranges)]
-        shape = [len(r) for r, k in zip(ranges, full, strict=False) if isinstance(k, slice)]
-        if not planes:
-            planes = [np.empty((0, 0), self.dtype)]
-        return np.stack(planes).reshape(*shape, *planes[0].shape)[(..., *full[n_planes + 2 :])]
+        ranges = [_indices(k, size) for k, size in zip(full[:n], self.shape, strict=False)]
+        *outer, rows, columns = ranges
+        read = np.empty((*map(len, ranges), *self.shape[n:]), self.dtype)
+        if rows and columns:
+            for position, index in enumerate(product(*outer)):
+                read.reshape(-1, *read.shape[n - 2 :])[position] = self._plane(index, rows, columns)
+        found: NDArray[Any] = read[
+            tuple(0 if isinstance(k, int) else slice(None) for k in full[:n])
+        ]
+        return found[(..., *full[n:])] if self._rgb else found
 
-    def _plane(self, index: tuple[int, ...], window: _Key) -> NDArray[Any]:
+    def _plane(self, index: tuple[int, ...], rows: range, columns: range) -> NDArray[Any]:
         sample = self.layout.ravel(dict(zip(self.axes, index, strict=False)))
-        rows, columns = (
-            _indices(k, n) for k, n in zip(window, self.stack.data_shape[-2:], strict=True)
-        )
-        if not rows or not columns:
-            pixels = np.empty((len(self._channels), len(rows), len(columns)), self.dtype)
-        else:
-            low, high = (min(rows), min(columns)), (max(rows) + 1, max(columns) + 1)
-            size = (high[0] - low[0], high[1] - low[1])
-            pixels = self.stack.extract_patch(sample, self._channels, low, size)
-            pixels = pixels[:, :: abs(rows.step), :: abs(columns.step)]
-        plane = np.moveaxis(pixels, 0, -1) if self._rgb else pixels[0]
-        return plane[tuple(0 if isinstance(k, int) else slice(None) for k in window)]
+        low, high = (min(rows), min(columns)), (max(rows) + 1, max(columns) + 1)
+        size = (high[0] - low[0], high[1] - low[1])
+        pixels = self.stack.extract_patch(sample, self._channels, low, size)
+        pixels = pixels[:, :: rows.step, :: columns.step]
+        return np.moveaxis(pixels, 0, -1) if self._rgb else pixels[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)

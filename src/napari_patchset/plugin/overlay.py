@@ -21,7 +21,7 @@ class GridOverlay:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layer: Vectors | None = None
-        viewer.camera.events.zoom.connect(self._keep_width)
+        viewer.scene.camera.events.zoom.connect(self._keep_width)
 
     @property
     def layer(self) -> Vectors | None:
@@ -47,9 +47,12 @@ class GridOverlay:
         if self.layer is not None:
             self.layer.data = np.empty((0, 2, 2))
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
+        """Follow the zoom no longer."""
+        self._viewer.scene.camera.events.zoom.disconnect(self._keep_width)
+
+    def remove(self) -> None:
         """Take the layer away."""
-        self._viewer.camera.events.zoom.disconnect(self._keep_width)
         if self.layer is not None:
             self._viewer.layers.remove(self.layer)
 
@@ -74,7 +77,7 @@ class GridOverlay:
 
     def _width(self, layer: Any) -> float:
         """Give the width in pixels of the image that shows as `_SCREEN_PIXELS` on the screen."""
-        return float(_SCREEN_PIXELS / (self._viewer.camera.zoom * layer.scale[-1]))
+        return float(_SCREEN_PIXELS / (self._viewer.scene.camera.zoom * layer.scale[-1]))
 
 
 def _space(image: Image) -> dict[str, Any]:

@@ -90,8 +90,7 @@ class ScenePicker(QListWidget):
         worker.start()
 
     def _set_thumbnail(self, worker: GeneratorWorker, row: int, picture: NDArray[np.uint8]) -> None:
-        item = self.item(row)
-        if worker is self._worker and item is not None:
+        if worker is self._worker and (item := self.item(row)) is not None:
             item.setIcon(_icon(picture))
 
 

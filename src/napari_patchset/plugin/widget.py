@@ -37,6 +37,7 @@ class PatchesWidget(QScrollArea):
         self._viewer = napari_viewer
         self._grid: tuple[PatchGrid, SourceInfo] | None = None
         self._result: Path | None = None
+        self._released = False
         # napari's layer list may not be changed from within its own events.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -74,12 +75,21 @@ class PatchesWidget(QScrollArea):
 
     def closeEvent(self, event: Any) -> None:
         """Stop what runs and take the grid away."""
-        self._soon.stop()
-        self.job.cancel()
-        self.picker.stop()
-        self._disconnect()
-        self.overlay.close()
+        self._release()
+        self.overlay.remove()
         super().closeEvent(event)
+
+    def _release(self) -> None:
+        """Let go of the viewer and of what runs; also when napari deletes the widget unasked."""
+        if not self._released:
+            self._released = True
+            self.job.close()
+            self.picker.stop()
+            self.overlay.disconnect()
+            layers, dims = self._viewer.layers.events, self._viewer.dims.events
+            layers.inserted.disconnect(self._refresh_soon)
+            layers.removed.disconnect(self._refresh_soon)
+            dims.current_step.disconnect(self._draw)
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -101,6 +111,7 @@ class PatchesWidget(QScrollArea):
         layers.inserted.connect(self._refresh_soon)
         layers.removed.connect(self._refresh_soon)
         dims.current_step.connect(self._draw)
+        self.destroyed.connect(lambda: self._release())
         self.source.file.changed.connect(self._on_file)
         self.source.open.changed.connect(self._open_file)
         self.picker.picked.connect(self._on_scene)
@@ -114,11 +125,6 @@ class PatchesWidget(QScrollArea):
         self.job.finished.connect(self._on_finished)
         self.job.stopped.connect(self._on_stopped)
         self.job.failed.connect(self._on_failed)
-
-    def _disconnect(self) -> None:
-        self._viewer.layers.events.inserted.disconnect(self._refresh_soon)
-        self._viewer.layers.events.removed.disconnect(self._refresh_soon)
-        self._viewer.dims.events.current_step.disconnect(self._draw)
 
     def _refresh_soon(self) -> None:
         self._soon.start()

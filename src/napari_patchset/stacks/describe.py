@@ -43,6 +43,9 @@ def channel_names(stack: ImageStack) -> tuple[str, ...]:
 
 
 def _key(stack: ImageStack) -> str:
+    fingerprint = getattr(stack, "fingerprint", None)
+    if fingerprint is not None and (key := fingerprint()) is not None:
+        return str(key)
     path: Any = getattr(stack, "data_path", stack.source)
     if isinstance(path, Path) and path.is_file():
         return file_key(path)

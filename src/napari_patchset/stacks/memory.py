@@ -1,15 +1,33 @@
 """A stack over an array in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.axes import AxisLayout, DepthAxis
+from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import ArgumentError
 from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.tiff.array import read_tiff
+
+ReadFunc = Callable[..., NDArray[Any]]
+"""Reads a file, given its path and keyword arguments, into an array."""
+
+
+def array_layout(axes: str, shape: Sequence[int]) -> AxisLayout:
+    """Lay out an array of any axes; a Z axis is the depth axis, of whatever size."""
+    return AxisLayout(axes, tuple(shape), "Z" if "Z" in axes else "none")
+
+
+def copy_window(
+    sample: NDArray[Any], channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+) -> None:
+    """Fill `out`, C(Z)YX, with what begins at `start` in a sample that is all in memory."""
+    window = tuple(slice(a, a + n) for a, n in zip(start, out.shape[1:], strict=True))
+    for channel, target in zip(channels, out, strict=True):
+        np.copyto(target, sample[channel][window])
 
 
 class InMemoryImageStack(BoundedStack):
@@ -56,14 +74,40 @@ class InMemoryImageStack(BoundedStack):
     @classmethod
     def from_array(cls, data: NDArray[Any], axes: str) -> Self:
         """Build a stack from an array of any axes; a Z axis becomes the depth axis."""
-        depth_axis: DepthAxis = "Z" if "Z" in axes else "none"
-        layout = AxisLayout(axes, data.shape, depth_axis)
-        return cls("array", layout.to_stack(data), axes, data.shape)
+        return cls._from_axes("array", data, axes)
+
+    @classmethod
+    def from_tiff(cls, path: Path, axes: str) -> Self:
+        """Build a stack from the first series of a TIFF file, read whole.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        axes : str
+            The axes of its array as `tifffile.imread` gives it.
+
+        Raises
+        ------
+        ArgumentError
+            If the axes do not fit the array.
+        UnreadableFileError
+            If the file is damaged or no TIFF.
+        """
+        return cls._from_axes(path, read_tiff(path), axes)
+
+    @classmethod
+    def from_custom_file_type(
+        cls, path: Path, axes: str, read_func: ReadFunc, **read_kwargs: Any
+    ) -> Self:
+        """Build a stack from what `read_func(path, **read_kwargs)` returns, of any axes."""
+        return cls._from_axes(path, read_func(path, **read_kwargs), axes)
+
+    @classmethod
+    def _from_axes(cls, source: Path | Literal["array"], data: NDArray[Any], axes: str) -> Self:
+        return cls(source, array_layout(axes, data.shape).to_stack(data), axes, data.shape)
 
     def _read(
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
     ) -> None:
-        window = [slice(a, a + n) for a, n in zip(start, out.shape[1:], strict=True)]
-        sample = self._data[sample_idx]
-        for channel, target in zip(channels, out, strict=True):
-            np.copyto(target, sample[(channel, *window)])
+        copy_window(self._data[sample_idx], channels, start, out)

@@ -12,6 +12,9 @@ from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.tiff.check import is_tiff
+from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
+from napari_patchset.stacks.zarr.opening import is_zarr, open_zarr, zarr_scenes
 
 
 class Format(NamedTuple):
@@ -27,6 +30,8 @@ class Format(NamedTuple):
 
 FORMATS: tuple[Format, ...] = (
     Format("CZI", (".czi",), lambda _, head: head.startswith(b"ZISRAWFILE"), czi_scenes, open_czi),
+    Format("TIFF", (".tif", ".tiff"), is_tiff, tiff_scenes, open_tiff),
+    Format("zarr", (".zarr",), is_zarr, zarr_scenes, open_zarr),
 )
 
 

@@ -10,7 +10,7 @@ from napari_patchset.stacks.czi.check import PIXEL_TYPES
 from napari_patchset.stacks.czi.geometry import Component, SceneGeometry, Tile
 from napari_patchset.stacks.czi.handle import CziHandle
 from napari_patchset.stacks.czi.subblock import check_subblocks
-from napari_patchset.stacks.czi.tiles import TileCache
+from napari_patchset.stacks.tiles import TileCache
 
 
 class CziPixels:

@@ -1,0 +1,198 @@
+"""Read windows of pages: raw rows by position; segments decoded once, and kept."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffPage
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.source import Rect
+from napari_patchset.stacks.tiff.check import REMEDY, check_jpeg_size
+from napari_patchset.stacks.tiff.files import Files
+from napari_patchset.stacks.tiff.pages import PageKind, PageTable
+from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache
+
+Piece = tuple[NDArray[Any], tuple[slice, slice]]
+"""Pixels YXS, and the rows and columns of the window that they fill."""
+Decode = Callable[..., tuple[Any, ...]]
+
+_BAND = 4 * 2**20
+_WHOLE_ROWS = 64 * 2**10
+"""Up to so many bytes, one read of whole rows is quicker than one for each row."""
+
+
+class PageReader:
+    """Read pages of one image at all its resolutions; threads may share it.
+
+    Parameters
+    ----------
+    tables : tuple of PageTable
+        One for each resolution.
+    limit : int
+        Bytes of decoded segments to keep.
+    """
+
+    def __init__(self, tables: tuple[PageTable, ...], limit: int = DEFAULT_LIMIT) -> None:
+        self.tables = tables
+        self._files = Files({kind.path for table in tables for kind in table.kinds})
+        self._limit = limit
+        self._reset()
+
+    def _reset(self) -> None:
+        self._cache = TileCache(self._limit)
+        self._decoders: dict[tuple[int, int], Decode] = {}
+        self._lock = Lock()
+        self._process = os.getpid()
+
+    @property
+    def decoded(self) -> int:
+        """How many segments were decoded so far."""
+        return self._cache.decoded
+
+    def pieces(
+        self, level: int, page: int, sample: int, depth: int, window: Rect
+    ) -> Iterator[Piece]:
+        """Give a window of a page piece by piece, with all contiguous samples of a pixel.
+
+        There is no piece where the file holds no pixels.
+
+        Raises
+        ------
+        UnreadableFileError
+            If a segment can't be decoded, naming page and position.
+        ValueError
+            If the reader was closed.
+        """
+        # A lock that another thread held at a fork is never released in the child.
+        if self._process != os.getpid():
+            self._reset()
+        self._files.require_open()
+        table = self.tables[level]
+        if table.kind[page] < 0:
+            return
+        if table.kinds[table.kind[page]].is_raw:
+            yield from self._raw(table, page, (sample, depth), window)
+        else:
+            yield from self._segments(level, page, (sample, depth), window)
+
+    def close(self) -> None:
+        """Give back the files and forget what was decoded."""
+        self._files.close()
+        self._cache.clear()
+
+    def _raw(
+        self, table: PageTable, page: int, layer: tuple[int, int], window: Rect
+    ) -> Iterator[Piece]:
+        kind = table.kinds[table.kind[page]]
+        _, deep, height, _, samples = kind.shape
+        rows_above = (layer[0] * deep + layer[1]) * height
+        start = table.segment(page, 0)[0] + rows_above * kind.row_nbytes
+        n_rows = max(1, _BAND // kind.row_nbytes)
+        for top in range(0, window.h, n_rows):
+            band = Rect(window.x, window.y + top, window.w, min(n_rows, window.h - top))
+            pixels = self._band(kind, start, band).reshape(band.h, -1, samples)
+            yield pixels, (slice(top, top + band.h), slice(None))
+
+    def _band(self, kind: PageKind, start: int, band: Rect) -> NDArray[Any]:
+        """Read a window as rows, whole ones where that costs less than it saves."""
+        pixel = kind.row_nbytes // kind.shape[3]
+        start += band.y * kind.row_nbytes
+        left, right = band.x * pixel, (band.x + band.w) * pixel
+        read = partial(self._files.read, kind.path)
+        if kind.row_nbytes <= max(2 * (right - left), _WHOLE_ROWS // band.h):
+            rows = np.frombuffer(read(start, band.h * kind.row_nbytes), np.uint8)
+            chosen = rows.reshape(band.h, -1)[:, left:right]
+            return np.ascontiguousarray(chosen).view(kind.dtype)
+        starts = (start + row * kind.row_nbytes + left for row in range(band.h))
+        return np.frombuffer(b"".join(read(at, right - left) for at in starts), kind.dtype)
+
+    def _segments(
+        self, level: int, page: int, layer: tuple[int, int], window: Rect
+    ) -> Iterator[Piece]:
+        table = self.tables[level]
+        kind = table.kinds[table.kind[page]]
+        tile_depth, tile_height, tile_width = kind.tile
+        _, deep, high, wide = kind.grid
+        first = (layer[0] * deep + layer[1] // tile_depth) * high * wide
+        for row in range(window.y // tile_height, -(-(window.y + window.h) // tile_height)):
+            for column in range(window.x // tile_width, -(-(window.x + window.w) // tile_width)):
+                tile = Rect(column * tile_width, row * tile_height, tile_width, tile_height)
+                inside, outside = _overlap(tile, window)
+                segment = self._segment(level, page, first + row * wide + column, tile)
+                if segment is not None:
+                    yield segment[layer[1] % tile_depth][inside], outside
+                elif kind.fill:
+                    shape = (tile.h, tile.w, kind.shape[4])
+                    yield np.full(shape, kind.fill, kind.dtype)[inside], outside
+
+    def _segment(self, level: int, page: int, index: int, tile: Rect) -> NDArray[Any] | None:
+        """Give a segment ZYXS, or None for one that is not stored."""
+        table = self.tables[level]
+        offset, length = table.segment(page, index)
+        if not length:
+            return None
+        kind_index = int(table.kind[page])
+        kind = table.kinds[kind_index]
+
+        def decode() -> NDArray[Any]:
+            data = self._files.read(kind.path, offset, length)
+            options = {"jpegtables": table.jpeg_tables.get(page)} if kind.is_jpeg else {}
+            where = f"{kind.path}: page {page}, {tile.w} x {tile.h} px at x={tile.x}, y={tile.y}"
+            return _decode(self._decoder(level, kind_index), data, index, kind, where, options)
+
+        return self._cache.get((level, page, index), decode)
+
+    def _decoder(self, level: int, kind_index: int) -> Decode:
+        with self._lock:
+            if (level, kind_index) not in self._decoders:
+                decode = _load_decoder(self.tables[level].kinds[kind_index])
+                self._decoders[level, kind_index] = decode
+            return self._decoders[level, kind_index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tables": self.tables, "_files": self._files, "_limit": self._limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+
+def _load_decoder(kind: PageKind) -> Decode:
+    """Make a page's decoder, which keeps no file open, from its directory alone."""
+    with TiffFile(kind.path) as file:
+        file.filehandle.seek(kind.offset)
+        page = TiffPage(file, kind.index)
+        header = {"jpegheader": page.jpegheader} if kind.is_jpeg else {}
+        return partial(page.decode, **header)
+
+
+def _decode(
+    decoder: Decode, data: bytes, index: int, kind: PageKind, where: str, options: dict[str, Any]
+) -> NDArray[Any]:
+    try:
+        if kind.is_jpeg:
+            check_jpeg_size(data, kind.tile[1:])
+        pixels: NDArray[Any] = decoder(data, index, **options)[0]
+    # The codecs raise what they like, and each has a class of its own.
+    except Exception as error:
+        raise UnreadableFileError(f"{where}: can't be decoded: {error}. {REMEDY}") from error
+    if pixels.dtype.char != kind.dtype.char:
+        raise UnreadableFileError(
+            f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. {REMEDY}"
+        )
+    return pixels
+
+
+def _overlap(tile: Rect, window: Rect) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Give the common rectangle as slices of the tile and of the window."""
+    left, top = max(tile.x, window.x), max(tile.y, window.y)
+    right = min(tile.x + tile.w, window.x + window.w)
+    bottom = min(tile.y + tile.h, window.y + window.h)
+    inside = (slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x))
+    outside = (slice(top - window.y, bottom - window.y), slice(left - window.x, right - window.x))
+    return inside, outside

@@ -1,0 +1,1 @@
+"""Zarr stores: their nodes, OME-Zarr's metadata, and which images they hold."""

@@ -1,0 +1,134 @@
+"""Decode an array block by block, each once, and say which chunk is damaged."""
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache
+from napari_patchset.stacks.zarr.blocks import block_shape, overlapping
+
+_LARGE = 16 * 2**20
+"""Bytes above which a chunk that is absent is not filled in memory."""
+
+
+class ZarrPixels:
+    """Read windows of an array, in its own axes and the machine's byte order.
+
+    Threads share it. A pickled copy opens the array again where it is, with an empty cache.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Numbers on a regular grid of chunks.
+    label : str
+        What an error calls the array.
+    plane : tuple of int
+        The dimensions that are Y and X.
+    """
+
+    def __init__(self, array: zarr.Array[Any], label: str, plane: tuple[int, int]) -> None:
+        self.label = label
+        self.dtype = array.dtype.newbyteorder("=")
+        self.cache = TileCache()
+        self.block = block_shape(
+            array.shape, array.chunks, array.shards, plane, array.dtype.itemsize
+        )
+        self._array: zarr.Array[Any] | None = array
+        self._files = tuple(array.shards or array.chunks)
+
+    def read(self, start: Sequence[int], out: NDArray[Any]) -> None:
+        """Fill `out`, which has all dimensions of the array, with the window at `start`."""
+        stop = [a + n for a, n in zip(start, out.shape, strict=True)]
+        for index, inside, outside in overlapping(start, stop, self.block):
+            block = self._decoded(index)
+            out[outside] = block[inside] if block.ndim else block
+
+    def close(self) -> None:
+        """Forget the array and every block."""
+        self._array = None
+        self.cache.clear()
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        """The array itself.
+
+        Raises
+        ------
+        ValueError
+            If the stack was closed.
+        """
+        if self._array is None:
+            raise ValueError(f"{self.label}: the stack is closed; open the file again.")
+        return self._array
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the array's chunks, None if it is not on a disk."""
+        store = self.array.store
+        return Path(store.root) / self.array.path if isinstance(store, LocalStore) else None
+
+    def _decoded(self, index: tuple[int, ...]) -> NDArray[Any]:
+        array = self.array
+        return self.cache.get(index, lambda: self._decode(array, index))
+
+    def _decode(self, array: zarr.Array[Any], index: tuple[int, ...]) -> NDArray[Any]:
+        """Decode a block; one value, without dimensions, stands for a large absent chunk."""
+        low = [i * size for i, size in zip(index, self.block, strict=True)]
+        high = [min(a + b, n) for a, b, n in zip(low, self.block, array.shape, strict=True)]
+        absent = prod(self.block) * self.dtype.itemsize > _LARGE and self._is_absent(low)
+        if absent:
+            high = [a + 1 for a in low]
+        window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        try:
+            pixels = np.asarray(array[window]).astype(self.dtype, copy=False)
+        except Exception as error:  # each codec fails in its own way
+            raise self._damaged(array, window, error) from error
+        return pixels.reshape(()) if absent else pixels
+
+    def _is_absent(self, corner: Sequence[int]) -> bool:
+        folder = self.folder
+        return folder is not None and not (folder / self._key(corner)).exists()
+
+    def _key(self, corner: Sequence[int]) -> str:
+        """Name the chunk file that holds a pixel."""
+        number = tuple(i // size for i, size in zip(corner, self._files, strict=True))
+        return str(self.array.metadata.encode_chunk_key(number))
+
+    def _damaged(
+        self, array: zarr.Array[Any], window: tuple[slice, ...], error: Exception
+    ) -> UnreadableFileError:
+        """Name the first chunk of the block that can't be decoded on its own."""
+        starts = [range(w.start, w.stop, n) for w, n in zip(window, array.chunks, strict=True)]
+        corner = next(
+            (c for c in product(*starts) if not _decodes(array, c)), [w.start for w in window]
+        )
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        return UnreadableFileError(
+            f"{self.label}: chunk {self._key(corner)} can't be decoded: {reason}. "
+            f"Copy or export the image again."
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["cache"] = self.cache.limit
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.cache = TileCache(state["cache"] or DEFAULT_LIMIT)
+
+
+def _decodes(array: zarr.Array[Any], pixel: Sequence[int]) -> bool:
+    try:
+        array[tuple(slice(i, i + 1) for i in pixel)]
+    except Exception:  # which chunk it is is all that is asked here
+        return False
+    return True

@@ -1,0 +1,199 @@
+"""ZarrImageStack: one zarr array as a stack."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import FsspecStore, LocalStore
+
+from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.source import SceneId
+from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.metadata import Channel, ImageMetadata
+from napari_patchset.stacks.zarr.check import check_array
+from napari_patchset.stacks.zarr.fingerprint import array_fingerprint
+from napari_patchset.stacks.zarr.pixels import ZarrPixels
+
+
+class ZarrImageStack(BoundedStack):
+    """Cut patches out of a zarr array.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        The group that holds the array.
+    data_path : str
+        Path of the array in the group.
+    axes : str
+        The array's axes, one capital letter each, e.g. "TCZYX".
+    depth_axis : {"none", "Z", "T"} or None
+        The axis that becomes the third one of a patch; None for Z if `axes` has it.
+
+    Attributes
+    ----------
+    data_path, scene : str, str or None
+        Path of the array; the file's own id of the image where it has several.
+    source : str
+        URI of the array, such as "file:///data/image.zarr/0".
+    axes : str
+        "SCYX", "SCZYX" or "SCTYX".
+    data_shape : tuple of int
+        Size along `axes`.
+    data_dtype : dtype
+        Type of a pixel, in the machine's byte order.
+    chunks, shards : tuple of int, tuple of int or None
+        Size of a chunk and of a shard along each axis of the array.
+    block_shape : tuple of int
+        Height and width of what is decoded at once.
+    metadata : ImageMetadata
+        Pixel size, and the channels' names, colours and contrast limits.
+    translation : dict of str to float
+        Where the image begins along Z, Y and X in micrometres, as far as the file says it.
+
+    Raises
+    ------
+    TypeError
+        If `group` is no group, or there is no array at `data_path`.
+    ValueError
+        If there is nothing at `data_path`, or the axes do not fit.
+    RuntimeError
+        If the array does not contain the depth axis.
+    UnreadableFileError
+        If its pixels can't be decoded.
+    """
+
+    def __init__(
+        self,
+        group: zarr.Group,
+        data_path: str,
+        axes: str,
+        *,
+        depth_axis: DepthAxis | None = None,
+    ) -> None:
+        self._set_up(_member(group, data_path), data_path, axes, depth_axis)
+
+    @classmethod
+    def from_array(
+        cls,
+        array: zarr.Array[Any],
+        axes: str,
+        depth_axis: DepthAxis | None = None,
+        *,
+        scene: SceneId | None = None,
+        metadata: ImageMetadata | None = None,
+        translation: dict[str, float] | None = None,
+        coarser: Sequence["ZarrImageStack"] = (),
+    ) -> Self:
+        """Build a stack from an open array, with what is known of it and its lower resolutions.
+
+        One that has other samples (Z halved, merged into S) would show another plane, and is left
+        out.
+        """
+        stack = cls.__new__(cls)
+        stack._set_up(array, array.path, axes, depth_axis)
+        stack.scene = scene
+        stack.metadata = metadata or stack.metadata
+        stack.translation = dict(translation or {})
+        stack._coarser = tuple(s for s in coarser if s.data_shape[:2] == stack.data_shape[:2])
+        return stack
+
+    def _set_up(
+        self, array: zarr.Array[Any], path: str, axes: str, depth_axis: DepthAxis | None
+    ) -> None:
+        self.data_path = path
+        self.source = _uri(array)
+        check_array(array, self.source)
+        self._layout = _layout(axes, array.shape, depth_axis, self.source)
+        self.axes = self._layout.stack_axes
+        self.data_shape = self._layout.stack_shape
+        plane = (axes.index("Y"), axes.index("X"))
+        self._pixels = ZarrPixels(array, self.source, plane)
+        self.data_dtype = self._pixels.dtype
+        self.chunks: tuple[int, ...] = tuple(array.chunks)
+        self.shards = None if array.shards is None else tuple(array.shards)
+        self.block_shape = (self._pixels.block[plane[0]], self._pixels.block[plane[1]])
+        self.scene: SceneId | None = None
+        names = (f"Channel {i}" for i in range(self.data_shape[1]))
+        self.metadata = ImageMetadata(tuple(map(Channel, names)))
+        self.translation: dict[str, float] = {}
+        self._coarser: tuple[ZarrImageStack, ...] = ()
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before merging into S."""
+        return self._layout.axes
+
+    @property
+    def original_data_shape(self) -> tuple[int, ...]:
+        """Shape before merging into S."""
+        return self._layout.shape
+
+    @property
+    def levels(self) -> "tuple[ZarrImageStack, ...]":
+        """The stack itself, then its lower resolutions."""
+        return (self, *self._coarser)
+
+    @property
+    def tiles_decoded(self) -> int:
+        """How many blocks this stack has decoded so far."""
+        return self._pixels.cache.decoded
+
+    def fingerprint(self) -> str | None:
+        """Identify the content, wherever it lies; None for an array that is not on a disk."""
+        folder = self._pixels.folder
+        return array_fingerprint(self._pixels.array, folder) if folder else None
+
+    def close(self) -> None:  # noqa: D102, said on BoundedStack
+        for stack in self._coarser:
+            stack.close()
+        self._pixels.close()
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        spatial, axes = self._layout.spatial_axes, self._layout.axes
+        corner = {**self._layout.unravel(sample_idx), **dict(zip(spatial, start, strict=True))}
+        order = [spatial.index(axis) for axis in axes if axis in spatial]
+        others = tuple(slice(None) if axis in spatial else np.newaxis for axis in axes)
+        for channel, target in zip(channels, out, strict=True):
+            corner["C"] = channel
+            # The target as the array's own axes see it, so that no block is transposed or copied.
+            self._pixels.read([corner[a] for a in axes], target.transpose(order)[others])
+
+
+def _member(group: zarr.Group, path: str) -> zarr.Array[Any]:
+    if not isinstance(group, zarr.Group):
+        raise TypeError(f"group must be a zarr.Group instance, got {type(group)}.")
+    try:
+        found = group[path]
+    except KeyError as error:
+        raise ArgumentError(
+            f"Did not find array at '{path}' in store '{group.store_path}'."
+        ) from error
+    except Exception as error:  # zarr has no one error for metadata that it can't read
+        raise UnreadableFileError(f"{group.store_path}/{path}: {error}") from error
+    if not isinstance(found, zarr.Array):
+        raise TypeError(f"data at path '{path}' must be a zarr.Array instance, got {type(found)}.")
+    return found
+
+
+def _layout(
+    axes: str, shape: tuple[int, ...], depth_axis: DepthAxis | None, name: str
+) -> AxisLayout:
+    if depth_axis is None:
+        return AxisLayout(axes, shape, "Z" if "Z" in axes else "none")
+    layout = AxisLayout(axes, shape, depth_axis)
+    require_depth_axis(layout.sizes, depth_axis, name)
+    return layout
+
+
+def _uri(array: zarr.Array[Any]) -> str:
+    """Give the array's URI, absolute also where the store was opened by a relative path."""
+    if isinstance(array.store, LocalStore):
+        return f"file://{(array.store.root.absolute() / array.path).as_posix()}"
+    if isinstance(array.store, FsspecStore):
+        return str(array.store.fs.unstrip_protocol(f"{array.store.path}/{array.path}")).rstrip("/")
+    return str(array.store_path).rstrip("/")

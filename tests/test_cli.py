@@ -1,0 +1,188 @@
+"""The command, as it is run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from czi_maker import MakeCzi, SceneSpec, metadata_xml
+from napari_patchset import PatchSet, __version__
+from napari_patchset.cli import main
+
+SCENES = (
+    SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
+    SceneSpec(id=1, rect=(300, 0, 40, 40), t=2, c=2),
+)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Run the command in the test's folder and give exit code, output and error output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["patchset", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, out, err
+
+    return run
+
+
+def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
+    xml = metadata_xml({"X": 2e-7, "Y": 2e-7}, {"Channel:0": "DAPI", "Channel:1": "EGFP"})
+    code, out, _ = run("info", czi(*SCENES, xml=xml))
+    assert code == 0
+    for word in ("uint16", "DAPI, EGFP", "0.2 x 0.2", "TZCYX"):
+        assert word in out
+
+
+def test_info_as_json_is_one_object_a_scene(run, czi: MakeCzi) -> None:
+    code, out, _ = run("info", czi(*SCENES), "--json")
+    first, second = json.loads(out)
+    assert code == 0
+    assert (first["id"], second["id"]) == (0, 1)
+    assert second["shape"] == [2, 1, 2, 40, 40]
+    assert second["rect"] == [300, 0, 40, 40]
+
+
+def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    options = ("--scene", 1, "--patch-size", "16,20", "--overlap", "4", "--channels", "1")
+    code, out, _ = run("export", path, "--out", "a.patches.zarr", *options)
+    assert (code, out) == (0, "18 patches in a.patches.zarr\n")
+    made = PatchSet("a.patches.zarr")
+    row = made.table.to_pylist()[5]
+    window = (row["y_start"], row["x_start"], 16, 20)
+    expected = SCENES[1].pixels({"T": row["t"], "Z": 0, "C": 1}, window)
+    np.testing.assert_array_equal(made["all"][5][0], expected)
+    made.close()
+
+
+def test_export_takes_every_scene_and_a_scene_in_the_name(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    size = ("--patch-size", "8,8")
+    assert run("export", path, "--out", "all.patches.zarr", *size)[0] == 0
+    assert run("export", f"{path}@1", "--out", "one.patches.zarr", *size)[0] == 0
+    assert set(PatchSet("all.patches.zarr").table["scene"].to_pylist()) == {"0", "1"}
+    assert set(PatchSet("one.patches.zarr").table["scene"].to_pylist()) == {"1"}
+
+
+def test_events_come_as_json_lines(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    args = ("--out", "a.patches.zarr", "--patch-size", "8,8", "--json")
+    code, out, _ = run("export", path, *args)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [event["stage"] for event in events] == ["plan", "write", "done"]
+    assert events[-1]["done"] == events[-1]["total"] == 2 * (8 * 6 + 5 * 5)
+
+
+def test_processes_write_the_same_set(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    run("export", path, "--out", "a.patches.zarr", "--patch-size", "8,8")
+    code, *_ = run(
+        *("export", path, "--out", "b.patches.zarr", "--patch-size", "8,8"),
+        *("--executor", "processes", "--workers", 2),
+    )
+    assert code == 0
+    assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
+
+
+def test_preview_draws_the_grid_on_the_image(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    args = ("--scene", 1, "--patch-size", "20,20", "--out", "p.png")
+    code, out, _ = run("preview", path, *args)
+    picture = imagecodecs.png_decode(Path("p.png").read_bytes())
+    assert (code, out) == (0, "p.png\n")
+    assert picture.shape == (1000, 1000, 3)
+    yellow = (picture == (255, 214, 10)).all(axis=-1)
+    assert yellow[[0, 499, 500, 999]].all()
+    assert not yellow[250, 250]
+
+
+def test_the_version_is_printed(run) -> None:
+    assert run("--version")[:2] == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["info", "none.czi"], "none.czi: No such file or directory"),
+        (["export", "none.czi", "--out", "a.patches.zarr"], "none.czi: No such file"),
+        (["export", "text.czi", "--out", "a.patches.zarr"], "text.czi: not a CZI file"),
+        (["export", "image.czi", "--scene", "99", "--out", "a.patches.zarr"], "no scene 99"),
+        (["export", "image.czi@99", "--out", "a.patches.zarr"], "no scene 99"),
+        (
+            ["export", "image.czi", "--patch-size", "64,64", "--out", "a.patches.zarr"],
+            "64 x 64 is larger than",
+        ),
+        (
+            ["export", "image.czi", "--depth-axis", "Z", "--out", "a.patches.zarr"],
+            "does not contain a Z axis",
+        ),
+        (["export", "image.czi", "--out", "a.zarr"], "must end in .patches.zarr"),
+        (["export", "image.czi", "--patch-size", "8;8", "--out", "a.patches.zarr"], "'8;8'"),
+        (
+            ["export", "image.czi", "--overlap", "64", "--out", "a.patches.zarr"],
+            "overlap (64, 64) must be at least 0 and below (64, 64)",
+        ),
+        (["export", "image.czi", "--channels", "Cy5", "--out", "a.patches.zarr"], "'Cy5'"),
+        (["preview", "image.czi", "--out", "p.png"], "has 2 scenes (0, 1); choose one: --scene"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(
+    run, czi: MakeCzi, tmp_path: Path, args: list[str], message: str
+) -> None:
+    czi(*SCENES)
+    (tmp_path / "text.czi").write_text("this is no image\n")
+    code, out, err = run(*args)
+    assert (code, out) == (1, "")
+    assert err.startswith("patchset: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.czi", "text.czi"]
+
+
+def test_wrong_usage_is_exit_code_2(run) -> None:
+    code, _, err = run("export")
+    assert code == 2
+    assert "Missing argument" in err
+
+
+def test_the_command_loads_no_window() -> None:
+    code = (
+        "import sys, napari_patchset.cli\n"
+        "gui = {'napari', 'qtpy', 'magicgui', 'vispy', 'PyQt6', 'PySide6'}\n"
+        "print(sorted(gui & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(czi: MakeCzi, tmp_path: Path) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 1200, 1200), t=3), tile=(100, 100))
+    command = [sys.executable, "-m", "napari_patchset", "export", str(path)]
+    command += ["--out", "a.patches.zarr", "--patch-size", "16,16", "--overlap", "12"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    plan = tmp_path / "a.partial" / "plan.json"
+    deadline = time.monotonic() + 60
+    while not plan.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same again" in err
+    assert not (tmp_path / "a.patches.zarr").exists()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert len(PatchSet(tmp_path / "a.patches.zarr")["all"]) == 3 * 297**2

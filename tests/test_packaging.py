@@ -1,0 +1,61 @@
+"""The package as it is installed."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+import napari_patchset
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def test_the_manifest_is_valid_and_every_command_resolves() -> None:
+    manifest = PluginManifest.from_distribution("napari-patchset")
+    manifest.validate_imports()
+    assert {reader.command for reader in manifest.contributions.readers} == {
+        "napari-patchset.get_reader"
+    }
+    assert manifest.contributions.widgets[0].display_name == "Patches"
+
+
+def test_the_manifest_at_the_top_is_the_one_in_the_package() -> None:
+    top = REPOSITORY / "napari.yaml"
+    assert top.is_symlink()
+    assert top.resolve() == Path(napari_patchset.__file__).with_name("napari.yaml").resolve()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
+    subprocess.run([*command, str(REPOSITORY)], check=True, capture_output=True)
+    return out
+
+
+def test_the_wheel_holds_manifest_types_and_entry_points(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (entry_points,) = (n for n in names if n.endswith("entry_points.txt"))
+        text = archive.read(entry_points).decode()
+    assert {"napari_patchset/napari.yaml", "napari_patchset/py.typed"} <= set(names)
+    assert "napari-patchset = napari_patchset:napari.yaml" in text
+    assert "patchset = napari_patchset.cli:main" in text
+    assert not any(name.startswith("tests") for name in names)
+
+
+def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "tests/czi_maker.py"} <= names
+
+
+def test_public_names_are_documented() -> None:
+    for name in napari_patchset.__all__:
+        assert getattr(napari_patchset, name).__doc__, name

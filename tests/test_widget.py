@@ -1,0 +1,337 @@
+"""The window, driven with real clicks and keys."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QFileDialog, QRadioButton
+
+from czi_maker import MakeCzi, SceneSpec, metadata_xml
+from napari_patchset import PatchSet
+from napari_patchset.patchset import layout
+from napari_patchset.plugin.overlay import LAYER_NAME
+from napari_patchset.plugin.widget import PLUGIN, PatchesWidget
+
+SCENES = (
+    SceneSpec(id=0, rect=(-100, 0, 96, 64), t=2, z=3, c=2),
+    SceneSpec(id=1, rect=(400, 30, 64, 80), t=2, z=3, c=2),
+)
+XML = metadata_xml(
+    pixel_size={"X": 5e-7, "Y": 5e-7, "Z": 1e-6},
+    channels={"Channel:0": "DAPI", "Channel:1": "EGFP"},
+    scenes={0: "Left", 1: "Right"},
+)
+
+
+class Window:
+    """The window as a person meets it."""
+
+    def __init__(self, viewer: napari.Viewer, qtbot: QtBot) -> None:
+        self.viewer, self.qtbot = viewer, qtbot
+        _, self.widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+        assert isinstance(self.widget, PatchesWidget)
+
+    def open(self, path: Path) -> None:
+        self.viewer.open(str(path), plugin=PLUGIN)
+        self.until(lambda: self.state is not None and self.state.path == path)
+
+    @property
+    def state(self) -> Any:
+        return self.widget.state
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        self.qtbot.waitUntil(condition, timeout=10_000)
+
+    def click(self, part: Any) -> None:
+        self.widget.ensureWidgetVisible(part.native)
+        self.qtbot.mouseClick(part.native, Qt.MouseButton.LeftButton)
+
+    def type_number(self, box: Any, number: int) -> None:
+        field = box.native.findChild(QAbstractSpinBox) or box.native
+        self.widget.ensureWidgetVisible(field)
+        field.setFocus()
+        field.selectAll()
+        self.qtbot.keyClicks(field, str(number))
+        self.qtbot.keyClick(field, Qt.Key.Key_Return)
+
+    def choose_depth(self, axis: str) -> None:
+        buttons = self.widget.patches.depth_axis.native.findChildren(QRadioButton)
+        (button,) = (b for b in buttons if b.text() == axis)
+        self.tick(button)
+
+    def tick(self, button: QAbstractButton) -> None:
+        box = QPoint(8, button.height() // 2)
+        self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=box)
+
+    def click_scene(self, row: int) -> None:
+        picker = self.widget.picker
+        position = picker.visualItemRect(picker.item(row)).center()
+        self.qtbot.mouseClick(picker.viewport(), Qt.MouseButton.LeftButton, pos=position)
+
+    def export_to(self, path: Path) -> PatchSet:
+        self.widget.export.out.value = path
+        self.click(self.widget.export.start)
+        self.until(lambda: self.widget.export.open.enabled)
+        return PatchSet(path)
+
+    @property
+    def images(self) -> list[Any]:
+        return [layer for layer in self.viewer.layers if layer.name != LAYER_NAME]
+
+    @property
+    def grid(self) -> Any:
+        return self.viewer.layers[LAYER_NAME]
+
+    @property
+    def summary(self) -> str:
+        return self.widget.summary.text()
+
+
+@pytest.fixture
+def window(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[Window]:
+    window = Window(make_napari_viewer(show=True), qtbot)
+    yield window
+    window.widget.job.cancel()
+    window.until(lambda: not window.widget.job.running)
+
+
+@pytest.fixture
+def file(czi: MakeCzi) -> Path:
+    return czi(*SCENES, xml=XML, tile=(32, 32))
+
+
+def lines_of(layer: Any) -> set[tuple[float, ...]]:
+    """Give the drawn lines as y, x, height, width in pixels from the image's corner."""
+    return {
+        tuple(float(v) for v in (*(start + 0.5), *extent))
+        for start, extent in zip(layer.data[:, 0], layer.data[:, 1], strict=True)
+    }
+
+
+def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
+    """Open, pick another scene, change the size, see the grid, export, compare the pixels."""
+    window.open(file)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+    assert window.images[0].data.shape == (2, 3, 64, 96)
+    assert f"<b>{2 * 3 * 2}</b> patches" in window.summary
+
+    window.click_scene(1)
+    window.until(lambda: window.state.scene == 1)
+    assert window.images[0].data.shape == (2, 3, 80, 64)
+
+    _, y, x = window.widget.patches.size.boxes
+    window.type_number(y, 32)
+    window.type_number(x, 16)
+    assert f"<b>{2 * 3 * 3 * 4}</b> patches" in window.summary
+    assert "32 × 16 px (16.0 × 8.0 µm)" in window.summary
+    rows, columns = {0.0, 32.0, 48.0, 64.0, 80.0}, {0.0, 16.0, 32.0, 48.0, 64.0}
+    drawn = lines_of(window.grid)
+    assert {y for y, _, height, _ in drawn if height == 0} == rows
+    assert {x for _, x, _, width in drawn if width == 0} == columns
+    np.testing.assert_allclose(window.grid.scale, [0.5, 0.5])
+
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    assert (made["all"].shape, made["all"].dtype) == ((72, 2, 32, 16), np.uint16)
+    for patch, row in zip(made["all"], made.table.to_pylist(), strict=True):
+        where = (row["y_start"], row["x_start"], 32, 16)
+        expected = [SCENES[1].pixels({"T": row["t"], "Z": row["z"], "C": c}, where) for c in (0, 1)]
+        np.testing.assert_array_equal(patch, np.stack(expected))
+    made.close()
+
+    window.click(window.widget.export.open)
+    window.until(lambda: "DAPI (all)" in window.viewer.layers)
+    assert window.viewer.layers["DAPI (all)"].data.shape == (72, 32, 16)
+
+
+def test_depth_axis_makes_volumes_and_follows_the_slider(
+    window: Window, file: Path, tmp_path: Path
+) -> None:
+    window.open(file)
+    first = window.widget.patches.size.boxes[0]
+    assert not first.visible
+    window.choose_depth("Z")
+    assert first.visible
+    window.type_number(first, 2)
+    assert window.state.strategy().size == (2, 64, 64)
+    assert f"<b>{2 * 2 * 2}</b> patches" in window.summary
+    for z in range(3):
+        window.viewer.dims.set_point(1, z * 1.0)
+        assert len(window.grid.data) > 0
+    made = window.export_to(tmp_path / "volumes.patches.zarr")
+    assert made["all"].shape == (8, 2, 2, 64, 64)
+    made.close()
+
+
+def test_a_depth_axis_that_the_file_lacks_is_disabled_and_says_why(
+    window: Window, czi: MakeCzi
+) -> None:
+    window.open(czi(SceneSpec(id=0, rect=(0, 0, 64, 64), t=3)))
+    buttons = window.widget.patches.depth_axis.native.findChildren(QRadioButton)
+    state = {b.text(): (b.isEnabled(), b.toolTip()) for b in buttons}
+    assert state["none"] == (True, "")
+    assert state["T"] == (True, "")
+    assert state["Z"] == (False, "The image has only one plane along Z.")
+
+
+def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    dapi, egfp = window.images
+    dapi.contrast_limits, dapi.colormap, egfp.visible = (100, 9000), "magenta", False
+    window.type_number(window.widget.patches.size.boxes[1], 16)
+    picker = window.widget.picker
+    picker.setFocus()
+    window.qtbot.keyClick(picker, Qt.Key.Key_Right)
+    window.until(lambda: window.state.scene == 1)
+    dapi, egfp = window.images
+    assert dapi.data.shape == (2, 3, 80, 64)
+    assert dapi.contrast_limits == [100, 9000]
+    assert dapi.colormap.name == "magenta"
+    assert not egfp.visible
+    assert window.state.size[1:] == (16, 64)
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", LAYER_NAME]
+
+
+def test_every_scene_has_its_thumbnail(window: Window, file: Path) -> None:
+    window.open(file)
+    picker = window.widget.picker
+    assert [picker.item(i).text() for i in range(2)] == ["Left\n96 × 64", "Right\n64 × 80"]
+
+    def shows_pixels(row: int) -> bool:
+        image = picker.item(row).icon().pixmap(picker.iconSize()).toImage()
+        middle = image.pixelColor(image.width() // 2, image.height() // 2)
+        return middle.red() + middle.green() + middle.blue() > 0
+
+    window.until(lambda: shows_pixels(0) and shows_pixels(1))
+
+
+def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 500)
+    assert "500 x 64 is larger than" in window.summary
+    assert len(window.grid.data) == 0
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    window.type_number(window.widget.patches.overlap.boxes[1], 32)
+    assert "overlap (32, 0) must be at least 0 and below (32, 64)" in window.summary
+    window.type_number(window.widget.patches.overlap.boxes[1], 8)
+    assert "patches" in window.summary
+    assert len(window.grid.data) > 0
+
+
+def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
+    window.open(file)
+    window.tick(window.widget.export.all_scenes.native)
+    made = window.export_to(tmp_path / "all.patches.zarr")
+    assert set(made.table["scene"].to_pylist()) == {"0", "1"}
+    made.close()
+
+
+def test_an_export_is_cancelled_and_goes_on(
+    window: Window, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SHARD_BYTES", 64 * 1024)
+    window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=3), tile=(100, 100)))
+    _, y, x = window.widget.patches.size.boxes
+    window.type_number(y, 16)
+    window.type_number(x, 16)
+    _, y, x = window.widget.patches.overlap.boxes
+    window.type_number(y, 12)
+    window.type_number(x, 12)
+    out = tmp_path / "long.patches.zarr"
+    window.widget.export.out.value = out
+    window.click(window.widget.export.start)
+    window.until(lambda: window.widget.export.progress.value > 0)
+    window.click(window.widget.export.cancel)
+    window.qtbot.waitUntil(lambda: not window.widget.job.running, timeout=1000)
+    assert window.widget.export.status.value == "Stopped. Export again to go on."
+    assert not out.exists()
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "long.partial").rglob("*.json")}
+    assert len(kept) > 1
+    made = window.export_to(out)
+    assert len(made["all"]) == 3 * 97**2
+    made.close()
+
+
+def test_a_failure_is_a_notification_and_the_form_stays(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_patchset.plugin import widget
+
+    said: list[str] = []
+    monkeypatch.setattr(widget, "show_error", said.append)
+    window.open(file)
+    before = window.state
+    window.widget.export.out.value = tmp_path / "taken.patches.zarr"
+    (tmp_path / "taken.patches.zarr").mkdir()
+    window.click(window.widget.export.start)
+    window.until(lambda: bool(said))
+    assert "taken.patches.zarr exists; choose another name" in said[0]
+    assert window.state.size == before.size
+    assert window.widget.export.start.enabled
+    window.widget.export.out.value = tmp_path / "wrong.zarr"
+    window.click(window.widget.export.start)
+    assert "must end in .patches.zarr" in said[1]
+
+
+def test_open_asks_for_a_file_and_shows_it(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
+    window.click(window.widget.source.open)
+    window.until(lambda: window.state is not None)
+    assert window.state.path == file
+    assert window.widget.export.destination.endswith("image.patches.zarr")
+
+
+def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> None:
+    other = czi(SceneSpec(rect=(0, 0, 32, 40)), name="other.czi")
+    window.open(file)
+    window.open(other)
+    choices = {choice.name for choice in window.widget.source.file.choices if choice}
+    assert choices == {"image.czi", "other.czi"}
+    assert not window.widget.picker.isVisible()
+    window.widget.source.file.value = file
+    assert window.state.scene == 0
+    assert window.widget.picker.isVisible()
+
+
+def test_layers_removed_under_its_feet_leave_an_empty_form(window: Window, file: Path) -> None:
+    window.open(file)
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI file" in window.summary)
+    assert window.state is None
+    assert not window.widget.export.start.enabled
+    window.open(file)
+    assert window.widget.export.start.enabled
+
+
+def test_closing_the_window_during_an_export_leaves_nothing_running(
+    make_napari_viewer: Any, qtbot: QtBot, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window = Window(make_napari_viewer(show=True), qtbot)
+    window.open(czi(SceneSpec(rect=(0, 0, 900, 900), t=2), tile=(100, 100)))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    for box in window.widget.patches.overlap.boxes[1:]:
+        window.type_number(box, 12)
+    window.widget.export.out.value = tmp_path / "long.patches.zarr"
+    window.click(window.widget.export.start)
+    job = window.widget.job
+    window.until(lambda: (tmp_path / "long.partial").exists())
+    window.viewer.close()
+    qtbot.waitUntil(lambda: not job.running, timeout=5000)
+    assert not (tmp_path / "long.patches.zarr").exists()
+
+
+def test_the_sample_opens_from_the_menu(make_napari_viewer: Any, qtbot: QtBot) -> None:
+    window = Window(make_napari_viewer(show=True), qtbot)
+    window.viewer.open_sample(PLUGIN, "cells")
+    window.until(lambda: window.state is not None)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+    assert window.widget.picker.count() == 3
