@@ -86,7 +86,7 @@ def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, F
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
         raise ExportError(f"No patch to export ({reasons}).")
-    frozen = FrozenPlan.of(plan, sources, grid)
+    frozen = FrozenPlan.of(plan.resolved(), sources, grid)
     partial = PartialExport.of(plan)
     if not _takes_up(partial, frozen, overwrite):
         _check_space(partial.root, frozen.array)

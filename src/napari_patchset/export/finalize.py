@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_patchset.errors import ExportError
 from napari_patchset.export.partial import FrozenPlan, PartialExport, ShardSidecar
+from napari_patchset.export.sources import open_source
 from napari_patchset.patchset.layout import ATTRIBUTE, MANIFEST, PROVENANCE, TABLE, write_metadata
 from napari_patchset.patchset.manifest import (
     ArrayEntry,
@@ -18,7 +19,7 @@ from napari_patchset.patchset.manifest import (
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
 from napari_patchset.patchset.table import patch_table, table_bytes
-from napari_patchset.stacks.fingerprint import file_key
+from napari_patchset.stacks.describe import content_key
 
 _VERSIONED = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
@@ -54,14 +55,16 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> Path:
 
 def _check_sources(frozen: FrozenPlan) -> None:
     """Refuse a set whose sources are not the ones that were planned for."""
+    plan = frozen.plan
     keys = {
-        ref.path: info.key for ref, info in zip(frozen.plan.sources, frozen.sources, strict=True)
+        ref.path: (ref, info.key) for ref, info in zip(plan.sources, frozen.sources, strict=True)
     }
-    for path, key in keys.items():
-        if file_key(Path(path)) != key:
-            raise ExportError(
-                f"{path} has changed since the export began; export again with overwrite."
-            )
+    for path, (ref, key) in keys.items():
+        with open_source(plan, ref) as stack:
+            if content_key(stack) != key:
+                raise ExportError(
+                    f"{path} has changed since the export began; export again with overwrite."
+                )
 
 
 def _sidecars(partial: PartialExport, frozen: FrozenPlan) -> list[ShardSidecar]:

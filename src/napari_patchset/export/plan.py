@@ -88,6 +88,11 @@ class ExportPlan(Recipe):
             raise ValueError(f"the patch set's name {self.out!r} must end in {SUFFIX}")
         return self
 
+    def resolved(self) -> Self:
+        """Give the same plan with absolute paths, for jobs that run in another folder."""
+        sources = [s.model_copy(update={"path": _absolute(s.path)}) for s in self.sources]
+        return self.model_copy(update={"sources": tuple(sources), "out": os.path.abspath(self.out)})
+
     @property
     def recipe(self) -> Recipe:
         """The part that does not depend on where files lie."""
@@ -115,6 +120,10 @@ def user_message(error: ValidationError) -> str:
         text = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{where}: {text}" if where else text)
     return "; ".join(faults)
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
 
 
 def _reference(path: str | Path) -> SourceRef:

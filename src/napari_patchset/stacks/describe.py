@@ -19,7 +19,7 @@ def describe(stack: ImageStack) -> SourceInfo:
     metadata = getattr(stack, "metadata", None)
     return SourceInfo(
         name=str(stack.source),
-        key=_key(stack),
+        key=content_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,
         shape=tuple(stack.original_data_shape),
@@ -42,7 +42,8 @@ def channel_names(stack: ImageStack) -> tuple[str, ...]:
     return tuple(f"Channel {i}" for i in range(stack.data_shape[1]))
 
 
-def _key(stack: ImageStack) -> str:
+def content_key(stack: ImageStack) -> str:
+    """Fingerprint what a stack shows: the same for a copy of the file at another path."""
     fingerprint = getattr(stack, "fingerprint", None)
     if fingerprint is not None and (key := fingerprint()) is not None:
         return str(key)
