@@ -59,7 +59,7 @@ def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     options = ("--scene", 1, "--patch-size", "16,20", "--overlap", "4", "--channels", "1")
     code, out, _ = run("export", path, "--out", "a.patches.zarr", *options)
-    assert (code, out) == (0, "18 patches in a.patches.zarr\n")
+    assert (code, out) == (0, f"18 patches in {Path('a.patches.zarr').absolute()}\n")
     made = PatchSet("a.patches.zarr")
     row = made.table.to_pylist()[5]
     window = (row["y_start"], row["x_start"], 16, 20)

@@ -98,6 +98,7 @@ def window(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[Window]:
     yield window
     window.widget.job.cancel()
     window.until(lambda: not window.widget.job.running)
+    window.until(lambda: not window.widget.picker.loading)
 
 
 @pytest.fixture
@@ -329,8 +330,7 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
     assert not (tmp_path / "long.patches.zarr").exists()
 
 
-def test_the_sample_opens_from_the_menu(make_napari_viewer: Any, qtbot: QtBot) -> None:
-    window = Window(make_napari_viewer(show=True), qtbot)
+def test_the_sample_opens_from_the_menu(window: Window) -> None:
     window.viewer.open_sample(PLUGIN, "cells")
     window.until(lambda: window.state is not None)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]

@@ -1,6 +1,7 @@
 """`python -m napari_patchset.plugin`: napari on the sample, with the widget and its grid."""
 
 import napari
+from qtpy.QtCore import QTimer
 
 from napari_patchset.plugin.widget import PLUGIN
 from napari_patchset.sample import ensure_sample
@@ -12,6 +13,7 @@ def main() -> None:
     viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     viewer.open(str(ensure_sample()), plugin=PLUGIN)
     viewer.canvas.overlays.scale_bar.visible = True
+    QTimer.singleShot(0, viewer.reset_view)  # once the window has its size
     napari.run()
 
 

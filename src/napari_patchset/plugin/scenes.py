@@ -53,6 +53,11 @@ class ScenePicker(QListWidget):
         if len(scenes) > 1:
             self._load_thumbnails(path, scenes)
 
+    @property
+    def loading(self) -> bool:
+        """Whether thumbnails are still to come."""
+        return self._worker is not None and self._worker.is_running
+
     def stop(self) -> None:
         """Stop loading thumbnails."""
         if self._worker is not None:
@@ -99,7 +104,9 @@ def thumbnails(path: Path, scenes: list[SceneId | None]) -> Iterator[tuple[int, 
     for row, scene in enumerate(scenes):
         with open_stack(path, scene) as stack:
             planes, _ = overview(stack, stack.data_shape[0] // 2, longest=4 * THUMBNAIL)
-            yield row, composite(planes, image_metadata(stack).channels)
+            picture = composite(planes, image_metadata(stack).channels)
+        # A generator that is given up waits here, with no file open.
+        yield row, picture
 
 
 def _icon(picture: NDArray[np.uint8]) -> QIcon:

@@ -174,8 +174,10 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
         tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
     if min(tile) < 1:
         raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {REMEDY}")
+    # tifffile follows links; people are told the name that they gave.
+    holder = Path(keyframe.parent.filehandle.path)
     kind = PageKind(
-        path=Path(keyframe.parent.filehandle.path),
+        path=path if path.samefile(holder) else holder,
         offset=keyframe.offset,
         index=keyframe.treeindex,
         shape=keyframe.shaped,
