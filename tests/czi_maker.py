@@ -233,6 +233,7 @@ def metadata_xml(
     channels: Mapping[str, str] | None = None,
     display: Mapping[str, str] | None = None,
     scenes: Mapping[int, str] | None = None,
+    times: str = "",
 ) -> str:
     """Write metadata as ZEN lays it out.
 
@@ -245,6 +246,8 @@ def metadata_xml(
         dimensions and under the display settings; a text that does not begin with "<" is its Name.
     scenes : dict
         Names by index.
+    times : str
+        What stands under T/Positions.
     """
     distances = "".join(
         f'<Distance Id="{axis}"><Value>{value}</Value></Distance>'
@@ -256,7 +259,7 @@ def metadata_xml(
     return (
         "<ImageDocument><Metadata>"
         f"<Information><Image><Dimensions><Channels>{_channels(channels)}</Channels>"
-        f"<S><Scenes>{named}</Scenes></S></Dimensions></Image></Information>"
+        f"<S><Scenes>{named}</Scenes></S><T><Positions>{times}</Positions></T></Dimensions></Image></Information>"
         f"<Scaling><Items>{distances}</Items></Scaling>"
         f"<DisplaySetting><Channels>{_channels(display)}</Channels></DisplaySetting>"
         "</Metadata></ImageDocument>"

@@ -20,6 +20,7 @@ from czi_maker import Block, MakeCzi, SceneSpec, blocks_of, metadata_xml, write_
 from napari_patchset import CziImageStack
 from napari_patchset.errors import MissingAxisError, UnreadableFileError
 from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.stacks.czi import stack
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.tiles import TileCache
 from pixels import expected
@@ -517,6 +518,37 @@ class TestLevels:
         assert not patch[1].any()
 
 
+class TestLevelsWithoutPyramid:
+    """A large plane is shown reduced even where the file holds it at full resolution only."""
+
+    @pytest.fixture
+    def path(self, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(stack, "LARGE_PLANE", 600)
+        return czi(SceneSpec(2, (-37, 11, 1101, 701), c=2), tile=(130, 170))
+
+    def test_each_level_is_every_nth_pixel(self, path: Path) -> None:
+        with CziImageStack(path, scene=2) as full:
+            pixels = whole(full)
+            assert [level.data_shape[-2:] for level in full.levels] == [
+                [701, 1101],
+                [351, 551],
+                [176, 276],
+            ]
+            for level, factor in zip(full.levels, (1, 2, 4), strict=True):
+                shown = level.extract_patch(0, None, (0, 0), level.data_shape[-2:])
+                np.testing.assert_array_equal(shown, pixels[:, ::factor, ::factor])
+                window = level.extract_patch(0, [1], (-3, 70), (90, 95))
+                reduced = pixels[1, ::factor, ::factor]
+                np.testing.assert_array_equal(window[0, 3:], reduced[:87, 70:165])
+
+    def test_each_tile_is_decoded_once_however_often_a_level_is_shown(self, path: Path) -> None:
+        with CziImageStack(path, scene=2) as full:
+            level = full.levels[2]
+            for _ in range(3):
+                level.extract_patch(0, [0], (0, 0), (176, 276))
+            assert full.overviews_decoded == 6 * 7
+
+
 class TestMetadata:
     @staticmethod
     def metadata(czi: MakeCzi, scene: SceneSpec | None = None, **xml: Any) -> Any:
@@ -664,6 +696,24 @@ def read_there(stack: CziImageStack) -> NDArray[Any]:
 
 def read_by_source(source: Path) -> NDArray[Any]:
     return read_there(CziImageStack(source))
+
+    @pytest.mark.parametrize(
+        ("times", "step"),
+        [
+            ("<Interval><Start>0</Start><Increment>33.4</Increment></Interval>", 33.4),
+            ("<Interval><Start>0</Start><Increment>0</Increment></Interval>", None),
+            ("<List><Offsets>0 60.0 120.1</Offsets></List>", 60.05),
+            ("<List><Offsets>0 60 300</Offsets></List>", None),
+            ("<List><Offsets>0</Offsets></List>", None),
+            ("<List><Offsets>soon later</Offsets></List>", None),
+            ("", None),
+        ],
+    )
+    def test_the_time_step_is_known_where_it_is_even(
+        self, czi: MakeCzi, times: str, step: float | None
+    ) -> None:
+        with CziImageStack(czi(SceneSpec(t=3), xml=metadata_xml(times=times))) as opened:
+            assert opened.metadata.time_step == (step and pytest.approx(step))
 
 
 class TestLifetime:

@@ -9,12 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from czi_maker import SceneSpec, make_czi
-from napari_patchset import CziImageStack, ImageStack, InMemoryImageStack
+from napari_patchset import (
+    CziImageStack,
+    FileImageStack,
+    ImageStack,
+    InMemoryImageStack,
+    TiffImageStack,
+    ZarrImageStack,
+)
 from pixels import expected
 
 
@@ -69,6 +78,48 @@ def czi_all_scenes(folder: Path) -> Case:
     return Case(CziImageStack(path), reference)
 
 
+def file_in_memory(folder: Path) -> Case:
+    data = expected(0, 0, 21, 4 * 3 * 34).reshape(21, 4, 3, 34).transpose(1, 2, 0, 3)
+    tifffile.imwrite(folder / "file.tif", data, photometric="minisblack")
+    stack = FileImageStack.from_tiff(folder / "file.tif", "TCYX")
+    stack.load()
+    return Case(stack, data)
+
+
+def tiff_2d(folder: Path) -> Case:
+    data = expected(0, 0, 34, 4 * 3 * 50).reshape(4, 3, 34, 50)
+    path = folder / "2d.ome.tif"
+    options = {"tile": (16, 32), "compression": "zlib", "predictor": True, "byteorder": ">"}
+    tifffile.imwrite(path, data, metadata={"axes": "TCYX"}, photometric="minisblack", **options)
+    return Case(TiffImageStack(path), data)
+
+
+def tiff_depth_z(folder: Path) -> Case:
+    data = expected(0, 0, 17, 2 * 5 * 3 * 20, np.uint8).reshape(2, 5, 3, 17, 20)
+    path = folder / "z.tif"
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "TZCYX"})
+    return Case(TiffImageStack(path, depth_axis="Z"), data.swapaxes(1, 2))
+
+
+def zarr_v2_fortran(folder: Path) -> Case:
+    data = expected(0, 0, 21, 4 * 3 * 34).reshape(21, 4, 3, 34).transpose(1, 2, 0, 3)
+    group = zarr.open_group(folder / "v2.zarr", mode="w", zarr_format=2)
+    array = group.create_array(
+        "a", shape=data.shape, chunks=(1, 2, 8, 16), dtype=">u2", order="F", fill_value=0
+    )
+    array[:] = data
+    return Case(ZarrImageStack(group, "a", "TCYX"), data)
+
+
+def zarr_v3_sharded_depth_z(folder: Path) -> Case:
+    data = expected(0, 0, 14, 2 * 3 * 5 * 19, np.float32).reshape(2, 3, 5, 14, 19)
+    group = zarr.open_group(folder / "v3.zarr", mode="w", zarr_format=3)
+    shape, shards, chunks = data.shape, (1, 1, 4, 16, 16), (1, 1, 2, 8, 8)
+    array = group.create_array("a", shape=shape, shards=shards, chunks=chunks, dtype="float32")
+    array[:] = data
+    return Case(ZarrImageStack(group, "a", "TCZYX", depth_axis="Z"), data)
+
+
 STACKS: list[Callable[[Path], Case]] = [
     memory_2d,
     memory_3d,
@@ -76,6 +127,11 @@ STACKS: list[Callable[[Path], Case]] = [
     czi_depth_z,
     czi_depth_t,
     czi_all_scenes,
+    file_in_memory,
+    tiff_2d,
+    tiff_depth_z,
+    zarr_v2_fortran,
+    zarr_v3_sharded_depth_z,
 ]
 
 

@@ -15,7 +15,7 @@ from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
-from napari_patchset.stacks.opening import list_scenes
+from napari_patchset.stacks.opening import is_remote, list_scenes
 
 ChannelId = int | str
 
@@ -123,16 +123,19 @@ def user_message(error: ValidationError) -> str:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
+    return path if is_remote(path) else os.path.abspath(path)
 
 
 def _reference(path: str | Path) -> SourceRef:
+    if is_remote(path):
+        return SourceRef(path=str(path))
     file, scene = split_scene(path, None)
     return SourceRef(path=str(file), scene=scene)
 
 
 def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
-    file, in_name = split_scene(path, None if scene == "all" else scene)
+    chosen = None if scene == "all" else scene
+    file, in_name = (path, chosen) if is_remote(path) else split_scene(path, chosen)
     scenes = list_scenes(file)
     if in_name is not None:
         scenes = [found for found in scenes if found.id == in_name]

@@ -59,8 +59,15 @@ def find_format(path: Path) -> Format:
     raise UnreadableFileError(f"{path}: not a file that can be opened here; these can: {known}.")
 
 
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is the URL of a store, "https://..." or "s3://..."."""
+    return isinstance(path, str) and "://" in path
+
+
 def list_scenes(path: str | Path) -> list[SceneSummary]:
     """List the scenes of a file with id, name, position and size, without reading a pixel."""
+    if is_remote(path):
+        return zarr_scenes(str(path))
     path = Path(path)
     return find_format(path).scenes(path)
 
@@ -73,7 +80,8 @@ def open_stack(
     Parameters
     ----------
     path : str or Path
-        The file; "name.czi@3" chooses scene 3.
+        The file or zarr folder; "name.czi@3" chooses scene 3. A URL is taken for a zarr store,
+        read through fsspec (the extra "remote").
     scene : int, str or None
         The file's own id of the scene; None for the only one.
     depth_axis : {"none", "Z", "T"}
@@ -87,6 +95,8 @@ def open_stack(
     RuntimeError
         If the scene does not contain the depth axis.
     """
+    if is_remote(path):
+        return open_zarr(str(path), scene, depth_axis)
     path, scene = split_scene(path, scene)
     form = find_format(path)
     if scene is None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _IMAGE = "Metadata/Information/Image"
 _METRES_TO_MICROMETRES = 1e6
+_EVEN = 0.05
+"""Gaps between time points may differ by so much of their mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class CziMetadata:
     pixel_size: PixelSize = field(default_factory=PixelSize)
     channels: tuple[CziChannel, ...] = ()
     scene_names: dict[int, str] = field(default_factory=dict)
+    time_step: float | None = None
+    """Seconds."""
 
 
 def parse_metadata(xml: bytes) -> CziMetadata:
@@ -58,6 +62,7 @@ def parse_metadata(xml: bytes) -> CziMetadata:
         pixel_size=_pixel_size(root),
         channels=tuple(_channels(root)),
         scene_names=dict(_scene_names(root)),
+        time_step=_time_step(root),
     )
 
 
@@ -70,7 +75,7 @@ def image_metadata(metadata: CziMetadata, geometry: "SceneGeometry") -> ImageMet
         _describe(component, numbers[component.channel], found[component.channel], several)
         for component in geometry.components
     ]
-    return ImageMetadata(tuple(channels), metadata.pixel_size)
+    return ImageMetadata(tuple(channels), metadata.pixel_size, metadata.time_step)
 
 
 def _by_number(channels: tuple[CziChannel, ...], numbers: range) -> list[CziChannel | None]:
@@ -140,6 +145,20 @@ def _pixel_size(root: "Element") -> PixelSize:
         if axis in ("x", "y", "z") and metres and metres > 0:
             sizes[axis] = metres * _METRES_TO_MICROMETRES
     return PixelSize(**sizes)
+
+
+def _time_step(root: "Element") -> float | None:
+    """Read the seconds between time points, None if they are not even or not in the XML."""
+    positions = root.find(f"{_IMAGE}/Dimensions/T/Positions")
+    if positions is None:
+        return None
+    step = _number(positions.findtext("Interval/Increment"))
+    if step is None:
+        offsets = [_number(text) for text in positions.findtext("List/Offsets", "").split()]
+        gaps = np.diff([offset for offset in offsets if offset is not None])
+        if len(gaps) and np.ptp(gaps) <= _EVEN * abs(np.mean(gaps)):
+            step = float(np.mean(gaps))
+    return step if step and step > 0 else None
 
 
 def _scene_names(root: "Element") -> Iterator[tuple[int, str]]:

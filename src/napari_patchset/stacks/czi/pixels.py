@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.source import Rect
@@ -21,6 +22,7 @@ class CziPixels:
         self._file_size = file_size
         self._handle = CziHandle(path)
         self.cache = TileCache()
+        self.overviews = TileCache()
 
     def read(
         self, plane: dict[str, int], component: Component, window: Rect, out: NDArray[Any]
@@ -40,24 +42,62 @@ class CziPixels:
         plane: dict[str, int],
         component: Component,
         window: Rect,
-        zoom: float,
+        factor: int,
         out: NDArray[Any],
     ) -> None:
-        """Fill `out` with a window (in stage pixels) of a plane, reduced by `zoom`."""
-        rows = self._geometry.plane_rows(self._geometry.key(plane))
+        """Fill `out` with a window (in stage pixels) of a plane, reduced by a factor.
+
+        The pixels are those of the file's own pyramid. Without one each tile is decoded once and
+        every `factor`-th of its pixels kept.
+        """
+        key = self._geometry.key(plane)
+        if self._geometry.has_pyramid:
+            self._read_pyramid(plane, key, component, window, factor, out)
+            return
+        for tile in self._geometry.tiles(key, window):
+            pixels, corner = self._reduced_tile(plane, key, tile, factor)
+            y, x = (corner.y - window.y) // factor, (corner.x - window.x) // factor
+            shown = Rect(x, y, pixels.shape[1], pixels.shape[0])
+            inside, outside = _intersection(shown, Rect(0, 0, out.shape[1], out.shape[0]))
+            out[outside] = _color(pixels, component)[inside]
+
+    def _read_pyramid(
+        self,
+        plane: dict[str, int],
+        key: int,
+        component: Component,
+        window: Rect,
+        factor: int,
+        out: NDArray[Any],
+    ) -> None:
+        rows = self._geometry.plane_rows(key)
         if len(rows):
             name = PIXEL_TYPES[int(self._geometry.blocks.pixel_type[rows[0]])][0]
             scene = self._geometry.scene
-            pixels = self._handle.read(window, self._numbers(plane), scene, name, zoom)
+            pixels = self._handle.read(window, self._numbers(plane), scene, name, 1 / factor)
             pixels = _color(pixels, component)
             # libCZI rounds a reduced window down.
             height, width = (min(a, b) for a, b in zip(out.shape, pixels.shape, strict=True))
             out[:height, :width] = pixels[:height, :width]
 
+    def _reduced_tile(
+        self, plane: dict[str, int], key: int, tile: Tile, factor: int
+    ) -> tuple[NDArray[Any], Rect]:
+        """Give every `factor`-th pixel of a tile, counted from the scene's corner, and where."""
+        scene = self._geometry.rect
+        y, x = (scene.y - tile.rect.y) % factor, (scene.x - tile.rect.x) % factor
+        corner = Rect(tile.rect.x + x, tile.rect.y + y, tile.rect.w - x, tile.rect.h - y)
+        pixels = self.overviews.get(
+            (key, tile.rect, factor),
+            lambda: np.ascontiguousarray(self._decode(plane, key, tile)[y::factor, x::factor]),
+        )
+        return pixels, corner
+
     def close(self) -> None:
         """Give back the file and the decoded tiles."""
         self._handle.close()
         self.cache.clear()
+        self.overviews.clear()
 
     def _tile(self, plane: dict[str, int], key: int, tile: Tile) -> NDArray[Any]:
         return self.cache.get((key, tile.rect), lambda: self._decode(plane, key, tile))

@@ -49,7 +49,7 @@ class CziLevel(BoundedStack):
         first = start[0] if len(start) == 3 else 0
         for channel, stack in zip(channels, planes, strict=True):
             for depth, target in enumerate(stack, first):
-                self._full.read_reduced(sample_idx, channel, depth, window, 1 / f, target)
+                self._full.read_reduced(sample_idx, channel, depth, window, f, target)
 
 
 def level_factors(height: int, width: int, coarsest: int = COARSEST) -> list[int]:

@@ -129,6 +129,11 @@ class CziImageStack(BoundedStack):
         """How many tiles this stack has decoded so far."""
         return self._pixels.cache.decoded
 
+    @property
+    def overviews_decoded(self) -> int:
+        """How many tiles were decoded to be shown reduced, where the file has no pyramid."""
+        return self._pixels.overviews.decoded
+
     def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
         """Give the indices along the depth axis whose plane the file does not hold.
 
@@ -177,12 +182,12 @@ class CziImageStack(BoundedStack):
         channel: int,
         depth: int,
         window: Rect,
-        zoom: float,
+        factor: int,
         out: NDArray[Any],
     ) -> None:
-        """Fill `out` with a window (in stage pixels) of a plane, reduced by `zoom`."""
+        """Fill `out` with a window (in stage pixels) of a plane, reduced by a factor."""
         component, plane = self._plane(sample_idx, channel, depth)
-        self._pixels.read_reduced(plane, component, window, zoom, out)
+        self._pixels.read_reduced(plane, component, window, factor, out)
 
     def _plane(self, sample_idx: int, channel: int, depth: int) -> tuple[Component, dict[str, int]]:
         """Name a plane by the index along each axis, counted from 0."""
