@@ -1,19 +1,36 @@
 """A CZI at lower resolution, through the pyramid that is in the file."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.source import Rect
-from napari_patchset.stacks.base import BoundedStack
-
-if TYPE_CHECKING:
-    from napari_patchset.stacks.czi.stack import CziImageStack
+from napari_patchset.stacks.base import BoundedStack, ImageStack
+from napari_patchset.stacks.metadata import ImageMetadata
 
 COARSEST = 512
 """Halving stops when the longer side of a plane is no longer than this."""
+
+
+class FullStack(ImageStack, Protocol):
+    """What a level needs of the stack at full resolution."""
+
+    axes: str
+    rect: Rect
+    metadata: ImageMetadata
+
+    def read_reduced(
+        self,
+        sample_idx: int,
+        channel: int,
+        depth: int,
+        window: Rect,
+        factor: int,
+        out: NDArray[Any],
+    ) -> None:
+        """Fill `out` with a window (in stage pixels) of a plane, reduced by a factor."""
 
 
 class CziLevel(BoundedStack):
@@ -21,13 +38,13 @@ class CziLevel(BoundedStack):
 
     Parameters
     ----------
-    full : CziImageStack
+    full : FullStack
         The stack at full resolution.
     factor : int
         A power of two.
     """
 
-    def __init__(self, full: "CziImageStack", factor: int) -> None:
+    def __init__(self, full: FullStack, factor: int) -> None:
         self._full = full
         self.factor = factor
         *outer, height, width = full.data_shape
