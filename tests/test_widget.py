@@ -312,6 +312,23 @@ def test_layers_removed_under_its_feet_leave_an_empty_form(window: Window, file:
     assert window.widget.export.start.enabled
 
 
+def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64), kind="Bgr24")))
+    window.viewer.layers.remove(window.grid)
+    assert LAYER_NAME not in window.viewer.layers
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    assert LAYER_NAME in window.viewer.layers
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI file" in window.summary)
+    assert len(window.viewer.layers) == 0
+
+
+def test_the_first_patch_size_fits_a_small_image(window: Window, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 38, 20), z=3)))
+    assert window.state.size == (2, 16, 32)
+    assert "patches" in window.summary
+
+
 def test_closing_the_window_during_an_export_leaves_nothing_running(
     make_napari_viewer: Any, qtbot: QtBot, czi: MakeCzi, tmp_path: Path
 ) -> None:

@@ -52,6 +52,12 @@ class SizeRow(Container[Widget]):
         z, y, x = (int(box.value) for box in self.boxes)
         return z, y, x
 
+    def fit(self, largest: tuple[int, int, int]) -> None:
+        """Lower the numbers to what an image allows."""
+        with self.changed.blocked():
+            for box, n in zip(self.boxes, largest, strict=True):
+                box.value = min(box.value, n)
+
     def show_depth(self, depth_axis: DepthAxis) -> None:
         """Show the first number, under the name of the depth axis, only where there is one."""
         first = self.boxes[0]

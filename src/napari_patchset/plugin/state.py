@@ -81,6 +81,14 @@ def depth_choices(info: SourceInfo) -> dict[DepthAxis, str]:
     }
 
 
+def fitting_size(info: SourceInfo) -> tuple[int, int, int]:
+    """Give the largest patch that fits an image along Z (or T), Y, X: powers of two."""
+    sizes = info.layout.sizes
+    depth = max(sizes.get("Z", 1), sizes.get("T", 1))
+    z, y, x = (1 << (n.bit_length() - 1) for n in (depth, sizes["Y"], sizes["X"]))
+    return z, y, x
+
+
 def summarize(grid: PatchGrid, info: SourceInfo) -> str:
     """Say how many patches there are, how large each is, and what they take on disk."""
     nbytes = len(grid) * prod(grid.size) * len(info.channels) * info.itemsize

@@ -17,7 +17,13 @@ from napari_patchset.plugin.form import ExportPart, PatchesPart, SourcePart
 from napari_patchset.plugin.overlay import GridOverlay
 from napari_patchset.plugin.scenes import ScenePicker
 from napari_patchset.plugin.shown import plane_of, show_scene, shown, shown_files
-from napari_patchset.plugin.state import FormState, default_out, depth_choices, summarize
+from napari_patchset.plugin.state import (
+    FormState,
+    default_out,
+    depth_choices,
+    fitting_size,
+    summarize,
+)
 from napari_patchset.preview import in_plane
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.opening import FORMATS, list_scenes
@@ -89,7 +95,7 @@ class PatchesWidget(QScrollArea):
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
             layers.inserted.disconnect(self._refresh_soon)
             layers.removed.disconnect(self._refresh_soon)
-            dims.current_step.disconnect(self._draw)
+            dims.current_step.disconnect(self._follow)
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -110,7 +116,7 @@ class PatchesWidget(QScrollArea):
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
         layers.inserted.connect(self._refresh_soon)
         layers.removed.connect(self._refresh_soon)
-        dims.current_step.connect(self._draw)
+        dims.current_step.connect(self._follow)
         self.destroyed.connect(lambda: self._release())
         self.source.file.changed.connect(self._on_file)
         self.source.open.changed.connect(self._open_file)
@@ -153,6 +159,7 @@ class PatchesWidget(QScrollArea):
         self.picker.show_scenes(state.path, scenes, state.scene)
         self.export.all_scenes.visible = len(scenes) > 1
         self.export.out.value = Path(default_out(state.path))
+        self.patches.size.fit(fitting_size(state.info()))
         self._plan()
 
     def _on_scene(self, scene: SceneId) -> None:
@@ -185,6 +192,11 @@ class PatchesWidget(QScrollArea):
         self.summary.setStyleSheet(color)
         self.summary.setText(text)
         self._draw()
+
+    def _follow(self) -> None:
+        """Draw anew when the sliders move; a grid that was taken away stays away."""
+        if self.overlay.layer is not None:
+            self._draw()
 
     def _draw(self) -> None:
         """Draw the patches of the plane that the sliders show."""
