@@ -225,6 +225,27 @@ def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, fi
     assert len(window.grid.data) > 0
 
 
+def test_an_empty_form_says_what_to_do(window: Window) -> None:
+    assert "Open a CZI" in window.summary
+    assert not window.widget.export.start.enabled
+    assert not window.widget.patches.size.boxes[0].visible
+
+
+def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) -> None:
+    left = SceneSpec(id=0, rect=(0, 0, 1300, 700), pyramid=True)
+    right = SceneSpec(id=1, rect=(90_000, 0, 800, 1100), pyramid=True)
+    window.open(czi(left, right))
+    (layer,) = window.images
+    assert layer.multiscale
+    assert [level.shape for level in layer.data] == [(700, 1300), (350, 650), (175, 325)]
+    window.click_scene(1)
+    window.until(lambda: window.state.scene == 1)
+    (layer,) = window.images
+    assert layer.data[0].shape == (1100, 800)
+    assert f"<b>{18 * 13}</b> patches" in window.summary
+    assert lines_of(window.grid) >= {(1036.0, 0.0, 0.0, 800.0), (0.0, 736.0, 1100.0, 0.0)}
+
+
 def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
     window.tick(window.widget.export.all_scenes.native)
@@ -305,7 +326,7 @@ def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> N
 def test_layers_removed_under_its_feet_leave_an_empty_form(window: Window, file: Path) -> None:
     window.open(file)
     window.viewer.layers.clear()
-    window.until(lambda: "Open a CZI file" in window.summary)
+    window.until(lambda: "Open a CZI" in window.summary)
     assert window.state is None
     assert not window.widget.export.start.enabled
     window.open(file)
@@ -319,7 +340,7 @@ def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCz
     window.type_number(window.widget.patches.size.boxes[1], 32)
     assert LAYER_NAME in window.viewer.layers
     window.viewer.layers.clear()
-    window.until(lambda: "Open a CZI file" in window.summary)
+    window.until(lambda: "Open a CZI" in window.summary)
     assert len(window.viewer.layers) == 0
 
 

@@ -1,6 +1,7 @@
 """Arrays that napari slices and that read a stack, or a patch set, only then."""
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class LazyChannel:
         planes = tuple(self.layout.sizes[axis] for axis in self.axes[:-2])
         self.shape = (*planes, *stack.data_shape[-2:], *((3,) if self._rgb else ()))
         self.dtype = np.dtype(stack.data_dtype)
-        self.ndim = len(self.shape)
+        self.ndim, self.size = len(self.shape), prod(self.shape)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         n = len(self.axes)
@@ -71,7 +72,7 @@ class LazyPatches:
         self._channel = channel
         self.shape = (len(patches), *patches.shape[2:])
         self.dtype = patches.dtype
-        self.ndim = len(self.shape)
+        self.ndim, self.size = len(self.shape), prod(self.shape)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         first, *rest = expand_key(key, self.ndim)

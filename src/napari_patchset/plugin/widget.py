@@ -55,6 +55,7 @@ class PatchesWidget(QScrollArea):
         self.overlay, self.job = GridOverlay(napari_viewer), BackgroundExport()
         self._lay_out()
         self._connect()
+        self._on_file()
         self._refresh_files()
 
     @property
@@ -151,7 +152,7 @@ class PatchesWidget(QScrollArea):
         state = self.state
         self.picker.setVisible(False)
         if state is None:
-            self.export.start.enabled = False
+            self.export.start.enabled = self.export.all_scenes.visible = False
             self._plan()
             return
         self.export.start.enabled = not self.job.running
@@ -173,7 +174,9 @@ class PatchesWidget(QScrollArea):
         """Plan the grid anew and draw it; what can't be planned is said in its place."""
         state, self._grid = self.state, None
         if state is None:
-            self._say("Open a CZI file, or File > Open Sample > Patchset.")
+            for row in (self.patches.size, self.patches.overlap):
+                row.show_depth("none")
+            self._say("Open a CZI, TIFF or zarr file, or File > Open Sample > Patchset.")
             return
         flat = FormState(state.path, state.scene).info()
         self.patches.offer_depth_axes(depth_choices(flat))
