@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QFileDialog, QRadi
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet
 from napari_patchset.patchset import layout
+from napari_patchset.plugin import widget
 from napari_patchset.plugin.overlay import LAYER_NAME
 from napari_patchset.plugin.widget import PLUGIN, PatchesWidget
 
@@ -283,8 +284,6 @@ def test_an_export_is_cancelled_and_goes_on(
 def test_a_failure_is_a_notification_and_the_form_stays(
     window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_patchset.plugin import widget
-
     said: list[str] = []
     monkeypatch.setattr(widget, "show_error", said.append)
     window.open(file)
@@ -309,6 +308,20 @@ def test_open_asks_for_a_file_and_shows_it(
     window.until(lambda: window.state is not None)
     assert window.state.path == file
     assert window.widget.export.destination.endswith("image.patches.zarr")
+
+
+def test_a_file_that_cannot_be_opened_is_a_notification(
+    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(widget, "show_error", said.append)
+    text = tmp_path / "text.czi"
+    text.write_text("this is no image")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(text), ""))
+    window.click(window.widget.source.open)
+    assert len(said) == 1
+    assert "text.czi: not a CZI file" in said[0]
+    assert len(window.viewer.layers) == 0
 
 
 def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, get_args
 
@@ -35,7 +36,7 @@ def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: st
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AxisLayout:
     """Map an image's own axes to the stack order SC(Z)YX.
 
@@ -71,32 +72,32 @@ class AxisLayout:
                 f"but the data has {len(self.shape)}: {self.shape}."
             )
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Size by axis, in the image's own order."""
         return dict(zip(self.axes, self.shape, strict=True))
 
-    @property
+    @cached_property
     def spatial_axes(self) -> str:
         """The axes of a patch after C: "YX", "ZYX" or "TYX"."""
         return "YX" if self.depth_axis == "none" else f"{self.depth_axis}YX"
 
-    @property
+    @cached_property
     def sample_axes(self) -> str:
         """The axes merged into S, in the image's own order."""
         return "".join(axis for axis in self.axes if axis not in f"C{self.spatial_axes}")
 
-    @property
+    @cached_property
     def sample_shape(self) -> tuple[int, ...]:
         """Size along each of `sample_axes`."""
         return tuple(self.sizes[axis] for axis in self.sample_axes)
 
-    @property
+    @cached_property
     def stack_axes(self) -> str:
         """The axes of the stack: "SCYX", "SCZYX" or "SCTYX"."""
         return f"SC{self.spatial_axes}"
 
-    @property
+    @cached_property
     def stack_shape(self) -> tuple[int, ...]:
         """Shape in the order of `stack_axes`; an axis that the image lacks has size 1."""
         sizes = self.sizes

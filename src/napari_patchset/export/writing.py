@@ -18,6 +18,8 @@ from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.describe import channel_names
 
 _OPEN_STACKS = 4
+_STOP_EVERY = 16
+"""Patches between two looks at whether to stop."""
 
 
 class ExportStopped(Exception):
@@ -55,8 +57,8 @@ def _fill(
     partial: PartialExport, sources: "_OpenSources", array: ArrayLayout, grid: PatchGrid
 ) -> NDArray[Any]:
     patches = np.empty((len(grid), *array.patch_shape), array.dtype)
-    for patch, spec in zip(patches, grid, strict=True):
-        if partial.stop_requested:
+    for i, (patch, spec) in enumerate(zip(patches, grid, strict=True)):
+        if i % _STOP_EVERY == 0 and partial.stop_requested:
             raise ExportStopped
         stack, channels = sources[spec.stack]
         patch[...] = read_patch(stack, channels, spec, sources.pad)

@@ -76,7 +76,8 @@ def _sums(pixels: NDArray[Any]) -> ChannelSums:
         flat = patch.ravel()
         for first in range(0, flat.size, _EXACT_PIXELS):
             part = flat[first : first + _EXACT_PIXELS].astype(np.float64)
-            part_total, part_squares = float(part.sum()), float(part @ part)
+            # Not BLAS: its threads would fight with those of the export.
+            part_total, part_squares = float(part.sum()), float(np.einsum("i,i->", part, part))
             total += int(part_total) if whole else part_total
             squares += int(part_squares) if whole else part_squares
     minimum, maximum = pixels.min().item(), pixels.max().item()

@@ -1,7 +1,9 @@
 """The "Patches" widget: it wires the parts to each other; what they show is computed elsewhere."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
@@ -33,6 +35,22 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-patchset"
 WIDTH = 340
+
+
+_Slot = TypeVar("_Slot", bound=Callable[..., None])
+
+
+def notifying(slot: _Slot) -> _Slot:
+    """Turn what a user can mend into a notification; whatever else goes wrong is raised."""
+
+    @wraps(slot)
+    def notified(*args: Any) -> None:
+        try:
+            slot(*args)
+        except (PatchsetError, ValidationError, OSError) as error:
+            show_error(_message(error))
+
+    return cast("_Slot", notified)
 
 
 class PatchesWidget(QScrollArea):
@@ -148,6 +166,7 @@ class PatchesWidget(QScrollArea):
         if box.value != chosen:
             self._on_file()
 
+    @notifying
     def _on_file(self) -> None:
         state = self.state
         self.picker.setVisible(False)
@@ -163,6 +182,7 @@ class PatchesWidget(QScrollArea):
         self.patches.size.fit(fitting_size(state.info()))
         self._plan()
 
+    @notifying
     def _on_scene(self, scene: SceneId) -> None:
         state = self.state
         if state is None or scene == state.scene:
@@ -212,21 +232,19 @@ class PatchesWidget(QScrollArea):
         image = found.layers[-1]
         self.overlay.draw(in_plane(grid, 0, *plane_of(self._viewer, image, info)), image)
 
+    @notifying
     def _open_file(self) -> None:
         patterns = " ".join(f"*{suffix}" for form in FORMATS for suffix in form.suffixes)
         name, _ = QFileDialog.getOpenFileName(self, "Open file", "", f"Images ({patterns})")
         if name:
             self._viewer.open(name, plugin=PLUGIN)
 
+    @notifying
     def _start(self) -> None:
         state = self.state
         if state is None:
             return
-        try:
-            plan = state.plan()
-        except (PatchsetError, ValidationError) as error:
-            show_error(_message(error))
-            return
+        plan = state.plan()
         self.export.status.value = ""
         self.export.open.enabled = False
         self.export.show_running(True)
@@ -252,6 +270,7 @@ class PatchesWidget(QScrollArea):
         self.export.status.value = "Failed."
         show_error(_message(error))
 
+    @notifying
     def _open_result(self) -> None:
         if self._result is not None:
             self._viewer.open(str(self._result), plugin=PLUGIN)

@@ -76,12 +76,13 @@ def _checked_areas(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
     sizes = np.concatenate([blocks.rect[:, 2:], blocks.stored], axis=1)
     far = np.abs(blocks.rect[:, :2]) > MAX_COORDINATE
     wild = np.concatenate([sizes < 1, sizes > MAX_COORDINATE, far], axis=1)
-    _refuse(path, blocks, np.any(wild, axis=1), _SIZE, sizes.tolist())
-    pixel = {kind: dtype.itemsize * n for kind, (_, dtype, n) in PIXEL_TYPES.items()}
-    bytes_each = np.array([pixel[kind] for kind in blocks.pixel_type.tolist()], np.int64)
-    stored = blocks.stored
+    _refuse(path, blocks, np.any(wild, axis=1), _SIZE, sizes)
+    bytes_by_kind = np.zeros(max(PIXEL_TYPES) + 1, np.int64)
+    for kind, (_, dtype, n) in PIXEL_TYPES.items():
+        bytes_by_kind[kind] = dtype.itemsize * n
+    bytes_each, stored = bytes_by_kind[blocks.pixel_type], blocks.stored
     huge = stored[:, 0] > MAX_TILE_BYTES // (stored[:, 1] * bytes_each)
-    _refuse(path, blocks, huge, _SIZE, sizes.tolist())
+    _refuse(path, blocks, huge, _SIZE, sizes)
     return stored[:, 0] * stored[:, 1] * bytes_each
 
 
@@ -90,9 +91,9 @@ def _refuse(
     blocks: Subblocks,
     faulty: NDArray[np.bool_],
     what: str,
-    values: NDArray[np.int32] | NDArray[np.int64] | list[list[int]],
+    values: NDArray[np.int32] | NDArray[np.int64],
 ) -> None:
     if faulty.any():
         row = int(np.argmax(faulty))
-        fault = what.format(value=values[row])
+        fault = what.format(value=values[row].tolist())
         raise UnreadableFileError(f"{path}: subblock {row} of {len(blocks)} {fault}.")

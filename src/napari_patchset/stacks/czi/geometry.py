@@ -1,10 +1,10 @@
 """From subblocks to scenes: where each lies, which planes and tiles it has, of which type."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.check import PIXEL_TYPES
 from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks
+
+RECENT_PLANES = 64
+"""So many planes' tiles stay looked up."""
 
 ALWAYS_PRESENT = "TZ"
 """Axes that an image has even where no subblock names them, with size 1."""
@@ -76,13 +79,32 @@ class SceneGeometry:
 
     def tiles(self, key: int, window: Rect) -> Iterator[Tile]:
         """Give the tiles of a plane that meet a window (in stage pixels), from bottom to top."""
-        rows = self.plane_rows(key)
-        x, y, w, h = self.blocks.rect[rows].T
-        hit = (x < window.x + window.w) & (x + w > window.x)
-        hit &= (y < window.y + window.h) & (y + h > window.y)
-        for row in rows[hit].tolist():
-            rect = Rect(*self.blocks.rect[row].tolist())
-            yield Tile(row, rect, int(self.blocks.pixel_type[row]))
+        tiles, edges = self._plane_tiles(key)
+        left, top, right, bottom = edges
+        hit = (left < window.x + window.w) & (right > window.x)
+        hit &= (top < window.y + window.h) & (bottom > window.y)
+        for index in np.flatnonzero(hit).tolist():
+            yield tiles[index]
+
+    def _plane_tiles(self, key: int) -> tuple[list[Tile], NDArray[np.int64]]:
+        """Give the tiles of a plane, and their left, top, right and bottom edges; the last kept."""
+        if key not in self._recent:
+            rows = self.plane_rows(key)
+            rects = self.blocks.rect[rows]
+            columns = rows.tolist(), rects.tolist(), self.blocks.pixel_type[rows].tolist()
+            tiles = [Tile(row, Rect(*rect), kind) for row, rect, kind in zip(*columns, strict=True)]
+            edges = np.concatenate([rects[:, :2], rects[:, :2] + rects[:, 2:]], axis=1).T
+            if len(self._recent) >= RECENT_PLANES:
+                self._recent.clear()
+            self._recent[key] = tiles, edges
+        return self._recent[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _recent(self) -> dict[int, tuple[list[Tile], NDArray[np.int64]]]:
+        return {}
 
     @cached_property
     def components(self) -> tuple[Component, ...]:

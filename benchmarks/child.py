@@ -1,0 +1,50 @@
+"""Export one plan in a fresh process and print what it took: bytes read and written, memory, tiles.
+
+usage: child.py PLAN.json
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from napari_patchset import CziImageStack, ExportPlan, run_export
+
+
+def main(plan_path: str) -> None:
+    """Export, then print one JSON object."""
+    stacks: dict[int, CziImageStack] = {}
+    close = CziImageStack.close
+
+    def counted(self: CziImageStack) -> None:
+        stacks[id(self)] = self
+        close(self)
+
+    CziImageStack.close = counted  # type: ignore[method-assign]
+    plan = ExportPlan.model_validate_json(Path(plan_path).read_bytes())
+    for _ in run_export(plan):
+        pass
+    tiles = sum(stack.tiles_decoded for stack in stacks.values())
+    print(json.dumps({**transfers(), "peak": peak_memory(), "tiles": tiles}))
+
+
+def transfers() -> dict[str, int]:
+    """Give the bytes that this process has asked the system to read and to write."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    counts = dict(line.split(": ") for line in lines)
+    return {"read": int(counts["rchar"]), "written": int(counts["wchar"])}
+
+
+def peak_memory() -> int:
+    """Give the largest resident size in bytes.
+
+    Where the system says it, that of this program: `ru_maxrss` begins with the parent's.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

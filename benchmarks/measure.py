@@ -1,0 +1,96 @@
+"""How things are measured: both sides in turn, the median of the ratios, held to a target."""
+
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, Literal
+
+Side = Callable[[], float]
+"""Does its work once and gives the seconds that it took."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a row's ratio, or on our own figure where there is no ratio."""
+
+    bound: Literal["<=", ">="]
+    value: float
+    unit: str = "x"
+
+    def met(self, figure: float) -> bool:
+        """Whether a figure is within the bound."""
+        return figure <= self.value if self.bound == "<=" else figure >= self.value
+
+    def __str__(self) -> str:
+        space = "" if self.unit == "x" else " "
+        return f"{self.bound} {self.value:g}{space}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+        What was measured.
+    kind : {"time", "memory", "count"}
+        A count is the same on every machine.
+    ours, peer : float, float or None
+        The figures in `unit`; no peer where there is none, or where it is not installed.
+    ratio : float or None
+        Held to the target; `ours` is where there is no ratio.
+    target : Target or None
+        None for a line that only informs.
+    note : str
+        What else to know.
+    """
+
+    name: str
+    kind: Literal["time", "memory", "count"]
+    unit: str
+    ours: float
+    peer: float | None = None
+    ratio: float | None = None
+    target: Target | None = None
+    note: str = ""
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether the target is met; None where there is nothing to hold to it."""
+        if self.target is None:
+            return None
+        if self.target.unit != "x":
+            return self.target.met(self.ours)
+        return None if self.ratio is None else self.target.met(self.ratio)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the line as it stands in the JSON file."""
+        target = None if self.target is None else str(self.target)
+        return {**asdict(self), "target": target, "ok": self.ok}
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Time one call, after a collection and with the disk at rest."""
+    gc.collect()
+    os.sync()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turn(sides: Mapping[str, Side], repeats: int) -> dict[str, list[float]]:
+    """Run every side once, then every side again; give the seconds of each by name."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            times[name].append(side())
+    return times
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Give the median of the ratios of each turn."""
+    return median(a / b for a, b in zip(above, below, strict=True))

@@ -1,0 +1,266 @@
+"""The rows of `make bench`: one function a row, one table of them at the end."""
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import zarr
+from bench import Bench
+from files import COMPRESSIONS, Slide, stored_bytes
+from measure import Result, Target, in_turn, median_ratio, timed
+from numpy.typing import NDArray
+
+from napari_patchset import CziImageStack, PatchSet, Tiled, list_scenes
+from napari_patchset.source import SourceInfo
+
+Row = Callable[[Bench], Iterator[Result]]
+
+MIB = 2**20
+FIXED_BYTES = 2 * MIB
+"""What an export may read and write besides pixels: fingerprints, directory, plan, manifest."""
+
+
+def opening(bench: Bench) -> Iterator[Result]:
+    """Open a file of 100 000 subblocks, list its scenes, see its overview."""
+    slide = Slide(bench.scale.subblocks)
+    path = slide.write(bench.data)
+    sides = {
+        "list": lambda: timed(lambda: list_scenes(path)),
+        "stack": lambda: timed(lambda: CziImageStack(path, 0).close()),
+        "first": lambda: timed(lambda: _first_picture(path)),
+    }
+    if bench.peers is not None:
+        peers = bench.peers
+        sides["peer"] = lambda: peers.seconds("opening", path=str(path))
+    times = in_turn(sides, bench.scale.repeats)
+    peer = median(times["peer"]) if "peer" in times else None
+    target = Target("<=", 1, "s")
+    what = f"{slide.total} subblocks"
+    for key, name in {"list": "list_scenes", "stack": "CziImageStack"}.items():
+        yield Result(f"{what}: {name}", "time", "s", median(times[key]), peer, target=target)
+    name = f"{what}: stack and overview of {slide.size} px"
+    yield Result(name, "time", "s", median(times["first"]), target=target)
+    empty = float(np.mean(_first_picture(path) == 0))
+    limit = Target("<=", 0.02, "empty")
+    yield Result(f"{what}: empty share of the overview", "count", "", empty, target=limit)
+
+
+def _first_picture(path: Path) -> NDArray[Any]:
+    with CziImageStack(path, 0) as stack:
+        overview = stack.levels[-1]
+        return overview.extract_patch(0, None, (0, 0), overview.data_shape[-2:])
+
+
+def planning(bench: Bench) -> Iterator[Result]:
+    """Plan a million tiled patches."""
+    side = round(bench.scale.patches**0.5)
+    shape = (64 * side, 64 * side)
+    source = SourceInfo(
+        key="0", axes="CYX", shape=(1, *shape), dtype="uint16", channels=("C",),
+        block_shape=(2048, 2048),
+    )  # fmt: skip
+    strategy = Tiled(size=(64, 64))
+    times = in_turn({"ours": lambda: timed(lambda: strategy.plan([source]))}, bench.scale.repeats)
+    tracemalloc.start()
+    grid = strategy.plan([source])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    what = f"plan {len(grid)} patches"
+    milliseconds = 1000 * median(times["ours"])
+    yield Result(what, "time", "ms", milliseconds, target=Target("<=", 50, "ms"))
+    note = f"{grid.nbytes / MIB:.0f} MiB when planned"
+    limit = Target("<=", 64, "MB")
+    yield Result(f"{what}: peak", "memory", "MB", peak / 1e6, target=limit, note=note)
+    missing = abs(len(grid) - side**2)
+    yield Result(
+        f"{what}: off the count", "count", "patches", missing, target=Target("<=", 0, "patches")
+    )
+
+
+FASTER_THAN_CAREAMICS = {
+    ("zstd", 64): 500,
+    ("zstd", 256): 50,
+    ("uncompressed", 64): 100,
+    ("uncompressed", 256): 10,
+}
+SLOWER_THAN_RAW = {
+    ("zstd", 64): 1.25,
+    ("zstd", 256): 1.1,
+    ("uncompressed", 64): 1.4,
+    ("uncompressed", 256): 1.4,
+}
+FASTER_THAN_COMPOSED = {64: 2.5, 256: 1.6}
+
+
+def export_against_careamics(bench: Bench) -> Iterator[Result]:
+    """Export, against CAREamics' stack and one TIFF a patch.
+
+    The note says what decoding once and writing raw would reach: about the most that one can.
+    """
+    for key, factor in FASTER_THAN_CAREAMICS.items():
+        note = f"peer: {bench.scale.sample} patches, scaled to all"
+        times = bench.export_times(*key)
+        if "careamics" in times:
+            note += f"; raw: {median_ratio(times['careamics'], times['raw']):.3g}x"
+        yield _export_row(bench, key, "careamics", Target(">=", factor), note)
+
+
+def export_against_raw(bench: Bench) -> Iterator[Result]:
+    """Export, against decoding every tile once on one thread and writing the same bytes raw."""
+    for key, limit in SLOWER_THAN_RAW.items():
+        yield _export_row(bench, key, "raw", Target("<=", limit))
+
+
+def export_against_composed(bench: Bench) -> Iterator[Result]:
+    """Export, against planes read whole and written through zarrs."""
+    for key in SLOWER_THAN_RAW:
+        yield _export_row(bench, key, "composed", Target(">=", FASTER_THAN_COMPOSED[key[1]]))
+
+
+def _export_row(
+    bench: Bench, key: tuple[str, int], peer: str, target: Target, note: str = ""
+) -> Result:
+    compression, size = key
+    times = bench.export_times(compression, size)
+    name, ours = f"export {compression} {size} px / {peer}", times["ours"]
+    if peer not in times:
+        return Result(name, "time", "s", median(ours), target=target, note="peer not installed")
+    theirs = times[peer]
+    pair = (ours, theirs) if target.bound == "<=" else (theirs, ours)
+    ratio = median_ratio(*pair)
+    return Result(name, "time", "s", median(ours), median(theirs), ratio, target, note)
+
+
+def random_patches(bench: Bench) -> Iterator[Result]:
+    """Cut 64 px patches at random out of a warm stack, against CAREamics' stack."""
+    _, path = bench.mosaic("zstd")
+    rng = np.random.default_rng(1)
+    corners = rng.integers(0, bench.scale.size - 64, (bench.scale.reads, 2)).tolist()
+    few = [(0, 0, y, x) for y, x in corners[: bench.scale.sample]]
+    with CziImageStack(path, 0) as stack:
+        stack.extract_patch(0, None, (0, 0), stack.data_shape[-2:])
+        warm = stack.tiles_decoded
+
+        def cut() -> None:
+            for corner in corners:
+                stack.extract_patch(0, None, corner, (64, 64))
+
+        sides = {"ours": lambda: timed(cut) / len(corners)}
+        if bench.peers is not None:
+            peers = bench.peers
+            sides["peer"] = lambda: (
+                peers.seconds("patches", path=str(path), spots=few, size=64) / len(few)
+            )
+        times = in_turn(sides, bench.scale.repeats)
+        again = stack.tiles_decoded - warm
+    name = "extract_patch at random, zstd 64 px"
+    yield _per_patch(name, times, "peer", Target(">=", 1000), f"peer: {len(few)} patches")
+    limit = Target("<=", 0, "tiles")
+    yield Result(f"{name}: decoded again", "count", "tiles", again, target=limit)
+
+
+def random_reads(bench: Bench) -> Iterator[Result]:
+    """Take 64 px patches at random out of a patch set, against a map and zarr-python."""
+    with closing(bench.patch_set()) as patch_set:
+        yield from _random_reads(bench, patch_set)
+
+
+def _random_reads(bench: Bench, patch_set: PatchSet) -> Iterator[Result]:
+    patches = patch_set["all"]
+    raw = bench.data / "reads.raw"
+    with raw.open("wb") as file:
+        for patch in patches:
+            file.write(patch.data)
+    mapped = np.memmap(raw, patches.dtype, "r", shape=patches.shape)
+    path = patch_set.path / "all" / "image"
+    array: Any = zarr.open_array(str(path), mode="r")
+    indices = np.random.default_rng(2).integers(0, len(patches), bench.scale.reads).tolist()
+    few = indices[: max(1, bench.scale.reads // 50)]
+    sides = {
+        "ours": lambda: _read(patches.__getitem__, indices),
+        "map": lambda: _read(lambda i: np.array(mapped[i]), indices),
+        "zarr-python": lambda: _read(lambda i: array[i], few),
+    }
+    if bench.peers is not None:
+        peers = bench.peers
+        sides["tensorstore"] = lambda: (
+            peers.seconds("tensorstore_reads", path=str(path), indices=few) / len(few)
+        )
+    times = in_turn(sides, bench.scale.repeats)
+    name = "PatchSet[i] at random, 64 px"
+    rate = f"{1 / median(times['ours']):.0f} a second"
+    yield _per_patch(f"{name} / memmap", times, "map", Target(">=", 0.8), rate)
+    yield _per_patch(f"{name} / zarr-python", times, "zarr-python", Target(">=", 50))
+    yield _per_patch(f"{name} / tensorstore", times, "tensorstore", None)
+    differ = sum(not np.array_equal(patches[i], array[i]) for i in few)
+    limit = Target("<=", 0, "patches")
+    yield Result(f"{name}: differ from zarr", "count", "patches", differ, target=limit)
+
+
+def _read(get: Callable[[int], Any], indices: Sequence[int]) -> float:
+    """Give the seconds a patch."""
+    start = time.perf_counter()
+    for i in indices:
+        get(i)
+    return (time.perf_counter() - start) / len(indices)
+
+
+def _per_patch(
+    name: str, times: dict[str, list[float]], peer: str, target: Target | None, note: str = ""
+) -> Result:
+    ours = 1e6 * median(times["ours"])
+    if peer not in times:
+        return Result(name, "time", "us", ours, target=target, note="peer not installed")
+    theirs, ratio = 1e6 * median(times[peer]), median_ratio(times[peer], times["ours"])
+    return Result(name, "time", "us", ours, theirs, ratio, target, note)
+
+
+def transfers(bench: Bench) -> Iterator[Result]:
+    """Count the bytes, the tiles and the memory of an export in a fresh process."""
+    return _transfers(bench, 0, 400)
+
+
+def transfers_overlapping(bench: Bench) -> Iterator[Result]:
+    """Count the same for a mosaic whose tiles overlap by a tenth."""
+    return _transfers(bench, bench.scale.tile // 10, 600)
+
+
+def _transfers(bench: Bench, overlap: int, megabytes: int) -> Iterator[Result]:
+    for compression, size in product(COMPRESSIONS, bench.scale.patch_sizes):
+        mosaic, path = bench.mosaic(compression, overlap)
+        took = bench.export_in_child(path, size)
+        what = f"{compression}{' overlapping' if overlap else ''} {size} px"
+        yield _traffic(f"bytes read, {what}", took["read"], stored_bytes(path))
+        yield _traffic(f"bytes written, {what}", took["written"], took["output"])
+        target, name = Target("<=", mosaic.tiles, "tiles"), f"tiles decoded, {what}"
+        yield Result(name, "count", "tiles", took["tiles"], mosaic.tiles, target=target)
+        limit, peak = Target("<=", megabytes, "MB"), took["peak"] / 1e6
+        yield Result(f"peak memory, {what}", "memory", "MB", peak, target=limit)
+
+
+def _traffic(name: str, took: int, needed: int) -> Result:
+    """Hold bytes to 1.01 times the needed ones, and in small files to a fixed sum beyond them."""
+    limit = max(1.01, 1 + FIXED_BYTES / needed)
+    note = "" if limit == 1.01 else f"small file: {FIXED_BYTES / MIB:.0f} MiB allowed"
+    target = Target("<=", limit)
+    return Result(name, "count", "MB", took / 1e6, needed / 1e6, took / needed, target, note)
+
+
+ROWS: dict[str, Row] = {
+    "opening": opening,
+    "planning": planning,
+    "careamics": export_against_careamics,
+    "raw": export_against_raw,
+    "composed": export_against_composed,
+    "random-patches": random_patches,
+    "random-reads": random_reads,
+    "transfers": transfers,
+    "transfers-overlapping": transfers_overlapping,
+}
+"""Every row by the name that `--only` takes."""

@@ -1,0 +1,107 @@
+"""Measure, print a table, write it as JSON: `make bench ARGS="--only raw,transfers"`.
+
+usage: run.py [--data DIR] [--size N | --full] [--repeats N] [--only ROWS] [--no-peers] [--json F]
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from bench import FULL, Bench, Scale
+from measure import Result
+from peers import Peers, peer_python
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rows import ROWS
+
+VERSIONED = ("napari-patchset", "numpy", "pylibCZIrw", "zarr")
+STATE = {True: "[green]ok", False: "[red]below", None: ""}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the rows that were asked for."""
+    options = _parser().parse_args(arguments)
+    scale = Scale(size=FULL if options.full else options.size, repeats=options.repeats)
+    results: list[Result] = []
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        data = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        peers = None if options.no_peers else stack.enter_context(Peers(peer_python()))
+        bench = Bench(data, data / "out", scale, peers)
+        bench.clear()
+        for name in options.only or ROWS:
+            console.print(f"{name} ...", style="dim")
+            results += ROWS[name](bench)
+        bench.clear()
+    Console(width=150 if not console.is_terminal else None).print(as_table(results))
+    if options.json:
+        lines = [result.to_json() for result in results]
+        content = {"machine": machine(), "size": scale.size, "rows": lines}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure napari-patchset against its peers.")
+    parser.add_argument("--data", type=Path, help="folder of the files; kept, and used again")
+    parser.add_argument("--size", type=int, default=Scale.size, help="pixels of a scene's side")
+    parser.add_argument("--full", action="store_true", help=f"the design's size, {FULL}")
+    parser.add_argument("--repeats", type=int, default=Scale.repeats, help="turns of each side")
+    parser.add_argument("--only", type=_rows, help=f"some of {','.join(ROWS)}")
+    parser.add_argument("--no-peers", action="store_true", help="install none, measure our side")
+    parser.add_argument("--json", type=Path, help="write the table here too")
+    return parser
+
+
+def _rows(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - ROWS.keys():
+        raise argparse.ArgumentTypeError(f"no row {', '.join(sorted(unknown))}")
+    return names
+
+
+def as_table(results: Sequence[Result]) -> Table:
+    """Lay the results out for a terminal."""
+    table = Table("row", title=f"{os.cpu_count()} cores, {platform.machine()}")
+    for column in ("ours", "peer", "ratio", "target", ""):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("note")
+    for result in results:
+        figures = (f"{_figure(result.ours)} {result.unit}", _figure(result.peer))
+        target = str(result.target or "")
+        row = (
+            escape(result.name),
+            *figures,
+            _figure(result.ratio),
+            target,
+            STATE[result.ok],
+            result.note,
+        )
+        table.add_row(*row)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def machine() -> dict[str, object]:
+    """Say what was measured where."""
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in VERSIONED},
+    }
+
+
+if __name__ == "__main__":
+    main()
