@@ -245,7 +245,7 @@ def metadata_xml(
         By Id, such as "Channel:0": what stands inside of <Channel Id=... >, under the image's
         dimensions and under the display settings; a text that does not begin with "<" is its Name.
     scenes : dict
-        Names by index.
+        Names by index, or a whole element.
     times : str
         What stands under T/Positions.
     """
@@ -254,7 +254,8 @@ def metadata_xml(
         for axis, value in (pixel_size or {}).items()
     )
     named = "".join(
-        f'<Scene Index="{i}" Name={quoteattr(name)}/>' for i, name in (scenes or {}).items()
+        name if name.startswith("<") else f'<Scene Index="{i}" Name={quoteattr(name)}/>'
+        for i, name in (scenes or {}).items()
     )
     return (
         "<ImageDocument><Metadata>"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pylibCZIrw.czi import CziReader, create_czi, open_czi
 
 from czi_maker import Block, MakeCzi, SceneSpec, blocks_of, metadata_xml, write_blocks
-from napari_patchset import CziImageStack
+from napari_patchset import CziImageStack, list_scenes
 from napari_patchset.errors import MissingAxisError, UnreadableFileError
 from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.czi import stack
@@ -696,6 +696,21 @@ def read_there(stack: CziImageStack) -> NDArray[Any]:
 
 def read_by_source(source: Path) -> NDArray[Any]:
     return read_there(CziImageStack(source))
+
+    def test_a_scene_has_its_well_and_its_place_on_the_stage(self, czi: MakeCzi) -> None:
+        well = '<Scene Index="0" Name="P1"><CenterPosition>12.5,-40</CenterPosition>'
+        xml = metadata_xml(
+            scenes={
+                0: f'{well}<Shape Name="D6"/></Scene>',
+                1: '<Scene Index="1" Name="D7"><Shape Name="D7"/></Scene>',
+                2: '<Scene Index="2"><CenterPosition>here</CenterPosition></Scene>',
+            }
+        )
+        path = czi(*(SceneSpec(i, (100 * i, 0, 9, 9)) for i in range(3)), xml=xml)
+        found = list_scenes(path)
+        assert [scene.label for scene in found] == ["D6 P1", "D7", "Scene 2"]
+        assert [scene.well for scene in found] == ["D6", "D7", None]
+        assert [scene.center for scene in found] == [(12.5, -40), None, None]
 
     @pytest.mark.parametrize(
         ("times", "step"),

@@ -65,10 +65,10 @@ class ScenePicker(QListWidget):
             self._worker = None
 
     def _item(self, scene: SceneSummary) -> QListWidgetItem:
-        item = QListWidgetItem(f"{scene.name}\n{scene.rect.w} × {scene.rect.h}")
+        item = QListWidgetItem(f"{scene.label}\n{scene.rect.w} × {scene.rect.h}")
         item.setData(Qt.ItemDataRole.UserRole, scene.id)
         item.setIcon(_icon(np.zeros((THUMBNAIL, THUMBNAIL, 3), np.uint8)))
-        item.setToolTip(f"{scene.name}: {scene.rect.w} × {scene.rect.h} px")
+        item.setToolTip(f"{scene.label}: {scene.rect.w} × {scene.rect.h} px")
         line = self.fontMetrics().lineSpacing()
         item.setSizeHint(QSize(THUMBNAIL + _MARGIN, THUMBNAIL + _TEXT_LINES * line))
         return item

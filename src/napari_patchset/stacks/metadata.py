@@ -50,6 +50,10 @@ class SceneSummary:
         Its axes and the size along each.
     dtype : str
         NumPy's name of the pixel type.
+    well : str or None
+        The well of a plate that it lies in.
+    center : tuple of float or None
+        Its centre on the stage, x and y in micrometres.
     """
 
     id: SceneId | None
@@ -58,3 +62,10 @@ class SceneSummary:
     axes: str
     shape: tuple[int, ...]
     dtype: str
+    well: str | None = None
+    center: tuple[float, float] | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name, after that of the well where the two differ."""
+        return self.name if self.well in (None, self.name) else f"{self.well} {self.name}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-DEFAULT_LIMIT = 256 * 2**20
+DEFAULT_LIMIT = 128 * 2**20
 
 
 class TileCache:

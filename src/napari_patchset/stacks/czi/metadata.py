@@ -37,12 +37,22 @@ class CziChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class CziScene:
+    """One scene in the XML."""
+
+    name: str | None = None
+    well: str | None = None
+    center: tuple[float, float] | None = None
+    """On the stage, x and y in micrometres."""
+
+
+@dataclass(frozen=True, slots=True)
 class CziMetadata:
     """The parts of the XML that are used."""
 
     pixel_size: PixelSize = field(default_factory=PixelSize)
     channels: tuple[CziChannel, ...] = ()
-    scene_names: dict[int, str] = field(default_factory=dict)
+    scenes: dict[int, CziScene] = field(default_factory=dict)
     time_step: float | None = None
     """Seconds."""
 
@@ -61,7 +71,7 @@ def parse_metadata(xml: bytes) -> CziMetadata:
     return CziMetadata(
         pixel_size=_pixel_size(root),
         channels=tuple(_channels(root)),
-        scene_names=dict(_scene_names(root)),
+        scenes=dict(_scenes(root)),
         time_step=_time_step(root),
     )
 
@@ -161,11 +171,19 @@ def _time_step(root: "Element") -> float | None:
     return step if step and step > 0 else None
 
 
-def _scene_names(root: "Element") -> Iterator[tuple[int, str]]:
+def _scenes(root: "Element") -> Iterator[tuple[int, CziScene]]:
     for scene in root.findall(f"{_IMAGE}/Dimensions/S/Scenes/Scene"):
-        index, name = scene.get("Index", ""), scene.get("Name")
-        if index.isdecimal() and name:
-            yield int(index), name
+        index, shape = scene.get("Index", ""), scene.find("Shape")
+        if index.isdecimal():
+            well = None if shape is None else shape.get("Name") or None
+            yield int(index), CziScene(scene.get("Name") or None, well, _center(scene))
+
+
+def _center(scene: "Element") -> tuple[float, float] | None:
+    numbers = [_number(text) for text in scene.findtext("CenterPosition", "").split(",")]
+    if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+        return None
+    return numbers[0], numbers[1]
 
 
 def _number(text: str | None) -> float | None:

@@ -12,7 +12,7 @@ from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.czi.check import check_structure
 from napari_patchset.stacks.czi.directory import CziDirectory, read_directory
 from napari_patchset.stacks.czi.geometry import SceneGeometry, bounds, scene_geometry, scene_ids
-from napari_patchset.stacks.czi.metadata import parse_metadata
+from napari_patchset.stacks.czi.metadata import CziScene, parse_metadata
 from napari_patchset.stacks.czi.subblock import check_subblocks
 from napari_patchset.stacks.metadata import SceneSummary
 
@@ -56,9 +56,9 @@ def find_scene(directory: CziDirectory, scene: SceneId | None, path: Path) -> Sc
 def czi_scenes(path: Path) -> list[SceneSummary]:
     """List the scenes of a CZI file; one without an id where it has none."""
     directory = open_directory(path)
-    names = parse_metadata(directory.xml).scene_names
+    described = parse_metadata(directory.xml).scenes
     return [
-        _summary(scene_geometry(directory.subblocks, scene), names, path)
+        _summary(scene_geometry(directory.subblocks, scene), described, path)
         for scene in scene_ids(directory.subblocks) or (None,)
     ]
 
@@ -96,8 +96,16 @@ def scene_layout(geometry: SceneGeometry, depth_axis: DepthAxis) -> AxisLayout:
     return AxisLayout(axes, tuple(sizes[axis] for axis in axes), depth_axis)
 
 
-def _summary(geometry: SceneGeometry, names: dict[int, str], path: Path) -> SceneSummary:
-    layout = scene_layout(geometry, "none")
-    scene = geometry.scene
-    name = path.stem if scene is None else names.get(scene, f"Scene {scene}")
-    return SceneSummary(scene, name, geometry.rect, layout.axes, layout.shape, geometry.dtype.name)
+def _summary(geometry: SceneGeometry, described: dict[int, CziScene], path: Path) -> SceneSummary:
+    layout, scene = scene_layout(geometry, "none"), geometry.scene
+    found = CziScene(path.stem) if scene is None else described.get(scene, CziScene())
+    return SceneSummary(
+        id=scene,
+        name=found.name or f"Scene {scene}",
+        rect=geometry.rect,
+        axes=layout.axes,
+        shape=layout.shape,
+        dtype=geometry.dtype.name,
+        well=found.well,
+        center=found.center,
+    )
