@@ -268,16 +268,16 @@ def test_a_full_disk_is_said_before_the_first_byte(
 def test_each_tile_is_decoded_once(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_patchset.stacks.czi.handle import CziHandle
+    from napari_patchset.stacks.czi.decoding import SubblockDecoder
 
-    reads: list[Any] = []
-    read = CziHandle.read
+    reads: list[int] = []
+    decode = SubblockDecoder.decode
 
-    def counted(self: CziHandle, window: Any, plane: dict[str, int], *rest: Any) -> Any:
-        reads.append((window, *sorted(plane.items())))
-        return read(self, window, plane, *rest)
+    def counted(self: SubblockDecoder, row: int) -> Any:
+        reads.append(row)
+        return decode(self, row)
 
-    monkeypatch.setattr(CziHandle, "read", counted)
+    monkeypatch.setattr(SubblockDecoder, "decode", counted)
     path = czi(SceneSpec(rect=(0, 0, 96, 64), t=2, c=2), tile=(32, 32))
     export(plan_for(path, tmp_path / "a.patches.zarr"))
     assert len(reads) == len(set(reads)) == 2 * 2 * 3 * 2

@@ -52,16 +52,16 @@ def test_no_axis_of_one_index_and_no_made_up_size(czi: MakeCzi) -> None:
 def test_contrast_is_estimated_without_reading_every_plane(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_patchset.stacks.czi.handle import CziHandle
+    from napari_patchset.stacks.czi.decoding import SubblockDecoder
 
-    planes: list[dict[str, int]] = []
-    read_plane = CziHandle.read
+    planes: list[int] = []
+    decode = SubblockDecoder.decode
 
-    def counted(self: CziHandle, window: Any, plane: dict[str, int], *rest: Any) -> Any:
-        planes.append(plane)
-        return read_plane(self, window, plane, *rest)
+    def counted(self: SubblockDecoder, row: int) -> Any:
+        planes.append(row)
+        return decode(self, row)
 
-    monkeypatch.setattr(CziHandle, "read", counted)
+    monkeypatch.setattr(SubblockDecoder, "decode", counted)
     ((_, options, _),) = read(czi(SceneSpec(rect=(0, 0, 20, 10), t=50)))
     assert len(planes) == 1
     low, high = options["contrast_limits"]

@@ -18,6 +18,7 @@ PIXEL_TYPES: dict[int, tuple[str, np.dtype[np.generic], int]] = {
     2: ("Gray32Float", np.dtype(np.float32), 1),
     3: ("Bgr24", np.dtype(np.uint8), 3),
     4: ("Bgr48", np.dtype(np.uint16), 3),
+    8: ("Bgr96Float", np.dtype(np.float32), 3),
 }
 """By libCZI's number: its name, the dtype of a component, the number of components."""
 

@@ -22,7 +22,7 @@ _ENTRY = np.dtype(
     [("schema", "S2"), ("pixel_type", "<i4"), ("position", "<i8"), ("part", "<i4"),
      ("compression", "<i4"), ("pyramid", "u1"), ("spare", "S5"), ("n_dimensions", "<i4")]
 )  # fmt: skip
-_DIMENSION = np.dtype(
+DIMENSION = np.dtype(
     [("axis", "S4"), ("start", "<i4"), ("size", "<i4"), ("origin", "<f4"), ("stored", "<i4")]
 )
 _DIRECTORY_HEAD = 128
@@ -132,8 +132,8 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
     table = _DimensionTable(len(offsets))
     for n in np.unique(heads["n_dimensions"]):
         rows = np.flatnonzero(heads["n_dimensions"] == n)
-        dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, int(n) * _DIMENSION.itemsize)
-        table.fill(rows, dims.view(_DIMENSION))
+        dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, int(n) * DIMENSION.itemsize)
+        table.fill(rows, dims.view(DIMENSION))
     return table.subblocks(heads)
 
 
@@ -143,7 +143,7 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
     for _ in range(count):
         fits = position + _ENTRY.itemsize <= end and data[position : position + 2] == b"DV"
         n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0
-        following = position + _ENTRY.itemsize + n * _DIMENSION.itemsize
+        following = position + _ENTRY.itemsize + n * DIMENSION.itemsize
         if not 0 < n <= 40 or following > end:
             raise UnreadableFileError(
                 f"{path}: damaged: entry {len(offsets)} of {count} in the subblock directory "

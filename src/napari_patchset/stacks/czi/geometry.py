@@ -16,6 +16,8 @@ from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks
 RECENT_PLANES = 64
 """So many planes' tiles stay looked up."""
 
+_BGR48, _BGR96_FLOAT, _ZSTD1 = 4, 8, 6
+
 ALWAYS_PRESENT = "TZ"
 """Axes that an image has even where no subblock names them, with size 1."""
 
@@ -169,8 +171,18 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
         blocks=blocks,
         rows=rows[order],
         keys=keys[order],
-        has_pyramid=bool(np.any(in_scene & ~_level0(blocks))),
+        has_pyramid=_has_pyramid(blocks, in_scene),
     )
+
+
+def _has_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> bool:
+    """Whether the scene has a pyramid that libCZI reads right."""
+    if not np.any(in_scene & ~_level0(blocks)):
+        return False
+    # It has no decoder for float colour, and leaves bytes of zstd1 colour of 16 bits undefined.
+    kinds, compressions = blocks.pixel_type[in_scene], blocks.compression[in_scene]
+    wrong = (kinds == _BGR96_FLOAT) | ((kinds == _BGR48) & (compressions == _ZSTD1))
+    return not np.any(wrong)
 
 
 def _level0(blocks: Subblocks) -> NDArray[np.bool_]:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.check import PIXEL_TYPES
+from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from napari_patchset.stacks.czi.geometry import Component, SceneGeometry, Tile
 from napari_patchset.stacks.czi.handle import CziHandle
-from napari_patchset.stacks.czi.subblock import check_subblocks
 from napari_patchset.stacks.tiles import TileCache
 
 
@@ -19,7 +19,7 @@ class CziPixels:
 
     def __init__(self, path: Path, geometry: SceneGeometry, file_size: int) -> None:
         self._geometry = geometry
-        self._file_size = file_size
+        self._decoder = SubblockDecoder(path, geometry.blocks, file_size)
         self._handle = CziHandle(path)
         self.cache = TileCache()
         self.overviews = TileCache()
@@ -29,7 +29,7 @@ class CziPixels:
     ) -> None:
         """Paste every tile of a plane that meets a window (in stage pixels) into `out`.
 
-        Where tiles overlap, each holds the same composed pixels, so their order is of no matter.
+        Where tiles overlap the one with the higher M lies on top.
         """
         key = self._geometry.key(plane)
         for tile in self._geometry.tiles(key, window):
@@ -88,7 +88,7 @@ class CziPixels:
         y, x = (scene.y - tile.rect.y) % factor, (scene.x - tile.rect.x) % factor
         corner = Rect(tile.rect.x + x, tile.rect.y + y, tile.rect.w - x, tile.rect.h - y)
         pixels = self.overviews.get(
-            (key, tile.rect, factor),
+            (tile.row, factor),
             lambda: np.ascontiguousarray(self._decode(plane, key, tile)[y::factor, x::factor]),
         )
         return pixels, corner
@@ -96,18 +96,21 @@ class CziPixels:
     def close(self) -> None:
         """Give back the file and the decoded tiles."""
         self._handle.close()
+        self._decoder.close()
         self.cache.clear()
         self.overviews.clear()
 
     def _tile(self, plane: dict[str, int], key: int, tile: Tile) -> NDArray[Any]:
-        return self.cache.get((key, tile.rect), lambda: self._decode(plane, key, tile))
+        return self.cache.get(tile.row, lambda: self._decode(plane, key, tile))
 
     def _decode(self, plane: dict[str, int], key: int, tile: Tile) -> NDArray[Any]:
-        geometry = self._geometry
-        together = [neighbour.row for neighbour in geometry.tiles(key, tile.rect)]
-        check_subblocks(self._handle.path, geometry.blocks, together, self._file_size)
+        if self._decoder.can_decode(tile.row):
+            return self._decoder.decode(tile.row)
+        # libCZI composes all tiles that meet the rectangle.
+        for neighbour in self._geometry.tiles(key, tile.rect):
+            self._decoder.check(neighbour.row)
         name = PIXEL_TYPES[tile.pixel_type][0]
-        return self._handle.read(tile.rect, self._numbers(plane), geometry.scene, name)
+        return self._handle.read(tile.rect, self._numbers(plane), self._geometry.scene, name)
 
     def _numbers(self, plane: dict[str, int]) -> dict[str, int]:
         """Name a plane in the file's own numbering."""

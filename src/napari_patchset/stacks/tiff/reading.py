@@ -12,8 +12,8 @@ from tifffile import TiffFile, TiffPage
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
+from napari_patchset.stacks.files import Files
 from napari_patchset.stacks.tiff.check import REMEDY, check_jpeg_size
-from napari_patchset.stacks.tiff.files import Files
 from napari_patchset.stacks.tiff.pages import PageKind, PageTable
 from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache
 
