@@ -31,10 +31,14 @@ def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
     ExportError
         If the sources do not agree in what a patch set has one of.
     """
-    infos = []
+    infos: list[SourceInfo] = []
+    keys: dict[str, str] = {}
     for ref in plan.sources:
         with open_source(plan, ref) as stack:
-            infos.append(select_channels(describe(stack), plan.channels))
+            info = describe(stack, keys.get(ref.path))
+            if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file
+                keys[ref.path] = info.key
+            infos.append(select_channels(info, plan.channels))
     _check_agreement(plan.sources, infos)
     return infos
 

@@ -11,15 +11,22 @@ from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.fingerprint import array_key, file_key
 
 
-def describe(stack: ImageStack) -> SourceInfo:
+def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
     """Say what is known of a stack without its pixels.
 
     A stack with the bare protocol works too: what it does not offer is None or empty.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        The stack.
+    key : str or None
+        Its `content_key`, where that is known from another scene of the same file.
     """
     metadata = getattr(stack, "metadata", None)
     return SourceInfo(
         name=str(stack.source),
-        key=content_key(stack),
+        key=key or content_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,
         shape=tuple(stack.original_data_shape),
