@@ -56,10 +56,8 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> Path:
 def _check_sources(frozen: FrozenPlan) -> None:
     """Refuse a set whose sources are not the ones that were planned for."""
     plan = frozen.plan
-    keys = {
-        ref.path: (ref, info.key) for ref, info in zip(plan.sources, frozen.sources, strict=True)
-    }
-    for path, (ref, key) in keys.items():
+    planned = zip(plan.sources, frozen.sources, strict=True)
+    for (path, key), ref in {(ref.path, info.key): ref for ref, info in planned}.items():
         with open_source(plan, ref) as stack:
             if content_key(stack) != key:
                 raise ExportError(
