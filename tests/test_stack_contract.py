@@ -312,3 +312,38 @@ def _planes(scene: SceneSpec, numbers: list[Any]) -> NDArray[Any]:
     if isinstance(numbers, tuple):
         return scene.pixels(dict(zip("TZC", numbers, strict=True)))
     return np.stack([_planes(scene, part) for part in numbers])
+
+
+@st.composite
+def axis_orders(draw: st.DrawFn) -> str:
+    extra = draw(st.sets(st.sampled_from("STCZ")))
+    return "".join(draw(st.permutations([*sorted(extra), "Y", "X"])))
+
+
+@given(axis_orders())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_axis_order_becomes_the_same_stack(tmp_path: Path, axes: str) -> None:
+    """S merges what is neither C, Z, Y nor X in the file's order."""
+    sizes = {"S": 2, "T": 3, "C": 2, "Z": 4, "Y": 5, "X": 6}
+    shape = tuple(sizes[axis] for axis in axes)
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    merged = [axis for axis in axes if axis in "ST"]
+    order = [*merged, *(axis for axis in "CZYX" if axis in axes)]
+    spatial = "ZYX" if "Z" in axes else "YX"
+    reference = data.transpose([axes.index(axis) for axis in order]).reshape(
+        -1, sizes["C"] if "C" in axes else 1, *(sizes[axis] for axis in spatial)
+    )
+    group = zarr.open_group(tmp_path / "order.zarr", mode="w")
+    group.create_array("a", data=data)
+    tifffile.imwrite(tmp_path / "order.tif", data, photometric="minisblack")
+    file = FileImageStack.from_tiff(tmp_path / "order.tif", axes)
+    file.load()
+    memory = InMemoryImageStack.from_array(data, axes)
+    for stack in (memory, file, ZarrImageStack(group, "a", axes)):
+        assert tuple(stack.data_shape) == reference.shape
+        assert (stack.original_axes, tuple(stack.original_data_shape)) == (axes, shape)
+        size = reference.shape[2:]
+        for sample, expected_pixels in enumerate(reference):
+            patch = stack.extract_patch(sample, None, (0,) * len(size), size)
+            np.testing.assert_array_equal(patch, expected_pixels)
+        stack.close()
