@@ -21,6 +21,17 @@ class Rect(NamedTuple):
     w: int
     h: int
 
+    def overlap(self, window: "Rect") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Give the common rectangle as YX slices of this one and as YX slices of the window."""
+        left, top = max(self.x, window.x), max(self.y, window.y)
+        right = min(self.x + self.w, window.x + window.w)
+        bottom = min(self.y + self.h, window.y + window.h)
+        inside, outside = (
+            (slice(top - of.y, bottom - of.y), slice(left - of.x, right - of.x))
+            for of in (self, window)
+        )
+        return inside, outside
+
 
 class PixelSize(Frozen):
     """Extent of a pixel along each axis in micrometres; None where the file does not say."""

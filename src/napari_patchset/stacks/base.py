@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import ArgumentError, SampleIndexError
 
 
@@ -169,3 +170,19 @@ class BoundedStack(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class FileStack(BoundedStack):
+    """A stack over one image of a file: what `AxisLayout` and scene make the same for all."""
+
+    _layout: AxisLayout
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before merging into S."""
+        return self._layout.axes
+
+    @property
+    def original_data_shape(self) -> tuple[int, ...]:
+        """Shape before merging into S."""
+        return self._layout.shape

@@ -28,3 +28,8 @@ def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | in
             "give it once."
         )
     return path.with_name(found[1]), int(found[2])
+
+
+def join_scene(path: Path, scene: SceneId | None) -> Path:
+    """Write path and scene as one name, "name.czi@3", which `split_scene` takes apart."""
+    return path if scene is None else path.with_name(f"{path.name}@{scene}")

@@ -11,14 +11,14 @@ from zarr.storage import FsspecStore, LocalStore
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import SceneId
-from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.zarr.check import check_array
 from napari_patchset.stacks.zarr.fingerprint import array_fingerprint
 from napari_patchset.stacks.zarr.pixels import ZarrPixels
 
 
-class ZarrImageStack(BoundedStack):
+class ZarrImageStack(FileStack):
     """Cut patches out of a zarr array.
 
     Parameters
@@ -120,16 +120,6 @@ class ZarrImageStack(BoundedStack):
         self.metadata = ImageMetadata(tuple(map(Channel, names)))
         self.translation: dict[str, float] = {}
         self._coarser: tuple[ZarrImageStack, ...] = ()
-
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self._layout.axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        return self._layout.shape
 
     @property
     def levels(self) -> "tuple[ZarrImageStack, ...]":

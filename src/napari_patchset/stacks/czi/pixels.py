@@ -34,7 +34,7 @@ class CziPixels:
         key = self._geometry.key(plane)
         for tile in self._geometry.tiles(key, window):
             pixels = _color(self._tile(plane, key, tile), component)
-            inside, outside = _intersection(tile.rect, window)
+            inside, outside = tile.rect.overlap(window)
             out[outside] = pixels[inside]
 
     def read_reduced(
@@ -58,7 +58,7 @@ class CziPixels:
             pixels, corner = self._reduced_tile(plane, key, tile, factor)
             y, x = (corner.y - window.y) // factor, (corner.x - window.x) // factor
             shown = Rect(x, y, pixels.shape[1], pixels.shape[0])
-            inside, outside = _intersection(shown, Rect(0, 0, out.shape[1], out.shape[0]))
+            inside, outside = shown.overlap(Rect(0, 0, out.shape[1], out.shape[0]))
             out[outside] = _color(pixels, component)[inside]
 
     def _read_pyramid(
@@ -119,13 +119,3 @@ class CziPixels:
 
 def _color(pixels: NDArray[Any], component: Component) -> NDArray[Any]:
     return pixels if pixels.ndim == 2 else pixels[..., component.color or 0]
-
-
-def _intersection(tile: Rect, window: Rect) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Give the common rectangle as slices of the tile and as slices of the window."""
-    left, top = max(tile.x, window.x), max(tile.y, window.y)
-    right = min(tile.x + tile.w, window.x + window.w)
-    bottom = min(tile.y + tile.h, window.y + window.h)
-    inside = (slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x))
-    outside = (slice(top - window.y, bottom - window.y), slice(left - window.x, right - window.x))
-    return inside, outside

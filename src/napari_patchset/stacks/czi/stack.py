@@ -12,7 +12,7 @@ from pylibCZIrw.czi import CziReader, Rectangle
 from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.czi.geometry import Component, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.metadata import image_metadata, parse_metadata
 from napari_patchset.stacks.czi.pixels import CziPixels
@@ -23,13 +23,13 @@ from napari_patchset.stacks.czi.scenes import (
     reader_rectangles,
     scene_layout,
 )
-from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.naming import join_scene, split_scene
 
 LARGE_PLANE = 4096
 """A plane with a longer side is shown reduced even where the file has no pyramid."""
 
 
-class CziImageStack(BoundedStack):
+class CziImageStack(FileStack):
     """Cut patches out of a CZI file.
 
     Parameters
@@ -91,19 +91,7 @@ class CziImageStack(BoundedStack):
     @property
     def source(self) -> Path:
         """The file and, if one was chosen, the scene, as in "file.czi@0"."""
-        if self.scene is None:
-            return self.data_path
-        return self.data_path.with_name(f"{self.data_path.name}@{self.scene}")
-
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self._layout.axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        return self._layout.shape
+        return join_scene(self.data_path, self.scene)
 
     @property
     def starts(self) -> dict[str, int]:

@@ -122,7 +122,7 @@ class PageReader:
         for row in range(window.y // tile_height, -(-(window.y + window.h) // tile_height)):
             for column in range(window.x // tile_width, -(-(window.x + window.w) // tile_width)):
                 tile = Rect(column * tile_width, row * tile_height, tile_width, tile_height)
-                inside, outside = _overlap(tile, window)
+                inside, outside = tile.overlap(window)
                 segment = self._segment(level, page, first + row * wide + column, tile)
                 if segment is not None:
                     yield segment[layer[1] % tile_depth][inside], outside
@@ -186,13 +186,3 @@ def _decode(
             f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. {REMEDY}"
         )
     return pixels
-
-
-def _overlap(tile: Rect, window: Rect) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Give the common rectangle as slices of the tile and of the window."""
-    left, top = max(tile.x, window.x), max(tile.y, window.y)
-    right = min(tile.x + tile.w, window.x + window.w)
-    bottom = min(tile.y + tile.h, window.y + window.h)
-    inside = (slice(top - tile.y, bottom - tile.y), slice(left - tile.x, right - tile.x))
-    outside = (slice(top - window.y, bottom - window.y), slice(left - window.x, right - window.x))
-    return inside, outside

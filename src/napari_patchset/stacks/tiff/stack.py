@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId
-from napari_patchset.stacks.base import BoundedStack
+from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
-from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.naming import join_scene, split_scene
 from napari_patchset.stacks.tiff.image import TiffSeries, image_series, open_series, read_image
 from napari_patchset.stacks.tiff.reading import PageReader
 
 
-class TiffImageStack(BoundedStack):
+class TiffImageStack(FileStack):
     """Cut patches out of a TIFF file that need not fit into memory.
 
     Parameters
@@ -89,19 +89,7 @@ class TiffImageStack(BoundedStack):
     @property
     def source(self) -> Path:
         """The file and, where there are several, the series, as in "file.tif@1"."""
-        if self.scene is None:
-            return self.data_path
-        return self.data_path.with_name(f"{self.data_path.name}@{self.scene}")
-
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self._layout.axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        return self._layout.shape
+        return join_scene(self.data_path, self.scene)
 
     @property
     def levels(self) -> list[Self]:
