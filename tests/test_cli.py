@@ -110,6 +110,34 @@ def test_preview_draws_the_grid_on_the_image(run, czi: MakeCzi) -> None:
     assert not yellow[250, 250]
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (("--strategy", "random", "--count", "7", "--seed", "3"), 2 * 7),
+        (("--strategy", "stratified"), 2 * 4 * 3),
+        (("--strategy", "whole"), 2),
+        (("--select", "T=1:2"), 4 * 3),
+        (("--region", "region.json"), 2 * 2),
+    ],
+)
+def test_every_strategy_and_limit_is_reached(
+    run, czi: MakeCzi, tmp_path: Path, options: tuple[str, ...], count: int
+) -> None:
+    region = {"kind": "rectangle", "x": 0, "y": 0, "w": 32, "h": 16}
+    (tmp_path / "region.json").write_text(json.dumps(region))
+    path = czi(*SCENES)
+    size = () if "whole" in options else ("--patch-size", "16,16")
+    code, _, err = run("export", path, "--scene", 0, "--out", "a.patches.zarr", *size, *options)
+    assert (code, err) == (0, err)
+    made = PatchSet("a.patches.zarr")
+    assert len(made["all"]) == count
+    row = made.table.to_pylist()[-1]
+    window = (row["y_start"], row["x_start"], row["y_size"], row["x_size"])
+    expected = [SCENES[0].pixels({"T": row["t"], "Z": 0, "C": c}, window) for c in (0, 1)]
+    np.testing.assert_array_equal(made["all"][-1], expected)
+    made.close()
+
+
 def test_the_version_is_printed(run) -> None:
     assert run("--version")[:2] == (0, f"{__version__}\n")
 
@@ -137,6 +165,12 @@ def test_the_version_is_printed(run) -> None:
             "overlap (64, 64) must be at least 0 and below (64, 64)",
         ),
         (["export", "image.czi", "--channels", "Cy5", "--out", "a.patches.zarr"], "'Cy5'"),
+        (
+            ["export", "image.czi", "--strategy", "random", "--out", "a.patches.zarr"],
+            "need --count",
+        ),
+        (["export", "image.czi", "--select", "T", "--out", "a.patches.zarr"], "'T'; give ranges"),
+        (["export", "image.czi", "--select", "T=7:9", "--out", "a.patches.zarr"], "has T 0 to 1"),
         (["preview", "image.czi", "--out", "p.png"], "has 2 scenes (0, 1); choose one: --scene"),
     ],
 )

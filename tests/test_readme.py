@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands_run_and_write_what_they_name(folder: Path) -> None:
-    assert len(commands()) == 4
+    assert len(commands()) == 5
     for line in commands():
         words = shlex.split(line)
         subprocess.run([sys.executable, "-m", "napari_patchset", *words[1:]], check=True)

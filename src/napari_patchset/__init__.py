@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 from napari_patchset.export.engine import Progress, run_export
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.patching.strategies import Tiled
+from napari_patchset.patching.strategies import Fixed, Random, Stratified, Tiled, Whole
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.czi.stack import CziImageStack
@@ -18,12 +18,16 @@ __all__ = [
     "CziImageStack",
     "ExportPlan",
     "FileImageStack",
+    "Fixed",
     "ImageStack",
     "InMemoryImageStack",
     "PatchSet",
     "Progress",
+    "Random",
+    "Stratified",
     "TiffImageStack",
     "Tiled",
+    "Whole",
     "ZarrImageStack",
     "list_scenes",
     "open_stack",

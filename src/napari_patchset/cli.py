@@ -18,17 +18,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from napari_patchset import __version__
-from napari_patchset.axes import DepthAxis
+from napari_patchset import __version__, options
 from napari_patchset.errors import ArgumentError, PatchsetError
 from napari_patchset.export.engine import DEFAULT_WORKERS, run_export
-from napari_patchset.export.plan import ExportPlan, expand_sources, user_message
+from napari_patchset.export.plan import ExportPlan, user_message
 from napari_patchset.export.sources import describe_sources, open_source
-from napari_patchset.patching.lattice import Edge
+from napari_patchset.options import PatchOptions
 from napari_patchset.patchset.layout import SUFFIX, partial_path
 from napari_patchset.preview import render
 from napari_patchset.sample import ensure_sample
-from napari_patchset.source import SceneId
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import list_scenes, open_stack
@@ -41,13 +39,8 @@ app = typer.Typer(
 )
 
 Files = Annotated[list[str], typer.Argument(help='Files; "name.czi@3" is its scene 3.')]
+File = Annotated[str, typer.Argument(help='A file; "name.czi@3" is its scene 3.')]
 Out = Annotated[str, typer.Option(help=f"What to write, NAME{SUFFIX}.")]
-SceneOption = Annotated[str, typer.Option("--scene", help='The id of a scene, or "all".')]
-Depth = Annotated[DepthAxis, typer.Option(help="The third axis of a patch.")]
-Channels = Annotated[str | None, typer.Option(help="By index or name: 0,2 or DAPI,EGFP.")]
-PatchSize = Annotated[str, typer.Option(help="Pixels along Y,X, or Z,Y,X with a depth axis.")]
-Overlap = Annotated[str, typer.Option(help="Pixels shared by neighbours, as --patch-size.")]
-EdgeOption = Annotated[Edge, typer.Option("--edge", help="Where the grid does not fit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -73,19 +66,24 @@ def info(path: Annotated[str, typer.Argument()], as_json: AsJson = False) -> Non
 def export(
     files: Files,
     out: Out,
-    scene: SceneOption = "all",
-    depth_axis: Depth = "none",
-    channels: Channels = None,
-    patch_size: PatchSize = "64,64",
-    overlap: Overlap = "0",
-    edge: EdgeOption = "shift",
+    scene: options.Scene = "all",
+    depth_axis: options.Depth = "none",
+    channels: options.Channels = None,
+    select: options.Select = None,
+    strategy: options.Strategy = "tiled",
+    patch_size: options.PatchSize = "64,64",
+    overlap: options.Overlap = "0",
+    edge: options.EdgeOption = "shift",
+    count: options.Count = None,
+    seed: options.Seed = 0,
+    region: options.Region = None,
     executor: Annotated[Literal["threads", "processes"], typer.Option()] = "threads",
     workers: Annotated[int, typer.Option(min=1)] = DEFAULT_WORKERS,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> None:
     """Export a patch set. Run it again to go on with one that was stopped."""
-    plan = _plan(files, scene, depth_axis, channels, patch_size, overlap, edge, out)
+    plan = _patch_options(locals()).plan(files, out)
     with _executor(executor, workers) as pool:
         events = run_export(plan, pool, workers=workers, overwrite=overwrite)
         try:
@@ -99,21 +97,23 @@ def export(
 
 @app.command()
 def preview(
-    file: Annotated[str, typer.Argument(help='A file; "name.czi@3" is its scene 3.')],
+    file: File,
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
-    scene: Annotated[str | None, typer.Option("--scene", help="The id of a scene.")] = None,
-    depth_axis: Depth = "none",
-    channels: Channels = None,
-    patch_size: PatchSize = "64,64",
-    overlap: Overlap = "0",
-    edge: EdgeOption = "shift",
+    scene: options.Scene = "all",
+    depth_axis: options.Depth = "none",
+    channels: options.Channels = None,
+    select: options.Select = None,
+    strategy: options.Strategy = "tiled",
+    patch_size: options.PatchSize = "64,64",
+    overlap: options.Overlap = "0",
+    edge: options.EdgeOption = "shift",
+    count: options.Count = None,
+    seed: options.Seed = 0,
+    region: options.Region = None,
     sample: Annotated[int | None, typer.Option(help="Which sample; the middle one.")] = None,
 ) -> None:
     """Draw the grid on the image, as the widget draws it."""
-    chosen = scene or "all"
-    plan = _plan(
-        [file], chosen, depth_axis, channels, patch_size, overlap, edge, f"preview{SUFFIX}"
-    )
+    plan = _patch_options(locals()).plan([file], f"preview{SUFFIX}")
     if len(plan.sources) > 1:
         ids = ", ".join(str(source.scene) for source in plan.sources)
         raise ArgumentError(f"{file} has {len(plan.sources)} scenes ({ids}); choose one: --scene.")
@@ -128,7 +128,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     sample = str(ensure_sample())
     patches = str(out / f"cells{SUFFIX}")
-    plan = _plan([sample], "all", "none", None, "64,64", "16,16", "shift", patches)
+    plan = PatchOptions(overlap="16").plan([sample], patches)
     _show_events(run_export(plan, overwrite=True), as_json=False)
     first = plan.model_copy(update={"sources": plan.sources[:1]})
     picture = _write_preview(first, None, out / "preview.png")
@@ -159,47 +159,9 @@ def _one_line(error: Exception) -> str:
     return str(error)
 
 
-def _plan(
-    files: list[str],
-    scene: str,
-    depth_axis: DepthAxis,
-    channels: str | None,
-    patch_size: str,
-    overlap: str,
-    edge: Edge,
-    out: str,
-) -> ExportPlan:
-    size = _numbers("--patch-size", patch_size)
-    shared = _numbers("--overlap", overlap)
-    strategy = {
-        "size": size,
-        "overlap": shared * len(size) if len(shared) == 1 else shared,
-        "edge": edge,
-    }
-    return ExportPlan.model_validate(
-        {
-            "sources": expand_sources(files, _scene_id(scene)),
-            "strategy": strategy,
-            "depth_axis": depth_axis,
-            "channels": [_number_or_name(c) for c in channels.split(",")] if channels else None,
-            "out": out,
-        }
-    )
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentError(f"{option} is {text!r}; give numbers like 64,64.") from None
-
-
-def _number_or_name(text: str) -> int | str:
-    return int(text) if text.strip().isdecimal() else text.strip()
-
-
-def _scene_id(text: str) -> SceneId | Literal["all"]:
-    return int(text) if text.isdecimal() else text
+def _patch_options(arguments: dict[str, Any]) -> PatchOptions:
+    """Take, out of a command's arguments, those that say where patches lie."""
+    return PatchOptions(**{name: arguments[name] for name in PatchOptions.model_fields})
 
 
 def _write_preview(plan: ExportPlan, sample: int | None, out: Path) -> Path:

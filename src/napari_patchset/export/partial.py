@@ -31,6 +31,7 @@ class FrozenPlan(Frozen):
 
     plan: ExportPlan
     sources: tuple[SourceInfo, ...]
+    size: tuple[int, ...]
     n_patches: int
     patches_per_shard: int
     dropped: dict[str, int]
@@ -42,6 +43,7 @@ class FrozenPlan(Frozen):
         return cls(
             plan=plan,
             sources=tuple(sources),
+            size=grid.size,
             n_patches=len(grid),
             patches_per_shard=shard_capacity(shape, np.dtype(sources[0].dtype)),
             dropped=dict(grid.dropped),
@@ -54,7 +56,7 @@ class FrozenPlan(Frozen):
         return ArrayLayout(
             name=f"{UNSPLIT}/image",
             n=self.n_patches,
-            patch_shape=(len(first.channels), *self.plan.strategy.size),
+            patch_shape=(len(first.channels), *self.size),
             dtype=np.dtype(first.dtype),
             axes=first.layout.stack_axes,
             capacity=self.patches_per_shard,
@@ -107,9 +109,9 @@ class PartialExport:
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
         table = pq.read_table(self._candidates)
-        size = frozen.plan.strategy.size
-        start = np.stack([table[f"start{axis}"].to_numpy() for axis in range(len(size))], axis=1)
-        return PatchGrid(size, table["stack"].to_numpy(), table["sample"].to_numpy(), start)
+        axes = range(len(frozen.size))
+        start = np.stack([table[f"start{axis}"].to_numpy() for axis in axes], axis=1)
+        return PatchGrid(frozen.size, table["stack"].to_numpy(), table["sample"].to_numpy(), start)
 
     def sidecar_path(self, array: ArrayLayout, shard: int) -> Path:
         """Give the file that says that a shard is written."""

@@ -35,7 +35,7 @@ class Recipe(Frozen):
 
     Attributes
     ----------
-    strategy : Tiled
+    strategy : Tiled, Random, Stratified, Fixed or Whole
         Where the patches lie.
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch.
@@ -116,7 +116,10 @@ def user_message(error: ValidationError) -> str:
     """Say in one line what is wrong with a model's arguments."""
     faults = []
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
+        # pydantic names the kind of a strategy after the field.
+        named, *within = fault["loc"] or ("",)
+        path = (named, *within[1:]) if named == "strategy" else (named, *within)
+        where = ".".join(map(str, path))
         text = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{where}: {text}" if where else text)
     return "; ".join(faults)

@@ -1,0 +1,205 @@
+"""What all strategies share: where they may choose, what is left out, and the order."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.model import Frozen
+from napari_patchset.patching.dropping import OUTSIDE, TOO_SMALL, drop, drop_missing
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.lattice import order_by_tile
+from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.regions import Region
+from napari_patchset.patching.selection import (
+    Select,
+    describe_numbers,
+    selected_depth,
+    selected_samples,
+)
+from napari_patchset.source import Rect, SourceInfo
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a strategy may choose from in one source.
+
+    Attributes
+    ----------
+    stack : int
+        Index of the source among those planned for.
+    samples : int64 array
+        The samples, ascending.
+    first, shape : tuple of int
+        First pixel along (Z)YX, and how many from there.
+    """
+
+    stack: int
+    source: SourceInfo
+    samples: NDArray[np.int64]
+    first: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def within(self, rect: Rect) -> Self:
+        """Narrow Y and X to a rectangle."""
+        (*depth, y, x), (*deep, h, w) = self.first, self.shape
+        top, left = max(y, rect.y), max(x, rect.x)
+        bottom, right = min(y + h, rect.y + rect.h), min(x + w, rect.x + rect.w)
+        shape = (*deep, max(0, bottom - top), max(0, right - left))
+        return replace(self, first=(*depth, top, left), shape=shape)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it is less than the planes and depths of the source."""
+        return self.shape != self.source.spatial_shape
+
+    def grid(
+        self,
+        size: tuple[int, ...],
+        sample: NDArray[np.int64],
+        start: NDArray[np.int64],
+        dropped: Mapping[str, int] | None = None,
+    ) -> PatchGrid:
+        """Make a grid of unordered candidates, in the order of the source's tiles."""
+        order = order_by_tile(sample, start, self.source.block_shape)
+        columns = sample[order].astype(np.int32), start[order].astype(np.int32)
+        stack = np.full(len(order), self.stack, np.int32)
+        return PatchGrid(size, stack, *columns, dropped or {})
+
+    def empty(self, size: tuple[int, ...]) -> PatchGrid:
+        """Make a grid without candidates; the samples, if any, count as too small."""
+        none = np.empty((0, len(size)), np.int64)
+        n = len(self.samples)
+        return self.grid(size, none[:, 0], none, {TOO_SMALL: n} if n else {})
+
+
+class PatchStrategy(Frozen, ABC):
+    """Choose where patches lie.
+
+    Parameters
+    ----------
+    region : Rectangle, Polygon or None
+        Keep only patches wholly inside; a source that the region does not lie in gives none.
+    select : dict of str to (int or None, int or None)
+        Half-open ranges of Z, T, ... in the file's own numbering, or of S, the sample counted
+        from 0. A range along the depth axis narrows where patches may lie, others the samples.
+    """
+
+    region: Region | None = None
+    select: Select = Field(default_factory=dict)
+
+    def plan(self, sources: Sequence[SourceInfo]) -> PatchGrid:
+        """Choose patches; those on a missing plane or outside of the region are counted.
+
+        They are ordered by source, sample and source tile, within a tile by their start.
+
+        Raises
+        ------
+        ArgumentError
+            If the patches asked for do not fit a source, or nothing is selected.
+        """
+        parts = [self._part(i, source) for i, source in enumerate(sources)]
+        if not any(len(part.samples) for part in parts):
+            self._refuse_nothing(sources)
+        grids = zip(self._candidates(parts), sources, strict=True)
+        return PatchGrid.concatenate([self._kept(grid, source) for grid, source in grids])
+
+    @abstractmethod
+    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
+        """Choose the candidates of each source, in order."""
+
+    def _part(self, stack: int, source: SourceInfo) -> Part:
+        samples = selected_samples(source, self.select)
+        first, shape = [0] * len(source.spatial_shape), list(source.spatial_shape)
+        if len(shape) == 3:
+            first[0], shape[0] = selected_depth(source, self.select)
+        if not shape[0] or (self.region is not None and not self.region.is_of(source)):
+            samples = samples[:0]
+        return Part(stack, source, samples, tuple(first), tuple(shape))
+
+    def _refuse_nothing(self, sources: Sequence[SourceInfo]) -> None:
+        if self.region is not None and not any(self.region.is_of(source) for source in sources):
+            wanted = f"source {self.region.source}, scene {self.region.scene}"
+            raise ArgumentError(f"The region is of {wanted}, which is none of the sources.")
+        ranges = ", ".join(f"{axis} {_range(*wanted)}" for axis, wanted in self.select.items())
+        has = "; ".join(f"{s.name} has {describe_numbers(s, self.select)}" for s in sources[:3])
+        raise ArgumentError(f"Nothing is selected by {ranges}: {has}.")
+
+    def _kept(self, grid: PatchGrid, source: SourceInfo) -> PatchGrid:
+        if self.region is not None and len(grid):
+            height, width = grid.size[-2:]
+            inside = self.region.holds(grid.start[:, -2:], (height, width))
+            grid = drop(grid, ~inside, OUTSIDE)
+        return drop_missing(grid, source)
+
+    def _near_region(self, part: Part) -> Part:
+        """Narrow a part to the region's bounds, so that few draws fall outside of it."""
+        return part if self.region is None else part.within(self.region.bounds)
+
+
+class Sized(PatchStrategy):
+    """Choose patches of a given size.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Patch size along YX, or ZYX (TYX) with a depth axis.
+    """
+
+    size: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if len(self.size) not in (2, 3) or min(self.size) < 1:
+            raise ValueError(f"patch size {self.size} must be 2 or 3 numbers of at least 1")
+        return self
+
+    def _check_dimensions(self, source: SourceInfo) -> None:
+        n = len(source.spatial_shape)
+        if n != len(self.size):
+            raise ArgumentError(
+                f"Patch size {self.size} has {len(self.size)} dimensions, but {source.name} is "
+                f"{source.layout.spatial_axes}; give {n} numbers."
+            )
+
+    def _fits(self, part: Part, small: Literal["error", "skip"]) -> bool:
+        """Whether a patch fits; False too if there is no sample.
+
+        Raises
+        ------
+        ArgumentError
+            If the patch size has another number of dimensions, or none fits and `small` is
+            "error".
+        """
+        self._check_dimensions(part.source)
+        if not len(part.samples):
+            return False
+        if all(p <= n for p, n in zip(self.size, part.shape, strict=True)):
+            return True
+        if small == "error":
+            what = f"what is chosen of {part.source.name}" if part.is_narrowed else part.source.name
+            raise ArgumentError(
+                f"Patch size {by(self.size)} is larger than {what}, which is {by(part.shape)} "
+                f"({part.source.layout.spatial_axes}); choose a smaller patch."
+            )
+        return False
+
+
+class InBounds:
+    """Say that no patch reaches past the image, so that there is nothing to fill."""
+
+    pad: ClassVar[PadMode] = "constant"
+
+
+def by(size: Sequence[int]) -> str:
+    """Write a size as "64 x 64"."""
+    return " x ".join(map(str, size))
+
+
+def _range(first: int | None, stop: int | None) -> str:
+    return f"{'' if first is None else first}:{'' if stop is None else stop}"

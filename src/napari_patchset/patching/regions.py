@@ -1,0 +1,138 @@
+"""Regions of an image that limit where patches may lie.
+
+Coordinates are level-0 pixels from the image's upper left corner: pixel i reaches from i to i + 1.
+"""
+
+from itertools import pairwise
+from math import ceil, floor, isfinite
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from napari_patchset.model import Frozen
+from napari_patchset.source import Rect, SceneId, SourceInfo
+
+Mask = NDArray[np.bool_]
+Point = tuple[float, float]
+
+
+class _Region(Frozen):
+    """Belong to one source and scene, or to every one where they are None."""
+
+    source: str | None = None
+    scene: SceneId | None = None
+
+    def is_of(self, source: SourceInfo) -> bool:
+        """Whether the region lies in a source."""
+        return self.source in (None, source.key) and self.scene in (None, source.scene)
+
+
+class Rectangle(_Region):
+    """Limit patches to a rectangle.
+
+    Parameters
+    ----------
+    x, y, w, h : int
+        Left, top, width and height in level-0 pixels.
+    source, scene : str or None
+        The key of the source, and the scene, that it lies in; None for all.
+    """
+
+    kind: Literal["rectangle"] = "rectangle"
+    x: int
+    y: int
+    w: int = Field(gt=0)
+    h: int = Field(gt=0)
+
+    @property
+    def bounds(self) -> Rect:
+        """The smallest rectangle that holds every patch inside."""
+        return Rect(self.x, self.y, self.w, self.h)
+
+    def holds(self, start: NDArray[np.int32], size: tuple[int, int]) -> Mask:
+        """Say which patches lie wholly inside, from their starts (n, YX) and their size."""
+        return _in_rect(start, size, self.bounds)
+
+
+class Polygon(_Region):
+    """Limit patches to a polygon; one that crosses itself is filled by the even-odd rule.
+
+    Parameters
+    ----------
+    points : tuple of (float, float)
+        The corners as (x, y) in level-0 pixels, at least 3; the last is joined to the first.
+    source, scene : str or None
+        The key of the source, and the scene, that it lies in; None for all.
+    """
+
+    kind: Literal["polygon"] = "polygon"
+    points: tuple[Point, ...] = Field(min_length=3)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(isfinite(value) for point in self.points for value in point):
+            raise ValueError("every corner must be a pair of finite numbers")
+        return self
+
+    @property
+    def bounds(self) -> Rect:
+        """The smallest rectangle that holds every patch inside."""
+        xs, ys = zip(*self.points, strict=True)
+        x, y = ceil(min(xs)), ceil(min(ys))
+        return Rect(x, y, max(0, floor(max(xs)) - x), max(0, floor(max(ys)) - y))
+
+    def holds(self, start: NDArray[np.int32], size: tuple[int, int]) -> Mask:
+        """Say which patches lie wholly inside, from their starts (n, YX) and their size.
+
+        No edge may pass through the open rectangle of a patch; then all of the patch is on one
+        side, that of its centre.
+        """
+        inside = _in_rect(start, size, self.bounds)
+        near = np.flatnonzero(inside)
+        y, x = (start[near] + np.array(size) / 2).T
+        odd, crossed = np.zeros(len(near), bool), np.zeros(len(near), bool)
+        for a, b in pairwise((*self.points, self.points[0])):
+            odd ^= _is_left_of(x, y, a, b)
+            crossed |= _is_crossed(x, y, size, a, b)
+        inside[near] = odd & ~crossed
+        return inside
+
+
+Region = Annotated[Rectangle | Polygon, Field(discriminator="kind")]
+
+
+def _in_rect(start: NDArray[np.int32], size: tuple[int, int], rect: Rect) -> Mask:
+    y, x = start.T
+    inside: Mask = (x >= rect.x) & (x + size[1] <= rect.x + rect.w)
+    inside &= (y >= rect.y) & (y + size[0] <= rect.y + rect.h)
+    return inside
+
+
+def _is_left_of(x: NDArray[np.float64], y: NDArray[np.float64], a: Point, b: Point) -> Mask:
+    """Say which points have the edge on their right, on the ray along +x."""
+    (ax, ay), (bx, by) = a, b
+    if ay == by:
+        return np.zeros(len(x), bool)
+    level: Mask = (y >= min(ay, by)) & (y < max(ay, by))
+    at = np.flatnonzero(level)
+    level[at] = x[at] < ax + (y[at] - ay) * (bx - ax) / (by - ay)
+    return level
+
+
+def _is_crossed(
+    x: NDArray[np.float64], y: NDArray[np.float64], size: tuple[int, int], a: Point, b: Point
+) -> Mask:
+    """Say which open rectangles, given by centres and size, an edge passes through.
+
+    By the separating axis theorem: none of x, y and the edge's normal parts the two.
+    """
+    (ax, ay), (bx, by) = a, b
+    h, w = size[0] / 2, size[1] / 2
+    hit: Mask = (x - w < max(ax, bx)) & (x + w > min(ax, bx))
+    hit &= (y - h < max(ay, by)) & (y + h > min(ay, by))
+    at = np.flatnonzero(hit)
+    away = np.abs((by - ay) * (x[at] - ax) - (bx - ax) * (y[at] - ay))
+    hit[at] = away < w * abs(by - ay) + h * abs(bx - ax)
+    return hit

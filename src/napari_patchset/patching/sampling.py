@@ -1,0 +1,170 @@
+"""Random and Stratified: patches drawn by chance, the same ones every time."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from napari_patchset.patching.base import InBounds, Part, Sized
+from napari_patchset.patching.dropping import NO_POSITION, OVERLAPS
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.spreading import spread
+from napari_patchset.patching.streams import distinct, integers, stream
+
+
+class _Drawn(InBounds, Sized):
+    """Draw patches from a stream of their own for each seed, source key, scene and sample."""
+
+    seed: int = 0
+    small: Literal["error", "skip"] = "error"
+
+    def _n_starts(self, part: Part) -> tuple[int, ...]:
+        """Give the number of starts along each axis; 0 where no patch fits."""
+        if not self._fits(part, self.small):
+            return (0,) * len(self.size)
+        return tuple(n - p + 1 for n, p in zip(part.shape, self.size, strict=True))
+
+
+class Random(_Drawn):
+    """Draw patches uniformly from all positions inside the image, none of them twice.
+
+    Of the n - p + 1 starts along an axis, min(i + 1, n - i, p, n - p + 1) give a patch that holds
+    pixel i. So a pixel at distance i < p from the border, in an image of at least 2 p - 1 pixels,
+    lies in (i + 1) / p as many patches as one inside, and in several axes in the product of that:
+    the corner of a plane in 1 / (height * width) as many. Patches reach past the border in no
+    case, which would make this equal.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Patch size along YX, or ZYX (TYX) with a depth axis.
+    count : int
+        Number of patches; fewer where there are not as many positions, and less those that touch
+        a missing plane or reach out of a polygon.
+    per : {"sample", "total"}
+        Whether so many in each sample, or in all samples of all sources together, in proportion
+        to their numbers of positions.
+    seed : int
+        Another seed gives other patches. A sample's patches depend on nothing else but the
+        source's content, scene and sample, and with "total" on how many fall to it.
+    max_overlap : float or None
+        Largest overlap of two patches of a sample as a fraction of a patch, below 1. Draws that
+        overlap more are drawn again, up to 100 times; then no more are drawn.
+    small : {"error", "skip"}
+        What to do with an image smaller than a patch.
+    region, select
+        See `PatchStrategy`. Patches are drawn within the bounds of a region.
+    """
+
+    kind: Literal["random"] = "random"
+    count: int = Field(ge=1)
+    per: Literal["sample", "total"] = "sample"
+    max_overlap: float | None = Field(default=None, ge=0, lt=1)
+
+    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
+        parts = [self._near_region(part) for part in parts]
+        n_starts = [self._n_starts(part) for part in parts]
+        n_positions = [prod(n) for n in n_starts]
+        if self.per == "total":
+            counts = share(self.count, parts, n_positions)
+        else:
+            counts = [np.full(len(part.samples), self.count) for part in parts]
+        return [self._draw(*args) for args in zip(parts, n_starts, counts, strict=True)]
+
+    def _draw(self, part: Part, n_starts: tuple[int, ...], counts: NDArray[np.int64]) -> PatchGrid:
+        if not prod(n_starts):
+            return part.empty(self.size)
+        drawn = [
+            self._draw_one(part, sample, n_starts, count)
+            for sample, count in zip(part.samples.tolist(), counts.tolist(), strict=True)
+        ]
+        found = np.array([len(starts) for starts in drawn])
+        start = np.concatenate(drawn) + np.array(part.first)
+        reason = NO_POSITION if self.max_overlap is None else OVERLAPS
+        lacking = int((counts - found).sum())
+        dropped = {reason: lacking} if lacking else {}
+        return part.grid(self.size, np.repeat(part.samples, found), start, dropped)
+
+    def _draw_one(
+        self, part: Part, sample: int, n_starts: tuple[int, ...], count: int
+    ) -> NDArray[np.int64]:
+        words = stream(self.seed, part.source, sample)
+        if self.max_overlap is not None:
+            return spread(words, n_starts, self.size, count, self.max_overlap)
+        flat = distinct(words, count, prod(n_starts))
+        return np.stack(np.unravel_index(flat, n_starts), axis=1)
+
+
+class Stratified(_Drawn):
+    """Draw one patch from each cell of a grid, so that chance leaves no part of the image out.
+
+    The n - p + 1 starts along an axis are cut into cells of p; the last one holds what is left, 1
+    to p. That makes n // p cells, and each gives one start, uniformly. So a start in a last cell
+    of r starts is p / r times as likely to be drawn as one elsewhere, which makes up for some of
+    the border's lesser chance.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Patch size along YX, or ZYX (TYX) with a depth axis.
+    seed : int
+        Another seed gives other patches; see `Random`.
+    small : {"error", "skip"}
+        What to do with an image smaller than a patch.
+    region, select
+        See `PatchStrategy`. The cells begin at the bounds of a region.
+    """
+
+    kind: Literal["stratified"] = "stratified"
+
+    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
+        return [self._plan_one(self._near_region(part)) for part in parts]
+
+    def _plan_one(self, part: Part) -> PatchGrid:
+        n_starts = self._n_starts(part)
+        if not prod(n_starts):
+            return part.empty(self.size)
+        firsts = [np.arange(0, n, p) for n, p in zip(n_starts, self.size, strict=True)]
+        first = np.stack(np.meshgrid(*firsts, indexing="ij"), axis=-1).reshape(-1, len(firsts))
+        left = np.minimum(np.array(n_starts) - first, np.array(self.size)).astype(np.uint64)
+        samples = part.samples.tolist()
+        drawn = [integers(stream(self.seed, part.source, s), left) + first for s in samples]
+        start = np.concatenate(drawn) + np.array(part.first)
+        return part.grid(self.size, np.repeat(part.samples, len(first)), start)
+
+
+def share(count: int, parts: Sequence[Part], n_positions: Sequence[int]) -> list[NDArray[np.int64]]:
+    """Distribute a number of patches over samples in proportion to their positions.
+
+    By largest remainder; equal remainders go by source key, scene and sample, so that the order
+    of the sources has no part in it.
+
+    Returns
+    -------
+    list of ndarray
+        For each part, the number of patches of each sample.
+    """
+    total = sum(n * len(part.samples) for n, part in zip(n_positions, parts, strict=True))
+    if not total:
+        return [np.zeros(len(part.samples), np.int64) for part in parts]
+    counts = [
+        np.full(len(part.samples), count * n // total, np.int64)
+        for n, part in zip(n_positions, parts, strict=True)
+    ]
+    left = count - sum(int(each.sum()) for each in counts)
+    remainders = [count * n % total for n in n_positions]
+    for _, which, i in sorted(_by_remainder(parts, remainders))[:left]:
+        counts[which][i] += 1
+    return counts
+
+
+def _by_remainder(
+    parts: Sequence[Part], remainders: Sequence[int]
+) -> Iterator[tuple[tuple[int, str, str, int], int, int]]:
+    for which, (part, remainder) in enumerate(zip(parts, remainders, strict=True)):
+        for i, sample in enumerate(part.samples.tolist()):
+            rank = (-remainder, part.source.key, repr(part.source.scene), sample)
+            yield rank, which, i

@@ -1,0 +1,83 @@
+"""Tiled: a regular grid."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from napari_patchset.patching.base import Part, Sized
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.lattice import Edge, axis_starts, ordered_product
+from napari_patchset.patching.padding import PadMode
+
+
+class Tiled(Sized):
+    """Cover every sample with a regular grid of patches.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Patch size along YX, or ZYX (TYX) with a depth axis.
+    overlap : tuple of int
+        Pixels shared by neighbours, per axis, 0 <= overlap < size; () for none.
+    edge : {"shift", "drop", "pad", "balance"}
+        What to do where the grid does not fit; see `axis_starts`. Along a depth axis that
+        `select` narrows, "pad" is "shift": what lies beyond is not padding, but not chosen.
+    pad : {"reflect", "symmetric", "edge", "constant"}
+        What fills a patch beyond the image; NumPy's names, "constant" is zero.
+    small : {"error", "skip", "pad"}
+        What to do with an image smaller than a patch.
+    region, select
+        See `PatchStrategy`. The grid lies as it does without a region.
+    """
+
+    kind: Literal["tiled"] = "tiled"
+    overlap: tuple[int, ...] = ()
+    edge: Edge = "shift"
+    pad: PadMode = "reflect"
+    small: Literal["error", "skip", "pad"] = "error"
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
+        if self.overlap and len(self.overlap) != len(self.size):
+            raise ValueError(f"overlap {self.overlap} needs one number per axis of {self.size}")
+        if not all(0 <= o < p for o, p in zip(self.overlap, self.size, strict=False)):
+            raise ValueError(f"overlap {self.overlap} must be at least 0 and below {self.size}")
+        return self
+
+    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
+        return [self._plan_one(part) for part in parts]
+
+    def _plan_one(self, part: Part) -> PatchGrid:
+        if not self._is_cut(part):
+            return part.empty(self.size)
+        rows, n = self._plane_rows(part), len(part.samples)
+        return PatchGrid(
+            self.size,
+            np.full(n * len(rows), part.stack, np.int32),
+            np.repeat(part.samples.astype(np.int32), len(rows)),
+            np.tile(rows, (n, 1)),
+        )
+
+    def _is_cut(self, part: Part) -> bool:
+        if self.small != "pad":
+            return self._fits(part, self.small)
+        self._check_dimensions(part.source)
+        # Too few depths that were chosen can't be padded: other planes lie beside them.
+        too_thin = part.is_narrowed and self.size[0] > part.shape[0]
+        return self._fits(part, "error") if too_thin else bool(len(part.samples))
+
+    def _plane_rows(self, part: Part) -> NDArray[np.int32]:
+        overlap = self.overlap or (0,) * len(self.size)
+        edges: list[Edge] = [self.edge] * len(self.size)
+        if part.is_narrowed and self.edge == "pad":
+            edges[0] = "shift"
+        axes = [
+            first + axis_starts(n, p, o, edge)
+            for first, n, p, o, edge in zip(
+                part.first, part.shape, self.size, overlap, edges, strict=True
+            )
+        ]
+        return ordered_product(axes, part.source.block_shape)
