@@ -586,8 +586,3 @@ def test_whole_samples_of_several_shapes_are_refused() -> None:
     sources = [source(1, 1, 8, 9, name="a.czi"), source(1, 1, 8, 8, name="b.czi")]
     with pytest.raises(ArgumentError, match=r"a\.czi is 8 x 9, but b\.czi is 8 x 8"):
         Whole().plan(sources)
-
-
-def test_a_strategy_without_a_kind_is_tiled() -> None:
-    plan = {"sources": ["a.czi"], "strategy": {"size": (8, 8)}, "out": "a.patches.zarr"}
-    assert ExportPlan.model_validate(plan).strategy == Tiled(size=(8, 8))
