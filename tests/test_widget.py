@@ -34,7 +34,7 @@ class Window:
 
     def __init__(self, viewer: napari.Viewer, qtbot: QtBot) -> None:
         self.viewer, self.qtbot = viewer, qtbot
-        _, self.widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+        self.dock, self.widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
         assert isinstance(self.widget, PatchesWidget)
 
     def open(self, path: Path) -> None:
@@ -344,6 +344,20 @@ def test_layers_removed_under_its_feet_leave_an_empty_form(window: Window, file:
     assert not window.widget.export.start.enabled
     window.open(file)
     assert window.widget.export.start.enabled
+
+
+def test_a_closed_panel_takes_its_grid_along_and_listens_no_longer(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    title = window.dock.titleBarWidget()
+    window.qtbot.mouseClick(title.close_button, Qt.MouseButton.LeftButton)
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP"]
+    window.viewer.dims.set_point(1, 2.0)
+    window.viewer.layers.clear()
+    window.dock, window.widget = window.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    window.open(file)
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", LAYER_NAME]
 
 
 def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCzi) -> None:

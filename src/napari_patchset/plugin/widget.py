@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from pydantic import ValidationError
-from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.errors import PatchsetError
@@ -58,10 +58,10 @@ class PatchesWidget(QScrollArea):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
+        self._released = False
         self._viewer = napari_viewer
         self._grid: tuple[PatchGrid, SourceInfo] | None = None
         self._result: Path | None = None
-        self._released = False
         # napari's layer list may not be changed from within its own events.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -98,11 +98,16 @@ class PatchesWidget(QScrollArea):
         """Leave the room to the image."""
         return QSize(WIDTH, 2 * WIDTH)
 
-    def closeEvent(self, event: Any) -> None:
-        """Stop what runs and take the grid away."""
-        self._release()
-        self.overlay.remove()
-        super().closeEvent(event)
+    def event(self, event: QEvent | None) -> bool:
+        """Stop what runs and take the grid away when the panel is closed.
+
+        napari's "close this panel" closes no widget: it takes it out of its dock.
+        """
+        closed = event is not None and event.type() == QEvent.Type.ParentChange
+        if closed and self.parent() is None and not self._released:
+            self._release()
+            self.overlay.remove()
+        return super().event(event)
 
     def _release(self) -> None:
         """Let go of the viewer and of what runs; also when napari deletes the widget unasked."""
