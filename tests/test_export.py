@@ -184,6 +184,16 @@ def test_another_plan_does_not_take_up_what_lies_there(czi: MakeCzi, tmp_path: P
     assert export(other, overwrite=True)["all"].shape[2:] == (8, 8)
 
 
+def test_a_plan_that_cannot_be_read_is_refused_or_overwritten(czi: MakeCzi, tmp_path: Path) -> None:
+    plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
+    folder = tmp_path / "a.partial"
+    folder.mkdir()
+    (folder / "plan.json").write_text('{"plan": 1')
+    with pytest.raises(ExportError, match="can't be read; export with overwrite"):
+        export(plan)
+    assert len(export(plan, overwrite=True)["all"]) > 0
+
+
 def test_a_set_that_exists_is_replaced_only_on_demand(czi: MakeCzi, tmp_path: Path) -> None:
     path, out = czi(*SCENES), tmp_path / "a.patches.zarr"
     before = digests(export(plan_for(path, out)).path)

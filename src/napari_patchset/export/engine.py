@@ -97,16 +97,21 @@ def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, F
 
 def _takes_up(partial: PartialExport, frozen: FrozenPlan, overwrite: bool) -> bool:
     """Whether the folder holds this very plan; one that holds another is refused or removed."""
-    found = partial.frozen()
-    if found is None:
-        return False
-    if found.model_dump_json() == frozen.model_dump_json():
-        return True
-    if not overwrite:
-        raise ExportError(
-            f"{partial.root} holds an unfinished export of another plan, or of sources that have "
-            "changed since; choose another name, or overwrite it."
-        )
+    try:
+        found = partial.frozen()
+    except ExportError:
+        if not overwrite:
+            raise
+    else:
+        if found is None:
+            return False
+        if found.model_dump_json() == frozen.model_dump_json():
+            return True
+        if not overwrite:
+            raise ExportError(
+                f"{partial.root} holds an unfinished export of another plan, or of sources that "
+                "have changed since; choose another name, or overwrite it."
+            )
     partial.remove()
     return False
 
