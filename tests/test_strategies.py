@@ -356,6 +356,21 @@ def test_a_million_patches_take_little_memory() -> None:
     assert grid.nbytes <= 16 * 2**20
 
 
+@pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
+def test_rows_are_patches_side_by_side_and_leave_none_out(overlap: tuple[int, int]) -> None:
+    images = [source(2, 1, 40, 90, block_shape=(16, 50)), source(1, 1, 8, 8)]
+    grid = Tiled(size=(8, 8), overlap=overlap).plan(images)
+    rows = list(grid.rows(longest=5))
+    assert [i for row in rows for i in range(len(grid))[row]] == list(range(len(grid)))
+    assert 1 < max(len(range(len(grid))[row]) for row in rows) <= 5
+    for row in rows:
+        first, *others = grid[row]
+        for before, spec in pairwise([first, *others]):
+            assert spec[:2] == before[:2]
+            assert spec.start[0] == before.start[0]
+            assert 0 < spec.start[1] - before.start[1] <= 8
+
+
 def test_a_grid_is_sliced_and_iterated_like_a_sequence() -> None:
     grid = Tiled(size=(8, 8)).plan([source(1, 1, 16, 24)])
     assert isinstance(grid[1:3], PatchGrid)

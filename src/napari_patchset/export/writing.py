@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
 from napari_patchset.export.partial import FrozenPlan, PartialExport, ShardSidecar
-from napari_patchset.export.sources import channel_indices, open_source, read_patch
+from napari_patchset.export.sources import channel_indices, open_source, read_row
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import ArrayLayout, write_json
 from napari_patchset.patchset.shards import checksums, write_shard
@@ -18,8 +18,6 @@ from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.describe import channel_names
 
 _OPEN_STACKS = 4
-_STOP_EVERY = 16
-"""Patches between two looks at whether to stop."""
 
 
 class ExportStopped(Exception):
@@ -57,11 +55,11 @@ def _fill(
     partial: PartialExport, sources: "_OpenSources", array: ArrayLayout, grid: PatchGrid
 ) -> NDArray[Any]:
     patches = np.empty((len(grid), *array.patch_shape), array.dtype)
-    for i, (patch, spec) in enumerate(zip(patches, grid, strict=True)):
-        if i % _STOP_EVERY == 0 and partial.stop_requested:
+    for row in grid.rows():
+        if partial.stop_requested:
             raise ExportStopped
-        stack, channels = sources[spec.stack]
-        patch[...] = read_patch(stack, channels, spec, sources.pad)
+        stack, channels = sources[int(grid.stack[row.start])]
+        read_row(stack, channels, grid[row], sources.pad, patches[row])
     return patches
 
 

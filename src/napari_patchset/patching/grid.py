@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple, Self, overload
 
 import numpy as np
@@ -61,6 +62,23 @@ class PatchGrid(Sequence[PatchSpec]):
         columns = zip(self.stack.tolist(), self.sample.tolist(), self.start.tolist(), strict=True)
         for stack, sample, start in columns:
             yield PatchSpec(stack, sample, tuple(start), self.size)
+
+    def rows(self, longest: int = 64) -> Iterator[slice]:
+        """Give runs of patches that lie side by side along X, touching or overlapping.
+
+        Parameters
+        ----------
+        longest : int
+            Most patches in a run.
+        """
+        step = np.diff(self.start[:, -1])
+        together = (step > 0) & (step <= self.size[-1])
+        together &= (np.diff(self.start[:, :-1], axis=0) == 0).all(axis=1)
+        together &= (np.diff(self.stack) == 0) & (np.diff(self.sample) == 0)
+        borders = [0, *(np.flatnonzero(~together) + 1).tolist(), len(self)]
+        for first, last in pairwise(borders):
+            for start in range(first, last, longest):
+                yield slice(start, min(start + longest, last))
 
     @property
     def nbytes(self) -> int:
