@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.stacks.base import ImageStack
+from napari_patchset.stacks.describe import image_metadata
 from napari_patchset.stacks.metadata import Channel
 
 OUTLINE_COLOR = "#ffd60a"
@@ -164,9 +165,7 @@ def render(
         RGB, YXC, uint8; a small image is enlarged to be looked at.
     """
     planes, scale = overview(stack, sample, depth)
-    metadata = getattr(stack, "metadata", None)
-    channels = metadata.channels if metadata else [Channel(str(i)) for i in range(len(planes))]
-    picture = composite(planes, channels)
+    picture = composite(planes, image_metadata(stack).channels)
     enlarge = max(1, _LONGEST // max(picture.shape))
     picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
     return draw_grid(picture, in_plane(grid, index, sample, depth), scale * enlarge)

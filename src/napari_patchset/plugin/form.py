@@ -30,7 +30,7 @@ class SourcePart(Container[Widget]):
         self.file = ComboBox(
             label="Image", choices=[], nullable=True, tooltip="An open file to cut patches from."
         )
-        self.open = PushButton(text="Open file…", tooltip="Open a CZI file.")
+        self.open = PushButton(text="Open file…", tooltip="Open a CZI or TIFF file.")
         super().__init__(widgets=[self.file, self.open], labels=True)
         self.margins = (0, 0, 0, 0)
 

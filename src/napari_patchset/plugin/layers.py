@@ -9,6 +9,7 @@ from napari_patchset.plugin.lazy import LazyChannel, LazyPatches
 from napari_patchset.preview import channel_colors, display_limits
 from napari_patchset.source import PixelSize, SceneId
 from napari_patchset.stacks.base import ClosableStack, ImageStack
+from napari_patchset.stacks.describe import image_metadata
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.opening import open_stack
 
@@ -53,14 +54,6 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
             }
             layers.append((data, options, "image"))
     return layers
-
-
-def image_metadata(stack: ImageStack) -> ImageMetadata:
-    """Give a stack's metadata, or plain names where it has none."""
-    found: ImageMetadata | None = getattr(stack, "metadata", None)
-    if found is not None:
-        return found
-    return ImageMetadata(tuple(Channel(f"Channel {i}") for i in range(stack.data_shape[1])))
 
 
 def _channel_layer(

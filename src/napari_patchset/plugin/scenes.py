@@ -11,9 +11,9 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QWidget
 
-from napari_patchset.plugin.layers import image_metadata
 from napari_patchset.preview import composite, overview
 from napari_patchset.source import SceneId
+from napari_patchset.stacks.describe import image_metadata
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import open_stack
 

@@ -201,7 +201,10 @@ class PatchesWidget(QScrollArea):
         if state is None:
             for row in (self.patches.size, self.patches.overlap):
                 row.show_depth("none")
-            self._say("Open a CZI, TIFF or zarr file, or File > Open Sample > Patchset.")
+            self._say(
+                "Open a CZI or TIFF file, drop a zarr folder on the window, or "
+                "File > Open Sample > Patchset."
+            )
             return
         flat = FormState(state.path, state.scene).info()
         self.patches.offer_depth_axes(depth_choices(flat))

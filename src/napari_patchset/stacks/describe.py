@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.fingerprint import array_key, file_key
+from napari_patchset.stacks.metadata import Channel, ImageMetadata
 
 
 def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
@@ -23,7 +24,6 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
     key : str or None
         Its `content_key`, where that is known from another scene of the same file.
     """
-    metadata = getattr(stack, "metadata", None)
     return SourceInfo(
         name=str(stack.source),
         key=key or content_key(stack),
@@ -34,7 +34,7 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
         starts={axis: start for axis, start in getattr(stack, "starts", {}).items() if start},
         dtype=np.dtype(stack.data_dtype).name,
         channels=channel_names(stack),
-        pixel_size=metadata.pixel_size if metadata else PixelSize(),
+        pixel_size=image_metadata(stack).pixel_size,
         block_shape=getattr(stack, "block_shape", None),
         missing=getattr(stack, "missing_planes", frozenset()),
         covered=getattr(stack, "covered", None),
@@ -43,10 +43,15 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
 
 def channel_names(stack: ImageStack) -> tuple[str, ...]:
     """Give one name for each channel."""
-    metadata = getattr(stack, "metadata", None)
-    if metadata:
-        return tuple(channel.name for channel in metadata.channels)
-    return tuple(f"Channel {i}" for i in range(stack.data_shape[1]))
+    return tuple(channel.name for channel in image_metadata(stack).channels)
+
+
+def image_metadata(stack: ImageStack) -> ImageMetadata:
+    """Give a stack's metadata, or plain channel names where it has none."""
+    found: ImageMetadata | None = getattr(stack, "metadata", None)
+    if found is not None:
+        return found
+    return ImageMetadata(tuple(Channel(f"Channel {i}") for i in range(stack.data_shape[1])))
 
 
 def content_key(stack: ImageStack) -> str:
