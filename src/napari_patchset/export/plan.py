@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
+from napari_patchset.patching.filters import ChannelId, Filter
+from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.patchset.manifest import digest_bytes
@@ -17,10 +19,8 @@ from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import is_remote, list_scenes
 
-ChannelId = int | str
 
-
-class SourceRef(Frozen):
+class ImageRef(Frozen):
     """Name one image: a file, and a scene where the file has several."""
 
     path: str
@@ -28,6 +28,22 @@ class SourceRef(Frozen):
 
     def __str__(self) -> str:
         return self.path if self.scene is None else f"{self.path}, scene {self.scene}"
+
+
+class SourceRef(ImageRef):
+    """Name an image that patches are cut from, and the ones of equal geometry beside it.
+
+    Attributes
+    ----------
+    target, labels : ImageRef or None
+        What is cut at the same places and written beside it.
+    mask : ImageRef or None
+        What the filter `mask` looks at; None for `labels`.
+    """
+
+    target: ImageRef | None = None
+    labels: ImageRef | None = None
+    mask: ImageRef | None = None
 
 
 class Recipe(Frozen):
@@ -41,14 +57,29 @@ class Recipe(Frozen):
         The axis that becomes the third one of a patch.
     channels : tuple of int or str, or None
         Channels by index or name, in this order; None for all.
-    format : {"zarr"}
+    filters : tuple of filters
+        A patch is kept if it passes each of them.
+    keep_fraction : float
+        The share of the patches rejected by a filter that is kept all the same.
+    split : Split or None
+        How patches are parted into training and validation ones; None for one group, "all".
+    dtype : str or None
+        NumPy's name of the pixel type to cast to, without loss; None for the sources' own.
+    format : {"zarr", "tiff", "npz", "coordinates"}
         What is written.
+    codec : {"none", "zstd", "lz4"}
+        How patches are compressed in a zarr.
     """
 
     strategy: Strategy
     depth_axis: DepthAxis = "none"
     channels: tuple[ChannelId, ...] | None = None
-    format: Literal["zarr"] = "zarr"
+    filters: tuple[Filter, ...] = ()
+    keep_fraction: float = Field(default=0.0, ge=0, le=1)
+    split: Split | None = None
+    dtype: str | None = None
+    format: Literal["zarr", "tiff", "npz", "coordinates"] = "zarr"
+    codec: Literal["none", "zstd", "lz4"] = "none"
 
     @property
     def hash(self) -> str:

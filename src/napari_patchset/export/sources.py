@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.export.plan import ChannelId, ExportPlan, SourceRef
+from napari_patchset.export.plan import ExportPlan, SourceRef
+from napari_patchset.patching.filters import ChannelId
 from napari_patchset.patching.grid import PatchGrid, PatchSpec
 from napari_patchset.patching.padding import PadMode, source_indices
 from napari_patchset.source import SourceInfo
