@@ -1,5 +1,6 @@
 """What is known of a source without its pixels."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -7,10 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from napari_patchset.axes import AxisLayout, DepthAxis
+from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
 
 SceneId = int | str
 """The file's own id of a scene: a CZI's number, a TIFF's series, the path of an image in a zarr."""
+
+ChannelId = int | str
+"""A channel by index or name."""
 
 
 class Rect(NamedTuple):
@@ -110,3 +115,23 @@ class SourceInfo(Frozen):
         """Give a sample's index along T, Z, ... in the file's own numbering."""
         indices = self.layout.unravel(sample_idx)
         return {axis: self.starts.get(axis, 0) + index for axis, index in indices.items()}
+
+
+def channel_indices(names: Sequence[str], channels: Sequence[ChannelId] | None) -> list[int]:
+    """Find channels by index or name; None for all.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such channel.
+    """
+    if channels is None:
+        return list(range(len(names)))
+    found = []
+    for channel in channels:
+        index = names.index(channel) if channel in names else channel
+        if not isinstance(index, int) or not 0 <= index < len(names):
+            has = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+            raise ArgumentError(f"There is no channel {channel!r}; the channels are {has}.")
+        found.append(index)
+    return found

@@ -10,12 +10,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
-from napari_patchset.patching.filters import ChannelId, Filter
+from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.source import SceneId
+from napari_patchset.source import ChannelId, SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import is_remote, list_scenes
 

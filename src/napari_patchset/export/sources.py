@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset.errors import ExportError
 from napari_patchset.export.plan import ExportPlan, SourceRef
-from napari_patchset.patching.filters import ChannelId
 from napari_patchset.patching.grid import PatchGrid, PatchSpec
 from napari_patchset.patching.padding import PadMode, source_indices
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import ChannelId, SourceInfo, channel_indices
 from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.opening import open_stack
@@ -42,26 +41,6 @@ def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
             infos.append(select_channels(info, plan.channels))
     _check_agreement(plan.sources, infos)
     return infos
-
-
-def channel_indices(names: Sequence[str], channels: Sequence[ChannelId] | None) -> list[int]:
-    """Find channels by index or name.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such channel.
-    """
-    if channels is None:
-        return list(range(len(names)))
-    found = []
-    for channel in channels:
-        index = names.index(channel) if channel in names else channel
-        if not isinstance(index, int) or not 0 <= index < len(names):
-            has = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
-            raise ArgumentError(f"There is no channel {channel!r}; the channels are {has}.")
-        found.append(index)
-    return found
 
 
 def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> SourceInfo:

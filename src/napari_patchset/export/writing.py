@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
 from napari_patchset.export.partial import FrozenPlan, PartialExport, ShardSidecar
-from napari_patchset.export.sources import channel_indices, open_source, read_row
+from napari_patchset.export.sources import open_source, read_row
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import ArrayLayout, write_json
 from napari_patchset.patchset.shards import checksums, write_shard
 from napari_patchset.patchset.statistics import channel_sums
+from napari_patchset.source import channel_indices
 from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.describe import channel_names
 
