@@ -1,0 +1,46 @@
+"""The table of subcommands, and how the command ends."""
+
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from napari_patchset import __version__
+from napari_patchset.cli.exporting import demo, export
+from napari_patchset.cli.looking import info, preview
+from napari_patchset.errors import PatchsetError
+from napari_patchset.export.plan import user_message
+
+app = typer.Typer(
+    help="Turn microscope files into patch sets for training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (info, preview, export, demo):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print it.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; exit code 0, 1 for bad input, 2 for wrong usage, 130 if interrupted."""
+    try:
+        app()
+    except (PatchsetError, ValidationError, OSError) as error:
+        typer.echo(f"patchset: {_one_line(error)}", err=True)
+        sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return user_message(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

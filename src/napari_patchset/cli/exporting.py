@@ -1,0 +1,73 @@
+"""The subcommands that make a patch set."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from napari_patchset.cli.arguments import (
+    Events,
+    Files,
+    Out,
+    Overwrite,
+    plan_from,
+    with_plan_options,
+)
+from napari_patchset.cli.looking import write_preview
+from napari_patchset.cli.showing import show_events
+from napari_patchset.export.engine import DEFAULT_WORKERS, run_export
+from napari_patchset.export.partial import PartialExport
+from napari_patchset.options.given import PlanOptions
+from napari_patchset.options.planning import make_plan
+from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.sample import ensure_sample
+
+
+@with_plan_options
+def export(
+    options: PlanOptions,
+    files: Files = None,
+    out: Out = None,
+    executor: Annotated[Literal["threads", "processes"], typer.Option()] = "threads",
+    workers: Annotated[int, typer.Option(min=1)] = DEFAULT_WORKERS,
+    overwrite: Overwrite = False,
+    as_json: Events = False,
+) -> None:
+    """Export a patch set. Run it again to go on with one that was stopped."""
+    plan = plan_from(options, files, out)
+    with _executor(executor, workers) as pool:
+        events = run_export(plan, pool, workers=workers, overwrite=overwrite)
+        try:
+            show_events(events, as_json)
+        except KeyboardInterrupt:
+            partial = PartialExport.of(plan).root
+            if partial.exists():
+                typer.echo(f"Stopped. {partial} keeps what is done; run the same again.", err=True)
+            raise
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("demo"),
+) -> None:
+    """Export the sample file and draw its grid, end to end."""
+    out.mkdir(parents=True, exist_ok=True)
+    patches = out / f"cells{SUFFIX}"
+    plan = make_plan(PlanOptions(overlap="16"), [str(ensure_sample())], str(patches))
+    show_events(run_export(plan, overwrite=True), as_json=False)
+    first = plan.model_copy(update={"sources": plan.sources[:1]})
+    picture = write_preview(first, None, out / "preview.png")
+    typer.echo(f"patch set: {patches.absolute()}\npreview:   {picture.absolute()}")
+
+
+@contextmanager
+def _executor(kind: str, workers: int) -> Iterator[Executor | None]:
+    """Give a process pool, never forked: libCZI and threads do not survive a fork."""
+    if kind == "threads":
+        yield None
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool

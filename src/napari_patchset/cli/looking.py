@@ -1,0 +1,66 @@
+"""The subcommands that look at files."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import imagecodecs
+import typer
+
+from napari_patchset.cli.arguments import Files, plan_from, with_plan_options
+from napari_patchset.cli.showing import show_scenes
+from napari_patchset.errors import ArgumentError
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.sources import describe_sources, open_source
+from napari_patchset.options.given import PlanOptions
+from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.preview import render
+from napari_patchset.stacks.describe import describe
+from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.opening import list_scenes, open_stack
+
+
+def info(
+    path: Annotated[str, typer.Argument(help='A file; "name.czi@3" is its scene 3.')],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is in a file: scenes, axes, shape, pixel type, pixel size, channels."""
+    file, chosen = split_scene(path, None)
+    scenes = [s for s in list_scenes(file) if chosen is None or s.id == chosen]
+    if not scenes:
+        raise ArgumentError(f"{file}: there is no scene {chosen}.")
+    rows = []
+    for scene in scenes:
+        with open_stack(file, scene.id) as stack:
+            source = describe(stack)
+        rows.append(asdict(scene) | source.model_dump(mode="json", exclude={"scene"}))
+    show_scenes(rows, as_json)
+
+
+@with_plan_options
+def preview(
+    options: PlanOptions,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    files: Files = None,
+    sample: Annotated[int | None, typer.Option(help="Which sample (the middle one).")] = None,
+) -> None:
+    """Draw the grid on the image, as the widget draws it."""
+    plan = plan_from(options, files, f"preview{SUFFIX}")
+    if len(plan.sources) > 1:
+        first, n = plan.sources[0], len(plan.sources)
+        raise ArgumentError(f"There are {n} images, the first is {first}; choose one: --scene.")
+    typer.echo(write_preview(plan, sample, out))
+
+
+def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> Path:
+    """Draw the middle plane of the first source, or of a sample of it, with its grid as a PNG."""
+    grid = plan.strategy.plan(describe_sources(plan))
+    with open_source(plan, plan.sources[0]) as stack:
+        n_samples, depth = (
+            stack.data_shape[0],
+            stack.data_shape[2] if plan.depth_axis != "none" else 1,
+        )
+        index = n_samples // 2 if sample is None else sample
+        picture = render(stack, grid, 0, index, depth // 2)
+    out.write_bytes(imagecodecs.png_encode(picture))
+    return out

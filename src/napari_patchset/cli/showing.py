@@ -1,0 +1,43 @@
+"""Events and scenes, on a terminal or as JSON."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def show_events(events: Iterator[Any], as_json: bool) -> None:
+    """Run an export while showing how far it is."""
+    if as_json:
+        for event in events:
+            typer.echo(json.dumps(asdict(event), default=str))
+        return
+    first = next(events)  # what can't be carried out says so before a bar is drawn
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("patches", total=first.total)
+        for event in chain([first], events):
+            bar.update(task, completed=event.done, total=event.total)
+    typer.echo(f"{event.total} patches in {event.path}")
+
+
+def show_scenes(scenes: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what the scenes of a file are."""
+    if as_json:
+        typer.echo(json.dumps(scenes, indent=1))
+        return
+    table = Table("scene", "name", "axes", "shape", "type", "pixel size (um)", "channels")
+    for row in scenes:
+        size = row["pixel_size"]
+        pixel = " x ".join(f"{size[a]:.4g}" for a in "zyx" if size[a]) or "unknown"
+        shape = " x ".join(map(str, row["shape"]))
+        scene = "" if row["id"] is None else str(row["id"])
+        channels = ", ".join(row["channels"])
+        table.add_row(scene, row["name"], row["axes"], shape, row["dtype"], pixel, channels)
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""A plan as words: the command's options, the plan that they make, and the way back."""

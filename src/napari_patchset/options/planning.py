@@ -1,0 +1,110 @@
+"""From options to a plan, on top of one that was saved or from nothing."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.export.plan import ExportPlan, SourceRef, expand_sources
+from napari_patchset.options.given import KINDS, PlanOptions
+from napari_patchset.options.texts import read_channels, read_numbers, read_ranges, read_scene
+
+Fields = dict[str, Any]
+"""A part of a plan, as it stands in its file."""
+
+_AS_GIVEN = ("depth_axis", "keep_fraction", "dtype", "format", "codec")
+_OF_STRATEGY: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "patch_size": ("size", lambda text: read_numbers("--patch-size", text)),
+    "overlap": ("overlap", lambda text: read_numbers("--overlap", text)),
+    "edge": ("edge", str),
+    "count": ("count", int),
+    "select": ("select", read_ranges),
+    "region": ("region", lambda path: _read_json(path)),
+}
+"""Option -> field of the strategy, and how it is read."""
+
+_DEFAULT_SIZE = (64, 64)
+
+
+def make_plan(options: PlanOptions, files: Sequence[str], out: str | None) -> ExportPlan:
+    """Make the plan for some files, or for those of the saved plan.
+
+    Raises
+    ------
+    ArgumentError, ValidationError
+        If an option can't be understood, or does not fit the others.
+    """
+    saved = _saved(options.plan) if options.plan else {}
+    plan = saved | {
+        "sources": _sources(options, files, saved),
+        "strategy": _strategy(options, saved.get("strategy", {})),
+        "split": _split(options, saved.get("split")),
+    }
+    plan |= {name: given for name in _AS_GIVEN if (given := getattr(options, name)) is not None}
+    if options.channels:
+        plan["channels"] = read_channels(options.channels)
+    if out:
+        plan["out"] = out
+    return ExportPlan.model_validate(plan)
+
+
+def _saved(path: Path) -> Fields:
+    """Read a plan as the window saves it, or as an export under way keeps it."""
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise ArgumentError(f"{path}: not a plan.")
+    plan: Fields = content.get("plan", content)
+    return plan
+
+
+def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> Any:
+    if not files and options.scene is None:
+        return saved.get("sources", ())
+    known = [SourceRef.model_validate(ref).path for ref in saved.get("sources", ())]
+    return expand_sources(files or list(dict.fromkeys(known)), read_scene(options.scene or "all"))
+
+
+def _strategy(options: PlanOptions, saved: Fields) -> Fields:
+    """Take over what the saved strategy and the new one have in common."""
+    kind = options.strategy or saved.get("kind", "tiled")
+    if kind not in KINDS:
+        raise ArgumentError(f"--strategy is {kind!r}; it is one of {', '.join(KINDS)}.")
+    fields = KINDS[kind].model_fields
+    chosen: Fields = {"size": _DEFAULT_SIZE} if "size" in fields else {}
+    chosen |= {name: value for name, value in saved.items() if name in fields} | {"kind": kind}
+    for option, (name, read) in _OF_STRATEGY.items():
+        given = getattr(options, option)
+        if given is None:
+            continue
+        if name not in fields:
+            raise ArgumentError(f"{_flag(option)} is not for {kind} patches.")
+        chosen[name] = read(given)
+    if kind == "random" and "count" not in chosen:
+        raise ArgumentError("Random patches need --count, the number in each sample.")
+    if len(chosen.get("overlap", ())) == 1:
+        chosen["overlap"] *= len(chosen["size"])
+    if options.seed is not None and "seed" in fields:
+        chosen["seed"] = options.seed
+    return chosen
+
+
+def _split(options: PlanOptions, saved: Fields | None) -> Fields | None:
+    given = {"val": options.val, "by": options.split_by, "seed": options.seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    if saved is None and options.val is None:
+        if options.split_by is not None:
+            raise ArgumentError("--split-by needs --val, the share of patches that validate.")
+        return None
+    return (saved or {}) | given
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArgumentError(f"{path}: not a JSON file: {error}") from None
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
