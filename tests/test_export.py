@@ -12,7 +12,7 @@ import pytest
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.export import engine
+from napari_patchset.export import planning
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import expand_sources
 from napari_patchset.export.writing import ExportStopped
@@ -146,15 +146,16 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(
     assert next(events).done > 0
     events.close()
     partial = PartialExport.of(plan)
-    array = partial.frozen().array
-    written = [i for i in range(array.n_shards) if partial.sidecar(array, i)]
+    frozen = partial.frozen()
+    (array,) = partial.selection().arrays(frozen.kinds)
+    written = [i for i in range(array.layout.n_shards) if partial.sidecar(array, i)]
     assert written
-    stamps = [array.shard_path(partial.set, i).stat().st_mtime_ns for i in written]
+    stamps = [array.layout.shard_path(partial.set, i).stat().st_mtime_ns for i in written]
     assert not Path(plan.out).exists()
     with pytest.raises(FileNotFoundError):
         PatchSet(plan.out)
     resumed = export(plan)
-    again = [array.shard_path(resumed.path, i).stat().st_mtime_ns for i in written]
+    again = [array.layout.shard_path(resumed.path, i).stat().st_mtime_ns for i in written]
     assert again == stamps
     assert resumed.manifest == whole.manifest
     assert digests(resumed.path) == digests(whole.path)
@@ -269,7 +270,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ExportError, match="free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()

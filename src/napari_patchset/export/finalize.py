@@ -1,14 +1,24 @@
 """Complete an export: merge what the jobs left, check it, and give the set its name."""
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from napari_patchset.errors import ExportError
-from napari_patchset.export.partial import FrozenPlan, PartialExport, ShardSidecar
+from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.partial import PartialExport, ShardSidecar
+from napari_patchset.export.selection import PlannedArray, Selection
 from napari_patchset.export.sources import open_source
-from napari_patchset.patchset.layout import ATTRIBUTE, MANIFEST, PROVENANCE, TABLE, write_metadata
+from napari_patchset.patchset.layout import (
+    ATTRIBUTE,
+    MANIFEST,
+    PROVENANCE,
+    TABLE,
+    ArrayLayout,
+    write_metadata,
+)
 from napari_patchset.patchset.manifest import (
     ArrayEntry,
     Manifest,
@@ -33,23 +43,22 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> Path:
         If a shard is not there yet, a source has changed, or the destination exists and is not
         to be overwritten.
     """
-    frozen = partial.frozen()
-    if frozen is None:
-        raise ExportError(f"{partial.root}: there is no plan in it; plan the export first.")
+    frozen, selection = partial.frozen(), partial.selection()
     _check_sources(frozen)
-    sidecars = _sidecars(partial, frozen)
-    checksums = [value for sidecar in sidecars for value in sidecar.checksums]
+    arrays = selection.arrays(frozen.kinds)
+    sidecars = [_sidecars(partial, array) for array in arrays]
+    images = [value for sidecar in sidecars[0] for value in sidecar.checksums]
     grid = partial.candidates(frozen)
     table = table_bytes(
-        patch_table(frozen.sources, grid.size, grid.stack, grid.sample, grid.start, checksums)
+        patch_table(frozen.sources, grid.size, grid.stack, grid.sample, grid.start, images)
     )
-    manifest = _manifest(frozen, sidecars, checksums, digest_bytes(table))
+    manifest = _manifest(frozen, selection, sidecars, digest_bytes(table))
     (partial.set / TABLE).write_bytes(table)
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
         PROVENANCE: _provenance(frozen).model_dump(mode="json"),
     }
-    write_metadata(partial.set, [frozen.array], {ATTRIBUTE: attributes})
+    write_metadata(partial.set, [array.layout for array in arrays], {ATTRIBUTE: attributes})
     return _put_in_place(partial, Path(frozen.plan.out), overwrite)
 
 
@@ -65,45 +74,56 @@ def _check_sources(frozen: FrozenPlan) -> None:
                 )
 
 
-def _sidecars(partial: PartialExport, frozen: FrozenPlan) -> list[ShardSidecar]:
-    found = [partial.sidecar(frozen.array, i) for i in range(frozen.array.n_shards)]
+def _sidecars(partial: PartialExport, array: PlannedArray) -> list[ShardSidecar]:
+    found = [partial.sidecar(array, i) for i in range(array.layout.n_shards)]
     absent = [i for i, sidecar in enumerate(found) if sidecar is None]
     if absent:
         raise ExportError(
-            f"{partial.root}: {len(absent)} of {len(found)} shards are not written yet, the first "
-            f"is {absent[0]}; run the same export again."
+            f"{partial.root}: {len(absent)} of the {len(found)} shards of {array.layout.name} are "
+            f"not written yet, the first is {absent[0]}; run the same export again."
         )
     return [sidecar for sidecar in found if sidecar is not None]
 
 
 def _manifest(
-    frozen: FrozenPlan, sidecars: list[ShardSidecar], checksums: list[int], table_digest: str
+    frozen: FrozenPlan,
+    selection: Selection,
+    sidecars: Sequence[Sequence[ShardSidecar]],
+    table_digest: str,
 ) -> Manifest:
-    array, first = frozen.array, frozen.sources[0]
-    split = array.name.partition("/")[0]
-    entry = ArrayEntry(
-        shape=array.shape,
-        patches_per_shard=array.capacity,
-        dtype=array.dtype.name,
-        axes=array.axes,
-        digest=digest_checksums(checksums),
-    )
+    first, recipe = frozen.sources[0], frozen.plan.recipe
+    arrays = selection.arrays(frozen.kinds)
     return Manifest(
-        recipe=frozen.plan.recipe.model_dump(mode="json"),
-        recipe_hash=frozen.plan.recipe.hash,
+        recipe=recipe.model_dump(mode="json"),
+        recipe_hash=recipe.hash,
         sources=frozen.sources,
         depth_axis=first.depth_axis,
         channels=first.channels,
         pixel_size=first.pixel_size,
-        counts={split: array.n},
+        counts=selection.counts,
         dropped=frozen.dropped,
-        arrays={array.name: entry},
+        arrays={
+            array.layout.name: _entry(array.layout, shards)
+            for array, shards in zip(arrays, sidecars, strict=True)
+        },
         table_digest=table_digest,
-        statistics=tuple(ChannelStatistics.of(sums) for sums in _merged(sidecars)),
+        # The first array is the images of the training split, or of all patches.
+        statistics=tuple(ChannelStatistics.of(sums) for sums in _merged(sidecars[0])),
     )
 
 
-def _merged(sidecars: list[ShardSidecar]) -> list[ChannelSums]:
+def _entry(layout: ArrayLayout, sidecars: Sequence[ShardSidecar]) -> ArrayEntry:
+    checksums = [value for sidecar in sidecars for value in sidecar.checksums]
+    return ArrayEntry(
+        shape=layout.shape,
+        patches_per_shard=layout.capacity,
+        dtype=layout.dtype.name,
+        axes=layout.axes,
+        digest=digest_checksums(checksums),
+    )
+
+
+def _merged(sidecars: Sequence[ShardSidecar]) -> list[ChannelSums]:
     totals = list(sidecars[0].sums)
     for sidecar in sidecars[1:]:
         totals = [total + sums for total, sums in zip(totals, sidecar.sums, strict=True)]

@@ -1,16 +1,17 @@
 """NAME.partial: an export that is under way. What lies here says that it is incomplete.
 
 plan.json            the plan, and its sources as they were when it was made
-candidates.parquet   every patch: stack, sample, start along (Z)YX
+candidates.parquet   every candidate: stack, sample, start along (Z)YX
+selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
-shards/IMAGE/I.json  one sidecar for each shard that is written and synced
+shards/ARRAY/I.json  one sidecar for each shard that is written and synced
 stop                 while this is there, jobs stop at the next patch
 """
 
+import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -18,54 +19,32 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from napari_patchset.errors import ExportError
+from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.selection import PlannedArray, Selection
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.layout import UNSPLIT, ArrayLayout, partial_path, shard_capacity
+from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.patchset.layout import partial_path
 from napari_patchset.patchset.statistics import ChannelSums
-from napari_patchset.source import SourceInfo
 
-
-class FrozenPlan(Frozen):
-    """A plan with its sources as they were when it was made."""
-
-    plan: ExportPlan
-    sources: tuple[SourceInfo, ...]
-    size: tuple[int, ...]
-    n_patches: int
-    patches_per_shard: int
-    dropped: dict[str, int]
-
-    @classmethod
-    def of(cls, plan: ExportPlan, sources: Sequence[SourceInfo], grid: PatchGrid) -> Self:
-        """Freeze a plan with the sources and patches that belong to it."""
-        shape = (len(sources[0].channels), *grid.size)
-        return cls(
-            plan=plan,
-            sources=tuple(sources),
-            size=grid.size,
-            n_patches=len(grid),
-            patches_per_shard=shard_capacity(shape, np.dtype(sources[0].dtype)),
-            dropped=dict(grid.dropped),
-        )
-
-    @property
-    def array(self) -> ArrayLayout:
-        """The array to be written."""
-        first = self.sources[0]
-        return ArrayLayout(
-            name=f"{UNSPLIT}/image",
-            n=self.n_patches,
-            patch_shape=(len(first.channels), *self.size),
-            dtype=np.dtype(first.dtype),
-            axes=first.layout.stack_axes,
-            capacity=self.patches_per_shard,
-        )
+_VERDICTS = b"verdicts"
 
 
 class ShardSidecar(Frozen):
-    """What is kept of a written shard: the crc32c of each patch, the sums of each channel."""
+    """What is kept of a written shard.
 
+    Attributes
+    ----------
+    stamp : str
+        Which candidates lie in it; see `PlannedArray.stamp`.
+    checksums : tuple of int
+        The crc32c of each patch.
+    sums : tuple of ChannelSums
+        Of each channel.
+    """
+
+    stamp: str
     checksums: tuple[int, ...]
     sums: tuple[ChannelSums, ...]
 
@@ -79,6 +58,7 @@ class PartialExport:
         self._stop = root / "stop"
         self._plan = root / "plan.json"
         self._candidates = root / "candidates.parquet"
+        self._selection = root / "selection.parquet"
 
     @classmethod
     def of(cls, plan: ExportPlan) -> "PartialExport":
@@ -90,12 +70,12 @@ class PartialExport:
         self.root.mkdir(parents=True, exist_ok=True)
         columns = {"stack": grid.stack, "sample": grid.sample}
         columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
-        pq.write_table(pa.table(columns), self._candidates)
+        _write_table(self._candidates, pa.table(columns))
         draft = self._plan.with_suffix(".draft")
         draft.write_text(frozen.model_dump_json(indent=1), encoding="utf-8")
         draft.replace(self._plan)
 
-    def frozen(self) -> FrozenPlan | None:
+    def find_frozen(self) -> FrozenPlan | None:
         """Read the plan, None if there is none."""
         try:
             return FrozenPlan.model_validate_json(self._plan.read_bytes())
@@ -106,6 +86,19 @@ class PartialExport:
                 f"{self.root}: the plan in it can't be read; export with overwrite to begin anew."
             ) from error
 
+    def frozen(self) -> FrozenPlan:
+        """Read the plan.
+
+        Raises
+        ------
+        ExportError
+            If there is none.
+        """
+        frozen = self.find_frozen()
+        if frozen is None:
+            raise ExportError(f"{self.root}: there is no plan in it; plan the export first.")
+        return frozen
+
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
         table = pq.read_table(self._candidates)
@@ -113,19 +106,44 @@ class PartialExport:
         start = np.stack([table[f"start{axis}"].to_numpy() for axis in axes], axis=1)
         return PatchGrid(frozen.size, table["stack"].to_numpy(), table["sample"].to_numpy(), start)
 
-    def sidecar_path(self, array: ArrayLayout, shard: int) -> Path:
-        """Give the file that says that a shard is written."""
-        return self.root / "shards" / array.name / f"{shard}.json"
+    def write_selection(self, selection: Selection) -> None:
+        """Keep the verdicts; array and row follow from them."""
+        verdicts = selection.verdicts
+        columns = {"split": verdicts.split, "reason": verdicts.reason, **verdicts.metrics}
+        said = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
+        table = pa.table(columns).replace_schema_metadata({_VERDICTS: json.dumps(said)})
+        _write_table(self._selection, table)
 
-    def sidecar(self, array: ArrayLayout, shard: int) -> ShardSidecar | None:
-        """Read a shard's sidecar, None if the shard is not written whole."""
-        if not array.shard_path(self.set, shard).is_file():
+    def selection(self) -> Selection:
+        """Read the selection."""
+        table = pq.read_table(self._selection)
+        said = json.loads(table.schema.metadata[_VERDICTS])
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        split, reason = columns.pop("split"), columns.pop("reason")
+        splits, reasons = tuple(said["splits"]), tuple(said["reasons"])
+        return Selection.of(Verdicts(splits, split, reason, reasons, columns, said["limits"]))
+
+    def sidecar_path(self, array: PlannedArray, shard: int) -> Path:
+        """Give the file that says that a shard is written."""
+        return self.root / "shards" / array.layout.name / f"{shard}.json"
+
+    def sidecar(self, array: PlannedArray, shard: int) -> ShardSidecar | None:
+        """Read a shard's sidecar, None if the shard is not written whole with these patches."""
+        if not array.layout.shard_path(self.set, shard).is_file():
             return None
         try:
             data = self.sidecar_path(array, shard).read_bytes()
-            return ShardSidecar.model_validate_json(data)
+            sidecar = ShardSidecar.model_validate_json(data)
         except (FileNotFoundError, ValidationError):
             return None
+        return sidecar if sidecar.stamp == array.stamp(shard) else None
+
+    def absent(self, array: PlannedArray) -> list[int]:
+        """Find the shards that are to be written, and forget what was there of them."""
+        absent = [i for i in range(array.layout.n_shards) if self.sidecar(array, i) is None]
+        for shard in absent:
+            self.sidecar_path(array, shard).unlink(missing_ok=True)
+        return absent
 
     def request_stop(self) -> None:
         """Ask every job, in whatever process or machine, to stop."""
@@ -144,3 +162,10 @@ class PartialExport:
         """Delete the folder with all that is in it."""
         if self.root.exists():
             shutil.rmtree(self.root)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    """Write a table under a temporary name and rename it: two jobs may write the same one."""
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
+    pq.write_table(table, draft)
+    draft.replace(path)

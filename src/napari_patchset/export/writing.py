@@ -1,4 +1,4 @@
-"""One job of an export: write a run of shards, in whatever thread, process or machine."""
+"""One job of an export: write shards, in whatever thread, process or machine."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ExportError
-from napari_patchset.export.partial import FrozenPlan, PartialExport, ShardSidecar
+from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.partial import PartialExport, ShardSidecar
+from napari_patchset.export.selection import PlannedArray
 from napari_patchset.export.sources import open_source, read_row
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.layout import ArrayLayout, write_json
+from napari_patchset.patchset.layout import write_json
 from napari_patchset.patchset.shards import checksums, write_shard
 from napari_patchset.patchset.statistics import channel_sums
 from napari_patchset.source import channel_indices
@@ -25,8 +26,10 @@ class ExportStopped(Exception):
     """The job was asked to stop; what it has written stays."""
 
 
-def write_shards(root: str, first: int, last: int) -> None:
-    """Write the shards from `first` up to, not with, `last`; those already there stay.
+def write_job(root: str, first: int, last: int) -> None:
+    """Write every shard whose first patch is one of the candidates `first` up to `last`.
+
+    Shards that are already there stay.
 
     Parameters
     ----------
@@ -39,23 +42,22 @@ def write_shards(root: str, first: int, last: int) -> None:
         If a stop is requested.
     """
     partial = PartialExport(Path(root))
-    frozen = partial.frozen()
-    if frozen is None:
-        raise ExportError(f"{root}: there is no plan in it; plan the export first.")
-    array, grid = frozen.array, partial.candidates(frozen)
+    frozen, selection = partial.frozen(), partial.selection()
+    grid = partial.candidates(frozen)
     with _OpenSources(frozen) as sources:
-        for shard in range(first, last):
-            if partial.sidecar(array, shard) is None:
-                rows = array.rows(shard)
-                patches = _fill(partial, sources, array, grid[rows.start : rows.stop])
-                write_shard(array.shard_path(partial.set, shard), patches, array.capacity)
-                _write_sidecar(partial, array, shard, patches)
+        for array in selection.arrays(frozen.kinds):
+            for shard in array.shards_begun(first, last):
+                if partial.sidecar(array, shard) is None:
+                    patches = _fill(partial, sources, array, grid[array.candidates(shard)])
+                    path = array.layout.shard_path(partial.set, shard)
+                    write_shard(path, patches, array.layout.capacity)
+                    _write_sidecar(partial, array, shard, patches)
 
 
 def _fill(
-    partial: PartialExport, sources: "_OpenSources", array: ArrayLayout, grid: PatchGrid
+    partial: PartialExport, sources: "_OpenSources", array: PlannedArray, grid: PatchGrid
 ) -> NDArray[Any]:
-    patches = np.empty((len(grid), *array.patch_shape), array.dtype)
+    patches = np.empty((len(grid), *array.layout.patch_shape), array.layout.dtype)
     for row in grid.rows():
         if partial.stop_requested:
             raise ExportStopped
@@ -65,9 +67,13 @@ def _fill(
 
 
 def _write_sidecar(
-    partial: PartialExport, array: ArrayLayout, shard: int, patches: NDArray[Any]
+    partial: PartialExport, array: PlannedArray, shard: int, patches: NDArray[Any]
 ) -> None:
-    sidecar = ShardSidecar(checksums=tuple(checksums(patches)), sums=tuple(channel_sums(patches)))
+    sidecar = ShardSidecar(
+        stamp=array.stamp(shard),
+        checksums=tuple(checksums(patches)),
+        sums=tuple(channel_sums(patches)),
+    )
     write_json(partial.sidecar_path(array, shard), sidecar.model_dump())
 
 
