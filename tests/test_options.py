@@ -25,6 +25,7 @@ from napari_patchset.options.texts import (
     write_ranges,
     write_values,
 )
+from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patching.splits import Split
 
@@ -57,9 +58,10 @@ PLANS: list[dict[str, Any]] = [
     {"strategy": {"kind": "stratified", "size": (8, 8), "select": {"T": (None, 3), "Z": (1, 2)}}},
     {"strategy": {"kind": "whole"}, "format": "tiff", "keep_fraction": 0.25},
     {"strategy": Tiled(size=(4, 8, 8)), "depth_axis": "Z", "split": Split(val=0.2, by="block")},
+    {"strategy": Random(size=(8, 8), count=5, seed=3), "split": Split(val=0.1, seed=3)},
     {
-        "strategy": Random(size=(8, 8), count=5, seed=3),
-        "split": Split(val=0.1, seed=3),
+        "strategy": Tiled(size=(8, 8)),
+        "filters": (parse_filter("std[DAPI,1]>p10"), parse_filter("5<max<otsu")),
     },
 ]
 
@@ -137,6 +139,7 @@ def saved(czi: MakeCzi, tmp_path: Path) -> Path:
         ({"channels": "0"}, {"channels": [0]}),
         ({"val": 0.5, "seed": 7}, {"split": {"val": 0.5, "by": "auto", "seed": 7}}),
         ({"format": "npz"}, {"format": "npz"}),
+        ({"filter": ["std>5"]}, {"filters": [parse_filter("std>5").model_dump(mode="json")]}),
     ],
 )
 def test_an_option_overrides_the_saved_plan(
@@ -157,6 +160,31 @@ def test_files_scene_and_out_override_the_saved_plan(saved: Path, czi: MakeCzi) 
     assert plan.out == "b.patches.zarr"
     plan = make_plan(PlanOptions(plan=saved, scene="0"), [], None)
     assert [ref.scene for ref in plan.sources] == [0]
+
+
+def test_a_target_is_cut_from_the_same_scene(
+    czi: MakeCzi, parsed: Callable[[str], ExportPlan]
+) -> None:
+    path, target = czi(*SCENES), czi(*SCENES, name="target.czi")
+    plan = make_plan(PlanOptions(target=str(target)), [str(path)], OUT)
+    assert [str(ref.target) for ref in plan.sources] == [f"{target}, scene {i}" for i in (0, 1)]
+    line = command_line(plan)
+    assert line is not None
+    assert parsed(line) == plan
+
+
+def test_a_folder_holds_the_labels_of_many_files(czi: MakeCzi, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    names = ["a.czi", "b.czi"]
+    files = [str(czi(SCENES[0], name=name)) for name in names]
+    for name in names:
+        czi(SCENES[1], name=f"labels/{name}")
+    plan = make_plan(PlanOptions(labels=str(tmp_path / "labels")), files, OUT)
+    assert [str(ref.labels) for ref in plan.sources] == [
+        f"{tmp_path / 'labels' / name}, scene 1" for name in names
+    ]
+    with pytest.raises(ArgumentError, match="one image for 2 files; give a folder"):
+        make_plan(PlanOptions(labels=files[0]), files, OUT)
 
 
 def test_another_strategy_keeps_what_the_two_have_in_common(saved: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from napari_patchset.export.plan import ExportPlan, SourceRef
+from napari_patchset.options.pairing import PAIRED
 from napari_patchset.options.texts import write_ranges, write_values
 
 _OPTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -29,22 +30,26 @@ _OPTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Field of a plan -> the option that says it, and how its value is written."""
 
+_PARTS = ("strategy", "split", "filters")
+
 
 def command_line(plan: ExportPlan) -> str | None:
     """Write a plan as one command; None where only a saved plan can say it.
 
     Listed patches, regions, and scenes of several names have no words of their own.
     """
-    words = _sources(plan.sources)
+    files, pairs = _files(plan.sources), [_partner(plan.sources, role) for role in PAIRED]
     said = _said(plan)
-    if words is None or not said.keys() <= _OPTIONS.keys() or _seeds_differ(plan):
+    if None in (files, *pairs) or not said.keys() <= _OPTIONS.keys() or _seeds_differ(plan):
         return None
     options = {_OPTIONS[name][0]: _OPTIONS[name][1](value) for name, value in said.items()}
-    words += ["--out", plan.out, *(word for pair in options.items() for word in pair)]
-    return shlex.join(["patchset", "export", *words])
+    named = [word for words in (files, *pairs) for word in words or ()]
+    filters = [word for one in plan.filters for word in ("--filter", str(one))]
+    chosen = [word for option in options.items() for word in option]
+    return shlex.join(["patchset", "export", *named, "--out", plan.out, *chosen, *filters])
 
 
-def _sources(refs: Sequence[SourceRef]) -> list[str] | None:
+def _files(refs: Sequence[SourceRef]) -> list[str] | None:
     """Name the files, "name.czi@3" each with its scene, or one scene for all of them."""
     scenes = {ref.scene for ref in refs}
     (scene, *others) = scenes
@@ -55,6 +60,18 @@ def _sources(refs: Sequence[SourceRef]) -> list[str] | None:
     return [ref.path if ref.scene is None else f"{ref.path}@{ref.scene}" for ref in refs]
 
 
+def _partner(refs: Sequence[SourceRef], role: str) -> list[str] | None:
+    """Name the one file beside all sources; none, or one of the same scene, has words."""
+    partners = [getattr(ref, role) for ref in refs]
+    if not any(partners):
+        return []
+    same = all(
+        one and one.scene in (None, ref.scene) for one, ref in zip(partners, refs, strict=True)
+    )
+    paths = {one.path for one in partners if one}
+    return [f"--{role}", *paths] if same and len(paths) == 1 else None
+
+
 def _said(plan: ExportPlan) -> dict[str, Any]:
     """Give what a plan says beyond the defaults, by field."""
     said = {} if plan.strategy.kind == "tiled" else {"strategy.kind": plan.strategy.kind}
@@ -62,7 +79,7 @@ def _said(plan: ExportPlan) -> dict[str, Any]:
     if plan.split is not None:
         said |= {f"split.{name}": value for name, value in _changed(plan.split).items()}
     own = _changed(plan.recipe)
-    return said | {name: own[name] for name in own if name not in ("strategy", "split")}
+    return said | {name: own[name] for name in own if name not in _PARTS}
 
 
 def _changed(model: BaseModel) -> dict[str, Any]:

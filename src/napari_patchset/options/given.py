@@ -65,6 +65,18 @@ class PlanOptions:
     region: Annotated[
         Path | None, typer.Option(help='A JSON file: {"kind": "rectangle", "x": 0, "y": 0, ...}.')
     ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(help="What is cut at the same places: a file, or a folder of such."),
+    ] = None
+    labels: Annotated[str | None, typer.Option(help="Labels, in the same way.")] = None
+    mask: Annotated[
+        str | None, typer.Option(help="What the filter mask looks at, in the same way (labels).")
+    ] = None
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help='Keep patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu".'),
+    ] = None
     keep_fraction: Annotated[
         float | None, typer.Option(help="Share of what a filter rejects that is kept (0).")
     ] = None

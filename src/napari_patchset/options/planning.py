@@ -8,7 +8,9 @@ from typing import Any
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan, SourceRef, expand_sources
 from napari_patchset.options.given import KINDS, PlanOptions
+from napari_patchset.options.pairing import PAIRED, pair
 from napari_patchset.options.texts import read_channels, read_numbers, read_ranges, read_scene
+from napari_patchset.patching.filters import parse_filter
 
 Fields = dict[str, Any]
 """A part of a plan, as it stands in its file."""
@@ -42,6 +44,8 @@ def make_plan(options: PlanOptions, files: Sequence[str], out: str | None) -> Ex
         "split": _split(options, saved.get("split")),
     }
     plan |= {name: given for name in _AS_GIVEN if (given := getattr(options, name)) is not None}
+    if options.filter:
+        plan["filters"] = [parse_filter(text) for text in options.filter]
     if options.channels:
         plan["channels"] = read_channels(options.channels)
     if out:
@@ -58,11 +62,15 @@ def _saved(path: Path) -> Fields:
     return plan
 
 
-def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> Any:
-    if not files and options.scene is None:
-        return saved.get("sources", ())
-    known = [SourceRef.model_validate(ref).path for ref in saved.get("sources", ())]
-    return expand_sources(files or list(dict.fromkeys(known)), read_scene(options.scene or "all"))
+def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> list[SourceRef]:
+    sources = [SourceRef.model_validate(ref) for ref in saved.get("sources", ())]
+    if files or options.scene is not None:
+        named = files or list(dict.fromkeys(ref.path for ref in sources))
+        sources = expand_sources(named, read_scene(options.scene or "all"))
+    for role in PAIRED:
+        if path := getattr(options, role):
+            sources = pair(sources, role, path)
+    return sources
 
 
 def _strategy(options: PlanOptions, saved: Fields) -> Fields:

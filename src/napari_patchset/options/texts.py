@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import ChannelId
 from napari_patchset.patching.selection import Range
-from napari_patchset.source import SceneId
+from napari_patchset.source import ChannelId, SceneId
 
 
 def read_numbers(option: str, text: str) -> tuple[int, ...]:

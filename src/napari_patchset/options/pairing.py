@@ -1,0 +1,59 @@
+"""Images of equal geometry beside the sources: targets, labels, masks."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.opening import is_remote, list_scenes
+
+PAIRED = ("target", "labels", "mask")
+"""What a source can have beside it: fields of `SourceRef`, and options."""
+
+
+def pair(sources: Iterable[SourceRef], role: str, path: str) -> list[SourceRef]:
+    """Put the image at a path beside each source, in its own scene where there are several.
+
+    A path stands for one file, or for a folder in which each source has a file of its name.
+
+    Raises
+    ------
+    ArgumentError
+        If a source has no image there, or several files would share one.
+    """
+    sources = list(sources)
+    files = {ref.path for ref in sources}
+    partners = {file: _partner(file, path) for file in files}
+    if len(files) > len(set(partners.values())):
+        raise ArgumentError(
+            f"--{role} is {path}, one image for {len(files)} files; give a folder that holds a "
+            "file of the same name for each of them."
+        )
+    images = {partner: _scenes(partner) for partner in partners.values()}
+    found = [_choose(images[partners[ref.path]], ref, role) for ref in sources]
+    return [ref.model_copy(update={role: one}) for ref, one in zip(sources, found, strict=True)]
+
+
+def _partner(file: str, path: str) -> str:
+    """Give the file of the same name in a folder, else the path itself."""
+    if is_remote(path):
+        return path
+    same_name = Path(path, Path(file).name)
+    return str(same_name) if same_name.exists() else path
+
+
+def _scenes(path: str) -> list[ImageRef]:
+    """Give the images of a file, or the one that its name chooses."""
+    file, chosen = (path, None) if is_remote(path) else split_scene(path, None)
+    ids = [scene.id for scene in list_scenes(file)]
+    return [ImageRef(path=str(file), scene=i) for i in ids if chosen in (None, i)]
+
+
+def _choose(images: Sequence[ImageRef], ref: SourceRef, role: str) -> ImageRef:
+    """Take the only image, else the one of the source's scene."""
+    found = [image for image in images if len(images) == 1 or image.scene == ref.scene]
+    if not found:
+        listed = ", ".join(map(str, images)) or "none"
+        raise ArgumentError(f"No {role} for {ref}: its images are {listed}.")
+    return found[0]
