@@ -1,7 +1,7 @@
 """The patch set on disk: written by hand, read by everyone."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset import layout, reader
-from napari_patchset.patchset.shards import map_shard, write_shard
-from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums, channel_sums
+from napari_patchset.patchset.codecs import CODECS
+from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.shards import open_shard, write_shard
+from napari_patchset.source import PixelSize
 
 SCENE = SceneSpec(rect=(5, -7, 96, 80), t=2, c=2)
 
@@ -56,34 +58,49 @@ def test_metadata_is_consolidated(patch_set: PatchSet) -> None:
     assert group.metadata.consolidated_metadata is not None
 
 
+def array_for(patches: np.ndarray, spare: int = 0, codec: str = "none") -> ArrayLayout:
+    """Lay out an array whose only shard is not quite full."""
+    n, *shape = patches.shape
+    axes = "SCZYX" if patches.ndim == 5 else "SCYX"
+    names = tuple("abcdef"[: shape[0]])
+    return ArrayLayout(
+        "all/image", n, tuple(shape), patches.dtype, axes, n + spare, names, PixelSize(), codec
+    )
+
+
 @given(
     hnp.arrays(
-        st.sampled_from([np.uint8, np.uint16, np.dtype(">u2"), np.float32]),
+        st.sampled_from([np.bool_, np.uint8, np.int16, np.dtype(">u2"), np.float32, np.float64]),
         st.tuples(st.integers(1, 5), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4)),
-        elements=st.integers(0, 200),
+        elements=st.integers(0, 1),
     ),
     st.integers(0, 3),
+    st.sampled_from(list(CODECS)),
 )
 def test_a_shard_comes_back_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, patches: np.ndarray, spare: int
+    tmp_path_factory: pytest.TempPathFactory, patches: np.ndarray, spare: int, codec: str
 ) -> None:
     path = tmp_path_factory.mktemp("shards") / "c" / "0"
-    capacity = len(patches) + spare
-    write_shard(path, patches, capacity)
-    mapped = map_shard(path, patches.shape, patches.dtype, capacity)
-    np.testing.assert_array_equal(mapped, patches)
+    array = array_for(patches, spare, codec)
+    write_shard(path, array, patches)
+    shard = open_shard(path, array, len(patches))
+    np.testing.assert_array_equal([shard[row] for row in range(len(patches))], patches)
     assert [p.name for p in path.parent.iterdir()] == ["0"]
 
 
-@pytest.mark.parametrize("change", [-1, 1])
-def test_a_shard_of_another_length_is_refused(tmp_path: Path, change: int) -> None:
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data + b"\0", lambda _: b""]
+)
+def test_a_shard_of_another_length_is_refused(
+    tmp_path: Path, codec: str, damage: Callable[[bytes], bytes]
+) -> None:
     patches = np.ones((3, 1, 4, 4), np.uint16)
-    path = tmp_path / "0"
-    write_shard(path, patches, 3)
-    data = path.read_bytes()
-    path.write_bytes(data[:change] if change < 0 else data + b"\0")
+    path, array = tmp_path / "0", array_for(patches, codec=codec)
+    write_shard(path, array, patches)
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UnreadableFileError, match="damaged"):
-        map_shard(path, patches.shape, patches.dtype, 3)
+        open_shard(path, array, 3)
 
 
 def test_index_slice_and_iteration_agree(patch_set: PatchSet) -> None:
@@ -129,27 +146,6 @@ def test_locate_says_where_a_patch_was_cut(patch_set: PatchSet) -> None:
         expected = [SCENE.pixels({"T": row["t"], "Z": 0, "C": c}, window) for c in range(2)]
         np.testing.assert_array_equal(patch_set["all"][index], np.stack(expected))
         assert (source.scene, row["scene"]) == (0, "0")
-
-
-def test_statistics_are_those_of_all_pixels(patch_set: PatchSet) -> None:
-    everything = patch_set["all"][:].astype(np.float64)
-    for channel, found in enumerate(patch_set.manifest.statistics):
-        pixels = everything[:, channel]
-        assert found.count == pixels.size
-        assert found.mean == pytest.approx(pixels.mean(), rel=1e-12)
-        assert found.std == pytest.approx(pixels.std(), rel=1e-12)
-        assert (found.minimum, found.maximum) == (pixels.min(), pixels.max())
-
-
-@given(hnp.arrays(np.uint16, (6, 2, 5, 5)), st.integers(1, 5))
-def test_partial_sums_merge_exactly(patches: np.ndarray, cut: int) -> None:
-    parts = zip(channel_sums(patches[:cut]), channel_sums(patches[cut:]), strict=True)
-    assert [a + b for a, b in parts] == channel_sums(patches)
-
-
-def test_sums_of_wild_floats_give_no_negative_variance() -> None:
-    sums = ChannelSums(count=3, total=3e8, squares=3e16 - 8.0, minimum=1e8, maximum=1e8)
-    assert ChannelStatistics.of(sums).std == 0
 
 
 def test_a_missing_shard_is_named(patch_set: PatchSet) -> None:

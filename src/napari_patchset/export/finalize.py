@@ -16,7 +16,6 @@ from napari_patchset.patchset.layout import (
     MANIFEST,
     PROVENANCE,
     TABLE,
-    ArrayLayout,
     write_metadata,
 )
 from napari_patchset.patchset.manifest import (
@@ -24,7 +23,6 @@ from napari_patchset.patchset.manifest import (
     Manifest,
     Provenance,
     digest_bytes,
-    digest_checksums,
 )
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
@@ -103,23 +101,12 @@ def _manifest(
         counts=selection.counts,
         dropped=frozen.dropped,
         arrays={
-            array.layout.name: _entry(array.layout, shards)
+            array.layout.name: ArrayEntry.of(array.layout, (v for s in shards for v in s.checksums))
             for array, shards in zip(arrays, sidecars, strict=True)
         },
         table_digest=table_digest,
         # The first array is the images of the training split, or of all patches.
-        statistics=tuple(ChannelStatistics.of(sums) for sums in _merged(sidecars[0])),
-    )
-
-
-def _entry(layout: ArrayLayout, sidecars: Sequence[ShardSidecar]) -> ArrayEntry:
-    checksums = [value for sidecar in sidecars for value in sidecar.checksums]
-    return ArrayEntry(
-        shape=layout.shape,
-        patches_per_shard=layout.capacity,
-        dtype=layout.dtype.name,
-        axes=layout.axes,
-        digest=digest_checksums(checksums),
+        statistics={"image": tuple(map(ChannelStatistics.of, _merged(sidecars[0])))},
     )
 
 

@@ -9,7 +9,7 @@ from napari_patchset.export.plan import ExportPlan
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import ArrayLayout, shard_capacity
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import PixelSize, SourceInfo
 
 
 class ArrayKind(Frozen):
@@ -26,6 +26,12 @@ class ArrayKind(Frozen):
         "SCYX", "SCZYX" or "SCTYX".
     capacity : int
         Patches in a full shard.
+    channels : tuple of str
+        One name for each channel.
+    pixel_size : PixelSize
+        In micrometres.
+    codec : str
+        How each patch is compressed.
     """
 
     name: Literal["image", "target", "labels"]
@@ -33,6 +39,9 @@ class ArrayKind(Frozen):
     dtype: str
     axes: str
     capacity: int
+    channels: tuple[str, ...]
+    pixel_size: PixelSize
+    codec: str
 
     @classmethod
     def of(
@@ -41,6 +50,7 @@ class ArrayKind(Frozen):
         source: SourceInfo,
         size: Sequence[int],
         dtype: str | None = None,
+        codec: str = "none",
     ) -> Self:
         """Lay out the patches of a size that are cut from sources like this one."""
         shape, kind = (len(source.channels), *size), dtype or source.dtype
@@ -50,13 +60,24 @@ class ArrayKind(Frozen):
             dtype=kind,
             axes=source.layout.stack_axes,
             capacity=shard_capacity(shape, np.dtype(kind)),
+            channels=source.channels,
+            pixel_size=source.pixel_size,
+            codec=codec,
         )
 
     def layout(self, split: str, n: int) -> ArrayLayout:
         """Give the array of one split, of `n` patches."""
-        dtype = np.dtype(self.dtype)
-        name = f"{split}/{self.name}"
-        return ArrayLayout(name, n, self.patch_shape, dtype, self.axes, self.capacity)
+        return ArrayLayout(
+            name=f"{split}/{self.name}",
+            n=n,
+            patch_shape=self.patch_shape,
+            dtype=np.dtype(self.dtype),
+            axes=self.axes,
+            capacity=self.capacity,
+            channels=self.channels,
+            pixel_size=self.pixel_size,
+            codec=self.codec,
+        )
 
 
 class FrozenPlan(Frozen):
@@ -78,5 +99,5 @@ class FrozenPlan(Frozen):
             size=grid.size,
             n_candidates=len(grid),
             dropped=dict(grid.dropped),
-            kinds=(ArrayKind.of("image", sources[0], grid.size),),
+            kinds=(ArrayKind.of("image", sources[0], grid.size, codec=plan.codec),),
         )

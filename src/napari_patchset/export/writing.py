@@ -50,7 +50,7 @@ def write_job(root: str, first: int, last: int) -> None:
                 if partial.sidecar(array, shard) is None:
                     patches = _fill(partial, sources, array, grid[array.candidates(shard)])
                     path = array.layout.shard_path(partial.set, shard)
-                    write_shard(path, patches, array.layout.capacity)
+                    write_shard(path, array.layout, patches)
                     _write_sidecar(partial, array, shard, patches)
 
 
@@ -74,7 +74,7 @@ def _write_sidecar(
         checksums=tuple(checksums(patches)),
         sums=tuple(channel_sums(patches)),
     )
-    write_json(partial.sidecar_path(array, shard), sidecar.model_dump())
+    write_json(partial.sidecar_path(array, shard), sidecar.model_dump(mode="json"))
 
 
 class _OpenSources:

@@ -2,10 +2,12 @@
 
 NAME.patches.zarr/            while it is written: NAME.partial/set/
     zarr.json                 group; attributes.patchset = {manifest, provenance}
-    all/zarr.json             group of one split
-    all/image/zarr.json       array N, C, (Z), Y, X
-    all/image/c/I/0/0/0       its shard I
-    patches.parquet           one row a patch
+    train/zarr.json           group of one split; "all" where there is no split
+    train/image/zarr.json     array N, C, (Z), Y, X
+    train/image/c/I/0/0/0     its shard I
+    train/target, train/labels    the paired arrays: the same N and order
+    val/...
+    patches.parquet           one row a candidate
 """
 
 import json
@@ -17,6 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_patchset.patchset.codecs import CODECS
+from napari_patchset.patchset.files import write_durably
+from napari_patchset.source import PixelSize
+
 SUFFIX = ".patches.zarr"
 PARTIAL_SUFFIX = ".partial"
 TABLE = "patches.parquet"
@@ -25,6 +31,10 @@ MANIFEST = "manifest"
 PROVENANCE = "provenance"
 UNSPLIT = "all"
 """The split's name where there is no split."""
+
+IMAGE, TARGET, LABELS = "image", "target", "labels"
+ROLES = (IMAGE, TARGET, LABELS)
+"""What an array of a split holds: its name is SPLIT/ROLE."""
 
 SHARD_BYTES = 32 * 2**20
 
@@ -41,7 +51,7 @@ class ArrayLayout:
     Attributes
     ----------
     name : str
-        Its path in the set, "all/image".
+        Its path in the set: "train/image", "all/target".
     n : int
         Number of patches.
     patch_shape : tuple of int
@@ -52,6 +62,12 @@ class ArrayLayout:
         "SCYX", "SCZYX" or "SCTYX".
     capacity : int
         Patches in a full shard.
+    channels : tuple of str
+        One name for each channel.
+    pixel_size : PixelSize
+        In micrometres.
+    codec : str
+        How each patch is compressed, a name in `CODECS`.
     """
 
     name: str
@@ -60,6 +76,19 @@ class ArrayLayout:
     dtype: np.dtype[Any]
     axes: str
     capacity: int
+    channels: tuple[str, ...]
+    pixel_size: PixelSize
+    codec: str = "none"
+
+    @property
+    def split(self) -> str:
+        """The split that the array belongs to."""
+        return self.name.partition("/")[0]
+
+    @property
+    def role(self) -> str:
+        """What the array holds, one of `ROLES`."""
+        return self.name.partition("/")[2]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,6 +105,12 @@ class ArrayLayout:
         """Number of shards; the last one may not be full."""
         return -(-self.n // self.capacity)
 
+    @property
+    def scale(self) -> dict[str, float]:
+        """Pixel size in micrometres along those axes of a patch where it is known."""
+        known = self.pixel_size.model_dump(exclude_none=True)
+        return {axis: size for axis, size in known.items() if axis.upper() in self.axes}
+
     def rows(self, shard: int) -> range:
         """Give the indices of the patches that lie in a shard."""
         return range(shard * self.capacity, min((shard + 1) * self.capacity, self.n))
@@ -87,9 +122,10 @@ class ArrayLayout:
     def zarr_metadata(self) -> dict[str, Any]:
         """Give the array's zarr v3 metadata."""
         little = {"name": "bytes", "configuration": {"endian": "little"}}
+        codec = CODECS[self.codec]
         sharding = {
             "chunk_shape": [1, *self.patch_shape],
-            "codecs": [little],
+            "codecs": [little, *([codec.metadata(self.dtype)] if codec else [])],
             "index_codecs": [little, {"name": "crc32c"}],
             "index_location": "end",
         }
@@ -103,7 +139,7 @@ class ArrayLayout:
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": 0,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "attributes": {},
+            "attributes": {"channels": list(self.channels), "pixel_size_um": self.scale},
             "dimension_names": list(self.axes.lower()),
         }
 
@@ -136,11 +172,8 @@ def read_attributes(root: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file under a temporary name and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    """Write a JSON file so that it is there whole or not at all."""
+    write_durably(path, [(json.dumps(content, indent=1) + "\n").encode()])
 
 
 def _group(attributes: dict[str, Any]) -> dict[str, Any]:

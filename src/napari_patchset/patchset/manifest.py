@@ -5,9 +5,10 @@ No digest covers the provenance: the same plan on the same pixels gives the same
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import Field
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.model import Frozen
@@ -25,13 +26,22 @@ class ArrayEntry(Frozen):
     patches_per_shard: int
     dtype: str
     axes: str
+    channels: tuple[str, ...]
+    codec: str
     digest: str
 
-    def layout(self, name: str) -> ArrayLayout:
-        """Give where the array's patches lie."""
-        n, *patch_shape = self.shape
-        dtype = np.dtype(self.dtype)
-        return ArrayLayout(name, n, tuple(patch_shape), dtype, self.axes, self.patches_per_shard)
+    @classmethod
+    def of(cls, array: ArrayLayout, checksums: Iterable[int]) -> Self:
+        """Describe an array that holds patches of these checksums, in order."""
+        return cls(
+            shape=array.shape,
+            patches_per_shard=array.capacity,
+            dtype=array.dtype.name,
+            axes=array.axes,
+            channels=array.channels,
+            codec=array.codec,
+            digest=digest_checksums(checksums),
+        )
 
 
 class Manifest(Frozen):
@@ -50,13 +60,18 @@ class Manifest(Frozen):
     counts : dict of str to int
         Patches in each split.
     dropped : dict of str to int
-        Candidates that were left out, by reason.
+        Places where no candidate was made, by reason.
+    rejected : dict of str to int
+        Candidates that are not in the set, by reason.
+    limits : dict of str to dict of str to float
+        What thresholds that depend on all candidates came to, by the metric's column.
     arrays : dict of str to ArrayEntry
         By path in the set.
     table_digest : str
         Of the bytes of the table.
-    statistics : tuple of ChannelStatistics
-        Per channel, of the training split (of all patches where there is no split).
+    statistics : dict of str to tuple of ChannelStatistics
+        By role, "image" and where there is one "target", for each channel: of the training split,
+        or of all patches where there is no split.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -68,9 +83,27 @@ class Manifest(Frozen):
     pixel_size: PixelSize
     counts: dict[str, int]
     dropped: dict[str, int]
+    rejected: dict[str, int] = Field(default_factory=dict)
+    limits: dict[str, dict[str, float]] = Field(default_factory=dict)
     arrays: dict[str, ArrayEntry]
     table_digest: str
-    statistics: tuple[ChannelStatistics, ...]
+    statistics: dict[str, tuple[ChannelStatistics, ...]]
+
+    def layout(self, name: str) -> ArrayLayout:
+        """Give where the patches of an array lie."""
+        entry = self.arrays[name]
+        n, *patch_shape = entry.shape
+        return ArrayLayout(
+            name=name,
+            n=n,
+            patch_shape=tuple(patch_shape),
+            dtype=np.dtype(entry.dtype),
+            axes=entry.axes,
+            capacity=entry.patches_per_shard,
+            channels=entry.channels,
+            pixel_size=self.pixel_size,
+            codec=entry.codec,
+        )
 
 
 class Provenance(Frozen):

@@ -24,7 +24,7 @@ from napari_patchset.patchset.layout import (
     read_attributes,
 )
 from napari_patchset.patchset.manifest import SCHEMA_VERSION, Manifest, Provenance
-from napari_patchset.patchset.shards import map_shard
+from napari_patchset.patchset.shards import Shard, open_shard
 from napari_patchset.source import SourceInfo
 
 _MAPPED_SHARDS = 128
@@ -41,7 +41,7 @@ class PatchArray:
     def __init__(self, root: Path, layout: ArrayLayout) -> None:
         self.root = root
         self.layout = layout
-        self._mapped: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._mapped: OrderedDict[int, Shard] = OrderedDict()
         self._lock = Lock()
 
     @property
@@ -80,7 +80,7 @@ class PatchArray:
         with self._lock:
             self._mapped.clear()
 
-    def _shard(self, shard: int) -> NDArray[Any]:
+    def _shard(self, shard: int) -> Shard:
         with self._lock:
             mapped = self._mapped.get(shard)
             if mapped is None:
@@ -91,11 +91,9 @@ class PatchArray:
                 self._mapped.move_to_end(shard)
             return mapped
 
-    def _map(self, shard: int) -> NDArray[Any]:
-        layout = self.layout
-        shape = (len(layout.rows(shard)), *layout.patch_shape)
-        path = layout.shard_path(self.root, shard)
-        return map_shard(path, shape, layout.dtype, layout.capacity)
+    def _map(self, shard: int) -> Shard:
+        path = self.layout.shard_path(self.root, shard)
+        return open_shard(path, self.layout, len(self.layout.rows(shard)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "layout": self.layout}
@@ -169,13 +167,13 @@ class PatchSet(Mapping[str, PatchArray]):
 
     def _images(self, split: str) -> PatchArray:
         name = f"{split}/image"
-        return PatchArray(self.path, self.manifest.arrays[name].layout(name))
+        return PatchArray(self.path, self.manifest.layout(name))
 
     def _check_files(self) -> None:
         """Refuse a set that lacks a shard or its table, before a patch is asked for."""
         expected = [self.path / TABLE]
-        for name, entry in self.manifest.arrays.items():
-            layout = entry.layout(name)
+        for name in self.manifest.arrays:
+            layout = self.manifest.layout(name)
             expected += [layout.shard_path(self.path, i) for i in range(layout.n_shards)]
         for path in expected:
             if not path.is_file():

@@ -1,19 +1,23 @@
 """The shard on disk: assembled in memory, written whole, mapped for reading.
 
 A shard is a file of zarr v3's "sharding_indexed" codec with one patch per inner chunk: the
-patches one after the other as raw little-endian bytes, then the index of (offset, length) pairs,
-then the index's crc32c.
+patches one after the other, each as raw little-endian bytes or compressed, then the index of
+(offset, length) pairs, then the index's crc32c.
 """
 
-import os
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.patchset.codecs import CODECS, Codec
+from napari_patchset.patchset.files import write_durably
+from napari_patchset.patchset.layout import ArrayLayout
 
 EMPTY = 2**64 - 1
 """Offset and length of an inner chunk that is not there."""
@@ -21,73 +25,105 @@ EMPTY = 2**64 - 1
 _CHECKSUM_BYTES = 4
 
 
-def encode_index(n: int, capacity: int, patch_bytes: int) -> bytes:
-    """Encode the index of a shard that holds `n` of at most `capacity` patches."""
+class Shard(Protocol):
+    """The patches of a shard, by their row in it."""
+
+    def __getitem__(self, row: int, /) -> NDArray[Any]: ...
+
+
+def encode_index(lengths: Iterable[int], capacity: int) -> bytes:
+    """Encode the index of a shard that holds at most `capacity` patches of these lengths."""
     index = np.full((capacity, 2), EMPTY, "<u8")
-    index[:n, 0] = np.arange(n, dtype="<u8") * patch_bytes
-    index[:n, 1] = patch_bytes
+    sizes = np.fromiter(lengths, "<u8")
+    index[: len(sizes), 0] = sizes.cumsum() - sizes
+    index[: len(sizes), 1] = sizes
     data = index.tobytes()
     checksum: int = google_crc32c.value(data)
     return data + checksum.to_bytes(_CHECKSUM_BYTES, "little")
 
 
-def write_shard(path: Path, patches: NDArray[Any], capacity: int) -> None:
+def write_shard(path: Path, array: ArrayLayout, patches: NDArray[Any]) -> None:
     """Write a shard under a temporary name, sync it, and rename it into place.
 
     Parameters
     ----------
     path : Path
         The shard's file; its folder is made.
+    array : ArrayLayout
+        What the shard is a part of.
     patches : ndarray
-        N, C, (Z), Y, X, contiguous, with N at most `capacity`.
-    capacity : int
-        Patches in a full shard.
+        N, C, (Z), Y, X, contiguous, with N at most the array's capacity.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("wb", buffering=0) as file:
-            _write_all(file.fileno(), little.reshape(-1).view(np.uint8).data)
-            index = encode_index(len(little), capacity, little[0].nbytes)
-            _write_all(file.fileno(), memoryview(index))
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    codec = CODECS[array.codec]
+    if codec is None:
+        chunks = [little.reshape(-1).view(np.uint8).data]
+        lengths = [array.patch_bytes] * len(little)
+    else:
+        chunks = [memoryview(codec.encode(patch)) for patch in little]
+        lengths = [len(chunk) for chunk in chunks]
+    write_durably(path, [*chunks, encode_index(lengths, array.capacity)])
 
 
-def _write_all(fd: int, data: memoryview) -> None:
-    """Write everything; one call writes at most 2 GiB."""
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def map_shard(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], capacity: int
-) -> NDArray[Any]:
-    """Map the patches of a shard, of `shape` N, C, (Z), Y, X, for reading.
+def open_shard(path: Path, array: ArrayLayout, n: int) -> Shard:
+    """Map a shard that holds `n` patches for reading.
 
     Raises
     ------
     UnreadableFileError
-        If the file is not exactly what `write_shard` writes for that shape.
+        If the file is not what `write_shard` writes for that array.
     """
-    n, *patch_shape = shape
-    patch_bytes = int(np.prod(patch_shape)) * dtype.itemsize
-    index = encode_index(n, capacity, patch_bytes)
-    expected = n * patch_bytes + len(index)
-    data = np.memmap(path, np.uint8, "r")
-    if len(data) != expected or data[n * patch_bytes :].tobytes() != index:
-        raise UnreadableFileError(
-            f"{path}: damaged: {len(data)} bytes, or an index, that do not fit the {n} patches "
-            f"({expected} bytes) that belong here; export the set again."
-        )
-    little = dtype.newbyteorder("<")
-    return np.asarray(data[: n * patch_bytes]).view(little).reshape(shape)
+    codec = CODECS[array.codec]
+    data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    if codec is None:
+        return _raw_shard(path, data, array, n)
+    return _CompressedShard(path, data, array, n, codec)
 
 
 def checksums(patches: NDArray[Any]) -> list[int]:
-    """Give the crc32c of each patch's bytes as they lie in a shard."""
+    """Give the crc32c of each patch's pixels in little-endian order."""
     little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
     return [google_crc32c.value(patch.tobytes()) for patch in little]
+
+
+def _raw_shard(path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int) -> NDArray[Any]:
+    index = encode_index([array.patch_bytes] * n, array.capacity)
+    end = n * array.patch_bytes
+    if len(data) != end + len(index) or data[end:].tobytes() != index:
+        raise _unfit(path, data, n)
+    little = array.dtype.newbyteorder("<")
+    return np.asarray(data[:end]).view(little).reshape(n, *array.patch_shape)
+
+
+class _CompressedShard:
+    """Patches that are decompressed one by one; whether each fits is known at opening."""
+
+    def __init__(
+        self, path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int, codec: Codec
+    ) -> None:
+        size = array.capacity * 16
+        start = len(data) - size - _CHECKSUM_BYTES
+        lengths = data[max(start, 0) :][:size].view("<u8").reshape(-1, 2)[:n, 1].tolist()
+        index = encode_index(lengths, array.capacity) if start >= 0 else b""
+        if start < 0 or sum(lengths) != start or data[start:].tobytes() != index:
+            raise _unfit(path, data, n)
+        self._path, self._array, self._codec = path, array, codec
+        self._data = np.asarray(data)
+        self._ends = [0, *accumulate(lengths)]
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        patch = np.empty(self._array.patch_shape, self._array.dtype.newbyteorder("<"))
+        data = self._data[self._ends[row] : self._ends[row + 1]].tobytes()
+        try:
+            self._codec.decode(data, patch)
+        except UnreadableFileError as error:
+            raise _damaged(self._path, f"patch {row} can't be decompressed: {error}") from error
+        return patch
+
+
+def _unfit(path: Path, data: NDArray[np.uint8], n: int) -> UnreadableFileError:
+    return _damaged(path, f"{len(data)} bytes, or an index, that do not fit its {n} patches")
+
+
+def _damaged(path: Path, what: str) -> UnreadableFileError:
+    return UnreadableFileError(f"{path}: damaged: {what}; copy the set again, or export it again.")

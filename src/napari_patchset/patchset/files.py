@@ -1,0 +1,38 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[FileIO]:
+    """Write a file under a temporary name; sync it and rename it into place at the end.
+
+    Its folder is made. Nothing is left of one that could not be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("wb", buffering=0) as file:
+            yield file
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file of several parts whole."""
+    with durable_file(path) as file:
+        for part in parts:
+            write_all(file, part)
+
+
+def write_all(file: FileIO, part: bytes | memoryview) -> None:
+    """Write everything; one call to the system writes at most 2 GiB."""
+    rest = memoryview(part)
+    while rest:
+        rest = rest[os.write(file.fileno(), rest) :]
