@@ -3,24 +3,33 @@
 import numpy as np
 import pytest
 
-from napari_patchset import InMemoryImageStack, Tiled
+from napari_patchset import InMemoryImageStack, Random, Tiled
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.strategies import Strategy
+from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.preview import (
+    COLORS,
+    Category,
+    Plane,
+    categories,
     channel_colors,
     composite,
+    contact_sheet,
     draw_grid,
-    in_plane,
     outlines,
     overview,
+    random_rows,
+    raster_of,
     render,
 )
+from napari_patchset.preview import raster as raster_module
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.metadata import Channel
 
-YELLOW = (255, 214, 10)
+YELLOW, CYAN, RED = (255, 214, 10), (64, 224, 255), (255, 69, 58)
 
 
-def grid_over(*shape: int, strategy: Tiled, depth_axis: str = "none") -> PatchGrid:
+def grid_over(*shape: int, strategy: Strategy, depth_axis: str = "none") -> PatchGrid:
     axes = "TCYX" if depth_axis == "none" else "TCZYX"
     info = SourceInfo(
         key="k", axes=axes, shape=shape, dtype="uint16", channels=("a",), depth_axis=depth_axis
@@ -28,7 +37,17 @@ def grid_over(*shape: int, strategy: Tiled, depth_axis: str = "none") -> PatchGr
     return strategy.plan([info])
 
 
-def rectangles(lines: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def plane_of(grid: PatchGrid, *category: int, sample: int = 0, depth: int | None = None) -> Plane:
+    """Give the shown plane; the categories are repeated over the patches."""
+    return Plane.of(grid, np.resize(category or (0,), len(grid)).astype(np.uint8), 0, sample, depth)
+
+
+def tiles(height: int, width: int, overlap: tuple[int, int] = (0, 0)) -> Plane:
+    """Give the 16 x 20 tiles of a plane."""
+    return plane_of(grid_over(1, 1, height, width, strategy=Tiled(size=(16, 20), overlap=overlap)))
+
+
+def drawn(lines: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Draw lines given as start and extent, measured from pixel centres, on a canvas."""
     canvas = np.zeros((shape[0] + 1, shape[1] + 1), bool)
     shifted = lines + np.array([[0.5, 0.5], [0, 0]])
@@ -37,56 +56,122 @@ def rectangles(lines: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return canvas
 
 
+def each_alone(plane: Plane) -> np.ndarray:
+    return np.concatenate([outlines(plane[np.array([i])]).data for i in range(len(plane))])
+
+
 @pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
 def test_a_lattice_shares_its_lines_and_looks_the_same(overlap: tuple[int, int]) -> None:
-    grid = grid_over(1, 1, 60, 80, strategy=Tiled(size=(16, 20), overlap=overlap))
-    shared = outlines(grid)
-    alone = np.concatenate([outlines(grid[i : i + 1]) for i in range(len(grid))])
-    np.testing.assert_array_equal(rectangles(shared, (60, 80)), rectangles(alone, (60, 80)))
+    plane = tiles(60, 80, overlap)
+    shared, alone = outlines(plane).data, each_alone(plane)
+    np.testing.assert_array_equal(drawn(shared, (60, 80)), drawn(alone, (60, 80)))
     assert len(shared) < len(alone) / 2
 
 
 def test_patches_that_form_no_lattice_each_have_four_lines() -> None:
-    grid = grid_over(1, 1, 60, 80, strategy=Tiled(size=(16, 20)))
-    some = grid[np.array([0, 2, 5])]
-    lines = outlines(some)
+    some = tiles(60, 80)[np.array([0, 2, 5])]
+    lines = outlines(some, inset=2).data
     assert len(lines) == 12
-    alone = np.concatenate([outlines(some[i : i + 1]) for i in range(3)])
-    np.testing.assert_array_equal(rectangles(lines, (60, 80)), rectangles(alone, (60, 80)))
+    np.testing.assert_array_equal(drawn(lines, (60, 80)), drawn(each_alone(some), (60, 80)))
+
+
+def test_patches_of_different_categories_do_not_hide_each_other() -> None:
+    plane = plane_of(grid_over(1, 1, 16, 48, strategy=Tiled(size=(16, 16))), 0, 1, 2)
+    lines = outlines(plane, inset=1)
+    for number, category in enumerate(Category):
+        starts, extents = lines.data[lines.category == category].swapaxes(0, 1)
+        left = 16 * number + 1 - 0.5
+        assert starts[:, 1].min() == left
+        assert (starts + extents)[:, 1].max() == left + 14
+        struck = (extents == 14).all(axis=1).sum()
+        assert struck == (category == Category.REJECTED)
 
 
 def test_a_million_patches_take_a_few_thousand_lines() -> None:
-    grid = grid_over(1, 1, 48000, 48000, strategy=Tiled(size=(64, 64), overlap=(16, 16)))
-    assert len(outlines(grid)) <= 4000
+    strategy = Tiled(size=(64, 64), overlap=(16, 16))
+    assert len(outlines(plane_of(grid_over(1, 1, 48000, 48000, strategy=strategy))).data) <= 4000
 
 
 def test_no_patch_takes_no_line() -> None:
-    grid = grid_over(1, 1, 8, 8, strategy=Tiled(size=(8, 8)))
-    assert outlines(grid[:0]).shape == (0, 2, 2)
+    nothing = tiles(60, 80)[np.array([], int)]
+    assert outlines(nothing).data.shape == (0, 2, 2)
 
 
 def test_the_shown_plane_has_the_patches_that_hold_it() -> None:
     strategy = Tiled(size=(3, 8, 8), overlap=(1, 0, 0))
     grid = grid_over(2, 1, 7, 8, 8, strategy=strategy, depth_axis="Z")
     assert grid.start[:, 0].tolist() == [0, 2, 4] * 2
-    assert in_plane(grid, 0, 1, 2).start[:, 0].tolist() == [0, 2]
-    assert len(in_plane(grid, 0, 1, 6)) == 1
-    assert len(in_plane(grid, 1, 0, 2)) == 0
+    assert plane_of(grid, sample=1, depth=2).rows.tolist() == [3, 4]
+    assert plane_of(grid, sample=1, depth=6).rows.tolist() == [5]
+    assert len(Plane.of(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
+
+
+def test_in_view_are_the_patches_that_the_window_touches() -> None:
+    plane = plane_of(grid_over(1, 1, 64, 64, strategy=Random(size=(8, 8), count=300)))
+    low, high = (10.5, 20.0), (30.0, 33.25)
+    seen = set(plane.in_view(low, high).rows.tolist())
+    for row, (y, x) in zip(plane.rows.tolist(), plane.start.tolist(), strict=True):
+        touches = y < high[0] and y + 8 > low[0] and x < high[1] and x + 8 > low[1]
+        assert (row in seen) == touches
+
+
+def test_a_point_belongs_to_the_patch_with_the_nearest_centre() -> None:
+    plane = plane_of(grid_over(1, 1, 40, 40, strategy=Tiled(size=(16, 16), overlap=(8, 8))))
+    assert plane.at(1, 1) == 0
+    assert plane.start[plane.at(20, 25)].tolist() == [8, 16]
+    assert plane.at(41, 5) is None
+
+
+def test_what_becomes_of_a_patch_has_a_category() -> None:
+    split, reason = np.array([0, 1, 0, -1], np.int8), np.array([-1, -1, 0, 1], np.int8)
+    assert categories(Verdicts(("train", "val"), split, reason)).tolist() == [0, 1, 2, 2]
+
+
+def test_a_raster_has_a_cell_for_each_patch_of_a_lattice() -> None:
+    plane = plane_of(grid_over(1, 1, 32, 72, strategy=Tiled(size=(16, 24), overlap=(8, 12))), 0, 2)
+    picture, low, cell = raster_of(plane, (8, 12))
+    assert picture.shape == (3, 5, 4)
+    assert (low, cell) == ((4.0, 6.0), (8.0, 12.0))
+    colors = picture[..., :3].reshape(-1, 3)
+    assert {tuple(color) for color in colors[::2].tolist()} == {YELLOW}
+    assert {tuple(color) for color in colors[1::2].tolist()} == {RED}
+    assert (picture[..., 3] == 255).all()
+
+
+def test_a_coarse_raster_mixes_the_colours_and_leaves_gaps_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(raster_module, "MOST_CELLS", 2)
+    plane = plane_of(grid_over(1, 1, 8, 64, strategy=Tiled(size=(8, 8))), 0, 1)
+    picture, _, cell = raster_of(plane[np.array([0, 1, 7])], (8, 8))
+    assert cell == (8, 32)
+    assert picture[0, 0, :3].tolist() == [(a + b) // 2 for a, b in zip(YELLOW, CYAN, strict=True)]
+    assert picture[0, 1, :3].tolist() == list(CYAN)
+    sparse = raster_of(plane[np.array([0, 4])], (8, 8)).picture
+    assert sparse[0, :, 3].tolist() == [255, 255]
+    monkeypatch.undo()
+    assert raster_of(plane[np.array([0, 4])], (8, 8)).picture[0, :, 3].tolist() == [
+        255,
+        0,
+        0,
+        0,
+        255,
+    ]
 
 
 def test_outlines_lie_on_the_border_pixels_of_each_patch() -> None:
-    grid = grid_over(1, 1, 16, 16, strategy=Tiled(size=(8, 8)))
-    picture = draw_grid(np.zeros((32, 32, 3), np.uint8), grid, scale=2)
-    drawn = (picture == YELLOW).all(axis=-1)
+    plane = plane_of(grid_over(1, 1, 16, 16, strategy=Tiled(size=(8, 8))), 0, 1)
+    picture = draw_grid(np.zeros((32, 32, 3), np.uint8), plane, scale=2)
+    yellow, cyan = ((picture == color).all(axis=-1) for color in (YELLOW, CYAN))
     border = [0, 15, 16, 31]
-    assert drawn[border].all()
-    assert drawn[:, border].all()
-    assert drawn.sum() == 4 * 32 + 4 * 28
+    assert (yellow | cyan)[border].all()
+    assert (yellow | cyan)[:, border].all()
+    assert yellow.sum() == cyan.sum() == 2 * (2 * 16 + 2 * 14)
 
 
 def test_padded_patches_enlarge_the_picture() -> None:
-    grid = grid_over(1, 1, 10, 16, strategy=Tiled(size=(8, 8), edge="pad"))
-    assert draw_grid(np.zeros((10, 16, 3), np.uint8), grid, scale=1).shape == (16, 16, 3)
+    plane = plane_of(grid_over(1, 1, 10, 16, strategy=Tiled(size=(8, 8), edge="pad")))
+    assert draw_grid(np.zeros((10, 16, 3), np.uint8), plane, scale=1).shape == (16, 16, 3)
 
 
 def test_channels_add_up_in_their_colours_and_contrast() -> None:
@@ -118,3 +203,23 @@ def test_a_small_image_is_enlarged_to_be_looked_at() -> None:
     stack = InMemoryImageStack("array", np.ones((2, 1, 3, 30, 40), np.uint16))
     grid = grid_over(2, 1, 3, 30, 40, strategy=Tiled(size=(1, 10, 10)), depth_axis="Z")
     assert render(stack, grid, 0, sample=1, depth=2).shape == (750, 1000, 3)
+
+
+def test_a_contact_sheet_lays_framed_pictures_out_in_rows() -> None:
+    pictures = [np.full((3, 5, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = contact_sheet(pictures, [COLORS[i] for i in (0, 1, 2)], width=2 * 11 + 4)
+    assert sheet.shape == (4 + 2 * 9, 4 + 2 * 11, 3)
+    for value, frame, (y, x) in zip(
+        (10, 20, 30), (YELLOW, CYAN, RED), ((4, 4), (4, 15), (13, 4)), strict=True
+    ):
+        assert sheet[y, x].tolist() == sheet[y + 4, x + 6].tolist() == list(frame)
+        assert (sheet[y + 1 : y + 4, x + 1 : x + 6] == value).all()
+
+
+def test_a_sample_of_rows_names_none_twice_and_is_the_same_again() -> None:
+    candidates = np.arange(100, 200)
+    rows = random_rows(candidates, 30, seed=1)
+    assert len(set(rows.tolist())) == 30
+    assert set(rows.tolist()) <= set(candidates.tolist())
+    np.testing.assert_array_equal(rows, random_rows(candidates, 30, seed=1))
+    assert random_rows(candidates[:3], 30, seed=1).tolist() == [100, 101, 102]

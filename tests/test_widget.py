@@ -15,7 +15,7 @@ from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import widget
-from napari_patchset.plugin.overlay import LAYER_NAME
+from napari_patchset.plugin.overlay import GRID_NAME
 from napari_patchset.plugin.widget import PLUGIN, PatchesWidget
 
 SCENES = (
@@ -82,11 +82,11 @@ class Window:
 
     @property
     def images(self) -> list[Any]:
-        return [layer for layer in self.viewer.layers if layer.name != LAYER_NAME]
+        return [layer for layer in self.viewer.layers if layer.name != GRID_NAME]
 
     @property
     def grid(self) -> Any:
-        return self.viewer.layers[LAYER_NAME]
+        return self.viewer.layers[GRID_NAME]
 
     @property
     def summary(self) -> str:
@@ -197,7 +197,7 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
     assert dapi.colormap.name == "magenta"
     assert not egfp.visible
     assert window.state.size[1:] == (16, 64)
-    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", LAYER_NAME]
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
 
 
 def test_every_scene_has_its_thumbnail(window: Window, file: Path) -> None:
@@ -357,15 +357,15 @@ def test_a_closed_panel_takes_its_grid_along_and_listens_no_longer(
     window.viewer.layers.clear()
     window.dock, window.widget = window.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     window.open(file)
-    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", LAYER_NAME]
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
 
 
 def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCzi) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64), kind="Bgr24")))
     window.viewer.layers.remove(window.grid)
-    assert LAYER_NAME not in window.viewer.layers
+    assert GRID_NAME not in window.viewer.layers
     window.type_number(window.widget.patches.size.boxes[1], 32)
-    assert LAYER_NAME in window.viewer.layers
+    assert GRID_NAME in window.viewer.layers
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     assert len(window.viewer.layers) == 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
@@ -67,6 +68,16 @@ def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     steps = zip(data.axes, point, data.shape, strict=False)
     indices = {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
+
+
+def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Give the part of the plane that the window shows, as YX corners in pixels of an image."""
+    camera = viewer.scene.camera
+    centre, half = np.array(camera.center[-2:]), np.array(viewer.canvas.size) / camera.zoom / 2
+    outer = viewer.dims.point[: viewer.dims.ndim - 2]
+    corners = [(*outer, *corner)[-image.ndim :] for corner in (centre - half, centre + half)]
+    low, high = (np.array(image.world_to_data(corner)[-2:]) + 0.5 for corner in corners)
+    return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
 
 
 def _tag(layer: Layer) -> dict[str, Any]:

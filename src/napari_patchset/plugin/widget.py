@@ -5,6 +5,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from napari_patchset.export.engine import Progress
 from napari_patchset.export.plan import user_message
 from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form import ExportPart, PatchesPart, SourcePart
-from napari_patchset.plugin.overlay import GridOverlay
+from napari_patchset.plugin.overlay import Grid, GridOverlay
 from napari_patchset.plugin.scenes import ScenePicker
 from napari_patchset.plugin.shown import plane_of, show_scene, shown, shown_files
 from napari_patchset.plugin.state import (
@@ -26,7 +27,7 @@ from napari_patchset.plugin.state import (
     fitting_size,
     summarize,
 )
-from napari_patchset.preview import in_plane
+from napari_patchset.preview import Plane
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 
@@ -226,7 +227,7 @@ class PatchesWidget(QScrollArea):
 
     def _follow(self) -> None:
         """Draw anew when the sliders move; a grid that was taken away stays away."""
-        if self.overlay.layer is not None:
+        if self.overlay.is_shown:
             self._draw()
 
     def _draw(self) -> None:
@@ -238,7 +239,11 @@ class PatchesWidget(QScrollArea):
             return
         grid, info = self._grid
         image = found.layers[-1]
-        self.overlay.draw(in_plane(grid, 0, *plane_of(self._viewer, image, info)), image)
+        plane = Plane.of(
+            grid, np.zeros(len(grid), np.uint8), 0, *plane_of(self._viewer, image, info)
+        )
+        step = (grid.size[-2], grid.size[-1])
+        self.overlay.draw(Grid(plane, step, image))
 
     @notifying
     def _open_file(self) -> None:

@@ -1,0 +1,77 @@
+"""The patches of one shown plane, found by index arithmetic: a million of them in milliseconds."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.patching.grid import PatchGrid
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Patches of one plane.
+
+    Attributes
+    ----------
+    rows : int64 array
+        Their indices in the grid that they are of, ascending.
+    start : int32 array, (n, 2)
+        Start along YX of each.
+    size : tuple of int
+        Of every patch, along YX.
+    category : uint8 array
+        The `Category` of each.
+    """
+
+    rows: NDArray[np.int64]
+    start: NDArray[np.int32]
+    size: tuple[int, int]
+    category: NDArray[np.uint8]
+
+    @classmethod
+    def of(
+        cls,
+        grid: PatchGrid,
+        category: NDArray[np.uint8],
+        stack: int,
+        sample: int,
+        depth: int | None = None,
+    ) -> Self:
+        """Take the patches of one sample, and with a depth axis those that hold `depth`."""
+        first, last = np.searchsorted(grid.stack, [stack, stack + 1])
+        low, high = first + np.searchsorted(grid.sample[first:last], [sample, sample + 1])
+        rows = np.arange(low, high)
+        if len(grid.size) == 3 and depth is not None:
+            z = grid.start[low:high, 0]
+            rows = rows[(z <= depth) & (depth < z + grid.size[0])]
+        height, width = grid.size[-2:]
+        return cls(rows, grid.start[rows, -2:], (height, width), category[rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: NDArray[np.integer]) -> "Plane":
+        return Plane(self.rows[index], self.start[index], self.size, self.category[index])
+
+    def in_view(self, low: tuple[float, float], high: tuple[float, float]) -> "Plane":
+        """Take the patches that a rectangle touches, given by its YX corners in pixels."""
+        y, x = self.start.T
+        seen = (y < high[0]) & (y > low[0] - self.size[0])
+        seen &= (x < high[1]) & (x > low[1] - self.size[1])
+        return self[np.flatnonzero(seen)]
+
+    def at(self, y: float, x: float) -> int | None:
+        """Give the row of the patch at a point whose centre is the nearest, None if none is."""
+        near = self.in_view((y, x), (y + 1e-6, x + 1e-6))
+        if not len(near):
+            return None
+        away = np.abs(near.start + np.array(near.size) / 2 - (y, x)).max(axis=1)
+        return int(near.rows[away.argmin()])
+
+    @cached_property
+    def is_uniform(self) -> bool:
+        """Whether all patches are kept for one split."""
+        return not len(self) or bool((self.category == self.category[0]).all())
