@@ -30,6 +30,24 @@ def czi(tmp_path: Path) -> MakeCzi:
     return make
 
 
+@pytest.fixture
+def window(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
+    """Open a viewer with the widget docked, a `window.Window`."""
+    from window import Window  # it imports napari, which most tests need not
+
+    window = Window(make_napari_viewer(show=True), qtbot)
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def file(czi: MakeCzi) -> Path:
+    """Write a file of two scenes with T, Z and two channels, `window.SCENES`."""
+    from window import SCENES, XML
+
+    return czi(*SCENES, xml=XML, tile=(32, 32))
+
+
 def find_data() -> Path | None:
     """Find the folder of real files."""
     folder = Path(os.environ.get("PATCHSET_DATA") or REPOSITORY.parent / "shared" / "data")

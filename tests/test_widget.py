@@ -1,110 +1,20 @@
 """The window, driven with real clicks and keys."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import napari
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QFileDialog, QRadioButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QRadioButton
 
-from czi_maker import MakeCzi, SceneSpec, metadata_xml
-from napari_patchset import PatchSet
+from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import widget
 from napari_patchset.plugin.overlay import GRID_NAME
-from napari_patchset.plugin.widget import PLUGIN, PatchesWidget
-
-SCENES = (
-    SceneSpec(id=0, rect=(-100, 0, 96, 64), t=2, z=3, c=2),
-    SceneSpec(id=1, rect=(400, 30, 64, 80), t=2, z=3, c=2),
-)
-XML = metadata_xml(
-    pixel_size={"X": 5e-7, "Y": 5e-7, "Z": 1e-6},
-    channels={"Channel:0": "DAPI", "Channel:1": "EGFP"},
-    scenes={0: "Left", 1: "Right"},
-)
-
-
-class Window:
-    """The window as a person meets it."""
-
-    def __init__(self, viewer: napari.Viewer, qtbot: QtBot) -> None:
-        self.viewer, self.qtbot = viewer, qtbot
-        self.dock, self.widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
-        assert isinstance(self.widget, PatchesWidget)
-
-    def open(self, path: Path) -> None:
-        self.viewer.open(str(path), plugin=PLUGIN)
-        self.until(lambda: self.state is not None and self.state.path == path)
-
-    @property
-    def state(self) -> Any:
-        return self.widget.state
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        self.qtbot.waitUntil(condition, timeout=10_000)
-
-    def click(self, part: Any) -> None:
-        self.widget.ensureWidgetVisible(part.native)
-        self.qtbot.mouseClick(part.native, Qt.MouseButton.LeftButton)
-
-    def type_number(self, box: Any, number: int) -> None:
-        field = box.native.findChild(QAbstractSpinBox) or box.native
-        self.widget.ensureWidgetVisible(field)
-        field.setFocus()
-        field.selectAll()
-        self.qtbot.keyClicks(field, str(number))
-        self.qtbot.keyClick(field, Qt.Key.Key_Return)
-
-    def choose_depth(self, axis: str) -> None:
-        buttons = self.widget.patches.depth_axis.native.findChildren(QRadioButton)
-        (button,) = (b for b in buttons if b.text() == axis)
-        self.tick(button)
-
-    def tick(self, button: QAbstractButton) -> None:
-        box = QPoint(8, button.height() // 2)
-        self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=box)
-
-    def click_scene(self, row: int) -> None:
-        picker = self.widget.picker
-        position = picker.visualItemRect(picker.item(row)).center()
-        self.qtbot.mouseClick(picker.viewport(), Qt.MouseButton.LeftButton, pos=position)
-
-    def export_to(self, path: Path) -> PatchSet:
-        self.widget.export.out.value = path
-        self.click(self.widget.export.start)
-        self.until(lambda: self.widget.export.open.enabled)
-        return PatchSet(path)
-
-    @property
-    def images(self) -> list[Any]:
-        return [layer for layer in self.viewer.layers if layer.name != GRID_NAME]
-
-    @property
-    def grid(self) -> Any:
-        return self.viewer.layers[GRID_NAME]
-
-    @property
-    def summary(self) -> str:
-        return self.widget.summary.text()
-
-
-@pytest.fixture
-def window(make_napari_viewer: Any, qtbot: QtBot) -> Iterator[Window]:
-    window = Window(make_napari_viewer(show=True), qtbot)
-    yield window
-    window.widget.job.cancel()
-    window.until(lambda: not window.widget.job.running)
-    window.until(lambda: not window.widget.picker.loading)
-
-
-@pytest.fixture
-def file(czi: MakeCzi) -> Path:
-    return czi(*SCENES, xml=XML, tile=(32, 32))
+from napari_patchset.plugin.widget import PLUGIN
+from window import SCENES, Window
 
 
 def lines_of(layer: Any) -> set[tuple[float, ...]]:
@@ -178,39 +88,6 @@ def test_a_depth_axis_that_the_file_lacks_is_disabled_and_says_why(
     assert state["none"] == (True, "")
     assert state["T"] == (True, "")
     assert state["Z"] == (False, "The image has only one plane along Z.")
-
-
-def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
-    window: Window, file: Path
-) -> None:
-    window.open(file)
-    dapi, egfp = window.images
-    dapi.contrast_limits, dapi.colormap, egfp.visible = (100, 9000), "magenta", False
-    window.type_number(window.widget.patches.size.boxes[1], 16)
-    picker = window.widget.picker
-    picker.setFocus()
-    window.qtbot.keyClick(picker, Qt.Key.Key_Right)
-    window.until(lambda: window.state.scene == 1)
-    dapi, egfp = window.images
-    assert dapi.data.shape == (2, 3, 80, 64)
-    assert dapi.contrast_limits == [100, 9000]
-    assert dapi.colormap.name == "magenta"
-    assert not egfp.visible
-    assert window.state.size[1:] == (16, 64)
-    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
-
-
-def test_every_scene_has_its_thumbnail(window: Window, file: Path) -> None:
-    window.open(file)
-    picker = window.widget.picker
-    assert [picker.item(i).text() for i in range(2)] == ["Left\n96 × 64", "Right\n64 × 80"]
-
-    def shows_pixels(row: int) -> bool:
-        image = picker.item(row).icon().pixmap(picker.iconSize()).toImage()
-        middle = image.pixelColor(image.width() // 2, image.height() // 2)
-        return middle.red() + middle.green() + middle.blue() > 0
-
-    window.until(lambda: shows_pixels(0) and shows_pixels(1))
 
 
 def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
@@ -399,4 +276,4 @@ def test_the_sample_opens_from_the_menu(window: Window) -> None:
     window.viewer.open_sample(PLUGIN, "cells")
     window.until(lambda: window.state is not None)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
-    assert window.widget.picker.count() == 3
+    assert window.widget.picker.names.count() == 3

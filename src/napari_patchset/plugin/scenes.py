@@ -1,57 +1,78 @@
-"""The scene picker: thumbnails with names, by mouse or keyboard."""
+"""The scene picker: a map of thumbnails, and a list of names for the keyboard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from napari.qt.threading import GeneratorWorker, thread_worker
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap, QResizeEvent
-from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_patchset.plugin.scene_map import SceneMap
 from napari_patchset.preview import composite, overview
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.describe import image_metadata
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import open_stack
 
-THUMBNAIL = 84
-_MARGIN = 8
-_TEXT_LINES = 3
+THUMBNAIL = 256
+"""Pixels along the longer side of a thumbnail, about."""
+
+_HEIGHT, _TALLEST = 200, 230
+"""What a map is made to fit, and what it may be where its scenes are at their smallest."""
+
+_BORDER = 2
+"""The frame that napari's style draws around a scroll area."""
+
+_ON, _OFF = Qt.ScrollBarPolicy.ScrollBarAlwaysOn, Qt.ScrollBarPolicy.ScrollBarAlwaysOff
 
 
-class ScenePicker(QListWidget):
+class ScenePicker(QWidget):
     """Show the scenes of a file as thumbnails; emit the id of the one that is picked."""
 
     picked = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setViewMode(QListView.ViewMode.IconMode)
-        self.setMovement(QListView.Movement.Static)
-        self.setResizeMode(QListView.ResizeMode.Adjust)
-        self.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
-        self.setWordWrap(True)
-        self.setUniformItemSizes(True)
-        self.setToolTip("Click a scene, or use the arrow keys, to show it.")
+        self.map, self.names = SceneMap(), _name_list()
+        self._area = QScrollArea()
+        self._area.setWidget(self.map)
+        self._area.setFrameShape(QFrame.Shape.NoFrame)
+        self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._area)
+        layout.addWidget(self.names)
+        self._ids: list[SceneId | None] = []
         self._worker: GeneratorWorker | None = None
-        self.currentRowChanged.connect(self._emit)
+        self.map.picked.connect(self._pick)
+        self.map.moved.connect(self._keep_in_sight)
+        self.names.activated.connect(self._pick)
 
-    def show_scenes(self, path: Path, scenes: list[SceneSummary], current: SceneId | None) -> None:
-        """List the scenes of a file with one of them marked; thumbnails follow by and by."""
+    def show_scenes(
+        self, path: Path, scenes: Sequence[SceneSummary], current: SceneId | None
+    ) -> None:
+        """Draw the scenes of a file with one of them marked; thumbnails follow by and by."""
         self.stop()
-        self.blockSignals(True)
-        self.clear()
-        for scene in scenes:
-            self.addItem(self._item(scene))
-        self.setCurrentRow([scene.id for scene in scenes].index(current))
-        self.blockSignals(False)
+        self._ids = [scene.id for scene in scenes]
+        self.names.clear()
+        self.names.addItems([scene.label for scene in scenes])
+        self.map.set_scenes(scenes, self._ids.index(current))
+        self.mark(current)
         self.setVisible(len(scenes) > 1)
-        self._fit_height()
+        self._fit()
         if len(scenes) > 1:
-            self._load_thumbnails(path, scenes)
+            self._load_thumbnails(path)
+
+    def mark(self, current: SceneId | None) -> None:
+        """Mark the scene that is shown."""
+        index = self._ids.index(current)
+        self.names.setCurrentIndex(index)
+        self.map.mark(index)
+        self._keep_in_sight(index)
 
     @property
     def loading(self) -> bool:
@@ -64,61 +85,74 @@ class ScenePicker(QListWidget):
             self._worker.quit()
             self._worker = None
 
-    def _item(self, scene: SceneSummary) -> QListWidgetItem:
-        item = QListWidgetItem(f"{scene.label}\n{scene.rect.w} × {scene.rect.h}")
-        item.setData(Qt.ItemDataRole.UserRole, scene.id)
-        item.setIcon(_icon(np.zeros((THUMBNAIL, THUMBNAIL, 3), np.uint8)))
-        item.setToolTip(f"{scene.label}: {scene.rect.w} × {scene.rect.h} px")
-        line = self.fontMetrics().lineSpacing()
-        item.setSizeHint(QSize(THUMBNAIL + _MARGIN, THUMBNAIL + _TEXT_LINES * line))
-        return item
-
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Fit the height to the rows that the new width makes."""
+        """Lay the map out anew."""
         super().resizeEvent(event)
-        self._fit_height()
+        self._fit()
 
-    def _fit_height(self) -> None:
-        """Take the height of the rows that are needed, at most two."""
-        row = THUMBNAIL + _TEXT_LINES * self.fontMetrics().lineSpacing()
-        columns = max(1, self.width() // (THUMBNAIL + _MARGIN))
-        self.setFixedHeight(row * min(2, -(-self.count() // columns)) + _MARGIN)
+    def _fit(self) -> None:
+        """Take the height that the map needs, up to a limit; past it the map scrolls."""
+        bar = self._area.verticalScrollBar()
+        thickness = bar.sizeHint().width() if bar is not None else 0
+        width = self.width() - _BORDER
+        self.map.fit(width, _HEIGHT)
+        if self.map.height() > _TALLEST:
+            self.map.fit(width - thickness, _HEIGHT)
+        wide, tall = self.map.width() > width, self.map.height() > _TALLEST
+        self._area.setHorizontalScrollBarPolicy(_ON if wide else _OFF)
+        self._area.setVerticalScrollBarPolicy(_ON if tall else _OFF)
+        below = thickness if wide else 0
+        self._area.setFixedHeight(min(self.map.height(), _TALLEST) + below + _BORDER)
 
-    def _emit(self, row: int) -> None:
-        if (item := self.item(row)) is not None:
-            self.picked.emit(item.data(Qt.ItemDataRole.UserRole))
+    def _keep_in_sight(self, index: int) -> None:
+        if 0 <= index < len(self.map.cells):
+            x, y = self.map.cells[index].center
+            self._area.ensureVisible(int(x), int(y))
 
-    def _load_thumbnails(self, path: Path, scenes: list[SceneSummary]) -> None:
-        worker = thread_worker(thumbnails)(path, [scene.id for scene in scenes])
+    def _pick(self, index: int) -> None:
+        scene = self._ids[index]
+        self.mark(scene)
+        self.picked.emit(scene)
+
+    def _load_thumbnails(self, path: Path) -> None:
+        worker = thread_worker(thumbnails)(path, list(self._ids))
         worker.yielded.connect(lambda found: self._set_thumbnail(worker, *found))
         self._worker = worker
         worker.start()
 
-    def _set_thumbnail(self, worker: GeneratorWorker, row: int, picture: NDArray[np.uint8]) -> None:
-        if worker is self._worker and (item := self.item(row)) is not None:
-            item.setIcon(_icon(picture))
+    def _set_thumbnail(
+        self, worker: GeneratorWorker, index: int, picture: NDArray[np.uint8]
+    ) -> None:
+        if worker is self._worker:
+            self.map.set_picture(index, picture)
 
 
-def thumbnails(path: Path, scenes: list[SceneId | None]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _name_list() -> QComboBox:
+    """Make a list in which typing a part of a name finds it."""
+    names = QComboBox()
+    names.setEditable(True)
+    names.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    if (completer := names.completer()) is not None:
+        completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+    names.setToolTip("The scene that is shown. Type a part of a name to find another one.")
+    names.setAccessibleName("Scene")
+    return names
+
+
+def thumbnails(
+    path: Path, scenes: Sequence[SceneId | None]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Give a picture of the middle plane of each scene, one after the other."""
-    for row, scene in enumerate(scenes):
+    for index, scene in enumerate(scenes):
         with open_stack(path, scene) as stack:
-            planes, _ = overview(stack, stack.data_shape[0] // 2, longest=4 * THUMBNAIL)
-            picture = composite(planes, image_metadata(stack).channels)
+            planes, _ = overview(stack, stack.data_shape[0] // 2, longest=THUMBNAIL)
+            picture = composite(_thinned(planes), image_metadata(stack).channels)
         # A generator that is given up waits here, with no file open.
-        yield row, picture
+        yield index, picture
 
 
-def _icon(picture: NDArray[np.uint8]) -> QIcon:
-    """Fit a picture into a square, keeping its proportions."""
-    height, width, _ = picture.shape
-    image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-    keep, smooth = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
-    fitted = image.copy().scaled(QSize(THUMBNAIL, THUMBNAIL), keep, smooth)
-    square = QPixmap(THUMBNAIL, THUMBNAIL)
-    square.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(square)
-    x, y = (THUMBNAIL - fitted.width()) // 2, (THUMBNAIL - fitted.height()) // 2
-    painter.drawImage(x, y, fitted)
-    painter.end()
-    return QIcon(square)
+def _thinned(planes: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Leave pixels out where the coarsest level is still larger than a thumbnail."""
+    step = max(1, max(planes.shape[-2:]) // THUMBNAIL)
+    return planes[:, ::step, ::step]
