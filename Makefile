@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export VENV
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test check bench packages setup clean
 
 demo: setup
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
@@ -23,6 +23,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+packages: setup
+	tools/packages $(ARGS)
 
 setup:
 	@tools/setup
