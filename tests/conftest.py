@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from czi_maker import MakeCzi, SceneSpec, make_czi
+from napari_patchset.patchset import layout
 
 REPOSITORY = Path(__file__).parents[1]
 NO_DATA = "the real files are not here: set PATCHSET_DATA or put them into ../shared/data"
@@ -46,6 +47,12 @@ def file(czi: MakeCzi) -> Path:
     from window import SCENES, XML
 
     return czi(*SCENES, xml=XML, tile=(32, 32))
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put 8 patches of 2 x 16 x 16 uint16 into a shard."""
+    monkeypatch.setattr(layout, "SHARD_BYTES", 8 * 2 * 16 * 16 * 2)
 
 
 def find_data() -> Path | None:

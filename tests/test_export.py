@@ -1,7 +1,6 @@
 """From a plan to a patch set, whole or not at all."""
 
-import hashlib
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -10,41 +9,12 @@ import numpy as np
 import pytest
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
+from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.export import planning
 from napari_patchset.export.partial import PartialExport
-from napari_patchset.export.plan import expand_sources
 from napari_patchset.export.writing import ExportStopped
-from napari_patchset.patchset import layout
-
-SCENES = (
-    SceneSpec(id=3, rect=(-40, 10, 70, 50), t=range(1, 3), z=range(2, 5), c=2),
-    SceneSpec(id=7, rect=(500, 0, 48, 64), t=1, z=range(2, 4), c=2),
-)
-
-
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "SHARD_BYTES", 8 * 2 * 16 * 16 * 2)
-
-
-def export(plan: ExportPlan, executor: Executor | None = None, **options: Any) -> PatchSet:
-    *_, last = run_export(plan, executor, **options)
-    return PatchSet(last.path)
-
-
-def digests(root: Path) -> dict[str, str]:
-    """Digest every file of a set but the one that holds the provenance."""
-    files = [path for path in root.rglob("*") if path.is_file() and path != root / "zarr.json"]
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
-
-
-def plan_for(path: Path, out: Path, **fields: Any) -> ExportPlan:
-    fields = {"strategy": Tiled(size=(16, 16), overlap=(4, 0)), **fields}
-    return ExportPlan(sources=expand_sources([path]), out=out, **fields)
 
 
 @pytest.mark.parametrize("depth_axis", ["none", "Z"])

@@ -16,6 +16,7 @@ from napari_patchset.export.planning import prepare
 from napari_patchset.export.selecting import select
 from napari_patchset.export.selection import PlannedArray
 from napari_patchset.export.writing import write_job
+from napari_patchset.patchset.layout import IMAGE
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 _POLL_SECONDS = 0.05
@@ -99,7 +100,7 @@ def _watch(
     futures: list[Future[Any]],
 ) -> Iterator[int]:
     """Yield whenever a sidecar appears: it is the one sign that all executors share."""
-    done = sum(array.layout.n for array in arrays if array.kind == "image")
+    done = sum(array.layout.n for array in arrays if array.layout.role == IMAGE)
     done -= sum(_patches(*shard) for shard in todo)
     pending = set(futures)
     while pending:
@@ -114,7 +115,7 @@ def _watch(
 
 
 def _patches(array: PlannedArray, shard: int) -> int:
-    return len(array.layout.rows(shard)) if array.kind == "image" else 0
+    return len(array.layout.rows(shard)) if array.layout.role == IMAGE else 0
 
 
 def _stop(partial: PartialExport, futures: list[Future[Any]]) -> None:

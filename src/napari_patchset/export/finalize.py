@@ -3,19 +3,25 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
+from typing import NamedTuple
 
 from napari_patchset.errors import ExportError
+from napari_patchset.export.checking import find_changed
+from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.partial import PartialExport, ShardSidecar
 from napari_patchset.export.selection import PlannedArray, Selection
-from napari_patchset.export.sources import open_source
 from napari_patchset.patchset.layout import (
     ATTRIBUTE,
+    LABELS,
     MANIFEST,
     PROVENANCE,
     TABLE,
+    ArrayLayout,
     write_metadata,
 )
 from napari_patchset.patchset.manifest import (
@@ -25,9 +31,8 @@ from napari_patchset.patchset.manifest import (
     digest_bytes,
 )
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
+from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.table import patch_table, table_bytes
-from napari_patchset.stacks.describe import content_key
 
 _VERSIONED = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
@@ -42,34 +47,43 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> Path:
         to be overwritten.
     """
     frozen, selection = partial.frozen(), partial.selection()
-    _check_sources(frozen)
-    arrays = selection.arrays(frozen.kinds)
-    sidecars = [_sidecars(partial, array) for array in arrays]
-    images = [value for sidecar in sidecars[0] for value in sidecar.checksums]
+    if changed := find_changed(frozen):
+        raise SourcesFailed(changed)
+    written = [
+        WrittenArray(array.layout, _sidecars(partial, array))
+        for array in selection.arrays(frozen.kinds)
+    ]
+    images = written[0].checksums
     grid = partial.candidates(frozen)
     table = table_bytes(
         patch_table(frozen.sources, grid.size, grid.stack, grid.sample, grid.start, images)
     )
-    manifest = _manifest(frozen, selection, sidecars, digest_bytes(table))
+    manifest = _manifest(frozen, selection, written, digest_bytes(table))
     (partial.set / TABLE).write_bytes(table)
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
         PROVENANCE: _provenance(frozen).model_dump(mode="json"),
     }
-    write_metadata(partial.set, [array.layout for array in arrays], {ATTRIBUTE: attributes})
+    write_metadata(partial.set, [array.layout for array in written], {ATTRIBUTE: attributes})
     return _put_in_place(partial, Path(frozen.plan.out), overwrite)
 
 
-def _check_sources(frozen: FrozenPlan) -> None:
-    """Refuse a set whose sources are not the ones that were planned for."""
-    plan = frozen.plan
-    planned = zip(plan.sources, frozen.sources, strict=True)
-    for (path, key), ref in {(ref.path, info.key): ref for ref, info in planned}.items():
-        with open_source(plan, ref) as stack:
-            if content_key(stack) != key:
-                raise ExportError(
-                    f"{path} has changed since the export began; export again with overwrite."
-                )
+class WrittenArray(NamedTuple):
+    """An array whose shards are all there, and their sidecars."""
+
+    layout: ArrayLayout
+    sidecars: Sequence[ShardSidecar]
+
+    @property
+    def checksums(self) -> list[int]:
+        """The crc32c of every patch, in order."""
+        return [value for sidecar in self.sidecars for value in sidecar.checksums]
+
+    @property
+    def statistics(self) -> tuple[ChannelStatistics, ...]:
+        """Of each channel, over every patch."""
+        per_channel = zip(*(sidecar.sums for sidecar in self.sidecars), strict=True)
+        return tuple(ChannelStatistics.of(reduce(add, sums)) for sums in per_channel)
 
 
 def _sidecars(partial: PartialExport, array: PlannedArray) -> list[ShardSidecar]:
@@ -86,11 +100,11 @@ def _sidecars(partial: PartialExport, array: PlannedArray) -> list[ShardSidecar]
 def _manifest(
     frozen: FrozenPlan,
     selection: Selection,
-    sidecars: Sequence[Sequence[ShardSidecar]],
+    written: Sequence[WrittenArray],
     table_digest: str,
 ) -> Manifest:
     first, recipe = frozen.sources[0], frozen.plan.recipe
-    arrays = selection.arrays(frozen.kinds)
+    training = selection.verdicts.splits[0]
     return Manifest(
         recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash,
@@ -100,21 +114,14 @@ def _manifest(
         pixel_size=first.pixel_size,
         counts=selection.counts,
         dropped=frozen.dropped,
-        arrays={
-            array.layout.name: ArrayEntry.of(array.layout, (v for s in shards for v in s.checksums))
-            for array, shards in zip(arrays, sidecars, strict=True)
-        },
+        arrays={a.layout.name: ArrayEntry.of(a.layout, a.checksums) for a in written},
         table_digest=table_digest,
-        # The first array is the images of the training split, or of all patches.
-        statistics={"image": tuple(map(ChannelStatistics.of, _merged(sidecars[0])))},
+        statistics={
+            a.layout.role: a.statistics
+            for a in written
+            if a.layout.split == training and a.layout.role != LABELS
+        },
     )
-
-
-def _merged(sidecars: Sequence[ShardSidecar]) -> list[ChannelSums]:
-    totals = list(sidecars[0].sums)
-    for sidecar in sidecars[1:]:
-        totals = [total + sums for total, sums in zip(totals, sidecar.sums, strict=True)]
-    return totals
 
 
 def _provenance(frozen: FrozenPlan) -> Provenance:

@@ -1,14 +1,16 @@
 """FrozenPlan: a plan with its sources and the kinds of arrays as they were when it was made."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
-from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.failures import Failure
+from napari_patchset.export.plan import ExportPlan, SourceRef
+from napari_patchset.export.survey import Stamp, Survey
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.layout import ArrayLayout, shard_capacity
+from napari_patchset.patchset.layout import LABELS, ROLES, ArrayLayout, shard_capacity
 from napari_patchset.source import PixelSize, SourceInfo
 
 
@@ -17,7 +19,8 @@ class ArrayKind(Frozen):
 
     Attributes
     ----------
-    name : {"image", "target", "labels"}
+    role : str
+        "image", "target" or "labels".
     patch_shape : tuple of int
         C, (Z), Y, X.
     dtype : str
@@ -34,7 +37,7 @@ class ArrayKind(Frozen):
         How each patch is compressed.
     """
 
-    name: Literal["image", "target", "labels"]
+    role: str
     patch_shape: tuple[int, ...]
     dtype: str
     axes: str
@@ -46,7 +49,7 @@ class ArrayKind(Frozen):
     @classmethod
     def of(
         cls,
-        name: Literal["image", "target", "labels"],
+        role: str,
         source: SourceInfo,
         size: Sequence[int],
         dtype: str | None = None,
@@ -55,7 +58,7 @@ class ArrayKind(Frozen):
         """Lay out the patches of a size that are cut from sources like this one."""
         shape, kind = (len(source.channels), *size), dtype or source.dtype
         return cls(
-            name=name,
+            role=role,
             patch_shape=shape,
             dtype=kind,
             axes=source.layout.stack_axes,
@@ -68,7 +71,7 @@ class ArrayKind(Frozen):
     def layout(self, split: str, n: int) -> ArrayLayout:
         """Give the array of one split, of `n` patches."""
         return ArrayLayout(
-            name=f"{split}/{self.name}",
+            name=f"{split}/{self.role}",
             n=n,
             patch_shape=self.patch_shape,
             dtype=np.dtype(self.dtype),
@@ -81,23 +84,55 @@ class ArrayKind(Frozen):
 
 
 class FrozenPlan(Frozen):
-    """A plan, its sources as they were when it was made, and what follows from both."""
+    """A plan, its sources as they were when it was made, and what follows from both.
 
+    Attributes
+    ----------
+    asked : tuple of SourceRef
+        The sources that the plan was made for.
+    plan : ExportPlan
+        With the sources that could be opened, the scene of every image chosen.
+    images : dict of role to tuple of SourceInfo
+        What is known of every source's image, target, labels and mask.
+    stamps : dict of str to (int, int)
+        Size and time of each file, by path.
+    failures : tuple of Failure
+        The sources that could not be opened.
+    """
+
+    asked: tuple[SourceRef, ...]
     plan: ExportPlan
-    sources: tuple[SourceInfo, ...]
+    images: dict[str, tuple[SourceInfo, ...]]
+    stamps: dict[str, Stamp]
+    failures: tuple[Failure, ...]
     size: tuple[int, ...]
     n_candidates: int
     dropped: dict[str, int]
     kinds: tuple[ArrayKind, ...]
 
     @classmethod
-    def of(cls, plan: ExportPlan, sources: Sequence[SourceInfo], grid: PatchGrid) -> Self:
-        """Freeze a plan with the sources and candidates that belong to it."""
+    def of(cls, survey: Survey, grid: PatchGrid) -> Self:
+        """Freeze what was surveyed with the candidates that belong to it."""
+        plan = survey.plan
+        kinds = []
+        for role in ROLES:
+            if role in survey.images:
+                dtype = None if role == LABELS else plan.dtype
+                first = survey.images[role][0]
+                kinds.append(ArrayKind.of(role, first, grid.size, dtype, plan.codec))
         return cls(
+            asked=survey.asked,
             plan=plan,
-            sources=tuple(sources),
+            images=survey.images,
+            stamps=survey.stamps,
+            failures=survey.failures,
             size=grid.size,
             n_candidates=len(grid),
             dropped=dict(grid.dropped),
-            kinds=(ArrayKind.of("image", sources[0], grid.size, codec=plan.codec),),
+            kinds=tuple(kinds),
         )
+
+    @property
+    def sources(self) -> tuple[SourceInfo, ...]:
+        """What is known of the images that patches are cut from."""
+        return self.images["image"]

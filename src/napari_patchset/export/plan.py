@@ -1,9 +1,9 @@
 """ExportPlan: everything an export needs to know, as one model that is also its file."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -13,11 +13,15 @@ from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
-from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.layout import IMAGE, LABELS, SUFFIX, TARGET
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import ChannelId, SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import is_remote, list_scenes
+
+Ref = TypeVar("Ref", bound="ImageRef")
+MASK = "mask"
+"""The role of an image that a filter looks at; see `patchset.layout.ROLES` for the others."""
 
 
 class ImageRef(Frozen):
@@ -44,6 +48,17 @@ class SourceRef(ImageRef):
     target: ImageRef | None = None
     labels: ImageRef | None = None
     mask: ImageRef | None = None
+
+    @property
+    def images(self) -> dict[str, ImageRef]:
+        """The image itself, and those beside it, by role."""
+        beside = {TARGET: self.target, LABELS: self.labels, MASK: self.mask or self.labels}
+        return {IMAGE: self, **{role: ref for role, ref in beside.items() if ref}}
+
+    def with_beside(self, change: Callable[[ImageRef], ImageRef]) -> Self:
+        """Change each of the images beside this one."""
+        given = {role: getattr(self, role) for role in (TARGET, LABELS, MASK)}
+        return self.model_copy(update={role: change(ref) for role, ref in given.items() if ref})
 
 
 class Recipe(Frozen):
@@ -121,7 +136,7 @@ class ExportPlan(Recipe):
 
     def resolved(self) -> Self:
         """Give the same plan with absolute paths, for jobs that run in another folder."""
-        sources = [s.model_copy(update={"path": _absolute(s.path)}) for s in self.sources]
+        sources = [_absolute(ref).with_beside(_absolute) for ref in self.sources]
         return self.model_copy(update={"sources": tuple(sources), "out": os.path.abspath(self.out)})
 
     @property
@@ -156,8 +171,9 @@ def user_message(error: ValidationError) -> str:
     return "; ".join(faults)
 
 
-def _absolute(path: str) -> str:
-    return path if is_remote(path) else os.path.abspath(path)
+def _absolute(ref: Ref) -> Ref:
+    path = ref.path if is_remote(ref.path) else os.path.abspath(ref.path)
+    return ref.model_copy(update={"path": path})
 
 
 def _reference(path: str | Path) -> SourceRef:

@@ -7,7 +7,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.sources import describe_sources
+from napari_patchset.export.survey import survey
 
 
 def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, FrozenPlan]:
@@ -21,12 +21,12 @@ def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, F
     out = Path(plan.out)
     if out.exists() and not overwrite:
         raise ExportError(f"{out} exists; choose another name, or overwrite it.")
-    sources = describe_sources(plan)
-    grid = plan.strategy.plan(sources)
+    found = survey(plan)
+    grid = plan.strategy.plan(found.images["image"])
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
         raise ExportError(f"No patch to export ({reasons}).")
-    frozen = FrozenPlan.of(plan.resolved(), sources, grid)
+    frozen = FrozenPlan.of(found, grid)
     partial = PartialExport.of(plan)
     if not _takes_up(partial, frozen, overwrite):
         _check_space(partial.root, frozen)

@@ -19,14 +19,11 @@ class PlannedArray:
 
     Attributes
     ----------
-    kind : str
-        "image", "target" or "labels".
     members : int64 array
         The candidate of each row, ascending.
     """
 
     layout: ArrayLayout
-    kind: str
     members: NDArray[np.int64]
 
     def candidates(self, shard: int) -> NDArray[np.int64]:
@@ -82,7 +79,5 @@ class Selection:
         planned = []
         for index, split in enumerate(self.verdicts.splits):
             members = np.flatnonzero(self.array == index)
-            planned += [
-                PlannedArray(kind.layout(split, len(members)), kind.name, members) for kind in kinds
-            ]
+            planned += [PlannedArray(kind.layout(split, len(members)), members) for kind in kinds]
         return planned

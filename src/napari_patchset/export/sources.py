@@ -1,25 +1,24 @@
-"""The sources of a plan: opened, described, and held to agree with each other."""
+"""The sources of a plan: opened, described, and read patch by patch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ExportError
-from napari_patchset.export.plan import ExportPlan, SourceRef
+from napari_patchset.export.agreement import check_agreement
+from napari_patchset.export.plan import ExportPlan, ImageRef
 from napari_patchset.patching.grid import PatchGrid, PatchSpec
 from napari_patchset.patching.padding import PadMode, source_indices
+from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import ChannelId, SourceInfo, channel_indices
 from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.opening import open_stack
 
-PIXEL_SIZE_TOLERANCE = 0.01
 
-
-def open_source(plan: ExportPlan, ref: SourceRef) -> ClosableStack:
-    """Open one source of a plan."""
+def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:
+    """Open one image of a plan."""
     return open_stack(ref.path, ref.scene, plan.depth_axis)
 
 
@@ -31,16 +30,26 @@ def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
     ExportError
         If the sources do not agree in what a patch set has one of.
     """
-    infos: list[SourceInfo] = []
-    keys: dict[str, str] = {}
-    for ref in plan.sources:
-        with open_source(plan, ref) as stack:
-            info = describe(stack, keys.get(ref.path))
-            if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file
-                keys[ref.path] = info.key
-            infos.append(select_channels(info, plan.channels))
-    _check_agreement(plan.sources, infos)
+    describe_one = SourceDescriber(plan)
+    infos = [describe_one(ref, "image") for ref in plan.sources]
+    check_agreement(plan.sources, infos, plan.dtype)
     return infos
+
+
+class SourceDescriber:
+    """Describe images, reading the key of a file once for all of its scenes."""
+
+    def __init__(self, plan: ExportPlan) -> None:
+        self._plan = plan
+        self._keys: dict[str, str] = {}
+
+    def __call__(self, ref: ImageRef, role: str) -> SourceInfo:
+        """Describe one image; what lies beside the sources keeps all of its channels."""
+        with open_source(self._plan, ref) as stack:
+            info = describe(stack, self._keys.get(ref.path))
+            if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file
+                self._keys[ref.path] = info.key
+        return select_channels(info, self._plan.channels if role == IMAGE else None)
 
 
 def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> SourceInfo:
@@ -101,38 +110,3 @@ def read_patch(
     for axis, (index, first) in enumerate(zip(indices, low, strict=True), 1):
         pixels = np.take(pixels, index - first, axis=axis)
     return pixels
-
-
-def _check_agreement(refs: Sequence[SourceRef], infos: Sequence[SourceInfo]) -> None:
-    """Refuse sources that differ from the first one in what a set has only one of."""
-    compared: dict[str, Callable[[SourceInfo], Any]] = {
-        "channels": lambda info: len(info.channels),
-        "pixel type": lambda info: info.dtype,
-        "depth axis": lambda info: info.depth_axis,
-    }
-    for what, value in compared.items():
-        others = [
-            f"{ref} has {value(info)}"
-            for ref, info in zip(refs, infos, strict=True)
-            if value(info) != value(infos[0])
-        ]
-        if others:
-            raise ExportError(
-                f"The sources differ in {what}: {refs[0]} has {value(infos[0])}, but "
-                f"{'; '.join(others)}. Export them as sets of their own."
-            )
-    _check_pixel_sizes(refs, infos)
-
-
-def _check_pixel_sizes(refs: Sequence[SourceRef], infos: Sequence[SourceInfo]) -> None:
-    for axis in ("z", "y", "x"):
-        sizes = [getattr(info.pixel_size, axis) for info in infos]
-        known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
-        for size, ref in known:
-            first = known[0][0]
-            if abs(size - first) > PIXEL_SIZE_TOLERANCE * first:
-                raise ExportError(
-                    f"The sources differ in pixel size along {axis}: {known[0][1]} has {first:g} "
-                    f"um, but {ref} has {size:g} um (1 % is allowed). Export them as sets of "
-                    "their own."
-                )

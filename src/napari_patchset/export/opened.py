@@ -1,0 +1,60 @@
+"""The images of a plan, each opened when its first patch is read."""
+
+from collections import OrderedDict
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Self
+
+from napari_patchset.export.failures import reading
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.source import channel_indices
+from napari_patchset.stacks.base import ClosableStack
+from napari_patchset.stacks.describe import channel_names
+from napari_patchset.stacks.opening import open_stack
+
+_MOST_OPEN = 8
+
+
+class OpenImage(NamedTuple):
+    """A stack, and the channels of it that are looked at."""
+
+    stack: ClosableStack
+    channels: list[int]
+
+
+class OpenImages:
+    """Open images on demand; use it in a `with` statement.
+
+    `images[index, role]` is the image of a source, "image", "target", "labels" or "mask".
+    """
+
+    def __init__(self, plan: ExportPlan) -> None:
+        self._plan = plan
+        self.pad = plan.strategy.pad
+        self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
+
+    def reading(self, index: int) -> AbstractContextManager[None]:
+        """Blame what goes wrong inside on a source."""
+        return reading(index, self._plan.sources[index])
+
+    def __getitem__(self, which: tuple[int, str]) -> OpenImage:
+        if which not in self._open:
+            with self.reading(which[0]):
+                self._open[which] = self._opened(*which)
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)[1].stack.close()
+        self._open.move_to_end(which)
+        return self._open[which]
+
+    def _opened(self, index: int, role: str) -> OpenImage:
+        ref = self._plan.sources[index].images[role]
+        stack = open_stack(ref.path, ref.scene, self._plan.depth_axis)
+        chosen = self._plan.channels if role == IMAGE else None
+        return OpenImage(stack, channel_indices(channel_names(stack), chosen))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for image in self._open.values():
+            image.stack.close()

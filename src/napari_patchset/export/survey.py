@@ -1,0 +1,82 @@
+"""Look at every source of a plan once: what can be opened, and what is known without its pixels."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_patchset.export.agreement import check_agreement, check_geometry
+from napari_patchset.export.failures import BROKEN, Failure
+from napari_patchset.export.pairs import roles_of, with_scenes
+from napari_patchset.export.plan import MASK, ExportPlan, SourceRef
+from napari_patchset.export.sources import SourceDescriber
+from napari_patchset.patchset.layout import IMAGE, LABELS
+from napari_patchset.source import SourceInfo
+
+Stamp = tuple[int, int]
+"""Size of a file, and when it was changed last, in ns."""
+
+Images = dict[str, tuple[SourceInfo, ...]]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found; see `FrozenPlan` for its attributes."""
+
+    asked: tuple[SourceRef, ...]
+    plan: ExportPlan
+    images: Images
+    stamps: dict[str, Stamp]
+    failures: tuple[Failure, ...]
+
+
+def survey(plan: ExportPlan) -> Survey:
+    """Open and describe every source; those that are broken are left out, unless all are.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If sources do not agree with each other or with the images beside them; if none can be
+        read.
+    """
+    plan = plan.resolved()
+    found, failures = _describe(plan)
+    readable = plan.model_copy(update={"sources": tuple(ref for ref, _ in found)})
+    images: Images = {role: tuple(each[role] for _, each in found) for role in found[0][1]}
+    _check(readable, images)
+    paths = {image.path for ref in readable.sources for image in ref.images.values()}
+    stamps = {path: stamp for path in sorted(paths) if (stamp := find_stamp(path))}
+    return Survey(plan.sources, readable, images, stamps, tuple(failures))
+
+
+def find_stamp(path: str) -> Stamp | None:
+    """Give size and time of a file, None for what is not a file."""
+    if not Path(path).is_file():
+        return None
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+Described = tuple[SourceRef, dict[str, SourceInfo]]
+
+
+def _describe(plan: ExportPlan) -> tuple[list[Described], list[Failure]]:
+    roles, describe_one = roles_of(plan), SourceDescriber(plan)
+    found: list[Described] = []
+    failures = []
+    for asked in plan.sources:
+        try:
+            ref = with_scenes(asked)
+            found.append((ref, {role: describe_one(ref.images[role], role) for role in roles}))
+        except BROKEN as error:
+            if asked is plan.sources[-1] and not found:
+                raise
+            failures.append(Failure(source=str(asked), message=str(error)))
+    return found, failures
+
+
+def _check(plan: ExportPlan, images: Images) -> None:
+    for role, infos in images.items():
+        if role != MASK:
+            refs = [ref.images[role] for ref in plan.sources]
+            check_agreement(refs, infos, None if role == LABELS else plan.dtype)
+        check_geometry(role, plan.sources, infos, images[IMAGE])
