@@ -1,10 +1,14 @@
-"""One of each strategy: a further one is one line in MAKERS, and every contract runs over it."""
+"""Sources to plan for, and one of each strategy.
+
+A further strategy is one line in MAKERS, and every contract runs over it.
+"""
 
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from napari_patchset.patching.strategies import (
     Fixed,
@@ -19,6 +23,35 @@ from napari_patchset.source import SourceInfo
 
 Size = tuple[int, ...]
 Sources = Sequence[SourceInfo]
+
+
+def source(*shape: int, axes: str = "TCYX", key: str = "k", **fields: Any) -> SourceInfo:
+    """Describe a source of one channel."""
+    return SourceInfo(key=key, axes=axes, shape=shape, dtype="uint16", channels=("a",), **fields)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo]]:
+    """Draw a patch size and sources of one shape, 2-D or 3-D, with holes or without."""
+    deep, several = draw(st.booleans()), draw(st.integers(1, 3))
+    shape = draw(st.tuples(*[st.integers(1, 6)] * deep, *[st.integers(1, 40)] * 2))
+    size = tuple(draw(st.integers(1, n)) for n in shape)
+    block = draw(st.none() | st.tuples(st.integers(1, 50), st.integers(1, 50)))
+    extra = {"axes": "TCZYX", "depth_axis": "Z"} if deep else {}
+    sources = []
+    for i in range(several):
+        n = draw(st.integers(1, 4))
+        planes = st.tuples(st.integers(0, n - 1), st.just(0), st.integers(0, (*shape, 1)[0] - 1))
+        missing = draw(st.frozensets(planes, max_size=2)) if deep else frozenset()
+        starts = {"T": draw(st.integers(0, 3)), "Z": draw(st.integers(0, 3))}
+        fields = {"missing": missing, "starts": starts, "block_shape": block, "scene": i}
+        sources.append(source(n, 1, *shape, key=f"key {i % 2}", **extra, **fields))
+    return size, sources
+
+
+def without_holes(sources: list[SourceInfo]) -> list[SourceInfo]:
+    """Give the sources without missing planes."""
+    return [source.model_copy(update={"missing": frozenset()}) for source in sources]
 
 
 def _corners(size: Size, sources: Sources, **more: Any) -> Fixed:

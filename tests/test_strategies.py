@@ -34,32 +34,9 @@ from napari_patchset.patching.strategies import (
 )
 from napari_patchset.patching.streams import distinct, integers, stream
 from napari_patchset.source import SourceInfo
-from strategy_makers import every_strategy, make_strategy
+from strategy_makers import cases, every_strategy, make_strategy, source, without_holes
 
 EDGES = ("shift", "drop", "pad", "balance")
-
-
-def source(*shape: int, axes: str = "TCYX", key: str = "k", **fields: object) -> SourceInfo:
-    return SourceInfo(key=key, axes=axes, shape=shape, dtype="uint16", channels=("a",), **fields)
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo]]:
-    """Draw a patch size and sources of one shape, 2-D or 3-D, with holes or without."""
-    deep, several = draw(st.booleans()), draw(st.integers(1, 3))
-    shape = draw(st.tuples(*[st.integers(1, 6)] * deep, *[st.integers(1, 40)] * 2))
-    size = tuple(draw(st.integers(1, n)) for n in shape)
-    block = draw(st.none() | st.tuples(st.integers(1, 50), st.integers(1, 50)))
-    extra = {"axes": "TCZYX", "depth_axis": "Z"} if deep else {}
-    sources = []
-    for i in range(several):
-        n = draw(st.integers(1, 4))
-        planes = st.tuples(st.integers(0, n - 1), st.just(0), st.integers(0, (*shape, 1)[0] - 1))
-        missing = draw(st.frozensets(planes, max_size=2)) if deep else frozenset()
-        starts = {"T": draw(st.integers(0, 3)), "Z": draw(st.integers(0, 3))}
-        fields = {"missing": missing, "starts": starts, "block_shape": block, "scene": i}
-        sources.append(source(n, 1, *shape, key=f"key {i % 2}", **extra, **fields))
-    return size, sources
 
 
 def by_source(grid: PatchGrid, sources: list[SourceInfo]) -> dict[object, list[object]]:
@@ -78,10 +55,6 @@ def planned_or_none(strategy: Strategy, sources: list[SourceInfo]) -> PatchGrid 
         if not str(error).startswith(("Nothing is selected", "Whole samples must have one shape")):
             raise
         return None
-
-
-def without_holes(sources: list[SourceInfo]) -> list[SourceInfo]:
-    return [source.model_copy(update={"missing": frozenset()}) for source in sources]
 
 
 @every_strategy

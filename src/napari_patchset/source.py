@@ -75,6 +75,9 @@ class SourceInfo(Frozen):
         Planes that the file does not hold, counted from 0.
     covered : tuple of Rect or None
         The rectangles that hold pixels, None if they are everywhere.
+    rect : Rect or None
+        Where the image lies on the stage, None if the file does not say; scenes of one file whose
+        rectangles overlap show the same place.
     """
 
     name: str = Field(default="the image", exclude=True)
@@ -90,6 +93,7 @@ class SourceInfo(Frozen):
     block_shape: tuple[int, int] | None = None
     missing: frozenset[tuple[int, int, int]] = Field(default=frozenset(), exclude=True)
     covered: tuple[Rect, ...] | None = Field(default=None, exclude=True)
+    rect: Rect | None = None
 
     @cached_property
     def layout(self) -> AxisLayout:

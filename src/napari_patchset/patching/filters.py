@@ -37,7 +37,7 @@ class PatchFilter(Frozen, ABC):
     kind: str
     above: Limit | None = None
     below: Limit | None = None
-    channels: tuple[ChannelId, ...] | None = None
+    channels: tuple[ChannelId, ...] | None = Field(default=None, min_length=1)
     match: Literal["any", "all"] = "any"
 
     @model_validator(mode="after")

@@ -17,9 +17,29 @@ def stream(seed: int, source: SourceInfo, sample: int) -> np.random.Philox:
     seed, source key, scene and sample. NumPy promises that the raw words never change, which it
     does not promise of `Generator`'s methods.
     """
-    name = json.dumps([seed, source.key, source.scene, int(sample)])
-    digest = blake2b(name.encode(), digest_size=16).digest()
-    return np.random.Philox(key=np.frombuffer(digest, "<u8").astype(np.uint64))
+    return np.random.Philox(key=_digest(seed, source.key, source.scene, int(sample)))
+
+
+def hash_of(*name: int | str | None) -> np.uint64:
+    """Hash a name, such as a seed, a source's key and a scene."""
+    return np.uint64(_digest(*name)[0])
+
+
+def hashes(
+    names: NDArray[np.uint64], *columns: NDArray[np.integer] | NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Hash rows of integers, each under a name, to 64 bits that look drawn by chance.
+
+    Each column is mixed in by the finalizer of SplitMix64 (Steele, Lea and Flood, 2014,
+    doi:10.1145/2660193.2660195).
+    """
+    found = names
+    for column in columns:
+        found = found + (column.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found ^= found >> np.uint64(31)
+    return found
 
 
 def integers(words: np.random.Philox, below: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -52,6 +72,12 @@ def distinct(words: np.random.Philox, count: int, total: int) -> NDArray[np.int6
         kept[_distinct_few(words, max(0, total - count), total)] = False
         return np.flatnonzero(kept).astype(np.int64)
     return _distinct_few(words, count, total)
+
+
+def _digest(*name: int | str | None) -> NDArray[np.uint64]:
+    """Digest a name to two words."""
+    digest = blake2b(json.dumps(name).encode(), digest_size=16).digest()
+    return np.frombuffer(digest, "<u8").astype(np.uint64)
 
 
 def _distinct_few(words: np.random.Philox, count: int, total: int) -> NDArray[np.int64]:

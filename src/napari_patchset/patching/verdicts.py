@@ -1,10 +1,22 @@
 """What becomes of each candidate: its split, whether it is kept, and why not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_patchset.patching.filters import PatchFilter
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.limits import resolve
+from napari_patchset.patching.splits import ALL, BORDER, SPLITS, Split
+from napari_patchset.patching.streams import hash_of, hashes
+from napari_patchset.source import SourceInfo
+
+ACROSS = "across the border of train and val"
+
+Metrics = Mapping[str, NDArray[np.float64]]
+Limits = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,22 +32,115 @@ class Verdicts:
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is kept.
     reasons : tuple of str
-        Why a candidate can be rejected.
+        Why a candidate can be rejected: the filters, and `ACROSS`.
     metrics : dict of str to float64 array
         Every metric of every candidate, by the name of its column.
-    limits : dict of str to float
-        What thresholds that depend on all candidates came to, by the name of the column.
+    limits : dict of str to dict of str to float
+        What limits that depend on all candidates came to, by the name of the column and the limit
+        as it was given: {"std_DAPI": {"p10": 3.5}}.
     """
 
     splits: tuple[str, ...]
     split: NDArray[np.int8]
     reason: NDArray[np.int8]
     reasons: tuple[str, ...] = ()
-    metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
 
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Which candidates are exported."""
         found: NDArray[np.bool_] = self.reason < 0
         return found
+
+
+def judge(
+    grid: PatchGrid,
+    sources: Sequence[SourceInfo],
+    *,
+    filters: Sequence[PatchFilter] = (),
+    keep_fraction: float = 0.0,
+    split: Split | None = None,
+    metrics: Metrics | None = None,
+) -> Verdicts:
+    """Decide on every candidate.
+
+    The first filter that a candidate fails is its reason. A patch across the border of two splits
+    is rejected as that, whatever the filters say.
+
+    Parameters
+    ----------
+    filters : sequence of filters
+        A patch must pass each of them.
+    keep_fraction : float
+        The share of those rejected by a filter that is kept all the same; chosen by a hash of the
+        source's key and scene, and of the patch's sample and start.
+    metrics : dict of str to float64 array
+        By column, in the order of the grid. A candidate without one, or with NaN, is not scored
+        yet and passes.
+
+    Raises
+    ------
+    ArgumentError
+        If a filter names a channel that does not exist, or the split can't be made.
+    """
+    metrics = metrics or {}
+    codes = np.zeros(len(grid), np.int8) if split is None else split.assign(grid, sources)
+    names = sources[0].channels
+    limits = _resolve_limits(filters, names, metrics)
+    reason = np.full(len(grid), -1, np.int8)
+    for i, each in reversed(list(enumerate(filters))):
+        reason[~_passes(each, names, metrics, limits, len(grid))] = i
+    if keep_fraction:
+        reason[_spared(grid, sources, reason, keep_fraction)] = -1
+    reason[codes == BORDER] = len(filters)
+    reasons = (*map(str, filters), ACROSS)
+    return Verdicts(SPLITS if split else ALL, codes, reason, reasons, metrics, limits)
+
+
+def _resolve_limits(
+    filters: Sequence[PatchFilter], names: Sequence[str], metrics: Metrics
+) -> dict[str, dict[str, float]]:
+    limits: dict[str, dict[str, float]] = {}
+    for each in filters:
+        for column in each.columns(names).values():
+            for limit in (each.above, each.below):
+                if isinstance(limit, str) and column in metrics:
+                    limits.setdefault(column, {})[limit] = resolve(limit, metrics[column])
+    return limits
+
+
+def _passes(
+    each: PatchFilter, names: Sequence[str], metrics: Metrics, limits: Limits, n: int
+) -> NDArray[np.bool_]:
+    passed = [
+        _lies_within(each, metrics[column], limits.get(column, {}))
+        if column in metrics
+        else np.ones(n, bool)
+        for column in each.columns(names).values()
+    ]
+    combine = np.logical_or if each.match == "any" else np.logical_and
+    found: NDArray[np.bool_] = combine.reduce(passed)
+    return found
+
+
+def _lies_within(
+    each: PatchFilter, metric: NDArray[np.float64], limits: Mapping[str, float]
+) -> NDArray[np.bool_]:
+    inside = np.isfinite(metric)
+    if each.above is not None:
+        inside &= metric > (limits[each.above] if isinstance(each.above, str) else each.above)
+    if each.below is not None:
+        inside &= metric < (limits[each.below] if isinstance(each.below, str) else each.below)
+    return inside | np.isnan(metric)
+
+
+def _spared(
+    grid: PatchGrid, sources: Sequence[SourceInfo], reason: NDArray[np.int8], fraction: float
+) -> NDArray[np.intp]:
+    """Choose some of the rejected, by a hash of what they are."""
+    rejected = np.flatnonzero(reason >= 0)
+    names = np.array([hash_of("keep", source.key, source.scene) for source in sources])
+    columns = grid.sample[rejected], *grid.start[rejected].T
+    drawn = hashes(names[grid.stack[rejected]], *columns) >> np.uint64(11)
+    return rejected[drawn.astype(np.float64) < fraction * 2**53]

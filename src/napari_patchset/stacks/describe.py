@@ -38,6 +38,7 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
         block_shape=getattr(stack, "block_shape", None),
         missing=getattr(stack, "missing_planes", frozenset()),
         covered=getattr(stack, "covered", None),
+        rect=getattr(stack, "rect", None),
     )
 
 
