@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
-from napari_patchset.patching.dropping import OUTSIDE, TOO_SMALL, drop, drop_missing
+from napari_patchset.patching.dropping import OUTSIDE, TOO_SMALL, drop, drop_missing, drop_uncovered
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lattice import order_by_tile
 from napari_patchset.patching.padding import PadMode
@@ -88,10 +88,13 @@ class PatchStrategy(Frozen, ABC):
     select : dict of str to (int or None, int or None)
         Half-open ranges of Z, T, ... in the file's own numbering, or of S, the sample counted
         from 0. A range along the depth axis narrows where patches may lie, others the samples.
+    min_covered : float
+        Leave out patches of which the tiles of a mosaic cover less, 0 to 1.
     """
 
     region: Region | None = None
     select: Select = Field(default_factory=dict)
+    min_covered: float = Field(default=0.5, ge=0, le=1)
 
     def plan(self, sources: Sequence[SourceInfo]) -> PatchGrid:
         """Choose patches; those on a missing plane or outside of the region are counted.
@@ -135,7 +138,7 @@ class PatchStrategy(Frozen, ABC):
             height, width = grid.size[-2:]
             inside = self.region.holds(grid.start[:, -2:], (height, width))
             grid = drop(grid, ~inside, OUTSIDE)
-        return drop_missing(grid, source)
+        return drop_uncovered(drop_missing(grid, source), source, self.min_covered)
 
     def _near_region(self, part: Part) -> Part:
         """Narrow a part to the region's bounds, so that few draws fall outside of it."""

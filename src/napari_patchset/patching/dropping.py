@@ -1,12 +1,16 @@
 """Why a candidate is no patch, and how many are not for each reason."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.source import SourceInfo
 
 MISSING_PLANE = "missing plane"
+UNCOVERED = "too few pixels"
 TOO_SMALL = "smaller than a patch"
 OUTSIDE = "outside of the region"
 OVERLAPS = "overlaps too much"
@@ -22,7 +26,7 @@ def drop(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid
         return grid
     kept = grid[~unwanted]
     dropped = {**grid.dropped, reason: grid.dropped.get(reason, 0) + count}
-    return PatchGrid(kept.size, kept.stack, kept.sample, kept.start, dropped)
+    return replace(kept, dropped=dropped)
 
 
 def drop_missing(grid: PatchGrid, source: SourceInfo) -> PatchGrid:
@@ -39,3 +43,11 @@ def drop_missing(grid: PatchGrid, source: SourceInfo) -> PatchGrid:
     first = grid.start[:, 0] if deep else 0
     last = np.minimum(first + grid.size[0], depth) if deep else 1
     return drop(grid, before[grid.sample, last] > before[grid.sample, first], MISSING_PLANE)
+
+
+def drop_uncovered(grid: PatchGrid, source: SourceInfo, least: float) -> PatchGrid:
+    """Leave out, and count, the candidates of which too little is covered by pixels."""
+    valid = covered_share(grid, source)
+    if valid is None:
+        return grid
+    return drop(replace(grid, valid=valid), valid < least, UNCOVERED)

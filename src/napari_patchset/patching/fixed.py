@@ -42,7 +42,7 @@ class Fixed(InBounds, Sized):
         Patch size along YX, or ZYX (TYX) with a depth axis.
     patches : tuple of Place
         Where they lie, in any order; each must lie inside of its source.
-    region, select
+    region, select, min_covered
         See `PatchStrategy`.
     """
 
@@ -102,7 +102,7 @@ class Whole(InBounds, PatchStrategy):
 
     Parameters
     ----------
-    region, select
+    region, select, min_covered
         See `PatchStrategy`. A range along the depth axis is the depth of the patches.
     """
 

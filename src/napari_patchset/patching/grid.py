@@ -34,6 +34,9 @@ class PatchGrid(Sequence[PatchSpec]):
         Start along (Z)YX in the source; a patch may reach past the end, then it is padded.
     dropped : dict of str to int
         How many candidates were left out, by reason.
+    valid : float32 array or None
+        Share of each patch, as far as it lies inside the image, that the source holds pixels of;
+        None for all of it.
     """
 
     size: tuple[int, ...]
@@ -41,6 +44,7 @@ class PatchGrid(Sequence[PatchSpec]):
     sample: NDArray[np.int32]
     start: NDArray[np.int32]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    valid: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -54,7 +58,8 @@ class PatchGrid(Sequence[PatchSpec]):
     ) -> "PatchSpec | PatchGrid":
         if isinstance(index, (slice, np.ndarray)):
             columns = self.stack[index], self.sample[index], self.start[index]
-            return PatchGrid(self.size, *columns, self.dropped)
+            valid = None if self.valid is None else self.valid[index]
+            return PatchGrid(self.size, *columns, self.dropped, valid)
         start = tuple(self.start[index].tolist())
         return PatchSpec(int(self.stack[index]), int(self.sample[index]), start, self.size)
 
@@ -96,4 +101,9 @@ class PatchGrid(Sequence[PatchSpec]):
             np.concatenate([getattr(grid, name) for grid in grids])
             for name in ("stack", "sample", "start")
         )
-        return cls(grids[0].size, stack, sample, start, dropped)
+        valid = None
+        if any(grid.valid is not None for grid in grids):
+            ones = (np.ones(len(grid), np.float32) for grid in grids)
+            pairs = zip(grids, ones, strict=True)
+            valid = np.concatenate([one if g.valid is None else g.valid for g, one in pairs])
+        return cls(grids[0].size, stack, sample, start, dropped, valid)

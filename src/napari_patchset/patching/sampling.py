@@ -55,7 +55,7 @@ class Random(_Drawn):
         overlap more are drawn again, up to 100 times; then no more are drawn.
     small : {"error", "skip"}
         What to do with an image smaller than a patch.
-    region, select
+    region, select, min_covered
         See `PatchStrategy`. Patches are drawn within the bounds of a region.
     """
 
@@ -114,7 +114,7 @@ class Stratified(_Drawn):
         Another seed gives other patches; see `Random`.
     small : {"error", "skip"}
         What to do with an image smaller than a patch.
-    region, select
+    region, select, min_covered
         See `PatchStrategy`. The cells begin at the bounds of a region.
     """
 

@@ -29,7 +29,7 @@ class Tiled(Sized):
         What fills a patch beyond the image; NumPy's names, "constant" is zero.
     small : {"error", "skip", "pad"}
         What to do with an image smaller than a patch.
-    region, select
+    region, select, min_covered
         See `PatchStrategy`. The grid lies as it does without a region.
     """
 
