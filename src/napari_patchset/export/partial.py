@@ -1,7 +1,7 @@
 """NAME.partial: an export that is under way. What lies here says that it is incomplete.
 
 plan.json            the plan, and its sources as they were when it was made
-candidates.parquet   every candidate: stack, sample, start along (Z)YX
+candidates.parquet   every candidate: stack, sample, start along (Z)YX, valid share
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  one sidecar for each shard that is written and synced
@@ -70,6 +70,7 @@ class PartialExport:
         self.root.mkdir(parents=True, exist_ok=True)
         columns = {"stack": grid.stack, "sample": grid.sample}
         columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
+        columns |= {} if grid.valid is None else {"valid": grid.valid}
         _write_table(self._candidates, pa.table(columns))
         draft = self._plan.with_suffix(".draft")
         draft.write_text(frozen.model_dump_json(indent=1), encoding="utf-8")
@@ -104,7 +105,9 @@ class PartialExport:
         table = pq.read_table(self._candidates)
         axes = range(len(frozen.size))
         start = np.stack([table[f"start{axis}"].to_numpy() for axis in axes], axis=1)
-        return PatchGrid(frozen.size, table["stack"].to_numpy(), table["sample"].to_numpy(), start)
+        valid = table["valid"].to_numpy() if "valid" in table.column_names else None
+        stack, sample = table["stack"].to_numpy(), table["sample"].to_numpy()
+        return PatchGrid(frozen.size, stack, sample, start, valid=valid)
 
     def write_selection(self, selection: Selection) -> None:
         """Keep the verdicts; array and row follow from them."""
