@@ -70,8 +70,8 @@ class PartialExport:
         self.root.mkdir(parents=True, exist_ok=True)
         columns = {"stack": grid.stack, "sample": grid.sample}
         columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
-        columns |= {} if grid.valid is None else {"valid": grid.valid}
-        _write_table(self._candidates, pa.table(columns))
+        valid = {} if grid.valid is None else {"valid": grid.valid}
+        _write_table(self._candidates, pa.table({**columns, **valid}))
         draft = self._plan.with_suffix(".draft")
         draft.write_text(frozen.model_dump_json(indent=1), encoding="utf-8")
         draft.replace(self._plan)
