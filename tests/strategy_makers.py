@@ -54,6 +54,13 @@ def without_holes(sources: list[SourceInfo]) -> list[SourceInfo]:
     return [source.model_copy(update={"missing": frozenset()}) for source in sources]
 
 
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Draw the length of an axis, a patch size and an overlap."""
+    size = draw(st.integers(1, 40))
+    return draw(st.integers(1, 200)), size, draw(st.integers(0, size - 1))
+
+
 def _corners(size: Size, sources: Sources, **more: Any) -> Fixed:
     """Fixed patches in the corners of every sample, the last ones first."""
     places = []

@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.base import Part, Sized
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lattice import Edge, axis_starts, ordered_product
 from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.stitching import Crops, crop_axis
+from napari_patchset.source import SourceInfo
 
 
 class Tiled(Sized):
@@ -47,13 +50,38 @@ class Tiled(Sized):
             raise ValueError(f"overlap {self.overlap} must be at least 0 and below {self.size}")
         return self
 
+    def crops(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Crops:
+        """Say how planned tiles, or some of them, are put together again, as CAREamics does it.
+
+        Raises
+        ------
+        ArgumentError
+            If `edge` is not "shift": such tiles do not lie as CAREamics' do.
+        """
+        if self.edge != "shift":
+            raise ArgumentError(
+                f"Tiles with the edge {self.edge!r} can't be stitched; use 'shift'."
+            )
+        found = Crops(*(np.empty(grid.start.shape, np.int64) for _ in Crops._fields))
+        for stack in np.unique(grid.stack).tolist():
+            part, rows = self._part(stack, sources[stack]), np.flatnonzero(grid.stack == stack)
+            sides = zip(
+                self._axes(part), part.first, part.shape, self.size, self._overlap, strict=True
+            )
+            for axis, (starts, first, n, p, o) in enumerate(sides):
+                crop, size, stitch = crop_axis(starts - first, n, p, o)
+                at = np.searchsorted(starts, grid.start[rows, axis])
+                for column, values in zip(found, (crop, size, stitch + first), strict=True):
+                    column[rows, axis] = values[at]
+        return found
+
     def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
         return [self._plan_one(part) for part in parts]
 
     def _plan_one(self, part: Part) -> PatchGrid:
         if not self._is_cut(part):
             return part.empty(self.size)
-        rows, n = self._plane_rows(part), len(part.samples)
+        rows, n = ordered_product(self._axes(part), part.source.block_shape), len(part.samples)
         return PatchGrid(
             self.size,
             np.full(n * len(rows), part.stack, np.int32),
@@ -69,15 +97,14 @@ class Tiled(Sized):
         too_thin = part.is_narrowed and self.size[0] > part.shape[0]
         return self._fits(part, "error") if too_thin else bool(len(part.samples))
 
-    def _plane_rows(self, part: Part) -> NDArray[np.int32]:
-        overlap = self.overlap or (0,) * len(self.size)
+    def _axes(self, part: Part) -> list[NDArray[np.int64]]:
+        """Give the starts along each axis."""
         edges: list[Edge] = [self.edge] * len(self.size)
         if part.is_narrowed and self.edge == "pad":
             edges[0] = "shift"
-        axes = [
-            first + axis_starts(n, p, o, edge)
-            for first, n, p, o, edge in zip(
-                part.first, part.shape, self.size, overlap, edges, strict=True
-            )
-        ]
-        return ordered_product(axes, part.source.block_shape)
+        axes = zip(part.first, part.shape, self.size, self._overlap, edges, strict=True)
+        return [first + axis_starts(n, p, o, edge) for first, n, p, o, edge in axes]
+
+    @property
+    def _overlap(self) -> tuple[int, ...]:
+        return self.overlap or (0,) * len(self.size)
