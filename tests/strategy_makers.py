@@ -3,7 +3,7 @@
 A further strategy is one line in MAKERS, and every contract runs over it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -59,6 +59,11 @@ def axes(draw: st.DrawFn) -> tuple[int, int, int]:
     """Draw the length of an axis, a patch size and an overlap."""
     size = draw(st.integers(1, 40))
     return draw(st.integers(1, 200)), size, draw(st.integers(0, size - 1))
+
+
+def box(start: Iterable[int], length: Iterable[int]) -> tuple[slice, ...]:
+    """Give the slices of a patch."""
+    return tuple(slice(s, s + n) for s, n in zip(start, length, strict=True))
 
 
 def _corners(size: Size, sources: Sources, **more: Any) -> Fixed:

@@ -4,14 +4,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.patching import mask_area
 from napari_patchset.patching.dropping import OUTSIDE
-from napari_patchset.patching.regions import Polygon, Rectangle
-from napari_patchset.patching.strategies import Tiled, Whole
-from strategy_makers import cases, every_strategy, make_strategy, source, without_holes
+from napari_patchset.patching.grid import PatchSpec
+from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle
+from napari_patchset.patching.strategies import Random, Tiled, Whole
+from napari_patchset.source import SourceInfo
+from strategy_makers import box, cases, every_strategy, make_strategy, source, without_holes
 
 
 @every_strategy
@@ -78,3 +81,79 @@ def test_concave_polygons_keep_what_no_edge_passes_through(
     grid = Tiled(size=(10, 10), region=Polygon(points=points)).plan([source(1, 1, 30, 30)])
     assert len(grid) == kept
     assert grid.dropped == {OUTSIDE: 9 - kept}
+
+
+@st.composite
+def masked(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo], np.ndarray]:
+    """Draw sources and a mask with a hole and a free strip."""
+    size, sources = draw(cases())
+    *_, height, width = sources[0].spatial_shape
+    pixels = np.ones((height, width), bool)
+    y, x = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+    pixels[y : y + draw(st.integers(1, 9)), x : x + draw(st.integers(1, 9))] = False
+    pixels[:, : draw(st.integers(0, width // 3))] = False
+    return size, without_holes(sources), pixels
+
+
+@every_strategy
+@settings(max_examples=40)
+@given(masked())
+def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
+    size, sources, pixels = case
+    region = MaskRegion(path="mask.tif", digest="m")
+    more = {} if name in ("fixed", "whole") else {"small": "skip"}
+    strategy = make_strategy(name, size, sources, region=region, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_area, "BAND", 7)
+        grid = strategy.plan(sources, {"m": pixels})
+    assert all(is_inside(pixels, spec) for spec in grid)
+    if name.startswith(("tiled", "fixed", "whole")):
+        every = strategy.model_copy(update={"region": None}).plan(sources)
+        assert list(grid) == [spec for spec in every if is_inside(pixels, spec)]
+
+
+def is_inside(pixels: np.ndarray, spec: PatchSpec) -> bool:
+    part = pixels[box(spec.start[-2:], spec.size[-2:])]
+    return part.shape == spec.size[-2:] and bool(part.all())
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+def test_random_draws_again_what_falls_outside_of_a_mask(overlap: float | None) -> None:
+    image = [source(3, 1, 200, 200)]
+    pixels = np.zeros((200, 200), bool)
+    pixels[:40, :40] = pixels[160:, 160:] = True
+    region = MaskRegion(path="mask.tif", digest="m")
+    strategy = Random(size=(16, 16), count=8, max_overlap=overlap, region=region)
+    grid = strategy.plan(image, {"m": pixels})
+    assert np.bincount(grid.sample).tolist() == [8, 8, 8]
+    assert not grid.dropped
+    assert len({tuple(start // 160) for start in grid.start}) == 2
+    none = strategy.plan(image, {"m": ~np.ones((200, 200), bool) | np.eye(200, dtype=bool)})
+    assert len(none) == 0
+    assert sum(none.dropped.values()) == 24
+
+
+def test_draws_in_an_area_are_uniform() -> None:
+    region = Polygon(points=[(0, 0), (8, 0), (8, 8)])
+    grid = Random(size=(2, 2), count=3, region=region).plan([source(4000, 1, 8, 8)])
+    starts, times = np.unique(grid.start, axis=0, return_counts=True)
+    assert len(grid) == 12000
+    assert len(starts) == 15
+    assert ((times - 800) ** 2 / 800).sum() / (1 - 3 / 15) < 36.1  # 14 degrees of freedom: 0.999
+
+
+@pytest.mark.parametrize(
+    ("masks", "fault"),
+    [({}, "is not read"), ({"m": np.ones((9, 8), bool)}, "mask.tif is 9 x 8, but .* is 8 x 8")],
+)
+def test_a_mask_that_does_not_fit_is_refused(masks: dict, fault: str) -> None:
+    region = MaskRegion(path="mask.tif", digest="m")
+    with pytest.raises(ArgumentError, match=fault):
+        Whole(region=region).plan([source(1, 1, 8, 8)], masks)
+
+
+def test_a_mask_of_one_scene_limits_that_scene() -> None:
+    scenes = [source(1, 1, 8, 8, scene=0), source(1, 1, 16, 16, scene=1)]
+    region = MaskRegion(path="mask.tif", digest="m", source="k", scene=1)
+    grid = Tiled(size=(8, 8), region=region).plan(scenes, {"m": np.ones((16, 16), bool)})
+    assert grid.stack.tolist() == [1, 1, 1, 1]

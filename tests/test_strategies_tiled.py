@@ -15,7 +15,7 @@ from napari_patchset.patching.lattice import axis_starts
 from napari_patchset.patching.padding import source_indices
 from napari_patchset.patching.stitching import crop_axis
 from napari_patchset.patching.strategies import Tiled
-from strategy_makers import axes, cases, source, without_holes
+from strategy_makers import axes, box, cases, source, without_holes
 
 EDGES = ("shift", "drop", "pad", "balance")
 
@@ -74,10 +74,6 @@ def test_cropped_tiles_make_the_image_again(case: tuple, overlap: int, narrowed:
         np.testing.assert_array_equal(
             made[:, first:], np.broadcast_to(image, made.shape)[:, first:]
         )
-
-
-def box(start: np.ndarray, length: tuple[int, ...] | np.ndarray) -> tuple[slice, ...]:
-    return tuple(slice(s, s + n) for s, n in zip(start, length, strict=True))
 
 
 def test_only_shifted_tiles_are_put_together_again() -> None:

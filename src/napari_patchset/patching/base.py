@@ -15,14 +15,14 @@ from napari_patchset.patching.dropping import OUTSIDE, TOO_SMALL, drop, drop_mis
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lattice import order_by_tile
 from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.regions import Region
+from napari_patchset.patching.regions import Area, Masks, Region
 from napari_patchset.patching.selection import (
     Select,
     describe_numbers,
     selected_depth,
     selected_samples,
 )
-from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.source import SourceInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,8 @@ class Part:
         The samples, ascending.
     first, shape : tuple of int
         First pixel along (Z)YX, and how many from there.
+    area : Area or None
+        What the region leaves of each plane.
     """
 
     stack: int
@@ -44,9 +46,13 @@ class Part:
     samples: NDArray[np.int64]
     first: tuple[int, ...]
     shape: tuple[int, ...]
+    area: Area | None = None
 
-    def within(self, rect: Rect) -> Self:
-        """Narrow Y and X to a rectangle."""
+    def near_area(self) -> Self:
+        """Narrow Y and X to the bounds of the area, so that few draws fall outside of it."""
+        if self.area is None:
+            return self
+        rect = self.area.bounds
         (*depth, y, x), (*deep, h, w) = self.first, self.shape
         top, left = max(y, rect.y), max(x, rect.x)
         bottom, right = min(y + h, rect.y + rect.h), min(x + w, rect.x + rect.w)
@@ -96,10 +102,15 @@ class PatchStrategy(Frozen, ABC):
     select: Select = Field(default_factory=dict)
     min_covered: float = Field(default=0.5, ge=0, le=1)
 
-    def plan(self, sources: Sequence[SourceInfo]) -> PatchGrid:
+    def plan(self, sources: Sequence[SourceInfo], masks: Masks | None = None) -> PatchGrid:
         """Choose patches; those on a missing plane or outside of the region are counted.
 
         They are ordered by source, sample and source tile, within a tile by their start.
+
+        Parameters
+        ----------
+        masks : dict of str to bool array, YX
+            The pixels of the mask, by its digest, where the region is one.
 
         Raises
         ------
@@ -109,8 +120,9 @@ class PatchStrategy(Frozen, ABC):
         parts = [self._part(i, source) for i, source in enumerate(sources)]
         if not any(len(part.samples) for part in parts):
             self._refuse_nothing(sources)
-        grids = zip(self._candidates(parts), sources, strict=True)
-        return PatchGrid.concatenate([self._kept(grid, source) for grid, source in grids])
+        parts = [self._limited(part, masks or {}) for part in parts]
+        grids = zip(self._candidates(parts), parts, strict=True)
+        return PatchGrid.concatenate([self._kept(grid, part) for grid, part in grids])
 
     @abstractmethod
     def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
@@ -125,6 +137,12 @@ class PatchStrategy(Frozen, ABC):
             samples = samples[:0]
         return Part(stack, source, samples, tuple(first), tuple(shape))
 
+    def _limited(self, part: Part, masks: Masks) -> Part:
+        """Give a part the area that the region leaves."""
+        if self.region is None or not len(part.samples):
+            return part
+        return replace(part, area=self.region.area(part.source, masks))
+
     def _refuse_nothing(self, sources: Sequence[SourceInfo]) -> None:
         if self.region is not None and not any(self.region.is_of(source) for source in sources):
             wanted = f"source {self.region.source}, scene {self.region.scene}"
@@ -133,16 +151,12 @@ class PatchStrategy(Frozen, ABC):
         has = "; ".join(f"{s.name} has {describe_numbers(s, self.select)}" for s in sources[:3])
         raise ArgumentError(f"Nothing is selected by {ranges}: {has}.")
 
-    def _kept(self, grid: PatchGrid, source: SourceInfo) -> PatchGrid:
-        if self.region is not None and len(grid):
+    def _kept(self, grid: PatchGrid, part: Part) -> PatchGrid:
+        if part.area is not None and len(grid):
             height, width = grid.size[-2:]
-            inside = self.region.holds(grid.start[:, -2:], (height, width))
+            inside = part.area.holds(grid.start[:, -2:], (height, width))
             grid = drop(grid, ~inside, OUTSIDE)
-        return drop_uncovered(drop_missing(grid, source), source, self.min_covered)
-
-    def _near_region(self, part: Part) -> Part:
-        """Narrow a part to the region's bounds, so that few draws fall outside of it."""
-        return part if self.region is None else part.within(self.region.bounds)
+        return drop_uncovered(drop_missing(grid, part.source), part.source, self.min_covered)
 
 
 class Sized(PatchStrategy):

@@ -1,11 +1,10 @@
 """How much of a patch holds pixels, in a mosaic whose tiles leave gaps."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.summing import sum_table, sums_inside
 from napari_patchset.source import SourceInfo
 
 MOST_RECTS = 600
@@ -70,7 +69,7 @@ def _drawn_areas(tiles: Boxes, patches: Boxes) -> NDArray[np.int64]:
     tiles = np.concatenate([np.clip(tiles[:2], low, high), np.clip(tiles[2:], low, high)])
     xs, ys = (np.unique([low[axis, 0], high[axis, 0], *tiles[axis::2].flat]) for axis in (0, 1))
     covered = _draw(tiles, xs, ys)
-    gaps = _table(~covered)
+    gaps = sum_table(~covered)
     # The cell of the first pixel, and the one after that of the last.
     (j0, j1), (i0, i1) = (
         (cells[patches[axis] - edges[0]], cells[patches[axis + 2] - 1 - edges[0]] + 1)
@@ -78,9 +77,9 @@ def _drawn_areas(tiles: Boxes, patches: Boxes) -> NDArray[np.int64]:
         for cells in [np.repeat(np.arange(len(edges) - 1), np.diff(edges))]
     )
     areas: NDArray[np.int64] = (patches[2] - patches[0]) * (patches[3] - patches[1])
-    some = np.flatnonzero(gaps[i1, j1] - gaps[i0, j1] - gaps[i1, j0] + gaps[i0, j0])
-    table = _table(covered * np.diff(ys)[:, np.newaxis] * np.diff(xs))
-    areas[some] = _sum_inside(table, xs, ys, patches[:, some])
+    some = np.flatnonzero(sums_inside(gaps, i0, j0, i1, j1))
+    table = sum_table(covered * np.diff(ys)[:, np.newaxis] * np.diff(xs))
+    areas[some] = _areas_inside(table, xs, ys, patches[:, some])
     return areas
 
 
@@ -95,17 +94,10 @@ def _draw(tiles: Boxes, xs: NDArray[np.int64], ys: NDArray[np.int64]) -> NDArray
     return covered
 
 
-def _table(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Sum what lies above and to the left of each corner."""
-    table = np.zeros((len(values) + 1, values.shape[1] + 1), np.int64)
-    values.cumsum(axis=0, dtype=np.int64).cumsum(axis=1, out=table[1:, 1:])
-    return table
-
-
-def _sum_inside(
+def _areas_inside(
     table: NDArray[np.int64], xs: NDArray[np.int64], ys: NDArray[np.int64], patches: Boxes
 ) -> NDArray[np.int64]:
-    """Sum inside of boxes; between two edges the table grows evenly, so it is interpolated."""
+    """Sum areas inside of boxes: between two edges the table grows evenly, and is interpolated."""
     lefts, tops, rights, bottoms = (
         _position(edges, at) for edges, at in zip((xs, ys, xs, ys), patches, strict=True)
     )

@@ -3,19 +3,39 @@
 Coordinates are level-0 pixels from the image's upper left corner: pixel i reaches from i to i + 1.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from math import ceil, floor, isfinite
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
+from napari_patchset.patching.mask_area import MaskArea
 from napari_patchset.source import Rect, SceneId, SourceInfo
 
 Mask = NDArray[np.bool_]
+Masks = Mapping[str, Mask]
+"""The pixels of masks, YX, by their digest."""
+
 Point = tuple[float, float]
+
+
+class Area(Protocol):
+    """The part of a plane that a region leaves."""
+
+    is_box: ClassVar[bool]
+    """Whether every patch inside of the bounds lies inside."""
+
+    @property
+    def bounds(self) -> Rect:
+        """The smallest rectangle that holds every patch inside."""
+
+    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:
+        """Say which patches lie wholly inside, from their starts (n, YX) and their size."""
 
 
 class _Region(Frozen):
@@ -29,7 +49,17 @@ class _Region(Frozen):
         return self.source in (None, source.key) and self.scene in (None, source.scene)
 
 
-class Rectangle(_Region):
+class _Shape(_Region):
+    """Be an area without knowing any pixel."""
+
+    is_box: ClassVar[bool] = False
+
+    def area(self, source: SourceInfo, masks: Masks) -> Self:
+        """Give the area that is left of a source's planes."""
+        return self
+
+
+class Rectangle(_Shape):
     """Limit patches to a rectangle.
 
     Parameters
@@ -40,6 +70,7 @@ class Rectangle(_Region):
         The key of the source, and the scene, that it lies in; None for all.
     """
 
+    is_box: ClassVar[bool] = True
     kind: Literal["rectangle"] = "rectangle"
     x: int
     y: int
@@ -47,16 +78,14 @@ class Rectangle(_Region):
     h: int = Field(gt=0)
 
     @property
-    def bounds(self) -> Rect:
-        """The smallest rectangle that holds every patch inside."""
+    def bounds(self) -> Rect:  # noqa: D102, on Area
         return Rect(self.x, self.y, self.w, self.h)
 
-    def holds(self, start: NDArray[np.int32], size: tuple[int, int]) -> Mask:
-        """Say which patches lie wholly inside, from their starts (n, YX) and their size."""
+    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:  # noqa: D102
         return _in_rect(start, size, self.bounds)
 
 
-class Polygon(_Region):
+class Polygon(_Shape):
     """Limit patches to a polygon; one that crosses itself is filled by the even-odd rule.
 
     Parameters
@@ -77,13 +106,12 @@ class Polygon(_Region):
         return self
 
     @property
-    def bounds(self) -> Rect:
-        """The smallest rectangle that holds every patch inside."""
+    def bounds(self) -> Rect:  # noqa: D102, on Area
         xs, ys = zip(*self.points, strict=True)
         x, y = ceil(min(xs)), ceil(min(ys))
         return Rect(x, y, max(0, floor(max(xs)) - x), max(0, floor(max(ys)) - y))
 
-    def holds(self, start: NDArray[np.int32], size: tuple[int, int]) -> Mask:
+    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:
         """Say which patches lie wholly inside, from their starts (n, YX) and their size.
 
         No edge may pass through the open rectangle of a patch; then all of the patch is on one
@@ -100,10 +128,47 @@ class Polygon(_Region):
         return inside
 
 
-Region = Annotated[Rectangle | Polygon, Field(discriminator="kind")]
+class MaskRegion(_Region):
+    """Limit patches to where a mask is not zero.
+
+    Parameters
+    ----------
+    path : str
+        The image of the mask: one plane, as large as those that it limits.
+    digest : str
+        The key of its content.
+    source, scene : str or None
+        The key of the source, and the scene, that it lies in; None for all.
+    """
+
+    kind: Literal["mask"] = "mask"
+    path: str
+    digest: str
+
+    def area(self, source: SourceInfo, masks: Masks) -> MaskArea:
+        """Give the area that is left of a source's planes.
+
+        Raises
+        ------
+        ArgumentError
+            If the pixels of the mask are not given, or it has another size.
+        """
+        if self.digest not in masks:
+            raise ArgumentError(f"The mask {self.path} is not read, or holds other pixels by now.")
+        pixels, plane = masks[self.digest], source.spatial_shape[-2:]
+        if pixels.shape != plane:
+            has = " x ".join(map(str, pixels.shape))
+            raise ArgumentError(
+                f"The mask {self.path} is {has}, but {source.name} is {plane[0]} x {plane[1]}; "
+                "give a mask of its size, or say which source and scene it is of."
+            )
+        return MaskArea(pixels)
 
 
-def _in_rect(start: NDArray[np.int32], size: tuple[int, int], rect: Rect) -> Mask:
+Region = Annotated[Rectangle | Polygon | MaskRegion, Field(discriminator="kind")]
+
+
+def _in_rect(start: NDArray[np.integer], size: tuple[int, int], rect: Rect) -> Mask:
     y, x = start.T
     inside: Mask = (x >= rect.x) & (x + size[1] <= rect.x + rect.w)
     inside &= (y >= rect.y) & (y + size[0] <= rect.y + rect.h)

@@ -12,7 +12,7 @@ from napari_patchset.patching.base import InBounds, Part, Sized
 from napari_patchset.patching.dropping import NO_POSITION, OVERLAPS
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.spreading import spread
-from napari_patchset.patching.streams import distinct, integers, stream
+from napari_patchset.patching.streams import Wanted, distinct, distinct_where, integers, stream
 
 
 class _Drawn(InBounds, Sized):
@@ -43,7 +43,7 @@ class Random(_Drawn):
         Patch size along YX, or ZYX (TYX) with a depth axis.
     count : int
         Number of patches; fewer where there are not as many positions, and less those that touch
-        a missing plane or reach out of a polygon.
+        a missing plane or the gaps of a mosaic.
     per : {"sample", "total"}
         Whether so many in each sample, or in all samples of all sources together, in proportion
         to their numbers of positions.
@@ -56,7 +56,8 @@ class Random(_Drawn):
     small : {"error", "skip"}
         What to do with an image smaller than a patch.
     region, select, min_covered
-        See `PatchStrategy`. Patches are drawn within the bounds of a region.
+        See `PatchStrategy`. Draws outside of a polygon or mask are drawn again, up to 100 times
+        for each patch.
     """
 
     kind: Literal["random"] = "random"
@@ -65,7 +66,7 @@ class Random(_Drawn):
     max_overlap: float | None = Field(default=None, ge=0, lt=1)
 
     def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
-        parts = [self._near_region(part) for part in parts]
+        parts = [part.near_area() for part in parts]
         n_starts = [self._n_starts(part) for part in parts]
         n_positions = [prod(n) for n in n_starts]
         if self.per == "total":
@@ -91,11 +92,26 @@ class Random(_Drawn):
     def _draw_one(
         self, part: Part, sample: int, n_starts: tuple[int, ...], count: int
     ) -> NDArray[np.int64]:
-        words = stream(self.seed, part.source, sample)
+        words, wanted = stream(self.seed, part.source, sample), self._wanted(part, n_starts)
         if self.max_overlap is not None:
-            return spread(words, n_starts, self.size, count, self.max_overlap)
-        flat = distinct(words, count, prod(n_starts))
+            return spread(words, n_starts, self.size, count, self.max_overlap, wanted)
+        if wanted is None:
+            flat = distinct(words, count, prod(n_starts))
+        else:
+            flat = distinct_where(words, count, prod(n_starts), wanted)
         return np.stack(np.unravel_index(flat, n_starts), axis=1)
+
+    def _wanted(self, part: Part, n_starts: tuple[int, ...]) -> Wanted | None:
+        """Say which positions lie in the area, None if all do."""
+        area = part.area
+        if area is None or area.is_box:
+            return None
+        first, size = part.first[-2:], (self.size[-2], self.size[-1])
+
+        def lies_inside(flat: NDArray[np.int64]) -> NDArray[np.bool_]:
+            return area.holds(np.stack(np.unravel_index(flat, n_starts)[-2:], axis=1) + first, size)
+
+        return lies_inside
 
 
 class Stratified(_Drawn):
@@ -121,7 +137,7 @@ class Stratified(_Drawn):
     kind: Literal["stratified"] = "stratified"
 
     def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
-        return [self._plan_one(self._near_region(part)) for part in parts]
+        return [self._plan_one(part.near_area()) for part in parts]
 
     def _plan_one(self, part: Part) -> PatchGrid:
         n_starts = self._n_starts(part)

@@ -8,10 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.streams import integers
-
-TRIES = 100
-"""Draws for one patch before it is given up, and with it all further ones."""
+from napari_patchset.patching.streams import TRIES, Wanted, integers
 
 _BATCH = 1024
 
@@ -19,7 +16,12 @@ Start = tuple[int, ...]
 
 
 def spread(
-    words: np.random.Philox, n_starts: Start, size: Start, count: int, max_overlap: float
+    words: np.random.Philox,
+    n_starts: Start,
+    size: Start,
+    count: int,
+    max_overlap: float,
+    wanted: Wanted | None = None,
 ) -> NDArray[np.int64]:
     """Draw starts one by one, none of which overlaps an earlier one by more than a fraction.
 
@@ -32,6 +34,8 @@ def spread(
         Number of starts and patch size along (Z)YX.
     max_overlap : float
         Largest overlap of two patches, in patches.
+    wanted : function or None
+        Says which of the starts, by number in C order, may be drawn; None for all.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def spread(
     found = _Neighbours(size, max_overlap * prod(size))
     starts: list[Start] = []
     rejected = 0
-    for start in _draws(words, n_starts):
+    for start in _draws(words, n_starts, wanted):
         if found.leaves_room(start):
             found.add(start)
             starts.append(start)
@@ -81,9 +85,17 @@ class _Neighbours:
         return prod(max(0, p - abs(i - j)) for i, j, p in sides)
 
 
-def _draws(words: np.random.Philox, n_starts: Start) -> Iterator[Start]:
-    """Draw starts without end."""
-    while True:
+def _draws(
+    words: np.random.Philox,
+    n_starts: Start,
+    wanted: Wanted | None,
+) -> Iterator[Start]:
+    """Draw starts until none of many is wanted."""
+    fruitless = 0
+    while fruitless < TRIES:
         flat = integers(words, np.full(_BATCH, prod(n_starts), np.uint64))
+        if wanted is not None:
+            flat = flat[wanted(flat)]
+        fruitless = 0 if len(flat) else fruitless + 1
         columns = (column.tolist() for column in np.unravel_index(flat, n_starts))
         yield from zip(*columns, strict=True)
