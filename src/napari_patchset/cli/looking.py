@@ -10,6 +10,7 @@ import typer
 from napari_patchset.cli.arguments import Files, plan_from, with_plan_options
 from napari_patchset.cli.showing import show_scenes
 from napari_patchset.errors import ArgumentError
+from napari_patchset.export.masks import read_masks
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.sources import describe_sources, open_source
 from napari_patchset.options.given import PlanOptions
@@ -54,7 +55,7 @@ def preview(
 
 def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> Path:
     """Draw the middle plane of the first source, or of a sample of it, with its grid as a PNG."""
-    grid = plan.strategy.plan(describe_sources(plan))
+    grid = plan.strategy.plan(describe_sources(plan), read_masks(plan.strategy))
     with open_source(plan, plan.sources[0]) as stack:
         n_samples, depth = (
             stack.data_shape[0],

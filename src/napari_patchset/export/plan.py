@@ -137,12 +137,18 @@ class ExportPlan(Recipe):
     def resolved(self) -> Self:
         """Give the same plan with absolute paths, for jobs that run in another folder."""
         sources = [_absolute(ref).with_beside(_absolute) for ref in self.sources]
-        return self.model_copy(update={"sources": tuple(sources), "out": os.path.abspath(self.out)})
+        update = {
+            "sources": tuple(sources),
+            "out": os.path.abspath(self.out),
+            "strategy": self.strategy.with_mask_path(_absolute_path),
+        }
+        return self.model_copy(update=update)
 
     @property
     def recipe(self) -> Recipe:
         """The part that does not depend on where files lie."""
-        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+        fields = {name: getattr(self, name) for name in Recipe.model_fields}
+        return Recipe(**fields | {"strategy": self.strategy.with_mask_path(lambda _: None)})
 
 
 def expand_sources(
@@ -172,8 +178,11 @@ def user_message(error: ValidationError) -> str:
 
 
 def _absolute(ref: Ref) -> Ref:
-    path = ref.path if is_remote(ref.path) else os.path.abspath(ref.path)
-    return ref.model_copy(update={"path": path})
+    return ref.model_copy(update={"path": _absolute_path(ref.path)})
+
+
+def _absolute_path(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)
 
 
 def _reference(path: str | Path) -> SourceRef:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_patchset.errors import ExportError
 from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.masks import read_masks
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.survey import survey
@@ -22,7 +23,7 @@ def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, F
     if out.exists() and not overwrite:
         raise ExportError(f"{out} exists; choose another name, or overwrite it.")
     found = survey(plan)
-    grid = plan.strategy.plan(found.images["image"])
+    grid = plan.strategy.plan(found.images["image"], read_masks(plan.strategy))
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
         raise ExportError(f"No patch to export ({reasons}).")

@@ -63,7 +63,8 @@ class PlanOptions:
         int | None, typer.Option(help="Another seed, another draw and another split (0).")
     ] = None
     region: Annotated[
-        Path | None, typer.Option(help='A JSON file: {"kind": "rectangle", "x": 0, "y": 0, ...}.')
+        Path | None,
+        typer.Option(help='A mask, or a JSON file: {"kind": "rectangle", "x": 0, ...}.'),
     ] = None
     target: Annotated[
         str | None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.export.masks import mask_region
 from napari_patchset.export.plan import ExportPlan, SourceRef, expand_sources
 from napari_patchset.options.given import KINDS, PlanOptions
 from napari_patchset.options.pairing import PAIRED, pair
@@ -22,7 +23,7 @@ _OF_STRATEGY: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "edge": ("edge", str),
     "count": ("count", int),
     "select": ("select", read_ranges),
-    "region": ("region", lambda path: _read_json(path)),
+    "region": ("region", lambda path: _read_region(path)),
 }
 """Option -> field of the strategy, and how it is read."""
 
@@ -105,6 +106,10 @@ def _split(options: PlanOptions, saved: Fields | None) -> Fields | None:
             raise ArgumentError("--split-by needs --val, the share of patches that validate.")
         return None
     return (saved or {}) | given
+
+
+def _read_region(path: Path) -> Any:
+    return _read_json(path) if path.suffix == ".json" else mask_region(str(path))
 
 
 def _read_json(path: Path) -> Any:

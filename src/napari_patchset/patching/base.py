@@ -1,7 +1,7 @@
 """What all strategies share: where they may choose, what is left out, and the order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
@@ -15,7 +15,7 @@ from napari_patchset.patching.dropping import OUTSIDE, TOO_SMALL, drop, drop_mis
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lattice import order_by_tile
 from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.regions import Area, Masks, Region
+from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
 from napari_patchset.patching.selection import (
     Select,
     describe_numbers,
@@ -123,6 +123,14 @@ class PatchStrategy(Frozen, ABC):
         parts = [self._limited(part, masks or {}) for part in parts]
         grids = zip(self._candidates(parts), parts, strict=True)
         return PatchGrid.concatenate([self._kept(grid, part) for grid, part in grids])
+
+    def with_mask_path(self, change: Callable[[str], str | None]) -> Self:
+        """Give the same strategy with another path to the mask, where its region is one."""
+        region = self.region
+        if not isinstance(region, MaskRegion) or region.path is None:
+            return self
+        moved = region.model_copy(update={"path": change(region.path)})
+        return self.model_copy(update={"region": moved})
 
     @abstractmethod
     def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:

@@ -133,8 +133,9 @@ class MaskRegion(_Region):
 
     Parameters
     ----------
-    path : str
-        The image of the mask: one plane, as large as those that it limits.
+    path : str or None
+        The image of the mask: one plane, as large as those that it limits. None in a manifest,
+        which does not say where files lie.
     digest : str
         The key of its content.
     source, scene : str or None
@@ -142,7 +143,7 @@ class MaskRegion(_Region):
     """
 
     kind: Literal["mask"] = "mask"
-    path: str
+    path: str | None = None
     digest: str
 
     def area(self, source: SourceInfo, masks: Masks) -> MaskArea:
@@ -154,7 +155,7 @@ class MaskRegion(_Region):
             If the pixels of the mask are not given, or it has another size.
         """
         if self.digest not in masks:
-            raise ArgumentError(f"The mask {self.path} is not read, or holds other pixels by now.")
+            raise ArgumentError(f"The mask {self.path} of the region is not read.")
         pixels, plane = masks[self.digest], source.spatial_shape[-2:]
         if pixels.shape != plane:
             has = " x ".join(map(str, pixels.shape))
