@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from napari_patchset.patching.base import InBounds, Part, Sized
+from napari_patchset.patching.base import InBounds, Sized
 from napari_patchset.patching.dropping import NO_POSITION, OVERLAPS
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.parts import Part
 from napari_patchset.patching.spreading import spread
 from napari_patchset.patching.streams import Wanted, distinct, distinct_where, integers, stream
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.filters import PatchFilter
+from napari_patchset.patching.filter_base import PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.limits import resolve
 from napari_patchset.patching.splits import ALL, BORDER, SPLITS, Split
