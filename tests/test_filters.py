@@ -53,6 +53,14 @@ def test_a_patch_measures_the_same_whatever_lies_beside_it(text: str, pixels: np
 
 
 @every_filter
+def test_many_patches_measure_the_same_as_each_alone(text: str) -> None:
+    pixels = np.random.default_rng(0).normal(100, 30, (90, 61, 67)).astype(np.float32)
+    measure = parse_filter(text).measure
+    alone = [measure(patch[np.newaxis])[0] for patch in pixels]
+    np.testing.assert_array_equal(measure(pixels), alone)
+
+
+@every_filter
 def test_a_patch_that_holds_nan_or_infinity_measures_less_than_any_other(text: str) -> None:
     pixels = np.ones((3, 4, 4), np.float32)
     pixels[0, 1, 1], pixels[2, 3, 3] = np.nan, np.inf

@@ -14,6 +14,9 @@ from napari_patchset.patching.filter_text import format_filter, format_metric
 from napari_patchset.patching.limits import Limit
 from napari_patchset.source import ChannelId, channel_indices
 
+AT_ONCE = 2**17
+"""Pixels that are measured at once: a megabyte as float64, which stays in the cache."""
+
 Pixels = NDArray[Any]
 Metric = NDArray[np.float64]
 
@@ -60,6 +63,14 @@ class PatchFilter(Frozen, ABC):
         """
         # Rows without gaps are summed in an order that does not depend on their neighbours.
         rows = np.ascontiguousarray(patches.reshape(len(patches), prod(patches.shape[1:])))
+        found = np.empty(len(rows))
+        step = max(1, AT_ONCE // rows.shape[1])
+        for first in range(0, len(rows), step):
+            few = slice(first, first + step)
+            found[few] = self._measure_finite(rows[few])
+        return found
+
+    def _measure_finite(self, rows: Pixels) -> Metric:
         if rows.dtype.kind != "f" or (finite := np.isfinite(rows).all(axis=1)).all():
             return self._measure(rows).astype(np.float64)
         found = np.full(len(rows), -np.inf)
