@@ -1,5 +1,7 @@
 """Verdicts: what becomes of each candidate, and why."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -79,16 +81,26 @@ def test_some_of_the_rejected_are_kept_whatever_their_order() -> None:
     assert all_kept.kept.all()
 
 
-def test_a_patch_across_the_border_is_rejected_as_that_and_never_spared() -> None:
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_no_filter_rejects_is_split(keep: int) -> None:
     image = [source(1, 1, 1024, 1024)]
     grid = grid_of(image, overlap=16)
-    how = {"filters": [parse_filter("std>5")], "keep_fraction": 1, "split": Split(val=0.2)}
-    verdicts = judge(grid, image, metrics={"std_a": np.zeros(len(grid))}, **how)
-    across = verdicts.split == BORDER
-    assert 0 < across.sum() < len(grid)
+    metrics = {"std_a": np.where(grid.start[:, 0] < 600, 0.0, 9.0)}
+    how = {"filters": [parse_filter("std>5")], "keep_fraction": keep, "split": Split(val=0.2)}
+    verdicts = judge(grid, image, metrics=metrics, **how)
     assert verdicts.splits == ("train", "val")
-    np.testing.assert_array_equal(verdicts.kept, ~across)
-    assert {verdicts.reasons[i] for i in verdicts.reason[across]} == {ACROSS}
+    assert 0.1 < verdicts.split[verdicts.kept].mean() < 0.3
+    np.testing.assert_array_equal(verdicts.split == BORDER, ~verdicts.kept)
+    counts = Counter(verdicts.reasons[i] for i in verdicts.reason if i >= 0)
+    assert counts["std>5"] == (0 if keep else (metrics["std_a"] == 0).sum())
+    assert 0 < counts[ACROSS] < 0.3 * verdicts.kept.sum()
+
+
+def test_nothing_left_is_nothing_to_split() -> None:
+    filters = [parse_filter("mask>1")]
+    image, metrics = [IMAGE], {"mask": np.zeros(64)}
+    verdicts = judge(grid_of(image), image, filters=filters, metrics=metrics, split=Split(val=0.1))
+    assert not verdicts.kept.any()
 
 
 def test_a_channel_that_does_not_exist_is_refused() -> None:

@@ -40,7 +40,7 @@ class Split(Frozen):
     """Part patches into training and validation ones, so that they share no pixel.
 
     All T, Z and channels of one place are in one split. What validates is chosen by a hash of
-    the seed and the source's key, scene and block; candidates count, before any filter.
+    the seed and the source's key, scene and block.
 
     Parameters
     ----------

@@ -28,7 +28,8 @@ class Verdicts:
     splits : tuple of str
         The names of the splits, ("all",) or ("train", "val").
     split : int8 array
-        Index into `splits`, -1 for a patch that lies across the border of two.
+        Index into `splits`; where there are two, -1 for a patch that lies across their border, or
+        that a filter rejects.
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is kept.
     reasons : tuple of str
@@ -65,8 +66,8 @@ def judge(
 ) -> Verdicts:
     """Decide on every candidate.
 
-    The first filter that a candidate fails is its reason. A patch across the border of two splits
-    is rejected as that, whatever the filters say.
+    The first filter that a candidate fails is its reason. What no filter rejects is split, so that
+    the share of validation patches is one of those that are exported.
 
     Parameters
     ----------
@@ -85,7 +86,6 @@ def judge(
         If a filter names a channel that does not exist, or the split can't be made.
     """
     metrics = metrics or {}
-    codes = np.zeros(len(grid), np.int8) if split is None else split.assign(grid, sources)
     names = sources[0].channels
     limits = _resolve_limits(filters, names, metrics)
     reason = np.full(len(grid), -1, np.int8)
@@ -93,7 +93,14 @@ def judge(
         reason[~_passes(each, names, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_spared(grid, sources, reason, keep_fraction)] = -1
-    reason[codes == BORDER] = len(filters)
+    codes = np.zeros(len(grid), np.int8)
+    if split is not None:
+        left = np.flatnonzero(reason < 0)
+        codes.fill(BORDER)
+        # A million patches are not copied for nothing.
+        part = grid if len(left) == len(grid) else grid[left]
+        codes[left] = split.assign(part, sources)
+        reason[left[codes[left] == BORDER]] = len(filters)
     reasons = (*map(str, filters), ACROSS)
     return Verdicts(SPLITS if split else ALL, codes, reason, reasons, metrics, limits)
 
