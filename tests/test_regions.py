@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching import mask_area
-from napari_patchset.patching.dropping import OUTSIDE
+from napari_patchset.patching import mask_area, positions
+from napari_patchset.patching.dropping import NO_POSITION, OUTSIDE
 from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle
 from napari_patchset.patching.strategies import Random, Tiled, Whole
@@ -133,13 +133,24 @@ def test_random_draws_again_what_falls_outside_of_a_mask(overlap: float | None) 
     assert sum(none.dropped.values()) == 24
 
 
-def test_draws_in_an_area_are_uniform() -> None:
+@pytest.mark.parametrize("rounds", [0, 1, 10])
+def test_draws_in_an_area_are_uniform(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positions, "ROUNDS", rounds)
     region = Polygon(points=[(0, 0), (8, 0), (8, 8)])
     grid = Random(size=(2, 2), count=3, region=region).plan([source(4000, 1, 8, 8)])
     starts, times = np.unique(grid.start, axis=0, return_counts=True)
     assert len(grid) == 12000
     assert len(starts) == 15
     assert ((times - 800) ** 2 / 800).sum() / (1 - 3 / 15) < 36.1  # 14 degrees of freedom: 0.999
+
+
+def test_all_of_an_area_is_drawn_where_it_has_no_more() -> None:
+    volume = source(2, 1, 3, 30, 30, axes="TCZYX", depth_axis="Z")
+    region = Polygon(points=[(0, 0), (30, 0), (30, 1), (29, 4), (0, 4)])
+    grid = Random(size=(2, 3, 4), count=200, region=region).plan([volume])
+    every = Tiled(size=(2, 3, 4), overlap=(1, 2, 3), region=region).plan([volume])
+    assert list(grid) == list(every)
+    assert grid.dropped == {NO_POSITION: 400 - len(grid)}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Verdicts: what becomes of each candidate, and why."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -106,3 +107,15 @@ def test_nothing_left_is_nothing_to_split() -> None:
 def test_a_channel_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ArgumentError, match="no channel 'c'"):
         judged("std[c]>5")
+
+
+def test_a_million_patches_are_planned_and_split_in_64_mb() -> None:
+    image = [source(1, 1, 48000, 48000)]
+    tracemalloc.start()
+    try:
+        verdicts = judge(grid_of(image, overlap=16), image, split=Split(val=0.1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(verdicts.split) == 1_000_000
+    assert peak <= 64 * 2**20

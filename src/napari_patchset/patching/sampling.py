@@ -12,8 +12,9 @@ from napari_patchset.patching.base import InBounds, Sized
 from napari_patchset.patching.dropping import NO_POSITION, OVERLAPS
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.parts import Part
+from napari_patchset.patching.positions import Positions
 from napari_patchset.patching.spreading import spread
-from napari_patchset.patching.streams import Wanted, distinct, distinct_where, integers, stream
+from napari_patchset.patching.streams import distinct, integers, stream
 
 
 class _Drawn(InBounds, Sized):
@@ -57,8 +58,7 @@ class Random(_Drawn):
     small : {"error", "skip"}
         What to do with an image smaller than a patch.
     region, select, min_covered
-        See `PatchStrategy`. Draws outside of a polygon or mask are drawn again, up to 100 times
-        for each patch.
+        See `PatchStrategy`. All `count` patches are drawn inside of the region, if it has room.
     """
 
     kind: Literal["random"] = "random"
@@ -79,8 +79,11 @@ class Random(_Drawn):
     def _draw(self, part: Part, n_starts: tuple[int, ...], counts: NDArray[np.int64]) -> PatchGrid:
         if not prod(n_starts):
             return part.empty(self.size)
+        positions = None
+        if part.area is not None and not part.area.is_box:
+            positions = Positions(part.area, part.first, n_starts, self.size)
         drawn = [
-            self._draw_one(part, sample, n_starts, count)
+            self._draw_one(stream(self.seed, part.source, sample), n_starts, count, positions)
             for sample, count in zip(part.samples.tolist(), counts.tolist(), strict=True)
         ]
         found = np.array([len(starts) for starts in drawn])
@@ -91,28 +94,19 @@ class Random(_Drawn):
         return part.grid(self.size, np.repeat(part.samples, found), start, dropped)
 
     def _draw_one(
-        self, part: Part, sample: int, n_starts: tuple[int, ...], count: int
+        self,
+        words: np.random.Philox,
+        n_starts: tuple[int, ...],
+        count: int,
+        positions: Positions | None,
     ) -> NDArray[np.int64]:
-        words, wanted = stream(self.seed, part.source, sample), self._wanted(part, n_starts)
         if self.max_overlap is not None:
-            return spread(words, n_starts, self.size, count, self.max_overlap, wanted)
-        if wanted is None:
+            return spread(words, n_starts, self.size, count, self.max_overlap, positions)
+        if positions is None:
             flat = distinct(words, count, prod(n_starts))
         else:
-            flat = distinct_where(words, count, prod(n_starts), wanted)
+            flat = positions.draw(words, count)
         return np.stack(np.unravel_index(flat, n_starts), axis=1)
-
-    def _wanted(self, part: Part, n_starts: tuple[int, ...]) -> Wanted | None:
-        """Say which positions lie in the area, None if all do."""
-        area = part.area
-        if area is None or area.is_box:
-            return None
-        first, size = part.first[-2:], (self.size[-2], self.size[-1])
-
-        def lies_inside(flat: NDArray[np.int64]) -> NDArray[np.bool_]:
-            return area.holds(np.stack(np.unravel_index(flat, n_starts)[-2:], axis=1) + first, size)
-
-        return lies_inside
 
 
 class Stratified(_Drawn):

@@ -8,7 +8,11 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.streams import TRIES, Wanted, integers
+from napari_patchset.patching.positions import Positions
+from napari_patchset.patching.streams import integers
+
+TRIES = 100
+"""Draws for one patch before it is given up, and with it all further ones."""
 
 _BATCH = 1024
 
@@ -21,7 +25,7 @@ def spread(
     size: Start,
     count: int,
     max_overlap: float,
-    wanted: Wanted | None = None,
+    positions: Positions | None = None,
 ) -> NDArray[np.int64]:
     """Draw starts one by one, none of which overlaps an earlier one by more than a fraction.
 
@@ -34,8 +38,8 @@ def spread(
         Number of starts and patch size along (Z)YX.
     max_overlap : float
         Largest overlap of two patches, in patches.
-    wanted : function or None
-        Says which of the starts, by number in C order, may be drawn; None for all.
+    positions : Positions or None
+        Says which of the starts an area allows; None for all.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def spread(
     found = _Neighbours(size, max_overlap * prod(size))
     starts: list[Start] = []
     rejected = 0
-    for start in _draws(words, n_starts, wanted):
+    for start in _draws(words, n_starts, positions):
         if found.leaves_room(start):
             found.add(start)
             starts.append(start)
@@ -88,14 +92,14 @@ class _Neighbours:
 def _draws(
     words: np.random.Philox,
     n_starts: Start,
-    wanted: Wanted | None,
+    positions: Positions | None,
 ) -> Iterator[Start]:
-    """Draw starts until none of many is wanted."""
+    """Draw starts until none of many is allowed."""
     fruitless = 0
     while fruitless < TRIES:
         flat = integers(words, np.full(_BATCH, prod(n_starts), np.uint64))
-        if wanted is not None:
-            flat = flat[wanted(flat)]
+        if positions is not None:
+            flat = flat[positions.lie_inside(flat)]
         fruitless = 0 if len(flat) else fruitless + 1
         columns = (column.tolist() for column in np.unravel_index(flat, n_starts))
         yield from zip(*columns, strict=True)

@@ -1,19 +1,12 @@
 """Random integers that stay the same: for every path, order of files, machine and NumPy."""
 
 import json
-from collections.abc import Callable
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.source import SourceInfo
-
-Wanted = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
-"""Says which of many numbers may be drawn."""
-
-TRIES = 100
-"""Draws for each patch before no more are made."""
 
 
 def stream(seed: int, source: SourceInfo, sample: int) -> np.random.Philox:
@@ -79,29 +72,6 @@ def distinct(words: np.random.Philox, count: int, total: int) -> NDArray[np.int6
         kept[_distinct_few(words, max(0, total - count), total)] = False
         return np.flatnonzero(kept).astype(np.int64)
     return _distinct_few(words, count, total)
-
-
-def distinct_where(
-    words: np.random.Philox,
-    count: int,
-    total: int,
-    wanted: Wanted,
-) -> NDArray[np.int64]:
-    """Draw `count` different integers of 0 to `total` - 1 that are wanted, ascending.
-
-    Others are drawn again, up to `TRIES` times `count` in all; fewer are given if that finds
-    no more.
-    """
-    found = np.empty(0, np.int64)
-    for _ in range(TRIES):
-        drawn = integers(words, np.full(count, total, np.uint64))
-        both = np.concatenate([found, drawn[wanted(drawn)]])
-        # The first ones in the order that they were drawn in: the least would not be by chance.
-        first = np.unique(both, return_index=True)[1]
-        found = both[np.sort(first)[:count]]
-        if len(found) == count:
-            break
-    return np.sort(found)
 
 
 def _digest(*name: int | str | None) -> NDArray[np.uint64]:
