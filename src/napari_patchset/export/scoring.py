@@ -12,7 +12,8 @@ from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.opened import OpenImage, OpenImages
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import MASK
-from napari_patchset.patching.filters import Mask, PatchFilter, score_columns
+from napari_patchset.patching.filter_base import PatchFilter
+from napari_patchset.patching.filters import Mask, score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE
 
