@@ -11,10 +11,18 @@ from qtpy.QtWidgets import QFileDialog, QRadioButton
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.patchset import layout
-from napari_patchset.plugin import widget
+from napari_patchset.plugin import asking, running
 from napari_patchset.plugin.overlay import GRID_NAME
 from napari_patchset.plugin.widget import PLUGIN
 from window import SCENES, Window
+
+
+def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect the errors that are notified."""
+    said: list[str] = []
+    for module in (asking, running):
+        monkeypatch.setattr(module, "show_error", said.append)
+    return said
 
 
 def lines_of(layer: Any) -> set[tuple[float, ...]]:
@@ -40,7 +48,7 @@ def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
     window.type_number(y, 32)
     window.type_number(x, 16)
     assert f"<b>{2 * 3 * 3 * 4}</b> patches" in window.summary
-    assert "32 × 16 px (16.0 × 8.0 µm)" in window.summary
+    assert window.widget.patches.hint.value == "16.0 × 8.0 µm"
     rows, columns = {0.0, 32.0, 48.0, 64.0, 80.0}, {0.0, 16.0, 32.0, 48.0, 64.0}
     drawn = lines_of(window.grid)
     assert {y for y, _, height, _ in drawn if height == 0} == rows
@@ -69,7 +77,7 @@ def test_depth_axis_makes_volumes_and_follows_the_slider(
     window.choose_depth("Z")
     assert first.visible
     window.type_number(first, 2)
-    assert window.state.strategy().size == (2, 64, 64)
+    assert window.state.recipe.strategy.size == (2, 64, 64)
     assert f"<b>{2 * 2 * 2}</b> patches" in window.summary
     for z in range(3):
         window.viewer.dims.set_point(1, z * 1.0)
@@ -126,7 +134,7 @@ def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) 
 
 def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
-    window.tick(window.widget.export.all_scenes.native)
+    window.tick(window.widget.sourcing.more.all_scenes.native)
     made = window.export_to(tmp_path / "all.patches.zarr")
     assert set(made.table["scene"].to_pylist()) == {"0", "1"}
     made.close()
@@ -161,8 +169,7 @@ def test_an_export_is_cancelled_and_goes_on(
 def test_a_failure_is_a_notification_and_the_form_stays(
     window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(widget, "show_error", said.append)
+    said = errors_said(monkeypatch)
     window.open(file)
     before = window.state
     window.widget.export.out.value = tmp_path / "taken.patches.zarr"
@@ -170,7 +177,7 @@ def test_a_failure_is_a_notification_and_the_form_stays(
     window.click(window.widget.export.start)
     window.until(lambda: bool(said))
     assert "taken.patches.zarr exists; choose another name" in said[0]
-    assert window.state.size == before.size
+    assert window.state.recipe == before.recipe
     assert window.widget.export.start.enabled
     window.widget.export.out.value = tmp_path / "wrong.zarr"
     window.click(window.widget.export.start)
@@ -190,8 +197,7 @@ def test_open_asks_for_a_file_and_shows_it(
 def test_a_file_that_cannot_be_opened_is_a_notification(
     window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(widget, "show_error", said.append)
+    said = errors_said(monkeypatch)
     text = tmp_path / "text.czi"
     text.write_text("this is no image")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(text), ""))
@@ -250,7 +256,7 @@ def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCz
 
 def test_the_first_patch_size_fits_a_small_image(window: Window, czi: MakeCzi) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 38, 20), z=3)))
-    assert window.state.size == (2, 16, 32)
+    assert window.widget.patches.size.value == (2, 16, 32)
     assert "patches" in window.summary
 
 

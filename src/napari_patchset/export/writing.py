@@ -18,6 +18,10 @@ from napari_patchset.patchset.shards import checksums, write_shard
 from napari_patchset.patchset.statistics import channel_sums
 
 
+class ExportStopped(Exception):
+    """The job was asked to stop; what it has written stays."""
+
+
 def write_job(root: str, first: int, last: int) -> None:
     """Write every shard whose first patch is one of the candidates `first` up to `last`.
 
@@ -56,7 +60,8 @@ def _fill(
 ) -> NDArray[Any]:
     patches = np.empty((len(grid), *array.layout.patch_shape), array.layout.dtype)
     for row in grid.rows():
-        partial.proceed()
+        if partial.stop_requested:
+            raise ExportStopped
         index = int(grid.stack[row.start])
         stack, channels = images[index, array.layout.role]
         read = np.empty((row.stop - row.start, *array.layout.patch_shape), stack.data_dtype)

@@ -63,10 +63,7 @@ def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
 
 def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     """Give the sample and the depth that an image layer shows now, as patches count them."""
-    data = image.data[0] if image.multiscale else image.data
-    point = image.world_to_data(viewer.dims.point[-image.ndim :])
-    steps = zip(data.axes, point, data.shape, strict=False)
-    indices = {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
+    indices = _indices(viewer, image)
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
 
 
@@ -78,6 +75,32 @@ def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[fl
     corners = [(*outer, *corner)[-image.ndim :] for corner in (centre - half, centre + half)]
     low, high = (np.array(image.world_to_data(corner)[-2:]) + 0.5 for corner in corners)
     return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
+
+
+def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> int:
+    """Give the number along an axis that the sliders show, as the file counts."""
+    return info.starts.get(axis, 0) + _indices(viewer, image).get(axis, 0)
+
+
+def channels_of(found: Shown, info: SourceInfo) -> list[tuple[str, str]]:
+    """Give the channels of a scene by name and the colour, "#rrggbb", that they are shown in."""
+    if found.layers[0].rgb:
+        return list(zip(info.channels, ("#ff0000", "#00ff00", "#0000ff"), strict=True))
+    colors = {_tag(layer)["channel"]: _color(layer) for layer in found.layers}
+    return [(name, colors.get(i, "#ffffff")) for i, name in enumerate(info.channels)]
+
+
+def _color(layer: Image) -> str:
+    red, green, blue = (round(255 * float(v)) for v in layer.colormap.colors[-1][:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
+    """Give the index along each axis that an image layer shows now."""
+    data = _array(image)
+    point = image.world_to_data(viewer.dims.point[-image.ndim :])
+    steps = zip(data.axes, point, data.shape, strict=False)
+    return {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
 
 
 def _tag(layer: Layer) -> dict[str, Any]:

@@ -1,57 +1,42 @@
 """The "Patches" widget: it wires the parts to each other; what they show is computed elsewhere."""
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import numpy as np
-from napari.utils.notifications import show_error, show_info
+from magicgui.widgets import SpinBox
+from napari.layers import Shapes
 from napari.viewer import Viewer
-from pydantic import ValidationError
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
 
-from napari_patchset.errors import PatchsetError
-from napari_patchset.export.engine import Progress
-from napari_patchset.export.plan import user_message
-from napari_patchset.plugin.exporting import BackgroundExport
-from napari_patchset.plugin.form import ExportPart, PatchesPart, SourcePart
+from napari_patchset.errors import ArgumentError
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.patching.regions import Region
+from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
+from napari_patchset.plugin.drawing import add_region_layer, region_of
+from napari_patchset.plugin.form.export import ExportPart
+from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.overlay import Grid, GridOverlay
-from napari_patchset.plugin.scenes import ScenePicker
-from napari_patchset.plugin.shown import plane_of, show_scene, shown, shown_files
+from napari_patchset.plugin.planning import Planned, size_hint
+from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
+from napari_patchset.plugin.running import ExportControl
+from napari_patchset.plugin.shown import Shown, channels_of, number_shown, plane_of
+from napari_patchset.plugin.sourcing import PLUGIN, SourceControl
 from napari_patchset.plugin.state import (
     FormState,
-    default_out,
-    depth_choices,
-    fitting_size,
-    summarize,
+    describe_scene,
+    plan_pairs,
+    read_plan,
+    with_pairs,
 )
 from napari_patchset.preview import Plane
-from napari_patchset.source import SceneId, SourceInfo
-from napari_patchset.stacks.opening import FORMATS, list_scenes
 
-if TYPE_CHECKING:
-    from napari_patchset.patching.grid import PatchGrid
+__all__ = ["PLUGIN", "PatchesWidget"]
 
-PLUGIN = "napari-patchset"
 WIDTH = 340
 
-
-_Slot = TypeVar("_Slot", bound=Callable[..., None])
-
-
-def notifying(slot: _Slot) -> _Slot:
-    """Turn what a user can mend into a notification; whatever else goes wrong is raised."""
-
-    @wraps(slot)
-    def notified(*args: Any) -> None:
-        try:
-            slot(*args)
-        except (PatchsetError, ValidationError, OSError) as error:
-            show_error(_message(error))
-
-    return cast("_Slot", notified)
+_NOTHING_OPEN = (
+    "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
+)
 
 
 class PatchesWidget(QScrollArea):
@@ -61,39 +46,39 @@ class PatchesWidget(QScrollArea):
         super().__init__()
         self._released = False
         self._viewer = napari_viewer
-        self._grid: tuple[PatchGrid, SourceInfo] | None = None
-        self._result: Path | None = None
+        self._planned: Planned | None = None
         # napari's layer list may not be changed from within its own events.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(0)
-        self._soon.timeout.connect(self._refresh_files)
-        self.source, self.picker = SourcePart(), ScenePicker()
-        self.patches, self.export = PatchesPart(), ExportPart()
-        self.summary = QLabel()
-        self.overlay, self.job = GridOverlay(napari_viewer), BackgroundExport()
+        self._soon.timeout.connect(self._refresh)
+        self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
+        self.source, self.picker = self.sourcing.part, self.sourcing.picker
+        self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
+        self.overlay = GridOverlay(napari_viewer)
+        self.exporting = ExportControl(self.export, napari_viewer, self._export_plan)
+        self.job = self.exporting.job
         self._lay_out()
         self._connect()
         self._on_file()
-        self._refresh_files()
+        self._refresh()
 
     @property
     def state(self) -> FormState | None:
-        """The form as one value, None while no file is open."""
-        path = self.source.file.value
-        found = shown(self._viewer, path) if path else None
+        """The form as one value, None while no file is open.
+
+        Raises
+        ------
+        ArgumentError, ValidationError
+            If its values do not fit each other.
+        """
+        found = self.sourcing.shown
         if found is None:
             return None
-        return FormState(
-            path=found.path,
-            scene=found.scene,
-            depth_axis=self.patches.depth_axis.value,
-            size=self.patches.size.value,
-            overlap=self.patches.overlap.value,
-            edge=self.patches.edge.value,
-            all_scenes=self.export.all_scenes.value,
-            out=self.export.destination,
-        )
+        sources, shown = self.sourcing.sources(found)
+        recipe = self.form.recipe(self._region(found))
+        sources = with_pairs(sources, found.path, self.form.pairs.value)
+        return FormState(sources, shown, recipe, self.export.destination)
 
     def sizeHint(self) -> QSize:
         """Leave the room to the image."""
@@ -125,17 +110,21 @@ class PatchesWidget(QScrollArea):
     def _lay_out(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
+        layout.setSpacing(4)
         self.summary.setWordWrap(True)
-        parts = (self.source.native, self.picker, self.patches.native, self.summary)
-        for part in (*parts, self.export.native):
+        parts = (
+            *(self.source.native, self.picker, self.sourcing.more.native),
+            *(self.patches.native, self.form.more, self.summary, self.export.native),
+        )
+        for part in parts:
             layout.addWidget(part)
         layout.addStretch()
         self.setWidget(content)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        bar = self.verticalScrollBar()
         content.setMinimumWidth(WIDTH)
-        self.setMinimumWidth(WIDTH)
-        self.picker.hide()
+        self.setMinimumWidth(WIDTH + (bar.sizeHint().width() if bar is not None else 0))
 
     def _connect(self) -> None:
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
@@ -143,85 +132,61 @@ class PatchesWidget(QScrollArea):
         layers.removed.connect(self._refresh_soon)
         dims.current_step.connect(self._follow)
         self.destroyed.connect(lambda: self._release())
-        self.source.file.changed.connect(self._on_file)
-        self.source.open.changed.connect(self._open_file)
-        self.picker.picked.connect(self._on_scene)
-        for part in (self.patches.depth_axis, self.patches.size, self.patches.overlap):
-            part.changed.connect(self._plan)
-        self.patches.edge.changed.connect(self._plan)
-        self.export.start.changed.connect(self._start)
-        self.export.cancel.changed.connect(self.job.cancel)
-        self.export.open.changed.connect(self._open_result)
-        self.job.progressed.connect(self._on_progress)
-        self.job.finished.connect(self._on_finished)
-        self.job.stopped.connect(self._on_stopped)
-        self.job.failed.connect(self._on_failed)
+        self.sourcing.file_changed.connect(self._on_file)
+        self.sourcing.changed.connect(self._on_scene)
+        self.form.changed.connect(self._plan)
+        self.form.where.draw.changed.connect(self._draw_region)
+        self.form.where.shown_wanted.connect(self._take_shown)
+        self.export.load_plan.triggered.connect(lambda: self._load())
 
     def _refresh_soon(self) -> None:
         self._soon.start()
 
-    def _refresh_files(self) -> None:
-        """Offer the files that are open, and choose the newest one if another went or came."""
-        files = shown_files(self._viewer)
-        box = self.source.file
-        known, chosen = [value for value in box.choices if value], box.value
-        new = [path for path in files if path not in known]
-        with box.changed.blocked():
-            box.choices = [(path.name, path) for path in files]
-            box.value = new[0] if new else chosen if chosen in files else next(iter(files), None)
-        if box.value != chosen:
-            self._on_file()
+    def _refresh(self) -> None:
+        shapes = [layer for layer in self._viewer.layers if isinstance(layer, Shapes)]
+        for layer in shapes:
+            layer.events.data.disconnect(self._plan)
+            layer.events.data.connect(self._plan)
+        self.form.where.offer_regions([(layer.name, layer) for layer in shapes])
+        self.sourcing.refresh()
+        self.form.pairs.offer(self.sourcing.others)
 
-    @notifying
     def _on_file(self) -> None:
-        state = self.state
-        self.picker.setVisible(False)
-        if state is None:
-            self.export.start.enabled = self.export.all_scenes.visible = False
-            self._plan()
-            return
-        self.export.start.enabled = not self.job.running
-        scenes = list_scenes(state.path)
-        self.picker.show_scenes(state.path, scenes, state.scene)
-        self.export.all_scenes.visible = len(scenes) > 1
-        self.export.out.value = Path(default_out(state.path))
-        self.patches.size.fit(fitting_size(state.info()))
-        self._plan()
+        found = self.sourcing.shown
+        self.export.start.enabled = found is not None and not self.job.running
+        self.form.more.setVisible(found is not None)
+        self.sourcing.more.visible = found is not None
+        if found is not None:
+            self.export.out.value = Path(default_out(found.path))
+            info = describe_scene(str(found.path), found.scene)
+            self.patches.size.fit(fitting_size(info))
+        self._on_scene()
 
     @notifying
-    def _on_scene(self, scene: SceneId) -> None:
-        state = self.state
-        if state is None or scene == state.scene:
-            return
-        show_scene(self._viewer, state.path, scene)
+    def _on_scene(self) -> None:
+        """Offer what the shown scene has, and plan anew."""
+        found = self.sourcing.shown
+        if found is not None:
+            info = describe_scene(str(found.path), found.scene)
+            self.form.offer(depth_choices(info), extents(info), channels_of(found, info))
         self._plan()
 
     def _plan(self) -> None:
         """Plan the grid anew and draw it; what can't be planned is said in its place."""
-        state, self._grid = self.state, None
-        if state is None:
-            for row in (self.patches.size, self.patches.overlap):
-                row.show_depth("none")
-            self._say(
-                "Open a CZI or TIFF file, drop a zarr folder on the window, or "
-                "File > Open Sample > Patchset."
-            )
-            return
-        flat = FormState(state.path, state.scene).info()
-        self.patches.offer_depth_axes(depth_choices(flat))
-        state = self.state or state
-        for row in (self.patches.size, self.patches.overlap):
-            row.show_depth(state.depth_axis)
+        self._planned = None
         try:
-            self._grid = state.grid(), state.info()
-        except (PatchsetError, ValidationError) as error:
-            self._say(_message(error), is_error=True)
+            if (state := self.state) is None:
+                self._say(_NOTHING_OPEN)
+                return
+            self._planned = Planned.of(state)
+        except MENDABLE as error:
+            self._say(message(error), is_error=True)
             return
-        self._say(summarize(*self._grid))
+        self.patches.hint.value = size_hint(self._planned.grid.size, self._planned.shown)
+        self._say(self._planned.summary())
 
     def _say(self, text: str, is_error: bool = False) -> None:
-        color = "color: #ff8080" if is_error else ""
-        self.summary.setStyleSheet(color)
+        self.summary.setStyleSheet("color: #ff8080" if is_error else "")
         self.summary.setText(text)
         self._draw()
 
@@ -232,62 +197,44 @@ class PatchesWidget(QScrollArea):
 
     def _draw(self) -> None:
         """Draw the patches of the plane that the sliders show."""
-        path = self.source.file.value
-        found = shown(self._viewer, path) if path else None
-        if self._grid is None or found is None:
+        found, planned = self.sourcing.shown, self._planned
+        if planned is None or found is None:
             self.overlay.clear()
             return
-        grid, info = self._grid
         image = found.layers[-1]
-        plane = Plane.of(
-            grid, np.zeros(len(grid), np.uint8), 0, *plane_of(self._viewer, image, info)
-        )
-        step = (grid.size[-2], grid.size[-1])
-        self.overlay.draw(Grid(plane, step, image))
+        at = plane_of(self._viewer, image, planned.shown)
+        plane = Plane.of(planned.grid, planned.category, planned.state.shown, *at)
+        self.overlay.draw(Grid(plane, planned.step, image))
+
+    def _region(self, found: Shown) -> Region | None:
+        layer = self.form.where.region.value
+        if layer is None:
+            return None
+        info = describe_scene(str(found.path), found.scene)
+        return region_of(layer, found.layers[-1], info)
 
     @notifying
-    def _open_file(self) -> None:
-        patterns = " ".join(f"*{suffix}" for form in FORMATS for suffix in form.suffixes)
-        name, _ = QFileDialog.getOpenFileName(self, "Open file", "", f"Images ({patterns})")
-        if name:
-            self._viewer.open(name, plugin=PLUGIN)
+    def _draw_region(self) -> None:
+        if (found := self.sourcing.shown) is not None:
+            layer = add_region_layer(self._viewer, found.layers[-1])
+            self._refresh()
+            self.form.where.region.value = layer
+
+    def _take_shown(self, axis: str, field: SpinBox) -> None:
+        if (found := self.sourcing.shown) is not None:
+            info = describe_scene(str(found.path), found.scene)
+            field.value = number_shown(self._viewer, found.layers[-1], info, axis)
+
+    def _export_plan(self) -> ExportPlan:
+        if (state := self.state) is None:
+            raise ArgumentError(_NOTHING_OPEN)
+        return state.plan()
 
     @notifying
-    def _start(self) -> None:
-        state = self.state
-        if state is None:
-            return
-        plan = state.plan()
-        self.export.status.value = ""
-        self.export.open.enabled = False
-        self.export.show_running(True)
-        self.job.start(plan)
-
-    def _on_progress(self, event: Progress) -> None:
-        self.export.progress.max = event.total
-        self.export.progress.value = event.done
-
-    def _on_finished(self, path: Path) -> None:
-        self.export.show_running(False)
-        self.export.status.value = f"Saved {path.name}"
-        self.export.open.enabled = True
-        self._result = path
-        show_info(f"The patch set is in {path}")
-
-    def _on_stopped(self) -> None:
-        self.export.show_running(False)
-        self.export.status.value = "Stopped. Export again to go on."
-
-    def _on_failed(self, error: Exception) -> None:
-        self.export.show_running(False)
-        self.export.status.value = "Failed."
-        show_error(_message(error))
-
-    @notifying
-    def _open_result(self) -> None:
-        if self._result is not None:
-            self._viewer.open(str(self._result), plugin=PLUGIN)
-
-
-def _message(error: Exception) -> str:
-    return user_message(error) if isinstance(error, ValidationError) else str(error)
+    def _load(self) -> None:
+        if (path := ask_plan(self)) is not None:
+            plan = read_plan(path)
+            self.sourcing.load(plan.sources)
+            self.form.load(plan.recipe)
+            self.form.pairs.load(plan_pairs(plan))
+            self.export.out.value = Path(plan.out)

@@ -1,0 +1,61 @@
+"""Export: where to, go, how far, stop, and open what came out."""
+
+from pathlib import Path
+
+from magicgui.types import FileDialogMode
+from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
+from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
+from qtpy.QtWidgets import QMenu, QToolButton
+
+from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.plugin.form.rows import Part, Row
+
+
+class ExportPart(Part):
+    """Destination, start, progress, and what else can be done with the plan."""
+
+    def __init__(self) -> None:
+        self.out = FileEdit(
+            label="Save as",
+            mode=FileDialogMode.OPTIONAL_FILE,
+            filter=f"*{SUFFIX}",
+            nullable=True,
+            tooltip=f"The folder to write, NAME{SUFFIX}.",
+        )
+        self.out.choose_btn.text = "…"
+        self.out.choose_btn.native.setFixedWidth(28)
+        self.start = PushButton(text="Export", tooltip="Write the patch set.")
+        self.cancel = PushButton(
+            text="Cancel", tooltip="Stop; the same export goes on where it stopped.", enabled=False
+        )
+        self.open = PushButton(text="Open it", tooltip="Show the patches as layers.", enabled=False)
+        buttons = Row([self.start, self.cancel, self.open])
+        self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
+        self.status = Label(value="", visible=False)
+        super().__init__([self.out, buttons, self.progress, self.status])
+        self.menu = QMenu()
+        self.copy_command = QAction("Copy as command")
+        self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
+        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
+        more = QToolButton()
+        more.setText("⋯")
+        more.setToolTip("Copy as command, save or load the plan.")
+        more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        more.setMenu(self.menu)
+        buttons.native.layout().addWidget(more)
+
+    @property
+    def destination(self) -> str:
+        """The path to write, "" if none is chosen."""
+        value = self.out.value
+        return "" if value is None or value == Path() else str(value)
+
+    def show_running(self, running: bool) -> None:
+        """Enable what makes sense while an export runs, or does not."""
+        self.start.enabled = self.out.enabled = not running
+        self.cancel.enabled = self.progress.visible = running
+
+    def say(self, text: str) -> None:
+        """Say how the export is getting on."""
+        self.status.value = text
+        self.status.visible = bool(text)

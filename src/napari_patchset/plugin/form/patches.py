@@ -1,0 +1,41 @@
+"""Patches: depth axis, size and overlap, what everybody sets."""
+
+from magicgui.widgets import Label, RadioButtons
+from qtpy.QtWidgets import QRadioButton
+
+from napari_patchset.axes import DEPTH_AXES, DepthAxis
+from napari_patchset.plugin.form.rows import Part, SizeRow
+
+
+class PatchesPart(Part):
+    """Depth axis, size and overlap of the patches."""
+
+    def __init__(self) -> None:
+        self.depth_axis = RadioButtons(
+            label="Depth axis",
+            choices=list(DEPTH_AXES),
+            orientation="horizontal",
+            tooltip="The third axis of a patch; along the others, each plane has its own patches.",
+        )
+        self.depth_axis.value = "none"
+        self.size = SizeRow("Patch size", (8, 64, 64), 1, "Pixels along each axis of a patch.")
+        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, "Pixels that neighbouring patches share.")
+        self.hint = Label(value="")
+        super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
+        self.hint.label = " "
+
+    def offer_depth_axes(self, reasons: dict[DepthAxis, str]) -> None:
+        """Disable the depth axes that have a reason against them, and say it."""
+        for button in self.depth_axis.native.findChildren(QRadioButton):
+            reason = reasons.get(button.text(), "")
+            button.setEnabled(not reason)
+            button.setToolTip(reason)
+        if reasons.get(self.depth_axis.value):
+            self.depth_axis.value = "none"
+
+    def show_fields(self, has_size: bool, has_overlap: bool) -> None:
+        """Show what the strategy asks for."""
+        self.size.visible = self.hint.visible = has_size
+        self.overlap.visible = has_overlap
+        for row in (self.size, self.overlap):
+            row.show_depth(self.depth_axis.value)

@@ -1,0 +1,113 @@
+"""What several parts of the form are made of."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from magicgui.widgets import Container, SpinBox, Widget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
+
+from napari_patchset.axes import DepthAxis
+
+LARGEST = 2**31 - 1
+_NO_MARGINS = (0, 0, 0, 0)
+
+
+class Part(Container[Widget]):
+    """A part of the form: a column of labelled fields without a margin of its own."""
+
+    def __init__(self, widgets: Sequence[Widget], **options: Any) -> None:
+        super().__init__(widgets=widgets, **{"labels": True, **options})
+        self.margins = _NO_MARGINS
+
+    @property
+    def said(self) -> str:
+        """What is set, in a word."""
+        return ""
+
+
+class Row(Part):
+    """Some fields beside each other."""
+
+    def __init__(self, widgets: Sequence[Widget], **options: Any) -> None:
+        super().__init__(widgets, **{"layout": "horizontal", "labels": False, **options})
+
+
+class SizeRow(Row):
+    """Three numbers along Z (or T), Y and X; the first is hidden without a depth axis."""
+
+    def __init__(self, label: str, value: tuple[int, int, int], minimum: int, tooltip: str) -> None:
+        self.boxes = [
+            SpinBox(value=n, min=minimum, max=LARGEST, label=axis, tooltip=tooltip)
+            for n, axis in zip(value, "ZYX", strict=True)
+        ]
+        super().__init__(self.boxes, label=label, labels=True)
+
+    @property
+    def value(self) -> tuple[int, int, int]:
+        """The numbers along Z (or T), Y, X."""
+        z, y, x = (int(box.value) for box in self.boxes)
+        return z, y, x
+
+    def load(self, value: Sequence[int]) -> None:
+        """Set as many numbers as there are, the last ones."""
+        for box, n in zip(reversed(self.boxes), reversed(value), strict=False):
+            box.value = n
+
+    def fit(self, largest: Sequence[int]) -> None:
+        """Lower the numbers to what an image allows."""
+        with self.changed.blocked():
+            for box, n in zip(self.boxes, largest, strict=True):
+                box.value = min(box.value, n)
+
+    def show_depth(self, depth_axis: DepthAxis) -> None:
+        """Show the first number, under the name of the depth axis, only where there is one."""
+        first = self.boxes[0]
+        first.visible = depth_axis != "none"
+        first.label = depth_axis if depth_axis != "none" else "Z"
+
+
+class Fold(QWidget):
+    """A part of the form that is folded away under its title, which says what is set in it.
+
+    Parameters
+    ----------
+    title : str
+        The name of the part.
+    content : QWidget
+        What is folded away.
+    """
+
+    def __init__(self, title: str, content: QWidget, tooltip: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self.button, self.content = QToolButton(), content
+        self.button.setCheckable(True)
+        self.button.setAutoRaise(True)
+        self.button.setToolTip(tooltip)
+        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.button.toggled.connect(self._toggle)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(*_NO_MARGINS)
+        layout.setSpacing(2)
+        layout.addWidget(self.button)
+        layout.addWidget(content)
+        self.say("")
+        self._toggle(False)
+
+    def say(self, value: str) -> None:
+        """Say beside the title what is set."""
+        self.button.setText(f"{self._title}: {value}" if value else self._title)
+
+    def open(self, opened: bool = True) -> None:
+        """Unfold, or fold, it."""
+        self.button.setChecked(opened)
+
+    def _toggle(self, opened: bool) -> None:
+        self.button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        self.content.setVisible(opened)
+
+
+def choices(*named: tuple[str, Any]) -> Callable[[Any], list[tuple[str, Any]]]:
+    """Give choices in the form that survives docking: a list that is assigned vanishes."""
+    return lambda _: list(named)

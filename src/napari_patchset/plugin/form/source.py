@@ -1,0 +1,56 @@
+"""Source: which open image patches are cut from, and which other files go along."""
+
+from pathlib import Path
+
+from magicgui.widgets import CheckBox, ComboBox, PushButton
+from psygnal import Signal
+from qtpy.QtWidgets import QListWidget
+
+from napari_patchset.plugin.form.rows import Part, Row
+
+
+class SourcePart(Part):
+    """Which of the open images patches are cut from, and a button to open one."""
+
+    def __init__(self) -> None:
+        self.file = ComboBox(
+            label="Image", choices=[], nullable=True, tooltip="The image to cut patches from."
+        )
+        self.open = PushButton(text="Open…", tooltip="Open a CZI, a TIFF or another image file.")
+        super().__init__([Row([self.file, self.open], label="Image")])
+
+
+class MorePart(Part):
+    """Which other scenes and files go into the same set."""
+
+    files_changed = Signal()
+
+    def __init__(self) -> None:
+        self.all_scenes = CheckBox(
+            text="All scenes",
+            value=False,
+            tooltip="Cut patches from every scene of the file, not from the shown one only.",
+        )
+        self.add = PushButton(
+            text="Add file…", tooltip="Cut patches from more files; they go into the same set."
+        )
+        self.files: tuple[Path, ...] = ()
+        super().__init__([Row([self.all_scenes, self.add])], labels=False)
+        self.list = QListWidget()
+        self.list.setToolTip("More files of the same set. Double-click one to leave it out.")
+        self.list.itemDoubleClicked.connect(lambda _: self.leave_out(self.list.currentRow()))
+        self.list.hide()
+        self.native.layout().addWidget(self.list)
+
+    def set_files(self, files: tuple[Path, ...]) -> None:
+        """Set the files that go along, each of them once."""
+        self.files = tuple(dict.fromkeys(files))
+        self.list.clear()
+        self.list.addItems([path.name for path in self.files])
+        self.list.setFixedHeight(min(4, len(self.files)) * self.list.sizeHintForRow(0) + 6)
+        self.list.setVisible(bool(self.files))
+        self.files_changed.emit()
+
+    def leave_out(self, index: int) -> None:
+        """Leave one of the files out."""
+        self.set_files(self.files[:index] + self.files[index + 1 :])

@@ -1,0 +1,149 @@
+"""Strategy: how patches are chosen, and the options of each way to choose."""
+
+from typing import Any
+
+from magicgui.widgets import ComboBox, Label, PushButton, SpinBox, Widget
+
+from napari_patchset.patching.strategies import Place, Strategy
+from napari_patchset.plugin.form.rows import LARGEST, Part, choices
+
+_KINDS = choices(
+    ("tiled: a regular grid", "tiled"),
+    ("random", "random"),
+    ("stratified: random, one a cell", "stratified"),
+    ("clicked on the image", "fixed"),
+    ("whole planes or volumes", "whole"),
+)
+_EDGES = choices(
+    ("shift the last patch back", "shift"),
+    ("spread the patches evenly", "balance"),
+    ("drop what does not fit", "drop"),
+    ("pad beyond the image", "pad"),
+)
+_PADS = choices(
+    ("reflected pixels", "reflect"),
+    ("mirrored pixels", "symmetric"),
+    ("the last pixel", "edge"),
+    ("zero", "constant"),
+)
+_SMALL = choices(
+    ("is an error", "error"), ("is left out", "skip"), ("is padded (tiled only)", "pad")
+)
+_PER = choices(("in each plane or volume", "sample"), ("in all together", "total"))
+_NO_LIMIT = 100
+
+_USED = {
+    "tiled": {"edge", "pad", "small"},
+    "random": {"n_patches", "per", "max_overlap", "seed", "small"},
+    "stratified": {"seed", "small"},
+    "fixed": {"places", "forget"},
+    "whole": set(),
+}
+"""The fields of each kind."""
+
+
+class StrategyPart(Part):
+    """How patches are chosen. Its value is a strategy's fields but size, overlap and where."""
+
+    def __init__(self) -> None:
+        self.kind = ComboBox(
+            label="Chosen", choices=_KINDS, tooltip="How the places of the patches are chosen."
+        )
+        fields = self._fields()
+        self.patches: tuple[Place, ...] = ()
+        self._fields_by_name = fields
+        super().__init__([self.kind, *fields.values()])
+        self.kind.changed.connect(self._show)
+        self.edge.changed.connect(self._show)
+        self.forget.changed.connect(lambda: self.set_places(()))
+        self._show()
+
+    def _fields(self) -> dict[str, Widget]:
+        self.edge = ComboBox(
+            label="At the border", choices=_EDGES, tooltip="Where the grid does not fit the image."
+        )
+        self.pad = ComboBox(
+            label="Pad with", choices=_PADS, tooltip="What lies beyond the border of the image."
+        )
+        self.n_patches = SpinBox(
+            value=100, min=1, max=LARGEST, label="Count", tooltip="How many patches to draw."
+        )
+        self.per = ComboBox(label="Counted", choices=_PER, tooltip="What the count is of.")
+        self.max_overlap = SpinBox(
+            value=_NO_LIMIT,
+            min=0,
+            max=_NO_LIMIT,
+            label="Overlap up to %",
+            tooltip="How much two patches may share, in per cent; 100 for no limit.",
+        )
+        self.seed = SpinBox(
+            value=0,
+            min=0,
+            max=LARGEST,
+            label="Seed",
+            tooltip="Another number, other patches; the same number, the same patches.",
+        )
+        self.small = ComboBox(
+            label="Small image", choices=_SMALL, tooltip="An image smaller than one patch."
+        )
+        self.places = Label(value="")
+        self.forget = PushButton(text="Forget all", tooltip="Forget the patches that were clicked.")
+        names = (
+            "edge",
+            "pad",
+            "n_patches",
+            "per",
+            "max_overlap",
+            "seed",
+            "small",
+            "places",
+            "forget",
+        )
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The fields of the strategy, as it stands in a plan."""
+        kind = self.kind.value
+        if kind == "fixed":
+            return {"kind": kind, "patches": self.patches}
+        used = (name for name in self._fields_by_name if name in _USED[kind])
+        chosen = {name: getattr(self, name).value for name in used}
+        if kind == "random":
+            chosen["count"], limit = chosen.pop("n_patches"), chosen["max_overlap"]
+            chosen["max_overlap"] = None if limit == _NO_LIMIT else limit / 100
+        if chosen.get("edge") != "pad" and chosen.get("small") != "pad":
+            chosen.pop("pad", None)
+        return {"kind": kind, **chosen}
+
+    def load(self, strategy: Strategy) -> None:
+        """Set the fields from a strategy."""
+        self.kind.value = strategy.kind
+        if strategy.kind == "random":
+            self.n_patches.value = strategy.count
+        for name in _USED[strategy.kind] & set(type(strategy).model_fields):
+            value = getattr(strategy, name)
+            if name == "max_overlap":
+                value = _NO_LIMIT if value is None else round(100 * value)
+            getattr(self, name).value = value
+        if strategy.kind == "fixed":
+            self.set_places(strategy.patches)
+
+    def set_places(self, places: tuple[Place, ...]) -> None:
+        """Set the patches that were clicked."""
+        self.patches = places
+        n = len(places)
+        self.places.value = f"{n} clicked" if n else "Click on the image."
+        self.changed.emit(self)
+
+    def _show(self) -> None:
+        used = _USED[self.kind.value]
+        for name, field in self._fields_by_name.items():
+            field.visible = name in used
+        padded = self.edge.value == "pad" or self.small.value == "pad"
+        self.pad.visible = "pad" in used and padded
+
+    @property
+    def said(self) -> str:
+        """What is set, in a word."""
+        return str(self.kind.value) if self.kind.value != "fixed" else self.places.value

@@ -1,0 +1,107 @@
+"""The export part at work: start, progress with time left, what came of it, and the plan's file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from napari.utils.notifications import show_error, show_info
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QApplication
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.export.engine import Progress
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.options.command import command_line
+from napari_patchset.plugin.asking import ask_plan_name, message, notifying
+from napari_patchset.plugin.exporting import BackgroundExport
+from napari_patchset.plugin.form.export import ExportPart
+from napari_patchset.plugin.sourcing import PLUGIN
+
+
+class ExportControl:
+    """Carry out what the buttons of the export part say.
+
+    Parameters
+    ----------
+    part : ExportPart
+        The buttons, and what says how it is going.
+    viewer : Viewer
+        Where the result is opened.
+    plan : callable
+        Gives the plan of the form as it is now.
+    """
+
+    def __init__(self, part: ExportPart, viewer: Viewer, plan: Callable[[], ExportPlan]) -> None:
+        self.job = BackgroundExport()
+        self._part, self._viewer, self._plan = part, viewer, plan
+        self._result: Path | None = None
+        self._began: tuple[float, int] | None = None
+        part.start.changed.connect(self._start)
+        part.cancel.changed.connect(self.job.cancel)
+        part.open.changed.connect(self._open)
+        part.copy_command.triggered.connect(lambda: self._copy())
+        part.save_plan.triggered.connect(lambda: self._save())
+        self.job.progressed.connect(self._on_progress)
+        self.job.finished.connect(self._on_finished)
+        self.job.stopped.connect(lambda: self._on_end("Stopped. Export again to go on."))
+        self.job.failed.connect(self._on_failed)
+
+    @notifying
+    def _start(self) -> None:
+        plan = self._plan()
+        self._part.say("")
+        self._part.open.enabled = False
+        self._part.show_running(True)
+        self._began = None
+        self.job.start(plan)
+
+    def _on_progress(self, event: Progress) -> None:
+        now = monotonic()
+        began, first = self._began = self._began or (now, event.done)
+        self._part.progress.max, self._part.progress.value = event.total, event.done
+        self._part.say(time_left(event.done - first, event.total - event.done, now - began))
+
+    def _on_finished(self, path: Path) -> None:
+        self._on_end(f"Saved {path.name}")
+        self._part.open.enabled = True
+        self._result = path
+        show_info(f"The patch set is in {path}")
+
+    def _on_failed(self, error: Exception) -> None:
+        self._on_end("Failed.")
+        show_error(message(error))
+
+    def _on_end(self, said: str) -> None:
+        self._part.show_running(False)
+        self._part.say(said)
+
+    @notifying
+    def _open(self) -> None:
+        if self._result is not None:
+            self._viewer.open(str(self._result), plugin=PLUGIN)
+
+    @notifying
+    def _copy(self) -> None:
+        line = command_line(self._plan())
+        if line is None:
+            raise ArgumentError("No command says all of this; save the plan, and export --plan it.")
+        if (clipboard := QApplication.clipboard()) is not None:
+            clipboard.setText(line)
+        self._part.say("Copied.")
+
+    @notifying
+    def _save(self) -> None:
+        plan = self._plan().resolved()
+        path = ask_plan_name(self._part.native, str(Path(plan.out).with_suffix(".json")))
+        if path is not None:
+            path.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            self._part.say(f"Saved {path.name}")
+
+
+def time_left(done: int, left: int, seconds: float) -> str:
+    """Say the rate, and how long the rest takes at it; "" before there is one."""
+    if not done or not seconds:
+        return ""
+    rate = done / seconds
+    minutes, rest = divmod(round(left / rate), 60)
+    return f"{rate:,.0f} patches/s, {minutes}:{rest:02} left"

@@ -1,0 +1,119 @@
+"""The source part at work: which open file and scene is shown, and which others go along."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari.viewer import Viewer
+from psygnal import Signal
+
+from napari_patchset.export.plan import SourceRef
+from napari_patchset.plugin.asking import ask_image, notifying
+from napari_patchset.plugin.form.source import MorePart, SourcePart
+from napari_patchset.plugin.scenes import ScenePicker
+from napari_patchset.plugin.shown import Shown, show_scene, shown, shown_files
+from napari_patchset.source import SceneId
+from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.opening import list_scenes
+
+PLUGIN = "napari-patchset"
+
+
+class SourceControl:
+    """Keep the list of open files, show the scene that is picked, and say what is chosen."""
+
+    file_changed = Signal()
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.part, self.more, self.picker = SourcePart(), MorePart(), ScenePicker()
+        self._viewer = viewer
+        self._scenes: dict[Path, list[SceneSummary]] = {}
+        self.part.file.changed.connect(self._on_file)
+        self.part.open.changed.connect(self._open)
+        self.more.add.changed.connect(self._add)
+        self.more.all_scenes.changed.connect(self.changed.emit)
+        self.more.files_changed.connect(self.changed.emit)
+        self.picker.picked.connect(self._on_scene)
+        self.picker.hide()
+
+    @property
+    def shown(self) -> Shown | None:
+        """The layers of the chosen file, None if there are none."""
+        path = self.part.file.value
+        return shown(self._viewer, path) if path else None
+
+    @property
+    def others(self) -> list[Path]:
+        """The open files that are not the chosen one."""
+        return [path for path in shown_files(self._viewer) if path != self.part.file.value]
+
+    def sources(self, found: Shown) -> tuple[tuple[SourceRef, ...], int]:
+        """Give what patches are cut from, and which of them is shown."""
+        chosen = [s.id for s in self._scenes_of(found.path)]
+        scenes = chosen if self.more.all_scenes.value else [found.scene]
+        refs = [SourceRef(path=str(found.path), scene=scene) for scene in scenes]
+        for path in self.more.files:
+            if path != found.path:
+                refs += [SourceRef(path=str(path), scene=s.id) for s in self._scenes_of(path)]
+        return tuple(refs), scenes.index(found.scene)
+
+    def refresh(self) -> None:
+        """Offer the files that are open, and choose the newest one if another went or came."""
+        files = shown_files(self._viewer)
+        box = self.part.file
+        known, chosen = [value for value in box.choices if value], box.value
+        new = [path for path in files if path not in known]
+        with box.changed.blocked():
+            box.choices = [(path.name, path) for path in files]
+            box.value = new[0] if new else chosen if chosen in files else next(iter(files), None)
+        if box.value != chosen:
+            self._on_file()
+
+    def load(self, sources: Sequence[SourceRef]) -> None:
+        """Show the first of some images, opening its file if need be, and take the others along."""
+        first, path = sources[0], Path(sources[0].path)
+        if shown(self._viewer, path) is None:
+            self._viewer.open(first.path, plugin=PLUGIN)
+            self.refresh()
+        self.part.file.value = path
+        if (found := self.shown) is not None and found.scene != first.scene:
+            show_scene(self._viewer, path, first.scene)
+            self.picker.mark(first.scene)
+        others = (Path(ref.path) for ref in sources if ref.path != first.path)
+        self.more.set_files(tuple(others))
+        self.more.all_scenes.value = sum(ref.path == first.path for ref in sources) > 1
+        self.changed.emit()
+
+    def _scenes_of(self, path: Path) -> list[SceneSummary]:
+        if path not in self._scenes:
+            self._scenes[path] = list_scenes(path)
+        return self._scenes[path]
+
+    @notifying
+    def _on_file(self) -> None:
+        found = self.shown
+        self.picker.setVisible(False)
+        if found is not None:
+            self._scenes.pop(found.path, None)
+            scenes = self._scenes_of(found.path)
+            self.picker.show_scenes(found.path, scenes, found.scene)
+            self.more.all_scenes.visible = len(scenes) > 1
+        self.file_changed.emit()
+
+    @notifying
+    def _on_scene(self, scene: SceneId) -> None:
+        found = self.shown
+        if found is not None and scene != found.scene:
+            show_scene(self._viewer, found.path, scene)
+            self.changed.emit()
+
+    @notifying
+    def _open(self) -> None:
+        if (path := ask_image(self.part.native)) is not None:
+            self._viewer.open(str(path), plugin=PLUGIN)
+
+    @notifying
+    def _add(self) -> None:
+        if (path := ask_image(self.more.native)) is not None:
+            self._scenes_of(path)
+            self.more.set_files((*self.more.files, path))

@@ -1,0 +1,199 @@
+"""The form's parts by real clicks and keys: what they say is in the plan, and on the image."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QFileDialog
+from typer.testing import CliRunner
+
+from czi_maker import MakeCzi, SceneSpec
+from napari_patchset.cli.app import app
+from napari_patchset.plugin.planning import size_hint
+from napari_patchset.plugin.running import time_left
+from napari_patchset.plugin.state import describe_scene
+from window import Window
+
+
+def choose(window: Window, box: Any, value: Any) -> None:
+    """Go through a list with the arrow keys until it says a value."""
+    box.native.setFocus()
+    window.qtbot.keyClick(box.native, Qt.Key.Key_Home)
+    for _ in box.choices:
+        if box.value == value:
+            return
+        window.qtbot.keyClick(box.native, Qt.Key.Key_Down)
+    assert box.value == value
+
+
+def unfold(window: Window, title: str) -> None:
+    for fold in (window.widget.form.more, window.widget.form.folds[title]):
+        window.widget.ensureWidgetVisible(fold.button)
+        window.qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
+    window.qtbot.wait(20)  # until the form is laid out anew
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Digest every file but the provenance, which is in the root's metadata."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (*files, folder / "patches.parquet")
+    }
+
+
+def strategy(window: Window) -> Any:
+    return window.state.recipe.strategy
+
+
+def test_a_newcomer_sees_little_and_the_rest_is_folded_away(window: Window, file: Path) -> None:
+    window.open(file)
+    form = window.widget.form
+    assert form.more.isVisible()
+    assert not any(fold.isVisible() for fold in form.folds.values())
+    unfold(window, "Strategy")
+    assert form.folds["Strategy"].button.text() == "Strategy: tiled"
+    assert form.strategy.edge.native.isVisible()
+    assert not form.strategy.seed.visible
+
+
+def test_every_strategy_is_reached_and_drawn(window: Window, file: Path) -> None:
+    window.open(file)
+    unfold(window, "Strategy")
+    part = window.widget.form.strategy
+    choose(window, part.kind, "random")
+    window.type_number(part.n_patches, 5)
+    window.type_number(part.max_overlap, 50)
+    assert strategy(window).model_dump()["count"] == 5
+    assert strategy(window).max_overlap == 0.5
+    assert "patches" in window.summary
+    before = window.grid.data.copy()
+    window.type_number(part.seed, 7)
+    assert not np.array_equal(before, window.grid.data)
+    assert not window.widget.patches.overlap.visible
+    choose(window, part.kind, "stratified")
+    assert (strategy(window).kind, strategy(window).seed) == ("stratified", 7)
+    choose(window, part.kind, "whole")
+    assert not window.widget.patches.size.visible
+    assert f"<b>{2 * 3}</b> patches" in window.summary
+
+
+def test_channels_are_left_out_by_name(window: Window, file: Path) -> None:
+    window.open(file)
+    unfold(window, "Channels")
+    dapi, egfp = window.widget.form.channels.boxes
+    assert (dapi.text, egfp.text) == ("DAPI", "EGFP")
+    window.tick(dapi.native)
+    assert window.state.recipe.channels == (1,)
+    window.tick(egfp.native)
+    assert "No channel is ticked" in window.summary
+    window.tick(dapi.native)
+    window.tick(egfp.native)
+    assert window.state.recipe.channels is None
+
+
+def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) -> None:
+    window.open(file)
+    unfold(window, "Where")
+    rows = window.widget.form.where.rows
+    assert list(rows) == ["T", "Z"]
+    window.type_number(rows["T"].last, 0)
+    window.viewer.dims.set_current_step(1, 1)
+    window.click(rows["Z"].from_here)
+    assert dict(strategy(window).select) == {"T": (0, 1), "Z": (1, 3)}
+    assert f"<b>{2 * 2}</b> patches" in window.summary
+    assert window.widget.form.folds["Where"].button.text() == "Where: T 0 to 0, Z 1 to 2"
+    window.viewer.dims.set_current_step(1, 0)
+    assert not len(window.grid.data)
+
+
+def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    unfold(window, "Where")
+    window.click(window.widget.form.where.draw)
+    layer = window.widget.form.where.region.value
+    assert layer.mode == "add_rectangle"
+    assert f"<b>{6 * 4 * 6}</b> patches" in window.summary
+    # In micrometres from the centre of the first pixel: 16 to 64 px along Y, 0 to 32 along X.
+    corners = np.array([[16, 0], [16, 32], [64, 32], [64, 0]]) - 0.5
+    layer.add_polygons([corners])
+    assert f"<b>{6 * 3 * 2}</b> patches" in window.summary
+    window.viewer.layers.remove(layer)
+    window.until(lambda: f"<b>{6 * 4 * 6}</b> patches" in window.summary)
+    assert window.widget.form.where.region.value is None
+
+
+def test_a_target_beside_the_image_is_exported(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    spec = SceneSpec(rect=(0, 0, 64, 64))
+    target, image = czi(spec, name="target.czi"), czi(spec)
+    window.open(target)
+    window.open(image)
+    unfold(window, "Target and labels")
+    choose(window, window.widget.form.pairs.boxes["target"], target)
+    assert window.state.source.target.path == str(target)
+    made = window.export_to(tmp_path / "pairs.patches.zarr")
+    assert made["all"].shape[0] == 1
+    assert (tmp_path / "pairs.patches.zarr" / "all" / "target").is_dir()
+    made.close()
+
+
+def test_a_saved_plan_gives_the_same_bytes_by_command_and_is_loaded_again(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 16)
+    window.widget.sourcing.more.all_scenes.value = True
+    made = window.export_to(tmp_path / "window.patches.zarr")
+    made.close()
+    saved, again = tmp_path / "plan.json", tmp_path / "command.patches.zarr"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
+    window.widget.export.save_plan.trigger()
+    ran = CliRunner().invoke(app, ["export", "--plan", str(saved), "--out", str(again)])
+    assert ran.exit_code == 0, ran.output
+    assert digests(again) == digests(tmp_path / "window.patches.zarr")
+
+    before = window.state
+    window.viewer.layers.clear()
+    window.until(lambda: window.state is None)
+    window.type_number(window.widget.patches.size.boxes[1], 8)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    assert (window.state.recipe, window.state.sources) == (before.recipe, before.sources)
+    assert json.loads(saved.read_text())["out"] == window.state.out
+
+
+def test_the_form_is_copied_as_a_command(window: Window, file: Path, tmp_path: Path) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 16)
+    window.widget.export.out.value = tmp_path / "a.patches.zarr"
+    window.widget.export.copy_command.trigger()
+    said = QApplication.clipboard().text()
+    assert said.startswith(f"patchset export {file}@0 --out {tmp_path / 'a.patches.zarr'}")
+    assert "--patch-size 16,64" in said
+
+
+def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words(czi: MakeCzi, file: Path) -> None:
+    info = describe_scene(str(file), 0)
+    assert size_hint((32, 16), info) == "16.0 × 8.0 µm"
+    assert "12 is no multiple of 8" in size_hint((16, 12), info)
+    unknown = describe_scene(str(czi(SceneSpec(), name="plain.czi")), None)
+    assert size_hint((8, 8), unknown) == ""
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "seconds", "said"),
+    [(100, 900, 2, "50 patches/s, 0:18 left"), (10, 7200, 1, "10 patches/s, 12:00 left")],
+)
+def test_the_time_left_follows_from_the_rate(
+    done: int, left: int, seconds: float, said: str
+) -> None:
+    assert time_left(done, left, seconds) == said
+    assert time_left(0, left, seconds) == ""
