@@ -1,16 +1,20 @@
 """The share of a patch that holds pixels, where the tiles of a mosaic leave gaps."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_patchset import open_stack
 from napari_patchset.patching import coverage
 from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.dropping import UNCOVERED
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.strategies import Random, Tiled
 from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.describe import describe
 from strategy_makers import every_strategy, make_strategy, source
 
 tiles = st.builds(
@@ -77,3 +81,13 @@ def test_the_column_goes_with_its_patches() -> None:
     assert chosen.valid.tolist() == [grid.valid[5], grid.valid[2]]
     whole = PatchGrid.concatenate([chosen, grid[:0], grid[3:4]])
     assert whole.valid.tolist() == [*chosen.valid, grid.valid[3]]
+
+
+@pytest.mark.realdata
+def test_the_gaps_of_a_real_mosaic_hold_no_pixels(data_dir: Path) -> None:
+    with open_stack(data_dir / "czi" / "S3_1Pos_2Mosaic_T2Z3_CH2_sm.czi", 2) as stack:
+        grid = Tiled(size=(32, 32), min_covered=0).plan([describe(stack)])
+        for spec, valid in zip(grid, grid.valid, strict=True):
+            patch = stack.extract_patch(spec.sample, None, spec.start, spec.size)
+            assert np.count_nonzero(patch.any(axis=0)) <= valid * 32 * 32
+        assert (grid.valid == 0).any()

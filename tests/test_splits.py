@@ -1,18 +1,22 @@
 """The split: no pixel in common, the share that was asked for, whatever the order of sources."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.disjoint import find_leak
+from napari_patchset.patching.frames import find_frames
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits import BORDER, TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.describe import describe
 from strategy_makers import cases, every_strategy, make_strategy, source
 
 KINDS = ("auto", "file", "scene", "block")
@@ -201,3 +205,20 @@ def test_the_choice_never_changes() -> None:
     image = [source(1, 1, 512, 512, key="k", scene=3)]
     codes = Split(val=0.1, seed=7).assign(Tiled(size=(64, 64)).plan(image), image)
     assert np.flatnonzero(codes).tolist() == [2, 5, 12, 36, 58, 60]
+
+
+@pytest.mark.realdata
+def test_real_scenes_that_overlap_show_one_place(data_dir: Path) -> None:
+    sources = described(data_dir / "czi_synth" / "overlap_scenes.czi")
+    assert len(find_frames(sources).names) == 1
+    assert len(find_frames(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
+    with pytest.raises(ArgumentError, match="no second scene"):
+        Split(val=0.1, by="scene").assign(Tiled(size=(8, 8)).plan(sources), sources)
+
+
+def described(path: Path) -> list[SourceInfo]:
+    sources = []
+    for scene in list_scenes(path):
+        with open_stack(path, scene.id) as stack:
+            sources.append(describe(stack))
+    return sources
