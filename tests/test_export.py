@@ -12,9 +12,8 @@ from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.export import planning
-from napari_patchset.export.partial import PartialExport
-from napari_patchset.export.writing import ExportStopped
+from napari_patchset.export import space
+from napari_patchset.export.partial import ExportStopped, PartialExport
 
 
 @pytest.mark.parametrize("depth_axis", ["none", "Z"])
@@ -240,7 +239,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ExportError, match="free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()

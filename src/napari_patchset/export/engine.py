@@ -1,35 +1,51 @@
-"""The export: plan, select, write, finalize; each may be repeated, and goes on where it stopped."""
+"""The export: plan, score, select, write, finalize; each step goes on where it stopped."""
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from napari_patchset.export.checking import find_changed
+from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
+from napari_patchset.export.locking import locked
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import prepare
+from napari_patchset.export.running import run_jobs
+from napari_patchset.export.scoring import score_job
 from napari_patchset.export.selecting import select
-from napari_patchset.export.selection import PlannedArray
+from napari_patchset.export.space import check_space, naming_full_disk
 from napari_patchset.export.writing import write_job
+from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
-_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an export is: patches done of all, and in the end the path of the set."""
+    """How far an export is.
 
-    stage: Literal["plan", "write", "done"]
+    Attributes
+    ----------
+    stage : {"plan", "score", "write", "done"}
+        What was done last.
+    done, total : int
+        Candidates scored, else patches written, of how many.
+    path : Path
+        The set.
+    failures : tuple of Failure
+        The sources that can't be read; their patches are left out.
+    """
+
+    stage: Literal["plan", "score", "write", "done"]
     done: int
     total: int
     path: Path
+    failures: tuple[Failure, ...] = ()
 
 
 def run_export(
@@ -38,92 +54,118 @@ def run_export(
     *,
     workers: int = DEFAULT_WORKERS,
     overwrite: bool = False,
+    metrics: Metrics | None = None,
 ) -> Iterator[Progress]:
     """Export a patch set, yielding an event at each step and after each shard.
 
     Closing the generator stops the export within a patch; the same plan then goes on where it
-    stopped, and ends with the same bytes.
+    stopped, and ends with the same bytes. One source of several that can't be read is reported in
+    the events, and its patches are left out.
 
     Parameters
     ----------
     plan : ExportPlan
         What to export, and where to.
     executor : Executor or None
-        Where the jobs run; None for threads of this process.
+        Where the jobs run; None for threads of this process. A process pool must not fork.
     workers : int
         Number of jobs that run at once.
     overwrite : bool
         Replace a set, or an export of another plan, that is in the way; the set only once the
         new one is complete.
+    metrics : dict of str to float64 array, or None
+        What the filters look at, by column, as far as it is known already: NaN where it is not.
 
     Raises
     ------
     PatchsetError, OSError
-        As soon as the generator is started, if the plan can't be carried out; later, if a source
-        can't be read or the disk is full.
+        As soon as the generator is started, if the plan can't be carried out; later, if no source
+        can be read or the disk is full.
     """
-    partial, frozen = prepare(plan, overwrite)
-    selection = select(partial, frozen)
-    total, out = sum(selection.counts.values()), Path(plan.out)
-    yield Progress("plan", 0, total, out)
-    for done in _write(partial, selection.arrays(frozen.kinds), executor, workers):
-        yield Progress("write", done, total, out)
-    yield Progress("done", total, total, finalize(partial, overwrite))
+    partial = PartialExport.of(plan)
+    with locked(partial.root), naming_full_disk(partial.root):
+        is_resumed = prepare(partial, plan, overwrite)
+        export = _Export(partial, Path(plan.out), executor, workers, overwrite)
+        try:
+            yield from export.finished() if partial.is_in_place else export.run(is_resumed, metrics)
+        finally:
+            partial.clear_stop()
 
 
-def _write(
-    partial: PartialExport, arrays: Sequence[PlannedArray], executor: Executor | None, workers: int
-) -> Iterator[int]:
-    """Write the shards that are not there yet, yielding the number of patches written."""
-    todo = {(array, shard) for array in arrays for shard in partial.absent(array)}
-    begun = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
-    with ExitStack() as stack:
-        pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
-        futures = [
-            pool.submit(write_job, str(partial.root), first, last)
-            for first, last in _runs(begun, workers)
-        ]
-        stack.callback(_stop, partial, futures)
-        yield from _watch(partial, arrays, todo, futures)
+class _Export:
+    """An export whose plan is frozen."""
 
+    def __init__(
+        self,
+        partial: PartialExport,
+        out: Path,
+        executor: Executor | None,
+        workers: int,
+        overwrite: bool,
+    ) -> None:
+        self._partial, self._out, self._overwrite = partial, out, overwrite
+        self._frozen = partial.frozen()
+        self._executor, self._workers = executor, workers
 
-def _runs(begun: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
-    """Cut the shards, given by their first candidates, into one run for each worker."""
-    cuts = {begun[len(begun) * i // workers] for i in range(workers)} if begun else ()
-    yield from pairwise([*sorted(cuts), *(last + 1 for last in begun[-1:])])
+    def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
+        yield self._progress("plan", 0, self._frozen.n_candidates)
+        if is_resumed:
+            self._leave_out(find_changed(self._frozen, self._partial.failed()))
+        yield from self._score(metrics)
+        while True:
+            try:
+                yield from self._write()
+                finalize(self._partial, self._overwrite)
+                break
+            except SourcesFailed as failed:
+                self._partial.record(failed)
+        yield from self.finished()
 
+    def finished(self) -> Iterator[Progress]:
+        """Tell of the set that is in its place, and remove what is left."""
+        total = sum(self._partial.selection().counts.values())
+        event = self._progress("done", total, total)
+        self._partial.remove()
+        yield event
 
-def _watch(
-    partial: PartialExport,
-    arrays: Sequence[PlannedArray],
-    todo: set[tuple[PlannedArray, int]],
-    futures: list[Future[Any]],
-) -> Iterator[int]:
-    """Yield whenever a sidecar appears: it is the one sign that all executors share."""
-    done = sum(array.layout.n for array in arrays if array.layout.role == IMAGE)
-    done -= sum(_patches(*shard) for shard in todo)
-    pending = set(futures)
-    while pending:
-        finished, pending = wait(pending, timeout=_POLL_SECONDS)
-        for future in finished:
-            future.result()
-        written = [shard for shard in todo if partial.sidecar_path(*shard).exists()]
-        todo.difference_update(written)
-        for shard in written:
-            done += _patches(*shard)
-            yield done
+    def _score(self, metrics: Metrics | None) -> Iterator[Progress]:
+        partial, frozen = self._partial, self._frozen
+        if metrics:
+            partial.take_scores(frozen, metrics)
+        todo = [run for run in range(frozen.score_runs) if not partial.is_scored(run)]
+        sizes = {
+            partial.score_path(run): len(range(frozen.n_candidates)[frozen.score_run(run)])
+            for run in todo
+        }
+        done = frozen.n_candidates - sum(sizes.values())
+        for scored in run_jobs(partial, score_job, todo, sizes, self._executor, self._workers):
+            done += scored
+            yield self._progress("score", done, frozen.n_candidates)
 
+    def _write(self) -> Iterator[Progress]:
+        partial = self._partial
+        selection = select(partial, self._frozen)
+        arrays = selection.arrays(self._frozen.kinds)
+        todo = [(array, shard) for array in arrays for shard in partial.absent(array)]
+        check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in todo))
+        signs = {
+            partial.sidecar_path(array, shard): len(array.layout.rows(shard))
+            for array, shard in todo
+            if array.layout.role == IMAGE
+        }
+        units = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
+        total = sum(selection.counts.values())
+        done = total - sum(signs.values())
+        for written in run_jobs(partial, write_job, units, signs, self._executor, self._workers):
+            done += written
+            yield self._progress("write", done, total)
 
-def _patches(array: PlannedArray, shard: int) -> int:
-    return len(array.layout.rows(shard)) if array.layout.role == IMAGE else 0
+    def _leave_out(self, failures: dict[int, Failure]) -> None:
+        if failures:
+            self._partial.record(SourcesFailed(failures))
 
-
-def _stop(partial: PartialExport, futures: list[Future[Any]]) -> None:
-    """Stop the jobs that still run, and wait for them."""
-    running = [future for future in futures if not future.done()]
-    if running:
-        partial.request_stop()
-        for future in running:
-            future.cancel()
-        wait(running)
-    partial.clear_stop()
+    def _progress(
+        self, stage: Literal["plan", "score", "write", "done"], done: int, total: int
+    ) -> Progress:
+        failed = self._partial.failed().values()
+        return Progress(stage, done, total, self._out, (*self._frozen.failures, *failed))

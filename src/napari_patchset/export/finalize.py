@@ -9,14 +9,19 @@ from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_patchset.errors import ExportError
 from napari_patchset.export.checking import find_changed
 from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.partial import PartialExport, ShardSidecar
 from napari_patchset.export.selection import PlannedArray, Selection
+from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import (
     ATTRIBUTE,
+    IMAGE,
     LABELS,
     MANIFEST,
     PROVENANCE,
@@ -37,41 +42,44 @@ from napari_patchset.patchset.table import patch_table, table_bytes
 _VERSIONED = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
 
-def finalize(partial: PartialExport, overwrite: bool = False) -> Path:
+def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     """Write table and manifest of a set whose shards are all there, and rename it into place.
 
     Raises
     ------
     ExportError
-        If a shard is not there yet, a source has changed, or the destination exists and is not
-        to be overwritten.
+        If a shard is not there yet, or the destination exists and is not to be overwritten.
+    SourcesFailed
+        If a source has changed.
     """
     frozen, selection = partial.frozen(), partial.selection()
-    if changed := find_changed(frozen):
+    if changed := find_changed(frozen, partial.failed()):
         raise SourcesFailed(changed)
     written = [
-        WrittenArray(array.layout, _sidecars(partial, array))
+        WrittenArray(array.layout, array.members, _sidecars(partial, array))
         for array in selection.arrays(frozen.kinds)
     ]
-    images = written[0].checksums
+    rows, checksums = selection.row, np.zeros(len(selection.row), np.uint32)
+    for array in written:
+        if array.layout.role == IMAGE:
+            checksums[array.members] = array.checksums
     grid = partial.candidates(frozen)
-    table = table_bytes(
-        patch_table(frozen.sources, grid.size, grid.stack, grid.sample, grid.start, images)
-    )
+    table = table_bytes(patch_table(frozen.sources, grid, selection.verdicts, rows, checksums))
     manifest = _manifest(frozen, selection, written, digest_bytes(table))
-    (partial.set / TABLE).write_bytes(table)
+    write_durably(partial.set / TABLE, [table])
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
         PROVENANCE: _provenance(frozen).model_dump(mode="json"),
     }
     write_metadata(partial.set, [array.layout for array in written], {ATTRIBUTE: attributes})
-    return _put_in_place(partial, Path(frozen.plan.out), overwrite)
+    _put_in_place(partial, Path(frozen.plan.out), overwrite)
 
 
 class WrittenArray(NamedTuple):
-    """An array whose shards are all there, and their sidecars."""
+    """An array whose shards are all there: the candidates of its rows, and the sidecars."""
 
     layout: ArrayLayout
+    members: NDArray[np.int64]
     sidecars: Sequence[ShardSidecar]
 
     @property
@@ -114,6 +122,8 @@ def _manifest(
         pixel_size=first.pixel_size,
         counts=selection.counts,
         dropped=frozen.dropped,
+        rejected=selection.rejected,
+        limits={column: dict(of) for column, of in selection.verdicts.limits.items()},
         arrays={a.layout.name: ArrayEntry.of(a.layout, a.checksums) for a in written},
         table_digest=table_digest,
         statistics={
@@ -132,18 +142,15 @@ def _provenance(frozen: FrozenPlan) -> Provenance:
     )
 
 
-def _put_in_place(partial: PartialExport, out: Path, overwrite: bool) -> Path:
-    """Rename the complete set; one that it replaces steps aside first and goes last."""
+def _put_in_place(partial: PartialExport, out: Path, overwrite: bool) -> None:
+    """Rename the complete set; one that it replaces steps aside first, and goes with the rest."""
     PatchSet(partial.set).close()
-    replaced = partial.root / "replaced"
     if out.exists():
         if not overwrite:
             raise ExportError(f"{out} exists; choose another name, or overwrite it.")
-        out.rename(replaced)
+        out.rename(partial.root / "replaced")
     partial.set.rename(out)
     sync_folder(out.parent)
-    partial.remove()
-    return out
 
 
 def sync_folder(path: Path) -> None:

@@ -133,6 +133,19 @@ class FrozenPlan(Frozen):
         )
 
     @property
+    def score_runs(self) -> int:
+        """Number of runs that the candidates are scored in."""
+        return -(-self.n_candidates // self._scored_at_once) if self.plan.filters else 0
+
+    def score_run(self, run: int) -> slice:
+        """Give the candidates of a run."""
+        return slice(run * self._scored_at_once, (run + 1) * self._scored_at_once)
+
+    @property
+    def _scored_at_once(self) -> int:
+        return 4 * self.kinds[0].capacity
+
+    @property
     def sources(self) -> tuple[SourceInfo, ...]:
         """What is known of the images that patches are cut from."""
         return self.images["image"]

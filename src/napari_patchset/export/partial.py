@@ -2,6 +2,8 @@
 
 plan.json            the plan, and its sources as they were when it was made
 candidates.parquet   every candidate: stack, sample, start along (Z)YX, valid share
+scores/I.parquet     what the filters look at, of a run of candidates
+failed/I.json        a source that can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  one sidecar for each shard that is written and synced
@@ -11,24 +13,33 @@ stop                 while this is there, jobs stop at the next patch
 import json
 import shutil
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import ExportError
+from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.locking import LOCK
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.selection import PlannedArray, Selection
 from napari_patchset.model import Frozen
+from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.patchset.layout import partial_path
+from napari_patchset.patching.verdicts import Metrics, Verdicts
+from napari_patchset.patchset.files import write_durably
+from napari_patchset.patchset.layout import partial_path, write_json
 from napari_patchset.patchset.statistics import ChannelSums
+from napari_patchset.patchset.table import table_bytes
 
 _VERDICTS = b"verdicts"
+
+
+class ExportStopped(Exception):
+    """The job was asked to stop; what it has written stays."""
 
 
 class ShardSidecar(Frozen):
@@ -59,6 +70,8 @@ class PartialExport:
         self._plan = root / "plan.json"
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
+        self._scores = root / "scores"
+        self._failed = root / "failed"
 
     @classmethod
     def of(cls, plan: ExportPlan) -> "PartialExport":
@@ -67,14 +80,12 @@ class PartialExport:
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.set.mkdir(parents=True)
         columns = {"stack": grid.stack, "sample": grid.sample}
         columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
         valid = {} if grid.valid is None else {"valid": grid.valid}
         _write_table(self._candidates, pa.table({**columns, **valid}))
-        draft = self._plan.with_suffix(".draft")
-        draft.write_text(frozen.model_dump_json(indent=1), encoding="utf-8")
-        draft.replace(self._plan)
+        write_durably(self._plan, [frozen.model_dump_json(indent=1).encode()])
 
     def find_frozen(self) -> FrozenPlan | None:
         """Read the plan, None if there is none."""
@@ -108,6 +119,68 @@ class PartialExport:
         valid = table["valid"].to_numpy() if "valid" in table.column_names else None
         stack, sample = table["stack"].to_numpy(), table["sample"].to_numpy()
         return PatchGrid(frozen.size, stack, sample, start, valid=valid)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the set has its name already, and only what is left here has not gone yet."""
+        return self._plan.exists() and not self.set.exists()
+
+    def take_scores(self, frozen: FrozenPlan, metrics: Metrics) -> None:
+        """Keep the metrics of the runs in which every candidate has all of them."""
+        columns = score_columns(frozen.plan.filters, frozen.sources[0].channels)
+        for run in range(frozen.score_runs):
+            found = {c: metrics[c][frozen.score_run(run)] for c in columns if c in metrics}
+            if len(found) == len(columns) and not any(np.isnan(v).any() for v in found.values()):
+                self.write_scores(run, found)
+
+    def score_path(self, run: int) -> Path:
+        """Give the file that says that a run of candidates is scored."""
+        return self._scores / f"{run}.parquet"
+
+    def is_scored(self, run: int) -> bool:
+        """Whether a run of candidates is scored."""
+        return self.score_path(run).is_file()
+
+    def write_scores(self, run: int, columns: Metrics) -> None:
+        """Keep the metrics of a run of candidates."""
+        _write_table(self.score_path(run), pa.table(dict(columns)))
+
+    def scores(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
+        """Read the metrics of all candidates.
+
+        Raises
+        ------
+        ExportError
+            If a run is not scored yet.
+        """
+        absent = [run for run in range(frozen.score_runs) if not self.is_scored(run)]
+        if absent:
+            raise ExportError(
+                f"{self.root}: {len(absent)} of the {frozen.score_runs} runs of candidates are not "
+                f"scored yet, the first is {absent[0]}; run the same export, or score, again."
+            )
+        tables = [pq.read_table(self.score_path(run)) for run in range(frozen.score_runs)]
+        table = pa.concat_tables(tables) if tables else pa.table({})
+        return {name: table[name].to_numpy().copy() for name in table.column_names}
+
+    def record(self, failed: SourcesFailed) -> None:
+        """Keep which sources can't be read.
+
+        Raises
+        ------
+        SourcesFailed
+            If these are all that could be read so far.
+        """
+        known = self.failed()
+        if len(known | failed.failures) == len(self.frozen().plan.sources):
+            raise failed
+        for index, failure in failed.failures.items():
+            write_json(self._failed / f"{index}.json", failure.model_dump())
+
+    def failed(self) -> dict[int, Failure]:
+        """Read which sources can't be read, by index."""
+        found = sorted((int(path.stem), path) for path in self._failed.glob("*.json"))
+        return {i: Failure.model_validate_json(path.read_bytes()) for i, path in found}
 
     def write_selection(self, selection: Selection) -> None:
         """Keep the verdicts; array and row follow from them."""
@@ -161,14 +234,20 @@ class PartialExport:
         """Whether jobs are to stop."""
         return self._stop.exists()
 
+    def proceed(self) -> None:
+        """Raise ExportStopped if jobs are to stop."""
+        if self.stop_requested:
+            raise ExportStopped
+
     def remove(self) -> None:
-        """Delete the folder with all that is in it."""
-        if self.root.exists():
-            shutil.rmtree(self.root)
+        """Delete what is in the folder but its lock; the plan last, as it says what this is."""
+        for path in self.root.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path not in (self._plan, self.root / LOCK):
+                path.unlink()
+        self._plan.unlink(missing_ok=True)
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    """Write a table under a temporary name and rename it: two jobs may write the same one."""
-    draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
-    pq.write_table(table, draft)
-    draft.replace(path)
+    write_durably(path, [table_bytes(table)])

@@ -1,6 +1,5 @@
 """Plan: open the sources once, choose the candidates, and freeze both in NAME.partial/."""
 
-import shutil
 from pathlib import Path
 
 from napari_patchset.errors import ExportError
@@ -8,11 +7,13 @@ from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.masks import read_masks
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.space import check_space
 from napari_patchset.export.survey import survey
+from napari_patchset.patchset.layout import IMAGE, UNSPLIT
 
 
-def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, FrozenPlan]:
-    """Plan an export and freeze it in its folder, or find it there and take it up again.
+def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -> bool:
+    """Plan an export and freeze it in its folder; say whether it was there already.
 
     Raises
     ------
@@ -20,50 +21,39 @@ def prepare(plan: ExportPlan, overwrite: bool = False) -> tuple[PartialExport, F
         If no patch fits, something else is at the destination, or the disk lacks the space.
     """
     out = Path(plan.out)
-    if out.exists() and not overwrite:
+    if out.exists() and not overwrite and not partial.is_in_place:
         raise ExportError(f"{out} exists; choose another name, or overwrite it.")
+    if _is_there(partial, plan, overwrite):
+        partial.clear_stop()
+        return True
     found = survey(plan)
-    grid = plan.strategy.plan(found.images["image"], read_masks(plan.strategy))
+    grid = plan.strategy.plan(found.images[IMAGE], read_masks(plan.strategy))
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
         raise ExportError(f"No patch to export ({reasons}).")
     frozen = FrozenPlan.of(found, grid)
-    partial = PartialExport.of(plan)
-    if not _takes_up(partial, frozen, overwrite):
-        _check_space(partial.root, frozen)
-        partial.freeze(frozen, grid)
-    partial.clear_stop()
-    return partial, frozen
-
-
-def _takes_up(partial: PartialExport, frozen: FrozenPlan, overwrite: bool) -> bool:
-    """Whether the folder holds this very plan; one that holds another is refused or removed."""
-    try:
-        found = partial.find_frozen()
-    except ExportError:
-        if not overwrite:
-            raise
-    else:
-        if found is None:
-            return False
-        if found.model_dump_json() == frozen.model_dump_json():
-            return True
-        if not overwrite:
-            raise ExportError(
-                f"{partial.root} holds an unfinished export of another plan, or of sources that "
-                "have changed since; choose another name, or overwrite it."
-            )
+    if not plan.filters:
+        layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
+        check_space(partial.root, ((layout, layout.n) for layout in layouts))
     partial.remove()
+    partial.freeze(frozen, grid)
     return False
 
 
-def _check_space(root: Path, frozen: FrozenPlan) -> None:
-    parent = next(folder for folder in root.absolute().parents if folder.exists())
-    layouts = [kind.layout("all", frozen.n_candidates) for kind in frozen.kinds]
-    needed = sum(layout.n * layout.patch_bytes for layout in layouts)
-    free = shutil.disk_usage(parent).free
-    if needed > free:
+def _is_there(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> bool:
+    """Whether the folder holds this very plan; one that holds another is refused or ignored."""
+    try:
+        found = partial.find_frozen()
+    except ExportError:
+        if overwrite:
+            return False
+        raise
+    if found is None:
+        return False
+    same = found.asked == plan.resolved().sources and found.plan.recipe == plan.recipe
+    if not same and not overwrite:
         raise ExportError(
-            f"The patch set needs {needed / 1e9:.2f} GB, but {parent} has {free / 1e9:.2f} GB "
-            "free; make room, or export fewer patches."
+            f"{partial.root} holds an unfinished export of another plan; choose another name, or "
+            "overwrite it."
         )
+    return same

@@ -74,6 +74,13 @@ class Selection:
         """Number of patches in each split."""
         return {s: int((self.array == i).sum()) for i, s in enumerate(self.verdicts.splits)}
 
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Number of candidates that are not written, by reason."""
+        verdicts = self.verdicts
+        counts = {r: int((verdicts.reason == i).sum()) for i, r in enumerate(verdicts.reasons)}
+        return {reason: count for reason, count in counts.items() if count}
+
     def arrays(self, kinds: Sequence[ArrayKind]) -> list[PlannedArray]:
         """Give every array of the set, split by split."""
         planned = []

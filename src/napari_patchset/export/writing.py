@@ -18,10 +18,6 @@ from napari_patchset.patchset.shards import checksums, write_shard
 from napari_patchset.patchset.statistics import channel_sums
 
 
-class ExportStopped(Exception):
-    """The job was asked to stop; what it has written stays."""
-
-
 def write_job(root: str, first: int, last: int) -> None:
     """Write every shard whose first patch is one of the candidates `first` up to `last`.
 
@@ -60,8 +56,7 @@ def _fill(
 ) -> NDArray[Any]:
     patches = np.empty((len(grid), *array.layout.patch_shape), array.layout.dtype)
     for row in grid.rows():
-        if partial.stop_requested:
-            raise ExportStopped
+        partial.proceed()
         index = int(grid.stack[row.start])
         stack, channels = images[index, array.layout.role]
         read = np.empty((row.stop - row.start, *array.layout.patch_shape), stack.data_dtype)

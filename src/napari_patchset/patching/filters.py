@@ -137,6 +137,12 @@ Filter = Annotated[Max | Mean | Std | Shannon | Saturation | Mask, Field(discrim
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 
+def score_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
+    """Name the columns of everything that filters look at, each once."""
+    found = {column for each in filters for column in each.columns(channels).values()}
+    return sorted(found)
+
+
 def parse_filter(text: str) -> Filter:
     """Make a filter of a line such as "std[DAPI]>p10"; `str` gives the line back.
 

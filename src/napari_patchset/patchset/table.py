@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 
 NUMBERED_AXES = "TZRIHVB"
@@ -17,36 +19,49 @@ NUMBERED_AXES = "TZRIHVB"
 
 def patch_table(
     sources: Sequence[SourceInfo],
-    size: Sequence[int],
-    stack: NDArray[np.int32],
-    sample: NDArray[np.int32],
-    start: NDArray[np.int32],
-    checksums: Sequence[int],
+    grid: PatchGrid,
+    verdicts: Verdicts,
+    rows: NDArray[np.int64],
+    checksums: NDArray[np.uint32],
 ) -> pa.Table:
-    """Build the table: one row a patch, in the order of the array.
+    """Build the table: one row a candidate, the rejected ones too.
 
-    `id` counts the candidates, `array` and `index` say where the pixels lie; `source` is the
-    source's key and `source_index` its place in the manifest. `t`, `z`, ... are in the file's own
-    numbering, null where an axis is not merged into S. `*_start` and `*_size` are pixels counted
-    from the image's first one (`*_um` micrometres, null where the pixel size is not known), `pad_*`
-    the pixels beyond the image's end, and `checksum` the crc32c of the patch's bytes.
+    `id` counts the candidates, `array` and `index` say where the pixels lie, null where they are
+    not written; `source` is the source's key and `source_index` its place in the manifest. `t`,
+    `z`, ... are in the file's own numbering, null where an axis is not merged into S. `*_start` and
+    `*_size` are pixels counted from the image's first one (`*_um` micrometres, null where the pixel
+    size is not known), `pad_*` the pixels beyond the image's end, `valid` the share of the patch
+    that is covered by pixels. Metrics stand by their own names, null where there is none.
+
+    Parameters
+    ----------
+    rows : int64 array
+        The row of each candidate in the array of its split, -1 where it is not written.
+    checksums : uint32 array
+        The crc32c of the bytes of each candidate's image; of no account where it is not written.
     """
-    n = len(stack)
-    which = pa.array(stack)
+    n, absent = len(grid), rows < 0
+    which = pa.array(grid.stack)
+    split = pa.array(verdicts.splits).take(pa.array(verdicts.split, mask=verdicts.split < 0))
+    images = pa.array([f"{name}/{IMAGE}" for name in verdicts.splits])
     columns: dict[str, Any] = {
         "id": pa.array(np.arange(n, dtype=np.int64)),
-        "array": pa.repeat(f"{UNSPLIT}/image", n),
-        "index": pa.array(np.arange(n, dtype=np.int64)),
+        "array": images.take(pa.array(verdicts.split, mask=absent)),
+        "index": pa.array(rows, mask=absent),
         "source": pa.array([source.key for source in sources]).take(which),
         "source_index": which,
         "scene": pa.array([_text(s.scene) for s in sources], pa.string()).take(which),
-        "sample": pa.array(sample),
-        **_numbers(sources, stack, sample),
-        **_extents(sources, size, stack, start),
-        "split": pa.repeat(UNSPLIT, n),
-        "kept": pa.array(np.ones(n, bool)),
-        "reason": pa.nulls(n, pa.string()),
-        "checksum": pa.array(checksums, pa.uint32()),
+        "sample": pa.array(grid.sample),
+        **_numbers(sources, grid.stack, grid.sample),
+        **_extents(sources, grid.size, grid.stack, grid.start),
+        "valid": pa.array(np.ones(n, np.float32) if grid.valid is None else grid.valid),
+        "split": split,
+        "kept": pa.array(verdicts.kept),
+        "reason": pa.array(verdicts.reasons, pa.string()).take(
+            pa.array(verdicts.reason, mask=verdicts.reason < 0)
+        ),
+        **{name: pa.array(v, mask=np.isnan(v)) for name, v in verdicts.metrics.items()},
+        "checksum": pa.array(checksums, mask=absent),
     }
     return pa.table(columns)
 

@@ -1,0 +1,84 @@
+"""Run the jobs of a stage on any executor, and see how far they are by the files they leave."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from napari_patchset.errors import ExportError
+from napari_patchset.export.partial import PartialExport
+
+_POLL_SECONDS = 0.05
+
+Job = Callable[[str, int, int], None]
+"""Given the folder of the partial export, and the first and the last, exclusive, of its units."""
+
+
+def run_jobs(
+    partial: PartialExport,
+    job: Job,
+    units: Sequence[int],
+    signs: Mapping[Path, int],
+    executor: Executor | None,
+    workers: int,
+) -> Iterator[int]:
+    """Run a job on every unit that is to be done, yielding how much is done at each new file.
+
+    Closing the generator stops the jobs, and waits for them.
+
+    Parameters
+    ----------
+    units : sequence of int
+        Ascending; cut into one run for each worker.
+    signs : dict of Path to int
+        The files that will appear, and how much each stands for.
+    executor : Executor or None
+        Where the jobs run; None for threads of this process.
+    """
+    with ExitStack() as stack:
+        pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
+        futures = [
+            pool.submit(job, str(partial.root), first, last)
+            for first, last in _runs(units, workers)
+        ]
+        stack.callback(_stop, partial, futures)
+        yield from _watch(signs, futures)
+
+
+def _runs(units: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
+    cuts = {units[len(units) * i // workers] for i in range(workers)} if units else ()
+    yield from pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
+
+
+def _watch(signs: Mapping[Path, int], futures: Sequence[Future[Any]]) -> Iterator[int]:
+    """Yield whenever a file appears: it is the one sign that all executors share."""
+    expected, pending = dict(signs), set(futures)
+    while pending:
+        finished, pending = wait(pending, timeout=_POLL_SECONDS)
+        appeared = [path for path in expected if path.exists()]
+        for path in appeared:
+            yield expected.pop(path)
+        for future in finished:
+            _require(future)
+
+
+def _require(future: Future[Any]) -> None:
+    try:
+        future.result()
+    except BrokenExecutor as error:
+        raise ExportError(
+            f"A process that wrote died ({error}); run the same again to go on."
+        ) from error
+
+
+def _stop(partial: PartialExport, futures: Sequence[Future[Any]]) -> None:
+    """Stop the jobs that still run, and wait for them."""
+    running = [future for future in futures if not future.done()]
+    if running:
+        partial.request_stop()
+        for future in running:
+            future.cancel()
+        wait(running)
+        partial.clear_stop()
