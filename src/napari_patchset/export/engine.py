@@ -85,7 +85,7 @@ def run_export(
     partial = PartialExport.of(plan)
     with locked(partial.root), naming_full_disk(partial.root):
         is_resumed = prepare(partial, plan, overwrite)
-        export = _Export(partial, Path(plan.out), executor, workers, overwrite)
+        export = _Export(partial, executor, workers, overwrite)
         try:
             yield from export.finished() if partial.is_in_place else export.run(is_resumed, metrics)
         finally:
@@ -96,15 +96,9 @@ class _Export:
     """An export whose plan is frozen."""
 
     def __init__(
-        self,
-        partial: PartialExport,
-        out: Path,
-        executor: Executor | None,
-        workers: int,
-        overwrite: bool,
+        self, partial: PartialExport, executor: Executor | None, workers: int, overwrite: bool
     ) -> None:
-        self._partial, self._out, self._overwrite = partial, out, overwrite
-        self._frozen = partial.frozen()
+        self._partial, self._frozen, self._overwrite = partial, partial.frozen(), overwrite
         self._executor, self._workers = executor, workers
 
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
@@ -168,4 +162,6 @@ class _Export:
         self, stage: Literal["plan", "score", "write", "done"], done: int, total: int
     ) -> Progress:
         failed = self._partial.failed().values()
-        return Progress(stage, done, total, self._out, (*self._frozen.failures, *failed))
+        return Progress(
+            stage, done, total, Path(self._frozen.plan.out), (*self._frozen.failures, *failed)
+        )

@@ -66,6 +66,7 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     grid = partial.candidates(frozen)
     table = table_bytes(patch_table(frozen.sources, grid, selection.verdicts, rows, checksums))
     manifest = _manifest(frozen, selection, written, digest_bytes(table))
+    _remove_others(partial.set, [array.layout for array in written])
     write_durably(partial.set / TABLE, [table])
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
@@ -140,6 +141,14 @@ def _provenance(frozen: FrozenPlan) -> Provenance:
         sources=tuple(str(ref) for ref in frozen.plan.sources),
         versions={name: version(name) for name in _VERSIONED},
     )
+
+
+def _remove_others(root: Path, arrays: Sequence[ArrayLayout]) -> None:
+    """Delete what a killed job was writing, and shards of a selection that is not the last one."""
+    shards = {array.shard_path(root, i) for array in arrays for i in range(array.n_shards)}
+    for path in root.rglob("*"):
+        if path.is_file() and path not in shards:
+            path.unlink()
 
 
 def _put_in_place(partial: PartialExport, out: Path, overwrite: bool) -> None:

@@ -76,7 +76,12 @@ class PartialExport:
     @classmethod
     def of(cls, plan: ExportPlan) -> "PartialExport":
         """Give the folder that belongs to a plan."""
-        return cls(partial_path(Path(plan.out)))
+        return cls.at(plan.out)
+
+    @classmethod
+    def at(cls, out: str | Path) -> "PartialExport":
+        """Give the folder that belongs to the set of a name."""
+        return cls(partial_path(Path(out)))
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""

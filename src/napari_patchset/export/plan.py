@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
+from napari_patchset.export.failures import BROKEN
 from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.splits import Split
@@ -195,7 +196,10 @@ def _reference(path: str | Path) -> SourceRef:
 def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
     chosen = None if scene == "all" else scene
     file, in_name = (path, chosen) if is_remote(path) else split_scene(path, chosen)
-    scenes = list_scenes(file)
+    try:
+        scenes = list_scenes(file)
+    except BROKEN:  # the export says so, and goes on with the others
+        return [SourceRef(path=str(file), scene=in_name)]
     if in_name is not None:
         scenes = [found for found in scenes if found.id == in_name]
         if not scenes:

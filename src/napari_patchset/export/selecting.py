@@ -9,6 +9,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.selection import Selection
+from napari_patchset.patching.splits import BORDER
 from napari_patchset.patching.verdicts import Verdicts, judge
 
 UNREADABLE = "source can't be read"
@@ -17,7 +18,7 @@ UNREADABLE = "source can't be read"
 def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
     """Judge the candidates and keep the verdicts in the folder.
 
-    Those of sources that can't be read count neither for a limit nor for a split's patches.
+    Those of sources that can't be read count neither for a limit nor for the split.
 
     Raises
     ------
@@ -25,30 +26,33 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
         If candidates are not scored yet, or a split gets no patch.
     """
     plan, grid = frozen.plan, partial.candidates(frozen)
-    lost = np.isin(grid.stack, list(partial.failed()))
+    readable = np.flatnonzero(~np.isin(grid.stack, list(partial.failed())))
     metrics = partial.scores(frozen)
-    for values in metrics.values():
-        values[lost] = np.nan
     verdicts = judge(
-        grid,
+        grid[readable],
         frozen.sources,
         filters=plan.filters,
         keep_fraction=plan.keep_fraction,
         split=plan.split,
-        metrics=metrics,
+        metrics={column: values[readable] for column, values in metrics.items()},
     )
-    selection = Selection.of(_without(verdicts, lost))
+    selection = Selection.of(_among(verdicts, readable, len(grid)))
     _check(selection, len(grid))
     partial.write_selection(selection)
     return selection
 
 
-def _without(verdicts: Verdicts, lost: NDArray[np.bool_]) -> Verdicts:
-    """Reject candidates whose source can't be read."""
-    if not lost.any():
+def _among(verdicts: Verdicts, readable: NDArray[np.intp], n: int) -> Verdicts:
+    """Give the verdicts on some candidates their places among all; the others are rejected."""
+    if len(readable) == n:
         return verdicts
-    reason = np.where(lost, len(verdicts.reasons), verdicts.reason).astype(np.int8)
-    return replace(verdicts, reason=reason, reasons=(*verdicts.reasons, UNREADABLE))
+    split, reason = np.full(n, BORDER, np.int8), np.full(n, len(verdicts.reasons), np.int8)
+    split[readable], reason[readable] = verdicts.split, verdicts.reason
+    metrics = {column: np.full(n, np.nan) for column in verdicts.metrics}
+    for column, values in metrics.items():
+        values[readable] = verdicts.metrics[column]
+    reasons = (*verdicts.reasons, UNREADABLE)
+    return replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics)
 
 
 def _check(selection: Selection, n: int) -> None:

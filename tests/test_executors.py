@@ -1,0 +1,141 @@
+"""The same bytes, wherever the jobs run and however the work is cut."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from czi_maker import MakeCzi, SceneSpec
+from export_makers import digests, export
+from napari_patchset import ExportPlan, PatchSet, Tiled
+from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.export.writing import write_job
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.splits import Split
+
+SCENES = (
+    SceneSpec(id=3, rect=(-40, 10, 150, 130), t=range(1, 3), z=range(2, 4), c=2),
+    SceneSpec(id=7, rect=(500, 0, 148, 164), t=1, z=range(2, 4), c=2),
+)
+
+MakePlan = Callable[[str], ExportPlan]
+
+pytestmark = pytest.mark.usefixtures("small_shards")
+
+
+@pytest.fixture
+def plan(czi: MakeCzi, tmp_path: Path) -> MakePlan:
+    """Make plans that use everything: two scenes, filter, split, target and cast."""
+    path = str(czi(*SCENES, tile=(32, 32)))
+    sources = [SourceRef(path=path, scene=scene.id, target=ImageRef(path=path)) for scene in SCENES]
+
+    def make(name: str) -> ExportPlan:
+        return ExportPlan(
+            sources=sources,
+            strategy=Tiled(size=(16, 16), overlap=(4, 0), edge="pad"),
+            filters=[parse_filter("std>p20")],
+            split=Split(val=0.2, by="block"),
+            dtype="float32",
+            out=tmp_path / f"{name}.patches.zarr",
+        )
+
+    return make
+
+
+@contextmanager
+def dask_workers() -> Iterator[Executor]:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client.get_executor()
+
+
+POOLS: dict[str, Callable[[], Any]] = {
+    "one thread": lambda: ThreadPoolExecutor(1),
+    "threads": lambda: ThreadPoolExecutor(4),
+    "spawned processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+    "forkserver": lambda: ProcessPoolExecutor(2, mp_context=get_context("forkserver")),
+    "dask": dask_workers,
+}
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_every_executor_gives_the_same_bytes(plan: MakePlan, kind: str) -> None:
+    reference = export(plan("reference"), workers=1)
+    with POOLS[kind]() as pool:
+        other = export(plan("other"), pool, workers=5)
+    check_same(other, reference)
+
+
+def check_same(made: PatchSet, reference: PatchSet) -> None:
+    assert made.manifest == reference.manifest
+    assert digests(made.path) == digests(reference.path)
+
+
+@pytest.mark.parametrize("of", [1, 3, 11])
+def test_jobs_of_any_number_in_any_order_give_the_same_bytes(plan: MakePlan, of: int) -> None:
+    out = plan("jobs").out
+    plan_export(plan("jobs"))
+    for step in (score_part, write_part):
+        for job in reversed(range(of)):
+            step(out, job, of)
+    assert finalize_export(out) == ()
+    check_same(PatchSet(out), export(plan("reference")))
+
+
+def test_four_processes_write_at_once(plan: MakePlan) -> None:
+    out = plan("jobs").out
+    plan_export(plan("jobs"))
+    score_part(out, 0, 1)
+    code = "from napari_patchset.export.jobs import write_part; import sys; "
+    code += "write_part(sys.argv[1], int(sys.argv[2]), 4)"
+    jobs = [subprocess.Popen([sys.executable, "-c", code, out, str(job)]) for job in range(4)]
+    assert [job.wait() for job in jobs] == [0, 0, 0, 0]
+    finalize_export(out)
+    check_same(PatchSet(out), export(plan("reference")))
+
+
+class Killing(Executor):
+    """Hand jobs on, the first of which loses its process once a shard is written."""
+
+    def __init__(self, pool: Executor, victim: Path) -> None:
+        self._pool, self._victim = pool, victim
+
+    def submit(self, job: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        return self._pool.submit(run_and_die, self._victim, job, *args)
+
+
+def run_and_die(victim: Path, job: Callable[..., None], root: str, *units: int) -> None:
+    if job is write_job and not victim.exists():
+        victim.touch()
+        Thread(target=die_after_a_shard, args=(Path(root),), daemon=True).start()
+    job(root, *units)
+
+
+def die_after_a_shard(root: Path) -> None:
+    while not any(root.glob("shards/**/*.json")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_workers_shards_are_redone(plan: MakePlan, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    with dask_workers() as pool:
+        other = export(plan("other"), Killing(pool, victim), workers=4)
+    assert victim.exists()
+    check_same(other, export(plan("reference")))
