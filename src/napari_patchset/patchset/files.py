@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -14,7 +15,8 @@ def durable_file(path: Path) -> Iterator[FileIO]:
     Its folder is made. Nothing is left of one that could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    # Two threads, or machines with equal process numbers, may write the same file.
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
     try:
         with draft.open("wb", buffering=0) as file:
             yield file
