@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
@@ -198,13 +198,31 @@ def test_columns_are_named_by_metric_and_channel() -> None:
         Std(above=1, channels=("Cy5",)).columns(names)
 
 
-@given(hnp.arrays(float, st.integers(1, 60), elements=st.floats(-1e6, 1e6)))
+@given(hnp.arrays(float, st.integers(2, 60), elements=st.floats(-1e6, 1e6)))
 def test_otsus_threshold_parts_the_classes_best(values: np.ndarray) -> None:
+    assume(np.ptp(values) > 1e-6)
+    _, edges = np.histogram(values, 256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    binned = centres[np.clip(np.searchsorted(edges, values, "right") - 1, 0, 255)]
+
+    def apart(threshold: float) -> float:
+        low = binned <= threshold
+        return low.sum() * (~low).sum() * (binned[low].mean() - binned[~low].mean()) ** 2
+
+    best = max(apart(centre) for centre in centres[:-1])
+    assert apart(otsu(values)) >= best * (1 - 1e-9)
+
+
+def test_otsus_threshold_is_that_of_scikit_image() -> None:
     skimage = pytest.importorskip("skimage.filters")
-    if values.min() == values.max():
-        assert otsu(values) == values[0]
-    else:
-        assert otsu(values) == pytest.approx(skimage.threshold_otsu(values), abs=1e-6)
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(10, 3, 500), random.normal(40, 9, 200)])
+    assert otsu(values) == pytest.approx(skimage.threshold_otsu(values), rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [[3.0, 3.0], [5e-324, 0.0], [1e9, 1e9 + 1e-7]])
+def test_otsus_threshold_of_values_that_hardly_differ_is_the_least(values: list[float]) -> None:
+    assert otsu(np.array(values)) == min(values)
 
 
 def test_otsu_lies_between_two_clusters() -> None:

@@ -51,7 +51,8 @@ def otsu(values: NDArray[Any]) -> float:
     greatest value; the centre of the last bin of the lower class, as scikit-image gives it.
     """
     low, high = float(values.min()), float(values.max())
-    if low == high:
+    # Closer than this, floats are too coarse for that many bins; above the least is one class.
+    if high - low <= OTSU_BINS * np.spacing(max(abs(low), abs(high))):
         return low
     counts, edges = np.histogram(values, bins=OTSU_BINS, range=(low, high))
     centres = (edges[:-1] + edges[1:]) / 2
