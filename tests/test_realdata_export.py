@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from pylibCZIrw.czi import open_czi
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
+from export_makers import digests, export
+from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.errors import MissingAxisError
 from napari_patchset.export.plan import expand_sources
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.splits import Split
 
 pytestmark = pytest.mark.realdata
 
@@ -16,15 +19,14 @@ S3 = "S3_1Pos_2Mosaic_T2Z3_CH2_sm.czi"
 WELLS = "WellD6-7_S2.czi"
 
 
-def export(path: Path, out: Path, depth_axis: str, size: tuple[int, ...]) -> PatchSet:
+def export_scene(path: Path, out: Path, depth_axis: str, size: tuple[int, ...]) -> PatchSet:
     plan = ExportPlan(
         sources=[f"{path}@1"],
         strategy=Tiled(size=size, overlap=(0,) * (len(size) - 2) + (8, 8)),
         depth_axis=depth_axis,
         out=out,
     )
-    *_, last = run_export(plan)
-    return PatchSet(last.path)
+    return export(plan)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_what_is_exported_is_what_pylibczirw_reads(
     data_dir: Path, tmp_path: Path, name: str, depth_axis: str, size: tuple[int, ...]
 ) -> None:
     path = data_dir / "czi" / name
-    made = export(path, tmp_path / "a.patches.zarr", depth_axis, size)
+    made = export_scene(path, tmp_path / "a.patches.zarr", depth_axis, size)
     assert made["all"].dtype == np.uint16
     with open_czi(str(path)) as czi:
         corner = czi.scenes_bounding_rectangle[1]
@@ -51,9 +53,33 @@ def test_what_is_exported_is_what_pylibczirw_reads(
     made.close()
 
 
+def test_scenes_filter_and_split_add_up_and_repeat(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "czi" / S3
+    plans = [
+        ExportPlan(
+            sources=expand_sources([path]),
+            strategy=Tiled(size=(32, 32), overlap=(8, 8)),
+            filters=[parse_filter("std>p30")],
+            split=Split(val=0.2),
+            out=tmp_path / f"{i}.patches.zarr",
+        )
+        for i in range(2)
+    ]
+    first, second = (export(plan) for plan in plans)
+    rows = first.table.to_pylist()
+    assert len({row["scene"] for row in rows}) == 3
+    for split, array in first.items():
+        mine = [row for row in rows if row["kept"] and row["split"] == split]
+        assert len(mine) == len(array) == first.manifest.counts[split] > 0
+    kept, rejected = first.manifest.counts, first.manifest.rejected
+    assert sum(kept.values()) + sum(rejected.values()) == len(rows)
+    assert first.manifest == second.manifest
+    assert digests(first.path) == digests(second.path)
+
+
 def test_a_file_without_z_says_so(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingAxisError, match="does not contain a Z axis"):
-        export(data_dir / "czi" / WELLS, tmp_path / "a.patches.zarr", "Z", (2, 32, 32))
+        export_scene(data_dir / "czi" / WELLS, tmp_path / "a.patches.zarr", "Z", (2, 32, 32))
     assert not list(tmp_path.iterdir())
 
 
@@ -62,8 +88,7 @@ def test_the_others_are_exported_too(data_dir: Path, tmp_path: Path, name: str) 
     path = data_dir / "czi" / name
     out = tmp_path / "a.patches.zarr"
     plan = ExportPlan(sources=expand_sources([path]), strategy=Tiled(size=(16, 16)), out=out)
-    *_, last = run_export(plan)
-    made = PatchSet(last.path)
+    made = export(plan)
     with open_stack(path) as stack:
         source, row = made.locate(len(made["all"]) - 1)
         where = (row["y_start"], row["x_start"])

@@ -1,14 +1,18 @@
 """Every strategy, from pixels that say where they come from to a patch set and back."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 
-from czi_maker import MakeCzi, SceneSpec
-from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
+from czi_maker import MakeCzi, SceneSpec, make_czi
+from export_makers import export
+from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.export.sources import describe_sources
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.stacks.describe import content_key
@@ -18,60 +22,121 @@ SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 70, 50), t=range(1, 3), z=range(2, 6), c=2),
     SceneSpec(id=7, rect=(500, 0, 70, 50), t=range(1, 4), z=range(2, 6), c=2, missing=({"T": 2},)),
 )
-SIZES = {"none": (16, 24), "Z": (2, 16, 24)}
+SIZES = {"none": (16, 24), "Z": (2, 16, 24), "T": (2, 16, 24)}
 
 
-def plan_of(path: Path, out: Path, depth_axis: str, name: str, **more: Any) -> ExportPlan:
+def write_tiff(scene: SceneSpec, folder: Path) -> Path:
+    path = folder / "scene.ome.tif"
+    tifffile.imwrite(path, whole(scene), metadata={"axes": "TZCYX"}, tile=(32, 32))
+    return path
+
+
+def write_zarr(scene: SceneSpec, folder: Path) -> Path:
+    path, pixels = folder / "scene.zarr", whole(scene)
+    names = ["t", "z", "c", "y", "x"]
+    array = zarr.create_array(
+        path,
+        shape=pixels.shape,
+        chunks=(1, 1, 2, 32, 32),
+        dtype=pixels.dtype,
+        dimension_names=names,
+    )
+    array[:] = pixels
+    return path
+
+
+WRITERS = {
+    "CZI": lambda scene, folder: make_czi(folder / "scene.czi", (scene,), tile=(32, 32)),
+    "TIFF": write_tiff,
+    "zarr": write_zarr,
+}
+
+
+def whole(scene: SceneSpec) -> np.ndarray:
+    """Draw a scene, TZCYX."""
+    axes = range(scene.t), range(scene.z), range(scene.c)
+    return np.array(
+        [
+            [[scene.pixels({"T": t, "Z": z, "C": c}) for c in axes[2]] for z in axes[1]]
+            for t in axes[0]
+        ]
+    )
+
+
+def plan_of(
+    sources: Sequence[str | Path], out: Path, depth_axis: str, name: str, **more: Any
+) -> ExportPlan:
     draft = ExportPlan(
-        sources=[f"{path}@3", f"{path}@7"],
-        strategy=Tiled(size=SIZES[depth_axis]),
-        depth_axis=depth_axis,
-        out=out,
+        sources=sources, strategy=Tiled(size=SIZES[depth_axis]), depth_axis=depth_axis, out=out
     )
     strategy = make_strategy(name, SIZES[depth_axis], describe_sources(draft), **more)
     return draft.model_copy(update={"strategy": strategy})
 
 
-def export(plan: ExportPlan) -> PatchSet:
-    *_, last = run_export(plan)
-    return PatchSet(last.path)
-
-
-def expected_patch(row: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+def expected_patch(
+    row: dict[str, Any], shape: tuple[int, ...], scene: SceneSpec, depth_axis: str
+) -> np.ndarray:
     """Draw what the table says a patch shows, zeros beyond the image."""
-    scene = SCENES[row["source_index"]]
-    assert row["scene"] == str(scene.id)
     drawn = np.zeros(shape, np.uint16)
-    planes = drawn if len(shape) == 4 else drawn[:, np.newaxis]
-    first = row["z"] if len(shape) == 3 else scene.z.start + row["z_start"]
+    planes = drawn if depth_axis != "none" else drawn[:, np.newaxis]
     height, width = shape[-2] - row["pad_y"], shape[-1] - row["pad_x"]
     window = (row["y_start"], row["x_start"], height, width)
+    where = {axis: row[axis.lower()] for axis in "TZ" if axis != depth_axis}
+    depth = depth_axis.lower()
     for c, channel in enumerate(planes):
-        for i, plane in enumerate(channel[: len(channel) - row.get("pad_z", 0)]):
-            pixels = scene.pixels({"T": row["t"], "Z": first + i, "C": c}, window)
-            plane[:height, :width] = pixels
+        for i, plane in enumerate(channel[: len(channel) - row.get(f"pad_{depth}", 0)]):
+            if depth_axis != "none":
+                span = {"T": scene.t, "Z": scene.z}[depth_axis]
+                first = 0 if isinstance(span, int) else span.start
+                where[depth_axis] = first + row[f"{depth}_start"] + i
+            plane[:height, :width] = scene.pixels({**where, "C": c}, window)
     return drawn
 
 
-def check(made: PatchSet) -> list[dict[str, Any]]:
+def check(
+    made: PatchSet, scenes: Sequence[SceneSpec] = SCENES, depth_axis: str = "none"
+) -> list[dict[str, Any]]:
     """Hold every patch against its row, and give the rows."""
     rows = made.table.to_pylist()
     assert len(rows) == len(made["all"]) > 0
     for patch, row in zip(made["all"], rows, strict=True):
-        np.testing.assert_array_equal(patch, expected_patch(row, patch.shape))
+        scene = scenes[row["source_index"]]
+        expected = expected_patch(row, patch.shape, scene, depth_axis)
+        np.testing.assert_array_equal(patch, expected)
     return rows
 
 
+def both(path: Path) -> list[str]:
+    return [f"{path}@{scene.id}" for scene in SCENES]
+
+
+def constant(name: str) -> dict[str, str]:
+    """Fill with zeros, which no pixel is, what lies beyond the image."""
+    return {"pad": "constant"} if name == "tiled, padded" else {}
+
+
 @every_strategy
-@pytest.mark.parametrize("depth_axis", SIZES)
+@pytest.mark.parametrize("depth_axis", ["none", "Z", "T"])
+@pytest.mark.parametrize("source", WRITERS)
+def test_every_kind_of_file_gives_the_pixels_that_the_table_names(
+    tmp_path: Path, source: str, depth_axis: str, name: str
+) -> None:
+    scene = SceneSpec(rect=(0, 0, 70, 50), t=3, z=4, c=2)
+    path = WRITERS[source](scene, tmp_path)
+    plan = plan_of([path], tmp_path / "a.patches.zarr", depth_axis, name, **constant(name))
+    with closing(export(plan)) as made:
+        check(made, [scene], depth_axis)
+
+
+@every_strategy
+@pytest.mark.parametrize("depth_axis", ["none", "Z"])
 def test_every_pixel_comes_from_where_the_table_says(
     czi: MakeCzi, tmp_path: Path, name: str, depth_axis: str
 ) -> None:
-    more = {"pad": "constant"} if name == "tiled, padded" else {}
     path = czi(*SCENES, tile=(32, 32))
-    plan = plan_of(path, tmp_path / "a.patches.zarr", depth_axis, name, **more)
+    plan = plan_of(both(path), tmp_path / "a.patches.zarr", depth_axis, name, **constant(name))
     with closing(export(plan)) as made:
-        rows = check(made)
+        rows = check(made, SCENES, depth_axis)
         assert {(row["scene"], row["t"]) for row in rows} == {
             *(("3", 1), ("3", 2), ("7", 1), ("7", 3))
         }
@@ -79,7 +144,7 @@ def test_every_pixel_comes_from_where_the_table_says(
 
 
 @every_strategy
-@pytest.mark.parametrize("depth_axis", SIZES)
+@pytest.mark.parametrize("depth_axis", ["none", "Z"])
 def test_region_and_select_choose_what_is_exported(
     czi: MakeCzi, tmp_path: Path, name: str, depth_axis: str
 ) -> None:
@@ -87,9 +152,9 @@ def test_region_and_select_choose_what_is_exported(
     with open_stack(path, 7) as stack:
         region = Rectangle(x=0, y=0, w=70, h=50, source=content_key(stack), scene=7)
     chosen = {"region": region, "select": {"T": (2, None), "Z": (None, 5)}}
-    plan = plan_of(path, tmp_path / "a.patches.zarr", depth_axis, name, **chosen)
+    plan = plan_of(both(path), tmp_path / "a.patches.zarr", depth_axis, name, **chosen)
     with closing(export(plan)) as made:
-        for row in check(made):
+        for row in check(made, SCENES, depth_axis):
             assert (row["scene"], row["t"]) == ("7", 3)
             assert row["pad_y"] == row["pad_x"] == 0
             if depth_axis == "Z":
@@ -105,7 +170,7 @@ def test_a_copy_at_another_path_gives_the_same_set(czi: MakeCzi, tmp_path: Path,
     copy.write_bytes(path.read_bytes())
     manifests = []
     for i, file in enumerate((path, copy)):
-        plan = plan_of(file, tmp_path / f"{i}.patches.zarr", "none", name)
+        plan = plan_of(both(file), tmp_path / f"{i}.patches.zarr", "none", name)
         with closing(export(plan)) as made:
             manifests.append(made.manifest)
     assert manifests[0] == manifests[1]
