@@ -55,6 +55,24 @@ def test_info_as_json_is_one_object_a_scene(run, czi: MakeCzi) -> None:
     assert second["rect"] == [300, 0, 40, 40]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_file_among_others_is_named_and_the_exit_code_says_so(
+    run, czi: MakeCzi, as_json: bool
+) -> None:
+    paths = [
+        czi(SceneSpec(rect=(0, 0, 64, 64), t=range(i, i + 1)), name=f"{i}.czi") for i in (0, 1)
+    ]
+    paths[0].write_bytes(paths[0].read_bytes()[:100])
+    code, out, err = run(
+        "export", *paths, "--out", "a.patches.zarr", *(["--json"] if as_json else [])
+    )
+    assert (code, len(PatchSet("a.patches.zarr")["all"])) == (1, 1)
+    assert f"left out: {paths[0]}: damaged or cut short" in err
+    if as_json:
+        (failure,) = json.loads(out.splitlines()[-1])["failures"]
+        assert failure["source"] == str(paths[0])
+
+
 def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     options = ("--scene", 1, "--patch-size", "16,20", "--overlap", "4", "--channels", "1")

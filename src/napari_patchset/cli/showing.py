@@ -11,13 +11,29 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from napari_patchset.export.failures import Failure
+
 
 def show_events(events: Iterator[Any], as_json: bool) -> None:
-    """Run an export while showing how far it is."""
-    if as_json:
-        for event in events:
-            typer.echo(json.dumps(asdict(event), default=str))
-        return
+    """Run an export while showing how far it is; exit with 1 if a source could not be read."""
+    last = _show_json(events) if as_json else _show_bar(events)
+    for failure in last.failures:
+        typer.echo(f"left out: {failure}", err=True)
+    if last.failures:
+        raise typer.Exit(1)
+
+
+def _show_json(events: Iterator[Any]) -> Any:
+    for event in events:
+        typer.echo(json.dumps(asdict(event), default=_jsonable))
+    return event
+
+
+def _jsonable(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Failure) else str(value)
+
+
+def _show_bar(events: Iterator[Any]) -> Any:
     first = next(events)  # what can't be carried out says so before a bar is drawn
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
@@ -25,6 +41,7 @@ def show_events(events: Iterator[Any], as_json: bool) -> None:
         for event in chain([first], events):
             bar.update(task, completed=event.done, total=event.total)
     typer.echo(f"{event.total} patches in {event.path}")
+    return event
 
 
 def show_scenes(scenes: list[dict[str, Any]], as_json: bool) -> None:

@@ -10,7 +10,6 @@ shards/ARRAY/I.json  one sidecar for each shard that is written and synced
 stop                 while this is there, jobs stop at the next patch
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -26,16 +25,20 @@ from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.locking import LOCK
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.selection import PlannedArray, Selection
+from napari_patchset.export.tables import (
+    grid_table,
+    read_grid,
+    read_verdicts,
+    verdicts_table,
+    write_table,
+)
 from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.verdicts import Metrics, Verdicts
+from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import partial_path, write_json
 from napari_patchset.patchset.statistics import ChannelSums
-from napari_patchset.patchset.table import table_bytes
-
-_VERDICTS = b"verdicts"
 
 
 class ExportStopped(Exception):
@@ -86,10 +89,7 @@ class PartialExport:
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
         self.set.mkdir(parents=True)
-        columns = {"stack": grid.stack, "sample": grid.sample}
-        columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
-        valid = {} if grid.valid is None else {"valid": grid.valid}
-        _write_table(self._candidates, pa.table({**columns, **valid}))
+        write_table(self._candidates, grid_table(grid))
         write_durably(self._plan, [frozen.model_dump_json(indent=1).encode()])
 
     def find_frozen(self) -> FrozenPlan | None:
@@ -118,12 +118,7 @@ class PartialExport:
 
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
-        table = pq.read_table(self._candidates)
-        axes = range(len(frozen.size))
-        start = np.stack([table[f"start{axis}"].to_numpy() for axis in axes], axis=1)
-        valid = table["valid"].to_numpy() if "valid" in table.column_names else None
-        stack, sample = table["stack"].to_numpy(), table["sample"].to_numpy()
-        return PatchGrid(frozen.size, stack, sample, start, valid=valid)
+        return read_grid(self._candidates, frozen.size)
 
     @property
     def is_in_place(self) -> bool:
@@ -148,7 +143,7 @@ class PartialExport:
 
     def write_scores(self, run: int, columns: Metrics) -> None:
         """Keep the metrics of a run of candidates."""
-        _write_table(self.score_path(run), pa.table(dict(columns)))
+        write_table(self.score_path(run), pa.table(dict(columns)))
 
     def scores(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
         """Read the metrics of all candidates.
@@ -189,20 +184,11 @@ class PartialExport:
 
     def write_selection(self, selection: Selection) -> None:
         """Keep the verdicts; array and row follow from them."""
-        verdicts = selection.verdicts
-        columns = {"split": verdicts.split, "reason": verdicts.reason, **verdicts.metrics}
-        said = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
-        table = pa.table(columns).replace_schema_metadata({_VERDICTS: json.dumps(said)})
-        _write_table(self._selection, table)
+        write_table(self._selection, verdicts_table(selection.verdicts))
 
     def selection(self) -> Selection:
         """Read the selection."""
-        table = pq.read_table(self._selection)
-        said = json.loads(table.schema.metadata[_VERDICTS])
-        columns = {name: table[name].to_numpy() for name in table.column_names}
-        split, reason = columns.pop("split"), columns.pop("reason")
-        splits, reasons = tuple(said["splits"]), tuple(said["reasons"])
-        return Selection.of(Verdicts(splits, split, reason, reasons, columns, said["limits"]))
+        return Selection.of(read_verdicts(self._selection))
 
     def sidecar_path(self, array: PlannedArray, shard: int) -> Path:
         """Give the file that says that a shard is written."""
@@ -244,15 +230,16 @@ class PartialExport:
         if self.stop_requested:
             raise ExportStopped
 
+    def discard(self) -> None:
+        """Delete an export that is given up; the plan first, so that none is taken up in parts."""
+        self._plan.unlink(missing_ok=True)
+        self.remove()
+
     def remove(self) -> None:
-        """Delete what is in the folder but its lock; the plan last, as it says what this is."""
+        """Delete what a complete set leaves, but the lock; the plan last: it says what this is."""
         for path in self.root.glob("*"):
             if path.is_dir():
                 shutil.rmtree(path)
             elif path not in (self._plan, self.root / LOCK):
                 path.unlink()
         self._plan.unlink(missing_ok=True)
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    write_durably(path, [table_bytes(table)])

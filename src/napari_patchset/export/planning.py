@@ -20,6 +20,8 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     ExportError
         If no patch fits, something else is at the destination, or the disk lacks the space.
     """
+    if plan.format != "zarr":
+        raise ExportError(f"The format {plan.format} can't be written yet; export a zarr.")
     out = Path(plan.out)
     if out.exists() and not overwrite and not partial.is_in_place:
         raise ExportError(f"{out} exists; choose another name, or overwrite it.")
@@ -35,7 +37,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     if not plan.filters:
         layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
         check_space(partial.root, ((layout, layout.n) for layout in layouts))
-    partial.remove()
+    partial.discard()
     partial.freeze(frozen, grid)
     return False
 
