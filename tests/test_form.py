@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.cli.app import app
-from napari_patchset.plugin.planning import size_hint
 from napari_patchset.plugin.running import time_left
 from napari_patchset.plugin.state import describe_scene
+from napari_patchset.plugin.summary import size_hint
 from window import Window
 
 
@@ -109,6 +109,41 @@ def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) 
     assert window.widget.form.folds["Where"].button.text() == "Where: T 0 to 0, Z 1 to 2"
     window.viewer.dims.set_current_step(1, 0)
     assert not len(window.grid.data)
+
+
+def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Path) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    unfold(window, "Filters")
+    filters = window.widget.form.filters
+    window.click(filters.add)
+    assert str(window.state.recipe.filters[0]) == "std>p10"
+    window.until(lambda: not window.widget.scoring.running)
+    assert "p10 of std_DAPI is" in window.summary
+    window.qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu")
+    window.qtbot.keyClick(filters.text.native, Qt.Key.Key_Return)
+    window.until(lambda: not window.widget.scoring.running)
+    assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
+    assert "rejected" in window.summary
+    colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
+    assert len(colors) == 2
+    window.click(filters.rows[0][-1])
+    window.click(filters.rows[0][-1])
+    assert window.state.recipe.filters == ()
+    assert "rejected" not in window.summary
+
+
+def test_a_split_is_drawn_in_two_colours(window: Window, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 256, 256))))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    unfold(window, "Split")
+    window.type_number(window.widget.form.split.val, 25)
+    assert window.state.recipe.split.val == 0.25
+    assert "train" in window.summary
+    assert "val" in window.summary
+    assert window.widget.form.folds["Split"].button.text() == "Split: 25 % for validation"
 
 
 def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_shown_plane_has_the_patches_that_hold_it() -> None:
 def test_in_view_are_the_patches_that_the_window_touches() -> None:
     plane = plane_of(grid_over(1, 1, 64, 64, strategy=Random(size=(8, 8), count=300)))
     low, high = (10.5, 20.0), (30.0, 33.25)
-    seen = set(plane.in_view(low, high).rows.tolist())
+    seen = set(plane[plane.in_view(low, high)].rows.tolist())
     for row, (y, x) in zip(plane.rows.tolist(), plane.start.tolist(), strict=True):
         touches = y < high[0] and y + 8 > low[0] and x < high[1] and x + 8 > low[1]
         assert (row in seen) == touches

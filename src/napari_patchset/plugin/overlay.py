@@ -108,7 +108,7 @@ class GridOverlay:
         seen = plane.in_view(*view_of(self._viewer, image))
         too_many = len(seen) > MOST_OUTLINES
         pixel = self._pixel(image)
-        lines = outlines(seen[np.array([], int)] if too_many else seen, _LINE_PIXELS * pixel)
+        lines = outlines(plane[seen[:0] if too_many else seen], _LINE_PIXELS * pixel)
         colors = np.array([*COLORS, _PICKED_COLOR])[lines.category]
         data = lines.data
         if self._picked is not None:

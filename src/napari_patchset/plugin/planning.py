@@ -1,19 +1,30 @@
 """What a form comes to: its patches, and what becomes of each of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Self
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.export.opened import OpenImages
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.scoring import measure
+from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.verdicts import Verdicts, judge
+from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.state import FormState
+from napari_patchset.preview import categories
 from napari_patchset.source import SourceInfo
 
-MULTIPLE = 8
-"""What the sizes of a network's input are usually a multiple of."""
+Metrics = Mapping[str, NDArray[np.float64]]
+
+_CHUNK = 256
+"""Candidates that are scored at once: a background thread can be stopped between them."""
+
+_EVERY_SECONDS = 0.3
+"""How often what is scored so far is shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,32 +39,30 @@ class Planned:
         Its sources, as their patches see them.
     grid : PatchGrid
         The candidates in all of them.
+    verdicts : Verdicts
+        What becomes of each; provisional while some are not scored.
     category : uint8 array
-        What becomes of each, a `preview.Category`.
+        The same as a person sees it, a `preview.Category`.
+    scored : bool array
+        Which candidates are scored.
     """
 
     state: FormState
     sources: Sequence[SourceInfo]
     grid: PatchGrid
+    verdicts: Verdicts
     category: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, state: FormState) -> Self:
-        """Plan a form.
-
-        Raises
-        ------
-        PatchsetError
-            If the form's values do not fit its sources.
-        """
-        sources = state.infos()
-        grid = state.recipe.strategy.plan(sources)
-        return cls(state, sources, grid, np.zeros(len(grid), np.uint8))
+    scored: NDArray[np.bool_]
 
     @property
     def shown(self) -> SourceInfo:
         """The source that is on the screen."""
         return self.sources[self.state.shown]
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether verdicts may change as more candidates are scored."""
+        return not self.scored.all()
 
     @property
     def step(self) -> tuple[int, int]:
@@ -62,34 +71,77 @@ class Planned:
         height, width = (p - o for p, o in zip(self.grid.size[-2:], overlap[-2:], strict=True))
         return height, width
 
-    def summary(self) -> str:
-        """Say how many patches there are and what they take on disk, as rich text."""
-        info, n = self.sources[0], len(self.grid)
-        nbytes = n * prod(self.grid.size) * len(info.channels) * info.itemsize
-        scenes = f" in {len(self.sources)} images" if len(self.sources) > 1 else ""
-        lines = [f"<b>{n:,}</b> patches{scenes}, {_bytes(nbytes)}"]
-        lines += [f"{count:,} left out: {why}" for why, count in self.grid.dropped.items()]
-        return "<br>".join(lines)
+
+def plan_form(state: FormState, before: Planned | None = None) -> Planned:
+    """Plan a form; what was measured of the same candidates before counts.
+
+    Raises
+    ------
+    PatchsetError
+        If the form's values do not fit its sources.
+    """
+    if before is not None and before.state.candidates == state.candidates:
+        return _judged(state, before.sources, before.grid, before.verdicts.metrics)
+    sources = state.infos()
+    return _judged(state, sources, state.recipe.strategy.plan(sources), {})
 
 
-def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
-    """Say how large a patch is in micrometres, and warn of a size that networks dislike."""
-    pixel = {"Z": info.pixel_size.z, "Y": info.pixel_size.y, "X": info.pixel_size.x}
-    pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
-    known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
-    said = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
-    if odd := [n for n in size[-2:] if n % MULTIPLE]:
-        said.append(f"{odd[0]} is no multiple of {MULTIPLE}, as most networks want it")
-    return "<br>".join(said)
+def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
+    """Score what is not scored yet, yielding what it comes to every now and then.
+
+    Parameters
+    ----------
+    planned : Planned
+        Where to begin.
+    first : int64 array
+        The candidates whose turn it is first: those in view.
+    """
+    state = planned.state
+    filters, names = state.recipe.filters, planned.sources[0].channels
+    columns = {
+        name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
+        for name in score_columns(filters, names)
+    }
+    shown = monotonic()
+    with OpenImages(_preview_plan(state)) as images:
+        for rows in _chunks(planned, first):
+            found = measure(filters, names, images, planned.grid[rows])
+            for name, values in found.items():
+                columns[name][rows] = values
+            if monotonic() - shown > _EVERY_SECONDS:
+                yield _judged(state, planned.sources, planned.grid, columns)
+                shown = monotonic()
+    yield _judged(state, planned.sources, planned.grid, columns)
 
 
-def _by(values: Iterable[object]) -> str:
-    return " × ".join(map(str, values))
+def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    todo = ~planned.scored
+    near = first[todo[first]]
+    todo[near] = False
+    for rows in (near, np.flatnonzero(todo)):
+        yield from np.split(rows, range(_CHUNK, len(rows), _CHUNK))
 
 
-def _bytes(count: int) -> str:
-    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 1000 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.3g} {unit}"
+def _judged(
+    state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics
+) -> Planned:
+    recipe = state.recipe
+    names = sources[0].channels
+    verdicts = judge(
+        grid,
+        sources,
+        filters=recipe.filters,
+        keep_fraction=recipe.keep_fraction,
+        split=recipe.split,
+        metrics={name: values.copy() for name, values in metrics.items()},
+    )
+    scored = np.ones(len(grid), bool)
+    for name in score_columns(recipe.filters, names):
+        scored &= ~np.isnan(metrics[name]) if name in metrics else False
+    return Planned(state, sources, grid, verdicts, categories(verdicts), scored)
+
+
+def _preview_plan(state: FormState) -> ExportPlan:
+    """Give a plan to open the sources by; it is not written anywhere."""
+    recipe = {name: getattr(state.recipe, name) for name in type(state.recipe).model_fields}
+    return ExportPlan(sources=state.sources, out=f"preview{SUFFIX}", **recipe)

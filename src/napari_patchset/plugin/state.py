@@ -1,7 +1,7 @@
 """The form as one frozen value, and what follows from it; no window needed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +63,13 @@ class FormState:
             for ref in self.sources
         ]
 
+    @property
+    def candidates(self) -> Hashable:
+        """What decides where candidates lie and what they measure: equal for the same ones."""
+        recipe = self.recipe
+        where = recipe.strategy.model_dump_json()
+        return self.sources, where, recipe.depth_axis, recipe.channels
+
     def plan(self) -> ExportPlan:
         """Give the plan of the export.
 
@@ -111,5 +118,9 @@ def read_plan(path: Path) -> ExportPlan:
 def plan_pairs(plan: ExportPlan) -> dict[Role, Path]:
     """Give the files that lie beside the first image of a plan."""
     first = plan.sources[0]
-    beside: dict[Role, ImageRef | None] = {"target": first.target, "labels": first.labels}
+    beside: dict[Role, ImageRef | None] = {
+        "target": first.target,
+        "labels": first.labels,
+        "mask": first.mask,
+    }
     return {role: Path(ref.path) for role, ref in beside.items() if ref}

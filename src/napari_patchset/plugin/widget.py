@@ -16,9 +16,10 @@ from napari_patchset.plugin.drawing import add_region_layer, region_of
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.overlay import Grid, GridOverlay
-from napari_patchset.plugin.planning import Planned, size_hint
+from napari_patchset.plugin.planning import Planned, plan_form
 from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
 from napari_patchset.plugin.running import ExportControl
+from napari_patchset.plugin.scoring import BackgroundScoring
 from napari_patchset.plugin.shown import Shown, channels_of, number_shown, plane_of
 from napari_patchset.plugin.sourcing import PLUGIN, SourceControl
 from napari_patchset.plugin.state import (
@@ -28,6 +29,7 @@ from napari_patchset.plugin.state import (
     read_plan,
     with_pairs,
 )
+from napari_patchset.plugin.summary import size_hint, summarize
 from napari_patchset.preview import Plane
 
 __all__ = ["PLUGIN", "PatchesWidget"]
@@ -46,7 +48,9 @@ class PatchesWidget(QScrollArea):
         super().__init__()
         self._released = False
         self._viewer = napari_viewer
-        self._planned: Planned | None = None
+        self.planned: Planned | None = None
+        """What the form comes to now, None while it comes to nothing."""
+        self._measured: Planned | None = None
         # napari's layer list may not be changed from within its own events.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -55,7 +59,7 @@ class PatchesWidget(QScrollArea):
         self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
-        self.overlay = GridOverlay(napari_viewer)
+        self.overlay, self.scoring = GridOverlay(napari_viewer), BackgroundScoring()
         self.exporting = ExportControl(self.export, napari_viewer, self._export_plan)
         self.job = self.exporting.job
         self._lay_out()
@@ -100,6 +104,7 @@ class PatchesWidget(QScrollArea):
         if not self._released:
             self._released = True
             self.job.close()
+            self.scoring.stop()
             self.picker.stop()
             self.overlay.disconnect()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
@@ -137,6 +142,8 @@ class PatchesWidget(QScrollArea):
         self.form.changed.connect(self._plan)
         self.form.where.draw.changed.connect(self._draw_region)
         self.form.where.shown_wanted.connect(self._take_shown)
+        self.scoring.scored.connect(self._show)
+        self.scoring.failed.connect(lambda error: self._say(message(error), is_error=True))
         self.export.load_plan.triggered.connect(lambda: self._load())
 
     def _refresh_soon(self) -> None:
@@ -173,17 +180,24 @@ class PatchesWidget(QScrollArea):
 
     def _plan(self) -> None:
         """Plan the grid anew and draw it; what can't be planned is said in its place."""
-        self._planned = None
+        self.scoring.stop()
+        self.planned = None
         try:
             if (state := self.state) is None:
                 self._say(_NOTHING_OPEN)
                 return
-            self._planned = Planned.of(state)
+            planned = plan_form(state, self._measured)
         except MENDABLE as error:
             self._say(message(error), is_error=True)
             return
-        self.patches.hint.value = size_hint(self._planned.grid.size, self._planned.shown)
-        self._say(self._planned.summary())
+        self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
+        self._show(planned)
+        if planned.is_provisional and (grid := self.overlay.grid) is not None:
+            self.scoring.start(planned, grid.plane.rows)
+
+    def _show(self, planned: Planned) -> None:
+        self.planned = self._measured = planned
+        self._say(summarize(planned))
 
     def _say(self, text: str, is_error: bool = False) -> None:
         self.summary.setStyleSheet("color: #ff8080" if is_error else "")
@@ -197,7 +211,7 @@ class PatchesWidget(QScrollArea):
 
     def _draw(self) -> None:
         """Draw the patches of the plane that the sliders show."""
-        found, planned = self.sourcing.shown, self._planned
+        found, planned = self.sourcing.shown, self.planned
         if planned is None or found is None:
             self.overlay.clear()
             return

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 
+Point = tuple[float, float]
+"""Y and X in pixels of the image."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -43,29 +46,31 @@ class Plane:
         """Take the patches of one sample, and with a depth axis those that hold `depth`."""
         first, last = np.searchsorted(grid.stack, [stack, stack + 1])
         low, high = first + np.searchsorted(grid.sample[first:last], [sample, sample + 1])
-        rows = np.arange(low, high)
-        if len(grid.size) == 3 and depth is not None:
-            z = grid.start[low:high, 0]
-            rows = rows[(z <= depth) & (depth < z + grid.size[0])]
         height, width = grid.size[-2:]
-        return cls(rows, grid.start[rows, -2:], (height, width), category[rows])
+        found = cls(
+            np.arange(low, high), grid.start[low:high, -2:], (height, width), category[low:high]
+        )
+        if len(grid.size) == 2 or depth is None:
+            return found
+        z = grid.start[low:high, 0]
+        return found[np.flatnonzero((z <= depth) & (depth < z + grid.size[0]))]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: NDArray[np.integer]) -> "Plane":
-        return Plane(self.rows[index], self.start[index], self.size, self.category[index])
+    def __getitem__(self, index: NDArray[np.integer]) -> Self:
+        return type(self)(self.rows[index], self.start[index], self.size, self.category[index])
 
-    def in_view(self, low: tuple[float, float], high: tuple[float, float]) -> "Plane":
-        """Take the patches that a rectangle touches, given by its YX corners in pixels."""
+    def in_view(self, low: Point, high: Point) -> NDArray[np.int64]:
+        """Find the patches that a rectangle touches, given by its YX corners in pixels."""
         y, x = self.start.T
         seen = (y < high[0]) & (y > low[0] - self.size[0])
         seen &= (x < high[1]) & (x > low[1] - self.size[1])
-        return self[np.flatnonzero(seen)]
+        return np.flatnonzero(seen)
 
     def at(self, y: float, x: float) -> int | None:
         """Give the row of the patch at a point whose centre is the nearest, None if none is."""
-        near = self.in_view((y, x), (y + 1e-6, x + 1e-6))
+        near = self[self.in_view((y, x), (y + 1e-6, x + 1e-6))]
         if not len(near):
             return None
         away = np.abs(near.start + np.array(near.size) / 2 - (y, x)).max(axis=1)

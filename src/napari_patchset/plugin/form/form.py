@@ -10,10 +10,12 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patching.regions import Region
 from napari_patchset.plugin.form.channels import ChannelsPart
+from napari_patchset.plugin.form.filters import FiltersPart
 from napari_patchset.plugin.form.output import OutputPart
 from napari_patchset.plugin.form.pairs import PairsPart
 from napari_patchset.plugin.form.patches import PatchesPart
 from napari_patchset.plugin.form.rows import Fold, Part
+from napari_patchset.plugin.form.split import SplitPart
 from napari_patchset.plugin.form.strategy import StrategyPart
 from napari_patchset.plugin.form.where import Extent, WherePart
 
@@ -26,6 +28,7 @@ class RecipeForm:
     def __init__(self) -> None:
         self.patches = PatchesPart()
         self.strategy, self.channels, self.where = StrategyPart(), ChannelsPart(), WherePart()
+        self.filters, self.split = FiltersPart(), SplitPart()
         self.pairs, self.output = PairsPart(), OutputPart()
         self.folds = self._folds()
         self.more = Fold("More", _column(list(self.folds.values())), "Everything else.")
@@ -39,6 +42,8 @@ class RecipeForm:
             "Strategy": self.strategy,
             "Channels": self.channels,
             "Where": self.where,
+            "Filters": self.filters,
+            "Split": self.split,
             "Target and labels": self.pairs,
             "Output": self.output,
         }
@@ -56,6 +61,9 @@ class RecipeForm:
                 "strategy": self._strategy(region),
                 "depth_axis": self.patches.depth_axis.value,
                 "channels": self.channels.value,
+                "filters": self.filters.value,
+                "keep_fraction": self.filters.keep_fraction,
+                "split": self.split.value,
                 **self.output.value,
             }
         )
@@ -71,6 +79,7 @@ class RecipeForm:
             self.patches.offer_depth_axes(depth_reasons)
             self.where.offer(extents)
             self.channels.offer(channels)
+            self.filters.offer([name for name, _ in channels])
         self._show()
 
     def load(self, recipe: Recipe) -> None:
@@ -83,6 +92,8 @@ class RecipeForm:
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)
             self.where.load(strategy.select)
+            self.filters.load(recipe.filters, recipe.keep_fraction)
+            self.split.load(recipe.split)
             self.output.load(recipe.codec, recipe.dtype)
         self._on_change()
 

@@ -1,4 +1,4 @@
-"""Pairs: a target and labels beside the image, cut at the same places."""
+"""Pairs: a target, labels and a mask beside the image, cut at the same places."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.plugin.form.rows import Part, Row
 
-Role = Literal["target", "labels"]
+Role = Literal["target", "labels", "mask"]
 
 _TIPS: dict[Role, str] = {
     "target": "The image that a network shall make of this one: denoised, deconvolved, ...",
     "labels": "The segmentation that belongs to the image.",
+    "mask": "What the filter “mask” looks at; without one, the labels.",
 }
 
 

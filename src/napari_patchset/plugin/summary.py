@@ -1,0 +1,81 @@
+"""What a plan comes to in words: counts, sizes and reasons, as rich text."""
+
+from collections.abc import Iterable
+from math import prod
+
+import numpy as np
+
+from napari_patchset.plugin.planning import Planned
+from napari_patchset.preview import COLORS, Category
+from napari_patchset.source import SourceInfo
+
+MULTIPLE = 8
+"""What the sizes of a network's input are usually a multiple of."""
+
+
+def summarize(planned: Planned) -> str:
+    """Say how many patches there are of each kind, what they take on disk, and what is left out."""
+    n = np.bincount(planned.category, minlength=len(Category)).tolist()
+    info, kept = planned.sources[0], n[Category.TRAIN] + n[Category.VAL]
+    nbytes = kept * prod(planned.grid.size) * len(info.channels) * info.itemsize
+    images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
+    lines = [f"<b>{kept:,}</b> patches{images}, {_bytes(nbytes)}"]
+    if kept < len(planned.grid) or planned.state.recipe.split:
+        lines.append(_legend(planned, n))
+        lines += _reasons(planned)
+    lines += [f"{count:,} left out: {why}" for why, count in planned.grid.dropped.items()]
+    if planned.is_provisional:
+        lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
+    return "<br>".join(lines)
+
+
+def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
+    """Say how large a patch is in micrometres, and warn of a size that networks dislike."""
+    pixel = {"Z": info.pixel_size.z, "Y": info.pixel_size.y, "X": info.pixel_size.x}
+    pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
+    known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
+    said = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
+    if odd := [n for n in size[-2:] if n % MULTIPLE]:
+        said.append(f"{odd[0]} is no multiple of {MULTIPLE}, as most networks want it")
+    return "<br>".join(said)
+
+
+def _legend(planned: Planned, counts: list[int]) -> str:
+    names = ("train", "val") if planned.state.recipe.split else ("kept", "")
+    said = [
+        f'<span style="color:{color}">■</span>&nbsp;{count:,}&nbsp;{name}'
+        for color, count, name in zip(COLORS, counts, (*names, "rejected"), strict=True)
+        if name
+    ]
+    share = counts[Category.REJECTED] / max(1, len(planned.grid))
+    return f"{'&nbsp; '.join(said)} ({share:.0%})"
+
+
+def _reasons(planned: Planned) -> list[str]:
+    verdicts = planned.verdicts
+    rejected = verdicts.reason[verdicts.reason >= 0]
+    counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
+    said = [f"{n:,} by {why}" for n, why in zip(counts, verdicts.reasons, strict=True) if n]
+    limits = [
+        f"{limit} of {column} is {value:.4g}"
+        for column, each in verdicts.limits.items()
+        for limit, value in each.items()
+        if np.isfinite(value)
+    ]
+    return [_escaped(", ".join(part)) for part in (said, limits) if part]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;")
+
+
+def _by(values: Iterable[object]) -> str:
+    return " × ".join(map(str, values))
+
+
+def _bytes(count: int) -> str:
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 1000 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g} {unit}"
