@@ -1,7 +1,7 @@
 """The export: plan, score, select, write, finalize; each step goes on where it stopped."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def run_export(
     workers: int = DEFAULT_WORKERS,
     overwrite: bool = False,
     metrics: Metrics | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Export a patch set, yielding an event at each step and after each shard.
 
     Closing the generator stops the export within a patch; the same plan then goes on where it

@@ -1,7 +1,9 @@
 """An export in the background of the window."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 from napari.qt.threading import GeneratorWorker, thread_worker
 from psygnal import Signal
@@ -9,6 +11,7 @@ from psygnal import Signal
 from napari_patchset.export.engine import Progress, run_export
 from napari_patchset.export.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ExportPlan
+from napari_patchset.patching.verdicts import Metrics
 
 
 class BackgroundExport:
@@ -22,6 +25,7 @@ class BackgroundExport:
     def __init__(self) -> None:
         self._worker: GeneratorWorker | None = None
         self._plan: ExportPlan | None = None
+        self._cancelled = Event()
         self._outcome: Progress | Exception | None = None
 
     @property
@@ -29,10 +33,16 @@ class BackgroundExport:
         """Whether an export runs."""
         return self._worker is not None
 
-    def start(self, plan: ExportPlan) -> None:
-        """Start an export; exactly one of finished, stopped and failed will end it."""
-        self._plan, self._outcome = plan, None
-        worker: GeneratorWorker = thread_worker(_events)(plan)
+    def start(self, plan: ExportPlan, metrics: Metrics) -> None:
+        """Start an export; exactly one of finished, stopped and failed will end it.
+
+        Parameters
+        ----------
+        metrics : dict of str to float64 array
+            What was measured already; see `run_export`.
+        """
+        self._plan, self._outcome, self._cancelled = plan, None, Event()
+        worker: GeneratorWorker = thread_worker(_events)(plan, metrics, self._cancelled)
         worker.yielded.connect(self._on_event)
         worker.finished.connect(self._on_end)
         self._worker = worker
@@ -41,7 +51,7 @@ class BackgroundExport:
     def cancel(self) -> None:
         """Stop the export within a patch; what is written stays."""
         if self._worker is not None and self._plan is not None:
-            self._worker.quit()
+            self._cancelled.set()
             partial = PartialExport.of(self._plan)
             if partial.root.exists():
                 partial.request_stop()
@@ -68,9 +78,17 @@ class BackgroundExport:
             self.stopped.emit()
 
 
-def _events(plan: ExportPlan) -> Iterator[Progress | Exception]:
-    """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion."""
+def _events(plan: ExportPlan, metrics: Metrics, cancelled: Event) -> Iterator[Progress | Exception]:
+    """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion.
+
+    A worker that is told to quit leaves its generator as it is, and with it the folder locked. So
+    the export is ended here, in its own thread.
+    """
     try:
-        yield from run_export(plan)
+        with closing(run_export(plan, metrics=metrics)) as events:
+            for event in events:
+                yield event
+                if cancelled.is_set():
+                    break
     except Exception as error:
         yield error

@@ -12,6 +12,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import Progress
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.command import command_line
+from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.asking import ask_plan_name, message, notifying
 from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form.export import ExportPart
@@ -29,11 +30,20 @@ class ExportControl:
         Where the result is opened.
     plan : callable
         Gives the plan of the form as it is now.
+    metrics : callable
+        Gives what was measured of its candidates already.
     """
 
-    def __init__(self, part: ExportPart, viewer: Viewer, plan: Callable[[], ExportPlan]) -> None:
+    def __init__(
+        self,
+        part: ExportPart,
+        viewer: Viewer,
+        plan: Callable[[], ExportPlan],
+        metrics: Callable[[], Metrics],
+    ) -> None:
         self.job = BackgroundExport()
-        self._part, self._viewer, self._plan = part, viewer, plan
+        self._part, self._viewer = part, viewer
+        self._plan, self._metrics = plan, metrics
         self._result: Path | None = None
         self._began: tuple[float, int] | None = None
         part.start.changed.connect(self._start)
@@ -53,7 +63,7 @@ class ExportControl:
         self._part.open.enabled = False
         self._part.show_running(True)
         self._began = None
-        self.job.start(plan)
+        self.job.start(plan, self._metrics())
 
     def _on_progress(self, event: Progress) -> None:
         now = monotonic()

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.patching.regions import Region
+from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.drawing import add_region_layer, region_of
 from napari_patchset.plugin.form.export import ExportPart
@@ -60,7 +61,9 @@ class PatchesWidget(QScrollArea):
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
         self.overlay, self.scoring = GridOverlay(napari_viewer), BackgroundScoring()
-        self.exporting = ExportControl(self.export, napari_viewer, self._export_plan)
+        self.exporting = ExportControl(
+            self.export, napari_viewer, self._export_plan, self._known_metrics
+        )
         self.job = self.exporting.job
         self._lay_out()
         self._connect()
@@ -243,6 +246,9 @@ class PatchesWidget(QScrollArea):
         if (state := self.state) is None:
             raise ArgumentError(_NOTHING_OPEN)
         return state.plan()
+
+    def _known_metrics(self) -> Metrics:
+        return self.planned.verdicts.metrics if self.planned else {}
 
     @notifying
     def _load(self) -> None:
