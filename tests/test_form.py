@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
 
@@ -144,6 +144,46 @@ def test_a_split_is_drawn_in_two_colours(window: Window, czi: MakeCzi) -> None:
     assert "train" in window.summary
     assert "val" in window.summary
     assert window.widget.form.folds["Split"].button.text() == "Split: 25 % for validation"
+
+
+def click_image(window: Window, y: float, x: float) -> None:
+    """Click where a point of the image, in its world, is on the screen."""
+    camera, canvas = window.viewer.scene.camera, window.viewer.window._qt_viewer.canvas
+    height, width = window.viewer.canvas.size
+    at = QPoint(
+        round(width / 2 + (x - camera.center[-1]) * camera.zoom),
+        round(height / 2 + (y - camera.center[-2]) * camera.zoom),
+    )
+    window.qtbot.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=at)
+
+
+def test_a_clicked_patch_is_framed_and_shown_alone(window: Window, file: Path) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    before, view = len(window.grid.data), window.widget.preview.view
+    click_image(window, 20 * 0.5, 40 * 0.5)
+    window.until(lambda: not view.picture.pixmap().isNull())
+    assert window.widget.planned.grid[view.row].start == (16, 32)
+    assert "y 16, x 32" in view.text.text()
+    assert len(window.grid.data) == before + 12
+    click_image(window, -20.0, 20.0)
+    assert view.row is None
+    assert not view.isVisible()
+    assert len(window.grid.data) == before
+
+
+def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    preview = window.widget.preview
+    window.qtbot.mouseClick(preview.sheet_button, Qt.MouseButton.LeftButton)
+    window.until(lambda: not preview.contact.sheet.pixmap().isNull())
+    assert preview.contact.isVisible()
+    first = preview.contact.sheet.pixmap().toImage()
+    window.qtbot.mouseClick(preview.contact.again, Qt.MouseButton.LeftButton)
+    window.until(lambda: not preview.contact.pictures.running)
+    assert preview.contact.sheet.pixmap().size() == first.size()
 
 
 def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:

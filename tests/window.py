@@ -93,4 +93,7 @@ class Window:
         """Wait for what runs in the background to end."""
         self.widget.job.cancel()
         self.until(lambda: not self.widget.job.running)
+        preview = self.widget.preview
+        for work in (self.widget.scoring, preview.view.pictures, preview.contact.pictures):
+            self.until(lambda work=work: not work.running)
         self.until(lambda: not self.widget.picker.loading)

@@ -65,6 +65,13 @@ class Planned:
         return not self.scored.all()
 
     @property
+    def preview_plan(self) -> ExportPlan:
+        """A plan to open the sources by; it is written nowhere."""
+        recipe = self.state.recipe
+        fields = {name: getattr(recipe, name) for name in type(recipe).model_fields}
+        return ExportPlan(sources=self.state.sources, out=f"preview{SUFFIX}", **fields)
+
+    @property
     def step(self) -> tuple[int, int]:
         """How far neighbours lie apart along YX."""
         overlap = getattr(self.state.recipe.strategy, "overlap", ()) or (0, 0)
@@ -103,7 +110,7 @@ def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
         for name in score_columns(filters, names)
     }
     shown = monotonic()
-    with OpenImages(_preview_plan(state)) as images:
+    with OpenImages(planned.preview_plan) as images:
         for rows in _chunks(planned, first):
             found = measure(filters, names, images, planned.grid[rows])
             for name, values in found.items():
@@ -139,9 +146,3 @@ def _judged(
     for name in score_columns(recipe.filters, names):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
     return Planned(state, sources, grid, verdicts, categories(verdicts), scored)
-
-
-def _preview_plan(state: FormState) -> ExportPlan:
-    """Give a plan to open the sources by; it is not written anywhere."""
-    recipe = {name: getattr(state.recipe, name) for name in type(state.recipe).model_fields}
-    return ExportPlan(sources=state.sources, out=f"preview{SUFFIX}", **recipe)

@@ -1,5 +1,6 @@
 """The plugin's layers in a viewer: which file and scene they show, and showing another one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from napari.viewer import Viewer
 from napari_patchset.plugin.layers import METADATA_KEY, scene_layers
 from napari_patchset.plugin.lazy import LazyChannel
 from napari_patchset.source import SceneId, SourceInfo
+from napari_patchset.stacks.metadata import Channel
 
 _KEPT = (
     "visible",
@@ -77,17 +79,30 @@ def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[fl
     return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
 
 
+def point_on(image: Image, position: Sequence[float]) -> tuple[float, float]:
+    """Give the place of a point of the world on an image, YX in pixels from its corner."""
+    y, x = np.array(image.world_to_data(position[-image.ndim :])[-2:]) + 0.5
+    return float(y), float(x)
+
+
 def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> int:
     """Give the number along an axis that the sliders show, as the file counts."""
     return info.starts.get(axis, 0) + _indices(viewer, image).get(axis, 0)
 
 
-def channels_of(found: Shown, info: SourceInfo) -> list[tuple[str, str]]:
-    """Give the channels of a scene by name and the colour, "#rrggbb", that they are shown in."""
+def channels_of(found: Shown, info: SourceInfo) -> list[Channel]:
+    """Give the channels of a scene in the colour and contrast that they are shown in."""
     if found.layers[0].rgb:
-        return list(zip(info.channels, ("#ff0000", "#00ff00", "#0000ff"), strict=True))
-    colors = {_tag(layer)["channel"]: _color(layer) for layer in found.layers}
-    return [(name, colors.get(i, "#ffffff")) for i, name in enumerate(info.channels)]
+        limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
+        colors = ("#ff0000", "#00ff00", "#0000ff")
+        return [Channel(n, c, limits) for n, c in zip(info.channels, colors, strict=True)]
+    layers = {_tag(layer)["channel"]: layer for layer in found.layers}
+    return [
+        Channel(name, _color(layers[i]), tuple(layers[i].contrast_limits))
+        if i in layers
+        else Channel(name)
+        for i, name in enumerate(info.channels)
+    ]
 
 
 def _color(layer: Image) -> str:

@@ -40,6 +40,33 @@ def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
     return "<br>".join(said)
 
 
+def describe_patch(planned: Planned, row: int) -> str:
+    """Say what becomes of a candidate, where it lies and what it measures, as rich text."""
+    spec = planned.grid[row]
+    info = planned.sources[spec.stack]
+    axes = info.layout.spatial_axes
+    number = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
+    place = info.numbers(spec.sample) | {
+        axis: start + number.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+    }
+    lines = [
+        f"<b>Patch {row:,}</b>: {_fate(planned, row)}",
+        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
+        f"{_by(spec.size)} px",
+    ]
+    metrics = planned.verdicts.metrics.items()
+    lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
+    return "<br>".join(lines)
+
+
+def _fate(planned: Planned, row: int) -> str:
+    verdicts = planned.verdicts
+    if verdicts.reason[row] >= 0:
+        return _escaped(f"rejected by {verdicts.reasons[verdicts.reason[row]]}")
+    split = verdicts.splits[verdicts.split[row]]
+    return split if planned.state.recipe.split else "kept"
+
+
 def _legend(planned: Planned, counts: list[int]) -> str:
     names = ("train", "val") if planned.state.recipe.split else ("kept", "")
     said = [

@@ -16,12 +16,12 @@ from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.drawing import add_region_layer, region_of
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.overlay import Grid, GridOverlay
 from napari_patchset.plugin.planning import Planned, plan_form
+from napari_patchset.plugin.previewing import PreviewControl
 from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
 from napari_patchset.plugin.running import ExportControl
 from napari_patchset.plugin.scoring import BackgroundScoring
-from napari_patchset.plugin.shown import Shown, channels_of, number_shown, plane_of
+from napari_patchset.plugin.shown import Shown, channels_of, number_shown
 from napari_patchset.plugin.sourcing import PLUGIN, SourceControl
 from napari_patchset.plugin.state import (
     FormState,
@@ -31,7 +31,6 @@ from napari_patchset.plugin.state import (
     with_pairs,
 )
 from napari_patchset.plugin.summary import size_hint, summarize
-from napari_patchset.preview import Plane
 
 __all__ = ["PLUGIN", "PatchesWidget"]
 
@@ -60,7 +59,7 @@ class PatchesWidget(QScrollArea):
         self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
-        self.overlay, self.scoring = GridOverlay(napari_viewer), BackgroundScoring()
+        self.preview, self.scoring = PreviewControl(napari_viewer, self), BackgroundScoring()
         self.exporting = ExportControl(
             self.export, napari_viewer, self._export_plan, self._known_metrics
         )
@@ -99,7 +98,7 @@ class PatchesWidget(QScrollArea):
         closed = event is not None and event.type() == QEvent.Type.ParentChange
         if closed and self.parent() is None and not self._released:
             self._release()
-            self.overlay.remove()
+            self.preview.overlay.remove()
         return super().event(event)
 
     def _release(self) -> None:
@@ -108,12 +107,12 @@ class PatchesWidget(QScrollArea):
             self._released = True
             self.job.close()
             self.scoring.stop()
+            self.preview.release()
             self.picker.stop()
-            self.overlay.disconnect()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
             layers.inserted.disconnect(self._refresh_soon)
             layers.removed.disconnect(self._refresh_soon)
-            dims.current_step.disconnect(self._follow)
+            dims.current_step.disconnect(self.preview.follow)
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -122,7 +121,8 @@ class PatchesWidget(QScrollArea):
         self.summary.setWordWrap(True)
         parts = (
             *(self.source.native, self.picker, self.sourcing.more.native),
-            *(self.patches.native, self.form.more, self.summary, self.export.native),
+            *(self.patches.native, self.form.more, self.summary),
+            *(self.preview.sheet_button, self.preview.view, self.export.native),
         )
         for part in parts:
             layout.addWidget(part)
@@ -138,7 +138,7 @@ class PatchesWidget(QScrollArea):
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
         layers.inserted.connect(self._refresh_soon)
         layers.removed.connect(self._refresh_soon)
-        dims.current_step.connect(self._follow)
+        dims.current_step.connect(self.preview.follow)
         self.destroyed.connect(lambda: self._release())
         self.sourcing.file_changed.connect(self._on_file)
         self.sourcing.changed.connect(self._on_scene)
@@ -178,50 +178,40 @@ class PatchesWidget(QScrollArea):
         found = self.sourcing.shown
         if found is not None:
             info = describe_scene(str(found.path), found.scene)
-            self.form.offer(depth_choices(info), extents(info), channels_of(found, info))
+            named = [(c.name, c.color or "#ffffff") for c in channels_of(found, info)]
+            self.form.offer(depth_choices(info), extents(info), named)
         self._plan()
 
     def _plan(self) -> None:
-        """Plan the grid anew and draw it; what can't be planned is said in its place."""
+        """Plan the patches anew and draw them; what can't be planned is said in their place."""
         self.scoring.stop()
-        self.planned = None
         try:
-            if (state := self.state) is None:
-                self._say(_NOTHING_OPEN)
-                return
-            planned = plan_form(state, self._measured)
+            state = self.state
+            planned = plan_form(state, self._measured) if state else None
         except MENDABLE as error:
+            self._show(None)
             self._say(message(error), is_error=True)
             return
-        self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
         self._show(planned)
-        if planned.is_provisional and (grid := self.overlay.grid) is not None:
+        if planned is None:
+            self._say(_NOTHING_OPEN)
+            return
+        self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
+        if planned.is_provisional and (grid := self.preview.overlay.grid) is not None:
             self.scoring.start(planned, grid.plane.rows)
 
-    def _show(self, planned: Planned) -> None:
-        self.planned = self._measured = planned
+    def _show(self, planned: Planned | None) -> None:
+        self.planned, found = planned, self.sourcing.shown
+        if planned is None or found is None:
+            self.preview.clear()
+            return
+        self._measured = planned
         self._say(summarize(planned))
+        self.preview.show(found, planned)
 
     def _say(self, text: str, is_error: bool = False) -> None:
         self.summary.setStyleSheet("color: #ff8080" if is_error else "")
         self.summary.setText(text)
-        self._draw()
-
-    def _follow(self) -> None:
-        """Draw anew when the sliders move; a grid that was taken away stays away."""
-        if self.overlay.is_shown:
-            self._draw()
-
-    def _draw(self) -> None:
-        """Draw the patches of the plane that the sliders show."""
-        found, planned = self.sourcing.shown, self.planned
-        if planned is None or found is None:
-            self.overlay.clear()
-            return
-        image = found.layers[-1]
-        at = plane_of(self._viewer, image, planned.shown)
-        plane = Plane.of(planned.grid, planned.category, planned.state.shown, *at)
-        self.overlay.draw(Grid(plane, planned.step, image))
 
     def _region(self, found: Shown) -> Region | None:
         layer = self.form.where.region.value

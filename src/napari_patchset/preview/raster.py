@@ -1,5 +1,6 @@
 """Too many patches for outlines, as a picture: each cell in the colours of those that lie in it."""
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -42,17 +43,29 @@ def raster_of(plane: Plane, step: tuple[int, int]) -> Raster:
         Distance of neighbours along YX; a cell is a multiple of it, so that a lattice leaves
         no stripes.
     """
-    first, last = plane.start.min(axis=0), plane.start.max(axis=0)
+    rows, columns = (_binned(plane.start[:, axis], plane.size[axis], step[axis]) for axis in (0, 1))
+    shape = (len(COLORS), rows.n_cells, columns.n_cells)
+    flat = (plane.category * np.int64(rows.n_cells) + rows.cells) * columns.n_cells + columns.cells
+    counts = np.bincount(flat, minlength=prod(shape)).reshape(shape)
+    return Raster(_mixed(counts), (rows.low, columns.low), (rows.cell, columns.cell))
+
+
+class _Bins(NamedTuple):
+    """Cells along one axis: the one that each patch lies in, how many, where, and how large."""
+
+    cells: NDArray[np.int32]
+    n_cells: int
+    low: float
+    cell: float
+
+
+def _binned(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
+    first, last = int(starts.min()), int(starts.max())
     n_steps = (last - first) // step + 1
-    cell = np.array(step) * -(-n_steps // MOST_CELLS)
-    height, width = (last - first) // cell + 1
-    # The grid of cells lies such that the centre of the first patch is in the middle of one.
-    y, x = ((plane.start - first) // cell).T
-    flat = (plane.category * height + y) * width + x
-    counts = np.bincount(flat, minlength=len(COLORS) * height * width)
-    low = first + np.array(plane.size) / 2 - cell / 2
-    picture = _mixed(counts.reshape(len(COLORS), height, width))
-    return Raster(picture, (float(low[0]), float(low[1])), (float(cell[0]), float(cell[1])))
+    cell = step * -(-n_steps // MOST_CELLS)
+    # The centre of the first patch is in the middle of a cell.
+    low = first + (size - cell) / 2
+    return _Bins((starts - first) // cell, (last - first) // cell + 1, low, float(cell))
 
 
 def _mixed(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
