@@ -173,6 +173,25 @@ def test_a_clicked_patch_is_framed_and_shown_alone(window: Window, file: Path) -
     assert len(window.grid.data) == before
 
 
+def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file: Path) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    unfold(window, "Strategy")
+    choose(window, window.widget.form.strategy.kind, "fixed")
+    assert "<b>0</b> patches" in window.summary
+    click_image(window, 20 * 0.5, 40 * 0.5)
+    click_image(window, 62 * 0.5, 94 * 0.5)
+    starts = [place.start for place in strategy(window).patches]
+    np.testing.assert_allclose(starts, [(12, 32), (48, 80)], atol=1)  # the screen's pixels
+    assert "<b>2</b> patches" in window.summary
+    assert window.widget.form.folds["Strategy"].button.text() == "Strategy: 2 clicked"
+    click_image(window, 20 * 0.5, 40 * 0.5)
+    assert [place.start for place in strategy(window).patches] == starts[1:]
+    window.click(window.widget.form.strategy.forget)
+    assert strategy(window).patches == ()
+
+
 def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file: Path) -> None:
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 32)

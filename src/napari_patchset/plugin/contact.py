@@ -11,7 +11,7 @@ from napari_patchset.plugin.planning import Planned
 from napari_patchset.preview import COLORS, contact_sheet, random_rows
 from napari_patchset.stacks.metadata import Channel
 
-_COUNT = 48
+_COUNT = 70
 _SIZE = (760, 560)
 _LEAST_SIDE = 64
 """Smaller patches are enlarged to be looked at."""

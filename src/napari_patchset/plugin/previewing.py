@@ -6,6 +6,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from napari_patchset.plugin.contact import ContactSheet
 from napari_patchset.plugin.overlay import Grid, GridOverlay
 from napari_patchset.plugin.picking import Clicks, PatchView
+from napari_patchset.plugin.placing import Places, with_click
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.shown import Shown, channels_of, plane_of, point_on
 from napari_patchset.plugin.state import describe_scene
@@ -77,6 +78,15 @@ class PreviewControl:
             y, x = planned.grid.start[self.view.row, -2:].tolist()
             picked = y, x
         self.overlay.draw(Grid(plane, planned.step, image), picked)
+
+    def with_click(self, places: Places, position: tuple[float, ...]) -> Places:
+        """Place a patch where the image is clicked, or take away the one that is there."""
+        grid = self.overlay.grid
+        if self._shown is None or grid is None:
+            return places
+        planned, at = self._shown[1], point_on(grid.image, position)
+        sample, depth = plane_of(self._viewer, grid.image, planned.shown)
+        return with_click(places, planned, grid.plane, at, depth, sample)
 
     def _pick(self, position: tuple[float, ...]) -> None:
         """Frame the patch that is clicked and show it alone; beside the patches, none."""

@@ -145,6 +145,7 @@ class PatchesWidget(QScrollArea):
         self.form.changed.connect(self._plan)
         self.form.where.draw.changed.connect(self._draw_region)
         self.form.where.shown_wanted.connect(self._take_shown)
+        self.preview.clicks.clicked.connect(self._place)
         self.scoring.scored.connect(self._show)
         self.scoring.failed.connect(lambda error: self._say(message(error), is_error=True))
         self.export.load_plan.triggered.connect(lambda: self._load())
@@ -219,6 +220,12 @@ class PatchesWidget(QScrollArea):
             return None
         info = describe_scene(str(found.path), found.scene)
         return region_of(layer, found.layers[-1], info)
+
+    def _place(self, position: tuple[float, ...]) -> None:
+        """Take a click for a patch, where patches are chosen by clicks."""
+        strategy = self.form.strategy
+        if strategy.kind.value == "fixed":
+            strategy.set_places(self.preview.with_click(strategy.patches, position))
 
     @notifying
     def _draw_region(self) -> None:
