@@ -17,22 +17,22 @@ def find_changed(frozen: FrozenPlan, but: Container[int] = ()) -> dict[int, Fail
     but : container of int
         Sources that need no look, by index.
     """
-    describe_one = SourceDescriber(frozen.plan)
+    describer = SourceDescriber(frozen.plan)
     found = {}
     for index, ref in enumerate(frozen.plan.sources):
         if index not in but:
             try:
-                _require_unchanged(frozen, index, describe_one)
+                _require_unchanged(frozen, index, describer)
             except BROKEN as error:
                 found[index] = Failure(source=str(ref), message=str(error))
     return found
 
 
-def _require_unchanged(frozen: FrozenPlan, index: int, describe_one: SourceDescriber) -> None:
+def _require_unchanged(frozen: FrozenPlan, index: int, describer: SourceDescriber) -> None:
     for role, infos in frozen.images.items():
         ref = frozen.plan.sources[index].images[role]
         same = find_stamp(ref.path) == frozen.stamps.get(ref.path)
-        if not same or describe_one(ref, role).key != infos[index].key:
+        if not same or describer.key(ref) != infos[index].key:
             raise UnreadableFileError(
                 f"{ref.path} has changed since the export began; export again with overwrite."
             )

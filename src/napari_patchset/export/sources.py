@@ -13,7 +13,7 @@ from napari_patchset.patching.padding import PadMode, source_indices
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import ChannelId, SourceInfo, channel_indices
 from napari_patchset.stacks.base import ClosableStack
-from napari_patchset.stacks.describe import describe
+from napari_patchset.stacks.describe import content_key, describe
 from napari_patchset.stacks.opening import open_stack
 
 
@@ -47,9 +47,21 @@ class SourceDescriber:
         """Describe one image; what lies beside the sources keeps all of its channels."""
         with open_source(self._plan, ref) as stack:
             info = describe(stack, self._keys.get(ref.path))
-            if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file
-                self._keys[ref.path] = info.key
+            self._keep(ref, stack, info.key)
         return select_channels(info, self._plan.channels if role == IMAGE else None)
+
+    def key(self, ref: ImageRef) -> str:
+        """Give the key of an image, opening each file once."""
+        if ref.path in self._keys:
+            return self._keys[ref.path]
+        with open_source(self._plan, ref) as stack:
+            key = content_key(stack)
+            self._keep(ref, stack, key)
+        return key
+
+    def _keep(self, ref: ImageRef, stack: ClosableStack, key: str) -> None:
+        if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file
+            self._keys[ref.path] = key
 
 
 def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> SourceInfo:
