@@ -19,7 +19,7 @@ from pylibCZIrw.czi import CziReader, create_czi, open_czi
 from czi_maker import Block, MakeCzi, SceneSpec, blocks_of, metadata_xml, write_blocks
 from napari_patchset import CziImageStack, list_scenes
 from napari_patchset.errors import MissingAxisError, UnreadableFileError
-from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.source import PixelSize, Rect, SourceInfo
 from napari_patchset.stacks.czi import stack
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.files import _Descriptor
@@ -674,6 +674,7 @@ class TestMetadata:
             pixel_size=PixelSize(x=1.0),
             block_shape=(10, 5),
             covered=found.covered,
+            rect=Rect(0, 0, 20, 10),
         )
         assert found.covered is not None
         assert len(found.covered) == 4
