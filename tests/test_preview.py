@@ -15,6 +15,7 @@ from napari_patchset.preview import (
     channel_colors,
     composite,
     contact_sheet,
+    display_limits,
     draw_grid,
     outlines,
     overview,
@@ -27,6 +28,23 @@ from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.metadata import Channel
 
 YELLOW, CYAN, RED = (255, 214, 10), (64, 224, 255), (255, 69, 58)
+
+
+@pytest.mark.parametrize(
+    ("plane", "limits"),
+    [
+        (np.arange(10_001), (10, 9990)),
+        (np.array([np.nan, 0, 1, np.inf]), (0.001, 0.999)),
+        (np.array([3 + 4j, 0]), (0.005, 4.995)),
+        (np.array([True, False]), (0.001, 0.999)),
+        (np.full(4, np.nan), (0, 1)),
+        (np.full(4, 7, np.uint8), (7, 8)),
+    ],
+)
+def test_display_limits_leave_out_the_extremes(
+    plane: np.ndarray, limits: tuple[float, float]
+) -> None:
+    assert display_limits(plane) == pytest.approx(limits)
 
 
 def grid_over(*shape: int, strategy: Strategy, depth_axis: str = "none") -> PatchGrid:

@@ -38,8 +38,13 @@ def overview(
 
 
 def display_limits(plane: NDArray[Any]) -> tuple[float, float]:
-    """Choose black and white for a plane: the darkest and the brightest thousandth are cut off."""
-    low, high = (float(value) for value in np.percentile(plane, [0.1, 99.9]))
+    """Choose black and white for a plane: the darkest and the brightest thousandth are cut off.
+
+    Pixels that are not finite do not count; of complex ones the magnitude does.
+    """
+    values = np.abs(plane) if plane.dtype.kind == "c" else plane
+    known = values[np.isfinite(values)].astype(float)
+    low, high = (float(v) for v in np.percentile(known, [0.1, 99.9])) if known.size else (0.0, 0.0)
     return (low, high) if high > low else (low, low + 1)
 
 

@@ -1,30 +1,30 @@
-"""One CZI file open in libCZI: reopened by itself after pickling and after a fork."""
+"""One CZI file open in libCZI: opened at the first read, and again after pickling and a fork."""
 
-import os
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pylibCZIrw.czi import CziReader
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
+from napari_patchset.stacks.czi.contained import POOL, ReaderError
+
+_LARGEST_PIXEL = 12
+"""Bytes of three float32."""
 
 
 class CziHandle:
-    """Read rectangles of planes through libCZI; opens the file at the first read.
+    """Read rectangles of planes through libCZI; threads may share it.
 
-    libCZI's reader may be shared by threads. It is never shared by processes: a child opens its
-    own.
+    libCZI runs in helper processes, see `contained`; each opens the file when it first reads
+    from it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self._reader: CziReader | None = None
-        self._process = os.getpid()
-        self._lock = Lock()
+        self._pool = POOL
+        self._number = POOL.handle()
         self._closed = False
 
     def read(
@@ -46,14 +46,15 @@ class CziHandle:
         Raises
         ------
         UnreadableFileError
-            If libCZI refuses to decode it, naming the plane and window.
+            If libCZI refuses to decode it, or dies of it, naming the plane and window.
         """
-        reader = self._opened()
+        if self._closed:
+            raise ValueError(f"{self.path}: the stack is closed; open the file again.")
+        options = {"plane": plane, "scene": scene, "zoom": zoom, "pixel_type": pixel_type}
+        n_bytes = round(window.w * window.h * zoom**2) * _LARGEST_PIXEL
         try:
-            pixels: NDArray[Any] = reader.read(
-                roi=window, plane=plane, scene=scene, zoom=zoom, pixel_type=pixel_type
-            )
-        except RuntimeError as error:
+            pixels = self._pool.read(self._number, self.path, n_bytes, window=window, **options)
+        except ReaderError as error:
             where = " ".join(f"{axis}={index}" for axis, index in plane.items())
             raise UnreadableFileError(
                 f"{self.path}: libCZI can't decode {where}, x={window.x}, y={window.y}, "
@@ -63,30 +64,11 @@ class CziHandle:
 
     def close(self) -> None:
         """Give back the file."""
-        with self._lock:
-            self._closed = True
-            self._release()
-
-    def _opened(self) -> CziReader:
-        with self._lock:
-            if self._closed:
-                raise ValueError(f"{self.path}: the stack is closed; open the file again.")
-            if self._reader is None or self._process != os.getpid():
-                self._process = os.getpid()
-                try:
-                    self._reader = CziReader(str(self.path))
-                except RuntimeError as error:
-                    raise UnreadableFileError(f"{self.path}: libCZI: {error}") from error
-            return self._reader
-
-    def _release(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None and self._process == os.getpid():
-            reader.close()
+        self._closed = True
+        self._pool.close(self._number)
 
     def __del__(self) -> None:
-        if hasattr(self, "_lock"):
-            self._release()
+        self._pool.close(self._number)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "closed": self._closed}

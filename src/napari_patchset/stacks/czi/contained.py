@@ -1,0 +1,218 @@
+"""libCZI in processes of its own: a file that kills, hangs or starves it costs no more than them.
+
+libCZI decodes JPEG XR and composes the file's own pyramid; no check of headers foresees what a
+damaged JPEG XR does to it. Raw and zstd tiles are decoded in this process and pay nothing.
+"""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from threading import Condition, Lock, Timer
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+_MOST_PROCESSES = os.cpu_count() or 1
+_MOST_MEMORY = 8 * 2**30
+"""Bytes of address space of a process: room for the largest tile, twice, and the libraries."""
+_PATIENCE, _PATIENCE_PER_BYTE = 8.0, 1e-6
+"""Seconds that a read may take: some, and more for more pixels; then its process is killed."""
+
+
+class ReaderError(Exception):
+    """Say what libCZI has against a read, or how its process ended over it."""
+
+
+class ReaderPool:
+    """As many helper processes as threads read at once, at most one for each core.
+
+    They are started when they are needed, kept, and replaced when they died.
+    """
+
+    def __init__(self) -> None:
+        self._handles = count()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._changed = Condition(Lock())
+        self._idle: list[_ReaderProcess] = []
+        self._all: tuple[_ReaderProcess, ...] = ()
+
+    def handle(self) -> int:
+        """Give a number for a file, which `read` opens and `close` closes."""
+        return next(self._handles)
+
+    def read(self, handle: int, path: Path, n_bytes: int, **options: Any) -> NDArray[Any]:
+        """Read a `window` of `n_bytes` of pixels; the options are those of pylibCZIrw's `read`.
+
+        Raises
+        ------
+        ReaderError
+            If libCZI refuses, or its process died or did not end in time.
+        """
+        with self._leased() as process:
+            return process.read({"handle": handle, "path": str(path), **options}, n_bytes)
+
+    def close(self, handle: int) -> None:
+        """Close a file in every process, now or, where one is reading, before it reads again.
+
+        Nothing here waits: the garbage collector may call it at any moment.
+        """
+        for process in self._all:
+            process.closing.append(handle)
+        if self._changed.acquire(blocking=False):
+            try:
+                for process in self._idle:
+                    with suppress(BrokenPipeError):
+                        process.close_handles()
+            finally:
+                self._changed.release()
+
+    def end(self) -> None:
+        """End every process; they are started anew when one is needed."""
+        with self._changed:
+            for process in self._all:
+                process.end()
+            self._all, self._idle = (), []
+
+    def forget(self) -> None:
+        """Let go of the processes in a forked child, whose they are not."""
+        for process in self._all:
+            process.forget()
+        self._reset()
+
+    @contextmanager
+    def _leased(self) -> Iterator["_ReaderProcess"]:
+        process = self._take()
+        try:
+            yield process
+        except ReaderError:
+            raise
+        except BaseException:  # an interrupt may have come in the middle of an answer
+            process.kill()
+            raise
+        finally:
+            with self._changed:
+                self._idle.append(process)
+                self._changed.notify()
+
+    def _take(self) -> "_ReaderProcess":
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle or len(self._all) < _MOST_PROCESSES)
+            while self._idle:
+                process = self._idle.pop()
+                if process.is_alive:
+                    return process
+                process.end()
+                self._all = tuple(p for p in self._all if p is not process)
+            process = _ReaderProcess()
+            self._all = (*self._all, process)
+            return process
+
+
+class _ReaderProcess:
+    """One helper process; one thread at a time talks to it."""
+
+    def __init__(self) -> None:
+        program = Path(__file__).with_name("reader_process.py")
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(program), str(_MOST_MEMORY)],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        self._requests = cast("FileIO", self._process.stdin)
+        self._answers = cast("FileIO", self._process.stdout)
+        self.closing: deque[int] = deque()
+        """Handles that are to be closed before the next read."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def read(self, request: dict[str, Any], n_bytes: int) -> NDArray[Any]:
+        patience = _PATIENCE + n_bytes * _PATIENCE_PER_BYTE
+        with _watchdog(patience, self._process) as watchdog:
+            try:
+                self.close_handles()
+                self._send(request)
+                return self._receive()
+            except (BrokenPipeError, EOFError):
+                code = self._process.wait()
+        late = watchdog.finished.is_set()
+        raise ReaderError(
+            f"it did not end within {patience:.0f} s"
+            if late
+            else f"it ended its process (exit code {code})"
+        )
+
+    def close_handles(self) -> None:
+        while self.closing:
+            self._send({"close": self.closing.popleft()})
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        self._requests.close()
+        self._process.wait()
+        self._answers.close()
+
+    def forget(self) -> None:
+        self._requests.close()
+        self._answers.close()
+        self._process.returncode = 0
+
+    def _send(self, request: dict[str, Any]) -> None:
+        self._requests.write(json.dumps(request).encode() + b"\n")
+
+    def _receive(self) -> NDArray[Any]:
+        length = int.from_bytes(self._exactly(bytearray(4)), "little")
+        head = json.loads(self._exactly(bytearray(length)))
+        if "error" in head:
+            raise ReaderError(head["error"])
+        pixels = np.empty(head["shape"], head["dtype"])
+        self._exactly(pixels.reshape(-1).view(np.uint8))
+        return pixels
+
+    def _exactly(self, buffer: Any) -> Any:
+        view = memoryview(buffer)
+        while view:
+            if not (n := self._answers.readinto(view)):
+                raise EOFError
+            view = view[n:]
+        return buffer
+
+
+@contextmanager
+def _watchdog(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[Timer]:
+    """Kill a process that is not done in time."""
+    timer = Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
+
+
+POOL = ReaderPool()
+"""One for the process; a forked child starts its own."""
+atexit.register(POOL.end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.forget)
