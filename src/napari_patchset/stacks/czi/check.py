@@ -48,6 +48,11 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     _refuse(path, blocks, unknown, _COMPRESSION, blocks.compression)
     _check_plane_count(path, blocks)
     area = _checked_areas(path, blocks)
+    if not (blocks.rect[:, 2:] == blocks.stored).all(axis=1).any():
+        raise UnreadableFileError(
+            f"{path}: none of its {len(blocks)} subblocks is at full resolution; the file is "
+            "damaged, copy it again."
+        )
     needed = np.where(blocks.compression == UNCOMPRESSED, area, 1)
     starts, ends = blocks.position, blocks.position + needed
     outside = (starts < 0) | (np.maximum(starts, ends) > directory.file_size)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from threading import Condition, Lock, Timer
+from threading import Condition, Event, Lock, Timer
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -28,6 +28,10 @@ _MOST_MEMORY = 8 * 2**30
 """Bytes of address space of a process: room for the largest tile, twice, and the libraries."""
 _PATIENCE, _PATIENCE_PER_BYTE = 8.0, 1e-6
 """Seconds that a read may take: some, and more for more pixels; then its process is killed."""
+
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_PERTURB_": "255"}
+"""With glibc the second one gives zeroed memory: pixels that jxrlib leaves out are the same ones
+every time, and not what lay there before."""
 
 
 class ReaderError(Exception):
@@ -133,7 +137,7 @@ class _ReaderProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": paths},
         )
         self._requests = cast("FileIO", self._process.stdin)
         self._answers = cast("FileIO", self._process.stdout)
@@ -146,19 +150,15 @@ class _ReaderProcess:
 
     def read(self, request: dict[str, Any], n_bytes: int) -> NDArray[Any]:
         patience = _PATIENCE + n_bytes * _PATIENCE_PER_BYTE
-        with _watchdog(patience, self._process) as watchdog:
+        with _watchdog(patience, self._process) as expired:
             try:
                 self.close_handles()
                 self._send(request)
                 return self._receive()
             except (BrokenPipeError, EOFError):
                 code = self._process.wait()
-        late = watchdog.finished.is_set()
-        raise ReaderError(
-            f"it did not end within {patience:.0f} s"
-            if late
-            else f"it ended its process (exit code {code})"
-        )
+        late = f"it did not end within {patience:g} s"
+        raise ReaderError(late if expired.is_set() else f"it ended its process (exit code {code})")
 
     def close_handles(self) -> None:
         while self.closing:
@@ -200,13 +200,19 @@ class _ReaderProcess:
 
 
 @contextmanager
-def _watchdog(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[Timer]:
-    """Kill a process that is not done in time."""
-    timer = Timer(seconds, process.kill)
+def _watchdog(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[Event]:
+    """Kill a process that is not done in time, and say so by the event."""
+    expired = Event()
+
+    def end() -> None:
+        expired.set()
+        process.kill()
+
+    timer = Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:
-        yield timer
+        yield expired
     finally:
         timer.cancel()
 
