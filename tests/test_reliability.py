@@ -1,5 +1,6 @@
 """Short forms of benchmarks/reliability: what is damaged costs an error, not the process."""
 
+import json
 import os
 import signal
 import sys
@@ -9,17 +10,19 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "reliability"))
 
 from mutants import LIMITS, make
-from originals import jpegxr, write_originals
+from originals import jpegxr, write_array, write_originals
+from originals import pixels as planes
 from workers import watched
 
 from czi_maker import SceneSpec, blocks_of, write_blocks
-from napari_patchset import CziImageStack
+from napari_patchset import CziImageStack, open_stack
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.czi.contained import POOL, ReaderError, ReaderPool
 
@@ -67,6 +70,25 @@ def test_a_file_without_full_resolution_is_refused(tmp_path: Path) -> None:
     write_blocks(path, [replace(block, pixels=block.pixels[::2, ::2])])
     with pytest.raises(UnreadableFileError, match=r"pyramid\.czi: none of its 1 subblocks"):
         CziImageStack(path)
+
+
+def test_an_lz4_chunk_takes_no_memory_for_what_it_declares(tmp_path: Path) -> None:
+    path, options = tmp_path / "a.zarr", {"zarr_format": 2, "compressors": numcodecs.LZ4()}
+    write_array(path, planes(3, 16, 32), **options)
+    with (path / "2.0.0").open("r+b") as file:
+        file.write((2**31 - 1).to_bytes(4, "little"))
+    with pytest.raises(UnreadableFileError, match=r"a\.zarr.*2\.0\.0 would decode to 2147483647"):
+        open_stack(path)
+
+
+def test_shards_of_no_pixels_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    write_array(path, planes(3, 16, 32), shards=(1, 16, 32))
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(UnreadableFileError, match=r"a\.zarr: shards of \(0, 16, 32\) hold no"):
+        open_stack(path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")

@@ -49,6 +49,8 @@ def check_array(array: zarr.Array[Any], label: str) -> None:
         raise UnreadableFileError(f"{label}: no file holds an array of shape {array.shape}.")
     chunks = _regular(array, label)
     size = prod(chunks) * array.dtype.itemsize
+    if array.shards and min(array.shards) < 1:
+        raise UnreadableFileError(f"{label}: shards of {array.shards} hold no pixels.")
     if size > LARGEST_CHUNK or min(chunks) < 1:
         raise UnreadableFileError(
             f"{label}: chunks of {chunks} take {size / 2**30:.1f} GiB each; at most "
@@ -127,6 +129,8 @@ def _finding(array: zarr.Array[Any]) -> Finding | None:
         return _shard_finding(array)
     if names in ([], ["crc32c"]):
         return lambda _, size: _raw_problem(size, chunk_bytes + 4 * len(names))
+    if names == ["lz4"]:
+        return lambda file, size: _lz4_problem(file, chunk_bytes)
     if names == ["blosc"]:
         return lambda file, size: _blosc_problem(file, size, chunk_bytes)
     return None
@@ -146,6 +150,12 @@ def _blosc_problem(file: BinaryIO, size: int, chunk_bytes: int) -> str | None:
     if decoded != chunk_bytes:
         return f"would decode to {decoded} bytes instead of {chunk_bytes}"
     return None
+
+
+def _lz4_problem(file: BinaryIO, chunk_bytes: int) -> str | None:
+    """Look at the size that numcodecs writes before the data, and takes memory for."""
+    decoded = int.from_bytes(file.read(4), "little")
+    return None if decoded == chunk_bytes else f"would decode to {decoded} bytes, not {chunk_bytes}"
 
 
 def _shard_finding(array: zarr.Array[Any]) -> Finding | None:
