@@ -72,6 +72,16 @@ def test_a_file_without_full_resolution_is_refused(tmp_path: Path) -> None:
         CziImageStack(path)
 
 
+@pytest.mark.parametrize("axis", [b"X\0\0\0", b"C\0\0\0", b"S\0\0\0"])
+def test_a_tile_moved_in_the_directory_alone_is_refused(jpegxr_file: Path, axis: bytes) -> None:
+    data = bytearray(jpegxr_file.read_bytes())
+    at = data.index(axis, data.index(b"ZISRAWDIRECTORY")) + 4
+    data[at] ^= 16
+    jpegxr_file.write_bytes(data)
+    with pytest.raises(UnreadableFileError, match="another place or plane"):
+        CziImageStack(jpegxr_file)
+
+
 def test_an_lz4_chunk_takes_no_memory_for_what_it_declares(tmp_path: Path) -> None:
     path, options = tmp_path / "a.zarr", {"zarr_format": 2, "compressors": numcodecs.LZ4()}
     write_array(path, planes(3, 16, 32), **options)

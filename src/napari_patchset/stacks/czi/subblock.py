@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.czi.check import PIXEL_TYPES, UNCOMPRESSED
-from napari_patchset.stacks.czi.directory import DIMENSION, Subblocks
+from napari_patchset.stacks.czi.directory import DIMENSION, PLANE_AXES, Subblocks
 
 ZSTD0, ZSTD1 = 5, 6
 
@@ -87,8 +87,12 @@ def _header_fault(head: bytes, blocks: Subblocks, row: int, room: int) -> tuple[
     said = pixel_type, compression, dimensions
     if said != (blocks.pixel_type[row], blocks.compression[row], n_dimensions):
         return "is of another kind than the directory says", 0, 0
-    if _stored(head[_HEAD.size :]) != tuple(blocks.stored[row].tolist()):
+    starts, stored = _dimensions(head[_HEAD.size :])
+    if stored != tuple(blocks.stored[row].tolist()):
         return "is of another size than the directory says", 0, 0
+    expected = _expected_starts(blocks, row)
+    if any(expected.get(axis, start) != start for axis, start in starts.items()):
+        return "lies at another place or plane than the directory says", 0, 0
     fixed = max(_FIXED_PART, _ENTRY_AT + _ENTRY + n_dimensions * DIMENSION.itemsize)
     data_at = _SEGMENT_HEAD + fixed + max(n_metadata, 0)
     if min(n_metadata, n_attachment, size) < 0 or data_at + size > room:
@@ -98,11 +102,21 @@ def _header_fault(head: bytes, blocks: Subblocks, row: int, room: int) -> tuple[
     return "", data_at, size
 
 
-def _stored(entry: bytes) -> tuple[int, ...]:
-    """Read the width and height on disk out of the dimensions of an entry."""
-    dimensions = np.frombuffer(entry, DIMENSION)
-    sizes = {d["axis"].decode("latin-1"): int(d["stored"] or d["size"]) for d in dimensions}
-    return sizes.get("X", 0), sizes.get("Y", 0)
+def _dimensions(entry: bytes) -> tuple[dict[str, int], tuple[int, int]]:
+    """Read the start along each axis, and the width and height on disk, out of an entry."""
+    starts, stored = {"S": -1}, {"X": 0, "Y": 0}
+    for axis, start, size, _, on_disk in np.frombuffer(entry, DIMENSION).tolist():
+        name = axis.decode("latin-1")
+        starts[name] = start
+        stored[name] = on_disk or size
+    return starts, (stored["X"], stored["Y"])
+
+
+def _expected_starts(blocks: Subblocks, row: int) -> dict[str, int]:
+    """Give the start along each axis as the directory has it."""
+    x, y = blocks.rect[row, :2].tolist()
+    planes = dict(zip(PLANE_AXES, blocks.plane[row].tolist(), strict=True))
+    return {**planes, "S": int(blocks.scene[row]), "X": x, "Y": y}
 
 
 def decoded_bytes(blocks: Subblocks, row: int) -> int:
