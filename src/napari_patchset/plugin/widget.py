@@ -186,6 +186,7 @@ class PatchesWidget(QScrollArea):
     def _plan(self) -> None:
         """Plan the patches anew and draw them; what can't be planned is said in their place."""
         self.scoring.stop()
+        self.patches.hint.value = ""
         try:
             state = self.state
             planned = plan_form(state, self._measured) if state else None

@@ -18,7 +18,7 @@ class PatchesPart(Part):
             tooltip="The third axis of a patch; along the others, each plane has its own patches.",
         )
         self.depth_axis.value = "none"
-        self.size = SizeRow("Patch size", (8, 64, 64), 1, "Pixels along each axis of a patch.")
+        self.size = SizeRow("Size", (8, 64, 64), 1, "Pixels along each axis of a patch.")
         self.overlap = SizeRow("Overlap", (0, 0, 0), 0, "Pixels that neighbouring patches share.")
         self.hint = Label(value="")
         super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
