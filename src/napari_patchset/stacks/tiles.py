@@ -41,6 +41,13 @@ class TileCache:
                 mine = self._tiles[key] = Future()
         return waiting.result() if waiting is not None else self._decode(key, decode, mine)
 
+    def count(self, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Decode a tile that the caller keeps, counting it."""
+        tile = decode()
+        with self._lock:
+            self.decoded += 1
+        return tile
+
     def clear(self) -> None:
         """Forget every tile."""
         with self._lock:
@@ -51,7 +58,7 @@ class TileCache:
         self, key: Hashable, decode: Callable[[], NDArray[Any]], mine: Future[NDArray[Any]]
     ) -> NDArray[Any]:
         try:
-            tile = decode()
+            tile = self.count(decode)
         except BaseException as error:
             with self._lock:
                 self._tiles.pop(key, None)
@@ -59,7 +66,6 @@ class TileCache:
             raise
         mine.set_result(tile)
         with self._lock:
-            self.decoded += 1
             if self._tiles.get(key) is mine:
                 self._bytes += tile.nbytes
                 self._drop_oldest()

@@ -1,6 +1,8 @@
 """ZarrImageStack: one zarr array as a stack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
@@ -10,8 +12,9 @@ from zarr.storage import FsspecStore, LocalStore
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.source import SceneId
+from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import FileStack
+from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.zarr.check import check_array
 from napari_patchset.stacks.zarr.fingerprint import array_fingerprint
@@ -136,6 +139,34 @@ class ZarrImageStack(FileStack):
         folder = self._pixels.folder
         return array_fingerprint(self._pixels.array, folder) if folder else None
 
+    def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
+        """Give the chunks of a plane that meet a window; see `BlockStack`."""
+        axes, shape = self._layout.axes, self._layout.shape
+        place = {**self._layout.unravel(sample_idx), "C": channel, self._layout.depth_axis: depth}
+        place |= {"Y": window.y, "X": window.x}
+        extent = {"Y": window.h, "X": window.w}
+        start = [place[axis] for axis in axes]
+        stop = [place[axis] + extent.get(axis, 1) for axis in axes]
+        for index, decode in self._pixels.blocks(start, stop):
+            low = [i * size for i, size in zip(index, self._pixels.block, strict=True)]
+            high = [min(a + b, n) for a, b, n in zip(low, self._pixels.block, shape, strict=True)]
+            held = {axis: range(a, b) for axis, a, b in zip(axes, low, high, strict=True)}
+            rect = Rect(held["X"][0], held["Y"][0], len(held["X"]), len(held["Y"]))
+            at = tuple(
+                slice(None) if axis in "YX" else place[axis] - held[axis][0] for axis in axes
+            )
+            yield Block(
+                index, rect, self._samples(held), held.get(self._layout.depth_axis, range(1)),
+                (axes.index("Y"), axes.index("X")), decode,
+                partial(_plane, at=at, rect=rect, transposed=axes.index("X") < axes.index("Y")),
+            )  # fmt: skip
+
+    def _samples(self, held: dict[str, range]) -> tuple[int, ...]:
+        """Give every sample that a block holds a part of."""
+        spans = product(*(held[axis] for axis in self._layout.sample_axes))
+        merged = (dict(zip(self._layout.sample_axes, indices, strict=True)) for indices in spans)
+        return tuple(map(self._layout.ravel, merged))
+
     def close(self) -> None:  # noqa: D102, said on BoundedStack
         for stack in self._coarser:
             stack.close()
@@ -152,6 +183,15 @@ class ZarrImageStack(FileStack):
             corner["C"] = channel
             # The target as the array's own axes see it, so that no block is transposed or copied.
             self._pixels.read([corner[a] for a in axes], target.transpose(order)[others])
+
+
+def _plane(
+    block: NDArray[Any], at: tuple[slice | int, ...], rect: Rect, transposed: bool
+) -> NDArray[Any]:
+    """Cut one plane YX out of a decoded block; one value stands for all of a large absent one."""
+    if not block.ndim:
+        return np.broadcast_to(block, (rect.h, rect.w))
+    return block[at].T if transposed else block[at]
 
 
 def _member(group: zarr.Group, path: str) -> zarr.Array[Any]:

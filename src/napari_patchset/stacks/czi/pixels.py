@@ -1,5 +1,7 @@
 """The pixels of one scene: whole tiles through the cache, or a window at lower resolution."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,15 @@ class CziPixels:
             pixels = _color(self._tile(plane, key, tile), component)
             inside, outside = tile.rect.overlap(window)
             out[outside] = pixels[inside]
+
+    def blocks(
+        self, plane: dict[str, int], component: Component, window: Rect
+    ) -> Iterator[tuple[Tile, Callable[[], NDArray[Any]], Callable[[NDArray[Any]], NDArray[Any]]]]:
+        """Give each tile of a plane that meets a window: what decodes it, and its component."""
+        key = self._geometry.key(plane)
+        for tile in self._geometry.tiles(key, window):
+            decode = partial(self.cache.count, partial(self._decode, plane, key, tile))
+            yield tile, decode, partial(_color, component=component)
 
     def read_reduced(
         self,

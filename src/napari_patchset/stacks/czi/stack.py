@@ -1,6 +1,6 @@
 """CziImageStack: one scene of a CZI file, or all of them, as a stack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import FileStack
+from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.czi.geometry import Component, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.metadata import image_metadata, parse_metadata
 from napari_patchset.stacks.czi.pixels import CziPixels
@@ -160,6 +161,16 @@ class CziImageStack(FileStack):
         blocks = open_directory(Path(czi)).subblocks
         scenes = scene_ids(blocks) or (None,)
         return {scene: Rectangle(*scene_geometry(blocks, scene).rect) for scene in scenes}
+
+    def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
+        """Give the tiles of a plane that meet a window; see `BlockStack`."""
+        component, plane = self._plane(sample_idx, channel, depth)
+        left, top = self.rect.x, self.rect.y
+        on_stage = window._replace(x=left + window.x, y=top + window.y)
+        depths = range(depth, depth + 1)
+        for tile, decode, view in self._pixels.blocks(plane, component, on_stage):
+            rect = tile.rect._replace(x=tile.rect.x - left, y=tile.rect.y - top)
+            yield Block(tile.row, rect, (sample_idx,), depths, (0, 1), decode, view)
 
     def close(self) -> None:  # noqa: D102, said on BoundedStack
         self._pixels.close()

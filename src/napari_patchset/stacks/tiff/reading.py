@@ -1,7 +1,7 @@
 """Read windows of pages: raw rows by position; segments decoded once, and kept."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -80,6 +80,34 @@ class PageReader:
         else:
             yield from self._segments(level, page, (sample, depth), window)
 
+    def blocks(
+        self, level: int, page: int, sample: int, depth: int, window: Rect
+    ) -> Iterator[tuple[Hashable, Rect, Callable[[], NDArray[Any]]]]:
+        """Give what is decoded at once of a page: a name, where it lies, what decodes it to ZYXS.
+
+        Raw pages have bands of whole rows. Segments that are not stored are left out, or stand as
+        their value.
+        """
+        table = self.tables[level]
+        if table.kind[page] < 0:
+            return
+        kind = table.kinds[table.kind[page]]
+        if kind.is_raw:
+            height, width = kind.block_shape
+            top = window.y // height * height
+            for y in range(top, window.y + window.h, height):
+                band = Rect(0, y, width, min(height, kind.shape[2] - y))
+                read = partial(self._raw_rows, table, page, (sample, depth), band)
+                yield (level, page, sample, depth, y), band, partial(self._cache.count, read)
+            return
+        for tile, index in self._tiles(kind, (sample, depth), window):
+            if table.segment(page, index)[1]:
+                decode = partial(self._decode_segment, level, page, index, tile)
+                yield (level, page, index), tile, partial(self._cache.count, decode)
+            elif kind.fill:
+                shape = (kind.tile[0], tile.h, tile.w, kind.shape[4])
+                yield (level, page, index), tile, partial(np.full, shape, kind.fill, kind.dtype)
+
     def close(self) -> None:
         """Give back the files and forget what was decoded."""
         self._files.close()
@@ -89,14 +117,21 @@ class PageReader:
         self, table: PageTable, page: int, layer: tuple[int, int], window: Rect
     ) -> Iterator[Piece]:
         kind = table.kinds[table.kind[page]]
-        _, deep, height, _, samples = kind.shape
-        rows_above = (layer[0] * deep + layer[1]) * height
-        start = table.segment(page, 0)[0] + rows_above * kind.row_nbytes
         n_rows = max(1, _BAND // kind.row_nbytes)
         for top in range(0, window.h, n_rows):
             band = Rect(window.x, window.y + top, window.w, min(n_rows, window.h - top))
-            pixels = self._band(kind, start, band).reshape(band.h, -1, samples)
+            pixels = self._raw_rows(table, page, layer, band)[0]
             yield pixels, (slice(top, top + band.h), slice(None))
+
+    def _raw_rows(
+        self, table: PageTable, page: int, layer: tuple[int, int], band: Rect
+    ) -> NDArray[Any]:
+        """Read a window of a raw page at once, ZYXS."""
+        kind = table.kinds[table.kind[page]]
+        _, deep, height, _, samples = kind.shape
+        rows_above = (layer[0] * deep + layer[1]) * height
+        start = table.segment(page, 0)[0] + rows_above * kind.row_nbytes
+        return self._band(kind, start, band).reshape(1, band.h, -1, samples)
 
     def _band(self, kind: PageKind, start: int, band: Rect) -> NDArray[Any]:
         """Read a window as rows, whole ones where that costs less than it saves."""
@@ -116,36 +151,37 @@ class PageReader:
     ) -> Iterator[Piece]:
         table = self.tables[level]
         kind = table.kinds[table.kind[page]]
-        tile_depth, tile_height, tile_width = kind.tile
+        for tile, index in self._tiles(kind, layer, window):
+            inside, outside = tile.overlap(window)
+            if table.segment(page, index)[1]:
+                decode = partial(self._decode_segment, level, page, index, tile)
+                segment = self._cache.get((level, page, index), decode)
+                yield segment[layer[1] % kind.tile[0]][inside], outside
+            elif kind.fill:
+                shape = (tile.h, tile.w, kind.shape[4])
+                yield np.full(shape, kind.fill, kind.dtype)[inside], outside
+
+    def _tiles(
+        self, kind: PageKind, layer: tuple[int, int], window: Rect
+    ) -> Iterator[tuple[Rect, int]]:
+        """Give each segment of a page that meets a window: where it lies, and its index."""
+        tile_depth, height, width = kind.tile
         _, deep, high, wide = kind.grid
         first = (layer[0] * deep + layer[1] // tile_depth) * high * wide
-        for row in range(window.y // tile_height, -(-(window.y + window.h) // tile_height)):
-            for column in range(window.x // tile_width, -(-(window.x + window.w) // tile_width)):
-                tile = Rect(column * tile_width, row * tile_height, tile_width, tile_height)
-                inside, outside = tile.overlap(window)
-                segment = self._segment(level, page, first + row * wide + column, tile)
-                if segment is not None:
-                    yield segment[layer[1] % tile_depth][inside], outside
-                elif kind.fill:
-                    shape = (tile.h, tile.w, kind.shape[4])
-                    yield np.full(shape, kind.fill, kind.dtype)[inside], outside
+        for row in range(window.y // height, -(-(window.y + window.h) // height)):
+            for column in range(window.x // width, -(-(window.x + window.w) // width)):
+                tile = Rect(column * width, row * height, width, height)
+                yield tile, first + row * wide + column
 
-    def _segment(self, level: int, page: int, index: int, tile: Rect) -> NDArray[Any] | None:
-        """Give a segment ZYXS, or None for one that is not stored."""
+    def _decode_segment(self, level: int, page: int, index: int, tile: Rect) -> NDArray[Any]:
+        """Decode a segment that is stored, ZYXS."""
         table = self.tables[level]
-        offset, length = table.segment(page, index)
-        if not length:
-            return None
         kind_index = int(table.kind[page])
         kind = table.kinds[kind_index]
-
-        def decode() -> NDArray[Any]:
-            data = self._files.read(kind.path, offset, length)
-            options = {"jpegtables": table.jpeg_tables.get(page)} if kind.is_jpeg else {}
-            where = f"{kind.path}: page {page}, {tile.w} x {tile.h} px at x={tile.x}, y={tile.y}"
-            return _decode(self._decoder(level, kind_index), data, index, kind, where, options)
-
-        return self._cache.get((level, page, index), decode)
+        data = self._files.read(kind.path, *table.segment(page, index))
+        options = {"jpegtables": table.jpeg_tables.get(page)} if kind.is_jpeg else {}
+        where = f"{kind.path}: page {page}, {tile.w} x {tile.h} px at x={tile.x}, y={tile.y}"
+        return _decode(self._decoder(level, kind_index), data, index, kind, where, options)
 
     def _decoder(self, level: int, kind_index: int) -> Decode:
         with self._lock:

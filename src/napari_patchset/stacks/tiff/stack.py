@@ -1,8 +1,9 @@
 """TiffImageStack: one series of a TIFF as a stack, read a tile or strip at a time."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId
 from napari_patchset.stacks.base import FileStack
+from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
 from napari_patchset.stacks.naming import join_scene, split_scene
 from napari_patchset.stacks.tiff.image import TiffSeries, image_series, open_series, read_image
@@ -118,6 +120,16 @@ class TiffImageStack(FileStack):
         found = np.argwhere(self._is_missing(self._planes.reshape(n_samples, n_channels, -1)))
         return frozenset((s, c, z) for s, c, z in found.tolist())
 
+    def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
+        """Give the segments of a plane that meet a window; see `BlockStack`."""
+        table = self._image.levels[self._level]
+        planes = np.atleast_1d(self._planes[sample_idx, channel])
+        page, sample, layer, contiguous = table.locate(int(planes[depth]))
+        place, depths = (page, sample, layer), range(depth, depth + 1)
+        for key, rect, decode in self._reader.blocks(self._level, *place, window):
+            view = partial(_plane, depth=layer, contiguous=contiguous)
+            yield Block(key, rect, (sample_idx,), depths, (1, 2), decode, view)
+
     def close(self) -> None:
         """Give back the file, for all levels; a closed stack may be closed again."""
         self._reader.close()
@@ -155,6 +167,11 @@ class TiffImageStack(FileStack):
             page, sample, depth, contiguous = table.locate(int(planes[index]))
             found[page, sample, depth].append((contiguous, out[index]))
         return found
+
+
+def _plane(segment: NDArray[Any], depth: int, contiguous: int) -> NDArray[Any]:
+    """Cut one plane out of a segment ZYXS, which holds one or all depths of a tile."""
+    return segment[depth % len(segment), ..., contiguous]
 
 
 def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffImageStack:

@@ -1,6 +1,7 @@
 """Decode an array block by block, each once, and say which chunk is damaged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -50,6 +51,14 @@ class ZarrPixels:
         for index, inside, outside in overlapping(start, stop, self.block):
             block = self._decoded(index)
             out[outside] = block[inside] if block.ndim else block
+
+    def blocks(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, ...], Callable[[], NDArray[Any]]]]:
+        """Give the index of each block that a window touches, and what decodes it whole."""
+        array = self.array
+        for index, _, _ in overlapping(start, stop, self.block):
+            yield index, partial(self.cache.count, partial(self._decode, array, index))
 
     def close(self) -> None:
         """Forget the array and every block."""
