@@ -21,7 +21,7 @@ from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import expand_sources
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files
-from napari_patchset.stacks.czi.stack import CziImageStack
+from napari_patchset.stacks.czi.decoding import SubblockDecoder
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -32,7 +32,7 @@ N_FILES, BROKEN = 6, 2
 def paths(czi: MakeCzi) -> list[Path]:
     """Write files that differ."""
     return [
-        czi(SceneSpec(rect=(0, 0, 64, 48), t=range(i, i + 1), c=2), name=f"{i}.czi")
+        czi(SceneSpec(rect=(0, 0, 64, 48), t=range(i, i + 1), c=2), tile=(16, 32), name=f"{i}.czi")
         for i in range(N_FILES)
     ]
 
@@ -45,14 +45,14 @@ def plan_of(paths: list[Path], out: Path, **fields: Any) -> ExportPlan:
 
 def break_reading(monkeypatch: pytest.MonkeyPatch, broken: Path) -> None:
     """Let a file open, but give no pixel of its lower half."""
-    read = CziImageStack.extract_patch
+    decode = SubblockDecoder.decode
 
-    def reading(self: CziImageStack, sample: int, channels: Any, start: Any, size: Any) -> Any:
-        if str(self.source).startswith(str(broken)) and start[-2] >= 16:
+    def decoding(self: SubblockDecoder, row: int) -> Any:
+        if self._path == broken and self._blocks.rect[row, 1::2].sum() > 16:
             raise UnreadableFileError(f"{broken}: a tile is damaged.")
-        return read(self, sample, channels, start, size)
+        return decode(self, row)
 
-    monkeypatch.setattr(CziImageStack, "extract_patch", reading)
+    monkeypatch.setattr(SubblockDecoder, "decode", decoding)
 
 
 @pytest.mark.parametrize("filters", [(), ("mean>p10",)])

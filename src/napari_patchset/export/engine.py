@@ -1,7 +1,7 @@
 """The export: plan, score, select, write, finalize; each step goes on where it stopped."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from napari_patchset.export.running import run_jobs
 from napari_patchset.export.scoring import score_job
 from napari_patchset.export.selecting import select
 from napari_patchset.export.space import check_space, naming_full_disk
-from napari_patchset.export.writing import write_job
+from napari_patchset.export.writing import DEFAULT_MEMORY, write_job
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 
@@ -53,6 +53,7 @@ def run_export(
     executor: Executor | None = None,
     *,
     workers: int = DEFAULT_WORKERS,
+    memory: int = DEFAULT_MEMORY,
     overwrite: bool = False,
     metrics: Metrics | None = None,
 ) -> Generator[Progress, None, None]:
@@ -69,7 +70,10 @@ def run_export(
     executor : Executor or None
         Where the jobs run; None for threads of this process. A process pool must not fork.
     workers : int
-        Number of jobs that run at once.
+        Number of jobs that run at once; of threads that decode, without an executor.
+    memory : int
+        Bytes that each process, or job of the executor, takes for decoded tiles and open shards;
+        more only where a single patch, or tile, needs it.
     overwrite : bool
         Replace a set, or an export of another plan, that is in the way; the set only once the
         new one is complete.
@@ -85,7 +89,7 @@ def run_export(
     partial = PartialExport.of(plan)
     with locked(partial.root), naming_full_disk(partial.root):
         is_resumed = prepare(partial, plan, overwrite)
-        export = _Export(partial, executor, workers, overwrite)
+        export = _Export(partial, executor, workers, memory, overwrite)
         try:
             yield from export.finished() if partial.is_in_place else export.run(is_resumed, metrics)
         finally:
@@ -96,10 +100,15 @@ class _Export:
     """An export whose plan is frozen."""
 
     def __init__(
-        self, partial: PartialExport, executor: Executor | None, workers: int, overwrite: bool
+        self,
+        partial: PartialExport,
+        executor: Executor | None,
+        workers: int,
+        memory: int,
+        overwrite: bool,
     ) -> None:
         self._partial, self._frozen, self._overwrite = partial, partial.frozen(), overwrite
-        self._executor, self._workers = executor, workers
+        self._executor, self._workers, self._memory = executor, workers, memory
 
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
@@ -150,9 +159,15 @@ class _Export:
         units = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
         total = sum(selection.counts.values())
         done = total - sum(signs.values())
-        for written in run_jobs(partial, write_job, units, signs, self._executor, self._workers):
+        for written in self._run_writing(units, signs):
             done += written
             yield self._progress("write", done, total)
+
+    def _run_writing(self, units: Sequence[int], signs: Mapping[Path, int]) -> Iterator[int]:
+        """Write in one job of several threads here, or in one job for each worker elsewhere."""
+        jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
+        options = {"memory": self._memory, "threads": threads}
+        return run_jobs(self._partial, write_job, units, signs, self._executor, jobs, **options)
 
     def _leave_out(self, failures: dict[int, Failure]) -> None:
         if failures:

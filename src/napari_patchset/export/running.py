@@ -12,7 +12,7 @@ from napari_patchset.export.partial import PartialExport
 
 _POLL_SECONDS = 0.05
 
-Job = Callable[[str, int, int], None]
+Job = Callable[..., None]
 """Given the folder of the partial export, and the first and the last, exclusive, of its units."""
 
 
@@ -23,6 +23,7 @@ def run_jobs(
     signs: Mapping[Path, int],
     executor: Executor | None,
     workers: int,
+    **options: Any,
 ) -> Iterator[int]:
     """Run a job on every unit that is to be done, yielding how much is done at each new file.
 
@@ -36,11 +37,13 @@ def run_jobs(
         The files that will appear, and how much each stands for.
     executor : Executor or None
         Where the jobs run; None for threads of this process.
+    **options
+        Handed on to each job.
     """
     with ExitStack() as stack:
         pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
         futures = [
-            pool.submit(job, str(partial.root), first, last)
+            pool.submit(job, str(partial.root), first, last, **options)
             for first, last in _runs(units, workers)
         ]
         stack.callback(_stop, partial, futures)

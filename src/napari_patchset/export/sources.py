@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.export.agreement import check_agreement
 from napari_patchset.export.plan import ExportPlan, ImageRef
-from napari_patchset.patching.grid import PatchGrid, PatchSpec
+from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.padding import PadMode, source_indices
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import ChannelId, SourceInfo, channel_indices
@@ -79,30 +79,6 @@ def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> S
         "missing": frozenset(missing),
     }
     return SourceInfo(**{name: getattr(info, name) for name in SourceInfo.model_fields} | update)
-
-
-def read_row(
-    stack: ClosableStack,
-    channels: Sequence[int],
-    row: PatchGrid,
-    pad: PadMode,
-    out: NDArray[Any],
-) -> None:
-    """Read patches that lie side by side (see `PatchGrid.rows`) into `out`, N, C, (Z), Y, X.
-
-    Their common band is read at once, unless they reach past the image.
-    """
-    first, last = row[0], row[-1]
-    bounds = stack.data_shape[2:]
-    if any(s + n > b for s, n, b in zip(last.start, last.size, bounds, strict=True)):
-        for patch, spec in zip(out, row, strict=True):
-            patch[...] = read_patch(stack, channels, spec, pad)
-        return
-    width = last.start[-1] - first.start[-1] + first.size[-1]
-    size = (*first.size[:-1], width)
-    band = stack.extract_patch(first.sample, channels, first.start, size)
-    for patch, x in zip(out, (row.start[:, -1] - first.start[-1]).tolist(), strict=True):
-        patch[...] = band[..., x : x + first.size[-1]]
 
 
 def read_patch(

@@ -1,24 +1,35 @@
 """One job of an export: write shards, in whatever thread, process or machine."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.export.batches import Batches
 from napari_patchset.export.casting import cast_exactly
+from napari_patchset.export.filling import WRITERS, FillingShards, Shard
+from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.opened import OpenImages
 from napari_patchset.export.partial import PartialExport, ShardSidecar
-from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.reading import BatchReader, ReadBatch
 from napari_patchset.export.selection import PlannedArray
-from napari_patchset.export.sources import read_row
-from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.padding import PadMode
 from napari_patchset.patchset.layout import write_json
 from napari_patchset.patchset.shards import checksums, write_shard
 from napari_patchset.patchset.statistics import channel_sums
 
+DEFAULT_MEMORY = 256 * 2**20
+"""Bytes for decoded tiles and open shards."""
 
-def write_job(root: str, first: int, last: int) -> None:
+_LEAST_TILES = 32 * 2**20
+
+
+def write_job(
+    root: str, first: int, last: int, *, memory: int = DEFAULT_MEMORY, threads: int = 1
+) -> None:
     """Write every shard whose first patch is one of the candidates `first` up to `last`.
 
     Shards that are already there stay.
@@ -27,6 +38,10 @@ def write_job(root: str, first: int, last: int) -> None:
     ----------
     root : str
         The folder of the partial export.
+    memory : int
+        Bytes for decoded tiles and open shards; more where a batch of patches needs it.
+    threads : int
+        How many decode.
 
     Raises
     ------
@@ -34,44 +49,81 @@ def write_job(root: str, first: int, last: int) -> None:
         If a stop is requested.
     """
     partial = PartialExport(Path(root))
-    frozen, selection = partial.frozen(), partial.selection()
-    grid = partial.candidates(frozen)
+    frozen = partial.frozen()
+    planned = partial.selection().arrays(frozen.kinds)
     with OpenImages(frozen.plan) as images:
-        for array in selection.arrays(frozen.kinds):
-            for shard in array.shards_begun(first, last):
-                if partial.sidecar(array, shard) is None:
-                    chosen = grid[array.candidates(shard)]
-                    patches = _fill(partial, frozen.plan, images, array, chosen)
-                    path = array.layout.shard_path(partial.set, shard)
-                    write_shard(path, array.layout, patches)
-                    _write_sidecar(partial, array, shard, patches)
+        for kind in frozen.kinds:
+            arrays = [array for array in planned if array.layout.role == kind.role]
+            shards = list(_absent(partial, arrays, first, last))
+            if shards:
+                _Pass(partial, frozen, shards, memory).run(images, threads)
 
 
-def _fill(
-    partial: PartialExport,
-    plan: ExportPlan,
-    images: OpenImages,
-    array: PlannedArray,
-    grid: PatchGrid,
-) -> NDArray[Any]:
-    patches = np.empty((len(grid), *array.layout.patch_shape), array.layout.dtype)
-    for row in grid.rows():
-        partial.proceed()
-        index = int(grid.stack[row.start])
-        stack, channels = images[index, array.layout.role]
-        read = np.empty((row.stop - row.start, *array.layout.patch_shape), stack.data_dtype)
-        with images.reading(index):
-            read_row(stack, channels, grid[row], images.pad, read)
-        patches[row] = cast_exactly(read, array.layout.dtype, grid[row], plan.sources[index])
-    return patches
+def _absent(
+    partial: PartialExport, arrays: Sequence[PlannedArray], first: int, last: int
+) -> Iterator[Shard]:
+    for array in arrays:
+        for index in array.shards_begun(first, last):
+            if partial.sidecar(array, index) is None:
+                yield Shard(array, index)
 
 
-def _write_sidecar(
-    partial: PartialExport, array: PlannedArray, shard: int, patches: NDArray[Any]
-) -> None:
-    sidecar = ShardSidecar(
-        stamp=array.stamp(shard),
-        checksums=tuple(checksums(patches)),
-        sums=tuple(channel_sums(patches)),
-    )
-    write_json(partial.sidecar_path(array, shard), sidecar.model_dump(mode="json"))
+class _Pass:
+    """Write shards of the images, or the targets, or the labels: of all splits at once."""
+
+    def __init__(
+        self, partial: PartialExport, frozen: FrozenPlan, shards: Sequence[Shard], memory: int
+    ) -> None:
+        self._partial, self._frozen, self._shards = partial, frozen, shards
+        self._role = shards[0].array.layout.role
+        self._grid = partial.candidates(frozen)
+        self._buffers = len({shard.array.layout.name for shard in shards}) + WRITERS
+        largest = max(shard.n * shard.array.layout.patch_bytes for shard in shards)
+        self._for_tiles = max(memory - self._buffers * largest, _LEAST_TILES)
+
+    def run(self, images: OpenImages, threads: int) -> None:
+        batches = self._batches(images.pad)
+        reader = BatchReader(batches, images, self._role, images.pad, self._for_tiles, threads)
+        with FillingShards(self._finish, self._buffers) as filling, closing(reader.read()) as read:
+            for batch in read:
+                self._partial.proceed()
+                shard = self._shards[int(batches.place[batch.number])]
+                chosen = batches.candidates[batches.rows(batch.number)]
+                out = filling.rows(shard, shard.row(chosen[0]), len(chosen))
+                self._fill(reader, batch, out, images, chosen)
+                filling.filled(shard, len(chosen))
+
+    def _batches(self, pad: PadMode) -> Batches:
+        """Order the candidates of all shards as their sources are best read."""
+        candidates = np.concatenate([shard.candidates for shard in self._shards])
+        place = np.repeat(np.arange(len(self._shards)), [shard.n for shard in self._shards])
+        order = np.argsort(candidates)
+        sources = self._frozen.images[self._role]
+        return Batches.of(self._grid, sources, pad, candidates[order], place[order])
+
+    def _fill(
+        self,
+        reader: BatchReader,
+        batch: ReadBatch,
+        out: NDArray[Any],
+        images: OpenImages,
+        chosen: NDArray[np.int64],
+    ) -> None:
+        """Fill rows of a shard, casting what the source holds to the array's type."""
+        dtype = images[batch.stack, self._role].stack.data_dtype
+        read = out if out.dtype == dtype else np.empty(out.shape, dtype)
+        reader.fill(batch, read)
+        if read is not out:
+            source = self._frozen.plan.sources[batch.stack]
+            out[...] = cast_exactly(read, out.dtype, self._grid[chosen], source)
+
+    def _finish(self, shard: Shard, patches: NDArray[Any]) -> None:
+        """Write a full shard, then what is kept of it."""
+        array, partial = shard.array, self._partial
+        write_shard(array.layout.shard_path(partial.set, shard.number), array.layout, patches)
+        sidecar = ShardSidecar(
+            stamp=array.stamp(shard.number),
+            checksums=tuple(checksums(patches)),
+            sums=tuple(channel_sums(patches)),
+        )
+        write_json(partial.sidecar_path(array, shard.number), sidecar.model_dump(mode="json"))

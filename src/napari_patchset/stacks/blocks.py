@@ -41,9 +41,7 @@ class Block(NamedTuple):
 class BlockStack(Protocol):
     """A stack that says what it decodes at once."""
 
-    def blocks(
-        self, sample_idx: int, channel: int, depth: int, window: Rect
-    ) -> Iterator[Block]:
+    def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
         """Give the blocks of a plane that meet a window, from bottom to top; none may be there."""
 
 

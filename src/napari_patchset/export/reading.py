@@ -1,0 +1,157 @@
+"""Read batches of patches: each tile is decoded once, ahead of its turn and on other threads."""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import product
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.export.batches import Batches, folded_indices
+from napari_patchset.export.holding import HeldTiles
+from napari_patchset.export.opened import OpenImage
+from napari_patchset.export.pasting import Places
+from napari_patchset.patching.padding import PadMode
+from napari_patchset.source import Rect
+from napari_patchset.stacks.blocks import Block, blocks_of
+
+_AHEAD = 4
+"""Batches whose tiles are asked for ahead, at most."""
+
+
+class Images(Protocol):
+    """Give the image of a source, by (index of the source, role)."""
+
+    def __getitem__(self, which: tuple[int, str]) -> OpenImage: ...
+
+    def reading(self, index: int) -> AbstractContextManager[None]:
+        """Blame what goes wrong inside on a source."""
+
+
+class ReadBatch(NamedTuple):
+    """A batch whose tiles are asked for.
+
+    Attributes
+    ----------
+    number : int
+        Its index among the batches.
+    stack : int
+        Its source.
+    """
+
+    number: int
+    stack: int
+    places: Places
+    tiles: list[tuple[int, int, Block]]
+    """Channel and depth of the output, and a tile that holds a part of it."""
+
+
+class BatchReader:
+    """Read batches, in order, of one role of the sources.
+
+    Parameters
+    ----------
+    pad : PadMode
+        What fills a patch beyond the image.
+    limit : int
+        Bytes of decoded tiles to hold; more where a single batch needs it.
+    threads : int
+        How many decode.
+    """
+
+    def __init__(
+        self, batches: Batches, images: Images, role: str, pad: PadMode, limit: int, threads: int
+    ) -> None:
+        self._batches, self._images, self._role = batches, images, role
+        self._pad, self._limit, self._threads = pad, limit, threads
+        self._held: dict[int, HeldTiles] = {}
+
+    def read(self) -> Generator[ReadBatch, None, None]:
+        """Give every batch at its turn, to be filled before the next one is asked for."""
+        pool = ThreadPoolExecutor(self._threads, "decode")
+        try:
+            for batch in self._planned(pool):
+                yield batch
+                self._release(batch)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def fill(self, batch: ReadBatch, out: NDArray[Any]) -> None:
+        """Fill `out`, N, C, (Z), Y, X and of the stack's type, with the patches of a batch."""
+        with self._images.reading(batch.stack):
+            if self._batches.is_folded[batch.number]:
+                self._fold(batch, out)
+            else:
+                self._paste(batch, out)
+
+    def _planned(self, pool: Executor) -> Iterator[ReadBatch]:
+        ahead: deque[ReadBatch] = deque()
+        for batch in range(len(self._batches)):
+            ahead.append(self._plan(batch, pool))
+            held = sum(tiles.nbytes for tiles in self._held.values())
+            while len(ahead) > _AHEAD or (len(ahead) > 1 and held > self._limit):
+                yield ahead.popleft()
+                held = sum(tiles.nbytes for tiles in self._held.values())
+        yield from ahead
+
+    def _plan(self, batch: int, pool: Executor) -> ReadBatch:
+        """Find the tiles of a batch and have them decoded."""
+        batches, index = self._batches, int(self._batches.stack[batch])
+        with self._images.reading(index):
+            stack, channels = self._images[index, self._role]
+            if index not in self._held:
+                self._held[index] = HeldTiles(batches, batches.span(index), pool)
+            (z, top, left), (end, bottom, right) = batches.box(batch)
+            places, window = self._places(batch), Rect(left, top, right - left, bottom - top)
+            itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[batch])
+            tiles = []
+            for (c, channel), depth in product(enumerate(channels), range(z, end)):
+                for block in blocks_of(stack, sample, channel, depth, window):
+                    if places.meet(block.rect):
+                        self._held[index].request(block, batch, itemsize)
+                        tiles.append((c, depth - z, block))
+        return ReadBatch(batch, index, places, tiles)
+
+    def _places(self, batch: int) -> Places:
+        """Give where the patches of a batch lie; a folded one as all that is read for it."""
+        batches = self._batches
+        if not batches.is_folded[batch]:
+            return Places(batches.start[batches.rows(batch), -2:], batches.size[-2:])
+        low, high = batches.low[batch, 1:], batches.high[batch, 1:]
+        return Places(low[np.newaxis], tuple((high - low).tolist()))
+
+    def _fold(self, batch: ReadBatch, out: NDArray[Any]) -> None:
+        """Fill the one patch of a batch from within the image, beyond the edge too."""
+        batches, low, high = self._batches, *self._batches.box(batch.number)
+        extent = [b - a for a, b in zip(low, high, strict=True)][-len(batches.size) :]
+        read = np.empty((1, out.shape[1], *extent), out.dtype)
+        self._paste(batch, read)
+        start = batches.start[batches.rows(batch.number)][0].tolist()
+        bounds = self._images[batch.stack, self._role].stack.data_shape[2:]
+        shown = folded_indices(start, batches.size, bounds, self._pad)
+        for axis, index in enumerate(shown, 2):
+            read = np.take(read, index - index.min(), axis=axis)
+        out[...] = read
+
+    def _paste(self, batch: ReadBatch, out: NDArray[Any]) -> None:
+        out.fill(0)
+        held = self._held[batch.stack]
+        height, width = self._images[batch.stack, self._role].stack.data_shape[-2:]
+        planes = out if out.ndim == 5 else out[:, :, np.newaxis]
+        for channel, depth, block in batch.tiles:
+            pixels, y, x = held.pixels(block)
+            pixels = pixels[: height - y, : width - x]
+            rect = Rect(x, y, pixels.shape[1], pixels.shape[0])
+            batch.places.paste(pixels, rect, planes[:, channel, depth])
+
+    def _release(self, batch: ReadBatch) -> None:
+        if batch.number + 1 == self._batches.span(batch.stack).stop:
+            del self._held[batch.stack]
+            return
+        held = self._held[batch.stack]
+        for block in {block.key: block for _, _, block in batch.tiles}.values():
+            held.release(block, batch.number)
+        held.shrink(self._limit, batch.number + _AHEAD)
