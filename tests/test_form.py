@@ -1,6 +1,5 @@
 """The form's parts by real clicks and keys: what they say is in the plan, and on the image."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from napari_patchset.cli.app import app
 from napari_patchset.plugin.running import time_left
 from napari_patchset.plugin.state import describe_scene
 from napari_patchset.plugin.summary import size_hint
-from window import Window
+from window import Window, digests
 
 
 def choose(window: Window, box: Any, value: Any) -> None:
@@ -35,15 +34,6 @@ def unfold(window: Window, title: str) -> None:
         window.widget.ensureWidgetVisible(fold.button)
         window.qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
     window.qtbot.wait(20)  # until the form is laid out anew
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Digest every file but the provenance, which is in the root's metadata."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (*files, folder / "patches.parquet")
-    }
 
 
 def strategy(window: Window) -> Any:

@@ -1,5 +1,6 @@
 """The window as a person meets it: what the fixture `window` gives."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ XML = metadata_xml(
     channels={"Channel:0": "DAPI", "Channel:1": "EGFP"},
     scenes={0: "Left", 1: "Right"},
 )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Digest every file but the provenance, which is in the root's metadata."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (*files, folder / "patches.parquet")
+    }
 
 
 class Window:

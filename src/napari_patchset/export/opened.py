@@ -1,6 +1,7 @@
 """The images of a plan, each opened when its first patch is read."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Self
 
@@ -26,10 +27,17 @@ class OpenImages:
     """Open images on demand; use it in a `with` statement.
 
     `images[index, role]` is the image of a source, "image", "target", "labels" or "mask".
+
+    Parameters
+    ----------
+    plan : ExportPlan
+        Names the images.
+    opener : callable
+        Opens one of them, as `open_stack` does.
     """
 
-    def __init__(self, plan: ExportPlan) -> None:
-        self._plan = plan
+    def __init__(self, plan: ExportPlan, opener: Callable[..., ClosableStack] = open_stack) -> None:
+        self._plan, self._opener = plan, opener
         self.pad = plan.strategy.pad
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
 
@@ -48,7 +56,7 @@ class OpenImages:
 
     def _opened(self, index: int, role: str) -> OpenImage:
         ref = self._plan.sources[index].images[role]
-        stack = open_stack(ref.path, ref.scene, self._plan.depth_axis)
+        stack = self._opener(ref.path, ref.scene, self._plan.depth_axis)
         chosen = self._plan.channels if role == IMAGE else None
         return OpenImage(stack, channel_indices(channel_names(stack), chosen))
 

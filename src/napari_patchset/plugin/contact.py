@@ -6,7 +6,8 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from napari_patchset.plugin.pictures import BackgroundPictures, Picture, pixmap
+from napari_patchset.plugin.background import Background
+from napari_patchset.plugin.pictures import Picture, patch_pictures, pixmap
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.preview import COLORS, contact_sheet, random_rows
 from napari_patchset.stacks.metadata import Channel
@@ -35,8 +36,8 @@ class ContactSheet(QDialog):
         self._seed = 0
         self._colors: list[str] = []
         self._planned: tuple[Planned, Sequence[Channel]] | None = None
-        self.pictures = BackgroundPictures()
-        self.pictures.ready.connect(self._on_ready)
+        self.pictures = Background()
+        self.pictures.yielded.connect(self._on_ready)
         self.pictures.failed.connect(lambda error: self.sheet.setText(str(error)))
         self.again.clicked.connect(self._draw)
 
@@ -59,7 +60,7 @@ class ContactSheet(QDialog):
         rows = random_rows(np.arange(len(planned.grid)), _COUNT, self._seed)
         self._seed += 1
         self._colors = [COLORS[category] for category in planned.category[rows]]
-        self.pictures.start(planned, rows.tolist(), channels)
+        self.pictures.start(patch_pictures, planned, rows.tolist(), channels)
 
     def _on_ready(self, pictures: list[Picture]) -> None:
         times = max(1, -(-_LEAST_SIDE // max(pictures[0].shape[:2])))

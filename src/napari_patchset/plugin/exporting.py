@@ -12,6 +12,7 @@ from napari_patchset.export.engine import Progress, run_export
 from napari_patchset.export.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.patching.verdicts import Metrics
+from napari_patchset.plugin.named_layers import spooled
 
 
 class BackgroundExport:
@@ -85,7 +86,12 @@ def _events(plan: ExportPlan, metrics: Metrics, cancelled: Event) -> Iterator[Pr
     the export is ended here, in its own thread.
     """
     try:
-        with closing(run_export(plan, metrics=metrics)) as events:
+
+        def proceed() -> None:
+            if cancelled.is_set():
+                raise ExportStopped("The export was cancelled.")
+
+        with closing(run_export(spooled(plan, proceed), metrics=metrics)) as events:
             for event in events:
                 yield event
                 if cancelled.is_set():

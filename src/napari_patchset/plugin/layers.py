@@ -18,6 +18,9 @@ LayerTuple = tuple[Any, dict[str, Any], str]
 METADATA_KEY = "napari-patchset"
 """Where a layer's metadata says which file, scene and channel it shows."""
 
+OVERLAY, PATCH_SET = "overlay", "patch_set"
+"""What it holds instead where a layer is no source: the drawn grid, and patches."""
+
 _CROP = 1024
 
 
@@ -48,7 +51,7 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
             options = {
                 "name": f"{name} ({split})",
                 "contrast_limits": display_limits(data[0]),
-                "metadata": {METADATA_KEY: {"patch_set": str(path), "split": split}},
+                "metadata": {METADATA_KEY: {PATCH_SET: str(path), "split": split}},
                 **_display(color, len(colors)),
                 **_space(axes, manifest.pixel_size),
             }

@@ -8,6 +8,7 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
+from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY
 from napari_patchset.plugin.shown import view_of
 from napari_patchset.preview import COLORS, Plane, Raster, outlines, raster_of
 
@@ -139,6 +140,7 @@ class GridOverlay:
             layer = self._layer(MAP_NAME)
             if layer is None:
                 options |= {"opacity": _MAP_OPACITY, "blending": "translucent_no_depth"}
+                options["metadata"] = {METADATA_KEY: {OVERLAY: MAP_NAME}}
                 self._add(Image(raster.picture, name=MAP_NAME, rgb=True, **options))
             else:
                 _update(layer, options)

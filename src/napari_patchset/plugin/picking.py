@@ -8,7 +8,8 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_patchset.plugin.pictures import BackgroundPictures, Picture, pixmap
+from napari_patchset.plugin.background import Background
+from napari_patchset.plugin.pictures import Picture, patch_pictures, pixmap
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.summary import describe_patch
 from napari_patchset.stacks.metadata import Channel
@@ -59,8 +60,8 @@ class PatchView(QWidget):
         layout.addWidget(self.picture)
         layout.addWidget(self.text, 1)
         self.row: int | None = None
-        self.pictures = BackgroundPictures()
-        self.pictures.ready.connect(self._on_ready)
+        self.pictures = Background()
+        self.pictures.yielded.connect(self._on_ready)
         self.pictures.failed.connect(lambda error: self.text.setText(str(error)))
         self.hide()
 
@@ -72,7 +73,7 @@ class PatchView(QWidget):
         self.text.setText(describe_patch(planned, row))
         self.picture.clear()
         self.show()
-        self.pictures.start(planned, [row], channels, depth)
+        self.pictures.start(patch_pictures, planned, [row], channels, depth)
 
     def forget(self) -> None:
         """Show nothing."""

@@ -14,6 +14,7 @@ from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts, judge
 from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.preview import categories
 from napari_patchset.source import SourceInfo
@@ -110,7 +111,7 @@ def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
         for name in score_columns(filters, names)
     }
     shown = monotonic()
-    with OpenImages(planned.preview_plan) as images:
+    with OpenImages(planned.preview_plan, open_image) as images:
         for rows in _chunks(planned, first):
             found = measure(filters, names, images, planned.grid[rows])
             for name, values in found.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.form.where import Extent
+from napari_patchset.plugin.named_layers import file_name, layer_at
 from napari_patchset.sample import sample_path
 from napari_patchset.source import SourceInfo
 
@@ -38,9 +39,9 @@ def extents(info: SourceInfo) -> dict[str, Extent]:
 
 
 def default_out(path: Path) -> str:
-    """Propose a name that is not taken yet, beside the file; at home for the sample."""
-    stem = path.name.split(".")[0]
-    if path == sample_path():
+    """Propose a name that is not taken yet: beside the file, at home for the sample and a layer."""
+    stem = file_name(path).split(".")[0]
+    if path == sample_path() or layer_at(path) is not None:
         path = Path.home() / path.name
     name, number = f"{stem}{SUFFIX}", 2
     while path.with_name(name).exists():

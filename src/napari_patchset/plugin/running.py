@@ -1,6 +1,6 @@
 """The export part at work: start, progress with time left, what came of it, and the plan's file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -14,8 +14,10 @@ from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.command import command_line
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.asking import ask_plan_name, message, notifying
+from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form.export import ExportPart
+from napari_patchset.plugin.named_layers import has_layers, spooled
 from napari_patchset.plugin.sourcing import PLUGIN
 
 
@@ -44,6 +46,8 @@ class ExportControl:
         self.job = BackgroundExport()
         self._part, self._viewer = part, viewer
         self._plan, self._metrics = plan, metrics
+        self.spooling = Background()
+        self._then: Callable[[ExportPlan], None] = self._copy_command
         self._result: Path | None = None
         self._began: tuple[float, int] | None = None
         part.start.changed.connect(self._start)
@@ -51,6 +55,8 @@ class ExportControl:
         part.open.changed.connect(self._open)
         part.copy_command.triggered.connect(lambda: self._copy())
         part.save_plan.triggered.connect(lambda: self._save())
+        self.spooling.yielded.connect(lambda plan: self._then(plan))
+        self.spooling.failed.connect(self._on_failed)
         self.job.progressed.connect(self._on_progress)
         self.job.finished.connect(self._on_finished)
         self.job.stopped.connect(lambda: self._on_end("Stopped. Export again to go on."))
@@ -92,7 +98,11 @@ class ExportControl:
 
     @notifying
     def _copy(self) -> None:
-        line = command_line(self._plan())
+        self._with_files(self._plan(), self._copy_command)
+
+    @notifying
+    def _copy_command(self, plan: ExportPlan) -> None:
+        line = command_line(plan)
         if line is None:
             raise ArgumentError("No command says all of this; save the plan, and export --plan it.")
         if (clipboard := QApplication.clipboard()) is not None:
@@ -101,11 +111,28 @@ class ExportControl:
 
     @notifying
     def _save(self) -> None:
-        plan = self._plan().resolved()
+        plan = self._plan()
         path = ask_plan_name(self._part.native, str(Path(plan.out).with_suffix(".json")))
         if path is not None:
-            path.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            self._part.say(f"Saved {path.name}")
+            self._with_files(plan, lambda named: self._write(path, named))
+
+    @notifying
+    def _write(self, path: Path, plan: ExportPlan) -> None:
+        path.write_text(plan.resolved().model_dump_json(indent=1) + "\n", encoding="utf-8")
+        self._part.say(f"Saved {path.name}")
+
+    def _with_files(self, plan: ExportPlan, then: Callable[[ExportPlan], None]) -> None:
+        """Go on with a plan that names files only; layers get theirs in the background."""
+        if not has_layers(plan):
+            then(plan)
+            return
+        self._part.say("Writing the layers to files…")
+        self._then = then
+        self.spooling.start(_spool, plan)
+
+
+def _spool(plan: ExportPlan) -> Iterator[ExportPlan]:
+    yield spooled(plan)
 
 
 def time_left(done: int, left: int, seconds: float) -> str:

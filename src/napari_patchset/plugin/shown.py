@@ -1,4 +1,4 @@
-"""The plugin's layers in a viewer: which file and scene they show, and showing another one."""
+"""The images in a viewer: which file and scene a layer shows, and showing another one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,10 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_patchset.plugin.layers import METADATA_KEY, scene_layers
+from napari_patchset.plugin.layer_stack import LayerStack
+from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY, PATCH_SET, scene_layers
 from napari_patchset.plugin.lazy import LazyChannel
+from napari_patchset.plugin.named_layers import layer_at, path_of
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
 
@@ -33,17 +35,17 @@ class Shown(NamedTuple):
 
 
 def shown_files(viewer: Viewer) -> list[Path]:
-    """Give the files that the plugin's layers show, the newest first."""
-    paths = [tag["path"] for layer in reversed(viewer.layers) if (tag := _tag(layer))]
-    return [Path(path) for path in dict.fromkeys(paths)]
+    """Give the files that are shown, the newest first; a layer of other origin is one by itself."""
+    paths = [path for layer in reversed(viewer.layers) if (path := _path(layer))]
+    return list(dict.fromkeys(paths))
 
 
 def shown(viewer: Viewer, path: Path) -> Shown | None:
     """Find the layers that show a file, None if there are none."""
-    layers = [layer for layer in viewer.layers if _tag(layer).get("path") == str(path)]
+    layers = [layer for layer in viewer.layers if _path(layer) == path]
     if not layers:
         return None
-    return Shown(path, _tag(layers[0])["scene"], layers)
+    return Shown(path, _tag(layers[0]).get("scene"), layers)
 
 
 def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
@@ -96,6 +98,8 @@ def channels_of(found: Shown, info: SourceInfo) -> list[Channel]:
         limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
         colors = ("#ff0000", "#00ff00", "#0000ff")
         return [Channel(n, c, limits) for n, c in zip(info.channels, colors, strict=True)]
+    if layer_at(found.path) is not None:
+        return list(LayerStack(found.layers[0]).metadata.channels)
     layers = {_tag(layer)["channel"]: layer for layer in found.layers}
     return [
         Channel(name, _color(layers[i]), tuple(layers[i].contrast_limits))
@@ -113,15 +117,29 @@ def _color(layer: Image) -> str:
 def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
     """Give the index along each axis that an image layer shows now."""
     data = _array(image)
+    axes = data.axes if isinstance(data, LazyChannel) else LayerStack(image).original_axes
     point = image.world_to_data(viewer.dims.point[-image.ndim :])
-    steps = zip(data.axes, point, data.shape, strict=False)
+    steps = zip(axes.replace("C", "") if image.rgb else axes, point, data.shape, strict=False)
     return {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
 
 
 def _tag(layer: Layer) -> dict[str, Any]:
     """Give what the plugin wrote on a layer of a file; empty for every other layer."""
-    tag: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
+    tag = _written(layer)
     return tag if "path" in tag and isinstance(_array(layer), LazyChannel) else {}
+
+
+def _path(layer: Layer) -> Path | None:
+    """Give the file that a layer shows, or the path that stands for it; None for no image."""
+    if tag := _tag(layer):
+        return Path(tag["path"])
+    is_other = isinstance(layer, Image) and not {OVERLAY, PATCH_SET} & _written(layer).keys()
+    return path_of(layer) if is_other else None
+
+
+def _written(layer: Layer) -> dict[str, Any]:
+    written: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
+    return written
 
 
 def _array(layer: Layer) -> Any:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari.layers import Labels
 from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.export.plan import SourceRef
 from napari_patchset.plugin.asking import ask_image, notifying
 from napari_patchset.plugin.form.source import MorePart, SourcePart
+from napari_patchset.plugin.named_layers import image_scenes, layer_at, path_of
 from napari_patchset.plugin.scenes import ScenePicker
 from napari_patchset.plugin.shown import Shown, show_scene, shown, shown_files
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.opening import list_scenes
 
 PLUGIN = "napari-patchset"
 
@@ -23,6 +24,8 @@ class SourceControl:
 
     file_changed = Signal()
     changed = Signal()
+    edited = Signal()
+    """The pixels of a layer are others now."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.part, self.more, self.picker = SourcePart(), MorePart(), ScenePicker()
@@ -44,8 +47,9 @@ class SourceControl:
 
     @property
     def others(self) -> list[Path]:
-        """The open files that are not the chosen one."""
-        return [path for path in shown_files(self._viewer) if path != self.part.file.value]
+        """What is open beside the chosen image: other images, and labels."""
+        images = [path for path in shown_files(self._viewer) if path != self.part.file.value]
+        return images + [path_of(each) for each in self._viewer.layers if isinstance(each, Labels)]
 
     def sources(self, found: Shown) -> tuple[tuple[SourceRef, ...], int]:
         """Give what patches are cut from, and which of them is shown."""
@@ -58,15 +62,17 @@ class SourceControl:
         return tuple(refs), scenes.index(found.scene)
 
     def refresh(self) -> None:
-        """Offer the files that are open, and choose the newest one if another went or came."""
-        files = shown_files(self._viewer)
-        box = self.part.file
-        known, chosen = [value for value in box.choices if value], box.value
-        new = [path for path in files if path not in known]
-        with box.changed.blocked():
-            box.choices = [(path.name, path) for path in files]
-            box.value = new[0] if new else chosen if chosen in files else next(iter(files), None)
-        if box.value != chosen:
+        """Offer what is open, and choose a file that came, or another image for one that went."""
+        images, chosen = shown_files(self._viewer), self.part.file.value
+        known = self.part.offered
+        new = [path for path in images if path not in known and layer_at(path) is None]
+        kept = [chosen] if chosen in images else images
+        self.part.offer(images, next(iter(new or kept), None))
+        for path in (*images, *self.others):
+            if (layer := layer_at(path)) is not None:
+                layer.events.data.disconnect(self.edited.emit)
+                layer.events.data.connect(self.edited.emit)
+        if self.part.file.value != chosen:
             self._on_file()
 
     def load(self, sources: Sequence[SourceRef]) -> None:
@@ -86,7 +92,7 @@ class SourceControl:
 
     def _scenes_of(self, path: Path) -> list[SceneSummary]:
         if path not in self._scenes:
-            self._scenes[path] = list_scenes(path)
+            self._scenes[path] = image_scenes(path)
         return self._scenes[path]
 
     @notifying

@@ -14,9 +14,9 @@ from napari_patchset.export.plan import ExportPlan, ImageRef, Recipe, SourceRef
 from napari_patchset.export.sources import select_channels
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.form.pairs import Role
+from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.describe import describe
-from napari_patchset.stacks.opening import open_stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def with_pairs(
 @lru_cache(maxsize=1024)
 def describe_scene(path: str, scene: SceneId | None, depth_axis: DepthAxis = "none") -> SourceInfo:
     """Describe one scene of a file, all of its channels."""
-    with open_stack(path, scene, depth_axis) as stack:
+    with open_image(path, scene, depth_axis) as stack:
         return describe(stack)
 
 

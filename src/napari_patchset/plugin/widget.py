@@ -13,14 +13,14 @@ from napari_patchset.export.plan import ExportPlan
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
+from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.drawing import add_region_layer, region_of
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.planning import Planned, plan_form
+from napari_patchset.plugin.planning import Planned, plan_form, score_form
 from napari_patchset.plugin.previewing import PreviewControl
 from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
 from napari_patchset.plugin.running import ExportControl
-from napari_patchset.plugin.scoring import BackgroundScoring
 from napari_patchset.plugin.shown import Shown, channels_of, number_shown
 from napari_patchset.plugin.sourcing import PLUGIN, SourceControl
 from napari_patchset.plugin.state import (
@@ -59,7 +59,7 @@ class PatchesWidget(QScrollArea):
         self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
-        self.preview, self.scoring = PreviewControl(napari_viewer, self), BackgroundScoring()
+        self.preview, self.scoring = PreviewControl(napari_viewer, self), Background()
         self.exporting = ExportControl(
             self.export, napari_viewer, self._export_plan, self._known_metrics
         )
@@ -107,6 +107,7 @@ class PatchesWidget(QScrollArea):
             self._released = True
             self.job.close()
             self.scoring.stop()
+            self.exporting.spooling.stop()
             self.preview.release()
             self.picker.stop()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
@@ -142,11 +143,12 @@ class PatchesWidget(QScrollArea):
         self.destroyed.connect(lambda: self._release())
         self.sourcing.file_changed.connect(self._on_file)
         self.sourcing.changed.connect(self._on_scene)
+        self.sourcing.edited.connect(self._on_edit)
         self.form.changed.connect(self._plan)
         self.form.where.draw.changed.connect(self._draw_region)
         self.form.where.shown_wanted.connect(self._take_shown)
         self.preview.clicks.clicked.connect(self._place)
-        self.scoring.scored.connect(self._show)
+        self.scoring.yielded.connect(self._show)
         self.scoring.failed.connect(lambda error: self._say(message(error), is_error=True))
         self.export.load_plan.triggered.connect(lambda: self._load())
 
@@ -165,12 +167,19 @@ class PatchesWidget(QScrollArea):
     def _on_file(self) -> None:
         found = self.sourcing.shown
         self.export.start.enabled = found is not None and not self.job.running
+        describe_scene.cache_clear()  # a file that is opened again may be another
         self.form.more.setVisible(found is not None)
         self.sourcing.more.visible = found is not None
         if found is not None:
             self.export.out.value = Path(default_out(found.path))
             info = describe_scene(str(found.path), found.scene)
             self.patches.size.fit(fitting_size(info))
+        self._on_scene()
+
+    def _on_edit(self) -> None:
+        """Look anew at what may have changed."""
+        describe_scene.cache_clear()
+        self._measured = None
         self._on_scene()
 
     @notifying
@@ -200,7 +209,7 @@ class PatchesWidget(QScrollArea):
             return
         self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
         if planned.is_provisional and (grid := self.preview.overlay.grid) is not None:
-            self.scoring.start(planned, grid.plane.rows)
+            self.scoring.start(score_form, planned, grid.plane.rows)
 
     def _show(self, planned: Planned | None) -> None:
         self.planned, found = planned, self.sourcing.shown
@@ -241,6 +250,7 @@ class PatchesWidget(QScrollArea):
             field.value = number_shown(self._viewer, found.layers[-1], info, axis)
 
     def _export_plan(self) -> ExportPlan:
+        describe_scene.cache_clear()  # a file may have changed since it was opened
         if (state := self.state) is None:
             raise ArgumentError(_NOTHING_OPEN)
         return state.plan()

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _LARGEST_CHUNK = 2048
 _ARRAY = "0"
 
 
-def spool(stack: ImageStack, folder: Path) -> Path:
+def spool(stack: ImageStack, folder: Path, proceed: Callable[[], None] = lambda: None) -> Path:
     """Write a stack, whole, into a folder and give the path, which `open_stack` opens.
 
     The name holds a digest of every pixel: the same content is written once, and a changed one
@@ -35,10 +35,12 @@ def spool(stack: ImageStack, folder: Path) -> Path:
         SCYX, without a depth axis.
     folder : Path
         Where to write; made if it is not there.
+    proceed : callable
+        Asked before each read; what it raises ends the writing.
     """
     temporary = folder / f".{uuid4().hex}.zarr"
     try:
-        digest = _write(stack, LocalStore(temporary))
+        digest = _write(stack, LocalStore(temporary), proceed)
         path = folder / f"{_safe(str(stack.source))}-{digest}.zarr"
         if not path.exists():
             temporary.rename(path)
@@ -59,12 +61,13 @@ def spooled_fingerprint(stack: ImageStack) -> str:
     return fingerprint_of(array, ends)
 
 
-def _write(stack: ImageStack, store: LocalStore) -> str:
+def _write(stack: ImageStack, store: LocalStore, proceed: Callable[[], None]) -> str:
     array = _create(stack, store)
     digest = hashlib.blake2b(
         f"{np.dtype(stack.data_dtype).str}{array.shape}".encode(), digest_size=8
     )
     for corner in _corners(array):
+        proceed()
         block = _block(stack, corner, array.chunks)
         digest.update(block.data)
         inside = tuple(slice(c, c + n) for c, n in zip(corner, array.chunks, strict=True))

@@ -7,6 +7,7 @@ from typing import Literal
 from magicgui.widgets import ComboBox, PushButton
 from qtpy.QtWidgets import QFileDialog
 
+from napari_patchset.plugin.form.naming import labelled
 from napari_patchset.plugin.form.rows import Part, Row
 
 Role = Literal["target", "labels", "mask"]
@@ -58,7 +59,7 @@ class PairsPart(Part):
 
     def _choices(self, role: Role) -> list[tuple[str, Path]]:
         asked = [self._asked[role]] if role in self._asked else []
-        return [(path.name, path) for path in dict.fromkeys([*self._open, *asked])]
+        return labelled(list(dict.fromkeys([*self._open, *asked])))
 
     def _choose(self, role: Role, file: Path | None) -> None:
         if file is not None:

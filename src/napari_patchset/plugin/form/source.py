@@ -1,11 +1,13 @@
 """Source: which open image patches are cut from, and which other files go along."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from magicgui.widgets import CheckBox, ComboBox, PushButton
 from psygnal import Signal
 from qtpy.QtWidgets import QListWidget
 
+from napari_patchset.plugin.form.naming import labelled
 from napari_patchset.plugin.form.rows import Part, Row
 
 
@@ -18,6 +20,17 @@ class SourcePart(Part):
         )
         self.open = PushButton(text="Open…", tooltip="Open a CZI, a TIFF or another image file.")
         super().__init__([Row([self.file, self.open], label="Image")])
+
+    @property
+    def offered(self) -> list[Path]:
+        """The images that can be chosen."""
+        return [value for value in self.file.choices if value]
+
+    def offer(self, images: Sequence[Path], chosen: Path | None) -> None:
+        """Offer images, and choose one of them."""
+        with self.file.changed.blocked():
+            self.file.choices = labelled(images)
+            self.file.value = chosen
 
 
 class MorePart(Part):
@@ -46,7 +59,7 @@ class MorePart(Part):
         """Set the files that go along, each of them once."""
         self.files = tuple(dict.fromkeys(files))
         self.list.clear()
-        self.list.addItems([path.name for path in self.files])
+        self.list.addItems([label for label, _ in labelled(self.files)])
         self.list.setFixedHeight(min(4, len(self.files)) * self.list.sizeHintForRow(0) + 6)
         self.list.setVisible(bool(self.files))
         self.files_changed.emit()

@@ -1,0 +1,61 @@
+"""Work in the background of the window; what became stale is dropped."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from napari.qt.threading import GeneratorWorker, thread_worker
+from psygnal import Signal
+
+
+class Background:
+    """Run one generator at a time in a thread; its signals come in the window's own thread.
+
+    What a generator that was replaced or stopped still yields goes nowhere. It ends at its next
+    `yield`.
+    """
+
+    yielded = Signal(object)
+    failed = Signal(Exception)
+
+    def __init__(self) -> None:
+        self._worker: GeneratorWorker | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work."""
+        return self._worker is not None
+
+    def start(self, work: Callable[..., Iterator[Any]], *args: Any) -> None:
+        """Run `work(*args)` in place of what runs now."""
+        self.stop()
+        worker: GeneratorWorker = thread_worker(_events)(work, *args)
+        worker.yielded.connect(lambda event: self._on_event(worker, event))
+        worker.finished.connect(lambda: self._on_end(worker))
+        self._worker = worker
+        worker.start()
+
+    def stop(self) -> None:
+        """Give up what runs now."""
+        if self._worker is not None:
+            self._worker.quit()
+            self._worker = None
+
+    def _on_event(self, worker: GeneratorWorker, event: Any) -> None:
+        if worker is not self._worker:
+            return
+        if isinstance(event, Exception):
+            self.failed.emit(event)
+        else:
+            self.yielded.emit(event)
+
+    def _on_end(self, worker: GeneratorWorker) -> None:
+        if worker is self._worker:
+            self._worker = None
+
+
+def _events(work: Callable[..., Iterator[Any]], *args: Any) -> Iterator[Any]:
+    """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion."""
+    try:
+        yield from work(*args)
+    except Exception as error:
+        yield error
