@@ -1,7 +1,7 @@
 """What a form comes to: its patches, and what becomes of each of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import numpy as np
@@ -89,6 +89,8 @@ def plan_form(state: FormState, before: Planned | None = None) -> Planned:
         If the form's values do not fit its sources.
     """
     if before is not None and before.state.candidates == state.candidates:
+        if before.state.rules == state.rules:
+            return replace(before, state=state)
         return _judged(state, before.sources, before.grid, before.verdicts.metrics)
     sources = state.infos()
     return _judged(state, sources, state.recipe.strategy.plan(sources), {})

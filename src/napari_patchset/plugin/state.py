@@ -70,6 +70,11 @@ class FormState:
         where = recipe.strategy.model_dump_json()
         return self.sources, where, recipe.depth_axis, recipe.channels
 
+    @property
+    def rules(self) -> Hashable:
+        """What decides what becomes of the candidates."""
+        return self.recipe.filters, self.recipe.keep_fraction, self.recipe.split
+
     def plan(self) -> ExportPlan:
         """Give the plan of the export.
 
