@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_patchset.export.selection import PlannedArray
 
 WRITERS = 2
-"""One waits for the disk while the other sums up."""
+"""One waits for the disk while others sum up."""
 
 
 class Shard(NamedTuple):

@@ -14,8 +14,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -26,7 +24,9 @@ from napari_patchset.export.locking import LOCK
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.selection import PlannedArray, Selection
 from napari_patchset.export.tables import (
+    as_table,
     grid_table,
+    read_columns,
     read_grid,
     read_verdicts,
     verdicts_table,
@@ -143,7 +143,7 @@ class PartialExport:
 
     def write_scores(self, run: int, columns: Metrics) -> None:
         """Keep the metrics of a run of candidates."""
-        write_table(self.score_path(run), pa.table(dict(columns)))
+        write_table(self.score_path(run), as_table(columns))
 
     def scores(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
         """Read the metrics of all candidates.
@@ -159,9 +159,9 @@ class PartialExport:
                 f"{self.root}: {len(absent)} of the {frozen.score_runs} runs of candidates are not "
                 f"scored yet, the first is {absent[0]}; run the same export, or score, again."
             )
-        tables = [pq.read_table(self.score_path(run)) for run in range(frozen.score_runs)]
-        table = pa.concat_tables(tables) if tables else pa.table({})
-        return {name: table[name].to_numpy().copy() for name in table.column_names}
+        runs = [read_columns(self.score_path(run))[0] for run in range(frozen.score_runs)]
+        names = runs[0] if runs else ()
+        return {name: np.concatenate([run[name] for run in runs]) for name in names}
 
     def record(self, failed: SourcesFailed) -> None:
         """Keep which sources can't be read.

@@ -1,11 +1,18 @@
-"""Candidates and verdicts as tables, and back."""
+"""Candidates and verdicts as tables, and back.
+
+Columns go to Arrow and back by their memory: `pa.array`, `to_numpy` and `pq.read_table` would
+import pandas where it is installed, which takes 50 MB of a job's memory.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
@@ -20,35 +27,55 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_durably(path, [table_bytes(table)])
 
 
+def as_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Give columns of numbers as a table."""
+    return pa.table({name: _as_arrow(values) for name, values in columns.items()})
+
+
+def _as_arrow(values: NDArray[Any]) -> pa.Array:
+    whole = np.ascontiguousarray(values)
+    buffers = [None, pa.py_buffer(whole)]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(whole.dtype), len(whole), buffers)
+
+
+def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
+    """Read the columns of a table, and what is said of them."""
+    with pq.ParquetFile(path) as file:
+        table = file.read()
+    names = table.column_names
+    columns = {name: np.from_dlpack(table[name].combine_chunks()) for name in names}
+    return columns, table.schema.metadata or {}
+
+
 def grid_table(grid: PatchGrid) -> pa.Table:
     """Give the columns of a grid."""
-    columns = {"stack": grid.stack, "sample": grid.sample}
+    columns: dict[str, NDArray[Any]] = {"stack": grid.stack, "sample": grid.sample}
     columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
     valid = {} if grid.valid is None else {"valid": grid.valid}
-    return pa.table({**columns, **valid})
+    return as_table({**columns, **valid})
 
 
 def read_grid(path: Path, size: tuple[int, ...]) -> PatchGrid:
     """Read the grid that `grid_table` gave, of patches of a size."""
-    table = pq.read_table(path)
-    start = np.stack([table[f"start{axis}"].to_numpy() for axis in range(len(size))], axis=1)
-    valid = table["valid"].to_numpy() if "valid" in table.column_names else None
-    stack, sample = table["stack"].to_numpy(), table["sample"].to_numpy()
+    columns, _ = read_columns(path)
+    start = np.stack([columns[f"start{axis}"] for axis in range(len(size))], axis=1)
+    stack, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
     return PatchGrid(size, stack, sample, start, valid=valid)
 
 
 def verdicts_table(verdicts: Verdicts) -> pa.Table:
     """Give the verdict on each candidate, and what is said once for all of them."""
-    columns = {"split": verdicts.split, "reason": verdicts.reason, **verdicts.metrics}
+    numbers: dict[str, NDArray[Any]] = {"split": verdicts.split, "reason": verdicts.reason}
     said = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
-    return pa.table(columns).replace_schema_metadata({_SAID: json.dumps(said)})
+    return as_table({**numbers, **verdicts.metrics}).replace_schema_metadata(
+        {_SAID: json.dumps(said)}
+    )
 
 
 def read_verdicts(path: Path) -> Verdicts:
     """Read what `verdicts_table` gave."""
-    table = pq.read_table(path)
-    said = json.loads(table.schema.metadata[_SAID])
-    columns = {name: table[name].to_numpy() for name in table.column_names}
+    columns, metadata = read_columns(path)
+    said = json.loads(metadata[_SAID])
     split, reason = columns.pop("split"), columns.pop("reason")
     splits, reasons = tuple(said["splits"]), tuple(said["reasons"])
     return Verdicts(splits, split, reason, reasons, columns, said["limits"])

@@ -1,7 +1,9 @@
 """One job of an export: write shards, in whatever thread, process or machine."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +50,23 @@ def write_job(
     ExportStopped
         If a stop is requested.
     """
-    partial = PartialExport(Path(root))
-    frozen = partial.frozen()
-    planned = partial.selection().arrays(frozen.kinds)
+    export = PartialExport(Path(root))
+    frozen = export.frozen()
+    planned = export.selection().arrays(frozen.kinds)
     with OpenImages(frozen.plan) as images:
         for kind in frozen.kinds:
             arrays = [array for array in planned if array.layout.role == kind.role]
-            shards = list(_absent(partial, arrays, first, last))
+            shards = list(_absent(export, arrays, first, last))
             if shards:
-                _Pass(partial, frozen, shards, memory).run(images, threads)
+                _Pass(export, frozen, shards, memory).run(images, threads)
 
 
 def _absent(
-    partial: PartialExport, arrays: Sequence[PlannedArray], first: int, last: int
+    export: PartialExport, arrays: Sequence[PlannedArray], first: int, last: int
 ) -> Iterator[Shard]:
     for array in arrays:
         for index in array.shards_begun(first, last):
-            if partial.sidecar(array, index) is None:
+            if export.sidecar(array, index) is None:
                 yield Shard(array, index)
 
 
@@ -72,11 +74,11 @@ class _Pass:
     """Write shards of the images, or the targets, or the labels: of all splits at once."""
 
     def __init__(
-        self, partial: PartialExport, frozen: FrozenPlan, shards: Sequence[Shard], memory: int
+        self, export: PartialExport, frozen: FrozenPlan, shards: Sequence[Shard], memory: int
     ) -> None:
-        self._partial, self._frozen, self._shards = partial, frozen, shards
+        self._export, self._frozen, self._shards = export, frozen, shards
         self._role = shards[0].array.layout.role
-        self._grid = partial.candidates(frozen)
+        self._grid = export.candidates(frozen)
         self._buffers = len({shard.array.layout.name for shard in shards}) + WRITERS
         largest = max(shard.n * shard.array.layout.patch_bytes for shard in shards)
         self._for_tiles = max(memory - self._buffers * largest, _LEAST_TILES)
@@ -84,9 +86,13 @@ class _Pass:
     def run(self, images: OpenImages, threads: int) -> None:
         batches = self._batches(images.pad)
         reader = BatchReader(batches, images, self._role, images.pad, self._for_tiles, threads)
-        with FillingShards(self._finish, self._buffers) as filling, closing(reader.read()) as read:
+        with (
+            ThreadPoolExecutor(WRITERS, "disk") as disk,
+            FillingShards(partial(self._finish, disk), self._buffers) as filling,
+            closing(reader.read()) as read,
+        ):
             for batch in read:
-                self._partial.proceed()
+                self._export.proceed()
                 shard = self._shards[int(batches.place[batch.number])]
                 chosen = batches.candidates[batches.rows(batch.number)]
                 out = filling.rows(shard, shard.row(chosen[0]), len(chosen))
@@ -117,13 +123,15 @@ class _Pass:
             source = self._frozen.plan.sources[batch.stack]
             out[...] = cast_exactly(read, out.dtype, self._grid[chosen], source)
 
-    def _finish(self, shard: Shard, patches: NDArray[Any]) -> None:
-        """Write a full shard, then what is kept of it."""
-        array, partial = shard.array, self._partial
-        write_shard(array.layout.shard_path(partial.set, shard.number), array.layout, patches)
+    def _finish(self, disk: Executor, shard: Shard, patches: NDArray[Any]) -> None:
+        """Write a full shard, summing up while the disk is busy; then what is kept of it."""
+        array, number = shard.array, shard.number
+        path = array.layout.shard_path(self._export.set, number)
+        written = disk.submit(write_shard, path, array.layout, patches)
         sidecar = ShardSidecar(
-            stamp=array.stamp(shard.number),
+            stamp=array.stamp(number),
             checksums=tuple(checksums(patches)),
             sums=tuple(channel_sums(patches)),
         )
-        write_json(partial.sidecar_path(array, shard.number), sidecar.model_dump(mode="json"))
+        written.result()
+        write_json(self._export.sidecar_path(array, number), sidecar.model_dump(mode="json"))
