@@ -71,7 +71,7 @@ def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
     _draw(viewer)
     widget.form.split.val.value = 10
     found["split"] = _median(viewer, widget)
-    return found | {"patches": len(widget.planned.grid)}
+    return found | {"patches": len(widget.plans.current.grid)}
 
 
 def _median(viewer: napari.Viewer, widget: PatchesWidget) -> float:

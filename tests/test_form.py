@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.cli.app import app
+from napari_patchset.patching.strategies import Random
 from napari_patchset.plugin.running import time_left
 from napari_patchset.plugin.state import describe_scene
 from napari_patchset.plugin.summary import size_hint
@@ -60,16 +62,38 @@ def test_every_strategy_is_reached_and_drawn(window: Window, file: Path) -> None
     window.type_number(part.max_overlap, 50)
     assert strategy(window).model_dump()["count"] == 5
     assert strategy(window).max_overlap == 0.5
-    assert "patches" in window.summary
+    window.until(lambda: "</b> patches" in window.summary)
     before = window.grid.data.copy()
     window.type_number(part.seed, 7)
-    assert not np.array_equal(before, window.grid.data)
+    window.until(lambda: not np.array_equal(before, window.grid.data))
     assert not window.widget.patches.overlap.visible
     choose(window, part.kind, "stratified")
     assert (strategy(window).kind, strategy(window).seed) == ("stratified", 7)
     choose(window, part.kind, "whole")
     assert not window.widget.patches.size.visible
     assert f"<b>{2 * 3}</b> patches" in window.summary
+
+
+def test_a_slow_plan_holds_up_nothing_and_is_dropped_when_it_is_stale(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open(file)
+    go_on, plan = Event(), Random.plan
+    monkeypatch.setattr(Random, "plan", lambda *args: go_on.wait(10) and plan(*args))
+    unfold(window, "Strategy")
+    kind = window.widget.form.strategy.kind
+    choose(window, kind, "random")
+    assert window.summary == "Planning…"
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    assert window.widget.plans.planning.running
+    choose(window, kind, "whole")
+    assert f"<b>{2 * 3}</b> patches" in window.summary
+    go_on.set()
+    QThreadPool.globalInstance().waitForDone()
+    QApplication.processEvents()
+    assert f"<b>{2 * 3}</b> patches" in window.summary
+    choose(window, kind, "random")
+    window.until(lambda: "<b>600</b> patches" in window.summary)
 
 
 def test_channels_are_left_out_by_name(window: Window, file: Path) -> None:
@@ -109,11 +133,11 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     filters = window.widget.form.filters
     window.click(filters.add)
     assert str(window.state.recipe.filters[0]) == "std>p10"
-    window.until(lambda: not window.widget.scoring.running)
+    window.until(lambda: not window.widget.plans.scoring.running)
     assert "p10 of std_DAPI is" in window.summary
     window.qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu")
     window.qtbot.keyClick(filters.text.native, Qt.Key.Key_Return)
-    window.until(lambda: not window.widget.scoring.running)
+    window.until(lambda: not window.widget.plans.scoring.running)
     assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
     assert "rejected" in window.summary
     colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
@@ -154,7 +178,7 @@ def test_a_clicked_patch_is_framed_and_shown_alone(window: Window, file: Path) -
     before, view = len(window.grid.data), window.widget.preview.view
     click_image(window, 20 * 0.5, 40 * 0.5)
     window.until(lambda: not view.picture.pixmap().isNull())
-    assert window.widget.planned.grid[view.row].start == (16, 32)
+    assert window.widget.plans.current.grid[view.row].start == (16, 32)
     assert "y 16, x 32" in view.text.text()
     assert len(window.grid.data) == before + 12
     click_image(window, -20.0, 20.0)

@@ -104,6 +104,12 @@ class Window:
         self.widget.job.cancel()
         self.until(lambda: not self.widget.job.running)
         preview = self.widget.preview
-        for work in (self.widget.scoring, preview.view.pictures, preview.contact.pictures):
+        plans = self.widget.plans
+        for work in (
+            plans.planning,
+            plans.scoring,
+            preview.view.pictures,
+            preview.contact.pictures,
+        ):
             self.until(lambda work=work: not work.running)
         self.until(lambda: not self.widget.picker.loading)

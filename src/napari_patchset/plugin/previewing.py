@@ -1,6 +1,8 @@
 """The preview at work: the grid on the image, the patch that is clicked, and the contact sheet."""
 
+import numpy as np
 from napari.viewer import Viewer
+from numpy.typing import NDArray
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_patchset.plugin.contact import ContactSheet
@@ -35,6 +37,12 @@ class PreviewControl:
         self.sheet_button.setToolTip("Show some of the patches at full resolution.")
         self.clicks.clicked.connect(self._pick)
         self.sheet_button.clicked.connect(self._show_sheet)
+
+    @property
+    def rows_in_view(self) -> NDArray[np.int64]:
+        """The candidates of the plane that is drawn."""
+        grid = self.overlay.grid
+        return np.empty(0, np.int64) if grid is None else grid.plane.rows
 
     def show(self, found: Shown, planned: Planned) -> None:
         """Draw the patches of a plan on the layers that show its image."""

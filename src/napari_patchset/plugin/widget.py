@@ -11,13 +11,12 @@ from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.patching.regions import Region
-from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
-from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.drawing import add_region_layer, region_of
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.planning import Planned, plan_form, score_form
+from napari_patchset.plugin.planning import Planned
+from napari_patchset.plugin.plans import PlanControl
 from napari_patchset.plugin.previewing import PreviewControl
 from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
 from napari_patchset.plugin.running import ExportControl
@@ -48,9 +47,6 @@ class PatchesWidget(QScrollArea):
         super().__init__()
         self._released = False
         self._viewer = napari_viewer
-        self.planned: Planned | None = None
-        """What the form comes to now, None while it comes to nothing."""
-        self._measured: Planned | None = None
         # napari's layer list may not be changed from within its own events.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -59,9 +55,10 @@ class PatchesWidget(QScrollArea):
         self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
-        self.preview, self.scoring = PreviewControl(napari_viewer, self), Background()
+        self.preview = PreviewControl(napari_viewer, self)
+        self.plans = PlanControl(lambda: self.preview.rows_in_view)
         self.exporting = ExportControl(
-            self.export, napari_viewer, self._export_plan, self._known_metrics
+            self.export, napari_viewer, self._export_plan, lambda: self.plans.metrics
         )
         self.job = self.exporting.job
         self._lay_out()
@@ -106,7 +103,7 @@ class PatchesWidget(QScrollArea):
         if not self._released:
             self._released = True
             self.job.close()
-            self.scoring.stop()
+            self.plans.stop()
             self.exporting.spooling.stop()
             self.preview.release()
             self.picker.stop()
@@ -148,8 +145,9 @@ class PatchesWidget(QScrollArea):
         self.form.where.draw.changed.connect(self._draw_region)
         self.form.where.shown_wanted.connect(self._take_shown)
         self.preview.clicks.clicked.connect(self._place)
-        self.scoring.yielded.connect(self._show)
-        self.scoring.failed.connect(lambda error: self._say(message(error), is_error=True))
+        self.plans.changed.connect(self._show)
+        self.plans.waiting.connect(lambda: self._say("Planning…"))
+        self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
 
     def _refresh_soon(self) -> None:
@@ -179,7 +177,7 @@ class PatchesWidget(QScrollArea):
     def _on_edit(self) -> None:
         """Look anew at what may have changed."""
         describe_scene.cache_clear()
-        self._measured = None
+        self.plans.forget()
         self._on_scene()
 
     @notifying
@@ -194,31 +192,32 @@ class PatchesWidget(QScrollArea):
 
     def _plan(self) -> None:
         """Plan the patches anew and draw them; what can't be planned is said in their place."""
-        self.scoring.stop()
         self.patches.hint.value = ""
         try:
             state = self.state
-            planned = plan_form(state, self._measured) if state else None
         except MENDABLE as error:
-            self._show(None)
-            self._say(message(error), is_error=True)
+            self._on_failed(error)
             return
-        self._show(planned)
-        if planned is None:
-            self._say(_NOTHING_OPEN)
-            return
-        self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
-        if planned.is_provisional and (grid := self.preview.overlay.grid) is not None:
-            self.scoring.start(score_form, planned, grid.plane.rows)
+        if state is None:
+            self._show_nothing(_NOTHING_OPEN)
+        else:
+            self.plans.follow(state)
 
-    def _show(self, planned: Planned | None) -> None:
-        self.planned, found = planned, self.sourcing.shown
-        if planned is None or found is None:
-            self.preview.clear()
-            return
-        self._measured = planned
-        self._say(summarize(planned))
-        self.preview.show(found, planned)
+    def _show(self, planned: Planned) -> None:
+        if (found := self.sourcing.shown) is not None:
+            self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
+            self._say(summarize(planned))
+            self.preview.show(found, planned)
+
+    def _on_failed(self, error: Exception) -> None:
+        if not isinstance(error, MENDABLE):
+            raise error
+        self._show_nothing(message(error), is_error=True)
+
+    def _show_nothing(self, why: str, is_error: bool = False) -> None:
+        self.plans.stop()
+        self.preview.clear()
+        self._say(why, is_error)
 
     def _say(self, text: str, is_error: bool = False) -> None:
         self.summary.setStyleSheet("color: #ff8080" if is_error else "")
@@ -254,9 +253,6 @@ class PatchesWidget(QScrollArea):
         if (state := self.state) is None:
             raise ArgumentError(_NOTHING_OPEN)
         return state.plan()
-
-    def _known_metrics(self) -> Metrics:
-        return self.planned.verdicts.metrics if self.planned else {}
 
     @notifying
     def _load(self) -> None:
