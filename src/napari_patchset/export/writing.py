@@ -26,7 +26,7 @@ from napari_patchset.patchset.statistics import channel_sums
 DEFAULT_MEMORY = 256 * 2**20
 """Bytes for decoded tiles and open shards."""
 
-_LEAST_TILES = 32 * 2**20
+LEAST_TILES = 32 * 2**20
 
 
 def write_job(
@@ -81,7 +81,7 @@ class _Pass:
         self._grid = export.candidates(frozen)
         self._buffers = len({shard.array.layout.name for shard in shards}) + WRITERS
         largest = max(shard.n * shard.array.layout.patch_bytes for shard in shards)
-        self._for_tiles = max(memory - self._buffers * largest, _LEAST_TILES)
+        self._for_tiles = max(memory - self._buffers * largest, LEAST_TILES)
 
     def run(self, images: OpenImages, threads: int) -> None:
         batches = self._batches(images.pad)
