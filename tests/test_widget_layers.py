@@ -14,10 +14,11 @@ from napari_patchset.plugin.overlay import OVERLAYS
 from window import Window, digests
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (3, 96, 128), dtype=np.uint16)
+SCALE = (1, 0.5, 0.5)
 
 
 def add_image(window: Window, pixels: np.ndarray = PIXELS) -> None:
-    window.viewer.add_image(pixels, name="in memory", scale=(1, 0.5, 0.5), units=("um",) * 3)
+    window.viewer.add_image(pixels, name="in memory", scale=SCALE[-pixels.ndim :], units="um")
     window.until(lambda: window.state is not None)
     for box in window.widget.patches.size.boxes[1:]:
         window.type_number(box, 32)
@@ -103,3 +104,36 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
     for folder in ("first", "second"):
         box.value = tmp_path / folder / "image.czi"
         assert box.current_choice == f"{folder}/image.czi"
+
+
+def test_a_painted_labels_layer_is_the_region(window: Window, tmp_path: Path) -> None:
+    add_image(window)
+    labels = window.viewer.add_labels(np.zeros(PIXELS.shape, np.uint8), name="good")
+    where = window.widget.form.where
+    window.until(lambda: len(where.region.choices) == 2)
+    labels.data[1, :64, 32:] = 1
+    where.region.value = labels
+    window.until(lambda: f"<b>{3 * 2 * 3}</b> patches" in window.summary)
+    labels.brush_size = 200
+    with labels.block_history():
+        labels.paint((0, 80, 48), 2)
+    window.until(lambda: f"<b>{3 * 3 * 4}</b> patches" in window.summary)
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    assert len(made["all"]) == 3 * 3 * 4
+    made.close()
+
+
+def test_an_ellipse_is_a_region(window: Window) -> None:
+    add_image(window, PIXELS[0])
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    box = [[-0.5, -0.5], [-0.5, 95.5], [95.5, 95.5], [95.5, -0.5]]
+    shapes = window.viewer.add_shapes([box], shape_type="ellipse", scale=(0.5, 0.5))
+    window.until(lambda: len(window.widget.form.where.region.choices) == 2)
+    window.widget.form.where.region.value = shapes
+    inside = [
+        max((a - 6) ** 2 for a in (y, y + 1)) + max((a - 6) ** 2 for a in (x, x + 1)) <= 36
+        for y in range(12)
+        for x in range(12)
+    ]
+    assert f"<b>{sum(inside)}</b> patches" in window.summary

@@ -3,12 +3,14 @@
 import numpy as np
 from napari.layers import Image, Shapes
 from napari.viewer import Viewer
+from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.source import SourceInfo
 
 REGION_NAME = "Patch region"
+_ELLIPSE_CORNERS = 128
 
 
 def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
@@ -44,11 +46,20 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | None:
         )
     if layer.shape_type[0] in ("line", "path"):
         raise ArgumentError(f"{layer.name} has a {layer.shape_type[0]}; draw a closed shape.")
-    if layer.shape_type[0] == "ellipse":
-        raise ArgumentError(f"{layer.name} has an ellipse; draw a rectangle or a polygon.")
     outer = (0.0,) * (image.ndim - 2)
-    corners = [layer.data_to_world(corner)[-2:] for corner in layer.data[0]]
+    drawn = _ellipse(layer.data[0]) if layer.shape_type[0] == "ellipse" else layer.data[0]
+    corners = [layer.data_to_world(corner)[-2:] for corner in drawn]
     # napari measures from the centre of the first pixel, a region from its corner.
     pixels = [np.array(image.world_to_data((*outer, *corner))[-2:]) + 0.5 for corner in corners]
     points = tuple((round(float(x), 3), round(float(y), 3)) for y, x in pixels)
     return Polygon(points=points, source=info.key, scene=info.scene)
+
+
+def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Give the corners of a polygon that is an ellipse in a box, given by its corners in order."""
+    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
+    along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
+    corners: NDArray[np.floating] = (
+        box.mean(axis=0) + np.cos(angles) * along + np.sin(angles) * across
+    )
+    return corners

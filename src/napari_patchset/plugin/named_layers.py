@@ -1,36 +1,20 @@
-"""Layers among the files: a path that stands for one, what is open at it, and a file in the end."""
+"""Layers among the files: opened like them, and written to files for an export."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from weakref import WeakValueDictionary
-
-from napari.layers import Image, Labels
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.export.plan import ExportPlan, Ref
 from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.plugin.layer_masks import region_layer, with_mask_file
+from napari_patchset.plugin.layer_paths import layer_at
 from napari_patchset.plugin.layer_stack import LayerStack
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.spooling import spool
-
-_LAYERS: WeakValueDictionary[str, Image | Labels] = WeakValueDictionary()
-"""By the path that stands for each; a layer that is gone is not kept."""
-
-
-def path_of(layer: Image | Labels) -> Path:
-    """Give the path that stands for a layer while it is there."""
-    path = f"layer:{layer.unique_id}"
-    _LAYERS[path] = layer
-    return Path(path)
-
-
-def layer_at(path: str | Path) -> Image | Labels | None:
-    """Give the layer that a path stands for, None if it is a file's."""
-    return _LAYERS.get(str(path))
 
 
 def file_name(path: Path) -> str:
@@ -59,7 +43,8 @@ def image_scenes(path: Path) -> list[SceneSummary]:
 
 def has_layers(plan: ExportPlan) -> bool:
     """Whether a plan names layers."""
-    return any(layer_at(ref.path) for source in plan.sources for ref in source.images.values())
+    refs = [ref for source in plan.sources for ref in source.images.values()]
+    return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
 
 
 def spooled(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> ExportPlan:
@@ -78,4 +63,5 @@ def spooled(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Exp
         return ref.model_copy(update={"path": str(spool(LayerStack(layer), folder, proceed))})
 
     sources = tuple(named(ref).with_beside(named) for ref in plan.sources)
-    return plan.model_copy(update={"sources": sources})
+    strategy = with_mask_file(plan.strategy, folder, proceed)
+    return plan.model_copy(update={"sources": sources, "strategy": strategy})

@@ -14,6 +14,7 @@ from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts, judge
 from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.plugin.layer_masks import masks_of
 from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.preview import categories
@@ -92,8 +93,8 @@ def plan_form(state: FormState, before: Planned | None = None) -> Planned:
         if before.state.rules == state.rules:
             return replace(before, state=state)
         return _judged(state, before.sources, before.grid, before.verdicts.metrics)
-    sources = state.infos()
-    return _judged(state, sources, state.recipe.strategy.plan(sources), {})
+    sources, strategy = state.infos(), state.recipe.strategy
+    return _judged(state, sources, strategy.plan(sources, masks_of(strategy)), {})
 
 
 def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:

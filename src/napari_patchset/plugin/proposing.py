@@ -5,7 +5,8 @@ from pathlib import Path
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.form.where import Extent
-from napari_patchset.plugin.named_layers import file_name, layer_at
+from napari_patchset.plugin.layer_paths import layer_at
+from napari_patchset.plugin.named_layers import file_name
 from napari_patchset.sample import sample_path
 from napari_patchset.source import SourceInfo
 

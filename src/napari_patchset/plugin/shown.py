@@ -8,10 +8,10 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
+from napari_patchset.plugin.layer_paths import layer_at, path_of
 from napari_patchset.plugin.layer_stack import LayerStack
 from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY, PATCH_SET, scene_layers
 from napari_patchset.plugin.lazy import LazyChannel
-from napari_patchset.plugin.named_layers import layer_at, path_of
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
 

@@ -2,25 +2,24 @@
 
 from pathlib import Path
 
-from magicgui.widgets import SpinBox
-from napari.layers import Shapes
+from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.patching.regions import Region
 from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
-from napari_patchset.plugin.drawing import add_region_layer, region_of
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
+from napari_patchset.plugin.layer_paths import layer_at
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.plans import PlanControl
 from napari_patchset.plugin.previewing import PreviewControl
 from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
+from napari_patchset.plugin.regioning import RegionControl
 from napari_patchset.plugin.running import ExportControl
-from napari_patchset.plugin.shown import Shown, channels_of, number_shown
+from napari_patchset.plugin.shown import channels_of
 from napari_patchset.plugin.sourcing import PLUGIN, SourceControl
 from napari_patchset.plugin.state import (
     FormState,
@@ -53,6 +52,7 @@ class PatchesWidget(QScrollArea):
         self._soon.setInterval(0)
         self._soon.timeout.connect(self._refresh)
         self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
+        self.regions = RegionControl(napari_viewer, self.form.where, lambda: self.sourcing.shown)
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
         self.preview = PreviewControl(napari_viewer, self)
@@ -79,7 +79,7 @@ class PatchesWidget(QScrollArea):
         if found is None:
             return None
         sources, shown = self.sourcing.sources(found)
-        recipe = self.form.recipe(self._region(found))
+        recipe = self.form.recipe(self.regions.region(found))
         sources = with_pairs(sources, found.path, self.form.pairs.value)
         return FormState(sources, shown, recipe, self.export.destination)
 
@@ -142,8 +142,8 @@ class PatchesWidget(QScrollArea):
         self.sourcing.changed.connect(self._on_scene)
         self.sourcing.edited.connect(self._on_edit)
         self.form.changed.connect(self._plan)
-        self.form.where.draw.changed.connect(self._draw_region)
-        self.form.where.shown_wanted.connect(self._take_shown)
+        self.regions.changed.connect(self._plan)
+        self.regions.painted.connect(self._on_paint)
         self.preview.clicks.clicked.connect(self._place)
         self.plans.changed.connect(self._show)
         self.plans.waiting.connect(lambda: self._say("Planning…"))
@@ -154,11 +154,7 @@ class PatchesWidget(QScrollArea):
         self._soon.start()
 
     def _refresh(self) -> None:
-        shapes = [layer for layer in self._viewer.layers if isinstance(layer, Shapes)]
-        for layer in shapes:
-            layer.events.data.disconnect(self._plan)
-            layer.events.data.connect(self._plan)
-        self.form.where.offer_regions([(layer.name, layer) for layer in shapes])
+        self.regions.refresh()
         self.sourcing.refresh()
         self.form.pairs.offer(self.sourcing.others)
 
@@ -179,6 +175,12 @@ class PatchesWidget(QScrollArea):
         describe_scene.cache_clear()
         self.plans.forget()
         self._on_scene()
+
+    def _on_paint(self, labels: Labels) -> None:
+        beside = [layer_at(path) for path in self.form.pairs.value.values()]
+        if labels in (self.form.where.region.value, *beside):
+            self.plans.forget()
+            self._plan()
 
     @notifying
     def _on_scene(self) -> None:
@@ -223,30 +225,11 @@ class PatchesWidget(QScrollArea):
         self.summary.setStyleSheet("color: #ff8080" if is_error else "")
         self.summary.setText(text)
 
-    def _region(self, found: Shown) -> Region | None:
-        layer = self.form.where.region.value
-        if layer is None:
-            return None
-        info = describe_scene(str(found.path), found.scene)
-        return region_of(layer, found.layers[-1], info)
-
     def _place(self, position: tuple[float, ...]) -> None:
         """Take a click for a patch, where patches are chosen by clicks."""
         strategy = self.form.strategy
         if strategy.kind.value == "fixed":
             strategy.set_places(self.preview.with_click(strategy.patches, position))
-
-    @notifying
-    def _draw_region(self) -> None:
-        if (found := self.sourcing.shown) is not None:
-            layer = add_region_layer(self._viewer, found.layers[-1])
-            self._refresh()
-            self.form.where.region.value = layer
-
-    def _take_shown(self, axis: str, field: SpinBox) -> None:
-        if (found := self.sourcing.shown) is not None:
-            info = describe_scene(str(found.path), found.scene)
-            field.value = number_shown(self._viewer, found.layers[-1], info, axis)
 
     def _export_plan(self) -> ExportPlan:
         describe_scene.cache_clear()  # a file may have changed since it was opened

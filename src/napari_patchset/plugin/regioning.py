@@ -1,0 +1,83 @@
+"""The part "Where" at work: the layer that holds the region, and the sliders as numbers."""
+
+from collections.abc import Callable
+
+from magicgui.widgets import SpinBox
+from napari.layers import Labels, Shapes
+from napari.viewer import Viewer
+from psygnal import Signal
+
+from napari_patchset.patching.regions import Region
+from napari_patchset.plugin.asking import notifying
+from napari_patchset.plugin.drawing import add_region_layer, region_of
+from napari_patchset.plugin.form.where import WherePart
+from napari_patchset.plugin.layer_masks import labels_region
+from napari_patchset.plugin.shown import Shown, number_shown
+from napari_patchset.plugin.state import describe_scene
+
+
+class RegionControl:
+    """Offer shapes and labels layers as regions, and give the one that is chosen.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layers are.
+    part : WherePart
+        What is chosen.
+    shown : callable
+        Gives the layers that show the image.
+    """
+
+    changed = Signal()
+    """A shape was drawn or moved."""
+    painted = Signal(Labels)
+
+    def __init__(self, viewer: Viewer, part: WherePart, shown: Callable[[], Shown | None]) -> None:
+        self._viewer, self._part, self._shown = viewer, part, shown
+        part.draw.changed.connect(self._draw)
+        part.shown_wanted.connect(self._take_shown)
+
+    def refresh(self) -> None:
+        """Offer the layers that are there."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, (Shapes, Labels))]
+        for layer in layers:
+            drawn = layer.events.data if isinstance(layer, Shapes) else layer.events.paint
+            drawn.disconnect(self._on_drawn)
+            drawn.connect(self._on_drawn)
+        self._part.offer_regions([(layer.name, layer) for layer in layers])
+
+    def region(self, found: Shown) -> Region | None:
+        """Give the region of an image, None where there is none.
+
+        Raises
+        ------
+        ArgumentError
+            If the layer holds what is no region.
+        """
+        layer = self._part.region.value
+        if layer is None:
+            return None
+        info = describe_scene(str(found.path), found.scene)
+        if isinstance(layer, Labels):
+            return labels_region(layer, info)
+        return region_of(layer, found.layers[-1], info)
+
+    def _on_drawn(self, event: object) -> None:
+        layer = getattr(event, "source", None)
+        if isinstance(layer, Labels):
+            self.painted.emit(layer)
+        else:
+            self.changed.emit()
+
+    @notifying
+    def _draw(self) -> None:
+        if (found := self._shown()) is not None:
+            layer = add_region_layer(self._viewer, found.layers[-1])
+            self.refresh()
+            self._part.region.value = layer
+
+    def _take_shown(self, axis: str, field: SpinBox) -> None:
+        if (found := self._shown()) is not None:
+            info = describe_scene(str(found.path), found.scene)
+            field.value = number_shown(self._viewer, found.layers[-1], info, axis)
