@@ -20,24 +20,6 @@ from napari_patchset.plugin.summary import size_hint
 from window import Window, digests
 
 
-def choose(window: Window, box: Any, value: Any) -> None:
-    """Go through a list with the arrow keys until it says a value."""
-    box.native.setFocus()
-    window.qtbot.keyClick(box.native, Qt.Key.Key_Home)
-    for _ in box.choices:
-        if box.value == value:
-            return
-        window.qtbot.keyClick(box.native, Qt.Key.Key_Down)
-    assert box.value == value
-
-
-def unfold(window: Window, title: str) -> None:
-    for fold in (window.widget.form.more, window.widget.form.folds[title]):
-        window.widget.ensureWidgetVisible(fold.button)
-        window.qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
-    window.qtbot.wait(20)  # until the form is laid out anew
-
-
 def strategy(window: Window) -> Any:
     return window.state.recipe.strategy
 
@@ -47,7 +29,7 @@ def test_a_newcomer_sees_little_and_the_rest_is_folded_away(window: Window, file
     form = window.widget.form
     assert form.more.isVisible()
     assert not any(fold.isVisible() for fold in form.folds.values())
-    unfold(window, "Strategy")
+    window.unfold("Strategy")
     assert form.folds["Strategy"].button.text() == "Strategy: tiled"
     assert form.strategy.edge.native.isVisible()
     assert not form.strategy.seed.visible
@@ -55,9 +37,9 @@ def test_a_newcomer_sees_little_and_the_rest_is_folded_away(window: Window, file
 
 def test_every_strategy_is_reached_and_drawn(window: Window, file: Path) -> None:
     window.open(file)
-    unfold(window, "Strategy")
+    window.unfold("Strategy")
     part = window.widget.form.strategy
-    choose(window, part.kind, "random")
+    window.choose(part.kind, "random")
     window.type_number(part.n_patches, 5)
     window.type_number(part.max_overlap, 50)
     assert strategy(window).model_dump()["count"] == 5
@@ -67,9 +49,9 @@ def test_every_strategy_is_reached_and_drawn(window: Window, file: Path) -> None
     window.type_number(part.seed, 7)
     window.until(lambda: not np.array_equal(before, window.grid.data))
     assert not window.widget.patches.overlap.visible
-    choose(window, part.kind, "stratified")
+    window.choose(part.kind, "stratified")
     assert (strategy(window).kind, strategy(window).seed) == ("stratified", 7)
-    choose(window, part.kind, "whole")
+    window.choose(part.kind, "whole")
     assert not window.widget.patches.size.visible
     assert f"<b>{2 * 3}</b> patches" in window.summary
 
@@ -80,25 +62,25 @@ def test_a_slow_plan_holds_up_nothing_and_is_dropped_when_it_is_stale(
     window.open(file)
     go_on, plan = Event(), Random.plan
     monkeypatch.setattr(Random, "plan", lambda *args: go_on.wait(10) and plan(*args))
-    unfold(window, "Strategy")
+    window.unfold("Strategy")
     kind = window.widget.form.strategy.kind
-    choose(window, kind, "random")
+    window.choose(kind, "random")
     assert window.summary == "Planning…"
     window.type_number(window.widget.patches.size.boxes[1], 32)
     assert window.widget.plans.planning.running
-    choose(window, kind, "whole")
+    window.choose(kind, "whole")
     assert f"<b>{2 * 3}</b> patches" in window.summary
     go_on.set()
     QThreadPool.globalInstance().waitForDone()
     QApplication.processEvents()
     assert f"<b>{2 * 3}</b> patches" in window.summary
-    choose(window, kind, "random")
+    window.choose(kind, "random")
     window.until(lambda: "<b>600</b> patches" in window.summary)
 
 
 def test_channels_are_left_out_by_name(window: Window, file: Path) -> None:
     window.open(file)
-    unfold(window, "Channels")
+    window.unfold("Channels")
     dapi, egfp = window.widget.form.channels.boxes
     assert (dapi.text, egfp.text) == ("DAPI", "EGFP")
     window.tick(dapi.native)
@@ -112,7 +94,7 @@ def test_channels_are_left_out_by_name(window: Window, file: Path) -> None:
 
 def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) -> None:
     window.open(file)
-    unfold(window, "Where")
+    window.unfold("Where")
     rows = window.widget.form.where.rows
     assert list(rows) == ["T", "Z"]
     window.type_number(rows["T"].last, 0)
@@ -129,7 +111,7 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     window.open(file)
     for box in window.widget.patches.size.boxes[1:]:
         window.type_number(box, 16)
-    unfold(window, "Filters")
+    window.unfold("Filters")
     filters = window.widget.form.filters
     window.click(filters.add)
     assert str(window.state.recipe.filters[0]) == "std>p10"
@@ -152,7 +134,7 @@ def test_a_split_is_drawn_in_two_colours(window: Window, czi: MakeCzi) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 256, 256))))
     for box in window.widget.patches.size.boxes[1:]:
         window.type_number(box, 16)
-    unfold(window, "Split")
+    window.unfold("Split")
     window.type_number(window.widget.form.split.val, 25)
     assert window.state.recipe.split.val == 0.25
     assert "train" in window.summary
@@ -191,8 +173,8 @@ def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file:
     window.open(file)
     for box in window.widget.patches.size.boxes[1:]:
         window.type_number(box, 16)
-    unfold(window, "Strategy")
-    choose(window, window.widget.form.strategy.kind, "fixed")
+    window.unfold("Strategy")
+    window.choose(window.widget.form.strategy.kind, "fixed")
     assert "<b>0</b> patches" in window.summary
     click_image(window, 20 * 0.5, 40 * 0.5)
     click_image(window, 62 * 0.5, 94 * 0.5)
@@ -223,7 +205,7 @@ def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:
     window.open(file)
     for box in window.widget.patches.size.boxes[1:]:
         window.type_number(box, 16)
-    unfold(window, "Where")
+    window.unfold("Where")
     window.click(window.widget.form.where.draw)
     layer = window.widget.form.where.region.value
     assert layer.mode == "add_rectangle"
@@ -244,8 +226,8 @@ def test_a_target_beside_the_image_is_exported(
     target, image = czi(spec, name="target.czi"), czi(spec)
     window.open(target)
     window.open(image)
-    unfold(window, "Target and labels")
-    choose(window, window.widget.form.pairs.boxes["target"], target)
+    window.unfold("Target and labels")
+    window.choose(window.widget.form.pairs.boxes["target"], target)
     assert window.state.source.target.path == str(target)
     made = window.export_to(tmp_path / "pairs.patches.zarr")
     assert made["all"].shape[0] == 1

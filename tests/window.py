@@ -66,6 +66,22 @@ class Window:
         self.qtbot.keyClicks(field, str(number))
         self.qtbot.keyClick(field, Qt.Key.Key_Return)
 
+    def choose(self, box: Any, value: Any) -> None:
+        """Go through a list with the arrow keys until it says a value."""
+        box.native.setFocus()
+        self.qtbot.keyClick(box.native, Qt.Key.Key_Home)
+        for _ in box.choices:
+            if box.value == value:
+                return
+            self.qtbot.keyClick(box.native, Qt.Key.Key_Down)
+        assert box.value == value
+
+    def unfold(self, title: str) -> None:
+        for fold in (self.widget.form.more, self.widget.form.folds[title]):
+            self.widget.ensureWidgetVisible(fold.button)
+            self.qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
+        self.qtbot.wait(20)  # until the form is laid out anew
+
     def choose_depth(self, axis: str) -> None:
         buttons = self.widget.patches.depth_axis.native.findChildren(QRadioButton)
         (button,) = (b for b in buttons if b.text() == axis)

@@ -17,7 +17,8 @@ def summarize(planned: Planned) -> str:
     """Say how many patches there are of each kind, what they take on disk, and what is left out."""
     n = np.bincount(planned.category, minlength=len(Category)).tolist()
     info, kept = planned.sources[0], n[Category.TRAIN] + n[Category.VAL]
-    nbytes = kept * prod(planned.grid.size) * len(info.channels) * info.itemsize
+    itemsize = np.dtype(planned.state.recipe.dtype or info.dtype).itemsize
+    nbytes = kept * prod(planned.grid.size) * len(info.channels) * itemsize
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
     lines = [f"<b>{kept:,}</b> patches{images}, {_bytes(nbytes)}"]
     if kept < len(planned.grid) or planned.state.recipe.split:
