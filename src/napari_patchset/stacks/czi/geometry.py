@@ -33,6 +33,16 @@ class Component(NamedTuple):
     """The channel's own type, which may be narrower than the stack's."""
 
 
+class Plane(NamedTuple):
+    """One channel's plane."""
+
+    indices: dict[str, int]
+    """Along each axis, counted from 0."""
+    key: int
+    """The plane, raveled over the scene's sizes."""
+    component: Component
+
+
 class Tile(NamedTuple):
     """One level-0 subblock of a plane."""
 
@@ -82,20 +92,20 @@ class SceneGeometry:
     def tiles(self, key: int, window: Rect) -> Iterator[Tile]:
         """Give the tiles of a plane that meet a window (in stage pixels), from bottom to top."""
         tiles, edges = self._plane_tiles(key)
-        left, top, right, bottom = edges
-        hit = (left < window.x + window.w) & (right > window.x)
-        hit &= (top < window.y + window.h) & (bottom > window.y)
-        for index in np.flatnonzero(hit).tolist():
+        x, y, w, h = window
+        # Right and bottom are kept negative, so that one comparison serves all four edges.
+        hit = np.all(edges < np.array((x + w, y + h, -x, -y)), axis=1)
+        for index in np.nonzero(hit)[0].tolist():
             yield tiles[index]
 
     def _plane_tiles(self, key: int) -> tuple[list[Tile], NDArray[np.int64]]:
-        """Give the tiles of a plane, and their left, top, right and bottom edges; the last kept."""
+        """Give the tiles of a plane, and their left, top, -right and -bottom; the last are kept."""
         if key not in self._recent:
             rows = self.plane_rows(key)
             rects = self.blocks.rect[rows]
             columns = rows.tolist(), rects.tolist(), self.blocks.pixel_type[rows].tolist()
             tiles = [Tile(row, Rect(*rect), kind) for row, rect, kind in zip(*columns, strict=True)]
-            edges = np.concatenate([rects[:, :2], rects[:, :2] + rects[:, 2:]], axis=1).T
+            edges = np.concatenate([rects[:, :2], -rects[:, :2] - rects[:, 2:]], axis=1)
             if len(self._recent) >= RECENT_PLANES:
                 self._recent.clear()
             self._recent[key] = tiles, edges

@@ -14,7 +14,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.blocks import Block
-from napari_patchset.stacks.czi.geometry import Component, scene_geometry, scene_ids
+from napari_patchset.stacks.czi.geometry import RECENT_PLANES, Plane, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.metadata import image_metadata, parse_metadata
 from napari_patchset.stacks.czi.pixels import CziPixels
 from napari_patchset.stacks.czi.pyramid import CziLevel, level_factors
@@ -82,6 +82,7 @@ class CziImageStack(FileStack):
         require_depth_axis(geometry.sizes, depth_axis, str(self.source))
         self._layout = scene_layout(geometry, depth_axis)
         self._pixels = CziPixels(self.data_path, geometry, directory.file_size)
+        self._planes: dict[tuple[int, int, int], Plane] = {}
         self.axes = self._layout.stack_axes
         self.data_shape = list(self._layout.stack_shape)
         self.data_dtype = geometry.dtype
@@ -130,7 +131,7 @@ class CziImageStack(FileStack):
         for such a plane.
         """
         depth = self.data_shape[2] if len(self.axes) == 5 else 1
-        planes = [self._plane(sample_idx, channel, z)[1] for z in range(depth)]
+        planes = [self._plane(sample_idx, channel, z).indices for z in range(depth)]
         return tuple(z for z, plane in enumerate(planes) if not self._geometry.has(plane))
 
     @property
@@ -164,11 +165,11 @@ class CziImageStack(FileStack):
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
         """Give the tiles of a plane that meet a window; see `BlockStack`."""
-        component, plane = self._plane(sample_idx, channel, depth)
+        plane = self._plane(sample_idx, channel, depth)
         left, top = self.rect.x, self.rect.y
         on_stage = window._replace(x=left + window.x, y=top + window.y)
         depths = range(depth, depth + 1)
-        for tile, decode, view in self._pixels.blocks(plane, component, on_stage):
+        for tile, decode, view in self._pixels.blocks(plane, on_stage):
             rect = tile.rect._replace(x=tile.rect.x - left, y=tile.rect.y - top)
             yield Block(tile.row, rect, (sample_idx,), depths, (0, 1), decode, view)
 
@@ -185,16 +186,26 @@ class CziImageStack(FileStack):
         out: NDArray[Any],
     ) -> None:
         """Fill `out` with a window (in stage pixels) of a plane, reduced by a factor."""
-        component, plane = self._plane(sample_idx, channel, depth)
-        self._pixels.read_reduced(plane, component, window, factor, out)
+        plane = self._plane(sample_idx, channel, depth)
+        self._pixels.read_reduced(plane, window, factor, out)
 
-    def _plane(self, sample_idx: int, channel: int, depth: int) -> tuple[Component, dict[str, int]]:
-        """Name a plane by the index along each axis, counted from 0."""
-        component = self._geometry.components[channel]
-        plane = {**self._layout.unravel(sample_idx), "C": component.channel}
-        if self._layout.depth_axis != "none":
-            plane[self._layout.depth_axis] = depth
-        return component, plane
+    def _plane(self, sample_idx: int, channel: int, depth: int) -> Plane:
+        """Name a plane; the last ones are kept, as random patches ask for few planes often."""
+        which = sample_idx, channel, depth
+        found = self._planes.get(which)
+        if found is None:
+            component = self._geometry.components[channel]
+            indices = {**self._layout.unravel(sample_idx), "C": component.channel}
+            if self._layout.depth_axis != "none":
+                indices[self._layout.depth_axis] = depth
+            if len(self._planes) >= RECENT_PLANES:
+                self._planes.clear()
+            found = Plane(indices, self._geometry.key(indices), component)
+            self._planes[which] = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_planes": {}}
 
     def _read(
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
@@ -205,8 +216,8 @@ class CziImageStack(FileStack):
         planes = out if out.ndim == 4 else out[:, np.newaxis]
         for channel, stack in zip(channels, planes, strict=True):
             for depth, target in enumerate(stack, first):
-                component, plane = self._plane(sample_idx, channel, depth)
-                self._pixels.read(plane, component, window, target)
+                plane = self._plane(sample_idx, channel, depth)
+                self._pixels.read(plane, window, target)
 
 
 def open_czi(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> CziImageStack:
