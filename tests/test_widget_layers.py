@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.cli.app import app
 from napari_patchset.plugin.overlay import OVERLAYS
+from napari_patchset.plugin.shown import plane_space
 from window import Window, digests
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (3, 96, 128), dtype=np.uint16)
@@ -121,6 +122,37 @@ def test_a_painted_labels_layer_is_the_region(window: Window, tmp_path: Path) ->
     made = window.export_to(tmp_path / "made.patches.zarr")
     assert len(made["all"]) == 3 * 3 * 4
     made.close()
+
+
+@pytest.mark.parametrize("kind", ["shape", "labels"])
+def test_a_loaded_plan_brings_its_region_along(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    space = plane_space(window.images[0])
+    if kind == "shape":
+        corners = np.array([[16, 0], [16, 32], [64, 32], [64, 0]]) - 0.5
+        layer = window.viewer.add_shapes([corners], shape_type="polygon", **space)
+    else:
+        mask = np.zeros((64, 96), np.uint8)
+        mask[16:64, :32] = 1
+        layer = window.viewer.add_labels(mask, **space)
+    region = window.widget.form.where.region
+    window.until(lambda: layer in region.choices)
+    region.value = layer
+    window.until(lambda: f"<b>{6 * 3 * 2}</b> patches" in window.summary)
+    saved = tmp_path / "plan.json"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.save_plan.trigger()
+    window.until(saved.exists)
+    window.viewer.layers.clear()
+    window.until(lambda: window.state is None)
+    window.widget.export.load_plan.trigger()
+    window.until(lambda: f"<b>{6 * 3 * 2}</b> patches" in window.summary)
+    assert "Patch region" in window.viewer.layers
 
 
 def test_an_ellipse_is_a_region(window: Window) -> None:

@@ -27,12 +27,13 @@ XML = metadata_xml(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Digest every file but the provenance, which is in the root's metadata."""
+    """Digest all of a patch set but its provenance."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
-    return {
+    found = {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (*files, folder / "patches.parquet")
     }
+    return found | {"manifest": PatchSet(folder).manifest.model_dump_json()}
 
 
 class Window:

@@ -1,12 +1,13 @@
 """A region that is drawn on the image, as a napari Shapes layer."""
 
 import numpy as np
-from napari.layers import Image, Shapes
+from napari.layers import Image, Labels, Shapes
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.regions import Polygon
+from napari_patchset.patching.regions import Polygon, Rectangle
+from napari_patchset.plugin.shown import plane_space
 from napari_patchset.source import SourceInfo
 
 REGION_NAME = "Patch region"
@@ -20,14 +21,28 @@ def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
         face_color="transparent",
         edge_color="#ffffff",
         edge_width=2,
-        scale=image.scale[-2:],
-        translate=image.translate[-2:],
-        units=image.units[-2:],
-        axis_labels=image.axis_labels[-2:],
+        **plane_space(image),
     )
     viewer.add_layer(layer)
     layer.mode = "add_rectangle"
     return layer
+
+
+def add_mask_layer(viewer: Viewer, mask: NDArray[np.bool_], image: Image) -> Labels:
+    """Add a layer that says where a mask lies on the image."""
+    layer = Labels(mask.view(np.uint8), name=REGION_NAME, **plane_space(image))
+    viewer.add_layer(layer)
+    return layer
+
+
+def draw_region(layer: Shapes, region: Polygon | Rectangle, image: Image) -> None:
+    """Draw a region of an image into a layer."""
+    x, y, w, h = region.bounds
+    box = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+    corners = region.points if isinstance(region, Polygon) else box
+    outer = (0.0,) * (image.ndim - 2)
+    world = [image.data_to_world((*outer, y - 0.5, x - 0.5))[-2:] for x, y in corners]
+    layer.add_polygons([np.array([layer.world_to_data(point) for point in world])])
 
 
 def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY
-from napari_patchset.plugin.shown import view_of
+from napari_patchset.plugin.shown import plane_space, view_of
 from napari_patchset.preview import COLORS, Plane, Raster, outlines, raster_of
 
 GRID_NAME = "Patch grid"
@@ -122,7 +122,7 @@ class GridOverlay:
     def _draw_lines(
         self, data: NDArray[np.float64], colors: NDArray[np.str_], pixel: float, image: Image
     ) -> None:
-        options = {**_space(image), "edge_width": _LINE_PIXELS * pixel}
+        options = {**plane_space(image), "edge_width": _LINE_PIXELS * pixel}
         layer = self._layer(GRID_NAME)
         if layer is None:
             options |= {"vector_style": "line", "opacity": 0.9}
@@ -184,17 +184,8 @@ def _frame(start: tuple[int, int], size: tuple[int, int], pixel: float) -> NDArr
     return np.array(boxes)
 
 
-def _space(image: Image) -> dict[str, Any]:
-    return {
-        "scale": image.scale[-2:],
-        "translate": image.translate[-2:],
-        "units": image.units[-2:],
-        "axis_labels": image.axis_labels[-2:],
-    }
-
-
 def _map_space(image: Image, raster: Raster) -> dict[str, Any]:
-    space, cell = _space(image), np.array(raster.cell)
+    space, cell = plane_space(image), np.array(raster.cell)
     centre = np.array(raster.low) + (cell - 1) / 2
     moved = {
         "scale": space["scale"] * cell,

@@ -7,9 +7,11 @@ from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
 from psygnal import Signal
 
-from napari_patchset.patching.regions import Region
+from napari_patchset.export.masks import read_masks
+from napari_patchset.patching.base import PatchStrategy
+from napari_patchset.patching.regions import MaskRegion, Region
 from napari_patchset.plugin.asking import notifying
-from napari_patchset.plugin.drawing import add_region_layer, region_of
+from napari_patchset.plugin.drawing import add_mask_layer, add_region_layer, draw_region, region_of
 from napari_patchset.plugin.form.where import WherePart
 from napari_patchset.plugin.layer_masks import labels_region
 from napari_patchset.plugin.shown import Shown, number_shown
@@ -62,6 +64,23 @@ class RegionControl:
         if isinstance(layer, Labels):
             return labels_region(layer, info)
         return region_of(layer, found.layers[-1], info)
+
+    def load(self, strategy: PatchStrategy) -> None:
+        """Show the region of a strategy as a layer, and choose that."""
+        found, region = self._shown(), strategy.region
+        if found is None or region is None:
+            self._part.region.value = None
+            return
+        image = found.layers[-1]
+        if isinstance(region, MaskRegion):
+            (mask,) = read_masks(strategy).values()
+            layer: Labels | Shapes = add_mask_layer(self._viewer, mask, image)
+        else:
+            layer = add_region_layer(self._viewer, image)
+            draw_region(layer, region, image)
+            layer.mode = "pan_zoom"
+        self.refresh()
+        self._part.region.value = layer
 
     def _on_drawn(self, event: object) -> None:
         layer = getattr(event, "source", None)

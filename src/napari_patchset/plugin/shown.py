@@ -71,6 +71,16 @@ def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
 
 
+def plane_space(image: Image) -> dict[str, Any]:
+    """Give where the planes of an image lie, as the options of a flat layer on it."""
+    return {
+        "scale": image.scale[-2:],
+        "translate": image.translate[-2:],
+        "units": image.units[-2:],
+        "axis_labels": image.axis_labels[-2:],
+    }
+
+
 def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[float, float]]:
     """Give the part of the plane that the window shows, as YX corners in pixels of an image."""
     camera = viewer.scene.camera

@@ -243,5 +243,6 @@ class PatchesWidget(QScrollArea):
             plan = read_plan(path)
             self.sourcing.load(plan.sources)
             self.form.load(plan.recipe)
+            self.regions.load(plan.strategy)
             self.form.pairs.load(plan_pairs(plan))
             self.export.out.value = Path(plan.out)
