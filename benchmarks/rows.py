@@ -4,15 +4,15 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import zarr
+from apart import memory, preview, transfers, transfers_overlapping
 from bench import Bench
-from files import COMPRESSIONS, Slide, stored_bytes
+from files import Slide
 from measure import Result, Target, in_turn, median_ratio, timed
 from numpy.typing import NDArray
 
@@ -22,8 +22,6 @@ from napari_patchset.source import SourceInfo
 Row = Callable[[Bench], Iterator[Result]]
 
 MIB = 2**20
-FIXED_BYTES = 2 * MIB
-"""What an export may read and write besides pixels: fingerprints, directory, plan, manifest."""
 
 
 def opening(bench: Bench) -> Iterator[Result]:
@@ -221,37 +219,6 @@ def _per_patch(
     return Result(name, "time", "us", ours, theirs, ratio, target, note)
 
 
-def transfers(bench: Bench) -> Iterator[Result]:
-    """Count the bytes, the tiles and the memory of an export in a fresh process."""
-    return _transfers(bench, 0, 400)
-
-
-def transfers_overlapping(bench: Bench) -> Iterator[Result]:
-    """Count the same for a mosaic whose tiles overlap by a tenth."""
-    return _transfers(bench, bench.scale.tile // 10, 600)
-
-
-def _transfers(bench: Bench, overlap: int, megabytes: int) -> Iterator[Result]:
-    for compression, size in product(COMPRESSIONS, bench.scale.patch_sizes):
-        mosaic, path = bench.mosaic(compression, overlap)
-        took = bench.export_in_child(path, size)
-        what = f"{compression}{' overlapping' if overlap else ''} {size} px"
-        yield _traffic(f"bytes read, {what}", took["read"], stored_bytes(path))
-        yield _traffic(f"bytes written, {what}", took["written"], took["output"])
-        target, name = Target("<=", mosaic.tiles, "tiles"), f"tiles decoded, {what}"
-        yield Result(name, "count", "tiles", took["tiles"], mosaic.tiles, target=target)
-        limit, peak = Target("<=", megabytes, "MB"), took["peak"] / 1e6
-        yield Result(f"peak memory, {what}", "memory", "MB", peak, target=limit)
-
-
-def _traffic(name: str, took: int, needed: int) -> Result:
-    """Hold bytes to 1.01 times the needed ones, and in small files to a fixed sum beyond them."""
-    limit = max(1.01, 1 + FIXED_BYTES / needed)
-    note = "" if limit == 1.01 else f"small file: {FIXED_BYTES / MIB:.0f} MiB allowed"
-    target = Target("<=", limit)
-    return Result(name, "count", "MB", took / 1e6, needed / 1e6, took / needed, target, note)
-
-
 ROWS: dict[str, Row] = {
     "opening": opening,
     "planning": planning,
@@ -262,5 +229,7 @@ ROWS: dict[str, Row] = {
     "random-reads": random_reads,
     "transfers": transfers,
     "transfers-overlapping": transfers_overlapping,
+    "memory": memory,
+    "preview": preview,
 }
 """Every row by the name that `--only` takes."""

@@ -1,0 +1,77 @@
+"""Rows that are measured in processes of their own: bytes, tiles, memory, and the window."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+from bench import Bench
+from files import COMPRESSIONS, Mosaic, stored_bytes
+from measure import Result, Target
+
+MIB = 2**20
+FIXED_BYTES = 2 * MIB
+"""What an export may read and write besides pixels: fingerprints, directory, plan, manifest."""
+
+
+def transfers(bench: Bench) -> Iterator[Result]:
+    """Count the bytes, the tiles and the memory of an export in a fresh process."""
+    return _transfers(bench, 0, 400)
+
+
+def transfers_overlapping(bench: Bench) -> Iterator[Result]:
+    """Count the same for a mosaic whose tiles overlap by a tenth."""
+    return _transfers(bench, bench.scale.tile // 10, 600)
+
+
+def _transfers(bench: Bench, overlap: int, megabytes: int) -> Iterator[Result]:
+    for compression, size in product(COMPRESSIONS, bench.scale.patch_sizes):
+        mosaic, path = bench.mosaic(compression, overlap)
+        took = bench.export_in_child(path, size)
+        what = f"{compression}{' overlapping' if overlap else ''} {size} px"
+        yield _traffic(f"bytes read, {what}", took["read"], stored_bytes(path))
+        yield _traffic(f"bytes written, {what}", took["written"], took["output"])
+        target, name = Target("<=", mosaic.tiles, "tiles"), f"tiles decoded, {what}"
+        yield Result(name, "count", "tiles", took["tiles"], mosaic.tiles, target=target)
+        limit, peak = Target("<=", megabytes, "MB"), took["peak"] / 1e6
+        yield Result(f"peak memory, {what}", "memory", "MB", peak, target=limit)
+
+
+def _traffic(name: str, took: int, needed: int) -> Result:
+    """Hold bytes to 1.01 times the needed ones, and in small files to a fixed sum beyond them."""
+    limit = max(1.01, 1 + FIXED_BYTES / needed)
+    note = "" if limit == 1.01 else f"small file: {FIXED_BYTES / MIB:.0f} MiB allowed"
+    target = Target("<=", limit)
+    return Result(name, "count", "MB", took / 1e6, needed / 1e6, took / needed, target, note)
+
+
+def memory(bench: Bench) -> Iterator[Result]:
+    """Hold the memory of exporting a file to that of exporting one of an eighth of its size."""
+    peaks = {}
+    for depth in (2, 16):
+        mosaic = Mosaic(bench.scale.size, bench.scale.tile, depth=depth, compression="uncompressed")
+        peaks[mosaic.pixel_bytes] = (
+            bench.export_in_child(mosaic.write(bench.data), 64)["peak"] / 1e6
+        )
+    (small, less), (large, more) = peaks.items()
+    what, target = f"{large / 1e9:.2g} GB against {small / 1e9:.2g} GB", Target("<=", 1.2)
+    yield Result(f"peak memory, {what}", "memory", "MB", more, less, more / less, target)
+
+
+def preview(bench: Bench) -> Iterator[Result]:
+    """From a changed value to a drawn grid of a million patches, whatever the scale."""
+    names = {"map": "all in view", "outlines": "outlines in view", "split": "all, with a split"}
+    if find_spec("napari") is None:
+        yield Result("preview, changed value to drawn grid", "time", "ms", 0, note="no napari")
+        return
+    here = Path(__file__).parent
+    command = [here.parent / "tools" / "display", sys.executable, here / "preview.py"]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    took: dict[str, float] = json.loads(answer.splitlines()[-1])
+    for key, name in names.items():
+        note = f"{took['patches']} patches"
+        limit = Target("<=", 100, "ms")
+        yield Result(f"preview, {name}", "time", "ms", took[key], target=limit, note=note)
