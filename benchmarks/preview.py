@@ -13,7 +13,8 @@ import napari
 import zarr
 from qtpy.QtWidgets import QApplication
 
-from napari_patchset.plugin.widget import PLUGIN, PatchesWidget
+from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.widget import PatchesWidget
 
 SIDE = 48_000
 """Pixels along each side of the image: a million patches of 64 px that overlap by 16."""

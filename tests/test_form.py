@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.settings import get_plugin_settings
 from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.cli.app import app
+from napari_patchset.export.writing import DEFAULT_MEMORY
 from napari_patchset.patching.strategies import Random
+from napari_patchset.plugin.form.output import OutputPart
+from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from napari_patchset.plugin.running import time_left
 from napari_patchset.plugin.state import describe_scene
 from napari_patchset.plugin.summary import size_hint
@@ -268,6 +272,18 @@ def test_the_form_is_copied_as_a_command(window: Window, file: Path, tmp_path: P
     said = QApplication.clipboard().text()
     assert said.startswith(f"patchset export {file}@0 --out {tmp_path / 'a.patches.zarr'}")
     assert "--patch-size 16,64" in said
+
+
+def test_the_form_begins_with_what_is_preferred(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferred = get_plugin_settings(PLUGIN).export
+    assert export_memory() == DEFAULT_MEMORY
+    monkeypatch.setattr(preferred, "compression", "zstd")
+    monkeypatch.setattr(preferred, "memory", 512)
+    part = OutputPart()
+    assert part.value["codec"] == "zstd"
+    assert export_memory() == 512 * 2**20
 
 
 def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words(czi: MakeCzi, file: Path) -> None:

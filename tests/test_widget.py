@@ -13,7 +13,7 @@ from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import asking, running
 from napari_patchset.plugin.overlay import GRID_NAME
-from napari_patchset.plugin.widget import PLUGIN
+from napari_patchset.plugin.preferences import PLUGIN
 from window import SCENES, Window
 
 

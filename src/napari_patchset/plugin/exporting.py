@@ -13,6 +13,7 @@ from napari_patchset.export.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.named_layers import spooled
+from napari_patchset.plugin.preferences import export_memory
 
 
 class BackgroundExport:
@@ -43,7 +44,9 @@ class BackgroundExport:
             What was measured already; see `run_export`.
         """
         self._plan, self._outcome, self._cancelled = plan, None, Event()
-        worker: GeneratorWorker = thread_worker(_events)(plan, metrics, self._cancelled)
+        worker: GeneratorWorker = thread_worker(_events)(
+            plan, metrics, export_memory(), self._cancelled
+        )
         worker.yielded.connect(self._on_event)
         worker.finished.connect(self._on_end)
         self._worker = worker
@@ -79,7 +82,9 @@ class BackgroundExport:
             self.stopped.emit()
 
 
-def _events(plan: ExportPlan, metrics: Metrics, cancelled: Event) -> Iterator[Progress | Exception]:
+def _events(
+    plan: ExportPlan, metrics: Metrics, memory: int, cancelled: Event
+) -> Iterator[Progress | Exception]:
     """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion.
 
     A worker that is told to quit leaves its generator as it is, and with it the folder locked. So
@@ -91,7 +96,7 @@ def _events(plan: ExportPlan, metrics: Metrics, cancelled: Event) -> Iterator[Pr
             if cancelled.is_set():
                 raise ExportStopped("The export was cancelled.")
 
-        with closing(run_export(spooled(plan, proceed), metrics=metrics)) as events:
+        with closing(run_export(spooled(plan, proceed), metrics=metrics, memory=memory)) as events:
             for event in events:
                 yield event
                 if cancelled.is_set():

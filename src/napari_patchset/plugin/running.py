@@ -18,7 +18,7 @@ from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.named_layers import has_layers, spooled
-from napari_patchset.plugin.sourcing import PLUGIN
+from napari_patchset.plugin.preferences import PLUGIN
 
 
 class ExportControl:

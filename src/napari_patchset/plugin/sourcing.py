@@ -12,12 +12,11 @@ from napari_patchset.plugin.asking import ask_image, notifying
 from napari_patchset.plugin.form.source import MorePart, SourcePart
 from napari_patchset.plugin.layer_paths import layer_at, path_of
 from napari_patchset.plugin.named_layers import image_scenes
+from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.scenes import ScenePicker
 from napari_patchset.plugin.shown import Shown, show_scene, shown, shown_files
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
-
-PLUGIN = "napari-patchset"
 
 
 class SourceControl:

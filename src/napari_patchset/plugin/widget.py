@@ -20,7 +20,7 @@ from napari_patchset.plugin.proposing import default_out, depth_choices, extents
 from napari_patchset.plugin.regioning import RegionControl
 from napari_patchset.plugin.running import ExportControl
 from napari_patchset.plugin.shown import channels_of
-from napari_patchset.plugin.sourcing import PLUGIN, SourceControl
+from napari_patchset.plugin.sourcing import SourceControl
 from napari_patchset.plugin.state import (
     FormState,
     describe_scene,
@@ -29,8 +29,6 @@ from napari_patchset.plugin.state import (
     with_pairs,
 )
 from napari_patchset.plugin.summary import size_hint, summarize
-
-__all__ = ["PLUGIN", "PatchesWidget"]
 
 WIDTH = 340
 
@@ -158,6 +156,7 @@ class PatchesWidget(QScrollArea):
         self.sourcing.refresh()
         self.form.pairs.offer(self.sourcing.others)
 
+    @notifying
     def _on_file(self) -> None:
         found = self.sourcing.shown
         self.export.start.enabled = found is not None and not self.job.running

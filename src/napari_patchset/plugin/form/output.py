@@ -5,6 +5,7 @@ from typing import Any
 from magicgui.widgets import ComboBox
 
 from napari_patchset.plugin.form.rows import Part, choices
+from napari_patchset.plugin.preferences import compression
 
 _CODECS = choices(("none", "none"), ("lz4 (fast)", "lz4"), ("zstd (small)", "zstd"))
 _DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
@@ -17,6 +18,7 @@ class OutputPart(Part):
         self.codec = ComboBox(
             label="Compression",
             choices=_CODECS,
+            value=compression(),
             tooltip="Smaller files, that are slower to read at random.",
         )
         self.dtype = ComboBox(
