@@ -43,6 +43,15 @@ class HeldTiles:
         self._span = span
         self._pool = pool
         self._held: dict[Hashable, _Held] = {}
+        of = slice(span.start, span.stop)
+        self._extent = batches.high[of, :2].max(axis=0) + 1
+        keys = self._key(batches.sample[of], batches.low[of, 0], batches.low[of, 1])
+        self._least = np.minimum.accumulate(keys[::-1])[::-1]
+        """The least key of each batch and the ones after it: in it one looks up where to stop."""
+
+    def _key(self, sample: Any, z: Any, y: Any) -> Any:
+        depth, height = self._extent
+        return (sample * depth + z) * height + y
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +104,9 @@ class HeldTiles:
 
     def _need(self, block: Block, rect: Rect, batch: int) -> tuple[Rect, int] | None:
         """Give the part of a tile that later batches read, and the first of these."""
-        later, all_of = slice(batch + 1, self._span.stop), self._batches
+        bottom = self._key(max(block.samples), block.depths.stop - 1, rect.y + rect.h)
+        last = self._span.start + int(np.searchsorted(self._least, bottom))
+        later, all_of = slice(batch + 1, max(last, batch + 1)), self._batches
         low, high = all_of.low[later], all_of.high[later]
         tile_low = np.array((block.depths.start, rect.y, rect.x))
         tile_high = np.array((block.depths.stop, rect.y + rect.h, rect.x + rect.w))
