@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.patchset import layout
 from window import Window
 
@@ -90,3 +91,36 @@ def test_export_cancel_export_again_and_open(
     window.until(lambda: "DAPI (all)" in window.viewer.layers)
     assert window.viewer.layers["DAPI (all)"].data.shape == (6 * 29 * 45, 8, 8)
     assert window.state.path == file
+
+
+def test_a_file_that_changed_while_it_was_open_is_described_anew(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 128, 128)))
+    window.open(path)
+    assert "<b>4</b> patches" in window.summary
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    path.unlink()
+    window.open(czi(SceneSpec(rect=(0, 0, 128, 64))))
+    assert "<b>2</b> patches" in window.summary
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    assert len(made["all"]) == 2
+    made.close()
+
+
+def test_the_image_goes_while_it_is_exported_and_scored(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=2)))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    window.click(window.widget.form.filters.add)
+    assert window.widget.plans.scoring.running
+    window.widget.export.out.value = tmp_path / "made.patches.zarr"
+    window.click(window.widget.export.start)
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    assert not window.widget.plans.scoring.running
+    window.until(lambda: window.widget.export.open.enabled)
+    assert window.widget.export.status.value == "Saved made.patches.zarr"

@@ -158,9 +158,9 @@ class PatchesWidget(QScrollArea):
 
     @notifying
     def _on_file(self) -> None:
+        self._forget()  # a file that is opened again may be another
         found = self.sourcing.shown
         self.export.start.enabled = found is not None and not self.job.running
-        describe_scene.cache_clear()  # a file that is opened again may be another
         self.form.more.setVisible(found is not None)
         self.sourcing.more.visible = found is not None
         if found is not None:
@@ -170,10 +170,13 @@ class PatchesWidget(QScrollArea):
         self._on_scene()
 
     def _on_edit(self) -> None:
+        self._forget()
+        self._on_scene()
+
+    def _forget(self) -> None:
         """Look anew at what may have changed."""
         describe_scene.cache_clear()
         self.plans.forget()
-        self._on_scene()
 
     def _on_paint(self, labels: Labels) -> None:
         beside = [layer_at(path) for path in self.form.pairs.value.values()]
