@@ -4,8 +4,8 @@ from pathlib import Path
 
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan
@@ -13,6 +13,7 @@ from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.layer_paths import layer_at
+from napari_patchset.plugin.panel import Panel
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.plans import PlanControl
 from napari_patchset.plugin.previewing import PreviewControl
@@ -30,14 +31,12 @@ from napari_patchset.plugin.state import (
 )
 from napari_patchset.plugin.summary import size_hint, summarize
 
-WIDTH = 340
-
 _NOTHING_OPEN = (
     "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
 )
 
 
-class PatchesWidget(QScrollArea):
+class PatchesWidget(Panel):
     """Pick the scene and the depth axis, see the grid on the image, export the patch set."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -59,7 +58,14 @@ class PatchesWidget(QScrollArea):
             self.export, napari_viewer, self._export_plan, lambda: self.plans.metrics
         )
         self.job = self.exporting.job
-        self._lay_out()
+        self.summary.setWordWrap(True)
+        self.fill(
+            (
+                *(self.source.native, self.picker, self.sourcing.more.native),
+                *(self.patches.native, self.form.more, self.summary),
+                *(self.preview.sheet_button, self.preview.view, self.export.native),
+            )
+        )
         self._connect()
         self._on_file()
         self._refresh()
@@ -81,20 +87,11 @@ class PatchesWidget(QScrollArea):
         sources = with_pairs(sources, found.path, self.form.pairs.value)
         return FormState(sources, shown, recipe, self.export.destination)
 
-    def sizeHint(self) -> QSize:
-        """Leave the room to the image."""
-        return QSize(WIDTH, 2 * WIDTH)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Stop what runs and take the grid away when the panel is closed.
-
-        napari's "close this panel" closes no widget: it takes it out of its dock.
-        """
-        closed = event is not None and event.type() == QEvent.Type.ParentChange
-        if closed and self.parent() is None and not self._released:
+    def on_closed(self) -> None:
+        """Stop what runs and take the grid away."""
+        if not self._released:
             self._release()
             self.preview.overlay.remove()
-        return super().event(event)
 
     def _release(self) -> None:
         """Let go of the viewer and of what runs; also when napari deletes the widget unasked."""
@@ -109,26 +106,6 @@ class PatchesWidget(QScrollArea):
             layers.inserted.disconnect(self._refresh_soon)
             layers.removed.disconnect(self._refresh_soon)
             dims.current_step.disconnect(self.preview.follow)
-
-    def _lay_out(self) -> None:
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setSpacing(4)
-        self.summary.setWordWrap(True)
-        parts = (
-            *(self.source.native, self.picker, self.sourcing.more.native),
-            *(self.patches.native, self.form.more, self.summary),
-            *(self.preview.sheet_button, self.preview.view, self.export.native),
-        )
-        for part in parts:
-            layout.addWidget(part)
-        layout.addStretch()
-        self.setWidget(content)
-        self.setWidgetResizable(True)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        bar = self.verticalScrollBar()
-        content.setMinimumWidth(WIDTH)
-        self.setMinimumWidth(WIDTH + (bar.sizeHint().width() if bar is not None else 0))
 
     def _connect(self) -> None:
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
