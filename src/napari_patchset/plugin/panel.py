@@ -31,7 +31,7 @@ class Panel(QScrollArea):
         return QSize(WIDTH, 2 * WIDTH)
 
     def event(self, event: QEvent | None) -> bool:
-        """Notice that napari closes the panel: it takes it out of its dock, and closes no widget."""
+        """Notice that napari closes the panel: it only takes it out of its dock."""
         moved = event is not None and event.type() == QEvent.Type.ParentChange
         if moved and self.parent() is None:
             self.on_closed()
