@@ -101,7 +101,7 @@ def _one_export(
             if not _kill(plan, replacing, reference, chance):
                 break  # it was faster
             kills += 1
-            kept |= in_child(partial(look, plan, reference, kept, replacing))
+            kept = in_child(partial(look, plan, reference, kept, replacing))
         in_child(partial(go_on, plan, reference, kept, replacing))
     except Died as error:
         row.add("lost", f"{number}: {error}")
@@ -134,8 +134,10 @@ def look(
     assert found is not None or not out.exists(), f"{out} is there and can't be opened"
     inner = digests_if_complete(out.with_name("a.partial") / "set")
     assert inner in (None, reference.new), "the partial set looks complete and is not"
-    finished = finished_shards(plan) if out.with_name("a.partial").joinpath("set").exists() else {}
-    for name, identity in kept.items() if finished else ():
+    if not out.with_name("a.partial").joinpath("set").exists():
+        return {}  # it was put in place, or not begun
+    finished = finished_shards(plan)
+    for name, identity in kept.items():
         assert finished.get(name) == identity, f"shard {name} was finished and is lost"
     return finished
 

@@ -1,12 +1,12 @@
 """Check that the sources still are what was planned for."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.export.failures import BROKEN, Failure
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.sources import SourceDescriber
-from napari_patchset.export.survey import find_stamp
+from napari_patchset.export.survey import Stamp, find_stamp
 
 
 def find_changed(frozen: FrozenPlan, but: Container[int] = ()) -> dict[int, Failure]:
@@ -31,8 +31,18 @@ def find_changed(frozen: FrozenPlan, but: Container[int] = ()) -> dict[int, Fail
 def _require_unchanged(frozen: FrozenPlan, index: int, describer: SourceDescriber) -> None:
     for role, infos in frozen.images.items():
         ref = frozen.plan.sources[index].images[role]
-        same = find_stamp(ref.path) == frozen.stamps.get(ref.path)
-        if not same or describer.key(ref) != infos[index].key:
-            raise UnreadableFileError(
-                f"{ref.path} has changed since the export began; export again with overwrite."
-            )
+        require_stamp(ref.path, frozen.stamps)
+        if describer.key(ref) != infos[index].key:
+            raise _changed(ref.path)
+
+
+def require_stamp(path: str, stamps: Mapping[str, Stamp]) -> None:
+    """Refuse a file whose size or time are not those that were found when the plan was made."""
+    if find_stamp(path) != stamps.get(path):
+        raise _changed(path)
+
+
+def _changed(path: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path} has changed since the export began; export again with overwrite."
+    )

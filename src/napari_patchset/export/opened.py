@@ -1,12 +1,14 @@
 """The images of a plan, each opened when its first patch is read."""
 
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple, Self
 
+from napari_patchset.export.checking import require_stamp
 from napari_patchset.export.failures import reading
 from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.survey import Stamp
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.base import ClosableStack
@@ -34,10 +36,18 @@ class OpenImages:
         Names the images.
     opener : callable
         Opens one of them, as `open_stack` does.
+    stamps : dict of str to Stamp, or None
+        What the files were when the plan was made: another one in a file's place is refused, so
+        that its pixels are not kept where the first one comes back before the export ends.
     """
 
-    def __init__(self, plan: ExportPlan, opener: Callable[..., ClosableStack] = open_stack) -> None:
-        self._plan, self._opener = plan, opener
+    def __init__(
+        self,
+        plan: ExportPlan,
+        opener: Callable[..., ClosableStack] = open_stack,
+        stamps: Mapping[str, Stamp] | None = None,
+    ) -> None:
+        self._plan, self._opener, self._stamps = plan, opener, stamps
         self.pad = plan.strategy.pad
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
 
@@ -56,9 +66,15 @@ class OpenImages:
 
     def _opened(self, index: int, role: str) -> OpenImage:
         ref = self._plan.sources[index].images[role]
-        stack = self._opener(ref.path, ref.scene, self._plan.depth_axis)
         chosen = self._plan.channels if role == IMAGE else None
-        return OpenImage(stack, channel_indices(channel_names(stack), chosen))
+        with ExitStack() as unless_kept:
+            stack = self._opener(ref.path, ref.scene, self._plan.depth_axis)
+            unless_kept.callback(stack.close)
+            if self._stamps is not None:
+                require_stamp(ref.path, self._stamps)
+            image = OpenImage(stack, channel_indices(channel_names(stack), chosen))
+            unless_kept.pop_all()
+        return image
 
     def __enter__(self) -> Self:
         return self

@@ -169,11 +169,13 @@ class PartialExport:
         Raises
         ------
         SourcesFailed
-            If these are all that could be read so far.
+            If none is left. All are forgotten then: a disk that was away may come back.
         """
-        known = self.failed()
-        if len(known | failed.failures) == len(self.frozen().plan.sources):
-            raise failed
+        every = self.failed() | failed.failures
+        if len(every) == len(self.frozen().plan.sources):
+            for path in self._failed.glob("*.json"):
+                path.unlink()
+            raise SourcesFailed(every) from failed
         for index, failure in failed.failures.items():
             write_json(self._failed / f"{index}.json", failure.model_dump())
 

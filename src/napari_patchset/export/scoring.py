@@ -47,7 +47,7 @@ def score_job(root: str, first: int, last: int) -> None:
     partial = PartialExport(Path(root))
     frozen = partial.frozen()
     grid, plan = partial.candidates(frozen), frozen.plan
-    with OpenImages(plan) as images:
+    with OpenImages(plan, stamps=frozen.stamps) as images:
         for run in range(first, last):
             if not partial.is_scored(run):
                 chosen = grid[frozen.score_run(run)]

@@ -53,7 +53,7 @@ def write_job(
     export = PartialExport(Path(root))
     frozen = export.frozen()
     planned = export.selection().arrays(frozen.kinds)
-    with OpenImages(frozen.plan) as images:
+    with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
         for kind in frozen.kinds:
             arrays = [array for array in planned if array.layout.role == kind.role]
             shards = list(_absent(export, arrays, first, last))
