@@ -171,13 +171,21 @@ class PartialExport:
         SourcesFailed
             If none is left. All are forgotten then: a disk that was away may come back.
         """
-        every = self.failed() | failed.failures
-        if len(every) == len(self.frozen().plan.sources):
-            for path in self._failed.glob("*.json"):
-                path.unlink()
+        every, frozen = self.failed() | failed.failures, self.frozen()
+        if len(every) == len(frozen.plan.sources):
+            self._forget_failed(frozen)
             raise SourcesFailed(every) from failed
         for index, failure in failed.failures.items():
             write_json(self._failed / f"{index}.json", failure.model_dump())
+
+    def _forget_failed(self, frozen: FrozenPlan) -> None:
+        """Forget which sources can't be read, and the runs that were scored without them."""
+        for run in filter(self.is_scored, range(frozen.score_runs)):
+            columns, _ = read_columns(self.score_path(run))
+            if any(np.isnan(values).any() for values in columns.values()):
+                self.score_path(run).unlink()
+        for path in self._failed.glob("*.json"):
+            path.unlink()
 
     def failed(self) -> dict[int, Failure]:
         """Read which sources can't be read, by index."""
