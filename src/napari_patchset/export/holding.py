@@ -88,6 +88,8 @@ class HeldTiles:
     def shrink(self, limit: int, batch: int) -> None:
         """Drop tiles that are needed last until the rest fits; they are decoded again then."""
         excess = self.nbytes - limit
+        if excess <= 0:
+            return
         for key in sorted(self._held, key=lambda key: -self._held[key].next_use):
             if excess <= 0 or self._held[key].next_use <= batch:
                 break

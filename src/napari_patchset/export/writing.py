@@ -23,7 +23,7 @@ from napari_patchset.patchset.layout import write_json
 from napari_patchset.patchset.shards import checksums, write_shard
 from napari_patchset.patchset.statistics import channel_sums
 
-DEFAULT_MEMORY = 256 * 2**20
+DEFAULT_MEMORY = 192 * 2**20
 """Bytes for decoded tiles and open shards."""
 
 LEAST_TILES = 32 * 2**20
