@@ -25,6 +25,7 @@ from czi_maker import SceneSpec, blocks_of, write_blocks
 from napari_patchset import CziImageStack, open_stack
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.czi.contained import POOL, ReaderError, ReaderPool
+from napari_patchset.stacks.zarr.plates import Field
 
 WORKER = Path(__file__).parents[1] / "benchmarks" / "reliability" / "mutants.py"
 SCENE = SceneSpec(c=2)
@@ -156,3 +157,8 @@ def test_a_forked_child_reads_through_processes_of_its_own(jpegxr_file: Path) ->
             os._exit(0 if same else 1)
         assert os.waitpid(pid, 0)[1] == 0
         np.testing.assert_array_equal(whole(stack), expected())
+
+
+@pytest.mark.parametrize(("path", "well"), [("p/A/1/0", "A1"), ("A1/0", "A1"), ("0", "0")])
+def test_a_well_that_is_no_row_and_column_has_a_name(path: str, well: str) -> None:
+    assert Field(path, 0, 0, 0, 1).name == well

@@ -26,8 +26,8 @@ class Field:
     @property
     def name(self) -> str:
         """The well as it is spoken of, "A1", and the field where there are several."""
-        row, column, field = self.path.rsplit("/", 2)
-        well = f"{row.rpartition('/')[2]}{column}"
+        *place, field = self.path.split("/")[-3:]
+        well = "".join(place) or field  # a damaged plate lists wells that are not ROW/COLUMN
         return f"{well} field {field}" if self.n_fields > 1 else well
 
 
