@@ -116,6 +116,28 @@ def test_processes_write_the_same_set(run, czi: MakeCzi) -> None:
     assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
 
 
+def test_jobs_write_the_same_set(run, czi: MakeCzi) -> None:
+    args = ("--patch-size", "8,8", "--filter", "std>p20", "--val", "0.2")
+    path = czi(*SCENES)
+    run("export", path, "--out", "a.patches.zarr", *args)
+    steps = [
+        ("plan", path, "--out", "b.patches.zarr", *args),
+        *(("score", "b.patches.zarr", "--job", job, "--of", 2) for job in (1, 0)),
+        *(("write", "b.patches.zarr", "--job", job, "--of", 2) for job in (1, 0)),
+        ("finalize", "b.patches.zarr"),
+    ]
+    assert [run(*step)[0] for step in steps] == [0] * len(steps)
+    assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
+
+
+def test_a_job_without_a_plan_or_out_of_range_is_one_line(run, czi: MakeCzi) -> None:
+    assert run("write", "b.patches.zarr", "--job", 0, "--of", 1)[0] == 1
+    run("plan", czi(*SCENES), "--out", "b.patches.zarr", "--patch-size", "8,8")
+    code, _, err = run("write", "b.patches.zarr", "--job", 2, "--of", 2)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "There is no job 2 of 2" in err
+
+
 def test_preview_draws_the_grid_on_the_image(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     args = ("--scene", 1, "--patch-size", "20,20", "--out", "p.png")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from napari_patchset import __version__
 from napari_patchset.cli.exporting import demo, export
 from napari_patchset.cli.looking import info, preview
+from napari_patchset.cli.parts import finalize, plan, score, write
 from napari_patchset.errors import PatchsetError
 from napari_patchset.export.plan import user_message
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (info, preview, export, demo):
+for command in (info, preview, export, plan, score, write, finalize, demo):
     app.command()(command)
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from napari_patchset.cli.arguments import (
 )
 from napari_patchset.cli.looking import write_preview
 from napari_patchset.cli.showing import show_events
+from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import DEFAULT_WORKERS, run_export
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.options.given import PlanOptions
@@ -32,14 +33,21 @@ def export(
     options: PlanOptions,
     files: Files = None,
     out: Out = None,
-    executor: Annotated[Literal["threads", "processes"], typer.Option()] = "threads",
-    workers: Annotated[int, typer.Option(min=1)] = DEFAULT_WORKERS,
+    executor: Annotated[
+        Literal["threads", "processes"], typer.Option(help="Where it runs.")
+    ] = "threads",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Threads, processes or jobs at once.")
+    ] = DEFAULT_WORKERS,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on a dask cluster: the address of its scheduler.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Events = False,
 ) -> None:
     """Export a patch set. Run it again to go on with one that was stopped."""
     plan = plan_from(options, files, out)
-    with _executor(executor, workers) as pool:
+    with _executor(executor, workers, scheduler) as pool:
         events = run_export(plan, pool, workers=workers, overwrite=overwrite)
         try:
             show_events(events, as_json)
@@ -64,10 +72,26 @@ def demo(
 
 
 @contextmanager
-def _executor(kind: str, workers: int) -> Iterator[Executor | None]:
-    """Give a process pool, never forked: libCZI and threads do not survive a fork."""
-    if kind == "threads":
+def _executor(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
+    """Give a cluster or a process pool, never forked: libCZI and threads do not survive a fork."""
+    if scheduler is not None:
+        with _connect(scheduler) as client:
+            yield client.get_executor()
+    elif kind == "threads":
         yield None
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             yield pool
+
+
+def _connect(scheduler: str) -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise ArgumentError(
+            "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
+        ) from None
+    try:
+        return distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error

@@ -1,7 +1,7 @@
 """Events and scenes, on a terminal or as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Any
@@ -17,9 +17,14 @@ from napari_patchset.export.failures import Failure
 def show_events(events: Iterator[Any], as_json: bool) -> None:
     """Run an export while showing how far it is; exit with 1 if a source could not be read."""
     last = _show_json(events) if as_json else _show_bar(events)
-    for failure in last.failures:
+    show_failures(last.failures)
+
+
+def show_failures(failures: Sequence[Failure]) -> None:
+    """Name the sources that were left out; exit with 1 if there are any."""
+    for failure in failures:
         typer.echo(f"left out: {failure}", err=True)
-    if last.failures:
+    if failures:
         raise typer.Exit(1)
 
 
