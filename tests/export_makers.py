@@ -27,7 +27,8 @@ def export(plan: ExportPlan, executor: Executor | None = None, **options: Any) -
 
 def digests(root: Path) -> dict[str, str]:
     """Digest every file of a set but the one that holds the provenance."""
-    files = [path for path in root.rglob("*") if path.is_file() and path != root / "zarr.json"]
+    described = root / "zarr.json", root / "patchset.json"
+    files = [path for path in root.rglob("*") if path.is_file() and path not in described]
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
     }

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
-from napari_patchset.patchset import layout, reader
+from napari_patchset.patchset import layout
 from napari_patchset.patchset.codecs import CODECS
+from napari_patchset.patchset.formats import zarr as zarr_format
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.shards import open_shard, write_shard
 from napari_patchset.source import PixelSize
@@ -132,11 +133,11 @@ def test_it_pickles_into_a_worker(patch_set: PatchSet) -> None:
 def test_only_so_many_shards_stay_mapped(
     patch_set: PatchSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_MAPPED_SHARDS", 2)
+    monkeypatch.setattr(zarr_format, "_MAPPED_SHARDS", 2)
     patches = patch_set["all"]
     assert patches.layout.n_shards == 6
     list(patches)
-    assert len(patches._mapped) == 2
+    assert len(patches._store._mapped) == 2
 
 
 def test_locate_says_where_a_patch_was_cut(patch_set: PatchSet) -> None:

@@ -149,6 +149,7 @@ class _Export:
         partial = self._partial
         selection = select(partial, self._frozen)
         arrays = selection.arrays(self._frozen.kinds)
+        partial.format.check([array.layout for array in arrays])
         todo = [(array, shard) for array in arrays for shard in partial.absent(array)]
         check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in todo))
         signs = {

@@ -20,14 +20,12 @@ from napari_patchset.export.partial import PartialExport, ShardSidecar
 from napari_patchset.export.selection import PlannedArray, Selection
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import (
-    ATTRIBUTE,
     IMAGE,
     LABELS,
     MANIFEST,
     PROVENANCE,
     TABLE,
     ArrayLayout,
-    write_metadata,
 )
 from napari_patchset.patchset.manifest import (
     ArrayEntry,
@@ -60,19 +58,22 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
         for array in selection.arrays(frozen.kinds)
     ]
     rows, checksums = selection.row, np.zeros(len(selection.row), np.uint32)
+    if not written:  # a format without pixels has no rows
+        rows = np.full_like(rows, -1)
     for array in written:
         if array.layout.role == IMAGE:
             checksums[array.members] = array.checksums
     grid = partial.candidates(frozen)
     table = table_bytes(patch_table(frozen.sources, grid, selection.verdicts, rows, checksums))
     manifest = _manifest(frozen, selection, written, digest_bytes(table))
-    _remove_others(partial.set, [array.layout for array in written])
+    layouts = [array.layout for array in written]
+    _remove_others(partial, layouts)
     write_durably(partial.set / TABLE, [table])
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
         PROVENANCE: _provenance(frozen).model_dump(mode="json"),
     }
-    write_metadata(partial.set, [array.layout for array in written], {ATTRIBUTE: attributes})
+    partial.format.finish(partial.set, layouts, attributes)
     _put_in_place(partial, Path(frozen.plan.out), overwrite)
 
 
@@ -138,16 +139,18 @@ def _manifest(
 def _provenance(frozen: FrozenPlan) -> Provenance:
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        sources=tuple(str(ref) for ref in frozen.plan.sources),
+        sources=tuple(ref.model_dump(exclude_none=True) for ref in frozen.plan.sources),
         versions={name: version(name) for name in _VERSIONED},
     )
 
 
-def _remove_others(root: Path, arrays: Sequence[ArrayLayout]) -> None:
+def _remove_others(partial: PartialExport, arrays: Sequence[ArrayLayout]) -> None:
     """Delete what a killed job was writing, and shards of a selection that is not the last one."""
-    shards = {array.shard_path(root, i) for array in arrays for i in range(array.n_shards)}
+    root = partial.set
+    units = ((array, shard) for array in arrays for shard in range(array.n_shards))
+    written = {path for unit in units for path in partial.format.unit_paths(root, *unit)}
     for path in root.rglob("*"):
-        if path.is_file() and path not in shards:
+        if path.is_file() and path not in written:
             path.unlink()
 
 

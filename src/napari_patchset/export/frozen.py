@@ -10,8 +10,12 @@ from napari_patchset.export.plan import ExportPlan, SourceRef
 from napari_patchset.export.survey import Stamp, Survey
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import LABELS, ROLES, ArrayLayout, shard_capacity
 from napari_patchset.source import PixelSize, SourceInfo
+
+_SCORED_SHARDS = 4
+"""So many shards' worth of candidates are scored in one go."""
 
 
 class ArrayKind(Frozen):
@@ -98,6 +102,8 @@ class FrozenPlan(Frozen):
         Size and time of each file, by path.
     failures : tuple of Failure
         The sources that could not be opened.
+    scored_at_once : int
+        Candidates in a run that is scored in one go.
     """
 
     asked: tuple[SourceRef, ...]
@@ -109,6 +115,7 @@ class FrozenPlan(Frozen):
     n_candidates: int
     dropped: dict[str, int]
     kinds: tuple[ArrayKind, ...]
+    scored_at_once: int
 
     @classmethod
     def of(cls, survey: Survey, grid: PatchGrid) -> Self:
@@ -129,21 +136,18 @@ class FrozenPlan(Frozen):
             size=grid.size,
             n_candidates=len(grid),
             dropped=dict(grid.dropped),
-            kinds=tuple(kinds),
+            kinds=tuple(kinds) if FORMATS[plan.format].has_pixels else (),
+            scored_at_once=_SCORED_SHARDS * kinds[0].capacity,
         )
 
     @property
     def score_runs(self) -> int:
         """Number of runs that the candidates are scored in."""
-        return -(-self.n_candidates // self._scored_at_once) if self.plan.filters else 0
+        return -(-self.n_candidates // self.scored_at_once) if self.plan.filters else 0
 
     def score_run(self, run: int) -> slice:
         """Give the candidates of a run."""
-        return slice(run * self._scored_at_once, (run + 1) * self._scored_at_once)
-
-    @property
-    def _scored_at_once(self) -> int:
-        return 4 * self.kinds[0].capacity
+        return slice(run * self.scored_at_once, (run + 1) * self.scored_at_once)
 
     @property
     def sources(self) -> tuple[SourceInfo, ...]:

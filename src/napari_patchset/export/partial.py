@@ -11,6 +11,7 @@ stop                 while this is there, jobs stop at the next patch
 """
 
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.files import write_durably
+from napari_patchset.patchset.formats import FORMATS
+from napari_patchset.patchset.formats.base import SetFormat
 from napari_patchset.patchset.layout import partial_path, write_json
 from napari_patchset.patchset.statistics import ChannelSums
 
@@ -115,6 +118,11 @@ class PartialExport:
         if frozen is None:
             raise ExportError(f"{self.root}: there is no plan in it; plan the export first.")
         return frozen
+
+    @cached_property
+    def format(self) -> SetFormat:
+        """The format that the set is written in."""
+        return FORMATS[self.frozen().plan.format]
 
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
@@ -206,7 +214,7 @@ class PartialExport:
 
     def sidecar(self, array: PlannedArray, shard: int) -> ShardSidecar | None:
         """Read a shard's sidecar, None if the shard is not written whole with these patches."""
-        if not array.layout.shard_path(self.set, shard).is_file():
+        if not all(p.is_file() for p in self.format.unit_paths(self.set, array.layout, shard)):
             return None
         try:
             data = self.sidecar_path(array, shard).read_bytes()

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
@@ -14,7 +14,8 @@ from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
-from napari_patchset.patchset.layout import IMAGE, LABELS, SUFFIX, TARGET
+from napari_patchset.patchset.formats import FORMATS
+from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import ChannelId, SceneId
 from napari_patchset.stacks.naming import split_scene
@@ -62,6 +63,12 @@ class SourceRef(ImageRef):
         return self.model_copy(update={role: change(ref) for role, ref in given.items() if ref})
 
 
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"there is no format {name!r}; choose one of {', '.join(FORMATS)}")
+    return name
+
+
 class Recipe(Frozen):
     """How patches are chosen: the part of a plan that does not depend on where files lie.
 
@@ -81,8 +88,8 @@ class Recipe(Frozen):
         How patches are parted into training and validation ones; None for one group, "all".
     dtype : str or None
         NumPy's name of the pixel type to cast to, without loss; None for the sources' own.
-    format : {"zarr", "tiff", "npz", "coordinates"}
-        What is written.
+    format : str
+        What is written, a name in `FORMATS`: "zarr", "tiff", "npz" or "coordinates".
     codec : {"none", "zstd", "lz4"}
         How patches are compressed in a zarr.
     """
@@ -94,7 +101,7 @@ class Recipe(Frozen):
     keep_fraction: float = Field(default=0.0, ge=0, le=1)
     split: Split | None = None
     dtype: str | None = None
-    format: Literal["zarr", "tiff", "npz", "coordinates"] = "zarr"
+    format: Annotated[str, AfterValidator(_known_format)] = "zarr"
     codec: Literal["none", "zstd", "lz4"] = "none"
 
     @property
@@ -111,7 +118,7 @@ class ExportPlan(Recipe):
     sources : sequence of SourceRef, str or Path
         "name.czi@3" chooses a scene.
     out : str or Path
-        The folder to write, NAME.patches.zarr.
+        The folder to write, NAME.patches.zarr; NAME.patches for the other formats.
     """
 
     sources: tuple[SourceRef, ...]
@@ -131,8 +138,9 @@ class ExportPlan(Recipe):
     def _check(self) -> Self:
         if not self.sources:
             raise ValueError("a plan needs at least one source")
-        if not self.out.endswith(SUFFIX) or Path(self.out).name == SUFFIX:
-            raise ValueError(f"the patch set's name {self.out!r} must end in {SUFFIX}")
+        suffix = FORMATS[self.format].suffix
+        if not self.out.endswith(suffix) or Path(self.out).name == suffix:
+            raise ValueError(f"the patch set's name {self.out!r} must end in {suffix}")
         return self
 
     def resolved(self) -> Self:

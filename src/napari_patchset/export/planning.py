@@ -9,6 +9,7 @@ from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.space import check_space
 from napari_patchset.export.survey import survey
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import IMAGE, UNSPLIT
 
 
@@ -20,8 +21,6 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     ExportError
         If no patch fits, something else is at the destination, or the disk lacks the space.
     """
-    if plan.format != "zarr":
-        raise ExportError(f"The format {plan.format} can't be written yet; export a zarr.")
     out = Path(plan.out)
     if out.exists() and not overwrite and not partial.is_in_place:
         raise ExportError(f"{out} exists; choose another name, or overwrite it.")
@@ -36,6 +35,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     frozen = FrozenPlan.of(found, grid)
     if not plan.filters:
         layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
+        FORMATS[plan.format].check(layouts)
         check_space(partial.root, ((layout, layout.n) for layout in layouts))
     partial.discard()
     partial.freeze(frozen, grid)

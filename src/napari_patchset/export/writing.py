@@ -20,7 +20,7 @@ from napari_patchset.export.reading import BatchReader, ReadBatch
 from napari_patchset.export.selection import PlannedArray
 from napari_patchset.patching.padding import PadMode
 from napari_patchset.patchset.layout import write_json
-from napari_patchset.patchset.shards import checksums, write_shard
+from napari_patchset.patchset.shards import checksums
 from napari_patchset.patchset.statistics import channel_sums
 
 DEFAULT_MEMORY = 192 * 2**20
@@ -126,8 +126,8 @@ class _Pass:
     def _finish(self, disk: Executor, shard: Shard, patches: NDArray[Any]) -> None:
         """Write a full shard, summing up while the disk is busy; then what is kept of it."""
         array, number = shard.array, shard.number
-        path = array.layout.shard_path(self._export.set, number)
-        written = disk.submit(write_shard, path, array.layout, patches)
+        write = self._export.format.write
+        written = disk.submit(write, self._export.set, array.layout, number, patches)
         sidecar = ShardSidecar(
             stamp=array.stamp(number),
             checksums=tuple(checksums(patches)),

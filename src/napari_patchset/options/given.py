@@ -11,6 +11,7 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy, Tiled
+from napari_patchset.patchset.formats import FORMATS
 
 KINDS: dict[str, type[BaseModel]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Strategy)[0])
@@ -93,7 +94,7 @@ class PlanOptions:
     ] = None
     format: Annotated[
         str | None,
-        typer.Option(metavar=_values_of(Recipe, "format"), help="What is written (zarr)."),
+        typer.Option(metavar="|".join(FORMATS), help="What is written (zarr)."),
     ] = None
     codec: Annotated[
         str | None,

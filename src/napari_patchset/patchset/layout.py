@@ -24,8 +24,15 @@ from napari_patchset.patchset.files import write_durably
 from napari_patchset.source import PixelSize
 
 SUFFIX = ".patches.zarr"
+FOLDER_SUFFIX = ".patches"
+SUFFIXES = (SUFFIX, FOLDER_SUFFIX)
+"""What the name of a set ends in: a zarr, or a folder of another format."""
+
 PARTIAL_SUFFIX = ".partial"
 TABLE = "patches.parquet"
+DESCRIPTION = "patchset.json"
+"""Manifest and provenance of a set that is no zarr."""
+
 ATTRIBUTE = "patchset"
 MANIFEST = "manifest"
 PROVENANCE = "provenance"
@@ -41,7 +48,8 @@ SHARD_BYTES = 32 * 2**20
 
 def partial_path(out: Path) -> Path:
     """Give the folder in which the set at `out` is written until it is complete."""
-    return out.with_name(out.name.removesuffix(SUFFIX) + PARTIAL_SUFFIX)
+    suffix = next((suffix for suffix in SUFFIXES if out.name.endswith(suffix)), "")
+    return out.with_name(out.name.removesuffix(suffix) + PARTIAL_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +104,14 @@ class ArrayLayout:
         return (self.n, *self.patch_shape)
 
     @property
+    def patch_size(self) -> int:
+        """Pixels of one patch, over all channels."""
+        return prod(self.patch_shape)
+
+    @property
     def patch_bytes(self) -> int:
         """Bytes of one patch."""
-        return prod(self.patch_shape) * self.dtype.itemsize
+        return self.patch_size * self.dtype.itemsize
 
     @property
     def n_shards(self) -> int:
@@ -149,7 +162,7 @@ def shard_capacity(patch_shape: Sequence[int], dtype: np.dtype[Any]) -> int:
     return max(1, SHARD_BYTES // (prod(patch_shape) * dtype.itemsize))
 
 
-def write_metadata(root: Path, arrays: list[ArrayLayout], attributes: dict[str, Any]) -> None:
+def write_metadata(root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
     """Write every zarr.json of a set, the root's last; its metadata are consolidated."""
     nodes: dict[str, dict[str, Any]] = {}
     for array in arrays:
@@ -163,12 +176,17 @@ def write_metadata(root: Path, arrays: list[ArrayLayout], attributes: dict[str, 
 
 def read_attributes(root: Path) -> dict[str, Any] | None:
     """Give what the set at `root` says of itself, None if the folder is no complete set."""
+    zarr = _read_json(root / "zarr.json").get("attributes")
+    said = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else _read_json(root / DESCRIPTION)
+    return said if isinstance(said, dict) and said else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads((root / "zarr.json").read_bytes())
-        attributes = metadata["attributes"][ATTRIBUTE]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        return None
-    return attributes if isinstance(attributes, dict) else None
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

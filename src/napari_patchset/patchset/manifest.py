@@ -5,29 +5,37 @@ No digest covers the provenance: the same plan on the same pixels gives the same
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.model import Frozen
-from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.layout import ROLES, ArrayLayout
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
 SCHEMA_VERSION = 1
 
+ArrayName = Annotated[str, Field(pattern=f"^(all|train|val)/({'|'.join(ROLES)})$")]
+"""SPLIT/ROLE: nothing that leads out of the set."""
+
+PixelType = Annotated[
+    str, Field(pattern="^(bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128))$")
+]
+"""NumPy's name of a pixel type, without byte order."""
+
 
 class ArrayEntry(Frozen):
     """One array of the set: shape N, C, (Z), Y, X and the digest of its patches' checksums."""
 
-    shape: tuple[int, ...]
-    patches_per_shard: int
-    dtype: str
-    axes: str
+    shape: tuple[NonNegativeInt, ...]
+    patches_per_shard: PositiveInt
+    dtype: PixelType
+    axes: Annotated[str, Field(pattern="^SC[ZT]?YX$")]
     channels: tuple[str, ...]
-    codec: str
+    codec: Literal["none", "zstd", "lz4"]
     digest: str
 
     @classmethod
@@ -66,7 +74,7 @@ class Manifest(Frozen):
     limits : dict of str to dict of str to float
         What thresholds that depend on all candidates came to, by the metric's column.
     arrays : dict of str to ArrayEntry
-        By path in the set.
+        By path in the set; none where the format holds no pixels.
     table_digest : str
         Of the bytes of the table.
     statistics : dict of str to tuple of ChannelStatistics
@@ -83,11 +91,16 @@ class Manifest(Frozen):
     pixel_size: PixelSize
     counts: dict[str, int]
     dropped: dict[str, int]
-    rejected: dict[str, int] = Field(default_factory=dict)
-    limits: dict[str, dict[str, float]] = Field(default_factory=dict)
-    arrays: dict[str, ArrayEntry]
+    rejected: dict[str, int]
+    limits: dict[str, dict[str, float]]
+    arrays: dict[ArrayName, ArrayEntry]
     table_digest: str
     statistics: dict[str, tuple[ChannelStatistics, ...]]
+
+    @property
+    def format(self) -> str:
+        """How the set is written, a name in `FORMATS`."""
+        return str(self.recipe.get("format"))
 
     def layout(self, name: str) -> ArrayLayout:
         """Give where the patches of an array lie."""
@@ -111,8 +124,8 @@ class Provenance(Frozen):
 
     created: str
     """UTC, ISO 8601."""
-    sources: tuple[str, ...]
-    """The path of each source, for `verify` to read it again."""
+    sources: tuple[dict[str, Any], ...]
+    """Path and scene of each source and of what lies beside it, for `verify` to read them again."""
     versions: dict[str, str]
 
 

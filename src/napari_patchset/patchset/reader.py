@@ -1,114 +1,46 @@
-"""PatchSet: open a patch set and take patches out of it."""
+"""PatchSet: open a patch set of any format."""
 
 import os
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_patchset.errors import IncompleteSetError, UnreadableFileError
+from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
+from napari_patchset.patchset.arrays import PatchArray, PatchTuples
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import (
+    IMAGE,
     MANIFEST,
     PARTIAL_SUFFIX,
     PROVENANCE,
+    ROLES,
     TABLE,
-    ArrayLayout,
     read_attributes,
 )
 from napari_patchset.patchset.manifest import SCHEMA_VERSION, Manifest, Provenance
-from napari_patchset.patchset.shards import Shard, open_shard
+from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import SourceInfo
-
-_MAPPED_SHARDS = 128
-"""Each mapped shard holds a file descriptor; a process often has no more than 1024."""
-
-
-class PatchArray:
-    """The patches of one split, as a sequence; picklable, so a torch DataLoader takes it.
-
-    An index gives a patch C(Z)YX in the native dtype, a slice gives N, C, (Z), Y, X; each is a
-    copy, free to be changed.
-    """
-
-    def __init__(self, root: Path, layout: ArrayLayout) -> None:
-        self.root = root
-        self.layout = layout
-        self._mapped: OrderedDict[int, Shard] = OrderedDict()
-        self._lock = Lock()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, (Z), Y, X."""
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
-        return self.layout.dtype
-
-    def __len__(self) -> int:
-        return self.layout.n
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> NDArray[Any]: ...
-    def __getitem__(self, index: int | slice) -> NDArray[Any]:
-        if isinstance(index, slice):
-            patches = [self[i] for i in range(*index.indices(len(self)))]
-            return np.stack(patches) if patches else np.empty((0, *self.shape[1:]), self.dtype)
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(f"Patch {index} is out of bounds for {len(self)} patches.")
-        shard, row = divmod(position, self.layout.capacity)
-        patch: NDArray[Any] = self._shard(shard)[row].astype(self.dtype)
-        return patch
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        return (self[i] for i in range(len(self)))
-
-    def close(self) -> None:
-        """Give back every mapped shard; the next access maps it again."""
-        with self._lock:
-            self._mapped.clear()
-
-    def _shard(self, shard: int) -> Shard:
-        with self._lock:
-            mapped = self._mapped.get(shard)
-            if mapped is None:
-                mapped = self._mapped[shard] = self._map(shard)
-                if len(self._mapped) > _MAPPED_SHARDS:
-                    self._mapped.popitem(last=False)
-            else:
-                self._mapped.move_to_end(shard)
-            return mapped
-
-    def _map(self, shard: int) -> Shard:
-        path = self.layout.shard_path(self.root, shard)
-        return open_shard(path, self.layout, len(self.layout.rows(shard)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "layout": self.layout}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["root"], state["layout"])  # type: ignore[misc]  # maps anew
 
 
 class PatchSet(Mapping[str, PatchArray]):
-    """A complete patch set on disk: `PatchSet(path)["all"][0]` is its first patch.
+    """A complete patch set on disk: `PatchSet(path)["train"][0]` is its first training patch.
+
+    It maps each split to its images; `patch_set["train/target"]` are the targets, and
+    `patch_set.pairs("train")` images and targets together. Of the format "coordinates", which
+    holds no pixels, there are no splits to take patches from, but table and manifest.
 
     Parameters
     ----------
     path : str or Path
-        The folder NAME.patches.zarr.
+        The folder NAME.patches.zarr or NAME.patches.
 
     Attributes
     ----------
@@ -123,71 +55,140 @@ class PatchSet(Mapping[str, PatchArray]):
         If there is no such folder.
     IncompleteSetError
         If it is no patch set, or one that was not completed.
+    UnreadableFileError
+        If one of its files is missing.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
-        attributes = read_attributes(self.path)
-        if attributes is None:
-            raise self._refusal()
-        try:
-            self.manifest = Manifest.model_validate(attributes[MANIFEST])
-            self.provenance = Provenance.model_validate(attributes[PROVENANCE])
-        except (ValidationError, KeyError) as error:
-            raise IncompleteSetError(
-                f"{self.path}: the manifest can't be read (this version reads schema "
-                f"{SCHEMA_VERSION}): {error}"
-            ) from error
-        self._check_files()
-        self._arrays = {split: self._images(split) for split in self.manifest.counts}
+        self.manifest, self.provenance = read_description(self.path)
+        for file in missing_files(self.path, self.manifest):
+            raise UnreadableFileError(
+                f"{self.path}: {file} is missing; copy the set again, or export it again."
+            )
+        form = FORMATS[self.manifest.format]
+        layouts = [self.manifest.layout(name) for name in self.manifest.arrays]
+        self._arrays = {a.name: PatchArray(a, form.open(self.path, a)) for a in layouts}
 
-    def __getitem__(self, split: str) -> PatchArray:
-        return self._arrays[split]
+    def __getitem__(self, name: str) -> PatchArray:
+        return self._arrays[name if "/" in name else f"{name}/{IMAGE}"]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
+        return (split for split in self.manifest.counts if f"{split}/{IMAGE}" in self._arrays)
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return sum(1 for _ in self)
+
+    def pairs(self, split: str, *roles: str) -> PatchTuples:
+        """Give a sequence of tuples: what the arrays of a split hold at the same place.
+
+        Parameters
+        ----------
+        split : str
+            "all", "train" or "val".
+        roles : str
+            "image", "target", "labels", in any order; without any, all that there are.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such array.
+        """
+        found = [role for role in ROLES if f"{split}/{role}" in self._arrays]
+        absent = [role for role in roles if role not in found]
+        if absent or not found:
+            has = ", ".join(self._arrays) or "none"
+            raise ArgumentError(f"There is no {split}/{(*absent, IMAGE)[0]}; the arrays are {has}.")
+        return PatchTuples([self._arrays[f"{split}/{role}"] for role in roles or found])
 
     @cached_property
     def table(self) -> pa.Table:
-        """The table: one row a patch; see `patch_table` for its columns."""
+        """The table: one row a candidate, the rejected ones too; see `patch_table`."""
         return pq.read_table(self.path / TABLE)
 
-    def locate(self, index: int) -> tuple[SourceInfo, dict[str, Any]]:
-        """Say where a patch was cut: its source and its row of the table."""
-        row = self.table.slice(index, 1).to_pylist()[0]
+    @property
+    def statistics(self) -> Mapping[str, tuple[ChannelStatistics, ...]]:
+        """Of each channel of "image", and of "target", over the training patches."""
+        return self.manifest.statistics
+
+    def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
+        """Say where a patch was cut: its source and its row of the table.
+
+        Parameters
+        ----------
+        index : int
+            As in `patch_set[split][index]`.
+        split : str or None
+            None for the only one.
+
+        Raises
+        ------
+        ArgumentError, IndexError
+            If there is no such split, or several and none is given; no such patch in it.
+        """
+        splits = list(self.manifest.counts)
+        if split is None and len(splits) == 1:
+            split = splits[0]
+        if split not in splits:
+            raise ArgumentError(f"There is no split {split}; choose one of {', '.join(splits)}.")
+        (row,) = self.table.slice(int(self._members[split][index]), 1).to_pylist()
         return self.manifest.sources[row["source_index"]], row
 
     def close(self) -> None:
-        """Give back every mapped shard."""
+        """Give back every open file; the next patch opens it again."""
         for array in self._arrays.values():
             array.close()
 
-    def _images(self, split: str) -> PatchArray:
-        name = f"{split}/image"
-        return PatchArray(self.path, self.manifest.layout(name))
+    @cached_property
+    def _members(self) -> dict[str, NDArray[np.int64]]:
+        """The row of the table of each patch of a split."""
+        split = pc.if_else(self.table["kept"], self.table["split"], None)
+        return {
+            name: np.flatnonzero(pc.fill_null(pc.equal(split, name), False))
+            for name in self.manifest.counts
+        }
 
-    def _check_files(self) -> None:
-        """Refuse a set that lacks a shard or its table, before a patch is asked for."""
-        expected = [self.path / TABLE]
-        for name in self.manifest.arrays:
-            layout = self.manifest.layout(name)
-            expected += [layout.shard_path(self.path, i) for i in range(layout.n_shards)]
-        for path in expected:
-            if not path.is_file():
-                raise UnreadableFileError(
-                    f"{self.path}: {path.relative_to(self.path)} is missing; "
-                    "copy the set again, or export it again."
-                )
 
-    def _refusal(self) -> Exception:
-        if not self.path.exists():
-            return FileNotFoundError(f"{self.path}: no such patch set.")
-        if self.path.name.endswith(PARTIAL_SUFFIX):
-            return IncompleteSetError(
-                f"{self.path}: an export that was not completed; run the same export again to "
-                "go on with it."
-            )
-        return IncompleteSetError(f"{self.path}: not a patch set (no manifest).")
+def read_description(path: Path) -> tuple[Manifest, Provenance]:
+    """Read what a set says of itself.
+
+    Raises
+    ------
+    FileNotFoundError, IncompleteSetError
+        If there is no such folder; if it is no patch set, or one that was not completed.
+    """
+    attributes = read_attributes(path)
+    if attributes is None:
+        raise _refusal(path)
+    try:
+        manifest = Manifest.model_validate(attributes[MANIFEST])
+        provenance = Provenance.model_validate(attributes[PROVENANCE])
+    except (ValidationError, KeyError) as error:
+        raise IncompleteSetError(
+            f"{path}: the manifest can't be read (this version reads schema {SCHEMA_VERSION}): "
+            f"{error}"
+        ) from error
+    if manifest.format not in FORMATS:
+        raise IncompleteSetError(
+            f"{path}: a set of the format {manifest.format!r}, which this version does not know."
+        )
+    return manifest, provenance
+
+
+def missing_files(path: Path, manifest: Manifest) -> list[Path]:
+    """Name the files of a set, relative to it, that are not there."""
+    form = FORMATS[manifest.format]
+    expected = [path / TABLE]
+    for name in manifest.arrays:
+        expected += form.files(path, manifest.layout(name))
+    return [file.relative_to(path) for file in dict.fromkeys(expected) if not file.is_file()]
+
+
+def _refusal(path: Path) -> Exception:
+    if not path.exists():
+        return FileNotFoundError(f"{path}: no such patch set.")
+    if path.name.endswith(PARTIAL_SUFFIX):
+        return IncompleteSetError(
+            f"{path}: an export that was not completed; run the same export again to go on with it."
+        )
+    return IncompleteSetError(f"{path}: not a patch set (no manifest).")

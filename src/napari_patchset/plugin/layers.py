@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.lazy import LazyChannel, LazyPatches
 from napari_patchset.preview import channel_colors, display_limits
@@ -39,9 +40,20 @@ def scene_layers(path: Path, scene: SceneId | None) -> list[LayerTuple]:
 
 
 def patch_set_layers(path: Path) -> list[LayerTuple]:
-    """Open a patch set as layers, one for each split and channel, patches along the first axis."""
+    """Open a patch set as layers, one for each split and channel, patches along the first axis.
+
+    Raises
+    ------
+    ArgumentError
+        If it holds no pixels.
+    """
     patch_set = PatchSet(path)
     manifest = patch_set.manifest
+    if not patch_set:
+        raise ArgumentError(
+            f"{path}: a set of the format {manifest.format} holds no pixels to show; open its "
+            "sources, or export a zarr."
+        )
     colors = channel_colors([Channel(name) for name in manifest.channels])
     layers: list[LayerTuple] = []
     for split, patches in patch_set.items():

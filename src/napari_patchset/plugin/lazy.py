@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
-from napari_patchset.patchset.reader import PatchArray
+from napari_patchset.patchset.arrays import PatchArray
 from napari_patchset.stacks.base import ImageStack
 
 _Key = tuple[int | slice, ...]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari.utils.notifications import show_info
 
-from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.layers import LayerTuple, patch_set_layers, scene_layers
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
@@ -20,7 +20,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
         return None
     name = Path(path).name.lower()
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
-    if name.endswith(SUFFIX) or Path(split_scene(path, None)[0]).suffix.lower() in suffixes:
+    if name.endswith(SUFFIXES) or Path(split_scene(path, None)[0]).suffix.lower() in suffixes:
         return read_layers
     return None
 
@@ -28,7 +28,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """Open a file's first scene, or a patch set, and say where the other scenes are."""
     file, scene = split_scene(path if isinstance(path, str) else path[0], None)
-    if file.name.endswith(SUFFIX):
+    if file.name.endswith(SUFFIXES):
         return patch_set_layers(file)
     if scene is None:
         return scene_layers(file, _first_scene(file))

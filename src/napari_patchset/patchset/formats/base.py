@@ -1,0 +1,69 @@
+"""What a format of patch sets does: write patches in units, complete the set, open it again."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+
+from napari_patchset.patchset.layout import (
+    DESCRIPTION,
+    FOLDER_SUFFIX,
+    ArrayLayout,
+    write_json,
+)
+
+
+class PatchStore(Protocol):
+    """The patches of one array on disk; picklable, whatever it holds open."""
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Read one patch C(Z)YX in native dtype: a copy, free to be changed."""
+
+    def close(self) -> None:
+        """Give back what is held open; the next patch opens it again."""
+
+
+class SetFormat(ABC):
+    """Write patch sets of one format, and open them.
+
+    Patches are written in units of the array's capacity, each on its own, in any order and by any
+    process; the unit is called a shard whatever the format makes of it.
+    """
+
+    suffix: ClassVar[str] = FOLDER_SUFFIX
+    """What the name of a set ends in."""
+
+    has_pixels: ClassVar[bool] = True
+    """Whether there is anything to write but the table and the manifest."""
+
+    def check(self, arrays: Sequence[ArrayLayout]) -> None:  # noqa: B027  # most hold any
+        """Refuse, before the first byte, arrays that the format can't hold.
+
+        Raises
+        ------
+        ExportError
+            Naming the limit.
+        """
+
+    @abstractmethod
+    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Give the files of a unit: it is written if they are all there."""
+
+    @abstractmethod
+    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
+        """Write a unit of patches N, C, (Z), Y, X so that each file is whole or not there."""
+
+    def finish(self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
+        """Complete a set whose units are all written; its description comes last."""
+        write_json(root / DESCRIPTION, attributes)
+
+    def files(self, root: Path, array: ArrayLayout) -> Iterable[Path]:
+        """Give the files that an array of a complete set lies in."""
+        for shard in range(array.n_shards):
+            yield from self.unit_paths(root, array, shard)
+
+    @abstractmethod
+    def open(self, root: Path, array: ArrayLayout) -> PatchStore:
+        """Open an array of a complete set."""

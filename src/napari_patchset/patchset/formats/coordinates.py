@@ -1,0 +1,27 @@
+"""coordinates: the table and the manifest, for whoever cuts the patches from the sources."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from napari_patchset.patchset.formats.base import PatchStore, SetFormat
+from napari_patchset.patchset.layout import ArrayLayout
+
+
+class CoordinatesSet(SetFormat):
+    """No pixels: a set of this format has no arrays."""
+
+    has_pixels: ClassVar[bool] = False
+
+    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Give nothing."""
+        return ()
+
+    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
+        """Write nothing."""
+
+    def open(self, root: Path, array: ArrayLayout) -> PatchStore:
+        """Never called: there is no array."""
+        raise NotImplementedError

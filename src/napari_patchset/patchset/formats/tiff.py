@@ -1,0 +1,105 @@
+"""tiff: a folder of OME-TIFFs, one for each patch: train/image/000000.ome.tif."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.patchset.files import write_durably
+from napari_patchset.patchset.formats.base import SetFormat
+from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.manifest import digest_bytes
+
+_UM_PER_CM = 1e4
+
+
+class TiffSet(SetFormat):
+    """OME-TIFFs with pixel size, channel names and axes; the same bytes for the same patch."""
+
+    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Give the file of each patch."""
+        return [patch_path(root, array, index) for index in array.rows(shard)]
+
+    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
+        """Write a file for each patch."""
+        for index, patch in zip(array.rows(shard), patches, strict=True):
+            write_durably(patch_path(root, array, index), [encode(patch, array, index)])
+
+    def open(self, root: Path, array: ArrayLayout) -> "TiffPatches":
+        """Open an array; a file is opened when its patch is read."""
+        return TiffPatches(root, array)
+
+
+@dataclass(frozen=True)
+class TiffPatches:
+    """The patches of an array, each in a file of its own."""
+
+    root: Path
+    array: ArrayLayout
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Read one patch C(Z)YX."""
+        path = patch_path(self.root, self.array, index)
+        try:
+            pixels: NDArray[Any] = tifffile.imread(path)
+        except (ValueError, IndexError, KeyError, OSError) as error:
+            raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error
+        if pixels.size != self.array.patch_size or pixels.dtype != self.array.dtype:
+            raise UnreadableFileError(
+                f"{path}: {pixels.dtype} of shape {pixels.shape} where a patch is "
+                f"{self.array.dtype} of shape {self.array.patch_shape}; export the set again."
+            )
+        return pixels.reshape(self.array.patch_shape)  # tifffile leaves out axes of size 1
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def patch_path(root: Path, array: ArrayLayout, index: int) -> Path:
+    """Give the file of a patch."""
+    return root / array.name / f"{index:06d}.ome.tif"
+
+
+def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
+    """Encode a patch C(Z)YX, without dates, and with an identifier that is a digest."""
+    little = np.ascontiguousarray(patch, patch.dtype.newbyteorder("<"))
+    name = f"{array.name}/{index}".encode()
+    metadata: dict[str, Any] = {
+        "axes": array.axes[1:],
+        "UUID": str(UUID(digest_bytes(name + little.tobytes()))),
+        "Channel": {"Name": list(array.channels)},
+    }
+    for axis, size in array.scale.items():
+        metadata |= {
+            f"PhysicalSize{axis.upper()}": size,
+            f"PhysicalSize{axis.upper()}Unit": "µm",
+        }
+    buffer = BytesIO()
+    tifffile.imwrite(
+        buffer,
+        little,
+        ome=True,
+        byteorder="<",
+        photometric="minisblack",
+        metadata=metadata,
+        **_resolution(array),
+    )
+    return buffer.getvalue()
+
+
+def _resolution(array: ArrayLayout) -> dict[str, Any]:
+    """Say the pixel size also to readers that know no OME."""
+    size = array.scale
+    if not {"x", "y"} <= set(size):
+        return {}
+    return {
+        "resolution": (_UM_PER_CM / size["x"], _UM_PER_CM / size["y"]),
+        "resolutionunit": "CENTIMETER",
+    }
