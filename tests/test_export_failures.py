@@ -211,9 +211,10 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(
     assert not PartialExport.of(plan).root.exists()
 
 
+@pytest.mark.parametrize("amid", [False, True], ids=["before tidying up", "amid it"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_killed_between_the_name_and_the_end_it_only_tidies_up(
-    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, amid: bool
 ) -> None:
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
     if overwrite:
@@ -221,6 +222,8 @@ def test_killed_between_the_name_and_the_end_it_only_tidies_up(
     with monkeypatch.context() as patched:
         patched.setattr(PartialExport, "remove", lambda self: None)
         export(plan, overwrite=overwrite)
+    for gone in ("candidates.parquet", "selection.parquet")[: 2 * amid]:
+        (PartialExport.of(plan).root / gone).unlink()
     before = digests(Path(plan.out))
     assert export(plan, overwrite=overwrite)["all"].shape[2:] == (16, 16)
     assert digests(Path(plan.out)) == before

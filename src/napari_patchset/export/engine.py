@@ -21,6 +21,7 @@ from napari_patchset.export.space import check_space, naming_full_disk
 from napari_patchset.export.writing import DEFAULT_MEMORY, write_job
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.reader import read_description
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 
@@ -126,7 +127,8 @@ class _Export:
 
     def finished(self) -> Iterator[Progress]:
         """Tell of the set that is in its place, and remove what is left."""
-        total = sum(self._partial.selection().counts.values())
+        manifest, _ = read_description(Path(self._frozen.plan.out))
+        total = sum(manifest.counts.values())
         event = self._progress("done", total, total)
         self._partial.remove()
         yield event
