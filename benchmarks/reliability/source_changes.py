@@ -109,7 +109,7 @@ def patches_of(root: Path) -> Patches:
     found: Patches = {}
     for row in rows:
         place = ", ".join(str(row[name]) for name in ("sample", "y_start", "x_start"))
-        source = paths[row["source_index"]].partition(",")[0]
+        source = paths[row["source_index"]]["path"]
         found.setdefault(Path(source).name, {})[place] = row["checksum"]
     return found
 
