@@ -13,9 +13,11 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
+from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.cli.app import app
 from napari_patchset.export.writing import DEFAULT_MEMORY
 from napari_patchset.patching.strategies import Random
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.output import OutputPart
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from napari_patchset.plugin.running import time_left
@@ -264,6 +266,40 @@ def test_a_saved_plan_gives_the_same_bytes_by_command_and_is_loaded_again(
     assert json.loads(saved.read_text())["out"] == window.state.out
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_exported_and_opened(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    window.open(file)
+    window.unfold("Output")
+    output, export = window.widget.form.output, window.widget.export
+    window.choose(output.format, name)
+    assert output.codec.visible == (name == "zarr")
+    assert export.destination == str(file.with_name(f"image{FORMATS[name].suffix}"))
+    window.click(export.start)
+    window.until(lambda: export.status.value == f"Saved image{FORMATS[name].suffix}")
+    assert PatchSet(export.destination).manifest.counts == {"all": 12}
+    assert export.open.enabled == FORMATS[name].has_pixels
+    if export.open.enabled:
+        window.click(export.open)
+        window.until(lambda: "DAPI (all)" in window.viewer.layers)
+        assert window.viewer.layers["DAPI (all)"].data.shape == (12, 64, 64)
+
+
+def test_a_loaded_plan_keeps_its_format(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "made.patches")
+    plan = ExportPlan(sources=[f"{file}@0"], strategy=Tiled(size=(16, 16)), format="npz", out=out)
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_dump_json())
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    assert window.state.recipe.format == "npz"
+    assert window.widget.export.destination == out
+    assert window.widget.form.folds["Output"].button.text() == "Output: npz"
+
+
 def test_the_form_is_copied_as_a_command(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 16)
@@ -280,9 +316,12 @@ def test_the_form_begins_with_what_is_preferred(
     preferred = get_plugin_settings(PLUGIN).export
     assert export_memory() == DEFAULT_MEMORY
     monkeypatch.setattr(preferred, "compression", "zstd")
+    monkeypatch.setattr(preferred, "format", "zarr")
     monkeypatch.setattr(preferred, "memory", 512)
     part = OutputPart()
     assert part.value["codec"] == "zstd"
+    monkeypatch.setattr(preferred, "format", "tiff")
+    assert OutputPart().value["format"] == "tiff"
     assert export_memory() == 512 * 2**20
 
 

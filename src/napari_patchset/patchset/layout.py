@@ -46,10 +46,15 @@ ROLES = (IMAGE, TARGET, LABELS)
 SHARD_BYTES = 32 * 2**20
 
 
+def stem_of(out: Path) -> str:
+    """Give the name of the set at `out` without what it ends in."""
+    suffix = next((suffix for suffix in SUFFIXES if out.name.endswith(suffix)), "")
+    return out.name.removesuffix(suffix)
+
+
 def partial_path(out: Path) -> Path:
     """Give the folder in which the set at `out` is written until it is complete."""
-    suffix = next((suffix for suffix in SUFFIXES if out.name.endswith(suffix)), "")
-    return out.with_name(out.name.removesuffix(suffix) + PARTIAL_SUFFIX)
+    return out.with_name(stem_of(out) + PARTIAL_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)

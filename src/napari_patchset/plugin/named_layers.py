@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.export.plan import ExportPlan, Ref
-from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.layout import stem_of
 from napari_patchset.plugin.layer_masks import region_layer, with_mask_file
 from napari_patchset.plugin.layer_paths import layer_at
 from napari_patchset.plugin.layer_stack import LayerStack
@@ -55,7 +55,8 @@ def spooled(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Exp
     proceed : callable
         Asked before each read; what it raises ends the writing.
     """
-    folder = Path(f"{plan.out.removesuffix(SUFFIX)}.layers").absolute()
+    out = Path(plan.out).absolute()
+    folder = out.with_name(f"{stem_of(out)}.layers")
 
     def named(ref: Ref) -> Ref:
         if (layer := layer_at(ref.path)) is None:

@@ -32,7 +32,7 @@ def patch_pictures(
         The plane of the image to show of a volume; None for the middle of each.
     """
     pictures = []
-    with OpenImages(planned.preview_plan, open_image) as images:
+    with OpenImages(planned.state.preview_plan(), open_image) as images:
         for row in rows:
             spec = planned.grid[int(row)]
             stack, chosen = images[spec.stack, IMAGE]

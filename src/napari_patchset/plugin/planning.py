@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.export.opened import OpenImages
-from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.scoring import measure
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts, judge
-from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.layer_masks import masks_of
 from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.plugin.state import FormState
@@ -67,13 +65,6 @@ class Planned:
         return not self.scored.all()
 
     @property
-    def preview_plan(self) -> ExportPlan:
-        """A plan to open the sources by; it is written nowhere."""
-        recipe = self.state.recipe
-        fields = {name: getattr(recipe, name) for name in type(recipe).model_fields}
-        return ExportPlan(sources=self.state.sources, out=f"preview{SUFFIX}", **fields)
-
-    @property
     def step(self) -> tuple[int, int]:
         """How far neighbours lie apart along YX."""
         overlap = getattr(self.state.recipe.strategy, "overlap", ()) or (0, 0)
@@ -114,7 +105,7 @@ def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
         for name in score_columns(filters, names)
     }
     shown = monotonic()
-    with OpenImages(planned.preview_plan, open_image) as images:
+    with OpenImages(state.preview_plan(), open_image) as images:
         for rows in _chunks(planned, first):
             found = measure(filters, names, images, planned.grid[rows])
             for name, values in found.items():

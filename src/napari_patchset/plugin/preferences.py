@@ -19,5 +19,10 @@ def compression() -> str:
     return str(_export().compression)
 
 
+def default_format() -> str:
+    """Give the format that the form begins with, a name in `FORMATS`."""
+    return str(_export().format)
+
+
 def _export() -> Any:
     return get_plugin_settings(PLUGIN).export

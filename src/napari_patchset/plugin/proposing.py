@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
-from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.plugin.form.where import Extent
 from napari_patchset.plugin.layer_paths import layer_at
 from napari_patchset.plugin.named_layers import file_name
@@ -39,12 +38,12 @@ def extents(info: SourceInfo) -> dict[str, Extent]:
     }
 
 
-def default_out(path: Path) -> str:
+def default_out(path: Path, suffix: str) -> str:
     """Propose a name that is not taken yet: beside the file, at home for the sample and a layer."""
     stem = file_name(path).split(".")[0]
     if path == sample_path() or layer_at(path) is not None:
         path = Path.home() / path.name
-    name, number = f"{stem}{SUFFIX}", 2
+    name, number = f"{stem}{suffix}", 2
     while path.with_name(name).exists():
-        name, number = f"{stem}-{number}{SUFFIX}", number + 1
+        name, number = f"{stem}-{number}{suffix}", number + 1
     return str(path.with_name(name))

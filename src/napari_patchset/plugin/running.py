@@ -13,6 +13,7 @@ from napari_patchset.export.engine import Progress
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.command import command_line
 from napari_patchset.patching.verdicts import Metrics
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.asking import ask_plan_name, message, notifying
 from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.exporting import BackgroundExport
@@ -48,7 +49,7 @@ class ExportControl:
         self._plan, self._metrics = plan, metrics
         self.spooling = Background()
         self._then: Callable[[ExportPlan], None] = self._copy_command
-        self._result: Path | None = None
+        self._exported: ExportPlan | None = None
         self._began: tuple[float, int] | None = None
         part.start.changed.connect(self._start)
         part.cancel.changed.connect(self.job.cancel)
@@ -64,7 +65,7 @@ class ExportControl:
 
     @notifying
     def _start(self) -> None:
-        plan = self._plan()
+        plan = self._exported = self._plan()
         self._part.say("")
         self._part.open.enabled = False
         self._part.show_running(True)
@@ -79,8 +80,8 @@ class ExportControl:
 
     def _on_finished(self, path: Path) -> None:
         self._on_end(f"Saved {path.name}")
-        self._part.open.enabled = True
-        self._result = path
+        plan = self._exported
+        self._part.open.enabled = plan is not None and FORMATS[plan.format].has_pixels
         show_info(f"The patch set is in {path}")
 
     def _on_failed(self, error: Exception) -> None:
@@ -93,8 +94,8 @@ class ExportControl:
 
     @notifying
     def _open(self) -> None:
-        if self._result is not None:
-            self._viewer.open(str(self._result), plugin=PLUGIN)
+        if self._exported is not None:
+            self._viewer.open(self._exported.out, plugin=PLUGIN)
 
     @notifying
     def _copy(self) -> None:

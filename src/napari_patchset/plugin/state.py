@@ -12,7 +12,7 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan, ImageRef, Recipe, SourceRef
 from napari_patchset.export.sources import select_channels
-from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.pairs import Role
 from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.source import SceneId, SourceInfo
@@ -84,9 +84,17 @@ class FormState:
             If no destination is chosen.
         """
         if not self.out:
-            raise ArgumentError(f"Choose where to save the patch set, a name like cells{SUFFIX}.")
+            suffix = FORMATS[self.recipe.format].suffix
+            raise ArgumentError(f"Choose where to save the patch set, a name like cells{suffix}.")
+        return self._plan_to(self.out)
+
+    def preview_plan(self) -> ExportPlan:
+        """Give a plan to open the sources by; it is written nowhere."""
+        return self._plan_to(f"preview{FORMATS[self.recipe.format].suffix}")
+
+    def _plan_to(self, out: str) -> ExportPlan:
         recipe = {name: getattr(self.recipe, name) for name in Recipe.model_fields}
-        return ExportPlan(sources=self.sources, out=self.out, **recipe)
+        return ExportPlan(sources=self.sources, out=out, **recipe)
 
 
 def with_pairs(

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.preview import COLORS, Category
 from napari_patchset.source import SourceInfo
@@ -16,11 +17,9 @@ MULTIPLE = 8
 def summarize(planned: Planned) -> str:
     """Say how many patches there are of each kind, what they take on disk, and what is left out."""
     n = np.bincount(planned.category, minlength=len(Category)).tolist()
-    info, kept = planned.sources[0], n[Category.TRAIN] + n[Category.VAL]
-    itemsize = np.dtype(planned.state.recipe.dtype or info.dtype).itemsize
-    nbytes = kept * prod(planned.grid.size) * len(info.channels) * itemsize
+    kept = n[Category.TRAIN] + n[Category.VAL]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
-    lines = [f"<b>{kept:,}</b> patches{images}, {_bytes(nbytes)}"]
+    lines = [f"<b>{kept:,}</b> patches{images}{_on_disk(planned, kept)}"]
     if kept < len(planned.grid) or planned.state.recipe.split:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)
@@ -58,6 +57,14 @@ def describe_patch(planned: Planned, row: int) -> str:
     metrics = planned.verdicts.metrics.items()
     lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
     return "<br>".join(lines)
+
+
+def _on_disk(planned: Planned, kept: int) -> str:
+    recipe, info = planned.state.recipe, planned.sources[0]
+    if not FORMATS[recipe.format].has_pixels:
+        return ", coordinates only"
+    itemsize = np.dtype(recipe.dtype or info.dtype).itemsize
+    return f", {_bytes(kept * prod(planned.grid.size) * len(info.channels) * itemsize)}"
 
 
 def _fate(planned: Planned, row: int) -> str:

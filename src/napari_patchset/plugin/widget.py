@@ -67,6 +67,7 @@ class PatchesWidget(Panel):
             )
         )
         self._connect()
+        self._on_format()
         self._on_file()
         self._refresh()
 
@@ -117,6 +118,7 @@ class PatchesWidget(Panel):
         self.sourcing.changed.connect(self._on_scene)
         self.sourcing.edited.connect(self._on_edit)
         self.form.changed.connect(self._plan)
+        self.form.output.format.changed.connect(self._on_format)
         self.regions.changed.connect(self._plan)
         self.regions.painted.connect(self._on_paint)
         self.preview.clicks.clicked.connect(self._place)
@@ -141,10 +143,13 @@ class PatchesWidget(Panel):
         self.form.more.setVisible(found is not None)
         self.sourcing.more.visible = found is not None
         if found is not None:
-            self.export.out.value = Path(default_out(found.path))
+            self.export.out.value = Path(default_out(found.path, self.form.output.suffix))
             info = describe_scene(str(found.path), found.scene)
             self.patches.size.fit(fitting_size(info))
         self._on_scene()
+
+    def _on_format(self) -> None:
+        self.export.end_in(self.form.output.suffix)
 
     def _on_edit(self) -> None:
         self._forget()

@@ -7,7 +7,7 @@ from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
 from qtpy.QtWidgets import QMenu, QToolButton
 
-from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.layout import stem_of
 from napari_patchset.plugin.form.rows import Part, Row
 
 
@@ -15,13 +15,7 @@ class ExportPart(Part):
     """Destination, start, progress, and what else can be done with the plan."""
 
     def __init__(self) -> None:
-        self.out = FileEdit(
-            label="Save as",
-            mode=FileDialogMode.OPTIONAL_FILE,
-            filter=f"*{SUFFIX}",
-            nullable=True,
-            tooltip=f"The folder to write, NAME{SUFFIX}.",
-        )
+        self.out = FileEdit(label="Save as", mode=FileDialogMode.OPTIONAL_FILE, nullable=True)
         self.out.choose_btn.text = "…"
         self.out.choose_btn.native.setFixedWidth(28)
         self.start = PushButton(text="Export", tooltip="Write the patch set.")
@@ -49,6 +43,13 @@ class ExportPart(Part):
         """The path to write, "" if none is chosen."""
         value = self.out.value
         return "" if value is None or value == Path() else str(value)
+
+    def end_in(self, suffix: str) -> None:
+        """Give the destination the suffix of a format."""
+        self.out.filter, self.out.tooltip = f"*{suffix}", f"The folder to write, NAME{suffix}."
+        if self.destination:
+            out = Path(self.destination)
+            self.out.value = out.with_name(f"{stem_of(out)}{suffix}")
 
     def show_running(self, running: bool) -> None:
         """Enable what makes sense while an export runs, or does not."""

@@ -94,7 +94,7 @@ class RecipeForm:
             self.where.load(strategy.select)
             self.filters.load(recipe.filters, recipe.keep_fraction)
             self.split.load(recipe.split)
-            self.output.load(recipe.codec, recipe.dtype)
+            self.output.load(recipe)
         self._on_change()
 
     def _strategy(self, region: Region | None) -> dict[str, Any]:

@@ -1,12 +1,20 @@
-"""Output: the compression of the set and its pixel type."""
+"""Output: the format of the set, its compression and its pixel type."""
 
 from typing import Any
 
 from magicgui.widgets import ComboBox
 
+from napari_patchset.export.plan import Recipe
+from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.rows import Part, choices
-from napari_patchset.plugin.preferences import compression
+from napari_patchset.plugin.preferences import compression, default_format
 
+_FORMATS = choices(
+    ("zarr", "zarr"),
+    ("TIFF, one a patch", "tiff"),
+    ("npz, for CSBDeep", "npz"),
+    ("coordinates, no pixels", "coordinates"),
+)
 _CODECS = choices(("none", "none"), ("lz4 (fast)", "lz4"), ("zstd (small)", "zstd"))
 _DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
@@ -15,29 +23,47 @@ class OutputPart(Part):
     """What is written."""
 
     def __init__(self) -> None:
+        self.format = ComboBox(
+            label="Format",
+            choices=_FORMATS,
+            value=default_format(),
+            tooltip="What is written: all formats hold the same patches, and a table of them.",
+        )
         self.codec = ComboBox(
             label="Compression",
             choices=_CODECS,
             value=compression(),
-            tooltip="Smaller files, that are slower to read at random.",
+            tooltip="A compressed set is smaller, and slower to read at random.",
         )
         self.dtype = ComboBox(
             label="Pixel type",
             choices=choices(("as in the image", ""), *((name, name) for name in _DTYPES)),
             tooltip="What pixels are cast to; refused where it would lose something.",
         )
-        super().__init__([self.codec, self.dtype])
+        super().__init__([self.format, self.codec, self.dtype])
+        self.format.changed.connect(self._show)
+        self._show()
 
     @property
     def value(self) -> dict[str, Any]:
-        """Codec and pixel type, as they stand in a plan."""
-        return {"codec": self.codec.value, "dtype": self.dtype.value or None}
+        """Format, codec and pixel type, as they stand in a plan."""
+        codec = self.codec.value if self.format.value == "zarr" else "none"
+        return {"format": self.format.value, "codec": codec, "dtype": self.dtype.value or None}
 
-    def load(self, codec: str, dtype: str | None) -> None:
-        """Set codec and pixel type."""
-        self.codec.value, self.dtype.value = codec, dtype or ""
+    @property
+    def suffix(self) -> str:
+        """What the name of the set ends in."""
+        return FORMATS[self.format.value].suffix
+
+    def load(self, recipe: Recipe) -> None:
+        """Set format, codec and pixel type."""
+        self.format.value, self.dtype.value = recipe.format, recipe.dtype or ""
+        self.codec.value = recipe.codec
 
     @property
     def said(self) -> str:
         """What is set, in a word."""
-        return ", ".join(v for v in self.value.values() if v and v != "none") or "as it is"
+        return ", ".join(v for v in self.value.values() if v and v != "none")
+
+    def _show(self) -> None:
+        self.codec.visible = self.format.value == "zarr"
