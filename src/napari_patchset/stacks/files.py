@@ -6,6 +6,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_patchset.errors import UnreadableFileError
 
 _MOST_OPEN = 32
@@ -25,6 +28,14 @@ class _Descriptor:
         with self.lock:
             os.lseek(self.number, offset, os.SEEK_SET)
             return os.read(self.number, length)
+
+    def read_into(self, offset: int, out: memoryview) -> int:
+        """Fill memory from a position, as far as the file goes; give how many bytes that were."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self.number, [out], offset)
+        data = self.read(offset, len(out))
+        out[: len(data)] = data
+        return len(data)
 
     def __del__(self) -> None:
         if hasattr(self, "number"):
@@ -65,12 +76,15 @@ class Files:
         parts = [descriptor.read(offset, length)]
         while (done := sum(map(len, parts))) < length and parts[-1]:
             parts.append(descriptor.read(offset + done, length - done))
-        if done < length:
-            raise UnreadableFileError(
-                f"{path}: it ended at byte {offset + done} while {length} bytes were read from "
-                f"{offset}; it was cut after it was opened."
-            )
+        _require_all(path, offset, done, length)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, path: Path, offset: int, out: NDArray[np.uint8]) -> None:
+        """Fill an array, contiguous, instead of new memory; else as `read`."""
+        descriptor, rest, done = self._descriptor(path), out.data, 0
+        while rest and (n := descriptor.read_into(offset + done, rest)):
+            rest, done = rest[n:], done + n
+        _require_all(path, offset, done, len(out))
 
     def close(self) -> None:
         """Give back the files; reading then raises, closing again does nothing."""
@@ -108,6 +122,14 @@ class Files:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
+
+
+def _require_all(path: Path, offset: int, done: int, length: int) -> None:
+    if done < length:
+        raise UnreadableFileError(
+            f"{path}: it ended at byte {offset + done} while {length} bytes were read from "
+            f"{offset}; it was cut after it was opened."
+        )
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:

@@ -1,14 +1,50 @@
 """Keep decoded tiles: each is decoded once, whoever asks for it and however often."""
 
-from collections import OrderedDict
+import weakref
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 DEFAULT_LIMIT = 128 * 2**20
+
+_IDLE = 2
+"""So many buffers wait for a new tile, at most."""
+
+
+class Buffers:
+    """Memory of decoded tiles, taken again when nobody holds the tile any more.
+
+    New memory costs the system as much as reading a tile into it, and lies about in pieces.
+    """
+
+    def __init__(self) -> None:
+        self._idle: deque[memoryview] = deque(maxlen=_IDLE)
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Give memory of any content; it comes back with the last array that looks at it."""
+        memory = self._find(nbytes) or np.empty(nbytes, np.uint8).data
+        # Over a memoryview, so that views are based on this array and keep it alive.
+        array = np.frombuffer(memory, np.uint8)
+        weakref.finalize(array, self._idle.append, memory).atexit = False
+        return array
+
+    def _find(self, nbytes: int) -> memoryview | None:
+        with suppress(IndexError):  # another thread was quicker
+            for _ in range(len(self._idle)):
+                memory = self._idle.popleft()
+                if len(memory) == nbytes:
+                    return memory
+                self._idle.append(memory)
+        return None
+
+    def __reduce__(self) -> tuple[type["Buffers"], tuple[()]]:
+        return Buffers, ()
 
 
 class TileCache:

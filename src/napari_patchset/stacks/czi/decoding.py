@@ -25,6 +25,7 @@ from napari_patchset.stacks.czi.subblock import (
     zstd1_header_size,
 )
 from napari_patchset.stacks.files import Files
+from napari_patchset.stacks.tiles import Buffers
 
 
 class SubblockDecoder:
@@ -38,6 +39,7 @@ class SubblockDecoder:
         self._blocks = blocks
         self._file_size = file_size
         self._files = Files({self._path})
+        self._buffers = Buffers()
 
     def can_decode(self, row: int) -> bool:
         """Whether a subblock is of a kind that is decoded here."""
@@ -57,10 +59,12 @@ class SubblockDecoder:
             If the subblock is damaged, naming it.
         """
         found = self.check(row)
-        raw = int(self._blocks.compression[row]) == UNCOMPRESSED
-        length = decoded_bytes(self._blocks, row) if raw else found.size
-        data = self._files.read(self._path, found.position, length)
-        return self._as_pixels(row, data if raw else self._unpack(row, data))
+        pixels = self._buffers.take(decoded_bytes(self._blocks, row))
+        if int(self._blocks.compression[row]) == UNCOMPRESSED:
+            self._files.read_into(self._path, found.position, pixels)
+        else:
+            self._unpack(row, self._files.read(self._path, *found), pixels)
+        return self._as_pixels(row, pixels)
 
     def check(self, row: int) -> SubblockData:
         """Check a subblock's header and say where its data lie.
@@ -80,22 +84,29 @@ class SubblockDecoder:
         room = max(self._file_size - position, 0)
         return self._files.read(self._path, position, min(length, room))
 
-    def _unpack(self, row: int, data: bytes) -> bytes:
-        expected = decoded_bytes(self._blocks, row)
+    def _unpack(self, row: int, data: bytes, pixels: NDArray[np.uint8]) -> None:
         own_header = int(self._blocks.compression[row]) == ZSTD1
-        frame = data[zstd1_header_size(data) :] if own_header else data
+        frame = memoryview(data)[zstd1_header_size(data) if own_header else 0 :]
+        if own_header and splits_bytes(data):
+            halves = self._buffers.take(len(pixels))
+            self._decompress(row, frame, halves)
+            _join_bytes(halves, pixels)
+        else:
+            self._decompress(row, frame, pixels)
+
+    def _decompress(self, row: int, frame: memoryview, out: NDArray[np.uint8]) -> None:
         try:
-            unpacked = bytes(imagecodecs.zstd_decode(frame, out=expected))
+            # Its stub does not know that any buffer will do.
+            n = len(imagecodecs.zstd_decode(frame, out=out.data))  # type: ignore[arg-type]
         except imagecodecs.ZstdError as error:
             raise self._damaged(row, f"its zstd data can't be decoded: {error}") from error
-        if len(unpacked) != expected:
-            raise self._damaged(row, f"it decodes to {len(unpacked)} bytes, not {expected}")
-        return _join_bytes(unpacked) if own_header and splits_bytes(data) else unpacked
+        if n != len(out):
+            raise self._damaged(row, f"it decodes to {n} bytes, not {len(out)}")
 
-    def _as_pixels(self, row: int, data: bytes) -> NDArray[Any]:
+    def _as_pixels(self, row: int, data: NDArray[np.uint8]) -> NDArray[Any]:
         _, dtype, components = PIXEL_TYPES[int(self._blocks.pixel_type[row])]
         width, height = self._blocks.stored[row].tolist()
-        pixels = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+        pixels = data.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
         if components == 1:
             return pixels.reshape(height, width)
         return pixels.reshape(height, width, components)[..., ::-1]
@@ -107,7 +118,9 @@ class SubblockDecoder:
         )
 
 
-def _join_bytes(data: bytes) -> bytes:
+def _join_bytes(halves: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
     """Undo the split of 16-bit pixels into all low bytes, then all high bytes."""
-    halves = np.frombuffer(data, np.uint8).reshape(2, -1)
-    return np.ascontiguousarray(halves.T).tobytes()
+    low, high = halves.reshape(2, -1)
+    joined = pixels.view("<u2")
+    np.multiply(high, np.uint16(256), out=joined)
+    np.add(joined, low, out=joined)
