@@ -1,32 +1,25 @@
 """The memory of decoded tiles is used again, and only when nobody sees the tile any more."""
 
-import pickle
-
 import numpy as np
 
-from napari_patchset.stacks.tiles import Buffers
+from napari_patchset.stacks.tiles import take_memory
+
+SIZE = 12345
+"""Of no tile of any other test: the memory is the whole process's."""
 
 
 def test_memory_comes_back_with_the_last_view() -> None:
-    buffers = Buffers()
-    first = buffers.take(100)
+    first = take_memory(SIZE)
     address = first.ctypes.data
-    view = first.view("<u2").reshape(5, 10)[1:, ::2]
+    view = first.reshape(5, -1)[1:, ::2]
     del first
-    other = buffers.take(100)
+    other = take_memory(SIZE)
     assert not np.shares_memory(other, view)
     del view
-    assert buffers.take(100).ctypes.data == address
+    assert take_memory(SIZE).ctypes.data == address
 
 
 def test_memory_of_another_size_is_left_for_later() -> None:
-    buffers = Buffers()
-    address = buffers.take(100).ctypes.data
-    assert len(buffers.take(50)) == 50
-    assert buffers.take(100).ctypes.data == address
-
-
-def test_buffers_pickle_empty() -> None:
-    buffers = Buffers()
-    buffers.take(100)
-    assert len(pickle.loads(pickle.dumps(buffers)).take(10)) == 10
+    address = take_memory(SIZE).ctypes.data
+    assert len(take_memory(SIZE - 1)) == SIZE - 1
+    assert take_memory(SIZE).ctypes.data == address

@@ -13,38 +13,30 @@ from numpy.typing import NDArray
 
 DEFAULT_LIMIT = 128 * 2**20
 
-_IDLE = 2
-"""So many buffers wait for a new tile, at most."""
+_idle: deque[memoryview] = deque(maxlen=2)
+"""Memory that waits for a new tile, whichever file's: it is what this process can spare."""
 
 
-class Buffers:
-    """Memory of decoded tiles, taken again when nobody holds the tile any more.
+def take_memory(nbytes: int) -> NDArray[np.uint8]:
+    """Give memory of any content for a tile; it is used again when no array looks at it any more.
 
     New memory costs the system as much as reading a tile into it, and lies about in pieces.
     """
+    memory = _find_idle(nbytes) or np.empty(nbytes, np.uint8).data
+    # Over a memoryview, so that views are based on this array and keep it alive.
+    array = np.frombuffer(memory, np.uint8)
+    weakref.finalize(array, _idle.append, memory).atexit = False
+    return array
 
-    def __init__(self) -> None:
-        self._idle: deque[memoryview] = deque(maxlen=_IDLE)
 
-    def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """Give memory of any content; it comes back with the last array that looks at it."""
-        memory = self._find(nbytes) or np.empty(nbytes, np.uint8).data
-        # Over a memoryview, so that views are based on this array and keep it alive.
-        array = np.frombuffer(memory, np.uint8)
-        weakref.finalize(array, self._idle.append, memory).atexit = False
-        return array
-
-    def _find(self, nbytes: int) -> memoryview | None:
-        with suppress(IndexError):  # another thread was quicker
-            for _ in range(len(self._idle)):
-                memory = self._idle.popleft()
-                if len(memory) == nbytes:
-                    return memory
-                self._idle.append(memory)
-        return None
-
-    def __reduce__(self) -> tuple[type["Buffers"], tuple[()]]:
-        return Buffers, ()
+def _find_idle(nbytes: int) -> memoryview | None:
+    with suppress(IndexError):  # another thread was quicker
+        for _ in range(len(_idle)):
+            memory = _idle.popleft()
+            if len(memory) == nbytes:
+                return memory
+            _idle.append(memory)
+    return None
 
 
 class TileCache:

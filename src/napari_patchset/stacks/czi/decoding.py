@@ -25,7 +25,7 @@ from napari_patchset.stacks.czi.subblock import (
     zstd1_header_size,
 )
 from napari_patchset.stacks.files import Files
-from napari_patchset.stacks.tiles import Buffers
+from napari_patchset.stacks.tiles import take_memory
 
 
 class SubblockDecoder:
@@ -39,7 +39,6 @@ class SubblockDecoder:
         self._blocks = blocks
         self._file_size = file_size
         self._files = Files({self._path})
-        self._buffers = Buffers()
 
     def can_decode(self, row: int) -> bool:
         """Whether a subblock is of a kind that is decoded here."""
@@ -59,7 +58,7 @@ class SubblockDecoder:
             If the subblock is damaged, naming it.
         """
         found = self.check(row)
-        pixels = self._buffers.take(decoded_bytes(self._blocks, row))
+        pixels = take_memory(decoded_bytes(self._blocks, row))
         if int(self._blocks.compression[row]) == UNCOMPRESSED:
             self._files.read_into(self._path, found.position, pixels)
         else:
@@ -88,7 +87,7 @@ class SubblockDecoder:
         own_header = int(self._blocks.compression[row]) == ZSTD1
         frame = memoryview(data)[zstd1_header_size(data) if own_header else 0 :]
         if own_header and splits_bytes(data):
-            halves = self._buffers.take(len(pixels))
+            halves = take_memory(len(pixels))
             self._decompress(row, frame, halves)
             _join_bytes(halves, pixels)
         else:
