@@ -1,5 +1,6 @@
 """The share of a patch that holds pixels, where the tiles of a mosaic leave gaps."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,17 @@ def test_patches_with_too_few_pixels_are_dropped_and_counted(name: str) -> None:
     assert list(grid) == [spec for spec, part in zip(every, share, strict=True) if part >= 0.6]
     assert grid.valid.min() >= 0.6
     assert grid.dropped.get(UNCOVERED, 0) == len(every) - len(grid)
+
+
+def test_tiles_that_lie_far_apart_take_no_memory_for_what_is_between() -> None:
+    far = 2**30
+    image = source(1, 1, far, far, covered=(Rect(0, 0, 32, 32), Rect(far - 32, far - 24, 32, 24)))
+    starts = np.array([[0, 0], [far // 2, 7], [far - 32, far - 32]], np.int32)
+    grid = PatchGrid((32, 32), *np.zeros((2, 3), np.int32), starts)
+    tracemalloc.start()
+    assert covered_share(grid, image).tolist() == [1, 0, 0.75]
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_a_plane_without_gaps_needs_no_column() -> None:

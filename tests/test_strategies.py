@@ -165,6 +165,14 @@ def test_a_patch_larger_than_the_image_is_refused_or_skipped(name: str) -> None:
     assert skipped.dropped == {TOO_SMALL: 3}
 
 
+@pytest.mark.parametrize("name", ["tiled", "stratified"])
+def test_more_candidates_than_memory_holds_are_refused(name: str) -> None:
+    huge = [source(2, 1, 2**31, 10, name="huge.czi"), source(1, 1, 2**31, 2**31, name="huge.czi")]
+    for image in huge:
+        with pytest.raises(ArgumentError, match=r"huge\.czi.* would give \d+ patches, more than"):
+            make_strategy(name, (8, 8), [image]).plan([image])
+
+
 def test_candidates_on_a_missing_plane_are_dropped_and_counted() -> None:
     volume = source(2, 1, 4, 16, 16, axes="TCZYX", depth_axis="Z")
     holed = volume.model_copy(update={"missing": frozenset({(1, 0, 3)})})

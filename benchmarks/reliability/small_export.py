@@ -4,7 +4,9 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from napari_patchset.patchset import layout
 
 SHARD_BYTES = 8 * 16 * 16 * 2
 N_SOURCES = 3
+
+with suppress(ImportError):  # pyarrow would do it in every forked child, and take most of its time
+    import_module("pandas")
 
 _EVENTS = frozenset({"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir"})
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import ceil, prod
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,6 +22,9 @@ from napari_patchset.patching.selection import (
     selected_samples,
 )
 from napari_patchset.source import SourceInfo
+
+MOST_CANDIDATES = 2**26
+"""Of one source; each takes 16 bytes, and as much again while they are ordered."""
 
 
 class PatchStrategy(Frozen, ABC):
@@ -152,6 +156,22 @@ class Sized(PatchStrategy):
                 f"({part.source.layout.spatial_axes}); choose a smaller patch."
             )
         return False
+
+    def _require_few(self, part: Part, strides: Sequence[int]) -> None:
+        """Refuse more candidates than can be planned, before memory is taken for them.
+
+        Raises
+        ------
+        ArgumentError
+            Naming the source, whose size may be one that a damaged file declares.
+        """
+        per_sample = prod(ceil(n / s) for n, s in zip(part.shape, strides, strict=True))
+        if (count := per_sample * len(part.samples)) > MOST_CANDIDATES:
+            raise ArgumentError(
+                f"{part.source.name}, {by(part.shape)} ({part.source.layout.spatial_axes}), would "
+                f"give {count} patches, more than {MOST_CANDIDATES}; choose larger patches or "
+                "less overlap."
+            )
 
 
 class InBounds:

@@ -11,7 +11,7 @@ MOST_RECTS = 600
 """So many rectangles are drawn at once: they take a table of at most 1200 x 1200 numbers."""
 
 MOST_NUMBERS = 4_000_000
-"""The largest table that is made to find out whether the whole plane is covered."""
+"""The largest table that is made, of the cells or of the pixels along one axis."""
 
 Boxes = NDArray[np.int64]
 """Left, top, right and bottom edges, (4, n)."""
@@ -72,15 +72,23 @@ def _drawn_areas(tiles: Boxes, patches: Boxes) -> NDArray[np.int64]:
     gaps = sum_table(~covered)
     # The cell of the first pixel, and the one after that of the last.
     (j0, j1), (i0, i1) = (
-        (cells[patches[axis] - edges[0]], cells[patches[axis + 2] - 1 - edges[0]] + 1)
+        (_cells(edges, patches[axis]), _cells(edges, patches[axis + 2] - 1) + 1)
         for axis, edges in enumerate((xs, ys))
-        for cells in [np.repeat(np.arange(len(edges) - 1), np.diff(edges))]
     )
     areas: NDArray[np.int64] = (patches[2] - patches[0]) * (patches[3] - patches[1])
     some = np.flatnonzero(sums_inside(gaps, i0, j0, i1, j1))
     table = sum_table(covered * np.diff(ys)[:, np.newaxis] * np.diff(xs))
     areas[some] = _areas_inside(table, xs, ys, patches[:, some])
     return areas
+
+
+def _cells(edges: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find between which two edges a pixel lies; a table of all pixels is quicker, and larger."""
+    extent = edges[-1] - edges[0]
+    if extent > MOST_NUMBERS:
+        return np.searchsorted(edges, pixels, side="right") - 1
+    cells: NDArray[np.int64] = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    return cells[pixels - edges[0]]
 
 
 def _draw(tiles: Boxes, xs: NDArray[np.int64], ys: NDArray[np.int64]) -> NDArray[np.bool_]:

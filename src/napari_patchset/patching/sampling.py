@@ -138,6 +138,7 @@ class Stratified(_Drawn):
         n_starts = self._n_starts(part)
         if not prod(n_starts):
             return part.empty(self.size)
+        self._require_few(part, self.size)
         firsts = [np.arange(0, n, p) for n, p in zip(n_starts, self.size, strict=True)]
         first = np.stack(np.meshgrid(*firsts, indexing="ij"), axis=-1).reshape(-1, len(firsts))
         left = np.minimum(np.array(n_starts) - first, np.array(self.size)).astype(np.uint64)

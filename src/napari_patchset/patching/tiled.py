@@ -82,6 +82,7 @@ class Tiled(Sized):
     def _plan_one(self, part: Part) -> PatchGrid:
         if not self._is_cut(part):
             return part.empty(self.size)
+        self._require_few(part, [p - o for p, o in zip(self.size, self._overlap, strict=True)])
         rows, n = ordered_product(self._axes(part), part.source.block_shape), len(part.samples)
         return PatchGrid(
             self.size,
