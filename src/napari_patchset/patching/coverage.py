@@ -84,11 +84,11 @@ def _drawn_areas(tiles: Boxes, patches: Boxes) -> NDArray[np.int64]:
 
 def _cells(edges: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Find between which two edges a pixel lies; a table of all pixels is quicker, and larger."""
-    extent = edges[-1] - edges[0]
-    if extent > MOST_NUMBERS:
+    if edges[-1] - edges[0] > MOST_NUMBERS:
         return np.searchsorted(edges, pixels, side="right") - 1
-    cells: NDArray[np.int64] = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-    return cells[pixels - edges[0]]
+    table = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    cells: NDArray[np.int64] = table[pixels - edges[0]]
+    return cells
 
 
 def _draw(tiles: Boxes, xs: NDArray[np.int64], ys: NDArray[np.int64]) -> NDArray[np.bool_]:
