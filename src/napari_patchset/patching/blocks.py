@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ PER_SPLIT = 4
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
-Corners = tuple[Ids, Ids, Ids, Ids]
+Corners = tuple[Counts, Counts, Counts, Counts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,34 +49,57 @@ class Blocks:
         numbers = np.arange(len(self)) - np.repeat(n.cumsum() - n, n)
         return hashes(np.repeat(names, n), numbers)
 
-    def corners(self, grid: PatchGrid) -> Corners:
-        """Give the blocks of each patch's upper left, upper right, lower left, lower right pixel.
+    def zones(self, grid: PatchGrid) -> Ids:
+        """Give the zone of each patch: those of one zone have their corners in the same blocks.
 
-        Beyond the frame it is the last block.
+        Along an axis, every second zone lies inside of a block, and the others across the border
+        of two. Beyond the frame it is the last block.
         """
-        counts = self.counts
-        n = counts.prod(axis=1, dtype=np.int32)
+        shape = 2 * self.counts - 1
+        n = shape.prod(axis=1, dtype=np.int32)
         frame = self.frames.index[grid.stack] if len(n) > 1 else 0
-        ends: list[tuple[Ids, Ids]] = []
-        for axis in (0, 1):
-            first = self.frames.along(grid, axis)
-            last = first + (grid.size[axis - 2] - 1)
-            most, side = counts[frame, axis] - 1, self.side[axis]
-            ends.append((np.minimum(first // side, most), np.minimum(last // side, most)))
-        (top, bottom), (left, right) = ends
-        for row in (top, bottom):
-            row *= counts[frame, 1]
-            row += (n.cumsum(dtype=np.int32) - n)[frame]
-        return top + left, top + right, bottom + left, bottom + right
+        zones, columns = (self._along(grid, frame, axis) for axis in (0, 1))
+        zones *= shape[frame, 1]
+        zones += columns
+        zones += (n.cumsum(dtype=np.int32) - n)[frame]
+        return zones
 
-    def count(self, corners: Corners) -> tuple[Counts, Counts]:
-        """Count the patches that lie in each block alone, and those that touch it."""
-        a, b, c, d = corners
-        touching = self._times(a) + self._times(b[b != a]) + self._times(c[c != a])
-        return self._times(a[a == d]), touching + self._times(d[(d != b) & (d != c)])
+    @cached_property
+    def corners(self) -> Corners:
+        """The blocks of the upper left, upper right, lower left, lower right corner, by zone."""
+        first, found = 0, []
+        for rows, columns in self.counts.tolist():
+            y, x = np.arange(2 * rows - 1)[:, None], np.arange(2 * columns - 1)
+            ends = [
+                (row, column) for row in (y // 2, -(y // -2)) for column in (x // 2, -(x // -2))
+            ]
+            found.append([(first + row * columns + column).ravel() for row, column in ends])
+            first += rows * columns
+        a, b, c, d = map(np.concatenate, zip(*found, strict=True))
+        return a, b, c, d
 
-    def _times(self, ids: Ids) -> Counts:
-        return np.bincount(ids, minlength=len(self))
+    def count(self, patches: Counts) -> tuple[Counts, Counts]:
+        """Count the patches that lie in each block alone, and those that touch it.
+
+        Parameters
+        ----------
+        patches : int64 array
+            How many there are in each zone.
+        """
+        a, b, c, d = self.corners
+        touching = self._sum(a, patches) + self._sum(b, patches * (b != a))
+        touching += self._sum(c, patches * (c != a)) + self._sum(d, patches * ((d != b) & (d != c)))
+        return self._sum(a, patches * (a == d)), touching
+
+    def _along(self, grid: PatchGrid, frame: NDArray[np.int64] | int, axis: Literal[0, 1]) -> Ids:
+        first, most = self.frames.along(grid, axis), self.counts[frame, axis] - 1
+        last = first + (grid.size[axis - 2] - 1)
+        zone: Ids = np.minimum(first // self.side[axis], most)
+        zone += np.minimum(last // self.side[axis], most)
+        return zone
+
+    def _sum(self, blocks: Counts, patches: Counts) -> Counts:
+        return np.bincount(blocks, patches, len(self)).astype(np.int64)
 
 
 def block_sides(frames: Frames, size: tuple[int, ...], val: float) -> Iterator[tuple[int, int]]:

@@ -109,10 +109,11 @@ class Split(Frozen):
 
     def _by_blocks(self, grid: PatchGrid, blocks: Blocks) -> Codes:
         """Split by blocks: what lies in those of both splits is in neither."""
-        corners = blocks.corners(grid)
-        chosen = choose(*blocks.count(corners), len(grid), blocks.ranks(self.seed), self.val)
-        upper_left, *others = (chosen.astype(np.int8)[corner] for corner in corners)
-        return _BY_CORNERS[sum(others, upper_left)]
+        zones = blocks.zones(grid)
+        patches = np.bincount(zones, minlength=len(blocks.corners[0]))
+        chosen = choose(*blocks.count(patches), len(grid), blocks.ranks(self.seed), self.val)
+        upper_left, *others = (chosen.astype(np.int8)[corner] for corner in blocks.corners)
+        return _BY_CORNERS[sum(others, upper_left)][zones]
 
     def _cost(self, codes: Codes) -> float:
         """Say how far a split is from the share, in shares, and half of what it loses, likewise.

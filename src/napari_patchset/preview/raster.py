@@ -16,16 +16,18 @@ MOST_CELLS = 1024
 _RGB = np.array([255 * rgb(color) for color in COLORS])
 
 
-def _palette() -> NDArray[np.uint8]:
-    """Give the colour of a cell by the categories in it, one bit each; mixed ones have none yet."""
+def _palette() -> NDArray[np.uint32]:
+    """Give the colour, as RGBA, of a cell by the categories in it, one bit each.
+
+    Mixed ones have none yet.
+    """
     palette = np.zeros((1 << len(COLORS), 4), np.uint8)
     palette[1:, 3] = 255
     palette[1 << np.arange(len(COLORS)), :3] = _RGB
-    return palette
+    return palette.view(np.uint32)[:, 0]
 
 
-_PALETTE = _palette().view(np.uint32)[:, 0]
-_IS_MIXED = np.array([code.bit_count() > 1 for code in range(len(_PALETTE))])
+_PALETTE = _palette()
 
 
 class Raster(NamedTuple):
@@ -58,10 +60,10 @@ def raster_of(plane: Plane, step: tuple[int, int]) -> Raster:
         no stripes.
     """
     rows, columns = (_binned(plane.start[:, axis], plane.size[axis], step[axis]) for axis in (0, 1))
-    shape = (len(COLORS), rows.n_cells, columns.n_cells)
-    flat = (plane.category * np.int64(rows.n_cells) + rows.cells) * columns.n_cells + columns.cells
-    counts = np.bincount(flat, minlength=prod(shape)).reshape(shape)
-    return Raster(_mixed(counts), (rows.low, columns.low), (rows.cell, columns.cell))
+    shape = rows.n_cells, columns.n_cells
+    cells = rows.cells * np.int64(columns.n_cells) + columns.cells
+    picture = _colored(cells, plane.category, prod(shape)).reshape(*shape, 4)
+    return Raster(picture, (rows.low, columns.low), (rows.cell, columns.cell))
 
 
 class _Bins(NamedTuple):
@@ -82,14 +84,37 @@ def _binned(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
     return _Bins((starts - first) // cell, (last - first) // cell + 1, low, float(cell))
 
 
-def _mixed(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Mix the colours of the categories in each cell, (category, Y, X) to RGBA."""
-    present = np.zeros(counts.shape[1:], np.uint8)
-    for i, each in enumerate(counts):
-        present |= (each > 0).view(np.uint8) << np.uint8(i)
+def _colored(
+    cells: NDArray[np.int64], category: NDArray[np.uint8], n_cells: int
+) -> NDArray[np.uint8]:
+    """Give each cell, RGBA, the colours of the categories of the patches in it."""
+    present = np.zeros((len(COLORS), n_cells), np.uint8)
+    present.ravel()[category * np.int64(n_cells) + cells] = 1
+    code = present[0]
+    for bit, each in enumerate(present[1:], start=1):
+        code |= each << np.uint8(bit)
     # Most cells hold patches of one category, which takes no arithmetic.
-    picture = _PALETTE[present].view(np.uint8).reshape(*present.shape, 4)
-    y, x = np.nonzero(_IS_MIXED[present])
-    mixed = counts[:, y, x]
-    picture[y, x, :3] = (_RGB.T @ mixed / mixed.sum(axis=0)).T
-    return picture
+    colors: NDArray[np.uint8] = _PALETTE.take(code).view(np.uint8).reshape(-1, 4)
+    is_mixed = (code & (code - np.uint8(1))) != 0
+    if is_mixed.any():
+        _mix(colors, is_mixed, cells, category)
+    return colors
+
+
+def _mix(
+    colors: NDArray[np.uint8],
+    is_mixed: NDArray[np.bool_],
+    cells: NDArray[np.int64],
+    category: NDArray[np.uint8],
+) -> None:
+    """Give mixed cells the mean colour of the patches in them."""
+    number = np.cumsum(is_mixed) - 1
+    within = np.flatnonzero(is_mixed[cells])
+    n = int(number[-1]) + 1
+    flat = category[within] * np.int64(n) + number[cells[within]]
+    counts = np.bincount(flat, minlength=len(COLORS) * n).reshape(len(COLORS), n)
+    total = counts.sum(axis=0)
+    for channel, weights in enumerate(_RGB.T):
+        # Elementwise: a matrix product waits for threads of other cores.
+        parts = (each * weight for each, weight in zip(counts, weights, strict=True))
+        colors[is_mixed, channel] = sum(parts) / total
