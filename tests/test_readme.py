@@ -1,51 +1,45 @@
-"""What the README shows is run as it stands."""
+"""What README and docs show is run as it stands, and what they link to is there."""
 
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from czi_maker import SceneSpec, make_czi, metadata_xml
+from documents import REPOSITORY, blocks, commands, run_page
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+_LINK = re.compile(r"\]\(([^)#]+)")
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def commands() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if "patchset " in line]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a file like the sample into the folder, as every page takes it to be there."""
     scenes = [
-        SceneSpec(id=i, rect=(900 * i, 0, 200, 200), t=2, z=5, c=2, stamped=True) for i in (0, 1)
+        SceneSpec(id=i, rect=(900 * i, 0, 320, 260), t=2, z=5, c=2, stamped=True) for i in (0, 1)
     ]
-    xml = metadata_xml(channels={"Channel:0": "DAPI", "Channel:1": "EGFP"})
+    xml = metadata_xml(
+        {"X": 3.25e-7, "Y": 3.25e-7, "Z": 1e-6}, {"Channel:0": "DAPI", "Channel:1": "EGFP"}
+    )
     make_czi(tmp_path / "cells.czi", scenes, xml=xml)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
-def test_the_commands_run_and_write_what_they_name(folder: Path) -> None:
-    assert len(commands()) == 5
-    for line in commands():
-        words = shlex.split(line)
-        subprocess.run([sys.executable, "-m", "napari_patchset", *words[1:]], check=True)
-        if "--out" in words:
-            assert (folder / words[words.index("--out") + 1]).exists()
+@every_page
+@pytest.mark.usefixtures("_cells")
+def test_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(page, monkeypatch)
 
 
-def test_the_python_blocks_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scope: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), scope)
-    out = capsys.readouterr().out
-    assert "done 320 of 320" in out
-    assert "320 (2, 64, 64) uint16" in out
-    assert "(320, 2, 64, 64) uint16" in out
+@every_page
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    targets = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
+    assert [link for link in targets if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_shows_commands_and_python() -> None:
+    shown = list(blocks(PAGES[0]))
+    assert sum(len(list(commands(text))) for kind, _, text in shown if kind == "sh") >= 6
+    assert sum(kind == "python" for kind, _, _ in shown) >= 5

@@ -70,7 +70,7 @@ def _on_disk(planned: Planned, kept: int) -> str:
 def _fate(planned: Planned, row: int) -> str:
     verdicts = planned.verdicts
     if verdicts.reason[row] >= 0:
-        return _escaped(f"rejected by {verdicts.reasons[verdicts.reason[row]]}")
+        return _escaped(f"rejected: {verdicts.reasons[verdicts.reason[row]]}")
     split = verdicts.splits[verdicts.split[row]]
     return split if planned.state.recipe.split else "kept"
 
@@ -90,7 +90,7 @@ def _reasons(planned: Planned) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
-    said = [f"{n:,} by {why}" for n, why in zip(counts, verdicts.reasons, strict=True) if n]
+    said = [f"{why}: {n:,}" for n, why in zip(counts, verdicts.reasons, strict=True) if n]
     limits = [
         f"{limit} of {column} is {value:.4g}"
         for column, each in verdicts.limits.items()

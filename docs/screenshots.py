@@ -1,0 +1,164 @@
+"""Make the README's pictures of the window: tools/display .venv/bin/python docs/screenshots.py."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")
+
+import napari
+import numpy as np
+from napari._qt.dialogs.qt_notification import NapariQtNotification
+from PIL import Image, ImageQt
+from qtpy.QtCore import QPoint
+from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.widget import PatchesWidget
+from napari_patchset.sample import ensure_sample
+
+IMAGES = Path(__file__).with_name("images")
+WIDTH, HEIGHT = 1240, 740
+PATIENCE = 60
+"""Seconds until a step is given up."""
+
+
+class Tour:
+    """The window on the sample, taken through the steps of the README's tour."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.viewer = napari.Viewer(title="napari")
+        self.viewer.window.resize(WIDTH, HEIGHT)
+        _, self.widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+        assert isinstance(self.widget, PatchesWidget)
+
+    def open(self) -> None:
+        """Open the sample: its first scene is shown, and a map of all."""
+        path = shutil.copy(ensure_sample(), self.folder / "cells.czi")
+        self.viewer.open(str(path), plugin=PLUGIN)
+        picker = self.widget.picker
+        self.until(lambda: len(picker.map.cells) == 3 and not picker.loading)
+        self.viewer.canvas.overlays.scale_bar.visible = True
+        self.save("tour-open")
+
+    def choose_scene(self, scene: int) -> None:
+        """Show another scene, as a click on its thumbnail does, and its middle plane."""
+        self.widget.picker.map.picked.emit(scene)
+        self.until(lambda: self.widget.sourcing.shown.scene == scene)
+        self.viewer.dims.current_step = (1, 2, 0, 0)
+        self.viewer.reset_view()
+
+    def choose_patches(self) -> None:
+        """Set depth axis, size and overlap."""
+        patches = self.widget.form.patches
+        patches.depth_axis.value = "Z"
+        patches.size.load((3, 64, 64))
+        patches.overlap.load((0, 16, 16))
+        self.save("tour-patches")
+
+    def filter_and_split(self, text: str) -> None:
+        """Reject what is dark, and set some aside."""
+        form = self.widget.form
+        form.more.open()
+        for title in ("Filters", "Split"):
+            form.folds[title].open()
+        form.filters.text.value = text
+        form.filters.text.native.returnPressed.emit()
+        form.split.val.value = 20
+        self.settle()
+        self.widget.ensureWidgetVisible(self.widget.preview.sheet_button)
+
+    def look_closer(self) -> None:
+        """Click a patch, and show some of them."""
+        self.widget.preview.clicks.clicked.emit((*self.viewer.dims.point[:-2], *self.middle))
+        self.widget.preview.sheet_button.click()
+        sheet = self.widget.preview.contact
+        self.until(lambda: not sheet.sheet.pixmap().isNull())
+        self.save("tour-contact", sheet)
+        sheet.close()
+
+    def export(self) -> None:
+        """Export the set, and open it."""
+        export = self.widget.export
+        export.start.native.click()
+        self.until(lambda: export.open.enabled)
+        self.widget.ensureWidgetVisible(export.native)
+        self.save("tour-export")
+
+    def show_all(self) -> None:
+        """Show what the plugin does in one picture."""
+        form = self.widget.form
+        form.filters.load((), 0)
+        form.patches.depth_axis.value = "none"
+        form.patches.overlap.load((0, 0))
+        self.choose_scene(0)
+        self.filter_and_split("std[DAPI]>p20")
+        for fold in form.folds.values():
+            fold.open(False)
+        self.widget.ensureWidgetVisible(self.widget.source.native)
+        self.save("window")
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The middle of the image, in micrometres."""
+        low, high = np.asarray(self.viewer.layers[0].extent.world)[:, -2:]
+        y, x = (low + high) / 2
+        return float(y), float(x)
+
+    def save(self, name: str, part: QWidget | None = None) -> None:
+        """Save what is on the screen, in 256 colours."""
+        self.settle()
+        for notification in self.viewer.window._qt_window.findChildren(NapariQtNotification):
+            notification.close()
+        QApplication.processEvents()
+        window = part or self.viewer.window._qt_window
+        corner = window.mapToGlobal(QPoint(0, 0))
+        area = corner.x(), corner.y(), window.width(), window.height()
+        path = IMAGES / f"{name}.png"
+        pixmap = QApplication.primaryScreen().grabWindow(0, *area)
+        picture = ImageQt.fromqpixmap(pixmap).convert("RGB")
+        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(path, path.stat().st_size // 1024, "KB")
+
+    def settle(self) -> None:
+        """Wait until everything is planned, scored and drawn."""
+        plans = self.widget.plans
+        self.until(lambda: not plans.planning.running and not plans.scoring.running)
+        done = time.monotonic() + 1.5
+        self.until(lambda: time.monotonic() > done)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let the window work until something holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            QApplication.processEvents()
+            if time.monotonic() > deadline:
+                sys.exit("screenshots: the window did not get there in time")
+            time.sleep(0.01)
+
+
+def main() -> None:
+    """Take the tour."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tour = Tour(Path(folder))
+        try:
+            tour.open()
+            tour.choose_scene(1)
+            tour.choose_patches()
+            tour.filter_and_split("std[DAPI]>p25")
+            tour.save("tour-filters")
+            tour.look_closer()
+            tour.export()
+            tour.show_all()
+        finally:
+            tour.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
