@@ -17,6 +17,7 @@ from napari_patchset import ExportPlan, PatchSet, Random, Tiled
 from napari_patchset.export import writing
 from napari_patchset.export.jobs import finalize_export, plan_export, write_part
 from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import layout
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
@@ -208,6 +209,12 @@ def test_each_byte_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     plans = [make_plan(tmp_path / f"{n}", "tiff", n * SIZE, strategy=strategy) for n in (1, 8)]
     small, large = map(written, plans)
     assert large[0] - small[0] <= 1.01 * (large[1] - small[1])
+
+
+def test_little_is_kept_beside_a_shard_of_noise() -> None:
+    shape = 2048, 2, 64, 64  # 32 MiB
+    patches = np.random.default_rng(0).integers(0, 2**16, shape, np.uint16)
+    assert len(ShardSidecar.of("", patches).model_dump_json()) < 0.006 * patches.nbytes
 
 
 def written(plan: ExportPlan) -> tuple[int, int]:

@@ -16,8 +16,9 @@ from napari_patchset.errors import ExportError
 from napari_patchset.export.checking import find_changed
 from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.partial import PartialExport, ShardSidecar
+from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.selection import PlannedArray, Selection
+from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import (
     IMAGE,
@@ -85,9 +86,10 @@ class WrittenArray(NamedTuple):
     sidecars: Sequence[ShardSidecar]
 
     @property
-    def checksums(self) -> list[int]:
+    def checksums(self) -> NDArray[np.uint32]:
         """The crc32c of every patch, in order."""
-        return [value for sidecar in self.sidecars for value in sidecar.checksums]
+        empty = np.empty(0, np.uint32)
+        return np.concatenate([empty, *(sidecar.checksums for sidecar in self.sidecars)])
 
     @property
     def statistics(self) -> tuple[ChannelStatistics, ...]:

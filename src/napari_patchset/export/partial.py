@@ -24,6 +24,7 @@ from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.locking import LOCK
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.selection import PlannedArray, Selection
+from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.export.tables import (
     as_table,
     grid_table,
@@ -33,37 +34,17 @@ from napari_patchset.export.tables import (
     verdicts_table,
     write_table,
 )
-from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics
-from napari_patchset.patchset.files import write_durably
+from napari_patchset.patchset.files import write_durably, write_whole
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.formats.base import SetFormat
 from napari_patchset.patchset.layout import partial_path, write_json
-from napari_patchset.patchset.statistics import ChannelSums
 
 
 class ExportStopped(Exception):
     """The job was asked to stop; what it has written stays."""
-
-
-class ShardSidecar(Frozen):
-    """What is kept of a written shard.
-
-    Attributes
-    ----------
-    stamp : str
-        Which candidates lie in it; see `PlannedArray.stamp`.
-    checksums : tuple of int
-        The crc32c of each patch.
-    sums : tuple of ChannelSums
-        Of each channel.
-    """
-
-    stamp: str
-    checksums: tuple[int, ...]
-    sums: tuple[ChannelSums, ...]
 
 
 class PartialExport:
@@ -222,6 +203,14 @@ class PartialExport:
         except (FileNotFoundError, ValidationError):
             return None
         return sidecar if sidecar.stamp == array.stamp(shard) else None
+
+    def write_sidecar(self, array: PlannedArray, shard: int, sidecar: ShardSidecar) -> None:
+        """Say that a shard is written and synced.
+
+        The sidecar itself is not: one that a power cut takes, or tears, costs the shard's work.
+        """
+        path = self.sidecar_path(array, shard)
+        write_whole(path, [sidecar.model_dump_json().encode()])
 
     def absent(self, array: PlannedArray) -> list[int]:
         """Find the shards that are to be written, and forget what was there of them."""

@@ -15,13 +15,11 @@ from napari_patchset.export.casting import cast_exactly
 from napari_patchset.export.filling import WRITERS, FillingShards, Shard
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.opened import OpenImages
-from napari_patchset.export.partial import PartialExport, ShardSidecar
+from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.reading import BatchReader, ReadBatch
 from napari_patchset.export.selection import PlannedArray
+from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patching.padding import PadMode
-from napari_patchset.patchset.layout import write_json
-from napari_patchset.patchset.shards import checksums
-from napari_patchset.patchset.statistics import channel_sums
 
 DEFAULT_MEMORY = 192 * 2**20
 """Bytes for decoded tiles and open shards."""
@@ -128,10 +126,6 @@ class _Pass:
         array, number = shard.array, shard.number
         write = self._export.format.write
         written = disk.submit(write, self._export.set, array.layout, number, patches)
-        sidecar = ShardSidecar(
-            stamp=array.stamp(number),
-            checksums=tuple(checksums(patches)),
-            sums=tuple(channel_sums(patches)),
-        )
+        sidecar = ShardSidecar.of(array.stamp(number), patches)
         written.result()
-        write_json(self._export.sidecar_path(array, number), sidecar.model_dump(mode="json"))
+        self._export.write_sidecar(array, number, sidecar)

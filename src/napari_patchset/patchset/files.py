@@ -9,8 +9,8 @@ from uuid import uuid4
 
 
 @contextmanager
-def durable_file(path: Path) -> Iterator[FileIO]:
-    """Write a file under a temporary name; sync it and rename it into place at the end.
+def whole_file(path: Path) -> Iterator[FileIO]:
+    """Write a file under a temporary name; rename it into place at the end.
 
     Its folder is made. Nothing is left of one that could not be written.
     """
@@ -20,14 +20,28 @@ def durable_file(path: Path) -> Iterator[FileIO]:
     try:
         with draft.open("wb", buffering=0) as file:
             yield file
-            os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
+@contextmanager
+def durable_file(path: Path) -> Iterator[FileIO]:
+    """Write a file as `whole_file` does, and sync it before it is renamed."""
+    with whole_file(path) as file:
+        yield file
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file of several parts whole; a power cut may take it, or a part of it."""
+    with whole_file(path) as file:
+        for part in parts:
+            write_all(file, part)
+
+
 def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write a file of several parts whole."""
+    """Write a file of several parts whole, and synced."""
     with durable_file(path) as file:
         for part in parts:
             write_all(file, part)

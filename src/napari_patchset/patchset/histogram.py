@@ -5,10 +5,10 @@ are looked at as float32 and share a bin if they agree in sign, exponent and the
 the mantissa: a bin is at most 0.8 % wide.
 """
 
-import zlib
 from collections.abc import Iterable
 from typing import Any, Self
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
@@ -29,7 +29,7 @@ class Histogram(Frozen):
     first : int
         The first bin: its integer, else its place among all bins in ascending order.
     packed : bytes
-        The counts: 64-bit little-endian, deflated.
+        The counts: in as few bytes as the greatest one takes, little-endian, then zstd.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -55,13 +55,12 @@ class Histogram(Frozen):
     def _of(cls, exact: bool, origin: int, bins: NDArray[np.int64]) -> Self:
         filled = np.flatnonzero(bins)
         first, end = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
-        packed = zlib.compress(bins[first:end].astype("<i8").tobytes(), level=1)
-        return cls(exact=exact, first=origin + first, packed=packed)
+        return cls(exact=exact, first=origin + first, packed=_pack(bins[first:end]))
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """The number of pixels in each bin, from `first`."""
-        return np.frombuffer(zlib.decompress(self.packed), "<i8").astype(np.int64)
+        return _unpack(self.packed)
 
     def __add__(self, other: Self) -> "Histogram":
         parts = [(part.first, part.counts) for part in (self, other)]
@@ -87,6 +86,17 @@ class Histogram(Frozen):
         lower, upper = _float_edges(self.first + low)
         share = (rank + 0.5 - (until[low] - counts[low])) / counts[low]
         return float(lower + (upper - lower) * min(share, 1.0))
+
+
+def _pack(counts: NDArray[np.int64]) -> bytes:
+    width = np.min_scalar_type(counts.max(initial=0)).newbyteorder("<")
+    packed = imagecodecs.zstd_encode(counts.astype(width).tobytes(), level=1)
+    return bytes([width.itemsize]) + packed
+
+
+def _unpack(packed: bytes) -> NDArray[np.int64]:
+    counts = imagecodecs.zstd_decode(packed[1:])
+    return np.frombuffer(counts, f"<u{packed[0]}").astype(np.int64)
 
 
 def is_exact(dtype: np.dtype[Any]) -> bool:

@@ -4,10 +4,10 @@ No digest covers the provenance: the same plan on the same pixels gives the same
 """
 
 import hashlib
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from napari_patchset.axes import DepthAxis
@@ -39,7 +39,7 @@ class ArrayEntry(Frozen):
     digest: str
 
     @classmethod
-    def of(cls, array: ArrayLayout, checksums: Iterable[int]) -> Self:
+    def of(cls, array: ArrayLayout, checksums: NDArray[np.uint32]) -> Self:
         """Describe an array that holds patches of these checksums, in order."""
         return cls(
             shape=array.shape,
@@ -134,6 +134,6 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def digest_checksums(checksums: Iterable[int]) -> str:
+def digest_checksums(checksums: NDArray[np.uint32]) -> str:
     """Digest the crc32c of each patch of an array, in order."""
-    return digest_bytes(b"".join(value.to_bytes(4, "little") for value in checksums))
+    return digest_bytes(checksums.astype("<u4").tobytes())

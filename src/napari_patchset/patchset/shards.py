@@ -80,10 +80,10 @@ def open_shard(path: Path, array: ArrayLayout, n: int) -> Shard:
     return _CompressedShard(path, data, array, n, codec)
 
 
-def checksums(patches: NDArray[Any]) -> list[int]:
+def checksums(patches: NDArray[Any]) -> NDArray[np.uint32]:
     """Give the crc32c of each patch's pixels in little-endian order."""
     little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
-    return [google_crc32c.value(patch.tobytes()) for patch in little]
+    return np.fromiter(map(google_crc32c.value, little), np.uint32, len(little))
 
 
 def _raw_shard(path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int) -> NDArray[Any]:
