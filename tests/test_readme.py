@@ -1,14 +1,18 @@
 """What README and docs show is run as it stands, and what they link to is there."""
 
 import re
+import runpy
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import pytest
 
 from czi_maker import SceneSpec, make_czi, metadata_xml
 from documents import REPOSITORY, blocks, commands, run_page
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 _LINK = re.compile(r"\]\(([^)#]+)")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -43,3 +47,9 @@ def test_the_readme_shows_commands_and_python() -> None:
     shown = list(blocks(PAGES[0]))
     assert sum(len(list(commands(text))) for kind, _, text in shown if kind == "sh") >= 6
     assert sum(kind == "python" for kind, _, _ in shown) >= 5
+
+
+def test_the_pictures_are_what_the_library_draws() -> None:
+    for name, picture in runpy.run_path(str(DOCS / "pictures.py"))["pictures"]().items():
+        shown = imagecodecs.png_decode((DOCS / "images" / f"{name}.png").read_bytes())
+        assert np.array_equal(shown, picture), f"{name}.png: run docs/pictures.py"
