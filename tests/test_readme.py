@@ -10,6 +10,12 @@ import pytest
 
 from czi_maker import SceneSpec, make_czi, metadata_xml
 from documents import REPOSITORY, blocks, commands, run_page
+from napari_patchset import Tiled
+from napari_patchset.patching.verdicts import judge
+from napari_patchset.patchset.manifest import ArrayEntry, Manifest, Provenance
+from napari_patchset.patchset.statistics import ChannelStatistics
+from napari_patchset.patchset.table import patch_table
+from strategy_makers import source
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -53,3 +59,16 @@ def test_the_pictures_are_what_the_library_draws() -> None:
     for name, picture in runpy.run_path(str(DOCS / "pictures.py"))["pictures"]().items():
         shown = imagecodecs.png_decode((DOCS / "images" / f"{name}.png").read_bytes())
         assert np.array_equal(shown, picture), f"{name}.png: run docs/pictures.py"
+
+
+def test_the_format_of_a_set_is_described_in_full() -> None:
+    text = (DOCS / "patchset-format.md").read_text("utf-8")
+    said = set(re.findall(r"`(\w+)`", text))
+    models = (Manifest, ArrayEntry, ChannelStatistics, Provenance)
+    assert {name for model in models for name in model.model_fields} <= said
+    one = source(1, 1, 3, 8, 8, axes="TCZYX", depth_axis="Z")
+    grid = Tiled(size=(3, 8, 8)).plan([one])
+    verdicts, nothing = judge(grid, [one]), np.zeros(1, np.int64)
+    columns = patch_table([one], grid, verdicts, nothing, nothing.astype(np.uint32)).column_names
+    repeated = {name for name in columns if re.fullmatch("[yx]_size|[yx]_.*_um", name)}
+    assert set(columns) - repeated <= said
