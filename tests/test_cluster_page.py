@@ -1,0 +1,68 @@
+"""The scripts of docs/cluster.md: run with a stand-in for the scheduler, or at least read."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from czi_maker import MakeCzi, SceneSpec
+from documents import REPOSITORY, blocks, commands, run_command
+from napari_patchset import PatchSet
+from napari_patchset.cli.app import app
+
+PAGE = REPOSITORY / "docs" / "cluster.md"
+
+SBATCH = """#!/bin/bash
+for word; do case $word in
+    --array=*) tasks=$(seq ${word#*=0-}); tasks="0 $tasks";;
+    --*) ;;
+    *) break;;
+esac; shift; done
+export SLURM_ARRAY_TASK_COUNT=$(wc -w <<< "$tasks")
+for SLURM_ARRAY_TASK_ID in ${tasks:-none}; do
+    export SLURM_ARRAY_TASK_ID
+    bash "$@" || exit 1
+done
+echo 7
+"""
+"""What Slurm does, one task after the other."""
+
+PATCHSET = '#!/bin/bash\nprintf "%q " patchset "$@" >> commands\necho >> commands\n'
+"""Notes the commands, which then run in this process: a new one each takes a second."""
+
+
+def test_the_slurm_scripts_make_a_set(
+    tmp_path: Path, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    czi(SceneSpec(id=0, rect=(0, 0, 160, 130), t=2, c=2), name="cells.czi")
+    names = re.findall(r"^`(\w+\.sh)`", PAGE.read_text("utf-8"), re.MULTILINE)
+    scripts = [text for language, _, text in blocks(PAGE) if language == "bash"]
+    for name, text in zip(names, scripts, strict=True):
+        Path(name).write_text(text)
+    for name, text in (("sbatch", SBATCH), ("patchset", PATCHSET)):
+        Path(name).write_text(text)
+        Path(name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    subprocess.run(["bash", "submit.sh"], check=True, capture_output=True)
+    noted = [shlex.split(line) for line in Path("commands").read_text().splitlines()]
+    assert [words[1] for words in noted] == ["plan", *["score"] * 16, *["write"] * 16, "finalize"]
+    for words in noted:
+        run_command(words, monkeypatch)
+    made = PatchSet("cells.patches.zarr")
+    assert len(made["train"]) + len(made["val"]) > 6
+
+
+@pytest.mark.parametrize("language", ["groovy", "console"])
+def test_every_command_is_one(language: str) -> None:
+    texts = [text for kind, _, text in blocks(PAGE) if kind == language]
+    filled = "\n".join(re.sub(r"\$\{[\w.]*(jobs|job)\}", "3", text) for text in texts)
+    found = list(commands(filled))
+    assert len(found) == {"groovy": 4, "console": 1}[language]
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    for _, name, *arguments in found:
+        group.get_command(context, name).make_context(name, arguments).close()
