@@ -12,7 +12,7 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.export import scoring
+from napari_patchset.export.measuring import Look
 from napari_patchset.export.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
@@ -118,21 +118,27 @@ def test_scoring_goes_on_where_it_stopped(
     path = czi(*SCENES)
     whole = export(filtered(path, tmp_path / "whole.patches.zarr", "std>p30"))
     plan = filtered(path, tmp_path / "stopped.patches.zarr", "std>p30")
-    scored: list[int] = []
-    measure = scoring.measure
+    measure, write, measured, runs = Look.measure, PartialExport.write_scores, list[int](), []
 
-    def stopping(filters: Any, names: Any, images: Any, grid: Any, proceed: Any) -> Any:
-        scored.append(len(grid))
-        found = measure(filters, names, images, grid, proceed)
-        if len(scored) == 2:
-            PartialExport.of(plan).request_stop()
-        return found
+    def counting(self: Look, patches: np.ndarray) -> Any:
+        measured.append(len(patches))
+        return measure(self, patches)
 
-    monkeypatch.setattr(scoring, "measure", stopping)
+    def stopping(self: PartialExport, run: int, columns: Any) -> None:
+        write(self, run, columns)
+        runs.append(run)
+        if len(runs) == 2:
+            self.request_stop()
+
+    monkeypatch.setattr(Look, "measure", counting)
+    monkeypatch.setattr(PartialExport, "write_scores", stopping)
     with pytest.raises(ExportStopped):
         export(plan, workers=1)
+    stopped = PartialExport.of(plan).frozen()
+    measured.clear()
     resumed = export(plan, workers=1)
-    assert sum(scored) - scored[2] == len(resumed.table)
+    assert sorted(runs) == list(range(stopped.score_runs))
+    assert sum(measured) == len(resumed.table) - 2 * stopped.scored_at_once
     assert resumed.manifest == whole.manifest
     assert digests(resumed.path) == digests(whole.path)
 
@@ -147,6 +153,6 @@ def test_metrics_that_are_known_are_not_measured_again(
         for name in whole.table.column_names
         if name.startswith("std_")
     }
-    monkeypatch.setattr(scoring, "measure", None)
+    monkeypatch.setattr(Look, "measure", None)
     again = export(filtered(path, tmp_path / "again.patches.zarr", "std>p30"), metrics=known)
     assert digests(again.path) == digests(whole.path)

@@ -14,7 +14,7 @@ from napari_patchset.export.locking import locked
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import prepare
-from napari_patchset.export.running import run_jobs
+from napari_patchset.export.running import Job, run_jobs
 from napari_patchset.export.scoring import score_job
 from napari_patchset.export.selecting import select
 from napari_patchset.export.space import check_space, naming_full_disk
@@ -143,7 +143,7 @@ class _Export:
             for run in todo
         }
         done = frozen.n_candidates - sum(sizes.values())
-        for scored in run_jobs(partial, score_job, todo, sizes, self._executor, self._workers):
+        for scored in self._run(score_job, todo, sizes):
             done += scored
             yield self._progress("score", done, frozen.n_candidates)
 
@@ -162,15 +162,15 @@ class _Export:
         units = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
         total = sum(selection.counts.values())
         done = total - sum(signs.values())
-        for written in self._run_writing(units, signs):
+        for written in self._run(write_job, units, signs):
             done += written
             yield self._progress("write", done, total)
 
-    def _run_writing(self, units: Sequence[int], signs: Mapping[Path, int]) -> Iterator[int]:
-        """Write in one job of several threads here, or in one job for each worker elsewhere."""
+    def _run(self, job: Job, units: Sequence[int], signs: Mapping[Path, int]) -> Iterator[int]:
+        """Run one job of several threads here, or one job for each worker elsewhere."""
         jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
         options = {"memory": self._memory, "threads": threads}
-        return run_jobs(self._partial, write_job, units, signs, self._executor, jobs, **options)
+        return run_jobs(self._partial, job, units, signs, self._executor, jobs, **options)
 
     def _leave_out(self, failures: dict[int, Failure]) -> None:
         if failures:

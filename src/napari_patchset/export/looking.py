@@ -1,0 +1,124 @@
+"""Look at candidates in tile order: each tile is decoded once, what is cut is measured at once."""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.export.batches import Batches
+from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.measuring import Columns, Look
+from napari_patchset.export.opened import OpenImage, OpenImages
+from napari_patchset.export.reading import BatchReader, ReadBatch
+from napari_patchset.export.writing import LEAST_TILES
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.padding import PadMode
+
+_MEASURERS = 2
+"""Threads that measure what was cut, while others decode."""
+
+_CUT_BYTES = 8 * 2**20
+"""Pixels that are cut, then measured, in one go; more only where a single patch has more."""
+
+_PAD: PadMode = "constant"
+"""Filters look at what lies in the image: nothing is filled from within beyond its edge."""
+
+Measured = tuple[NDArray[np.int64], Columns]
+"""Candidates, and their metrics."""
+
+
+class LookReader:
+    """Cut what filters look at, and measure it.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes for decoded tiles and for what is cut.
+    threads : int
+        How many decode.
+    """
+
+    def __init__(self, frozen: FrozenPlan, images: OpenImages, memory: int, threads: int) -> None:
+        self._frozen, self._images, self._threads = frozen, images, threads
+        self._for_tiles = max(memory - (2 * _MEASURERS + 1) * _CUT_BYTES, LEAST_TILES)
+
+    def read(
+        self, look: Look, grid: PatchGrid, candidates: NDArray[np.int64]
+    ) -> Generator[Measured, None, None]:
+        """Measure candidates, ascending, giving them as they are measured."""
+        images = _Looking(self._images, look)
+        batches = self._batches(look, grid, candidates)
+        limits = self._for_tiles, self._threads
+        reader = BatchReader(batches, images, look.role, _PAD, *limits)
+        pool = ThreadPoolExecutor(_MEASURERS, "measure")
+        try:
+            with closing(reader.read()) as read:
+                tasks = (self._submit(pool, reader, batches, look, batch) for batch in read)
+                yield from _in_order(tasks)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batches(self, look: Look, grid: PatchGrid, candidates: NDArray[np.int64]) -> Batches:
+        """Cut candidates into batches of which none lies in two runs, or is too large."""
+        sources, at_once = self._frozen.images[look.role], self._frozen.scored_at_once
+        itemsize = max(np.dtype(source.dtype).itemsize for source in sources)
+        n = max(1, _CUT_BYTES // (prod(grid.size) * len(look.channels) * itemsize))
+        run, within = np.divmod(candidates, at_once)
+        place = run * -(-at_once // n) + within // n
+        return Batches.of(grid, sources, _PAD, candidates, place)
+
+    def _submit(
+        self, pool: Executor, reader: BatchReader, batches: Batches, look: Look, batch: ReadBatch
+    ) -> tuple[NDArray[np.int64], Future[Columns]]:
+        stack, rows = self._images[batch.stack, look.role].stack, batches.rows(batch.number)
+        start = batches.start[rows]
+        # One channel after the other, as they are measured.
+        cut = np.empty((len(look.channels), len(start), *batches.size), stack.data_dtype)
+        reader.fill(batch, cut.swapaxes(0, 1))
+        inside = np.minimum(batches.size, stack.data_shape[2:] - start)
+        return batches.candidates[rows], pool.submit(_measure, look, cut.swapaxes(0, 1), inside)
+
+
+class _Looking:
+    """Images, and of their channels only those that are looked at."""
+
+    def __init__(self, images: OpenImages, look: Look) -> None:
+        self._images, self._look = images, look
+
+    def __getitem__(self, which: tuple[int, str]) -> OpenImage:
+        stack, channels = self._images[which]
+        return OpenImage(stack, [channels[channel] for channel in self._look.channels])
+
+    def reading(self, index: int) -> AbstractContextManager[None]:
+        return self._images.reading(index)
+
+
+def _in_order(
+    tasks: Iterator[tuple[NDArray[np.int64], Future[Columns]]],
+) -> Iterator[Measured]:
+    """Give what is measured, while a few more tasks are under way."""
+    waiting: deque[tuple[NDArray[np.int64], Future[Columns]]] = deque()
+    for task in tasks:
+        waiting.append(task)
+        if len(waiting) > 2 * _MEASURERS:
+            candidates, columns = waiting.popleft()
+            yield candidates, columns.result()
+    for candidates, columns in waiting:
+        yield candidates, columns.result()
+
+
+def _measure(look: Look, patches: NDArray[Any], inside: NDArray[np.int64]) -> Columns:
+    """Measure of each patch what lies inside the image."""
+    sizes, which = np.unique(inside, axis=0, return_inverse=True)
+    found: Columns = {name: np.empty(len(patches)) for _, _, name in look.columns}
+    for i, size in enumerate(sizes.tolist()):
+        part = (slice(None), slice(None), *map(slice, size))
+        mine = slice(None) if len(sizes) == 1 else np.flatnonzero(which == i)
+        for column, values in look.measure(patches[mine][part]).items():
+            found[column][mine] = values
+    return found
