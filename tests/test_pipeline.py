@@ -1,213 +1,133 @@
 """What an export reads, decodes and writes: everything once, counted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
-import zarr
 
-from czi_maker import SceneSpec, make_czi
-from export_makers import digests, export, plan_for
-from napari_patchset import ExportPlan, PatchSet, Random, Tiled
-from napari_patchset.export import writing
-from napari_patchset.export.jobs import finalize_export, plan_export, write_part
+from counting import (
+    CHANNELS,
+    KINDS,
+    PER_SHARD,
+    SIZE,
+    STRATEGIES,
+    counting,
+    make_plan,
+    shards_of,
+    size_of,
+)
+from export_makers import digests, export
+from napari_patchset import ExportPlan, PatchSet, Tiled
+from napari_patchset.export import looking, writing
+from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.export.sidecar import ShardSidecar
+from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import layout
-from napari_patchset.stacks.czi.decoding import SubblockDecoder
-from napari_patchset.stacks.files import Files
-from napari_patchset.stacks.tiles import TileCache
 
-SIZE, TILE, CHANNELS = 256, 64, 2
 IO = Path("/proc/self/io")
+SPLIT = {"split": Split(val=0.2, by="block")}
 
 
 @pytest.fixture(autouse=True)
 def shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put 32 patches into a shard."""
-    monkeypatch.setattr(layout, "SHARD_BYTES", 32 * CHANNELS * 24 * 20 * 2)
-
-
-def write_mosaic(path: Path, size: int, overlap: int = 0, compression: str | None = None) -> None:
-    scene = SceneSpec(rect=(0, 0, size, size), c=CHANNELS, overlap=overlap)
-    make_czi(path, [scene], tile=(TILE, TILE), compression=compression)
-
-
-def write_tiff(path: Path, size: int) -> None:
-    tifffile.imwrite(
-        path, noise(size), tile=(TILE, TILE), compression="zstd", photometric="minisblack",
-        metadata={"axes": "CYX"},
-    )  # fmt: skip
-
-
-def write_zarr(path: Path, size: int) -> None:
-    array = zarr.create_array(
-        store=path, data=noise(size), chunks=(1, TILE, TILE), dimension_names=("c", "y", "x")
-    )
-    assert array.ndim == 3
-
-
-def noise(size: int) -> np.ndarray:
-    shape = CHANNELS, size, size
-    return np.random.default_rng(0).integers(1, 1000, shape, np.uint16)
-
-
-KINDS: dict[str, tuple[str, Callable[[Path, int], None], int]] = {
-    "uncompressed": ("a.czi", write_mosaic, 16),
-    "zstd": ("a.czi", lambda path, size: write_mosaic(path, size, compression="zstd1:"), 16),
-    "overlapping": ("a.czi", lambda path, size: write_mosaic(path, size, 10), 25),
-    "overlapping zstd": ("a.czi", lambda path, size: write_mosaic(path, size, 10, "zstd0:"), 25),
-    "tiff": ("a.ome.tif", write_tiff, 16),
-    "zarr": ("a.zarr", write_zarr, 2),
-}
-"""By kind: the file's name, what writes it, and how many tiles or runs of chunks are a channel."""
-
-STRATEGIES = {
-    "tiled": Tiled(size=(24, 10), overlap=(4, 0), edge="pad"),
-    "reflected": Tiled(size=(24, 10), overlap=(4, 0), edge="pad", pad="reflect"),
-    "random": Random(size=(24, 10), count=600),
-}
+    """Put 32 patches without depth into a shard."""
+    monkeypatch.setattr(layout, "SHARD_BYTES", PER_SHARD * CHANNELS * 24 * 10 * 2)
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the tiles that are decoded, of all stacks together."""
-    count, found = TileCache.count, Counter[str]()
-
-    def counting(self: TileCache, decode: Callable[[], Any]) -> Any:
-        found["tiles"] += 1
-        return count(self, decode)
-
-    monkeypatch.setattr(TileCache, "count", counting)
-    return found
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    return counting(monkeypatch)
 
 
-def make_plan(folder: Path, kind: str, size: int = SIZE, **fields: Any) -> ExportPlan:
-    name, write, _ = KINDS[kind]
-    folder.mkdir()
-    write(folder / name, size)
-    fields = {"strategy": STRATEGIES["tiled"], **fields}
-    return plan_for(folder / name, folder / "out.patches.zarr", **fields)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_tile_is_decoded_once(
-    tmp_path: Path, decoded: Counter[str], kind: str, strategy: str
-) -> None:
-    plan = make_plan(tmp_path / "a", kind, strategy=STRATEGIES[strategy])
-    export(plan)
-    assert decoded["tiles"] == KINDS[kind][2] * CHANNELS
-
-
-@pytest.mark.parametrize("split", [None, Split(val=0.2, by="block")])
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_tile_of_image_and_target_is_decoded_once(
-    tmp_path: Path, decoded: Counter[str], kind: str, split: Split | None
-) -> None:
-    plan = make_plan(tmp_path / "a", kind, split=split)
-    target = ImageRef(path=make_plan(tmp_path / "target", kind).sources[0].path)
+def with_target(plan: ExportPlan, folder: Path, kind: str) -> ExportPlan:
+    target = ImageRef(path=make_plan(folder, kind).sources[0].path)
     sources = [ref.model_copy(update={"target": target}) for ref in plan.sources]
-    made = export(plan.model_copy(update={"sources": tuple(sources)}))
-    assert len(made.manifest.arrays) == (4 if split else 2)
-    assert decoded["tiles"] == 2 * KINDS[kind][2] * CHANNELS
+    return plan.model_copy(update={"sources": tuple(sources)})
+
+
+@pytest.mark.parametrize("paired", [False, True], ids=["alone", "split, target and filter"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_tile_and_each_stored_byte_is_read_once(
+    tmp_path: Path, counted: Counter[str], kind: str, paired: bool
+) -> None:
+    fields: dict[str, Any] = SPLIT | {"filters": [parse_filter("std>p5")]} if paired else {}
+    plan = make_plan(tmp_path / "a", kind, **fields)
+    stored = size_of(Path(plan.sources[0].path))
+    if paired:
+        plan = with_target(plan, tmp_path / "target", kind)
+    plan_export(plan)
+    for part, times in ((score_part, paired), (write_part, 1 + paired)):
+        counted.clear()
+        part(plan.out, 0, 1)
+        assert counted["tiles"] == times * KINDS[kind].blocks
+        assert 0.8 * times * stored <= counted["bytes"] <= 1.01 * times * stored
+    finalize_export(plan.out)
+    assert len(PatchSet(plan.out).manifest.arrays) == (4 if paired else 1)
+
+
+@pytest.mark.parametrize("strategy", ["reflected", "random"])
+@pytest.mark.parametrize("kind", ["overlapping", "tiff", "zarr"])
+def test_each_tile_is_decoded_once_however_patches_lie(
+    tmp_path: Path, counted: Counter[str], kind: str, strategy: str
+) -> None:
+    filters = [parse_filter("std[1]>p5")]
+    plan = make_plan(tmp_path / "a", kind, strategy=STRATEGIES[strategy], filters=filters)
+    plan_export(plan)
+    for part, channels in ((score_part, 1), (write_part, CHANNELS)):
+        counted.clear()
+        part(plan.out, 0, 1)
+        assert counted["tiles"] == channels * KINDS[kind].blocks / CHANNELS
 
 
 @pytest.mark.parametrize("kind", ["overlapping", "tiff", "zarr"])
 def test_less_memory_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: Counter[str], kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: Counter[str], kind: str
 ) -> None:
-    plan = make_plan(tmp_path / "a", kind)
+    plan = make_plan(tmp_path / "a", kind, filters=[parse_filter("std>p5")])
     reference = export(plan)
-    enough = decoded.total()
-    monkeypatch.setattr(writing, "LEAST_TILES", 0)
+    enough = counted["tiles"]
+    for module in (looking, writing):
+        monkeypatch.setattr(module, "LEAST_TILES", 0)
     scarce = plan.model_copy(update={"out": str(tmp_path / "b.patches.zarr")})
     assert digests(export(scarce, memory=0).path) == digests(reference.path)
-    assert decoded.total() > 2 * enough
+    assert counted["tiles"] > 2 * enough
 
 
-@pytest.mark.parametrize("n", [2, 5])
-def test_a_job_decodes_again_at_most_the_tiles_of_one_shard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
+@pytest.mark.parametrize("kind", ["overlapping zstd", "tiff", "zarr"])
+def test_jobs_decode_again_at_most_the_tiles_of_one_shard_each(
+    tmp_path: Path, counted: Counter[str], kind: str
 ) -> None:
-    plan = make_plan(tmp_path / "a", "overlapping")
-    rows = decoded_rows(monkeypatch)
+    plan = make_plan(tmp_path / "a", kind, filters=[parse_filter("std>-1")])
     plan_export(plan)
-    for job in range(n):
-        write_part(plan.out, job, n)
-        rows.append([])
+    decoded = {}
+    for part in (score_part, write_part):
+        counted.clear()
+        for job in range(4):
+            part(plan.out, job, 4)
+        decoded[part] = counted["tiles"]
     finalize_export(plan.out)
-    shards = [tiles_of(shard) for shard in shards_of(PatchSet(plan.out))]
-    known: set[int] = set()
-    for found in rows:
-        assert len(found) == len(set(found))
-        assert len(known & set(found)) <= CHANNELS * max(map(len, shards))
-        known |= set(found)
-    assert len(known) == 25 * CHANNELS
-
-
-def decoded_rows(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Give a list whose last one will hold the subblocks that are decoded."""
-    decode, rows = SubblockDecoder.decode, list[list[int]]([[]])
-
-    def decoding(self: SubblockDecoder, row: int) -> Any:
-        rows[-1].append(row)
-        return decode(self, row)
-
-    monkeypatch.setattr(SubblockDecoder, "decode", decoding)
-    return rows
-
-
-def shards_of(made: PatchSet) -> Iterator[list[dict[str, Any]]]:
-    table = made.table.to_pylist()
-    for first in range(0, len(table), 32):
-        yield table[first : first + 32]
-
-
-def tiles_of(shard: list[dict[str, Any]]) -> set[tuple[int, int]]:
-    """Name the overlapping tiles that meet a shard's patches."""
-    starts = range(0, SIZE - 10, TILE - 10)
-    return {
-        (y, x)
-        for row, y, x in product(shard, starts, starts)
-        if y - 24 < row["y_start"] < y + TILE and x - 20 < row["x_start"] < x + TILE
-    }
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "zarr"])
-def test_each_stored_byte_is_read_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    plan = make_plan(tmp_path / "a", kind)
-    plan_export(plan)
-    read, read_into, lengths = Files.read, Files.read_into, list[int]()
-
-    def counting(self: Files, path: Path, offset: int, length: int) -> bytes:
-        lengths.append(length)
-        return read(self, path, offset, length)
-
-    def counting_into(self: Files, path: Path, offset: int, out: np.ndarray) -> None:
-        lengths.append(out.nbytes)
-        read_into(self, path, offset, out)
-
-    monkeypatch.setattr(Files, "read", counting)
-    monkeypatch.setattr(Files, "read_into", counting_into)
-    write_part(plan.out, 0, 1)
-    assert 0.8 <= sum(lengths) / size_of(Path(plan.sources[0].path)) <= 1.01
+    most = max(map(KINDS[kind].met, shards_of(PatchSet(plan.out))))
+    for total in decoded.values():
+        assert KINDS[kind].blocks < total <= KINDS[kind].blocks + 3 * most
 
 
 @pytest.mark.skipif(not IO.exists(), reason=f"no {IO} here")
-def test_each_byte_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("paired", [False, True], ids=["alone", "split, target and filter"])
+def test_each_byte_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paired: bool
+) -> None:
     monkeypatch.setattr(layout, "SHARD_BYTES", 2**21)
-    strategy = Tiled(size=(128, 128))
-    plans = [make_plan(tmp_path / f"{n}", "tiff", n * SIZE, strategy=strategy) for n in (1, 8)]
-    small, large = map(written, plans)
+    fields: dict[str, Any] = SPLIT | {"filters": [parse_filter("std>p5")]} if paired else {}
+    sides = []
+    for n in (1, 8):
+        folder = tmp_path / f"{n}"
+        plan = make_plan(folder, "tiff", n * SIZE, strategy=Tiled(size=(128, 128)), **fields)
+        sides.append(written(plan))
+    small, large = sides
     assert large[0] - small[0] <= 1.01 * (large[1] - small[1])
 
 
@@ -227,7 +147,3 @@ def written(plan: ExportPlan) -> tuple[int, int]:
 def bytes_written() -> int:
     counts = dict(line.split(": ") for line in IO.read_text().splitlines())
     return int(counts["wchar"])
-
-
-def size_of(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
