@@ -8,15 +8,22 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset import InMemoryImageStack, Random, Stratified, Tiled
-from napari_patchset.patching.filters import Filter, parse_filter
+from napari_patchset import (
+    InMemoryImageStack,
+    Random,
+    Split,
+    Stratified,
+    Tiled,
+    describe,
+    parse_filter,
+)
+from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.regions import Mask, MaskRegion, Polygon
-from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge
 from napari_patchset.preview import Plane, categories, composite, draw_grid
 from napari_patchset.sample import sample_plane
-from napari_patchset.stacks.describe import describe, image_metadata
+from napari_patchset.stacks.describe import image_metadata
 
 IMAGES = Path(__file__).with_name("images")
 HEIGHT, WIDTH, SIZE = 210, 270, (48, 48)

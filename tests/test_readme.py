@@ -1,5 +1,6 @@
 """What README and docs show is run as it stands, and what they link to is there."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -72,3 +73,10 @@ def test_the_format_of_a_set_is_described_in_full() -> None:
     columns = patch_table([one], grid, verdicts, nothing, nothing.astype(np.uint32)).column_names
     repeated = {name for name in columns if re.fullmatch("[yx]_size|[yx]_.*_um", name)}
     assert set(columns) - repeated <= said
+
+
+def test_no_figure_of_performance_is_typed_by_hand() -> None:
+    page, module = DOCS / "performance.md", runpy.run_path(str(DOCS / "performance.py"))
+    measured = json.loads(module["MEASURED"].read_text("utf-8"))
+    assert page.read_text("utf-8") == module["filled"](page.read_text("utf-8"), measured)
+    assert len(measured["rows"]) == page.read_text("utf-8").count("\n| ") - 1

@@ -3,11 +3,15 @@
 __version__ = "0.1.0"
 
 from napari_patchset.export.engine import Progress, run_export
-from napari_patchset.export.plan import ExportPlan
-from napari_patchset.patching.strategies import Fixed, Random, Stratified, Tiled, Whole
+from napari_patchset.export.plan import ExportPlan, ImageRef, SourceRef
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.regions import Polygon, Rectangle
+from napari_patchset.patching.splits import Split
+from napari_patchset.patching.strategies import Fixed, Place, Random, Stratified, Tiled, Whole
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.czi.stack import CziImageStack
+from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.file import FileImageStack
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.opening import list_scenes, open_stack
@@ -19,17 +23,25 @@ __all__ = [
     "ExportPlan",
     "FileImageStack",
     "Fixed",
+    "ImageRef",
     "ImageStack",
     "InMemoryImageStack",
     "PatchSet",
+    "Place",
+    "Polygon",
     "Progress",
     "Random",
+    "Rectangle",
+    "SourceRef",
+    "Split",
     "Stratified",
     "TiffImageStack",
     "Tiled",
     "Whole",
     "ZarrImageStack",
+    "describe",
     "list_scenes",
     "open_stack",
+    "parse_filter",
     "run_export",
 ]

@@ -1,0 +1,32 @@
+"""CARE: pairs of a noisy image and a clean one, cut at the same places.
+
+As a command: patchset export noisy.tif --target clean.tif --val 0.1 --out care.patches.zarr
+"""
+
+import numpy as np
+import tifffile
+
+from napari_patchset import ExportPlan, ImageRef, PatchSet, SourceRef, Split, Tiled, run_export
+from napari_patchset.sample import sample_plane
+
+clean = np.stack([sample_plane(0, t=0, z=z, c=0) for z in range(3)])
+noisy = np.random.default_rng(0).poisson(clean / 20).astype(np.uint16) * 20
+for name, image in (("noisy.tif", noisy), ("clean.tif", clean)):
+    tifffile.imwrite(name, image, imagej=True, metadata={"axes": "ZYX"})
+
+plan = ExportPlan(
+    sources=[SourceRef(path="noisy.tif", target=ImageRef(path="clean.tif"))],
+    strategy=Tiled(size=(64, 64), overlap=(16, 16)),
+    split=Split(val=0.1),
+    out="care.patches.zarr",
+)
+for event in run_export(plan, overwrite=True):
+    print(event.stage, event.done, "of", event.total)
+
+patches = PatchSet("care.patches.zarr")
+pairs = patches.pairs("train")
+x, y = pairs[0]
+print(len(pairs), "pairs of", x.shape, y.shape, x.dtype)
+
+mean, std = (getattr(patches.statistics["image"][0], name) for name in ("mean", "std"))
+print("normalised:", ((x - mean) / std).std().round(2), "beside", ((y - mean) / std).std().round(2))
