@@ -228,3 +228,16 @@ def test_killed_between_the_name_and_the_end_it_only_tidies_up(
     assert export(plan, overwrite=overwrite)["all"].shape[2:] == (16, 16)
     assert digests(Path(plan.out)) == before
     assert not PartialExport.of(plan).root.exists()
+
+
+def test_killed_before_its_lock_was_gone_it_leaves_nothing_that_stays(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
+    before = digests(export(plan).path)
+    (tmp_path / "a.partial").mkdir()
+    (tmp_path / "a.partial" / "lock").touch()
+    with pytest.raises(ExportError, match=r"a\.patches\.zarr exists"):
+        export(plan)
+    assert digests(Path(plan.out)) == before
+    assert not PartialExport.of(plan).root.exists()

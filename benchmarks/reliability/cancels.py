@@ -2,15 +2,19 @@
 
 usage: cancels.py [--n N] [--seed S] [--json FILE]
 
-Half of the cancels close the generator at its next event, half ask from another thread, as the
-window does. To be in the way, a source takes up to 50 ms for each batch of patches.
+A third of the cancels close the generator at its next event, a third ask from another thread, as
+the window does, a third are a Ctrl-C. To be in the way, every read of a source and every file that
+is synced takes up to 50 ms.
 """
 
 import argparse
+import os
 import shutil
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,10 +26,13 @@ from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, run_export
 from napari_patchset.export.partial import ExportStopped, PartialExport
-from napari_patchset.stacks.tiff.stack import TiffImageStack
+from napari_patchset.stacks.files import Files
 
 WITHIN = 1.0
 """Seconds."""
+
+LATEST = 3.0
+"""Seconds after which a cancel comes at the latest; what is done then was not cancelled."""
 
 
 def main() -> int:
@@ -42,13 +49,16 @@ def run(options: argparse.Namespace, row: Row) -> None:
     for number in range(options.n):
         chance = Random(f"{options.seed}:{number}")
         plan = plan_of(sources, options.work / str(number) / "a.patches.zarr")
-        after, delay = chance.uniform(0, 1), chance.uniform(0, 0.05)
-        cancel = close_it if chance.random() < 0.5 else ask_it
+        after, delay = chance.uniform(0, LATEST), chance.uniform(0, 0.05)
+        cancel = chance.choice([close_it, ask_it, interrupt_it])
         try:
             seconds = in_child(partial(cancel, plan, after, delay))
             in_child(partial(go_on, plan, expected))
             longest = max(longest, seconds)
-            row.add("resumed" if seconds < WITHIN else "late", f"{number}: {seconds:.2f} s")
+            row.add(
+                "resumed" if seconds < WITHIN else "late",
+                f"{number}, {cancel.__name__}: {seconds:.2f} s",
+            )
         except Died as error:
             row.add("lost", f"{number}: {error}")
         shutil.rmtree(Path(plan.out).parent, ignore_errors=True)
@@ -56,14 +66,17 @@ def run(options: argparse.Namespace, row: Row) -> None:
 
 
 def _slow_down(delay: float) -> None:
-    """Let every patch or tile of a source take its time."""
-    extract = TiffImageStack.extract_patch
+    """Let every read of a source, and every file that is synced, take its time."""
+    for owner, name in ((Files, "read"), (Files, "read_into"), (os, "fsync")):
+        setattr(owner, name, _delayed(getattr(owner, name), delay))
 
-    def extracting(self: TiffImageStack, *arguments: Any, **options: Any) -> Any:
+
+def _delayed(call: Callable[..., Any], delay: float) -> Callable[..., Any]:
+    def delayed(*arguments: Any) -> Any:
         time.sleep(delay)
-        return extract(self, *arguments, **options)
+        return call(*arguments)
 
-    TiffImageStack.extract_patch = extracting  # type: ignore[method-assign]
+    return delayed
 
 
 def close_it(plan: ExportPlan, after: float, delay: float) -> float:
@@ -80,19 +93,28 @@ def close_it(plan: ExportPlan, after: float, delay: float) -> float:
 
 def ask_it(plan: ExportPlan, after: float, delay: float) -> float:
     """Ask the export to stop from another thread."""
+    return _until_stopped(plan, after, delay, PartialExport.of(plan).request_stop)
+
+
+def interrupt_it(plan: ExportPlan, after: float, delay: float) -> float:
+    """Send this process what Ctrl-C sends."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return _until_stopped(plan, after, delay, partial(os.kill, os.getpid(), signal.SIGINT))
+
+
+def _until_stopped(plan: ExportPlan, after: float, delay: float, stop: Callable[[], None]) -> float:
     _slow_down(delay)
     began = time.monotonic()
-    timer = threading.Timer(after, PartialExport.of(plan).request_stop)
-    events = run_export(plan, workers=2)
-    next(events)
+    timer = threading.Timer(after, stop)
     timer.start()
     try:
-        for _ in events:
+        for _ in run_export(plan, workers=2):
             pass
-    except ExportStopped:
-        pass
-    timer.cancel()
-    return max(time.monotonic() - began - after, 0)
+    except (ExportStopped, KeyboardInterrupt):
+        return time.monotonic() - began - after
+    finally:
+        timer.cancel()
+    return 0
 
 
 def go_on(plan: ExportPlan, expected: dict[str, str]) -> None:

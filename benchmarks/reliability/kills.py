@@ -33,6 +33,7 @@ from small_export import (
 )
 
 from napari_patchset import ExportPlan
+from napari_patchset.errors import ExportError
 
 AGAIN = 0.3
 """Share of the kills after which what goes on is killed again."""
@@ -148,8 +149,13 @@ def go_on(
     plan: ExportPlan, reference: Reference, kept: dict[str, list[int]], replacing: bool
 ) -> None:
     """End the export; require the bytes of the uninterrupted one, and the shards of before."""
-    if digests_if_complete(Path(plan.out)) != reference.new or _has_partial(plan):
-        export(plan, overwrite=replacing)
+    is_whole = digests_if_complete(Path(plan.out)) == reference.new
+    if not is_whole or _has_partial(plan):
+        try:
+            export(plan, overwrite=replacing)
+        except ExportError as error:  # right where it was killed with nothing left to do
+            if not is_whole or "exists; choose another name" not in str(error):
+                raise
     assert digests(Path(plan.out)) == reference.new, "the resumed set is another one"
     shards = shards_in_place(plan)
     for name, identity in kept.items():

@@ -1,6 +1,6 @@
 """Check that the sources still are what was planned for."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.export.failures import BROKEN, Failure
@@ -9,18 +9,23 @@ from napari_patchset.export.sources import SourceDescriber
 from napari_patchset.export.survey import Stamp, find_stamp
 
 
-def find_changed(frozen: FrozenPlan, but: Container[int] = ()) -> dict[int, Failure]:
+def find_changed(
+    frozen: FrozenPlan, but: Container[int] = (), proceed: Callable[[], None] = lambda: None
+) -> dict[int, Failure]:
     """Find the sources that are gone, or differ in size, time or content from what was planned.
 
     Parameters
     ----------
     but : container of int
         Sources that need no look, by index.
+    proceed : callable
+        Asked before each source is opened; what it raises ends the search.
     """
     describer = SourceDescriber(frozen.plan)
     found = {}
     for index, ref in enumerate(frozen.plan.sources):
         if index not in but:
+            proceed()
             try:
                 _require_unchanged(frozen, index, describer)
             except BROKEN as error:

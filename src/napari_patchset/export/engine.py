@@ -89,9 +89,10 @@ def run_export(
     """
     partial = PartialExport.of(plan)
     with locked(partial.root), naming_full_disk(partial.root):
-        is_resumed = prepare(partial, plan, overwrite)
-        export = _Export(partial, executor, workers, memory, overwrite)
+        partial.clear_stop()
         try:
+            is_resumed = prepare(partial, plan, overwrite)
+            export = _Export(partial, executor, workers, memory, overwrite)
             yield from export.finished() if partial.is_in_place else export.run(is_resumed, metrics)
         finally:
             partial.clear_stop()
@@ -114,7 +115,9 @@ class _Export:
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         if is_resumed:
-            self._leave_out(find_changed(self._frozen, self._partial.failed()))
+            self._leave_out(
+                find_changed(self._frozen, self._partial.failed(), self._partial.proceed)
+            )
         yield from self._score(metrics)
         while True:
             try:

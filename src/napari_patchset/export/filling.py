@@ -39,6 +39,8 @@ class Shard(NamedTuple):
 class FillingShards:
     """Memory for the shards that fill; use it in a `with` statement, which awaits the writing.
 
+    What is being written at the end of it is written whole.
+
     Parameters
     ----------
     write : callable
@@ -79,7 +81,8 @@ class FillingShards:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown()
+        # What waits to be written when something went wrong, or is to stop, is read again later.
+        self._pool.shutdown(cancel_futures=kind is not None)
         if kind is None:
             self._raise_failed()
 

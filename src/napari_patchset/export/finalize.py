@@ -50,9 +50,11 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
         If a shard is not there yet, or the destination exists and is not to be overwritten.
     SourcesFailed
         If a source has changed.
+    ExportStopped
+        If a stop is requested.
     """
     frozen, selection = partial.frozen(), partial.selection()
-    if changed := find_changed(frozen, partial.failed()):
+    if changed := find_changed(frozen, partial.failed(), partial.proceed):
         raise SourcesFailed(changed)
     written = [
         WrittenArray(array.layout, array.members, _sidecars(partial, array))
@@ -99,7 +101,10 @@ class WrittenArray(NamedTuple):
 
 
 def _sidecars(partial: PartialExport, array: PlannedArray) -> list[ShardSidecar]:
-    found = [partial.sidecar(array, i) for i in range(array.layout.n_shards)]
+    found = []
+    for i in range(array.layout.n_shards):
+        partial.proceed()
+        found.append(partial.sidecar(array, i))
     absent = [i for i, sidecar in enumerate(found) if sidecar is None]
     if absent:
         raise ExportError(

@@ -1,5 +1,6 @@
 """Hold decoded tiles, or the strips of them that later batches need, and no more."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,12 +37,17 @@ class HeldTiles:
         Those of them that this stack is read for.
     pool : Executor
         Decodes.
+    proceed : callable
+        Asked before each tile is decoded; who asks for the tile gets what it raises.
     """
 
-    def __init__(self, batches: Batches, span: range, pool: Executor) -> None:
+    def __init__(
+        self, batches: Batches, span: range, pool: Executor, proceed: Callable[[], None]
+    ) -> None:
         self._batches = batches
         self._span = span
         self._pool = pool
+        self._proceed = proceed
         self._held: dict[Hashable, _Held] = {}
         of = slice(span.start, span.stop)
         self._extent = batches.high[of, :2].max(axis=0) + 1
@@ -62,8 +68,12 @@ class HeldTiles:
         """Have a tile decoded for a batch, unless it is held."""
         if block.key not in self._held:
             nbytes = block.rect.w * block.rect.h * itemsize
-            future = self._pool.submit(block.decode)
+            future = self._pool.submit(self._decode, block)
             self._held[block.key] = _Held(block.rect, future, nbytes, batch)
+
+    def _decode(self, block: Block) -> NDArray[Any]:
+        self._proceed()
+        return block.decode()
 
     def pixels(self, block: Block) -> tuple[NDArray[Any], int, int]:
         """Give a plane's pixels of a tile, and the Y and X in the plane where they begin."""

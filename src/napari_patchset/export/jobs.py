@@ -24,6 +24,7 @@ def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
     """Freeze a plan for jobs, or find it there; give the number of candidates."""
     partial = PartialExport.of(plan)
     with locked(partial.root), naming_full_disk(partial.root):
+        partial.clear_stop()
         prepare(partial, plan, overwrite)
         return partial.frozen().n_candidates
 

@@ -7,10 +7,11 @@ failed/I.json        a source that can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  one sidecar for each shard that is written and synced
-stop                 while this is there, jobs stop at the next patch
+stop                 while this is there, jobs stop before the next tile
 """
 
 import shutil
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -221,7 +222,8 @@ class PartialExport:
 
     def request_stop(self) -> None:
         """Ask every job, in whatever process or machine, to stop."""
-        self._stop.touch()
+        with suppress(FileNotFoundError):  # it has just ended
+            self._stop.touch()
 
     def clear_stop(self) -> None:
         """Let jobs run."""

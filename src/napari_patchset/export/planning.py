@@ -20,14 +20,15 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     ------
     ExportError
         If no patch fits, something else is at the destination, or the disk lacks the space.
+    ExportStopped
+        If a stop is requested.
     """
     out = Path(plan.out)
     if out.exists() and not overwrite and not partial.is_in_place:
         raise ExportError(f"{out} exists; choose another name, or overwrite it.")
     if _is_there(partial, plan, overwrite):
-        partial.clear_stop()
         return True
-    found = survey(plan)
+    found = survey(plan, partial.proceed)
     grid = plan.strategy.plan(found.images[IMAGE], read_masks(plan.strategy))
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
@@ -37,6 +38,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
         layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
         FORMATS[plan.format].check(layouts)
         check_space(partial.root, ((layout, layout.n) for layout in layouts))
+    partial.proceed()
     partial.discard()
     partial.freeze(frozen, grid)
     return False

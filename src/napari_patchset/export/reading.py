@@ -1,7 +1,7 @@
 """Read batches of patches: each tile is decoded once, ahead of its turn and on other threads."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import product
@@ -60,13 +60,23 @@ class BatchReader:
         Bytes of decoded tiles to hold; more where a single batch needs it.
     threads : int
         How many decode.
+    proceed : callable
+        Asked before each tile is decoded; what it raises ends the reading.
     """
 
     def __init__(
-        self, batches: Batches, images: Images, role: str, pad: PadMode, limit: int, threads: int
+        self,
+        batches: Batches,
+        images: Images,
+        role: str,
+        pad: PadMode,
+        limit: int,
+        threads: int,
+        proceed: Callable[[], None] = lambda: None,
     ) -> None:
         self._batches, self._images, self._role = batches, images, role
         self._pad, self._limit, self._threads = pad, limit, threads
+        self._proceed = proceed
         self._held: dict[int, HeldTiles] = {}
 
     def read(self) -> Generator[ReadBatch, None, None]:
@@ -103,7 +113,7 @@ class BatchReader:
         with self._images.reading(index):
             stack, channels = self._images[index, self._role]
             if index not in self._held:
-                self._held[index] = HeldTiles(batches, batches.span(index), pool)
+                self._held[index] = HeldTiles(batches, batches.span(index), pool, self._proceed)
             (z, top, left), (end, bottom, right) = batches.box(batch)
             places, window = self._places(batch), Rect(left, top, right - left, bottom - top)
             itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[batch])

@@ -47,7 +47,7 @@ def run_jobs(
             for first, last in _runs(units, workers)
         ]
         stack.callback(_stop, partial, futures)
-        yield from _watch(signs, futures)
+        yield from _watch(partial, signs, futures)
 
 
 def _runs(units: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
@@ -55,7 +55,9 @@ def _runs(units: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
     yield from pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
 
 
-def _watch(signs: Mapping[Path, int], futures: Sequence[Future[Any]]) -> Iterator[int]:
+def _watch(
+    partial: PartialExport, signs: Mapping[Path, int], futures: Sequence[Future[Any]]
+) -> Iterator[int]:
     """Yield whenever a file appears: it is the one sign that all executors share."""
     expected, pending = dict(signs), set(futures)
     while pending:
@@ -65,6 +67,8 @@ def _watch(signs: Mapping[Path, int], futures: Sequence[Future[Any]]) -> Iterato
             yield expected.pop(path)
         for future in finished:
             _require(future)
+        if pending:  # those that wait for a worker look at nothing
+            partial.proceed()
 
 
 def _require(future: Future[Any]) -> None:
@@ -81,7 +85,6 @@ def _stop(partial: PartialExport, futures: Sequence[Future[Any]]) -> None:
     running = [future for future in futures if not future.done()]
     if running:
         partial.request_stop()
-        for future in running:
-            future.cancel()
-        wait(running)
+        # What is cancelled before it began may wait for a worker for hours: it is not waited for.
+        wait([future for future in running if not future.cancel()])
         partial.clear_stop()

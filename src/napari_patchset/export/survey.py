@@ -1,6 +1,7 @@
 """Look at every source of a plan once: what can be opened, and what is known without its pixels."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,13 @@ class Survey:
     failures: tuple[Failure, ...]
 
 
-def survey(plan: ExportPlan) -> Survey:
+def survey(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Survey:
     """Open and describe every source; those that are broken are left out, unless all are.
+
+    Parameters
+    ----------
+    proceed : callable
+        Asked before each source is opened; what it raises ends the survey.
 
     Raises
     ------
@@ -39,7 +45,7 @@ def survey(plan: ExportPlan) -> Survey:
         read.
     """
     plan = plan.resolved()
-    found, failures = _describe(plan)
+    found, failures = _describe(plan, proceed)
     readable = plan.model_copy(update={"sources": tuple(ref for ref, _ in found)})
     images: Images = {role: tuple(each[role] for _, each in found) for role in found[0][1]}
     _check(readable, images)
@@ -59,11 +65,14 @@ def find_stamp(path: str) -> Stamp | None:
 Described = tuple[SourceRef, dict[str, SourceInfo]]
 
 
-def _describe(plan: ExportPlan) -> tuple[list[Described], list[Failure]]:
+def _describe(
+    plan: ExportPlan, proceed: Callable[[], None]
+) -> tuple[list[Described], list[Failure]]:
     roles, describe_one = roles_of(plan), SourceDescriber(plan)
     found: list[Described] = []
     failures = []
     for asked in plan.sources:
+        proceed()
         try:
             ref = with_scenes(asked)
             found.append((ref, {role: describe_one(ref.images[role], role) for role in roles}))

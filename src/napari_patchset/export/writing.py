@@ -83,14 +83,16 @@ class _Pass:
 
     def run(self, images: OpenImages, threads: int) -> None:
         batches = self._batches(images.pad)
-        reader = BatchReader(batches, images, self._role, images.pad, self._for_tiles, threads)
+        proceed = self._export.proceed
+        limits = self._for_tiles, threads
+        reader = BatchReader(batches, images, self._role, images.pad, *limits, proceed)
         with (
             ThreadPoolExecutor(WRITERS, "disk") as disk,
             FillingShards(partial(self._finish, disk), self._buffers) as filling,
             closing(reader.read()) as read,
         ):
             for batch in read:
-                self._export.proceed()
+                proceed()
                 shard = self._shards[int(batches.place[batch.number])]
                 chosen = batches.candidates[batches.rows(batch.number)]
                 out = filling.rows(shard, shard.row(chosen[0]), len(chosen))

@@ -56,9 +56,7 @@ class BackgroundExport:
         """Stop the export within a patch; what is written stays."""
         if self._worker is not None and self._plan is not None:
             self._cancelled.set()
-            partial = PartialExport.of(self._plan)
-            if partial.root.exists():
-                partial.request_stop()
+            PartialExport.of(self._plan).request_stop()
 
     def close(self) -> None:
         """Cancel, and report to nobody any more: the window is going away."""
