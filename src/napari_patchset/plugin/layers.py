@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.lazy import LazyChannel, LazyPatches
-from napari_patchset.preview import channel_colors, display_limits
+from napari_patchset.plugin.asked import is_window_at_work
+from napari_patchset.plugin.lazy import LazyArray, LazyPatches, lazy_levels
+from napari_patchset.plugin.redrawing import middle_limits
+from napari_patchset.preview import channel_colors
 from napari_patchset.source import PixelSize, SceneId
 from napari_patchset.stacks.base import ClosableStack, ImageStack
 from napari_patchset.stacks.describe import image_metadata
@@ -22,7 +26,9 @@ METADATA_KEY = "napari-patchset"
 OVERLAY, PATCH_SET = "overlay", "patch_set"
 """What it holds instead where a layer is no source: the drawn grid, and patches."""
 
+
 _CROP = 1024
+"""Pixels along a side of what contrast is estimated from, where a plane is too large."""
 
 
 def scene_layers(path: Path, scene: SceneId | None) -> list[LayerTuple]:
@@ -62,7 +68,7 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
             axes = f"N{patches.layout.axes[2:]}"
             options = {
                 "name": f"{name} ({split})",
-                "contrast_limits": display_limits(data[0]),
+                "contrast_limits": _estimated_limits(data),
                 "metadata": {METADATA_KEY: {PATCH_SET: str(path), "split": split}},
                 **_display(color, len(colors)),
                 **_space(axes, manifest.pixel_size),
@@ -80,7 +86,7 @@ def _channel_layer(
     color: str,
 ) -> LayerTuple:
     channel = metadata.channels[index]
-    levels = [LazyChannel(level, index) for level in _levels(stack)]
+    levels = lazy_levels(_levels(stack), index)
     options = {
         "name": channel.name,
         "contrast_limits": channel.contrast_limits or _estimated_limits(levels[-1]),
@@ -96,7 +102,7 @@ def _channel_layer(
 def _rgb_layer(
     stack: ClosableStack, path: Path, scene: SceneId | None, metadata: ImageMetadata
 ) -> LayerTuple:
-    levels = [LazyChannel(level, [0, 1, 2]) for level in _levels(stack)]
+    levels = lazy_levels(_levels(stack), [0, 1, 2])
     options = {
         "name": path.stem,
         "rgb": True,
@@ -133,8 +139,27 @@ def _space(axes: str, pixel_size: PixelSize, time_step: float | None = None) -> 
     }
 
 
-def _estimated_limits(data: LazyChannel) -> tuple[float, float]:
-    """Estimate contrast from the middle of the middle plane, at the lowest resolution."""
-    middle = tuple(n // 2 for n in data.shape[:-2])
-    crop = (slice(max(0, n // 2 - _CROP // 2), n // 2 + _CROP // 2) for n in data.shape[-2:])
-    return display_limits(data[(*middle, *crop)])
+def _estimated_limits(data: LazyArray) -> tuple[float, float]:
+    """Estimate contrast from the middle plane, at the lowest resolution.
+
+    The window at work does not wait for it: it gets limits that are replaced when pixels come.
+    """
+    middle = tuple(n // 2 for n in data.shape[: data.plane])
+    height, width = data.shape[data.plane :]
+    if not is_window_at_work():
+        return middle_limits(data.read((*middle, _middle(height, 0), _middle(width, 0))))
+    data.arrivals.show(data, (*middle, _middle(height), _middle(width)))
+    if (limits := data.arrivals.limits) is None:
+        limits = data.arrivals.provisional = _widest(data.dtype)
+    return limits
+
+
+def _middle(n: int, whole: int = 4096) -> range:
+    """Leave out the margins of a plane that is too large to be read whole."""
+    return range(n) if n <= max(_CROP, whole) else range((n - _CROP) // 2, (n + _CROP) // 2)
+
+
+def _widest(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind not in "iu":
+        return (0.0, 1.0)
+    return (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))

@@ -1,5 +1,7 @@
 """Arrays that napari slices and that read a stack, or a patch set, only then."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -9,12 +11,83 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.patchset.arrays import PatchArray
+from napari_patchset.plugin.arrivals import Arrivals
+from napari_patchset.plugin.asked import asked_for_drawing
+from napari_patchset.plugin.indexing import Index, select, shape_of
 from napari_patchset.stacks.base import ImageStack
 
-_Key = tuple[int | slice, ...]
+_BLOCK = 512
+"""Pixels along a side of what is read at once, about, where the source has no larger tiles."""
+
+_REDUCED = 256
+"""The same at a lower resolution, where a block may stand for many tiles."""
 
 
-class LazyChannel:
+class LazyArray(ABC):
+    """An array that is read where it is indexed.
+
+    Where napari slices it to draw the window, the window does not wait: what is not there yet
+    comes later, and the layer is drawn again. Whoever else asks gets the pixels.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the array.
+    dtype : dtype
+        Of the array.
+    block : sequence of int
+        What is read at once, along each axis.
+    plane : int
+        The axis Y; X comes after it.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: Any, block: Sequence[int], plane: int) -> None:
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.ndim, self.size = len(self.shape), prod(self.shape)
+        self.block, self.plane = tuple(block), plane
+        self.arrivals, self.level = Arrivals([self.shape]), 0
+
+    @property
+    def whole(self) -> Index:
+        """The index of everything."""
+        return tuple(map(range, self.shape))
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """What napari widens its view to, so that moving a little needs no other pixels."""
+        tile = range(self.plane, self.plane + 2)
+        return tuple(_share(b) if i in tile else b for i, b in enumerate(self.block))
+
+    @abstractmethod
+    def read(self, index: Index) -> NDArray[Any]:
+        """Read a part."""
+
+    def __getitem__(self, key: Any) -> Any:
+        part = select(self.whole, key)
+        return Part(self, part) if asked_for_drawing() else self.read(part)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        drawn = asked_for_drawing()
+        pixels = self.arrivals.show(self, self.whole) if drawn else self.read(self.whole)
+        return np.asarray(pixels, dtype=dtype)
+
+
+class Part:
+    """A part of an array for napari to draw; indexed further, nothing is read yet."""
+
+    def __init__(self, array: LazyArray, index: Index) -> None:
+        self._array, self._index = array, index
+        self.shape, self.dtype = shape_of(index), array.dtype
+        self.ndim, self.size = len(self.shape), prod(self.shape)
+
+    def __getitem__(self, key: Any) -> "Part":
+        return Part(self._array, select(self._index, key))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._array.arrivals.show(self._array, self._index), dtype=dtype)
+
+
+class LazyChannel(LazyArray):
     """One channel of a 2-D stack as an array of its sample axes, then Y and X.
 
     Sample axes of size 1 are left out, so that napari makes no slider for them.
@@ -33,55 +106,63 @@ class LazyChannel:
         self._channels = [channels] if isinstance(channels, int) else channels
         self._rgb = not isinstance(channels, int)
         self.axes = visible_axes(self.layout)
-        planes = tuple(self.layout.sizes[axis] for axis in self.axes[:-2])
-        self.shape = (*planes, *stack.data_shape[-2:], *((3,) if self._rgb else ()))
-        self.dtype = np.dtype(stack.data_dtype)
-        self.ndim, self.size = len(self.shape), prod(self.shape)
+        planes = [self.layout.sizes[axis] for axis in self.axes[:-2]]
+        colors = [3] if self._rgb else []
+        super().__init__(
+            (*planes, *stack.data_shape[-2:], *colors),
+            stack.data_dtype,
+            (*([1] * len(planes)), *_block_of(stack), *colors),
+            len(planes),
+        )
 
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        n = len(self.axes)
-        full = expand_key(key, self.ndim)
-        ranges = [_indices(k, size) for k, size in zip(full[:n], self.shape, strict=False)]
-        *outer, rows, columns = ranges
-        read = np.empty((*map(len, ranges), *self.shape[n:]), self.dtype)
+    def read(self, index: Index) -> NDArray[Any]:
+        """Read a part, plane by plane."""
+        y = self.plane
+        outer = [_as_range(i) for i in index[:y]]
+        rows, columns = (_as_range(i) for i in index[y : y + 2])
+        read = np.empty(
+            (*map(len, outer), len(rows), len(columns), *self.shape[y + 2 :]), self.dtype
+        )
         if rows and columns:
-            for position, index in enumerate(product(*outer)):
-                read.reshape(-1, *read.shape[n - 2 :])[position] = self._plane(index, rows, columns)
-        found: NDArray[Any] = read[
-            tuple(0 if isinstance(k, int) else slice(None) for k in full[:n])
-        ]
-        return found[(..., *full[n:])] if self._rgb else found
+            planes = read.reshape(-1, *read.shape[y:])
+            for position, at in enumerate(product(*outer)):
+                planes[position] = self._plane(at, rows, columns)
+        found: NDArray[Any] = read[tuple(_of_range(i) for i in index[: y + 2])]
+        return found[(..., _as_slice(index[-1]))] if self._rgb else found
 
-    def _plane(self, index: tuple[int, ...], rows: range, columns: range) -> NDArray[Any]:
-        sample = self.layout.ravel(dict(zip(self.axes, index, strict=False)))
+    def _plane(self, at: tuple[int, ...], rows: range, columns: range) -> NDArray[Any]:
+        sample = self.layout.ravel(dict(zip(self.axes, at, strict=False)))
         low, high = (min(rows), min(columns)), (max(rows) + 1, max(columns) + 1)
         size = (high[0] - low[0], high[1] - low[1])
         pixels = self.stack.extract_patch(sample, self._channels, low, size)
         pixels = pixels[:, :: rows.step, :: columns.step]
         return np.moveaxis(pixels, 0, -1) if self._rgb else pixels[0]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype=dtype)
 
-
-class LazyPatches:
+class LazyPatches(LazyArray):
     """One channel of a patch set as an array of N, (Z), Y, X."""
 
     def __init__(self, patches: PatchArray, channel: int) -> None:
         self._patches = patches
         self._channel = channel
-        self.shape = (len(patches), *patches.shape[2:])
-        self.dtype = patches.dtype
-        self.ndim, self.size = len(self.shape), prod(self.shape)
+        shape = (len(patches), *patches.shape[2:])
+        super().__init__(shape, patches.dtype, (1, *shape[1:]), len(shape) - 2)
 
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        first, *rest = expand_key(key, self.ndim)
-        patches = [self._patches[i][self._channel] for i in _indices(first, self.shape[0])]
-        stacked = np.stack(patches)[(slice(None), *rest)]
+    def read(self, index: Index) -> NDArray[Any]:
+        """Read a part, patch by patch."""
+        first, *rest = index
+        patches = [self._patches[i][self._channel] for i in _as_range(first)]
+        stacked = np.stack(patches)[(slice(None), *map(_as_slice, rest))]
         return stacked[0] if isinstance(first, int) else stacked
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype=dtype)
+
+def lazy_levels(stacks: Sequence[ImageStack], channels: int | list[int]) -> list[LazyChannel]:
+    """Give a channel at each resolution; what is coarse and there stands in for what is to come."""
+    levels = [LazyChannel(stack, channels) for stack in stacks]
+    arrivals = Arrivals([level.shape for level in levels])
+    for number, level in enumerate(levels):
+        level.arrivals, level.level = arrivals, number
+    return levels
 
 
 def visible_axes(layout: AxisLayout) -> str:
@@ -89,27 +170,31 @@ def visible_axes(layout: AxisLayout) -> str:
     return "".join(axis for axis in layout.sample_axes if layout.sizes[axis] > 1) + "YX"
 
 
-def expand_key(key: Any, ndim: int) -> _Key:
-    """Spell out an index: one int or slice for each axis."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
-        parts[at : at + 1] = [slice(None)] * (ndim - len(parts) + 1)
-    parts += [slice(None)] * (ndim - len(parts))
-    return tuple(part if isinstance(part, slice) else int(part) for part in parts)
+def _block_of(stack: ImageStack) -> tuple[int, int]:
+    """Give whole tiles of a source, of a size that is worth a read."""
+    tile = getattr(stack, "block_shape", None)
+    if tile is None:
+        return _REDUCED, _REDUCED
+    height, width = (max(1, n) * max(1, _BLOCK // max(1, n)) for n in tile)
+    return height, width
 
 
-def _indices(key: int | slice, n: int) -> range:
-    """Give the indices that a key selects of `n`.
+def _share(block: int) -> int:
+    """Divide a tile into parts of about the size of a block."""
+    return -(-block // max(1, block // _BLOCK))
 
-    Raises
-    ------
-    IndexError
-        If an integer is outside.
-    """
-    if isinstance(key, slice):
-        return range(*key.indices(n))
-    index = key + n if key < 0 else key
-    if not 0 <= index < n:
-        raise IndexError(f"Index {key} is out of bounds for an axis of {n}.")
-    return range(index, index + 1)
+
+def _as_range(index: int | range) -> range:
+    return range(index, index + 1) if isinstance(index, int) else index
+
+
+def _of_range(index: int | range) -> int | slice:
+    """Give what takes the axis of a single index away, and leaves a range as it is."""
+    return 0 if isinstance(index, int) else slice(None)
+
+
+def _as_slice(index: int | range) -> int | slice:
+    if isinstance(index, int):
+        return index
+    stop = index.stop if index.stop >= 0 else None
+    return slice(index.start, stop, index.step)

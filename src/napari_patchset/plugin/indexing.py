@@ -1,0 +1,61 @@
+"""What an index selects, spelled out: one number or range for each axis."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
+from typing import Any
+
+Index = tuple[int | range, ...]
+"""For each axis of an array a number, which takes the axis away, or a range."""
+
+
+def select(index: Index, key: Any) -> Index:
+    """Give what a key selects of what an index selects, as NumPy would.
+
+    Raises
+    ------
+    IndexError
+        If a number is outside.
+    """
+    kept = [part for part in index if isinstance(part, range)]
+    parts = iter(_expanded(key, len(kept)))
+    return tuple(part if isinstance(part, int) else part[next(parts)] for part in index)
+
+
+def shape_of(index: Index) -> tuple[int, ...]:
+    """Give the shape of what an index selects."""
+    return tuple(len(part) for part in index if isinstance(part, range))
+
+
+def split(index: Index, block: Sequence[int]) -> Iterator[tuple[Index, tuple[slice, ...]]]:
+    """Cut what an index selects along the borders of blocks.
+
+    Yields
+    ------
+    Index
+        A piece.
+    tuple of slice
+        Where it lies in the whole.
+    """
+    axes = [_pieces(part, n) for part, n in zip(index, block, strict=True)]
+    for pieces in product(*axes):
+        yield tuple(part for part, _ in pieces), tuple(at for _, at in pieces if at is not None)
+
+
+def _expanded(key: Any, ndim: int) -> list[int | slice]:
+    """Spell out a key: one int or slice for each axis."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (ndim - len(parts) + 1)
+    parts += [slice(None)] * (ndim - len(parts))
+    return [part if isinstance(part, slice) else int(part) for part in parts]
+
+
+def _pieces(part: int | range, block: int) -> list[tuple[int | range, slice | None]]:
+    if isinstance(part, int):
+        return [(part, None)]
+    if part.step != 1:
+        return [(part, slice(None))]
+    borders = [part.start, *range((part.start // block + 1) * block, part.stop, block), part.stop]
+    spans = pairwise(borders)
+    return [(range(a, b), slice(a - part.start, b - part.start)) for a, b in spans]
