@@ -17,7 +17,7 @@ import pytest
 
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import digests, export
-from napari_patchset import ExportPlan, PatchSet, Tiled
+from napari_patchset import ExportPlan, PatchSet, Tiled, verify
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.export.plan import ImageRef, SourceRef
 from napari_patchset.export.writing import write_job
@@ -85,6 +85,7 @@ def test_every_executor_gives_the_same_bytes(plan: MakePlan, kind: str) -> None:
 def check_same(made: PatchSet, reference: PatchSet) -> None:
     assert made.manifest == reference.manifest
     assert digests(made.path) == digests(reference.path)
+    assert not list(verify(made.path))
 
 
 @pytest.mark.parametrize("of", [1, 3, 11])

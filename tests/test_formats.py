@@ -38,8 +38,8 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def plan(czi: MakeCzi, tmp_path: Path) -> Any:
     """Plan a set with targets and a split: `plan("tiff", "Z")`."""
     image = czi(*SCENES, name="image.czi", xml=XML)
-    shifted = (replace(scene, rect=(9, 9, *scene.rect[2:])) for scene in SCENES)
-    target = ImageRef(path=str(czi(*shifted, name="target.czi", xml=XML)))
+    deeper = (replace(s, z=range(s.z.start + 10, s.z.stop + 10)) for s in SCENES)
+    target = ImageRef(path=str(czi(*deeper, name="target.czi", xml=XML)))
 
     def made(form: str, depth_axis: str = "none", name: str = "a", **more: Any) -> ExportPlan:
         out = tmp_path / f"{name}{FORMATS[form].suffix}"

@@ -17,11 +17,14 @@ from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.tiff.stack import TiffImageStack
 from napari_patchset.stacks.zarr_array import ZarrImageStack
+from napari_patchset.verification.finding import Finding
+from napari_patchset.verification.verify import verify
 
 __all__ = [
     "CziImageStack",
     "ExportPlan",
     "FileImageStack",
+    "Finding",
     "Fixed",
     "ImageRef",
     "ImageStack",
@@ -44,4 +47,5 @@ __all__ = [
     "open_stack",
     "parse_filter",
     "run_export",
+    "verify",
 ]

@@ -10,6 +10,7 @@ from napari_patchset import __version__
 from napari_patchset.cli.exporting import demo, export
 from napari_patchset.cli.looking import info, preview
 from napari_patchset.cli.parts import finalize, plan, score, write
+from napari_patchset.cli.verifying import verify
 from napari_patchset.errors import PatchsetError
 from napari_patchset.export.plan import user_message
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (info, preview, export, plan, score, write, finalize, demo):
+for command in (info, preview, export, plan, score, write, finalize, verify, demo):
     app.command()(command)
 
 

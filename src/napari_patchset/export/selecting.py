@@ -1,5 +1,6 @@
 """Select: judge every candidate, once all that the verdict depends on is known."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,12 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ExportError
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.plan import Recipe
 from napari_patchset.export.selection import Selection
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits import BORDER
-from napari_patchset.patching.verdicts import Verdicts, judge
+from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
+from napari_patchset.source import SourceInfo
 
 UNREADABLE = "source can't be read"
 
@@ -25,21 +29,38 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
     ExportError
         If candidates are not scored yet, or a split gets no patch.
     """
-    plan, grid = frozen.plan, partial.candidates(frozen)
-    readable = np.flatnonzero(~np.isin(grid.stack, list(partial.failed())))
-    metrics = partial.scores(frozen)
-    verdicts = judge(
-        grid[readable],
-        frozen.sources,
-        filters=plan.filters,
-        keep_fraction=plan.keep_fraction,
-        split=plan.split,
-        metrics={column: values[readable] for column, values in metrics.items()},
-    )
-    selection = Selection.of(_among(verdicts, readable, len(grid)))
+    grid, metrics = partial.candidates(frozen), partial.scores(frozen)
+    readable = ~np.isin(grid.stack, list(partial.failed()))
+    selection = judged(frozen.plan, grid, frozen.sources, metrics, readable)
     _check(selection, len(grid))
     partial.write_selection(selection)
     return selection
+
+
+def judged(
+    recipe: Recipe,
+    grid: PatchGrid,
+    sources: Sequence[SourceInfo],
+    metrics: Metrics,
+    readable: NDArray[np.bool_],
+) -> Selection:
+    """Judge candidates by a recipe.
+
+    Parameters
+    ----------
+    readable : bool array
+        Those whose source can be read; the others are rejected.
+    """
+    chosen = np.flatnonzero(readable)
+    verdicts = judge(
+        grid[chosen],
+        sources,
+        filters=recipe.filters,
+        keep_fraction=recipe.keep_fraction,
+        split=recipe.split,
+        metrics={column: values[chosen] for column, values in metrics.items()},
+    )
+    return Selection.of(_among(verdicts, chosen, len(grid)))
 
 
 def _among(verdicts: Verdicts, readable: NDArray[np.intp], n: int) -> Verdicts:

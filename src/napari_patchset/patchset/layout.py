@@ -167,26 +167,28 @@ def shard_capacity(patch_shape: Sequence[int], dtype: np.dtype[Any]) -> int:
     return max(1, SHARD_BYTES // (prod(patch_shape) * dtype.itemsize))
 
 
-def write_metadata(root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
-    """Write every zarr.json of a set, the root's last; its metadata are consolidated."""
+def zarr_descriptions(
+    root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
+) -> dict[Path, dict[str, Any]]:
+    """Give the content of every zarr.json of a set, the root's last and with all of them in it."""
     nodes: dict[str, dict[str, Any]] = {}
     for array in arrays:
         nodes[array.name.rpartition("/")[0]] = _group({})
         nodes[array.name] = array.zarr_metadata()
-    for name, metadata in nodes.items():
-        write_json(root / name / "zarr.json", metadata)
     consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
-    write_json(root / "zarr.json", _group(attributes) | {"consolidated_metadata": consolidated})
+    of_root = _group(attributes) | {"consolidated_metadata": consolidated}
+    return {root / name / "zarr.json": content for name, content in {**nodes, "": of_root}.items()}
 
 
 def read_attributes(root: Path) -> dict[str, Any] | None:
     """Give what the set at `root` says of itself, None if the folder is no complete set."""
-    zarr = _read_json(root / "zarr.json").get("attributes")
-    said = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else _read_json(root / DESCRIPTION)
+    zarr = read_json(root / "zarr.json").get("attributes")
+    said = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else read_json(root / DESCRIPTION)
     return said if isinstance(said, dict) and said else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; empty if it is not there, or something else."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):

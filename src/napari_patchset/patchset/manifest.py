@@ -16,7 +16,7 @@ from napari_patchset.patchset.layout import ROLES, ArrayLayout
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 ArrayName = Annotated[str, Field(pattern=f"^(all|train|val)/({'|'.join(ROLES)})$")]
 """SPLIT/ROLE: nothing that leads out of the set."""
@@ -82,7 +82,7 @@ class Manifest(Frozen):
         or of all patches where there is no split.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     recipe: dict[str, Any]
     recipe_hash: str
     sources: tuple[SourceInfo, ...]

@@ -1,6 +1,6 @@
 """The table of a patch set, patches.parquet: where each patch was cut from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.layout import IMAGE
@@ -64,6 +65,54 @@ def patch_table(
         "checksum": pa.array(checksums, mask=absent),
     }
     return pa.table(columns)
+
+
+def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
+    """Give the candidates that a table names, the way back from `patch_table`.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a column is missing or of another type, or a patch lies in none of the sources.
+    """
+    axes = sources[0].layout.spatial_axes.lower()
+    stack, sample = (
+        _column(table, name, pa.types.is_integer) for name in ("source_index", "sample")
+    )
+    starts = [_column(table, f"{axis}_start", pa.types.is_integer) for axis in axes]
+    sizes = [_column(table, f"{axis}_size", pa.types.is_integer) for axis in axes]
+    valid = _column(table, "valid", pa.types.is_floating)
+    if not len(table) or any(np.ptp(size) for size in sizes):
+        raise UnreadableFileError("its patches are not of one size")
+    _require_within("source_index", stack, np.array(len(sources)))
+    _require_within("sample", sample, np.array([source.n_samples for source in sources])[stack])
+    for i, start in enumerate(starts):
+        extent = np.array([source.spatial_shape[i] for source in sources])[stack]
+        _require_within(f"{axes[i]}_start", start, extent)
+    return PatchGrid(
+        tuple(int(size[0]) for size in sizes),
+        stack.astype(np.int32),
+        sample.astype(np.int32),
+        np.stack(starts, axis=1).astype(np.int32),
+        valid=valid.astype(np.float32),
+    )
+
+
+def _column(table: pa.Table, name: str, is_right: Callable[[pa.DataType], bool]) -> NDArray[Any]:
+    if name not in table.column_names:
+        raise UnreadableFileError(f"there is no column {name}")
+    column = table[name]
+    if column.null_count or not is_right(column.type):
+        raise UnreadableFileError(f"the column {name} is {column.type}, or has gaps")
+    values: NDArray[Any] = column.to_numpy()
+    return values
+
+
+def _require_within(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
+    outside = np.flatnonzero((values < 0) | (values >= end))
+    if len(outside):
+        row = int(outside[0])
+        raise UnreadableFileError(f"{name} of row {row} is {values[row]}, which does not exist")
 
 
 def table_bytes(table: pa.Table) -> bytes:

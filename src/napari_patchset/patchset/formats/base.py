@@ -57,7 +57,24 @@ class SetFormat(ABC):
 
     def finish(self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
         """Complete a set whose units are all written; its description comes last."""
-        write_json(root / DESCRIPTION, attributes)
+        for path, content in self.descriptions(root, arrays, attributes).items():
+            write_json(path, content)
+
+    def descriptions(
+        self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
+    ) -> dict[Path, dict[str, Any]]:
+        """Give the JSON files of a set, in the order in which they are written."""
+        return {root / DESCRIPTION: attributes}
+
+    def find_damage(self, root: Path, array: ArrayLayout) -> str | None:
+        """Say what of an array's files is wrong beside the pixels, None if nothing is."""
+        return None
+
+    def is_as_written(
+        self, root: Path, array: ArrayLayout, index: int, patch: NDArray[Any]
+    ) -> bool:
+        """Whether what is said of a patch beside its pixels is what was written."""
+        return True
 
     def files(self, root: Path, array: ArrayLayout) -> Iterable[Path]:
         """Give the files that an array of a complete set lies in."""

@@ -67,6 +67,20 @@ class NpzSet(SetFormat):
         """Give the split's file."""
         return [_path(root, array)]
 
+    def find_damage(self, root: Path, array: ArrayLayout) -> str | None:
+        """Look whether `numpy.load` reads the array, and axes that fit it."""
+        try:
+            with ZipFile(_path(root, array)) as archive:
+                for name in (MEMBERS[array.role], "axes"):
+                    with archive.open(f"{name}.npy") as member:
+                        while member.read(2**20):  # to the end, where the checksum is compared
+                            pass
+                with archive.open("axes.npy") as member:
+                    axes = str(npy.read_array(member))
+        except (BadZipFile, KeyError, ValueError, NotImplementedError, EOFError) as error:
+            return str(error)
+        return None if axes == array.axes else f"its axes are {axes}, not {array.axes}"
+
     def open(self, root: Path, array: ArrayLayout) -> "NpzPatches":
         """Open an array; the file is mapped when the first patch is read."""
         return NpzPatches(root, array)

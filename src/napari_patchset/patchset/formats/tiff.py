@@ -19,6 +19,9 @@ from napari_patchset.patchset.manifest import digest_bytes
 
 _UM_PER_CM = 1e4
 
+_CREATOR = f"tifffile.py {tifffile.__version__}".encode()
+"""How tifffile signs what it writes; another version may write the same in other bytes."""
+
 
 class TiffSet(SetFormat):
     """OME-TIFFs with pixel size, channel names and axes; the same bytes for the same patch."""
@@ -31,6 +34,13 @@ class TiffSet(SetFormat):
         """Write a file for each patch."""
         for index, patch in zip(array.rows(shard), patches, strict=True):
             write_durably(patch_path(root, array, index), [encode(patch, array, index)])
+
+    def is_as_written(
+        self, root: Path, array: ArrayLayout, index: int, patch: NDArray[Any]
+    ) -> bool:
+        """Compare every byte, where this version of tifffile wrote them."""
+        data = patch_path(root, array, index).read_bytes()
+        return data == encode(patch, array, index) or _CREATOR not in data
 
     def open(self, root: Path, array: ArrayLayout) -> "TiffPatches":
         """Open an array; a file is opened when its patch is read."""
@@ -48,15 +58,23 @@ class TiffPatches:
         """Read one patch C(Z)YX."""
         path = patch_path(self.root, self.array, index)
         try:
-            pixels: NDArray[Any] = tifffile.imread(path)
-        except (ValueError, IndexError, KeyError, OSError) as error:
+            with tifffile.TiffFile(path) as tiff:
+                self._require_fit(tiff)
+                pixels: NDArray[Any] = tiff.asarray()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # tifffile raises whatever a damaged file leads it to
             raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error
-        if pixels.size != self.array.patch_size or pixels.dtype != self.array.dtype:
-            raise UnreadableFileError(
-                f"{path}: {pixels.dtype} of shape {pixels.shape} where a patch is "
-                f"{self.array.dtype} of shape {self.array.patch_shape}; export the set again."
-            )
         return pixels.reshape(self.array.patch_shape)  # tifffile leaves out axes of size 1
+
+    def _require_fit(self, tiff: tifffile.TiffFile) -> None:
+        """Refuse another shape or type before memory is taken for it."""
+        (series,), array = tiff.series, self.array
+        if series.size != array.patch_size or series.dtype != array.dtype:
+            raise ValueError(
+                f"{series.dtype} of shape {series.shape} where a patch is {array.dtype} of shape "
+                f"{array.patch_shape}"
+            )
 
     def close(self) -> None:
         """Nothing is held open."""

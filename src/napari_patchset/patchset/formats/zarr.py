@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from napari_patchset.patchset.formats.base import SetFormat
-from napari_patchset.patchset.layout import ATTRIBUTE, SUFFIX, ArrayLayout, write_metadata
+from napari_patchset.patchset.layout import ATTRIBUTE, SUFFIX, ArrayLayout, zarr_descriptions
 from napari_patchset.patchset.shards import Shard, open_shard, write_shard
 
 _MAPPED_SHARDS = 128
@@ -29,9 +29,11 @@ class ZarrSet(SetFormat):
         """Write a shard."""
         write_shard(array.shard_path(root, shard), array, patches)
 
-    def finish(self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
-        """Write the metadata of every array and group, the root's last."""
-        write_metadata(root, arrays, {ATTRIBUTE: attributes})
+    def descriptions(
+        self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
+    ) -> dict[Path, dict[str, Any]]:
+        """Give the metadata of every array and group, the root's last."""
+        return zarr_descriptions(root, arrays, {ATTRIBUTE: attributes})
 
     def open(self, root: Path, array: ArrayLayout) -> "MappedShards":
         """Open an array; a shard is mapped when its first patch is read."""

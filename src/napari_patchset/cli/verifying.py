@@ -1,0 +1,48 @@
+"""The subcommand that holds a patch set against its sources."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from napari_patchset.export.engine import DEFAULT_WORKERS
+from napari_patchset.verification.finding import Finding
+from napari_patchset.verification.verify import verify as find_differences
+
+
+def verify(
+    name: Annotated[Path, typer.Argument(help="The patch set.")],
+    sources: Annotated[
+        bool, typer.Option(help="Cut every patch again from the sources, and compare.")
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = DEFAULT_WORKERS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON finding a line.")] = False,
+) -> None:
+    """Check every digest, prove the split, cut every patch again; exit code 1 if any differs."""
+    n = 0
+    for finding in _shown(name, sources, workers):
+        n += 1
+        typer.echo(json.dumps(asdict(finding)) if as_json else str(finding))
+    if n:
+        typer.echo(f"{name}: {n} {'difference' if n == 1 else 'differences'}", err=True)
+        raise typer.Exit(1)
+    if not as_json:
+        what = "itself and its sources" if sources else "itself; the sources were not looked at"
+        typer.echo(f"{name}: no difference, held against {what}")
+
+
+def _shown(name: Path, sources: bool, workers: int) -> Iterator[Finding]:
+    """Find differences under a bar that says how many patches are read."""
+    columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("patches", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield from find_differences(name, sources=sources, workers=workers, progress=show)

@@ -1,0 +1,1 @@
+"""Hold a patch set against itself and against its sources."""
