@@ -14,10 +14,15 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import digests, export
-from napari_patchset import ExportPlan, PatchSet, Tiled, verify
+from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
+from napari_patchset.cli import exporting
+from napari_patchset.cli.app import app
+from napari_patchset.errors import ArgumentError
+from napari_patchset.export.engine import Progress
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.export.plan import ImageRef, SourceRef
 from napari_patchset.export.writing import write_job
@@ -54,14 +59,19 @@ def plan(czi: MakeCzi, tmp_path: Path) -> MakePlan:
 
 
 @contextmanager
+def dask_scheduler() -> Iterator[str]:
+    """Give the address of a scheduler of two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@contextmanager
 def dask_workers() -> Iterator[Executor]:
     distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with dask_scheduler() as address, distributed.Client(address) as client:
         yield client.get_executor()
 
 
@@ -134,9 +144,31 @@ def die_after_a_shard(root: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_workers_shards_are_redone(plan: MakePlan, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    with dask_workers() as pool:
-        other = export(plan("other"), Killing(pool, victim), workers=4)
+def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, other = tmp_path / "victim", plan("other")
+
+    def killing(plan: ExportPlan, pool: Executor, **options: Any) -> Iterator[Progress]:
+        return run_export(plan, Killing(pool, victim), **options)
+
+    monkeypatch.setattr(exporting, "run_export", killing)
+    (tmp_path / "plan.json").write_text(other.model_dump_json())
+    with dask_scheduler() as address:
+        assert address.startswith("tcp://")
+        words = ["export", "--plan", tmp_path / "plan.json", "--scheduler", address, "--workers", 4]
+        result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert result.exit_code == 0
     assert victim.exists()
-    check_same(other, export(plan("reference")))
+    check_same(PatchSet(other.out), export(plan("reference")))
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(plan: MakePlan, tmp_path: Path) -> None:
+    dask = pytest.importorskip("dask")
+    (tmp_path / "plan.json").write_text(plan("other").model_dump_json())
+    words = ["export", "--plan", str(tmp_path / "plan.json"), "--scheduler", "tcp://127.0.0.1:9"]
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
+        pytest.raises(ArgumentError, match=r"No dask scheduler answers at tcp://127\.0\.0\.1:9"),
+    ):
+        CliRunner().invoke(app, words, catch_exceptions=False)

@@ -1,6 +1,6 @@
 """Batches: candidates that are cut together, because the same tiles hold them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode, source_indices
 from napari_patchset.source import SourceInfo
+
+_AT_ONCE = 2**16
+"""Candidates that are sorted at once: of millions it would take more memory than their tiles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +24,10 @@ class Batches:
 
     Attributes
     ----------
-    size : tuple of int
-        Size of a patch along (Z)YX.
+    grid : PatchGrid
+        What the candidates are among.
     candidates : int64 array
         Their indices in the grid.
-    start : int64 array, (n, 2 or 3)
-        Their starts.
     borders : int64 array, (b + 1,)
         Where each batch begins among them; at the end, their number.
     stack, sample, place : int64 array, (b,)
@@ -37,9 +38,8 @@ class Batches:
         Whether its one patch is filled beyond the edge.
     """
 
-    size: tuple[int, ...]
+    grid: PatchGrid
     candidates: NDArray[np.int64]
-    start: NDArray[np.int64]
     borders: NDArray[np.int64]
     stack: NDArray[np.int64]
     sample: NDArray[np.int64]
@@ -55,41 +55,66 @@ class Batches:
         sources: Sequence[SourceInfo],
         pad: PadMode,
         candidates: NDArray[np.int64],
-        place: NDArray[np.int64] | None = None,
+        place: NDArray[np.integer],
     ) -> Self:
         """Cut candidates, ascending, into batches; `place` says where each of them goes."""
-        place = np.zeros(len(candidates), np.int64) if place is None else place
+        parts = [
+            cls._of_groups(grid, sources, pad, candidates[part], place[part], group)
+            for part, group in _parts(grid, sources, candidates)
+        ]
+        return cls._joined(grid, parts)
+
+    @classmethod
+    def _of_groups(
+        cls,
+        grid: PatchGrid,
+        sources: Sequence[SourceInfo],
+        pad: PadMode,
+        candidates: NDArray[np.int64],
+        place: NDArray[np.integer],
+        group: NDArray[np.int64],
+    ) -> Self:
+        """Cut whole groups; see `_groups`."""
         chosen = grid[candidates]
         start = chosen.start.astype(np.int64)
         bounds = np.array([source.spatial_shape for source in sources], np.int64)[chosen.stack]
         folds = pad != "constant"
         is_folded = np.asarray((start + grid.size > bounds).any(axis=1) & folds)
-        tile = _last_tile(chosen, sources)
-        group = _number([chosen.stack, chosen.sample, *start.T[:-2], *tile.T])
         order = np.lexsort((candidates, place, group))
         keys = [group[order], place[order], np.where(is_folded, np.arange(len(start)), -1)[order]]
         borders = np.append(np.flatnonzero(np.diff(_number(keys), prepend=-1)), len(start))
         begin = borders[:-1]
         low, high = _boxes(start, grid.size, bounds, is_folded, pad)
         return cls(
-            grid.size,
+            grid,
             candidates[order],
-            start[order],
             borders,
             chosen.stack[order][begin].astype(np.int64),
             chosen.sample[order][begin].astype(np.int64),
-            place[order][begin],
+            place[order][begin].astype(np.int64),
             np.minimum.reduceat(low[order], begin),
             np.maximum.reduceat(high[order], begin),
             is_folded[order][begin],
         )
 
+    @classmethod
+    def _joined(cls, grid: PatchGrid, parts: Sequence[Self]) -> Self:
+        begins = np.cumsum([0, *(len(part.candidates) for part in parts)])
+        borders = [part.borders[:-1] + n for part, n in zip(parts, begins[:-1], strict=True)]
+        names = "candidates", "stack", "sample", "place", "low", "high", "is_folded"
+        columns = {name: np.concatenate([getattr(each, name) for each in parts]) for name in names}
+        return cls(grid=grid, borders=np.concatenate([*borders, begins[-1:]]), **columns)
+
     def __len__(self) -> int:
         return len(self.stack)
 
-    def rows(self, batch: int) -> slice:
-        """Give which of the candidates are a batch."""
-        return slice(int(self.borders[batch]), int(self.borders[batch + 1]))
+    def chosen(self, batch: int) -> NDArray[np.int64]:
+        """Give the candidates of a batch."""
+        return self.candidates[int(self.borders[batch]) : int(self.borders[batch + 1])]
+
+    def starts(self, batch: int) -> NDArray[np.int64]:
+        """Give the start along (Z)YX of each patch of a batch, (n, 2 or 3)."""
+        return self.grid.start[self.chosen(batch)].astype(np.int64)
 
     def span(self, stack: int) -> range:
         """Give the batches of a source."""
@@ -98,6 +123,25 @@ class Batches:
     def box(self, batch: int) -> tuple[list[int], list[int]]:
         """Give the box along ZYX that a batch reads."""
         return self.low[batch].tolist(), self.high[batch].tolist()
+
+
+def _parts(
+    grid: PatchGrid, sources: Sequence[SourceInfo], candidates: NDArray[np.int64]
+) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Part candidates between groups, and give the group of each as well."""
+    first, size, n = 0, _AT_ONCE, len(candidates)
+    while first < n:
+        group = _groups(grid[candidates[first : first + size]], sources)
+        # The last one may go on.
+        whole = len(group) if first + size >= n else int(np.searchsorted(group, group[-1]))
+        if whole:
+            yield slice(first, first + whole), group[:whole]
+        first, size = first + whole, _AT_ONCE if whole else 2 * size
+
+
+def _groups(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]:
+    """Tell apart the runs of patches that lie in one source, sample, depth and tile."""
+    return _number([grid.stack, grid.sample, *grid.start.T[:-2], *_last_tile(grid, sources).T])
 
 
 def _last_tile(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]:

@@ -151,6 +151,14 @@ class _Export:
             yield self._progress("score", done, frozen.n_candidates)
 
     def _write(self) -> Iterator[Progress]:
+        units, signs, total = self._to_write()
+        done = total - sum(signs.values())
+        for written in self._run(write_job, units, signs):
+            done += written
+            yield self._progress("write", done, total)
+
+    def _to_write(self) -> tuple[list[int], dict[Path, int], int]:
+        """Select; give the first candidates of absent shards, their signs, and all patches."""
         partial = self._partial
         selection = select(partial, self._frozen)
         arrays = selection.arrays(self._frozen.kinds)
@@ -163,11 +171,7 @@ class _Export:
             if array.layout.role == IMAGE
         }
         units = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
-        total = sum(selection.counts.values())
-        done = total - sum(signs.values())
-        for written in self._run(write_job, units, signs):
-            done += written
-            yield self._progress("write", done, total)
+        return units, signs, sum(selection.counts.values())
 
     def _run(self, job: Job, units: Sequence[int], signs: Mapping[Path, int]) -> Iterator[int]:
         """Run one job of several threads here, or one job for each worker elsewhere."""

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import reduce
 from importlib.metadata import version
 from operator import add
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.selection import PlannedArray, Selection
-from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import (
     IMAGE,
@@ -35,8 +33,8 @@ from napari_patchset.patchset.manifest import (
     digest_bytes,
 )
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.patchset.statistics import ChannelStatistics
-from napari_patchset.patchset.table import patch_table, table_bytes
+from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
+from napari_patchset.patchset.table import patch_table_bytes
 
 _VERSIONED = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
@@ -56,10 +54,7 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     frozen, selection = partial.frozen(), partial.selection()
     if changed := find_changed(frozen, partial.failed(), partial.proceed):
         raise SourcesFailed(changed)
-    written = [
-        WrittenArray(array.layout, array.members, _sidecars(partial, array))
-        for array in selection.arrays(frozen.kinds)
-    ]
+    written = [WrittenArray.of(partial, array) for array in selection.arrays(frozen.kinds)]
     rows, checksums = selection.row, np.zeros(len(selection.row), np.uint32)
     if not written:  # a format without pixels has no rows
         rows = np.full_like(rows, -1)
@@ -67,7 +62,7 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
         if array.layout.role == IMAGE:
             checksums[array.members] = array.checksums
     grid = partial.candidates(frozen)
-    table = table_bytes(patch_table(frozen.sources, grid, selection.verdicts, rows, checksums))
+    table = patch_table_bytes(frozen.sources, grid, selection.verdicts, rows, checksums)
     manifest = _manifest(frozen, selection, written, digest_bytes(table))
     layouts = [array.layout for array in written]
     _remove_others(partial, layouts)
@@ -81,37 +76,46 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
 
 
 class WrittenArray(NamedTuple):
-    """An array whose shards are all there: the candidates of its rows, and the sidecars."""
+    """An array whose shards are all there.
+
+    Attributes
+    ----------
+    members : int64 array
+        The candidate of each row.
+    checksums : uint32 array
+        The crc32c of every patch, in order.
+    statistics : tuple of ChannelStatistics
+        Of each channel, over every patch.
+    """
 
     layout: ArrayLayout
     members: NDArray[np.int64]
-    sidecars: Sequence[ShardSidecar]
+    checksums: NDArray[np.uint32]
+    statistics: tuple[ChannelStatistics, ...]
 
-    @property
-    def checksums(self) -> NDArray[np.uint32]:
-        """The crc32c of every patch, in order."""
-        empty = np.empty(0, np.uint32)
-        return np.concatenate([empty, *(sidecar.checksums for sidecar in self.sidecars)])
+    @classmethod
+    def of(cls, partial: PartialExport, array: PlannedArray) -> Self:
+        """Merge the sidecars of an array, one after the other: all at once they may be large."""
+        layout, absent, sums = array.layout, list[int](), tuple[ChannelSums, ...]()
+        checksums = np.empty(layout.n, np.uint32)
+        for i in range(layout.n_shards):
+            partial.proceed()
+            sidecar, rows = partial.sidecar(array, i), layout.rows(i)
+            if sidecar is None:
+                absent.append(i)
+                continue
+            checksums[rows.start : rows.stop] = sidecar.checksums
+            sums = tuple(map(add, sums, sidecar.sums)) if sums else sidecar.sums
+        _require_all(partial, layout, absent)
+        return cls(layout, array.members, checksums, tuple(map(ChannelStatistics.of, sums)))
 
-    @property
-    def statistics(self) -> tuple[ChannelStatistics, ...]:
-        """Of each channel, over every patch."""
-        per_channel = zip(*(sidecar.sums for sidecar in self.sidecars), strict=True)
-        return tuple(ChannelStatistics.of(reduce(add, sums)) for sums in per_channel)
 
-
-def _sidecars(partial: PartialExport, array: PlannedArray) -> list[ShardSidecar]:
-    found = []
-    for i in range(array.layout.n_shards):
-        partial.proceed()
-        found.append(partial.sidecar(array, i))
-    absent = [i for i, sidecar in enumerate(found) if sidecar is None]
+def _require_all(partial: PartialExport, layout: ArrayLayout, absent: Sequence[int]) -> None:
     if absent:
         raise ExportError(
-            f"{partial.root}: {len(absent)} of the {len(found)} shards of {array.layout.name} are "
+            f"{partial.root}: {len(absent)} of the {layout.n_shards} shards of {layout.name} are "
             f"not written yet, the first is {absent[0]}; run the same export again."
         )
-    return [sidecar for sidecar in found if sidecar is not None]
 
 
 def _manifest(

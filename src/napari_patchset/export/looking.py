@@ -75,13 +75,13 @@ class LookReader:
     def _submit(
         self, pool: Executor, reader: BatchReader, batches: Batches, look: Look, batch: ReadBatch
     ) -> tuple[NDArray[np.int64], Future[Columns]]:
-        stack, rows = self._images[batch.stack, look.role].stack, batches.rows(batch.number)
-        start = batches.start[rows]
+        stack = self._images[batch.stack, look.role].stack
+        start, size = batches.starts(batch.number), batches.grid.size
         # One channel after the other, as they are measured.
-        cut = np.empty((len(look.channels), len(start), *batches.size), stack.data_dtype)
+        cut = np.empty((len(look.channels), len(start), *size), stack.data_dtype)
         reader.fill(batch, cut.swapaxes(0, 1))
-        inside = np.minimum(batches.size, stack.data_shape[2:] - start)
-        return batches.candidates[rows], pool.submit(_measure, look, cut.swapaxes(0, 1), inside)
+        inside = np.minimum(size, stack.data_shape[2:] - start)
+        return batches.chosen(batch.number), pool.submit(_measure, look, cut.swapaxes(0, 1), inside)
 
 
 class _Looking:

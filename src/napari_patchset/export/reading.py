@@ -129,19 +129,20 @@ class BatchReader:
         """Give where the patches of a batch lie; a folded one as all that is read for it."""
         batches = self._batches
         if not batches.is_folded[batch]:
-            return Places(batches.start[batches.rows(batch), -2:], batches.size[-2:])
+            return Places(batches.starts(batch)[:, -2:], batches.grid.size[-2:])
         low, high = batches.low[batch, 1:], batches.high[batch, 1:]
         return Places(low[np.newaxis], tuple((high - low).tolist()))
 
     def _fold(self, batch: ReadBatch, out: NDArray[Any]) -> None:
         """Fill the one patch of a batch from within the image, beyond the edge too."""
         batches, low, high = self._batches, *self._batches.box(batch.number)
-        extent = [b - a for a, b in zip(low, high, strict=True)][-len(batches.size) :]
+        size = batches.grid.size
+        extent = [b - a for a, b in zip(low, high, strict=True)][-len(size) :]
         read = np.empty((1, out.shape[1], *extent), out.dtype)
         self._paste(batch, read)
-        start = batches.start[batches.rows(batch.number)][0].tolist()
+        start = batches.starts(batch.number)[0].tolist()
         bounds = self._images[batch.stack, self._role].stack.data_shape[2:]
-        shown = folded_indices(start, batches.size, bounds, self._pad)
+        shown = folded_indices(start, size, bounds, self._pad)
         for axis, index in enumerate(shown, 2):
             read = np.take(read, index - index.min(), axis=axis)
         out[...] = read

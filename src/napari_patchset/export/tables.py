@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.files import write_durably
-from napari_patchset.patchset.table import table_bytes
+from napari_patchset.patchset.table import release_memory, table_bytes
 
 _SAID = b"verdicts"
 
@@ -41,10 +41,16 @@ def _as_arrow(values: NDArray[Any]) -> pa.Array:
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
     """Read the columns of a table, and what is said of them."""
     with pq.ParquetFile(path) as file:
-        table = file.read()
-    names = table.column_names
-    columns = {name: np.from_dlpack(table[name].combine_chunks()) for name in names}
-    return columns, table.schema.metadata or {}
+        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
+        columns = {name: _as_numpy(file.read([name])[name]) for name in names}
+    release_memory()
+    return columns, metadata
+
+
+def _as_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Copy a column out of Arrow's memory, which goes back to the system."""
+    values: NDArray[Any] = np.from_dlpack(column.combine_chunks()).copy()
+    return values
 
 
 def grid_table(grid: PatchGrid) -> pa.Table:

@@ -94,18 +94,19 @@ class _Pass:
             for batch in read:
                 proceed()
                 shard = self._shards[int(batches.place[batch.number])]
-                chosen = batches.candidates[batches.rows(batch.number)]
+                chosen = batches.chosen(batch.number)
                 out = filling.rows(shard, shard.row(chosen[0]), len(chosen))
                 self._fill(reader, batch, out, images, chosen)
                 filling.filled(shard, len(chosen))
 
     def _batches(self, pad: PadMode) -> Batches:
         """Order the candidates of all shards as their sources are best read."""
-        candidates = np.concatenate([shard.candidates for shard in self._shards])
-        place = np.repeat(np.arange(len(self._shards)), [shard.n for shard in self._shards])
-        order = np.argsort(candidates)
+        place = np.full(len(self._grid), -1, np.int32)
+        for i, shard in enumerate(self._shards):
+            place[shard.candidates] = i
+        candidates = np.flatnonzero(place >= 0)
         sources = self._frozen.images[self._role]
-        return Batches.of(self._grid, sources, pad, candidates[order], place[order])
+        return Batches.of(self._grid, sources, pad, candidates, place[candidates])
 
     def _fill(
         self,

@@ -1,7 +1,7 @@
 """What becomes of each candidate: its split, whether it is kept, and why not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,11 @@ class Verdicts:
         """Which candidates are exported."""
         found: NDArray[np.bool_] = self.reason < 0
         return found
+
+    def part(self, which: slice) -> "Verdicts":
+        """Give the verdicts on some of the candidates."""
+        metrics = {column: values[which] for column, values in self.metrics.items()}
+        return replace(self, split=self.split[which], reason=self.reason[which], metrics=metrics)
 
 
 def judge(

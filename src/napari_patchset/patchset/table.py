@@ -17,6 +17,9 @@ from napari_patchset.source import SourceInfo
 NUMBERED_AXES = "TZRIHVB"
 """The axes merged into S; each has a nullable column with the file's own number."""
 
+_AT_ONCE = 2**16
+"""Rows that are built at once."""
+
 
 def patch_table(
     sources: Sequence[SourceInfo],
@@ -115,12 +118,42 @@ def _require_within(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
         raise UnreadableFileError(f"{name} of row {row} is {values[row]}, which does not exist")
 
 
+def patch_table_bytes(
+    sources: Sequence[SourceInfo],
+    grid: PatchGrid,
+    verdicts: Verdicts,
+    rows: NDArray[np.int64],
+    checksums: NDArray[np.uint32],
+) -> bytes:
+    """Encode what `patch_table` builds, in parts: the whole of it is ten times as large."""
+    sink, writer = pa.BufferOutputStream(), None
+    for first in range(0, len(grid), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        some = verdicts.part(part)
+        table = patch_table(sources, grid[part], some, rows[part], checksums[part])
+        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    return _taken(sink)
+
+
 def table_bytes(table: pa.Table) -> bytes:
     """Encode a table as parquet, the same bytes for the same table."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
+    return _taken(sink)
+
+
+def _taken(sink: pa.BufferOutputStream) -> bytes:
     data: bytes = sink.getvalue().to_pybytes()
+    release_memory()
     return data
+
+
+def release_memory() -> None:
+    """Give back what Arrow keeps for later: it is used seldom, and pixels need the memory."""
+    pa.default_memory_pool().release_unused()
 
 
 def _text(scene: int | str | None) -> str | None:
@@ -134,8 +167,8 @@ def _numbers(
     for axis in NUMBERED_AXES:
         values = np.zeros(len(stack), np.int64)
         known = np.zeros(len(stack), bool)
-        for i, source in enumerate(sources):
-            layout = source.layout
+        for i in np.unique(stack).tolist():
+            source, layout = sources[i], sources[i].layout
             if axis in layout.sample_axes:
                 mask = stack == i
                 indices = np.unravel_index(sample[mask], layout.sample_shape)

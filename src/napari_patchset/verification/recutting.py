@@ -84,7 +84,7 @@ class Recutting:
         reader = BatchReader(batches, images, array.role, images.pad, self._memory, self._threads)
         with closing(reader.read()) as read:
             for batch in read:
-                chosen = batches.candidates[batches.rows(batch.number)]
+                chosen = batches.chosen(batch.number)
                 patches = np.empty((len(chosen), *array.patch_shape), dtype)
                 reader.fill(batch, patches)
                 cast = cast_exactly(patches, array.dtype, self._grid[chosen], plan.sources[index])
