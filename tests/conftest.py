@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from czi_maker import MakeCzi, SceneSpec, make_czi
 from napari_patchset.patchset import layout
+
+settings.register_profile("slow machines too", deadline=None)
+settings.load_profile("slow machines too")
 
 REPOSITORY = Path(__file__).parents[1]
 NO_DATA = "the real files are not here: set PATCHSET_DATA or put them into ../shared/data"

@@ -10,13 +10,8 @@ from pydantic import BaseModel
 from napari_patchset.axes import DepthAxis
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patching.splits import Split
-from napari_patchset.patching.strategies import Strategy, Tiled
+from napari_patchset.patching.strategies import STRATEGIES, Tiled
 from napari_patchset.patchset.formats import FORMATS
-
-KINDS: dict[str, type[BaseModel]] = {
-    model.model_fields["kind"].default: model for model in get_args(get_args(Strategy)[0])
-}
-"""The strategies by kind."""
 
 
 def _values_of(model: type[BaseModel], field: str) -> str:
@@ -45,7 +40,7 @@ class PlanOptions:
     ] = None
     strategy: Annotated[
         str | None,
-        typer.Option(metavar="|".join(KINDS), help="How patches are chosen (tiled)."),
+        typer.Option(metavar="|".join(STRATEGIES), help="How patches are chosen (tiled)."),
     ] = None
     patch_size: Annotated[
         str | None, typer.Option(help="Pixels along Y,X, or Z,Y,X with a depth axis (64,64).")

@@ -8,10 +8,11 @@ from typing import Any
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.masks import mask_region
 from napari_patchset.export.plan import ExportPlan, SourceRef, expand_sources
-from napari_patchset.options.given import KINDS, PlanOptions
+from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.pairing import PAIRED, pair
 from napari_patchset.options.texts import read_channels, read_numbers, read_ranges, read_scene
 from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.strategies import STRATEGIES
 
 Fields = dict[str, Any]
 """A part of a plan, as it stands in its file."""
@@ -77,9 +78,9 @@ def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> list[
 def _strategy(options: PlanOptions, saved: Fields) -> Fields:
     """Take over what the saved strategy and the new one have in common."""
     kind = options.strategy or saved.get("kind", "tiled")
-    if kind not in KINDS:
-        raise ArgumentError(f"--strategy is {kind!r}; it is one of {', '.join(KINDS)}.")
-    fields = KINDS[kind].model_fields
+    if kind not in STRATEGIES:
+        raise ArgumentError(f"--strategy is {kind!r}; it is one of {', '.join(STRATEGIES)}.")
+    fields = STRATEGIES[kind].model_fields
     chosen: Fields = {"size": _DEFAULT_SIZE} if "size" in fields else {}
     chosen |= {name: value for name, value in saved.items() if name in fields} | {"kind": kind}
     for option, (name, read) in _OF_STRATEGY.items():

@@ -1,6 +1,6 @@
 """Filters: which patches are worth training on, by a measure of their pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.model import by_kind
 from napari_patchset.patching.filter_base import Metric, PatchFilter, Pixels
 from napari_patchset.patching.filter_text import read_filter
 
@@ -132,7 +133,10 @@ class Mask(PatchFilter):
 
 
 Filter = Annotated[Max | Mean | Std | Shannon | Saturation | Mask, Field(discriminator="kind")]
-"""Every filter that a plan can name."""
+"""Every filter that a plan can name; a further one is a class and its name here."""
+
+FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
+"""By kind."""
 
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 

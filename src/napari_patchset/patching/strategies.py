@@ -1,14 +1,20 @@
 """Strategies: each is configuration, code, form and JSON in one frozen model with `plan`."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 
+from napari_patchset.model import by_kind
+from napari_patchset.patching.base import PatchStrategy
 from napari_patchset.patching.fixed import Fixed, Place, Whole
 from napari_patchset.patching.sampling import Random, Stratified
 from napari_patchset.patching.tiled import Tiled
 
-__all__ = ["Fixed", "Place", "Random", "Strategy", "Stratified", "Tiled", "Whole"]
+__all__ = ["STRATEGIES", "Fixed", "Place", "Random", "Strategy", "Stratified", "Tiled", "Whole"]
 
 Strategy = Annotated[Tiled | Random | Stratified | Fixed | Whole, Field(discriminator="kind")]
-"""Every strategy that a plan can name."""
+"""Every strategy that a plan can name; a further one is a class and its name here."""
+
+STRATEGIES: Mapping[str, type[PatchStrategy]] = by_kind(Strategy)
+"""By kind."""

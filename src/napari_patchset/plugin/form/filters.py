@@ -7,16 +7,17 @@ from magicgui.widgets import ComboBox, LineEdit, PushButton, SpinBox, Widget
 from psygnal import Signal
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import Filter, parse_filter
-from napari_patchset.plugin.form.rows import Part, Row, choices
+from napari_patchset.patching.filters import FILTERS, Filter, parse_filter
+from napari_patchset.plugin.form.rows import Part, Row, choices, choices_of
 
-_KINDS = choices(
-    ("contrast", "std"),
-    ("mean", "mean"),
-    ("brightest", "max"),
-    ("entropy", "shannon"),
-    ("saturated", "saturation"),
-    ("mask", "mask"),
+_KINDS = choices_of(
+    FILTERS,
+    std="contrast",
+    mean="mean",
+    max="brightest",
+    shannon="entropy",
+    saturation="saturated",
+    mask="mask",
 )
 _KIND_TIP = (
     "What is measured: the contrast (standard deviation), the mean, the brightest pixel, the "

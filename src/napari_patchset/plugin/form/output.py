@@ -6,14 +6,15 @@ from magicgui.widgets import ComboBox
 
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.plugin.form.rows import Part, choices
+from napari_patchset.plugin.form.rows import Part, choices, choices_of
 from napari_patchset.plugin.preferences import compression, default_format
 
-_FORMATS = choices(
-    ("zarr", "zarr"),
-    ("TIFF, one a patch", "tiff"),
-    ("npz, for CSBDeep", "npz"),
-    ("coordinates, no pixels", "coordinates"),
+_FORMATS = choices_of(
+    FORMATS,
+    zarr="zarr",
+    tiff="TIFF, one a patch",
+    npz="npz, for CSBDeep",
+    coordinates="coordinates, no pixels",
 )
 _CODECS = choices(("none", "none"), ("lz4 (fast)", "lz4"), ("zstd (small)", "zstd"))
 _DTYPES = ("uint8", "uint16", "int16", "float32", "float64")

@@ -1,6 +1,6 @@
 """What several parts of the form are made of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from magicgui.widgets import Container, SpinBox, Widget
@@ -111,3 +111,9 @@ class Fold(QWidget):
 def choices(*named: tuple[str, Any]) -> Callable[[Any], list[tuple[str, Any]]]:
     """Give choices in the form that survives docking: a list that is assigned vanishes."""
     return lambda _: list(named)
+
+
+def choices_of(names: Iterable[str], **labels: str) -> Callable[[Any], list[tuple[str, Any]]]:
+    """Give the names of a table as choices, in the order of their labels; others as they are."""
+    order = [*labels, *(name for name in names if name not in labels)]
+    return choices(*((labels.get(name, name), name) for name in order))

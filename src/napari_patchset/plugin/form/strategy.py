@@ -4,15 +4,16 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, Label, PushButton, SpinBox, Widget
 
-from napari_patchset.patching.strategies import Place, Strategy
-from napari_patchset.plugin.form.rows import LARGEST, Part, choices
+from napari_patchset.patching.strategies import STRATEGIES, Place, Strategy
+from napari_patchset.plugin.form.rows import LARGEST, Part, choices, choices_of
 
-_KINDS = choices(
-    ("tiled: a regular grid", "tiled"),
-    ("random", "random"),
-    ("stratified: random, one a cell", "stratified"),
-    ("clicked on the image", "fixed"),
-    ("whole planes or volumes", "whole"),
+_KINDS = choices_of(
+    STRATEGIES,
+    tiled="tiled: a regular grid",
+    random="random",
+    stratified="stratified: random, one a cell",
+    fixed="clicked on the image",
+    whole="whole planes or volumes",
 )
 _EDGES = choices(
     ("shift the last patch back", "shift"),
@@ -32,14 +33,14 @@ _SMALL = choices(
 _PER = choices(("in each plane or volume", "sample"), ("in all together", "total"))
 _NO_LIMIT = 100
 
-_USED = {
-    "tiled": {"edge", "pad", "small"},
-    "random": {"n_patches", "per", "max_overlap", "seed", "small"},
-    "stratified": {"seed", "small"},
-    "fixed": {"places", "forget"},
-    "whole": set(),
-}
-"""The fields of each kind."""
+_SHOWN = {"count": {"n_patches"}, "patches": {"places", "forget"}}
+"""What a strategy's field is here, where it has another name."""
+
+
+def _used(kind: str) -> set[str]:
+    """Name what is shown for a kind: the fields that it has, as far as they are here."""
+    fields = STRATEGIES[kind].model_fields
+    return {name for field in fields for name in _SHOWN.get(field, {field})}
 
 
 class StrategyPart(Part):
@@ -107,7 +108,7 @@ class StrategyPart(Part):
         kind = self.kind.value
         if kind == "fixed":
             return {"kind": kind, "patches": self.patches}
-        used = (name for name in self._fields_by_name if name in _USED[kind])
+        used = (name for name in self._fields_by_name if name in _used(kind))
         chosen = {name: getattr(self, name).value for name in used}
         if kind == "random":
             chosen["count"], limit = chosen.pop("n_patches"), chosen["max_overlap"]
@@ -121,7 +122,7 @@ class StrategyPart(Part):
         self.kind.value = strategy.kind
         if strategy.kind == "random":
             self.n_patches.value = strategy.count
-        for name in _USED[strategy.kind] & set(type(strategy).model_fields):
+        for name in set(self._fields_by_name) & set(type(strategy).model_fields):
             value = getattr(strategy, name)
             if name == "max_overlap":
                 value = _NO_LIMIT if value is None else round(100 * value)
@@ -137,7 +138,7 @@ class StrategyPart(Part):
         self.changed.emit(self)
 
     def _show(self) -> None:
-        used = _USED[self.kind.value]
+        used = _used(self.kind.value)
         for name, field in self._fields_by_name.items():
             field.visible = name in used
         padded = self.edge.value == "pad" or self.small.value == "pad"
