@@ -123,6 +123,9 @@ def _tiffs() -> Iterator[tuple[str, Make]]:
         data = grey[0] if codec in ("lerc", "jpegxr") else rgb
         options = {} if codec in ("lerc", "jpegxr") else {"photometric": "rgb"}
         ways[f"{codec}.tif"] = (data, {"compression": codec, "tile": (16, 32), **options})
+    lossless = {"lossless": True, "bitspersample": 12}
+    options = {"compression": "jpeg", "compressionargs": lossless, "tile": (16, 32)}
+    ways["jpeg-lossless.tif"] = (grey[0, 0] % 4096, options)
     for name, (data, options) in ways.items():
         yield name, lambda path, d=data, o=options: tifffile.imwrite(path, d, **o)
     yield "pyramid.ome.tif", _write_pyramid

@@ -146,22 +146,3 @@ class _Directories:
 
     def _damaged(self, what: str) -> UnreadableFileError:
         return UnreadableFileError(f"{self.path}: {what}. {REMEDY}")
-
-
-def check_jpeg_size(data: bytes, tile: tuple[int, int]) -> None:
-    """Refuse a JPEG much larger than the tile that it is stored as, before memory is taken for it.
-
-    Raises
-    ------
-    ValueError
-        If its header declares more than twice the tile's height or width.
-    """
-    at = 2
-    while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            if height > 2 * tile[0] or width > 2 * tile[1]:
-                raise ValueError(f"its JPEG is of {width} x {height} px")
-            return
-        at += 2 + length

@@ -29,6 +29,8 @@ class PageKind:
         Whether a page is one run of uncompressed pixels.
     is_jpeg : bool
         Whether a page may bring JPEG tables of its own.
+    is_fragile : bool
+        Whether damaged pixels may end the process that decodes them.
     fill : float
         The value of segments that are not stored.
     """
@@ -41,6 +43,7 @@ class PageKind:
     dtype: np.dtype[np.generic]
     is_raw: bool
     is_jpeg: bool
+    is_fragile: bool
     fill: float
 
     @property

@@ -8,18 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPage
 
-from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from napari_patchset.stacks.files import Files
-from napari_patchset.stacks.tiff.check import REMEDY, check_jpeg_size
+from napari_patchset.stacks.tiff.decoding import Decode, decode_segment, load_decoder
 from napari_patchset.stacks.tiff.pages import PageKind, PageTable
 from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache
 
 Piece = tuple[NDArray[Any], tuple[slice, slice]]
 """Pixels YXS, and the rows and columns of the window that they fill."""
-Decode = Callable[..., tuple[Any, ...]]
 
 _BAND = 4 * 2**20
 _WHOLE_ROWS = 64 * 2**10
@@ -181,12 +178,12 @@ class PageReader:
         data = self._files.read(kind.path, *table.segment(page, index))
         options = {"jpegtables": table.jpeg_tables.get(page)} if kind.is_jpeg else {}
         where = f"{kind.path}: page {page}, {tile.w} x {tile.h} px at x={tile.x}, y={tile.y}"
-        return _decode(self._decoder(level, kind_index), data, index, kind, where, options)
+        return decode_segment(self._decoder(level, kind_index), data, index, kind, where, options)
 
     def _decoder(self, level: int, kind_index: int) -> Decode:
         with self._lock:
             if (level, kind_index) not in self._decoders:
-                decode = _load_decoder(self.tables[level].kinds[kind_index])
+                decode = load_decoder(self.tables[level].kinds[kind_index])
                 self._decoders[level, kind_index] = decode
             return self._decoders[level, kind_index]
 
@@ -196,29 +193,3 @@ class PageReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
-
-
-def _load_decoder(kind: PageKind) -> Decode:
-    """Make a page's decoder, which keeps no file open, from its directory alone."""
-    with TiffFile(kind.path) as file:
-        file.filehandle.seek(kind.offset)
-        page = TiffPage(file, kind.index)
-        header = {"jpegheader": page.jpegheader} if kind.is_jpeg else {}
-        return partial(page.decode, **header)
-
-
-def _decode(
-    decoder: Decode, data: bytes, index: int, kind: PageKind, where: str, options: dict[str, Any]
-) -> NDArray[Any]:
-    try:
-        if kind.is_jpeg:
-            check_jpeg_size(data, kind.tile[1:])
-        pixels: NDArray[Any] = decoder(data, index, **options)[0]
-    # The codecs raise what they like, and each has a class of its own.
-    except Exception as error:
-        raise UnreadableFileError(f"{where}: can't be decoded: {error}. {REMEDY}") from error
-    if pixels.dtype.char != kind.dtype.char:
-        raise UnreadableFileError(
-            f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. {REMEDY}"
-        )
-    return pixels

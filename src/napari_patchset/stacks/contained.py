@@ -1,7 +1,8 @@
-"""libCZI in processes of its own: a file that kills, hangs or starves it costs no more than them.
+"""Fragile libraries in processes of their own: what kills, hangs or starves them costs no more.
 
-libCZI decodes JPEG XR and composes the file's own pyramid; no check of headers foresees what a
-damaged JPEG XR does to it. Raw and zstd tiles are decoded in this process and pay nothing.
+libCZI decodes a CZI's JPEG XR and composes its pyramid; jxrlib and ljpeg decode a TIFF's JPEG XR
+and lossless JPEG. No check of headers foresees what damaged data do to these. All others are
+decoded in this process and pay nothing.
 """
 
 import atexit
@@ -35,7 +36,7 @@ every time, and not what lay there before."""
 
 
 class ReaderError(Exception):
-    """Say what libCZI has against a read, or how its process ended over it."""
+    """Say what a library has against a read, or how its process ended over it."""
 
 
 class ReaderPool:
@@ -67,6 +68,24 @@ class ReaderPool:
         """
         with self._leased() as process:
             return process.read({"handle": handle, "path": str(path), **options}, n_bytes)
+
+    def decode(self, data: bytes, n_bytes: int, **page: Any) -> NDArray[Any]:
+        """Decode a tile or strip of a TIFF to `n_bytes` of pixels ZYXS.
+
+        Parameters
+        ----------
+        data : bytes
+            What is stored of it.
+        **page
+            Where its page is and which of its segments it is, as `reader_process` takes it.
+
+        Raises
+        ------
+        ReaderError
+            If it can't be decoded, or its process died or did not end in time.
+        """
+        with self._leased() as process:
+            return process.read({"length": len(data), **page}, n_bytes, data)
 
     def close(self, handle: int) -> None:
         """Close a file in every process, now or, where one is reading, before it reads again.
@@ -148,12 +167,12 @@ class _ReaderProcess:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def read(self, request: dict[str, Any], n_bytes: int) -> NDArray[Any]:
+    def read(self, request: dict[str, Any], n_bytes: int, data: bytes = b"") -> NDArray[Any]:
         patience = _PATIENCE + n_bytes * _PATIENCE_PER_BYTE
         with _watchdog(patience, self._process) as expired:
             try:
                 self.close_handles()
-                self._send(request)
+                self._send(request, data)
                 return self._receive()
             except (BrokenPipeError, EOFError):
                 code = self._process.wait()
@@ -178,8 +197,10 @@ class _ReaderProcess:
         self._answers.close()
         self._process.returncode = 0
 
-    def _send(self, request: dict[str, Any]) -> None:
-        self._requests.write(json.dumps(request).encode() + b"\n")
+    def _send(self, request: dict[str, Any], data: bytes = b"") -> None:
+        rest = memoryview(json.dumps(request).encode() + b"\n" + data)
+        while rest:
+            rest = rest[self._requests.write(rest) :]
 
     def _receive(self) -> NDArray[Any]:
         length = int.from_bytes(self._exactly(bytearray(4)), "little")

@@ -1,20 +1,26 @@
-"""The program of the helper process: libCZI, and nothing that it could take along when it dies.
+"""The program of the helper process: a fragile library, and nothing it could take along in dying.
 
 It is run by its path, so that it imports no more than it needs. Each request is a line of JSON on
-standard input. The answer is the length of a JSON text in four bytes, the text, then the pixels as
-they lie in memory.
+standard input; where it is to decode a tile of a TIFF, the tile's bytes follow. The answer is the
+length of a JSON text in four bytes, the text, then the pixels as they lie in memory.
 """
 
+import base64
 import json
 import os
 import signal
 import sys
+from functools import lru_cache, partial
 from io import FileIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pylibCZIrw.czi import CziReader
+
+if TYPE_CHECKING:
+    from pylibCZIrw.czi import CziReader
+
+Readers = dict[int, "CziReader"]
 
 
 def main() -> None:
@@ -23,18 +29,18 @@ def main() -> None:
     with os.fdopen(os.dup(1), "wb", buffering=0) as answers:
         os.dup2(2, 1)
         _limit_memory(int(sys.argv[1]))
-        readers: dict[int, CziReader] = {}
-        for line in sys.stdin.buffer:
+        readers: Readers = {}
+        for line in iter(sys.stdin.buffer.readline, b""):
             _answer(json.loads(line), readers, answers)
 
 
-def _answer(request: dict[str, Any], readers: dict[int, CziReader], answers: FileIO) -> None:
+def _answer(request: dict[str, Any], readers: Readers, answers: FileIO) -> None:
     if "close" in request:
         if (reader := readers.pop(request["close"], None)) is not None:
             reader.close()
         return
     try:
-        pixels = _read(readers, **request)
+        pixels = _decode(**request) if "length" in request else _read(readers, **request)
     except Exception as error:  # the parent says it in its own way
         _write(answers, {"error": str(error) or repr(error)})
     else:
@@ -42,12 +48,37 @@ def _answer(request: dict[str, Any], readers: dict[int, CziReader], answers: Fil
 
 
 def _read(
-    readers: dict[int, CziReader], handle: int, path: str, window: list[int], **options: Any
+    readers: Readers, handle: int, path: str, window: list[int], **options: Any
 ) -> NDArray[Any]:
+    from pylibCZIrw.czi import CziReader
+
     if handle not in readers:
         readers[handle] = CziReader(path)
     pixels: NDArray[Any] = readers[handle].read(roi=tuple(window), **options)
     return pixels
+
+
+def _decode(
+    length: int, path: str, offset: int, index: list[int], segment: int, tables: str | None
+) -> NDArray[Any]:
+    """Decode a segment of the page whose directory is at an offset, as tifffile does."""
+    data = sys.stdin.buffer.read(length)
+    status = os.stat(path)
+    decode = _page_decoder(path, offset, tuple(index), (status.st_size, status.st_mtime_ns))
+    options = {"jpegtables": base64.b64decode(tables)} if tables else {}
+    pixels: NDArray[Any] = decode(data, segment, **options)[0]
+    return pixels
+
+
+@lru_cache(maxsize=64)
+def _page_decoder(path: str, offset: int, index: tuple[int, ...], stamp: tuple[int, int]) -> Any:
+    from tifffile import TiffFile, TiffPage
+
+    with TiffFile(path) as file:
+        file.filehandle.seek(offset)
+        page = TiffPage(file, index)
+        header = {"jpegheader": page.jpegheader} if page.jpegheader else {}
+        return partial(page.decode, **header)
 
 
 def _write(answers: FileIO, head: dict[str, Any], pixels: NDArray[Any] | None = None) -> None:
