@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from bench import Bench
-from files import COMPRESSIONS, Mosaic, stored_bytes
+from files import COMPRESSIONS, Mosaic, Slide, stored_bytes
 from measure import Result, Target
 
 MIB = 2**20
@@ -67,11 +67,31 @@ def preview(bench: Bench) -> Iterator[Result]:
     if find_spec("napari") is None:
         yield Result("preview, changed value to drawn grid", "time", "ms", 0, note="no napari")
         return
-    here = Path(__file__).parent
-    command = [here.parent / "tools" / "display", sys.executable, here / "preview.py"]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    took: dict[str, float] = json.loads(answer.splitlines()[-1])
+    took = _in_window("preview.py")
     for key, name in names.items():
         note = f"{took['patches']} patches"
         limit = Target("<=", 100, "ms")
         yield Result(f"preview, {name}", "time", "ms", took[key], target=limit, note=note)
+
+
+def first_picture(bench: Bench) -> Iterator[Result]:
+    """Show a slide of 100 000 px in the window, and look at it at every level."""
+    if find_spec("napari") is None:
+        yield Result("slide in the window: first picture", "time", "s", 0, note="no napari")
+        return
+    slide = Slide(bench.scale.subblocks)
+    took = _in_window("first_picture.py", slide.write(bench.data))
+    what, note = f"slide of {slide.size} px in the window", f"{took['first_cpu_s']:.2f} s computing"
+    first, limit = took["first_s"], Target("<=", 1, "s")
+    yield Result(f"{what}: first picture", "time", "s", first, target=limit, note=note)
+    limit = Target("<=", 1000, "MB")
+    yield Result(f"{what}: peak memory", "memory", "MB", took["peak_mb"], target=limit)
+
+
+def _in_window(script: str, *arguments: Path) -> dict[str, float]:
+    """Run a script on a display; it prints what it measured."""
+    here = Path(__file__).parent
+    command = [here.parent / "tools" / "display", sys.executable, here / script, *arguments]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    took: dict[str, float] = json.loads(answer.splitlines()[-1])
+    return took

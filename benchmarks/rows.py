@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from apart import memory, preview, transfers, transfers_overlapping
+from apart import first_picture, memory, preview, transfers, transfers_overlapping
 from bench import Bench
 from files import Slide
 from measure import Result, Target, in_turn, median_ratio, timed
@@ -231,5 +231,6 @@ ROWS: dict[str, Row] = {
     "transfers-overlapping": transfers_overlapping,
     "memory": memory,
     "preview": preview,
+    "first-picture": first_picture,
 }
 """Every row by the name that `--only` takes."""

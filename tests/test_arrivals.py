@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_said_once(
     open_in_loop(window, czi(SceneSpec(rect=(0, 0, 64, 64), c=2)))
     window.until(lambda: bool(said))
     dapi = window.images[0]
-    window.until(lambda: not any(layer.data.arrivals.news()[2] for layer in window.images))
+    window.until(lambda: not any(layer.data.arrivals.is_reading for layer in window.images))
     assert said == ["image.czi: the tile is damaged"]
     assert not drawn(dapi).any()
 
@@ -170,5 +170,5 @@ def test_nothing_is_read_for_a_layer_that_is_gone(
     in_loop(window, window.viewer.layers.clear)
     window.qtbot.wait(2 * redrawing._EVERY_MS)
     storage.opened.set()
-    window.until(lambda: not data.arrivals.news()[2])
+    window.until(lambda: not data.arrivals.is_reading)
     assert len(storage.in_window) < 10

@@ -10,6 +10,7 @@ import pytest
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import CziImageStack, ImageStack, list_scenes, open_stack
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
+from napari_patchset.stacks.czi import scenes
 
 LEFT = SceneSpec(3, (-50, 4, 20, 10), t=2, z=3)
 RIGHT = SceneSpec(7, (80, -6, 12, 14), c=2, kind="Gray8")
@@ -145,3 +146,24 @@ def test_the_same_file_has_the_same_answer_after_hundreds_of_openings(czi: MakeC
         with pytest.raises(ArgumentError):
             open_stack(path, 9)
     assert [scene.id for scene in list_scenes(path)] == [3]
+
+
+def test_a_structure_is_read_once_until_the_file_changes(
+    czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = czi(LEFT), []
+    read = scenes.read_directory
+    monkeypatch.setattr(scenes, "read_directory", lambda path: asked.append(path) or read(path))
+    list_scenes(path)
+    list_scenes(path)
+    assert len(asked) == 2, "a file that was just written may change unnoticed"
+    monkeypatch.setattr(scenes, "time", lambda: path.stat().st_mtime + 60)
+    list_scenes(path)
+    open_stack(path).close()
+    assert len(asked) == 3
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UnreadableFileError):
+        list_scenes(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        list_scenes(path)

@@ -118,6 +118,11 @@ class Arrivals:
             redraw().watch(self)
         return picture
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether more pixels are to come."""
+        return self._threads > 0
+
     def news(self) -> tuple[bool, list[Exception], bool]:
         """Tell whether pixels came, what went wrong, and whether there is more to come."""
         with self._lock:

@@ -1,6 +1,8 @@
 """The scenes of a CZI file: found, listed, laid out as a stack."""
 
+from functools import lru_cache
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,31 @@ from napari_patchset.stacks.metadata import SceneSummary
 CHECKED_AT_OPENING = 2000
 """Headers of so many subblocks are checked at once; of more, each before it is first decoded."""
 
+_SETTLED_S = 2
+"""A file that changed so recently may change again without its times telling it."""
+
 
 def open_directory(path: Path) -> CziDirectory:
-    """Read and check a CZI's structure.
+    """Read and check a CZI's structure; that of the last file is kept until the file changes.
 
     Raises
     ------
     UnreadableFileError
         If the file is no CZI, is damaged, or is of a kind that can't be read.
     """
+    state = path.stat()
+    if time() - max(state.st_mtime, state.st_ctime) < _SETTLED_S:
+        return _checked_directory(path)
+    which, when = (state.st_dev, state.st_ino), (state.st_mtime_ns, state.st_ctime_ns)
+    return _kept_directory(path, (*which, state.st_size, *when))
+
+
+@lru_cache(maxsize=1)
+def _kept_directory(path: Path, _: tuple[int, ...]) -> CziDirectory:
+    return _checked_directory(path)
+
+
+def _checked_directory(path: Path) -> CziDirectory:
     directory = read_directory(path)
     check_structure(directory, path)
     blocks = directory.subblocks
