@@ -2,11 +2,14 @@
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
+
+from peers import PeerError
 
 Side = Callable[[], float]
 """Does its work once and gives the seconds that it took."""
@@ -39,8 +42,9 @@ class Result:
         What was measured.
     kind : {"time", "memory", "count"}
         A count is the same on every machine.
-    ours, peer : float, float or None
-        The figures in `unit`; no peer where there is none, or where it is not installed.
+    ours, peer : float or None
+        The figures in `unit`; none where it failed, or where there is no peer or it is not
+        installed.
     ratio : float or None
         Held to the target; `ours` is where there is no ratio.
     target : Target or None
@@ -52,7 +56,7 @@ class Result:
     name: str
     kind: Literal["time", "memory", "count"]
     unit: str
-    ours: float
+    ours: float | None
     peer: float | None = None
     ratio: float | None = None
     target: Target | None = None
@@ -63,9 +67,8 @@ class Result:
         """Whether the target is met; None where there is nothing to hold to it."""
         if self.target is None:
             return None
-        if self.target.unit != "x":
-            return self.target.met(self.ours)
-        return None if self.ratio is None else self.target.met(self.ratio)
+        figure = self.ratio if self.target.unit == "x" else self.ours
+        return None if figure is None else self.target.met(figure)
 
     def to_json(self) -> dict[str, Any]:
         """Give the line as it stands in the JSON file."""
@@ -83,11 +86,18 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def in_turn(sides: Mapping[str, Side], repeats: int) -> dict[str, list[float]]:
-    """Run every side once, then every side again; give the seconds of each by name."""
+    """Run every side once, then every side again; give the seconds of each by name.
+
+    A peer that fails is left out, and says why on the error stream.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
-        for name, side in sides.items():
-            times[name].append(side())
+        for name in list(times):
+            try:
+                times[name].append(sides[name]())
+            except PeerError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                del times[name]
     return times
 
 

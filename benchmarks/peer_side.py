@@ -10,11 +10,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore
 import tifffile
 import zarr
 from pylibCZIrw.czi import open_czi
@@ -23,11 +23,12 @@ Spot = tuple[int, int, int, int]
 """Scene, sample, y, x."""
 
 
+@cache
 def careamics_stack() -> Any:
     """Load CAREamics' stack class by its file: the package itself would import torch."""
     package = importlib.util.find_spec("careamics")
-    assert package is not None
-    assert package.submodule_search_locations is not None
+    if package is None or package.submodule_search_locations is None:
+        raise ImportError("careamics is not installed")
     folder = Path(next(iter(package.submodule_search_locations)))
     file = folder / "dataset" / "image_stack" / "czi_image_stack.py"
     spec = importlib.util.spec_from_file_location("careamics_czi_image_stack", file)
@@ -38,11 +39,9 @@ def careamics_stack() -> Any:
     return module.CziImageStack
 
 
-CziImageStack = careamics_stack()
-
-
 def opening(path: str) -> float:
     """Time CAREamics' list of scenes and the opening of its stack."""
+    CziImageStack = careamics_stack()
     start = time.perf_counter()
     scenes = CziImageStack.get_bounding_rectangles(path)
     stack = CziImageStack(path, next(iter(scenes)))
@@ -53,7 +52,7 @@ def opening(path: str) -> float:
 
 def patches(path: str, spots: list[Spot], size: int) -> float:
     """Time CAREamics' extract_patch at each spot; opening is not counted."""
-    stacks = {scene: CziImageStack(path, scene) for scene in {spot[0] for spot in spots}}
+    stacks = {scene: careamics_stack()(path, scene) for scene in {spot[0] for spot in spots}}
     start = time.perf_counter()
     for scene, sample, y, x in spots:
         stacks[scene].extract_patch(sample, None, (y, x), (size, size))
@@ -63,7 +62,7 @@ def patches(path: str, spots: list[Spot], size: int) -> float:
 def tiff_export(path: str, spots: list[Spot], size: int, out: str) -> float:
     """Time CAREamics' extract_patch and one TIFF a patch; neither opening nor sync is counted."""
     folder = _empty(out)
-    stacks = {scene: CziImageStack(path, scene) for scene in {spot[0] for spot in spots}}
+    stacks = {scene: careamics_stack()(path, scene) for scene in {spot[0] for spot in spots}}
     start = time.perf_counter()
     for i, (scene, sample, y, x) in enumerate(spots):
         patch = stacks[scene].extract_patch(sample, None, (y, x), (size, size))
@@ -85,6 +84,9 @@ def composed_export(path: str, shape: list[int], size: int, capacity: int, out: 
     out : str
         The array's folder.
     """
+    import zarrs  # else zarr would write without it
+
+    assert zarrs
     folder = _empty(out)
     scenes, depth, channels, side = shape
     k = side // size
@@ -116,6 +118,8 @@ def composed_export(path: str, shape: list[int], size: int, capacity: int, out: 
 
 def tensorstore_reads(path: str, indices: list[int]) -> float:
     """Time tensorstore at single patches; opening is not counted."""
+    import tensorstore
+
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}
     array = tensorstore.open(spec).result()
     start = time.perf_counter()
@@ -137,11 +141,14 @@ CALLS: dict[str, Callable[..., float]] = {
 
 
 def serve() -> None:
-    """Answer until the input ends."""
+    """Answer until the input ends: with seconds, or with words where it failed."""
     for line in sys.stdin:
         request = json.loads(line)
-        seconds = CALLS[request["call"]](**request["arguments"])
-        print(json.dumps(seconds), flush=True)
+        try:
+            answer: float | str = CALLS[request["call"]](**request["arguments"])
+        except Exception as error:  # whatever it is, the other rows go on
+            answer = f"{request['call']}: {type(error).__name__}: {error}"
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

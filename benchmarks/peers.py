@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import venv
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +16,14 @@ ALONE = ("careamics==0.3.5",)
 """Without its dependencies (torch and more): only its stack class is used."""
 
 FOREIGN = ("tensorstore", "zarrs")
+"""One that can't be had here leaves out its rows only."""
+
 SHARED = ("numpy", "pylibCZIrw", "tifffile", "zarr")
 """Installed in our version, so that both sides decode with the same library."""
+
+
+class PeerError(Exception):
+    """A peer can't be installed, or failed."""
 
 
 def peer_python(environment: Path = ENVIRONMENT) -> Path:
@@ -24,23 +31,35 @@ def peer_python(environment: Path = ENVIRONMENT) -> Path:
 
     Raises
     ------
-    subprocess.CalledProcessError
+    PeerError
         If the package index can't be reached.
     """
     python = environment / "bin" / "python"
-    wanted = [*FOREIGN, *(f"{name}=={version(name)}" for name in SHARED)]
-    stamp, content = environment / ".stamp", json.dumps([sys.version, ALONE, wanted])
-    if not stamp.is_file() or stamp.read_text() != content:
+    shared = [f"{name}=={version(name)}" for name in SHARED]
+    stamp, content = environment / ".stamp", json.dumps([sys.version, ALONE, FOREIGN, shared])
+    if stamp.is_file() and stamp.read_text() == content:
+        return python
+    try:
         venv.create(environment, clear=True)
-        _install(python, *wanted)
-        _install(python, "--no-deps", *ALONE)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PeerError(f"their environment can't be made: {error}") from error
+    _install(python, *shared)
+    complete = True
+    for arguments in (["--no-deps", *ALONE], *([name] for name in FOREIGN)):
+        try:
+            _install(python, *arguments)
+        except PeerError as error:
+            complete = False
+            print(error, file=sys.stderr)
+    if complete:
         stamp.write_text(content)
     return python
 
 
 def _install(python: Path, *arguments: str) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, *arguments], check=True)
+    if subprocess.run([*pip, *arguments]).returncode:
+        raise PeerError(f"{' '.join(arguments)} can't be installed")
 
 
 class Peers:
@@ -59,20 +78,27 @@ class Peers:
 
         Raises
         ------
-        RuntimeError
-            If it failed; its own words are on the error stream.
+        PeerError
+            If it failed, or is not installed.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"call": call, "arguments": arguments}) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps({"call": call, "arguments": arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise PeerError(f"their process died before {call}") from None
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the peers' side failed in {call}")
-        return float(json.loads(answer))
+            raise PeerError(f"their process died in {call}")
+        found = json.loads(answer)
+        if isinstance(found, str):
+            raise PeerError(found)
+        return float(found)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        with suppress(BrokenPipeError):
+            self._process.communicate()

@@ -1,10 +1,8 @@
 """The rows of `make bench`: one function a row, one table of them at the end."""
 
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,74 +10,12 @@ import numpy as np
 import zarr
 from apart import first_picture, memory, preview, transfers, transfers_overlapping
 from bench import Bench
-from files import Slide
 from measure import Result, Target, in_turn, median_ratio, timed
-from numpy.typing import NDArray
+from ours import opening, planning
 
-from napari_patchset import CziImageStack, PatchSet, Tiled, list_scenes
-from napari_patchset.source import SourceInfo
+from napari_patchset import CziImageStack, PatchSet
 
 Row = Callable[[Bench], Iterator[Result]]
-
-MIB = 2**20
-
-
-def opening(bench: Bench) -> Iterator[Result]:
-    """Open a file of 100 000 subblocks, list its scenes, see its overview."""
-    slide = Slide(bench.scale.subblocks)
-    path = slide.write(bench.data)
-    sides = {
-        "list": lambda: timed(lambda: list_scenes(path)),
-        "stack": lambda: timed(lambda: CziImageStack(path, 0).close()),
-        "first": lambda: timed(lambda: _first_picture(path)),
-    }
-    if bench.peers is not None:
-        peers = bench.peers
-        sides["peer"] = lambda: peers.seconds("opening", path=str(path))
-    times = in_turn(sides, bench.scale.repeats)
-    peer = median(times["peer"]) if "peer" in times else None
-    target = Target("<=", 1, "s")
-    what = f"{slide.total} subblocks"
-    for key, name in {"list": "list_scenes", "stack": "CziImageStack"}.items():
-        yield Result(f"{what}: {name}", "time", "s", median(times[key]), peer, target=target)
-    name = f"{what}: stack and overview of {slide.size} px"
-    yield Result(name, "time", "s", median(times["first"]), target=target)
-    empty = float(np.mean(_first_picture(path) == 0))
-    limit = Target("<=", 0.02, "empty")
-    yield Result(f"{what}: empty share of the overview", "count", "", empty, target=limit)
-
-
-def _first_picture(path: Path) -> NDArray[Any]:
-    with CziImageStack(path, 0) as stack:
-        overview = stack.levels[-1]
-        return overview.extract_patch(0, None, (0, 0), overview.data_shape[-2:])
-
-
-def planning(bench: Bench) -> Iterator[Result]:
-    """Plan a million tiled patches."""
-    side = round(bench.scale.patches**0.5)
-    shape = (64 * side, 64 * side)
-    source = SourceInfo(
-        key="0", axes="CYX", shape=(1, *shape), dtype="uint16", channels=("C",),
-        block_shape=(2048, 2048),
-    )  # fmt: skip
-    strategy = Tiled(size=(64, 64))
-    times = in_turn({"ours": lambda: timed(lambda: strategy.plan([source]))}, bench.scale.repeats)
-    tracemalloc.start()
-    grid = strategy.plan([source])
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    what = f"plan {len(grid)} patches"
-    milliseconds = 1000 * median(times["ours"])
-    yield Result(what, "time", "ms", milliseconds, target=Target("<=", 50, "ms"))
-    note = f"{grid.nbytes / MIB:.0f} MiB when planned"
-    limit = Target("<=", 64, "MB")
-    yield Result(f"{what}: peak", "memory", "MB", peak / 1e6, target=limit, note=note)
-    missing = abs(len(grid) - side**2)
-    yield Result(
-        f"{what}: off the count", "count", "patches", missing, target=Target("<=", 0, "patches")
-    )
-
 
 FASTER_THAN_CAREAMICS = {
     ("zstd", 64): 500,

@@ -7,15 +7,17 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 from bench import FULL, Bench, Scale
 from measure import Result
-from peers import Peers, peer_python
+from peers import PeerError, Peers, peer_python
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -33,18 +35,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True)
     with ExitStack() as stack:
         data = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        peers = None if options.no_peers else stack.enter_context(Peers(peer_python()))
+        peers = None if options.no_peers else _start_peers(stack, console)
         bench = Bench(data, data / "out", scale, peers)
-        bench.clear()
         for name in options.only or ROWS:
             console.print(f"{name} ...", style="dim")
-            results += ROWS[name](bench)
+            bench.clear()
+            results += measured(name, bench)
         bench.clear()
     Console(width=150 if not console.is_terminal else None).print(as_table(results))
     if options.json:
         lines = [result.to_json() for result in results]
         content = {"machine": machine(), "size": scale.size, "rows": lines}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
+    if any(result.ours is None for result in results):
+        sys.exit(1)
+
+
+def _start_peers(stack: ExitStack, console: Console) -> Peers | None:
+    try:
+        return stack.enter_context(Peers(peer_python()))
+    except PeerError as error:
+        console.print(f"Without the peers: {error}", style="yellow")
+        return None
+
+
+def measured(name: str, bench: Bench) -> Iterator[Result]:
+    """Give the results of a row; what fails is a result too, and the other rows go on."""
+    try:
+        yield from ROWS[name](bench)
+    except Exception as error:  # a missing display, a full disk, a fault of ours
+        traceback.print_exc()
+        note = f"failed: {type(error).__name__}: {error}"
+        yield Result(name, "count", "", None, note=note)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,17 +95,11 @@ def as_table(results: Sequence[Result]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("note")
     for result in results:
-        figures = (f"{_figure(result.ours)} {result.unit}", _figure(result.peer))
+        figures = (f"{_figure(result.ours)} {result.unit}".strip(), _figure(result.peer))
         target = str(result.target or "")
-        row = (
-            escape(result.name),
-            *figures,
-            _figure(result.ratio),
-            target,
-            STATE[result.ok],
-            result.note,
-        )
-        table.add_row(*row)
+        state = "[red]failed" if result.ours is None else STATE[result.ok]
+        verdict = (_figure(result.ratio), target, state, escape(result.note))
+        table.add_row(escape(result.name), *figures, *verdict)
     return table
 
 

@@ -9,7 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from bench import TINY, Bench
-from measure import Result, Target, median_ratio
+from measure import Result, Target, in_turn, median_ratio
+from peers import PeerError
 from rows import ROWS
 from run import as_table, main
 
@@ -50,6 +51,25 @@ def test_a_row_is_held_to_its_target() -> None:
 
 def test_the_ratio_is_of_turns_not_of_sums() -> None:
     assert median_ratio([2, 20, 6], [1, 10, 2]) == 2
+
+
+def test_a_peer_that_fails_leaves_out_only_its_own_rows() -> None:
+    def failing() -> float:
+        raise PeerError("not installed")
+
+    assert in_turn({"ours": lambda: 1.0, "peer": failing}, 2) == {"ours": [1, 1]}
+
+
+def test_a_row_that_fails_is_reported_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(ROWS, "opening", lambda bench: iter([1 / 0]))
+    with pytest.raises(SystemExit) as ended:
+        main(["--no-peers", "--only", "opening,planning", "--repeats", "1"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 1
+    assert "failed: ZeroDivisionError" in said
+    assert "plan 1000000 patches" in said
 
 
 def test_the_table_is_written_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

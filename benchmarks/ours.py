@@ -1,0 +1,82 @@
+"""Rows of our side alone: plan a million patches, open a slide of very many subblocks."""
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from bench import Bench
+from files import Slide
+from measure import Result, Target, in_turn, timed
+from numpy.typing import NDArray
+
+from napari_patchset import CziImageStack, Random, Tiled, list_scenes
+from napari_patchset.source import SourceInfo
+
+MIB = 2**20
+
+
+def opening(bench: Bench) -> Iterator[Result]:
+    """Open a file of 100 000 subblocks, list its scenes, see its overview."""
+    slide = Slide(bench.scale.subblocks)
+    path = slide.write(bench.data)
+    sides = {
+        "list": lambda: timed(lambda: list_scenes(path)),
+        "stack": lambda: timed(lambda: CziImageStack(path, 0).close()),
+        "first": lambda: timed(lambda: _first_picture(path)),
+    }
+    if bench.peers is not None:
+        peers = bench.peers
+        sides["peer"] = lambda: peers.seconds("opening", path=str(path))
+    times = in_turn(sides, bench.scale.repeats)
+    peer = median(times["peer"]) if "peer" in times else None
+    target = Target("<=", 1, "s")
+    what = f"{slide.total} subblocks"
+    for key, name in {"list": "list_scenes", "stack": "CziImageStack"}.items():
+        yield Result(f"{what}: {name}", "time", "s", median(times[key]), peer, target=target)
+    name = f"{what}: first picture of {slide.size} px"
+    note = "opening and overview, without napari's own start"
+    yield Result(name, "time", "s", median(times["first"]), target=target, note=note)
+    empty = float(np.mean(_first_picture(path) == 0))
+    limit = Target("<=", 0.02, "empty")
+    yield Result(f"{what}: empty share of the overview", "count", "", empty, target=limit)
+
+
+def _first_picture(path: Path) -> NDArray[Any]:
+    with CziImageStack(path, 0) as stack:
+        overview = stack.levels[-1]
+        return overview.extract_patch(0, None, (0, 0), overview.data_shape[-2:])
+
+
+def planning(bench: Bench) -> Iterator[Result]:
+    """Plan a million patches, tiled and drawn at random."""
+    side = round(bench.scale.patches**0.5)
+    yield from _planning(bench, Tiled(size=(64, 64)), 64 * side, side**2, 50)
+    # Twice the area, so that a position is seldom drawn twice.
+    random = Random(size=(64, 64), count=side**2)
+    yield from _planning(bench, random, 128 * side, side**2, 500)
+
+
+def _planning(
+    bench: Bench, strategy: Tiled | Random, size: int, count: int, milliseconds: float
+) -> Iterator[Result]:
+    source = SourceInfo(
+        key="0", axes="CYX", shape=(1, size, size), dtype="uint16", channels=("C",),
+        block_shape=(2048, 2048),
+    )  # fmt: skip
+    times = in_turn({"ours": lambda: timed(lambda: strategy.plan([source]))}, bench.scale.repeats)
+    tracemalloc.start()
+    grid = strategy.plan([source])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    what = f"plan {count} patches, {strategy.kind}"
+    limit = Target("<=", milliseconds, "ms")
+    yield Result(what, "time", "ms", 1000 * median(times["ours"]), target=limit)
+    note = f"{grid.nbytes / MIB:.0f} MiB when planned"
+    limit = Target("<=", 64, "MB")
+    yield Result(f"{what}: peak", "memory", "MB", peak / 1e6, target=limit, note=note)
+    missing = abs(len(grid) - count)
+    limit = Target("<=", 0, "patches")
+    yield Result(f"{what}: off the count", "count", "patches", missing, target=limit)
