@@ -28,7 +28,25 @@ PixelType = Annotated[
 
 
 class ArrayEntry(Frozen):
-    """One array of the set: shape N, C, (Z), Y, X and the digest of its patches' checksums."""
+    """One array of the set.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        N, C, (Z), Y, X.
+    patches_per_shard : int
+        Patches that are written together: in a zarr, those of a full shard.
+    dtype : str
+        NumPy's name of the pixel type.
+    axes : str
+        "SCYX", "SCZYX" or "SCTYX"; S counts the patches.
+    channels : tuple of str
+        One name for each channel.
+    codec : {"none", "zstd", "lz4"}
+        How each patch is compressed in a zarr.
+    digest : str
+        Of the crc32c of each patch, in order.
+    """
 
     shape: tuple[NonNegativeInt, ...]
     patches_per_shard: PositiveInt
@@ -63,7 +81,7 @@ class Manifest(Frozen):
         Strategy, channels, format: how the patches were chosen; and its digest.
     sources : tuple of SourceInfo
         What they were cut from, in the order of the table's `source_index`.
-    depth_axis, channels, pixel_size
+    depth_axis, channels, pixel_size : str, tuple of str, PixelSize
         What all sources have in common; pixel size in micrometres.
     counts : dict of str to int
         Patches in each split.
@@ -74,7 +92,9 @@ class Manifest(Frozen):
     limits : dict of str to dict of str to float
         What thresholds that depend on all candidates came to, by the metric's column.
     arrays : dict of str to ArrayEntry
-        By path in the set; none where the format holds no pixels.
+        By path in the set, SPLIT/ROLE: the role is "image", and "target" or "labels" for what was
+        cut at the same places, patch by patch. None where the format holds no pixels. The mask of
+        a filter is not written; the recipe names the filter, the table what it measured.
     table_digest : str
         Of the bytes of the table.
     statistics : dict of str to tuple of ChannelStatistics

@@ -1,0 +1,56 @@
+"""Write the JSON Schema of the manifest from its model: .venv/bin/python docs/schema.py.
+
+What a docstring says of an attribute describes it in the schema; a test compares the file.
+"""
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from napari_patchset.patchset.manifest import ArrayEntry, Manifest
+from napari_patchset.patchset.statistics import ChannelStatistics
+from napari_patchset.source import PixelSize, SourceInfo
+
+FILE = Path(__file__).with_name("manifest.schema.json")
+MODELS: tuple[type[BaseModel], ...] = (ArrayEntry, ChannelStatistics, PixelSize, SourceInfo)
+ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*)(?: : .*)?\n((?: {4}.*\n?)+)", re.MULTILINE)
+
+
+def schema() -> dict[str, Any]:
+    """Give the schema, each key with what the model says of it."""
+    made = Manifest.model_json_schema(mode="serialization")
+    _describe(made, Manifest)
+    for model in MODELS:
+        _describe(made["$defs"][model.__name__], model)
+    _drop_titles(made)
+    made["properties"]["arrays"]["additionalProperties"] = False  # as the model refuses them
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | {"title": "The manifest of a patch set, version 1"} | made
+
+
+def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:
+    summary, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("\n\nAttributes\n")
+    part["description"] = " ".join(summary.split())
+    for names, text in ATTRIBUTE.findall(attributes):
+        for name in set(names.split(", ")) & set(part["properties"]):
+            part["properties"][name]["description"] = " ".join(text.split())
+
+
+def _drop_titles(part: Any) -> None:
+    """Leave out the titles that pydantic makes of the names."""
+    if isinstance(part, dict):
+        if isinstance(part.get("title"), str):
+            del part["title"]
+        for value in part.values():
+            _drop_titles(value)
+    elif isinstance(part, list):
+        for value in part:
+            _drop_titles(value)
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(schema(), indent=1) + "\n", "utf-8")
