@@ -1,12 +1,17 @@
 """Decoders that damaged pixels kill run in helper processes, and nothing else does."""
 
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from zarr.codecs import BloscCodec
 
 from napari_patchset import open_stack
 from napari_patchset.errors import UnreadableFileError
@@ -138,3 +143,34 @@ def test_a_file_that_was_replaced_is_decoded_as_what_it_is(tmp_path: Path) -> No
     read(path)
     write(path, GREY.astype(np.float32), **options)
     np.testing.assert_array_equal(read(path)[0], GREY.astype(np.float32))
+
+
+BLOSC: dict[str, dict[str, Any]] = {
+    "v2": {"zarr_format": 2, "compressors": numcodecs.Blosc()},
+    "v3": {"compressors": BloscCodec()},
+    "sharded": {"shards": (2, 48, 64), "compressors": BloscCodec()},
+}
+
+
+@pytest.mark.parametrize("kind", BLOSC)
+@pytest.mark.parametrize("pickled", [False, True])
+def test_blosc_does_not_read_beyond_its_data(tmp_path: Path, kind: str, pickled: bool) -> None:
+    path, data = tmp_path / "a.zarr", np.stack([GREY] * 3)
+    options = {"chunks": (1, 16, 32), **BLOSC[kind]}
+    zarr.create_array(path, data=data, **options)
+    with open_stack(path) as stack:
+        used = pickle.loads(pickle.dumps(stack)) if pickled else stack
+        np.testing.assert_array_equal(used.extract_patch(0, None, (0, 0), (48, 64))[0], GREY)
+        for file in path.rglob("*"):
+            if file.is_file() and file.name != "zarr.json" and not file.name.startswith("."):
+                lengthen_blosc(file)
+        with pytest.raises(UnreadableFileError, match=r"a\.zarr.*holds \d+ of 2147483647 bytes"):
+            used.extract_patch(1, None, (0, 0), (48, 64))
+
+
+def lengthen_blosc(file: Path) -> None:
+    """Let every Blosc header of a file declare more than there is."""
+    data = bytearray(file.read_bytes())
+    for match in re.finditer(rb"\x02\x01.[\x01\x02]\x00\x04\x00\x00", bytes(data), re.DOTALL):
+        data[match.start() + 12 : match.start() + 16] = (2**31 - 1).to_bytes(4, "little")
+    file.write_bytes(data)

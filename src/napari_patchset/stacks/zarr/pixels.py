@@ -15,6 +15,7 @@ from zarr.storage import LocalStore
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache
 from napari_patchset.stacks.zarr.blocks import block_shape, overlapping
+from napari_patchset.stacks.zarr.blosc import with_checked_codecs
 
 _LARGE = 16 * 2**20
 """Bytes above which a chunk that is absent is not filled in memory."""
@@ -42,7 +43,7 @@ class ZarrPixels:
         self.block = block_shape(
             array.shape, array.chunks, array.shards, plane, array.dtype.itemsize
         )
-        self._array: zarr.Array[Any] | None = array
+        self._array: zarr.Array[Any] | None = with_checked_codecs(array)
         self._files = tuple(array.shards or array.chunks)
 
     def read(self, start: Sequence[int], out: NDArray[Any]) -> None:
@@ -133,6 +134,8 @@ class ZarrPixels:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.cache = TileCache(state["cache"] or DEFAULT_LIMIT)
+        if self._array is not None:  # zarr pickles a shard's codecs by their names
+            self._array = with_checked_codecs(self._array)
 
 
 def _decodes(array: zarr.Array[Any], pixel: Sequence[int]) -> bool:
