@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
+from napari.layers import Layer
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import ExportPlan, Tiled, run_export
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.patching.splits import Split
 from napari_patchset.plugin import reader
 from napari_patchset.plugin.reader import get_reader
 
@@ -114,6 +118,60 @@ def test_a_patch_set_opens_as_one_layer_a_channel(czi: MakeCzi, tmp_path: Path) 
     expected = SCENE.pixels({"T": 0, "Z": 2, "C": 1}, (0, 10, 10, 10))
     np.testing.assert_array_equal(egfp[1, 1], expected)
     np.testing.assert_array_equal(egfp[:, 1][1], expected)
+
+
+def test_a_patch_set_shows_one_split_at_a_time_with_its_labels(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    image = czi(SceneSpec(rect=(0, 0, 64, 64)))
+    beside = czi(SceneSpec(rect=(0, 0, 64, 64)), name="beside.czi")
+    source = SourceRef(
+        path=str(image), target=ImageRef(path=str(beside)), labels=ImageRef(path=str(beside))
+    )
+    out = tmp_path / "a.patches.zarr"
+    split = Split(val=0.4, by="block")
+    list(
+        run_export(ExportPlan(sources=[source], strategy=Tiled(size=(8, 8)), split=split, out=out))
+    )
+    found = {options["name"]: (options["visible"], kind) for _, options, kind in read(out)}
+    assert found == {
+        "Channel 0 (train)": (True, "image"),
+        "Channel 0 target (train)": (False, "image"),
+        "labels (train)": (True, "labels"),
+        "Channel 0 (val)": (False, "image"),
+        "Channel 0 target (val)": (False, "image"),
+        "labels (val)": (False, "labels"),
+    }
+
+
+def test_labels_of_an_ome_zarr_are_labels(tmp_path: Path) -> None:
+    path = tmp_path / "cells.zarr"
+    pixels = np.arange(2 * 3 * 8 * 10, dtype=np.uint16).reshape(2, 1, 3, 8, 10)
+    labels = (pixels[0, 0] % 7).astype(np.int32)
+    write_ome_zarr(path, "tczyx", pixels, (2, 1, 0.5, 0.25, 0.25))
+    write_ome_zarr(path / "labels" / "nuclei", "zyx", labels, (0.5, 0.25, 0.25))
+    write_ome_zarr(path / "labels" / "float", "yx", np.zeros((8, 10)), (1, 1))
+    write_ome_zarr(path / "labels" / "odd", "tyx", labels[:2], (1, 1, 1))
+    group = zarr.open_group(path / "labels", mode="a")
+    group.attrs["ome"] = {"version": "0.5", "labels": ["nuclei", "gone", "float", "odd"]}
+    (image, _, _), (data, options, kind) = read(path)
+    assert (image.shape, kind, options["name"]) == ((2, 3, 8, 10), "labels", "nuclei")
+    assert (options["scale"], options["axis_labels"]) == ([0.5, 0.25, 0.25], ["z", "y", "x"])
+    np.testing.assert_array_equal(data[...], labels)
+    layer = Layer.create(data, options, kind)
+    np.testing.assert_array_equal(layer.data[1], labels[1])
+
+
+def write_ome_zarr(path: Path, axes: str, data: Any, scale: tuple[float, ...]) -> None:
+    group = zarr.open_group(path, mode="a")
+    group.create_array("0", data=data)
+    units = {"t": ("time", "second"), "c": ("channel", None)}
+    kinds = [(axis, *units.get(axis, ("space", "micrometer"))) for axis in axes]
+    entries = [{"name": a, "type": k} | ({"unit": u} if u else {}) for a, k, u in kinds]
+    transform = {"type": "scale", "scale": list(scale)}
+    dataset = {"path": "0", "coordinateTransformations": [transform]}
+    multiscale = {"name": "x", "axes": entries, "datasets": [dataset]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
 
 
 def test_what_is_not_ours_is_left_to_others(czi: MakeCzi) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.plugin.asked import PATIENCE
 from napari_patchset.plugin.indexing import Index, shape_of, split
-from napari_patchset.plugin.redrawing import Limits, middle_limits, redraw
+from napari_patchset.plugin.limits import Limits, middle_limits
+from napari_patchset.plugin.redrawing import redraw
 
 _THREADS = 2
 """Readers at once, for each layer."""

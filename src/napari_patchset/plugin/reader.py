@@ -6,7 +6,8 @@ from pathlib import Path
 from napari.utils.notifications import show_info
 
 from napari_patchset.patchset.layout import SUFFIXES
-from napari_patchset.plugin.layers import LayerTuple, patch_set_layers, scene_layers
+from napari_patchset.plugin.layers import LayerTuple, scene_layers
+from napari_patchset.plugin.patch_layers import patch_set_layers
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes

@@ -6,19 +6,12 @@ from typing import Any, Protocol
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 from napari_patchset.plugin.asking import message
-from napari_patchset.preview import display_limits
+from napari_patchset.plugin.limits import Limits
 
 _EVERY_MS = 60
-
-_MIDDLE = 1024
-"""Pixels along a side of what contrast is estimated from."""
-
-
-Limits = tuple[float, float]
 
 
 class Awaited(Protocol):
@@ -81,13 +74,6 @@ def redraw() -> Redraw:
     app = QCoreApplication.instance()
     assert app is not None  # nothing is drawn without one
     return next(iter(app.findChildren(Redraw)), None) or Redraw(app)
-
-
-def middle_limits(pixels: NDArray[Any]) -> Limits:
-    """Estimate contrast from the middle of a plane, its last two axes."""
-    height, width = pixels.shape[-2:]
-    y, x = (slice(max(0, (n - _MIDDLE) // 2), (n + _MIDDLE) // 2) for n in (height, width))
-    return display_limits(pixels[..., y, x])
 
 
 def _shown() -> Iterator[tuple[Layer, Any]]:

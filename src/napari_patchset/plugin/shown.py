@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 
 from napari_patchset.plugin.layer_paths import layer_at, path_of
 from napari_patchset.plugin.layer_stack import LayerStack
-from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY, PATCH_SET, scene_layers
+from napari_patchset.plugin.layers import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET, scene_layers
 from napari_patchset.plugin.lazy import LazyChannel
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
@@ -50,19 +50,24 @@ def shown(viewer: Viewer, path: Path) -> Shown | None:
 
 def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
     """Replace the layers of a file by another scene of it; what they look like stays."""
-    before = shown(viewer, path)
     new = scene_layers(path, scene)
-    old = before.layers if before else []
-    by_channel = {_tag(layer)["channel"]: layer for layer in old}
+    old = [layer for layer in viewer.layers if path in (_path(layer), _labels_of(layer))]
+    by_part = {_part(layer.metadata, layer.name): layer for layer in old}
     at = viewer.layers.index(old[0]) if old else len(viewer.layers)
     for layer in old:
         viewer.layers.remove(layer)
     for offset, (data, options, kind) in enumerate(new):
         layer = Layer.create(data, options, kind)
-        if (same := by_channel.get(options["metadata"][METADATA_KEY]["channel"])) is not None:
+        if (same := by_part.get(_part(options["metadata"], options["name"]))) is not None:
             _copy_look(same, layer)
         viewer.layers.insert(at + offset, layer)
     viewer.reset_view()
+
+
+def _part(metadata: dict[str, Any], name: str) -> int | str | None:
+    """Tell the layers of a scene apart: images by their channel, labels by their name."""
+    tag = metadata[METADATA_KEY]
+    return name if LABELS_OF in tag else tag["channel"]
 
 
 def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
@@ -147,6 +152,12 @@ def _path(layer: Layer) -> Path | None:
     return path_of(layer) if is_other else None
 
 
+def _labels_of(layer: Layer) -> Path | None:
+    """Give the file whose labels a layer shows."""
+    path = _written(layer).get(LABELS_OF)
+    return Path(path) if path else None
+
+
 def _written(layer: Layer) -> dict[str, Any]:
     written: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
     return written
@@ -156,7 +167,8 @@ def _array(layer: Layer) -> Any:
     return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
-def _copy_look(before: Image, after: Image) -> None:
+def _copy_look(before: Layer, after: Layer) -> None:
+    is_grey = isinstance(after, Image) and not after.rgb
     for name in _KEPT:
-        if not (after.rgb and name == "colormap"):
+        if hasattr(before, name) and (is_grey or name not in ("colormap", "contrast_limits")):
             setattr(after, name, getattr(before, name))

@@ -1,6 +1,6 @@
 """Open any file: the one table of formats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.tiff.check import is_tiff
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
-from napari_patchset.stacks.zarr.opening import is_zarr, open_zarr, zarr_scenes
+from napari_patchset.stacks.zarr.opening import is_zarr, open_zarr, zarr_labels, zarr_scenes
 
 
 class Format(NamedTuple):
@@ -26,12 +26,14 @@ class Format(NamedTuple):
     """Whether the content is of this kind: given the path and its first bytes, b"" of a folder."""
     scenes: Callable[[Path], list[SceneSummary]]
     open: Callable[[Path, SceneId | None, DepthAxis], ClosableStack]
+    labels: Callable[[Path, SceneId | None], Sequence[SceneId]] = lambda *_: ()
+    """The label images that lie beside a scene, each by the id that opens it."""
 
 
 FORMATS: tuple[Format, ...] = (
     Format("CZI", (".czi",), lambda _, head: head.startswith(b"ZISRAWFILE"), czi_scenes, open_czi),
     Format("TIFF", (".tif", ".tiff"), is_tiff, tiff_scenes, open_tiff),
-    Format("zarr", (".zarr",), is_zarr, zarr_scenes, open_zarr),
+    Format("zarr", (".zarr",), is_zarr, zarr_scenes, open_zarr, zarr_labels),
 )
 
 
@@ -70,6 +72,11 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
         return zarr_scenes(str(path))
     path = Path(path)
     return find_format(path).scenes(path)
+
+
+def list_labels(path: Path, scene: SceneId | None = None) -> Sequence[SceneId]:
+    """List the label images of a scene, each by the id by which `open_stack` opens it."""
+    return find_format(path).labels(path, scene)
 
 
 def open_stack(

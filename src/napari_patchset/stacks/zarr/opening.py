@@ -13,6 +13,7 @@ from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.zarr.check import check_chunks
 from napari_patchset.stacks.zarr.images import Resolution, ZarrImage, find_image
+from napari_patchset.stacks.zarr.labels import label_paths
 from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
 from napari_patchset.stacks.zarr.nodes import METADATA_FILES, read_node
 from napari_patchset.stacks.zarr.roots import LocalRoot, RemoteRoot, Root
@@ -40,6 +41,14 @@ def zarr_scenes(path: Path | str) -> list[SceneSummary]:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         warnings.warn(f"left out: {problems[0]}{more}", UserWarning, stacklevel=2)
     return found
+
+
+def zarr_labels(path: Path | str, scene: SceneId | None = None) -> list[str]:
+    """List the label images of an image, each by the name by which `open_zarr` opens it."""
+    root, base = _locate(path)
+    image = base if scene is None else root.join(base, str(scene))
+    below = len(base) + 1 if base else 0
+    return [label[below:] for label in label_paths(root, image)]
 
 
 def open_zarr(

@@ -1,0 +1,35 @@
+"""The contrast that a layer begins with, at the cost of one plane."""
+
+from typing import Any
+
+import numpy as np
+
+from napari_patchset.plugin.asked import is_window_at_work
+from napari_patchset.plugin.lazy import LazyArray
+from napari_patchset.plugin.limits import MIDDLE, Limits, middle_limits
+
+
+def estimated_limits(data: LazyArray) -> Limits:
+    """Estimate contrast from the middle plane, at the lowest resolution.
+
+    The window at work does not wait for it: it gets limits that are replaced when pixels come.
+    """
+    middle = tuple(n // 2 for n in data.shape[: data.plane])
+    height, width = data.shape[data.plane :]
+    if not is_window_at_work():
+        return middle_limits(data.read((*middle, _middle(height, 0), _middle(width, 0))))
+    data.arrivals.show(data, (*middle, _middle(height), _middle(width)))
+    if (limits := data.arrivals.limits) is None:
+        limits = data.arrivals.provisional = _widest(data.dtype)
+    return limits
+
+
+def _middle(n: int, whole: int = 4096) -> range:
+    """Leave out the margins of a plane that is too large to be read whole."""
+    return range(n) if n <= max(MIDDLE, whole) else range((n - MIDDLE) // 2, (n + MIDDLE) // 2)
+
+
+def _widest(dtype: np.dtype[Any]) -> Limits:
+    if dtype.kind not in "iu":
+        return (0.0, 1.0)
+    return (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))

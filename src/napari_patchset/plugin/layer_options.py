@@ -1,0 +1,27 @@
+"""The options of a layer that say where it lies and what colour it has."""
+
+from typing import Any
+
+from napari_patchset.source import PixelSize
+
+
+def display(color: str, n_channels: int) -> dict[str, Any]:
+    """Give colour and blending; channels add up."""
+    blending = "additive" if n_channels > 1 else "translucent_no_depth"
+    return {"colormap": color, "blending": blending}
+
+
+def space(axes: str, pixel_size: PixelSize, time_step: float | None = None) -> dict[str, Any]:
+    """Give scale, units and labels; an axis whose size is unknown is counted in pixels."""
+    known = {
+        "Z": (pixel_size.z, "um"),
+        "Y": (pixel_size.y, "um"),
+        "X": (pixel_size.x, "um"),
+        "T": (time_step, "s"),
+    }
+    sizes = [known.get(axis, (None, "")) for axis in axes]
+    return {
+        "scale": [size or 1.0 for size, _ in sizes],
+        "units": [unit if size else "pixel" for size, unit in sizes],
+        "axis_labels": list(axes.lower()),
+    }
