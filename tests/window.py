@@ -54,7 +54,7 @@ class Window:
         return self.widget.state
 
     def until(self, condition: Callable[[], bool]) -> None:
-        self.qtbot.waitUntil(condition, timeout=10_000)
+        self.qtbot.waitUntil(condition, timeout=30_000)
 
     def click(self, part: Any) -> None:
         self.widget.ensureWidgetVisible(part.native)
@@ -82,7 +82,7 @@ class Window:
         for fold in (self.widget.form.more, self.widget.form.folds[title]):
             self.widget.ensureWidgetVisible(fold.button)
             self.qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
-        self.qtbot.wait(20)  # until the form is laid out anew
+            self.qtbot.wait(20)  # until the form is laid out anew
 
     def choose_depth(self, axis: str) -> None:
         buttons = self.widget.patches.depth_axis.native.findChildren(QRadioButton)

@@ -79,9 +79,9 @@ class ExportControl:
         self._part.say(time_left(event.done - first, event.total - event.done, now - began))
 
     def _on_finished(self, path: Path) -> None:
-        self._on_end(f"Saved {path.name}")
         plan = self._exported
         self._part.open.enabled = plan is not None and FORMATS[plan.format].has_pixels
+        self._on_end(f"Saved {path.name}")
         show_info(f"The patch set is in {path}")
 
     def _on_failed(self, error: Exception) -> None:

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from napari_patchset.patching.verdicts import ACROSS
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.preview import COLORS, Category
@@ -90,14 +91,16 @@ def _reasons(planned: Planned) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
-    said = [f"{why}: {n:,}" for n, why in zip(counts, verdicts.reasons, strict=True) if n]
+    causes = [why if why == ACROSS else f"by {why}" for why in verdicts.reasons]
+    said = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
     limits = [
         f"{limit} of {column} is {value:.4g}"
         for column, each in verdicts.limits.items()
         for limit, value in each.items()
         if np.isfinite(value)
     ]
-    return [_escaped(", ".join(part)) for part in (said, limits) if part]
+    rejected_by = [f"Rejected: {', '.join(said)}"] if said else []
+    return [_escaped(line) for line in (*rejected_by, ", ".join(limits)) if line]
 
 
 def _escaped(text: str) -> str:

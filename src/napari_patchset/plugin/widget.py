@@ -62,9 +62,12 @@ class PatchesWidget(Panel):
         self.fill(
             (
                 *(self.source.native, self.picker, self.sourcing.more.native),
-                *(self.patches.native, self.form.more, self.summary),
-                *(self.preview.sheet_button, self.preview.view, self.export.native),
-            )
+                *(self.patches.native, self.form.more),
+            ),
+            (
+                *(self.summary, self.preview.sheet_button),
+                *(self.preview.view, self.export.native),
+            ),
         )
         self._connect()
         self._on_format()

@@ -5,7 +5,7 @@ from pathlib import Path
 from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
-from qtpy.QtWidgets import QMenu, QToolButton
+from qtpy.QtWidgets import QMenu, QPushButton
 
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.plugin.form.rows import Part, Row
@@ -26,17 +26,15 @@ class ExportPart(Part):
         buttons = Row([self.start, self.cancel, self.open])
         self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
         self.status = Label(value="", visible=False)
-        super().__init__([self.out, buttons, self.progress, self.status])
+        super().__init__([Part([self.out]), buttons, self.progress, self.status], labels=False)
         self.menu = QMenu()
         self.copy_command = QAction("Copy as command")
         self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
         self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
-        more = QToolButton()
-        more.setText("⋯")
-        more.setToolTip("Copy as command, save or load the plan.")
-        more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        more.setMenu(self.menu)
-        buttons.native.layout().addWidget(more)
+        self.more = QPushButton("Plan")
+        self.more.setToolTip("Copy as command, save or load the plan.")
+        self.more.setMenu(self.menu)
+        buttons.native.layout().addWidget(self.more)
 
     @property
     def destination(self) -> str:
@@ -52,9 +50,14 @@ class ExportPart(Part):
             self.out.value = out.with_name(f"{stem_of(out)}{suffix}")
 
     def show_running(self, running: bool) -> None:
-        """Enable what makes sense while an export runs, or does not."""
-        self.start.enabled = self.out.enabled = not running
-        self.cancel.enabled = self.progress.visible = running
+        """Enable what makes sense while an export runs, or does not.
+
+        The keyboard goes from a button that is disabled to the next one: from Export to Cancel.
+        """
+        buttons = [(self.start, not running), (self.cancel, running)]
+        for button, enabled in sorted(buttons, key=lambda each: not each[1]):
+            button.enabled = enabled
+        self.out.enabled, self.progress.visible = not running, running
 
     def say(self, text: str) -> None:
         """Say how the export is getting on."""

@@ -38,9 +38,21 @@ class _FilterRow(Row):
     def __init__(self, widgets: Sequence[Widget]) -> None:
         remove = PushButton(text="×", tooltip="Take this filter away.")
         remove.native.setFixedWidth(22)
-        super().__init__([*widgets, remove])
-        self.native.layout().setSpacing(2)
+        super().__init__([*widgets, remove], spacing=2)
         remove.changed.connect(lambda: self.removed.emit(self))
+
+    @property
+    def text(self) -> str:
+        """The filter, as the command takes it."""
+        raise NotImplementedError
+
+    @property
+    def said(self) -> str:
+        """The filter as it stands in the table and in the summary."""
+        try:
+            return str(parse_filter(self.text))
+        except ArgumentError:
+            return self.text
 
 
 class ChosenRow(_FilterRow):
@@ -104,10 +116,10 @@ class FiltersPart(Part):
             value=0,
             min=0,
             max=100,
-            label="Keep % of rejected",
+            label="Keep anyway %",
             tooltip="Of a hundred patches that a filter rejects, keep so many all the same.",
         )
-        super().__init__([Row([self.add, self.text]), Row([self.keep], labels=True)], labels=False)
+        super().__init__([Row([self.add, self.text]), Part([self.keep])], labels=False)
         self.add.changed.connect(lambda: self._append(ChosenRow(self._channels)))
         self.text.native.returnPressed.connect(self._add_text)
 
@@ -141,7 +153,7 @@ class FiltersPart(Part):
     @property
     def said(self) -> str:
         """What is set, in a word."""
-        return ", ".join(row.text for row in self.rows) or "none"
+        return ", ".join(row.said for row in self.rows) or "none"
 
     def _set(self, texts: Sequence[str]) -> None:
         with self.changed.blocked():

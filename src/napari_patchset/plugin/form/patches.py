@@ -1,7 +1,7 @@
 """Patches: depth axis, size and overlap, what everybody sets."""
 
 from magicgui.widgets import Label, RadioButtons
-from qtpy.QtWidgets import QRadioButton
+from qtpy.QtWidgets import QRadioButton, QSizePolicy
 
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.plugin.form.rows import Part, SizeRow
@@ -18,11 +18,14 @@ class PatchesPart(Part):
             tooltip="The third axis of a patch; along the others, each plane has its own patches.",
         )
         self.depth_axis.value = "none"
+        self.depth_axis.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
         self.size = SizeRow("Size", (8, 64, 64), 1, "Pixels along each axis of a patch.")
         self.overlap = SizeRow("Overlap", (0, 0, 0), 0, "Pixels that neighbouring patches share.")
         self.hint = Label(value="")
         super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
         self.hint.label = " "
+        self.hint.native.setWordWrap(True)
+        self.hint.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
 
     def offer_depth_axes(self, reasons: dict[DepthAxis, str]) -> None:
         """Disable the depth axes that have a reason against them, and say it."""

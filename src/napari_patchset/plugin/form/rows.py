@@ -29,8 +29,9 @@ class Part(Container[Widget]):
 class Row(Part):
     """Some fields beside each other."""
 
-    def __init__(self, widgets: Sequence[Widget], **options: Any) -> None:
+    def __init__(self, widgets: Sequence[Widget], spacing: int = 6, **options: Any) -> None:
         super().__init__(widgets, **{"layout": "horizontal", "labels": False, **options})
+        self.native.layout().setSpacing(spacing)
 
 
 class SizeRow(Row):
@@ -41,7 +42,9 @@ class SizeRow(Row):
             SpinBox(value=n, min=minimum, max=LARGEST, label=axis, tooltip=tooltip)
             for n, axis in zip(value, "ZYX", strict=True)
         ]
-        super().__init__(self.boxes, label=label, labels=True)
+        super().__init__(self.boxes, label=label, labels=True, spacing=4)
+        for box in self.boxes:
+            narrow(box)
 
     @property
     def value(self) -> tuple[int, int, int]:
@@ -106,6 +109,11 @@ class Fold(QWidget):
     def _toggle(self, opened: bool) -> None:
         self.button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self.content.setVisible(opened)
+
+
+def narrow(box: SpinBox) -> None:
+    """Let a field be narrower than napari's style has it."""
+    box.native.setStyleSheet("min-width: 24px")
 
 
 def choices(*named: tuple[str, Any]) -> Callable[[Any], list[tuple[str, Any]]]:

@@ -74,7 +74,7 @@ class StrategyPart(Part):
             value=_NO_LIMIT,
             min=0,
             max=_NO_LIMIT,
-            label="Overlap up to %",
+            label="Max overlap %",
             tooltip="How much two patches may share, in per cent; 100 for no limit.",
         )
         self.seed = SpinBox(

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from magicgui.widgets import ComboBox, PushButton, SpinBox
 from psygnal import Signal
+from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_patchset.patching.selection import Range
-from napari_patchset.plugin.form.rows import Part, Row
+from napari_patchset.plugin.form.rows import Part, Row, narrow
 
 
 class Extent(NamedTuple):
@@ -32,7 +33,12 @@ class RangeRow(Row):
         self.to_here = PushButton(text="⇥", tooltip=f"Up to the {axis} that is shown.")
         for button in (self.from_here, self.to_here):
             button.native.setFixedWidth(28)
-        super().__init__([self.from_here, self.first, self.last, self.to_here], label=axis)
+        for field in (self.first, self.last):  # there is no room for buttons of their own
+            field.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+            narrow(field)
+        super().__init__(
+            [self.from_here, self.first, self.last, self.to_here], label=axis, spacing=2
+        )
         self.from_here.changed.connect(lambda: self.shown_wanted.emit(self.first))
         self.to_here.changed.connect(lambda: self.shown_wanted.emit(self.last))
 
