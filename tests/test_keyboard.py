@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QWidget
 
@@ -60,6 +61,8 @@ def test_tab_goes_down_the_form_in_order(window: Window, file: Path) -> None:
 
 def test_a_set_is_exported_by_keys_alone(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
+    for said in window.viewer.window._qt_window.findChildren(NapariQtNotification):
+        said.close()  # it takes the keys away when it goes
 
     def press(*keys: Qt.Key) -> None:
         for key in keys:

@@ -48,6 +48,7 @@ class Window:
     def open(self, path: Path) -> None:
         self.viewer.open(str(path), plugin=PLUGIN)
         self.until(lambda: self.state is not None and self.state.path == path)
+        self.qtbot.wait(20)  # until the form is laid out anew
 
     @property
     def state(self) -> Any:
@@ -90,6 +91,7 @@ class Window:
         self.tick(button)
 
     def tick(self, button: QAbstractButton) -> None:
+        self.widget.ensureWidgetVisible(button)
         box = QPoint(8, button.height() // 2)
         self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=box)
 

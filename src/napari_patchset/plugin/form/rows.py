@@ -5,7 +5,7 @@ from typing import Any
 
 from magicgui.widgets import Container, SpinBox, Widget
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QToolButton, QVBoxLayout, QWidget
 
 from napari_patchset.axes import DepthAxis
 
@@ -43,8 +43,6 @@ class SizeRow(Row):
             for n, axis in zip(value, "ZYX", strict=True)
         ]
         super().__init__(self.boxes, label=label, labels=True, spacing=4)
-        for box in self.boxes:
-            narrow(box)
 
     @property
     def value(self) -> tuple[int, int, int]:
@@ -68,6 +66,8 @@ class SizeRow(Row):
         first = self.boxes[0]
         first.visible = depth_axis != "none"
         first.label = depth_axis if depth_axis != "none" else "Z"
+        for box in self.boxes:
+            narrow(box, first.visible)
 
 
 class Fold(QWidget):
@@ -111,9 +111,11 @@ class Fold(QWidget):
         self.content.setVisible(opened)
 
 
-def narrow(box: SpinBox) -> None:
-    """Let a field be narrower than napari's style has it."""
-    box.native.setStyleSheet("min-width: 24px")
+def narrow(box: SpinBox, on: bool = True) -> None:
+    """Leave the room for the number alone: arrow keys and wheel change it without buttons."""
+    symbols = QAbstractSpinBox.ButtonSymbols
+    box.native.setButtonSymbols(symbols.NoButtons if on else symbols.UpDownArrows)
+    box.native.setStyleSheet("min-width: 30px" if on else "")
 
 
 def choices(*named: tuple[str, Any]) -> Callable[[Any], list[tuple[str, Any]]]:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from magicgui.widgets import ComboBox, PushButton, SpinBox
 from psygnal import Signal
-from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_patchset.patching.selection import Range
 from napari_patchset.plugin.form.rows import Part, Row, narrow
@@ -33,8 +32,7 @@ class RangeRow(Row):
         self.to_here = PushButton(text="⇥", tooltip=f"Up to the {axis} that is shown.")
         for button in (self.from_here, self.to_here):
             button.native.setFixedWidth(28)
-        for field in (self.first, self.last):  # there is no room for buttons of their own
-            field.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+        for field in (self.first, self.last):
             narrow(field)
         super().__init__(
             [self.from_here, self.first, self.last, self.to_here], label=axis, spacing=2
