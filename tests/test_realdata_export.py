@@ -1,5 +1,7 @@
 """Real files exported, held against pylibCZIrw's own reading of the same planes."""
 
+import sys
+from math import ceil, prod
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,9 @@ from pylibCZIrw.czi import open_czi
 
 from export_makers import digests, export
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
+from napari_patchset.cli import main
 from napari_patchset.errors import MissingAxisError
 from napari_patchset.export.plan import expand_sources
-from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
 
 pytestmark = pytest.mark.realdata
 
@@ -53,28 +54,60 @@ def test_what_is_exported_is_what_pylibczirw_reads(
     made.close()
 
 
-def test_scenes_filter_and_split_add_up_and_repeat(data_dir: Path, tmp_path: Path) -> None:
+def run_command(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["patchset", *map(str, args)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0
+
+
+def test_scenes_filter_and_split_add_up_and_repeat(
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = data_dir / "czi" / S3
-    plans = [
-        ExportPlan(
-            sources=expand_sources([path]),
-            strategy=Tiled(size=(32, 32), overlap=(8, 8)),
-            filters=[parse_filter("std>p30")],
-            split=Split(val=0.2),
-            out=tmp_path / f"{i}.patches.zarr",
-        )
-        for i in range(2)
+    outs = [tmp_path / f"{i}.patches.zarr" for i in range(2)]
+    options = [
+        "--scene",
+        "all",
+        "--patch-size",
+        "32,32",
+        "--overlap",
+        "8,8",
+        "--filter",
+        "std>p30",
+        "--val",
+        "0.2",
     ]
-    first, second = (export(plan) for plan in plans)
-    rows = first.table.to_pylist()
-    assert len({row["scene"] for row in rows}) == 3
+    for out in outs:
+        assert run_command(monkeypatch, "export", path, "--out", out, *options) == 0
+    first, second = map(PatchSet, outs)
+    rows, manifest = first.table.to_pylist(), first.manifest
+    assert len({row["scene"] for row in rows}) == len(manifest.sources) == 3
     for split, array in first.items():
         mine = [row for row in rows if row["kept"] and row["split"] == split]
-        assert len(mine) == len(array) == first.manifest.counts[split] > 0
-    kept, rejected = first.manifest.counts, first.manifest.rejected
-    assert sum(kept.values()) + sum(rejected.values()) == len(rows)
-    assert first.manifest == second.manifest
+        assert len(mine) == len(array) == manifest.counts[split] > 0
+    assert set(manifest.rejected) == {"std>p30", "across the border of train and val"}
+    assert sum(manifest.counts.values()) + sum(manifest.rejected.values()) == len(rows)
+    places = [
+        source.n_samples * prod(ceil((n - 8) / (32 - 8)) for n in source.spatial_shape)
+        for source in manifest.sources
+    ]
+    assert len(rows) + sum(manifest.dropped.values()) == sum(places)
+    assert manifest == second.manifest
     assert digests(first.path) == digests(second.path)
+    capsys.readouterr()
+    assert run_command(monkeypatch, "verify", outs[0]) == 0
+    shard = outs[0] / "train" / "image" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[12345] ^= 16
+    shard.write_bytes(data)
+    assert run_command(monkeypatch, "verify", outs[0]) == 1
+    no_difference, damage = capsys.readouterr().out.splitlines()
+    assert no_difference.endswith("no difference, held against itself and its sources")
+    assert damage.startswith(f"damaged patch: train/image of {outs[0]}, shard 0: 1 of ")
 
 
 def test_a_file_without_z_says_so(data_dir: Path, tmp_path: Path) -> None:

@@ -182,7 +182,9 @@ def test_a_flipped_byte_is_a_damaged_patch(
     assert {finding.name for finding in found} >= {"damaged patch"}
     assert f"train/{role}" in str(found)
     if role == "image":
-        assert any("1 of the 8 patches of shard 0" in str(each) for each in found)
+        assert any(
+            "train/image" in str(each) and "shard 0: 1 of 8 patches" in str(each) for each in found
+        )
     else:
         assert "differs from source" in names(path)
 

@@ -49,22 +49,26 @@ class PixelCheck:
         """Read all arrays, and find what is wrong with them."""
         for array in self._subject.arrays:
             sums: list[list[ChannelSums]] = []
+            is_named = False
             with closing(self._subject.form.open(self._subject.path, array)) as store:
                 for shard in range(array.n_shards):
-                    yield from self._check_shard(array, store, shard, sums)
-            if not self.unreadable[array.name].any():
+                    for finding in self._check_shard(array, store, shard, sums):
+                        is_named |= finding.name == "damaged patch"
+                        yield finding
+            if not is_named and not self.unreadable[array.name].any():
                 yield from self._check_whole(array, sums)
 
     def _check_shard(
         self, array: ArrayLayout, store: PatchStore, shard: int, sums: list[list[ChannelSums]]
     ) -> Iterator[Finding]:
         rows = array.rows(shard)
+        part = slice(rows.start, rows.stop)
         patches = np.empty((len(rows), *array.patch_shape), array.dtype)
         yield from self._read(array, store, rows, patches)
-        part = slice(rows.start, rows.stop)
         self.found[array.name][part] = checksums(patches)
-        sums.append(channel_sums(patches))
         yield from self._compare(array, shard, part)
+        if self._has_statistics(array) and not self.unreadable[array.name][part].any():
+            sums.append(channel_sums(patches))
         self._tick(len(rows))
 
     def _read(
@@ -79,8 +83,8 @@ class PixelCheck:
                 if not form.is_as_written(root, array, row, out[i]):
                     yield Finding(
                         "damaged file",
-                        f"{array.name} {row} of {root}: the pixels are right, but not what the "
-                        f"file says of them; {REMEDY}.",
+                        f"patch {row} of {array.name} of {root}: what its file says of the pixels "
+                        f"(size, channels, digest) does not fit them; {REMEDY}.",
                     )
             except (UnreadableFileError, OSError) as error:
                 self.unreadable[array.name][row] = True
@@ -90,16 +94,18 @@ class PixelCheck:
 
     def _compare(self, array: ArrayLayout, shard: int, part: slice) -> Iterator[Finding]:
         """Find images whose checksum is not that of their row."""
-        expected = self._candidates and self._candidates.image_checksums(array)
+        candidates = self._candidates
+        expected = None if candidates is None else candidates.image_checksums(array)
         if expected is None:
             return
-        wrong = (self.found[array.name] != expected)[part] & ~self.unreadable[array.name][part]
+        wrong = self.found[array.name][part] != expected[part]
+        wrong &= ~self.unreadable[array.name][part]
         if wrong.any():
             first = part.start + int(wrong.argmax())
             yield Finding(
                 "damaged patch",
-                f"{array.name} of {self._subject.path}: {wrong.sum()} of the {len(wrong)} patches "
-                f"of shard {shard} do not have the checksum in the table, the first is patch "
+                f"{array.name} of {self._subject.path}, shard {shard}: {wrong.sum()} of "
+                f"{len(wrong)} patches do not have their checksum in the table, the first is patch "
                 f"{first}; {REMEDY}.",
             )
 
@@ -112,8 +118,12 @@ class PixelCheck:
                 f"{array.name} of {self._subject.path}: the digest of its patches is {digest}, "
                 f"the manifest says {said}; {REMEDY}.",
             )
-        elif array.split == next(iter(self._subject.manifest.counts)) and array.role != LABELS:
+        elif self._has_statistics(array):
             yield from self._check_statistics(array, sums)
+
+    def _has_statistics(self, array: ArrayLayout) -> bool:
+        training = next(iter(self._subject.manifest.counts), None)
+        return array.split == training and array.role != LABELS
 
     def _check_statistics(
         self, array: ArrayLayout, sums: list[list[ChannelSums]]
