@@ -209,6 +209,57 @@ def test_the_version_is_printed(run) -> None:
             ["export", "image.czi", "--strategy", "random", "--out", "a.patches.zarr"],
             "need --count",
         ),
+        (
+            ["export", "image.czi", "--strategy", "fixed", "--out", "a.patches.zarr"],
+            "give it with --plan",
+        ),
+        (
+            ["export", "image.czi", "--count", "9", "--out", "a.patches.zarr"],
+            "--count is for random patches, not for tiled ones",
+        ),
+        (
+            ["export", "image.czi", "--edge", "none", "--out", "a.patches.zarr"],
+            "--edge is 'none'; it must be 'shift', 'drop', 'pad' or 'balance'",
+        ),
+        (
+            ["export", "image.czi", "--depth-axis", "Q", "--out", "a.patches.zarr"],
+            "--depth-axis is 'Q'; it must be 'none', 'Z' or 'T'",
+        ),
+        (
+            ["export", "image.czi", "--val", "2", "--out", "a.patches.zarr"],
+            "--val is 2.0; it must be less than 1",
+        ),
+        (
+            ["export", "image.czi", "--dtype", "uint9", "--out", "a.patches.zarr"],
+            "there is no pixel type 'uint9'",
+        ),
+        (
+            ["export", "image.czi", "--format", "png", "--out", "a.patches.zarr"],
+            "there is no format 'png'; choose one of zarr",
+        ),
+        (
+            ["export", "image.czi", "--filter", "sharp>5", "--out", "a.patches.zarr"],
+            "there is no kind 'sharp'; it is one of max, mean",
+        ),
+        (
+            [
+                "export",
+                "image.czi",
+                "--patch-size",
+                "8,8",
+                "--filter",
+                "std[Cy5]>5",
+                "--out",
+                "a.patches.zarr",
+            ],
+            "There is no channel 'Cy5'",
+        ),
+        (
+            ["export", "image.czi", "--labels", "image.czi@9", "--out", "a.patches.zarr"],
+            "there is no scene 9; its scenes are 0, 1",
+        ),
+        (["info", "image.czi@9"], "there is no scene 9; its scenes are 0, 1"),
+        (["verify", "none.patches.zarr"], "none.patches.zarr: no such patch set"),
         (["export", "image.czi", "--select", "T", "--out", "a.patches.zarr"], "'T'; give ranges"),
         (["export", "image.czi", "--select", "T=7:9", "--out", "a.patches.zarr"], "has T 0 to 1"),
         (
@@ -228,6 +279,15 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.czi", "text.czi"]
+
+
+def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:
+    run("plan", czi(*SCENES), "--patch-size", "8,8", "--out", "a.patches.zarr")
+    code, _, err = run("finalize", "a.patches.zarr")
+    assert (code, err) == (
+        1,
+        "patchset: a.partial: nothing is written yet; run `write` for every job.\n",
+    )
 
 
 def test_wrong_usage_is_exit_code_2(run) -> None:

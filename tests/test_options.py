@@ -202,8 +202,11 @@ def test_the_plan_of_an_export_under_way_is_taken(saved: Path) -> None:
     ("options", "message"),
     [
         ({"strategy": "spiral"}, "it is one of tiled, random"),
-        ({"strategy": "whole", "overlap": "4"}, "--overlap is not for whole patches"),
-        ({"count": 4}, "--count is not for tiled patches"),
+        (
+            {"strategy": "whole", "overlap": "4"},
+            "--overlap is for tiled patches, not for whole ones",
+        ),
+        ({"count": 4}, "--count is for random patches, not for tiled ones"),
         ({"split_by": "file"}, "--split-by needs --val"),
     ],
 )

@@ -12,20 +12,24 @@ from napari_patchset.cli.looking import info, preview
 from napari_patchset.cli.parts import finalize, plan, score, write
 from napari_patchset.cli.verifying import verify
 from napari_patchset.errors import PatchsetError
-from napari_patchset.export.plan import user_message
+from napari_patchset.model import user_message
+from napari_patchset.options.planning import option_of
 
 app = typer.Typer(
     help="Turn microscope files into patch sets for training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 for command in (info, preview, export, plan, score, write, finalize, verify, demo):
     app.command()(command)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print it.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -42,7 +46,7 @@ def main() -> None:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return user_message(error)
+        return user_message(error, option_of)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)

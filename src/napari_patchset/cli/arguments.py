@@ -11,13 +11,18 @@ import typer
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.planning import make_plan
-from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 
 Files = Annotated[
     list[str] | None,
-    typer.Argument(help='Files; "name.czi@3" is its scene 3.', show_default=False),
+    typer.Argument(metavar="FILES", help='"name.czi@3" is scene 3 of it.', show_default=False),
 ]
-Out = Annotated[str | None, typer.Option(help=f"What to write, NAME{SUFFIX}.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help=f"What to write, NAME{SUFFIX}; NAME{FOLDER_SUFFIX} if it is no zarr."
+    ),
+]
 Events = Annotated[bool, typer.Option("--json", help="Print one JSON event a line.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 

@@ -37,15 +37,19 @@ def export(
         Literal["threads", "processes"], typer.Option(help="Where it runs.")
     ] = "threads",
     workers: Annotated[
-        int, typer.Option(min=1, help="Threads, processes or jobs at once.")
+        int, typer.Option(metavar="N", min=1, help="Threads, processes or jobs at once.")
     ] = DEFAULT_WORKERS,
     scheduler: Annotated[
-        str | None, typer.Option(help="Run on a dask cluster: the address of its scheduler.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on a dask cluster: that of its scheduler."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Events = False,
 ) -> None:
-    """Export a patch set. Run it again to go on with one that was stopped."""
+    """Export a patch set.
+
+    Run the same again to go on with one that was stopped.
+    """
     plan = plan_from(options, files, out)
     with _executor(executor, workers, scheduler) as pool:
         events = run_export(plan, pool, workers=workers, overwrite=overwrite)
@@ -59,9 +63,9 @@ def export(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write.")] = Path("demo"),
 ) -> None:
-    """Export the sample file and draw its grid, end to end."""
+    """Export the sample file, and draw its grid."""
     out.mkdir(parents=True, exist_ok=True)
     patches = out / f"cells{SUFFIX}"
     plan = make_plan(PlanOptions(overlap="16"), [str(ensure_sample())], str(patches))

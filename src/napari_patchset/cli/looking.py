@@ -11,7 +11,7 @@ from napari_patchset.cli.arguments import Files, plan_from, with_plan_options
 from napari_patchset.cli.showing import show_scenes
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.masks import read_masks
-from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.plan import ExportPlan, choose_scenes
 from napari_patchset.export.sources import describe_sources, open_source
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.patchset.layout import SUFFIX
@@ -22,14 +22,16 @@ from napari_patchset.stacks.opening import list_scenes, open_stack
 
 
 def info(
-    path: Annotated[str, typer.Argument(help='A file; "name.czi@3" is its scene 3.')],
+    path: Annotated[str, typer.Argument(metavar="FILE", help='"name.czi@3" is scene 3 of it.')],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what is in a file: scenes, axes, shape, pixel type, pixel size, channels."""
+    """Say what is in a file.
+
+    Scenes, axes, shape, pixel type, pixel size and channels.
+    """
     file, chosen = split_scene(path, None)
-    scenes = [s for s in list_scenes(file) if chosen is None or s.id == chosen]
-    if not scenes:
-        raise ArgumentError(f"{file}: there is no scene {chosen}.")
+    ids = choose_scenes(file, chosen)
+    scenes = [scene for scene in list_scenes(file) if scene.id in ids]
     rows = []
     for scene in scenes:
         with open_stack(file, scene.id) as stack:
@@ -41,11 +43,13 @@ def info(
 @with_plan_options
 def preview(
     options: PlanOptions,
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    out: Annotated[Path, typer.Option(metavar="PNG", help="The picture to write.")],
     files: Files = None,
-    sample: Annotated[int | None, typer.Option(help="Which sample (the middle one).")] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", help="Which sample (the middle one).")
+    ] = None,
 ) -> None:
-    """Draw the grid on the image, as the widget draws it."""
+    """Draw the patches on the image."""
     plan = plan_from(options, files, f"preview{SUFFIX}")
     if len(plan.sources) > 1:
         first, n = plan.sources[0], len(plan.sources)

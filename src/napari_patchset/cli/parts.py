@@ -9,33 +9,42 @@ from napari_patchset.cli.showing import show_failures
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.options.given import PlanOptions
 
-Name = Annotated[str, typer.Argument(help="The set that the plan names.")]
-Job = Annotated[int, typer.Option(min=0, help="Which job, counted from 0.")]
-Of = Annotated[int, typer.Option(min=1, help="Of how many.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The set that the plan names.")]
+Job = Annotated[int, typer.Option(metavar="I", min=0, help="Which job, counted from 0.")]
+Of = Annotated[int, typer.Option(metavar="N", min=1, help="Of how many.")]
 
 
 @with_plan_options
 def plan(
     options: PlanOptions, files: Files = None, out: Out = None, overwrite: Overwrite = False
 ) -> None:
-    """Freeze an export for jobs: score and write in parts, then finalize."""
+    """Freeze an export for jobs.
+
+    They score and write in parts; then finalize.
+    """
     made = plan_from(options, files, out)
     candidates = plan_export(made, overwrite=overwrite)
     typer.echo(f"{candidates} candidates for {made.out}")
 
 
 def score(name: Name, job: Job, of: Of) -> None:
-    """Score a job's share of the candidates; nothing to do without filters."""
+    """Score a job's share of the patches.
+
+    Without filters there is nothing to do.
+    """
     score_part(name, job, of)
 
 
 def write(name: Name, job: Job, of: Of) -> None:
-    """Write a job's share of the patches, once all are scored."""
+    """Write a job's share of the patches.
+
+    Once all of them are scored.
+    """
     write_part(name, job, of)
 
 
 def finalize(name: Name, overwrite: Overwrite = False) -> None:
-    """Complete a set, once all is written."""
+    """Complete a set once all is written."""
     failures = finalize_export(name, overwrite=overwrite)
     typer.echo(name)
     show_failures(failures)

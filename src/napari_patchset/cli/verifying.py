@@ -16,14 +16,19 @@ from napari_patchset.verification.verify import verify as find_differences
 
 
 def verify(
-    name: Annotated[Path, typer.Argument(help="The patch set.")],
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="The patch set.")],
     sources: Annotated[
         bool, typer.Option(help="Cut every patch again from the sources, and compare.")
     ] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = DEFAULT_WORKERS,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Threads that decode.")
+    ] = DEFAULT_WORKERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON finding a line.")] = False,
 ) -> None:
-    """Check every digest, prove the split, cut every patch again; exit code 1 if any differs."""
+    """Hold a set against itself and its sources.
+
+    Every digest and count, the split, and each patch cut again; exit code 1 if anything differs.
+    """
     n = 0
     for finding in _shown(name, sources, workers):
         n += 1
@@ -39,7 +44,9 @@ def verify(
 def _shown(name: Path, sources: bool, workers: int) -> Iterator[Finding]:
     """Find differences under a bar that says how many patches are read."""
     columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    is_seen = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not is_seen) as bar:
         task = bar.add_task("patches", total=None)
 
         def show(done: int, total: int) -> None:

@@ -187,7 +187,15 @@ class PartialExport:
         write_table(self._selection, verdicts_table(selection.verdicts))
 
     def selection(self) -> Selection:
-        """Read the selection."""
+        """Read the selection.
+
+        Raises
+        ------
+        ExportError
+            If there is none, because nothing was written yet.
+        """
+        if not self._selection.exists():
+            raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
         return Selection.of(read_verdicts(self._selection))
 
     def sidecar_path(self, array: PlannedArray, shard: int) -> Path:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+import numpy as np
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
@@ -69,6 +70,15 @@ def _known_format(name: str) -> str:
     return name
 
 
+def _known_type(name: str) -> str:
+    try:
+        return np.dtype(name).name
+    except TypeError:
+        raise ValueError(
+            f"there is no pixel type {name!r}; choose one like uint8, uint16 or float32"
+        ) from None
+
+
 class Recipe(Frozen):
     """How patches are chosen: the part of a plan that does not depend on where files lie.
 
@@ -100,7 +110,7 @@ class Recipe(Frozen):
     filters: tuple[Filter, ...] = ()
     keep_fraction: float = Field(default=0.0, ge=0, le=1)
     split: Split | None = None
-    dtype: str | None = None
+    dtype: Annotated[str, AfterValidator(_known_type)] | None = None
     format: Annotated[str, AfterValidator(_known_format)] = "zarr"
     codec: Literal["none", "zstd", "lz4"] = "none"
 
@@ -173,19 +183,6 @@ def expand_sources(
     return [ref for path in paths for ref in _expand(path, scene)]
 
 
-def user_message(error: ValidationError) -> str:
-    """Say in one line what is wrong with a model's arguments."""
-    faults = []
-    for fault in error.errors():
-        # pydantic names the kind of a strategy after the field.
-        named, *within = fault["loc"] or ("",)
-        path = (named, *within[1:]) if named == "strategy" else (named, *within)
-        where = ".".join(map(str, path))
-        text = fault["msg"].removeprefix("Value error, ")
-        faults.append(f"{where}: {text}" if where else text)
-    return "; ".join(faults)
-
-
 def _absolute(ref: Ref) -> Ref:
     return ref.model_copy(update={"path": _absolute_path(ref.path)})
 
@@ -201,16 +198,28 @@ def _reference(path: str | Path) -> SourceRef:
     return SourceRef(path=str(file), scene=scene)
 
 
+def choose_scenes(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
+    """Give the ids of a file's scenes, or the one that is asked for.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such scene.
+    """
+    ids = [found.id for found in list_scenes(path)]
+    if scene is None:
+        return ids
+    if scene not in ids:
+        listed = ", ".join(map(str, ids))
+        raise ArgumentError(f"{path}: there is no scene {scene}; its scenes are {listed}.")
+    return [scene]
+
+
 def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
     chosen = None if scene == "all" else scene
     file, in_name = (path, chosen) if is_remote(path) else split_scene(path, chosen)
     try:
-        scenes = list_scenes(file)
+        ids = choose_scenes(file, in_name)
     except BROKEN:  # the export says so, and goes on with the others
-        return [SourceRef(path=str(file), scene=in_name)]
-    if in_name is not None:
-        scenes = [found for found in scenes if found.id == in_name]
-        if not scenes:
-            ids = ", ".join(str(found.id) for found in list_scenes(file))
-            raise ArgumentError(f"{file}: there is no scene {in_name}; its scenes are {ids}.")
-    return [SourceRef(path=str(file), scene=found.id) for found in scenes]
+        ids = [in_name]
+    return [SourceRef(path=str(file), scene=found) for found in ids]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 import typer
 from pydantic import BaseModel
 
-from napari_patchset.axes import DepthAxis
+from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES, Tiled
@@ -26,66 +26,94 @@ class PlanOptions:
 
     plan: Annotated[
         Path | None,
-        typer.Option(help="A plan that was saved, or a patch set; what else is given overrides."),
+        typer.Option(
+            metavar="FILE", help="A plan that was saved; any option that is given overrides it."
+        ),
     ] = None
-    scene: Annotated[str | None, typer.Option(help='The id of a scene, or "all" (all).')] = None
+    scene: Annotated[
+        str | None, typer.Option(metavar="ID", help='The id of a scene, or "all" (all).')
+    ] = None
     depth_axis: Annotated[
-        DepthAxis | None, typer.Option(help="The third axis of a patch (none).")
+        str | None,
+        typer.Option(metavar="|".join(DEPTH_AXES), help="The third axis of a patch (none)."),
     ] = None
     channels: Annotated[
-        str | None, typer.Option(help="By index or name: 0,2 or DAPI,EGFP (all).")
+        str | None, typer.Option(metavar="LIST", help="By index or name: 0,2 or DAPI,EGFP (all).")
     ] = None
     select: Annotated[
-        str | None, typer.Option(help="Half-open ranges in the file's numbers: Z=5:25,T=:10.")
+        str | None,
+        typer.Option(
+            metavar="RANGES", help="Half-open ranges in the file's numbers: Z=5:25,T=:10."
+        ),
     ] = None
     strategy: Annotated[
         str | None,
         typer.Option(metavar="|".join(STRATEGIES), help="How patches are chosen (tiled)."),
     ] = None
     patch_size: Annotated[
-        str | None, typer.Option(help="Pixels along Y,X, or Z,Y,X with a depth axis (64,64).")
+        str | None,
+        typer.Option(metavar="Y,X", help="Pixels along Y,X, or Z,Y,X with a depth axis (64,64)."),
     ] = None
-    overlap: Annotated[str | None, typer.Option(help="Tiled: pixels shared by neighbours (0).")] = (
-        None
-    )
+    overlap: Annotated[
+        str | None, typer.Option(metavar="Y,X", help="Tiled: pixels shared by neighbours (0).")
+    ] = None
     edge: Annotated[
         str | None,
         typer.Option(
             metavar=_values_of(Tiled, "edge"), help="Tiled: where the grid does not fit (shift)."
         ),
     ] = None
-    count: Annotated[int | None, typer.Option(min=1, help="Random: patches in each sample.")] = None
+    count: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Random: patches in each sample.")
+    ] = None
     seed: Annotated[
-        int | None, typer.Option(help="Another seed, another draw and another split (0).")
+        int | None,
+        typer.Option(metavar="N", help="Another seed, another draw and another split (0)."),
     ] = None
     region: Annotated[
         Path | None,
-        typer.Option(help='A mask, or a JSON file: {"kind": "rectangle", "x": 0, ...}.'),
+        typer.Option(
+            metavar="FILE", help='A mask, or a JSON file: {"kind": "rectangle", "x": 0, ...}.'
+        ),
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(help="What is cut at the same places: a file, or a folder of such."),
+        typer.Option(
+            metavar="PATH", help="What is cut at the same places: a file, or a folder of such."
+        ),
     ] = None
-    labels: Annotated[str | None, typer.Option(help="Labels, in the same way.")] = None
+    labels: Annotated[str | None, typer.Option(metavar="PATH", help="Labels, in the same way.")] = (
+        None
+    )
     mask: Annotated[
-        str | None, typer.Option(help="What the filter mask looks at, in the same way (labels).")
+        str | None,
+        typer.Option(
+            metavar="PATH", help="What the filter mask looks at, in the same way (labels)."
+        ),
     ] = None
     filter: Annotated[
         list[str] | None,
-        typer.Option(help='Keep patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu".'),
+        typer.Option(
+            metavar="TEXT", help='Keep patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu".'
+        ),
     ] = None
     keep_fraction: Annotated[
-        float | None, typer.Option(help="Share of what a filter rejects that is kept (0).")
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of what a filter rejects that is kept (0)."),
     ] = None
     val: Annotated[
-        float | None, typer.Option(help="Share of patches set apart for validation (none).")
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of patches set apart for validation (none)."),
     ] = None
     split_by: Annotated[
         str | None,
         typer.Option(metavar=_values_of(Split, "by"), help="What the split keeps together (auto)."),
     ] = None
     dtype: Annotated[
-        str | None, typer.Option(help="Pixel type to cast to, if nothing is lost (the files').")
+        str | None,
+        typer.Option(
+            metavar="TYPE", help="Pixel type to cast to, if nothing is lost (the files')."
+        ),
     ] = None
     format: Annotated[
         str | None,

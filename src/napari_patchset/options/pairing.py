@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.export.plan import ImageRef, SourceRef, choose_scenes
 from napari_patchset.stacks.naming import split_scene
-from napari_patchset.stacks.opening import is_remote, list_scenes
+from napari_patchset.stacks.opening import is_remote
 
 PAIRED = ("target", "labels", "mask")
 """What a source can have beside it: fields of `SourceRef`, and options."""
@@ -46,14 +46,13 @@ def _partner(file: str, path: str) -> str:
 def _scenes(path: str) -> list[ImageRef]:
     """Give the images of a file, or the one that its name chooses."""
     file, chosen = (path, None) if is_remote(path) else split_scene(path, None)
-    ids = [scene.id for scene in list_scenes(file)]
-    return [ImageRef(path=str(file), scene=i) for i in ids if chosen in (None, i)]
+    return [ImageRef(path=str(file), scene=i) for i in choose_scenes(file, chosen)]
 
 
 def _choose(images: Sequence[ImageRef], ref: SourceRef, role: str) -> ImageRef:
     """Take the only image, else the one of the source's scene."""
     found = [image for image in images if len(images) == 1 or image.scene == ref.scene]
     if not found:
-        listed = ", ".join(map(str, images)) or "none"
+        listed = ", ".join(map(str, images))
         raise ArgumentError(f"No {role} for {ref}: its images are {listed}.")
     return found[0]

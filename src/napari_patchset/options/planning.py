@@ -88,8 +88,11 @@ def _strategy(options: PlanOptions, saved: Fields) -> Fields:
         if given is None:
             continue
         if name not in fields:
-            raise ArgumentError(f"{_flag(option)} is not for {kind} patches.")
+            others = " or ".join(one for one, m in STRATEGIES.items() if name in m.model_fields)
+            raise ArgumentError(f"{_flag(option)} is for {others} patches, not for {kind} ones.")
         chosen[name] = read(given)
+    if kind == "fixed" and "patches" not in chosen:
+        raise ArgumentError("Fixed patches are listed in a plan; give it with --plan.")
     if kind == "random" and "count" not in chosen:
         raise ArgumentError("Random patches need --count, the number in each sample.")
     if len(chosen.get("overlap", ())) == 1:
@@ -118,6 +121,13 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArgumentError(f"{path}: not a JSON file: {error}") from None
+
+
+def option_of(field: str) -> str:
+    """Give the option that sets a field of a plan, or the field's own name."""
+    option = {name: option for option, (name, _) in _OF_STRATEGY.items()} | {"by": "split_by"}
+    name = option.get(field, field)
+    return _flag(name) if name in PlanOptions.__dataclass_fields__ else field
 
 
 def _flag(option: str) -> str:

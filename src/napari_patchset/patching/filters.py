@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.model import by_kind
+from napari_patchset.model import by_kind, user_message
 from napari_patchset.patching.filter_base import Metric, PatchFilter, Pixels
 from napari_patchset.patching.filter_text import read_filter
 
@@ -163,13 +163,7 @@ def parse_filter(text: str) -> Filter:
     try:
         return _FILTER.validate_python(read_filter(text))
     except ValidationError as error:
-        faults = "; ".join(_fault(fault) for fault in error.errors())
-        raise ArgumentError(f"{text!r} is no filter: {faults}.") from error
-
-
-def _fault(fault: Any) -> str:
-    named = [str(part) for part in fault["loc"][1:]]
-    return ": ".join([*named[-1:], fault["msg"].removeprefix("Value error, ")])
+        raise ArgumentError(f"{text!r} is no filter: {user_message(error)}.") from error
 
 
 def _share(holds: NDArray[np.bool_]) -> Metric:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_patchset.errors import PatchsetError
-from napari_patchset.export.plan import user_message
+from napari_patchset.model import user_message
 from napari_patchset.stacks.opening import FORMATS
 
 MENDABLE = (PatchsetError, ValidationError, OSError)
