@@ -58,6 +58,12 @@ class Places:
         inside = (self._start < high) & (self._start + self._size > low)
         return bool(inside.all(axis=1).any())
 
+    def lie_in(self, rect: Rect) -> bool:
+        """Whether a rectangle holds every pixel of every patch."""
+        low, high = (rect.y, rect.x), (rect.y + rect.h, rect.x + rect.w)
+        inside = (self._start >= low) & (self._start + self._size <= high)
+        return bool(inside.all())
+
     def paste(self, pixels: NDArray[Any], rect: Rect, out: NDArray[Any]) -> None:
         """Fill of each patch, `out` N, Y, X, what the pixels of a rectangle hold of it."""
         if not self._lattices:

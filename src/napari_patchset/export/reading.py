@@ -1,7 +1,7 @@
 """Read batches of patches: each tile is decoded once, ahead of its turn and on other threads."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import product
@@ -47,6 +47,8 @@ class ReadBatch(NamedTuple):
     places: Places
     tiles: list[tuple[int, int, Block]]
     """Channel and depth of the output, and a tile that holds a part of it."""
+    n_whole: int
+    """In how many channels and depths a single tile holds every pixel."""
 
 
 class BatchReader:
@@ -117,13 +119,15 @@ class BatchReader:
             (z, top, left), (end, bottom, right) = batches.box(batch)
             places, window = self._places(batch), Rect(left, top, right - left, bottom - top)
             itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[batch])
-            tiles = []
+            tiles, whole = [], set[tuple[int, int]]()
             for (c, channel), depth in product(enumerate(channels), range(z, end)):
                 for block in blocks_of(stack, sample, channel, depth, window):
                     if places.meet(block.rect):
                         self._held[index].request(block, batch, itemsize)
                         tiles.append((c, depth - z, block))
-        return ReadBatch(batch, index, places, tiles)
+                        if places.lie_in(_clipped(block.rect, stack.data_shape)):
+                            whole.add((c, depth))
+        return ReadBatch(batch, index, places, tiles, len(whole))
 
     def _places(self, batch: int) -> Places:
         """Give where the patches of a batch lie; a folded one as all that is read for it."""
@@ -148,14 +152,15 @@ class BatchReader:
         out[...] = read
 
     def _paste(self, batch: ReadBatch, out: NDArray[Any]) -> None:
-        out.fill(0)
-        held = self._held[batch.stack]
-        height, width = self._images[batch.stack, self._role].stack.data_shape[-2:]
         planes = out if out.ndim == 5 else out[:, :, np.newaxis]
+        if batch.n_whole < planes.shape[1] * planes.shape[2]:
+            out.fill(0)
+        held = self._held[batch.stack]
+        shape = self._images[batch.stack, self._role].stack.data_shape
         for channel, depth, block in batch.tiles:
             pixels, y, x = held.pixels(block)
-            pixels = pixels[: height - y, : width - x]
-            rect = Rect(x, y, pixels.shape[1], pixels.shape[0])
+            rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), shape)
+            pixels = pixels[: rect.h, : rect.w]
             batch.places.paste(pixels, rect, planes[:, channel, depth])
 
     def _release(self, batch: ReadBatch) -> None:
@@ -166,3 +171,9 @@ class BatchReader:
         for block in {block.key: block for _, _, block in batch.tiles}.values():
             held.release(block, batch.number)
         held.shrink(self._limit, batch.number + _AHEAD)
+
+
+def _clipped(rect: Rect, shape: Sequence[int]) -> Rect:
+    """Leave of a tile what lies in the image."""
+    height, width = shape[-2:]
+    return rect._replace(w=min(rect.w, width - rect.x), h=min(rect.h, height - rect.y))

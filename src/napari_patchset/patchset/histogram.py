@@ -45,10 +45,9 @@ class Histogram(Frozen):
         bins = np.zeros(_N_BINS, np.int64)
         lowest = int(np.iinfo(dtype).min) if exact and dtype.kind != "b" else 0
         for pixels in parts:
-            codes = pixels.astype(np.int64) if exact else _float_bins(pixels)
-            if lowest:
-                codes -= lowest
-            np.add.at(bins, codes, 1)  # quicker than bincount, which looks for the extremes first
+            codes = pixels if exact else _float_bins(pixels)
+            found = np.bincount(codes.astype(np.int64) - lowest if lowest else codes)
+            bins[: len(found)] += found
         return cls._of(exact, lowest, bins)
 
     @classmethod
