@@ -53,7 +53,16 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "tests/czi_maker.py"} <= names
+    needed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "Makefile",
+        "CONTRIBUTING.md",
+        "tools/setup",
+    }
+    needed |= {"tests/czi_maker.py", "docs/patching.md", "examples/in_memory.py"}
+    assert needed <= names
 
 
 def test_public_names_are_documented() -> None:
