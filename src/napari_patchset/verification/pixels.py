@@ -69,6 +69,7 @@ class PixelCheck:
         yield from self._compare(array, shard, part)
         if self._has_statistics(array) and not self.unreadable[array.name][part].any():
             sums.append(channel_sums(patches))
+        store.close()  # what is mapped counts as memory
         self._tick(len(rows))
 
     def _read(
