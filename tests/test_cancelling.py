@@ -79,12 +79,14 @@ def test_between_the_sources_of_a_plan(
     assert not PartialExport.of(plan).root.exists()
 
 
-@pytest.mark.parametrize("when", ["find_changed", "_sidecars"])
+@pytest.mark.parametrize(
+    ("owner", "when"), [(finalize, "find_changed"), (finalize.WrittenArray, "of")]
+)
 def test_before_the_set_is_completed(
-    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, when: str
 ) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
-    calling(monkeypatch, finalize, when, 1, stop(plan))
+    calling(monkeypatch, owner, when, 1, stop(plan))
     with pytest.raises(ExportStopped):
         export(plan)
     goes_on(plan, monkeypatch, tmp_path)

@@ -15,6 +15,7 @@ from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.export.measuring import Look
 from napari_patchset.export.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.scores import Scores
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 
@@ -118,20 +119,20 @@ def test_scoring_goes_on_where_it_stopped(
     path = czi(*SCENES)
     whole = export(filtered(path, tmp_path / "whole.patches.zarr", "std>p30"))
     plan = filtered(path, tmp_path / "stopped.patches.zarr", "std>p30")
-    measure, write, measured, runs = Look.measure, PartialExport.write_scores, list[int](), []
+    measure, write, measured, runs = Look.measure, Scores.write, list[int](), []
 
     def counting(self: Look, patches: np.ndarray) -> Any:
         measured.append(len(patches))
         return measure(self, patches)
 
-    def stopping(self: PartialExport, run: int, columns: Any) -> None:
+    def stopping(self: Scores, run: int, columns: Any) -> None:
         write(self, run, columns)
         runs.append(run)
         if len(runs) == 2:
-            self.request_stop()
+            PartialExport.of(plan).request_stop()
 
     monkeypatch.setattr(Look, "measure", counting)
-    monkeypatch.setattr(PartialExport, "write_scores", stopping)
+    monkeypatch.setattr(Scores, "write", stopping)
     with pytest.raises(ExportStopped):
         export(plan, workers=1)
     stopped = PartialExport.of(plan).frozen()

@@ -139,10 +139,10 @@ class _Export:
     def _score(self, metrics: Metrics | None) -> Iterator[Progress]:
         partial, frozen = self._partial, self._frozen
         if metrics:
-            partial.take_scores(frozen, metrics)
-        todo = [run for run in range(frozen.score_runs) if not partial.is_scored(run)]
+            partial.scores.take(frozen, metrics)
+        todo = [run for run in range(frozen.score_runs) if not partial.scores.has(run)]
         sizes = {
-            partial.score_path(run): len(range(frozen.n_candidates)[frozen.score_run(run)])
+            partial.scores.path(run): len(range(frozen.n_candidates)[frozen.score_run(run)])
             for run in todo
         }
         done = frozen.n_candidates - sum(sizes.values())

@@ -15,8 +15,6 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import ExportError
@@ -24,20 +22,17 @@ from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
 from napari_patchset.export.locking import LOCK
 from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.scores import Scores
 from napari_patchset.export.selection import PlannedArray, Selection
 from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.export.tables import (
-    as_table,
     grid_table,
-    read_columns,
     read_grid,
     read_verdicts,
     verdicts_table,
     write_table,
 )
-from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.files import write_durably, write_whole
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.formats.base import SetFormat
@@ -58,7 +53,7 @@ class PartialExport:
         self._plan = root / "plan.json"
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
-        self._scores = root / "scores"
+        self.scores = Scores(root / "scores")
         self._failed = root / "failed"
 
     @classmethod
@@ -115,44 +110,6 @@ class PartialExport:
         """Whether the set has its name already, and only what is left here has not gone yet."""
         return self._plan.exists() and not self.set.exists()
 
-    def take_scores(self, frozen: FrozenPlan, metrics: Metrics) -> None:
-        """Keep the metrics of the runs in which every candidate has all of them."""
-        columns = score_columns(frozen.plan.filters, frozen.sources[0].channels)
-        for run in range(frozen.score_runs):
-            found = {c: metrics[c][frozen.score_run(run)] for c in columns if c in metrics}
-            if len(found) == len(columns) and not any(np.isnan(v).any() for v in found.values()):
-                self.write_scores(run, found)
-
-    def score_path(self, run: int) -> Path:
-        """Give the file that says that a run of candidates is scored."""
-        return self._scores / f"{run}.parquet"
-
-    def is_scored(self, run: int) -> bool:
-        """Whether a run of candidates is scored."""
-        return self.score_path(run).is_file()
-
-    def write_scores(self, run: int, columns: Metrics) -> None:
-        """Keep the metrics of a run of candidates."""
-        write_table(self.score_path(run), as_table(columns))
-
-    def scores(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
-        """Read the metrics of all candidates.
-
-        Raises
-        ------
-        ExportError
-            If a run is not scored yet.
-        """
-        absent = [run for run in range(frozen.score_runs) if not self.is_scored(run)]
-        if absent:
-            raise ExportError(
-                f"{self.root}: {len(absent)} of the {frozen.score_runs} runs of candidates are not "
-                f"scored yet, the first is {absent[0]}; run the same export, or score, again."
-            )
-        runs = [read_columns(self.score_path(run))[0] for run in range(frozen.score_runs)]
-        names = runs[0] if runs else ()
-        return {name: np.concatenate([run[name] for run in runs]) for name in names}
-
     def record(self, failed: SourcesFailed) -> None:
         """Keep which sources can't be read.
 
@@ -170,10 +127,7 @@ class PartialExport:
 
     def _forget_failed(self, frozen: FrozenPlan) -> None:
         """Forget which sources can't be read, and the runs that were scored without them."""
-        for run in filter(self.is_scored, range(frozen.score_runs)):
-            columns, _ = read_columns(self.score_path(run))
-            if any(np.isnan(values).any() for values in columns.values()):
-                self.score_path(run).unlink()
+        self.scores.forget_incomplete(frozen)
         for path in self._failed.glob("*.json"):
             path.unlink()
 

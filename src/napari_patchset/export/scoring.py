@@ -41,7 +41,7 @@ def score_job(
         If it is the last source that could be read.
     """
     export = PartialExport(Path(root))
-    runs = [run for run in range(first, last) if not export.is_scored(run)]
+    runs = [run for run in range(first, last) if not export.scores.has(run)]
     if runs:
         frozen = export.frozen()
         with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
@@ -97,6 +97,6 @@ class _Scoring:
         for run in np.unique(self._candidates[at] // self._frozen.scored_at_once).tolist():
             part = self._frozen.score_run(run)
             low, high = np.searchsorted(self._candidates, (part.start, part.stop)).tolist()
-            if self._done[low:high].all() and not self._export.is_scored(run):
+            if self._done[low:high].all() and not self._export.scores.has(run):
                 columns = {name: values[low:high] for name, values in self._columns.items()}
-                self._export.write_scores(run, columns)
+                self._export.scores.write(run, columns)

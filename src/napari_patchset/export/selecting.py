@@ -29,7 +29,7 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
     ExportError
         If candidates are not scored yet, or a split gets no patch.
     """
-    grid, metrics = partial.candidates(frozen), partial.scores(frozen)
+    grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
     readable = ~np.isin(grid.stack, list(partial.failed()))
     selection = judged(frozen.plan, grid, frozen.sources, metrics, readable)
     _check(selection, len(grid))
