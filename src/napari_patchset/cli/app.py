@@ -40,7 +40,7 @@ def main() -> None:
     try:
         app()
     except (PatchsetError, ValidationError, OSError) as error:
-        typer.echo(f"patchset: {_one_line(error)}", err=True)
+        typer.echo(f"patchset: {_one_line(error).removesuffix('.')}.", err=True)
         sys.exit(1)
 
 

@@ -54,7 +54,9 @@ def show_scenes(scenes: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(scenes, indent=1))
         return
-    table = Table("scene", "name", "axes", "shape", "type", "pixel size (um)", "channels")
+    table = Table()
+    for column in ("scene", "name", "axes", "shape", "type", "pixel size (um)", "channels"):
+        table.add_column(column, overflow="fold")  # cut short, it would be of no use
     for row in scenes:
         size = row["pixel_size"]
         pixel = " x ".join(f"{size[a]:.4g}" for a in "zyx" if size[a]) or "unknown"

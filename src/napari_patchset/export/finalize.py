@@ -170,7 +170,7 @@ def _put_in_place(partial: PartialExport, out: Path, overwrite: bool) -> None:
     PatchSet(partial.set).close()
     if out.exists():
         if not overwrite:
-            raise ExportError(f"{out} exists; choose another name, or overwrite it.")
+            raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
         out.rename(partial.root / "replaced")
     partial.set.rename(out)
     sync_folder(out.parent)

@@ -28,7 +28,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     """
     out = Path(plan.out)
     if out.exists() and not overwrite and not partial.is_in_place:
-        raise ExportError(f"{out} exists; choose another name, or overwrite it.")
+        raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
     if _is_there(partial, plan, overwrite):
         return True
     found = survey(plan, partial.proceed)
@@ -61,7 +61,7 @@ def _is_there(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> bool
     same = found.asked == plan.resolved().sources and found.plan.recipe == plan.recipe
     if not same and not overwrite:
         raise ExportError(
-            f"{partial.root} holds an unfinished export of another plan; choose another name, or "
-            "overwrite it."
+            f"{partial.root} holds an unfinished export of another plan; choose another name, "
+            "remove it, or say --overwrite."
         )
     return same
