@@ -10,6 +10,7 @@ shards/ARRAY/I.json  one sidecar for each shard that is written and synced
 stop                 while this is there, jobs stop before the next tile
 """
 
+import os
 import shutil
 from contextlib import suppress
 from functools import cached_property
@@ -75,13 +76,24 @@ class PartialExport:
     def find_frozen(self) -> FrozenPlan | None:
         """Read the plan, None if there is none."""
         try:
-            return FrozenPlan.model_validate_json(self._plan.read_bytes())
+            return self._here(FrozenPlan.model_validate_json(self._plan.read_bytes()))
         except FileNotFoundError:
             return None
         except ValidationError as error:
             raise ExportError(
                 f"{self.root}: the plan in it can't be read; export with overwrite to begin anew."
             ) from error
+
+    def _here(self, frozen: FrozenPlan) -> FrozenPlan:
+        """Give a plan the place where it was found: folders are moved, and files edited."""
+        out = Path(os.path.abspath(self.root)).with_name(Path(frozen.plan.out).name)
+        if partial_path(out).name != self.root.name:
+            raise ExportError(
+                f"{self.root}: the plan in it is of {out.name}; export with overwrite to begin "
+                "anew."
+            )
+        plan = frozen.plan.model_copy(update={"out": str(out)})
+        return frozen.model_copy(update={"plan": plan})
 
     def frozen(self) -> FrozenPlan:
         """Read the plan.

@@ -3,18 +3,24 @@
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset.arrays import PatchArray, PatchTuples
+from napari_patchset.patchset.consistency import (
+    REMEDY,
+    members_of,
+    read_table,
+    require_consistent,
+    require_inside,
+)
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import (
     IMAGE,
@@ -56,16 +62,17 @@ class PatchSet(Mapping[str, PatchArray]):
     IncompleteSetError
         If it is no patch set, or one that was not completed.
     UnreadableFileError
-        If one of its files is missing.
+        If one of its files is missing, lies elsewhere, or contradicts the others.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
         self.manifest, self.provenance = read_description(self.path)
+        require_consistent(self.manifest, self.path)
         for file in missing_files(self.path, self.manifest):
-            raise UnreadableFileError(
-                f"{self.path}: {file} is missing; copy the set again, or export it again."
-            )
+            raise UnreadableFileError(f"{self.path}: {file} is missing; {REMEDY}")
+        for name in (TABLE, *self.manifest.arrays):
+            require_inside(self.path, self.path / name)
         form = FORMATS[self.manifest.format]
         layouts = [self.manifest.layout(name) for name in self.manifest.arrays]
         self._arrays = {a.name: PatchArray(a, form.open(self.path, a)) for a in layouts}
@@ -104,7 +111,7 @@ class PatchSet(Mapping[str, PatchArray]):
     @cached_property
     def table(self) -> pa.Table:
         """The table: one row a candidate, the rejected ones too; see `patch_table`."""
-        return pq.read_table(self.path / TABLE)
+        return read_table(self.path / TABLE, self.manifest)
 
     @property
     def statistics(self) -> Mapping[str, tuple[ChannelStatistics, ...]]:
@@ -142,11 +149,7 @@ class PatchSet(Mapping[str, PatchArray]):
     @cached_property
     def _members(self) -> dict[str, NDArray[np.int64]]:
         """The row of the table of each patch of a split."""
-        split = pc.if_else(self.table["kept"], self.table["split"], None)
-        return {
-            name: np.flatnonzero(pc.fill_null(pc.equal(split, name), False))
-            for name in self.manifest.counts
-        }
+        return members_of(self.table, self.manifest)
 
 
 def read_description(path: Path) -> tuple[Manifest, Provenance]:
@@ -175,13 +178,17 @@ def read_description(path: Path) -> tuple[Manifest, Provenance]:
     return manifest, provenance
 
 
-def missing_files(path: Path, manifest: Manifest) -> list[Path]:
-    """Name the files of a set, relative to it, that are not there."""
-    form = FORMATS[manifest.format]
-    expected = [path / TABLE]
-    for name in manifest.arrays:
-        expected += form.files(path, manifest.layout(name))
-    return [file.relative_to(path) for file in dict.fromkeys(expected) if not file.is_file()]
+def missing_files(path: Path, manifest: Manifest) -> Iterator[Path]:
+    """Name the files of a set, relative to it, that are not there.
+
+    One after the other: a manifest may declare more than there can be.
+    """
+    form, last = FORMATS[manifest.format], None
+    arrays = [form.files(path, manifest.layout(name)) for name in manifest.arrays]
+    for file in chain([path / TABLE], *arrays):
+        if file != last and not file.is_file():
+            yield file.relative_to(path)
+        last = file
 
 
 def _refusal(path: Path) -> Exception:

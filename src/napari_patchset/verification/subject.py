@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.reader import missing_files, read_description
 from napari_patchset.patchset.table import grid_of
 from napari_patchset.source import SourceInfo
+
+_MOST_MISSING = 1000
 
 
 class Subject:
@@ -65,8 +68,8 @@ class Subject:
 
     @cached_property
     def missing(self) -> list[Path]:
-        """The files that are not there, relative to the set."""
-        return missing_files(self.path, self.manifest)
+        """The files that are not there, relative to the set; not more than a list can show."""
+        return list(islice(missing_files(self.path, self.manifest), _MOST_MISSING))
 
     @property
     def table_path(self) -> Path:

@@ -12,6 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.patchset.consistency import require_inside
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.formats.base import SetFormat
 from napari_patchset.patchset.layout import ArrayLayout
@@ -57,6 +58,7 @@ class TiffPatches:
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX."""
         path = patch_path(self.root, self.array, index)
+        require_inside(self.root, path)
         try:
             with tifffile.TiffFile(path) as tiff:
                 self._require_fit(tiff)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from napari_patchset.patchset.consistency import require_inside
 from napari_patchset.patchset.formats.base import SetFormat
 from napari_patchset.patchset.layout import ATTRIBUTE, SUFFIX, ArrayLayout, zarr_descriptions
 from napari_patchset.patchset.shards import Shard, open_shard, write_shard
@@ -64,6 +65,7 @@ class MappedShards:
             mapped = self._mapped.get(shard)
             if mapped is None:
                 path, n = self._array.shard_path(self._root, shard), len(self._array.rows(shard))
+                require_inside(self._root, path)
                 mapped = self._mapped[shard] = open_shard(path, self._array, n)
                 if len(self._mapped) > _MAPPED_SHARDS:
                     self._mapped.popitem(last=False)
