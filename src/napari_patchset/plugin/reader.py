@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 
 from napari_patchset.patchset.layout import SUFFIXES
+from napari_patchset.plugin.asked import is_window_at_work
+from napari_patchset.plugin.asking import MENDABLE, message
 from napari_patchset.plugin.layers import LayerTuple, scene_layers
 from napari_patchset.plugin.patch_layers import patch_set_layers
 from napari_patchset.source import SceneId
@@ -13,6 +16,9 @@ from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 
 Reader = Callable[[str | list[str]], list[LayerTuple]]
+
+NO_LAYERS: list[Any] = [(None,)]
+"""By which a reader tells napari that it did its work, and that nothing is to be shown."""
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
@@ -27,13 +33,29 @@ def get_reader(path: str | list[str]) -> Reader | None:
 
 
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
-    """Open a file's first scene, or a patch set, and say where the other scenes are."""
+    """Open a file's first scene, or a patch set, and say where the other scenes are.
+
+    What can't be opened is raised; in the window, where no other reader could open it, it is
+    said in one notification.
+    """
     file, scene = split_scene(path if isinstance(path, str) else path[0], None)
+    try:
+        return _layers(file, scene)
+    except MENDABLE as error:
+        if not (is_window_at_work() and _is_only_ours(file)):
+            raise
+        show_error(message(error))
+        return NO_LAYERS
+
+
+def _layers(file: Path, scene: SceneId | None) -> list[LayerTuple]:
     if file.name.endswith(SUFFIXES):
         return patch_set_layers(file)
-    if scene is None:
-        return scene_layers(file, _first_scene(file))
-    return scene_layers(file, scene)
+    return scene_layers(file, _first_scene(file) if scene is None else scene)
+
+
+def _is_only_ours(file: Path) -> bool:
+    return file.suffix.lower() == ".czi" or file.name.endswith(SUFFIXES)
 
 
 def _first_scene(file: Path) -> SceneId | None:
