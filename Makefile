@@ -9,6 +9,7 @@ demo: setup
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
 		$(BIN)/python -m napari_patchset.plugin; \
 	else \
+		echo "demo: there is no display; the sample is exported instead of shown" >&2; \
 		$(BIN)/patchset demo; \
 	fi
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet, __version__
@@ -20,6 +21,9 @@ SCENES = (
     SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
     SceneSpec(id=1, rect=(300, 0, 40, 40), t=2, c=2),
 )
+
+
+FILES = ["float.tif", "image.czi", "text.czi"]
 
 
 @pytest.fixture
@@ -258,6 +262,10 @@ def test_the_version_is_printed(run) -> None:
             ["export", "image.czi", "--labels", "image.czi@9", "--out", "a.patches.zarr"],
             "there is no scene 9; its scenes are 0, 1",
         ),
+        (
+            ["export", "float.tif", "--filter", "shannon>5", "--out", "a.patches.zarr"],
+            "float32 has no range of grey values; give it, as in shannon(",
+        ),
         (["info", "image.czi@9"], "there is no scene 9; its scenes are 0, 1"),
         (["verify", "none.patches.zarr"], "none.patches.zarr: no such patch set"),
         (["export", "image.czi", "--select", "T", "--out", "a.patches.zarr"], "'T'; give ranges"),
@@ -273,12 +281,13 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
 ) -> None:
     czi(*SCENES)
     (tmp_path / "text.czi").write_text("this is no image\n")
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((70, 80), np.float32))
     code, out, err = run(*args)
     assert (code, out) == (1, "")
     assert err.startswith("patchset: ")
     assert message in err
     assert err.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.czi", "text.czi"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:

@@ -9,7 +9,7 @@ from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.space import check_space
 from napari_patchset.export.survey import survey
-from napari_patchset.patching.filters import score_columns
+from napari_patchset.patching.filters import check_filters
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import IMAGE, UNSPLIT
 
@@ -20,7 +20,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     Raises
     ------
     ArgumentError
-        If a filter names a channel that does not exist.
+        If a filter can't measure the patches.
     ExportError
         If no patch fits, something else is at the destination, or the disk lacks the space.
     ExportStopped
@@ -37,7 +37,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
         raise ExportError(f"No patch to export ({reasons}).")
     frozen = FrozenPlan.of(found, grid)
-    score_columns(plan.filters, frozen.sources[0].channels)  # before anything is written
+    check_filters(plan.filters, frozen.sources[0].channels, frozen.sources[0].dtype)
     if not plan.filters:
         layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
         FORMATS[plan.format].check(layouts)

@@ -147,6 +147,19 @@ def score_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> li
     return sorted(found)
 
 
+def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype: str) -> None:
+    """Refuse filters that can't measure the patches, before one is read.
+
+    Raises
+    ------
+    ArgumentError
+        If a channel does not exist, or the pixel type has no range of grey values.
+    """
+    score_columns(filters, channels)
+    for each in filters:
+        each.measure(np.zeros((1, 1), dtype))
+
+
 def parse_filter(text: str) -> Filter:
     """Make a filter of a line such as "std[DAPI]>p10"; `str` gives the line back.
 
