@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
@@ -53,6 +55,18 @@ def break_reading(monkeypatch: pytest.MonkeyPatch, broken: Path) -> None:
         return decode(self, row)
 
     monkeypatch.setattr(SubblockDecoder, "decode", decoding)
+
+
+def test_two_hundred_files_are_one_plan_and_the_broken_one_is_one_failure(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i:03}.tif" for i in range(200)]
+    for i, path in enumerate(paths):
+        tifffile.imwrite(path, np.full((16, 16), i, np.uint16))
+    paths[77].write_bytes(paths[77].read_bytes()[:150])
+    *_, last = run_export(plan_of(paths, tmp_path / "a.patches.zarr"))
+    assert [failure.source for failure in last.failures] == [str(paths[77])]
+    with closing(PatchSet(last.path)) as made:
+        values = [np.unique(patch).tolist() for patch in made["all"]]
+        assert values == [[i] for i in range(200) if i != 77]
 
 
 @pytest.mark.parametrize("filters", [(), ("mean>p10",)])

@@ -1,8 +1,4 @@
-"""Candidates and verdicts as tables, and back.
-
-Columns go to Arrow and back by their memory: `pa.array`, `to_numpy` and `pq.read_table` would
-import pandas where it is installed, which takes 50 MB of a job's memory.
-"""
+"""Candidates and verdicts as tables, and back."""
 
 import json
 from collections.abc import Mapping
@@ -16,8 +12,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.patchset.arrow import column, column_values, release_memory
 from napari_patchset.patchset.files import write_durably
-from napari_patchset.patchset.table import release_memory, table_bytes
+from napari_patchset.patchset.table import table_bytes
 
 _SAID = b"verdicts"
 
@@ -29,28 +26,16 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def as_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     """Give columns of numbers as a table."""
-    return pa.table({name: _as_arrow(values) for name, values in columns.items()})
-
-
-def _as_arrow(values: NDArray[Any]) -> pa.Array:
-    whole = np.ascontiguousarray(values)
-    buffers = [None, pa.py_buffer(whole)]
-    return pa.Array.from_buffers(pa.from_numpy_dtype(whole.dtype), len(whole), buffers)
+    return pa.table({name: column(values) for name, values in columns.items()})
 
 
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
     """Read the columns of a table, and what is said of them."""
     with pq.ParquetFile(path) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
-        columns = {name: _as_numpy(file.read([name])[name]) for name in names}
+        columns = {name: column_values(file.read([name])[name]) for name in names}
     release_memory()
     return columns, metadata
-
-
-def _as_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Copy a column out of Arrow's memory, which goes back to the system."""
-    values: NDArray[Any] = np.from_dlpack(column.combine_chunks()).copy()
-    return values
 
 
 def grid_table(grid: PatchGrid) -> pa.Table:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.patchset.arrow import column, release_memory, text_column
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 
@@ -45,27 +46,25 @@ def patch_table(
         The crc32c of the bytes of each candidate's image; of no account where it is not written.
     """
     n, absent = len(grid), rows < 0
-    which = pa.array(grid.stack)
-    split = pa.array(verdicts.splits).take(pa.array(verdicts.split, mask=verdicts.split < 0))
-    images = pa.array([f"{name}/{IMAGE}" for name in verdicts.splits])
+    which = column(grid.stack)
+    split = text_column(verdicts.splits).take(column(verdicts.split, verdicts.split < 0))
+    images = text_column([f"{name}/{IMAGE}" for name in verdicts.splits])
     columns: dict[str, Any] = {
-        "id": pa.array(np.arange(n, dtype=np.int64)),
-        "array": images.take(pa.array(verdicts.split, mask=absent)),
-        "index": pa.array(rows, mask=absent),
-        "source": pa.array([source.key for source in sources]).take(which),
+        "id": column(np.arange(n, dtype=np.int64)),
+        "array": images.take(column(verdicts.split, absent)),
+        "index": column(rows, absent),
+        "source": text_column([source.key for source in sources]).take(which),
         "source_index": which,
-        "scene": pa.array([_text(s.scene) for s in sources], pa.string()).take(which),
-        "sample": pa.array(grid.sample),
+        "scene": text_column([_text(s.scene) for s in sources]).take(which),
+        "sample": column(grid.sample),
         **_numbers(sources, grid.stack, grid.sample),
         **_extents(sources, grid.size, grid.stack, grid.start),
-        "valid": pa.array(np.ones(n, np.float32) if grid.valid is None else grid.valid),
+        "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
         "split": split,
-        "kept": pa.array(verdicts.kept),
-        "reason": pa.array(verdicts.reasons, pa.string()).take(
-            pa.array(verdicts.reason, mask=verdicts.reason < 0)
-        ),
-        **{name: pa.array(v, mask=np.isnan(v)) for name, v in verdicts.metrics.items()},
-        "checksum": pa.array(checksums, mask=absent),
+        "kept": column(verdicts.kept),
+        "reason": text_column(verdicts.reasons).take(column(verdicts.reason, verdicts.reason < 0)),
+        **{name: column(v, np.isnan(v)) for name, v in verdicts.metrics.items()},
+        "checksum": column(checksums, absent),
     }
     return pa.table(columns)
 
@@ -151,11 +150,6 @@ def _taken(sink: pa.BufferOutputStream) -> bytes:
     return data
 
 
-def release_memory() -> None:
-    """Give back what Arrow keeps for later: it is used seldom, and pixels need the memory."""
-    pa.default_memory_pool().release_unused()
-
-
 def _text(scene: int | str | None) -> str | None:
     return None if scene is None else str(scene)
 
@@ -175,7 +169,7 @@ def _numbers(
                 index = indices[layout.sample_axes.index(axis)]
                 values[mask] = index + source.starts.get(axis, 0)
                 known |= mask
-        columns[axis.lower()] = pa.array(values, mask=~known)
+        columns[axis.lower()] = column(values, ~known)
     return columns
 
 
@@ -191,11 +185,11 @@ def _extents(
         extent = np.array([source.spatial_shape[i] for source in sources], np.int64)[stack]
         pixel = np.array([_pixel(source, i - len(size)) for source in sources])[stack]
         unknown = np.isnan(pixel)
-        columns[f"{name}_start"] = pa.array(begin)
-        columns[f"{name}_size"] = pa.array(np.full(len(stack), size[i], np.int64))
-        columns[f"{name}_start_um"] = pa.array(begin * pixel, mask=unknown)
-        columns[f"{name}_size_um"] = pa.array(size[i] * pixel, mask=unknown)
-        columns[f"pad_{name}"] = pa.array(np.maximum(begin + size[i] - extent, 0))
+        columns[f"{name}_start"] = column(begin)
+        columns[f"{name}_size"] = column(np.full(len(stack), size[i], np.int64))
+        columns[f"{name}_start_um"] = column(begin * pixel, unknown)
+        columns[f"{name}_size_um"] = column(size[i] * pixel, unknown)
+        columns[f"pad_{name}"] = column(np.maximum(begin + size[i] - extent, 0))
     return columns
 
 
