@@ -11,7 +11,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching import mask_area, positions
 from napari_patchset.patching.dropping import NO_POSITION, OUTSIDE
 from napari_patchset.patching.grid import PatchSpec
-from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle
+from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
 from napari_patchset.patching.strategies import Random, Tiled, Whole
 from napari_patchset.source import SourceInfo
 from strategy_makers import box, cases, every_strategy, make_strategy, source, without_holes
@@ -39,6 +39,24 @@ def test_a_region_keeps_what_lies_wholly_inside(
     if name.startswith(("tiled", "fixed", "whole")) and not of:
         candidates = len(make_strategy(name, size, sources, **extra).plan(sources))
         assert len(grid) + grid.dropped.get(OUTSIDE, 0) == candidates
+
+
+@every_strategy
+def test_several_shapes_keep_what_lies_in_one_of_them(name: str) -> None:
+    sources = [source(2, 1, 40, 48)]
+    shapes = (
+        Rectangle(x=3, y=2, w=17, h=20),
+        Polygon(points=((24.0, 10.0), (48.0, 10.0), (36.0, 40.0))),
+    )
+    region = ShapesRegion(shapes=shapes)
+    assert region.bounds == (3, 2, 45, 38)
+    grid = make_strategy(name, (5, 3), sources, region=region).plan(sources)
+    inside = [shape.holds(grid.start[:, -2:], grid.size[-2:]) for shape in shapes]
+    assert np.logical_or(*inside).all()
+    if name.startswith("tiled"):
+        alone = [make_strategy(name, (5, 3), sources, region=each) for each in shapes]
+        assert len(grid) == sum(len(strategy.plan(sources)) for strategy in alone)
+        assert all(each.any() for each in inside)
 
 
 def test_a_region_of_no_source_is_refused() -> None:

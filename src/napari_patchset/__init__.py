@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 from napari_patchset.export.engine import Progress, run_export
 from napari_patchset.export.plan import ExportPlan, ImageRef, SourceRef
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.regions import Polygon, Rectangle
+from napari_patchset.patching.regions import Polygon, Rectangle, ShapesRegion
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Fixed, Place, Random, Stratified, Tiled, Whole
 from napari_patchset.patchset.reader import PatchSet
@@ -35,6 +35,7 @@ __all__ = [
     "Progress",
     "Random",
     "Rectangle",
+    "ShapesRegion",
     "SourceRef",
     "Split",
     "Stratified",

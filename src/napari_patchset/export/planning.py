@@ -26,9 +26,8 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     ExportStopped
         If a stop is requested.
     """
-    out = Path(plan.out)
-    if out.exists() and not overwrite and not partial.is_in_place:
-        raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
+    if not overwrite:
+        refuse_taken(partial, plan)
     if _is_there(partial, plan, overwrite):
         return True
     found = survey(plan, partial.proceed)
@@ -46,6 +45,19 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     partial.discard()
     partial.freeze(frozen, grid)
     return False
+
+
+def refuse_taken(partial: PartialExport, plan: ExportPlan) -> None:
+    """Refuse a destination where something else is.
+
+    Raises
+    ------
+    ExportError
+        If something is there that is not this export itself.
+    """
+    out = Path(plan.out)
+    if out.exists() and not partial.is_in_place:
+        raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
 
 
 def _is_there(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> bool:

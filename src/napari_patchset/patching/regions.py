@@ -128,6 +128,36 @@ class Polygon(_Shape):
         return inside
 
 
+class ShapesRegion(_Shape):
+    """Limit patches to several shapes: each lies wholly inside of one of them.
+
+    Parameters
+    ----------
+    shapes : tuple of Rectangle or Polygon
+        The shapes. Those that overlap do not become one.
+    source, scene : str or None
+        The key of the source, and the scene, that they lie in; None for all.
+    """
+
+    kind: Literal["shapes"] = "shapes"
+    shapes: tuple[Annotated[Rectangle | Polygon, Field(discriminator="kind")], ...] = Field(
+        min_length=1
+    )
+
+    @property
+    def bounds(self) -> Rect:  # noqa: D102, on Area
+        bounds = [shape.bounds for shape in self.shapes]
+        x, y = min(b.x for b in bounds), min(b.y for b in bounds)
+        right, bottom = max(b.x + b.w for b in bounds), max(b.y + b.h for b in bounds)
+        return Rect(x, y, right - x, bottom - y)
+
+    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:  # noqa: D102
+        inside = np.zeros(len(start), bool)
+        for shape in self.shapes:
+            inside |= shape.holds(start, size)
+        return inside
+
+
 class MaskRegion(_Region):
     """Limit patches to where a mask is not zero.
 
@@ -166,7 +196,7 @@ class MaskRegion(_Region):
         return MaskArea(pixels)
 
 
-Region = Annotated[Rectangle | Polygon | MaskRegion, Field(discriminator="kind")]
+Region = Annotated[Rectangle | Polygon | ShapesRegion | MaskRegion, Field(discriminator="kind")]
 
 
 def _in_rect(start: NDArray[np.integer], size: tuple[int, int], rect: Rect) -> Mask:

@@ -5,7 +5,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import (
+    Notification,
+    NotificationSeverity,
+    notification_manager,
+    show_error,
+)
 from pydantic import ValidationError
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -22,6 +27,12 @@ _Slot = TypeVar("_Slot", bound=Callable[..., None])
 def message(error: Exception) -> str:
     """Say what is wrong in one line."""
     return user_message(error) if isinstance(error, ValidationError) else str(error)
+
+
+def show_remedy(text: str, remedy: str, act: Callable[[], None]) -> None:
+    """Notify of an error, with a button that does something about it."""
+    actions = ((remedy, lambda _: act()),)
+    notification_manager.dispatch(Notification(text, NotificationSeverity.ERROR, actions))
 
 
 def notifying(slot: _Slot) -> _Slot:

@@ -6,7 +6,7 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.regions import Polygon, Rectangle
+from napari_patchset.patching.regions import Point, Polygon, Rectangle, ShapesRegion
 from napari_patchset.plugin.shown import plane_space
 from napari_patchset.source import SourceInfo
 
@@ -35,39 +35,48 @@ def add_mask_layer(viewer: Viewer, mask: NDArray[np.bool_], image: Image) -> Lab
     return layer
 
 
-def draw_region(layer: Shapes, region: Polygon | Rectangle, image: Image) -> None:
+def draw_region(layer: Shapes, region: Polygon | Rectangle | ShapesRegion, image: Image) -> None:
     """Draw a region of an image into a layer."""
-    x, y, w, h = region.bounds
-    box = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
-    corners = region.points if isinstance(region, Polygon) else box
+    shapes = region.shapes if isinstance(region, ShapesRegion) else (region,)
     outer = (0.0,) * (image.ndim - 2)
-    world = [image.data_to_world((*outer, y - 0.5, x - 0.5))[-2:] for x, y in corners]
-    layer.add_polygons([np.array([layer.world_to_data(point) for point in world])])
+    for shape in shapes:
+        x, y, w, h = shape.bounds
+        box = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+        corners = shape.points if isinstance(shape, Polygon) else box
+        world = [image.data_to_world((*outer, y - 0.5, x - 0.5))[-2:] for x, y in corners]
+        layer.add_polygons([np.array([layer.world_to_data(point) for point in world])])
 
 
-def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | None:
-    """Give the shape of a layer as a region of an image, None if nothing is drawn yet.
+def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | ShapesRegion | None:
+    """Give the shapes of a layer as a region of an image, None if nothing is drawn yet.
 
     Raises
     ------
     ArgumentError
-        If several shapes are drawn, or one that encloses nothing.
+        If a shape encloses nothing.
     """
-    if not len(layer.data):
+    drawn = zip(layer.data, layer.shape_type, strict=True)
+    points = [_points(layer, corners, str(kind), image) for corners, kind in drawn]
+    if not points:
         return None
-    if len(layer.data) > 1:
-        raise ArgumentError(
-            f"{layer.name} has {len(layer.data)} shapes; draw one, a polygon if need be."
-        )
-    if layer.shape_type[0] in ("line", "path"):
-        raise ArgumentError(f"{layer.name} has a {layer.shape_type[0]}; draw a closed shape.")
+    if len(points) == 1:
+        return Polygon(points=points[0], source=info.key, scene=info.scene)
+    shapes = tuple(Polygon(points=each) for each in points)
+    return ShapesRegion(shapes=shapes, source=info.key, scene=info.scene)
+
+
+def _points(
+    layer: Shapes, drawn: NDArray[np.floating], kind: str, image: Image
+) -> tuple[Point, ...]:
+    """Give the corners of a shape in pixels of an image."""
+    if kind in ("line", "path"):
+        raise ArgumentError(f"{layer.name} has a {kind}, which encloses nothing; draw a polygon.")
     outer = (0.0,) * (image.ndim - 2)
-    drawn = _ellipse(layer.data[0]) if layer.shape_type[0] == "ellipse" else layer.data[0]
-    corners = [layer.data_to_world(corner)[-2:] for corner in drawn]
+    outline = _ellipse(drawn) if kind == "ellipse" else drawn
+    corners = [layer.data_to_world(corner)[-2:] for corner in outline]
     # napari measures from the centre of the first pixel, a region from its corner.
     pixels = [np.array(image.world_to_data((*outer, *corner))[-2:]) + 0.5 for corner in corners]
-    points = tuple((round(float(x), 3), round(float(y), 3)) for y, x in pixels)
-    return Polygon(points=points, source=info.key, scene=info.scene)
+    return tuple((round(float(x), 3), round(float(y), 3)) for y, x in pixels)
 
 
 def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -1,6 +1,6 @@
 """An export in the background of the window."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -11,6 +11,7 @@ from psygnal import Signal
 from napari_patchset.export.engine import Progress, run_export
 from napari_patchset.export.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.planning import refuse_taken
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.named_layers import spooled
 from napari_patchset.plugin.preferences import export_memory
@@ -35,13 +36,13 @@ class BackgroundExport:
         """Whether an export runs."""
         return self._worker is not None
 
-    def start(self, plan: ExportPlan, metrics: Metrics) -> None:
+    def start(self, plan: ExportPlan, metrics: Callable[[], Metrics]) -> None:
         """Start an export; exactly one of finished, stopped and failed will end it.
 
         Parameters
         ----------
-        metrics : dict of str to float64 array
-            What was measured already; see `run_export`.
+        metrics : callable
+            Gives what was measured already, see `run_export`; it is called in the thread.
         """
         self._plan, self._outcome, self._cancelled = plan, None, Event()
         worker: GeneratorWorker = thread_worker(_events)(
@@ -81,7 +82,7 @@ class BackgroundExport:
 
 
 def _events(
-    plan: ExportPlan, metrics: Metrics, memory: int, cancelled: Event
+    plan: ExportPlan, metrics: Callable[[], Metrics], memory: int, cancelled: Event
 ) -> Iterator[Progress | Exception]:
     """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion.
 
@@ -94,7 +95,9 @@ def _events(
             if cancelled.is_set():
                 raise ExportStopped("The export was cancelled.")
 
-        with closing(run_export(spooled(plan, proceed), metrics=metrics, memory=memory)) as events:
+        refuse_taken(PartialExport.of(plan), plan)  # before layers are written
+        named, known = spooled(plan, proceed), metrics()
+        with closing(run_export(named, metrics=known, memory=memory)) as events:
             for event in events:
                 yield event
                 if cancelled.is_set():

@@ -88,6 +88,14 @@ class GridOverlay:
         self._viewer.scene.camera.events.disconnect(self._follow_soon)
         self._viewer.canvas.events.size.disconnect(self._follow_soon)
 
+    def lift(self) -> None:
+        """Put the layers above those that came later."""
+        layers = self._viewer.layers
+        for name in (MAP_NAME, GRID_NAME):
+            layer = self._layer(name)
+            if layer is not None and layers[-1] is not layer:
+                layers.move(layers.index(layer), len(layers))
+
     def remove(self) -> None:
         """Take the layers away."""
         for name in OVERLAYS:

@@ -124,6 +124,18 @@ def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.i
         yield from np.split(rows, range(_CHUNK, len(rows), _CHUNK))
 
 
+def known_metrics(planned: Planned | None) -> Metrics:
+    """Give what is measured of the candidates; nothing if their files are others by now.
+
+    It opens every source.
+    """
+    if planned is None or not planned.verdicts.metrics:
+        return {}
+    keys = [info.key for info in planned.sources]
+    same = keys == [info.key for info in planned.state.infos()]
+    return planned.verdicts.metrics if same else {}
+
+
 def _judged(
     state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics
 ) -> Planned:

@@ -1,16 +1,16 @@
 """Plans at work: what the form comes to, kept up to date without blocking the window."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_patchset.patching.regions import MaskRegion
-from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.plugin.asking import MENDABLE
 from napari_patchset.plugin.background import Background
-from napari_patchset.plugin.planning import Planned, plan_form, score_form
+from napari_patchset.plugin.planning import Metrics, Planned, known_metrics, plan_form, score_form
 from napari_patchset.plugin.state import FormState
 
 
@@ -40,9 +40,9 @@ class PlanControl:
         self.scoring.failed.connect(self.failed.emit)
 
     @property
-    def metrics(self) -> Metrics:
-        """What is measured of the candidates."""
-        return self.current.verdicts.metrics if self.current else {}
+    def metrics(self) -> Callable[[], Metrics]:
+        """What gives the metrics of the candidates: to be called in the background."""
+        return partial(known_metrics, self.current)
 
     def follow(self, state: FormState) -> None:
         """Plan a form in place of the one before."""

@@ -10,11 +10,12 @@ from qtpy.QtWidgets import QApplication
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import Progress
+from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.command import command_line
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.plugin.asking import ask_plan_name, message, notifying
+from napari_patchset.plugin.asking import ask_plan_name, message, notifying, show_remedy
 from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form.export import ExportPart
@@ -34,7 +35,7 @@ class ExportControl:
     plan : callable
         Gives the plan of the form as it is now.
     metrics : callable
-        Gives what was measured of its candidates already.
+        Gives what gives, in the background, what was measured of its candidates already.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ExportControl:
         part: ExportPart,
         viewer: Viewer,
         plan: Callable[[], ExportPlan],
-        metrics: Callable[[], Metrics],
+        metrics: Callable[[], Callable[[], Metrics]],
     ) -> None:
         self.job = BackgroundExport()
         self._part, self._viewer = part, viewer
@@ -86,7 +87,11 @@ class ExportControl:
 
     def _on_failed(self, error: Exception) -> None:
         self._on_end("Failed.")
-        show_error(message(error))
+        plan, said = self._exported, message(error)
+        if plan is not None and _is_about_the_destination(said, plan):
+            show_remedy(said, "Choose another name…", self._part.choose)
+        else:
+            show_error(said)
 
     def _on_end(self, said: str) -> None:
         self._part.show_running(False)
@@ -134,6 +139,10 @@ class ExportControl:
 
 def _spool(plan: ExportPlan) -> Iterator[ExportPlan]:
     yield spooled(plan)
+
+
+def _is_about_the_destination(said: str, plan: ExportPlan) -> bool:
+    return any(str(path) in said for path in (plan.out, PartialExport.of(plan).root))
 
 
 def time_left(done: int, left: int, seconds: float) -> str:

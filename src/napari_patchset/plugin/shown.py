@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layer_paths import layer_at, path_of
 from napari_patchset.plugin.layer_stack import LayerStack
 from napari_patchset.plugin.layers import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET, scene_layers
@@ -74,6 +75,24 @@ def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     """Give the sample and the depth that an image layer shows now, as patches count them."""
     indices = _indices(viewer, image)
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
+
+
+def require_straight(image: Image) -> None:
+    """Refuse a layer whose pixels do not lie along the axes of the window.
+
+    Raises
+    ------
+    ArgumentError
+        If it is rotated, sheared or transformed otherwise.
+    """
+    matrices = (image.rotate, image.affine.affine_matrix)
+    straight = all(np.allclose(each, np.eye(len(each))) for each in matrices)
+    if not straight or np.any(image.shear):
+        raise ArgumentError(
+            f"{image.name} is rotated, sheared or transformed in napari, but patches follow the "
+            "image's own pixels; reset it (Alt + click on the transform button), or open a copy "
+            "that is straight."
+        )
 
 
 def plane_space(image: Image) -> dict[str, Any]:

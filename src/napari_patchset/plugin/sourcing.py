@@ -18,6 +18,9 @@ from napari_patchset.plugin.shown import Shown, show_scene, shown, shown_files
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 
+_PLACING = ("scale", "translate", "rotate", "shear", "affine", "units")
+"""The events of a layer that say where its pixels lie."""
+
 
 class SourceControl:
     """Keep the list of open files, show the scene that is picked, and say what is chosen."""
@@ -74,6 +77,8 @@ class SourceControl:
                 layer.events.data.connect(self.edited.emit)
         if self.part.file.value != chosen:
             self._on_file()
+        else:
+            self._listen()
 
     def load(self, sources: Sequence[SourceRef]) -> None:
         """Show the first of some images, opening its file if need be, and take the others along."""
@@ -104,7 +109,17 @@ class SourceControl:
             scenes = self._scenes_of(found.path)
             self.picker.show_scenes(found.path, scenes, found.scene)
             self.more.all_scenes.visible = len(scenes) > 1
+        self._listen()
         self.file_changed.emit()
+
+    def _listen(self) -> None:
+        """Notice that the image is moved, turned or scaled."""
+        found = self.shown
+        for layer in found.layers if found else ():
+            for name in _PLACING:
+                event = getattr(layer.events, name)
+                event.disconnect(self.edited.emit)
+                event.connect(self.edited.emit)
 
     @notifying
     def _on_scene(self, scene: SceneId) -> None:

@@ -20,7 +20,7 @@ from napari_patchset.plugin.previewing import PreviewControl
 from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
 from napari_patchset.plugin.regioning import RegionControl
 from napari_patchset.plugin.running import ExportControl
-from napari_patchset.plugin.shown import channels_of
+from napari_patchset.plugin.shown import channels_of, require_straight
 from napari_patchset.plugin.sourcing import SourceControl
 from napari_patchset.plugin.state import (
     FormState,
@@ -86,6 +86,7 @@ class PatchesWidget(Panel):
         found = self.sourcing.shown
         if found is None:
             return None
+        require_straight(found.layers[-1])
         sources, shown = self.sourcing.sources(found)
         recipe = self.form.recipe(self.regions.region(found))
         sources = with_pairs(sources, found.path, self.form.pairs.value)
@@ -137,6 +138,7 @@ class PatchesWidget(Panel):
         self.regions.refresh()
         self.sourcing.refresh()
         self.form.pairs.offer(self.sourcing.others)
+        self.preview.overlay.lift()
 
     @notifying
     def _on_file(self) -> None:

@@ -42,6 +42,10 @@ class ExportPart(Part):
         value = self.out.value
         return "" if value is None or value == Path() else str(value)
 
+    def choose(self) -> None:
+        """Ask for another destination."""
+        self.out.choose_btn.native.click()
+
     def end_in(self, suffix: str) -> None:
         """Give the destination the suffix of a format."""
         self.out.filter, self.out.tooltip = f"*{suffix}", f"The folder to write, NAME{suffix}."

@@ -64,7 +64,7 @@ class WherePart(Part):
             label="Region",
             choices=lambda _: self._layers,
             nullable=True,
-            tooltip="Only patches wholly inside of the shape, or the labels, of this layer.",
+            tooltip="Only patches wholly inside of a shape, or of the labels, of this layer.",
         )
         self.draw = PushButton(text="Draw…", tooltip="Draw the region on the image.")
         self.rows: dict[str, RangeRow] = {}
