@@ -22,6 +22,7 @@ def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
     for module in (asking, running):
         monkeypatch.setattr(module, "show_error", said.append)
+    monkeypatch.setattr(running, "show_remedy", lambda text, *_: said.append(text))
     return said
 
 
