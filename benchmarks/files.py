@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from imagecodecs import zstd_encode
+from imagecodecs import jpegxr_encode, zstd_encode
 from numpy.typing import NDArray
 from pylibCZIrw.czi import create_czi
 
 COMPRESSIONS = {"zstd": "zstd1:ExplicitLevel=1", "uncompressed": "uncompressed:"}
 """By the name in a row: the options for libCZI's writer."""
 
-GRAY16, ZSTD0 = 1, 5
-DISTINCT_TILES = 256
-"""So many different contents do the tiles of a slide have."""
+JPEG_XR = "jpegxr"
+"""What microscopes write, and libCZI's writer does not: without loss."""
+
+GRAY16 = 1
+CODES = {"zstd": 5, JPEG_XR: 4}
+"""How the format names what we write by hand."""
+
+DISTINCT_TILES, DISTINCT_MOSAIC_TILES = 256, 8
+"""So many different contents do the tiles of a slide, or of a mosaic, have."""
 
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A mosaic to be written through libCZI: uint16, like cells with photon noise.
+    """A mosaic: uint16, like cells with photon noise.
 
     Attributes
     ----------
@@ -30,7 +36,7 @@ class Mosaic:
         Pixels of a side of a scene, of a tile, and shared by neighbouring tiles.
     scenes, channels, depth : int
         How many of each.
-    compression : {"zstd", "uncompressed"}
+    compression : {"zstd", "uncompressed", "jpegxr"}
         How the tiles are stored.
     """
 
@@ -68,7 +74,10 @@ class Mosaic:
         path = folder / self.name
         if not path.exists():
             draft = path.with_suffix(".draft.czi")
-            self._write(draft)
+            if self.compression == JPEG_XR:
+                _write_segments(draft, self._stored_tiles(), JPEG_XR)
+            else:
+                self._write(draft)
             draft.replace(path)
         return path
 
@@ -76,13 +85,33 @@ class Mosaic:
         canvas = cells(self.tile)
         options = COMPRESSIONS[self.compression]
         with create_czi(str(path), exist_ok=True, compression_options=options) as file:
-            for scene, z, c in product(*map(range, (self.scenes, self.depth, self.channels))):
-                corner = scene * (self.size + 1000)
-                for y, x in product(self.starts, self.starts):
-                    h, w = min(self.tile, self.size - y), min(self.tile, self.size - x)
-                    shift = (y * 7 + x * 13 + scene + 3 * z + 5 * c) % self.tile
-                    pixels = np.ascontiguousarray(np.roll(canvas, shift, axis=1)[:h, :w])
-                    file.write(pixels, (corner + x, y), {"Z": z, "C": c, "T": 0}, scene=scene)
+            for scene, z, c, y, x, h, w in self._placed():
+                shift = (y * 7 + x * 13 + scene + 3 * z + 5 * c) % self.tile
+                pixels = np.ascontiguousarray(np.roll(canvas, shift, axis=1)[:h, :w])
+                corner = self._left(scene) + x, y
+                file.write(pixels, corner, {"Z": z, "C": c, "T": 0}, scene=scene)
+
+    def _left(self, scene: int) -> int:
+        return scene * (self.size + 1000)
+
+    def _placed(self) -> Iterator[tuple[int, ...]]:
+        """Give scene, Z, C, Y, X, height and width of each tile."""
+        counts = map(range, (self.scenes, self.depth, self.channels))
+        for *which, y, x in product(*counts, self.starts, self.starts):
+            yield *which, y, x, min(self.tile, self.size - y), min(self.tile, self.size - x)
+
+    def _stored_tiles(self) -> Iterator[tuple[bytes, bytes]]:
+        """Give each tile as its dimension entries and its stored bytes, of few different ones."""
+        canvas = cells(self.tile)
+        stored: dict[tuple[int, ...], bytes] = {}
+        for number, (scene, z, c, y, x, h, w) in enumerate(self._placed()):
+            like = number % DISTINCT_MOSAIC_TILES, h, w
+            if like not in stored:
+                pixels = np.roll(canvas, 100 * like[0], axis=1)[:h, :w]
+                stored[like] = bytes(jpegxr_encode(np.ascontiguousarray(pixels), level=1.0))
+            places = {"X": (self._left(scene) + x, w), "Y": (y, h)}
+            ones = {"Z": z, "C": c, "T": 0, "S": scene, "M": number}
+            yield _entries(places | {axis: (at, 1) for axis, at in ones.items()}), stored[like]
 
 
 def cells(size: int) -> NDArray[np.uint16]:
@@ -153,7 +182,7 @@ class Slide:
         path = folder / self.name
         if not path.exists():
             draft = path.with_suffix(".draft.czi")
-            _write_segments(draft, self._subblocks())
+            _write_segments(draft, self._subblocks(), "zstd")
             draft.replace(path)
         return path
 
@@ -190,13 +219,19 @@ class Slide:
         return b"".join(struct.pack("<4siifi", *field) for field in fields)
 
 
-def _write_segments(path: Path, subblocks: Iterator[tuple[bytes, bytes]]) -> None:
-    entries = []
+def _entries(places: dict[str, tuple[int, int]]) -> bytes:
+    """Encode where along each axis a tile begins, and how far it goes."""
+    fields = ((axis.encode(), at, n, 0.0, n) for axis, (at, n) in places.items())
+    return b"".join(struct.pack("<4siifi", *field) for field in fields)
+
+
+def _write_segments(path: Path, subblocks: Iterator[tuple[bytes, bytes]], compression: str) -> None:
+    entries, code = [], CODES[compression]
     with path.open("wb", buffering=2**22) as file:
         file.write(_file_header(0))
         for dimensions, stored in subblocks:
             count, is_pyramid = len(dimensions) // 20, len(dimensions) < 100
-            head = (b"DV", GRAY16, file.tell(), 0, ZSTD0, 2 * is_pyramid, b"", count)
+            head = (b"DV", GRAY16, file.tell(), 0, code, 2 * is_pyramid, b"", count)
             entry = struct.pack("<2siqiiB5si", *head) + dimensions
             entries.append(entry)
             fixed = (struct.pack("<iiq", 0, 0, len(stored)) + entry).ljust(256, b"\0")
