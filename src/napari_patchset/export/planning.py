@@ -20,7 +20,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     Raises
     ------
     ArgumentError
-        If a filter can't measure the patches.
+        If a filter can't measure the patches, or they can't be split.
     ExportError
         If no patch fits, something else is at the destination, or the disk lacks the space.
     ExportStopped
@@ -38,6 +38,8 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
     frozen = FrozenPlan.of(found, grid)
     check_filters(plan.filters, frozen.sources[0].channels, frozen.sources[0].dtype)
     if not plan.filters:
+        if plan.split is not None:  # filters may leave patches that can be split where all can't
+            plan.split.assign(grid, frozen.sources)
         layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
         FORMATS[plan.format].check(layouts)
         check_space(partial.root, ((layout, layout.n) for layout in layouts))
