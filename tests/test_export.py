@@ -205,16 +205,17 @@ def test_sources_that_differ_are_named(
 
 
 def test_sources_of_another_pixel_size_are_refused(czi: MakeCzi, tmp_path: Path) -> None:
-    sizes = {"a.czi": 1e-7, "b.czi": 1.005e-7, "c.czi": 1.02e-7}
-    a, b, c = (
+    sizes = {"a.czi": 1e-7, "b.czi": 1.005e-7, "c.czi": 1.02e-7, "d.czi": 2e-7}
+    a, b, c, d = (
         czi(SceneSpec(rect=(0, 0, 16, 16)), name=n, xml=metadata_xml({"X": m, "Y": m}))
         for n, m in sizes.items()
     )
     strategy = Tiled(size=(16, 16))
     near = ExportPlan(sources=[a, b], strategy=strategy, out=tmp_path / "near.patches.zarr")
     assert len(export(near)["all"]) == 2
-    far = ExportPlan(sources=[a, c], strategy=strategy, out=tmp_path / "far.patches.zarr")
-    with pytest.raises(ExportError, match="differ in pixel size along y"):
+    far = ExportPlan(sources=[a, b, c, d], strategy=strategy, out=tmp_path / "far.patches.zarr")
+    said = r"along y: .*a\.czi has 0\.1 um, but .*c\.czi has 0\.102; .*d\.czi has 0\.2 \("
+    with pytest.raises(ExportError, match=f"differ in pixel size {said}"):
         export(far)
 
 

@@ -2,7 +2,10 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +131,49 @@ def test_it_pickles_into_a_worker(patch_set: PatchSet) -> None:
     copy = pickle.loads(pickle.dumps(patches))
     np.testing.assert_array_equal(copy[0], first)
     copy.close()
+
+
+def test_a_whole_set_pickles(patch_set: PatchSet) -> None:
+    assert len(patch_set.table) == 60
+    patch_set["all"][0]
+    copy = pickle.loads(pickle.dumps(patch_set))
+    np.testing.assert_array_equal(copy["all"][7], patch_set["all"][7])
+    assert copy.locate(7) == patch_set.locate(7)
+    assert copy.statistics == patch_set.statistics
+    copy.close()
+
+
+class Loader:
+    """Load batches as torch's DataLoader does: all that it asks of a set are len and an index.
+
+    Each worker gets a pickled copy, and indices that were shuffled and cut into batches; what it
+    gives is stacked.
+    """
+
+    def __init__(self, dataset: Any, batch: int, workers: int) -> None:
+        order = np.random.default_rng(0).permutation(len(dataset)).tolist()
+        self.batches = [order[i : i + batch] for i in range(0, len(order), batch)]
+        self._workers = [pickle.loads(pickle.dumps(dataset)) for _ in range(workers)]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor(len(self._workers)) as pool:
+            yield from pool.map(self._fetch, enumerate(self.batches))
+
+    def _fetch(self, job: tuple[int, list[int]]) -> np.ndarray:
+        number, indices = job
+        worker = self._workers[number % len(self._workers)]
+        return np.stack([worker[i] for i in indices])
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+
+def test_a_loader_takes_it_by_duck_type(patch_set: PatchSet) -> None:
+    whole = patch_set["all"][:]
+    with closing(Loader(patch_set["all"], batch=8, workers=3)) as loader:
+        for indices, batch in zip(loader.batches, loader, strict=True):
+            np.testing.assert_array_equal(batch, whole[indices])
 
 
 def test_only_so_many_shards_stay_mapped(

@@ -99,3 +99,15 @@ def test_pixels_that_are_no_number_do_not_count() -> None:
     assert (found.count, found.mean, found.maximum) == (2, 2, 3)
     (none,) = map(ChannelStatistics.of, channel_sums(np.full((1, 1, 2, 2), np.nan)))
     assert (none.count, none.percentiles) == (0, {})
+
+
+def test_pixels_whose_squares_are_infinite_do_not_count() -> None:
+    patches = np.array([1, 1e300, 3, -1e200], np.float64).reshape(2, 1, 1, 2)
+    (found,) = map(ChannelStatistics.of, channel_sums(patches))
+    assert (found.count, found.mean, found.std, found.maximum) == (2, 2, 1, 3)
+
+
+def test_complex_pixels_count_by_their_magnitude() -> None:
+    patches = np.array([3 + 4j, 5, np.nan, 5j], np.complex64).reshape(2, 1, 1, 2)
+    (found,) = map(ChannelStatistics.of, channel_sums(patches))
+    assert (found.count, found.mean, found.std, found.minimum) == (3, 5, 0, 5)

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tifffile
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -161,6 +163,42 @@ def test_other_sets_have_no_difference(images: Path, tmp_path: Path, kind: str) 
     assert not list(verify(plan.out))
 
 
+PIXELS = ["bool", "uint8", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]
+
+
+@pytest.mark.parametrize("dtype", PIXELS)
+def test_every_type_of_pixel_is_written_so_that_zarr_reads_it(tmp_path: Path, dtype: str) -> None:
+    pixels = np.random.default_rng(2).integers(0, 2, (32, 32)).astype(dtype)
+    stored = pixels.astype(np.uint8) if dtype == "bool" else pixels
+    tifffile.imwrite(tmp_path / "image.tif", stored)
+    plan = ExportPlan(
+        sources=[tmp_path / "image.tif"],
+        strategy=Tiled(size=(16, 16)),
+        filters=[parse_filter("std>p10")],
+        dtype=dtype,
+        out=tmp_path / "a.patches.zarr",
+    )
+    with closing(export(plan)) as made:
+        read = zarr.open(made.path, mode="r")["all/image"]
+        assert read.dtype == dtype
+        np.testing.assert_array_equal(read[:], made["all"][:])
+    assert not list(verify(plan.out))
+
+
+def test_limits_that_came_to_nothing_are_no_limits(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.full((32, 32), np.nan, np.float32))
+    plan = ExportPlan(
+        sources=[tmp_path / "image.tif"],
+        strategy=Tiled(size=(16, 16)),
+        filters=[parse_filter("std>p10")],
+        keep_fraction=1,
+        out=tmp_path / "a.patches.zarr",
+    )
+    with closing(export(plan)) as made:
+        assert made.manifest.limits == {"std_Channel 0": {}}
+    assert not list(verify(plan.out))
+
+
 def test_a_set_may_be_moved_and_renamed(made: Callable[[str], Path], tmp_path: Path) -> None:
     made("zarr").rename(tmp_path / "training")
     assert not list(verify(tmp_path / "training"))
@@ -303,7 +341,7 @@ def test_table_and_split_are_looked_at_in_every_format(
     assert name in names(path)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 def test_no_flipped_bit_of_a_shard_or_the_table_is_overlooked(
@@ -323,7 +361,7 @@ def test_no_flipped_bit_of_a_shard_or_the_table_is_overlooked(
         flip(file, at, 1 << bit)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_no_flipped_bit_of_a_tiff_is_overlooked(
     sets: Callable[[str], Path], data: st.DataObject

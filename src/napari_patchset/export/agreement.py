@@ -87,14 +87,18 @@ def _describe(info: SourceInfo) -> str:
 
 
 def _check_pixel_sizes(refs: Sequence[ImageRef], infos: Sequence[SourceInfo]) -> None:
+    """Refuse sizes that differ from the first one that is known."""
     for axis in ("z", "y", "x"):
         sizes = [getattr(info.pixel_size, axis) for info in infos]
         known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
-        for size, ref in known:
-            first = known[0][0]
-            if abs(size - first) > PIXEL_SIZE_TOLERANCE * first:
-                raise ExportError(
-                    f"The sources differ in pixel size along {axis}: {known[0][1]} has {first:g} "
-                    f"um, but {ref} has {size:g} um (1 % is allowed). Export them as sets of "
-                    "their own."
-                )
+        first, named = known[0] if known else (0.0, None)
+        others = [
+            f"{ref} has {size:g}"
+            for size, ref in known
+            if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
+        ]
+        if others:
+            raise ExportError(
+                f"The sources differ in pixel size along {axis}: {named} has {first:g} um, but "
+                f"{'; '.join(others)} (1 % is allowed). Export them as sets of their own."
+            )

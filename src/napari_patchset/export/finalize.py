@@ -136,7 +136,7 @@ def _manifest(
         counts=selection.counts,
         dropped=frozen.dropped,
         rejected=selection.rejected,
-        limits={column: dict(of) for column, of in selection.verdicts.limits.items()},
+        limits=selection.verdicts.known_limits,
         arrays={a.layout.name: ArrayEntry.of(a.layout, a.checksums) for a in written},
         table_digest=table_digest,
         statistics={

@@ -54,7 +54,7 @@ class PatchFilter(Frozen, ABC):
         Parameters
         ----------
         patches : ndarray, (N, (Z), Y, X)
-            Pixels in native dtype, without padding.
+            Pixels in native dtype, without padding; of complex ones the magnitude is measured.
 
         Returns
         -------
@@ -71,6 +71,7 @@ class PatchFilter(Frozen, ABC):
         return found
 
     def _measure_finite(self, rows: Pixels) -> Metric:
+        rows = np.abs(rows) if rows.dtype.kind == "c" else rows
         if rows.dtype.kind != "f" or (finite := np.isfinite(rows).all(axis=1)).all():
             return self._measure(rows).astype(np.float64)
         found = np.full(len(rows), -np.inf)

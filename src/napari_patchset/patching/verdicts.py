@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,14 @@ class Verdicts:
         """Which candidates are exported."""
         found: NDArray[np.bool_] = self.reason < 0
         return found
+
+    @property
+    def known_limits(self) -> dict[str, dict[str, float]]:
+        """The limits without those that came to nothing, for want of a metric."""
+        return {
+            column: {limit: value for limit, value in of.items() if isfinite(value)}
+            for column, of in self.limits.items()
+        }
 
     def part(self, which: slice) -> "Verdicts":
         """Give the verdicts on some of the candidates."""

@@ -45,6 +45,9 @@ ROLES = (IMAGE, TARGET, LABELS)
 
 SHARD_BYTES = 32 * 2**20
 
+_FILLS: dict[str, Any] = {"b": False, "c": [0.0, 0.0]}
+"""How a zarr.json writes zero, by the kind of pixel; for all others it is 0."""
+
 
 def stem_of(out: Path) -> str:
     """Give the name of the set at `out` without what it ends in."""
@@ -155,7 +158,7 @@ class ArrayLayout:
             "data_type": self.dtype.name,
             "chunk_grid": {"name": "regular", "configuration": grid},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0,
+            "fill_value": _FILLS.get(self.dtype.kind, 0),
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
             "attributes": {"channels": list(self.channels), "pixel_size_um": self.scale},
             "dimension_names": list(self.axes.lower()),

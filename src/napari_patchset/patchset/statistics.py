@@ -16,6 +16,9 @@ PERCENTILES = (0.1, 1.0, 2.0, 3.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.8
 _AT_ONCE = 2**16
 """Pixels that are counted at once, while they lie in the processor's cache."""
 
+_LARGEST = 1e140
+"""Pixels of double precision from here on do not count: their squares have no finite sum."""
+
 Number = int | float
 
 
@@ -44,6 +47,8 @@ class ChannelSums(Frozen):
 
 class ChannelStatistics(Frozen):
     """Statistics of one channel over every finite pixel of every patch of a split.
+
+    Complex pixels count by their magnitude; those of 1e140 or more do not.
 
     Attributes
     ----------
@@ -120,10 +125,14 @@ def _float_sums(pixels: NDArray[Any]) -> ChannelSums:
 
 
 def _finite(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Give the pixels that count, the magnitude of complex ones."""
     for part in _parts(pixels):
-        finite = part[np.isfinite(part)]
-        if finite.size:
-            yield finite
+        real = np.abs(part) if part.dtype.kind == "c" else part
+        counts = np.isfinite(real)
+        if real.itemsize > 4 and real.dtype.kind == "f":
+            counts = np.abs(real) < _LARGEST
+        if counts.any():
+            yield real[counts]
 
 
 def _parts(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -105,7 +105,7 @@ def _check_counts(subject: Subject, selection: Selection) -> Iterator[Finding]:
     counted: dict[str, tuple[Any, Any]] = {
         "patches": (manifest.counts, selection.counts),
         "rejected candidates": (manifest.rejected, selection.rejected),
-        "limits": (manifest.limits, selection.verdicts.limits),
+        "limits": (manifest.limits, selection.verdicts.known_limits),
     }
     for what, (said, found) in counted.items():
         if said != found:
