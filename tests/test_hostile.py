@@ -90,6 +90,12 @@ def wide_zarr(path: Path) -> None:
     edit(path / "zarr.json", lambda doc: doc.update(shape=[10**9, 10**9]))
 
 
+def long_zarr(path: Path) -> None:
+    array = zarr.create_array(path, shape=(1, 16, 16), chunks=(1, 16, 16), dtype="u2")
+    array[...] = 1
+    edit(path / "zarr.json", lambda doc: doc.update(shape=[2**31, 16, 16]))
+
+
 def zarr_of_large_chunks(path: Path) -> None:
     zarr.create_array(path, shape=(10**9, 10**9), chunks=(30_000, 30_000), dtype="u2")
 
@@ -106,6 +112,7 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
         ("a.czi", wide_czi),
         ("a.tif", wide_tiff),
         ("a.zarr", wide_zarr),
+        ("a.zarr", long_zarr),
         ("a.zarr", zarr_of_large_chunks),
     ],
 )

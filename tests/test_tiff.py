@@ -887,3 +887,12 @@ def test_mutants_are_read_or_refused_with_one_error(writer: str, tmp_path: Path)
         except (UnreadableFileError, ArgumentError) as error:
             messages.append(str(error))
     assert all("mutant.tif" in message for message in messages)
+
+
+def test_pixels_of_no_samples_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", planes(1), tile=(16, 16), metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["SamplesPerPixel"].overwrite(0)
+    refused_when_read = pytest.raises(UnreadableFileError, match=r"a\.tif.*0 samples a pixel")
+    with TiffImageStack(path) as stack, refused_when_read:
+        patch_of(stack, 0)

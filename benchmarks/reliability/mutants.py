@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, row: Row) -> None:
 
 def find_originals(options: argparse.Namespace) -> list[Path]:
     """Write the project's own files and find the real ones."""
-    found = write_originals(options.work / "originals")
+    found = write_originals(options.work / "originals", options.only)
     if (options.data / "truth.json").is_file():
         found += real_files(options.data)
     return [path for path in found if options.only in path.name]

@@ -38,7 +38,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace, row: Row) -> None:
     """Open `n` times in one process."""
-    originals = [p for p in write_originals(options.work / "o") if options.only in p.name]
+    originals = write_originals(options.work / "o", options.only)
     opened, left = in_child(partial(open_many, options, originals))
     row.counts.update(opened)
     row.figures["left open"] = len(left)

@@ -28,11 +28,13 @@ _GUID = bytes.fromhex("24c3dd6f034efe4bb1853d77768dc9")
 Make = Callable[[Path], Any]
 
 
-def write_originals(folder: Path) -> list[Path]:
-    """Write every original into a folder that need not exist and give their paths."""
+def write_originals(folder: Path, only: str = "") -> list[Path]:
+    """Write originals, those whose name holds a text, into a folder and give their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for name, make in (*_czis(), *_tiffs(), *_zarrs()):
+        if only not in name:
+            continue
         path = folder / name
         if not path.exists():
             make(path)

@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.source import SourceInfo
+
+MOST_SAMPLES = 2**22
 
 Range = tuple[int | None, int | None]
 """First number and the one after the last; None for the file's own end."""
@@ -31,7 +34,17 @@ def selected_samples(source: SourceInfo, select: Mapping[str, Range]) -> NDArray
 
     "S" is the sample counted from 0, unless the image has an axis S of its own. An axis that the
     image lacks has the one number that it starts at.
+
+    Raises
+    ------
+    ArgumentError
+        If the source has more samples than can be planned for: a file may declare any number.
     """
+    if source.n_samples > MOST_SAMPLES:
+        raise ArgumentError(
+            f"{source.name} has {source.n_samples} planes, or volumes, in S; patches can be cut "
+            f"out of at most {MOST_SAMPLES}. Cut the file into several."
+        )
     kept = np.ones(source.n_samples, bool)
     numbers = _sample_numbers(source)
     for axis, wanted in select.items():

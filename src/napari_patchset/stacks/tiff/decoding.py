@@ -48,6 +48,11 @@ def decode_segment(
     # The codecs raise what they like, and each has a class of its own.
     except Exception as error:
         raise UnreadableFileError(f"{where}: can't be decoded: {error}. {REMEDY}") from error
+    if pixels.shape[-1] != kind.shape[4]:
+        raise UnreadableFileError(
+            f"{where}: decodes to {pixels.shape[-1]} samples a pixel, but the page declares "
+            f"{kind.shape[4]}. {REMEDY}"
+        )
     if pixels.dtype.char != kind.dtype.char:
         raise UnreadableFileError(
             f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. {REMEDY}"
