@@ -1,5 +1,6 @@
 """The options of a layer that say where it lies and what colour it has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari_patchset.source import PixelSize
@@ -11,8 +12,13 @@ def display(color: str, n_channels: int) -> dict[str, Any]:
     return {"colormap": color, "blending": blending}
 
 
-def space(axes: str, pixel_size: PixelSize, time_step: float | None = None) -> dict[str, Any]:
-    """Give scale, units and labels; an axis whose size is unknown is counted in pixels."""
+def space(
+    axes: str,
+    pixel_size: PixelSize,
+    time_step: float | None = None,
+    translation: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Give scale, place, units and labels; an axis whose size is unknown is counted in pixels."""
     known = {
         "Z": (pixel_size.z, "um"),
         "Y": (pixel_size.y, "um"),
@@ -22,6 +28,10 @@ def space(axes: str, pixel_size: PixelSize, time_step: float | None = None) -> d
     sizes = [known.get(axis, (None, "")) for axis in axes]
     return {
         "scale": [size or 1.0 for size, _ in sizes],
+        "translate": [
+            (translation or {}).get(axis, 0.0) if size else 0.0
+            for axis, (size, _) in zip(axes, sizes, strict=True)
+        ],
         "units": [unit if size else "pixel" for size, unit in sizes],
         "axis_labels": list(axes.lower()),
     }

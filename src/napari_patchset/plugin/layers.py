@@ -1,6 +1,6 @@
 """From a stack to napari's layer tuples: lazy, named, coloured, in micrometres."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _channel_layer(
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": index}},
         **display(color, len(metadata.channels)),
-        **space(levels[0].axes, metadata.pixel_size, metadata.time_step),
+        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, _translation(stack)),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"
 
@@ -72,7 +72,7 @@ def _rgb_layer(
         "rgb": True,
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": None}},
-        **space(levels[0].axes, metadata.pixel_size, metadata.time_step),
+        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, _translation(stack)),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"
 
@@ -96,9 +96,15 @@ def _labels_layer(
         "name": str(labels).rpartition("/")[2],
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}},
-        **space(axes, size, own.time_step or metadata.time_step),
+        **space(axes, size, own.time_step or metadata.time_step, _translation(stack)),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "labels"
+
+
+def _translation(stack: ImageStack) -> Mapping[str, float]:
+    """Give where the file says that an image begins, where it does."""
+    translation: Mapping[str, float] = getattr(stack, "translation", {})
+    return translation
 
 
 def _levels(stack: ClosableStack) -> Sequence[ImageStack]:
