@@ -1,7 +1,7 @@
 """Look at candidates in tile order: each tile is decoded once, what is cut is measured at once."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from math import prod
@@ -41,10 +41,20 @@ class LookReader:
         Bytes for decoded tiles and for what is cut.
     threads : int
         How many decode.
+    proceed : callable
+        Asked before each tile; what it raises ends the reading.
     """
 
-    def __init__(self, frozen: FrozenPlan, images: OpenImages, memory: int, threads: int) -> None:
-        self._frozen, self._images, self._threads = frozen, images, threads
+    def __init__(
+        self,
+        frozen: FrozenPlan,
+        images: OpenImages,
+        memory: int,
+        threads: int,
+        proceed: Callable[[], None],
+    ) -> None:
+        self._frozen, self._images = frozen, images
+        self._threads, self._proceed = threads, proceed
         self._for_tiles = max(memory - (2 * _MEASURERS + 1) * _CUT_BYTES, LEAST_TILES)
 
     def read(
@@ -54,7 +64,7 @@ class LookReader:
         images = _Looking(self._images, look)
         batches = self._batches(look, grid, candidates)
         limits = self._for_tiles, self._threads
-        reader = BatchReader(batches, images, look.role, _PAD, *limits)
+        reader = BatchReader(batches, images, look.role, _PAD, *limits, self._proceed)
         pool = ThreadPoolExecutor(_MEASURERS, "measure")
         try:
             with closing(reader.read()) as read:

@@ -45,7 +45,8 @@ def score_job(
     if runs:
         frozen = export.frozen()
         with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
-            _Scoring(export, frozen, runs).run(LookReader(frozen, images, memory, threads))
+            reader = LookReader(frozen, images, memory, threads, export.proceed)
+            _Scoring(export, frozen, runs).run(reader)
 
 
 class _Scoring:
