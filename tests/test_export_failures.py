@@ -16,7 +16,7 @@ import tifffile
 
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.export.jobs import finalize_export, plan_export, write_part
 from napari_patchset.export.partial import PartialExport
@@ -90,6 +90,7 @@ def test_one_broken_file_of_many_is_reported_and_the_rest_is_exported(
         if how == "damaged":
             assert {row["reason"] for row in lost} == {"source can't be read"}
             assert made.manifest.rejected["source can't be read"] == len(lost) == 12
+    assert not list(verify(last.path))
 
 
 def test_a_broken_file_is_left_out_by_jobs_too(

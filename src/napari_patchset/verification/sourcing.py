@@ -67,6 +67,8 @@ class SourceCheck:
         describe, infos = SourceDescriber(plan), list[SourceInfo]()
         with OpenImages(plan) as images:
             for index, ref in enumerate(plan.sources):
+                if self._candidates.is_left_out(index):
+                    continue
                 for role, image in ref.images.items():
                     info = yield from self._check_image(describe, index, image, role)
                     if info is not None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.export.plan import Recipe
+from napari_patchset.export.selecting import UNREADABLE
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.formats.base import SetFormat
@@ -91,6 +92,8 @@ class Candidates:
         Index of the split that it is exported in, -1 if it is in none.
     checksums : uint32 array
         Of its image, 0 where there is none.
+    is_readable : bool array
+        Whether its source could be read when the set was made.
     """
 
     table: pa.Table
@@ -98,6 +101,7 @@ class Candidates:
     splits: tuple[str, ...]
     split: NDArray[np.int8]
     checksums: NDArray[np.uint32]
+    is_readable: NDArray[np.bool_]
 
     @classmethod
     def of(cls, table: pa.Table, subject: Subject) -> "Candidates":
@@ -113,10 +117,11 @@ class Candidates:
             named = pc.if_else(table["kept"], table["split"], None)
             split = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
             checksums = pc.fill_null(table["checksum"], 0)
+            lost = pc.fill_null(pc.equal(table["reason"], UNREADABLE), False)
         except (KeyError, pa.ArrowException) as error:
             raise UnreadableFileError(str(error)) from error
         codes, sums = split.to_numpy().astype(np.int8), checksums.to_numpy().astype(np.uint32)
-        return cls(table, grid, splits, codes, sums)
+        return cls(table, grid, splits, codes, sums, ~lost.to_numpy().astype(bool))
 
     def members(self, array: ArrayLayout) -> NDArray[np.int64] | None:
         """Give the candidate of each row of an array, None if the table has another number."""
@@ -124,6 +129,11 @@ class Candidates:
             return None
         found = np.flatnonzero(self.split == self.splits.index(array.split))
         return found if len(found) == array.n else None
+
+    def is_left_out(self, source: int) -> bool:
+        """Whether nothing of a source is in the set, because it could not be read."""
+        mine = self.grid.stack == source
+        return bool(mine.any()) and not self.is_readable[mine].any()
 
     def image_checksums(self, array: ArrayLayout) -> NDArray[np.uint32] | None:
         """Give what the table says of an array's patches, None where it says nothing."""

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from napari_patchset.errors import PatchsetError, UnreadableFileError
-from napari_patchset.export.selecting import UNREADABLE, judged
+from napari_patchset.export.selecting import judged
 from napari_patchset.export.selection import Selection
 from napari_patchset.patching.disjoint import find_leak
 from napari_patchset.patching.filters import score_columns
@@ -73,8 +73,7 @@ def _judged(subject: Subject, candidates: Candidates) -> Selection:
     recipe, table = subject.recipe, candidates.table
     columns = score_columns(recipe.filters, subject.sources[0].channels)
     metrics = {c: pc.fill_null(table[c], np.nan).to_numpy().astype(np.float64) for c in columns}
-    unreadable = pc.fill_null(pc.equal(table["reason"], UNREADABLE), False).to_numpy()
-    return judged(recipe, candidates.grid, subject.sources, metrics, ~unreadable.astype(bool))
+    return judged(recipe, candidates.grid, subject.sources, metrics, candidates.is_readable)
 
 
 def _check_columns(
