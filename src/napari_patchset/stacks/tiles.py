@@ -1,5 +1,6 @@
 """Keep decoded tiles: each is decoded once, whoever asks for it and however often."""
 
+import os
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -55,12 +56,19 @@ class TileCache:
         self.limit = limit
         self.decoded = 0
         """How many tiles were decoded so far."""
+        self._reset()
+
+    def _reset(self) -> None:
         self._tiles: OrderedDict[Hashable, Future[NDArray[Any]]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
+        self._process = os.getpid()
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Give the tile of a key, decoding it if it is not there; it must not be written to."""
+        # What another thread locked, or decodes, at a fork never ends in the child.
+        if self._process != os.getpid():
+            self._reset()
         with self._lock:
             waiting = self._tiles.get(key)
             if waiting is not None:
@@ -71,6 +79,8 @@ class TileCache:
 
     def count(self, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Decode a tile that the caller keeps, counting it."""
+        if self._process != os.getpid():
+            self._reset()
         tile = decode()
         with self._lock:
             self.decoded += 1
@@ -78,6 +88,8 @@ class TileCache:
 
     def clear(self) -> None:
         """Forget every tile."""
+        if self._process != os.getpid():
+            self._reset()
         with self._lock:
             self._tiles.clear()
             self._bytes = 0

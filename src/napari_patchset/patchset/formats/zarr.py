@@ -1,5 +1,6 @@
 """zarr: one zarr v3 group, an array for each split and role."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,8 +47,12 @@ class MappedShards:
 
     def __init__(self, root: Path, array: ArrayLayout) -> None:
         self._root, self._array = root, array
+        self._reset()
+
+    def _reset(self) -> None:
         self._mapped: OrderedDict[int, Shard] = OrderedDict()
         self._lock = Lock()
+        self._process = os.getpid()
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX: a copy."""
@@ -57,10 +62,15 @@ class MappedShards:
 
     def close(self) -> None:
         """Unmap every shard."""
+        if self._process != os.getpid():
+            self._reset()
         with self._lock:
             self._mapped.clear()
 
     def _shard(self, shard: int) -> Shard:
+        # A lock that another thread held at a fork is never released in the child.
+        if self._process != os.getpid():
+            self._reset()
         with self._lock:
             mapped = self._mapped.get(shard)
             if mapped is None:
