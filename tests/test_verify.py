@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import read_attributes
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.reader import read_description
+from napari_patchset.verification.finding import FindingName
 
 SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 44, 34), t=range(1, 3), z=range(2, 4), c=2),
@@ -512,3 +513,9 @@ def test_the_command_refuses_what_is_no_set(
     code, _, err = command(monkeypatch, capsys, tmp_path)
     assert code == 1
     assert f"patchset: {tmp_path}: not a patch set (no manifest)." in err
+
+
+def test_every_difference_is_described_in_the_docs() -> None:
+    page = Path(__file__).parents[1] / "docs" / "patchset-format.md"
+    text = page.read_text("utf-8")
+    assert [name for name in get_args(FindingName) if f"| `{name}` |" not in text] == []
