@@ -78,10 +78,12 @@ def random_patches(bench: Bench) -> Iterator[Result]:
     """Cut 64 px patches at random out of a warm stack, against CAREamics' stack."""
     _, path = bench.mosaic("zstd")
     rng = np.random.default_rng(1)
-    corners = rng.integers(0, bench.scale.size - 64, (bench.scale.reads, 2)).tolist()
+    # Warm are as many tiles as the stack keeps.
+    side = min(bench.scale.size, 2 * bench.scale.tile)
+    corners = rng.integers(0, side - 64, (bench.scale.reads, 2)).tolist()
     few = [(0, 0, y, x) for y, x in corners[: bench.scale.sample]]
     with CziImageStack(path, 0) as stack:
-        stack.extract_patch(0, None, (0, 0), stack.data_shape[-2:])
+        stack.extract_patch(0, None, (0, 0), (side, side))
         warm = stack.tiles_decoded
 
         def cut() -> None:

@@ -28,13 +28,12 @@ class Rect(NamedTuple):
 
     def overlap(self, window: "Rect") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Give the common rectangle as YX slices of this one and as YX slices of the window."""
-        left, top = max(self.x, window.x), max(self.y, window.y)
-        right = min(self.x + self.w, window.x + window.w)
-        bottom = min(self.y + self.h, window.y + window.h)
-        inside, outside = (
-            (slice(top - of.y, bottom - of.y), slice(left - of.x, right - of.x))
-            for of in (self, window)
-        )
+        x, y, w, h = self
+        from_x, from_y, width, height = window
+        left, top = max(x, from_x), max(y, from_y)
+        right, bottom = min(x + w, from_x + width), min(y + h, from_y + height)
+        inside = slice(top - y, bottom - y), slice(left - x, right - x)
+        outside = slice(top - from_y, bottom - from_y), slice(left - from_x, right - from_x)
         return inside, outside
 
 

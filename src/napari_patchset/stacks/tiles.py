@@ -59,7 +59,7 @@ class TileCache:
         self._reset()
 
     def _reset(self) -> None:
-        self._tiles: OrderedDict[Hashable, Future[NDArray[Any]]] = OrderedDict()
+        self._tiles: OrderedDict[Hashable, NDArray[Any] | Future[NDArray[Any]]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
         self._process = os.getpid()
@@ -70,12 +70,14 @@ class TileCache:
         if self._process != os.getpid():
             self._reset()
         with self._lock:
-            waiting = self._tiles.get(key)
-            if waiting is not None:
+            found = self._tiles.get(key)
+            if found is not None:
                 self._tiles.move_to_end(key)
             else:
                 mine = self._tiles[key] = Future()
-        return waiting.result() if waiting is not None else self._decode(key, decode, mine)
+        if found is None:
+            return self._decode(key, decode, mine)
+        return found.result() if isinstance(found, Future) else found
 
     def count(self, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Decode a tile that the caller keeps, counting it."""
@@ -107,6 +109,7 @@ class TileCache:
         mine.set_result(tile)
         with self._lock:
             if self._tiles.get(key) is mine:
+                self._tiles[key] = tile
                 self._bytes += tile.nbytes
                 self._drop_oldest()
         return tile
@@ -115,8 +118,10 @@ class TileCache:
         for key in list(self._tiles)[:-1]:
             if self._bytes <= self.limit:
                 break
-            if self._tiles[key].done():
-                self._bytes -= self._tiles.pop(key).result().nbytes
+            tile = self._tiles[key]
+            if not isinstance(tile, Future):
+                self._bytes -= tile.nbytes
+                del self._tiles[key]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"limit": self.limit}

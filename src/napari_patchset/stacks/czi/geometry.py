@@ -16,6 +16,9 @@ from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks
 RECENT_PLANES = 64
 """So many planes' tiles stay looked up."""
 
+_FEW = 24
+"""Tiles of a plane up to which looking at each is quicker than a call to NumPy."""
+
 _BGR48, _BGR96_FLOAT, _ZSTD1 = 4, 8, 6
 
 ALWAYS_PRESENT = "TZ"
@@ -93,6 +96,12 @@ class SceneGeometry:
         """Give the tiles of a plane that meet a window (in stage pixels), from bottom to top."""
         tiles, edges = self._plane_tiles(key)
         x, y, w, h = window
+        if len(tiles) <= _FEW:
+            for tile in tiles:
+                left, top, width, height = tile.rect
+                if left < x + w and top < y + h and left + width > x and top + height > y:
+                    yield tile
+            return
         # Right and bottom are kept negative, so that one comparison serves all four edges.
         hit = np.all(edges < np.array((x + w, y + h, -x, -y)), axis=1)
         for index in np.nonzero(hit)[0].tolist():

@@ -211,7 +211,8 @@ class CziImageStack(FileStack):
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
     ) -> None:
         y, x = start[-2:]
-        window = Rect(self.rect.x + x, self.rect.y + y, out.shape[-1], out.shape[-2])
+        left, top, _, _ = self.rect
+        window = Rect(left + x, top + y, out.shape[-1], out.shape[-2])
         first = start[0] if len(start) == 3 else 0
         planes = out if out.ndim == 4 else out[:, np.newaxis]
         for channel, stack in zip(channels, planes, strict=True):
