@@ -96,6 +96,12 @@ def long_zarr(path: Path) -> None:
     edit(path / "zarr.json", lambda doc: doc.update(shape=[2**31, 16, 16]))
 
 
+def colourful_zarr(path: Path) -> None:
+    options = {"chunks": (1, 16, 16), "dimension_names": ("c", "y", "x"), "dtype": "u2"}
+    zarr.create_array(path, shape=(1, 16, 16), **options)
+    edit(path / "zarr.json", lambda doc: doc.update(shape=[2**31, 16, 16]))
+
+
 def zarr_of_large_chunks(path: Path) -> None:
     zarr.create_array(path, shape=(10**9, 10**9), chunks=(30_000, 30_000), dtype="u2")
 
@@ -113,6 +119,7 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
         ("a.tif", wide_tiff),
         ("a.zarr", wide_zarr),
         ("a.zarr", long_zarr),
+        ("a.zarr", colourful_zarr),
         ("a.zarr", zarr_of_large_chunks),
     ],
 )

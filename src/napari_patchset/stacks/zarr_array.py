@@ -16,7 +16,7 @@ from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
-from napari_patchset.stacks.zarr.check import check_array
+from napari_patchset.stacks.zarr.check import check_array, check_channels
 from napari_patchset.stacks.zarr.fingerprint import array_fingerprint
 from napari_patchset.stacks.zarr.pixels import ZarrPixels
 
@@ -110,6 +110,7 @@ class ZarrImageStack(FileStack):
         self.source = _uri(array)
         check_array(array, self.source)
         self._layout = _layout(axes, array.shape, depth_axis, self.source)
+        check_channels(self._layout.stack_shape[1], self.source)
         self.axes = self._layout.stack_axes
         self.data_shape = self._layout.stack_shape
         plane = (axes.index("Y"), axes.index("X"))

@@ -17,6 +17,8 @@ from napari_patchset.stacks.zarr.nodes import NUMBERS
 LARGEST_CHUNK = 2 * 2**30
 """Bytes of a decoded chunk, which is held as a whole; blosc can't make a larger one."""
 
+MOST_CHANNELS = 2**14
+
 CHECKED_CHUNKS = 256
 """Chunk files looked at when an array is opened, spread evenly.
 
@@ -55,6 +57,21 @@ def check_array(array: zarr.Array[Any], label: str) -> None:
         raise UnreadableFileError(
             f"{label}: chunks of {chunks} take {size / 2**30:.1f} GiB each; at most "
             f"{LARGEST_CHUNK / 2**30:.0f} GiB can be decoded. Write it with smaller chunks."
+        )
+
+
+def check_channels(n: int, label: str) -> None:
+    """Refuse more channels than can be named and shown: metadata may declare any number.
+
+    Raises
+    ------
+    UnreadableFileError
+        Naming the limit.
+    """
+    if n > MOST_CHANNELS:
+        raise UnreadableFileError(
+            f"{label}: it has {n} channels; at most {MOST_CHANNELS} can be read. "
+            "Name another axis C, or none."
         )
 
 

@@ -11,7 +11,7 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.zarr.check import check_chunks
+from napari_patchset.stacks.zarr.check import check_channels, check_chunks
 from napari_patchset.stacks.zarr.images import Resolution, ZarrImage, find_image
 from napari_patchset.stacks.zarr.labels import label_paths
 from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
@@ -157,6 +157,7 @@ def _level(
 ) -> ZarrImageStack:
     described, level, axes = image.multiscale, resolution.level, image.axes
     n_channels = dict(zip(axes, resolution.head.shape, strict=True)).get("C", 1)
+    check_channels(n_channels, root.label(resolution.path))
     array = _open_array(root, resolution)
     stack = ZarrImageStack.from_array(
         array,
