@@ -26,7 +26,7 @@ from napari_patchset.errors import IncompleteSetError
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
-from napari_patchset.patchset import layout
+from napari_patchset.patchset import layout, table
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import read_attributes
 from napari_patchset.patchset.manifest import digest_bytes
@@ -162,6 +162,20 @@ def test_other_sets_have_no_difference(images: Path, tmp_path: Path, kind: str) 
     plan = plan_of(images, tmp_path / "a.patches.zarr", "zarr", **OTHERS[kind])
     export(plan).close()
     assert not list(verify(plan.out))
+
+
+def test_a_table_that_is_made_in_parts_is_the_same(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [plan_of(images, tmp_path / f"{i}.patches.zarr", "zarr") for i in range(2)]
+    with closing(export(plans[0])) as whole:
+        monkeypatch.setattr(table, "_AT_ONCE", 7)
+        with closing(export(plans[1])) as parts:
+            assert parts.table.equals(whole.table)
+    assert not list(verify(plans[1].out))
+    rewrite(Path(plans[1].out), with_value("id", 30, 9))
+    (found,) = verify(plans[1].out)
+    assert "id of row 30 is 9, not 30" in found.message
 
 
 PIXELS = ["bool", "uint8", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]

@@ -34,7 +34,7 @@ from napari_patchset.patchset.manifest import (
 )
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
-from napari_patchset.patchset.table import patch_table_bytes
+from napari_patchset.patchset.table import patch_tables, tables_bytes
 
 _VERSIONED = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
@@ -62,7 +62,8 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
         if array.layout.role == IMAGE:
             checksums[array.members] = array.checksums
     grid = partial.candidates(frozen)
-    table = patch_table_bytes(frozen.sources, grid, selection.verdicts, rows, checksums)
+    tables = patch_tables(frozen.sources, grid, selection.verdicts, rows, checksums)
+    table = tables_bytes(tables)
     manifest = _manifest(frozen, selection, written, digest_bytes(table))
     layouts = [array.layout for array in written]
     _remove_others(partial, layouts)

@@ -1,6 +1,6 @@
 """The table of a patch set, patches.parquet: where each patch was cut from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ def patch_table(
     verdicts: Verdicts,
     rows: NDArray[np.int64],
     checksums: NDArray[np.uint32],
+    first: int = 0,
 ) -> pa.Table:
     """Build the table: one row a candidate, the rejected ones too.
 
@@ -44,13 +45,15 @@ def patch_table(
         The row of each candidate in the array of its split, -1 where it is not written.
     checksums : uint32 array
         The crc32c of the bytes of each candidate's image; of no account where it is not written.
+    first : int
+        The `id` of the first row, where the table is a part of one.
     """
     n, absent = len(grid), rows < 0
     which = column(grid.stack)
     split = text_column(verdicts.splits).take(column(verdicts.split, verdicts.split < 0))
     images = text_column([f"{name}/{IMAGE}" for name in verdicts.splits])
     columns: dict[str, Any] = {
-        "id": column(np.arange(n, dtype=np.int64)),
+        "id": column(np.arange(first, first + n, dtype=np.int64)),
         "array": images.take(column(verdicts.split, absent)),
         "index": column(rows, absent),
         "source": text_column([source.key for source in sources]).take(which),
@@ -117,19 +120,24 @@ def _require_within(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
         raise UnreadableFileError(f"{name} of row {row} is {values[row]}, which does not exist")
 
 
-def patch_table_bytes(
+def patch_tables(
     sources: Sequence[SourceInfo],
     grid: PatchGrid,
     verdicts: Verdicts,
     rows: NDArray[np.int64],
     checksums: NDArray[np.uint32],
-) -> bytes:
-    """Encode what `patch_table` builds, in parts: the whole of it is ten times as large."""
-    sink, writer = pa.BufferOutputStream(), None
+) -> Iterator[pa.Table]:
+    """Build what `patch_table` builds in parts: the whole of it is ten times as large."""
     for first in range(0, len(grid), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         some = verdicts.part(part)
-        table = patch_table(sources, grid[part], some, rows[part], checksums[part])
+        yield patch_table(sources, grid[part], some, rows[part], checksums[part], first)
+
+
+def tables_bytes(tables: Iterable[pa.Table]) -> bytes:
+    """Encode parts of a table as one, as `table_bytes` does."""
+    sink, writer = pa.BufferOutputStream(), None
+    for table in tables:
         writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
         writer.write_table(table)
     if writer is not None:

@@ -14,7 +14,7 @@ from napari_patchset.export.selection import Selection
 from napari_patchset.patching.disjoint import find_leak
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.patchset.table import patch_table
+from napari_patchset.patchset.table import patch_tables
 from napari_patchset.verification.finding import REMEDY, Finding
 from napari_patchset.verification.subject import Candidates, Subject
 
@@ -81,15 +81,19 @@ def _check_columns(
 ) -> Iterator[Finding]:
     rows = selection.row if subject.form.has_pixels else np.full_like(selection.row, -1)
     grid, verdicts = candidates.grid, selection.verdicts
-    expected = patch_table(subject.sources, grid, verdicts, rows, candidates.checksums)
-    found = candidates.table
-    if found.schema.names != expected.schema.names:
-        names = sorted({*found.schema.names} ^ {*expected.schema.names})
-        yield edited(subject, f"its columns are not those of this set: {', '.join(names)}")
-    for name in expected.schema.names:
-        if name in found.schema.names and not found[name].equals(expected[name]):
-            row, has, wants = _first_difference(found[name], expected[name])
-            yield edited(subject, f"{name} of row {row} is {has}, which should be {wants}")
+    parts = patch_tables(subject.sources, grid, verdicts, rows, candidates.checksums)
+    first, wrong = 0, set[str]()
+    for expected in parts:
+        found = candidates.table.slice(first, len(expected))
+        if not first and (unlike := {*found.schema.names} ^ {*expected.schema.names}):
+            yield edited(subject, f"its columns are not those of this set: {sorted(unlike)}")
+        for name in expected.schema.names:
+            held = name in found.schema.names and name not in wrong
+            if held and not found[name].equals(expected[name]):
+                wrong.add(name)
+                row, has, wants = _first_difference(found[name], expected[name])
+                yield edited(subject, f"{name} of row {first + row} is {has}, not {wants}")
+        first += len(expected)
 
 
 def _first_difference(found: pa.ChunkedArray, expected: pa.ChunkedArray) -> tuple[int, Any, Any]:
