@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.settings import get_plugin_settings
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
@@ -16,9 +17,11 @@ from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.cli.app import app
 from napari_patchset.export.writing import DEFAULT_MEMORY
+from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.output import OutputPart
+from napari_patchset.plugin.form.split import SplitPart
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from napari_patchset.plugin.running import time_left
 from napari_patchset.plugin.state import describe_scene
@@ -284,6 +287,16 @@ def test_every_format_is_exported_and_opened(
         window.click(export.open)
         window.until(lambda: "DAPI (all)" in window.viewer.layers)
         assert window.viewer.layers["DAPI (all)"].data.shape == (12, 64, 64)
+
+
+@pytest.mark.parametrize(("fraction", "shown"), [(0.125, 12), (0.001, 0), (0.2, 20)])
+def test_a_loaded_share_stays_exact(qtbot: QtBot, fraction: float, shown: int) -> None:
+    part = SplitPart()
+    part.load(Split(val=fraction))
+    assert part.val.value == shown
+    assert part.value["val"] == fraction
+    part.val.value = 30
+    assert part.value["val"] == 0.3
 
 
 def test_a_loaded_plan_keeps_its_format(

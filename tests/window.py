@@ -7,7 +7,7 @@ from typing import Any
 
 import napari
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QRadioButton
 
 from czi_maker import SceneSpec, metadata_xml
@@ -133,3 +133,6 @@ class Window:
         ):
             self.until(lambda work=work: not work.running)
         self.until(lambda: not self.widget.picker.loading)
+        self.until(lambda: not self.widget.exporting.spooling.running)
+        # What was replaced by newer work is still at work until its next step.
+        assert QThreadPool.globalInstance().waitForDone(30_000)

@@ -34,7 +34,9 @@ class PreviewControl:
         self.overlay, self.clicks = GridOverlay(viewer), Clicks(viewer)
         self.view, self.contact = PatchView(), ContactSheet(window)
         self.sheet_button = QPushButton("Contact sheet…")
-        self.sheet_button.setToolTip("Show some of the patches at full resolution.")
+        self.sheet_button.setToolTip(
+            "Show some of the patches at full resolution, once there are any."
+        )
         self.clicks.clicked.connect(self._pick)
         self.sheet_button.clicked.connect(self._show_sheet)
 

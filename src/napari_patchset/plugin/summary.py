@@ -84,7 +84,7 @@ def _legend(planned: Planned, counts: list[int]) -> str:
         if name
     ]
     share = counts[Category.REJECTED] / max(1, len(planned.grid))
-    return f"{'&nbsp; '.join(said)} ({share:.0%})"
+    return f"{'&nbsp; '.join(said)}&nbsp;({share:.0%})"
 
 
 def _reasons(planned: Planned) -> list[str]:

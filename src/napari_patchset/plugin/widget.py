@@ -183,7 +183,6 @@ class PatchesWidget(Panel):
 
     def _plan(self) -> None:
         """Plan the patches anew and draw them; what can't be planned is said in their place."""
-        self.patches.hint.value = ""
         try:
             state = self.state
         except MENDABLE as error:
@@ -196,7 +195,7 @@ class PatchesWidget(Panel):
 
     def _show(self, planned: Planned) -> None:
         if (found := self.sourcing.shown) is not None:
-            self.patches.hint.value = size_hint(planned.grid.size, planned.shown)
+            self.patches.say(size_hint(planned.grid.size, planned.shown))
             self._say(summarize(planned))
             self.preview.show(found, planned)
 
@@ -208,6 +207,7 @@ class PatchesWidget(Panel):
     def _show_nothing(self, why: str, is_error: bool = False) -> None:
         self.plans.stop()
         self.preview.clear()
+        self.patches.say("")
         self._say(why, is_error)
 
     def _say(self, text: str, is_error: bool = False) -> None:

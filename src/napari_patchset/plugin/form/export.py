@@ -16,13 +16,21 @@ class ExportPart(Part):
 
     def __init__(self) -> None:
         self.out = FileEdit(label="Save as", mode=FileDialogMode.OPTIONAL_FILE, nullable=True)
-        self.out.choose_btn.text = "…"
+        self.out.choose_btn.text, self.out.choose_btn.tooltip = "…", "Choose where to save."
         self.out.choose_btn.native.setFixedWidth(28)
-        self.start = PushButton(text="Export", tooltip="Write the patch set.")
-        self.cancel = PushButton(
-            text="Cancel", tooltip="Stop; the same export goes on where it stopped.", enabled=False
+        self.start = PushButton(
+            text="Export", tooltip="Write the patch set. An image must be open."
         )
-        self.open = PushButton(text="Open it", tooltip="Show the patches as layers.", enabled=False)
+        self.cancel = PushButton(
+            text="Cancel",
+            tooltip="Stop the export that runs. Exporting again goes on where it stopped.",
+            enabled=False,
+        )
+        self.open = PushButton(
+            text="Open it",
+            tooltip="Show what was exported as layers, unless it is coordinates only.",
+            enabled=False,
+        )
         buttons = Row([self.start, self.cancel, self.open])
         self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
         self.status = Label(value="", visible=False)
@@ -32,7 +40,7 @@ class ExportPart(Part):
         self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
         self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
         self.more = QPushButton("Plan")
-        self.more.setToolTip("Copy as command, save or load the plan.")
+        self.more.setToolTip("What the form says, as a command or as a file: copy, save, load.")
         self.more.setMenu(self.menu)
         buttons.native.layout().addWidget(self.more)
 

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 
-from magicgui.widgets import ComboBox, LineEdit, PushButton, SpinBox, Widget
+from magicgui.widgets import ComboBox, LineEdit, PushButton, Widget
 from psygnal import Signal
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import FILTERS, Filter, parse_filter
-from napari_patchset.plugin.form.rows import Part, Row, choices, choices_of
+from napari_patchset.plugin.form.rows import Part, Percent, Row, choices, choices_of
 
 _KINDS = choices_of(
     FILTERS,
@@ -61,7 +61,10 @@ class ChosenRow(_FilterRow):
     def __init__(self, channels: Sequence[str]) -> None:
         self.kind = ComboBox(choices=_KINDS, value="std", tooltip=_KIND_TIP)
         named = [(_ANY, ""), *((name, name) for name in channels)]
-        self.channel = ComboBox(choices=choices(*named), tooltip="The channel that is measured.")
+        self.channel = ComboBox(
+            choices=choices(*named),
+            tooltip="The channel that is measured. Any: one of them is enough.",
+        )
         self.side = ComboBox(
             choices=choices((">", ">"), ("<", "<")),
             tooltip="Keep patches above the limit, or below it.",
@@ -110,11 +113,9 @@ class FiltersPart(Part):
         self.rows: list[ChosenRow | TextRow] = []
         self._channels: tuple[str, ...] = ()
         self.add = PushButton(text="Add filter", tooltip="Keep only patches worth training on.")
-        self.text = LineEdit(tooltip="A filter as the command takes it; Enter adds it.")
+        self.text = LineEdit(tooltip="A filter as the command takes it. Enter adds it.")
         self.text.native.setPlaceholderText("std[DAPI]>p10")
-        self.keep = SpinBox(
-            value=0,
-            min=0,
+        self.keep = Percent(
             max=100,
             label="Keep anyway %",
             tooltip="Of a hundred patches that a filter rejects, keep so many all the same.",
@@ -143,11 +144,11 @@ class FiltersPart(Part):
     @property
     def keep_fraction(self) -> float:
         """The share of rejected patches that is kept all the same."""
-        return float(self.keep.value) / 100
+        return self.keep.fraction
 
     def load(self, filters: Sequence[Filter], keep_fraction: float) -> None:
         """Set filters and the share that is kept all the same."""
-        self.keep.value = round(100 * keep_fraction)
+        self.keep.load(keep_fraction)
         self._set([str(found) for found in filters])
 
     @property

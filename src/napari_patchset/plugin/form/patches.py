@@ -36,6 +36,11 @@ class PatchesPart(Part):
         if reasons.get(self.depth_axis.value):
             self.depth_axis.value = "none"
 
+    def say(self, hint: str) -> None:
+        """Say beneath the size what it comes to."""
+        if hint != self.hint.value:  # else all of the form would be laid out anew
+            self.hint.value = hint
+
     def show_fields(self, has_size: bool, has_overlap: bool) -> None:
         """Show what the strategy asks for."""
         self.size.visible = self.hint.visible = has_size

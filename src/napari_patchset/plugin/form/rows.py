@@ -42,6 +42,7 @@ class SizeRow(Row):
             SpinBox(value=n, min=minimum, max=LARGEST, label=axis, tooltip=tooltip)
             for n, axis in zip(value, "ZYX", strict=True)
         ]
+        self._depth_axis: DepthAxis | None = None
         super().__init__(self.boxes, label=label, labels=True, spacing=4)
 
     @property
@@ -63,11 +64,32 @@ class SizeRow(Row):
 
     def show_depth(self, depth_axis: DepthAxis) -> None:
         """Show the first number, under the name of the depth axis, only where there is one."""
-        first = self.boxes[0]
+        if depth_axis == self._depth_axis:
+            return  # a style that is set anew takes milliseconds
+        first, self._depth_axis = self.boxes[0], depth_axis
         first.visible = depth_axis != "none"
         first.label = depth_axis if depth_axis != "none" else "Z"
         for box in self.boxes:
-            narrow(box, first.visible)
+            narrow(box, depth_axis != "none")
+
+
+class Percent(SpinBox):
+    """A share in per cent, which remembers the exact fraction that it was loaded with."""
+
+    def __init__(self, **options: Any) -> None:
+        self._exact = 0.0
+        super().__init__(**{"value": 0, "min": 0, **options})
+
+    @property
+    def fraction(self) -> float:
+        """The share as a fraction."""
+        is_loaded = round(100 * self._exact) == self.value
+        return self._exact if is_loaded else float(self.value) / 100
+
+    def load(self, fraction: float) -> None:
+        """Set the share."""
+        self._exact = fraction
+        self.value = round(100 * fraction)
 
 
 class Fold(QWidget):
@@ -100,7 +122,9 @@ class Fold(QWidget):
 
     def say(self, value: str) -> None:
         """Say beside the title what is set."""
-        self.button.setText(f"{self._title}: {value}" if value else self._title)
+        text = f"{self._title}: {value}" if value else self._title
+        if text != self.button.text():  # else all of the form would be laid out anew
+            self.button.setText(text)
 
     def open(self, opened: bool = True) -> None:
         """Unfold, or fold, it."""

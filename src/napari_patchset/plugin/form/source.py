@@ -5,6 +5,8 @@ from pathlib import Path
 
 from magicgui.widgets import CheckBox, ComboBox, PushButton
 from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # qtpy adds it
 from qtpy.QtWidgets import QListWidget
 
 from napari_patchset.plugin.form.naming import labelled
@@ -50,8 +52,13 @@ class MorePart(Part):
         self.files: tuple[Path, ...] = ()
         super().__init__([Row([self.all_scenes, self.add])], labels=False)
         self.list = QListWidget()
-        self.list.setToolTip("More files of the same set. Double-click one to leave it out.")
+        self.list.setToolTip(
+            "More files of the same set. Double-click one, or press Delete, to leave it out."
+        )
         self.list.itemDoubleClicked.connect(lambda _: self.leave_out(self.list.currentRow()))
+        leave = QShortcut(QKeySequence(QKeySequence.StandardKey.Delete), self.list)
+        leave.setContext(Qt.ShortcutContext.WidgetShortcut)
+        leave.activated.connect(lambda: self.leave_out(self.list.currentRow()))
         self.list.hide()
         self.native.layout().addWidget(self.list)
 
@@ -66,4 +73,5 @@ class MorePart(Part):
 
     def leave_out(self, index: int) -> None:
         """Leave one of the files out."""
-        self.set_files(self.files[:index] + self.files[index + 1 :])
+        if index >= 0:
+            self.set_files(self.files[:index] + self.files[index + 1 :])

@@ -61,7 +61,7 @@ class StrategyPart(Part):
 
     def _fields(self) -> dict[str, Widget]:
         self.edge = ComboBox(
-            label="At the border", choices=_EDGES, tooltip="Where the grid does not fit the image."
+            label="At the border", choices=_EDGES, tooltip="What to do where the grid does not fit."
         )
         self.pad = ComboBox(
             label="Pad with", choices=_PADS, tooltip="What lies beyond the border of the image."
@@ -85,7 +85,9 @@ class StrategyPart(Part):
             tooltip="Another number, other patches; the same number, the same patches.",
         )
         self.small = ComboBox(
-            label="Small image", choices=_SMALL, tooltip="An image smaller than one patch."
+            label="Small image",
+            choices=_SMALL,
+            tooltip="What becomes of an image that is smaller than one patch.",
         )
         self.places = Label(value="")
         self.forget = PushButton(text="Forget all", tooltip="Forget the patches that were clicked.")

@@ -28,8 +28,8 @@ class RangeRow(Row):
         low, high = extent
         self.first = SpinBox(value=low, min=low, max=high, tooltip=f"The first {axis}.")
         self.last = SpinBox(value=high, min=low, max=high, tooltip=f"The last {axis}.")
-        self.from_here = PushButton(text="⇤", tooltip=f"From the {axis} that is shown.")
-        self.to_here = PushButton(text="⇥", tooltip=f"Up to the {axis} that is shown.")
+        self.from_here = PushButton(text="⇤", tooltip=f"From the {axis} that the slider shows.")
+        self.to_here = PushButton(text="⇥", tooltip=f"Up to the {axis} that the slider shows.")
         for button in (self.from_here, self.to_here):
             button.native.setFixedWidth(28)
         for field in (self.first, self.last):
