@@ -27,7 +27,7 @@ RGB = np.stack([expected(0, 0, 48, 64, np.uint8, C=c) for c in range(3)], axis=-
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Name the fragile decoders that are called in this process."""
     called: list[str] = []
-    for name in ("jpegxr_decode", "ljpeg_decode"):
+    for name in ("jpegxr_decode", "ljpeg_decode", "png_decode"):
         monkeypatch.setattr(imagecodecs, name, lambda *_, name=name, **__: called.append(name))
     return called
 
@@ -63,6 +63,12 @@ def test_jpeg_xr_is_decoded_by_a_helper(
     kind = "rgb" if data.ndim == 3 else "minisblack"
     path = write(tmp_path / "a.tif", data, compression="jpegxr", photometric=kind)
     np.testing.assert_array_equal(np.moveaxis(read(path), 0, -1).squeeze(), data)
+    assert not in_process
+
+
+def test_png_is_decoded_by_a_helper(tmp_path: Path, in_process: list[str]) -> None:
+    path = write(tmp_path / "a.tif", RGB, compression="png", photometric="rgb")
+    np.testing.assert_array_equal(np.moveaxis(read(path), 0, -1), RGB)
     assert not in_process
 
 

@@ -48,15 +48,15 @@ class Child:
         os.close(self._read)
         return os.WIFSIGNALED(status)
 
-    def result(self) -> Any:
-        """Wait for what it found.
+    def result(self, patience: float = PATIENCE) -> Any:
+        """Wait for what it found, so many seconds.
 
         Raises
         ------
         Died
-            If it raised, died, or took longer than `PATIENCE`.
+            If it raised, died, or took longer.
         """
-        ready, _, _ = select.select([self._read], [], [], PATIENCE)
+        ready, _, _ = select.select([self._read], [], [], patience)
         if not ready:
             os.kill(self.pid, signal.SIGKILL)
         with os.fdopen(self._read, "rb") as pipe:
@@ -70,9 +70,9 @@ class Child:
         return found["result"]
 
 
-def in_child(work: Callable[[], Any]) -> Any:
+def in_child(work: Callable[[], Any], patience: float = PATIENCE) -> Any:
     """Call a function in a child and give what it returns."""
-    return Child(work).result()
+    return Child(work).result(patience)
 
 
 def _work(work: Callable[[], Any], pipe: int) -> None:

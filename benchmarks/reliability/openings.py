@@ -39,7 +39,7 @@ def main() -> int:
 def run(options: argparse.Namespace, row: Row) -> None:
     """Open `n` times in one process."""
     originals = write_originals(options.work / "o", options.only)
-    opened, left = in_child(partial(open_many, options, originals))
+    opened, left = in_child(partial(open_many, options, originals), 60 + 2 * options.n)
     row.counts.update(opened)
     row.figures["left open"] = len(left)
     row.defects += [f"left open: {name}" for name in left]

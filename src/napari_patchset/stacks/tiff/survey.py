@@ -13,7 +13,8 @@ from napari_patchset.stacks.tiff.ome import USE_FROM_TIFF
 from napari_patchset.stacks.tiff.pages import PageKind, PageTable
 
 _JPEG = frozenset({6, 7, 34892, 33007})
-_JPEG_XR = frozenset({22610, 34934})
+_FRAGILE = frozenset({22610, 34934, 34933})
+"""JPEG XR, and PNG: each one that fails costs the program a reference to None."""
 _LARGEST_RATIO = {5: 2048, 8: 1100, 32946: 1100, 50013: 1100, 32773: 64}
 """What LZW, deflate and PackBits shrink pixels by at the very most."""
 _LARGEST_SEGMENT = 2**32
@@ -186,7 +187,7 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
         dtype=keyframe.dtype.newbyteorder(keyframe.parent.byteorder),
         is_raw=keyframe.is_final,
         is_jpeg=keyframe.compression in _JPEG,
-        is_fragile=keyframe.compression in _JPEG_XR,
+        is_fragile=keyframe.compression in _FRAGILE,
         fill=keyframe.nodata,
     )
     _check_decodable(keyframe, kind)
