@@ -21,7 +21,7 @@ from napari_patchset.export.selection import PlannedArray
 from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patching.padding import PadMode
 
-DEFAULT_MEMORY = 192 * 2**20
+DEFAULT_MEMORY = 184 * 2**20
 """Bytes for decoded tiles and open shards."""
 
 LEAST_TILES = 32 * 2**20
