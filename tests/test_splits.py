@@ -13,6 +13,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.disjoint import find_leak
 from napari_patchset.patching.frames import find_frames
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.padding import source_indices
 from napari_patchset.patching.splits import BORDER, TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
@@ -36,16 +37,26 @@ def assigned(split: Split, grid: PatchGrid, sources: Sequence[SourceInfo]) -> np
 
 
 def shows(grid: PatchGrid, codes: np.ndarray, code: int, sources: Sequence[SourceInfo]) -> set:
-    """Give the places, on the stage where it is known, that the patches of a split show."""
+    """Give the places, on the stage where it is known, that the patches of a split show.
+
+    What lies beyond an image shows pixels of it, as "reflect" does.
+    """
     found = set()
     for spec, of in zip(grid, codes.tolist(), strict=True):
         info = sources[spec.stack]
         left, top = info.rect[:2] if info.rect else (0, 0)
         plane = (info.key, None if info.rect else info.scene)
-        *_, y, x = spec.start
-        *_, h, w = spec.size
         if of == code:
-            rows, columns = range(y + top, y + top + h), range(x + left, x + left + w)
+            rows, columns = (
+                (source_indices(first, size, n, "reflect") + corner).tolist()
+                for first, size, n, corner in zip(
+                    spec.start[-2:],
+                    spec.size[-2:],
+                    info.spatial_shape[-2:],
+                    (top, left),
+                    strict=True,
+                )
+            )
             found |= {(plane, i, j) for i in rows for j in columns}
     return found
 
@@ -83,6 +94,21 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
     assert find_leak(grid, codes, sources) is None
     if split.by in ("file", "scene"):
         assert (codes != BORDER).all()
+
+
+@pytest.mark.parametrize("by", ["auto", "block"])
+def test_what_fills_a_patch_beyond_its_scene_is_in_no_other_split(by: str) -> None:
+    corners = [(0, 0), (68, 97)]
+    sources = [
+        source(1, 1, 117, 73, scene=i, rect=Rect(*corner, 73, 117))
+        for i, corner in enumerate(corners)
+    ]
+    grid = Tiled(size=(24, 12), edge="pad").plan(sources)
+    for seed in range(5):
+        codes = assigned(Split(val=0.3, by=by, seed=seed), grid, sources)
+        assert codes is not None
+        assert not shows(grid, codes, TRAIN, sources) & shows(grid, codes, VAL, sources)
+        assert find_leak(grid, codes, sources) is None
 
 
 @every_strategy

@@ -22,6 +22,8 @@ class Frames:
         The frame of each source.
     offset : int64 array, (sources, YX)
         The source's upper left corner in its frame.
+    extent : int64 array, (sources, YX)
+        Height and width of the source.
     shape : int64 array, (frames, YX)
         The extent of each frame.
     names : tuple of (str, int or str or None)
@@ -30,12 +32,19 @@ class Frames:
 
     index: NDArray[np.int64]
     offset: NDArray[np.int64]
+    extent: NDArray[np.int64]
     shape: NDArray[np.int64]
     names: tuple[tuple[str, SceneId | None], ...]
 
     def along(self, grid: PatchGrid, axis: Literal[0, 1]) -> NDArray[np.int32]:
-        """Give the starts of patches along Y (0) or X (1) of their frames, as a new array."""
+        """Give the starts of patches along Y (0) or X (1) of their frames, as a new array.
+
+        A patch that reaches past its source counts as the last one inside: all that it is filled
+        with is from there.
+        """
         start = grid.start[:, axis - 2].copy()
+        last = np.maximum(self.extent[:, axis] - grid.size[axis - 2], 0).astype(np.int32)
+        np.minimum(start, last[grid.stack] if np.ptp(last) else last[0], out=start)
         if self.offset[:, axis].any():
             start += self.offset[grid.stack, axis].astype(np.int32)
         return start
@@ -62,7 +71,8 @@ def find_frames(sources: Sequence[SourceInfo]) -> Frames:
     ends = offset + rects[:, :1:-1]
     shapes = [ends[group].max(axis=0) for group in groups]
     names = [_first([(sources[i].key, sources[i].scene) for i in group]) for group in groups]
-    return Frames(index, offset, np.array(shapes).reshape(-1, 2), tuple(names))
+    extent = np.array([source.spatial_shape[-2:] for source in sources], np.int64).reshape(-1, 2)
+    return Frames(index, offset, extent, np.array(shapes).reshape(-1, 2), tuple(names))
 
 
 def _first(names: list[tuple[str, SceneId | None]]) -> tuple[str, SceneId | None]:
