@@ -15,6 +15,12 @@ from napari_patchset.stacks.blocks import Block
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+DEFAULT_MEMORY = 184 * 2**20
+"""Bytes for decoded tiles and open shards."""
+
+LEAST_TILES = 32 * 2**20
+"""Bytes of them for decoded tiles, however little is given."""
+
 
 @dataclass(slots=True)
 class _Held:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from napari_patchset.export.batches import Batches
 from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.holding import LEAST_TILES
 from napari_patchset.export.measuring import Columns, Look
 from napari_patchset.export.opened import OpenImage, OpenImages
 from napari_patchset.export.reading import BatchReader, ReadBatch
-from napari_patchset.export.writing import LEAST_TILES
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.holding import DEFAULT_MEMORY
 from napari_patchset.export.looking import LookReader
 from napari_patchset.export.measuring import looks, unmeasured
 from napari_patchset.export.opened import OpenImages
 from napari_patchset.export.partial import PartialExport
-from napari_patchset.export.writing import DEFAULT_MEMORY
 
 
 def score_job(

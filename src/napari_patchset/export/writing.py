@@ -14,17 +14,13 @@ from napari_patchset.export.batches import Batches
 from napari_patchset.export.casting import cast_exactly
 from napari_patchset.export.filling import WRITERS, FillingShards, Shard
 from napari_patchset.export.frozen import FrozenPlan
+from napari_patchset.export.holding import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.export.opened import OpenImages
 from napari_patchset.export.partial import PartialExport
 from napari_patchset.export.reading import BatchReader, ReadBatch
 from napari_patchset.export.selection import PlannedArray
 from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patching.padding import PadMode
-
-DEFAULT_MEMORY = 184 * 2**20
-"""Bytes for decoded tiles and open shards."""
-
-LEAST_TILES = 32 * 2**20
 
 
 def write_job(
