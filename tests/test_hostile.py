@@ -132,6 +132,38 @@ def test_a_declared_size_of_10_to_the_18_takes_no_memory(
     assert not (tmp_path / "out.patches.zarr").exists()
 
 
+def unknown_compression(path: Path) -> None:
+    tifffile.imwrite(path, np.zeros((16, 16), np.uint8), compression="zlib", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(60_000)
+
+
+def unknown_block(path: Path) -> None:
+    first, *_ = blocks_of((SceneSpec(rect=(0, 0, 32, 32)),), (32, 32))
+    write_blocks(path, [replace(first, compression=99)])
+
+
+def unknown_codec(path: Path) -> None:
+    zarr.create_array(path, shape=(16, 16), chunks=(16, 16), dtype="u2", compressors=None)
+    edit(path / "zarr.json", lambda doc: doc["codecs"].append({"name": "os.system"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "named"),
+    [
+        ("a.czi", unknown_block, "99"),
+        ("a.tif", unknown_compression, "60000"),
+        ("a.zarr", unknown_codec, r"os\.system"),
+    ],
+)
+def test_a_codec_that_nobody_knows_is_named(
+    tmp_path: Path, name: str, make: Callable[[Path], None], named: str
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(UnreadableFileError, match=rf"a\.(czi|tif|zarr).*{named}"):
+        use(tmp_path / name, tmp_path / "out.patches.zarr")
+
+
 class Bomb:
     """A pickle that leaves a file where it was loaded."""
 

@@ -1,5 +1,6 @@
 """Names, folders and clocks as people have them."""
 
+import errno
 import os
 import shutil
 import time
@@ -103,6 +104,31 @@ def test_a_folder_that_may_not_be_written_to_is_one_error(czi: MakeCzi, tmp_path
         pytest.skip("this user may write anywhere")
     with pytest.raises(PermissionError, match="locked"):
         export(plan_for(path, folder / "a.patches.zarr"))
+
+
+@pytest.mark.parametrize("moment", ["plan", "write"])
+def test_a_disk_that_fails_is_one_error_and_the_export_goes_on(
+    czi: MakeCzi,
+    tmp_path: Path,
+    small_shards: None,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 96, 96), c=2))
+    whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
+    plan = plan_for(path, tmp_path / "a.patches.zarr")
+    events = run_export(plan, workers=1)
+    assert any(event.stage == moment for event in events)
+    with monkeypatch.context() as patched:
+
+        def refuse(fd: int, data: Any) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        patched.setattr(os, "write", refuse)
+        with pytest.raises(OSError, match=r"Input/output error.*a\.partial"):
+            list(events)
+    assert not Path(plan.out).exists()
+    assert digests(export(plan).path) == digests(whole.path)
 
 
 @pytest.mark.parametrize("moment", ["plan", "write"])

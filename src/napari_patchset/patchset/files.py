@@ -21,6 +21,9 @@ def whole_file(path: Path) -> Iterator[FileIO]:
         with draft.open("wb", buffering=0) as file:
             yield file
         draft.replace(path)
+    except OSError as error:  # a write or sync that fails names no file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
