@@ -21,6 +21,9 @@ from napari_patchset.plugin.aligning import align_labels
 
 WIDTH = 360
 
+_BORDER = 2
+"""The frame that napari's style draws around a scroll area."""
+
 
 class Panel(QWidget):
     """Scroll up and down only, go through the parts by keyboard, and notice that the dock closes.
@@ -104,7 +107,13 @@ class _Area(QScrollArea):
     def sizeHint(self) -> QSize:
         """Ask for the height of the content."""
         content = self.widget()
-        return super().sizeHint() if content is None else content.sizeHint()
+        if content is None:
+            return super().sizeHint()
+        hint, layout = content.sizeHint(), content.layout()
+        height = hint.height()
+        if layout is not None and layout.hasHeightForWidth():
+            height = max(height, layout.totalHeightForWidth(content.width()))
+        return QSize(hint.width(), height + _BORDER)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Ask anew when the content changes."""

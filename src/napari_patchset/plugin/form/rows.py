@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from magicgui.widgets import Container, SpinBox, Widget
+from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_patchset.axes import DepthAxis
 
@@ -133,6 +133,11 @@ class Fold(QWidget):
     def _toggle(self, opened: bool) -> None:
         self.button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self.content.setVisible(opened)
+
+
+def keep_small(button: PushButton) -> None:
+    """Leave the room of a row to the field beside a button."""
+    button.native.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
 
 
 def narrow(box: SpinBox, on: bool = True) -> None:

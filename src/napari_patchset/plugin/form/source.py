@@ -10,7 +10,7 @@ from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # 
 from qtpy.QtWidgets import QListWidget
 
 from napari_patchset.plugin.form.naming import labelled
-from napari_patchset.plugin.form.rows import Part, Row
+from napari_patchset.plugin.form.rows import Part, Row, keep_small
 
 
 class SourcePart(Part):
@@ -21,6 +21,7 @@ class SourcePart(Part):
             label="Image", choices=[], nullable=True, tooltip="The image to cut patches from."
         )
         self.open = PushButton(text="Open…", tooltip="Open a CZI, a TIFF or another image file.")
+        keep_small(self.open)
         super().__init__([Row([self.file, self.open], label="Image")])
 
     @property

@@ -7,7 +7,7 @@ from magicgui.widgets import ComboBox, PushButton, SpinBox
 from psygnal import Signal
 
 from napari_patchset.patching.selection import Range
-from napari_patchset.plugin.form.rows import Part, Row, narrow
+from napari_patchset.plugin.form.rows import Part, Row, keep_small, narrow
 
 
 class Extent(NamedTuple):
@@ -67,6 +67,7 @@ class WherePart(Part):
             tooltip="Only patches wholly inside of a shape, or of the labels, of this layer.",
         )
         self.draw = PushButton(text="Draw…", tooltip="Draw the region on the image.")
+        keep_small(self.draw)
         self.rows: dict[str, RangeRow] = {}
         super().__init__([Row([self.region, self.draw], label="Region")])
 
