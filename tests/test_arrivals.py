@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt, QTimer
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import redrawing
+from napari_patchset.plugin import redrawing, sourcing, state
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.stacks.czi.pixels import CziPixels
 from window import SCENES, Window
@@ -91,12 +91,22 @@ def test_the_window_answers_while_no_pixel_comes(
 
 
 def test_another_scene_is_shown_before_its_pixels_come(
-    window: Window, file: Path, storage: Storage
+    window: Window, file: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened_by: list[threading.Thread] = []
+    for module, name in ((sourcing, "scene_layers"), (state, "open_image")):
+        call = getattr(module, name)
+
+        def noted(*args: Any, call: Callable[..., Any] = call) -> Any:
+            opened_by.append(threading.current_thread())
+            return call(*args)
+
+        monkeypatch.setattr(module, name, noted)
     storage.opened.set()
     open_in_loop(window, file)
     window.until(lambda: not window.widget.picker.loading)
     storage.opened.clear()
+    opened_by.clear()
     in_loop(window, lambda: window.click_scene(1))
     window.until(lambda: window.state.scene == 1)
     _, egfp = window.images
@@ -106,6 +116,8 @@ def test_another_scene_is_shown_before_its_pixels_come(
     expected = SCENES[1].pixels({"T": t, "Z": z, "C": 1})
     window.until(lambda: np.array_equal(drawn(egfp), expected))
     assert not any(storage.in_window)
+    assert len(opened_by) == 2
+    assert threading.main_thread() not in opened_by
 
 
 def test_who_needs_pixels_gets_them(window: Window, file: Path, storage: Storage) -> None:

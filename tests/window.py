@@ -126,6 +126,7 @@ class Window:
         preview = self.widget.preview
         plans = self.widget.plans
         for work in (
+            self.widget.sourcing.opening,
             plans.planning,
             plans.scoring,
             preview.view.pictures,

@@ -19,9 +19,13 @@ def estimated_limits(data: LazyArray) -> Limits:
     if not is_window_at_work():
         return middle_limits(data.read((*middle, _middle(height, 0), _middle(width, 0))))
     data.arrivals.show(data, (*middle, _middle(height), _middle(width)))
-    if (limits := data.arrivals.limits) is None:
-        limits = data.arrivals.provisional = _widest(data.dtype)
-    return limits
+    return data.arrivals.limits or later_limits(data)
+
+
+def later_limits(data: LazyArray) -> Limits:
+    """Give limits that are replaced when the first pixels come."""
+    data.arrivals.provisional = _widest(data.dtype)
+    return data.arrivals.provisional
 
 
 def _middle(n: int, whole: int = 4096) -> range:

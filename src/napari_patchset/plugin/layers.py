@@ -1,6 +1,6 @@
 """From a stack to napari's layer tuples: lazy, named, coloured, in micrometres."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
 from napari_patchset.plugin.contrast import estimated_limits
 from napari_patchset.plugin.layer_options import display, space
-from napari_patchset.plugin.lazy import lazy_levels, visible_axes
+from napari_patchset.plugin.lazy import LazyArray, lazy_levels, visible_axes
+from napari_patchset.plugin.limits import Limits
 from napari_patchset.preview import channel_colors
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.base import ClosableStack, ImageStack
@@ -25,8 +26,16 @@ OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
 """What it holds instead where a layer is no source: the drawn grid, patches, and labels."""
 
 
-def scene_layers(path: Path, scene: SceneId | None) -> list[LayerTuple]:
-    """Open one scene of a file as layers: one for each channel, RGB as one, then its labels."""
+def scene_layers(
+    path: Path, scene: SceneId | None, contrast: Callable[[LazyArray], Limits] = estimated_limits
+) -> list[LayerTuple]:
+    """Open one scene of a file as layers: one for each channel, RGB as one, then its labels.
+
+    Parameters
+    ----------
+    contrast : callable
+        Gives limits for a channel where the file states none.
+    """
     stack = open_stack(path, scene)
     metadata = image_metadata(stack)
     names = [channel.name for channel in metadata.channels]
@@ -37,6 +46,9 @@ def scene_layers(path: Path, scene: SceneId | None) -> list[LayerTuple]:
             _channel_layer(stack, path, scene, metadata, index, color)
             for index, color in enumerate(channel_colors(metadata.channels))
         ]
+    for data, options, _ in images:
+        if options.get("contrast_limits", ()) is None:
+            options["contrast_limits"] = contrast(data[-1] if options["multiscale"] else data)
     beside = [_labels_layer(path, scene, labels, stack) for labels in list_labels(path, scene)]
     return [*images, *(layer for layer in beside if layer is not None)]
 
@@ -53,7 +65,7 @@ def _channel_layer(
     levels = lazy_levels(_levels(stack), index)
     options = {
         "name": channel.name,
-        "contrast_limits": channel.contrast_limits or estimated_limits(levels[-1]),
+        "contrast_limits": channel.contrast_limits,
         "rgb": False,
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": index}},

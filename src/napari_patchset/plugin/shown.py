@@ -11,7 +11,14 @@ from napari.viewer import Viewer
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layer_paths import layer_at, path_of
 from napari_patchset.plugin.layer_stack import LayerStack
-from napari_patchset.plugin.layers import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET, scene_layers
+from napari_patchset.plugin.layers import (
+    LABELS_OF,
+    METADATA_KEY,
+    OVERLAY,
+    PATCH_SET,
+    LayerTuple,
+    scene_layers,
+)
 from napari_patchset.plugin.lazy import LazyChannel
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
@@ -51,7 +58,11 @@ def shown(viewer: Viewer, path: Path) -> Shown | None:
 
 def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
     """Replace the layers of a file by another scene of it; what they look like stays."""
-    new = scene_layers(path, scene)
+    replace_layers(viewer, path, scene_layers(path, scene))
+
+
+def replace_layers(viewer: Viewer, path: Path, new: Sequence[LayerTuple]) -> None:
+    """Replace the layers of a file by those of a scene of it; what they look like stays."""
     old = [layer for layer in viewer.layers if path in (_path(layer), _labels_of(layer))]
     by_part = {_part(layer.metadata, layer.name): layer for layer in old}
     at = viewer.layers.index(old[0]) if old else len(viewer.layers)

@@ -1,20 +1,26 @@
 """The source part at work: which open file and scene is shown, and which others go along."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari.layers import Labels
+from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.export.plan import SourceRef
-from napari_patchset.plugin.asking import ask_image, notifying
+from napari_patchset.plugin.asked import is_window_at_work
+from napari_patchset.plugin.asking import ask_image, message, notifying
+from napari_patchset.plugin.background import Background
+from napari_patchset.plugin.contrast import later_limits
 from napari_patchset.plugin.form.source import MorePart, SourcePart
 from napari_patchset.plugin.layer_paths import layer_at, path_of
+from napari_patchset.plugin.layers import LayerTuple, scene_layers
 from napari_patchset.plugin.named_layers import image_scenes
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.scenes import ScenePicker
-from napari_patchset.plugin.shown import Shown, show_scene, shown, shown_files
+from napari_patchset.plugin.shown import Shown, replace_layers, show_scene, shown, shown_files
+from napari_patchset.plugin.state import describe_scene
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 
@@ -40,6 +46,9 @@ class SourceControl:
         self.more.all_scenes.changed.connect(self.changed.emit)
         self.more.files_changed.connect(self.changed.emit)
         self.picker.picked.connect(self._on_scene)
+        self.opening = Background()
+        self.opening.yielded.connect(lambda opened: self._show(*opened))
+        self.opening.failed.connect(self._on_failed)
         self.picker.hide()
 
     @property
@@ -95,6 +104,11 @@ class SourceControl:
         self.more.all_scenes.value = sum(ref.path == first.path for ref in sources) > 1
         self.changed.emit()
 
+    def stop(self) -> None:
+        """Open nothing more."""
+        self.opening.stop()
+        self.picker.stop()
+
     def _scenes_of(self, path: Path) -> list[SceneSummary]:
         if path not in self._scenes:
             self._scenes[path] = image_scenes(path)
@@ -123,10 +137,25 @@ class SourceControl:
 
     @notifying
     def _on_scene(self, scene: SceneId) -> None:
+        self.opening.stop()
         found = self.shown
-        if found is not None and scene != found.scene:
-            show_scene(self._viewer, found.path, scene)
+        if found is None or scene == found.scene:
+            return
+        if is_window_at_work():
+            self.opening.start(_opened, found.path, scene)
+        else:  # a script has the scene at once
+            self._show(found.path, scene_layers(found.path, scene))
+
+    def _show(self, path: Path, layers: Sequence[LayerTuple]) -> None:
+        if shown(self._viewer, path) is not None:
+            replace_layers(self._viewer, path, layers)
             self.changed.emit()
+
+    def _on_failed(self, error: Exception) -> None:
+        """Say what is wrong, and mark what is still shown."""
+        show_error(message(error))
+        if (found := self.shown) is not None:
+            self.picker.mark(found.scene)
 
     @notifying
     def _open(self) -> None:
@@ -138,3 +167,10 @@ class SourceControl:
         if (path := ask_image(self.more.native)) is not None:
             self._scenes_of(path)
             self.more.set_files((*self.more.files, path))
+
+
+def _opened(path: Path, scene: SceneId | None) -> Iterator[tuple[Path, list[LayerTuple]]]:
+    """Open a scene, and describe it already: that reads from the file too."""
+    layers = scene_layers(path, scene, later_limits)
+    describe_scene(str(path), scene)
+    yield path, layers

@@ -17,6 +17,7 @@ from napari_patchset.plugin.form.pairs import Role
 from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.describe import describe
+from napari_patchset.stacks.fingerprint import file_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,28 @@ def with_pairs(
     return tuple(ref.model_copy(update=beside) if ref.path == str(path) else ref for ref in sources)
 
 
-@lru_cache(maxsize=1024)
 def describe_scene(path: str, scene: SceneId | None, depth_axis: DepthAxis = "none") -> SourceInfo:
-    """Describe one scene of a file, all of its channels."""
+    """Describe one scene of a file, all of its channels; what was described before is kept."""
+    return _described(path, scene, depth_axis)
+
+
+def forget_scenes() -> None:
+    """Describe every scene anew: files and layers may have changed."""
+    _described.cache_clear()
+    _key_of_file.cache_clear()
+
+
+@lru_cache(maxsize=1024)
+def _described(path: str, scene: SceneId | None, depth_axis: DepthAxis) -> SourceInfo:
     with open_image(path, scene, depth_axis) as stack:
-        return describe(stack)
+        whole = not hasattr(stack, "fingerprint") and Path(path).is_file()
+        return describe(stack, _key_of_file(path) if whole else None)
+
+
+@lru_cache(maxsize=64)
+def _key_of_file(path: str) -> str:
+    """Fingerprint a file once for all of its scenes."""
+    return file_key(Path(path))
 
 
 def read_plan(path: Path) -> ExportPlan:

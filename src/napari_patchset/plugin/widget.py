@@ -25,6 +25,7 @@ from napari_patchset.plugin.sourcing import SourceControl
 from napari_patchset.plugin.state import (
     FormState,
     describe_scene,
+    forget_scenes,
     plan_pairs,
     read_plan,
     with_pairs,
@@ -106,7 +107,7 @@ class PatchesWidget(Panel):
             self.plans.stop()
             self.exporting.spooling.stop()
             self.preview.release()
-            self.picker.stop()
+            self.sourcing.stop()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
             layers.inserted.disconnect(self._refresh_soon)
             layers.removed.disconnect(self._refresh_soon)
@@ -162,7 +163,7 @@ class PatchesWidget(Panel):
 
     def _forget(self) -> None:
         """Look anew at what may have changed."""
-        describe_scene.cache_clear()
+        forget_scenes()
         self.plans.forget()
 
     def _on_paint(self, labels: Labels) -> None:
@@ -221,7 +222,7 @@ class PatchesWidget(Panel):
             strategy.set_places(self.preview.with_click(strategy.patches, position))
 
     def _export_plan(self) -> ExportPlan:
-        describe_scene.cache_clear()  # a file may have changed since it was opened
+        forget_scenes()  # a file may have changed since it was opened
         if (state := self.state) is None:
             raise ArgumentError(_NOTHING_OPEN)
         return state.plan()
