@@ -132,7 +132,7 @@ class Window:
             preview.view.pictures,
             preview.contact.pictures,
         ):
-            self.until(lambda work=work: not work.running)
+            self.until(lambda work=work: work.at_rest)
         self.until(lambda: not self.widget.picker.loading)
         self.until(lambda: not self.widget.exporting.spooling.running)
         # What was replaced by newer work is still at work until its next step.

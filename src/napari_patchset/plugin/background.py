@@ -1,6 +1,6 @@
 """Work in the background of the window; what became stale is dropped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from napari.qt.threading import GeneratorWorker, thread_worker
@@ -19,6 +19,12 @@ class Background:
 
     def __init__(self) -> None:
         self._worker: GeneratorWorker | None = None
+        self._alive: set[GeneratorWorker] = set()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no thread is left, not even one that was given up and is on its way out."""
+        return not self._alive
 
     @property
     def running(self) -> bool:
@@ -28,10 +34,12 @@ class Background:
     def start(self, work: Callable[..., Iterator[Any]], *args: Any) -> None:
         """Run `work(*args)` in place of what runs now."""
         self.stop()
-        worker: GeneratorWorker = thread_worker(_events)(work, *args)
+        results = work(*args)
+        worker: GeneratorWorker = thread_worker(_events)(results)
         worker.yielded.connect(lambda event: self._on_event(worker, event))
-        worker.finished.connect(lambda: self._on_end(worker))
+        worker.finished.connect(lambda: self._on_end(worker, results))
         self._worker = worker
+        self._alive.add(worker)
         worker.start()
 
     def stop(self) -> None:
@@ -48,14 +56,17 @@ class Background:
         else:
             self.yielded.emit(event)
 
-    def _on_end(self, worker: GeneratorWorker) -> None:
+    def _on_end(self, worker: GeneratorWorker, results: Iterator[Any]) -> None:
+        self._alive.discard(worker)
+        if isinstance(results, Generator):
+            results.close()  # one that was given up still has its files open
         if worker is self._worker:
             self._worker = None
 
 
-def _events(work: Callable[..., Iterator[Any]], *args: Any) -> Iterator[Any]:
+def _events(results: Iterator[Any]) -> Iterator[Any]:
     """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion."""
     try:
-        yield from work(*args)
+        yield from results
     except Exception as error:
         yield error
