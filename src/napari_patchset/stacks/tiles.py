@@ -1,5 +1,6 @@
 """Keep decoded tiles: each is decoded once, whoever asks for it and however often."""
 
+import mmap
 import os
 import weakref
 from collections import OrderedDict, deque
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 DEFAULT_LIMIT = 128 * 2**20
 
+_MAPPED = 2**20
+"""Bytes above which a tile has a mapping of its own."""
+
 _idle: deque[memoryview] = deque(maxlen=2)
 """Memory that waits for a new tile, whichever file's: it is what this process can spare."""
 
@@ -23,11 +27,22 @@ def take_memory(nbytes: int) -> NDArray[np.uint8]:
 
     New memory costs the system as much as reading a tile into it, and lies about in pieces.
     """
-    memory = _find_idle(nbytes) or np.empty(nbytes, np.uint8).data
+    memory = _find_idle(nbytes) or _new_memory(nbytes)
     # Over a memoryview, so that views are based on this array and keep it alive.
     array = np.frombuffer(memory, np.uint8)
     weakref.finalize(array, _idle.append, memory).atexit = False
     return array
+
+
+def _new_memory(nbytes: int) -> memoryview:
+    """Map memory that goes back to the system as soon as it is let go: malloc may keep it."""
+    if nbytes < _MAPPED or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.empty(nbytes, np.uint8).data
+    mapped = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a system without them
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(mapped)
 
 
 def _find_idle(nbytes: int) -> memoryview | None:
