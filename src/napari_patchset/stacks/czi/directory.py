@@ -90,18 +90,21 @@ def read_directory(path: Path) -> CziDirectory:
     return CziDirectory(_parse_entries(entries, path), xml, file_size)
 
 
+def _name(head: bytes) -> str:
+    return head[:16].rstrip(b"\0").decode("ascii", "backslashreplace")
+
+
 def _segment(file: BinaryIO, path: Path, position: int, kind: str, file_size: int) -> bytes:
     """Read the data of the segment at a position, and refuse any other kind of segment."""
     head = b""
     if 0 <= position <= file_size - _SEGMENT.size:
         file.seek(position)
         head = file.read(_SEGMENT.size)
-    name = head[:16].rstrip(b"\0")
-    if name != kind.encode():
+    if _name(head) != kind:
         if kind == "ZISRAWFILE":
             file.seek(0)
             raise UnreadableFileError(
-                f"{path}: not a CZI file: it begins with {file.read(10)!r}, not {kind!r}."
+                f"{path}: not a CZI file: it begins with {_name(file.read(16))!r}, not {kind!r}."
             )
         raise UnreadableFileError(
             f"{path}: damaged or cut short: no {kind} at byte {position} of {file_size}; "
