@@ -140,16 +140,16 @@ def _parts(
 
 
 def _groups(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]:
-    """Tell apart the runs of patches that lie in one source, sample, depth and tile."""
-    return _number([grid.stack, grid.sample, *grid.start.T[:-2], *_last_tile(grid, sources).T])
+    """Tell apart the runs of patches that lie in one source, sample, depth and tile.
 
-
-def _last_tile(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]:
-    """Give row and column of the tile that holds the last pixel of each patch."""
+    Those that reach into the next row of tiles are a run of their own: what they need of this row
+    is a strip. To the right each row of patches reaches into the next tile, and is not cut there.
+    """
     blocks = [source.block_shape or source.spatial_shape[-2:] for source in sources]
-    last = grid.start[:, -2:] + np.array(grid.size[-2:]) - 1
-    tile: NDArray[np.int64] = last // np.array(blocks, np.int64)[grid.stack]
-    return tile
+    height, width = np.array(blocks, np.int64)[grid.stack].T
+    *depth, y, x = grid.start.T
+    last_row = (y + grid.size[-2] - 1) // height
+    return _number([grid.stack, grid.sample, *depth, y // height, last_row, x // width])
 
 
 def _number(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
