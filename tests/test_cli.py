@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -16,6 +19,7 @@ import tifffile
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet, __version__
 from napari_patchset.cli import main
+from napari_patchset.cli.interrupts import heeding_interrupts
 
 SCENES = (
     SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
@@ -330,6 +334,21 @@ def test_the_command_loads_no_window() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("stage", "heard"), [("write", True), ("done", False)])
+def test_ctrl_c_is_heard_where_python_drops_it(stage: str, heard: bool) -> None:
+    def dropping() -> Generator[SimpleNamespace, None, None]:
+        yield SimpleNamespace(stage="plan")
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        yield SimpleNamespace(stage=stage)
+
+    before, events = signal.getsignal(signal.SIGINT), dropping()
+    with pytest.raises(KeyboardInterrupt) if heard else nullcontext():
+        assert [event.stage for event in heeding_interrupts(events)] == ["plan", stage]
+    assert not list(events)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi(SceneSpec(rect=(0, 0, 1200, 1200), t=3), tile=(100, 100))
     command = [sys.executable, "-m", "napari_patchset", "export", str(path)]

@@ -17,6 +17,7 @@ from napari_patchset.cli.arguments import (
     plan_from,
     with_plan_options,
 )
+from napari_patchset.cli.interrupts import heeding_interrupts
 from napari_patchset.cli.looking import write_preview
 from napari_patchset.cli.showing import show_events
 from napari_patchset.errors import ArgumentError
@@ -54,7 +55,7 @@ def export(
     with _executor(executor, workers, scheduler) as pool:
         events = run_export(plan, pool, workers=workers, overwrite=overwrite)
         try:
-            show_events(events, as_json)
+            show_events(heeding_interrupts(events), as_json)
         except KeyboardInterrupt:
             partial = PartialExport.of(plan).root
             if partial.exists():
