@@ -1,6 +1,7 @@
 """Filters: which patches are worth keeping, as rows or as the command's own text."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from magicgui.widgets import ComboBox, LineEdit, PushButton, Widget
@@ -42,9 +43,9 @@ class _FilterRow(Row):
         remove.changed.connect(lambda: self.removed.emit(self))
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The filter, as the command takes it."""
-        raise NotImplementedError
 
     @property
     def said(self) -> str:
