@@ -20,6 +20,7 @@ from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet, __version__
 from napari_patchset.cli import main
 from napari_patchset.cli.interrupts import heeding_interrupts
+from napari_patchset.errors import PatchsetError
 
 SCENES = (
     SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
@@ -111,6 +112,32 @@ def test_events_come_as_json_lines(run, czi: MakeCzi) -> None:
     assert code == 0
     assert [event["stage"] for event in events] == ["plan", "write", "done"]
     assert events[-1]["done"] == events[-1]["total"] == 2 * (8 * 6 + 5 * 5)
+
+
+@pytest.mark.parametrize("command", ["export", "verify"])
+@pytest.mark.parametrize(("given", "n"), [((), 184 * 2**20), (("--memory", "1.5MiB"), 3 * 2**19)])
+def test_the_memory_is_handed_on(
+    run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch, command: str, given: tuple[str, ...], n: int
+) -> None:
+    taken = []
+
+    def take(*_: object, memory: int, **__: object) -> None:
+        taken.append(memory)
+        raise PatchsetError("seen")
+
+    monkeypatch.setattr("napari_patchset.cli.exporting.run_export", take)
+    monkeypatch.setattr("napari_patchset.cli.verifying.find_differences", take)
+    words = {"export": (czi(*SCENES), "--out", "a.patches.zarr"), "verify": ("a.patches.zarr",)}
+    assert run(command, *words[command], *given)[2] == "patchset: seen.\n"
+    assert taken == [n]
+
+
+def test_a_set_is_the_same_with_little_memory(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    for name, given in (("a", ()), ("b", ("--memory", "1kB"))):
+        args = ("export", path, "--patch-size", "8,8", "--out", f"{name}.patches.zarr", *given)
+        assert run(*args)[0] == 0
+    assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
 
 
 def test_processes_write_the_same_set(run, czi: MakeCzi) -> None:
@@ -240,6 +267,10 @@ def test_the_version_is_printed(run) -> None:
         (
             ["export", "image.czi", "--dtype", "uint9", "--out", "a.patches.zarr"],
             "there is no pixel type 'uint9'",
+        ),
+        (
+            ["export", "image.czi", "--memory", "512", "--out", "a.patches.zarr"],
+            "--memory is '512'; give a number and one of kB, MB",
         ),
         (
             ["export", "image.czi", "--format", "png", "--out", "a.patches.zarr"],

@@ -313,7 +313,9 @@ def test_a_loaded_plan_keeps_its_format(
     assert window.widget.form.folds["Output"].button.text() == "Output: npz"
 
 
-def test_the_form_is_copied_as_a_command(window: Window, file: Path, tmp_path: Path) -> None:
+def test_the_form_is_copied_as_a_command(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 16)
     window.widget.export.out.value = tmp_path / "a.patches.zarr"
@@ -321,6 +323,10 @@ def test_the_form_is_copied_as_a_command(window: Window, file: Path, tmp_path: P
     said = QApplication.clipboard().text()
     assert said.startswith(f"patchset export {file}@0 --out {tmp_path / 'a.patches.zarr'}")
     assert "--patch-size 16,64" in said
+    assert "--memory" not in said
+    monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
+    window.widget.export.copy_command.trigger()
+    assert "--memory 512MiB" in QApplication.clipboard().text()
 
 
 def test_the_form_begins_with_what_is_preferred(

@@ -19,9 +19,11 @@ from napari_patchset.options.command import command_line
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.planning import make_plan
 from napari_patchset.options.texts import (
+    read_bytes,
     read_channels,
     read_numbers,
     read_ranges,
+    write_bytes,
     write_ranges,
     write_values,
 )
@@ -39,6 +41,25 @@ names = st.text("abcXYZ 0123-", min_size=1).map(str.strip).filter(bool)
 @given(st.lists(st.integers(1, 4096), min_size=1).map(tuple))
 def test_numbers_come_back(numbers: tuple[int, ...]) -> None:
     assert read_numbers("--patch-size", write_values(numbers)) == numbers
+
+
+@given(st.integers(0, 2**20))
+def test_sizes_come_back(n: int) -> None:
+    assert read_bytes("--memory", write_bytes(n * 2**20)) == n * 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [("512MiB", 2**29), ("1.5 GB", 1_500_000_000), ("2gib", 2**31), ("64 kB", 64_000)],
+)
+def test_sizes_have_units(text: str, n: int) -> None:
+    assert read_bytes("--memory", text) == n
+
+
+@pytest.mark.parametrize("text", ["512", "-1MB", "1TB", "much", "1e3MB", "", "1..5GB"])
+def test_no_size_without_a_unit(text: str) -> None:
+    with pytest.raises(ArgumentError, match=f"--memory is '{text}'; give a number and one of kB, "):
+        read_bytes("--memory", text)
 
 
 @given(st.lists(st.one_of(st.integers(0, 9), names.filter(lambda n: not n.isdecimal()))))
@@ -93,6 +114,7 @@ def test_the_command_of_a_plan_makes_that_plan(
     line = command_line(plan)
     assert line is not None
     assert parsed(line) == plan
+    assert command_line(plan, memory=2**29) == f"{line} --memory 512MiB"
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,41 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_patchset.export.holding import DEFAULT_MEMORY
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.planning import make_plan
+from napari_patchset.options.texts import read_bytes, write_bytes
 from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 
 Files = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILES", help='"name.czi@3" is scene 3 of it.', show_default=False),
+    typer.Argument(
+        metavar="FILES",
+        help='Files or URLs; "name.czi@3" is scene 3 of a file.',
+        show_default=False,
+    ),
 ]
 Out = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help=f"What to write, NAME{SUFFIX}; NAME{FOLDER_SUFFIX} if it is no zarr."
+        metavar="NAME",
+        help=f"The set to write: NAME{SUFFIX}, or NAME{FOLDER_SUFFIX} for other formats.",
     ),
 ]
-Events = Annotated[bool, typer.Option("--json", help="Print one JSON event a line.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="What each process takes for decoded tiles and patches not yet written, like 1GiB "
+        f"({write_bytes(DEFAULT_MEMORY)}).",
+    ),
+]
+Events = Annotated[bool, typer.Option("--json", help="Print the events as JSON, one a line.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a set, or an unfinished export, that is in the way."),
+]
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -58,3 +76,8 @@ def plan_from(options: PlanOptions, files: Sequence[str] | None, out: str | None
         if not out:
             raise typer.BadParameter("name what to write", param_hint="--out")
     return make_plan(options, files or (), out)
+
+
+def memory_from(text: str | None) -> int:
+    """Read --memory, in bytes; what an export takes by default if it was not given."""
+    return DEFAULT_MEMORY if text is None else read_bytes("--memory", text)

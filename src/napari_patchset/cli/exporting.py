@@ -12,8 +12,10 @@ import typer
 from napari_patchset.cli.arguments import (
     Events,
     Files,
+    Memory,
     Out,
     Overwrite,
+    memory_from,
     plan_from,
     with_plan_options,
 )
@@ -35,25 +37,27 @@ def export(
     files: Files = None,
     out: Out = None,
     executor: Annotated[
-        Literal["threads", "processes"], typer.Option(help="Where it runs.")
+        Literal["threads", "processes"], typer.Option(help="What it runs on here.")
     ] = "threads",
     workers: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Threads, processes or jobs at once.")
+        int,
+        typer.Option(metavar="N", min=1, help="How many threads, processes or jobs of a cluster."),
     ] = DEFAULT_WORKERS,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Run on a dask cluster: that of its scheduler."),
+        typer.Option(metavar="ADDRESS", help="Run on the dask cluster of this scheduler."),
     ] = None,
+    memory: Memory = None,
     overwrite: Overwrite = False,
     as_json: Events = False,
 ) -> None:
     """Export a patch set.
 
-    Run the same again to go on with one that was stopped.
+    One that was stopped goes on when the same command is run again.
     """
-    plan = plan_from(options, files, out)
+    plan, limit = plan_from(options, files, out), memory_from(memory)
     with _executor(executor, workers, scheduler) as pool:
-        events = run_export(plan, pool, workers=workers, overwrite=overwrite)
+        events = run_export(plan, pool, workers=workers, memory=limit, overwrite=overwrite)
         try:
             show_events(heeding_interrupts(events), as_json)
         except KeyboardInterrupt:
@@ -64,7 +68,9 @@ def export(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
+        "demo"
+    ),
 ) -> None:
     """Export the sample file, and draw its grid."""
     out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,10 @@ from napari_patchset.stacks.opening import list_scenes, open_stack
 
 
 def info(
-    path: Annotated[str, typer.Argument(metavar="FILE", help='"name.czi@3" is scene 3 of it.')],
+    path: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help='A file or URL; "name.czi@3" is scene 3 of a file.'),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is in a file.
@@ -46,10 +49,13 @@ def preview(
     out: Annotated[Path, typer.Option(metavar="PNG", help="The picture to write.")],
     files: Files = None,
     sample: Annotated[
-        int | None, typer.Option(metavar="N", help="Which sample (the middle one).")
+        int | None,
+        typer.Option(
+            metavar="N", help="The sample that is drawn, counted from 0 (the middle one)."
+        ),
     ] = None,
 ) -> None:
-    """Draw the patches on the image."""
+    """Draw the patches on an image, as a PNG."""
     plan = plan_from(options, files, f"preview{SUFFIX}")
     if len(plan.sources) > 1:
         first, n = plan.sources[0], len(plan.sources)

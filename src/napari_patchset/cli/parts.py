@@ -10,17 +10,17 @@ from napari_patchset.export.jobs import finalize_export, plan_export, score_part
 from napari_patchset.options.given import PlanOptions
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The set that the plan names.")]
-Job = Annotated[int, typer.Option(metavar="I", min=0, help="Which job, counted from 0.")]
-Of = Annotated[int, typer.Option(metavar="N", min=1, help="Of how many.")]
+Job = Annotated[int, typer.Option(metavar="I", min=0, help="Which of the jobs, counted from 0.")]
+Of = Annotated[int, typer.Option(metavar="N", min=1, help="How many jobs there are.")]
 
 
 @with_plan_options
 def plan(
     options: PlanOptions, files: Files = None, out: Out = None, overwrite: Overwrite = False
 ) -> None:
-    """Freeze an export for jobs.
+    """Plan an export that jobs carry out.
 
-    They score and write in parts; then finalize.
+    Each job runs `score` and `write` on its share; `finalize` completes the set.
     """
     made = plan_from(options, files, out)
     candidates = plan_export(made, overwrite=overwrite)
@@ -28,9 +28,9 @@ def plan(
 
 
 def score(name: Name, job: Job, of: Of) -> None:
-    """Score a job's share of the patches.
+    """Measure a job's share of the candidates.
 
-    Without filters there is nothing to do.
+    Only filters need it: without them there is nothing to do.
     """
     score_part(name, job, of)
 
@@ -38,13 +38,13 @@ def score(name: Name, job: Job, of: Of) -> None:
 def write(name: Name, job: Job, of: Of) -> None:
     """Write a job's share of the patches.
 
-    Once all of them are scored.
+    With filters, not before all candidates are scored.
     """
     write_part(name, job, of)
 
 
 def finalize(name: Name, overwrite: Overwrite = False) -> None:
-    """Complete a set once all is written."""
+    """Complete a set when all jobs are done."""
     failures = finalize_export(name, overwrite=overwrite)
     typer.echo(name)
     show_failures(failures)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from napari_patchset.cli.arguments import Memory, memory_from
 from napari_patchset.export.engine import DEFAULT_WORKERS
 from napari_patchset.verification.finding import Finding
 from napari_patchset.verification.verify import verify as find_differences
@@ -23,14 +24,17 @@ def verify(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, help="Threads that decode.")
     ] = DEFAULT_WORKERS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON finding a line.")] = False,
+    memory: Memory = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON, one a line.")
+    ] = False,
 ) -> None:
-    """Hold a set against itself and its sources.
+    """Check a set, and compare it with its sources.
 
-    Every digest and count, the split, and each patch cut again; exit code 1 if anything differs.
+    Every digest and count, the split, and each patch cut again. Exit code 1 if anything differs.
     """
     n = 0
-    for finding in _shown(name, sources, workers):
+    for finding in _shown(name, sources, workers, memory_from(memory)):
         n += 1
         typer.echo(json.dumps(asdict(finding)) if as_json else str(finding))
     if n:
@@ -41,7 +45,7 @@ def verify(
         typer.echo(f"{name}: no difference, held against {what}")
 
 
-def _shown(name: Path, sources: bool, workers: int) -> Iterator[Finding]:
+def _shown(name: Path, sources: bool, workers: int, memory: int) -> Iterator[Finding]:
     """Find differences under a bar that says how many patches are read."""
     columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
@@ -52,4 +56,6 @@ def _shown(name: Path, sources: bool, workers: int) -> Iterator[Finding]:
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        yield from find_differences(name, sources=sources, workers=workers, progress=show)
+        yield from find_differences(
+            name, sources=sources, workers=workers, memory=memory, progress=show
+        )

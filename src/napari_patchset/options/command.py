@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from napari_patchset.export.plan import ExportPlan, SourceRef
 from napari_patchset.options.pairing import PAIRED
-from napari_patchset.options.texts import write_ranges, write_values
+from napari_patchset.options.texts import write_bytes, write_ranges, write_values
 
 _OPTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "depth_axis": ("--depth-axis", str),
@@ -33,10 +33,15 @@ _OPTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
 _PARTS = ("strategy", "split", "filters")
 
 
-def command_line(plan: ExportPlan) -> str | None:
+def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     """Write a plan as one command; None where only a saved plan can say it.
 
     Listed patches, regions, and scenes of several names have no words of their own.
+
+    Parameters
+    ----------
+    memory : int or None
+        Bytes that the export takes, if that is not the default.
     """
     files, pairs = _files(plan.sources), [_partner(plan.sources, role) for role in PAIRED]
     said = _said(plan)
@@ -46,7 +51,8 @@ def command_line(plan: ExportPlan) -> str | None:
     named = [word for words in (files, *pairs) for word in words or ()]
     filters = [word for one in plan.filters for word in ("--filter", str(one))]
     chosen = [word for option in options.items() for word in option]
-    return shlex.join(["patchset", "export", *named, "--out", plan.out, *chosen, *filters])
+    taken = [] if memory is None else ["--memory", write_bytes(memory)]
+    return shlex.join(["patchset", "export", *named, "--out", plan.out, *chosen, *filters, *taken])
 
 
 def _files(refs: Sequence[SourceRef]) -> list[str] | None:

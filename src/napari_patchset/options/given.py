@@ -26,12 +26,10 @@ class PlanOptions:
 
     plan: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="A plan that was saved; any option that is given overrides it."
-        ),
+        typer.Option(metavar="FILE", help="A saved plan; each option that is given overrides it."),
     ] = None
     scene: Annotated[
-        str | None, typer.Option(metavar="ID", help='The id of a scene, or "all" (all).')
+        str | None, typer.Option(metavar="ID", help='The id of one scene, or "all" (all).')
     ] = None
     depth_axis: Annotated[
         str | None,
@@ -43,7 +41,8 @@ class PlanOptions:
     select: Annotated[
         str | None,
         typer.Option(
-            metavar="RANGES", help="Half-open ranges in the file's numbers: Z=5:25,T=:10."
+            metavar="RANGES",
+            help="Ranges in the file's own numbers, ends left out: Z=5:25,T=:10 (all).",
         ),
     ] = None
     strategy: Annotated[
@@ -60,7 +59,8 @@ class PlanOptions:
     edge: Annotated[
         str | None,
         typer.Option(
-            metavar=_values_of(Tiled, "edge"), help="Tiled: where the grid does not fit (shift)."
+            metavar=_values_of(Tiled, "edge"),
+            help="Tiled: what becomes of a last patch that does not fit (shift).",
         ),
     ] = None
     count: Annotated[
@@ -68,38 +68,44 @@ class PlanOptions:
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Another seed, another draw and another split (0)."),
+        typer.Option(metavar="N", help="Seed of what is drawn, and of the split (0)."),
     ] = None
     region: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help='A mask, or a JSON file: {"kind": "rectangle", "x": 0, ...}.'
+            metavar="FILE",
+            help="Where patches may lie: a mask image, or a JSON file such as "
+            '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.',
         ),
     ] = None
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="What is cut at the same places: a file, or a folder of such."
+            metavar="PATH",
+            help="Target images, cut at the same places: a file, or a folder with a file of the "
+            "same name for each.",
         ),
     ] = None
-    labels: Annotated[str | None, typer.Option(metavar="PATH", help="Labels, in the same way.")] = (
-        None
-    )
+    labels: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Label images, given like --target.")
+    ] = None
     mask: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="What the filter mask looks at, in the same way (labels)."
+            metavar="PATH",
+            help="Mask images for the filter mask, given like --target (the labels).",
         ),
     ] = None
     filter: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TEXT", help='Keep patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu".'
+            metavar="TEXT",
+            help='Keep patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu"; may be repeated.',
         ),
     ] = None
     keep_fraction: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Share of what a filter rejects that is kept (0)."),
+        typer.Option(metavar="SHARE", help="Share of the rejected patches kept all the same (0)."),
     ] = None
     val: Annotated[
         float | None,
@@ -107,21 +113,22 @@ class PlanOptions:
     ] = None
     split_by: Annotated[
         str | None,
-        typer.Option(metavar=_values_of(Split, "by"), help="What the split keeps together (auto)."),
+        typer.Option(
+            metavar=_values_of(Split, "by"), help="What goes into one split as a whole (auto)."
+        ),
     ] = None
     dtype: Annotated[
         str | None,
         typer.Option(
-            metavar="TYPE", help="Pixel type to cast to, if nothing is lost (the files')."
+            metavar="TYPE",
+            help="Pixel type to cast to, refused where something is lost (the files' own).",
         ),
     ] = None
     format: Annotated[
         str | None,
-        typer.Option(metavar="|".join(FORMATS), help="What is written (zarr)."),
+        typer.Option(metavar="|".join(FORMATS), help="Format of the set (zarr)."),
     ] = None
     codec: Annotated[
         str | None,
-        typer.Option(
-            metavar=_values_of(Recipe, "codec"), help="Compression of a zarr's patches (none)."
-        ),
+        typer.Option(metavar=_values_of(Recipe, "codec"), help="Compression of a zarr set (none)."),
     ] = None

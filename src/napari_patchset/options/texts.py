@@ -1,11 +1,14 @@
 """How the values of options are written, and read again."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.selection import Range
 from napari_patchset.source import ChannelId, SceneId
+
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def read_numbers(option: str, text: str) -> tuple[int, ...]:
@@ -52,6 +55,28 @@ def read_channels(text: str) -> tuple[ChannelId, ...]:
 def read_scene(text: str) -> SceneId | Literal["all"]:
     """Read a scene's id; decimal digits are a number."""
     return _number_or_name(text)
+
+
+def read_bytes(option: str, text: str) -> int:
+    """Read "512MiB" or "1.5 GB": whole bytes.
+
+    Raises
+    ------
+    ArgumentError
+        If this is no number with a unit.
+    """
+    units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip().lower())
+    if not found or found[2] not in units:
+        raise ArgumentError(
+            f"{option} is {text!r}; give a number and one of {', '.join(_UNITS)}, like 512MiB."
+        )
+    return int(float(found[1]) * units[found[2]])
+
+
+def write_bytes(n: int) -> str:
+    """Write what `read_bytes` reads, in MiB rounded down."""
+    return f"{n // _UNITS['MiB']}MiB"
 
 
 def write_values(values: Iterable[object]) -> str:

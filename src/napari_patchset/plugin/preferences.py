@@ -4,14 +4,22 @@ from typing import Any
 
 from napari.settings import get_plugin_settings
 
+from napari_patchset.export.holding import DEFAULT_MEMORY
+
 PLUGIN = "napari-patchset"
 
-_MEGABYTE = 2**20
+_MEBIBYTE = 2**20
 
 
 def export_memory() -> int:
     """Give the bytes that an export takes."""
-    return int(_export().memory) * _MEGABYTE
+    return int(_export().memory) * _MEBIBYTE
+
+
+def chosen_memory() -> int | None:
+    """Give the bytes that an export takes; None if it is the default."""
+    memory = export_memory()
+    return None if memory == DEFAULT_MEMORY else memory
 
 
 def compression() -> str:

@@ -20,7 +20,7 @@ from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.named_layers import has_layers, spooled
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.preferences import PLUGIN, chosen_memory
 
 
 class ExportControl:
@@ -108,7 +108,7 @@ class ExportControl:
 
     @notifying
     def _copy_command(self, plan: ExportPlan) -> None:
-        line = command_line(plan)
+        line = command_line(plan, chosen_memory())
         if line is None:
             raise ArgumentError("No command says all of this; save the plan, and export --plan it.")
         if (clipboard := QApplication.clipboard()) is not None:
