@@ -98,6 +98,15 @@ class Arrivals:
         self.limits: Limits | None = None
         """Contrast limits by the first pixels at the lowest resolution."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Arrivals":
+        """Begin anew for a copy of the layer."""
+        return Arrivals(self._shapes)
+
+    @property
+    def levels(self) -> int:
+        """How many resolutions there are."""
+        return len(self._shapes)
+
     def show(self, array: Readable, index: Index) -> NDArray[Any]:
         """Give a part of an array: its pixels, or what can be had of them without waiting."""
         picture = self.picture(array, index)

@@ -41,6 +41,24 @@ def split(index: Index, block: Sequence[int]) -> Iterator[tuple[Index, tuple[sli
         yield tuple(part for part, _ in pieces), tuple(at for _, at in pieces if at is not None)
 
 
+def as_range(part: int | range) -> range:
+    """Give an index as a range."""
+    return range(part, part + 1) if isinstance(part, int) else part
+
+
+def of_range(part: int | range) -> int | slice:
+    """Give what takes the axis of a single index away, and leaves a range as it is."""
+    return 0 if isinstance(part, int) else slice(None)
+
+
+def as_slice(part: int | range) -> int | slice:
+    """Give what NumPy takes for a range."""
+    if isinstance(part, int):
+        return part
+    stop = part.stop if part.stop >= 0 else None
+    return slice(part.start, stop, part.step)
+
+
 def _expanded(key: Any, ndim: int) -> list[int | slice]:
     """Spell out a key: one int or slice for each axis."""
     parts = list(key) if isinstance(key, tuple) else [key]

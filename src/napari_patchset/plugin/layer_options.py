@@ -1,9 +1,10 @@
 """The options of a layer that say where it lies and what colour it has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_patchset.source import PixelSize
+from napari_patchset.stacks.base import ImageStack
 
 
 def display(color: str, n_channels: int) -> dict[str, Any]:
@@ -35,3 +36,15 @@ def space(
         "units": [unit if size else "pixel" for size, unit in sizes],
         "axis_labels": list(axes.lower()),
     }
+
+
+def translation_of(stack: ImageStack) -> Mapping[str, float]:
+    """Give where the file says that an image begins, where it does."""
+    translation: Mapping[str, float] = getattr(stack, "translation", {})
+    return translation
+
+
+def levels_of(stack: ImageStack) -> Sequence[ImageStack]:
+    """Give a stack at all of its resolutions, the finest first."""
+    levels: Sequence[ImageStack] = getattr(stack, "levels", (stack,))
+    return levels

@@ -1,18 +1,17 @@
 """From a stack to napari's layer tuples: lazy, named, coloured, in micrometres."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_patchset.axes import AxisLayout
-from napari_patchset.errors import PatchsetError
 from napari_patchset.plugin.contrast import estimated_limits
-from napari_patchset.plugin.layer_options import display, space
-from napari_patchset.plugin.lazy import LazyArray, lazy_levels, visible_axes
+from napari_patchset.plugin.label_layers import labels_layer
+from napari_patchset.plugin.layer_options import display, levels_of, space, translation_of
+from napari_patchset.plugin.lazy import LazyArray, lazy_levels
 from napari_patchset.plugin.limits import Limits
 from napari_patchset.preview import channel_colors
 from napari_patchset.source import SceneId
-from napari_patchset.stacks.base import ClosableStack, ImageStack
+from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.describe import image_metadata
 from napari_patchset.stacks.metadata import ImageMetadata
 from napari_patchset.stacks.opening import list_labels, open_stack
@@ -49,8 +48,10 @@ def scene_layers(
     for data, options, _ in images:
         if options.get("contrast_limits", ()) is None:
             options["contrast_limits"] = contrast(data[-1] if options["multiscale"] else data)
-    beside = [_labels_layer(path, scene, labels, stack) for labels in list_labels(path, scene)]
-    return [*images, *(layer for layer in beside if layer is not None)]
+    tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
+    beside = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
+    shown = [layer for layer in beside if layer is not None]
+    return [*images, *((data, {**options, "metadata": tag}, kind) for data, options, kind in shown)]
 
 
 def _channel_layer(
@@ -62,7 +63,7 @@ def _channel_layer(
     color: str,
 ) -> LayerTuple:
     channel = metadata.channels[index]
-    levels = lazy_levels(_levels(stack), index)
+    levels = lazy_levels(levels_of(stack), index)
     options = {
         "name": channel.name,
         "contrast_limits": channel.contrast_limits,
@@ -70,7 +71,7 @@ def _channel_layer(
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": index}},
         **display(color, len(metadata.channels)),
-        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, _translation(stack)),
+        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, translation_of(stack)),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"
 
@@ -78,47 +79,12 @@ def _channel_layer(
 def _rgb_layer(
     stack: ClosableStack, path: Path, scene: SceneId | None, metadata: ImageMetadata
 ) -> LayerTuple:
-    levels = lazy_levels(_levels(stack), [0, 1, 2])
+    levels = lazy_levels(levels_of(stack), [0, 1, 2])
     options = {
         "name": path.stem,
         "rgb": True,
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": None}},
-        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, _translation(stack)),
+        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, translation_of(stack)),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"
-
-
-def _labels_layer(
-    path: Path, scene: SceneId | None, labels: SceneId, image: ImageStack
-) -> LayerTuple | None:
-    """Give the labels of a scene as a layer; None for what can't be read or does not fit it."""
-    try:
-        stack = open_stack(path, labels)
-    except PatchsetError:
-        return None
-    levels = lazy_levels(_levels(stack), 0)
-    axes = levels[0].axes
-    around = visible_axes(AxisLayout(image.original_axes, tuple(image.original_data_shape)))
-    if levels[0].dtype.kind not in "iu" or not around.endswith(axes):
-        return None
-    own, metadata = image_metadata(stack), image_metadata(image)
-    size = own.pixel_size if own.pixel_size.x else metadata.pixel_size
-    options = {
-        "name": str(labels).rpartition("/")[2],
-        "multiscale": len(levels) > 1,
-        "metadata": {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}},
-        **space(axes, size, own.time_step or metadata.time_step, _translation(stack)),
-    }
-    return (levels if len(levels) > 1 else levels[0]), options, "labels"
-
-
-def _translation(stack: ImageStack) -> Mapping[str, float]:
-    """Give where the file says that an image begins, where it does."""
-    translation: Mapping[str, float] = getattr(stack, "translation", {})
-    return translation
-
-
-def _levels(stack: ClosableStack) -> Sequence[ImageStack]:
-    levels: Sequence[ImageStack] = getattr(stack, "levels", (stack,))
-    return levels

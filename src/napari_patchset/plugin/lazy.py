@@ -1,19 +1,27 @@
-"""Arrays that napari slices and that read a stack, or a patch set, only then."""
+"""Arrays that napari slices and that read a stack only then."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
-from napari_patchset.patchset.arrays import PatchArray
 from napari_patchset.plugin.arrivals import Arrivals
 from napari_patchset.plugin.asked import asked_for_drawing
-from napari_patchset.plugin.indexing import Index, select, shape_of
+from napari_patchset.plugin.indexing import (
+    Index,
+    as_range,
+    as_slice,
+    of_range,
+    select,
+    shape_of,
+)
+from napari_patchset.plugin.writing import refuse_to_write
 from napari_patchset.stacks.base import ImageStack
 
 _BLOCK = 512
@@ -71,6 +79,15 @@ class LazyArray(ABC):
         pixels = self.arrivals.show(self, self.whole) if drawn else self.read(self.whole)
         return np.asarray(pixels, dtype=dtype)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        refuse_to_write(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Self | NDArray[Any]":
+        """Read the same pixels, for a copy of the layer."""
+        other = copy(self)
+        other.arrivals = deepcopy(self.arrivals, memo)
+        return other
+
 
 class Part:
     """A part of an array for napari to draw; indexed further, nothing is read yet."""
@@ -118,8 +135,8 @@ class LazyChannel(LazyArray):
     def read(self, index: Index) -> NDArray[Any]:
         """Read a part, plane by plane."""
         y = self.plane
-        outer = [_as_range(i) for i in index[:y]]
-        rows, columns = (_as_range(i) for i in index[y : y + 2])
+        outer = [as_range(i) for i in index[:y]]
+        rows, columns = (as_range(i) for i in index[y : y + 2])
         read = np.empty(
             (*map(len, outer), len(rows), len(columns), *self.shape[y + 2 :]), self.dtype
         )
@@ -127,8 +144,8 @@ class LazyChannel(LazyArray):
             planes = read.reshape(-1, *read.shape[y:])
             for position, at in enumerate(product(*outer)):
                 planes[position] = self._plane(at, rows, columns)
-        found: NDArray[Any] = read[tuple(_of_range(i) for i in index[: y + 2])]
-        return found[(..., _as_slice(index[-1]))] if self._rgb else found
+        found: NDArray[Any] = read[tuple(of_range(i) for i in index[: y + 2])]
+        return found[(..., as_slice(index[-1]))] if self._rgb else found
 
     def _plane(self, at: tuple[int, ...], rows: range, columns: range) -> NDArray[Any]:
         sample = self.layout.ravel(dict(zip(self.axes, at, strict=False)))
@@ -139,26 +156,13 @@ class LazyChannel(LazyArray):
         return np.moveaxis(pixels, 0, -1) if self._rgb else pixels[0]
 
 
-class LazyPatches(LazyArray):
-    """One channel of a patch set as an array of N, (Z), Y, X."""
-
-    def __init__(self, patches: PatchArray, channel: int) -> None:
-        self._patches = patches
-        self._channel = channel
-        shape = (len(patches), *patches.shape[2:])
-        super().__init__(shape, patches.dtype, (1, *shape[1:]), len(shape) - 2)
-
-    def read(self, index: Index) -> NDArray[Any]:
-        """Read a part, patch by patch."""
-        first, *rest = index
-        patches = [self._patches[i][self._channel] for i in _as_range(first)]
-        stacked = np.stack(patches)[(slice(None), *map(_as_slice, rest))]
-        return stacked[0] if isinstance(first, int) else stacked
-
-
-def lazy_levels(stacks: Sequence[ImageStack], channels: int | list[int]) -> list[LazyChannel]:
+def lazy_levels(
+    stacks: Sequence[ImageStack],
+    channels: int | list[int],
+    kind: type[LazyChannel] = LazyChannel,
+) -> list[LazyChannel]:
     """Give a channel at each resolution; what is coarse and there stands in for what is to come."""
-    levels = [LazyChannel(stack, channels) for stack in stacks]
+    levels = [kind(stack, channels) for stack in stacks]
     arrivals = Arrivals([level.shape for level in levels])
     for number, level in enumerate(levels):
         level.arrivals, level.level = arrivals, number
@@ -182,19 +186,3 @@ def _block_of(stack: ImageStack) -> tuple[int, int]:
 def _share(block: int) -> int:
     """Divide a tile into parts of about the size of a block."""
     return -(-block // max(1, block // _BLOCK))
-
-
-def _as_range(index: int | range) -> range:
-    return range(index, index + 1) if isinstance(index, int) else index
-
-
-def _of_range(index: int | range) -> int | slice:
-    """Give what takes the axis of a single index away, and leaves a range as it is."""
-    return 0 if isinstance(index, int) else slice(None)
-
-
-def _as_slice(index: int | range) -> int | slice:
-    if isinstance(index, int):
-        return index
-    stop = index.stop if index.stop >= 0 else None
-    return slice(index.start, stop, index.step)

@@ -3,16 +3,45 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.arrays import PatchArray
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.contrast import estimated_limits
+from napari_patchset.plugin.indexing import Index, as_range, as_slice
 from napari_patchset.plugin.layer_options import display, space
 from napari_patchset.plugin.layers import METADATA_KEY, PATCH_SET, LayerTuple
-from napari_patchset.plugin.lazy import LazyPatches
+from napari_patchset.plugin.lazy import LazyArray
+from napari_patchset.plugin.writing import in_memory
 from napari_patchset.preview import channel_colors
 from napari_patchset.stacks.metadata import Channel
+
+
+class LazyPatches(LazyArray):
+    """One channel of a patch set as an array of N, (Z), Y, X."""
+
+    def __init__(self, patches: PatchArray, channel: int) -> None:
+        self._patches = patches
+        self._channel = channel
+        shape = (len(patches), *patches.shape[2:])
+        super().__init__(shape, patches.dtype, (1, *shape[1:]), len(shape) - 2)
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Read a part, patch by patch."""
+        first, *rest = index
+        patches = [self._patches[i][self._channel] for i in as_range(first)]
+        stacked = np.stack(patches)[(slice(None), *map(as_slice, rest))]
+        return stacked[0] if isinstance(first, int) else stacked
+
+
+class LazyLabels(LazyPatches):
+    """Labels of patches; a copy of them lies in memory, to be painted."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NDArray[Any]:
+        return in_memory(self)
 
 
 def patch_set_layers(path: Path) -> list[LayerTuple]:
@@ -64,4 +93,4 @@ def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
 
 def _labels(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
     options = {"name": f"{LABELS} ({patches.layout.split})", **common}
-    return [(LazyPatches(patches, i), options, "labels") for i in range(patches.shape[1])]
+    return [(LazyLabels(patches, i), options, "labels") for i in range(patches.shape[1])]

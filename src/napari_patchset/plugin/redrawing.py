@@ -76,6 +76,11 @@ def redraw() -> Redraw:
     return next(iter(app.findChildren(Redraw)), None) or Redraw(app)
 
 
+def layers_of(awaited: Awaited) -> list[Layer]:
+    """Give the layers whose pixels come from there."""
+    return [layer for layer, arrivals in _shown() if arrivals is awaited]
+
+
 def _shown() -> Iterator[tuple[Layer, Any]]:
     """Give the layers whose pixels may come later, in every window."""
     for viewer in list(Viewer._instances):  # napari names the current one only

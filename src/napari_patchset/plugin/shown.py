@@ -171,7 +171,8 @@ def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
 def _tag(layer: Layer) -> dict[str, Any]:
     """Give what the plugin wrote on a layer of a file; empty for every other layer."""
     tag = _written(layer)
-    return tag if "path" in tag and isinstance(_array(layer), LazyChannel) else {}
+    is_ours = isinstance(layer, Image) and isinstance(_array(layer), LazyChannel)
+    return tag if "path" in tag and is_ours else {}
 
 
 def _path(layer: Layer) -> Path | None:
@@ -183,8 +184,8 @@ def _path(layer: Layer) -> Path | None:
 
 
 def _labels_of(layer: Layer) -> Path | None:
-    """Give the file whose labels a layer shows."""
-    path = _written(layer).get(LABELS_OF)
+    """Give the file whose labels a layer shows; None for a copy that is painted."""
+    path = _written(layer).get(LABELS_OF) if isinstance(_array(layer), LazyChannel) else None
     return Path(path) if path else None
 
 

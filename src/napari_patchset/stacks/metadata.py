@@ -1,6 +1,8 @@
 """What a file says about its pixels: size, channels, scenes. What it does not say is None."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from napari_patchset.source import PixelSize, Rect, SceneId
 
@@ -25,13 +27,30 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelValues:
+    """What a file says of the values of a label image.
+
+    Attributes
+    ----------
+    colors : mapping of int to tuple of float
+        Red, green, blue and alpha of a value, 0 to 1.
+    properties : mapping of int to mapping
+        What is known of a value, by name.
+    """
+
+    colors: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    properties: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """Describe the channels and the pixel size of an image."""
+    """Describe the channels and the pixel size of an image, and its values where it is labels."""
 
     channels: tuple[Channel, ...]
     pixel_size: PixelSize = field(default_factory=PixelSize)
     time_step: float | None = None
     """Seconds between two time points."""
+    labels: LabelValues | None = None
 
 
 @dataclass(frozen=True, slots=True)

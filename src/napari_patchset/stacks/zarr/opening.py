@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.zarr.check import check_channels, check_chunks
 from napari_patchset.stacks.zarr.images import Resolution, ZarrImage, find_image
-from napari_patchset.stacks.zarr.labels import label_paths
+from napari_patchset.stacks.zarr.labels import label_paths, label_values
 from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
 from napari_patchset.stacks.zarr.nodes import METADATA_FILES, read_node
 from napari_patchset.stacks.zarr.roots import LocalRoot, RemoteRoot, Root
@@ -159,12 +160,13 @@ def _level(
     n_channels = dict(zip(axes, resolution.head.shape, strict=True)).get("C", 1)
     check_channels(n_channels, root.label(resolution.path))
     array = _open_array(root, resolution)
+    metadata = image_metadata(described, level, axes, n_channels)
     stack = ZarrImageStack.from_array(
         array,
         axes,
         depth_axis,
         scene=scene,
-        metadata=image_metadata(described, level, axes, n_channels),
+        metadata=replace(metadata, labels=label_values(image.node)),
         translation=translation(described, level, axes) if described else {},
         coarser=coarser,
     )
