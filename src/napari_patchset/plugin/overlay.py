@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image, Vectors
 from napari.viewer import Viewer
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QObject, QTimer
 
 from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY
 from napari_patchset.plugin.shown import plane_space, view_of
@@ -34,15 +34,23 @@ class Grid(NamedTuple):
 
 
 class GridOverlay:
-    """Draw the grid of one image, following its scale, translation and units, and the camera."""
+    """Draw the grid of one image, following its scale, translation and units, and the camera.
 
-    def __init__(self, viewer: Viewer) -> None:
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the image is.
+    parent : QObject
+        Whose destruction ends it: what has no parent is gone before that, when the program ends.
+    """
+
+    def __init__(self, viewer: Viewer, parent: QObject) -> None:
         self._viewer = viewer
         self._layers: dict[str, Image | Vectors] = {}
         self._grid: Grid | None = None
         self._raster: Raster | None = None
         self._picked: tuple[int, int] | None = None
-        self._soon = QTimer()
+        self._soon = QTimer(parent)
         self._soon.setSingleShot(True)
         self._soon.setInterval(_WAIT_MS)
         self._soon.timeout.connect(self._follow)

@@ -31,7 +31,7 @@ class PreviewControl:
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
         self._viewer = viewer
         self._shown: tuple[Shown, Planned] | None = None
-        self.overlay, self.clicks = GridOverlay(viewer), Clicks(viewer)
+        self.overlay, self.clicks = GridOverlay(viewer, window), Clicks(viewer)
         self.view, self.contact = PatchView(), ContactSheet(window)
         self.sheet_button = QPushButton("Contact sheet…")
         self.sheet_button.setToolTip(
