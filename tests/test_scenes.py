@@ -1,6 +1,7 @@
 """The scene picker, in a real window."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qtpy.QtCore import QEvent, QPoint, Qt
@@ -8,8 +9,11 @@ from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QToolTip
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.plugin import scenes
 from napari_patchset.plugin.overlay import GRID_NAME
 from napari_patchset.plugin.scene_map import SceneMap
+from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from window import Window
 
 WELLS = {8 * i + j: f"{'ABCDEFGH'[j]}{i + 1}" for i in range(12) for j in range(8)}
@@ -18,10 +22,10 @@ WELLS = {8 * i + j: f"{'ABCDEFGH'[j]}{i + 1}" for i in range(12) for j in range(
 @pytest.fixture
 def plate(czi: MakeCzi) -> Path:
     """A file of 96 scenes, two pixels each."""
-    scenes = [
+    wells = [
         SceneSpec(id=i, rect=(i // 8 * 100, i % 8 * 100, 20, 10), missing=[{"Z": 1}]) for i in WELLS
     ]
-    return czi(*scenes, xml=metadata_xml(scenes=WELLS), name="plate.czi")
+    return czi(*wells, xml=metadata_xml(scenes=WELLS), name="plate.czi")
 
 
 def press(window: Window, *keys: Qt.Key) -> None:
@@ -67,6 +71,27 @@ def test_every_scene_has_its_thumbnail_and_its_name(window: Window, file: Path) 
         return picture is not None and picture.toImage().pixelColor(30, 30).lightness() > 0
 
     window.until(lambda: shows_pixels(0) and shows_pixels(1))
+
+
+def test_a_damaged_scene_says_why_it_has_no_thumbnail_and_the_others_have_theirs(
+    window: Window, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = SubblockDecoder.decode
+
+    def decoding(self: SubblockDecoder, row: int) -> Any:
+        if self._blocks.rect[row, 0] >= 100 and self._blocks.rect[row, 0] < 300:
+            raise UnreadableFileError("image.czi: a tile is damaged.")
+        return decode(self, row)
+
+    monkeypatch.setattr(SubblockDecoder, "decode", decoding)
+    said: list[str] = []
+    monkeypatch.setattr(scenes, "show_error", said.append)
+    window.open(czi(*(SceneSpec(id=i, rect=(100 * i, 0, 80, 60)) for i in range(4))))
+    window.until(lambda: bool(said))
+    scene_map = window.widget.picker.map
+    assert said == ["2 scenes of image.czi have no thumbnail: image.czi: a tile is damaged."]
+    assert [scene_map.picture(i) is None for i in range(4)] == [False, True, True, False]
+    assert tooltip_over(scene_map, 2) == "Scene 2: 80 × 60 px\nimage.czi: a tile is damaged."
 
 
 def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) -> None:

@@ -49,13 +49,14 @@ class SceneMap(QWidget):
         self.shown = self.cursor_at = self.hovered = -1
         self._scenes: Sequence[SceneSummary] = ()
         self._pictures: dict[int, QPixmap] = {}
+        self._problems: dict[int, str] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName("Map of the scenes")
 
     def set_scenes(self, scenes: Sequence[SceneSummary], shown: int) -> None:
         """Draw these scenes, one of them marked as shown; their pictures are to follow."""
-        self._scenes, self._pictures = scenes, {}
+        self._scenes, self._pictures, self._problems = scenes, {}, {}
         self.mark(shown)
 
     def mark(self, shown: int) -> None:
@@ -68,6 +69,11 @@ class SceneMap(QWidget):
         height, width, _ = picture.shape
         image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
         self._pictures[index] = QPixmap.fromImage(image)
+        self.update()
+
+    def set_problem(self, index: int, why: str) -> None:
+        """Say why a scene has no thumbnail."""
+        self._problems[index] = why
         self.update()
 
     def picture(self, index: int) -> QPixmap | None:
@@ -104,6 +110,9 @@ class SceneMap(QWidget):
             painter.fillRect(frame, Qt.GlobalColor.black)
             if (picture := self._pictures.get(index)) is not None:
                 painter.drawPixmap(_fitted(picture, frame), picture, QRectF(picture.rect()))
+            elif index in self._problems:
+                painter.setPen(Qt.GlobalColor.white)
+                painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, "?")
             self._draw_name(painter, index, frame)
             if index == self.hovered:
                 _outline(painter, frame, text, 1)
@@ -158,11 +167,12 @@ class SceneMap(QWidget):
         return super().event(event)
 
     def describe(self, index: int) -> str:
-        """Name a scene and its size; "" for none."""
+        """Name a scene and its size, and why it has no thumbnail; "" for none."""
         if index < 0:
             return ""
         scene = self._scenes[index]
-        return f"{scene.label}: {scene.rect.w} × {scene.rect.h} px"
+        named = f"{scene.label}: {scene.rect.w} × {scene.rect.h} px"
+        return "\n".join(filter(None, (named, self._problems.get(index))))
 
     def _hover(self, index: int) -> None:
         if index != self.hovered:

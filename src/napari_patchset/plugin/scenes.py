@@ -1,25 +1,19 @@
 """The scene picker: a map of thumbnails, and a list of names for the keyboard."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from napari.qt.threading import GeneratorWorker, thread_worker
-from numpy.typing import NDArray
+from napari.utils.notifications import show_error
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.plugin.scene_map import SceneMap
-from napari_patchset.preview import composite, overview
+from napari_patchset.plugin.thumbnails import Thumbnail, thumbnails
 from napari_patchset.source import SceneId
-from napari_patchset.stacks.describe import image_metadata
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.opening import open_stack
-
-THUMBNAIL = 256
-"""Pixels along the longer side of a thumbnail, about."""
 
 _HEIGHT, _TALLEST = 200, 230
 """What a map is made to fit, and what it may be where its scenes are at their smallest."""
@@ -116,15 +110,23 @@ class ScenePicker(QWidget):
 
     def _load_thumbnails(self, path: Path) -> None:
         worker = thread_worker(thumbnails)(path, list(self._ids))
-        worker.yielded.connect(lambda found: self._set_thumbnail(worker, *found))
+        worker.yielded.connect(lambda found: self._set_thumbnail(worker, found))
+        worker.returned.connect(lambda problem: self._tell(worker, problem))
         self._worker = worker
         worker.start()
 
-    def _set_thumbnail(
-        self, worker: GeneratorWorker, index: int, picture: NDArray[np.uint8]
-    ) -> None:
-        if worker is self._worker:
-            self.map.set_picture(index, picture)
+    def _set_thumbnail(self, worker: GeneratorWorker, found: Thumbnail) -> None:
+        if worker is not self._worker:
+            return
+        if found.picture is None:
+            self.map.set_problem(found.row, found.problem)
+        else:
+            self.map.set_picture(found.row, found.picture)
+
+    def _tell(self, worker: GeneratorWorker, problem: str) -> None:
+        """Say once what is wrong with all the scenes that have no picture."""
+        if worker is self._worker and problem:
+            show_error(problem)
 
 
 def _name_list() -> QComboBox:
@@ -138,21 +140,3 @@ def _name_list() -> QComboBox:
     names.setToolTip("The scene that is shown. Type a part of a name to find another one.")
     names.setAccessibleName("Scene")
     return names
-
-
-def thumbnails(
-    path: Path, scenes: Sequence[SceneId | None]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Give a picture of the middle plane of each scene, one after the other."""
-    for index, scene in enumerate(scenes):
-        with open_stack(path, scene) as stack:
-            planes, _ = overview(stack, stack.data_shape[0] // 2, longest=THUMBNAIL)
-            picture = composite(_thinned(planes), image_metadata(stack).channels)
-        # A generator that is given up waits here, with no file open.
-        yield index, picture
-
-
-def _thinned(planes: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Leave pixels out where the coarsest level is still larger than a thumbnail."""
-    step = max(1, max(planes.shape[-2:]) // THUMBNAIL)
-    return planes[:, ::step, ::step]
