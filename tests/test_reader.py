@@ -174,6 +174,19 @@ def write_ome_zarr(path: Path, axes: str, data: Any, scale: tuple[float, ...]) -
     group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_zarr_is_known_by_what_lies_in_the_folder(tmp_path: Path, zarr_format: Any) -> None:
+    pixels = np.arange(80, dtype=np.uint16).reshape(8, 10)
+    plate = zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=zarr_format)
+    plate.create_array("A/1/0/0", data=pixels)
+    for folder in ("A/1/0/0", "A/1/0/0/"):
+        ((data, _, _),) = read(tmp_path / "plate.zarr" / folder)
+        np.testing.assert_array_equal(data[...], pixels)
+    assert get_reader(str(tmp_path / "plate.zarr" / "A" / "1")) is not None
+    assert get_reader(str(tmp_path)) is None
+    assert get_reader(str(tmp_path / "away")) is None
+
+
 def test_what_is_not_ours_is_left_to_others(czi: MakeCzi) -> None:
     assert get_reader("picture.jpg") is None
     assert get_reader([str(czi()), str(czi(name="b.czi"))]) is None

@@ -14,6 +14,7 @@ from napari_patchset.plugin.patch_layers import patch_set_layers
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
+from napari_patchset.stacks.zarr.opening import is_zarr
 
 Reader = Callable[[str | list[str]], list[LayerTuple]]
 
@@ -22,14 +23,17 @@ NO_LAYERS: list[Any] = [(None,)]
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """Give the reader for a path, None for what is not ours: several paths, another suffix."""
+    """Give the reader for a path, None for what is not ours: several paths, another suffix.
+
+    A folder may have any name: a file of zarr's in it says what it is.
+    """
     if isinstance(path, list):
         return None
     name = Path(path).name.lower()
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
     if name.endswith(SUFFIXES) or Path(split_scene(path, None)[0]).suffix.lower() in suffixes:
         return read_layers
-    return None
+    return read_layers if is_zarr(Path(path), b"") else None
 
 
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
