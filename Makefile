@@ -7,6 +7,7 @@ export VENV
 
 demo: setup
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
+		echo "demo: napari starts, which takes some seconds" >&2; \
 		$(BIN)/python -m napari_patchset.plugin; \
 	else \
 		echo "demo: there is no display; the sample is exported instead of shown" >&2; \

@@ -125,7 +125,9 @@ class TestEnsure:
 
     def test_it_is_written_once(self, tmp_path: Path, quick: list[Path]) -> None:
         path = tmp_path / "new" / "folder" / "cells.czi"
-        assert ensure_sample(path) == ensure_sample(path) == path
+        said: list[str] = []
+        assert ensure_sample(path, said.append) == ensure_sample(path, said.append) == path
+        assert said == [f"drawing the sample, {path}"]
         assert path.read_bytes() == b"whole"
         assert len(quick) == 1
 

@@ -54,6 +54,13 @@ def assert_whole(stack: Any, reference: NDArray[Any]) -> None:
         np.testing.assert_array_equal(part, pixels[(slice(0, 1), *window)], strict=True)
 
 
+def pack_twelve_bits(plane: NDArray[np.uint16]) -> bytes:
+    """Pack a plane as TIFF does, each row by itself; not every imagecodecs can."""
+    octets = plane.astype(">u2").view(np.uint8).reshape(*plane.shape, 2)
+    bits = np.unpackbits(octets, axis=-1)[..., 4:]
+    return np.packbits(bits.reshape(len(plane), -1), axis=-1).tobytes()
+
+
 def as_stack(data: NDArray[Any], axes: str, depth_axis: Any = "none") -> NDArray[Any]:
     return AxisLayout(axes, data.shape, depth_axis).to_stack(data)
 
@@ -246,7 +253,9 @@ def test_one_bit_pixels(compression: str | None, tmp_path: Path) -> None:
 
 def test_twelve_bit_pixels(tmp_path: Path) -> None:
     data = planes(2) % 4096
-    path = write(tmp_path / "a.tif", data, bitspersample=12, metadata=None)
+    path = tmp_path / "a.tif"
+    options: dict[str, Any] = {"dtype": data.dtype, "bitspersample": 12, "metadata": None}
+    tifffile.imwrite(path, map(pack_twelve_bits, data), shape=data.shape, rowsperstrip=H, **options)
     with TiffImageStack(path) as stack:
         assert_whole(stack, data[:, None])
 

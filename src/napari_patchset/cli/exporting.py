@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,9 +62,9 @@ def export(
         try:
             show_events(heeding_interrupts(events), as_json)
         except KeyboardInterrupt:
-            partial = PartialExport.of(plan).root
-            if partial.exists():
-                typer.echo(f"Stopped. {partial} keeps what is done; run the same again.", err=True)
+            kept = PartialExport.of(plan).root
+            if kept.exists():
+                typer.echo(f"Stopped. {kept} keeps what is done; run the same again.", err=True)
             raise
 
 
@@ -74,12 +75,12 @@ def demo(
 ) -> None:
     """Export the sample file, and draw its grid."""
     out.mkdir(parents=True, exist_ok=True)
-    patches = out / f"cells{SUFFIX}"
-    plan = make_plan(PlanOptions(overlap="16"), [str(ensure_sample())], str(patches))
+    sample = ensure_sample(say=partial(typer.echo, err=True))
+    plan = make_plan(PlanOptions(overlap="16"), [str(sample)], str(out / f"cells{SUFFIX}"))
     show_events(run_export(plan, overwrite=True), as_json=False)
     first = plan.model_copy(update={"sources": plan.sources[:1]})
     picture = write_preview(first, None, out / "preview.png")
-    typer.echo(f"patch set: {patches.absolute()}\npreview:   {picture.absolute()}")
+    typer.echo(f"their grid on the first scene: {picture.absolute()}")
 
 
 @contextmanager

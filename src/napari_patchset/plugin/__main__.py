@@ -9,9 +9,10 @@ from napari_patchset.sample import ensure_sample
 
 def main() -> None:
     """Open the window and stay until it is closed."""
+    sample = ensure_sample(say=print)  # before there is a window that would wait for it
     viewer = napari.Viewer()
     viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
-    viewer.open(str(ensure_sample()), plugin=PLUGIN)
+    viewer.open(str(sample), plugin=PLUGIN)
     viewer.canvas.overlays.scale_bar.visible = True
     QTimer.singleShot(0, viewer.reset_view)  # once the window has its size
     napari.run()

@@ -1,6 +1,7 @@
 """Write the sample file, on first use."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -31,14 +32,17 @@ def sample_path() -> Path:
     return user_cache_path("napari-patchset") / "cells-v1.czi"
 
 
-def ensure_sample(path: Path | None = None) -> Path:
+def ensure_sample(
+    path: Path | None = None, say: Callable[[str], object] = lambda text: None
+) -> Path:
     """Return the path of the sample (`sample_path()` by default), written first if it isn't there.
 
     The file appears under its name only when it is whole; several processes may ask at once.
-    OSError or RuntimeError if it can't be written.
+    OSError or RuntimeError if it can't be written. That it is written, `say` is told.
     """
     path = sample_path() if path is None else path
     if not path.exists():
+        say(f"drawing the sample, {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(path)
     return path
