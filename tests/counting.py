@@ -16,7 +16,7 @@ from zarr.storage import LocalStore
 from czi_maker import SceneSpec, make_czi
 from export_makers import plan_for
 from napari_patchset import ExportPlan, PatchSet, Random, Tiled
-from napari_patchset.stacks.files import Files
+from napari_patchset.stacks.open_files import Files
 from napari_patchset.stacks.tiles import TileCache
 
 SIZE, TILE, CHANNELS, PER_SHARD = 256, 64, 2, 32

@@ -22,7 +22,7 @@ from napari_patchset.errors import MissingAxisError, UnreadableFileError
 from napari_patchset.source import PixelSize, Rect, SourceInfo
 from napari_patchset.stacks.czi import stack
 from napari_patchset.stacks.describe import describe
-from napari_patchset.stacks.files import _Descriptor
+from napari_patchset.stacks.open_files import _Descriptor
 from napari_patchset.stacks.tiles import TileCache
 from pixels import expected
 
@@ -839,7 +839,7 @@ def held_open(path: Path) -> bool:
 
 
 def _check_in_child(stack: CziImageStack) -> None:
-    with mock.patch("napari_patchset.stacks.files._Descriptor", wraps=_Descriptor) as opened:
+    with mock.patch("napari_patchset.stacks.open_files._Descriptor", wraps=_Descriptor) as opened:
         for channel, image in enumerate(whole(stack)):
             np.testing.assert_array_equal(image, plane(TestLifetime.SCENE, C=channel))
     assert opened.call_count == 1

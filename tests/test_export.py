@@ -12,8 +12,8 @@ from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.export import space
-from napari_patchset.export.partial import ExportStopped, PartialExport
+from napari_patchset.export.keeping import space
+from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 
 
 @pytest.mark.parametrize("depth_axis", ["none", "Z"])

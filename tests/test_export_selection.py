@@ -12,10 +12,10 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.export.measuring import Look
-from napari_patchset.export.partial import ExportStopped, PartialExport
+from napari_patchset.export.cutting.measuring import Look
+from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
+from napari_patchset.export.keeping.scores import Scores
 from napari_patchset.export.plan import ImageRef
-from napari_patchset.export.scores import Scores
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 

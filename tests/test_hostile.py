@@ -20,7 +20,7 @@ import zarr
 from czi_maker import MakeCzi, SceneSpec, blocks_of, write_blocks
 from napari_patchset import ExportPlan, PatchSet, Tiled, list_scenes, open_stack, run_export
 from napari_patchset.errors import IncompleteSetError, PatchsetError, UnreadableFileError
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.patchset import layout
 
 FEW = 48 * 2**20

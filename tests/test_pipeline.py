@@ -20,10 +20,11 @@ from counting import (
 )
 from export_makers import digests, export
 from napari_patchset import ExportPlan, PatchSet, Tiled
-from napari_patchset.export import looking, writing
+from napari_patchset.export import writing
+from napari_patchset.export.cutting import looking
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.export.keeping.sidecar import ShardSidecar
 from napari_patchset.export.plan import ImageRef
-from napari_patchset.export.sidecar import ShardSidecar
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import layout

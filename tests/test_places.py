@@ -16,7 +16,7 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, list_scenes, open_stack, run_export
 from napari_patchset.errors import ExportError
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.partial import PartialExport
 from pixels import expected
 from test_cli import run  # noqa: F401  # a fixture
 

@@ -10,7 +10,7 @@ import tifffile
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import ExportError
-from napari_patchset.export.masks import mask_region
+from napari_patchset.export.sources.masks import mask_region
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import zarr
 from czi_maker import MakeCzi, SceneSpec, make_czi
 from export_makers import export
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
-from napari_patchset.export.sources import describe_sources
+from napari_patchset.export.sources.describing import describe_sources
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.stacks.describe import content_key

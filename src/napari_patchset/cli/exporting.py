@@ -25,7 +25,7 @@ from napari_patchset.cli.looking import write_preview
 from napari_patchset.cli.showing import show_events
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import DEFAULT_WORKERS, run_export
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.planning import make_plan
 from napari_patchset.patchset.layout import SUFFIX

@@ -10,9 +10,9 @@ import typer
 from napari_patchset.cli.arguments import Files, plan_from, with_plan_options
 from napari_patchset.cli.showing import show_scenes
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.masks import read_masks
 from napari_patchset.export.plan import ExportPlan, choose_scenes
-from napari_patchset.export.sources import describe_sources, open_source
+from napari_patchset.export.sources.describing import describe_sources, open_source
+from napari_patchset.export.sources.masks import read_masks
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.preview import render

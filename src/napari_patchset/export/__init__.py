@@ -1,1 +1,1 @@
-"""From a plan to a patch set."""
+"""From a plan to a patch set: plan, score, select, write and finalize, each resumable."""

@@ -1,12 +1,11 @@
 """Check that the sources still are what was planned for."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 
-from napari_patchset.errors import UnreadableFileError
 from napari_patchset.export.failures import BROKEN, Failure
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.sources import SourceDescriber
-from napari_patchset.export.survey import Stamp, find_stamp
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.sources.describing import SourceDescriber
+from napari_patchset.export.sources.stamps import changed, require_stamp
 
 
 def find_changed(
@@ -38,16 +37,4 @@ def _require_unchanged(frozen: FrozenPlan, index: int, describer: SourceDescribe
         ref = frozen.plan.sources[index].images[role]
         require_stamp(ref.path, frozen.stamps)
         if describer.key(ref) != infos[index].key:
-            raise _changed(ref.path)
-
-
-def require_stamp(path: str, stamps: Mapping[str, Stamp]) -> None:
-    """Refuse a file whose size or time are not those that were found when the plan was made."""
-    if find_stamp(path) != stamps.get(path):
-        raise _changed(path)
-
-
-def _changed(path: str) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"{path} has changed since the export began; export again with overwrite."
-    )
+            raise changed(ref.path)

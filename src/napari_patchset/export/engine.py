@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from napari_patchset.export.checking import find_changed
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
-from napari_patchset.export.holding import DEFAULT_MEMORY
-from napari_patchset.export.locking import locked
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.locking import locked
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.space import check_space, naming_full_disk
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import prepare
 from napari_patchset.export.running import Job, run_jobs
 from napari_patchset.export.scoring import score_job
 from napari_patchset.export.selecting import select
-from napari_patchset.export.space import check_space, naming_full_disk
 from napari_patchset.export.writing import write_job
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE

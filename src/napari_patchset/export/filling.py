@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.selection import PlannedArray
+from napari_patchset.export.keeping.selection import PlannedArray
 
 WRITERS = 2
 """One waits for the disk while others sum up."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ExportError
 from napari_patchset.export.checking import find_changed
 from napari_patchset.export.failures import SourcesFailed
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.partial import PartialExport
-from napari_patchset.export.selection import PlannedArray, Selection
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.selection import PlannedArray, Selection
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import (
     IMAGE,

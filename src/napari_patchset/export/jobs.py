@@ -10,13 +10,13 @@ from pathlib import Path
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
-from napari_patchset.export.locking import locked
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.locking import locked
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.space import naming_full_disk
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import prepare
 from napari_patchset.export.scoring import score_job
 from napari_patchset.export.selecting import select
-from napari_patchset.export.space import naming_full_disk
 from napari_patchset.export.writing import write_job
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from napari_patchset.errors import ExportError
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.masks import read_masks
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.space import check_space
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.space import check_space
-from napari_patchset.export.survey import survey
+from napari_patchset.export.sources.masks import read_masks
+from napari_patchset.export.sources.survey import survey
 from napari_patchset.patching.filters import check_filters
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import IMAGE, UNSPLIT

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_patchset.errors import ExportError
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.partial import PartialExport
 
 _POLL_SECONDS = 0.05
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
+from napari_patchset.export.cutting.looking import LookReader
+from napari_patchset.export.cutting.measuring import looks, unmeasured
 from napari_patchset.export.failures import SourcesFailed
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.holding import DEFAULT_MEMORY
-from napari_patchset.export.looking import LookReader
-from napari_patchset.export.measuring import looks, unmeasured
-from napari_patchset.export.opened import OpenImages
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.sources.opened import OpenImages
 
 
 def score_job(
@@ -45,7 +45,8 @@ def score_job(
     if runs:
         frozen = export.frozen()
         with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
-            reader = LookReader(frozen, images, memory, threads, export.proceed)
+            limits = frozen.scored_at_once, memory, threads
+            reader = LookReader(frozen.images, images, *limits, export.proceed)
             _Scoring(export, frozen, runs).run(reader)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.selection import Selection
 from napari_patchset.export.plan import Recipe
-from napari_patchset.export.selection import Selection
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits import BORDER
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.batches import Batches
-from napari_patchset.export.casting import cast_exactly
+from napari_patchset.export.cutting.batches import Batches
+from napari_patchset.export.cutting.casting import cast_exactly
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY, LEAST_TILES
+from napari_patchset.export.cutting.reading import BatchReader, ReadBatch
 from napari_patchset.export.filling import WRITERS, FillingShards, Shard
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.holding import DEFAULT_MEMORY, LEAST_TILES
-from napari_patchset.export.opened import OpenImages
-from napari_patchset.export.partial import PartialExport
-from napari_patchset.export.reading import BatchReader, ReadBatch
-from napari_patchset.export.selection import PlannedArray
-from napari_patchset.export.sidecar import ShardSidecar
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.selection import PlannedArray
+from napari_patchset.export.keeping.sidecar import ShardSidecar
+from napari_patchset.export.sources.opened import OpenImages
 from napari_patchset.patching.padding import PadMode
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.masks import mask_region
 from napari_patchset.export.plan import ExportPlan, SourceRef, expand_sources
+from napari_patchset.export.sources.masks import mask_region
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.pairing import PAIRED, pair
 from napari_patchset.options.texts import read_channels, read_numbers, read_ranges, read_scene

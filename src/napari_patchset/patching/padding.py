@@ -1,6 +1,7 @@
 """Where the pixels of a patch come from when it reaches past the image."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +29,18 @@ def source_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.i
     folded = indices % period
     last = period if mode == "reflect" else period - 1
     return np.where(folded < n, folded, last - folded)
+
+
+def folded_indices(
+    start: Sequence[int], size: Sequence[int], bounds: Sequence[int], pad: PadMode
+) -> list[NDArray[np.int64]]:
+    """Give the image's pixels that a patch shows, along each axis."""
+    axes = zip(start, size, bounds, strict=True)
+    return [source_indices(first, extent, n, pad) for first, extent, n in axes]
+
+
+def fold(pixels: NDArray[Any], shown: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
+    """Fill a patch from the box that holds what it shows; its last axes are those of `shown`."""
+    for axis, index in enumerate(shown, pixels.ndim - len(shown)):
+        pixels = np.take(pixels, index - index.min(), axis=axis)
+    return pixels

@@ -9,7 +9,7 @@ from napari.qt.threading import GeneratorWorker, thread_worker
 from psygnal import Signal
 
 from napari_patchset.export.engine import Progress, run_export
-from napari_patchset.export.partial import ExportStopped, PartialExport
+from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import refuse_taken
 from napari_patchset.patching.verdicts import Metrics

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
-from napari_patchset.export.masks import mask_region, read_masks
+from napari_patchset.export.sources.masks import mask_region, read_masks
 from napari_patchset.patching.base import PatchStrategy
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.plugin.layer_paths import layer_at, path_of

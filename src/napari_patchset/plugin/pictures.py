@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtGui import QImage, QPixmap
 
-from napari_patchset.export.opened import OpenImages
-from napari_patchset.export.sources import read_patch
+from napari_patchset.export.cutting.single import read_patch
+from napari_patchset.export.sources.opened import OpenImages
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.plugin.planning import Planned

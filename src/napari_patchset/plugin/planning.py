@@ -7,8 +7,8 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.measuring import measure
-from napari_patchset.export.opened import OpenImages
+from napari_patchset.export.cutting.measuring import measure
+from napari_patchset.export.sources.opened import OpenImages
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts, judge

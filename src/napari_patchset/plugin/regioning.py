@@ -7,7 +7,7 @@ from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
 from psygnal import Signal
 
-from napari_patchset.export.masks import read_masks
+from napari_patchset.export.sources.masks import read_masks
 from napari_patchset.patching.base import PatchStrategy
 from napari_patchset.patching.regions import MaskRegion, Region
 from napari_patchset.plugin.asking import notifying

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import Progress
-from napari_patchset.export.partial import PartialExport
+from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.command import command_line
 from napari_patchset.patching.verdicts import Metrics

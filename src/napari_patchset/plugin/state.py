@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan, ImageRef, Recipe, SourceRef
-from napari_patchset.export.sources import select_channels
+from napari_patchset.export.sources.describing import select_channels
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.pairs import Role
 from napari_patchset.plugin.named_layers import open_image

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from napari_patchset.export.frozen import ArrayKind
+from napari_patchset.export.keeping.frozen import ArrayKind
 from napari_patchset.model import user_message
 from napari_patchset.patching.splits import ALL, SPLITS
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout, read_attributes, read_json

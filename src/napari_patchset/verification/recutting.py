@@ -6,11 +6,11 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.batches import Batches
-from napari_patchset.export.casting import cast_exactly
-from napari_patchset.export.opened import OpenImages
+from napari_patchset.export.cutting.batches import Batches
+from napari_patchset.export.cutting.casting import cast_exactly
+from napari_patchset.export.cutting.reading import BatchReader
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.reading import BatchReader
+from napari_patchset.export.sources.opened import OpenImages
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.shards import checksums
 from napari_patchset.source import SourceInfo

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError
 from napari_patchset.export.failures import SourcesFailed
-from napari_patchset.export.masks import read_masks
-from napari_patchset.export.opened import OpenImages
 from napari_patchset.export.plan import ExportPlan, ImageRef, Recipe, SourceRef
-from napari_patchset.export.sources import SourceDescriber
+from napari_patchset.export.sources.describing import SourceDescriber
+from napari_patchset.export.sources.masks import read_masks
+from napari_patchset.export.sources.opened import OpenImages
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from napari_patchset.errors import PatchsetError, UnreadableFileError
+from napari_patchset.export.keeping.selection import Selection
 from napari_patchset.export.selecting import judged
-from napari_patchset.export.selection import Selection
 from napari_patchset.patching.disjoint import find_leak
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patchset.manifest import digest_bytes

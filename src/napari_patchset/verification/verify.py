@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.engine import DEFAULT_WORKERS
-from napari_patchset.export.holding import DEFAULT_MEMORY
 from napari_patchset.verification.describing import check_files, check_manifest
 from napari_patchset.verification.finding import Finding
 from napari_patchset.verification.pixels import PixelCheck

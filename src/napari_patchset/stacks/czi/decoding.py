@@ -24,7 +24,7 @@ from napari_patchset.stacks.czi.subblock import (
     splits_bytes,
     zstd1_header_size,
 )
-from napari_patchset.stacks.files import Files
+from napari_patchset.stacks.open_files import Files
 from napari_patchset.stacks.tiles import take_memory
 
 

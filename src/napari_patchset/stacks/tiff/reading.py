@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.source import Rect
-from napari_patchset.stacks.files import Files
+from napari_patchset.stacks.open_files import Files
 from napari_patchset.stacks.tiff.decoding import Decode, decode_segment, load_decoder
 from napari_patchset.stacks.tiff.pages import PageKind, PageTable
 from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.frozen import ArrayKind
+from napari_patchset.export.keeping.frozen import ArrayKind
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.padding import PadMode, source_indices
+from napari_patchset.patching.padding import PadMode, folded_indices
 from napari_patchset.source import SourceInfo
 
 _AT_ONCE = 2**16
@@ -176,11 +176,3 @@ def _boxes(
     if len(size) == 2:
         low, high = (np.insert(box, 0, z, axis=1) for z, box in enumerate((low, high)))
     return low, high
-
-
-def folded_indices(
-    start: Sequence[int], size: Sequence[int], bounds: Sequence[int], pad: PadMode
-) -> list[NDArray[np.int64]]:
-    """Give the image's pixels that a patch shows, along each axis."""
-    axes = zip(start, size, bounds, strict=True)
-    return [source_indices(first, extent, n, pad) for first, extent, n in axes]

@@ -1,15 +1,9 @@
-"""The sources of a plan: opened, described, and read patch by patch."""
+"""Describe the sources of a plan: as it sees them, with the chosen channels only."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from napari_patchset.export.agreement import check_agreement
 from napari_patchset.export.plan import ExportPlan, ImageRef
-from napari_patchset.patching.grid import PatchSpec
-from napari_patchset.patching.padding import PadMode, source_indices
+from napari_patchset.export.sources.agreement import check_agreement
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import ChannelId, SourceInfo, channel_indices
 from napari_patchset.stacks.base import ClosableStack
@@ -79,22 +73,3 @@ def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> S
         "missing": frozenset(missing),
     }
     return SourceInfo(**{name: getattr(info, name) for name in SourceInfo.model_fields} | update)
-
-
-def read_patch(
-    stack: ClosableStack, channels: Sequence[int], spec: PatchSpec, pad: PadMode
-) -> NDArray[Any]:
-    """Read a patch C(Z)YX, filling what lies beyond the image as `pad` says."""
-    bounds = stack.data_shape[2:]
-    inside = all(s + n <= b for s, n, b in zip(spec.start, spec.size, bounds, strict=True))
-    if inside or pad == "constant":
-        return stack.extract_patch(spec.sample, channels, spec.start, spec.size)
-    indices = [
-        source_indices(s, n, b, pad) for s, n, b in zip(spec.start, spec.size, bounds, strict=True)
-    ]
-    low = [int(i.min()) for i in indices]
-    extent = [int(i.max()) - a + 1 for i, a in zip(indices, low, strict=True)]
-    pixels = stack.extract_patch(spec.sample, channels, low, extent)
-    for axis, (index, first) in enumerate(zip(indices, low, strict=True), 1):
-        pixels = np.take(pixels, index - first, axis=axis)
-    return pixels

@@ -1,7 +1,7 @@
 """Look at candidates in tile order: each tile is decoded once, what is cut is measured at once."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from math import prod
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.batches import Batches
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.holding import LEAST_TILES
-from napari_patchset.export.measuring import Columns, Look
-from napari_patchset.export.opened import OpenImage, OpenImages
-from napari_patchset.export.reading import BatchReader, ReadBatch
+from napari_patchset.export.cutting.batches import Batches
+from napari_patchset.export.cutting.holding import LEAST_TILES
+from napari_patchset.export.cutting.measuring import Columns, Look
+from napari_patchset.export.cutting.reading import BatchReader, ReadBatch
+from napari_patchset.export.sources.opened import OpenImage, OpenImages
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode
+from napari_patchset.source import SourceInfo
 
 _MEASURERS = 2
 """Threads that measure what was cut, while others decode."""
@@ -37,6 +37,12 @@ class LookReader:
 
     Parameters
     ----------
+    sources : dict of role to sequence of SourceInfo
+        What is known of the images.
+    images : OpenImages
+        Gives their pixels.
+    at_once : int
+        Candidates in a run; what is measured together lies in one run.
     memory : int
         Bytes for decoded tiles and for what is cut.
     threads : int
@@ -47,13 +53,14 @@ class LookReader:
 
     def __init__(
         self,
-        frozen: FrozenPlan,
+        sources: Mapping[str, Sequence[SourceInfo]],
         images: OpenImages,
+        at_once: int,
         memory: int,
         threads: int,
         proceed: Callable[[], None],
     ) -> None:
-        self._frozen, self._images = frozen, images
+        self._sources, self._images, self._at_once = sources, images, at_once
         self._threads, self._proceed = threads, proceed
         self._for_tiles = max(memory - (2 * _MEASURERS + 1) * _CUT_BYTES, LEAST_TILES)
 
@@ -75,11 +82,11 @@ class LookReader:
 
     def _batches(self, look: Look, grid: PatchGrid, candidates: NDArray[np.int64]) -> Batches:
         """Cut candidates into batches of which none lies in two runs, or is too large."""
-        sources, at_once = self._frozen.images[look.role], self._frozen.scored_at_once
+        sources = self._sources[look.role]
         itemsize = max(np.dtype(source.dtype).itemsize for source in sources)
         n = max(1, _CUT_BYTES // (prod(grid.size) * len(look.channels) * itemsize))
-        run, within = np.divmod(candidates, at_once)
-        place = run * -(-at_once // n) + within // n
+        run, within = np.divmod(candidates, self._at_once)
+        place = run * -(-self._at_once // n) + within // n
         return Batches.of(grid, sources, _PAD, candidates, place)
 
     def _submit(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.batches import Batches
+from napari_patchset.export.cutting.batches import Batches
 from napari_patchset.source import Rect
 from napari_patchset.stacks.blocks import Block
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.batches import Batches, folded_indices
-from napari_patchset.export.holding import HeldTiles
-from napari_patchset.export.opened import OpenImage
-from napari_patchset.export.pasting import Places
-from napari_patchset.patching.padding import PadMode
+from napari_patchset.export.cutting.batches import Batches
+from napari_patchset.export.cutting.holding import HeldTiles
+from napari_patchset.export.cutting.pasting import Places
+from napari_patchset.export.sources.opened import OpenImage
+from napari_patchset.patching.padding import PadMode, fold, folded_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.blocks import Block, blocks_of
 
@@ -147,9 +147,7 @@ class BatchReader:
         start = batches.starts(batch.number)[0].tolist()
         bounds = self._images[batch.stack, self._role].stack.data_shape[2:]
         shown = folded_indices(start, size, bounds, self._pad)
-        for axis, index in enumerate(shown, 2):
-            read = np.take(read, index - index.min(), axis=axis)
-        out[...] = read
+        out[...] = fold(read, shown)
 
     def _paste(self, batch: ReadBatch, out: NDArray[Any]) -> None:
         planes = out if out.ndim == 5 else out[:, :, np.newaxis]

@@ -20,19 +20,19 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import ExportError
 from napari_patchset.export.failures import Failure, SourcesFailed
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.locking import LOCK
-from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.scores import Scores
-from napari_patchset.export.selection import PlannedArray, Selection
-from napari_patchset.export.sidecar import ShardSidecar
-from napari_patchset.export.tables import (
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.locking import LOCK
+from napari_patchset.export.keeping.scores import Scores
+from napari_patchset.export.keeping.selection import PlannedArray, Selection
+from napari_patchset.export.keeping.sidecar import ShardSidecar
+from napari_patchset.export.keeping.tables import (
     grid_table,
     read_grid,
     read_verdicts,
     verdicts_table,
     write_table,
 )
+from napari_patchset.export.plan import ExportPlan
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import write_durably, write_whole
 from napari_patchset.patchset.formats import FORMATS

@@ -1,20 +1,16 @@
 """Look at every source of a plan once: what can be opened, and what is known without its pixels."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from napari_patchset.export.agreement import check_agreement, check_geometry
 from napari_patchset.export.failures import BROKEN, Failure
-from napari_patchset.export.pairs import roles_of, with_scenes
 from napari_patchset.export.plan import MASK, ExportPlan, SourceRef
-from napari_patchset.export.sources import SourceDescriber
+from napari_patchset.export.sources.agreement import check_agreement, check_geometry
+from napari_patchset.export.sources.describing import SourceDescriber
+from napari_patchset.export.sources.pairs import roles_of, with_scenes
+from napari_patchset.export.sources.stamps import Stamp, find_stamp
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.source import SourceInfo
-
-Stamp = tuple[int, int]
-"""Size of a file, and when it was changed last, in ns."""
 
 Images = dict[str, tuple[SourceInfo, ...]]
 
@@ -52,14 +48,6 @@ def survey(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Surv
     paths = {image.path for ref in readable.sources for image in ref.images.values()}
     stamps = {path: stamp for path in sorted(paths) if (stamp := find_stamp(path))}
     return Survey(plan.sources, readable, images, stamps, tuple(failures))
-
-
-def find_stamp(path: str) -> Stamp | None:
-    """Give size and time of a file, None for what is not a file."""
-    if not Path(path).is_file():
-        return None
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
 
 
 Described = tuple[SourceRef, dict[str, SourceInfo]]

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple, Self
 
-from napari_patchset.export.checking import require_stamp
 from napari_patchset.export.failures import reading
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.survey import Stamp
+from napari_patchset.export.sources.stamps import Stamp, require_stamp
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.base import ClosableStack

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.export.frozen import FrozenPlan
-from napari_patchset.export.tables import as_table, read_columns, write_table
+from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.tables import as_table, read_columns, write_table
 from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.verdicts import Metrics
 

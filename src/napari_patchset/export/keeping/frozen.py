@@ -7,7 +7,8 @@ import numpy as np
 
 from napari_patchset.export.failures import Failure
 from napari_patchset.export.plan import ExportPlan, SourceRef
-from napari_patchset.export.survey import Stamp, Survey
+from napari_patchset.export.sources.stamps import Stamp
+from napari_patchset.export.sources.survey import Survey
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.formats import FORMATS

@@ -1,0 +1,1 @@
+"""Pixels from sources to patches: each tile decoded once, cut, and cast or measured."""

@@ -1,0 +1,1 @@
+"""What an export under way keeps in NAME.partial/, so that any process can go on with it."""
