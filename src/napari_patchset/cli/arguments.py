@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_patchset.export.holding import DEFAULT_MEMORY
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.planning import make_plan

@@ -4,7 +4,7 @@ from typing import Any
 
 from napari.settings import get_plugin_settings
 
-from napari_patchset.export.holding import DEFAULT_MEMORY
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 
 PLUGIN = "napari-patchset"
 
