@@ -1,5 +1,6 @@
 """The contrast that a layer begins with, at the cost of one plane."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy as np
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.lazy import LazyArray
 from napari_patchset.plugin.limits import MIDDLE, Limits, middle_limits
+
+Contrast = Callable[[LazyArray], Limits]
+"""Gives limits for a channel where nothing states any."""
 
 
 def estimated_limits(data: LazyArray) -> Limits:
@@ -26,6 +30,14 @@ def later_limits(data: LazyArray) -> Limits:
     """Give limits that are replaced when the first pixels come."""
     data.arrivals.provisional = _widest(data.dtype)
     return data.arrivals.provisional
+
+
+def settle(layers: Sequence[Any]) -> None:
+    """Replace limits that were put off where pixels are there at once: in the window's thread."""
+    for data, options, _ in layers:
+        coarsest = data[-1] if options.get("multiscale") else data
+        if options.get("contrast_limits") == coarsest.arrivals.provisional is not None:
+            options["contrast_limits"] = estimated_limits(coarsest)
 
 
 def _middle(n: int, whole: int = 4096) -> range:

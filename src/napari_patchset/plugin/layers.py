@@ -1,14 +1,12 @@
 """From a stack to napari's layer tuples: lazy, named, coloured, in micrometres."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_patchset.plugin.contrast import estimated_limits
+from napari_patchset.plugin.contrast import Contrast, estimated_limits
 from napari_patchset.plugin.label_layers import labels_layer
 from napari_patchset.plugin.layer_options import display, levels_of, space, translation_of
-from napari_patchset.plugin.lazy import LazyArray, lazy_levels
-from napari_patchset.plugin.limits import Limits
+from napari_patchset.plugin.lazy import lazy_levels
 from napari_patchset.preview import channel_colors
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.base import ClosableStack
@@ -26,7 +24,7 @@ OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
 
 
 def scene_layers(
-    path: Path, scene: SceneId | None, contrast: Callable[[LazyArray], Limits] = estimated_limits
+    path: Path, scene: SceneId | None, contrast: Contrast = estimated_limits
 ) -> list[LayerTuple]:
     """Open one scene of a file as layers: one for each channel, RGB as one, then its labels.
 

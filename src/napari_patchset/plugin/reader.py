@@ -1,17 +1,20 @@
 """The npe2 reader: a path in, layer tuples out; it touches no viewer."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari.utils.notifications import show_error, show_info
 
 from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import MENDABLE, message
+from napari_patchset.plugin.contrast import Contrast, estimated_limits, later_limits, settle
 from napari_patchset.plugin.layers import LayerTuple, scene_layers
+from napari_patchset.plugin.opener import Opener
 from napari_patchset.plugin.patch_layers import patch_set_layers
-from napari_patchset.source import SceneId
+from napari_patchset.plugin.waiting import beside
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 from napari_patchset.stacks.zarr.opening import is_zarr
@@ -31,42 +34,71 @@ def get_reader(path: str | list[str]) -> Reader | None:
         return None
     name = Path(path).name.lower()
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
-    if name.endswith(SUFFIXES) or Path(split_scene(path, None)[0]).suffix.lower() in suffixes:
+    if name.endswith(SUFFIXES) or _suffix(path) in suffixes:
         return read_layers
-    return read_layers if is_zarr(Path(path), b"") else None
+    return read_layers if beside(is_zarr, Path(path), b"") else None
 
 
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """Open a file's first scene, or a patch set, and say where the other scenes are.
 
     What can't be opened is raised; in the window, where no other reader could open it, it is
-    said in one notification.
+    said in one notification. The window goes on while a file is opened.
     """
-    file, scene = split_scene(path if isinstance(path, str) else path[0], None)
+    name = path if isinstance(path, str) else path[0]
+    return _read_beside(name) if is_window_at_work() else _shown(_opened(name, estimated_limits))
+
+
+class _Opened(NamedTuple):
+    layers: list[LayerTuple]
+    said: str = ""
+    """Where the other scenes are."""
+
+
+def _read_beside(name: str) -> list[LayerTuple]:
+    """Open a file beside the window; there is nothing to show if it is closed meanwhile."""
+    opener = Opener()
     try:
-        return _layers(file, scene)
+        with opener.saying(f"Opening {Path(name).name}…"):
+            opened = beside(_opened, name, later_limits)
     except MENDABLE as error:
-        if not (is_window_at_work() and _is_only_ours(file)):
+        if opener.is_closed:
+            return NO_LAYERS
+        if not _is_only_ours(name):
             raise
         show_error(message(error))
         return NO_LAYERS
+    if opener.is_closed:
+        return NO_LAYERS
+    settle(opened.layers)
+    return _shown(opened)
 
 
-def _layers(file: Path, scene: SceneId | None) -> list[LayerTuple]:
+def _shown(opened: _Opened) -> list[LayerTuple]:
+    if opened.said:
+        show_info(opened.said)
+    return opened.layers
+
+
+def _opened(name: str, contrast: Contrast) -> _Opened:
+    """Read all that is to be known before pixels; no window is touched."""
+    file, scene = split_scene(name, None)
     if file.name.endswith(SUFFIXES):
-        return patch_set_layers(file)
-    return scene_layers(file, _first_scene(file) if scene is None else scene)
-
-
-def _is_only_ours(file: Path) -> bool:
-    return file.suffix.lower() == ".czi" or file.name.endswith(SUFFIXES)
-
-
-def _first_scene(file: Path) -> SceneId | None:
+        return _Opened(patch_set_layers(file, contrast))
+    if scene is not None:
+        return _Opened(scene_layers(file, scene, contrast))
     first, *others = list_scenes(file)
-    if others:
-        show_info(
-            f"{file.name} has {1 + len(others)} scenes; this is {first.name}. "
-            "Choose another one in Plugins > Patches."
-        )
-    return first.id
+    said = (
+        f"{file.name} has {1 + len(others)} scenes; this is {first.name}. "
+        "Choose another one in Plugins > Patches."
+    )
+    return _Opened(scene_layers(file, first.id, contrast), said if others else "")
+
+
+def _is_only_ours(name: str) -> bool:
+    return _suffix(name) == ".czi" or name.endswith(SUFFIXES)
+
+
+def _suffix(name: str) -> str:
+    """Give the suffix of a file, whether or not a scene is written behind it."""
+    return Path(re.sub(r"@\d+$", "", name)).suffix.lower()

@@ -1,0 +1,181 @@
+"""The window goes on while a file is opened, however slow its storage is."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from typing import Any
+
+import pytest
+from napari import current_viewer
+from qtpy.QtCore import QTimer
+
+from czi_maker import MakeCzi, SceneSpec
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.plugin import reader
+from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.waiting import beside
+from test_drops import drop
+from window import Window
+
+
+class SlowDisk:
+    """Give no file's structure until it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.ready = {"image.czi": Event(), "second.czi": Event()}
+        self.fault = ""
+
+    def list_scenes(self, path: Path) -> Any:
+        self.asked.append(path.name)
+        assert self.ready[path.name].wait(20), "the window waits for storage"
+        if self.fault:
+            raise UnreadableFileError(self.fault)
+        return self.found(path)
+
+    found: Callable[[Path], Any] = staticmethod(reader.list_scenes)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    disk = SlowDisk()
+    monkeypatch.setattr(reader, "list_scenes", disk.list_scenes)
+    yield disk
+    for each in disk.ready.values():
+        each.set()
+
+
+def soon(action: Callable[[], object]) -> None:
+    """Do something in the window's loop, and do not wait for its end."""
+    QTimer.singleShot(0, action)
+
+
+Story = Iterator[Callable[[], bool]]
+
+
+def play(window: Any, story: Story) -> None:
+    """Go on with a story, each time that what it waits for is so, from within the window's loop.
+
+    A test that waits for a condition is held up itself by a loop within the loop.
+    """
+    awaited, ended = next(story), list[BaseException]()
+
+    def look() -> None:
+        nonlocal awaited
+        try:
+            while awaited():
+                awaited = next(story)
+        except BaseException as error:
+            timer.stop()
+            ended.append(error)
+
+    timer = QTimer()
+    timer.timeout.connect(look)
+    timer.start(20)
+    window.waitUntil(lambda: bool(ended), timeout=30_000)
+    if not isinstance(ended[0], StopIteration):
+        raise ended[0]
+
+
+def thread_name() -> str:
+    return current_thread().name
+
+
+def names(window: Window) -> list[str]:
+    return [layer.name for layer in window.images]
+
+
+def test_keys_are_heard_while_a_dropped_file_is_opened(
+    window: Window, file: Path, disk: SlowDisk
+) -> None:
+    size = window.widget.patches.size.boxes[1]
+
+    def story() -> Story:
+        soon(lambda: drop(window, file))
+        yield lambda: window.viewer.status == "Opening image.czi…"
+        soon(lambda: window.type_number(size, 24))
+        yield lambda: bool(size.value == 24)
+        assert disk.asked == ["image.czi"]
+        assert not names(window)
+        disk.ready["image.czi"].set()
+
+    play(window.qtbot, story())
+    window.until(lambda: window.state is not None)
+    assert names(window) == ["DAPI", "EGFP"]
+    assert window.viewer.status != "Opening image.czi…"
+
+
+def test_a_file_is_opened_while_another_one_is(
+    window: Window, file: Path, czi: MakeCzi, disk: SlowDisk
+) -> None:
+    second = czi(SceneSpec(rect=(0, 0, 80, 70)), name="second.czi")
+
+    def story() -> Story:
+        soon(lambda: drop(window, file))
+        yield lambda: disk.asked == ["image.czi"]
+        soon(lambda: drop(window, second))
+        yield lambda: disk.asked == ["image.czi", "second.czi"]
+        for each in disk.ready.values():
+            each.set()
+
+    play(window.qtbot, story())
+    window.until(lambda: len(names(window)) == 3)
+    assert sorted(names(window)) == ["Channel 0", "DAPI", "EGFP"]
+
+
+@pytest.mark.parametrize("fault", ["", "image.czi: damaged"])
+def test_a_window_that_is_closed_meanwhile_shows_nothing(
+    make_napari_viewer: Any,
+    qtbot: Any,
+    file: Path,
+    disk: SlowDisk,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(reader, "show_error", said.append)
+    monkeypatch.setattr(reader, "show_info", said.append)
+    viewer, opened, disk.fault = make_napari_viewer(), list[Any](), fault
+
+    def story() -> Story:
+        soon(lambda: opened.append(viewer.open(str(file), plugin=PLUGIN)))
+        yield lambda: disk.asked == ["image.czi"]
+        soon(viewer.close)
+        yield lambda: current_viewer() is None
+        disk.ready["image.czi"].set()
+
+    play(qtbot, story())
+    qtbot.waitUntil(lambda: opened == [[]])
+    assert not said
+
+
+def test_what_goes_wrong_is_said_once(
+    window: Window, file: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(reader, "show_error", said.append)
+    disk.fault = "image.czi: damaged"
+    disk.ready["image.czi"].set()
+    soon(lambda: drop(window, file))
+    window.until(lambda: bool(said))
+    window.qtbot.wait(20)
+    assert said == ["image.czi: damaged"]
+    assert not names(window)
+
+
+def test_a_result_or_an_error_comes_from_a_thread(window: Window) -> None:
+    found: list[Any] = []
+
+    def fail() -> None:
+        raise KeyError(thread_name())
+
+    def in_loop() -> None:
+        found.append(beside(thread_name))
+        with pytest.raises(KeyError, match="patchset-beside"):
+            beside(fail)
+        found.append("done")
+
+    soon(in_loop)
+    window.until(lambda: "done" in found)
+    assert found[0] == "patchset-beside"
+    assert beside(thread_name) == main_thread().name
