@@ -6,8 +6,10 @@ from typing import Any
 from napari.viewer import Viewer
 from psygnal import Signal
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
+from napari_patchset.plugin.arrow_keys import DIRECTIONS
 from napari_patchset.plugin.background import Background
 from napari_patchset.plugin.pictures import Picture, patch_pictures, pixmap
 from napari_patchset.plugin.planning import Planned
@@ -17,6 +19,12 @@ from napari_patchset.stacks.metadata import Channel
 _SIDE = 128
 _STILL = 4
 """A mouse that moved fewer pixels than that did not drag."""
+
+_KEYS = (
+    "Arrow keys: the next patch in that direction. Enter: zoom to it. Esc: put it away.\n"
+    "Where patches are clicked on the image: Shift + arrow keys move it by a quarter of its size, "
+    "with Ctrl by a pixel; Del takes it away."
+)
 
 
 class Clicks:
@@ -47,7 +55,15 @@ class Clicks:
 
 
 class PatchView(QWidget):
-    """One patch at full resolution, and what is known of it."""
+    """One patch at full resolution, and what is known of it; the way to others by keyboard."""
+
+    stepped = Signal(int, int)
+    """To the next patch: right and down, each -1, 0 or 1."""
+    nudged = Signal(int, int, bool)
+    """The patch is to be moved: right and down, and whether by as little as can be."""
+    removed = Signal()
+    zoomed = Signal()
+    closed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,9 +76,19 @@ class PatchView(QWidget):
         layout.addWidget(self.picture)
         layout.addWidget(self.text, 1)
         self.row: int | None = None
+        self._acts = {
+            Qt.Key.Key_Return: self.zoomed,
+            Qt.Key.Key_Enter: self.zoomed,
+            Qt.Key.Key_Escape: self.closed,
+            Qt.Key.Key_Delete: self.removed,
+            Qt.Key.Key_Backspace: self.removed,
+        }
         self.pictures = Background()
         self.pictures.yielded.connect(self._on_ready)
         self.pictures.failed.connect(lambda error: self.text.setText(str(error)))
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName("Patch")
+        self.setToolTip(_KEYS)
         self.hide()
 
     def show_patch(
@@ -80,6 +106,30 @@ class PatchView(QWidget):
         self.row = None
         self.pictures.stop()
         self.hide()
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Go to another patch, or do something with this one."""
+        if event is None:
+            return
+        key, modifiers = Qt.Key(event.key()), event.modifiers()
+        shift, ctrl = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+        if key in DIRECTIONS and modifiers & shift:
+            self.nudged.emit(*DIRECTIONS[key], bool(modifiers & ctrl))
+        elif key in DIRECTIONS:
+            self.stepped.emit(*DIRECTIONS[key])
+        elif key in self._acts:
+            self._acts[key].emit()
+        else:
+            super().keyPressEvent(event)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Say where the keys go."""
+        super().paintEvent(event)
+        if self.hasFocus():
+            painter = QPainter(self)
+            painter.setPen(QPen(self.palette().text().color(), 1, Qt.PenStyle.DashLine))
+            painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
+            painter.end()
 
     def _on_ready(self, pictures: list[Picture]) -> None:
         keep, sharp = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.FastTransformation

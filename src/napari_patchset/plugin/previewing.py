@@ -1,20 +1,32 @@
 """The preview at work: the grid on the image, the patch that is clicked, and the contact sheet."""
 
+from typing import NamedTuple
+
 import numpy as np
 from napari.viewer import Viewer
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
+from napari_patchset.plugin.camera import bring_into_view, zoom_to
 from napari_patchset.plugin.contact import ContactSheet
 from napari_patchset.plugin.overlay import Grid, GridOverlay
 from napari_patchset.plugin.picking import Clicks, PatchView
-from napari_patchset.plugin.placing import Places, with_click
 from napari_patchset.plugin.planning import Planned
-from napari_patchset.plugin.shown import Shown, channels_of, plane_of, point_on
+from napari_patchset.plugin.shown import Shown, channels_of, plane_of, point_on, view_of
 from napari_patchset.plugin.state import describe_scene
+from napari_patchset.plugin.stepping import nearest_patch, neighbour_patch
 from napari_patchset.preview import Plane
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
+
+
+class Drawn(NamedTuple):
+    """What is drawn on the image now: a plan, its grid, and which plane the sliders show."""
+
+    planned: Planned
+    grid: Grid
+    sample: int
+    depth: int
 
 
 class PreviewControl:
@@ -37,8 +49,18 @@ class PreviewControl:
         self.sheet_button.setToolTip(
             "Show some of the patches at full resolution, once there are any."
         )
+        self.pick_button = QPushButton("Show a patch")
+        self.pick_button.setToolTip(
+            "Frame the patch in the middle of the view and show it alone; the arrow keys then step "
+            "from patch to patch. Or click a patch on the image."
+        )
+        self.buttons = _row(self.pick_button, self.sheet_button)
         self.clicks.clicked.connect(self._pick)
+        self.pick_button.clicked.connect(self._pick_middle)
         self.sheet_button.clicked.connect(self._show_sheet)
+        self.view.stepped.connect(self._step)
+        self.view.zoomed.connect(self._zoom)
+        self.view.closed.connect(self._close)
 
     @property
     def rows_in_view(self) -> NDArray[np.int64]:
@@ -51,14 +73,14 @@ class PreviewControl:
         if self._shown is None or self._shown[1].grid is not planned.grid:
             self.view.forget()
         self._shown = found, planned
-        self.sheet_button.setEnabled(len(planned.grid) > 0)
+        self._enable(len(planned.grid) > 0)
         self._draw()
 
     def clear(self) -> None:
         """Draw nothing."""
         self._shown = None
         self.view.forget()
-        self.sheet_button.setEnabled(False)
+        self._enable(False)
         self.overlay.clear()
 
     def follow(self) -> None:
@@ -89,33 +111,92 @@ class PreviewControl:
             picked = y, x
         self.overlay.draw(Grid(plane, planned.step, image), picked)
 
-    def with_click(self, places: Places, position: tuple[float, ...]) -> Places:
-        """Place a patch where the image is clicked, or take away the one that is there."""
+    @property
+    def drawn(self) -> Drawn | None:
+        """What is drawn, None for nothing."""
         grid = self.overlay.grid
         if self._shown is None or grid is None:
-            return places
-        planned, at = self._shown[1], point_on(grid.image, position)
-        sample, depth = plane_of(self._viewer, grid.image, planned.shown)
-        return with_click(places, planned, grid.plane, at, depth, sample)
+            return None
+        planned = self._shown[1]
+        return Drawn(planned, grid, *plane_of(self._viewer, grid.image, planned.shown))
 
-    def _pick(self, position: tuple[float, ...]) -> None:
-        """Frame the patch that is clicked and show it alone; beside the patches, none."""
-        grid = self.overlay.grid
-        if self._shown is None or grid is None:
+    @property
+    def middle(self) -> tuple[float, float] | None:
+        """The middle of what is in view, YX in pixels of the image."""
+        if (grid := self.overlay.grid) is None:
+            return None
+        (top, left), (bottom, right) = view_of(self._viewer, grid.image)
+        return (top + bottom) / 2, (left + right) / 2
+
+    def frame(self, row: int) -> None:
+        """Frame a patch, bring it into sight and show it alone; the keys go to it."""
+        self._show_patch(row)
+        if (drawn := self.drawn) is not None:
+            bring_into_view(self._viewer, drawn.grid.image, *_place(drawn, row))
+            self.view.setFocus()
+
+    def _show_patch(self, row: int | None) -> None:
+        if self._shown is None or (drawn := self.drawn) is None:
             return
-        found, planned = self._shown
-        row = grid.plane.at(*point_on(grid.image, position))
         if row is None:
             self.view.forget()
         else:
-            _, depth = plane_of(self._viewer, grid.image, planned.shown)
-            self.view.show_patch(planned, row, _channels(found, planned), depth)
+            channels = _channels(self._shown[0], drawn.planned)
+            self.view.show_patch(drawn.planned, row, channels, drawn.depth)
         self._draw()
+
+    def _pick(self, position: tuple[float, ...]) -> None:
+        """Frame the patch that is clicked and show it alone; beside the patches, none."""
+        if (grid := self.overlay.grid) is not None:
+            self._show_patch(grid.plane.at(*point_on(grid.image, position)))
+
+    def _pick_middle(self) -> None:
+        drawn, middle = self.drawn, self.middle
+        if drawn is None or middle is None:
+            return
+        if (row := nearest_patch(drawn.grid.plane, *middle)) is not None:
+            self.frame(row)
+
+    def _step(self, right: int, down: int) -> None:
+        drawn, row = self.drawn, self.view.row
+        if drawn is None or row is None:
+            return
+        start, _ = _place(drawn, row)
+        if (other := neighbour_patch(drawn.grid.plane, start, right, down)) is not None:
+            self.frame(other)
+
+    def _zoom(self) -> None:
+        drawn, row = self.drawn, self.view.row
+        if drawn is not None and row is not None:
+            zoom_to(self._viewer, drawn.grid.image, *_place(drawn, row))
+
+    def _close(self) -> None:
+        self._show_patch(None)
+        self.pick_button.setFocus()
+
+    def _enable(self, is_there: bool) -> None:
+        self.pick_button.setEnabled(is_there)
+        self.sheet_button.setEnabled(is_there)
 
     def _show_sheet(self) -> None:
         if self._shown is not None:
             found, planned = self._shown
             self.contact.show_sample(planned, _channels(found, planned))
+
+
+def _row(*buttons: QPushButton) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for button in buttons:
+        layout.addWidget(button)
+    return row
+
+
+def _place(drawn: Drawn, row: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Give start and size of a patch, YX."""
+    y, x = drawn.planned.grid.start[row, -2:].tolist()
+    return (y, x), drawn.grid.plane.size
 
 
 def _channels(found: Shown, planned: Planned) -> list[Channel]:

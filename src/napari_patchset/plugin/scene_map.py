@@ -22,19 +22,13 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QToolTip, QWidget
 
+from napari_patchset.plugin.arrow_keys import DIRECTIONS
 from napari_patchset.plugin.scene_layout import Cell, lay_out, neighbour
 from napari_patchset.stacks.metadata import SceneSummary
 
 _MARGIN = 3
 _NAME_WIDTH = 54
 """A thumbnail narrower than this has its name only where the mouse is."""
-
-_DIRECTIONS = {
-    Qt.Key.Key_Right: (1, 0),
-    Qt.Key.Key_Left: (-1, 0),
-    Qt.Key.Key_Down: (0, 1),
-    Qt.Key.Key_Up: (0, -1),
-}
 
 
 class SceneMap(QWidget):
@@ -144,8 +138,8 @@ class SceneMap(QWidget):
         if event is None:
             return
         key = Qt.Key(event.key())
-        if key in _DIRECTIONS and self.cells:
-            self.cursor_at = neighbour(self.cells, max(self.cursor_at, 0), *_DIRECTIONS[key])
+        if key in DIRECTIONS and self.cells:
+            self.cursor_at = neighbour(self.cells, max(self.cursor_at, 0), *DIRECTIONS[key])
             self.moved.emit(self.cursor_at)
             self.update()
         elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):

@@ -14,6 +14,7 @@ from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.layer_paths import layer_at
 from napari_patchset.plugin.panel import Panel
+from napari_patchset.plugin.placing import PlaceControl
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.plans import PlanControl
 from napari_patchset.plugin.previewing import PreviewControl
@@ -54,6 +55,7 @@ class PatchesWidget(Panel):
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
         self.preview = PreviewControl(napari_viewer, self)
+        self.placing = PlaceControl(self.preview, self.form.strategy)
         self.plans = PlanControl(lambda: self.preview.rows_in_view)
         self.exporting = ExportControl(
             self.export, napari_viewer, self._export_plan, lambda: self.plans.metrics
@@ -66,7 +68,7 @@ class PatchesWidget(Panel):
                 *(self.patches.native, self.form.more),
             ),
             (
-                *(self.summary, self.preview.sheet_button),
+                *(self.summary, self.preview.buttons),
                 *(self.preview.view, self.export.native),
             ),
         )
@@ -126,7 +128,6 @@ class PatchesWidget(Panel):
         self.form.output.format.changed.connect(self._on_format)
         self.regions.changed.connect(self._plan)
         self.regions.painted.connect(self._on_paint)
-        self.preview.clicks.clicked.connect(self._place)
         self.plans.changed.connect(self._show)
         self.plans.waiting.connect(lambda: self._say("Planning…"))
         self.plans.failed.connect(self._on_failed)
@@ -199,6 +200,7 @@ class PatchesWidget(Panel):
             self.patches.say(size_hint(planned.grid.size, planned.shown))
             self._say(summarize(planned))
             self.preview.show(found, planned)
+            self.placing.follow(planned)
 
     def _on_failed(self, error: Exception) -> None:
         if not isinstance(error, MENDABLE):
@@ -214,12 +216,6 @@ class PatchesWidget(Panel):
     def _say(self, text: str, is_error: bool = False) -> None:
         self.summary.setStyleSheet("color: #ff8080" if is_error else "")
         self.summary.setText(text)
-
-    def _place(self, position: tuple[float, ...]) -> None:
-        """Take a click for a patch, where patches are chosen by clicks."""
-        strategy = self.form.strategy
-        if strategy.kind.value == "fixed":
-            strategy.set_places(self.preview.with_click(strategy.patches, position))
 
     def _export_plan(self) -> ExportPlan:
         forget_scenes()  # a file may have changed since it was opened

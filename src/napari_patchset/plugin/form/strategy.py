@@ -33,7 +33,7 @@ _SMALL = choices(
 _PER = choices(("in each plane or volume", "sample"), ("in all together", "total"))
 _NO_LIMIT = 100
 
-_SHOWN = {"count": {"n_patches"}, "patches": {"places", "forget"}}
+_SHOWN = {"count": {"n_patches"}, "patches": {"places", "place", "forget"}}
 """What a strategy's field is here, where it has another name."""
 
 
@@ -90,6 +90,11 @@ class StrategyPart(Part):
             tooltip="What becomes of an image that is smaller than one patch.",
         )
         self.places = Label(value="")
+        self.place = PushButton(
+            text="Place one",
+            tooltip="Place a patch in the middle of the view, as a click on the image does there; "
+            "then Shift + arrow keys move it, and Del takes it away.",
+        )
         self.forget = PushButton(text="Forget all", tooltip="Forget the patches that were clicked.")
         names = (
             "edge",
@@ -100,6 +105,7 @@ class StrategyPart(Part):
             "seed",
             "small",
             "places",
+            "place",
             "forget",
         )
         return {name: getattr(self, name) for name in names}

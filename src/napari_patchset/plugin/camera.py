@@ -1,0 +1,36 @@
+"""Bring a patch into sight."""
+
+import numpy as np
+from napari.layers import Image
+from napari.viewer import Viewer
+
+from napari_patchset.plugin.shown import view_of
+
+_SHARE = 0.4
+"""How much of the view a patch takes that is zoomed to."""
+
+Corner = tuple[int, int]
+
+
+def bring_into_view(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
+    """Move the view to a part of an image, YX in its pixels, unless all of it is in sight."""
+    low, high = view_of(viewer, image)
+    stop = np.add(start, size)
+    if np.any(np.less(start, low)) or np.any(np.greater(stop, high)):
+        _centre(viewer, image, start, size)
+
+
+def zoom_to(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
+    """Fill much of the view with a part of an image."""
+    extent = np.multiply(size, image.scale[-2:])
+    viewer.scene.camera.zoom = float(_SHARE * min(np.divide(viewer.canvas.size, extent)))
+    _centre(viewer, image, start, size)
+
+
+def _centre(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
+    # napari measures from the centre of the first pixel, a patch from its corner.
+    middle = np.add(start, np.divide(size, 2)) - 0.5
+    outer = (0.0,) * (image.ndim - 2)
+    world = image.data_to_world((*outer, *middle))[-2:]
+    camera = viewer.scene.camera
+    camera.center = (*camera.center[:-2], *world)
