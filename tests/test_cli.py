@@ -95,6 +95,18 @@ def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
     made.close()
 
 
+def test_export_says_what_became_of_the_candidates(run, czi: MakeCzi) -> None:
+    options = ("--patch-size", "8,8", "--filter", "std>p20", "--val", "0.2")
+    said = run("export", czi(*SCENES), "--out", "a.patches.zarr", *options)[1]
+    made = PatchSet("a.patches.zarr")
+    n_train, n_val = len(made["train"]), len(made["val"])
+    rejected = made.table.num_rows - n_train - n_val
+    assert said == (
+        f"{n_train + n_val} patches in {Path('a.patches.zarr').absolute()}: "
+        f"{n_train} train, {n_val} val, {rejected} rejected\n"
+    )
+
+
 def test_export_takes_every_scene_and_a_scene_in_the_name(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     size = ("--patch-size", "8,8")

@@ -1,11 +1,12 @@
 """The steps of an export as subcommands, for schedulers that start jobs by themselves."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from napari_patchset.cli.arguments import Files, Out, Overwrite, plan_from, with_plan_options
-from napari_patchset.cli.showing import show_failures
+from napari_patchset.cli.showing import show_counts, show_failures
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.options.given import PlanOptions
 
@@ -46,5 +47,5 @@ def write(name: Name, job: Job, of: Of) -> None:
 def finalize(name: Name, overwrite: Overwrite = False) -> None:
     """Complete a set when all jobs are done."""
     failures = finalize_export(name, overwrite=overwrite)
-    typer.echo(name)
+    show_counts(Path(name))
     show_failures(failures)

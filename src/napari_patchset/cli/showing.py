@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -12,6 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from napari_patchset.export.failures import Failure
+from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.reader import read_description
+
+_DOING = {"plan": "planned", "score": "measured", "write": "written", "done": "written"}
+"""What the bar says that patches are, by the stage of an export."""
 
 
 def show_events(events: Iterator[Any], as_json: bool) -> None:
@@ -42,11 +48,22 @@ def _show_bar(events: Iterator[Any]) -> Any:
     first = next(events)  # what can't be carried out says so before a bar is drawn
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("patches", total=first.total)
+        task = bar.add_task(_DOING[first.stage], total=first.total)
         for event in chain([first], events):
-            bar.update(task, completed=event.done, total=event.total)
-    typer.echo(f"{event.total} patches in {event.path}")
+            doing = _DOING[event.stage]
+            bar.update(task, description=doing, completed=event.done, total=event.total)
+    show_counts(event.path)
     return event
+
+
+def show_counts(path: Path) -> None:
+    """Say how many patches a set holds, in each split, and how many candidates it does not."""
+    manifest, _ = read_description(path)
+    total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
+    parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
+    if rejected:
+        parts.append(f"{rejected} rejected")
+    typer.echo(f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""))
 
 
 def show_scenes(scenes: list[dict[str, Any]], as_json: bool) -> None:
