@@ -1,8 +1,12 @@
 """The package as it is installed."""
 
+import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -63,6 +67,22 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
     }
     needed |= {"tests/czi_maker.py", "docs/patching.md", "examples/in_memory.py"}
     assert needed <= names
+
+
+def test_a_release_links_to_the_web(tmp_path: Path) -> None:
+    for name in ("README.md", "pyproject.toml", "src/napari_patchset/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    url = "https://example.org/a/b"
+    runpy.run_path(str(REPOSITORY / "tools" / "release"))["prepare"](tmp_path, url)
+    links = re.findall(r"\]\(([^)]+)\)", (tmp_path / "README.md").read_text("utf-8"))
+    at = f"{url}/(raw|blob)/v{napari_patchset.__version__}/"
+    paths = [re.sub(at, "", link) for link in links]
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    assert {link.split("/")[5] for link in links if link.endswith(".png")} == {"raw"}
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["urls"]["Repository"] == url
+    assert project["scripts"]
 
 
 def test_public_names_are_documented() -> None:
