@@ -20,7 +20,7 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import export, plan_for
 from napari_patchset import PatchSet, Tiled
 from napari_patchset.export.plan import ImageRef
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 
 SCENE = SceneSpec(rect=(0, 0, 96, 48), t=2, z=3, c=2)
 SIZES = {"none": (16, 16), "Z": (2, 16, 16)}

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_patchset import open_stack
-from napari_patchset.patching import coverage
-from napari_patchset.patching.coverage import covered_share
-from napari_patchset.patching.dropping import UNCOVERED
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions import coverage
+from napari_patchset.patching.regions.coverage import covered_share
 from napari_patchset.patching.strategies import Random, Tiled
+from napari_patchset.patching.strategies.dropping import UNCOVERED
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.describe import describe
 from strategy_makers import every_strategy, make_strategy, source

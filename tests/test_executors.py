@@ -27,7 +27,7 @@ from napari_patchset.export.jobs import finalize_export, plan_export, score_part
 from napari_patchset.export.plan import ImageRef, SourceRef
 from napari_patchset.export.writing import write_job
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 
 SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 150, 130), t=range(1, 3), z=range(2, 4), c=2),

@@ -17,7 +17,7 @@ from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.keeping.scores import Scores
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 

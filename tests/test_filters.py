@@ -19,7 +19,7 @@ from napari_patchset.patching.filters import (
     Std,
     parse_filter,
 )
-from napari_patchset.patching.limits import otsu, resolve
+from napari_patchset.patching.filters.limits import otsu, resolve
 
 TEXTS = ("max>5", "mean>5", "std>5", "shannon(bins=16,low=0,high=255)>2", "mask>0.2")
 TEXTS += ("saturation(level=200)<0.01",)

@@ -17,7 +17,7 @@ from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.cli.app import app
 from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.output import OutputPart

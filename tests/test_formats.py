@@ -15,7 +15,7 @@ from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.export.plan import ImageRef
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.formats import FORMATS, npz
 from napari_patchset.plugin.reader import get_reader

@@ -29,7 +29,7 @@ from napari_patchset.options.texts import (
 )
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Rectangle
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 
 SCENES = (SceneSpec(id=0, rect=(0, 0, 64, 48), c=2), SceneSpec(id=1, rect=(300, 0, 40, 40), c=2))
 OUT = "a.patches.zarr"

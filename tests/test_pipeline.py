@@ -26,7 +26,7 @@ from napari_patchset.export.jobs import finalize_export, plan_export, score_part
 from napari_patchset.export.keeping.sidecar import ShardSidecar
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout
 
 IO = Path("/proc/self/io")

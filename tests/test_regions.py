@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching import mask_area, positions
-from napari_patchset.patching.dropping import NO_POSITION, OUTSIDE
 from napari_patchset.patching.grid import PatchSpec
-from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
-from napari_patchset.patching.strategies import Random, Tiled, Whole
+from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion, mask
+from napari_patchset.patching.strategies import Random, Tiled, Whole, positions
+from napari_patchset.patching.strategies.dropping import NO_POSITION, OUTSIDE
 from napari_patchset.source import SourceInfo
 from strategy_makers import box, cases, every_strategy, make_strategy, source, without_holes
 
@@ -122,7 +121,7 @@ def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
     more = {} if name in ("fixed", "whole") else {"small": "skip"}
     strategy = make_strategy(name, size, sources, region=region, **more)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mask_area, "BAND", 7)
+        patch.setattr(mask, "BAND", 7)
         grid = strategy.plan(sources, {"m": pixels})
     assert all(is_inside(pixels, spec) for spec in grid)
     if name.startswith(("tiled", "fixed", "whole")):

@@ -14,7 +14,7 @@ from napari_patchset import ExportPlan, Random, Tiled, verify
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import MANIFEST, read_attributes
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.disjoint import find_leak
-from napari_patchset.patching.frames import find_frames
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import source_indices
-from napari_patchset.patching.splits import BORDER, TRAIN, VAL, Split
+from napari_patchset.patching.splits.disjoint import find_leak
+from napari_patchset.patching.splits.frames import find_frames
+from napari_patchset.patching.splits.split import BORDER, TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.describe import describe

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from napari_patchset import ExportPlan
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.dropping import MISSING_PLANE, TOO_SMALL
 from napari_patchset.patching.grid import PatchGrid, PatchSpec
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.strategies import Strategy, Tiled
+from napari_patchset.patching.strategies.dropping import MISSING_PLANE, TOO_SMALL
 from napari_patchset.source import SourceInfo
 from strategy_makers import cases, every_strategy, make_strategy, source, without_holes
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.patching.dropping import NO_POSITION, OVERLAPS
 from napari_patchset.patching.strategies import Random, Stratified
+from napari_patchset.patching.strategies.dropping import NO_POSITION, OVERLAPS
 from napari_patchset.patching.streams import distinct, integers, stream
 from strategy_makers import axes, cases, source, without_holes
 

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.dropping import NOT_SELECTED, TWICE
 from napari_patchset.patching.strategies import Fixed, Whole
+from napari_patchset.patching.strategies.dropping import NOT_SELECTED, TWICE
 from strategy_makers import source
 
 

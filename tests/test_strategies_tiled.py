@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.lattice import axis_starts
 from napari_patchset.patching.padding import source_indices
-from napari_patchset.patching.stitching import crop_axis
 from napari_patchset.patching.strategies import Tiled
+from napari_patchset.patching.strategies.lattice import axis_starts
+from napari_patchset.patching.strategies.stitching import crop_axis
 from strategy_makers import axes, box, cases, source, without_holes
 
 EDGES = ("shift", "drop", "pad", "balance")

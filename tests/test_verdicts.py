@@ -9,7 +9,7 @@ import pytest
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import BORDER, Split
+from napari_patchset.patching.splits.split import BORDER, Split
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.verdicts import ACROSS, Verdicts, judge
 from napari_patchset.source import SourceInfo

@@ -25,7 +25,7 @@ from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
 from napari_patchset.export.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout, table
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import read_attributes

@@ -6,7 +6,7 @@ from napari_patchset.export.engine import Progress, run_export
 from napari_patchset.export.plan import ExportPlan, ImageRef, SourceRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon, Rectangle, ShapesRegion
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Fixed, Place, Random, Stratified, Tiled, Whole
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stacks.base import ImageStack

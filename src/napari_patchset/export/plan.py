@@ -13,7 +13,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.export.failures import BROKEN
 from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import Filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET

@@ -12,7 +12,7 @@ from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.keeping.selection import Selection
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import BORDER
+from napari_patchset.patching.splits.split import BORDER
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.source import SourceInfo
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.export.plan import Recipe
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import STRATEGIES, Tiled
 from napari_patchset.patchset.formats import FORMATS
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.selection import Range
+from napari_patchset.patching.regions.selection import Range
 from napari_patchset.source import ChannelId, SceneId
 
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

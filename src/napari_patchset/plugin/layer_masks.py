@@ -9,8 +9,8 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_patchset.export.sources.masks import mask_region, read_masks
-from napari_patchset.patching.base import PatchStrategy
 from napari_patchset.patching.regions import MaskRegion, Masks
+from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.layer_paths import layer_at, path_of
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.memory import InMemoryImageStack

@@ -8,8 +8,8 @@ from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.export.sources.masks import read_masks
-from napari_patchset.patching.base import PatchStrategy
 from napari_patchset.patching.regions import MaskRegion, Region
+from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.asking import notifying
 from napari_patchset.plugin.drawing import add_mask_layer, add_region_layer, draw_region, region_of
 from napari_patchset.plugin.form.where import WherePart

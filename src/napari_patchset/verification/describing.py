@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from napari_patchset.export.keeping.frozen import ArrayKind
 from napari_patchset.model import user_message
-from napari_patchset.patching.splits import ALL, SPLITS
+from napari_patchset.patching.splits.split import ALL, SPLITS
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout, read_attributes, read_json
 from napari_patchset.verification.finding import REMEDY, Finding
 from napari_patchset.verification.subject import Subject

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.export.keeping.selection import Selection
 from napari_patchset.export.selecting import judged
-from napari_patchset.patching.disjoint import find_leak
 from napari_patchset.patching.filters import score_columns
+from napari_patchset.patching.splits.disjoint import find_leak
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.table import patch_tables
 from napari_patchset.verification.finding import REMEDY, Finding

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.export.plan import MASK
 from napari_patchset.export.sources.opened import OpenImage
-from napari_patchset.patching.filter_base import PatchFilter
 from napari_patchset.patching.filters import Mask, score_columns
+from napari_patchset.patching.filters.base import PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.patching.base import PatchStrategy
 from napari_patchset.patching.regions import MaskRegion
+from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.describe import content_key

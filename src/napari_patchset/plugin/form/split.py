@@ -4,7 +4,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, SpinBox
 
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin.form.rows import LARGEST, Part, Percent, choices
 
 _BY = choices(

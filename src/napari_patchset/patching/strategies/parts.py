@@ -7,10 +7,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.dropping import TOO_SMALL
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.lattice import order_by_tile
 from napari_patchset.patching.regions import Area
+from napari_patchset.patching.strategies.dropping import TOO_SMALL
+from napari_patchset.patching.strategies.lattice import order_by_tile
 from napari_patchset.source import SourceInfo
 
 

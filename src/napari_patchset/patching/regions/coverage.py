@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.summing import sum_table, sums_inside
+from napari_patchset.patching.regions.summing import sum_table, sums_inside
 from napari_patchset.source import SourceInfo
 
 MOST_RECTS = 600

@@ -1,55 +1,20 @@
-"""Regions of an image that limit where patches may lie.
+"""Regions that are drawn: rectangles, polygons, and several of them."""
 
-Coordinates are level-0 pixels from the image's upper left corner: pixel i reaches from i to i + 1.
-"""
-
-from collections.abc import Mapping
 from itertools import pairwise
 from math import ceil, floor, isfinite
-from typing import Annotated, ClassVar, Literal, Protocol, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from napari_patchset.errors import ArgumentError
-from napari_patchset.model import Frozen
-from napari_patchset.patching.mask_area import MaskArea
-from napari_patchset.source import Rect, SceneId, SourceInfo
-
-Mask = NDArray[np.bool_]
-Masks = Mapping[str, Mask]
-"""The pixels of masks, YX, by their digest."""
+from napari_patchset.patching.regions.base import Mask, Masks, SourceRegion
+from napari_patchset.source import Rect, SourceInfo
 
 Point = tuple[float, float]
 
 
-class Area(Protocol):
-    """The part of a plane that a region leaves."""
-
-    is_box: ClassVar[bool]
-    """Whether every patch inside of the bounds lies inside."""
-
-    @property
-    def bounds(self) -> Rect:
-        """The smallest rectangle that holds every patch inside."""
-
-    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:
-        """Say which patches lie wholly inside, from their starts (n, YX) and their size."""
-
-
-class _Region(Frozen):
-    """Belong to one source and scene, or to every one where they are None."""
-
-    source: str | None = None
-    scene: SceneId | None = None
-
-    def is_of(self, source: SourceInfo) -> bool:
-        """Whether the region lies in a source."""
-        return self.source in (None, source.key) and self.scene in (None, source.scene)
-
-
-class _Shape(_Region):
+class _Shape(SourceRegion):
     """Be an area without knowing any pixel."""
 
     is_box: ClassVar[bool] = False
@@ -156,47 +121,6 @@ class ShapesRegion(_Shape):
         for shape in self.shapes:
             inside |= shape.holds(start, size)
         return inside
-
-
-class MaskRegion(_Region):
-    """Limit patches to where a mask is not zero.
-
-    Parameters
-    ----------
-    path : str or None
-        The image of the mask: one plane, as large as those that it limits. None in a manifest,
-        which does not say where files lie.
-    digest : str
-        The key of its content.
-    source, scene : str or None
-        The key of the source, and the scene, that it lies in; None for all.
-    """
-
-    kind: Literal["mask"] = "mask"
-    path: str | None = None
-    digest: str
-
-    def area(self, source: SourceInfo, masks: Masks) -> MaskArea:
-        """Give the area that is left of a source's planes.
-
-        Raises
-        ------
-        ArgumentError
-            If the pixels of the mask are not given, or it has another size.
-        """
-        if self.digest not in masks:
-            raise ArgumentError(f"The mask {self.path} of the region is not read.")
-        pixels, plane = masks[self.digest], source.spatial_shape[-2:]
-        if pixels.shape != plane:
-            has = " x ".join(map(str, pixels.shape))
-            raise ArgumentError(
-                f"The mask {self.path} is {has}, but {source.name} is {plane[0]} x {plane[1]}; "
-                "give a mask of its size, or say which source and scene it is of."
-            )
-        return MaskArea(pixels)
-
-
-Region = Annotated[Rectangle | Polygon | ShapesRegion | MaskRegion, Field(discriminator="kind")]
 
 
 def _in_rect(start: NDArray[np.integer], size: tuple[int, int], rect: Rect) -> Mask:

@@ -1,4 +1,4 @@
-"""Split: which patches train and which validate, without a pixel in common."""
+"""Split: parts patches by file, by scene, or by blocks of the plane."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -9,10 +9,10 @@ from pydantic import Field
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
-from napari_patchset.patching.blocks import Blocks, block_sides
-from napari_patchset.patching.choosing import choose
-from napari_patchset.patching.frames import find_frames
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.splits.blocks import Blocks, block_sides
+from napari_patchset.patching.splits.choosing import choose
+from napari_patchset.patching.splits.frames import find_frames
 from napari_patchset.patching.streams import hash_of
 from napari_patchset.source import SourceInfo
 

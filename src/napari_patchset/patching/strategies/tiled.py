@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.base import Sized
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.lattice import Edge, axis_starts, ordered_product
 from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.parts import Part
-from napari_patchset.patching.stitching import Crops, crop_axis
+from napari_patchset.patching.strategies.base import Sized
+from napari_patchset.patching.strategies.lattice import Edge, axis_starts, ordered_product
+from napari_patchset.patching.strategies.parts import Part
+from napari_patchset.patching.strategies.stitching import Crops, crop_axis
 from napari_patchset.source import SourceInfo
 
 

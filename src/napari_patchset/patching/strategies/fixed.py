@@ -9,10 +9,10 @@ from pydantic import model_validator
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
-from napari_patchset.patching.base import InBounds, PatchStrategy, Sized, by
-from napari_patchset.patching.dropping import NOT_SELECTED, TWICE, drop
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.parts import Part
+from napari_patchset.patching.strategies.base import InBounds, PatchStrategy, Sized, by
+from napari_patchset.patching.strategies.dropping import NOT_SELECTED, TWICE, drop
+from napari_patchset.patching.strategies.parts import Part
 from napari_patchset.source import SceneId, SourceInfo
 
 _NAMED = 5

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.frames import find_frames
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import TRAIN, VAL
+from napari_patchset.patching.splits.frames import find_frames
+from napari_patchset.patching.splits.split import TRAIN, VAL
 from napari_patchset.source import SourceInfo
 
 Integers = NDArray[np.int64]

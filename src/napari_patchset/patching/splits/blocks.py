@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.frames import Frames
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.splits.frames import Frames
 from napari_patchset.patching.streams import hash_of, hashes
 
 PER_SPLIT = 4

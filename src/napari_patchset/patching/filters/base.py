@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from napari_patchset.model import Frozen
-from napari_patchset.patching.filter_text import format_filter, format_metric
-from napari_patchset.patching.limits import Limit
+from napari_patchset.patching.filters.limits import Limit
+from napari_patchset.patching.filters.text import format_filter, format_metric
 from napari_patchset.source import ChannelId, channel_indices
 
 AT_ONCE = 2**17

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions.coverage import covered_share
 from napari_patchset.source import SourceInfo
 
 MISSING_PLANE = "missing plane"

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.positions import Positions
+from napari_patchset.patching.strategies.positions import Positions
 from napari_patchset.patching.streams import integers
 
 TRIES = 100

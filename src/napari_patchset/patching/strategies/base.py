@@ -10,17 +10,17 @@ from pydantic import Field, model_validator
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
-from napari_patchset.patching.dropping import OUTSIDE, drop, drop_missing, drop_uncovered
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.parts import Part
 from napari_patchset.patching.regions import MaskRegion, Masks, Region
-from napari_patchset.patching.selection import (
+from napari_patchset.patching.regions.selection import (
     Select,
     describe_numbers,
     selected_depth,
     selected_samples,
 )
+from napari_patchset.patching.strategies.dropping import OUTSIDE, drop, drop_missing, drop_uncovered
+from napari_patchset.patching.strategies.parts import Part
 from napari_patchset.source import SourceInfo
 
 MOST_CANDIDATES = 2**26

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from napari_patchset.patching.base import InBounds, Sized
-from napari_patchset.patching.dropping import NO_POSITION, OVERLAPS
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.parts import Part
-from napari_patchset.patching.positions import Positions
-from napari_patchset.patching.spreading import spread
+from napari_patchset.patching.strategies.base import InBounds, Sized
+from napari_patchset.patching.strategies.dropping import NO_POSITION, OVERLAPS
+from napari_patchset.patching.strategies.parts import Part
+from napari_patchset.patching.strategies.positions import Positions
+from napari_patchset.patching.strategies.spreading import spread
 from napari_patchset.patching.streams import distinct, integers, stream
 
 

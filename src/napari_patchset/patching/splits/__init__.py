@@ -1,0 +1,1 @@
+"""Which patches train and which validate, without a pixel in common."""
