@@ -144,6 +144,22 @@ def test_the_memory_is_handed_on(
     assert taken == [n]
 
 
+@pytest.mark.parametrize("command", ["score", "write"])
+def test_a_job_takes_the_threads_and_memory_that_it_is_given(
+    run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    taken = []
+    part = f"napari_patchset.cli.parts.{command}_part"
+    monkeypatch.setattr(part, lambda *args, **more: taken.append((args, more)))
+    words = (command, "a.patches.zarr", "--job", 1, "--of", 3)
+    assert run(*words)[0] == run(*words, "--workers", 4, "--memory", "1GiB")[0] == 0
+    where = ("a.patches.zarr", 1, 3)
+    assert taken == [
+        (where, {"threads": 1, "memory": 184 * 2**20}),
+        (where, {"threads": 4, "memory": 2**30}),
+    ]
+
+
 def test_a_set_is_the_same_with_little_memory(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     for name, given in (("a", ()), ("b", ("--memory", "1kB"))):
@@ -170,7 +186,7 @@ def test_jobs_write_the_same_set(run, czi: MakeCzi) -> None:
     steps = [
         ("plan", path, "--out", "b.patches.zarr", *args),
         *(("score", "b.patches.zarr", "--job", job, "--of", 2) for job in (1, 0)),
-        *(("write", "b.patches.zarr", "--job", job, "--of", 2) for job in (1, 0)),
+        *(("write", "b.patches.zarr", "--job", i, "--of", 2, "--memory", "1MB") for i in (1, 0)),
         ("finalize", "b.patches.zarr"),
     ]
     assert [run(*step)[0] for step in steps] == [0] * len(steps)

@@ -38,6 +38,7 @@ Memory = Annotated[
         f"({write_bytes(DEFAULT_MEMORY)}).",
     ),
 ]
+Threads = Annotated[int, typer.Option(metavar="N", min=1, help="How many threads decode.")]
 Events = Annotated[bool, typer.Option("--json", help="Print the events as JSON, one a line.")]
 Overwrite = Annotated[
     bool,

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from napari_patchset.cli.arguments import Files, Out, Overwrite, plan_from, with_plan_options
+from napari_patchset.cli.arguments import (
+    Files,
+    Memory,
+    Out,
+    Overwrite,
+    Threads,
+    memory_from,
+    plan_from,
+    with_plan_options,
+)
 from napari_patchset.cli.showing import show_counts, show_failures
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.options.given import PlanOptions
@@ -28,20 +37,20 @@ def plan(
     typer.echo(f"{candidates} candidates for {made.out}")
 
 
-def score(name: Name, job: Job, of: Of) -> None:
+def score(name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None) -> None:
     """Measure a job's share of the candidates.
 
     Only filters need it: without them there is nothing to do.
     """
-    score_part(name, job, of)
+    score_part(name, job, of, threads=workers, memory=memory_from(memory))
 
 
-def write(name: Name, job: Job, of: Of) -> None:
+def write(name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None) -> None:
     """Write a job's share of the patches.
 
     With filters, not before all candidates are scored.
     """
-    write_part(name, job, of)
+    write_part(name, job, of, threads=workers, memory=memory_from(memory))
 
 
 def finalize(name: Name, overwrite: Overwrite = False) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from napari_patchset.cli.arguments import Memory, memory_from
+from napari_patchset.cli.arguments import Memory, Threads, memory_from
 from napari_patchset.export.engine import DEFAULT_WORKERS
 from napari_patchset.verification.finding import Finding
 from napari_patchset.verification.verify import verify as find_differences
@@ -21,9 +21,7 @@ def verify(
     sources: Annotated[
         bool, typer.Option(help="Cut every patch again from the sources, and compare.")
     ] = True,
-    workers: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Threads that decode.")
-    ] = DEFAULT_WORKERS,
+    workers: Threads = DEFAULT_WORKERS,
     memory: Memory = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, one a line.")

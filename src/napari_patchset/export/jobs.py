@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
 from napari_patchset.export.keeping.locking import locked
@@ -29,7 +30,9 @@ def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
         return partial.frozen().n_candidates
 
 
-def score_part(out: str | Path, job: int, of: int) -> None:
+def score_part(
+    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
+) -> None:
     """Score the share of one job; nothing to do without filters.
 
     Parameters
@@ -38,6 +41,10 @@ def score_part(out: str | Path, job: int, of: int) -> None:
         The set that the plan names.
     job, of : int
         Which job, counted from 0, of how many.
+    threads : int
+        How many decode.
+    memory : int
+        Bytes for decoded tiles, and for patches that are measured or not yet written.
 
     Raises
     ------
@@ -45,10 +52,13 @@ def score_part(out: str | Path, job: int, of: int) -> None:
         If there is no plan, or another export runs there.
     """
     with _sharing(out) as partial:
-        score_job(str(partial.root), *_share(partial.frozen().score_runs, job, of))
+        first, last = _share(partial.frozen().score_runs, job, of)
+        score_job(str(partial.root), first, last, threads=threads, memory=memory)
 
 
-def write_part(out: str | Path, job: int, of: int) -> None:
+def write_part(
+    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
+) -> None:
     """Write the shards whose first patches are the share of one job.
 
     Its parameters are those of `score_part`. A source that can't be read is recorded, and its
@@ -61,7 +71,7 @@ def write_part(out: str | Path, job: int, of: int) -> None:
         while True:
             select(partial, frozen)
             try:
-                return write_job(str(partial.root), first, last)
+                return write_job(str(partial.root), first, last, threads=threads, memory=memory)
             except SourcesFailed as failed:
                 partial.record(failed)
 
