@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QRadioButton
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.plugin import reader, sample_data
-from napari_patchset.stacks.zarr_array import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from window import XML, Window
 
 PIXELS = np.arange(2 * 40 * 30, dtype=np.uint16).reshape(2, 40, 30)

@@ -1,6 +1,5 @@
 """Patches picked, placed and moved by keyboard, in a real window."""
 
-
 import pytest
 from qtpy.QtCore import Qt
 

@@ -15,7 +15,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.metadata import Channel
 from napari_patchset.stacks.opening import find_format, list_scenes, open_stack
 from napari_patchset.stacks.zarr.opening import open_zarr
-from napari_patchset.stacks.zarr_array import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
 
 pytestmark = pytest.mark.realdata
 

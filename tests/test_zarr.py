@@ -30,7 +30,7 @@ from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.metadata import Channel
 from napari_patchset.stacks.opening import find_format, list_scenes, open_stack
 from napari_patchset.stacks.zarr.opening import open_zarr, zarr_scenes
-from napari_patchset.stacks.zarr_array import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from pixels import encode
 
 UNITS = {"z": "micrometer", "y": "micrometer", "x": "micrometer", "t": "second"}

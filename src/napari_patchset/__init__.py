@@ -16,7 +16,7 @@ from napari_patchset.stacks.file import FileImageStack
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.tiff.stack import TiffImageStack
-from napari_patchset.stacks.zarr_array import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from napari_patchset.verification.finding import Finding
 from napari_patchset.verification.verify import verify
 

@@ -38,7 +38,7 @@ class SourcesFailed(ExportError):
 
 
 @contextmanager
-def reading(index: int, source: object) -> Iterator[None]:
+def blaming(index: int, source: object) -> Iterator[None]:
     """Blame what goes wrong while a source is opened or read on that source."""
     try:
         yield

@@ -17,6 +17,7 @@ from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.keeping.frozen import FrozenPlan
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.keeping.selection import PlannedArray, Selection
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.layout import (
     IMAGE,
@@ -55,15 +56,7 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     if changed := find_changed(frozen, partial.failed(), partial.proceed):
         raise SourcesFailed(changed)
     written = [WrittenArray.of(partial, array) for array in selection.arrays(frozen.kinds)]
-    rows, checksums = selection.row, np.zeros(len(selection.row), np.uint32)
-    if not written:  # a format without pixels has no rows
-        rows = np.full_like(rows, -1)
-    for array in written:
-        if array.layout.role == IMAGE:
-            checksums[array.members] = array.checksums
-    grid = partial.candidates(frozen)
-    tables = patch_tables(frozen.sources, grid, selection.verdicts, rows, checksums)
-    table = tables_bytes(tables)
+    table = _table(partial.candidates(frozen), frozen, selection, written)
     manifest = _manifest(frozen, selection, written, digest_bytes(table))
     layouts = [array.layout for array in written]
     _remove_others(partial, layouts)
@@ -117,6 +110,18 @@ def _require_all(partial: PartialExport, layout: ArrayLayout, absent: Sequence[i
             f"{partial.root}: {len(absent)} of the {layout.n_shards} shards of {layout.name} are "
             f"not written yet, the first is {absent[0]}; run the same export again."
         )
+
+
+def _table(
+    grid: PatchGrid, frozen: FrozenPlan, selection: Selection, written: Sequence[WrittenArray]
+) -> bytes:
+    rows, checksums = selection.row, np.zeros(len(selection.row), np.uint32)
+    if not written:  # a format without pixels has no rows
+        rows = np.full_like(rows, -1)
+    for array in written:
+        if array.layout.role == IMAGE:
+            checksums[array.members] = array.checksums
+    return tables_bytes(patch_tables(frozen.sources, grid, selection.verdicts, rows, checksums))
 
 
 def _manifest(

@@ -10,6 +10,7 @@ from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.sources.masks import read_masks
 from napari_patchset.export.sources.survey import survey
 from napari_patchset.patching.filters import check_filters
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import IMAGE, UNSPLIT
 
@@ -32,21 +33,28 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
         return True
     found = survey(plan, partial.proceed)
     grid = plan.strategy.plan(found.images[IMAGE], read_masks(plan.strategy))
-    if not len(grid):
-        reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
-        raise ExportError(f"No patch to export ({reasons}).")
     frozen = FrozenPlan.of(found, grid)
-    check_filters(plan.filters, frozen.sources[0].channels, frozen.sources[0].dtype)
-    if not plan.filters:
-        if plan.split is not None:  # filters may leave patches that can be split where all can't
-            plan.split.assign(grid, frozen.sources)
-        layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
-        FORMATS[plan.format].check(layouts)
-        check_space(partial.root, ((layout, layout.n) for layout in layouts))
+    _check(frozen, grid, partial.root)
     partial.proceed()
     partial.discard()
     partial.freeze(frozen, grid)
     return False
+
+
+def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
+    """Refuse what would fail later; what filters leave is not known yet, and checked then."""
+    if not len(grid):
+        reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
+        raise ExportError(f"No patch to export ({reasons}).")
+    plan, first = frozen.plan, frozen.sources[0]
+    check_filters(plan.filters, first.channels, first.dtype)
+    if plan.filters:
+        return
+    if plan.split is not None:
+        plan.split.assign(grid, frozen.sources)
+    layouts = [kind.layout(UNSPLIT, len(grid)) for kind in frozen.kinds]
+    FORMATS[plan.format].check(layouts)
+    check_space(root, ((layout, layout.n) for layout in layouts))
 
 
 def refuse_taken(partial: PartialExport, plan: ExportPlan) -> None:

@@ -111,8 +111,8 @@ class _Looking:
         stack, channels = self._images[which]
         return OpenImage(stack, [channels[channel] for channel in self._look.channels])
 
-    def reading(self, index: int) -> AbstractContextManager[None]:
-        return self._images.reading(index)
+    def blaming(self, index: int) -> AbstractContextManager[None]:
+        return self._images.blaming(index)
 
 
 def _in_order(

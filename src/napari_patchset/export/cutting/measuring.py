@@ -2,24 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.export.plan import MASK
-from napari_patchset.export.sources.opened import OpenImage
+from napari_patchset.export.sources.opened import Images
 from napari_patchset.patching.filters import Mask, score_columns
 from napari_patchset.patching.filters.base import PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE
-
-
-class Images(Protocol):
-    """Give the image of a source, by (index of the source, role)."""
-
-    def __getitem__(self, which: tuple[int, str]) -> OpenImage: ...
-
 
 Columns = dict[str, NDArray[np.float64]]
 

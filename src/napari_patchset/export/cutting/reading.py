@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_patchset.export.cutting.batches import Batches
 from napari_patchset.export.cutting.holding import HeldTiles
 from napari_patchset.export.cutting.pasting import Places
-from napari_patchset.export.sources.opened import OpenImage
+from napari_patchset.export.sources.opened import Images
 from napari_patchset.patching.padding import PadMode, fold, folded_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.blocks import Block, blocks_of
@@ -22,12 +22,10 @@ _AHEAD = 4
 """Batches whose tiles are asked for ahead, at most."""
 
 
-class Images(Protocol):
-    """Give the image of a source, by (index of the source, role)."""
+class BlamingImages(Images, Protocol):
+    """Give images, and say which source is to blame where one can't be read."""
 
-    def __getitem__(self, which: tuple[int, str]) -> OpenImage: ...
-
-    def reading(self, index: int) -> AbstractContextManager[None]:
+    def blaming(self, index: int) -> AbstractContextManager[None]:
         """Blame what goes wrong inside on a source."""
 
 
@@ -69,7 +67,7 @@ class BatchReader:
     def __init__(
         self,
         batches: Batches,
-        images: Images,
+        images: BlamingImages,
         role: str,
         pad: PadMode,
         limit: int,
@@ -93,7 +91,7 @@ class BatchReader:
 
     def fill(self, batch: ReadBatch, out: NDArray[Any]) -> None:
         """Fill `out`, N, C, (Z), Y, X and of the stack's type, with the patches of a batch."""
-        with self._images.reading(batch.stack):
+        with self._images.blaming(batch.stack):
             if self._batches.is_folded[batch.number]:
                 self._fold(batch, out)
             else:
@@ -112,7 +110,7 @@ class BatchReader:
     def _plan(self, batch: int, pool: Executor) -> ReadBatch:
         """Find the tiles of a batch and have them decoded."""
         batches, index = self._batches, int(self._batches.stack[batch])
-        with self._images.reading(index):
+        with self._images.blaming(index):
             stack, channels = self._images[index, self._role]
             if index not in self._held:
                 self._held[index] = HeldTiles(batches, batches.span(index), pool, self._proceed)

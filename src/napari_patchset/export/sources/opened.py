@@ -3,9 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
-from napari_patchset.export.failures import reading
+from napari_patchset.export.failures import blaming
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.sources.stamps import Stamp, require_stamp
 from napari_patchset.patchset.layout import IMAGE
@@ -22,6 +22,12 @@ class OpenImage(NamedTuple):
 
     stack: ClosableStack
     channels: list[int]
+
+
+class Images(Protocol):
+    """Give the image of a source, by (index of the source, role)."""
+
+    def __getitem__(self, which: tuple[int, str]) -> OpenImage: ...
 
 
 class OpenImages:
@@ -50,13 +56,13 @@ class OpenImages:
         self.pad = plan.strategy.pad
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
 
-    def reading(self, index: int) -> AbstractContextManager[None]:
+    def blaming(self, index: int) -> AbstractContextManager[None]:
         """Blame what goes wrong inside on a source."""
-        return reading(index, self._plan.sources[index])
+        return blaming(index, self._plan.sources[index])
 
     def __getitem__(self, which: tuple[int, str]) -> OpenImage:
         if which not in self._open:
-            with self.reading(which[0]):
+            with self.blaming(which[0]):
                 self._open[which] = self._opened(*which)
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)[1].stack.close()

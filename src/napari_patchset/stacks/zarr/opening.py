@@ -19,7 +19,7 @@ from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
 from napari_patchset.stacks.zarr.nodes import METADATA_FILES, read_node
 from napari_patchset.stacks.zarr.roots import LocalRoot, RemoteRoot, Root
 from napari_patchset.stacks.zarr.scenes import summaries
-from napari_patchset.stacks.zarr_array import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
 
 _LISTED = 20
 
