@@ -31,7 +31,7 @@ class Codec:
         }
         return {"name": "blosc", "configuration": configuration}
 
-    def encode(self, patch: NDArray[Any]) -> bytes | bytearray:
+    def encode(self, patch: NDArray[Any]) -> bytes | bytearray | memoryview:
         """Compress a contiguous little-endian patch."""
         return imagecodecs.blosc_encode(
             patch.tobytes(),

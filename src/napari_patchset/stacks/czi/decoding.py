@@ -6,7 +6,7 @@ left what is not (JPEG XR) and the file's own pyramid.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import imagecodecs
 import numpy as np
@@ -95,8 +95,8 @@ class SubblockDecoder:
 
     def _decompress(self, row: int, frame: memoryview, out: NDArray[np.uint8]) -> None:
         try:
-            # Its stub does not know that any buffer will do.
-            n = len(imagecodecs.zstd_decode(frame, out=out.data))  # type: ignore[arg-type]
+            # Stubs before imagecodecs 2026.10 do not know that any buffer will do.
+            n = len(imagecodecs.zstd_decode(cast("bytes", frame), out=out.data))
         except imagecodecs.ZstdError as error:
             raise self._damaged(row, f"its zstd data can't be decoded: {error}") from error
         if n != len(out):

@@ -6,7 +6,7 @@ A flipped bit in the size of a compressed tile makes libCZI read or write beyond
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class SubblockData(NamedTuple):
     position: int
     size: int
 
+
+_Dimension = tuple[bytes, int, int, float, int]
+"""A `DIMENSION`: axis, start, size, coordinate, size on disk."""
 
 ReadBytes = Callable[[int, int], bytes]
 """Read from a position so many bytes, fewer at the file's end."""
@@ -105,7 +108,8 @@ def _header_fault(head: bytes, blocks: Subblocks, row: int, room: int) -> tuple[
 def _dimensions(entry: bytes) -> tuple[dict[str, int], tuple[int, int]]:
     """Read the start along each axis, and the width and height on disk, out of an entry."""
     starts, stored = {"S": -1}, {"X": 0, "Y": 0}
-    for axis, start, size, _, on_disk in np.frombuffer(entry, DIMENSION).tolist():
+    dimensions = cast("list[_Dimension]", np.frombuffer(entry, DIMENSION).tolist())
+    for axis, start, size, _, on_disk in dimensions:
         name = axis.decode("latin-1")
         starts[name] = start
         stored[name] = on_disk or size
