@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec
 
 from napari_patchset import open_stack
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.contained import POOL, ReaderPool
+from napari_patchset.stacks.contained.pool import POOL, ReaderPool
 from napari_patchset.stacks.tiff.jpeg import is_plain_jpeg
 from pixels import expected
 
@@ -134,8 +134,8 @@ def test_a_helper_that_dies_over_a_tile_is_an_error(
 ) -> None:
     options = {"compression": "jpegxr", "photometric": "minisblack"}
     path = write(tmp_path / "a.tif", GREY, **options)
-    monkeypatch.setattr("napari_patchset.stacks.contained._PATIENCE", 0.0)
-    monkeypatch.setattr("napari_patchset.stacks.contained._PATIENCE_PER_BYTE", 0.0)
+    monkeypatch.setattr("napari_patchset.stacks.contained.process._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_patchset.stacks.contained.process._PATIENCE_PER_BYTE", 0.0)
     POOL.end()
     with pytest.raises(UnreadableFileError, match=r"a\.tif: page 0.*did not end within 0 s"):
         read(path)

@@ -24,7 +24,8 @@ from workers import watched
 from czi_maker import SceneSpec, blocks_of, write_blocks
 from napari_patchset import CziImageStack, open_stack
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.contained import POOL, ReaderError, ReaderPool
+from napari_patchset.stacks.contained.pool import POOL, ReaderPool
+from napari_patchset.stacks.contained.process import ReaderError
 from napari_patchset.stacks.zarr.plates import Field
 
 WORKER = Path(__file__).parents[1] / "benchmarks" / "reliability" / "mutants.py"
@@ -133,7 +134,7 @@ def test_a_reader_process_that_dies_is_replaced(jpegxr_file: Path, when: str) ->
 def test_a_read_that_does_not_end_is_ended(
     jpegxr_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_patchset.stacks.contained._PATIENCE", 0.2)
+    monkeypatch.setattr("napari_patchset.stacks.contained.process._PATIENCE", 0.2)
     pool = ReaderPool()
     with pool._leased() as process:
         process._process.send_signal(signal.SIGSTOP)

@@ -82,24 +82,34 @@ def _strategy(options: PlanOptions, saved: Fields) -> Fields:
         raise ArgumentError(f"--strategy is {kind!r}; it is one of {', '.join(STRATEGIES)}.")
     fields = STRATEGIES[kind].model_fields
     chosen: Fields = {"size": _DEFAULT_SIZE} if "size" in fields else {}
-    chosen |= {name: value for name, value in saved.items() if name in fields} | {"kind": kind}
+    chosen |= {name: value for name, value in saved.items() if name in fields}
+    chosen |= {"kind": kind} | _given_to(kind, options)
+    _require_needed(chosen)
+    if len(chosen.get("overlap", ())) == 1:
+        chosen["overlap"] *= len(chosen["size"])
+    return chosen
+
+
+def _given_to(kind: str, options: PlanOptions) -> Fields:
+    """Read the options that are of a strategy; one of another strategy is refused."""
+    fields, given = STRATEGIES[kind].model_fields, Fields()
     for option, (name, read) in _OF_STRATEGY.items():
-        given = getattr(options, option)
-        if given is None:
+        if (value := getattr(options, option)) is None:
             continue
         if name not in fields:
             others = " or ".join(one for one, m in STRATEGIES.items() if name in m.model_fields)
             raise ArgumentError(f"{_flag(option)} is for {others} patches, not for {kind} ones.")
-        chosen[name] = read(given)
-    if kind == "fixed" and "patches" not in chosen:
-        raise ArgumentError("Fixed patches are listed in a plan; give it with --plan.")
-    if kind == "random" and "count" not in chosen:
-        raise ArgumentError("Random patches need --count, the number in each sample.")
-    if len(chosen.get("overlap", ())) == 1:
-        chosen["overlap"] *= len(chosen["size"])
+        given[name] = read(value)
     if options.seed is not None and "seed" in fields:
-        chosen["seed"] = options.seed
-    return chosen
+        given["seed"] = options.seed
+    return given
+
+
+def _require_needed(chosen: Fields) -> None:
+    if chosen["kind"] == "fixed" and "patches" not in chosen:
+        raise ArgumentError("Fixed patches are listed in a plan; give it with --plan.")
+    if chosen["kind"] == "random" and "count" not in chosen:
+        raise ArgumentError("Random patches need --count, the number in each sample.")
 
 
 def _split(options: PlanOptions, saved: Fields | None) -> Fields | None:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
-from napari_patchset.stacks.contained import POOL, ReaderError
+from napari_patchset.stacks.contained.pool import POOL
+from napari_patchset.stacks.contained.process import ReaderError
 
 _LARGEST_PIXEL = 12
 """Bytes of three float32."""

@@ -6,7 +6,7 @@ A flipped bit in the size of a compressed tile makes libCZI read or write beyond
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -67,42 +67,57 @@ def locate_data(
     position = int(blocks.position[row])
     n_dimensions = int(blocks.n_dimensions[row])
     head = read(position, _HEAD.size + n_dimensions * DIMENSION.itemsize)
-    fault, data_at, size = _header_fault(head, blocks, row, file_size - position)
-    if not fault and blocks.compression[row] in (ZSTD0, ZSTD1):
-        fault = _zstd_fault(read(position + data_at, min(size, _ZSTD_HEAD)), blocks, row)
-    if fault:
+    try:
+        data_at, size = _find_data(head, blocks, row, file_size - position)
+        if blocks.compression[row] in (ZSTD0, ZSTD1):
+            _check_zstd(read(position + data_at, min(size, _ZSTD_HEAD)), blocks, row)
+    except _Fault as fault:
         raise UnreadableFileError(
             f"{path}: subblock {row} of {len(blocks)} at byte {position} {fault}; the file is "
             "damaged or of a kind that can't be read: copy it again, or save it anew in ZEN."
-        )
+        ) from None
     return SubblockData(position + data_at, size)
 
 
-def _header_fault(head: bytes, blocks: Subblocks, row: int, room: int) -> tuple[str, int, int]:
-    """Give what is wrong with a subblock's header, where its data begin and how long they are."""
-    n_dimensions = int(blocks.n_dimensions[row])
-    if len(head) < _HEAD.size + n_dimensions * DIMENSION.itemsize:
-        return "is cut short", 0, 0
-    name, _, _, n_metadata, n_attachment, size, _, *kind = _HEAD.unpack_from(head)
-    pixel_type, _, _, compression, dimensions = kind
-    if name.rstrip(b"\0") != b"ZISRAWSUBBLOCK":
-        return f"begins with {name[:14]!r}", 0, 0
-    said = pixel_type, compression, dimensions
-    if said != (blocks.pixel_type[row], blocks.compression[row], n_dimensions):
-        return "is of another kind than the directory says", 0, 0
-    starts, stored = _dimensions(head[_HEAD.size :])
-    if stored != tuple(blocks.stored[row].tolist()):
-        return "is of another size than the directory says", 0, 0
-    expected = _expected_starts(blocks, row)
-    if any(expected.get(axis, start) != start for axis, start in starts.items()):
-        return "lies at another place or plane than the directory says", 0, 0
-    fixed = max(_FIXED_PART, _ENTRY_AT + _ENTRY + n_dimensions * DIMENSION.itemsize)
+class _Fault(Exception):
+    """What is wrong with a subblock, as the rest of a sentence."""
+
+
+def _find_data(head: bytes, blocks: Subblocks, row: int, room: int) -> tuple[int, int]:
+    """Check a subblock's header; give where in it its data begin, and how long they are."""
+    _, _, _, n_metadata, n_attachment, size, *_ = _checked_head(head, blocks, row)
+    _check_entry(head[_HEAD.size :], blocks, row)
+    fixed = max(_FIXED_PART, _ENTRY_AT + _ENTRY + len(head) - _HEAD.size)
     data_at = _SEGMENT_HEAD + fixed + max(n_metadata, 0)
     if min(n_metadata, n_attachment, size) < 0 or data_at + size > room:
-        return f"claims {size} bytes of data where {max(room - data_at, 0)} are left", 0, 0
-    if compression == UNCOMPRESSED and size < decoded_bytes(blocks, row):
-        return f"holds {size} of {decoded_bytes(blocks, row)} bytes", 0, 0
-    return "", data_at, size
+        raise _Fault(f"claims {size} bytes of data where {max(room - data_at, 0)} are left")
+    expected = decoded_bytes(blocks, row)
+    if blocks.compression[row] == UNCOMPRESSED and size < expected:
+        raise _Fault(f"holds {size} of {expected} bytes")
+    return data_at, size
+
+
+def _checked_head(head: bytes, blocks: Subblocks, row: int) -> tuple[Any, ...]:
+    n_dimensions = int(blocks.n_dimensions[row])
+    if len(head) < _HEAD.size + n_dimensions * DIMENSION.itemsize:
+        raise _Fault("is cut short")
+    fields = _HEAD.unpack_from(head)
+    name, (pixel_type, _, _, compression, dimensions) = fields[0], fields[-5:]
+    if name.rstrip(b"\0") != b"ZISRAWSUBBLOCK":
+        raise _Fault(f"begins with {name[:14]!r}")
+    said = pixel_type, compression, dimensions
+    if said != (blocks.pixel_type[row], blocks.compression[row], n_dimensions):
+        raise _Fault("is of another kind than the directory says")
+    return fields
+
+
+def _check_entry(entry: bytes, blocks: Subblocks, row: int) -> None:
+    starts, stored = _dimensions(entry)
+    if stored != tuple(blocks.stored[row].tolist()):
+        raise _Fault("is of another size than the directory says")
+    expected = _expected_starts(blocks, row)
+    if any(expected.get(axis, start) != start for axis, start in starts.items()):
+        raise _Fault("lies at another place or plane than the directory says")
 
 
 def _dimensions(entry: bytes) -> tuple[dict[str, int], tuple[int, int]]:
@@ -140,17 +155,18 @@ def splits_bytes(data: bytes) -> bool:
     return data.startswith(_SPLIT_BYTES) and bool(data[2] & 1)
 
 
-def _zstd_fault(data: bytes, blocks: Subblocks, row: int) -> str:
-    """Say what is wrong with the head of zstd data: CZI's own, then the frame's (RFC 8878)."""
+def _check_zstd(data: bytes, blocks: Subblocks, row: int) -> None:
+    """Check the head of zstd data: CZI's own, then the frame's (RFC 8878)."""
     if blocks.compression[row] == ZSTD1:
         options = _ZSTD1_OPTIONS.get(data[:1])
         if options is None or not data.startswith(options):
-            return f"has an unknown zstd header {data[:3]!r}"
+            raise _Fault(f"has an unknown zstd header {data[:3]!r}")
         data = data[zstd1_header_size(data) :]
     if not data.startswith(_ZSTD_MAGIC):
-        return "is no zstd data"
+        raise _Fault("is no zstd data")
     content, expected = _zstd_content_size(data), decoded_bytes(blocks, row)
-    return "" if content in (None, expected) else f"decodes to {content} bytes, not {expected}"
+    if content not in (None, expected):
+        raise _Fault(f"decodes to {content} bytes, not {expected}")
 
 
 def _zstd_content_size(frame: bytes) -> int | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.contained import POOL
+from napari_patchset.stacks.contained.pool import POOL
 from napari_patchset.stacks.tiff.check import REMEDY
 from napari_patchset.stacks.tiff.jpeg import check_jpeg_size, is_plain_jpeg
 from napari_patchset.stacks.tiff.pages import PageKind
