@@ -6,24 +6,27 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "CONTRIBUTING.md"
 PACKAGE = REPOSITORY / "src" / "napari_patchset"
-NAME = PACKAGE.name
-BEGIN, END = "<!-- the house: by docs/house.py -->", "<!-- end -->"
+DRAWN = {"the house": PACKAGE, "the export": PACKAGE / "export"}
+"""What is drawn, by the mark in the page that it stands after."""
+
+FACES = {"__init__", "__main__"}
+END = "<!-- end -->"
 
 Arrows = dict[str, set[str]]
 """What each room imports."""
 
 
-def rooms() -> Arrows:
-    """Find what imports what: a room is a folder of the package, or a file beside them."""
+def rooms(folder: Path) -> Arrows:
+    """Find what imports what in a folder: a room is a folder in it, or a file beside them."""
     found: Arrows = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    inside = ".".join(folder.relative_to(PACKAGE.parent).parts) + "."
+    for path in sorted(folder.rglob("*.py")):
+        room = path.relative_to(folder).with_suffix("").parts[0]
         imports = found.setdefault(room, set())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{NAME}."):
-                imports.add(str(node.module).split(".")[1])
-    faces = {"__init__", "__main__"}
-    return {room: found[room] - {room} - faces for room in found if room not in faces}
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(inside):
+                imports.add(str(node.module).removeprefix(inside).split(".")[0])
+    return {room: found[room] - {room} - FACES for room in found if room not in FACES}
 
 
 def reduced(arrows: Arrows) -> Arrows:
@@ -34,18 +37,21 @@ def reduced(arrows: Arrows) -> Arrows:
     }
 
 
-def drawing() -> str:
+def drawing(folder: Path) -> str:
     """Write the graph for Mermaid."""
-    arrows = reduced(rooms())
+    arrows = reduced(rooms(folder))
     lines = [f"    {room} --> {one}" for room in arrows for one in sorted(arrows[room])]
     return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
 
 
 def filled(page: str) -> str:
-    """Give a page with the drawing between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{drawing()}\n\n{END}{after}"
+    """Give a page with each drawing after its mark."""
+    for name, folder in DRAWN.items():
+        mark = f"<!-- {name}: by docs/house.py -->"
+        before, _, rest = page.partition(mark)
+        _, _, after = rest.partition(END)
+        page = f"{before}{mark}\n\n{drawing(folder)}\n\n{END}{after}"
+    return page
 
 
 def _under(arrows: Arrows, room: str) -> set[str]:

@@ -90,17 +90,7 @@ def patch_path(root: Path, array: ArrayLayout, index: int) -> Path:
 def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
     """Encode a patch C(Z)YX, without dates, and with an identifier that is a digest."""
     little = np.ascontiguousarray(patch, patch.dtype.newbyteorder("<"))
-    name = f"{array.name}/{index}".encode()
-    metadata: dict[str, Any] = {
-        "axes": array.axes[1:],
-        "UUID": str(UUID(digest_bytes(name + little.tobytes()))),
-        "Channel": {"Name": list(array.channels)},
-    }
-    for axis, size in array.scale.items():
-        metadata |= {
-            f"PhysicalSize{axis.upper()}": size,
-            f"PhysicalSize{axis.upper()}Unit": "µm",
-        }
+    digest = digest_bytes(f"{array.name}/{index}".encode() + little.tobytes())
     buffer = BytesIO()
     tifffile.imwrite(
         buffer,
@@ -108,10 +98,18 @@ def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
         ome=True,
         byteorder="<",
         photometric="minisblack",
-        metadata=metadata,
+        metadata=_ome(array) | {"UUID": str(UUID(digest))},
         **_resolution(array),
     )
     return buffer.getvalue()
+
+
+def _ome(array: ArrayLayout) -> dict[str, Any]:
+    """Say axes, channels and pixel size as OME-XML has them."""
+    said: dict[str, Any] = {"axes": array.axes[1:], "Channel": {"Name": list(array.channels)}}
+    for axis, size in array.scale.items():
+        said |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
+    return said
 
 
 def _resolution(array: ArrayLayout) -> dict[str, Any]:

@@ -170,12 +170,6 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
             f"{path}: pixels of {keyframe.bitspersample} bits and sample format "
             f"{keyframe.sampleformat} in a page of {keyframe.shape} can't be read."
         )
-    if keyframe.is_tiled:
-        tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
-    else:
-        tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
-    if min(tile) < 1:
-        raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {REMEDY}")
     # tifffile follows links; people are told the name that they gave.
     holder = Path(keyframe.parent.filehandle.path)
     kind = PageKind(
@@ -183,7 +177,7 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
         offset=keyframe.offset,
         index=keyframe.treeindex,
         shape=keyframe.shaped,
-        tile=tile,
+        tile=_tile_of(keyframe, path),
         dtype=keyframe.dtype.newbyteorder(keyframe.parent.byteorder),
         is_raw=keyframe.is_final,
         is_jpeg=keyframe.compression in _JPEG,
@@ -192,6 +186,17 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
     )
     _check_decodable(keyframe, kind)
     return kind
+
+
+def _tile_of(keyframe: TiffPage, path: Path) -> tuple[int, int, int]:
+    """Give the size ZYX of a tile or strip."""
+    if keyframe.is_tiled:
+        tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
+    else:
+        tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
+    if min(tile) < 1:
+        raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {REMEDY}")
+    return tile
 
 
 def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
