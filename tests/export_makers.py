@@ -7,7 +7,7 @@ from typing import Any
 
 from czi_maker import SceneSpec
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
-from napari_patchset.export.plan import expand_sources
+from napari_patchset.export.refs import expand_sources
 
 SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 70, 50), t=range(1, 3), z=range(2, 5), c=2),

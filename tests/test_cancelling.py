@@ -12,7 +12,7 @@ from export_makers import digests, export, plan_for
 from napari_patchset import ExportPlan, Tiled, run_export
 from napari_patchset.export import finalize
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
-from napari_patchset.export.plan import expand_sources
+from napari_patchset.export.refs import expand_sources
 from napari_patchset.export.sources.describing import SourceDescriber
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.stacks.czi.decoding import SubblockDecoder

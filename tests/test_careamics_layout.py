@@ -19,7 +19,7 @@ import zarr
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import export, plan_for
 from napari_patchset import PatchSet, Tiled
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.splits.split import Split
 
 SCENE = SceneSpec(rect=(0, 0, 96, 48), t=2, z=3, c=2)

@@ -24,7 +24,7 @@ from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import Progress
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
-from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.export.writing import write_job
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split

@@ -20,7 +20,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.export.jobs import finalize_export, plan_export, write_part
 from napari_patchset.export.keeping.partial import PartialExport
-from napari_patchset.export.plan import expand_sources
+from napari_patchset.export.refs import expand_sources
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.decoding import SubblockDecoder

@@ -14,7 +14,7 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from pixels import expected
 
 TARGETS = tuple(replace(scene, kind="Gray8", c=1, rect=(9, 9, *scene.rect[2:])) for scene in SCENES)

@@ -15,7 +15,7 @@ from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.export.cutting.measuring import Look
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.keeping.scores import Scores
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split
 

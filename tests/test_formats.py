@@ -14,7 +14,7 @@ from czi_maker import MakeCzi, metadata_xml
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.formats import FORMATS, npz

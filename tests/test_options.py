@@ -14,7 +14,7 @@ from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import ExportPlan, Fixed, Random, Tiled
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.export.plan import SourceRef
+from napari_patchset.export.refs import SourceRef
 from napari_patchset.options.command import command_line
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.planning import make_plan

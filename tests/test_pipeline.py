@@ -24,7 +24,7 @@ from napari_patchset.export import writing
 from napari_patchset.export.cutting import looking
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.export.keeping.sidecar import ShardSidecar
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout

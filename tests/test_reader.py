@@ -11,7 +11,7 @@ from napari.layers import Layer
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import ExportPlan, Tiled, run_export
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin import reader
 from napari_patchset.plugin.reader import get_reader

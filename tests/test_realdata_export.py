@@ -12,7 +12,7 @@ from export_makers import digests, export
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
 from napari_patchset.cli import main
 from napari_patchset.errors import MissingAxisError
-from napari_patchset.export.plan import expand_sources
+from napari_patchset.export.refs import expand_sources
 
 pytestmark = pytest.mark.realdata
 

@@ -11,7 +11,7 @@ import pytest
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from export_makers import export, plan_for
 from napari_patchset import ExportPlan, Random, Tiled, verify
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.splits.split import Split

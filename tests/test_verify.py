@@ -23,7 +23,7 @@ from export_makers import export, plan_for
 from napari_patchset import ExportPlan, Random, Tiled, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout, table

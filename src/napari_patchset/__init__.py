@@ -3,7 +3,8 @@
 __version__ = "0.1.0"
 
 from napari_patchset.export.engine import Progress, run_export
-from napari_patchset.export.plan import ExportPlan, ImageRef, SourceRef
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon, Rectangle, ShapesRegion
 from napari_patchset.patching.splits.split import Split

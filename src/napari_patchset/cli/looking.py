@@ -10,7 +10,8 @@ import typer
 from napari_patchset.cli.arguments import Files, plan_from, with_plan_options
 from napari_patchset.cli.showing import show_scenes
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import ExportPlan, choose_scenes
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import choose_scenes
 from napari_patchset.export.sources.describing import describe_sources, open_source
 from napari_patchset.export.sources.masks import read_masks
 from napari_patchset.options.given import PlanOptions

@@ -1,67 +1,22 @@
 """ExportPlan: everything an export needs to know, as one model that is also its file."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.errors import ArgumentError
-from napari_patchset.export.failures import BROKEN
+from napari_patchset.export.refs import SourceRef, absolute_path
 from napari_patchset.model import Frozen
 from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.source import ChannelId, SceneId
-from napari_patchset.stacks.naming import split_scene
-from napari_patchset.stacks.opening import is_remote, list_scenes
-
-Ref = TypeVar("Ref", bound="ImageRef")
-MASK = "mask"
-"""The role of an image that a filter looks at; see `patchset.layout.ROLES` for the others."""
-
-
-class ImageRef(Frozen):
-    """Name one image: a file, and a scene where the file has several."""
-
-    path: str
-    scene: SceneId | None = None
-
-    def __str__(self) -> str:
-        return self.path if self.scene is None else f"{self.path}, scene {self.scene}"
-
-
-class SourceRef(ImageRef):
-    """Name an image that patches are cut from, and the ones of equal geometry beside it.
-
-    Attributes
-    ----------
-    target, labels : ImageRef or None
-        What is cut at the same places and written beside it.
-    mask : ImageRef or None
-        What the filter `mask` looks at; None for `labels`.
-    """
-
-    target: ImageRef | None = None
-    labels: ImageRef | None = None
-    mask: ImageRef | None = None
-
-    @property
-    def images(self) -> dict[str, ImageRef]:
-        """The image itself, and those beside it, by role."""
-        beside = {TARGET: self.target, LABELS: self.labels, MASK: self.mask or self.labels}
-        return {IMAGE: self, **{role: ref for role, ref in beside.items() if ref}}
-
-    def with_beside(self, change: Callable[[ImageRef], ImageRef]) -> Self:
-        """Change each of the images beside this one."""
-        given = {role: getattr(self, role) for role in (TARGET, LABELS, MASK)}
-        return self.model_copy(update={role: change(ref) for role, ref in given.items() if ref})
+from napari_patchset.source import ChannelId
 
 
 def _known_format(name: str) -> str:
@@ -129,6 +84,13 @@ class ExportPlan(Recipe):
         "name.czi@3" chooses a scene.
     out : str or Path
         The folder to write, NAME.patches.zarr; NAME.patches for the other formats.
+    strategy, depth_axis, channels, filters, keep_fraction, split, dtype, format, codec
+        See `Recipe`.
+
+    Raises
+    ------
+    ValidationError
+        If a value is not one of those, or `out` does not end as its format asks.
     """
 
     sources: tuple[SourceRef, ...]
@@ -137,7 +99,7 @@ class ExportPlan(Recipe):
     @field_validator("sources", mode="before")
     @classmethod
     def _from_paths(cls, sources: Iterable[Any]) -> list[Any]:
-        return [_reference(s) if isinstance(s, (str, Path)) else s for s in sources]
+        return [SourceRef.of(s) if isinstance(s, (str, Path)) else s for s in sources]
 
     @field_validator("out", mode="before")
     @classmethod
@@ -155,11 +117,10 @@ class ExportPlan(Recipe):
 
     def resolved(self) -> Self:
         """Give the same plan with absolute paths, for jobs that run in another folder."""
-        sources = [_absolute(ref).with_beside(_absolute) for ref in self.sources]
         update = {
-            "sources": tuple(sources),
+            "sources": tuple(ref.resolved() for ref in self.sources),
             "out": os.path.abspath(self.out),
-            "strategy": self.strategy.with_mask_path(_absolute_path),
+            "strategy": self.strategy.with_mask_path(absolute_path),
         }
         return self.model_copy(update=update)
 
@@ -168,58 +129,3 @@ class ExportPlan(Recipe):
         """The part that does not depend on where files lie."""
         fields = {name: getattr(self, name) for name in Recipe.model_fields}
         return Recipe(**fields | {"strategy": self.strategy.with_mask_path(lambda _: None)})
-
-
-def expand_sources(
-    paths: Sequence[str | Path], scene: SceneId | Literal["all"] = "all"
-) -> list[SourceRef]:
-    """Name the images in files: all of their scenes, or one of them in each.
-
-    Raises
-    ------
-    ArgumentError
-        If a file has no such scene.
-    """
-    return [ref for path in paths for ref in _expand(path, scene)]
-
-
-def _absolute(ref: Ref) -> Ref:
-    return ref.model_copy(update={"path": _absolute_path(ref.path)})
-
-
-def _absolute_path(path: str) -> str:
-    return path if is_remote(path) else os.path.abspath(path)
-
-
-def _reference(path: str | Path) -> SourceRef:
-    if is_remote(path):
-        return SourceRef(path=str(path))
-    file, scene = split_scene(path, None)
-    return SourceRef(path=str(file), scene=scene)
-
-
-def choose_scenes(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
-    """Give the ids of a file's scenes, or the one that is asked for.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such scene.
-    """
-    ids = [found.id for found in list_scenes(path)]
-    if scene is None:
-        return ids
-    if scene not in ids:
-        listed = ", ".join(map(str, ids))
-        raise ArgumentError(f"{path}: there is no scene {scene}; its scenes are {listed}.")
-    return [scene]
-
-
-def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
-    chosen = None if scene == "all" else scene
-    file, in_name = (path, chosen) if is_remote(path) else split_scene(path, chosen)
-    try:
-        ids = choose_scenes(file, in_name)
-    except BROKEN:  # the export says so, and goes on with the others
-        ids = [in_name]
-    return [SourceRef(path=str(file), scene=found) for found in ids]

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from napari_patchset.export.plan import ExportPlan, SourceRef
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import SourceRef
 from napari_patchset.options.pairing import PAIRED
 from napari_patchset.options.texts import write_bytes, write_ranges, write_values
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import ImageRef, SourceRef, choose_scenes
+from napari_patchset.export.refs import ImageRef, SourceRef, choose_scenes
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import is_remote
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import ExportPlan, SourceRef, expand_sources
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import SourceRef, expand_sources
 from napari_patchset.export.sources.masks import mask_region
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.pairing import PAIRED, pair

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.export.plan import ExportPlan, Ref
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import Ref
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.plugin.layer_masks import region_layer, with_mask_file
 from napari_patchset.plugin.layer_paths import layer_at

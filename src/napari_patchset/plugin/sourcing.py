@@ -8,7 +8,7 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from psygnal import Signal
 
-from napari_patchset.export.plan import SourceRef
+from napari_patchset.export.refs import SourceRef
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import ask_image, message, notifying
 from napari_patchset.plugin.background import Background

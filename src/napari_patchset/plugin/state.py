@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import ExportPlan, ImageRef, Recipe, SourceRef
+from napari_patchset.export.plan import ExportPlan, Recipe
+from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.export.sources.describing import select_channels
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.pairs import Role

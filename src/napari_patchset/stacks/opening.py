@@ -67,7 +67,25 @@ def is_remote(path: str | Path) -> bool:
 
 
 def list_scenes(path: str | Path) -> list[SceneSummary]:
-    """List the scenes of a file with id, name, position and size, without reading a pixel."""
+    """List the scenes of a file, without reading a pixel.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file or zarr folder, or the URL of a zarr store.
+
+    Returns
+    -------
+    list of SceneSummary
+        Id, name, position and size of each; a file without scenes has one, of the id None.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        As the system says it.
+    UnreadableFileError
+        If the file is damaged or of a kind that can't be read.
+    """
     if is_remote(path):
         return zarr_scenes(str(path))
     path = Path(path)

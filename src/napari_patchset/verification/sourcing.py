@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError
 from napari_patchset.export.failures import SourcesFailed
-from napari_patchset.export.plan import ExportPlan, ImageRef, Recipe, SourceRef
+from napari_patchset.export.plan import ExportPlan, Recipe
+from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.export.sources.describing import SourceDescriber
 from napari_patchset.export.sources.masks import read_masks
 from napari_patchset.export.sources.opened import OpenImages

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.export.plan import MASK
+from napari_patchset.export.refs import MASK
 from napari_patchset.export.sources.opened import Images
 from napari_patchset.patching.filters import Mask, score_columns
 from napari_patchset.patching.filters.base import PatchFilter

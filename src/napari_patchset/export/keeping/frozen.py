@@ -6,7 +6,8 @@ from typing import Self
 import numpy as np
 
 from napari_patchset.export.failures import Failure
-from napari_patchset.export.plan import ExportPlan, SourceRef
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import SourceRef
 from napari_patchset.export.sources.stamps import Stamp
 from napari_patchset.export.sources.survey import Survey
 from napari_patchset.model import Frozen

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from napari_patchset.errors import ExportError
-from napari_patchset.export.plan import ImageRef, SourceRef
+from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.source import SourceInfo
 
 PIXEL_SIZE_TOLERANCE = 0.01

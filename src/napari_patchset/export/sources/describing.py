@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from napari_patchset.export.plan import ExportPlan, ImageRef
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import ImageRef
 from napari_patchset.export.sources.agreement import check_agreement
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import ChannelId, SourceInfo, channel_indices

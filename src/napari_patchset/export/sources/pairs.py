@@ -1,7 +1,8 @@
 """Images beside a source, cut at the same places: target, labels, and the mask of a filter."""
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import MASK, ExportPlan, ImageRef, SourceRef
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import MASK, ImageRef, SourceRef
 from napari_patchset.patching.filters import Mask
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
 from napari_patchset.source import SceneId

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from napari_patchset.export.failures import BROKEN, Failure
-from napari_patchset.export.plan import MASK, ExportPlan, SourceRef
+from napari_patchset.export.plan import ExportPlan
+from napari_patchset.export.refs import MASK, SourceRef
 from napari_patchset.export.sources.agreement import check_agreement, check_geometry
 from napari_patchset.export.sources.describing import SourceDescriber
 from napari_patchset.export.sources.pairs import roles_of, with_scenes

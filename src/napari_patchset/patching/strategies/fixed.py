@@ -22,7 +22,19 @@ SourceId = tuple[str, SceneId | None]
 
 
 class Place(Frozen):
-    """Name one patch: the key of its source, the scene, the sample, the start along (Z)YX."""
+    """Name one patch.
+
+    Attributes
+    ----------
+    source : str
+        The key of its source, see `SourceInfo`.
+    scene : int, str or None
+        The file's own id of the scene, None where it has none.
+    sample : int
+        Index along S.
+    start : tuple of int
+        Its first pixel along (Z)YX.
+    """
 
     source: str
     scene: SceneId | None = None
