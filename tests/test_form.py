@@ -152,9 +152,10 @@ def test_a_split_is_drawn_in_two_colours(window: Window, czi: MakeCzi) -> None:
 
 
 def click_image(window: Window, y: float, x: float) -> None:
-    """Click where a point of the image, in its world, is on the screen."""
+    """Click on the image where a point is on the screen, in micrometres from its first pixel."""
     camera, canvas = window.viewer.scene.camera, window.viewer.window._qt_viewer.canvas
     height, width = window.viewer.canvas.size
+    y, x = window.images[0].translate[-2:] + (y, x)
     at = QPoint(
         round(width / 2 + (x - camera.center[-1]) * camera.zoom),
         round(height / 2 + (y - camera.center[-2]) * camera.zoom),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from napari.layers import Layer
 
@@ -13,7 +14,7 @@ from napari_patchset import ExportPlan, Tiled, run_export
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.patching.splits.split import Split
-from napari_patchset.plugin import reader
+from napari_patchset.plugin import opener
 from napari_patchset.plugin.reader import get_reader
 
 SCENE = SceneSpec(rect=(30, -20, 40, 30), t=2, z=range(1, 4), c=2)
@@ -38,6 +39,7 @@ def test_each_channel_is_a_lazy_layer_as_the_file_describes_it(czi: MakeCzi) -> 
     assert options["colormap"] == "#0000ff"
     assert options["contrast_limits"] == pytest.approx((6553.5, 32767.5))
     assert options["scale"] == pytest.approx([1, 1, 0.2, 0.2])
+    assert options["translate"] == pytest.approx([0, 0, -20 * 0.2, 30 * 0.2])
     assert options["units"] == ["pixel", "um", "um", "um"]
     assert options["axis_labels"] == ["t", "z", "y", "x"]
     assert (options["blending"], options["rgb"]) == ("additive", False)
@@ -46,8 +48,20 @@ def test_each_channel_is_a_lazy_layer_as_the_file_describes_it(czi: MakeCzi) -> 
     np.testing.assert_array_equal(egfp[1, 2, 5:9, 3:30], expected[5:9, 3:30])
 
 
+@pytest.mark.parametrize("size", [{}, {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}])
+def test_an_ome_tiff_lies_where_it_was_on_the_stage(tmp_path: Path, size: dict[str, float]) -> None:
+    path, pixels = tmp_path / "image.ome.tif", np.zeros((2, 20, 30), np.uint8)
+    at = {"PositionX": [12.0] * 2, "PositionY": [-7.0] * 2}
+    unit = {"PositionXUnit": ["µm"] * 2, "PositionYUnit": ["mm"] * 2}
+    metadata = {"axes": "CYX", "Plane": {**at, **unit}, **size}
+    tifffile.imwrite(path, pixels, metadata=metadata)
+    for _, options, _ in read(path):
+        assert options["translate"] == ([-7000.0, 12.0] if size else [0, 0])
+
+
 def test_no_axis_of_one_index_and_no_made_up_size(czi: MakeCzi) -> None:
-    ((data, options, _),) = read(czi(SceneSpec(rect=(0, 0, 20, 10))))
+    ((data, options, _),) = read(czi(SceneSpec(rect=(7, 3, 20, 10))))
+    assert options["translate"] == [3, 7]
     assert data.shape == (10, 20)
     assert (options["scale"], options["units"]) == ([1, 1], ["pixel", "pixel"])
     assert options["name"] == "Channel 0"
@@ -90,7 +104,7 @@ def test_the_first_scene_is_shown_and_the_others_are_announced(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(reader, "show_info", said.append)
+    monkeypatch.setattr(opener, "show_info", said.append)
     path = czi(SceneSpec(id=3), SceneSpec(id=7, rect=(100, 0, 8, 8)))
     ((data, options, _),) = read(path)
     assert data.shape == (48, 64)

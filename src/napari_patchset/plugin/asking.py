@@ -31,8 +31,19 @@ def message(error: Exception) -> str:
 
 def show_remedy(text: str, remedy: str, act: Callable[[], None]) -> None:
     """Notify of an error, with a button that does something about it."""
-    actions = ((remedy, lambda _: act()),)
-    notification_manager.dispatch(Notification(text, NotificationSeverity.ERROR, actions))
+    _notify(text, NotificationSeverity.ERROR, remedy, act)
+
+
+def show_offer(text: str, offer: str, act: Callable[[], None]) -> None:
+    """Tell something, with a button that goes on from there."""
+    _notify(text, NotificationSeverity.INFO, offer, act)
+
+
+def _notify(
+    text: str, severity: NotificationSeverity, button: str, act: Callable[[], None]
+) -> None:
+    actions = ((button, lambda _: act()),)
+    notification_manager.dispatch(Notification(text, severity, actions))
 
 
 def notifying(slot: _Slot) -> _Slot:

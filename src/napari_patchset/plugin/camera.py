@@ -6,8 +6,8 @@ from napari.viewer import Viewer
 
 from napari_patchset.plugin.shown import view_of
 
-_SHARE = 0.4
-"""How much of the view a patch takes that is zoomed to."""
+_PATCH, _ALL = 0.4, 0.95
+"""How much of the view a patch takes that is zoomed to, and an image."""
 
 Corner = tuple[int, int]
 
@@ -21,9 +21,20 @@ def bring_into_view(viewer: Viewer, image: Image, start: Corner, size: Corner) -
 
 
 def zoom_to(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
-    """Fill much of the view with a part of an image."""
+    """Fill much of the view with a patch of an image."""
+    _zoom(viewer, image, start, size, _PATCH)
+
+
+def show_all(viewer: Viewer, image: Image) -> None:
+    """Fill the view with an image."""
+    top = image.level_shapes[0] if image.multiscale else image.data.shape
+    height, width = top[image.ndim - 2 : image.ndim]
+    _zoom(viewer, image, (0, 0), (int(height), int(width)), _ALL)
+
+
+def _zoom(viewer: Viewer, image: Image, start: Corner, size: Corner, share: float) -> None:
     extent = np.multiply(size, image.scale[-2:])
-    viewer.scene.camera.zoom = float(_SHARE * min(np.divide(viewer.canvas.size, extent)))
+    viewer.scene.camera.zoom = float(share * min(np.divide(viewer.canvas.size, extent)))
     _centre(viewer, image, start, size)
 
 

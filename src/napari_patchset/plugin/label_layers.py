@@ -55,8 +55,9 @@ def labels_layer(
 
 def _space(stack: ClosableStack, image: ImageStack, axes: str) -> dict[str, Any]:
     own, around = image_metadata(stack), image_metadata(image)
-    size = own.pixel_size if own.pixel_size.x else around.pixel_size
-    return space(axes, size, own.time_step or around.time_step, translation_of(stack))
+    known = stack if own.pixel_size.x else image
+    size, begins = image_metadata(known).pixel_size, translation_of(known)
+    return space(axes, size, own.time_step or around.time_step, begins)
 
 
 def _look(stack: ClosableStack) -> dict[str, Any]:

@@ -32,5 +32,10 @@ def default_format() -> str:
     return str(_export().format)
 
 
+def opens_all_scenes() -> bool:
+    """Whether a file opens with all of its scenes."""
+    return bool(get_plugin_settings(PLUGIN).opening.all_scenes)
+
+
 def _export() -> Any:
     return get_plugin_settings(PLUGIN).export

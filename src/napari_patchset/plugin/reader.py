@@ -5,15 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 
 from napari_patchset.patchset.layout import SUFFIXES
+from napari_patchset.plugin.all_scenes import MOST_SCENES, all_scene_layers
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import MENDABLE, message
 from napari_patchset.plugin.contrast import Contrast, estimated_limits, later_limits, settle
 from napari_patchset.plugin.layers import LayerTuple, scene_layers
 from napari_patchset.plugin.opener import Opener
 from napari_patchset.plugin.patch_layers import patch_set_layers
+from napari_patchset.plugin.preferences import opens_all_scenes
 from napari_patchset.plugin.waiting import beside
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
@@ -42,25 +44,28 @@ def get_reader(path: str | list[str]) -> Reader | None:
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """Open a file's first scene, or a patch set, and say where the other scenes are.
 
+    Where a person prefers it, all scenes of a file are opened.
+
     What can't be opened is raised; in the window, where no other reader could open it, it is
     said in one notification. The window goes on while a file is opened.
     """
-    name = path if isinstance(path, str) else path[0]
-    return _read_beside(name) if is_window_at_work() else _shown(_opened(name, estimated_limits))
+    name, opener = path if isinstance(path, str) else path[0], Opener()
+    if is_window_at_work():
+        return _read_beside(name, opener)
+    return _shown(_opened(name, estimated_limits, opens_all_scenes()), opener)
 
 
 class _Opened(NamedTuple):
     layers: list[LayerTuple]
     said: str = ""
-    """Where the other scenes are."""
+    """Of the other scenes: where they are, or why they are left out."""
 
 
-def _read_beside(name: str) -> list[LayerTuple]:
+def _read_beside(name: str, opener: Opener) -> list[LayerTuple]:
     """Open a file beside the window; there is nothing to show if it is closed meanwhile."""
-    opener = Opener()
     try:
         with opener.saying(f"Opening {Path(name).name}…"):
-            opened = beside(_opened, name, later_limits)
+            opened = beside(_opened, name, later_limits, opens_all_scenes())
     except MENDABLE as error:
         if opener.is_closed:
             return NO_LAYERS
@@ -71,28 +76,31 @@ def _read_beside(name: str) -> list[LayerTuple]:
     if opener.is_closed:
         return NO_LAYERS
     settle(opened.layers)
-    return _shown(opened)
+    return _shown(opened, opener)
 
 
-def _shown(opened: _Opened) -> list[LayerTuple]:
+def _shown(opened: _Opened, opener: Opener) -> list[LayerTuple]:
     if opened.said:
-        show_info(opened.said)
+        opener.tell(opened.said)
     return opened.layers
 
 
-def _opened(name: str, contrast: Contrast) -> _Opened:
+def _opened(name: str, contrast: Contrast, all_scenes: bool) -> _Opened:
     """Read all that is to be known before pixels; no window is touched."""
     file, scene = split_scene(name, None)
     if file.name.endswith(SUFFIXES):
         return _Opened(patch_set_layers(file, contrast))
     if scene is not None:
         return _Opened(scene_layers(file, scene, contrast))
-    first, *others = list_scenes(file)
+    scenes = list_scenes(file)
+    if all_scenes and 1 < len(scenes) <= MOST_SCENES:
+        return _Opened(*all_scene_layers(file, scenes, contrast))
+    first = scenes[0]
     said = (
-        f"{file.name} has {1 + len(others)} scenes; this is {first.name}. "
+        f"{file.name} has {len(scenes)} scenes; this is {first.name}. "
         "Choose another one in Plugins > Patches."
     )
-    return _Opened(scene_layers(file, first.id, contrast), said if others else "")
+    return _Opened(scene_layers(file, first.id, contrast), said if len(scenes) > 1 else "")
 
 
 def _is_only_ours(name: str) -> bool:

@@ -48,8 +48,7 @@ def lay_out(rects: Sequence[Rect], width: int, height: int) -> list[Cell]:
     """
     if not rects:
         return []
-    if _hide_each_other(rects):
-        rects = _in_rows(rects)
+    rects = apart(rects)
     columns = _Axis([(rect.x, rect.x + rect.w) for rect in rects])
     rows = _Axis([(rect.y, rect.y + rect.h) for rect in rects])
     scale = min(columns.fit(width), rows.fit(height))
@@ -57,6 +56,24 @@ def lay_out(rects: Sequence[Rect], width: int, height: int) -> list[Cell]:
         Cell(left, top, right - left, bottom - top)
         for (left, right), (top, bottom) in zip(columns.draw(scale), rows.draw(scale), strict=True)
     ]
+
+
+def apart(rects: Sequence[Rect]) -> Sequence[Rect]:
+    """Give scenes as they lie, or in rows if they hide each other."""
+    return _in_rows(rects) if hide_each_other(rects) else rects
+
+
+def hide_each_other(rects: Sequence[Rect]) -> bool:
+    """Whether the middle of a scene lies within another one."""
+    x, y, w, h = np.array(rects, float).T
+    middle_x, middle_y = x + w / 2, y + h / 2
+    for left, top, width, height in rects:
+        inside = (np.abs(middle_x - left - width / 2) < width / 2) & (
+            np.abs(middle_y - top - height / 2) < height / 2
+        )
+        if inside.sum() > 1:
+            return True
+    return False
 
 
 def neighbour(cells: Sequence[Cell], start: int, right: int, down: int) -> int:
@@ -108,19 +125,6 @@ class _Axis:
         drawn = self._lengths * scale
         empty = self._least == 0
         return np.where(empty, np.minimum(drawn, GAP), np.maximum(drawn, self._least))
-
-
-def _hide_each_other(rects: Sequence[Rect]) -> bool:
-    """Whether the middle of a scene lies within another one."""
-    x, y, w, h = np.array(rects, float).T
-    middle_x, middle_y = x + w / 2, y + h / 2
-    for left, top, width, height in rects:
-        inside = (np.abs(middle_x - left - width / 2) < width / 2) & (
-            np.abs(middle_y - top - height / 2) < height / 2
-        )
-        if inside.sum() > 1:
-            return True
-    return False
 
 
 def _in_rows(rects: Sequence[Rect]) -> list[Rect]:

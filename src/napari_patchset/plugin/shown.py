@@ -48,38 +48,67 @@ def shown_files(viewer: Viewer) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def shown(viewer: Viewer, path: Path) -> Shown | None:
-    """Find the layers that show a file, None if there are none."""
-    layers = [layer for layer in viewer.layers if _path(layer) == path]
-    if not layers:
+def shown(viewer: Viewer, path: Path, scene: SceneId | None = None) -> Shown | None:
+    """Find the layers that show a scene of a file, or another of its scenes where it is not shown.
+
+    None if there are none.
+    """
+    scenes = shown_scenes(viewer, path)
+    if not scenes:
         return None
-    return Shown(path, _tag(layers[0]).get("scene"), layers)
+    chosen = scene if scene in scenes else scenes[0]
+    return Shown(path, chosen, [each for each in _images(viewer, path) if _scene(each) == chosen])
+
+
+def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
+    """Give the scenes of a file that are shown, the lowest first."""
+    return list(dict.fromkeys(map(_scene, _images(viewer, path))))
 
 
 def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
     """Replace the layers of a file by another scene of it; what they look like stays."""
-    replace_layers(viewer, path, scene_layers(path, scene))
+    if (found := shown(viewer, path)) is not None:
+        replace_layers(viewer, found, scene_layers(path, scene))
 
 
-def replace_layers(viewer: Viewer, path: Path, new: Sequence[LayerTuple]) -> None:
-    """Replace the layers of a file by those of a scene of it; what they look like stays."""
-    old = [layer for layer in viewer.layers if path in (_path(layer), _labels_of(layer))]
-    by_part = {_part(layer.metadata, layer.name): layer for layer in old}
-    at = viewer.layers.index(old[0]) if old else len(viewer.layers)
+def replace_layers(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
+    """Replace a scene's layers by those of another one; what they look like stays."""
+    old = _layers_of(viewer, found)
+    at = viewer.layers.index(old[0])
     for layer in old:
         viewer.layers.remove(layer)
+    _insert(viewer, at, new, old)
+    viewer.reset_view()
+
+
+def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
+    """Put the layers of another scene above a scene's, looking the same."""
+    old = _layers_of(viewer, found)
+    _insert(viewer, viewer.layers.index(old[-1]) + 1, new, old)
+
+
+def _layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
+    """Give the images of a scene and its labels."""
+    return [
+        layer
+        for layer in viewer.layers
+        if found.path in (_path(layer), _labels_of(layer)) and _scene(layer) == found.scene
+    ]
+
+
+def _insert(viewer: Viewer, at: int, new: Sequence[LayerTuple], like: Sequence[Layer]) -> None:
+    by_part = {_part(layer.metadata, layer.name): layer for layer in like}
     for offset, (data, options, kind) in enumerate(new):
         layer = Layer.create(data, options, kind)
         if (same := by_part.get(_part(options["metadata"], options["name"]))) is not None:
             _copy_look(same, layer)
         viewer.layers.insert(at + offset, layer)
-    viewer.reset_view()
 
 
 def _part(metadata: dict[str, Any], name: str) -> int | str | None:
     """Tell the layers of a scene apart: images by their channel, labels by their name."""
     tag = metadata[METADATA_KEY]
-    return name if LABELS_OF in tag else tag["channel"]
+    return name.rpartition(": ")[2] if LABELS_OF in tag else tag["channel"]
 
 
 def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
@@ -173,6 +202,15 @@ def _tag(layer: Layer) -> dict[str, Any]:
     tag = _written(layer)
     is_ours = isinstance(layer, Image) and isinstance(_array(layer), LazyChannel)
     return tag if "path" in tag and is_ours else {}
+
+
+def _images(viewer: Viewer, path: Path) -> list[Image]:
+    return [layer for layer in viewer.layers if _path(layer) == path]
+
+
+def _scene(layer: Layer) -> SceneId | None:
+    scene: SceneId | None = _written(layer).get("scene")
+    return scene
 
 
 def _path(layer: Layer) -> Path | None:

@@ -9,9 +9,11 @@ from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.export.refs import SourceRef
+from napari_patchset.plugin.all_scenes import name_by_scene
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import ask_image, message, notifying
 from napari_patchset.plugin.background import Background
+from napari_patchset.plugin.camera import show_all
 from napari_patchset.plugin.contrast import later_limits
 from napari_patchset.plugin.form.source import MorePart, SourcePart
 from napari_patchset.plugin.layer_paths import layer_at, path_of
@@ -19,7 +21,15 @@ from napari_patchset.plugin.layers import LayerTuple, scene_layers
 from napari_patchset.plugin.named_layers import image_scenes
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.scenes import ScenePicker
-from napari_patchset.plugin.shown import Shown, replace_layers, show_scene, shown, shown_files
+from napari_patchset.plugin.shown import (
+    Shown,
+    add_beside,
+    replace_layers,
+    show_scene,
+    shown,
+    shown_files,
+    shown_scenes,
+)
 from napari_patchset.plugin.state import describe_scene
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
@@ -40,6 +50,8 @@ class SourceControl:
         self.part, self.more, self.picker = SourcePart(), MorePart(), ScenePicker()
         self._viewer = viewer
         self._scenes: dict[Path, list[SceneSummary]] = {}
+        self._chosen: dict[Path, SceneId | None] = {}
+        self._followed: SceneId | None = None
         self.part.file.changed.connect(self._on_file)
         self.part.open.changed.connect(self._open)
         self.more.add.changed.connect(self._add)
@@ -53,9 +65,9 @@ class SourceControl:
 
     @property
     def shown(self) -> Shown | None:
-        """The layers of the chosen file, None if there are none."""
+        """The layers of the chosen scene of the chosen file, None if there are none."""
         path = self.part.file.value
-        return shown(self._viewer, path) if path else None
+        return shown(self._viewer, path, self._chosen.get(path)) if path else None
 
     @property
     def others(self) -> list[Path]:
@@ -88,6 +100,7 @@ class SourceControl:
             self._on_file()
         else:
             self._listen()
+            self._follow()
 
     def load(self, sources: Sequence[SourceRef]) -> None:
         """Show the first of some images, opening its file if need be, and take the others along."""
@@ -96,9 +109,10 @@ class SourceControl:
             self._viewer.open(first.path, plugin=PLUGIN)
             self.refresh()
         self.part.file.value = path
+        self._chosen[path] = first.scene
         if (found := self.shown) is not None and found.scene != first.scene:
             show_scene(self._viewer, path, first.scene)
-            self.picker.mark(first.scene)
+        self._follow()
         others = (Path(ref.path) for ref in sources if ref.path != first.path)
         self.more.set_files(tuple(others))
         self.more.all_scenes.value = sum(ref.path == first.path for ref in sources) > 1
@@ -123,6 +137,7 @@ class SourceControl:
             scenes = self._scenes_of(found.path)
             self.picker.show_scenes(found.path, scenes, found.scene)
             self.more.all_scenes.visible = len(scenes) > 1
+            self._followed = found.scene
         self._listen()
         self.file_changed.emit()
 
@@ -141,14 +156,40 @@ class SourceControl:
         found = self.shown
         if found is None or scene == found.scene:
             return
-        if is_window_at_work():
+        if scene in shown_scenes(self._viewer, found.path):
+            self._choose(found.path, scene)
+        elif is_window_at_work():
             self.opening.start(_opened, found.path, scene)
         else:  # a script has the scene at once
-            self._show(found.path, scene_layers(found.path, scene))
+            self._show(found.path, scene, scene_layers(found.path, scene))
 
-    def _show(self, path: Path, layers: Sequence[LayerTuple]) -> None:
-        if shown(self._viewer, path) is not None:
-            replace_layers(self._viewer, path, layers)
+    def _show(self, path: Path, scene: SceneId | None, layers: Sequence[LayerTuple]) -> None:
+        """Show a scene in place of the one before; where several are shown, beside them."""
+        found = shown(self._viewer, path, self._chosen.get(path))
+        if found is None:
+            return
+        if len(shown_scenes(self._viewer, path)) > 1:
+            summary = next(each for each in self._scenes_of(path) if each.id == scene)
+            add_beside(self._viewer, found, name_by_scene(layers, summary))
+            self._choose(path, scene)
+        else:
+            replace_layers(self._viewer, found, layers)
+            self._follow()
+
+    def _choose(self, path: Path, scene: SceneId | None) -> None:
+        """Turn to a scene among several that are shown."""
+        self._chosen[path] = scene
+        if (found := shown(self._viewer, path, scene)) is not None:
+            show_all(self._viewer, found.layers[-1])
+        self._follow()
+
+    def _follow(self) -> None:
+        """Mark the scene that is shown, and say so if it is another one."""
+        found = self.shown
+        if found is not None and found.scene != self._followed:
+            self._followed = found.scene
+            self.picker.mark(found.scene)
+            self._listen()
             self.changed.emit()
 
     def _on_failed(self, error: Exception) -> None:
@@ -169,8 +210,10 @@ class SourceControl:
             self.more.set_files((*self.more.files, path))
 
 
-def _opened(path: Path, scene: SceneId | None) -> Iterator[tuple[Path, list[LayerTuple]]]:
+def _opened(
+    path: Path, scene: SceneId | None
+) -> Iterator[tuple[Path, SceneId | None, list[LayerTuple]]]:
     """Open a scene, and describe it already: that reads from the file too."""
     layers = scene_layers(path, scene, later_limits)
     describe_scene(str(path), scene)
-    yield path, layers
+    yield path, scene, layers

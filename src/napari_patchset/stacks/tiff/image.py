@@ -1,7 +1,7 @@
 """Open a TIFF's series through tifffile, checked, and take down all that reading needs."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +66,15 @@ class TiffImage:
         At the finest resolution.
     rect : Rect
         Position on the stage and size, in pixels.
+    translation : dict of str to float
+        Position on the stage in micrometres, by axis, as far as the file says it.
     """
 
     axes: PlaneAxes
     levels: tuple[PageTable, ...]
     metadata: ImageMetadata
     rect: Rect
+    translation: Mapping[str, float]
 
 
 @contextmanager
@@ -128,6 +131,7 @@ def read_image(series: TiffSeries, path: Path) -> TiffImage:
         levels=(finest, *(table for table in coarser if _is_level(table, finest))),
         metadata=metadata,
         rect=_rect(series, metadata.pixel_size),
+        translation=dict(zip("XY", series.ome.position, strict=True)) if series.ome else {},
     )
 
 

@@ -1,7 +1,7 @@
 """TiffImageStack: one series of a TIFF as a stack, read a tile or strip at a time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,11 @@ class TiffImageStack(FileStack):
     def source(self) -> Path:
         """The file and, where there are several, the series, as in "file.tif@1"."""
         return join_scene(self.data_path, self.scene)
+
+    @property
+    def translation(self) -> Mapping[str, float]:
+        """Where the image lies on the stage, in micrometres by axis, as far as the file says it."""
+        return self._image.translation
 
     @property
     def levels(self) -> list[Self]:
