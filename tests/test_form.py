@@ -155,10 +155,10 @@ def click_image(window: Window, y: float, x: float) -> None:
     """Click on the image where a point is on the screen, in micrometres from its first pixel."""
     camera, canvas = window.viewer.scene.camera, window.viewer.window._qt_viewer.canvas
     height, width = window.viewer.canvas.size
-    y, x = window.images[0].translate[-2:] + (y, x)
+    top, left = window.images[0].translate[-2:]
     at = QPoint(
-        round(width / 2 + (x - camera.center[-1]) * camera.zoom),
-        round(height / 2 + (y - camera.center[-2]) * camera.zoom),
+        round(width / 2 + (left + x - camera.center[-1]) * camera.zoom),
+        round(height / 2 + (top + y - camera.center[-2]) * camera.zoom),
     )
     window.qtbot.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=at)
 
