@@ -135,3 +135,16 @@ def test_the_notification_docks_the_widget_once(
     assert list(viewer.window.dock_widgets.values()) == [widget]
     assert widget.isVisible()
     qtbot.waitUntil(lambda: not widget.picker.loading)
+
+
+def test_a_file_that_lies_elsewhere_is_brought_into_sight(window: Window, czi: MakeCzi) -> None:
+    def is_in_sight(left: int) -> bool:
+        return abs(window.viewer.scene.camera.center[-1] - left - 40) < 1
+
+    near = czi(SceneSpec(rect=(0, 0, 80, 60)), name="near.czi")
+    far = czi(SceneSpec(rect=(9000, 0, 80, 60)), name="far.czi")
+    window.open(near)
+    window.open(far)
+    window.until(lambda: is_in_sight(9000))
+    window.widget.source.file.value = near
+    window.until(lambda: is_in_sight(0))

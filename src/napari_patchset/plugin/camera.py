@@ -27,9 +27,20 @@ def zoom_to(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
 
 def show_all(viewer: Viewer, image: Image) -> None:
     """Fill the view with an image."""
-    top = image.level_shapes[0] if image.multiscale else image.data.shape
-    height, width = top[image.ndim - 2 : image.ndim]
-    _zoom(viewer, image, (0, 0), (int(height), int(width)), _ALL)
+    _zoom(viewer, image, (0, 0), _extent(image), _ALL)
+
+
+def show_unseen(viewer: Viewer, image: Image) -> None:
+    """Fill the view with an image that no part of is in sight, as its file lies elsewhere."""
+    low, high = view_of(viewer, image)
+    if np.any(np.less_equal(high, 0)) or np.any(np.greater_equal(low, _extent(image))):
+        show_all(viewer, image)
+
+
+def _extent(image: Image) -> Corner:
+    shape = image.level_shapes[0] if image.multiscale else image.data.shape
+    height, width = shape[image.ndim - 2 : image.ndim]
+    return int(height), int(width)
 
 
 def _zoom(viewer: Viewer, image: Image, start: Corner, size: Corner, share: float) -> None:

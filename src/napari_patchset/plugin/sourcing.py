@@ -13,7 +13,7 @@ from napari_patchset.plugin.all_scenes import name_by_scene
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import ask_image, message, notifying
 from napari_patchset.plugin.background import Background
-from napari_patchset.plugin.camera import show_all
+from napari_patchset.plugin.camera import show_all, show_unseen
 from napari_patchset.plugin.contrast import later_limits
 from napari_patchset.plugin.form.source import MorePart, SourcePart
 from napari_patchset.plugin.layer_paths import layer_at, path_of
@@ -138,6 +138,7 @@ class SourceControl:
             self.picker.show_scenes(found.path, scenes, found.scene)
             self.more.all_scenes.visible = len(scenes) > 1
             self._followed = found.scene
+            show_unseen(self._viewer, found.layers[-1])
         self._listen()
         self.file_changed.emit()
 
