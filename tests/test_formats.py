@@ -152,14 +152,6 @@ def test_a_file_of_another_length_is_refused(plan: Any, form: str) -> None:
         again["val"][0]
 
 
-def test_a_loader_with_workers_takes_it(plan: Any) -> None:
-    data = pytest.importorskip("torch.utils.data")
-    with closing(export(plan("zarr"))) as made:
-        loader = data.DataLoader(made.pairs("train"), batch_size=4, num_workers=2)
-        images = np.concatenate([np.asarray(image) for image, _ in loader])
-        np.testing.assert_array_equal(images, made["train"][:])
-
-
 @every_depth
 def test_a_tiff_says_pixel_size_channels_and_axes(plan: Any, depth_axis: str) -> None:
     with closing(export(plan("tiff", depth_axis))) as made:

@@ -47,7 +47,10 @@ def _jsonable(value: Any) -> Any:
 def _show_bar(events: Iterator[Any]) -> Any:
     first = next(events)  # what can't be carried out says so before a bar is drawn
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(_DOING[first.stage], total=first.total)
         for event in chain([first], events):
             doing = _DOING[event.stage]
