@@ -315,3 +315,8 @@ def _entry(block: Block, position: int) -> bytes:
         struct.pack("<4siifi", axis.encode(), start, size, 0.0, stored)
         for axis, start, size, stored in dimensions
     )
+
+
+def plane(scene: SceneSpec, **numbers: int) -> NDArray[Any]:
+    """Give the pixels of a plane, at 0 along T, Z and C where nothing else is said."""
+    return scene.pixels({"T": 0, "Z": 0, "C": 0, **numbers})

@@ -49,3 +49,9 @@ def expected_rgb(
 ) -> NDArray[Any]:
     """Give a rectangle of a colour plane, YXC in the order R, G, B."""
     return np.stack([expected(y0, x0, h, w, dtype, K=k, **plane) for k in range(3)], axis=-1)
+
+
+def whole(stack: Any, sample: int = 0) -> NDArray[Any]:
+    """Read all of a sample, C(Z)YX."""
+    shape = stack.data_shape[2:]
+    return stack.extract_patch(sample, None, [0] * len(shape), shape)

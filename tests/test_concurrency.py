@@ -17,6 +17,7 @@ from export_makers import SCENES, export, plan_for
 from napari_patchset import PatchSet
 from napari_patchset.patchset.formats.zarr import MappedShards
 from napari_patchset.stacks.tiles import TileCache
+from pixels import whole
 from test_stack_contract import STACKS, Case
 
 PATIENCE = 20
@@ -44,11 +45,6 @@ def patch_set(
     made = export(plan_for(czi(*SCENES), tmp_path / name, format=request.param))
     yield made
     made.close()
-
-
-def whole(stack: Any, sample: int = 0) -> NDArray[Any]:
-    size = stack.data_shape[2:]
-    return stack.extract_patch(sample, None, [0] * len(size), size)
 
 
 def in_child(work: Callable[[], bool]) -> None:

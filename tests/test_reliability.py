@@ -27,6 +27,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.contained.pool import POOL, ReaderPool
 from napari_patchset.stacks.contained.process import ReaderError
 from napari_patchset.stacks.zarr.plates import Field
+from pixels import whole
 
 WORKER = Path(__file__).parents[1] / "benchmarks" / "reliability" / "mutants.py"
 SCENE = SceneSpec(c=2)
@@ -45,10 +46,6 @@ def jpegxr_file(tmp_path: Path) -> Path:
     path = tmp_path / "jpegxr.czi"
     write_blocks(path, [jpegxr(block) for block in blocks_of((SCENE,), (24, 32))])
     return path
-
-
-def whole(stack: CziImageStack) -> np.ndarray:
-    return stack.extract_patch(0, None, (0, 0), stack.data_shape[-2:])
 
 
 def expected() -> np.ndarray:
