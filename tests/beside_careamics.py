@@ -10,7 +10,7 @@ import pytest
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import export, plan_for
 from napari_patchset import PatchSet, Split, Tiled
-from napari_patchset.export.plan import ImageRef
+from napari_patchset.export.refs import ImageRef
 
 SCENE = SceneSpec(rect=(0, 0, 128, 64), z=8, c=2)
 SIZES = {"none": (32, 32), "Z": (8, 16, 16)}
