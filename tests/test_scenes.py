@@ -13,7 +13,9 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin import scenes
 from napari_patchset.plugin.overlay import GRID_NAME
 from napari_patchset.plugin.scene_map import SceneMap
+from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
+from napari_patchset.stacks.metadata import SceneSummary
 from window import Window
 
 WELLS = {8 * i + j: f"{'ABCDEFGH'[j]}{i + 1}" for i in range(12) for j in range(8)}
@@ -120,3 +122,25 @@ def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) 
 def test_a_file_of_one_scene_needs_no_map(window: Window, czi: MakeCzi) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
     assert not window.widget.picker.isVisible()
+
+
+@pytest.mark.parametrize("columns", [11, 12, 13, 14, 15, 16])
+@pytest.mark.parametrize("rows", [2, 16])
+def test_no_column_of_the_map_is_cut_without_a_bar_to_reach_it(
+    qtbot: Any, columns: int, rows: int
+) -> None:
+    picker = scenes.ScenePicker()
+    qtbot.addWidget(picker)
+    rects = [Rect(i * 100, j * 100, 60, 60) for i in range(columns) for j in range(rows)]
+    summaries = [
+        SceneSummary(i, "A1", rect, "CYX", (1, 60, 60), "uint8") for i, rect in enumerate(rects)
+    ]
+    picker.map.set_scenes(summaries, 0)
+    picker.resize(354, 300)
+    picker.show()
+    area = picker._area
+    reach = area.horizontalScrollBar().maximum(), area.verticalScrollBar().maximum()
+    bars = area.horizontalScrollBar().isVisible(), area.verticalScrollBar().isVisible()
+    assert all(bar or not pixels for bar, pixels in zip(bars, reach, strict=True))
+    right = max(cell.x + cell.w for cell in picker.map.cells)
+    assert right <= area.viewport().width() + reach[0]

@@ -12,8 +12,8 @@ from napari_patchset.source import Rect
 SMALLEST = 22
 """Pixels of the screen that a scene has at least along each side."""
 
-GAP = 4
-"""Pixels of the screen that empty space has at most."""
+GAP, LEAST_GAP = 4, 2
+"""Pixels of the screen that empty space has at most, and at least."""
 
 _HALVINGS = 40
 
@@ -124,7 +124,8 @@ class _Axis:
     def _sizes(self, scale: float) -> NDArray[np.float64]:
         drawn = self._lengths * scale
         empty = self._least == 0
-        return np.where(empty, np.minimum(drawn, GAP), np.maximum(drawn, self._least))
+        gaps = np.clip(drawn, LEAST_GAP, GAP)
+        return np.where(empty, gaps, np.maximum(drawn, self._least))
 
 
 def _in_rows(rects: Sequence[Rect]) -> list[Rect]:

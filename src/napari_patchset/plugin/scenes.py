@@ -90,9 +90,10 @@ class ScenePicker(QWidget):
         thickness = bar.sizeHint().width() if bar is not None else 0
         width = self.width() - _BORDER
         self.map.fit(width, _HEIGHT)
-        if self.map.height() > _TALLEST:
-            self.map.fit(width - thickness, _HEIGHT)
-        wide, tall = self.map.width() > width, self.map.height() > _TALLEST
+        if tall := self.map.height() > _TALLEST:
+            width -= thickness
+            self.map.fit(width, _HEIGHT)
+        wide = self.map.width() > width
         self._area.setHorizontalScrollBarPolicy(_ON if wide else _OFF)
         self._area.setVerticalScrollBarPolicy(_ON if tall else _OFF)
         below = thickness if wide else 0
