@@ -145,6 +145,7 @@ def _open_files() -> Counter[str]:
 
 
 def _is_foreign(target: str) -> bool:
-    if target.startswith(tempfile.gettempdir()):
+    is_ours = target.startswith(tempfile.gettempdir()) and not target.startswith(sys.prefix)
+    if is_ours:
         return False
     return target.startswith(FOREIGN_FOLDERS) or "font" in target.lower() or ".so" in target
