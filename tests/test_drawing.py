@@ -71,7 +71,7 @@ def test_an_image_that_is_turned_is_refused_until_it_is_straight(
     window.until(lambda: "is rotated, sheared or transformed" in window.summary)
     assert not len(window.grid.data)
     image.rotate = 0
-    window.until(lambda: "<b>1</b> patches" in window.summary)
+    window.until(lambda: "<b>1</b> patch," in window.summary)
     image.scale = (2, 2)
     window.until(lambda: tuple(window.grid.scale) == (2, 2))
 

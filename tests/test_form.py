@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.settings import get_plugin_settings
+from napari.settings import get_plugin_settings, get_settings
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
@@ -362,3 +362,20 @@ def test_the_time_left_follows_from_the_rate(
 ) -> None:
     assert time_left(done, left, seconds) == said
     assert time_left(0, left, seconds) == ""
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_what_is_wrong_is_legible_in_every_theme(window: Window, file: Path, theme: str) -> None:
+    get_settings().appearance.theme = theme
+    window.open(file)
+    window.unfold("Channels")
+    for box in window.widget.form.channels.boxes:
+        window.tick(box.native)
+    assert "No channel is ticked" in window.summary
+    picture = window.widget.summary.grab().toImage()
+    seen = [
+        picture.pixelColor(x, y).lightness()
+        for x in range(picture.width())
+        for y in range(picture.height())
+    ]
+    assert max(seen) - min(seen) > 100

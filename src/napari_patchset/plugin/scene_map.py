@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from napari.settings import get_settings
-from napari.utils.theme import get_theme
 from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QRectF, QSize, Qt
@@ -24,6 +22,7 @@ from qtpy.QtWidgets import QToolTip, QWidget
 
 from napari_patchset.plugin.arrow_keys import DIRECTIONS
 from napari_patchset.plugin.scene_layout import Cell, lay_out, neighbour
+from napari_patchset.plugin.themes import theme_colors
 from napari_patchset.stacks.metadata import SceneSummary
 
 _MARGIN = 3
@@ -95,8 +94,7 @@ class SceneMap(QWidget):
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw every scene, the shown one framed."""
-        theme = get_theme(get_settings().appearance.theme)
-        text, accent = QColor(theme.text.as_hex()), QColor(theme.current.as_hex())
+        text, accent, _ = theme_colors()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         for index, cell in enumerate(self.cells):

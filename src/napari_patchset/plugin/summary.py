@@ -20,7 +20,8 @@ def summarize(planned: Planned) -> str:
     n = np.bincount(planned.category, minlength=len(Category)).tolist()
     kept = n[Category.TRAIN] + n[Category.VAL]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
-    lines = [f"<b>{kept:,}</b> patches{images}{_on_disk(planned, kept)}"]
+    patches = "patch" if kept == 1 else "patches"
+    lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned, kept)}"]
     if kept < len(planned.grid) or planned.state.recipe.split:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)

@@ -32,6 +32,7 @@ from napari_patchset.plugin.state import (
     with_pairs,
 )
 from napari_patchset.plugin.summary import size_hint, summarize
+from napari_patchset.plugin.themes import theme_colors
 
 _NOTHING_OPEN = (
     "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
@@ -214,7 +215,7 @@ class PatchesWidget(Panel):
         self._say(why, is_error)
 
     def _say(self, text: str, is_error: bool = False) -> None:
-        self.summary.setStyleSheet("color: #ff8080" if is_error else "")
+        self.summary.setStyleSheet(f"color: {theme_colors().error.name()}" if is_error else "")
         self.summary.setText(text)
 
     def _export_plan(self) -> ExportPlan:
