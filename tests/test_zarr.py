@@ -1,11 +1,10 @@
 """ZarrImageStack: every way of storing an array, and arrays without OME metadata."""
 
-import multiprocessing
 import pickle
 import shutil
 import tracemalloc
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -181,11 +180,7 @@ def test_small_chunks_are_decoded_together(tmp_path: Path) -> None:
         assert stack.tiles_decoded <= 2 * 2 * 6
 
 
-def read_in_process(stack: ZarrImageStack) -> NDArray[Any]:
-    return stack.extract_patch(1, [0], [3, 4], [10, 11])
-
-
-def test_a_pickled_stack_reopens_in_a_new_process(tmp_path: Path) -> None:
+def test_a_pickled_stack_reopens_with_its_levels(tmp_path: Path) -> None:
     data = drawn("TYX", (2, 40, 50))
     write_image(tmp_path / "x.zarr", "TYX", data, data[:, ::2, ::2])
     stack = open_zarr(tmp_path / "x.zarr")
@@ -193,10 +188,8 @@ def test_a_pickled_stack_reopens_in_a_new_process(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(stack))
     assert (copy.source, copy.metadata) == (stack.source, stack.metadata)
     assert [level.data_shape for level in copy.levels] == [(2, 1, 40, 50), (2, 1, 20, 25)]
-    assert (copy.tiles_decoded, stack.tiles_decoded) == (0, 1 * stack.tiles_decoded)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        found = pool.submit(read_in_process, stack).result()
+    assert copy.tiles_decoded == 0 < stack.tiles_decoded
+    found = copy.extract_patch(1, [0], [3, 4], [10, 11])
     np.testing.assert_array_equal(found[0], data[1, 3:13, 4:15])
 
 
