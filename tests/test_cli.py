@@ -18,7 +18,6 @@ import tifffile
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet, __version__
-from napari_patchset.cli import main
 from napari_patchset.cli.interrupts import heeding_interrupts
 from napari_patchset.errors import PatchsetError
 
@@ -29,22 +28,6 @@ SCENES = (
 
 
 FILES = ["float.tif", "image.czi", "text.czi"]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Run the command in the test's folder and give exit code, output and error output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["patchset", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return code if isinstance(code, int) else 0, out, err
-
-    return run
 
 
 def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:

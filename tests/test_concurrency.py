@@ -18,7 +18,7 @@ from napari_patchset import PatchSet
 from napari_patchset.patchset.formats.zarr import MappedShards
 from napari_patchset.stacks.tiles import TileCache
 from pixels import whole
-from test_stack_contract import STACKS, Case
+from stack_makers import STACKS, Case
 
 PATIENCE = 20
 """Seconds after which a child is taken to hang; it takes milliseconds."""

@@ -18,7 +18,6 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, list_scenes, open_stack
 from napari_patchset.errors import ExportError
 from napari_patchset.export.keeping.partial import PartialExport
 from pixels import expected
-from test_cli import run  # noqa: F401  # a fixture
 
 SCENE = SceneSpec(rect=(0, 0, 48, 32), c=2)
 GREY = expected(0, 0, 32, 48)
@@ -78,7 +77,7 @@ def test_a_name_of_250_bytes(czi: MakeCzi, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["spaces", "letters", "at", "line", "pattern"])
-def test_any_name_on_the_command_line(run: Any, czi: MakeCzi, tmp_path: Path, name: str) -> None:  # noqa: F811
+def test_any_name_on_the_command_line(run: Any, czi: MakeCzi, tmp_path: Path, name: str) -> None:
     path = czi_of(czi, tmp_path, NAMES[name])
     out = f"{NAMES[name]}.patches.zarr"
     code, said, err = run("export", path.name, "--patch-size", "16,16", "--out", out)
