@@ -29,4 +29,5 @@ x, y = pairs[0]
 print(len(pairs), "pairs of", x.shape, y.shape, x.dtype)
 
 mean, std = (getattr(patches.statistics["image"][0], name) for name in ("mean", "std"))
-print("normalised:", ((x - mean) / std).std().round(2), "beside", ((y - mean) / std).std().round(2))
+noisy_std, clean_std = (((image - mean) / std).std() for image in (x, y))
+print(f"normalised, the first patch deviates by {noisy_std:.2f}, its target by {clean_std:.2f}")

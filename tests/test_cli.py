@@ -31,10 +31,11 @@ FILES = ["float.tif", "image.czi", "text.czi"]
 
 
 def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
-    xml = metadata_xml({"X": 2e-7, "Y": 2e-7}, {"Channel:0": "DAPI", "Channel:1": "EGFP"})
+    sizes = {"X": 3e-7, "Y": 2e-7, "Z": 2e-6}
+    xml = metadata_xml(sizes, {"Channel:0": "DAPI", "Channel:1": "EGFP"})
     code, out, _ = run("info", czi(*SCENES, xml=xml))
     assert code == 0
-    for word in ("uint16", "DAPI, EGFP", "0.2 x 0.2", "TZCYX"):
+    for word in ("uint16", "DAPI, EGFP", "0.2 x 0.3, Z 2", "T2 C2 Y48 X64", "T2 C2 Y40 X40"):
         assert word in out
 
 

@@ -19,6 +19,9 @@ from napari_patchset.patchset.reader import read_description
 _DOING = {"plan": "planned", "score": "measured", "write": "written", "done": "written"}
 """What the bar says that patches are, by the stage of an export."""
 
+_UNFOLDED = 500
+"""Characters in a line of a table that no terminal shows."""
+
 
 def show_events(events: Iterator[Any], as_json: bool) -> None:
     """Run an export while showing how far it is; exit with 1 if a source could not be read."""
@@ -75,13 +78,25 @@ def show_scenes(scenes: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo(json.dumps(scenes, indent=1))
         return
     table = Table()
-    for column in ("scene", "name", "axes", "shape", "type", "pixel size (um)", "channels"):
+    for column in ("scene", "name", "size", "type", "pixel size (um)", "channels"):
         table.add_column(column, overflow="fold")  # cut short, it would be of no use
     for row in scenes:
-        size = row["pixel_size"]
-        pixel = " x ".join(f"{size[a]:.4g}" for a in "zyx" if size[a]) or "unknown"
-        shape = " x ".join(map(str, row["shape"]))
         scene = "" if row["id"] is None else str(row["id"])
         channels = ", ".join(row["channels"])
-        table.add_row(scene, row["name"], row["axes"], shape, row["dtype"], pixel, channels)
-    Console().print(table)
+        table.add_row(scene, row["name"], _size(row), row["dtype"], _pixel(row), channels)
+    console = Console() if Console().is_terminal else Console(width=_UNFOLDED)
+    console.print(table)
+
+
+def _size(row: dict[str, Any]) -> str:
+    """Write the extent along each axis, but for those of one plane: "T3 C2 Y64 X64"."""
+    sizes = zip(row["axes"], row["shape"], strict=True)
+    return " ".join(f"{axis}{n}" for axis, n in sizes if n > 1 or axis in "CYX")
+
+
+def _pixel(row: dict[str, Any]) -> str:
+    """Write the edges of a pixel as far as they are known: "0.65, Z 2", or "0.6 x 0.7"."""
+    z, y, x = (row["pixel_size"][axis] for axis in "zyx")
+    edges = list(dict.fromkeys(f"{n:.4g}" for n in (y, x) if n))
+    depth = [f"Z {z:.4g}"] if z else []
+    return ", ".join([" x ".join(edges), *depth] if edges else depth) or "unknown"
