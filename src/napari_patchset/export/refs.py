@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.failures import BROKEN
 from napari_patchset.model import Frozen
-from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
+from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import is_remote, list_scenes
@@ -16,6 +16,10 @@ from napari_patchset.stacks.opening import is_remote, list_scenes
 Ref = TypeVar("Ref", bound="ImageRef")
 MASK = "mask"
 """The role of an image that a filter looks at; see `patchset.layout.ROLES` for the others."""
+
+Beside = Literal["target", "labels", "mask"]
+BESIDE: tuple[Beside, ...] = get_args(Beside)
+"""The roles of what a source can have beside it: fields of `SourceRef`, options of the command."""
 
 
 class ImageRef(Frozen):
@@ -67,14 +71,21 @@ class SourceRef(ImageRef):
 
     @property
     def images(self) -> dict[str, ImageRef]:
-        """The image itself, and those beside it, by role."""
-        beside = {TARGET: self.target, LABELS: self.labels, MASK: self.mask or self.labels}
-        return {IMAGE: self, **{role: ref for role, ref in beside.items() if ref}}
+        """The image itself and those beside it, by role; where no mask is named, labels are it."""
+        found: dict[str, ImageRef] = {IMAGE: self}
+        if self.labels:
+            found[MASK] = self.labels
+        return found | {str(role): ref for role, ref in self.beside.items()}
+
+    @property
+    def beside(self) -> dict[Beside, ImageRef]:
+        """What is named beside the image, by role."""
+        named = {role: getattr(self, role) for role in BESIDE}
+        return {role: ref for role, ref in named.items() if ref}
 
     def with_beside(self, change: Callable[[ImageRef], ImageRef]) -> Self:
         """Change each of the images beside this one."""
-        given = {role: getattr(self, role) for role in (TARGET, LABELS, MASK)}
-        return self.model_copy(update={role: change(ref) for role, ref in given.items() if ref})
+        return self.model_copy(update={role: change(ref) for role, ref in self.beside.items()})
 
     def resolved(self) -> Self:
         """Name the same images by absolute paths."""

@@ -7,8 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.refs import SourceRef
-from napari_patchset.options.pairing import PAIRED
+from napari_patchset.export.refs import BESIDE, SourceRef
 from napari_patchset.options.texts import write_bytes, write_ranges, write_values
 
 _OPTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -44,7 +43,7 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     memory : int or None
         Bytes that the export takes, if that is not the default.
     """
-    files, pairs = _files(plan.sources), [_partner(plan.sources, role) for role in PAIRED]
+    files, pairs = _files(plan.sources), [_partner(plan.sources, role) for role in BESIDE]
     said = _said(plan)
     if None in (files, *pairs) or not said.keys() <= _OPTIONS.keys() or _seeds_differ(plan):
         return None

@@ -8,9 +8,6 @@ from napari_patchset.export.refs import ImageRef, SourceRef, choose_scenes
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import is_remote
 
-PAIRED = ("target", "labels", "mask")
-"""What a source can have beside it: fields of `SourceRef`, and options."""
-
 
 def pair(sources: Iterable[SourceRef], role: str, path: str) -> list[SourceRef]:
     """Put the image at a path beside each source, in its own scene where there are several.

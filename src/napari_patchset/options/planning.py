@@ -7,10 +7,10 @@ from typing import Any
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.refs import SourceRef, expand_sources
+from napari_patchset.export.refs import BESIDE, SourceRef, expand_sources
 from napari_patchset.export.sources.masks import mask_region
 from napari_patchset.options.given import PlanOptions
-from napari_patchset.options.pairing import PAIRED, pair
+from napari_patchset.options.pairing import pair
 from napari_patchset.options.texts import read_channels, read_numbers, read_ranges, read_scene
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.strategies import STRATEGIES
@@ -70,7 +70,7 @@ def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> list[
     if files or options.scene is not None:
         named = files or list(dict.fromkeys(ref.path for ref in sources))
         sources = expand_sources(named, read_scene(options.scene or "all"))
-    for role in PAIRED:
+    for role in BESIDE:
         if path := getattr(options, role):
             sources = pair(sources, role, path)
     return sources

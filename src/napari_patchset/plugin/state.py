@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan, Recipe
-from napari_patchset.export.refs import ImageRef, SourceRef
+from napari_patchset.export.refs import Beside, ImageRef, SourceRef
 from napari_patchset.export.sources.describing import select_channels
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.plugin.form.pairs import Role
 from napari_patchset.plugin.named_layers import open_image
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.describe import describe
@@ -100,7 +99,7 @@ class FormState:
 
 
 def with_pairs(
-    sources: Sequence[SourceRef], path: Path, pairs: Mapping[Role, Path]
+    sources: Sequence[SourceRef], path: Path, pairs: Mapping[Beside, Path]
 ) -> tuple[SourceRef, ...]:
     """Lay files beside the images of a file; each takes the scene of its image."""
     beside: dict[str, ImageRef] = {role: ImageRef(path=str(file)) for role, file in pairs.items()}
@@ -147,12 +146,6 @@ def read_plan(path: Path) -> ExportPlan:
         raise ArgumentError(f"{path}: not a plan: {error}") from None
 
 
-def plan_pairs(plan: ExportPlan) -> dict[Role, Path]:
+def plan_pairs(plan: ExportPlan) -> dict[Beside, Path]:
     """Give the files that lie beside the first image of a plan."""
-    first = plan.sources[0]
-    beside: dict[Role, ImageRef | None] = {
-        "target": first.target,
-        "labels": first.labels,
-        "mask": first.mask,
-    }
-    return {role: Path(ref.path) for role, ref in beside.items() if ref}
+    return {role: Path(ref.path) for role, ref in plan.sources[0].beside.items()}

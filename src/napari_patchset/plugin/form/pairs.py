@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from magicgui.widgets import ComboBox, PushButton
 from qtpy.QtWidgets import QFileDialog
 
+from napari_patchset.export.refs import Beside
 from napari_patchset.plugin.form.naming import labelled
 from napari_patchset.plugin.form.rows import Part, Row
 
-Role = Literal["target", "labels", "mask"]
-
-_TIPS: dict[Role, str] = {
+_TIPS: dict[Beside, str] = {
     "target": "The image that a network shall make of this one: denoised, deconvolved, ...",
     "labels": "The segmentation that belongs to the image.",
     "mask": "What the filter “mask” looks at; without one, the labels.",
@@ -24,8 +22,8 @@ class PairsPart(Part):
 
     def __init__(self) -> None:
         self._open: Sequence[Path] = ()
-        self._asked: dict[Role, Path] = {}
-        self.boxes: dict[Role, ComboBox] = {}
+        self._asked: dict[Beside, Path] = {}
+        self.boxes: dict[Beside, ComboBox] = {}
         super().__init__([self._row(role, tip) for role, tip in _TIPS.items()])
 
     def offer(self, files: Sequence[Path]) -> None:
@@ -35,11 +33,11 @@ class PairsPart(Part):
             self.load(self.value)
 
     @property
-    def value(self) -> dict[Role, Path]:
+    def value(self) -> dict[Beside, Path]:
         """The file of each role that has one."""
         return {role: box.value for role, box in self.boxes.items() if box.value is not None}
 
-    def load(self, chosen: Mapping[Role, Path]) -> None:
+    def load(self, chosen: Mapping[Beside, Path]) -> None:
         """Set a file for each role."""
         for role in self.boxes:
             self._choose(role, chosen.get(role))
@@ -49,7 +47,7 @@ class PairsPart(Part):
         """What is set, in a word."""
         return ", ".join(self.value) or "none"
 
-    def _row(self, role: Role, tip: str) -> Row:
+    def _row(self, role: Beside, tip: str) -> Row:
         box = ComboBox(choices=lambda _: self._choices(role), nullable=True, tooltip=tip)
         ask = PushButton(text="…", tooltip=f"Choose the file of the {role}.")
         ask.native.setFixedWidth(28)
@@ -57,18 +55,18 @@ class PairsPart(Part):
         self.boxes[role] = box
         return Row([box, ask], label=role.capitalize())
 
-    def _choices(self, role: Role) -> list[tuple[str, Path]]:
+    def _choices(self, role: Beside) -> list[tuple[str, Path]]:
         asked = [self._asked[role]] if role in self._asked else []
         return labelled(list(dict.fromkeys([*self._open, *asked])))
 
-    def _choose(self, role: Role, file: Path | None) -> None:
+    def _choose(self, role: Beside, file: Path | None) -> None:
         if file is not None:
             self._asked[role] = file
         box = self.boxes[role]
         box.reset_choices()
         box.value = file
 
-    def _ask(self, role: Role) -> None:
+    def _ask(self, role: Beside) -> None:
         name, _ = QFileDialog.getOpenFileName(self.native, f"The {role} of the image")
         if name:
             self._choose(role, Path(name))
