@@ -44,6 +44,7 @@ class Tour:
         picker = self.widget.picker
         self.until(lambda: len(picker.map.cells) == 3 and not picker.loading)
         self.viewer.canvas.overlays.scale_bar.visible = True
+        self.viewer.reset_view()  # the sliders came after napari had fitted the image
         self.save("tour-open")
 
     def choose_scene(self, scene: int) -> None:

@@ -365,8 +365,10 @@ def test_the_time_left_follows_from_the_rate(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_what_is_wrong_is_legible_in_every_theme(window: Window, file: Path, theme: str) -> None:
-    get_settings().appearance.theme = theme
+def test_what_is_wrong_is_legible_in_every_theme(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch, theme: str
+) -> None:
+    monkeypatch.setattr(get_settings().appearance, "theme", theme)
     window.open(file)
     window.unfold("Channels")
     for box in window.widget.form.channels.boxes:
