@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from czi_maker import MakeCzi
 from export_makers import SCENES, export, plan_for
-from napari_patchset import PatchSet
+from napari_patchset import PatchSet, TiffImageStack
 from napari_patchset.patchset.formats.zarr import MappedShards
+from napari_patchset.source import Rect
+from napari_patchset.stacks.blocks import blocks_of
 from napari_patchset.stacks.tiles import TileCache
-from pixels import whole
+from pixels import expected, whole
 from stack_makers import STACKS, Case
+from tiff_maker import write
 
 PATIENCE = 20
 """Seconds after which a child is taken to hang; it takes milliseconds."""
@@ -62,11 +65,11 @@ def in_child(work: Callable[[], bool]) -> None:
 @forked
 @pytest.mark.parametrize("used", [False, True])
 def test_a_forked_child_reads_a_stack_and_so_does_its_parent(case: Case, used: bool) -> None:
-    expected = case.reference[0]
+    first = case.reference[0]
     if used:
-        np.testing.assert_array_equal(whole(case.stack), expected)
-    in_child(lambda: np.array_equal(whole(case.stack), expected))
-    np.testing.assert_array_equal(whole(case.stack), expected)
+        np.testing.assert_array_equal(whole(case.stack), first)
+    in_child(lambda: np.array_equal(whole(case.stack), first))
+    np.testing.assert_array_equal(whole(case.stack), first)
 
 
 @forked
@@ -111,6 +114,20 @@ def test_a_tile_that_another_thread_has_at_the_fork(when: str) -> None:
         finally:
             go_on.set()
         assert decoding.result() is tile
+
+
+@forked
+def test_a_decoder_that_another_thread_loads_at_the_fork(tmp_path: Path) -> None:
+    data = expected(0, 0, 40, 60)
+    path = write(tmp_path / "a.tif", data, tile=(16, 16), compression="zlib")
+    with TiffImageStack(path) as stack:
+
+        def decodes() -> bool:
+            block = next(iter(blocks_of(stack, 0, 0, 0, Rect(0, 0, 16, 16))))
+            return np.array_equal(block.plane(block.decode()), data[:16, :16])
+
+        with stack._reader._lock:
+            in_child(decodes)
 
 
 @forked
@@ -163,8 +180,8 @@ def spawned() -> Iterator[ProcessPoolExecutor]:
 def test_spawned_processes_reopen_a_stack(case: Case, spawned: ProcessPoolExecutor) -> None:
     whole(case.stack)
     jobs = [spawned.submit(whole, case.stack, sample) for sample in range(len(case.reference))]
-    for job, expected in zip(jobs, case.reference, strict=True):
-        np.testing.assert_array_equal(job.result(PATIENCE), expected)
+    for job, sample in zip(jobs, case.reference, strict=True):
+        np.testing.assert_array_equal(job.result(PATIENCE), sample)
 
 
 def test_spawned_processes_reopen_a_set(patch_set: PatchSet, spawned: ProcessPoolExecutor) -> None:

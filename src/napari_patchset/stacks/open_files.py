@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.forking import ForkAware
 
 _MOST_OPEN = 32
 
@@ -42,7 +43,7 @@ class _Descriptor:
             os.close(self.number)
 
 
-class Files:
+class Files(ForkAware):
     """The files of one image; each is opened at its first read, and again after pickling.
 
     Parameters
@@ -57,9 +58,9 @@ class Files:
         self._reset()
 
     def _reset(self) -> None:
+        super()._reset()
         self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
         self._lock = Lock()
-        self._process = os.getpid()
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes.
@@ -98,9 +99,7 @@ class Files:
             raise ValueError(f"{first}: the stack is closed; open the file again.")
 
     def _descriptor(self, path: Path) -> _Descriptor:
-        # A lock that another thread held at the fork is never released in the child.
-        if self._process != os.getpid():
-            self._reset()
+        self._mind_fork()
         with self._lock:
             self.require_open()
             if path not in self._open:

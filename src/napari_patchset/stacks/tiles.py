@@ -1,7 +1,6 @@
 """Keep decoded tiles: each is decoded once, whoever asks for it and however often."""
 
 import mmap
-import os
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_patchset.forking import ForkAware
 
 DEFAULT_LIMIT = 128 * 2**20
 
@@ -55,7 +56,7 @@ def _find_idle(nbytes: int) -> memoryview | None:
     return None
 
 
-class TileCache:
+class TileCache(ForkAware):
     """Least recently used tiles go first when the byte limit is passed.
 
     Two threads that ask for the same tile at once decode it once. The newest tile is always
@@ -74,16 +75,14 @@ class TileCache:
         self._reset()
 
     def _reset(self) -> None:
+        super()._reset()
         self._tiles: OrderedDict[Hashable, NDArray[Any] | Future[NDArray[Any]]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
-        self._process = os.getpid()
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Give the tile of a key, decoding it if it is not there; it must not be written to."""
-        # What another thread locked, or decodes, at a fork never ends in the child.
-        if self._process != os.getpid():
-            self._reset()
+        self._mind_fork()
         with self._lock:
             found = self._tiles.get(key)
             if found is not None:
@@ -96,8 +95,7 @@ class TileCache:
 
     def count(self, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Decode a tile that the caller keeps, counting it."""
-        if self._process != os.getpid():
-            self._reset()
+        self._mind_fork()
         tile = decode()
         with self._lock:
             self.decoded += 1
@@ -105,8 +103,7 @@ class TileCache:
 
     def clear(self) -> None:
         """Forget every tile."""
-        if self._process != os.getpid():
-            self._reset()
+        self._mind_fork()
         with self._lock:
             self._tiles.clear()
             self._bytes = 0

@@ -1,6 +1,5 @@
 """zarr: one zarr v3 group, an array for each split and role."""
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from napari_patchset.forking import ForkAware
 from napari_patchset.patchset.consistency import require_inside
 from napari_patchset.patchset.formats.base import SetFormat
 from napari_patchset.patchset.layout import ATTRIBUTE, SUFFIX, ArrayLayout, zarr_descriptions
@@ -42,7 +42,7 @@ class ZarrSet(SetFormat):
         return MappedShards(root, array)
 
 
-class MappedShards:
+class MappedShards(ForkAware):
     """The shards of an array, of which the last ones used stay mapped."""
 
     def __init__(self, root: Path, array: ArrayLayout) -> None:
@@ -50,9 +50,9 @@ class MappedShards:
         self._reset()
 
     def _reset(self) -> None:
+        super()._reset()
         self._mapped: OrderedDict[int, Shard] = OrderedDict()
         self._lock = Lock()
-        self._process = os.getpid()
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX: a copy."""
@@ -62,15 +62,12 @@ class MappedShards:
 
     def close(self) -> None:
         """Unmap every shard."""
-        if self._process != os.getpid():
-            self._reset()
+        self._mind_fork()
         with self._lock:
             self._mapped.clear()
 
     def _shard(self, shard: int) -> Shard:
-        # A lock that another thread held at a fork is never released in the child.
-        if self._process != os.getpid():
-            self._reset()
+        self._mind_fork()
         with self._lock:
             mapped = self._mapped.get(shard)
             if mapped is None:

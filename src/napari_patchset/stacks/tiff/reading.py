@@ -1,6 +1,5 @@
 """Read windows of pages: raw rows by position; segments decoded once, and kept."""
 
-import os
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from threading import Lock
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.forking import ForkAware
 from napari_patchset.source import Rect
 from napari_patchset.stacks.open_files import Files
 from napari_patchset.stacks.tiff.decoding import Decode, decode_segment, load_decoder
@@ -23,7 +23,7 @@ _WHOLE_ROWS = 64 * 2**10
 """Up to so many bytes, one read of whole rows is quicker than one for each row."""
 
 
-class PageReader:
+class PageReader(ForkAware):
     """Read pages of one image at all its resolutions; threads may share it.
 
     Parameters
@@ -37,14 +37,13 @@ class PageReader:
     def __init__(self, tables: tuple[PageTable, ...], limit: int = DEFAULT_LIMIT) -> None:
         self.tables = tables
         self._files = Files({kind.path for table in tables for kind in table.kinds})
-        self._limit = limit
+        self._cache = TileCache(limit)
         self._reset()
 
     def _reset(self) -> None:
-        self._cache = TileCache(self._limit)
+        super()._reset()
         self._decoders: dict[tuple[int, int], Decode] = {}
         self._lock = Lock()
-        self._process = os.getpid()
 
     @property
     def decoded(self) -> int:
@@ -65,9 +64,6 @@ class PageReader:
         ValueError
             If the reader was closed.
         """
-        # A lock that another thread held at a fork is never released in the child.
-        if self._process != os.getpid():
-            self._reset()
         self._files.require_open()
         table = self.tables[level]
         if table.kind[page] < 0:
@@ -181,6 +177,7 @@ class PageReader:
         return decode_segment(self._decoder(level, kind_index), data, index, kind, where, options)
 
     def _decoder(self, level: int, kind_index: int) -> Decode:
+        self._mind_fork()
         with self._lock:
             if (level, kind_index) not in self._decoders:
                 decode = load_decoder(self.tables[level].kinds[kind_index])
@@ -188,7 +185,7 @@ class PageReader:
             return self._decoders[level, kind_index]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"tables": self.tables, "_files": self._files, "_limit": self._limit}
+        return {"tables": self.tables, "_files": self._files, "_cache": self._cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
