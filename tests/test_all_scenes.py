@@ -54,16 +54,31 @@ def test_scenes_without_places_stand_beside_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_all")
+def test_scenes_have_the_axes_of_all(czi: MakeCzi) -> None:
+    specs = (
+        SceneSpec(id=0, rect=(0, 0, 20, 10), t=3, z=1),
+        SceneSpec(id=1, rect=(100, 0, 20, 10), t=1, z=4),
+        SceneSpec(id=2, rect=(200, 0, 20, 10), t=None, z=None),
+    )
+    layers = read_layers(str(czi(*specs)))
+    assert [data.shape for data, _, _ in layers] == [(3, 1, 10, 20), (1, 4, 10, 20), (1, 1, 10, 20)]
+    assert {tuple(options["axis_labels"]) for _, options, _ in layers} == {("t", "z", "y", "x")}
+    for (data, _, _), spec, at in zip(layers, specs, ((2, 0), (0, 3), (0, 0)), strict=True):
+        plane = dict(zip("TZ", at, strict=True)) if spec.t else {}
+        np.testing.assert_array_equal(data[at], spec.pixels({**plane, "C": 0}))
+
+
+@pytest.mark.usefixtures("_all")
 def test_more_scenes_than_are_good_and_one_that_is_broken(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = czi(*(SceneSpec(id=i, rect=(100 * i, 0, 80, 60)) for i in range(3)))
     opened = all_scenes.scene_layers
 
-    def open_two(path: Path, scene: Any, contrast: Any) -> Any:
+    def open_two(path: Path, scene: Any, *others: Any) -> Any:
         if scene == 1:
             raise UnreadableFileError("image.czi: scene 1 is damaged.")
-        return opened(path, scene, contrast)
+        return opened(path, scene, *others)
 
     said: list[str] = []
     monkeypatch.setattr(all_scenes, "scene_layers", open_two)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_patchset.axes import AxisLayout
 from napari_patchset.plugin.asking import MENDABLE, message
 from napari_patchset.plugin.contrast import Contrast
 from napari_patchset.plugin.layers import LayerTuple, scene_layers
+from napari_patchset.plugin.lazy import visible_axes
 from napari_patchset.plugin.scene_layout import apart, hide_each_other
 from napari_patchset.source import Rect
 from napari_patchset.stacks.metadata import SceneSummary
@@ -20,8 +22,9 @@ def all_scene_layers(
 ) -> tuple[list[LayerTuple], str]:
     """Open all scenes of a file, their layers named by scene.
 
-    Scenes that would hide each other, as those of files without positions do, stand as they do
-    on the map of the scenes.
+    All have the axes that any of them has: napari puts the last axes of layers together, so that T
+    of one would else be Z of another. Scenes that would hide each other, as those of files without
+    positions do, stand as they do on the map of the scenes.
 
     Returns
     -------
@@ -37,9 +40,10 @@ def all_scene_layers(
     """
     opened: list[tuple[SceneSummary, list[LayerTuple]]] = []
     errors: list[Exception] = []
+    axes = common_axes(scenes)
     for scene in scenes:
         try:
-            opened.append((scene, scene_layers(path, scene.id, contrast)))
+            opened.append((scene, scene_layers(path, scene.id, contrast, axes)))
         except MENDABLE as error:
             errors.append(error)
     if not opened:
@@ -47,6 +51,13 @@ def all_scene_layers(
     _place([scene for scene, _ in opened], [layers for _, layers in opened])
     named = [each for scene, layers in opened for each in name_by_scene(layers, scene)]
     return named, _left_out(path, len(scenes), errors)
+
+
+def common_axes(scenes: Sequence[SceneSummary]) -> str:
+    """Give the axes of which any scene has more than one index, then Y and X."""
+    visible = "".join(visible_axes(AxisLayout(s.axes, s.shape))[:-2] for s in scenes)
+    ordered = max((scene.axes for scene in scenes), key=len) + visible
+    return "".join(dict.fromkeys(axis for axis in ordered if axis in visible)) + "YX"
 
 
 def name_by_scene(layers: Sequence[LayerTuple], scene: SceneSummary) -> list[LayerTuple]:

@@ -24,7 +24,10 @@ OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
 
 
 def scene_layers(
-    path: Path, scene: SceneId | None, contrast: Contrast = estimated_limits
+    path: Path,
+    scene: SceneId | None,
+    contrast: Contrast = estimated_limits,
+    axes: str | None = None,
 ) -> list[LayerTuple]:
     """Open one scene of a file as layers: one for each channel, RGB as one, then its labels.
 
@@ -32,15 +35,17 @@ def scene_layers(
     ----------
     contrast : callable
         Gives limits for a channel where the file states none.
+    axes : str or None
+        The axes to show, ending in "YX"; None for those of more than one index.
     """
     stack = open_stack(path, scene)
     metadata = image_metadata(stack)
     names = [channel.name for channel in metadata.channels]
     if names == ["R", "G", "B"]:
-        images = [_rgb_layer(stack, path, scene, metadata)]
+        images = [_rgb_layer(stack, path, scene, metadata, axes)]
     else:
         images = [
-            _channel_layer(stack, path, scene, metadata, index, color)
+            _channel_layer(stack, path, scene, metadata, index, color, axes)
             for index, color in enumerate(channel_colors(metadata.channels))
         ]
     for data, options, _ in images:
@@ -59,9 +64,10 @@ def _channel_layer(
     metadata: ImageMetadata,
     index: int,
     color: str,
+    axes: str | None,
 ) -> LayerTuple:
     channel = metadata.channels[index]
-    levels = lazy_levels(levels_of(stack), index)
+    levels = lazy_levels(levels_of(stack), index, axes=axes)
     options = {
         "name": channel.name,
         "contrast_limits": channel.contrast_limits,
@@ -75,9 +81,13 @@ def _channel_layer(
 
 
 def _rgb_layer(
-    stack: ClosableStack, path: Path, scene: SceneId | None, metadata: ImageMetadata
+    stack: ClosableStack,
+    path: Path,
+    scene: SceneId | None,
+    metadata: ImageMetadata,
+    axes: str | None,
 ) -> LayerTuple:
-    levels = lazy_levels(levels_of(stack), [0, 1, 2])
+    levels = lazy_levels(levels_of(stack), [0, 1, 2], axes=axes)
     options = {
         "name": path.stem,
         "rgb": True,

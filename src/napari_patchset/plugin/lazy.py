@@ -115,15 +115,19 @@ class LazyChannel(LazyArray):
         SCYX.
     channels : int or list of int
         The channel, or the three of an RGB image, which become the last axis.
+    axes : str or None
+        The axes to show, ending in "YX", where those of other scenes are to be shown too.
     """
 
-    def __init__(self, stack: ImageStack, channels: int | list[int]) -> None:
+    def __init__(
+        self, stack: ImageStack, channels: int | list[int], axes: str | None = None
+    ) -> None:
         self.stack = stack
         self.layout = AxisLayout(stack.original_axes, tuple(stack.original_data_shape))
         self._channels = [channels] if isinstance(channels, int) else channels
         self._rgb = not isinstance(channels, int)
-        self.axes = visible_axes(self.layout)
-        planes = [self.layout.sizes[axis] for axis in self.axes[:-2]]
+        self.axes = axes or visible_axes(self.layout)
+        planes = [self.layout.sizes.get(axis, 1) for axis in self.axes[:-2]]
         colors = [3] if self._rgb else []
         super().__init__(
             (*planes, *stack.data_shape[-2:], *colors),
@@ -160,9 +164,10 @@ def lazy_levels(
     stacks: Sequence[ImageStack],
     channels: int | list[int],
     kind: type[LazyChannel] = LazyChannel,
+    axes: str | None = None,
 ) -> list[LazyChannel]:
     """Give a channel at each resolution; what is coarse and there stands in for what is to come."""
-    levels = [kind(stack, channels) for stack in stacks]
+    levels = [kind(stack, channels, axes) for stack in stacks]
     arrivals = Arrivals([level.shape for level in levels])
     for number, level in enumerate(levels):
         level.arrivals, level.level = arrivals, number

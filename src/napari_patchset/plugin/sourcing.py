@@ -9,7 +9,7 @@ from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.export.refs import SourceRef
-from napari_patchset.plugin.all_scenes import name_by_scene
+from napari_patchset.plugin.all_scenes import common_axes, name_by_scene
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import ask_image, message, notifying
 from napari_patchset.plugin.background import Background
@@ -160,9 +160,15 @@ class SourceControl:
         if scene in shown_scenes(self._viewer, found.path):
             self._choose(found.path, scene)
         elif is_window_at_work():
-            self.opening.start(_opened, found.path, scene)
+            self.opening.start(_opened, found.path, scene, self._axes(found.path))
         else:  # a script has the scene at once
-            self._show(found.path, scene, scene_layers(found.path, scene))
+            layers = scene_layers(found.path, scene, axes=self._axes(found.path))
+            self._show(found.path, scene, layers)
+
+    def _axes(self, path: Path) -> str | None:
+        """Give the axes that a scene must have beside others, None where it replaces one."""
+        is_beside = len(shown_scenes(self._viewer, path)) > 1
+        return common_axes(self._scenes_of(path)) if is_beside else None
 
     def _show(self, path: Path, scene: SceneId | None, layers: Sequence[LayerTuple]) -> None:
         """Show a scene in place of the one before; where several are shown, beside them."""
@@ -212,9 +218,9 @@ class SourceControl:
 
 
 def _opened(
-    path: Path, scene: SceneId | None
+    path: Path, scene: SceneId | None, axes: str | None
 ) -> Iterator[tuple[Path, SceneId | None, list[LayerTuple]]]:
     """Open a scene, and describe it already: that reads from the file too."""
-    layers = scene_layers(path, scene, later_limits)
+    layers = scene_layers(path, scene, later_limits, axes)
     describe_scene(str(path), scene)
     yield path, scene, layers
