@@ -18,6 +18,18 @@ class PatchSpec(NamedTuple):
     size: tuple[int, ...]
 
 
+def take_rows(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:
+    """Take rows of starts, (n, 2 or 3), so that each column lies in one piece.
+
+    What is computed of a column then takes a tenth of the time.
+    """
+    return start[index] if isinstance(index, slice) else start.T.take(index, axis=1).T
+
+
+def _numbers(index: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.integer]:
+    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.intp, copy=False)
+
+
 @dataclass(frozen=True, eq=False)
 class PatchGrid(Sequence[PatchSpec]):
     """Patches of one size, in the order in which reading them decodes each source tile once.
@@ -31,7 +43,8 @@ class PatchGrid(Sequence[PatchSpec]):
     sample : int32 array
         Index along S of that source.
     start : int32 array, (n, 2 or 3)
-        Start along (Z)YX in the source; a patch may reach past the end, then it is padded.
+        Start along (Z)YX in the source; a patch may reach past the end, then it is padded. Best
+        with each column in one piece, as `take_rows` gives it.
     dropped : dict of str to int
         How many candidates were left out, by reason.
     valid : float32 array or None
@@ -57,8 +70,9 @@ class PatchGrid(Sequence[PatchSpec]):
         self, index: int | slice | NDArray[np.integer] | NDArray[np.bool_]
     ) -> "PatchSpec | PatchGrid":
         if isinstance(index, (slice, np.ndarray)):
-            columns = self.stack[index], self.sample[index], self.start[index]
-            valid = None if self.valid is None else self.valid[index]
+            rows = index if isinstance(index, slice) else _numbers(index)
+            columns = self.stack[rows], self.sample[rows], take_rows(self.start, rows)
+            valid = None if self.valid is None else self.valid[rows]
             return PatchGrid(self.size, *columns, self.dropped, valid)
         start = tuple(self.start[index].tolist())
         return PatchSpec(int(self.stack[index]), int(self.sample[index]), start, self.size)
@@ -93,6 +107,8 @@ class PatchGrid(Sequence[PatchSpec]):
     @classmethod
     def concatenate(cls, grids: Sequence["PatchGrid"]) -> "PatchGrid":
         """Join grids of one patch size, adding up what each of them dropped."""
+        if len(grids) == 1:
+            return grids[0]
         dropped: dict[str, int] = {}
         for grid in grids:
             for reason, count in grid.dropped.items():

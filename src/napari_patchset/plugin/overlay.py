@@ -1,26 +1,28 @@
 """The grid over the image: outlines of what is in view or, zoomed out, a map of verdicts."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from napari.layers import Image, Vectors
+from napari.layers import Image
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
-from napari_patchset.plugin.layers import METADATA_KEY, OVERLAY
+from napari_patchset.plugin.overlay_layers import GRID_NAME, OVERLAYS, OverlayLayers, Space
 from napari_patchset.plugin.shown import plane_space, view_of
 from napari_patchset.preview import COLORS, Plane, Raster, outlines, raster_of
+from napari_patchset.preview.picture import rgb
+from napari_patchset.preview.plane import Point
 
-GRID_NAME = "Patch grid"
-MAP_NAME = "Patch map"
-OVERLAYS = (GRID_NAME, MAP_NAME)
+__all__ = ["GRID_NAME", "OVERLAYS", "Grid", "GridOverlay"]
 
 MOST_OUTLINES = 2000
 _LINE_PIXELS = 1.5
 """Width of a line on the screen, whatever the zoom."""
-_MAP_OPACITY = 0.45
-_PICKED_COLOR = "#ffffff"
+_NEARLY = 1.25
+"""A line may be so many times as thick or as thin before it is drawn anew."""
+_COLORS = np.array([[*rgb(color), 1] for color in (*COLORS, "#ffffff")])
+_PICKED = len(COLORS)
 _WAIT_MS = 30
 """A camera that moves on is followed no more often than that."""
 
@@ -31,6 +33,50 @@ class Grid(NamedTuple):
     plane: Plane
     step: tuple[int, int]
     image: Image
+
+
+class _Box(NamedTuple):
+    """A part of the plane, by its YX corners in pixels of the image."""
+
+    low: Point
+    high: Point
+
+    def holds(self, other: "_Box") -> bool:
+        """Whether another part lies inside."""
+        lows, highs = zip(self.low, other.low, strict=True), zip(other.high, self.high, strict=True)
+        return all(a <= b for a, b in (*lows, *highs))
+
+    def widened(self) -> "_Box":
+        """Give as much again, half of it on either side, so that panning has room."""
+        low, high = np.array(self)
+        return _Box(*map(tuple, (low - (high - low) / 2, high + (high - low) / 2)))
+
+
+class _Drawn(NamedTuple):
+    """What the layers show.
+
+    Attributes
+    ----------
+    pixel : float
+        The pixels of the image that one of the screen showed then.
+    outlined : _Box or None
+        Where the patches have outlines; None if there is the map instead.
+    """
+
+    plane: Plane
+    picked: tuple[int, int] | None
+    space: Space
+    pixel: float
+    outlined: _Box | None
+
+    def shows(self, plane: Plane, picked: tuple[int, int] | None, space: Space) -> bool:
+        """Whether it shows all of that, wherever it does."""
+        same = all(np.array_equal(self.space[name], value) for name, value in space.items())
+        return same and self.picked == picked and self.plane.looks_like(plane)
+
+    def is_near(self, pixel: float) -> bool:
+        """Whether lines that were drawn at its zoom are as good at another."""
+        return 1 / _NEARLY < self.pixel / pixel < _NEARLY
 
 
 class GridOverlay:
@@ -46,14 +92,16 @@ class GridOverlay:
 
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         self._viewer = viewer
-        self._layers: dict[str, Image | Vectors] = {}
+        self._layers = OverlayLayers(viewer)
         self._grid: Grid | None = None
-        self._raster: Raster | None = None
         self._picked: tuple[int, int] | None = None
+        self._drawn: _Drawn | None = None
+        self._raster: Raster | None = None
         self._soon = QTimer(parent)
         self._soon.setSingleShot(True)
         self._soon.setInterval(_WAIT_MS)
         self._soon.timeout.connect(self._follow)
+        self._layers.uncovered.connect(self._follow)
         viewer.scene.camera.events.connect(self._follow_soon)
         viewer.canvas.events.size.connect(self._follow_soon)
 
@@ -65,7 +113,7 @@ class GridOverlay:
     @property
     def is_shown(self) -> bool:
         """Whether its layer is there: a person may take it away."""
-        return self._layer(GRID_NAME) is not None
+        return self._layers.lines is not None
 
     def draw(self, grid: Grid, picked: tuple[int, int] | None = None) -> None:
         """Draw the patches of a plane.
@@ -77,38 +125,29 @@ class GridOverlay:
         picked : tuple of int or None
             Start along YX of the patch that is framed.
         """
-        if self._grid is None or self._grid.plane is not grid.plane:
-            self._raster = None
         self._grid, self._picked = grid, picked
         self._redraw()
 
     def clear(self) -> None:
         """Draw nothing; the layers stay, so that they can be hidden and shown."""
-        self._grid = self._raster = self._picked = None
-        if (layer := self._layer(GRID_NAME)) is not None:
-            layer.data = np.empty((0, 2, 2))
-        self._show_map(False)
+        self._grid = self._raster = self._picked = self._drawn = None
+        self._layers.clear()
 
     def disconnect(self) -> None:
         """Follow the camera no longer, and let go of the image."""
-        self._grid = self._raster = None
+        self._grid = self._raster = self._drawn = None
         self._soon.stop()
+        self._layers.disconnect()
         self._viewer.scene.camera.events.disconnect(self._follow_soon)
         self._viewer.canvas.events.size.disconnect(self._follow_soon)
 
     def lift(self) -> None:
         """Put the layers above those that came later."""
-        layers = self._viewer.layers
-        for name in (MAP_NAME, GRID_NAME):
-            layer = self._layer(name)
-            if layer is not None and layers[-1] is not layer:
-                layers.move(layers.index(layer), len(layers))
+        self._layers.lift()
 
     def remove(self) -> None:
         """Take the layers away."""
-        for name in OVERLAYS:
-            if (layer := self._layer(name)) is not None:
-                self._viewer.layers.remove(layer)
+        self._layers.remove()
 
     def _follow_soon(self) -> None:
         if not self._soon.isActive():
@@ -119,99 +158,59 @@ class GridOverlay:
             self._redraw()
 
     def _redraw(self) -> None:
-        if self._grid is None:
+        """Draw what is not drawn already; nothing while it is hidden."""
+        if self._grid is None or self._layers.is_hidden:
             return
         plane, _, image = self._grid
-        seen = plane.in_view(*view_of(self._viewer, image))
-        too_many = len(seen) > MOST_OUTLINES
-        pixel = self._pixel(image)
-        lines = outlines(plane[seen[:0] if too_many else seen], _LINE_PIXELS * pixel)
-        colors = np.array([*COLORS, _PICKED_COLOR])[lines.category]
-        data = lines.data
-        if self._picked is not None:
-            frame = _frame(self._picked, plane.size, pixel)
+        space, view = plane_space(image), _Box(*view_of(self._viewer, image))
+        pixel, drawn = self._pixel(image), self._drawn if self.is_shown else None
+        same = drawn if drawn is not None and drawn.shows(plane, self._picked, space) else None
+        if same and same.outlined and same.outlined.holds(view) and same.is_near(pixel):
+            return
+        seen, outlined = _outlined(plane, view)
+        if same and not (outlined or same.outlined) and (same.is_near(pixel) or not self._picked):
+            return
+        if not (drawn and drawn.plane.looks_like(plane)):
+            self._raster = None
+        self._drawn = _Drawn(plane, self._picked, space, pixel, outlined)
+        self._draw(plane[seen], self._drawn)
+
+    def _draw(self, seen: Plane, drawn: _Drawn) -> None:
+        width = _LINE_PIXELS * drawn.pixel
+        lines = outlines(seen, width)
+        data, colors = lines.data, _COLORS[lines.category]
+        if drawn.picked is not None:
+            frame = _frame(drawn.picked, seen.size, width)
             data = np.concatenate([data, frame])
-            colors = np.append(colors, [_PICKED_COLOR] * len(frame))
-        self._draw_lines(data, colors, pixel, image)
-        self._draw_map(too_many)
-
-    def _draw_lines(
-        self, data: NDArray[np.float64], colors: NDArray[np.str_], pixel: float, image: Image
-    ) -> None:
-        options = {**plane_space(image), "edge_width": _LINE_PIXELS * pixel}
-        layer = self._layer(GRID_NAME)
-        if layer is None:
-            options |= {"vector_style": "line", "opacity": 0.9}
-            layer = self._add(Vectors(data, name=GRID_NAME, **options))
-        else:
-            _update(layer, options)
-            layer.data = data
-        if len(data):
-            layer.edge_color = colors
-
-    def _draw_map(self, shown: bool) -> None:
-        if shown and self._grid is not None:
-            raster = self._raster or raster_of(self._grid.plane, self._grid.step)
-            options = _map_space(self._grid.image, raster)
-            layer = self._layer(MAP_NAME)
-            if layer is None:
-                options |= {"opacity": _MAP_OPACITY, "blending": "translucent_no_depth"}
-                options["metadata"] = {METADATA_KEY: {OVERLAY: MAP_NAME}}
-                self._add(Image(raster.picture, name=MAP_NAME, rgb=True, **options))
-            else:
-                _update(layer, options)
-                if raster is not self._raster:
-                    layer.data = raster.picture
-            self._raster = raster
-        self._show_map(shown)
-
-    def _show_map(self, shown: bool) -> None:
-        """Show or hide the map; who hides the grid wants neither."""
-        layer, grid = self._layer(MAP_NAME), self._layer(GRID_NAME)
-        if layer is not None:
-            layer.visible = shown and grid is not None and grid.visible
-
-    def _layer(self, name: str) -> Any:
-        """Give one of the layers, None if it is not there or was removed."""
-        layer = self._layers.get(name)
-        return layer if layer is not None and layer in self._viewer.layers else None
-
-    def _add(self, layer: Image | Vectors) -> Image | Vectors:
-        selected = self._viewer.layers.selection.active
-        # Adding a layer moves the sliders, which draws: by then the layer must be known.
-        self._layers[layer.name] = layer
-        self._viewer.add_layer(layer)
-        self._viewer.layers.selection.active = selected
-        return layer
+            colors = np.append(colors, _COLORS[[_PICKED] * len(frame)], axis=0)
+        self._layers.draw_lines(data, colors, width, drawn.space)
+        if drawn.outlined:
+            self._layers.show_map(False)
+        elif self._grid is not None:
+            self._raster = self._raster or raster_of(drawn.plane, self._grid.step)
+            self._layers.draw_map(self._raster, drawn.space)
 
     def _pixel(self, image: Image) -> float:
         """Give the pixels of the image that one of the screen shows."""
         return float(1 / (self._viewer.scene.camera.zoom * image.scale[-1]))
 
 
-def _frame(start: tuple[int, int], size: tuple[int, int], pixel: float) -> NDArray[np.float64]:
+def _outlined(plane: Plane, view: _Box) -> tuple[NDArray[np.int64], _Box | None]:
+    """Find the patches that get outlines, and where they lie; none if there are too many."""
+    seen = plane.in_view(*view)
+    if len(seen) > MOST_OUTLINES:
+        return seen[:0], None
+    wide = view.widened()
+    more = plane.in_view(*wide)
+    return (more, wide) if len(more) <= MOST_OUTLINES else (seen, view)
+
+
+def _frame(start: tuple[int, int], size: tuple[int, int], width: float) -> NDArray[np.float64]:
     """Give the lines of a thick frame: three outlines around each other."""
     boxes = []
     for n in range(3):
-        away = (n + 0.5) * _LINE_PIXELS * pixel
+        away = (n + 0.5) * width
         low = np.array(start) - 0.5 - away
         down, right = np.diag(np.array(size) + 2 * away)
         boxes += [(low, right), (low, down), (low + down, right), (low + right, down)]
     return np.array(boxes)
-
-
-def _map_space(image: Image, raster: Raster) -> dict[str, Any]:
-    space, cell = plane_space(image), np.array(raster.cell)
-    centre = np.array(raster.low) + (cell - 1) / 2
-    moved = {
-        "scale": space["scale"] * cell,
-        "translate": space["translate"] + space["scale"] * centre,
-    }
-    return space | moved
-
-
-def _update(layer: Image | Vectors, options: dict[str, Any]) -> None:
-    """Set what differs: each setting is drawn."""
-    for name, value in options.items():
-        if not np.array_equal(getattr(layer, name), value):
-            setattr(layer, name, value)

@@ -17,7 +17,7 @@ MULTIPLE = 8
 
 def summarize(planned: Planned) -> str:
     """Say how many patches there are of each kind, what they take on disk, and what is left out."""
-    n = np.bincount(planned.category, minlength=len(Category)).tolist()
+    n = [int(np.count_nonzero(planned.category == each)) for each in Category]
     kept = n[Category.TRAIN] + n[Category.VAL]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
     patches = "patch" if kept == 1 else "patches"

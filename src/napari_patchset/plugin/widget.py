@@ -215,7 +215,9 @@ class PatchesWidget(Panel):
         self._say(why, is_error)
 
     def _say(self, text: str, is_error: bool = False) -> None:
-        self.summary.setStyleSheet(f"color: {theme_colors().error.name()}" if is_error else "")
+        style = f"color: {theme_colors().error.name()}" if is_error else ""
+        if style != self.summary.styleSheet():
+            self.summary.setStyleSheet(style)
         self.summary.setText(text)
 
     def _export_plan(self) -> ExportPlan:

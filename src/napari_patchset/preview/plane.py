@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.grid import PatchGrid, take_rows
 
 Point = tuple[float, float]
 """Y and X in pixels of the image."""
@@ -59,7 +59,19 @@ class Plane:
         return len(self.rows)
 
     def __getitem__(self, index: NDArray[np.integer]) -> Self:
-        return type(self)(self.rows[index], self.start[index], self.size, self.category[index])
+        start = take_rows(self.start, index)
+        return type(self)(self.rows[index], start, self.size, self.category[index])
+
+    def looks_like(self, other: Self) -> bool:
+        """Whether the patches of another plane lie at the same places, and are of the same kinds.
+
+        So they do in all frames of a movie.
+        """
+        return self is other or (
+            self.size == other.size
+            and np.array_equal(self.start, other.start)
+            and np.array_equal(self.category, other.category)
+        )
 
     def in_view(self, low: Point, high: Point) -> NDArray[np.int64]:
         """Find the patches that a rectangle touches, given by its YX corners in pixels."""

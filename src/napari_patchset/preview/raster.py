@@ -61,7 +61,9 @@ def raster_of(plane: Plane, step: tuple[int, int]) -> Raster:
     """
     rows, columns = (_binned(plane.start[:, axis], plane.size[axis], step[axis]) for axis in (0, 1))
     shape = rows.n_cells, columns.n_cells
-    cells = rows.cells * np.int64(columns.n_cells) + columns.cells
+    cells = rows.cells.astype(np.intp)
+    cells *= columns.n_cells
+    cells += columns.cells
     picture = _colored(cells, plane.category, prod(shape)).reshape(*shape, 4)
     return Raster(picture, (rows.low, columns.low), (rows.cell, columns.cell))
 
@@ -81,22 +83,23 @@ def _binned(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
     cell = step * -(-n_steps // MOST_CELLS)
     # The centre of the first patch is in the middle of a cell.
     low = first + (size - cell) / 2
-    return _Bins((starts - first) // cell, (last - first) // cell + 1, low, float(cell))
+    cells = starts - np.int32(first)
+    cells //= cell
+    return _Bins(cells, (last - first) // cell + 1, low, float(cell))
 
 
 def _colored(
-    cells: NDArray[np.int64], category: NDArray[np.uint8], n_cells: int
+    cells: NDArray[np.intp], category: NDArray[np.uint8], n_cells: int
 ) -> NDArray[np.uint8]:
     """Give each cell, RGBA, the colours of the categories of the patches in it."""
-    present = np.zeros((len(COLORS), n_cells), np.uint8)
-    present.ravel()[category * np.int64(n_cells) + cells] = 1
-    code = present[0]
-    for bit, each in enumerate(present[1:], start=1):
-        code |= each << np.uint8(bit)
+    found, bits = np.zeros(n_cells, np.uint8), np.left_shift(np.uint8(1), category)
+    found[cells] = bits
+    others = np.flatnonzero(found.take(cells, mode="clip") != bits)
+    np.bitwise_or.at(found, cells[others], bits[others])
     # Most cells hold patches of one category, which takes no arithmetic.
-    colors: NDArray[np.uint8] = _PALETTE.take(code).view(np.uint8).reshape(-1, 4)
-    is_mixed = (code & (code - np.uint8(1))) != 0
-    if is_mixed.any():
+    colors: NDArray[np.uint8] = _PALETTE.take(found).view(np.uint8).reshape(-1, 4)
+    is_mixed = (found & (found - np.uint8(1))) != 0
+    if len(others):
         _mix(colors, is_mixed, cells, category)
     return colors
 
@@ -104,12 +107,12 @@ def _colored(
 def _mix(
     colors: NDArray[np.uint8],
     is_mixed: NDArray[np.bool_],
-    cells: NDArray[np.int64],
+    cells: NDArray[np.intp],
     category: NDArray[np.uint8],
 ) -> None:
     """Give mixed cells the mean colour of the patches in them."""
     number = np.cumsum(is_mixed) - 1
-    within = np.flatnonzero(is_mixed[cells])
+    within = np.flatnonzero(is_mixed.take(cells, mode="clip"))
     n = int(number[-1]) + 1
     flat = category[within] * np.int64(n) + number[cells[within]]
     counts = np.bincount(flat, minlength=len(COLORS) * n).reshape(len(COLORS), n)

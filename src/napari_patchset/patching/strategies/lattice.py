@@ -1,7 +1,7 @@
 """Starts along one axis, and their product over a plane in the order of the source's tiles."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, prod
 from typing import Literal
 
 import numpy as np
@@ -45,25 +45,37 @@ def ordered_product(
     Returns
     -------
     ndarray
-        int32, (product of the lengths, 2 or 3).
+        int32, (product of the lengths, 2 or 3), each column in one piece.
     """
-    *depth, ys, xs = axes
-    height, width = block_shape or (2**31, 2**31)
-    zs = depth[0] if depth else np.zeros(1, np.int64)
-    rows = np.empty((len(zs) * len(ys) * len(xs), len(axes)), np.int32)
+    *depth, ys, xs = (starts.astype(np.int32) for starts in axes)
+    height, width = block_shape or (2**31 - 1, 2**31 - 1)
+    columns = np.empty((len(axes), prod(map(len, axes))), np.int32)
+    bands: dict[int, Band] = {}
     first = 0
     for y in _groups(ys, height):
-        for x in _groups(xs, width):
-            last = first + len(zs) * len(y) * len(x)
-            box = rows[first:last].reshape(len(zs), len(y), len(x), len(axes))
-            box[..., -1], box[..., -2] = x, y[:, np.newaxis]
-            if depth:
-                box[..., 0] = zs[:, np.newaxis, np.newaxis]
-            first = last
-    return rows
+        if len(y) not in bands:
+            bands[len(y)] = _band([*map(len, depth), len(y), len(xs)], _groups(xs, width))
+        *z, row, x = bands[len(y)]
+        last = first + len(row)
+        for column, starts, at in zip(columns, (*depth, y, xs), (*z, row, x), strict=True):
+            starts.take(at, out=column[first:last], mode="clip")
+        first = last
+    return columns.T
 
 
-def _groups(starts: NDArray[np.int64], extent: int) -> list[NDArray[np.int64]]:
+Band = list[NDArray[np.intp]]
+"""The indices along (Z)YX of all starts of a row of tiles, in their order."""
+
+
+def _band(shape: Sequence[int], across: Sequence[NDArray[np.int32]]) -> Band:
+    borders = np.cumsum([len(xs) for xs in across])[:-1]
+    grids = np.broadcast_arrays(*np.ix_(*map(np.arange, shape)))
+    return [
+        np.concatenate([box.ravel() for box in np.split(grid, borders, axis=-1)]) for grid in grids
+    ]
+
+
+def _groups(starts: NDArray[np.int32], extent: int) -> list[NDArray[np.int32]]:
     """Split ascending starts by the tile that they begin in."""
     borders = np.flatnonzero(np.diff(starts // extent)) + 1
     return np.split(starts, borders)

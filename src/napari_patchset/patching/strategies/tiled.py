@@ -88,7 +88,7 @@ class Tiled(Sized):
             self.size,
             np.full(n * len(rows), part.stack, np.int32),
             np.repeat(part.samples.astype(np.int32), len(rows)),
-            np.tile(rows, (n, 1)),
+            np.tile(rows.T, n).T,
         )
 
     def _is_cut(self, part: Part) -> bool:
