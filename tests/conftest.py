@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -23,6 +24,13 @@ settings.load_profile("slow machines too")
 
 REPOSITORY = Path(__file__).parents[1]
 NO_DATA = "the real files are not here: set PATCHSET_DATA or put them into ../shared/data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep napari's preferences to this run: napari saves them as soon as they change."""
+    folder = tempfile.mkdtemp(prefix="patchset-settings-")
+    os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture

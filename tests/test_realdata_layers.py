@@ -53,6 +53,9 @@ def test_a_czi(czi_truth: dict[str, Any], data_dir: Path) -> None:
         for axis, scale, unit in steps(layer):
             if (size := known.get(axis.upper())) is not None:
                 assert (scale, unit) == (pytest.approx(size), "um")
+        left, top, _, _ = czi_truth["scenes"][0]["rect_xywh"]
+        y, x = layer["scale"][-2:]
+        assert layer["translate"][-2:] == pytest.approx([top * y, left * x])
     settings = display_settings(path) if not shown[0]["rgb"] else {}
     for channel, layer in enumerate(shown):
         stated = settings.get(channel, {})
@@ -84,6 +87,13 @@ def test_an_ome_zarr(zarr_truth: dict[str, Any], data_dir: Path) -> None:
                 assert named[axis] == (pytest.approx(scale * factor), shown_unit)
             elif axis in named:
                 assert named[axis][1] == "pixel"
+        shift = transforms.get("translation", [0] * len(ome["axes"]))
+        begins = {
+            axis: value * factors[unit][0] if unit in factors and axis != "t" else 0
+            for (axis, unit), value in zip(ome["axes"], shift, strict=True)
+        }
+        known = zip(layer["axis_labels"], layer["translate"], strict=True)
+        assert all(at == pytest.approx(begins[axis]) for axis, at in known)
     names = [str(name) for name in ome["channels"] if isinstance(name, str)]
     if names:
         assert [layer["name"] for layer in shown] == names
@@ -129,6 +139,7 @@ def test_a_tiff(tiff_truth: dict[str, Any], data_dir: Path) -> None:
             for axis, scale, unit in steps(layer):
                 step, known_unit = sizes.get(axis, (1, "pixel"))
                 assert (scale, unit) == (pytest.approx(step), known_unit)
+            assert layer["translate"][-2:] == [0, 0]  # as the files here have it, or nothing
         for field, values in zip(("name", "colormap", "contrast_limits"), look, strict=True):
             assert [layer[field] for layer in shown[: len(values)]] == values
 
