@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt, QTimer
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import redrawing, sourcing, state
+from napari_patchset.plugin import descriptions, facts, redrawing
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.stacks.czi.pixels import CziPixels
 from window import SCENES, Window
@@ -56,6 +56,7 @@ def in_loop(window: Window, action: Callable[[], object]) -> None:
 
 def open_in_loop(window: Window, path: Path) -> None:
     in_loop(window, lambda: window.viewer.open(str(path), plugin=PLUGIN))
+    window.until(lambda: window.state is not None)
 
 
 def drawn(layer: Any) -> np.ndarray:
@@ -68,7 +69,6 @@ def test_the_window_answers_while_no_pixel_comes(
     window: Window, file: Path, storage: Storage
 ) -> None:
     open_in_loop(window, file)
-    window.until(lambda: window.state is not None)
     dapi = window.images[0]
     assert not drawn(dapi).any()
     assert dapi.contrast_limits == [0, 65535]
@@ -94,7 +94,7 @@ def test_another_scene_is_shown_before_its_pixels_come(
     window: Window, file: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened_by: list[threading.Thread] = []
-    for module, name in ((sourcing, "scene_layers"), (state, "open_image")):
+    for module, name in ((facts, "scene_layers"), (descriptions, "open_image")):
         call = getattr(module, name)
 
         def noted(*args: Any, call: Callable[..., Any] = call) -> Any:

@@ -20,11 +20,11 @@ from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.formats import FORMATS
+from napari_patchset.plugin.descriptions import Descriptions
 from napari_patchset.plugin.form.output import OutputPart
 from napari_patchset.plugin.form.split import SplitPart
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from napari_patchset.plugin.running import time_left
-from napari_patchset.plugin.state import describe_scene
 from napari_patchset.plugin.summary import size_hint
 from window import Window, digests
 
@@ -346,10 +346,10 @@ def test_the_form_begins_with_what_is_preferred(
 
 
 def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words(czi: MakeCzi, file: Path) -> None:
-    info = describe_scene(str(file), 0)
+    info = Descriptions().of(str(file), 0)
     assert size_hint((32, 16), info) == "16.0 × 8.0 µm"
     assert "12 is no multiple of 8" in size_hint((16, 12), info)
-    unknown = describe_scene(str(czi(SceneSpec(), name="plain.czi")), None)
+    unknown = Descriptions().of(str(czi(SceneSpec(), name="plain.czi")), None)
     assert size_hint((8, 8), unknown) == ""
 
 

@@ -134,7 +134,7 @@ def test_a_window_that_is_closed_meanwhile_shows_nothing(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(reader, "show_error", said.append)
-    monkeypatch.setattr(reader, "show_info", said.append)
+    monkeypatch.setattr(reader.Opener, "tell", lambda _, text: said.append(text))
     viewer, opened, disk.fault = make_napari_viewer(), list[Any](), fault
 
     def story() -> Story:

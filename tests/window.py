@@ -127,6 +127,9 @@ class Window:
         plans = self.widget.plans
         for work in (
             self.widget.sourcing.opening,
+            self.widget.sourcing.reading,
+            self.widget.sourcing.adding,
+            self.widget.loading,
             plans.planning,
             plans.scoring,
             preview.view.pictures,

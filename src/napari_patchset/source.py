@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from napari_patchset.axes import AxisLayout, DepthAxis
+from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.model import Frozen
 
@@ -113,6 +113,26 @@ class SourceInfo(Frozen):
     def itemsize(self) -> int:
         """Bytes of one pixel of one channel."""
         return np.dtype(self.dtype).itemsize
+
+    def along(self, depth_axis: DepthAxis) -> "SourceInfo":
+        """Describe the same image with another depth axis; nothing is read for it.
+
+        Raises
+        ------
+        MissingAxisError
+            If the image lacks it.
+        """
+        require_depth_axis(self.layout.sizes, depth_axis, self.name)
+        layout = AxisLayout(self.axes, self.shape, depth_axis)
+        known = {name: getattr(self, name) for name in type(self).model_fields}
+        missing = frozenset(self._plane(each, layout) for each in self.missing)
+        return SourceInfo(**{**known, "depth_axis": depth_axis, "missing": missing})
+
+    def _plane(self, plane: tuple[int, int, int], layout: AxisLayout) -> tuple[int, int, int]:
+        """Give a plane, (sample, channel, depth), in another layout."""
+        sample, channel, depth = plane
+        indices = {**self.layout.unravel(sample), self.depth_axis: depth}
+        return layout.ravel(indices), channel, indices.get(layout.depth_axis, 0)
 
     def numbers(self, sample_idx: int) -> dict[str, int]:
         """Give a sample's index along T, Z, ... in the file's own numbering."""

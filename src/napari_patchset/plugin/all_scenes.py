@@ -6,7 +6,6 @@ from typing import Any
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.plugin.asking import MENDABLE, message
-from napari_patchset.plugin.contrast import Contrast
 from napari_patchset.plugin.layers import LayerTuple, scene_layers
 from napari_patchset.plugin.lazy import visible_axes
 from napari_patchset.plugin.scene_layout import apart, hide_each_other
@@ -17,9 +16,7 @@ MOST_SCENES = 32
 """How many are opened at once: with hundreds of layers napari is slow."""
 
 
-def all_scene_layers(
-    path: Path, scenes: Sequence[SceneSummary], contrast: Contrast
-) -> tuple[list[LayerTuple], str]:
+def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[LayerTuple], str]:
     """Open all scenes of a file, their layers named by scene.
 
     All have the axes that any of them has: napari puts the last axes of layers together, so that T
@@ -43,7 +40,7 @@ def all_scene_layers(
     axes = common_axes(scenes)
     for scene in scenes:
         try:
-            opened.append((scene, scene_layers(path, scene.id, contrast, axes)))
+            opened.append((scene, scene_layers(path, scene.id, axes)))
         except MENDABLE as error:
             errors.append(error)
     if not opened:

@@ -6,6 +6,8 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker, thread_worker
 from psygnal import Signal
 
+from napari_patchset.plugin.asked import is_window_at_work
+
 
 class Background:
     """Run one generator at a time in a thread; its signals come in the window's own thread.
@@ -42,6 +44,15 @@ class Background:
         self._alive.add(worker)
         worker.start()
 
+    def begin(self, work: Callable[..., Iterator[Any]], *args: Any) -> None:
+        """Run `work(*args)` likewise; a script, which holds up no window, has results at once."""
+        if is_window_at_work():
+            self.start(work, *args)
+        else:
+            self.stop()
+            for event in _events(work(*args)):
+                self._tell(event)
+
     def stop(self) -> None:
         """Give up what runs now."""
         if self._worker is not None:
@@ -49,8 +60,10 @@ class Background:
             self._worker = None
 
     def _on_event(self, worker: GeneratorWorker, event: Any) -> None:
-        if worker is not self._worker:
-            return
+        if worker is self._worker:
+            self._tell(event)
+
+    def _tell(self, event: Any) -> None:
         if isinstance(event, Exception):
             self.failed.emit(event)
         else:

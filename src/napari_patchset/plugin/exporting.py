@@ -36,17 +36,23 @@ class BackgroundExport:
         """Whether an export runs."""
         return self._worker is not None
 
-    def start(self, plan: ExportPlan, metrics: Callable[[], Metrics]) -> None:
+    def start(
+        self, plan: ExportPlan, renew: Callable[[], ExportPlan], metrics: Callable[[], Metrics]
+    ) -> None:
         """Start an export; exactly one of finished, stopped and failed will end it.
 
         Parameters
         ----------
+        plan : ExportPlan
+            What to export.
+        renew : callable
+            Gives the same plan by its files as they are now; it is called in the thread.
         metrics : callable
-            Gives what was measured already, see `run_export`; it is called in the thread.
+            Gives what was measured already, see `run_export`; likewise.
         """
         self._plan, self._outcome, self._cancelled = plan, None, Event()
         worker: GeneratorWorker = thread_worker(_events)(
-            plan, metrics, export_memory(), self._cancelled
+            plan, renew, metrics, export_memory(), self._cancelled
         )
         worker.yielded.connect(self._on_event)
         worker.finished.connect(self._on_end)
@@ -82,7 +88,11 @@ class BackgroundExport:
 
 
 def _events(
-    plan: ExportPlan, metrics: Callable[[], Metrics], memory: int, cancelled: Event
+    plan: ExportPlan,
+    renew: Callable[[], ExportPlan],
+    metrics: Callable[[], Metrics],
+    memory: int,
+    cancelled: Event,
 ) -> Iterator[Progress | Exception]:
     """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion.
 
@@ -96,7 +106,7 @@ def _events(
                 raise ExportStopped("The export was cancelled.")
 
         refuse_taken(PartialExport.of(plan), plan)  # before layers are written
-        named, known = spooled(plan, proceed), metrics()
+        named, known = spooled(renew(), proceed), metrics()
         with closing(run_export(named, metrics=known, memory=memory)) as events:
             for event in events:
                 yield event

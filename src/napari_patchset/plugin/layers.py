@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from napari_patchset.plugin.contrast import Contrast, estimated_limits
+from napari_patchset.plugin.contrast import estimated_limits
 from napari_patchset.plugin.label_layers import labels_layer
 from napari_patchset.plugin.layer_options import display, levels_of, space, translation_of
 from napari_patchset.plugin.lazy import lazy_levels
@@ -23,18 +23,11 @@ OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
 """What it holds instead where a layer is no source: the drawn grid, patches, and labels."""
 
 
-def scene_layers(
-    path: Path,
-    scene: SceneId | None,
-    contrast: Contrast = estimated_limits,
-    axes: str | None = None,
-) -> list[LayerTuple]:
+def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> list[LayerTuple]:
     """Open one scene of a file as layers: one for each channel, RGB as one, then its labels.
 
     Parameters
     ----------
-    contrast : callable
-        Gives limits for a channel where the file states none.
     axes : str or None
         The axes to show, ending in "YX"; None for those of more than one index.
     """
@@ -50,7 +43,9 @@ def scene_layers(
         ]
     for data, options, _ in images:
         if options.get("contrast_limits", ()) is None:
-            options["contrast_limits"] = contrast(data[-1] if options["multiscale"] else data)
+            options["contrast_limits"] = estimated_limits(
+                data[-1] if options["multiscale"] else data
+            )
     tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
     beside = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
     shown = [layer for layer in beside if layer is not None]

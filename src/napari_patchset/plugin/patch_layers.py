@@ -10,7 +10,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.arrays import PatchArray
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.contrast import Contrast, estimated_limits
+from napari_patchset.plugin.contrast import estimated_limits
 from napari_patchset.plugin.indexing import Index, as_range, as_slice
 from napari_patchset.plugin.layer_options import display, space
 from napari_patchset.plugin.layers import METADATA_KEY, PATCH_SET, LayerTuple
@@ -44,15 +44,10 @@ class LazyLabels(LazyPatches):
         return in_memory(self)
 
 
-def patch_set_layers(path: Path, contrast: Contrast = estimated_limits) -> list[LayerTuple]:
+def patch_set_layers(path: Path) -> list[LayerTuple]:
     """Open a patch set as layers, one for each array and channel, patches along the first axis.
 
     Images and labels of the first split are visible.
-
-    Parameters
-    ----------
-    contrast : callable
-        Gives limits for a channel.
 
     Raises
     ------
@@ -79,11 +74,11 @@ def patch_set_layers(path: Path, contrast: Contrast = estimated_limits) -> list[
                 layers += _labels(patches, {**common, "visible": split == first})
             else:
                 options = {**common, "visible": split == first and role == IMAGE}
-                layers += _images(patches, options, contrast)
+                layers += _images(patches, options)
     return layers
 
 
-def _images(patches: PatchArray, common: dict[str, Any], contrast: Contrast) -> list[LayerTuple]:
+def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
     names, role = patches.layout.channels, patches.layout.role
     colors = channel_colors([Channel(name) for name in names])
     layers: list[LayerTuple] = []
@@ -91,7 +86,7 @@ def _images(patches: PatchArray, common: dict[str, Any], contrast: Contrast) -> 
         data = LazyPatches(patches, index)
         shown = name if role == IMAGE else f"{name} {role}"
         own = {"name": f"{shown} ({patches.layout.split})", "rgb": False}
-        limits = {"contrast_limits": contrast(data)}
+        limits = {"contrast_limits": estimated_limits(data)}
         layers.append((data, {**own, **limits, **common, **display(color, len(colors))}, "image"))
     return layers
 

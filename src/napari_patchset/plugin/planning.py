@@ -127,7 +127,7 @@ def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.i
 def known_metrics(planned: Planned | None) -> Metrics:
     """Give what is measured of the candidates; nothing if their files are others by now.
 
-    It opens every source.
+    It describes every source again, if they were forgotten.
     """
     if planned is None or not planned.verdicts.metrics:
         return {}

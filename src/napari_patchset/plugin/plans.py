@@ -47,7 +47,7 @@ class PlanControl:
     def follow(self, state: FormState) -> None:
         """Plan a form in place of the one before."""
         self.stop()
-        if not _is_quick(state, self._before):
+        if not _is_quick(state):
             self.waiting.emit()
             self.planning.start(_planned, state, self._before)
             return
@@ -78,12 +78,12 @@ class PlanControl:
         self.changed.emit(planned)
 
 
-def _is_quick(state: FormState, before: Planned | None) -> bool:
-    """Whether planning opens no more than one image, reads no mask and draws no lots."""
+def _is_quick(state: FormState) -> bool:
+    """Whether planning opens no image, reads no mask and draws no lots."""
     strategy = state.recipe.strategy
     if strategy.kind == "random" or isinstance(strategy.region, MaskRegion):
         return False
-    return len(state.sources) == 1 or (before is not None and before.state.sources == state.sources)
+    return state.is_known
 
 
 def _planned(state: FormState, before: Planned | None) -> Iterator[Planned]:

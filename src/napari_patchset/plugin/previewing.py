@@ -9,11 +9,11 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_patchset.plugin.camera import bring_into_view, zoom_to
 from napari_patchset.plugin.contact import ContactSheet
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.overlay import Grid, GridOverlay
 from napari_patchset.plugin.picking import Clicks, PatchView
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.shown import Shown, channels_of, plane_of, point_on, view_of
-from napari_patchset.plugin.state import describe_scene
 from napari_patchset.plugin.stepping import nearest_patch, neighbour_patch
 from napari_patchset.preview import Plane
 from napari_patchset.source import channel_indices
@@ -201,7 +201,7 @@ def _place(drawn: Drawn, row: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _channels(found: Shown, planned: Planned) -> list[Channel]:
     """Give the channels of a patch as the image shows them."""
-    info = describe_scene(str(found.path), found.scene)
+    info = DESCRIPTIONS.latest(str(found.path), found.scene) or planned.shown
     chosen = channel_indices(info.channels, planned.state.recipe.channels)
     channels = channels_of(found, info)
     return [channels[i] for i in chosen]

@@ -11,7 +11,7 @@ from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.all_scenes import MOST_SCENES, all_scene_layers
 from napari_patchset.plugin.asked import is_window_at_work
 from napari_patchset.plugin.asking import MENDABLE, message
-from napari_patchset.plugin.contrast import Contrast, estimated_limits, later_limits, settle
+from napari_patchset.plugin.contrast import settle
 from napari_patchset.plugin.layers import LayerTuple, scene_layers
 from napari_patchset.plugin.opener import Opener
 from napari_patchset.plugin.patch_layers import patch_set_layers
@@ -52,7 +52,7 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     name, opener = path if isinstance(path, str) else path[0], Opener()
     if is_window_at_work():
         return _read_beside(name, opener)
-    return _shown(_opened(name, estimated_limits, opens_all_scenes()), opener)
+    return _shown(_opened(name, opens_all_scenes()), opener)
 
 
 class _Opened(NamedTuple):
@@ -65,7 +65,7 @@ def _read_beside(name: str, opener: Opener) -> list[LayerTuple]:
     """Open a file beside the window; there is nothing to show if it is closed meanwhile."""
     try:
         with opener.saying(f"Opening {Path(name).name}…"):
-            opened = beside(_opened, name, later_limits, opens_all_scenes())
+            opened = beside(_opened, name, opens_all_scenes())
     except MENDABLE as error:
         if opener.is_closed:
             return NO_LAYERS
@@ -85,22 +85,22 @@ def _shown(opened: _Opened, opener: Opener) -> list[LayerTuple]:
     return opened.layers
 
 
-def _opened(name: str, contrast: Contrast, all_scenes: bool) -> _Opened:
+def _opened(name: str, all_scenes: bool) -> _Opened:
     """Read all that is to be known before pixels; no window is touched."""
     file, scene = split_scene(name, None)
     if file.name.endswith(SUFFIXES):
-        return _Opened(patch_set_layers(file, contrast))
+        return _Opened(patch_set_layers(file))
     if scene is not None:
-        return _Opened(scene_layers(file, scene, contrast))
+        return _Opened(scene_layers(file, scene))
     scenes = list_scenes(file)
     if all_scenes and 1 < len(scenes) <= MOST_SCENES:
-        return _Opened(*all_scene_layers(file, scenes, contrast))
+        return _Opened(*all_scene_layers(file, scenes))
     first = scenes[0]
     said = (
         f"{file.name} has {len(scenes)} scenes; this is {first.name}. "
         "Choose another one in Plugins > Patches."
     )
-    return _Opened(scene_layers(file, first.id, contrast), said if len(scenes) > 1 else "")
+    return _Opened(scene_layers(file, first.id), said if len(scenes) > 1 else "")
 
 
 def _is_only_ours(name: str) -> bool:

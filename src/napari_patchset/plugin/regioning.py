@@ -7,15 +7,14 @@ from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
 from psygnal import Signal
 
-from napari_patchset.export.sources.masks import read_masks
-from napari_patchset.patching.regions import MaskRegion, Region
+from napari_patchset.patching.regions import MaskRegion, Masks, Region
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.asking import notifying
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.drawing import add_mask_layer, add_region_layer, draw_region, region_of
 from napari_patchset.plugin.form.where import WherePart
 from napari_patchset.plugin.layer_masks import labels_region
 from napari_patchset.plugin.shown import Shown, number_shown
-from napari_patchset.plugin.state import describe_scene
 
 
 class RegionControl:
@@ -58,14 +57,14 @@ class RegionControl:
             If the layer holds what is no region.
         """
         layer = self._part.region.value
-        if layer is None:
+        info = DESCRIPTIONS.latest(str(found.path), found.scene)
+        if layer is None or info is None:
             return None
-        info = describe_scene(str(found.path), found.scene)
         if isinstance(layer, Labels):
             return labels_region(layer, info)
         return region_of(layer, found.layers[-1], info)
 
-    def load(self, strategy: PatchStrategy) -> None:
+    def load(self, strategy: PatchStrategy, masks: Masks) -> None:
         """Show the region of a strategy as a layer, and choose that."""
         found, region = self._shown(), strategy.region
         if found is None or region is None:
@@ -73,7 +72,7 @@ class RegionControl:
             return
         image = found.layers[-1]
         if isinstance(region, MaskRegion):
-            (mask,) = read_masks(strategy).values()
+            (mask,) = masks.values()
             layer: Labels | Shapes = add_mask_layer(self._viewer, mask, image)
         else:
             layer = add_region_layer(self._viewer, image)
@@ -97,6 +96,7 @@ class RegionControl:
             self._part.region.value = layer
 
     def _take_shown(self, axis: str, field: SpinBox) -> None:
-        if (found := self._shown()) is not None:
-            info = describe_scene(str(found.path), found.scene)
+        found = self._shown()
+        info = found and DESCRIPTIONS.latest(str(found.path), found.scene)
+        if found and info:
             field.value = number_shown(self._viewer, found.layers[-1], info, axis)

@@ -1,8 +1,10 @@
 """The export part at work: start, progress with time left, what came of it, and the plan's file."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
@@ -21,6 +23,7 @@ from napari_patchset.plugin.exporting import BackgroundExport
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.named_layers import has_layers, spooled
 from napari_patchset.plugin.preferences import PLUGIN, chosen_memory
+from napari_patchset.plugin.state import FormState, with_fresh_region
 
 
 class ExportControl:
@@ -32,8 +35,8 @@ class ExportControl:
         The buttons, and what says how it is going.
     viewer : Viewer
         Where the result is opened.
-    plan : callable
-        Gives the plan of the form as it is now.
+    state : callable
+        Gives the form as it is now.
     metrics : callable
         Gives what gives, in the background, what was measured of its candidates already.
     """
@@ -42,14 +45,14 @@ class ExportControl:
         self,
         part: ExportPart,
         viewer: Viewer,
-        plan: Callable[[], ExportPlan],
+        state: Callable[[], FormState],
         metrics: Callable[[], Callable[[], Metrics]],
     ) -> None:
         self.job = BackgroundExport()
         self._part, self._viewer = part, viewer
-        self._plan, self._metrics = plan, metrics
+        self._state, self._metrics = state, metrics
         self.spooling = Background()
-        self._then: Callable[[ExportPlan], None] = self._copy_command
+        self._then: Callable[[Any], None] = self._copy_command
         self._exported: ExportPlan | None = None
         self._began: tuple[float, int] | None = None
         part.start.changed.connect(self._start)
@@ -57,7 +60,7 @@ class ExportControl:
         part.open.changed.connect(self._open)
         part.copy_command.triggered.connect(lambda: self._copy())
         part.save_plan.triggered.connect(lambda: self._save())
-        self.spooling.yielded.connect(lambda plan: self._then(plan))
+        self.spooling.yielded.connect(lambda written: self._then(written))
         self.spooling.failed.connect(self._on_failed)
         self.job.progressed.connect(self._on_progress)
         self.job.finished.connect(self._on_finished)
@@ -66,12 +69,13 @@ class ExportControl:
 
     @notifying
     def _start(self) -> None:
-        plan = self._exported = self._plan()
+        state = self._state()
+        plan = self._exported = state.plan()
         self._part.say("")
         self._part.open.enabled = False
         self._part.show_running(True)
         self._began = None
-        self.job.start(plan, self._metrics())
+        self.job.start(plan, partial(_fresh_plan, state), self._metrics())
 
     def _on_progress(self, event: Progress) -> None:
         now = monotonic()
@@ -104,7 +108,7 @@ class ExportControl:
 
     @notifying
     def _copy(self) -> None:
-        self._with_files(self._plan(), self._copy_command)
+        self._write(self._copy_command, _named, self._state())
 
     @notifying
     def _copy_command(self, plan: ExportPlan) -> None:
@@ -117,28 +121,37 @@ class ExportControl:
 
     @notifying
     def _save(self) -> None:
-        plan = self._plan()
-        path = ask_plan_name(self._part.native, str(Path(plan.out).with_suffix(".json")))
-        if path is not None:
-            self._with_files(plan, lambda named: self._write(path, named))
+        state = self._state()
+        proposed = Path(state.plan().out).with_suffix(".json")
+        if (path := ask_plan_name(self._part.native, str(proposed))) is not None:
+            self._write(lambda saved: self._part.say(f"Saved {saved.name}"), _saved, state, path)
 
-    @notifying
-    def _write(self, path: Path, plan: ExportPlan) -> None:
-        path.write_text(plan.resolved().model_dump_json(indent=1) + "\n", encoding="utf-8")
-        self._part.say(f"Saved {path.name}")
-
-    def _with_files(self, plan: ExportPlan, then: Callable[[ExportPlan], None]) -> None:
-        """Go on with a plan that names files only; layers get theirs in the background."""
-        if not has_layers(plan):
-            then(plan)
-            return
-        self._part.say("Writing the layers to files…")
+    def _write(
+        self,
+        then: Callable[[Any], None],
+        work: Callable[..., Iterator[Any]],
+        state: FormState,
+        *args: Path,
+    ) -> None:
+        """Write what names files only, in the background; layers get theirs there."""
+        layers = has_layers(state.plan())
+        self._part.say("Writing the layers to files…" if layers else "Looking at the files…")
         self._then = then
-        self.spooling.start(_spool, plan)
+        self.spooling.begin(work, state, *args)
 
 
-def _spool(plan: ExportPlan) -> Iterator[ExportPlan]:
-    yield spooled(plan)
+def _fresh_plan(state: FormState) -> ExportPlan:
+    return with_fresh_region(state).plan()
+
+
+def _named(state: FormState) -> Iterator[ExportPlan]:
+    yield spooled(_fresh_plan(state))
+
+
+def _saved(state: FormState, path: Path) -> Iterator[Path]:
+    plan = spooled(_fresh_plan(state)).resolved()
+    path.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    yield path
 
 
 def _is_about_the_destination(said: str, plan: ExportPlan) -> bool:

@@ -17,7 +17,6 @@ from napari_patchset.plugin.layers import (
     OVERLAY,
     PATCH_SET,
     LayerTuple,
-    scene_layers,
 )
 from napari_patchset.plugin.lazy import LazyChannel
 from napari_patchset.source import SceneId, SourceInfo
@@ -65,16 +64,10 @@ def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
     return list(dict.fromkeys(map(_scene, _images(viewer, path))))
 
 
-def show_scene(viewer: Viewer, path: Path, scene: SceneId | None) -> None:
-    """Replace the layers of a file by another scene of it; what they look like stays."""
-    if (found := shown(viewer, path)) is not None:
-        replace_layers(viewer, found, scene_layers(path, scene))
-
-
-def replace_layers(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
-    """Replace a scene's layers by those of another one; what they look like stays."""
-    old = _layers_of(viewer, found)
-    at = viewer.layers.index(old[0])
+def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
+    """Replace a scene's layers, if it is shown, by those of another; what they look like stays."""
+    old = _layers_of(viewer, found) if found else []
+    at = viewer.layers.index(old[0]) if old else len(viewer.layers)
     for layer in old:
         viewer.layers.remove(layer)
     _insert(viewer, at, new, old)

@@ -2,22 +2,18 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan, Recipe
 from napari_patchset.export.refs import Beside, ImageRef, SourceRef
 from napari_patchset.export.sources.describing import select_channels
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.plugin.named_layers import open_image
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.source import SceneId, SourceInfo
-from napari_patchset.stacks.describe import describe
-from napari_patchset.stacks.fingerprint import file_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +56,14 @@ class FormState:
         """Describe every source as its patches will see it."""
         depth, chosen = self.recipe.depth_axis, self.recipe.channels
         return [
-            select_channels(describe_scene(ref.path, ref.scene, depth), chosen)
+            select_channels(DESCRIPTIONS.of(ref.path, ref.scene, depth), chosen)
             for ref in self.sources
         ]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether describing the sources opens no file."""
+        return DESCRIPTIONS.has((ref.path, ref.scene) for ref in self.sources)
 
     @property
     def candidates(self) -> Hashable:
@@ -106,28 +107,16 @@ def with_pairs(
     return tuple(ref.model_copy(update=beside) if ref.path == str(path) else ref for ref in sources)
 
 
-def describe_scene(path: str, scene: SceneId | None, depth_axis: DepthAxis = "none") -> SourceInfo:
-    """Describe one scene of a file, all of its channels; what was described before is kept."""
-    return _described(path, scene, depth_axis)
-
-
-def forget_scenes() -> None:
-    """Describe every scene anew: files and layers may have changed."""
-    _described.cache_clear()
-    _key_of_file.cache_clear()
-
-
-@lru_cache(maxsize=1024)
-def _described(path: str, scene: SceneId | None, depth_axis: DepthAxis) -> SourceInfo:
-    with open_image(path, scene, depth_axis) as stack:
-        whole = not hasattr(stack, "fingerprint") and Path(path).is_file()
-        return describe(stack, _key_of_file(path) if whole else None)
-
-
-@lru_cache(maxsize=64)
-def _key_of_file(path: str) -> str:
-    """Fingerprint a file once for all of its scenes."""
-    return file_key(Path(path))
+def with_fresh_region(state: FormState) -> FormState:
+    """Say of a region that it is of the file as it is now, which is read for that."""
+    DESCRIPTIONS.forget()
+    recipe, region = state.recipe, state.recipe.strategy.region
+    if region is None:
+        return state
+    key = DESCRIPTIONS.of(state.source.path, state.scene).key
+    region = region.model_copy(update={"source": key})
+    strategy = recipe.strategy.model_copy(update={"region": region})
+    return replace(state, recipe=recipe.model_copy(update={"strategy": strategy}))
 
 
 def read_plan(path: Path) -> ExportPlan:

@@ -3,34 +3,31 @@
 from pathlib import Path
 
 from napari.layers import Labels
+from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.export.plan import ExportPlan
 from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
+from napari_patchset.plugin.background import Background
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
+from napari_patchset.plugin.facts import Facts, LoadedPlan, load_plan
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.layer_paths import layer_at
+from napari_patchset.plugin.named_layers import file_name
 from napari_patchset.plugin.panel import Panel
 from napari_patchset.plugin.placing import PlaceControl
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.plans import PlanControl
 from napari_patchset.plugin.previewing import PreviewControl
-from napari_patchset.plugin.proposing import default_out, depth_choices, extents, fitting_size
+from napari_patchset.plugin.proposing import depth_choices, extents, fitting_size
 from napari_patchset.plugin.regioning import RegionControl
 from napari_patchset.plugin.running import ExportControl
 from napari_patchset.plugin.shown import channels_of, require_straight
 from napari_patchset.plugin.sourcing import SourceControl
-from napari_patchset.plugin.state import (
-    FormState,
-    describe_scene,
-    forget_scenes,
-    plan_pairs,
-    read_plan,
-    with_pairs,
-)
+from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
 from napari_patchset.plugin.summary import size_hint, summarize
 from napari_patchset.plugin.themes import theme_colors
 
@@ -51,7 +48,8 @@ class PatchesWidget(Panel):
         self._soon.setSingleShot(True)
         self._soon.setInterval(0)
         self._soon.timeout.connect(self._refresh)
-        self.sourcing, self.form = SourceControl(napari_viewer), RecipeForm()
+        self.form = RecipeForm()
+        self.sourcing = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.regions = RegionControl(napari_viewer, self.form.where, lambda: self.sourcing.shown)
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
         self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
@@ -59,9 +57,9 @@ class PatchesWidget(Panel):
         self.placing = PlaceControl(self.preview, self.form.strategy)
         self.plans = PlanControl(lambda: self.preview.rows_in_view)
         self.exporting = ExportControl(
-            self.export, napari_viewer, self._export_plan, lambda: self.plans.metrics
+            self.export, napari_viewer, self._form_state, lambda: self.plans.metrics
         )
-        self.job = self.exporting.job
+        self.job, self.loading = self.exporting.job, Background()
         self.summary.setWordWrap(True)
         self.fill(
             (
@@ -80,18 +78,18 @@ class PatchesWidget(Panel):
 
     @property
     def state(self) -> FormState | None:
-        """The form as one value, None while no file is open.
+        """The form as one value, None while no file is open, or what it is is still read.
 
         Raises
         ------
         ArgumentError, ValidationError
             If its values do not fit each other.
         """
-        found = self.sourcing.shown
-        if found is None:
+        found, facts = self.sourcing.shown, self.sourcing.facts
+        if found is None or facts is None:
             return None
         require_straight(found.layers[-1])
-        sources, shown = self.sourcing.sources(found)
+        sources, shown = self.sourcing.sources(facts)
         recipe = self.form.recipe(self.regions.region(found))
         sources = with_pairs(sources, found.path, self.form.pairs.value)
         return FormState(sources, shown, recipe, self.export.destination)
@@ -111,6 +109,7 @@ class PatchesWidget(Panel):
             self.exporting.spooling.stop()
             self.preview.release()
             self.sourcing.stop()
+            self.loading.stop()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
             layers.inserted.disconnect(self._refresh_soon)
             layers.removed.disconnect(self._refresh_soon)
@@ -123,7 +122,9 @@ class PatchesWidget(Panel):
         dims.current_step.connect(self.preview.follow)
         self.destroyed.connect(lambda: self._release())
         self.sourcing.file_changed.connect(self._on_file)
-        self.sourcing.changed.connect(self._on_scene)
+        self.sourcing.known.connect(self._on_known)
+        self.sourcing.failed.connect(self._on_failed)
+        self.sourcing.changed.connect(self._plan)
         self.sourcing.edited.connect(self._on_edit)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
@@ -133,6 +134,8 @@ class PatchesWidget(Panel):
         self.plans.waiting.connect(lambda: self._say("Planning…"))
         self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
+        self.loading.yielded.connect(self._on_loaded)
+        self.loading.failed.connect(lambda error: show_error(message(error)))
 
     def _refresh_soon(self) -> None:
         self._soon.start()
@@ -143,29 +146,39 @@ class PatchesWidget(Panel):
         self.form.pairs.offer(self.sourcing.others)
         self.preview.overlay.lift()
 
-    @notifying
     def _on_file(self) -> None:
         self._forget()  # a file that is opened again may be another
+        self._show_parts()
+        self._plan()
+
+    def _on_known(self, facts: Facts, is_new: bool) -> None:
+        """Offer what the shown scene has, and plan anew."""
+        self._show_parts()
+        if is_new:
+            self.export.out.value = Path(facts.out)
+            self._on_format()  # that may have changed since the name was proposed
+            self.patches.size.fit(fitting_size(facts.info))
+        if (found := self.sourcing.shown) is not None:
+            named = [(c.name, c.color or "#ffffff") for c in channels_of(found, facts.info)]
+            self.form.offer(depth_choices(facts.info), extents(facts.info), named)
+        self._plan()
+
+    def _show_parts(self) -> None:
         found = self.sourcing.shown
-        self.export.start.enabled = found is not None and not self.job.running
+        self.export.start.enabled = self.sourcing.facts is not None and not self.job.running
         self.form.more.setVisible(found is not None)
         self.sourcing.more.visible = found is not None
-        if found is not None:
-            self.export.out.value = Path(default_out(found.path, self.form.output.suffix))
-            info = describe_scene(str(found.path), found.scene)
-            self.patches.size.fit(fitting_size(info))
-        self._on_scene()
 
     def _on_format(self) -> None:
         self.export.end_in(self.form.output.suffix)
 
     def _on_edit(self) -> None:
         self._forget()
-        self._on_scene()
+        self.sourcing.read()
 
     def _forget(self) -> None:
         """Look anew at what may have changed."""
-        forget_scenes()
+        DESCRIPTIONS.forget()
         self.plans.forget()
 
     def _on_paint(self, labels: Labels) -> None:
@@ -174,16 +187,6 @@ class PatchesWidget(Panel):
             self.plans.forget()
             self._plan()
 
-    @notifying
-    def _on_scene(self) -> None:
-        """Offer what the shown scene has, and plan anew."""
-        found = self.sourcing.shown
-        if found is not None:
-            info = describe_scene(str(found.path), found.scene)
-            named = [(c.name, c.color or "#ffffff") for c in channels_of(found, info)]
-            self.form.offer(depth_choices(info), extents(info), named)
-        self._plan()
-
     def _plan(self) -> None:
         """Plan the patches anew and draw them; what can't be planned is said in their place."""
         try:
@@ -191,10 +194,12 @@ class PatchesWidget(Panel):
         except MENDABLE as error:
             self._on_failed(error)
             return
-        if state is None:
-            self._show_nothing(_NOTHING_OPEN)
-        else:
+        if state is not None:
             self.plans.follow(state)
+        elif (path := self.source.file.value) is not None:
+            self._show_nothing(f"Reading {file_name(path)}…")
+        else:
+            self._show_nothing(_NOTHING_OPEN)
 
     def _show(self, planned: Planned) -> None:
         if (found := self.sourcing.shown) is not None:
@@ -220,18 +225,24 @@ class PatchesWidget(Panel):
             self.summary.setStyleSheet(style)
         self.summary.setText(text)
 
-    def _export_plan(self) -> ExportPlan:
-        forget_scenes()  # a file may have changed since it was opened
-        if (state := self.state) is None:
-            raise ArgumentError(_NOTHING_OPEN)
-        return state.plan()
+    def _form_state(self) -> FormState:
+        if (state := self.state) is not None:
+            return state
+        path = self.source.file.value
+        raise ArgumentError(
+            f"{path} is still being read; wait a moment." if path else _NOTHING_OPEN
+        )
 
-    @notifying
     def _load(self) -> None:
         if (path := ask_plan(self)) is not None:
-            plan = read_plan(path)
-            self.sourcing.load(plan.sources)
-            self.form.load(plan.recipe)
-            self.regions.load(plan.strategy)
-            self.form.pairs.load(plan_pairs(plan))
-            self.export.out.value = Path(plan.out)
+            self.loading.begin(load_plan, path, self.sourcing.scenes_shown)
+
+    @notifying
+    def _on_loaded(self, loaded: LoadedPlan) -> None:
+        plan = loaded.plan
+        self.plans.forget()
+        self.sourcing.load(loaded)
+        self.form.load(plan.recipe)
+        self.regions.load(plan.strategy, loaded.masks)
+        self.form.pairs.load(plan_pairs(plan))
+        self.export.out.value = Path(plan.out)
