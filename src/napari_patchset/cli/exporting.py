@@ -103,6 +103,7 @@ def _connect(scheduler: str) -> Any:
         raise ArgumentError(
             "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
         ) from None
+    typer.echo(f"connecting to {scheduler}", err=True)
     try:
         return distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
     except (OSError, ValueError) as error:
