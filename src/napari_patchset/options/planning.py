@@ -60,7 +60,7 @@ def _saved(path: Path) -> Fields:
     """Read a plan as the window saves it, or as an export under way keeps it."""
     content = _read_json(path)
     if not isinstance(content, dict):
-        raise ArgumentError(f"{path}: not a plan.")
+        raise ArgumentError(f"{path}: not a plan; a plan is a JSON object, as the window saves it.")
     plan: Fields = content.get("plan", content)
     return plan
 

@@ -114,10 +114,13 @@ class ExportControl:
     def _copy_command(self, plan: ExportPlan) -> None:
         line = command_line(plan, chosen_memory())
         if line is None:
-            raise ArgumentError("No command says all of this; save the plan, and export --plan it.")
+            raise ArgumentError(
+                "The command has no options for all that is set here; save the plan instead, "
+                "and run patchset export --plan FILE."
+            )
         if (clipboard := QApplication.clipboard()) is not None:
             clipboard.setText(line)
-        self._part.say("Copied.")
+        self._part.say("The command is copied.")
 
     @notifying
     def _save(self) -> None:
