@@ -185,3 +185,20 @@ def test_a_mask_of_one_scene_limits_that_scene() -> None:
     region = MaskRegion(path="mask.tif", digest="m", source="k", scene=1)
     grid = Tiled(size=(8, 8), region=region).plan(scenes, {"m": np.ones((16, 16), bool)})
     assert grid.stack.tolist() == [1, 1, 1, 1]
+
+
+@settings(max_examples=30)
+@given(
+    points=st.lists(st.tuples(*[st.integers(-80, 2080).map(lambda n: n / 4)] * 2), min_size=3),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 9),
+)
+def test_patches_held_against_a_polygon_together_lie_as_each_does_alone(
+    points: list[tuple[float, float]], size: tuple[int, int], seed: int
+) -> None:
+    polygon = Polygon(points=points)
+    start = np.random.default_rng(seed).integers(0, 500, (1100, 2))
+    start = start[np.lexsort((start // 25).T)]
+    together = polygon.holds(start, size)
+    alone = [polygon.holds(start[i : i + 30], size) for i in range(0, len(start), 30)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))

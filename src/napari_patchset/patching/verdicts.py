@@ -109,12 +109,14 @@ def judge(
         reason[_spared(grid, sources, reason, keep_fraction)] = -1
     codes = np.zeros(len(grid), np.int8)
     if split is not None:
-        left = np.flatnonzero(reason < 0)
-        codes.fill(BORDER)
+        passed = reason < 0
         # A million patches are not copied for nothing.
-        part = grid if len(left) == len(grid) else grid[left]
-        codes[left] = split.assign(part, sources)
-        reason[left[codes[left] == BORDER]] = len(filters)
+        if passed.all():
+            codes = split.assign(grid, sources)
+        else:
+            codes.fill(BORDER)
+            codes[passed] = split.assign(grid[passed], sources)
+        reason[passed & (codes == BORDER)] = len(filters)
     reasons = (*map(str, filters), ACROSS)
     return Verdicts(SPLITS if split else ALL, codes, reason, reasons, metrics, limits)
 

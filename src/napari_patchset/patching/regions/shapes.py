@@ -13,6 +13,9 @@ from napari_patchset.source import Rect, SourceInfo
 
 Point = tuple[float, float]
 
+_TOGETHER = 32
+"""Rectangles that are held against a polygon as one, as long as no edge is near."""
+
 
 class _Shape(SourceRegion):
     """Be an area without knowing any pixel."""
@@ -82,15 +85,38 @@ class Polygon(_Shape):
         No edge may pass through the open rectangle of a patch; then all of the patch is on one
         side, that of its centre.
         """
-        inside = _in_rect(start, size, self.bounds)
-        near = np.flatnonzero(inside)
-        y, x = (start[near] + np.array(size) / 2).T
-        odd, crossed = np.zeros(len(near), bool), np.zeros(len(near), bool)
+        low = np.ascontiguousarray(start.T)
+        return self._sides(low, low + np.array(size, low.dtype)[:, np.newaxis])[0]
+
+    def _sides(self, low: NDArray[np.integer], high: NDArray[np.integer]) -> tuple[Mask, Mask]:
+        """Say which rectangles lie inside, and through which an edge passes.
+
+        Those that follow each other lie near each other: if no edge passes through the box around
+        them, with a pixel to spare, they are on one side with it.
+        """
+        n = low.shape[1]
+        if n <= _TOGETHER:
+            return self._sides_of_each(low, high)
+        first = np.arange(0, n, _TOGETHER)
+        low_box, high_box = (
+            np.minimum.reduceat(low, first, axis=1) - 1,
+            np.maximum.reduceat(high, first, axis=1) + 1,
+        )
+        n_each = np.diff(first, append=n)
+        inside, crossed = (side.repeat(n_each) for side in self._sides(low_box, high_box))
+        near = np.flatnonzero(crossed)
+        inside[near], crossed[near] = self._sides_of_each(low[:, near], high[:, near])
+        return inside, crossed
+
+    def _sides_of_each(
+        self, low: NDArray[np.integer], high: NDArray[np.integer]
+    ) -> tuple[Mask, Mask]:
+        (y, x), half = (low + high) / 2, (high - low) / 2
+        odd, crossed = np.zeros(len(x), bool), np.zeros(len(x), bool)
         for a, b in pairwise((*self.points, self.points[0])):
             odd ^= _is_left_of(x, y, a, b)
-            crossed |= _is_crossed(x, y, size, a, b)
-        inside[near] = odd & ~crossed
-        return inside
+            crossed |= _is_crossed(x, y, half, a, b)
+        return odd & ~crossed, crossed
 
 
 class ShapesRegion(_Shape):
@@ -142,17 +168,16 @@ def _is_left_of(x: NDArray[np.float64], y: NDArray[np.float64], a: Point, b: Poi
 
 
 def _is_crossed(
-    x: NDArray[np.float64], y: NDArray[np.float64], size: tuple[int, int], a: Point, b: Point
+    x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.float64], a: Point, b: Point
 ) -> Mask:
-    """Say which open rectangles, given by centres and size, an edge passes through.
+    """Say which open rectangles, given by centres and half their sizes, an edge passes through.
 
     By the separating axis theorem: none of x, y and the edge's normal parts the two.
     """
-    (ax, ay), (bx, by) = a, b
-    h, w = size[0] / 2, size[1] / 2
+    (ax, ay), (bx, by), (h, w) = a, b, half
     hit: Mask = (x - w < max(ax, bx)) & (x + w > min(ax, bx))
     hit &= (y - h < max(ay, by)) & (y + h > min(ay, by))
     at = np.flatnonzero(hit)
     away = np.abs((by - ay) * (x[at] - ax) - (bx - ax) * (y[at] - ay))
-    hit[at] = away < w * abs(by - ay) + h * abs(bx - ax)
+    hit[at] = away < w[at] * abs(by - ay) + h[at] * abs(bx - ax)
     return hit

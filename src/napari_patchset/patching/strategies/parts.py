@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Area
 from napari_patchset.patching.strategies.dropping import TOO_SMALL
-from napari_patchset.patching.strategies.lattice import order_by_tile
+from napari_patchset.patching.strategies.lattice import sorted_by_tile
 from napari_patchset.source import SourceInfo
 
 
@@ -61,9 +61,8 @@ class Part:
         dropped: Mapping[str, int] | None = None,
     ) -> PatchGrid:
         """Make a grid of unordered candidates, in the order of the source's tiles."""
-        order = order_by_tile(sample, start, self.source.block_shape)
-        columns = sample[order].astype(np.int32), start[order].astype(np.int32)
-        stack = np.full(len(order), self.stack, np.int32)
+        columns = sorted_by_tile(sample, start, self.source.block_shape)
+        stack = np.full(len(start), self.stack, np.int32)
         return PatchGrid(size, stack, *columns, dropped or {})
 
     def empty(self, size: tuple[int, ...]) -> PatchGrid:
