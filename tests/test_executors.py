@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +26,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.export.engine import Progress
 from napari_patchset.export.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.export.refs import ImageRef, SourceRef
+from napari_patchset.export.running import find_there
 from napari_patchset.export.writing import write_job
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split
@@ -96,6 +98,16 @@ def check_same(made: PatchSet, reference: PatchSet) -> None:
     assert made.manifest == reference.manifest
     assert digests(made.path) == digests(reference.path)
     assert not list(verify(made.path))
+
+
+def test_the_progress_of_many_shards_is_found_by_a_look_into_each_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / name / f"{i}.json" for name in "ab" for i in range(100)]
+    (tmp_path / "a").mkdir()
+    for path in paths[:3]:
+        path.touch()
+    with mock.patch.object(os, "listdir", wraps=os.listdir) as looks:
+        assert find_there(paths) == paths[:3]
+    assert looks.call_count == 2
 
 
 @pytest.mark.parametrize("of", [1, 3, 11])

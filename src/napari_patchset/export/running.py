@@ -1,16 +1,21 @@
 """Run the jobs of a stage on any executor, and see how far they are by the files they leave."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from napari_patchset.errors import ExportError
 from napari_patchset.export.keeping.partial import PartialExport
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 0.5
+_POLL_RATIO = 10
+"""A look that takes long, at many files or a slow disk, is followed by a pause so much longer."""
 
 Job = Callable[..., None]
 """Given the folder of the partial export, and the first and the last, exclusive, of its units."""
@@ -59,16 +64,32 @@ def _watch(
     partial: PartialExport, signs: Mapping[Path, int], futures: Sequence[Future[Any]]
 ) -> Iterator[int]:
     """Yield whenever a file appears: it is the one sign that all executors share."""
-    expected, pending = dict(signs), set(futures)
+    expected, pending, pause = dict(signs), set(futures), _POLL_SECONDS
     while pending:
-        finished, pending = wait(pending, timeout=_POLL_SECONDS)
-        appeared = [path for path in expected if path.exists()]
+        finished, pending = wait(pending, timeout=pause)
+        began = monotonic()
+        appeared = find_there(expected)
+        took = _POLL_RATIO * (monotonic() - began)
+        pause = min(max(_POLL_SECONDS, took), _LONGEST_POLL_SECONDS)
         for path in appeared:
             yield expected.pop(path)
         for future in finished:
             _require(future)
         if pending:  # those that wait for a worker look at nothing
             partial.proceed()
+
+
+def find_there(paths: Iterable[Path]) -> list[Path]:
+    """Find the files that exist, by one look into each folder: they may be tens of thousands."""
+    folders: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        folders[path.parent].append(path)
+    found = []
+    for folder, members in folders.items():
+        with suppress(FileNotFoundError):
+            names = set(os.listdir(folder))
+            found += [path for path in members if path.name in names]
+    return found
 
 
 def _require(future: Future[Any]) -> None:
