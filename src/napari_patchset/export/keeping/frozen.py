@@ -13,7 +13,7 @@ from napari_patchset.export.sources.survey import Survey
 from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.patchset.layout import LABELS, ROLES, ArrayLayout, shard_capacity
+from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES, ArrayLayout, shard_capacity
 from napari_patchset.source import PixelSize, SourceInfo
 
 _SCORED_SHARDS = 4
@@ -154,4 +154,4 @@ class FrozenPlan(Frozen):
     @property
     def sources(self) -> tuple[SourceInfo, ...]:
         """What is known of the images that patches are cut from."""
-        return self.images["image"]
+        return self.images[IMAGE]

@@ -26,7 +26,7 @@ def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
         If the sources do not agree in what a patch set has one of.
     """
     describe_one = SourceDescriber(plan)
-    infos = [describe_one(ref, "image") for ref in plan.sources]
+    infos = [describe_one(ref, IMAGE) for ref in plan.sources]
     check_agreement(plan.sources, infos, plan.dtype)
     return infos
 
