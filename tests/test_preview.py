@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from napari_patchset import InMemoryImageStack, Random, Tiled
 from napari_patchset.patching.grid import PatchGrid
@@ -175,6 +177,33 @@ def test_a_coarse_raster_mixes_the_colours_and_leaves_gaps_clear(
         0,
         255,
     ]
+
+
+@given(
+    starts=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1, max_size=60),
+    step=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    most=st.integers(1, 12),
+    data=st.data(),
+)
+def test_each_cell_has_the_mean_colour_of_the_patches_whose_centres_lie_in_it(
+    starts: list[tuple[int, int]], step: tuple[int, int], most: int, data: st.DataObject
+) -> None:
+    category = [data.draw(st.sampled_from(Category)) for _ in starts]
+    start = np.asfortranarray(starts, np.int32)
+    plane = Plane(np.arange(len(starts)), start, (7, 9), np.array(category, np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raster_module, "MOST_CELLS", most)
+        picture, low, cell = raster_of(plane, step)
+    centre = start + np.array(plane.size) / 2
+    at = np.floor((centre - low) / cell).astype(int)
+    colors = np.array([YELLOW, CYAN, RED])[category]
+    for y, x in np.ndindex(picture.shape[:2]):
+        inside = (at == (y, x)).all(axis=1)
+        assert picture[y, x, 3] == 255 * inside.any()
+        if inside.any():
+            assert np.abs(picture[y, x, :3] - colors[inside].mean(axis=0)).max() < 1
+    assert (at >= 0).all()
+    assert (at < picture.shape[:2]).all()
 
 
 def test_outlines_lie_on_the_border_pixels_of_each_patch() -> None:

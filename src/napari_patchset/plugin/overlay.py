@@ -17,10 +17,12 @@ from napari_patchset.preview.plane import Point
 __all__ = ["GRID_NAME", "OVERLAYS", "Grid", "GridOverlay"]
 
 MOST_OUTLINES = 2000
-_LINE_PIXELS = 1.5
-"""Width of a line on the screen, whatever the zoom."""
+_THIN, _THICK = 1, 2
+"""Width of a line on the screen, whatever the zoom: whole pixels, so that all are alike."""
+_SMALL = 24
+"""Patches of fewer pixels on the screen have thin lines, which leave more of the image."""
 _NEARLY = 1.25
-"""A line may be so many times as thick or as thin before it is drawn anew."""
+"""A line may become so many times as thick before it is drawn anew; thinner, it would vanish."""
 _COLORS = np.array([[*rgb(color), 1] for color in (*COLORS, "#ffffff")])
 _PICKED = len(COLORS)
 _WAIT_MS = 30
@@ -76,7 +78,7 @@ class _Drawn(NamedTuple):
 
     def is_near(self, pixel: float) -> bool:
         """Whether lines that were drawn at its zoom are as good at another."""
-        return 1 / _NEARLY < self.pixel / pixel < _NEARLY
+        return 0.999 < self.pixel / pixel < _NEARLY
 
 
 class GridOverlay:
@@ -176,7 +178,8 @@ class GridOverlay:
         self._draw(plane[seen], self._drawn)
 
     def _draw(self, seen: Plane, drawn: _Drawn) -> None:
-        width = _LINE_PIXELS * drawn.pixel
+        is_small = min(seen.size) < _SMALL * drawn.pixel
+        width = (_THIN if is_small else _THICK) * drawn.pixel
         lines = outlines(seen, width)
         data, colors = lines.data, _COLORS[lines.category]
         if drawn.picked is not None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from napari.viewer import Viewer
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_patchset.plugin.camera import bring_into_view, zoom_to
@@ -19,6 +20,9 @@ from napari_patchset.preview import Plane
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 
+_WAIT_MS = 30
+"""Sliders that move on are followed no more often than that."""
+
 
 class Drawn(NamedTuple):
     """What is drawn on the image now: a plan, its grid, and which plane the sliders show."""
@@ -27,6 +31,30 @@ class Drawn(NamedTuple):
     grid: Grid
     sample: int
     depth: int
+
+
+class _PlaneOf(NamedTuple):
+    """The patches of one sample and depth of a plan, found once."""
+
+    planned: Planned
+    at: tuple[int, int]
+    plane: Plane
+
+    @classmethod
+    def find(cls, planned: Planned, at: tuple[int, int]) -> "_PlaneOf":
+        """Look among all patches of a plan."""
+        plane = Plane.of(planned.grid, planned.category, planned.state.shown, *at)
+        return cls(planned, at, plane)
+
+    def is_of(self, planned: Planned, at: tuple[int, int]) -> bool:
+        """Whether it is the same for another plan and plane."""
+        known = self.planned
+        return (
+            known.grid is planned.grid
+            and known.category is planned.category
+            and known.state.shown == planned.state.shown
+            and self.at == at
+        )
 
 
 class PreviewControl:
@@ -43,6 +71,11 @@ class PreviewControl:
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
         self._viewer = viewer
         self._shown: tuple[Shown, Planned] | None = None
+        self._plane: _PlaneOf | None = None
+        self._soon = QTimer(window)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_WAIT_MS)
+        self._soon.timeout.connect(self._follow)
         self.overlay, self.clicks = GridOverlay(viewer, window), Clicks(viewer)
         self.view, self.contact = PatchView(), ContactSheet(window)
         self.sheet_button = QPushButton("Contact sheet…")
@@ -78,24 +111,30 @@ class PreviewControl:
 
     def clear(self) -> None:
         """Draw nothing."""
-        self._shown = None
+        self._shown = self._plane = None
         self.view.forget()
         self._enable(False)
         self.overlay.clear()
 
     def follow(self) -> None:
-        """Draw anew when the sliders move; a grid that was taken away stays away."""
-        if self.overlay.is_shown:
-            self._draw()
+        """Draw anew soon when the sliders move; a grid that was taken away stays away."""
+        if not self._soon.isActive():
+            self._soon.start()
 
     def release(self) -> None:
         """Let go of the viewer and of what runs."""
-        self._shown = None
+        self._shown = self._plane = None
+        self._soon.stop()
         self.clicks.disconnect()
         self.overlay.disconnect()
         self.view.pictures.stop()
         self.contact.pictures.stop()
         self.contact.forget()
+
+    def _follow(self) -> None:
+        self._soon.stop()
+        if self.overlay.is_shown:
+            self._draw()
 
     def _draw(self) -> None:
         """Draw the patches of the plane that the sliders show."""
@@ -104,16 +143,19 @@ class PreviewControl:
         found, planned = self._shown
         image = found.layers[-1]
         at = plane_of(self._viewer, image, planned.shown)
-        plane = Plane.of(planned.grid, planned.category, planned.state.shown, *at)
+        if self._plane is None or not self._plane.is_of(planned, at):
+            self._plane = _PlaneOf.find(planned, at)
         picked = None
         if self.view.row is not None:
             y, x = planned.grid.start[self.view.row, -2:].tolist()
             picked = y, x
-        self.overlay.draw(Grid(plane, planned.step, image), picked)
+        self.overlay.draw(Grid(self._plane.plane, planned.step, image), picked)
 
     @property
     def drawn(self) -> Drawn | None:
         """What is drawn, None for nothing."""
+        if self._soon.isActive():
+            self._follow()
         grid = self.overlay.grid
         if self._shown is None or grid is None:
             return None

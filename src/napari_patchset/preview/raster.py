@@ -81,11 +81,12 @@ def _binned(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
     first, last = int(starts.min()), int(starts.max())
     n_steps = (last - first) // step + 1
     cell = step * -(-n_steps // MOST_CELLS)
-    # The centre of the first patch is in the middle of a cell.
-    low = first + (size - cell) / 2
-    cells = starts - np.int32(first)
+    # The first cell begins half a step before the first centre, as if each patch filled its step.
+    before = step // 2
+    cells = starts - np.int32(first - before)
     cells //= cell
-    return _Bins(cells, (last - first) // cell + 1, low, float(cell))
+    low = first + (size - step) / 2
+    return _Bins(cells, (last - first + before) // cell + 1, low, float(cell))
 
 
 def _colored(
