@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Generator
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
     expected = SCENES[1].pixels({"T": row["t"], "Z": 0, "C": 1}, window)
     np.testing.assert_array_equal(made["all"][5][0], expected)
     made.close()
+
+
+def test_a_warning_is_one_line(run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(file: str) -> list[object]:
+        warnings.warn(f"{file}: no valid OME-Zarr", UserWarning, stacklevel=2)
+        return []
+
+    monkeypatch.setattr("napari_patchset.cli.looking.list_scenes", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        path = czi(SCENES[0])
+        assert run("info", path)[2] == f"patchset: {path}: no valid OME-Zarr\n"
+
+
+def test_export_says_what_is_no_candidate(run, czi: MakeCzi) -> None:
+    path = czi(SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, z=2, missing=[{"T": 1, "Z": 1}]))
+    said = run("export", path, "--out", "a.patches.zarr", "--patch-size", "16,16")[1]
+    out = Path("a.patches.zarr").absolute()
+    assert said == f"36 patches in {out}: 12 left out (missing plane)\n"
 
 
 def test_export_says_what_became_of_the_candidates(run, czi: MakeCzi) -> None:

@@ -1,7 +1,8 @@
 """The table of subcommands, and how the command ends."""
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -38,10 +39,16 @@ def _root(
 def main() -> None:
     """Run the command; exit code 0, 1 for bad input, 2 for wrong usage, 130 if interrupted."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
     except (PatchsetError, ValidationError, OSError) as error:
         typer.echo(f"patchset: {_one_line(error).removesuffix('.')}.", err=True)
         sys.exit(1)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"patchset: {message}", err=True)
 
 
 def _one_line(error: Exception) -> str:

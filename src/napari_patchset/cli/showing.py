@@ -63,12 +63,13 @@ def _show_bar(events: Iterator[Any]) -> Any:
 
 
 def show_counts(path: Path) -> None:
-    """Say how many patches a set holds, in each split, and how many candidates it does not."""
+    """Say how many patches a set holds, in each split, and how many it does not, and why."""
     manifest, _ = read_description(path)
     total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
     parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
     if rejected:
         parts.append(f"{rejected} rejected")
+    parts += [f"{n} left out ({reason})" for reason, n in manifest.dropped.items() if n]
     typer.echo(f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""))
 
 
