@@ -28,7 +28,12 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Name the fragile decoders that are called in this process."""
     called: list[str] = []
     for name in ("jpegxr_decode", "ljpeg_decode", "png_decode"):
-        monkeypatch.setattr(imagecodecs, name, lambda *_, name=name, **__: called.append(name))
+
+        def calling(*_: Any, name: str = name, **__: Any) -> None:
+            called.append(name)
+
+        calling.__module__ = "imagecodecs"  # tifffile takes no codec of elsewhere
+        monkeypatch.setattr(imagecodecs, name, calling)
     return called
 
 

@@ -101,7 +101,7 @@ def test_shards_of_no_pixels_are_refused(tmp_path: Path) -> None:
     metadata = json.loads((path / "zarr.json").read_text())
     metadata["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
     (path / "zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(UnreadableFileError, match=r"a\.zarr: shards of \(0, 16, 32\) hold no"):
+    with pytest.raises(UnreadableFileError, match=r"a\.zarr: chunks of \[0, 16, 32\] hold no"):
         open_stack(path)
 
 

@@ -85,7 +85,10 @@ def test_a_chunk_that_would_decode_to_more_is_refused(tmp_path: Path) -> None:
         ({"codecs": [{"name": "bytes"}, {"name": "acme"}]}, "zarr can't open this array"),
         ({"codecs": 5}, "zarr can't open this array"),
         ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**9] * 2}}}, "GiB"),
-        ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [0, 1]}}}, "zarr|GiB"),
+        (
+            {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [0, 1]}}},
+            "hold no pixels",
+        ),
         ({"chunk_grid": 7}, "zarr can't open this array"),
     ],
 )

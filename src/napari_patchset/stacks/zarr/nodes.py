@@ -89,10 +89,19 @@ def _head(label: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
     shape = doc.get("shape")
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         raise UnreadableFileError(f"{label}: an array of shape {shape!r:.60} has no pixels.")
+    _check_chunk_shape(label, doc)
     names = doc.get("dimension_names")
     valid = isinstance(names, list) and len(names) == len(shape)
     dimensions = tuple(str(name or "") for name in names) if valid and names else ()
     return ArrayHead(tuple(shape), _number_type(label, doc.get(type_field)), dimensions)
+
+
+def _check_chunk_shape(label: str, doc: dict[str, Any]) -> None:
+    """Refuse chunks, or shards, of no size: since 3.4 zarr guesses another, and finds no pixels."""
+    grid = _as_dict(_as_dict(doc.get("chunk_grid")).get("configuration"))
+    declared = doc.get("chunks", grid.get("chunk_shape", []))
+    if not isinstance(declared, list) or not all(type(n) is int and n > 0 for n in declared):
+        raise UnreadableFileError(f"{label}: chunks of {declared!r:.60} hold no pixels.")
 
 
 def _number_type(label: str, declared: Any) -> str:
