@@ -152,7 +152,7 @@ class Person:
     def exports(self, out: Path) -> None:
         self.export.out.value = out
         copied = self.export.copy_command.trigger
-        self.does(copied, lambda: bool(self.export.status.value == "Copied."))
+        self.does(copied, lambda: bool(self.export.status.value == "The command is copied."))
         self.clicks(self.export.start, lambda: bool(self.export.open.enabled))
         count = len(self.window.viewer.layers)
         self.clicks(self.export.open, lambda: len(self.window.viewer.layers) > count)
