@@ -72,6 +72,10 @@ def preview(bench: Bench) -> Iterator[Result]:
         note = f"{took['patches']} patches"
         limit = Target("<=", 100, "ms")
         yield Result(f"preview, {name}", "time", "ms", took[key], target=limit, note=note)
+    for key in ("pan", "zoom", "slide"):
+        ours, plain = took[key], took[f"{key}_plain"]
+        name, target = f"preview, {key}: the window's thread / plain napari", Target("<=", 1.5)
+        yield Result(name, "time", "ms", ours, plain, ours / plain, target)
 
 
 def first_picture(bench: Bench) -> Iterator[Result]:

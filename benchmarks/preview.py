@@ -5,13 +5,15 @@ Run it on a display, real or virtual: `tools/display python benchmarks/preview.p
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep, thread_time
 
+import dask.array as da
 import napari
 import zarr
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
@@ -19,25 +21,30 @@ from napari_patchset.plugin.widget import PatchesWidget
 SIDE = 48_000
 """Pixels along each side of the image: a million patches of 64 px that overlap by 16."""
 
-_REPEATS = 7
+_REPEATS, _MOVES = 7, 12
 
 
-def make_image(path: Path) -> Path:
-    """Make a pyramidal OME-Zarr that stores no pixel."""
+def make_image(path: Path, frames: int = 0) -> Path:
+    """Make a pyramidal OME-Zarr that stores no pixel, with a T axis if there are frames."""
     factors = [2**i for i in range(7)]
     group = zarr.create_group(path)
+    outer = (frames,) if frames else ()
     for i, factor in enumerate(factors):
         n = SIDE // factor
-        group.create_array(str(i), shape=(n, n), chunks=(1024, 1024), dtype="uint16")
+        chunks = (1,) * len(outer) + (1024, 1024)
+        group.create_array(str(i), shape=(*outer, n, n), chunks=chunks, dtype="uint16")
     axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    time = [{"name": "t", "type": "time"}] if frames else []
     datasets = [
         {
             "path": str(i),
-            "coordinateTransformations": [{"type": "scale", "scale": [0.5 * f, 0.5 * f]}],
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [*(1.0 for _ in outer), 0.5 * f, 0.5 * f]}
+            ],
         }
         for i, f in enumerate(factors)
     ]
-    multiscale = {"name": "large", "axes": axes, "datasets": datasets}
+    multiscale = {"name": "large", "axes": [*time, *axes], "datasets": datasets}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
     return path
 
@@ -49,18 +56,41 @@ def measure_preview() -> dict[str, float]:
     -------
     dict of str to float
         "map" with all of the image in view, "outlines" with as much of it as has outlines,
-        "split" as "map" with a validation split, and "patches", their number.
+        "split" as "map" with a validation split, and "patches", their number. "pan", "zoom" and
+        "slide" are what it takes to move with the preview, and with "_plain" what it takes plain
+        napari with the same image.
     """
     with tempfile.TemporaryDirectory() as folder:
-        viewer = napari.Viewer()
-        _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
-        viewer.open(str(make_image(Path(folder) / "large.zarr")), plugin=PLUGIN)
-        widget.patches.overlap.load((16, 16))
-        _draw(viewer)
-        try:
-            return _measured(viewer, widget)
-        finally:
-            viewer.close()
+        path = make_image(Path(folder) / "large.zarr")
+        found = _with_preview(path, _measured)
+        movie = make_image(Path(folder) / "movie.zarr", frames=4)
+        plain, ours = _plain(movie), _with_preview(movie, lambda viewer, _: _moves(viewer))
+        return found | ours | {f"{name}_plain": value for name, value in plain.items()}
+
+
+def _with_preview(path: Path, measure: Callable[..., dict[str, float]]) -> dict[str, float]:
+    viewer = napari.Viewer()
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    viewer.open(str(path), plugin=PLUGIN)
+    widget.patches.overlap.load((16, 16))
+    _draw(viewer)
+    try:
+        return measure(viewer, widget)
+    finally:
+        viewer.close()
+
+
+def _plain(path: Path) -> dict[str, float]:
+    """Measure napari alone, with its own lazy pyramid, as wide as beside the widget."""
+    viewer = napari.Viewer()
+    viewer.window.add_dock_widget(QLabel(" " * 90), area="right")
+    levels = [da.from_zarr(path / str(i)) for i in range(7)]
+    viewer.add_image(levels, multiscale=True, scale=(1, 0.5, 0.5), contrast_limits=(0, 65535))
+    _draw(viewer)
+    try:
+        return _moves(viewer)
+    finally:
+        viewer.close()
 
 
 def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
@@ -73,6 +103,38 @@ def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
     widget.form.split.val.value = 10
     found["split"] = _median(viewer, widget)
     return found | {"patches": len(widget.plans.current.grid)}
+
+
+def _moves(viewer: napari.Viewer) -> dict[str, float]:
+    """Measure the turns of the loop after each move: where outlines are drawn, and sliding."""
+    camera, found = viewer.scene.camera, {}
+    found["slide"] = _turns(viewer, lambda i: viewer.dims.set_point(0, i % 4))
+    camera.zoom *= 40
+    _rest(viewer)
+    _, y, x = camera.center
+    found["pan"] = _turns(viewer, lambda i: setattr(camera, "center", (0, y + 20 * i, x)))
+    zoom = camera.zoom
+    found["zoom"] = _turns(viewer, lambda i: setattr(camera, "zoom", zoom * 1.1**i))
+    return found
+
+
+def _turns(viewer: napari.Viewer, move: Callable[[int], object]) -> float:
+    """Give the ms that a move takes the window's thread, the median of some, all turns together."""
+    taken = []
+    for i in range(1, _MOVES + 1):
+        began = thread_time()
+        move(i)
+        taken.append(thread_time() - began + _rest(viewer))
+    return 1000 * median(taken)
+
+
+def _rest(viewer: napari.Viewer) -> float:
+    """Let the window do all that follows a move; give the seconds that it computed."""
+    began = thread_time()
+    for _ in range(4):
+        _draw(viewer)
+        sleep(0.02)
+    return thread_time() - began
 
 
 def _median(viewer: napari.Viewer, widget: PatchesWidget) -> float:

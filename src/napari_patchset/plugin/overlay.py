@@ -25,6 +25,8 @@ _NEARLY = 1.25
 """A line may become so many times as thick before it is drawn anew; thinner, it would vanish."""
 _COLORS = np.array([[*rgb(color), 1] for color in (*COLORS, "#ffffff")])
 _PICKED = len(COLORS)
+_MARGINS = (0.5, 0.2)
+"""Shares of the view that are drawn beyond it, the best one first."""
 _WAIT_MS = 30
 """A camera that moves on is followed no more often than that."""
 
@@ -48,10 +50,11 @@ class _Box(NamedTuple):
         lows, highs = zip(self.low, other.low, strict=True), zip(other.high, self.high, strict=True)
         return all(a <= b for a, b in (*lows, *highs))
 
-    def widened(self) -> "_Box":
-        """Give as much again, half of it on either side, so that panning has room."""
+    def widened(self, share: float) -> "_Box":
+        """Give a share of its extent on every side besides, so that panning has room."""
         low, high = np.array(self)
-        return _Box(*map(tuple, (low - (high - low) / 2, high + (high - low) / 2)))
+        margin = share * (high - low)
+        return _Box(*map(tuple, (low - margin, high + margin)))
 
 
 class _Drawn(NamedTuple):
@@ -61,6 +64,8 @@ class _Drawn(NamedTuple):
     ----------
     pixel : float
         The pixels of the image that one of the screen showed then.
+    view : _Box
+        What was in view.
     outlined : _Box or None
         Where the patches have outlines; None if there is the map instead.
     """
@@ -69,12 +74,18 @@ class _Drawn(NamedTuple):
     picked: tuple[int, int] | None
     space: Space
     pixel: float
+    view: _Box
     outlined: _Box | None
 
     def shows(self, plane: Plane, picked: tuple[int, int] | None, space: Space) -> bool:
         """Whether it shows all of that, wherever it does."""
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
         return same and self.picked == picked and self.plane.looks_like(plane)
+
+    def does_for(self, view: _Box, pixel: float) -> bool:
+        """Whether nothing else would be drawn for another view."""
+        inside = self.outlined.holds(view) if self.outlined else self.view == view
+        return inside and self.is_near(pixel)
 
     def is_near(self, pixel: float) -> bool:
         """Whether lines that were drawn at its zoom are as good at another."""
@@ -167,14 +178,15 @@ class GridOverlay:
         space, view = plane_space(image), _Box(*view_of(self._viewer, image))
         pixel, drawn = self._pixel(image), self._drawn if self.is_shown else None
         same = drawn if drawn is not None and drawn.shows(plane, self._picked, space) else None
-        if same and same.outlined and same.outlined.holds(view) and same.is_near(pixel):
+        if same and same.does_for(view, pixel):
             return
         seen, outlined = _outlined(plane, view)
         if same and not (outlined or same.outlined) and (same.is_near(pixel) or not self._picked):
+            self._drawn = same._replace(view=view)
             return
         if not (drawn and drawn.plane.looks_like(plane)):
             self._raster = None
-        self._drawn = _Drawn(plane, self._picked, space, pixel, outlined)
+        self._drawn = _Drawn(plane, self._picked, space, pixel, view, outlined)
         self._draw(plane[seen], self._drawn)
 
     def _draw(self, seen: Plane, drawn: _Drawn) -> None:
@@ -203,9 +215,13 @@ def _outlined(plane: Plane, view: _Box) -> tuple[NDArray[np.int64], _Box | None]
     seen = plane.in_view(*view)
     if len(seen) > MOST_OUTLINES:
         return seen[:0], None
-    wide = view.widened()
-    more = plane.in_view(*wide)
-    return (more, wide) if len(more) <= MOST_OUTLINES else (seen, view)
+    # Those of one colour share their lines.
+    most = MOST_OUTLINES * (4 if plane[seen].is_uniform else 1)
+    for share in _MARGINS:
+        wide = view.widened(share)
+        if len(more := plane.in_view(*wide)) <= most:
+            return more, wide
+    return seen, view
 
 
 def _frame(start: tuple[int, int], size: tuple[int, int], width: float) -> NDArray[np.float64]:

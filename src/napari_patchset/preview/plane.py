@@ -44,8 +44,8 @@ class Plane:
         depth: int | None = None,
     ) -> Self:
         """Take the patches of one sample, and with a depth axis those that hold `depth`."""
-        first, last = np.searchsorted(grid.stack, [stack, stack + 1])
-        low, high = first + np.searchsorted(grid.sample[first:last], [sample, sample + 1])
+        first, last = _run(grid.stack, stack)
+        low, high = (first + n for n in _run(grid.sample[first:last], sample))
         height, width = grid.size[-2:]
         found = cls(
             np.arange(low, high), grid.start[low:high, -2:], (height, width), category[low:high]
@@ -92,3 +92,9 @@ class Plane:
     def is_uniform(self) -> bool:
         """Whether all patches are kept for one split."""
         return not len(self) or bool((self.category == self.category[0]).all())
+
+
+def _run(ascending: NDArray[np.int32], number: int) -> tuple[int, int]:
+    """Find where a number stands; other types would be searched in a copy of all."""
+    first, last = np.searchsorted(ascending, np.array([number, number + 1], ascending.dtype))
+    return int(first), int(last)
