@@ -1,15 +1,24 @@
 """Events and scenes, on a terminal or as JSON."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from napari_patchset.export.failures import Failure
@@ -50,16 +59,25 @@ def _jsonable(value: Any) -> Any:
 def _show_bar(events: Iterator[Any]) -> Any:
     first = next(events)  # what can't be carried out says so before a bar is drawn
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(_DOING[first.stage], total=first.total)
+    with bar_on_terminal(*columns, TimeRemainingColumn()) as update:
         for event in chain([first], events):
-            doing = _DOING[event.stage]
-            bar.update(task, description=doing, completed=event.done, total=event.total)
+            update(description=_DOING[event.stage], completed=event.done, total=event.total)
     show_counts(event.path)
     return event
+
+
+@contextmanager
+def bar_on_terminal(
+    *columns: ProgressColumn, transient: bool = False
+) -> Iterator[Callable[..., None]]:
+    """Draw a bar and give what moves it; where no terminal is, nothing is drawn."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        # Older releases of rich write an empty line for a bar that is disabled.
+        yield lambda **_: None
+        return
+    with Progress(*columns, console=console, transient=transient) as bar:
+        yield partial(bar.update, bar.add_task("", total=None))
 
 
 def show_counts(path: Path) -> None:

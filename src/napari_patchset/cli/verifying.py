@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from napari_patchset.cli.arguments import Memory, Threads, memory_from
+from napari_patchset.cli.showing import bar_on_terminal
 from napari_patchset.export.engine import DEFAULT_WORKERS
 from napari_patchset.verification.finding import Finding
 from napari_patchset.verification.verify import verify as find_differences
@@ -46,13 +46,10 @@ def verify(
 def _shown(name: Path, sources: bool, workers: int, memory: int) -> Iterator[Finding]:
     """Find differences under a bar that says how many patches are read."""
     columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    is_seen = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not is_seen) as bar:
-        task = bar.add_task("patches", total=None)
+    with bar_on_terminal(*columns, transient=True) as update:
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            update(completed=done, total=total)
 
         yield from find_differences(
             name, sources=sources, workers=workers, memory=memory, progress=show
