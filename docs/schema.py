@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
     _describe(made, Manifest)
     for model in MODELS:
         _describe(made["$defs"][model.__name__], model)
-    _drop_titles(made)
+    _tidy(made)
     made["properties"]["arrays"]["additionalProperties"] = False  # as the model refuses them
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return dialect | {"title": "The manifest of a patch set, version 1"} | made
@@ -40,16 +40,21 @@ def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:
             part["properties"][name]["description"] = " ".join(text.split())
 
 
-def _drop_titles(part: Any) -> None:
-    """Leave out the titles that pydantic makes of the names."""
+def _tidy(part: Any) -> None:
+    """Leave out titles that pydantic makes of names, and what only some of its releases write."""
     if isinstance(part, dict):
         if isinstance(part.get("title"), str):
             del part["title"]
+        if part.get("additionalProperties") is True:
+            del part["additionalProperties"]
+        if "const" in part:
+            part.pop("enum", None)
+            part.pop("type", None)
         for value in part.values():
-            _drop_titles(value)
+            _tidy(value)
     elif isinstance(part, list):
         for value in part:
-            _drop_titles(value)
+            _tidy(value)
 
 
 if __name__ == "__main__":
