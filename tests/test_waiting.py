@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import reader
+from napari_patchset.plugin import facts, reader, sourcing
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.waiting import beside
 from test_drops import drop
@@ -161,6 +161,55 @@ def test_what_goes_wrong_is_said_once(
     window.qtbot.wait(20)
     assert said == ["image.czi: damaged"]
     assert not names(window)
+
+
+@pytest.fixture
+def unread(disk: SlowDisk, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    """Open files at once, and let the widget wait for what it asks of them."""
+    monkeypatch.setattr(reader, "list_scenes", disk.found)
+    monkeypatch.setattr(facts, "image_scenes", disk.list_scenes)
+    return disk
+
+
+def test_the_form_waits_for_what_it_asks_of_a_file(
+    window: Window, file: Path, unread: SlowDisk
+) -> None:
+    widget = window.widget
+    soon(lambda: drop(window, file))
+    window.until(lambda: window.summary == "Reading image.czi…")
+    assert not widget.export.start.enabled
+    window.type_number(widget.patches.size.boxes[1], 24)
+    assert window.state is None
+    unread.ready["image.czi"].set()
+    window.until(lambda: "</b> patches" in window.summary)
+    assert window.state.recipe.strategy.size == (24, 64)
+    assert widget.export.start.enabled
+
+
+def test_what_is_read_of_an_image_that_is_gone_is_dropped(
+    window: Window, file: Path, unread: SlowDisk
+) -> None:
+    soon(lambda: drop(window, file))
+    window.until(lambda: window.summary == "Reading image.czi…")
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    unread.ready["image.czi"].set()
+    window.until(lambda: window.widget.sourcing.reading.at_rest)
+    assert window.state is None
+    assert "Open a CZI" in window.summary
+
+
+def test_what_cannot_be_read_of_an_open_file_is_said(
+    window: Window, file: Path, unread: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(sourcing, "show_error", said.append)
+    unread.fault = "image.czi: damaged"
+    unread.ready["image.czi"].set()
+    soon(lambda: drop(window, file))
+    window.until(lambda: window.summary == "image.czi: damaged")
+    assert said == ["image.czi: damaged"]
+    assert not window.widget.export.start.enabled
 
 
 def test_a_result_or_an_error_comes_from_a_thread(window: Window) -> None:
