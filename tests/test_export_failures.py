@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
 from napari_patchset.errors import ExportError, UnreadableFileError
+from napari_patchset.export import scoring, writing
 from napari_patchset.export.jobs import finalize_export, plan_export, write_part
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.refs import expand_sources
+from napari_patchset.export.sources.opened import OpenImages
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
+from napari_patchset.stacks.opening import open_stack
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -67,6 +71,27 @@ def test_two_hundred_files_are_one_plan_and_the_broken_one_is_one_failure(tmp_pa
     with closing(PatchSet(last.path)) as made:
         values = [np.unique(patch).tolist() for patch in made["all"]]
         assert values == [[i] for i in range(200) if i != 77]
+
+
+@pytest.mark.parametrize(
+    ("module", "filters"), [(writing, ()), (scoring, ("mean>p10",))], ids=["write", "score"]
+)
+def test_each_of_many_files_is_opened_once_and_not_closed_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, filters: tuple[str, ...]
+) -> None:
+    paths = [tmp_path / f"{i:03}.tif" for i in range(30)]
+    for i, path in enumerate(paths):
+        tifffile.imwrite(path, np.full((16, 16), i, np.uint16))
+    opened: list[str] = []
+
+    def open_and_count(path: str, *args: Any) -> Any:
+        opened.append(path)
+        return open_stack(path, *args)
+
+    monkeypatch.setattr(module, "OpenImages", partial(OpenImages, opener=open_and_count))
+    chosen = [parse_filter(text) for text in filters]
+    export(plan_of(paths, tmp_path / "a.patches.zarr", filters=chosen)).close()
+    assert opened == [str(path) for path in paths]
 
 
 @pytest.mark.parametrize("filters", [(), ("mean>p10",)])

@@ -108,8 +108,16 @@ class _Looking:
         self._images, self._look = images, look
 
     def __getitem__(self, which: tuple[int, str]) -> OpenImage:
-        stack, channels = self._images[which]
-        return OpenImage(stack, [channels[channel] for channel in self._look.channels])
+        return self._seen(self._images[which])
+
+    def keep(self, which: tuple[int, str]) -> OpenImage:
+        return self._seen(self._images.keep(which))
+
+    def let_go(self, which: tuple[int, str]) -> None:
+        self._images.let_go(which)
+
+    def _seen(self, image: OpenImage) -> OpenImage:
+        return OpenImage(image.stack, [image.channels[channel] for channel in self._look.channels])
 
     def blaming(self, index: int) -> AbstractContextManager[None]:
         return self._images.blaming(index)

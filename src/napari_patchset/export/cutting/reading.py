@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_patchset.export.cutting.batches import Batches
 from napari_patchset.export.cutting.holding import HeldTiles
 from napari_patchset.export.cutting.pasting import Places
-from napari_patchset.export.sources.opened import Images
+from napari_patchset.export.sources.opened import Images, OpenImage
 from napari_patchset.patching.padding import PadMode, fold, folded_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.blocks import Block, blocks_of
@@ -22,8 +22,14 @@ _AHEAD = 4
 """Batches whose tiles are asked for ahead, at most."""
 
 
-class BlamingImages(Images, Protocol):
-    """Give images, and say which source is to blame where one can't be read."""
+class KeptImages(Images, Protocol):
+    """Give images and keep them open, and say which source is to blame where one can't be read."""
+
+    def keep(self, which: tuple[int, str]) -> OpenImage:
+        """Give an image that stays open until it is let go."""
+
+    def let_go(self, which: tuple[int, str]) -> None:
+        """Let an image be closed."""
 
     def blaming(self, index: int) -> AbstractContextManager[None]:
         """Blame what goes wrong inside on a source."""
@@ -67,7 +73,7 @@ class BatchReader:
     def __init__(
         self,
         batches: Batches,
-        images: BlamingImages,
+        images: KeptImages,
         role: str,
         pad: PadMode,
         limit: int,
@@ -78,6 +84,8 @@ class BatchReader:
         self._pad, self._limit, self._threads = pad, limit, threads
         self._proceed = proceed
         self._held: dict[int, HeldTiles] = {}
+        self._open: dict[int, OpenImage] = {}
+        """What is read at the moment: tiles are decoded while later sources are opened."""
 
     def read(self) -> Generator[ReadBatch, None, None]:
         """Give every batch at its turn, to be filled before the next one is asked for."""
@@ -88,6 +96,8 @@ class BatchReader:
                 self._release(batch)
         finally:
             pool.shutdown(cancel_futures=True)
+            for index in list(self._open):
+                self._let_go(index)
 
     def fill(self, batch: ReadBatch, out: NDArray[Any]) -> None:
         """Fill `out`, N, C, (Z), Y, X and of the stack's type, with the patches of a batch."""
@@ -111,9 +121,10 @@ class BatchReader:
         """Find the tiles of a batch and have them decoded."""
         batches, index = self._batches, int(self._batches.stack[batch])
         with self._images.blaming(index):
-            stack, channels = self._images[index, self._role]
-            if index not in self._held:
+            if index not in self._open:
+                self._open[index] = self._images.keep((index, self._role))
                 self._held[index] = HeldTiles(batches, batches.span(index), pool, self._proceed)
+            stack, channels = self._open[index]
             (z, top, left), (end, bottom, right) = batches.box(batch)
             places, window = self._places(batch), Rect(left, top, right - left, bottom - top)
             itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[batch])
@@ -143,7 +154,7 @@ class BatchReader:
         read = np.empty((1, out.shape[1], *extent), out.dtype)
         self._paste(batch, read)
         start = batches.starts(batch.number)[0].tolist()
-        bounds = self._images[batch.stack, self._role].stack.data_shape[2:]
+        bounds = self._open[batch.stack].stack.data_shape[2:]
         shown = folded_indices(start, size, bounds, self._pad)
         out[...] = fold(read, shown)
 
@@ -152,7 +163,7 @@ class BatchReader:
         if batch.n_whole < planes.shape[1] * planes.shape[2]:
             out.fill(0)
         held = self._held[batch.stack]
-        shape = self._images[batch.stack, self._role].stack.data_shape
+        shape = self._open[batch.stack].stack.data_shape
         for channel, depth, block in batch.tiles:
             pixels, y, x = held.pixels(block)
             rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), shape)
@@ -161,12 +172,18 @@ class BatchReader:
 
     def _release(self, batch: ReadBatch) -> None:
         if batch.number + 1 == self._batches.span(batch.stack).stop:
-            del self._held[batch.stack]
+            self._let_go(batch.stack)
             return
         held = self._held[batch.stack]
         for block in {block.key: block for _, _, block in batch.tiles}.values():
             held.release(block, batch.number)
         held.shrink(self._limit, batch.number + _AHEAD)
+
+    def _let_go(self, index: int) -> None:
+        """Forget a source that no later batch lies in."""
+        del self._open[index]
+        self._held.pop(index, None)
+        self._images.let_go((index, self._role))
 
 
 def _clipped(rect: Rect, shape: Sequence[int]) -> Rect:

@@ -55,6 +55,7 @@ class OpenImages:
         self._plan, self._opener, self._stamps = plan, opener, stamps
         self.pad = plan.strategy.pad
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
+        self._kept: set[tuple[int, str]] = set()
 
     def blaming(self, index: int) -> AbstractContextManager[None]:
         """Blame what goes wrong inside on a source."""
@@ -64,10 +65,21 @@ class OpenImages:
         if which not in self._open:
             with self.blaming(which[0]):
                 self._open[which] = self._opened(*which)
-            if len(self._open) > _MOST_OPEN:
-                self._open.popitem(last=False)[1].stack.close()
         self._open.move_to_end(which)
+        for oldest in list(self._open)[:-_MOST_OPEN]:
+            if oldest not in self._kept:
+                self._open.pop(oldest).stack.close()
         return self._open[which]
+
+    def keep(self, which: tuple[int, str]) -> OpenImage:
+        """Give an image that stays open, whatever others are opened, until it is let go."""
+        image = self[which]
+        self._kept.add(which)
+        return image
+
+    def let_go(self, which: tuple[int, str]) -> None:
+        """Let an image be closed when others need its place."""
+        self._kept.discard(which)
 
     def _opened(self, index: int, role: str) -> OpenImage:
         ref = self._plan.sources[index].images[role]
