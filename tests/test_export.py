@@ -1,7 +1,5 @@
 """From a plan to a patch set, whole or not at all."""
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +72,6 @@ def test_missing_planes_give_no_patch(czi: MakeCzi, tmp_path: Path) -> None:
     assert made.table["t"].to_pylist() == [0, 2]
     assert made.manifest.dropped == {"missing plane": 1}
     made.close()
-
-
-@pytest.mark.usefixtures("small_shards")
-@pytest.mark.parametrize("kind", ["one thread", "threads", "processes"])
-def test_every_executor_gives_the_same_bytes(czi: MakeCzi, tmp_path: Path, kind: str) -> None:
-    path = czi(*SCENES, tile=(32, 32))
-    reference = plan_for(path, tmp_path / "reference.patches.zarr")
-    manifest = export(reference, workers=1).manifest
-    plan = plan_for(path, tmp_path / "other.patches.zarr")
-    pools = {
-        "one thread": lambda: ThreadPoolExecutor(1),
-        "threads": lambda: ThreadPoolExecutor(4),
-        "processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
-    }
-    with pools[kind]() as pool:
-        other = export(plan, pool, workers=3)
-    assert other.manifest == manifest
-    assert digests(Path(plan.out)) == digests(Path(reference.out))
 
 
 def test_a_copy_of_the_file_gives_the_same_set(czi: MakeCzi, tmp_path: Path) -> None:
