@@ -199,6 +199,23 @@ def test_what_is_read_of_an_image_that_is_gone_is_dropped(
     assert "Open a CZI" in window.summary
 
 
+def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
+    window: Window, file: Path, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, go_on, opened = czi(SceneSpec(), name="second.czi"), Event(), facts.scene_layers
+    window.open(second)
+    window.open(file)
+    monkeypatch.setattr(facts, "scene_layers", lambda *args: go_on.wait(20) and opened(*args))
+    opening = window.widget.sourcing.opening
+    soon(lambda: window.click_scene(1))
+    window.until(lambda: opening.running)
+    window.widget.source.file.value = second
+    go_on.set()
+    window.until(lambda: opening.at_rest)
+    assert window.widget.sourcing.facts.path == second
+    assert window.state.path == second
+
+
 def test_what_cannot_be_read_of_an_open_file_is_said(
     window: Window, file: Path, unread: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ class SourceControl:
         self.picker.stop()
 
     def _on_file(self) -> None:
+        self.opening.stop()
         self.picker.setVisible(False)
         self.facts, self._is_new = None, True
         if (found := self.shown) is not None:
