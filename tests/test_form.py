@@ -113,7 +113,7 @@ def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) 
     assert f"<b>{2 * 2}</b> patches" in window.summary
     assert window.widget.form.folds["Where"].button.text() == "Where: T 0 to 0, Z 1 to 2"
     window.viewer.dims.set_current_step(1, 0)
-    assert not len(window.grid.data)
+    window.until(lambda: not len(window.grid.data))
 
 
 def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Path) -> None:
