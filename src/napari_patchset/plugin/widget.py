@@ -111,14 +111,16 @@ class PatchesWidget(Panel):
             self.sourcing.stop()
             self.loading.stop()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
-            layers.inserted.disconnect(self._refresh_soon)
-            layers.removed.disconnect(self._refresh_soon)
+            layers.inserted.disconnect(self._on_layers)
+            layers.removed.disconnect(self._on_layers)
             dims.current_step.disconnect(self.preview.follow)
 
     def _connect(self) -> None:
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
-        layers.inserted.connect(self._refresh_soon)
-        layers.removed.connect(self._refresh_soon)
+        # No method: napari compares callbacks, and older pydantic looks into a deleted widget.
+        self._on_layers = lambda: self._refresh_soon()
+        layers.inserted.connect(self._on_layers)
+        layers.removed.connect(self._on_layers)
         dims.current_step.connect(self.preview.follow)
         self.destroyed.connect(lambda: self._release())
         self.sourcing.file_changed.connect(self._on_file)
