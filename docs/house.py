@@ -6,7 +6,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "CONTRIBUTING.md"
 PACKAGE = REPOSITORY / "src" / "napari_patchset"
-DRAWN = {"the house": PACKAGE, "the export": PACKAGE / "export"}
+DRAWN = {
+    "the house": PACKAGE,
+    "the export": PACKAGE / "export",
+    "the plugin": PACKAGE / "plugin",
+}
 """What is drawn, by the mark in the page that it stands after."""
 
 FACES = {"__init__", "__main__"}

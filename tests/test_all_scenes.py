@@ -13,10 +13,11 @@ from qtpy.QtWidgets import QPushButton
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import all_scenes, opener
-from napari_patchset.plugin.overlay import GRID_NAME
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.grid.overlay import GRID_NAME
+from napari_patchset.plugin.layers import all_scenes
 from napari_patchset.plugin.reader import read_layers
+from napari_patchset.plugin.window import opener
+from napari_patchset.plugin.window.preferences import PLUGIN
 from window import Window
 
 

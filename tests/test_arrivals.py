@@ -11,8 +11,10 @@ from qtpy.QtCore import Qt, QTimer
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import descriptions, facts, redrawing
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.pixels import redrawing
+from napari_patchset.plugin.planning import descriptions
+from napari_patchset.plugin.source import facts
+from napari_patchset.plugin.window.preferences import PLUGIN
 from napari_patchset.stacks.czi.pixels import CziPixels
 from window import SCENES, Window
 

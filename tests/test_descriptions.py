@@ -13,10 +13,10 @@ from napari.layers import Image
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.errors import MissingAxisError
-from napari_patchset.plugin import descriptions
-from napari_patchset.plugin.descriptions import Descriptions
-from napari_patchset.plugin.layer_paths import path_of
-from napari_patchset.plugin.layer_stack import LayerStack
+from napari_patchset.plugin.layers.paths import path_of
+from napari_patchset.plugin.layers.stack import LayerStack
+from napari_patchset.plugin.planning import descriptions
+from napari_patchset.plugin.planning.descriptions import Descriptions
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.opening import open_stack

@@ -8,7 +8,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 
 from czi_maker import MakeCzi, SceneSpec
-from napari_patchset.plugin.overlay import GRID_NAME
+from napari_patchset.plugin.grid.overlay import GRID_NAME
 from window import Window
 
 

@@ -20,12 +20,12 @@ from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.plugin.descriptions import Descriptions
+from napari_patchset.plugin.exporting.control import time_left
 from napari_patchset.plugin.form.output import OutputPart
 from napari_patchset.plugin.form.split import SplitPart
-from napari_patchset.plugin.preferences import PLUGIN, export_memory
-from napari_patchset.plugin.running import time_left
-from napari_patchset.plugin.summary import size_hint
+from napari_patchset.plugin.grid.summary import size_hint
+from napari_patchset.plugin.planning.descriptions import Descriptions
+from napari_patchset.plugin.window.preferences import PLUGIN, export_memory
 from window import Window, digests
 
 

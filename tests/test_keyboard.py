@@ -8,7 +8,7 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QWidget
 
-from napari_patchset.plugin.scene_map import SceneMap
+from napari_patchset.plugin.source.scene_map import SceneMap
 from window import Window
 
 

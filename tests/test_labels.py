@@ -14,7 +14,7 @@ from qtpy.QtCore import Qt
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset import InMemoryImageStack
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.label_layers import LazyLabels
+from napari_patchset.plugin.layers.labels import LazyLabels
 from napari_patchset.plugin.reader import read_layers
 from test_drawing import drag
 from test_reader import write_ome_zarr

@@ -13,7 +13,7 @@ from napari.layers import Image, Labels
 
 from napari_patchset import open_stack
 from napari_patchset.errors import MissingAxisError
-from napari_patchset.plugin.layer_stack import LayerStack
+from napari_patchset.plugin.layers.stack import LayerStack
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.metadata import Channel
 from napari_patchset.stacks.spooling import spool

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from czi_maker import MakeCzi, SceneSpec
-from napari_patchset.plugin import overlay
-from napari_patchset.plugin.overlay_layers import MAP_NAME
+from napari_patchset.plugin.grid import overlay
+from napari_patchset.plugin.grid.overlay_layers import MAP_NAME
 from window import Window
 
 LEAVE_OPEN = """
 import napari, numpy as np
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.window.preferences import PLUGIN
 viewer = napari.Viewer(show=False)
 viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
 viewer.add_image(np.ones((64, 64), np.uint8))

@@ -14,8 +14,8 @@ from napari_patchset import ExportPlan, Tiled, run_export
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.patching.splits.split import Split
-from napari_patchset.plugin import opener
 from napari_patchset.plugin.reader import get_reader
+from napari_patchset.plugin.window import opener
 
 SCENE = SceneSpec(rect=(30, -20, 40, 30), t=2, z=range(1, 4), c=2)
 XML = metadata_xml(

@@ -13,7 +13,7 @@ from export_makers import digests
 from napari_patchset import PatchSet
 from napari_patchset.cli.app import app
 from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.plugin.shown import plane_space
+from napari_patchset.plugin.layers.shown import plane_space
 from window import Window
 
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.plugin.scene_layout import GAP, LEAST_GAP, SMALLEST, Cell, lay_out, neighbour
+from napari_patchset.plugin.layers.scene_layout import (
+    GAP,
+    LEAST_GAP,
+    SMALLEST,
+    Cell,
+    lay_out,
+    neighbour,
+)
 from napari_patchset.source import Rect
 
 WIDTH, HEIGHT = 320, 240

@@ -10,9 +10,9 @@ from qtpy.QtWidgets import QApplication, QToolTip
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import scenes
-from napari_patchset.plugin.overlay import GRID_NAME
-from napari_patchset.plugin.scene_map import SceneMap
+from napari_patchset.plugin.grid.overlay import GRID_NAME
+from napari_patchset.plugin.source import scenes
+from napari_patchset.plugin.source.scene_map import SceneMap
 from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from napari_patchset.stacks.metadata import SceneSummary

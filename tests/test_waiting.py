@@ -11,9 +11,10 @@ from qtpy.QtCore import QTimer
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin import facts, reader, sourcing
-from napari_patchset.plugin.preferences import PLUGIN
-from napari_patchset.plugin.waiting import beside
+from napari_patchset.plugin import reader
+from napari_patchset.plugin.source import facts, sourcing
+from napari_patchset.plugin.window.preferences import PLUGIN
+from napari_patchset.plugin.window.waiting import beside
 from test_drops import drop
 from window import Window
 

@@ -11,9 +11,10 @@ from qtpy.QtWidgets import QFileDialog, QRadioButton
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.patchset import layout
-from napari_patchset.plugin import asking, running
-from napari_patchset.plugin.overlay import GRID_NAME
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.exporting import control as running
+from napari_patchset.plugin.grid.overlay import GRID_NAME
+from napari_patchset.plugin.window import asking
+from napari_patchset.plugin.window.preferences import PLUGIN
 from window import SCENES, Window
 
 

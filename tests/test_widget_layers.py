@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
 from napari_patchset.cli.app import app
-from napari_patchset.plugin.overlay import OVERLAYS
-from napari_patchset.plugin.shown import plane_space
+from napari_patchset.plugin.grid.overlay import OVERLAYS
+from napari_patchset.plugin.layers.shown import plane_space
 from window import Window, digests
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (3, 96, 128), dtype=np.uint16)

@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QRadioButton
 
 from czi_maker import SceneSpec, metadata_xml
 from napari_patchset import PatchSet
-from napari_patchset.plugin.overlay import GRID_NAME
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.grid.overlay import GRID_NAME
 from napari_patchset.plugin.widget import PatchesWidget
+from napari_patchset.plugin.window.preferences import PLUGIN
 
 SCENES = (
     SceneSpec(id=0, rect=(-100, 0, 96, 64), t=2, z=3, c=2),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_patchset import ExportPlan, PatchSet, Random, list_scenes, open_stack, run_export
 from napari_patchset.errors import PatchsetError, UnreadableFileError
-from napari_patchset.plugin.layers import scene_layers
+from napari_patchset.plugin.layers.scene import scene_layers
 
 _SCENES = 2
 _VIEW = 512

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_patchset.plugin.aligning import align_labels
+from napari_patchset.plugin.window.aligning import align_labels
 
 WIDTH = 360
 

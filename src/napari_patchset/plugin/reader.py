@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 from napari.utils.notifications import show_error
 
 from napari_patchset.patchset.layout import SUFFIXES
-from napari_patchset.plugin.all_scenes import MOST_SCENES, all_scene_layers
-from napari_patchset.plugin.asked import is_window_at_work
-from napari_patchset.plugin.asking import MENDABLE, message
-from napari_patchset.plugin.contrast import settle
-from napari_patchset.plugin.layers import LayerTuple, scene_layers
-from napari_patchset.plugin.opener import Opener
-from napari_patchset.plugin.patch_layers import patch_set_layers
-from napari_patchset.plugin.preferences import opens_all_scenes
-from napari_patchset.plugin.waiting import beside
+from napari_patchset.plugin.layers.all_scenes import MOST_SCENES, all_scene_layers
+from napari_patchset.plugin.layers.patch_set import patch_set_layers
+from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
+from napari_patchset.plugin.pixels.contrast import settle
+from napari_patchset.plugin.window.asked import is_window_at_work
+from napari_patchset.plugin.window.asking import MENDABLE, message
+from napari_patchset.plugin.window.opener import Opener
+from napari_patchset.plugin.window.preferences import opens_all_scenes
+from napari_patchset.plugin.window.waiting import beside
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 from napari_patchset.stacks.zarr.opening import is_zarr

@@ -1,8 +1,8 @@
 """File > Open Sample: the sample file, written on first use."""
 
-from napari_patchset.plugin.layers import LayerTuple
+from napari_patchset.plugin.layers.scene import LayerTuple
 from napari_patchset.plugin.reader import read_layers
-from napari_patchset.plugin.waiting import beside
+from napari_patchset.plugin.window.waiting import beside
 from napari_patchset.sample import ensure_sample
 
 

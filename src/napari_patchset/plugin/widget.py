@@ -9,27 +9,27 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.asking import MENDABLE, ask_plan, message, notifying
-from napari_patchset.plugin.background import Background
-from napari_patchset.plugin.descriptions import DESCRIPTIONS
-from napari_patchset.plugin.facts import Facts, LoadedPlan, load_plan
+from napari_patchset.plugin.exporting.control import ExportControl
 from napari_patchset.plugin.form.export import ExportPart
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.layer_paths import layer_at
-from napari_patchset.plugin.named_layers import file_name
+from napari_patchset.plugin.form.proposing import depth_choices, extents, fitting_size
+from napari_patchset.plugin.grid.placing import PlaceControl
+from napari_patchset.plugin.grid.previewing import PreviewControl
+from napari_patchset.plugin.grid.regioning import RegionControl
+from napari_patchset.plugin.grid.summary import size_hint, summarize
+from napari_patchset.plugin.layers.named import file_name
+from napari_patchset.plugin.layers.paths import layer_at
+from napari_patchset.plugin.layers.shown import channels_of, require_straight
 from napari_patchset.plugin.panel import Panel
-from napari_patchset.plugin.placing import PlaceControl
-from napari_patchset.plugin.planning import Planned
-from napari_patchset.plugin.plans import PlanControl
-from napari_patchset.plugin.previewing import PreviewControl
-from napari_patchset.plugin.proposing import depth_choices, extents, fitting_size
-from napari_patchset.plugin.regioning import RegionControl
-from napari_patchset.plugin.running import ExportControl
-from napari_patchset.plugin.shown import channels_of, require_straight
-from napari_patchset.plugin.sourcing import SourceControl
-from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
-from napari_patchset.plugin.summary import size_hint, summarize
-from napari_patchset.plugin.themes import theme_colors
+from napari_patchset.plugin.planning.descriptions import DESCRIPTIONS
+from napari_patchset.plugin.planning.form_state import FormState, plan_pairs, with_pairs
+from napari_patchset.plugin.planning.planned import Planned
+from napari_patchset.plugin.planning.plans import PlanControl
+from napari_patchset.plugin.source.facts import Facts, LoadedPlan, load_plan
+from napari_patchset.plugin.source.sourcing import SourceControl
+from napari_patchset.plugin.window.asking import MENDABLE, ask_plan, message, notifying
+from napari_patchset.plugin.window.background import Background
+from napari_patchset.plugin.window.themes import theme_colors
 
 _NOTHING_OPEN = (
     "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."

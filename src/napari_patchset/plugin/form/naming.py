@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_patchset.plugin.layer_paths import layer_at
+from napari_patchset.plugin.layers.paths import layer_at
 
 
 def labelled(paths: Sequence[Path]) -> list[tuple[str, Path]]:

@@ -7,7 +7,7 @@ from magicgui.widgets import ComboBox
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.rows import Part, choices, choices_of
-from napari_patchset.plugin.preferences import compression, default_format
+from napari_patchset.plugin.window.preferences import compression, default_format
 
 _FORMATS = choices_of(
     FORMATS,

@@ -1,0 +1,89 @@
+"""A region that is drawn on the image, as a napari Shapes layer."""
+
+import numpy as np
+from napari.layers import Image, Labels, Shapes
+from napari.viewer import Viewer
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.regions import Point, Polygon, Rectangle, ShapesRegion
+from napari_patchset.plugin.layers.shown import plane_space
+from napari_patchset.source import SourceInfo
+
+REGION_NAME = "Patch region"
+_ELLIPSE_CORNERS = 128
+
+
+def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
+    """Add a layer in which the next drag on the image draws a rectangle."""
+    layer = Shapes(
+        name=REGION_NAME,
+        face_color="transparent",
+        edge_color="#ffffff",
+        edge_width=2,
+        **plane_space(image),
+    )
+    viewer.add_layer(layer)
+    layer.mode = "add_rectangle"
+    return layer
+
+
+def add_mask_layer(viewer: Viewer, mask: NDArray[np.bool_], image: Image) -> Labels:
+    """Add a layer that says where a mask lies on the image."""
+    layer = Labels(mask.view(np.uint8), name=REGION_NAME, **plane_space(image))
+    viewer.add_layer(layer)
+    return layer
+
+
+def draw_region(layer: Shapes, region: Polygon | Rectangle | ShapesRegion, image: Image) -> None:
+    """Draw a region of an image into a layer."""
+    shapes = region.shapes if isinstance(region, ShapesRegion) else (region,)
+    outer = (0.0,) * (image.ndim - 2)
+    for shape in shapes:
+        x, y, w, h = shape.bounds
+        box = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+        corners = shape.points if isinstance(shape, Polygon) else box
+        world = [image.data_to_world((*outer, y - 0.5, x - 0.5))[-2:] for x, y in corners]
+        layer.add_polygons([np.array([layer.world_to_data(point) for point in world])])
+
+
+def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | ShapesRegion | None:
+    """Give the shapes of a layer as a region of an image, None if nothing is drawn yet.
+
+    Raises
+    ------
+    ArgumentError
+        If a shape encloses nothing.
+    """
+    drawn = zip(layer.data, layer.shape_type, strict=True)
+    points = [_points(layer, corners, str(kind), image) for corners, kind in drawn]
+    if not points:
+        return None
+    if len(points) == 1:
+        return Polygon(points=points[0], source=info.key, scene=info.scene)
+    shapes = tuple(Polygon(points=each) for each in points)
+    return ShapesRegion(shapes=shapes, source=info.key, scene=info.scene)
+
+
+def _points(
+    layer: Shapes, drawn: NDArray[np.floating], kind: str, image: Image
+) -> tuple[Point, ...]:
+    """Give the corners of a shape in pixels of an image."""
+    if kind in ("line", "path"):
+        raise ArgumentError(f"{layer.name} has a {kind}, which encloses nothing; draw a polygon.")
+    outer = (0.0,) * (image.ndim - 2)
+    outline = _ellipse(drawn) if kind == "ellipse" else drawn
+    corners = [layer.data_to_world(corner)[-2:] for corner in outline]
+    # napari measures from the centre of the first pixel, a region from its corner.
+    pixels = [np.array(image.world_to_data((*outer, *corner))[-2:]) + 0.5 for corner in corners]
+    return tuple((round(float(x), 3), round(float(y), 3)) for y, x in pixels)
+
+
+def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Give the corners of a polygon that is an ellipse in a box, given by its corners in order."""
+    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
+    along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
+    corners: NDArray[np.floating] = (
+        box.mean(axis=0) + np.cos(angles) * along + np.sin(angles) * across
+    )
+    return corners

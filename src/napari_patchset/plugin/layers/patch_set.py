@@ -1,0 +1,96 @@
+"""From a patch set to napari's layer tuples."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patchset.arrays import PatchArray
+from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.plugin.layers.options import display, space
+from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple
+from napari_patchset.plugin.pixels.contrast import estimated_limits
+from napari_patchset.plugin.pixels.indexing import Index, as_range, as_slice
+from napari_patchset.plugin.pixels.lazy import LazyArray
+from napari_patchset.plugin.pixels.writing import in_memory
+from napari_patchset.preview import channel_colors
+from napari_patchset.stacks.metadata import Channel
+
+
+class LazyPatches(LazyArray):
+    """One channel of a patch set as an array of N, (Z), Y, X."""
+
+    def __init__(self, patches: PatchArray, channel: int) -> None:
+        self._patches = patches
+        self._channel = channel
+        shape = (len(patches), *patches.shape[2:])
+        super().__init__(shape, patches.dtype, (1, *shape[1:]), len(shape) - 2)
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Read a part, patch by patch."""
+        first, *rest = index
+        patches = [self._patches[i][self._channel] for i in as_range(first)]
+        stacked = np.stack(patches)[(slice(None), *map(as_slice, rest))]
+        return stacked[0] if isinstance(first, int) else stacked
+
+
+class LazyLabels(LazyPatches):
+    """Labels of patches; a copy of them lies in memory, to be painted."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NDArray[Any]:
+        return in_memory(self)
+
+
+def patch_set_layers(path: Path) -> list[LayerTuple]:
+    """Open a patch set as layers, one for each array and channel, patches along the first axis.
+
+    Images and labels of the first split are visible.
+
+    Raises
+    ------
+    ArgumentError
+        If it holds no pixels.
+    """
+    patch_set = PatchSet(path)
+    manifest = patch_set.manifest
+    if not patch_set:
+        raise ArgumentError(
+            f"{path}: a set of the format {manifest.format} holds no pixels to show; open its "
+            "sources, or export a zarr."
+        )
+    first = next(iter(patch_set))
+    layers: list[LayerTuple] = []
+    for split in patch_set:
+        common = {"metadata": {METADATA_KEY: {PATCH_SET: str(path), "split": split}}}
+        for role in (role for role in ROLES if f"{split}/{role}" in manifest.arrays):
+            patches = patch_set[f"{split}/{role}"]
+            common |= space(f"N{patches.layout.axes[2:]}", manifest.pixel_size)
+            if len(patches) == 0:
+                continue
+            if role == LABELS and patches.dtype.kind in "iu":
+                layers += _labels(patches, {**common, "visible": split == first})
+            else:
+                options = {**common, "visible": split == first and role == IMAGE}
+                layers += _images(patches, options)
+    return layers
+
+
+def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
+    names, role = patches.layout.channels, patches.layout.role
+    colors = channel_colors([Channel(name) for name in names])
+    layers: list[LayerTuple] = []
+    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
+        data = LazyPatches(patches, index)
+        shown = name if role == IMAGE else f"{name} {role}"
+        own = {"name": f"{shown} ({patches.layout.split})", "rgb": False}
+        limits = {"contrast_limits": estimated_limits(data)}
+        layers.append((data, {**own, **limits, **common, **display(color, len(colors))}, "image"))
+    return layers
+
+
+def _labels(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
+    options = {"name": f"{LABELS} ({patches.layout.split})", **common}
+    return [(LazyLabels(patches, i), options, "labels") for i in range(patches.shape[1])]

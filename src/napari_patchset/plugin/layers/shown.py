@@ -1,0 +1,236 @@
+"""The images in a viewer: which file and scene a layer shows, and showing another one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.plugin.layers.paths import layer_at, path_of
+from napari_patchset.plugin.layers.scene import (
+    LABELS_OF,
+    METADATA_KEY,
+    OVERLAY,
+    PATCH_SET,
+    LayerTuple,
+)
+from napari_patchset.plugin.layers.stack import LayerStack
+from napari_patchset.plugin.pixels.lazy import LazyChannel
+from napari_patchset.source import SceneId, SourceInfo
+from napari_patchset.stacks.metadata import Channel
+
+_KEPT = (
+    "visible",
+    "opacity",
+    "gamma",
+    "colormap",
+    "contrast_limits",
+    "blending",
+    "interpolation2d",
+)
+
+
+class Shown(NamedTuple):
+    """The layers that show one scene of a file, the lowest first."""
+
+    path: Path
+    scene: SceneId | None
+    layers: list[Image]
+
+
+def shown_files(viewer: Viewer) -> list[Path]:
+    """Give the files that are shown, the newest first; a layer of other origin is one by itself."""
+    paths = [path for layer in reversed(viewer.layers) if (path := _path(layer))]
+    return list(dict.fromkeys(paths))
+
+
+def shown(viewer: Viewer, path: Path, scene: SceneId | None = None) -> Shown | None:
+    """Find the layers that show a scene of a file, or another of its scenes where it is not shown.
+
+    None if there are none.
+    """
+    scenes = shown_scenes(viewer, path)
+    if not scenes:
+        return None
+    chosen = scene if scene in scenes else scenes[0]
+    return Shown(path, chosen, [each for each in _images(viewer, path) if _scene(each) == chosen])
+
+
+def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
+    """Give the scenes of a file that are shown, the lowest first."""
+    return list(dict.fromkeys(map(_scene, _images(viewer, path))))
+
+
+def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
+    """Replace a scene's layers, if it is shown, by those of another; what they look like stays."""
+    old = _layers_of(viewer, found) if found else []
+    at = viewer.layers.index(old[0]) if old else len(viewer.layers)
+    for layer in old:
+        viewer.layers.remove(layer)
+    _insert(viewer, at, new, old)
+    viewer.reset_view()
+
+
+def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
+    """Put the layers of another scene above a scene's, looking the same."""
+    old = _layers_of(viewer, found)
+    _insert(viewer, viewer.layers.index(old[-1]) + 1, new, old)
+
+
+def _layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
+    """Give the images of a scene and its labels."""
+    return [
+        layer
+        for layer in viewer.layers
+        if found.path in (_path(layer), _labels_of(layer)) and _scene(layer) == found.scene
+    ]
+
+
+def _insert(viewer: Viewer, at: int, new: Sequence[LayerTuple], like: Sequence[Layer]) -> None:
+    by_part = {_part(layer.metadata, layer.name): layer for layer in like}
+    for offset, (data, options, kind) in enumerate(new):
+        layer = Layer.create(data, options, kind)
+        if (same := by_part.get(_part(options["metadata"], options["name"]))) is not None:
+            _copy_look(same, layer)
+        viewer.layers.insert(at + offset, layer)
+
+
+def _part(metadata: dict[str, Any], name: str) -> int | str | None:
+    """Tell the layers of a scene apart: images by their channel, labels by their name."""
+    tag = metadata[METADATA_KEY]
+    return name.rpartition(": ")[2] if LABELS_OF in tag else tag["channel"]
+
+
+def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
+    """Give the sample and the depth that an image layer shows now, as patches count them."""
+    indices = _indices(viewer, image)
+    return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
+
+
+def require_straight(image: Image) -> None:
+    """Refuse a layer whose pixels do not lie along the axes of the window.
+
+    Raises
+    ------
+    ArgumentError
+        If it is rotated, sheared or transformed otherwise.
+    """
+    matrices = (image.rotate, image.affine.affine_matrix)
+    straight = all(np.allclose(each, np.eye(len(each))) for each in matrices)
+    if not straight or np.any(image.shear):
+        raise ArgumentError(
+            f"{image.name} is rotated, sheared or transformed in napari, but patches follow the "
+            "image's own pixels; reset it (Alt + click on the transform button), or open a copy "
+            "that is straight."
+        )
+
+
+def plane_space(image: Image) -> dict[str, Any]:
+    """Give where the planes of an image lie, as the options of a flat layer on it."""
+    return {
+        "scale": image.scale[-2:],
+        "translate": image.translate[-2:],
+        "units": image.units[-2:],
+        "axis_labels": image.axis_labels[-2:],
+    }
+
+
+def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Give the part of the plane that the window shows, as YX corners in pixels of an image."""
+    camera = viewer.scene.camera
+    centre, half = np.array(camera.center[-2:]), np.array(viewer.canvas.size) / camera.zoom / 2
+    outer = viewer.dims.point[: viewer.dims.ndim - 2]
+    corners = [(*outer, *corner)[-image.ndim :] for corner in (centre - half, centre + half)]
+    low, high = (np.array(image.world_to_data(corner)[-2:]) + 0.5 for corner in corners)
+    return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
+
+
+def point_on(image: Image, position: Sequence[float]) -> tuple[float, float]:
+    """Give the place of a point of the world on an image, YX in pixels from its corner."""
+    y, x = np.array(image.world_to_data(position[-image.ndim :])[-2:]) + 0.5
+    return float(y), float(x)
+
+
+def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> int:
+    """Give the number along an axis that the sliders show, as the file counts."""
+    return info.starts.get(axis, 0) + _indices(viewer, image).get(axis, 0)
+
+
+def channels_of(found: Shown, info: SourceInfo) -> list[Channel]:
+    """Give the channels of a scene in the colour and contrast that they are shown in."""
+    if found.layers[0].rgb:
+        limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
+        colors = ("#ff0000", "#00ff00", "#0000ff")
+        return [Channel(n, c, limits) for n, c in zip(info.channels, colors, strict=True)]
+    if layer_at(found.path) is not None:
+        return list(LayerStack(found.layers[0]).metadata.channels)
+    layers = {_tag(layer)["channel"]: layer for layer in found.layers}
+    return [
+        Channel(name, _color(layers[i]), tuple(layers[i].contrast_limits))
+        if i in layers
+        else Channel(name)
+        for i, name in enumerate(info.channels)
+    ]
+
+
+def _color(layer: Image) -> str:
+    red, green, blue = (round(255 * float(v)) for v in layer.colormap.colors[-1][:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
+    """Give the index along each axis that an image layer shows now."""
+    data = _array(image)
+    axes = data.axes if isinstance(data, LazyChannel) else LayerStack(image).original_axes
+    point = image.world_to_data(viewer.dims.point[-image.ndim :])
+    steps = zip(axes.replace("C", "") if image.rgb else axes, point, data.shape, strict=False)
+    return {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
+
+
+def _tag(layer: Layer) -> dict[str, Any]:
+    """Give what the plugin wrote on a layer of a file; empty for every other layer."""
+    tag = _written(layer)
+    is_ours = isinstance(layer, Image) and isinstance(_array(layer), LazyChannel)
+    return tag if "path" in tag and is_ours else {}
+
+
+def _images(viewer: Viewer, path: Path) -> list[Image]:
+    return [layer for layer in viewer.layers if _path(layer) == path]
+
+
+def _scene(layer: Layer) -> SceneId | None:
+    scene: SceneId | None = _written(layer).get("scene")
+    return scene
+
+
+def _path(layer: Layer) -> Path | None:
+    """Give the file that a layer shows, or the path that stands for it; None for no image."""
+    if tag := _tag(layer):
+        return Path(tag["path"])
+    is_other = isinstance(layer, Image) and not {OVERLAY, PATCH_SET} & _written(layer).keys()
+    return path_of(layer) if is_other else None
+
+
+def _labels_of(layer: Layer) -> Path | None:
+    """Give the file whose labels a layer shows; None for a copy that is painted."""
+    path = _written(layer).get(LABELS_OF) if isinstance(_array(layer), LazyChannel) else None
+    return Path(path) if path else None
+
+
+def _written(layer: Layer) -> dict[str, Any]:
+    written: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
+    return written
+
+
+def _array(layer: Layer) -> Any:
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def _copy_look(before: Layer, after: Layer) -> None:
+    is_grey = isinstance(after, Image) and not after.rgb
+    for name in _KEPT:
+        if hasattr(before, name) and (is_grey or name not in ("colormap", "contrast_limits")):
+            setattr(after, name, getattr(before, name))

@@ -1,0 +1,1 @@
+"""What the form says, as one frozen value, and its patches, planned beside the window."""

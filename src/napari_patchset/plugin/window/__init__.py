@@ -1,0 +1,1 @@
+"""What the plugin asks of the window: dialogs, notifications, threads beside it, preferences."""
