@@ -88,7 +88,8 @@ def copy(tmp_path: Path) -> Path:
 
 def test_the_contracts_hold_for_what_the_page_adds(copy: Path) -> None:
     files = [f"tests/test_{name}" for name in CONTRACTS]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-W", "default::DeprecationWarning"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     done = subprocess.run(
         [*command, "-k", "npy or checkerboard or range or texts or command"],
         cwd=copy,
