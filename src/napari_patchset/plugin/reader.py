@@ -17,6 +17,7 @@ from napari_patchset.plugin.window.asking import MENDABLE, message
 from napari_patchset.plugin.window.opener import Opener
 from napari_patchset.plugin.window.preferences import opens_all_scenes
 from napari_patchset.plugin.window.waiting import beside
+from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 from napari_patchset.stacks.zarr.opening import is_zarr
@@ -52,7 +53,7 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     name, opener = path if isinstance(path, str) else path[0], Opener()
     if is_window_at_work():
         return _read_beside(name, opener)
-    return _shown(_opened(name, opens_all_scenes()), opener)
+    return _shown(_read(name), opener)
 
 
 class _Opened(NamedTuple):
@@ -65,7 +66,7 @@ def _read_beside(name: str, opener: Opener) -> list[LayerTuple]:
     """Open a file beside the window; there is nothing to show if it is closed meanwhile."""
     try:
         with opener.saying(f"Opening {Path(name).name}…"):
-            opened = beside(_opened, name, opens_all_scenes())
+            opened = _read(name)
     except MENDABLE as error:
         if opener.is_closed:
             return NO_LAYERS
@@ -85,15 +86,27 @@ def _shown(opened: _Opened, opener: Opener) -> list[LayerTuple]:
     return opened.layers
 
 
-def _opened(name: str, all_scenes: bool) -> _Opened:
-    """Read all that is to be known before pixels; no window is touched."""
+def _read(name: str) -> _Opened:
+    """Read all that is to be known before pixels, beside the window."""
+    scenes = beside(_scenes, name)
+    # napari looks through all plugins before it knows a preference: asked only where it matters
+    all_scenes = 1 < len(scenes) <= MOST_SCENES and opens_all_scenes()
+    return beside(_opened, name, scenes, all_scenes)
+
+
+def _scenes(name: str) -> list[SceneSummary]:
+    """List what there is to choose from, nothing where the name says it."""
+    file, scene = split_scene(name, None)
+    return [] if file.name.endswith(SUFFIXES) or scene is not None else list_scenes(file)
+
+
+def _opened(name: str, scenes: list[SceneSummary], all_scenes: bool) -> _Opened:
     file, scene = split_scene(name, None)
     if file.name.endswith(SUFFIXES):
         return _Opened(patch_set_layers(file))
     if scene is not None:
         return _Opened(scene_layers(file, scene))
-    scenes = list_scenes(file)
-    if all_scenes and 1 < len(scenes) <= MOST_SCENES:
+    if all_scenes:
         return _Opened(*all_scene_layers(file, scenes))
     first = scenes[0]
     said = (

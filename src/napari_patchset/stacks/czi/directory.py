@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
@@ -158,7 +159,9 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
 
 
 def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(raw[offsets[:, None] + np.arange(size)])
+    if not len(offsets):
+        return np.empty((0, size), np.uint8)
+    return sliding_window_view(raw, size)[offsets]
 
 
 class _DimensionTable:
