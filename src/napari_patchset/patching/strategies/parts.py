@@ -56,8 +56,8 @@ class Part:
     def grid(
         self,
         size: tuple[int, ...],
-        sample: NDArray[np.int64],
-        start: NDArray[np.int64],
+        sample: NDArray[np.integer],
+        start: NDArray[np.integer],
         dropped: Mapping[str, int] | None = None,
     ) -> PatchGrid:
         """Make a grid of unordered candidates, in the order of the source's tiles."""

@@ -87,13 +87,13 @@ class Random(_Drawn):
             for sample, count in zip(part.samples.tolist(), counts.tolist(), strict=True)
         ]
         found = np.array([len(starts) for starts in drawn])
-        start = np.concatenate(drawn)
+        start = np.concatenate(drawn, dtype=np.int32, casting="same_kind")
         del drawn  # a million take 16 MB
         start += np.array(part.first)
         reason = NO_POSITION if self.max_overlap is None else OVERLAPS
         lacking = int((counts - found).sum())
         dropped = {reason: lacking} if lacking else {}
-        return part.grid(self.size, np.repeat(part.samples, found), start, dropped)
+        return part.grid(self.size, np.repeat(part.samples.astype(np.int32), found), start, dropped)
 
     def _draw_one(
         self,
