@@ -5,33 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QPoint, Qt
 
 from czi_maker import MakeCzi, SceneSpec
+from gestures import drag
 from napari_patchset.plugin.grid.overlay import GRID_NAME
 from window import Window
-
-
-def place_on_screen(window: Window, y: float, x: float) -> QPoint:
-    """Give where a point of the image's world is on the canvas."""
-    camera = window.viewer.scene.camera
-    height, width = window.viewer.canvas.size
-    return QPoint(
-        round(width / 2 + (x - camera.center[-1]) * camera.zoom),
-        round(height / 2 + (y - camera.center[-2]) * camera.zoom),
-    )
-
-
-def drag(window: Window, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    """Drag the mouse over the image, in its world, with the left button."""
-    canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
-    first, last = place_on_screen(window, *start), place_on_screen(window, *stop)
-    window.qtbot.mouseMove(canvas, first)
-    window.qtbot.mousePress(canvas, left, pos=first)
-    for point in (first + (last - first) / 2, last):
-        window.qtbot.mouseMove(canvas, point)
-        window.qtbot.wait(60)  # napari takes a click that is too quick for no drag
-    window.qtbot.mouseRelease(canvas, left, pos=last)
 
 
 def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(

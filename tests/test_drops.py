@@ -8,47 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QRadioButton
 
 from czi_maker import MakeCzi, SceneSpec
+from gestures import answering, drop, soon
 from napari_patchset.plugin import reader, sample_data
 from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from window import XML, Window
 
 PIXELS = np.arange(2 * 40 * 30, dtype=np.uint16).reshape(2, 40, 30)
-
-
-def drop(window: Window, *paths: Path) -> None:
-    """Drop files on the window as the file manager does."""
-    target = window.viewer.window._qt_viewer
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
-    copy, buttons = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
-    keys, at = Qt.KeyboardModifier.NoModifier, target.rect().center()
-    QApplication.sendEvent(target, QDragEnterEvent(at, copy, data, buttons, keys))
-    QApplication.sendEvent(target, QDropEvent(QPointF(at), copy, data, buttons, keys))
-
-
-def answering(window: Window, choice: str) -> list[list[str]]:
-    """Choose a reader, and OK, in each dialog that comes; give what was offered."""
-    offered: list[list[str]] = []
-
-    def answer() -> None:
-        dialog = QApplication.activeModalWidget()
-        if isinstance(dialog, QDialog):
-            buttons = dialog.findChildren(QRadioButton)
-            offered.append([button.text() for button in buttons])
-            window.tick(next(b for b in buttons if b.text() == choice))
-            box = dialog.findChild(QDialogButtonBox)
-            ok = box.button(QDialogButtonBox.StandardButton.Ok)
-            window.qtbot.mouseClick(ok, Qt.MouseButton.LeftButton)
-
-    timer = QTimer(window.widget)
-    timer.timeout.connect(answer)
-    timer.start(50)
-    return offered
 
 
 def make_tiff(folder: Path) -> Path:
@@ -99,7 +66,7 @@ def test_a_broken_file_is_one_notification(
     said: list[str] = []
     monkeypatch.setattr(reader, "show_error", said.append)
     file.write_bytes(file.read_bytes()[:-300])
-    QTimer.singleShot(0, lambda: drop(window, file))
+    soon(lambda: drop(window, file))
     window.until(lambda: bool(said))
     assert len(said) == 1
     assert "image.czi: damaged or cut short" in said[0]

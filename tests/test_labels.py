@@ -12,13 +12,13 @@ from napari.layers._layer_actions import _duplicate_layer
 from qtpy.QtCore import Qt
 
 from czi_maker import MakeCzi, SceneSpec
+from gestures import drag
 from napari_patchset import InMemoryImageStack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layers.labels import LazyLabels
 from napari_patchset.plugin.reader import read_layers
-from test_drawing import drag
-from test_reader import write_ome_zarr
 from window import Window
+from zarr_maker import write_image
 
 IMAGE_LABEL = {
     "colors": [
@@ -42,8 +42,8 @@ def cells(tmp_path: Path) -> Path:
     """An OME-Zarr of 64 x 64 with labels 0 to 6."""
     path = tmp_path / "cells.zarr"
     pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-    write_ome_zarr(path, "yx", pixels, (1, 1))
-    write_ome_zarr(path / "labels" / "nuclei", "yx", (pixels % 7).astype(np.uint8), (1, 1))
+    write_image(path, "YX", pixels)
+    write_image(path / "labels" / "nuclei", "YX", (pixels % 7).astype(np.uint8))
     group = zarr.open_group(path / "labels", mode="a")
     group.attrs["ome"] = {"version": "0.5", "labels": ["nuclei"]}
     nuclei = zarr.open_group(path / "labels" / "nuclei", mode="a")

@@ -16,6 +16,7 @@ from napari_patchset.export.refs import ImageRef, SourceRef
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin.reader import get_reader
 from napari_patchset.plugin.window import opener
+from zarr_maker import write_image
 
 SCENE = SceneSpec(rect=(30, -20, 40, 30), t=2, z=range(1, 4), c=2)
 XML = metadata_xml(
@@ -162,10 +163,10 @@ def test_labels_of_an_ome_zarr_are_labels(tmp_path: Path) -> None:
     path = tmp_path / "cells.zarr"
     pixels = np.arange(2 * 3 * 8 * 10, dtype=np.uint16).reshape(2, 1, 3, 8, 10)
     labels = (pixels[0, 0] % 7).astype(np.int32)
-    write_ome_zarr(path, "tczyx", pixels, (2, 1, 0.5, 0.25, 0.25))
-    write_ome_zarr(path / "labels" / "nuclei", "zyx", labels, (0.5, 0.25, 0.25))
-    write_ome_zarr(path / "labels" / "float", "yx", np.zeros((8, 10)), (1, 1))
-    write_ome_zarr(path / "labels" / "odd", "tyx", labels[:2], (1, 1, 1))
+    write_image(path, "TCZYX", pixels, scale=(2, 1, 0.5, 0.25, 0.25))
+    write_image(path / "labels" / "nuclei", "ZYX", labels, scale=(0.5, 0.25, 0.25))
+    write_image(path / "labels" / "float", "YX", np.zeros((8, 10)))
+    write_image(path / "labels" / "odd", "TYX", labels[:2])
     group = zarr.open_group(path / "labels", mode="a")
     group.attrs["ome"] = {"version": "0.5", "labels": ["nuclei", "gone", "float", "odd"]}
     (image, _, _), (data, options, kind) = read(path)
@@ -174,18 +175,6 @@ def test_labels_of_an_ome_zarr_are_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data[...], labels)
     layer = Layer.create(data, options, kind)
     np.testing.assert_array_equal(layer.data[1], labels[1])
-
-
-def write_ome_zarr(path: Path, axes: str, data: Any, scale: tuple[float, ...]) -> None:
-    group = zarr.open_group(path, mode="a")
-    group.create_array("0", data=data)
-    units = {"t": ("time", "second"), "c": ("channel", None)}
-    kinds = [(axis, *units.get(axis, ("space", "micrometer"))) for axis in axes]
-    entries = [{"name": a, "type": k} | ({"unit": u} if u else {}) for a, k, u in kinds]
-    transform = {"type": "scale", "scale": list(scale)}
-    dataset = {"path": "0", "coordinateTransformations": [transform]}
-    multiscale = {"name": "x", "axes": entries, "datasets": [dataset]}
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -14,8 +14,7 @@ import zarr.core.sync
 from qtpy.QtWidgets import QFileDialog
 
 from czi_maker import make_czi
-from test_drops import drop
-from test_waiting import soon
+from gestures import drop, soon
 from tiff_maker import write
 from window import SCENES, XML, Window
 from zarr_maker import drawn, write_array

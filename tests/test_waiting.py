@@ -10,12 +10,12 @@ from napari import current_viewer
 from qtpy.QtCore import QTimer
 
 from czi_maker import MakeCzi, SceneSpec
+from gestures import drop, soon
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin import reader
 from napari_patchset.plugin.source import facts, sourcing
 from napari_patchset.plugin.window.preferences import PLUGIN
 from napari_patchset.plugin.window.waiting import beside
-from test_drops import drop
 from window import Window
 
 
@@ -44,11 +44,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     yield disk
     for each in disk.ready.values():
         each.set()
-
-
-def soon(action: Callable[[], object]) -> None:
-    """Do something in the window's loop, and do not wait for its end."""
-    QTimer.singleShot(0, action)
 
 
 Story = Iterator[Callable[[], bool]]

@@ -63,10 +63,19 @@ def write_group(path: Path, attributes: dict[str, Any], version: str = "0.5") ->
 
 
 def write_image(
-    path: Path, letters: str, *levels: NDArray[Any], version: str = "0.5", **more: Any
+    path: Path,
+    letters: str,
+    *levels: NDArray[Any],
+    version: str = "0.5",
+    scale: Sequence[float] = (),
+    **more: Any,
 ) -> Path:
-    """Write an OME-Zarr image of micrometre pixels, doubled from level to level."""
-    scales = [[2.0**i if a in "YX" else 1.0 for a in letters] for i in range(len(levels))]
+    """Write an OME-Zarr image of pixels of a size (1 micrometre), doubled from level to level."""
+    sizes = dict(zip(letters, scale or [1.0] * len(letters), strict=True))
+    scales = [
+        [size * 2.0**i if a in "YX" else size for a, size in sizes.items()]
+        for i in range(len(levels))
+    ]
     attributes = {"multiscales": [{**multiscale(letters, *scales), "version": version}], **more}
     write_group(path, attributes, version)
     for i, level in enumerate(levels):
