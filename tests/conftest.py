@@ -1,7 +1,6 @@
 """Fixtures for all tests: made CZI files, the real files, and no leaks."""
 
 import gc
-import json
 import os
 import shutil
 import stat
@@ -9,21 +8,19 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+import export_makers
 from czi_maker import MakeCzi, SceneSpec, make_czi
-from napari_patchset.patchset import layout
+from realdata import MISSING, find_data, truths
 
 settings.register_profile("slow machines too", deadline=None)
 settings.load_profile("slow machines too")
-
-REPOSITORY = Path(__file__).parents[1]
-NO_DATA = "the real files are not here: set PATCHSET_DATA or put them into ../shared/data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -82,15 +79,10 @@ def run(
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_shards() -> Iterator[None]:
     """Put 8 patches of 2 x 16 x 16 uint16 into a shard."""
-    monkeypatch.setattr(layout, "SHARD_BYTES", 8 * 2 * 16 * 16 * 2)
-
-
-def find_data() -> Path | None:
-    """Find the folder of real files."""
-    folder = Path(os.environ.get("PATCHSET_DATA") or REPOSITORY.parent / "shared" / "data")
-    return folder if (folder / "truth.json").is_file() else None
+    with export_makers.small_shards():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -98,18 +90,8 @@ def data_dir() -> Path:
     """Give the folder of real files, or skip."""
     folder = find_data()
     if folder is None:
-        pytest.skip(NO_DATA)
+        pytest.skip(MISSING)
     return folder
-
-
-def truths(kind: str, but: Container[str]) -> Sequence[Any]:
-    """Give the entries of truth.json of one format ("czi", "tiff", ...) as parameters."""
-    folder = find_data()
-    if folder is None:
-        return [pytest.param(None, marks=pytest.mark.skip(reason=NO_DATA))]
-    files = json.loads((folder / "truth.json").read_text())["files"]
-    files = [entry for entry in files if entry["format"] == kind and entry["file"] not in but]
-    return [pytest.param(entry, id=entry["file"]) for entry in files]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -17,8 +17,8 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from czi_maker import MakeCzi, SceneSpec
-from export_makers import digests, export
+from czi_maker import SceneSpec, make_czi
+from export_makers import digests, export, small_shards
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
 from napari_patchset.cli import exporting
 from napari_patchset.cli.app import app
@@ -36,28 +36,42 @@ SCENES = (
     SceneSpec(id=7, rect=(500, 0, 148, 164), t=1, z=range(2, 4), c=2),
 )
 
-MakePlan = Callable[[str], ExportPlan]
 
-pytestmark = pytest.mark.usefixtures("small_shards")
+@pytest.fixture(scope="module", autouse=True)
+def _small_shards() -> Iterator[None]:
+    with small_shards():
+        yield
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write a file of two scenes."""
+    return str(make_czi(tmp_path_factory.mktemp("image") / "image.czi", SCENES, tile=(32, 32)))
+
+
+@pytest.fixture(scope="module")
+def reference(image: str, tmp_path_factory: pytest.TempPathFactory) -> PatchSet:
+    """Export once, in one thread, what all other ways are held against."""
+    return export(plan_of(image, tmp_path_factory.mktemp("reference")), workers=1)
 
 
 @pytest.fixture
-def plan(czi: MakeCzi, tmp_path: Path) -> MakePlan:
-    """Make plans that use everything: two scenes, filter, split, target and cast."""
-    path = str(czi(*SCENES, tile=(32, 32)))
-    sources = [SourceRef(path=path, scene=scene.id, target=ImageRef(path=path)) for scene in SCENES]
+def plan(image: str, tmp_path: Path) -> ExportPlan:
+    """Plan the export of the reference once more."""
+    return plan_of(image, tmp_path)
 
-    def make(name: str) -> ExportPlan:
-        return ExportPlan(
-            sources=sources,
-            strategy=Tiled(size=(16, 16), overlap=(4, 0), edge="pad"),
-            filters=[parse_filter("std>p20")],
-            split=Split(val=0.2, by="block"),
-            dtype="float32",
-            out=tmp_path / f"{name}.patches.zarr",
-        )
 
-    return make
+def plan_of(image: str, folder: Path) -> ExportPlan:
+    """Plan an export that uses everything: two scenes, filter, split, target and cast."""
+    scenes = [scene.id for scene in SCENES]
+    return ExportPlan(
+        sources=[SourceRef(path=image, scene=i, target=ImageRef(path=image)) for i in scenes],
+        strategy=Tiled(size=(16, 16), overlap=(4, 0), edge="pad"),
+        filters=[parse_filter("std>p20")],
+        split=Split(val=0.2, by="block"),
+        dtype="float32",
+        out=folder / "made.patches.zarr",
+    )
 
 
 @contextmanager
@@ -87,11 +101,12 @@ POOLS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", POOLS)
-def test_every_executor_gives_the_same_bytes(plan: MakePlan, kind: str) -> None:
-    reference = export(plan("reference"), workers=1)
+def test_every_executor_gives_the_same_bytes(
+    plan: ExportPlan, reference: PatchSet, kind: str
+) -> None:
     with POOLS[kind]() as pool:
-        other = export(plan("other"), pool, workers=5)
-    check_same(other, reference)
+        made = export(plan, pool, workers=5)
+    check_same(made, reference)
 
 
 def check_same(made: PatchSet, reference: PatchSet) -> None:
@@ -111,26 +126,28 @@ def test_the_progress_of_many_shards_is_found_by_a_look_into_each_folder(tmp_pat
 
 
 @pytest.mark.parametrize("of", [1, 3, 11])
-def test_jobs_of_any_number_in_any_order_give_the_same_bytes(plan: MakePlan, of: int) -> None:
-    out = plan("jobs").out
-    plan_export(plan("jobs"))
+def test_jobs_of_any_number_in_any_order_give_the_same_bytes(
+    plan: ExportPlan, reference: PatchSet, of: int
+) -> None:
+    out = plan.out
+    plan_export(plan)
     for step in (score_part, write_part):
         for job in reversed(range(of)):
             step(out, job, of)
     assert finalize_export(out) == ()
-    check_same(PatchSet(out), export(plan("reference")))
+    check_same(PatchSet(out), reference)
 
 
-def test_four_processes_write_at_once(plan: MakePlan) -> None:
-    out = plan("jobs").out
-    plan_export(plan("jobs"))
+def test_four_processes_write_at_once(plan: ExportPlan, reference: PatchSet) -> None:
+    out = plan.out
+    plan_export(plan)
     score_part(out, 0, 1)
     code = "from napari_patchset.export.jobs import write_part; import sys; "
     code += "write_part(sys.argv[1], int(sys.argv[2]), 4)"
     jobs = [subprocess.Popen([sys.executable, "-c", code, out, str(job)]) for job in range(4)]
     assert [job.wait() for job in jobs] == [0, 0, 0, 0]
     finalize_export(out)
-    check_same(PatchSet(out), export(plan("reference")))
+    check_same(PatchSet(out), reference)
 
 
 class Killing(Executor):
@@ -157,27 +174,27 @@ def die_after_a_shard(root: Path) -> None:
 
 
 def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
-    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: ExportPlan, reference: PatchSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    victim, other = tmp_path / "victim", plan("other")
+    victim = tmp_path / "victim"
 
     def killing(plan: ExportPlan, pool: Executor, **options: Any) -> Iterator[Progress]:
         return run_export(plan, Killing(pool, victim), **options)
 
     monkeypatch.setattr(exporting, "run_export", killing)
-    (tmp_path / "plan.json").write_text(other.model_dump_json())
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
     with dask_scheduler() as address:
         assert address.startswith("tcp://")
         words = ["export", "--plan", tmp_path / "plan.json", "--scheduler", address, "--workers", 4]
         result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
     assert result.exit_code == 0
     assert victim.exists()
-    check_same(PatchSet(other.out), export(plan("reference")))
+    check_same(PatchSet(plan.out), reference)
 
 
-def test_a_scheduler_that_does_not_answer_is_one_line(plan: MakePlan, tmp_path: Path) -> None:
+def test_a_scheduler_that_does_not_answer_is_one_line(plan: ExportPlan, tmp_path: Path) -> None:
     dask = pytest.importorskip("dask")
-    (tmp_path / "plan.json").write_text(plan("other").model_dump_json())
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
     words = ["export", "--plan", str(tmp_path / "plan.json"), "--scheduler", "tcp://127.0.0.1:9"]
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),

@@ -11,15 +11,11 @@ from numpy.typing import NDArray
 
 from napari_patchset import CziImageStack, list_scenes
 from napari_patchset.errors import UnreadableFileError
+from realdata import REFUSED_CZI
 
 pytestmark = pytest.mark.realdata
 
-REFUSED = {
-    "czi_synth/multifile_master_no_parts.czi": "part 1 of a CZI in several files",
-    "czi_synth/no_subblocks.czi": "no subblocks",
-    "czi_synth/truncated_subblock_data.czi": "past the end of the file",
-}
-"""What must not be shown as whole; conftest leaves these out of `czi_truth`."""
+REFUSED = REFUSED_CZI
 
 
 @pytest.fixture

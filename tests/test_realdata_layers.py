@@ -13,7 +13,7 @@ import tifffile
 from pylibCZIrw.czi import open_czi
 
 from napari_patchset.plugin.reader import read_layers
-from test_realdata_czi import REFUSED as REFUSED_CZI
+from realdata import REFUSED_CZI
 
 pytestmark = pytest.mark.realdata
 

@@ -26,7 +26,7 @@ from napari_patchset.errors import IncompleteSetError
 from napari_patchset.export.refs import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split
-from napari_patchset.patchset import layout, table
+from napari_patchset.patchset import table
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.layout import read_attributes
 from napari_patchset.patchset.manifest import digest_bytes
@@ -41,13 +41,9 @@ TABLE = "patches.parquet"
 WITH_PIXELS = [name for name, form in FORMATS.items() if form.has_pixels]
 every_format = pytest.mark.parametrize("form", FORMATS)
 
+pytestmark = pytest.mark.usefixtures("small_shards")
+
 Damage = Callable[[Path], None]
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every array have several shards."""
-    monkeypatch.setattr(layout, "SHARD_BYTES", 8 * 2 * 16 * 16 * 2)
 
 
 @pytest.fixture(scope="module")
