@@ -29,6 +29,7 @@ from napari_patchset.plugin.source.facts import Facts, LoadedPlan, load_plan
 from napari_patchset.plugin.source.sourcing import SourceControl
 from napari_patchset.plugin.window.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.window.background import Background
+from napari_patchset.plugin.window.importing import import_beside
 from napari_patchset.plugin.window.themes import theme_colors
 
 _NOTHING_OPEN = (
@@ -75,6 +76,7 @@ class PatchesWidget(Panel):
         self._on_format()
         self._on_file()
         self._refresh()
+        QTimer.singleShot(0, import_beside)  # once the widget is drawn
 
     @property
     def state(self) -> FormState | None:
