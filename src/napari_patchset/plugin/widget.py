@@ -1,12 +1,13 @@
 """The "Patches" widget: it wires the parts to each other; what they show is computed elsewhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.exporting.control import ExportControl
@@ -27,6 +28,7 @@ from napari_patchset.plugin.planning.planned import Planned
 from napari_patchset.plugin.planning.plans import PlanControl
 from napari_patchset.plugin.source.facts import Facts, LoadedPlan, load_plan
 from napari_patchset.plugin.source.sourcing import SourceControl
+from napari_patchset.plugin.window.asked import is_window_at_work
 from napari_patchset.plugin.window.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.window.background import Background
 from napari_patchset.plugin.window.importing import import_beside
@@ -45,10 +47,8 @@ class PatchesWidget(Panel):
         self._released = False
         self._viewer = napari_viewer
         # napari's layer list may not be changed from within its own events.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(0)
-        self._soon.timeout.connect(self._refresh)
+        self._refresh_soon = _soon(self, self._refresh)
+        self._plan_soon = _soon(self, self._plan)
         self.form = RecipeForm()
         self.sourcing = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.regions = RegionControl(napari_viewer, self.form.where, lambda: self.sourcing.shown)
@@ -106,6 +106,7 @@ class PatchesWidget(Panel):
         """Let go of the viewer and of what runs; also when napari deletes the widget unasked."""
         if not self._released:
             self._released = True
+            self._plan_soon.stop()
             self.job.close()
             self.plans.stop()
             self.exporting.spooling.stop()
@@ -120,7 +121,7 @@ class PatchesWidget(Panel):
     def _connect(self) -> None:
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
         # No method: napari compares callbacks, and older pydantic looks into a deleted widget.
-        self._on_layers = lambda: self._refresh_soon()
+        self._on_layers = lambda: self._refresh_soon.start()
         layers.inserted.connect(self._on_layers)
         layers.removed.connect(self._on_layers)
         dims.current_step.connect(self.preview.follow)
@@ -130,6 +131,7 @@ class PatchesWidget(Panel):
         self.sourcing.failed.connect(self._on_failed)
         self.sourcing.changed.connect(self._plan)
         self.sourcing.edited.connect(self._on_edit)
+        self.sourcing.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
         self.regions.changed.connect(self._plan)
@@ -140,9 +142,6 @@ class PatchesWidget(Panel):
         self.export.load_plan.triggered.connect(lambda: self._load())
         self.loading.yielded.connect(self._on_loaded)
         self.loading.failed.connect(lambda error: show_error(message(error)))
-
-    def _refresh_soon(self) -> None:
-        self._soon.start()
 
     def _refresh(self) -> None:
         self.regions.refresh()
@@ -165,7 +164,10 @@ class PatchesWidget(Panel):
         if (found := self.sourcing.shown) is not None:
             named = [(c.name, c.color or "#ffffff") for c in channels_of(found, facts.info)]
             self.form.offer(depth_choices(facts.info), extents(facts.info), named)
-        self._plan()
+        if is_window_at_work():
+            self._plan_soon.start()  # keys come first: the form and the grid are each a lot to draw
+        else:
+            self._plan()
 
     def _show_parts(self) -> None:
         found = self.sourcing.shown
@@ -250,3 +252,12 @@ class PatchesWidget(Panel):
         self.regions.load(plan.strategy, loaded.masks)
         self.form.pairs.load(plan_pairs(plan))
         self.export.out.value = Path(plan.out)
+
+
+def _soon(parent: QWidget, act: Callable[[], None]) -> QTimer:
+    """Make a timer that does something in the next turn of the window's loop."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(0)
+    timer.timeout.connect(act)
+    return timer

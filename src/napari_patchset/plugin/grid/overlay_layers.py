@@ -1,7 +1,6 @@
 """The two layers that the grid is drawn in: lines, and a map where those would be too many."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_patchset.plugin.layers.drawn_once import drawn_once
 from napari_patchset.plugin.layers.scene import METADATA_KEY, OVERLAY
 from napari_patchset.preview import Raster
 
@@ -74,7 +74,7 @@ class OverlayLayers:
             options["metadata"] = {METADATA_KEY: {OVERLAY: MAP_NAME}}
             self._add(Image(raster.picture, name=MAP_NAME, rgb=True, **options))
         else:
-            with _drawn_once(layer):
+            with drawn_once(layer):
                 if raster is not self._raster:
                     layer.data = raster.picture
                 _update(layer, space)
@@ -158,15 +158,6 @@ def _cells_to_pixels(raster: Raster, space: Space) -> NDArray[np.float64]:
     found = np.diag([*cell, 1.0])
     found[:2, 2] = space["scale"] * centre + space["translate"] * (1 - cell)
     return found
-
-
-@contextmanager
-def _drawn_once(layer: Image) -> Iterator[None]:
-    """Change settings of a layer, each of which would be drawn: a hidden layer is not."""
-    with layer.events.visible.blocker():
-        layer.visible = False
-    yield
-    layer.visible = True
 
 
 def _update(layer: Image | Vectors, options: Space) -> None:

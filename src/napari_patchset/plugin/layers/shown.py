@@ -1,4 +1,4 @@
-"""The images in a viewer: which file and scene a layer shows, and showing another one."""
+"""The images in a viewer: which file and scene a layer shows, and where."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,27 +10,11 @@ from napari.viewer import Viewer
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layers.paths import layer_at, path_of
-from napari_patchset.plugin.layers.scene import (
-    LABELS_OF,
-    METADATA_KEY,
-    OVERLAY,
-    PATCH_SET,
-    LayerTuple,
-)
+from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET
 from napari_patchset.plugin.layers.stack import LayerStack
 from napari_patchset.plugin.pixels.lazy import LazyChannel
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
-
-_KEPT = (
-    "visible",
-    "opacity",
-    "gamma",
-    "colormap",
-    "contrast_limits",
-    "blending",
-    "interpolation2d",
-)
 
 
 class Shown(NamedTuple):
@@ -64,23 +48,7 @@ def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
     return list(dict.fromkeys(map(_scene, _images(viewer, path))))
 
 
-def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
-    """Replace a scene's layers, if it is shown, by those of another; what they look like stays."""
-    old = _layers_of(viewer, found) if found else []
-    at = viewer.layers.index(old[0]) if old else len(viewer.layers)
-    for layer in old:
-        viewer.layers.remove(layer)
-    _insert(viewer, at, new, old)
-    viewer.reset_view()
-
-
-def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
-    """Put the layers of another scene above a scene's, looking the same."""
-    old = _layers_of(viewer, found)
-    _insert(viewer, viewer.layers.index(old[-1]) + 1, new, old)
-
-
-def _layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
+def layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
     """Give the images of a scene and its labels."""
     return [
         layer
@@ -89,25 +57,17 @@ def _layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
     ]
 
 
-def _insert(viewer: Viewer, at: int, new: Sequence[LayerTuple], like: Sequence[Layer]) -> None:
-    by_part = {_part(layer.metadata, layer.name): layer for layer in like}
-    for offset, (data, options, kind) in enumerate(new):
-        layer = Layer.create(data, options, kind)
-        if (same := by_part.get(_part(options["metadata"], options["name"]))) is not None:
-            _copy_look(same, layer)
-        viewer.layers.insert(at + offset, layer)
-
-
-def _part(metadata: dict[str, Any], name: str) -> int | str | None:
-    """Tell the layers of a scene apart: images by their channel, labels by their name."""
-    tag = metadata[METADATA_KEY]
-    return name.rpartition(": ")[2] if LABELS_OF in tag else tag["channel"]
-
-
 def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     """Give the sample and the depth that an image layer shows now, as patches count them."""
     indices = _indices(viewer, image)
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
+
+
+def is_straight(layer: Layer) -> bool:
+    """Whether the pixels of a layer lie along the axes of the window."""
+    matrices = (layer.rotate, layer.affine.affine_matrix)
+    straight = all(np.allclose(each, np.eye(len(each))) for each in matrices)
+    return straight and not np.any(layer.shear)
 
 
 def require_straight(image: Image) -> None:
@@ -118,9 +78,7 @@ def require_straight(image: Image) -> None:
     ArgumentError
         If it is rotated, sheared or transformed otherwise.
     """
-    matrices = (image.rotate, image.affine.affine_matrix)
-    straight = all(np.allclose(each, np.eye(len(each))) for each in matrices)
-    if not straight or np.any(image.shear):
+    if not is_straight(image):
         raise ArgumentError(
             f"{image.name} is rotated, sheared or transformed in napari, but patches follow the "
             "image's own pixels; reset it (Alt + click on the transform button), or open a copy "
@@ -227,10 +185,3 @@ def _written(layer: Layer) -> dict[str, Any]:
 
 def _array(layer: Layer) -> Any:
     return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-
-
-def _copy_look(before: Layer, after: Layer) -> None:
-    is_grey = isinstance(after, Image) and not after.rgb
-    for name in _KEPT:
-        if hasattr(before, name) and (is_grey or name not in ("colormap", "contrast_limits")):
-            setattr(after, name, getattr(before, name))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_patchset.plugin.pixels.indexing import Index, shape_of, split
 from napari_patchset.plugin.pixels.limits import Limits, middle_limits
 from napari_patchset.plugin.pixels.redrawing import redraw
-from napari_patchset.plugin.window.asked import PATIENCE
+from napari_patchset.plugin.window.asked import PATIENCE, is_beside_window
 
 _THREADS = 2
 """Readers at once, for each layer."""
@@ -124,7 +124,7 @@ class Arrivals:
             if picture.todo:
                 self._wanted[self._is_overview(array, index)] = array, picture
                 self._start_threads()
-        if not picture.done.is_set():
+        if (self._errors or not picture.done.is_set()) and not is_beside_window():
             redraw().watch(self)
         return picture
 

@@ -1,30 +1,31 @@
 """The contrast that a layer begins with, at the cost of one plane."""
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QCoreApplication
 
 from napari_patchset.plugin.pixels.lazy import LazyArray
 from napari_patchset.plugin.pixels.limits import MIDDLE, Limits, middle_limits
-from napari_patchset.plugin.window.asked import is_window_at_work
+from napari_patchset.plugin.window.asked import is_beside_window, is_window_at_work
+
+_PATIENCE = 0.02
+"""Seconds that a layer is opened later if its first pixels come by then."""
 
 
 def estimated_limits(data: LazyArray) -> Limits:
     """Estimate contrast from the middle plane, at the lowest resolution.
 
-    The window at work does not wait for it: it gets limits that are replaced when pixels come, and
-    so does what is opened beside it.
+    The window does not wait for it, nor does for long what is opened beside it: it gets limits that
+    are replaced when pixels come.
     """
-    if _is_beside_window():
-        return _later_limits(data)
-    middle = tuple(n // 2 for n in data.shape[: data.plane])
+    middle = tuple((n - 1) // 2 for n in data.shape[: data.plane])  # where napari's sliders begin
     height, width = data.shape[data.plane :]
-    if not is_window_at_work():
+    if not is_beside_window() and not is_window_at_work():
         return middle_limits(data.read((*middle, _middle(height, 0), _middle(width, 0))))
-    data.arrivals.show(data, (*middle, _middle(height), _middle(width)))
+    picture = data.arrivals.picture(data, (*middle, _middle(height), _middle(width)))
+    if is_beside_window():
+        picture.done.wait(_PATIENCE)
     return data.arrivals.limits or _later_limits(data)
 
 
@@ -34,17 +35,13 @@ def _later_limits(data: LazyArray) -> Limits:
     return data.arrivals.provisional
 
 
-def _is_beside_window() -> bool:
-    is_main = threading.current_thread() is threading.main_thread()
-    return not is_main and QCoreApplication.instance() is not None
-
-
 def settle(layers: Sequence[Any]) -> None:
-    """Estimate limits that were put off, where pixels are there at once; in the window's thread."""
+    """Take the limits that came since a file was opened; in the window's thread."""
     for data, options, _ in layers:
         coarsest = data[-1] if options.get("multiscale") else data
-        if options.get("contrast_limits") == coarsest.arrivals.provisional is not None:
-            options["contrast_limits"] = estimated_limits(coarsest)
+        limits, provisional = coarsest.arrivals.limits, coarsest.arrivals.provisional
+        if limits is not None and options.get("contrast_limits") == provisional is not None:
+            options["contrast_limits"], coarsest.arrivals.provisional = limits, None
 
 
 def _middle(n: int, whole: int = 4096) -> range:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from psygnal import Signal
@@ -13,16 +14,9 @@ from napari_patchset.plugin.form.source import MorePart, SourcePart
 from napari_patchset.plugin.layers.all_scenes import common_axes, name_by_scene
 from napari_patchset.plugin.layers.camera import show_all, show_unseen
 from napari_patchset.plugin.layers.paths import layer_at, path_of
+from napari_patchset.plugin.layers.replacing import add_beside, replace_layers
 from napari_patchset.plugin.layers.scene import LayerTuple
-from napari_patchset.plugin.layers.shown import (
-    Shown,
-    add_beside,
-    replace_layers,
-    shown,
-    shown_files,
-    shown_scenes,
-)
-from napari_patchset.plugin.pixels.contrast import settle
+from napari_patchset.plugin.layers.shown import Shown, shown, shown_files, shown_scenes
 from napari_patchset.plugin.source.facts import (
     Facts,
     LoadedPlan,
@@ -66,6 +60,8 @@ class SourceControl:
     """Other files go along."""
     edited = Signal()
     """The pixels of a layer are others now."""
+    replaced = Signal()
+    """The layers are about to show another scene, of which nothing is drawn yet."""
 
     def __init__(self, viewer: Viewer, suffix: Callable[[], str]) -> None:
         self.part, self.more, self.picker = SourcePart(), MorePart(), ScenePicker()
@@ -74,6 +70,7 @@ class SourceControl:
         self._scenes: dict[Path, Scenes] = {}
         self._chosen: dict[Path, SceneId | None] = {}
         self._followed: SceneId | None = None
+        self._heard: WeakKeyDictionary[Layer, set[str]] = WeakKeyDictionary()
         self._is_new = False
         self.part.file.changed.connect(self._on_file)
         self.part.open.changed.connect(self._open)
@@ -126,8 +123,7 @@ class SourceControl:
         self.part.offer(images, next(iter(new or kept), None))
         for path in (*images, *self.others):
             if (layer := layer_at(path)) is not None:
-                layer.events.data.disconnect(self.edited.emit)
-                layer.events.data.connect(self.edited.emit)
+                self._hear(layer, "data")
         if self.part.file.value != chosen:
             self._on_file()
         else:
@@ -149,9 +145,8 @@ class SourceControl:
         self.opening.stop()
         self.reading.stop()
         if loaded.layers is not None:
-            settle(loaded.layers)
             before = shown(self._viewer, facts.path, self._chosen.get(facts.path))
-            replace_layers(self._viewer, before, loaded.layers)
+            self._replace(before, loaded.layers)
         self.part.offer(shown_files(self._viewer), facts.path)
         self._scenes |= loaded.scenes
         self._chosen[facts.path] = self._followed = facts.scene
@@ -195,10 +190,15 @@ class SourceControl:
         """Notice that the image is moved, turned or scaled."""
         found = self.shown
         for layer in found.layers if found else ():
-            for name in _PLACING:
-                event = getattr(layer.events, name)
-                event.disconnect(self.edited.emit)
-                event.connect(self.edited.emit)
+            self._hear(layer, *_PLACING)
+
+    def _hear(self, layer: Layer, *names: str) -> None:
+        """Take these events of a layer for an edit; napari takes a millisecond to connect each."""
+        heard = self._heard.setdefault(layer, set())
+        for name in names:
+            if name not in heard:
+                getattr(layer.events, name).connect(self.edited.emit)
+        heard.update(names)
 
     def _on_scene(self, scene: SceneId | None) -> None:
         self.opening.stop()
@@ -219,16 +219,21 @@ class SourceControl:
         if found is None:
             return
         self.reading.stop()
-        settle(layers)
         if len(shown_scenes(self._viewer, facts.path)) > 1:
             summary = next(each for each in facts.scenes if each.id == facts.scene)
             add_beside(self._viewer, found, name_by_scene(layers, summary))
             self._turn_to(facts.path, facts.scene)
         else:
-            replace_layers(self._viewer, found, layers)
+            self._replace(found, layers)
         self._followed = facts.scene
         self._listen()
         self._on_facts(facts)
+
+    def _replace(self, found: Shown | None, layers: Sequence[LayerTuple]) -> None:
+        """Show another scene in place of one; nobody but this changes its layers by that."""
+        self.replaced.emit()
+        with self.edited.blocked():
+            replace_layers(self._viewer, found, layers)
 
     def _turn_to(self, path: Path, scene: SceneId | None) -> None:
         """Turn to a scene among several that are shown."""

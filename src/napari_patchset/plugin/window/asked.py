@@ -8,7 +8,7 @@ from qtpy.QtCore import QCoreApplication, QThread, QTimer
 
 _SLICING = "napari.layers._scalar_field."
 
-_PATIENCE = 0.04
+_PATIENCE = 0.02
 """Seconds that the window waits, in one turn of its loop, for pixels that are nearly there."""
 
 
@@ -29,6 +29,12 @@ def is_window_at_work() -> bool:
         return False
     thread = QThread.currentThread()
     return QCoreApplication.instance() is not None and thread is not None and thread.loopLevel() > 0
+
+
+def is_beside_window() -> bool:
+    """Whether this is another thread than that of a window."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return not is_main and QCoreApplication.instance() is not None
 
 
 class Patience:

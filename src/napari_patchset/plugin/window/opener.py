@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
+from napari_patchset.plugin.window.asked import is_window_at_work
 from napari_patchset.plugin.window.asking import show_offer
 from napari_patchset.plugin.window.preferences import PLUGIN
 
@@ -34,7 +35,16 @@ class Opener:
         return window is None or not isalive(window)  # type: ignore[no-untyped-call]  # as qtpy is
 
     def tell(self, text: str) -> None:
-        """Notify of the scenes of a file, with a button that shows them in the widget."""
+        """Notify of the scenes of a file, with a button that shows them in the widget.
+
+        The window says so once the layers are there: to draw a notification takes as long as one.
+        """
+        if is_window_at_work():
+            QTimer.singleShot(0, lambda: None if self.is_closed else self._tell(text))
+        else:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
         if self._viewer is None:
             show_info(text)
             return

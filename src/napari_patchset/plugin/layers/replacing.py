@@ -1,0 +1,140 @@
+"""A scene in place of another: layers stay and take its pixels; what they look like stays too."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from napari.viewer import Viewer
+
+from napari_patchset.plugin.layers.drawn_once import drawn_once
+from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
+from napari_patchset.plugin.layers.shown import Shown, is_straight, layers_of
+from napari_patchset.plugin.pixels.contrast import settle
+from napari_patchset.plugin.pixels.lazy import LazyChannel
+
+_LOOK = (
+    "visible",
+    "opacity",
+    "gamma",
+    "colormap",
+    "contrast_limits",
+    "blending",
+    "interpolation2d",
+)
+
+_PLACE = ("scale", "translate", "units", "axis_labels")
+
+
+def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
+    """Show another scene in place of one, if that is shown; what its layers look like stays.
+
+    A layer takes the pixels of its like: napari needs a tenth of a second to add one. What has no
+    like is added, and only then are others removed: an empty viewer makes all its sliders anew.
+    """
+    old = layers_of(viewer, found) if found else []
+    by_part = {_part(layer.metadata, layer.name): layer for layer in old}
+    likes = [by_part.get(_part(options["metadata"], options["name"])) for _, options, _ in new]
+    pairs = list(zip(likes, new, strict=True))
+    taking = [(like, each) for like, each in pairs if like is not None and _can_take(like, each)]
+    taken = [layer for layer, _ in taking]
+    _turn(viewer, taking)
+    at = viewer.layers.index(old[-1]) + 1 if old else len(viewer.layers)
+    _insert(viewer, at, [each for like, each in pairs if like not in taken], old)
+    for layer in old:
+        if layer not in taken:
+            viewer.layers.remove(layer)
+    viewer.reset_view()
+
+
+def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
+    """Put the layers of another scene above a scene's, looking the same."""
+    old = layers_of(viewer, found)
+    _insert(viewer, viewer.layers.index(old[-1]) + 1, new, old)
+
+
+def _insert(viewer: Viewer, at: int, new: Sequence[LayerTuple], like: Sequence[Layer]) -> None:
+    by_part = {_part(layer.metadata, layer.name): layer for layer in like}
+    settle(new)
+    for offset, (data, options, kind) in enumerate(new):
+        layer = Layer.create(data, options, kind)
+        if (same := by_part.get(_part(options["metadata"], options["name"]))) is not None:
+            _copy_look(same, layer)
+        viewer.layers.insert(at + offset, layer)
+
+
+def _part(metadata: dict[str, Any], name: str) -> int | str | None:
+    """Tell the layers of a scene apart: images by their channel, labels by their name."""
+    tag = metadata[METADATA_KEY]
+    return name.rpartition(": ")[2] if LABELS_OF in tag else tag["channel"]
+
+
+def _can_take(layer: Layer, new: LayerTuple) -> bool:
+    """Whether a layer can show other pixels: napari keeps it RGB, or a pyramid, for good.
+
+    A layer that a person turned does not: another scene lies where its file says.
+    """
+    data, options, kind = new
+    return (
+        isinstance(layer, Image)
+        and kind == "image"
+        and (layer.rgb, layer.multiscale) == (options["rgb"], options["multiscale"])
+        and layer.dtype == _finest(data).dtype
+        and is_straight(layer)
+    )
+
+
+def _turn(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
+    """Have layers show other pixels; the window hears of it when all do, and draws each once."""
+    axes = viewer.dims.axis_labels
+    with ExitStack() as changes:
+        for layer, _ in taking:
+            changes.enter_context(drawn_once(layer))
+            changes.enter_context(_told_later(layer))
+        for layer, new in taking:
+            _take(layer, new)
+    if viewer.dims.axis_labels != axes:
+        viewer.dims.current_step = tuple((n - 1) // 2 for n in viewer.dims.nsteps)
+
+
+def _take(layer: Any, new: LayerTuple) -> None:
+    data, options, _ = new
+    # Contrast that nobody chose yet is still to be chosen.
+    _finest(data).arrivals.provisional = _finest(layer.data).arrivals.provisional
+    layer.data = data
+    for name in _PLACE:
+        setattr(layer, name, options[name])
+    if layer.multiscale:
+        # napari keeps the corners of the view, which may lie outside of what is shown now.
+        layer.locked_data_level = len(layer.data) - 1
+        layer.locked_data_level = None
+    layer.metadata = {**layer.metadata, **options["metadata"]}
+    if layer.name != options["name"]:
+        layer.name = options["name"]
+
+
+@contextmanager
+def _told_later(layer: Layer) -> Iterator[None]:
+    """Change data and place of a layer, and tell each only then: halfway they do not fit."""
+    before = {name: getattr(layer, name) for name in _PLACE}
+    with ExitStack() as silence:
+        for name in ("data", *_PLACE):
+            silence.enter_context(getattr(layer.events, name).blocker())
+        yield
+    for name, value in before.items():
+        if not np.array_equal(getattr(layer, name), value):
+            getattr(layer.events, name)()
+    layer.events.data(value=layer.data)
+
+
+def _finest(data: Any) -> LazyChannel:
+    found: LazyChannel = data if isinstance(data, LazyChannel) else data[0]
+    return found
+
+
+def _copy_look(before: Layer, after: Layer) -> None:
+    is_grey = isinstance(after, Image) and not after.rgb
+    for name in _LOOK:
+        if hasattr(before, name) and (is_grey or name not in ("colormap", "contrast_limits")):
+            setattr(after, name, getattr(before, name))
