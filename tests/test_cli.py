@@ -21,6 +21,7 @@ from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet, __version__
 from napari_patchset.cli.interrupts import heeding_interrupts
 from napari_patchset.errors import PatchsetError
+from zarr_maker import drawn, write_image
 
 SCENES = (
     SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
@@ -38,6 +39,20 @@ def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
     assert code == 0
     for word in ("uint16", "DAPI, EGFP", "0.2 x 0.3, Z 2", "T2 C2 Y48 X64", "T2 C2 Y40 X40"):
         assert word in out
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_a_url_is_named_like_a_file(run, tmp_path: Path, scheme: str) -> None:
+    path = write_image(tmp_path / "x.zarr", "YX", drawn("YX", (32, 48)))
+    url = path.as_uri()
+    if scheme == "memory":
+        url = "memory://x.zarr"
+        pytest.importorskip("fsspec").filesystem("memory").put(str(path), "/x.zarr", recursive=True)
+    code, out, err = run("info", url)
+    assert (code, err) == (0, "")
+    assert "Y32 X48" in out
+    code, out, _ = run("export", url, "--patch-size", "16,16", "--out", "a.patches.zarr")
+    assert (code, out) == (0, f"6 patches in {tmp_path / 'a.patches.zarr'}\n")
 
 
 def test_info_as_json_is_one_object_a_scene(run, czi: MakeCzi) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import struct
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import zarr
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset import Tiled
+from napari_patchset.errors import PatchsetError, UnreadableFileError
+from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.zarr.opening import open_zarr
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from zarr_maker import drawn, edit, write_array, write_group, write_image
 
 
@@ -26,6 +30,47 @@ def test_what_is_no_zarr_is_named(tmp_path: Path) -> None:
     (tmp_path / "file.zarr").write_text("?")
     with pytest.raises(UnreadableFileError, match=r"file\.zarr: no zarr array"):
         open_stack(tmp_path / "file.zarr")
+
+
+def find_no_array(folder: Path) -> None:
+    group = zarr.open_group(folder)
+    shutil.rmtree(folder / "a")
+    ZarrImageStack(group, "a", "YX")
+
+
+def find_codec_unknown(folder: Path) -> None:
+    edit(folder / "a" / "zarr.json", lambda doc: doc["codecs"][0].update(name="unheard"))
+    ZarrImageStack(zarr.open_group(folder), "a", "YX")
+
+
+def decode(folder: Path) -> None:
+    next((folder / "a").glob("c/*/*")).write_bytes(b"?")
+    with open_zarr(folder) as stack:
+        stack.extract_patch(0, None, (0, 0), (9, 8))
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        find_no_array,
+        find_codec_unknown,
+        decode,
+        lambda folder: ZarrImageStack(zarr.open_group(folder), "a", "YX", depth_axis="Z"),
+        lambda folder: open_zarr(folder, depth_axis="T"),
+        lambda folder: Tiled(size=(64, 64)).plan([describe(open_zarr(folder))]),
+        lambda folder: list_scenes((folder / "away").as_uri()),
+    ],
+)
+def test_an_error_names_a_local_file_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Callable[[Path], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zarr.open_group("x.zarr")
+    write_array(tmp_path / "x.zarr" / "a", drawn("YX", (9, 8)))
+    with pytest.raises((PatchsetError, OSError)) as raised:
+        failing(Path("x.zarr").absolute())
+    assert str(tmp_path / "x.zarr") in str(raised.value)
+    assert "file:" not in str(raised.value)
 
 
 def truncate(path: Path, n: int) -> None:

@@ -18,7 +18,7 @@ from napari_patchset.options.given import PlanOptions
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.preview import render
 from napari_patchset.stacks.describe import describe
-from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.naming import split_source
 from napari_patchset.stacks.opening import list_scenes, open_stack
 
 
@@ -33,7 +33,7 @@ def info(
 
     Scenes, axes, shape, pixel type, pixel size and channels.
     """
-    file, chosen = split_scene(path, None)
+    file, chosen = split_source(path)
     ids = choose_scenes(file, chosen)
     scenes = [scene for scene in list_scenes(file) if scene.id in ids]
     rows = []

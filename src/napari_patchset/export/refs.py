@@ -10,8 +10,8 @@ from napari_patchset.export.failures import BROKEN
 from napari_patchset.model import Frozen
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SceneId
-from napari_patchset.stacks.naming import split_scene
-from napari_patchset.stacks.opening import is_remote, list_scenes
+from napari_patchset.stacks.naming import is_remote, plain_path, split_source
+from napari_patchset.stacks.opening import list_scenes
 
 Ref = TypeVar("Ref", bound="ImageRef")
 MASK = "mask"
@@ -64,9 +64,7 @@ class SourceRef(ImageRef):
     @classmethod
     def of(cls, path: str | Path) -> Self:
         """Name an image by its path alone; "name.czi@3" chooses a scene."""
-        if is_remote(path):
-            return cls(path=str(path))
-        file, scene = split_scene(path, None)
+        file, scene = split_source(path)
         return cls(path=str(file), scene=scene)
 
     @property
@@ -94,7 +92,7 @@ class SourceRef(ImageRef):
 
 def absolute_path(path: str) -> str:
     """Make a path absolute, for jobs that run in another folder; a URL stays as it is."""
-    return path if is_remote(path) else os.path.abspath(path)
+    return path if is_remote(path) else os.path.abspath(plain_path(path))
 
 
 def expand_sources(
@@ -129,7 +127,7 @@ def choose_scenes(path: str | Path, scene: SceneId | None = None) -> list[SceneI
 
 def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
     chosen = None if scene == "all" else scene
-    file, in_name = (path, chosen) if is_remote(path) else split_scene(path, chosen)
+    file, in_name = split_source(path, chosen)
     try:
         ids = choose_scenes(file, in_name)
     except BROKEN:  # the export says so, and goes on with the others

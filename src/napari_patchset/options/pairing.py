@@ -5,8 +5,7 @@ from pathlib import Path
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.refs import ImageRef, SourceRef, choose_scenes
-from napari_patchset.stacks.naming import split_scene
-from napari_patchset.stacks.opening import is_remote
+from napari_patchset.stacks.naming import is_remote, plain_path, split_source
 
 
 def pair(sources: Iterable[SourceRef], role: str, path: str) -> list[SourceRef]:
@@ -36,13 +35,14 @@ def _partner(file: str, path: str) -> str:
     """Give the file of the same name in a folder, else the path itself."""
     if is_remote(path):
         return path
+    path = plain_path(path)
     same_name = Path(path, Path(file).name)
     return str(same_name) if same_name.exists() else path
 
 
 def _scenes(path: str) -> list[ImageRef]:
     """Give the images of a file, or the one that its name chooses."""
-    file, chosen = (path, None) if is_remote(path) else split_scene(path, None)
+    file, chosen = split_source(path)
     return [ImageRef(path=str(file), scene=i) for i in choose_scenes(file, chosen)]
 
 

@@ -10,6 +10,7 @@ from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.base import ImageStack
 from napari_patchset.stacks.fingerprint import array_key, file_key
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
+from napari_patchset.stacks.naming import plain_path
 
 
 def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
@@ -25,7 +26,7 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
         Its `content_key`, where that is known from another scene of the same file.
     """
     return SourceInfo(
-        name=str(stack.source),
+        name=plain_path(str(stack.source)),
         key=key or content_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,

@@ -11,7 +11,7 @@ from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.naming import split_scene
+from napari_patchset.stacks.naming import is_remote, plain_path, split_source
 from napari_patchset.stacks.tiff.check import is_tiff
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
 from napari_patchset.stacks.zarr.opening import is_zarr, open_zarr, zarr_labels, zarr_scenes
@@ -61,11 +61,6 @@ def find_format(path: Path) -> Format:
     raise UnreadableFileError(f"{path}: not a file that can be opened here; these can: {known}.")
 
 
-def is_remote(path: str | Path) -> bool:
-    """Whether a path is the URL of a store, "https://..." or "s3://..."."""
-    return isinstance(path, str) and "://" in path
-
-
 def list_scenes(path: str | Path) -> list[SceneSummary]:
     """List the scenes of a file, without reading a pixel.
 
@@ -88,7 +83,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
     """
     if is_remote(path):
         return zarr_scenes(str(path))
-    path = Path(path)
+    path = Path(plain_path(str(path)))
     return find_format(path).scenes(path)
 
 
@@ -120,9 +115,9 @@ def open_stack(
     RuntimeError
         If the scene does not contain the depth axis.
     """
-    if is_remote(path):
-        return open_zarr(str(path), scene, depth_axis)
-    path, scene = split_scene(path, scene)
+    path, scene = split_source(path, scene)
+    if isinstance(path, str):
+        return open_zarr(path, scene, depth_axis)
     form = find_format(path)
     if scene is None:
         scenes = form.scenes(path)

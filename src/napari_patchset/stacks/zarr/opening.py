@@ -16,6 +16,7 @@ from napari_patchset.stacks.zarr.check import check_channels, check_chunks
 from napari_patchset.stacks.zarr.images import Resolution, ZarrImage, find_image
 from napari_patchset.stacks.zarr.labels import label_paths, label_values
 from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
+from napari_patchset.stacks.zarr.naming import reason
 from napari_patchset.stacks.zarr.nodes import METADATA_FILES, read_node
 from napari_patchset.stacks.zarr.roots import LocalRoot, RemoteRoot, Root
 from napari_patchset.stacks.zarr.scenes import summaries
@@ -183,7 +184,6 @@ def _open_array(root: Root, resolution: Resolution) -> zarr.Array[Any]:
             root.store(), path=resolution.path, mode="r", zarr_format=resolution.zarr_format
         )
     except Exception as error:  # zarr has no one error for metadata that it can't read
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise UnreadableFileError(
-            f"{root.label(resolution.path)}: zarr can't open this array: {reason}."
+            f"{root.label(resolution.path)}: zarr can't open this array: {reason(error)}."
         ) from error

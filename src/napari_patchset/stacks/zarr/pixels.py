@@ -16,6 +16,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.tiles import DEFAULT_LIMIT, TileCache
 from napari_patchset.stacks.zarr.blocks import block_shape, overlapping
 from napari_patchset.stacks.zarr.blosc import with_checked_codecs
+from napari_patchset.stacks.zarr.naming import reason
 
 _LARGE = 16 * 2**20
 """Bytes above which a chunk that is absent is not filled in memory."""
@@ -120,9 +121,8 @@ class ZarrPixels:
         corner = next(
             (c for c in product(*starts) if not _decodes(array, c)), [w.start for w in window]
         )
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         return UnreadableFileError(
-            f"{self.label}: chunk {self._key(corner)} can't be decoded: {reason}. "
+            f"{self.label}: chunk {self._key(corner)} can't be decoded: {reason(error)}. "
             f"Copy or export the image again."
         )
 

@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import FsspecStore, LocalStore
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
@@ -18,6 +17,7 @@ from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.zarr.check import check_array, check_channels
 from napari_patchset.stacks.zarr.fingerprint import array_fingerprint
+from napari_patchset.stacks.zarr.naming import label, reason, uri
 from napari_patchset.stacks.zarr.pixels import ZarrPixels
 
 
@@ -107,14 +107,14 @@ class ZarrImageStack(FileStack):
         self, array: zarr.Array[Any], path: str, axes: str, depth_axis: DepthAxis | None
     ) -> None:
         self.data_path = path
-        self.source = _uri(array)
-        check_array(array, self.source)
-        self._layout = _layout(axes, array.shape, depth_axis, self.source)
-        check_channels(self._layout.stack_shape[1], self.source)
+        self.source, name = uri(array.store_path), label(array.store_path)
+        check_array(array, name)
+        self._layout = _layout(axes, array.shape, depth_axis, name)
+        check_channels(self._layout.stack_shape[1], name)
         self.axes = self._layout.stack_axes
         self.data_shape = self._layout.stack_shape
         plane = (axes.index("Y"), axes.index("X"))
-        self._pixels = ZarrPixels(array, self.source, plane)
+        self._pixels = ZarrPixels(array, name, plane)
         self.data_dtype = self._pixels.dtype
         self.chunks: tuple[int, ...] = tuple(array.chunks)
         self.shards = None if array.shards is None else tuple(array.shards)
@@ -202,10 +202,10 @@ def _member(group: zarr.Group, path: str) -> zarr.Array[Any]:
         found = group[path]
     except KeyError as error:
         raise ArgumentError(
-            f"Did not find array at '{path}' in store '{group.store_path}'."
+            f"Did not find array at '{path}' in store '{label(group.store_path)}'."
         ) from error
     except Exception as error:  # zarr has no one error for metadata that it can't read
-        raise UnreadableFileError(f"{group.store_path}/{path}: {error}") from error
+        raise UnreadableFileError(f"{label(group.store_path)}/{path}: {reason(error)}.") from error
     if not isinstance(found, zarr.Array):
         raise TypeError(f"data at path '{path}' must be a zarr.Array instance, got {type(found)}.")
     return found
@@ -219,12 +219,3 @@ def _layout(
     layout = AxisLayout(axes, shape, depth_axis)
     require_depth_axis(layout.sizes, depth_axis, name)
     return layout
-
-
-def _uri(array: zarr.Array[Any]) -> str:
-    """Give the array's URI, absolute also where the store was opened by a relative path."""
-    if isinstance(array.store, LocalStore):
-        return f"file://{(array.store.root.absolute() / array.path).as_posix()}"
-    if isinstance(array.store, FsspecStore):
-        return str(array.store.fs.unstrip_protocol(f"{array.store.path}/{array.path}")).rstrip("/")
-    return str(array.store_path).rstrip("/")
