@@ -9,10 +9,12 @@ from weakref import ref
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from gestures import soon
 from napari_patchset.plugin.source import sourcing
+from tiff_maker import write_two_series
 from window import Window
 
 UM = {"X": 5e-7, "Y": 5e-7, "Z": 1e-6}
@@ -133,6 +135,28 @@ def test_a_scene_of_other_axes_and_channels_brings_its_own_sliders(
         assert dims.axis_labels == tuple(axes)
         if scene == 1:
             assert (dims.nsteps[0], dims.current_step[0]) == (5, 2)
+
+
+def test_a_scene_of_other_units_brings_the_grid_along(window: Window, tmp_path: Path) -> None:
+    window.open(write_two_series(tmp_path / "two.ome.tif"))
+    window.viewer.layers.selection.active = window.images[1]  # which only one of them has
+    told = len(notification_manager.records)
+    for scene, count, unit in ((1, 1, "micrometer"), (0, 2, "pixel")):
+        pick(window, scene)
+        assert len(window.images) == count
+        for layer in window.viewer.layers:
+            assert [str(each) for each in layer.units[-2:]] == [unit, unit]
+        assert window.viewer.layers.selection.active in window.images
+    assert len(notification_manager.records) == told  # nothing of units that differ
+
+
+def test_a_layer_that_a_person_turned_does_not_turn_another_scene(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    window.images[0].rotate = 10
+    pick(window, 1)
+    assert [layer.rotate[-1][-1] for layer in window.images] == [1, 1]
 
 
 def test_a_layer_that_cannot_become_a_pyramid_is_replaced_and_the_viewer_never_empty(

@@ -16,33 +16,14 @@ from napari_patchset.source import PixelSize, Rect
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.tiff.stack import TiffImageStack
-from tiff_maker import H, W, as_stack, assert_whole, planes, write
+from tiff_maker import H, W, as_stack, assert_whole, planes, write, write_two_series
 
 # --- series, levels, sets -----------------------------------------------------------------------
 
 
 @pytest.fixture
 def two_series(tmp_path: Path) -> Path:
-    path = tmp_path / "two.ome.tif"
-    with tifffile.TiffWriter(path) as writer:
-        writer.write(planes(3, 2), metadata={"axes": "TCYX", "Name": "left"})
-        writer.write(
-            planes(4, size=(20, 30)),
-            metadata={
-                "axes": "ZYX",
-                "Name": "right",
-                "PhysicalSizeX": 0.5,
-                "PhysicalSizeY": 500,
-                "PhysicalSizeYUnit": "nm",
-                "Plane": {
-                    "PositionX": [10.0] * 4,
-                    "PositionXUnit": ["µm"] * 4,
-                    "PositionY": [-20.0] * 4,
-                    "PositionYUnit": ["µm"] * 4,
-                },
-            },
-        )
-    return path
+    return write_two_series(tmp_path / "two.ome.tif")
 
 
 def test_series_are_scenes(two_series: Path) -> None:

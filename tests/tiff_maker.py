@@ -44,3 +44,26 @@ def write(path: Path, data: NDArray[Any], **options: Any) -> Path:
         options.setdefault("photometric", "minisblack")
     tifffile.imwrite(path, data, **options)
     return path
+
+
+def write_two_series(path: Path) -> Path:
+    """Write two series of other axes and channels; only the second one's pixel size is known."""
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(planes(3, 2), metadata={"axes": "TCYX", "Name": "left"})
+        writer.write(
+            planes(4, size=(20, 30)),
+            metadata={
+                "axes": "ZYX",
+                "Name": "right",
+                "PhysicalSizeX": 0.5,
+                "PhysicalSizeY": 500,
+                "PhysicalSizeYUnit": "nm",
+                "Plane": {
+                    "PositionX": [10.0] * 4,
+                    "PositionXUnit": ["µm"] * 4,
+                    "PositionY": [-20.0] * 4,
+                    "PositionYUnit": ["µm"] * 4,
+                },
+            },
+        )
+    return path

@@ -71,7 +71,7 @@ class OverlayLayers:
         if layer is None:
             options = {**space, "affine": affine, "opacity": _MAP_OPACITY}
             options["blending"] = "translucent_no_depth"
-            options["metadata"] = {METADATA_KEY: {OVERLAY: MAP_NAME}}
+            options["metadata"] = _mark(MAP_NAME)
             self._add(Image(raster.picture, name=MAP_NAME, rgb=True, **options))
         else:
             with drawn_once(layer):
@@ -130,6 +130,7 @@ class OverlayLayers:
         self, lines: NDArray[np.float64], colors: NDArray[np.float64], width: float, space: Space
     ) -> None:
         options = {**space, "edge_width": width, "vector_style": "line", "opacity": 0.9}
+        options["metadata"] = _mark(GRID_NAME)
         layer = Vectors(lines, name=GRID_NAME, **options)
         layer._max_vectors_thumbnail = _MOST_IN_THUMBNAIL
         if len(lines):
@@ -149,6 +150,11 @@ class OverlayLayers:
             self.show_map(False)
         else:
             self.uncovered.emit()
+
+
+def _mark(name: str) -> dict[str, Any]:
+    """Give the metadata by which a layer is known to be drawn by the plugin."""
+    return {METADATA_KEY: {OVERLAY: name}}
 
 
 def _cells_to_pixels(raster: Raster, space: Space) -> NDArray[np.float64]:

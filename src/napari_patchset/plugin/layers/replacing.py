@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 
 from napari_patchset.plugin.layers.drawn_once import drawn_once
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
-from napari_patchset.plugin.layers.shown import Shown, is_straight, layers_of
+from napari_patchset.plugin.layers.shown import Shown, is_straight, layers_of, overlays_of
 from napari_patchset.plugin.pixels.contrast import settle
 from napari_patchset.plugin.pixels.lazy import LazyChannel
 
@@ -24,44 +24,62 @@ _LOOK = (
     "interpolation2d",
 )
 
+_Pair = tuple[Layer | None, LayerTuple]
+
 _PLACE = ("scale", "translate", "units", "axis_labels")
 
 
 def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
     """Show another scene in place of one, if that is shown; what its layers look like stays.
 
-    A layer takes the pixels of its like: napari needs a tenth of a second to add one. What has no
-    like is added, and only then are others removed: an empty viewer makes all its sliders anew.
+    A layer takes the pixels of its like: napari needs a tenth of a second to add one. Where none
+    can, others of the same axes are added first: an empty viewer makes all its sliders anew.
     """
     old = layers_of(viewer, found) if found else []
-    by_part = {_part(layer.metadata, layer.name): layer for layer in old}
-    likes = [by_part.get(_part(options["metadata"], options["name"])) for _, options, _ in new]
-    pairs = list(zip(likes, new, strict=True))
-    taking = [(like, each) for like, each in pairs if like is not None and _can_take(like, each)]
+    likes = _likes(old, new)
+    taking = [(like, each) for like, each in likes if like is not None and _can_take(like, each)]
     taken = [layer for layer, _ in taking]
+    leaving = [layer for layer in old if layer not in taken]
+    at = viewer.layers.index(old[0]) if old else len(viewer.layers)
+    last = leaving if not taken and _have_same_axes(old, new) else []
+    _remove(viewer, [] if last else leaving)
     _turn(viewer, taking)
-    at = viewer.layers.index(old[-1]) + 1 if old else len(viewer.layers)
-    _insert(viewer, at, [each for like, each in pairs if like not in taken], old)
-    for layer in old:
-        if layer not in taken:
-            viewer.layers.remove(layer)
+    _insert(viewer, at + len(taken or last), [pair for pair in likes if pair[0] not in taken])
+    _remove(viewer, last)
+    if not viewer.layers.selection:
+        viewer.layers.selection.active = viewer.layers[at + len(new) - 1]
     viewer.reset_view()
 
 
 def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
     """Put the layers of another scene above a scene's, looking the same."""
     old = layers_of(viewer, found)
-    _insert(viewer, viewer.layers.index(old[-1]) + 1, new, old)
+    _insert(viewer, viewer.layers.index(old[-1]) + 1, _likes(old, new))
 
 
-def _insert(viewer: Viewer, at: int, new: Sequence[LayerTuple], like: Sequence[Layer]) -> None:
-    by_part = {_part(layer.metadata, layer.name): layer for layer in like}
-    settle(new)
-    for offset, (data, options, kind) in enumerate(new):
+def _likes(old: Sequence[Layer], new: Sequence[LayerTuple]) -> list[_Pair]:
+    """Give with each new layer the one that shows the same part of another scene."""
+    by_part = {_part(layer.metadata, layer.name): layer for layer in old}
+    return [(by_part.get(_part(each[1]["metadata"], each[1]["name"])), each) for each in new]
+
+
+def _insert(viewer: Viewer, at: int, pairs: Sequence[_Pair]) -> None:
+    settle([new for _, new in pairs])
+    for offset, (like, (data, options, kind)) in enumerate(pairs):
         layer = Layer.create(data, options, kind)
-        if (same := by_part.get(_part(options["metadata"], options["name"]))) is not None:
-            _copy_look(same, layer)
+        if like is not None:
+            _copy_look(like, layer)
         viewer.layers.insert(at + offset, layer)
+
+
+def _remove(viewer: Viewer, layers: Sequence[Layer]) -> None:
+    for layer in layers:
+        viewer.layers.remove(layer)
+
+
+def _have_same_axes(old: Sequence[Layer], new: Sequence[LayerTuple]) -> bool:
+    """Whether layers go together: napari would put axes of other units on one slider."""
+    return {layer.axis_labels for layer in old} == {tuple(each[1]["axis_labels"]) for each in new}
 
 
 def _part(metadata: dict[str, Any], name: str) -> int | str | None:
@@ -86,14 +104,19 @@ def _can_take(layer: Layer, new: LayerTuple) -> bool:
 
 
 def _turn(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
-    """Have layers show other pixels; the window hears of it when all do, and draws each once."""
-    axes = viewer.dims.axis_labels
+    """Have layers show other pixels; the window hears of it when all do, and draws each once.
+
+    What is drawn on the image goes with it: napari warns of layers whose units differ.
+    """
+    axes, overlays = viewer.dims.axis_labels, overlays_of(viewer) if taking else []
     with ExitStack() as changes:
-        for layer, _ in taking:
+        for layer in (*overlays, *(layer for layer, _ in taking)):
             changes.enter_context(drawn_once(layer))
             changes.enter_context(_told_later(layer))
         for layer, new in taking:
             _take(layer, new)
+        for layer in overlays:
+            _place(layer, taking[-1][1][1])
     if viewer.dims.axis_labels != axes:
         viewer.dims.current_step = tuple((n - 1) // 2 for n in viewer.dims.nsteps)
 
@@ -103,8 +126,7 @@ def _take(layer: Any, new: LayerTuple) -> None:
     # Contrast that nobody chose yet is still to be chosen.
     _finest(data).arrivals.provisional = _finest(layer.data).arrivals.provisional
     layer.data = data
-    for name in _PLACE:
-        setattr(layer, name, options[name])
+    _place(layer, options)
     if layer.multiscale:
         # napari keeps the corners of the view, which may lie outside of what is shown now.
         layer.locked_data_level = len(layer.data) - 1
@@ -114,10 +136,15 @@ def _take(layer: Any, new: LayerTuple) -> None:
         layer.name = options["name"]
 
 
+def _place(layer: Layer, options: dict[str, Any]) -> None:
+    for name in _PLACE:
+        setattr(layer, name, options[name][-layer.ndim :])
+
+
 @contextmanager
 def _told_later(layer: Layer) -> Iterator[None]:
     """Change data and place of a layer, and tell each only then: halfway they do not fit."""
-    before = {name: getattr(layer, name) for name in _PLACE}
+    data, before = layer.data, {name: getattr(layer, name) for name in _PLACE}
     with ExitStack() as silence:
         for name in ("data", *_PLACE):
             silence.enter_context(getattr(layer.events, name).blocker())
@@ -125,7 +152,8 @@ def _told_later(layer: Layer) -> Iterator[None]:
     for name, value in before.items():
         if not np.array_equal(getattr(layer, name), value):
             getattr(layer.events, name)()
-    layer.events.data(value=layer.data)
+    if layer.data is not data:
+        layer.events.data(value=layer.data)
 
 
 def _finest(data: Any) -> LazyChannel:

@@ -57,6 +57,11 @@ def layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
     ]
 
 
+def overlays_of(viewer: Viewer) -> list[Layer]:
+    """Give the layers that the plugin draws on an image."""
+    return [layer for layer in viewer.layers if OVERLAY in _written(layer)]
+
+
 def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     """Give the sample and the depth that an image layer shows now, as patches count them."""
     indices = _indices(viewer, image)
