@@ -10,6 +10,7 @@ import pytest
 from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import CziImageStack, ImageStack, list_scenes, open_stack
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
+from napari_patchset.stacks import kept
 from napari_patchset.stacks.czi import scenes
 
 LEFT = SceneSpec(3, (-50, 4, 20, 10), t=2, z=3)
@@ -157,7 +158,7 @@ def test_a_structure_is_read_once_until_the_file_changes(
     list_scenes(path)
     list_scenes(path)
     assert len(asked) == 2, "a file that was just written may change unnoticed"
-    monkeypatch.setattr(scenes, "time", lambda: path.stat().st_mtime + 60)
+    monkeypatch.setattr(kept, "time", lambda: path.stat().st_mtime + 60)
     list_scenes(path)
     open_stack(path).close()
     assert len(asked) == 3

@@ -15,8 +15,11 @@ from napari_patchset.forking import ForkAware
 _MOST_OPEN = 32
 
 
-class _Descriptor:
-    """A file that is closed with its last user, so that no thread reads from a number used anew."""
+class Descriptor:
+    """A file that is closed with its last user, so that no thread reads from a number used anew.
+
+    Threads may share it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -59,7 +62,7 @@ class Files(ForkAware):
 
     def _reset(self) -> None:
         super()._reset()
-        self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
+        self._open: OrderedDict[Path, Descriptor] = OrderedDict()
         self._lock = Lock()
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
@@ -98,7 +101,7 @@ class Files(ForkAware):
             first = next(iter(self._stamps))
             raise ValueError(f"{first}: the stack is closed; open the file again.")
 
-    def _descriptor(self, path: Path) -> _Descriptor:
+    def _descriptor(self, path: Path) -> Descriptor:
         self._mind_fork()
         with self._lock:
             self.require_open()
@@ -109,8 +112,8 @@ class Files(ForkAware):
                 self._open.popitem(last=False)
             return self._open[path]
 
-    def _opened(self, path: Path) -> _Descriptor:
-        descriptor = _Descriptor(path)
+    def _opened(self, path: Path) -> Descriptor:
+        descriptor = Descriptor(path)
         if _stamp(os.fstat(descriptor.number)) != self._stamps[path]:
             raise UnreadableFileError(f"{path}: it was changed since it was opened; open it again.")
         return descriptor

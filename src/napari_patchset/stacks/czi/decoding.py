@@ -18,6 +18,7 @@ from napari_patchset.stacks.czi.directory import Subblocks
 from napari_patchset.stacks.czi.subblock import (
     ZSTD0,
     ZSTD1,
+    Located,
     SubblockData,
     decoded_bytes,
     locate_data,
@@ -34,10 +35,11 @@ class SubblockDecoder:
     Threads and forked processes may share it, and it pickles.
     """
 
-    def __init__(self, path: Path, blocks: Subblocks, file_size: int) -> None:
+    def __init__(self, path: Path, blocks: Subblocks, file_size: int, located: Located) -> None:
         self._path = path.absolute()
         self._blocks = blocks
         self._file_size = file_size
+        self._located = located
         self._files = Files({self._path})
 
     def can_decode(self, row: int) -> bool:
@@ -66,14 +68,18 @@ class SubblockDecoder:
         return self._as_pixels(row, pixels)
 
     def check(self, row: int) -> SubblockData:
-        """Check a subblock's header and say where its data lie.
+        """Check a subblock's header, unless that was done, and say where its data lie.
 
         Raises
         ------
         UnreadableFileError
             With the fault, the subblock's position and what to do.
         """
-        return locate_data(self._read, self._path, self._blocks, row, self._file_size)
+        found = self._located.get(row)
+        if found is None:
+            found = locate_data(self._read, self._path, self._blocks, row, self._file_size)
+            self._located.add(row, found)
+        return found
 
     def close(self) -> None:
         """Give back the file."""

@@ -3,10 +3,11 @@
 Offsets and fields follow the ZISRAW (CZI) file format specification, "DV" schema.
 """
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -27,6 +28,12 @@ DIMENSION = np.dtype(
     [("axis", "S4"), ("start", "<i4"), ("size", "<i4"), ("origin", "<f4"), ("stored", "<i4")]
 )
 _DIRECTORY_HEAD = 128
+_AT_ONCE = 2**16
+"""Bytes of a read: most often a whole directory, or all of the XML."""
+
+_A_ROW = 8
+"""Entries of one length, one after the other, after which as many more are expected."""
+
 _METADATA_HEAD = 256
 
 
@@ -74,8 +81,8 @@ def read_directory(path: Path) -> CziDirectory:
     UnreadableFileError
         If the file is no CZI, or a part that it announces is not there.
     """
-    with path.open("rb") as file:
-        file_size = file.seek(0, 2)
+    with path.open("rb", _AT_ONCE) as file:
+        file_size = os.fstat(file.fileno()).st_size
         header = _segment(file, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
         if len(header) < _HEADER.size:
             raise UnreadableFileError(f"{path}: the file ends within its header; copy it again.")
@@ -134,28 +141,61 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
     raw = np.frombuffer(data, np.uint8)
     heads = _gather(raw, offsets, _ENTRY.itemsize).view(_ENTRY)[:, 0]
     table = _DimensionTable(len(offsets))
-    for n in np.unique(heads["n_dimensions"]):
+    for n in distinct(heads["n_dimensions"]).tolist():
         rows = np.flatnonzero(heads["n_dimensions"] == n)
-        dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, int(n) * DIMENSION.itemsize)
+        dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, n * DIMENSION.itemsize)
         table.fill(rows, dims.view(DIMENSION))
     return table.subblocks(heads)
 
 
 def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
+    """Find each entry by the length of the one before; alike ones in a row are looked at at once.
+
+    Those of a slide come in few long rows: tiles, then its pyramid.
+    """
     offsets: list[int] = []
-    position, end = _DIRECTORY_HEAD, len(data)
-    for _ in range(count):
-        fits = position + _ENTRY.itemsize <= end and data[position : position + 2] == b"DV"
-        n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0
-        following = position + _ENTRY.itemsize + n * DIMENSION.itemsize
-        if not 0 < n <= 40 or following > end:
+    position, before, in_a_row = _DIRECTORY_HEAD, 0, 0
+    while len(offsets) < count:
+        n = _count_dimensions(data, position)
+        if not n:
             raise UnreadableFileError(
                 f"{path}: damaged: entry {len(offsets)} of {count} in the subblock directory "
                 "can't be read; copy the file again, or save it anew in ZEN."
             )
-        offsets.append(position)
-        position = following
+        in_a_row = in_a_row if n == before else 0
+        ahead = min(in_a_row, count - len(offsets)) if in_a_row >= _A_ROW else 1
+        alike, size = _count_alike(data, position, n, ahead), _entry_size(n)
+        offsets.extend(range(position, position + alike * size, size))
+        position, before, in_a_row = position + alike * size, n, in_a_row + alike
     return np.array(offsets, np.int64)
+
+
+def _entry_size(n_dimensions: int) -> int:
+    return _ENTRY.itemsize + n_dimensions * DIMENSION.itemsize
+
+
+def _count_dimensions(data: bytes, position: int) -> int:
+    """Give the number of dimensions of an entry, 0 if it is none or reaches past the end."""
+    fits = position + _ENTRY.itemsize <= len(data) and data[position : position + 2] == b"DV"
+    n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0
+    return n if 0 < n <= 40 and position + _entry_size(n) <= len(data) else 0
+
+
+def _count_alike(data: bytes, position: int, n: int, most: int) -> int:
+    """Count the entries from a sound one of `n` dimensions on that are as sound and as long."""
+    size = _entry_size(n)
+    fit = min(most, (len(data) - position) // size)
+    if fit == 1:
+        return 1
+    heads = np.ndarray((fit,), _ENTRY, data, position, (size,))
+    alike = (heads["schema"] == b"DV") & (heads["n_dimensions"] == n)
+    return fit if alike.all() else int(np.argmin(alike))
+
+
+def distinct(values: NDArray[Any]) -> NDArray[Any]:
+    """Give the different values in order, sorting only where there are several."""
+    first = values[:1]
+    return first if (values == first).all() else np.unique(values)
 
 
 def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
@@ -175,18 +215,20 @@ class _DimensionTable:
 
     def fill(self, rows: NDArray[np.int64], dims: NDArray[np.void]) -> None:
         for column in dims.T:
-            for name in np.unique(column["axis"]):
-                axis = name.decode("latin-1")
-                if axis not in self.start:
-                    continue
-                self.named.add(axis)
-                mask = column["axis"] == name
-                hit = rows[mask]
-                self.start[axis][hit] = column["start"][mask]
-                if axis in self.size:
-                    self.size[axis][hit, 0] = column["size"][mask]
-                    stored = column["stored"][mask]
-                    self.size[axis][hit, 1] = np.where(stored, stored, column["size"][mask])
+            names = distinct(column["axis"])
+            for name in names:
+                mine = slice(None) if len(names) == 1 else column["axis"] == name
+                self._fill_axis(name.decode("latin-1"), rows[mine], column[mine])
+
+    def _fill_axis(self, axis: str, rows: NDArray[np.int64], column: NDArray[np.void]) -> None:
+        if axis not in self.start:
+            return
+        self.named.add(axis)
+        self.start[axis][rows] = column["start"]
+        if axis in self.size:
+            size, stored = column["size"], column["stored"]
+            self.size[axis][rows, 0] = size
+            self.size[axis][rows, 1] = np.where(stored, stored, size)
 
     def subblocks(self, heads: NDArray[np.void]) -> Subblocks:
         start, size = self.start, self.size
@@ -195,11 +237,16 @@ class _DimensionTable:
             part=heads["part"],
             pixel_type=heads["pixel_type"],
             compression=heads["compression"],
-            rect=np.stack([start["X"], start["Y"], size["X"][:, 0], size["Y"][:, 0]], axis=1),
-            stored=np.stack([size["X"][:, 1], size["Y"][:, 1]], axis=1),
-            plane=np.stack([start[axis] for axis in PLANE_AXES], axis=1),
+            rect=_columns(start["X"], start["Y"], size["X"][:, 0], size["Y"][:, 0]),
+            stored=_columns(size["X"][:, 1], size["Y"][:, 1]),
+            plane=_columns(*(start[axis] for axis in PLANE_AXES)),
             scene=start["S"],
             m_index=start["M"],
             n_dimensions=heads["n_dimensions"],
             axes="".join(axis for axis in PLANE_AXES if axis in self.named),
         )
+
+
+def _columns(*columns: NDArray[Any]) -> NDArray[Any]:
+    """Put columns beside each other, each in one piece: it is along them that all is computed."""
+    return np.stack(columns).T

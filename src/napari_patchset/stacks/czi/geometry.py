@@ -1,6 +1,6 @@
 """From subblocks to scenes: where each lies, which planes and tiles it has, of which type."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.check import PIXEL_TYPES
-from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks
-
-RECENT_PLANES = 64
-"""So many planes' tiles stay looked up."""
-
-_FEW = 24
-"""Tiles of a plane up to which looking at each is quicker than a call to NumPy."""
+from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks, distinct
 
 _BGR48, _BGR96_FLOAT, _ZSTD1 = 4, 8, 6
 
@@ -44,14 +38,6 @@ class Plane(NamedTuple):
     key: int
     """The plane, raveled over the scene's sizes."""
     component: Component
-
-
-class Tile(NamedTuple):
-    """One level-0 subblock of a plane."""
-
-    row: int
-    rect: Rect
-    pixel_type: int
 
 
 @dataclass(frozen=True)
@@ -92,40 +78,8 @@ class SceneGeometry:
         """Whether the file holds a plane, given by the index along each axis."""
         return len(self.plane_rows(self.key(plane))) > 0
 
-    def tiles(self, key: int, window: Rect) -> Iterator[Tile]:
-        """Give the tiles of a plane that meet a window (in stage pixels), from bottom to top."""
-        tiles, edges = self._plane_tiles(key)
-        x, y, w, h = window
-        if len(tiles) <= _FEW:
-            for tile in tiles:
-                left, top, width, height = tile.rect
-                if left < x + w and top < y + h and left + width > x and top + height > y:
-                    yield tile
-            return
-        # Right and bottom are kept negative, so that one comparison serves all four edges.
-        hit = np.all(edges < np.array((x + w, y + h, -x, -y)), axis=1)
-        for index in np.nonzero(hit)[0].tolist():
-            yield tiles[index]
-
-    def _plane_tiles(self, key: int) -> tuple[list[Tile], NDArray[np.int64]]:
-        """Give the tiles of a plane, and their left, top, -right and -bottom; the last are kept."""
-        if key not in self._recent:
-            rows = self.plane_rows(key)
-            rects = self.blocks.rect[rows]
-            columns = rows.tolist(), rects.tolist(), self.blocks.pixel_type[rows].tolist()
-            tiles = [Tile(row, Rect(*rect), kind) for row, rect, kind in zip(*columns, strict=True)]
-            edges = np.concatenate([rects[:, :2], -rects[:, :2] - rects[:, 2:]], axis=1)
-            if len(self._recent) >= RECENT_PLANES:
-                self._recent.clear()
-            self._recent[key] = tiles, edges
-        return self._recent[key]
-
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @cached_property
-    def _recent(self) -> dict[int, tuple[list[Tile], NDArray[np.int64]]]:
-        return {}
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
@@ -133,7 +87,7 @@ class SceneGeometry:
         c = self.blocks.plane[self.rows, PLANE_AXES.index("C")] - self.starts["C"]
         found: list[Component] = []
         for channel in range(self.sizes["C"]):
-            types = np.unique(self.blocks.pixel_type[self.rows[c == channel]]).tolist()
+            types = distinct(self.blocks.pixel_type[self.rows[c == channel]]).tolist()
             colors = max((PIXEL_TYPES[kind][2] for kind in types), default=1)
             of = (None,) if colors == 1 else range(colors)
             dtype = np.result_type(*(PIXEL_TYPES[kind][1] for kind in types or self._types))
@@ -147,14 +101,16 @@ class SceneGeometry:
 
     @cached_property
     def _types(self) -> list[int]:
-        types: list[int] = np.unique(self.blocks.pixel_type[self.rows]).tolist()
+        types: list[int] = distinct(self.blocks.pixel_type[self.rows]).tolist()
         return types
 
     @cached_property
     def tile_shape(self) -> tuple[int, int]:
         """Height and width of the most frequent tile."""
-        sizes, counts = np.unique(self.blocks.rect[self.rows, 2:], axis=0, return_counts=True)
-        width, height = sizes[np.argmax(counts)].tolist()
+        # As one number each: rows of two are sorted many times slower.
+        packed = self.blocks.rect[self.rows, 2] << 32 | self.blocks.rect[self.rows, 3]
+        sizes, counts = np.unique(packed, return_counts=True)
+        width, height = divmod(int(sizes[np.argmax(counts)]), 2**32)
         return height, width
 
     @cached_property
@@ -166,7 +122,7 @@ class SceneGeometry:
 
 def scene_ids(blocks: Subblocks) -> tuple[int, ...]:
     """Give the file's own ids of its scenes, in order; none where no subblock names one."""
-    return tuple(np.unique(blocks.scene[_level0(blocks) & (blocks.scene >= 0)]).tolist())
+    return tuple(distinct(blocks.scene[_level0(blocks) & (blocks.scene >= 0)]).tolist())
 
 
 def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
@@ -205,7 +161,8 @@ def _has_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> bool:
 
 
 def _level0(blocks: Subblocks) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = (blocks.rect[:, 2:] == blocks.stored).all(axis=1)
+    width, height = blocks.rect[:, 2:].T
+    mask: NDArray[np.bool_] = (width == blocks.stored[:, 0]) & (height == blocks.stored[:, 1])
     return mask
 
 

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.check import PIXEL_TYPES
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
-from napari_patchset.stacks.czi.geometry import Component, Plane, SceneGeometry, Tile
+from napari_patchset.stacks.czi.geometry import Component, Plane, SceneGeometry
 from napari_patchset.stacks.czi.handle import CziHandle
+from napari_patchset.stacks.czi.plane_tiles import PlaneTiles, Tile
 from napari_patchset.stacks.tiles import TileCache
 
 
 class CziPixels:
     """Read planes of one scene; a plane is named by the index along each axis, from 0."""
 
-    def __init__(self, path: Path, geometry: SceneGeometry, file_size: int) -> None:
+    def __init__(self, path: Path, geometry: SceneGeometry, decoder: SubblockDecoder) -> None:
         self._geometry = geometry
-        self._decoder = SubblockDecoder(path, geometry.blocks, file_size)
+        self._tiles = PlaneTiles(geometry)
+        self._decoder = decoder
         self._handle = CziHandle(path)
         self.cache = TileCache()
         self.overviews = TileCache()
@@ -31,7 +33,7 @@ class CziPixels:
 
         Where tiles overlap the one with the higher M lies on top.
         """
-        for tile in self._geometry.tiles(plane.key, window):
+        for tile in self._tiles.meeting(plane.key, window):
             pixels = _color(self._tile(plane, tile), plane.component)
             inside, outside = tile.rect.overlap(window)
             out[outside] = pixels[inside]
@@ -40,7 +42,7 @@ class CziPixels:
         self, plane: Plane, window: Rect
     ) -> Iterator[tuple[Tile, Callable[[], NDArray[Any]], Callable[[NDArray[Any]], NDArray[Any]]]]:
         """Give each tile of a plane that meets a window: what decodes it, and its component."""
-        for tile in self._geometry.tiles(plane.key, window):
+        for tile in self._tiles.meeting(plane.key, window):
             decode = partial(self.cache.count, partial(self._decode, plane, tile))
             yield tile, decode, partial(_color, component=plane.component)
 
@@ -59,7 +61,7 @@ class CziPixels:
         if self._geometry.has_pyramid:
             self._read_pyramid(plane, window, factor, out)
             return
-        for tile in self._geometry.tiles(plane.key, window):
+        for tile in self._tiles.meeting(plane.key, window):
             pixels, corner = self._reduced_tile(plane, tile, factor)
             y, x = (corner.y - window.y) // factor, (corner.x - window.x) // factor
             shown = Rect(x, y, pixels.shape[1], pixels.shape[0])
@@ -108,7 +110,7 @@ class CziPixels:
         if self._decoder.can_decode(tile.row):
             return self._decoder.decode(tile.row)
         # libCZI composes all tiles that meet the rectangle.
-        for neighbour in self._geometry.tiles(plane.key, tile.rect):
+        for neighbour in self._tiles.meeting(plane.key, tile.rect):
             self._decoder.check(neighbour.row)
         name = PIXEL_TYPES[tile.pixel_type][0]
         return self._handle.read(tile.rect, self._numbers(plane), self._geometry.scene, name)

@@ -1,8 +1,7 @@
 """The scenes of a CZI file: found, listed, laid out as a stack."""
 
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
-from time import time
 from typing import Any
 
 import numpy as np
@@ -12,73 +11,92 @@ from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.czi.check import check_structure
+from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from napari_patchset.stacks.czi.directory import CziDirectory, read_directory
 from napari_patchset.stacks.czi.geometry import SceneGeometry, bounds, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.metadata import CziScene, parse_metadata
-from napari_patchset.stacks.czi.subblock import check_subblocks
+from napari_patchset.stacks.czi.subblock import Located, locate_all
+from napari_patchset.stacks.kept import Kept
 from napari_patchset.stacks.metadata import SceneSummary
 
 CHECKED_AT_OPENING = 2000
 """Headers of so many subblocks are checked at once; of more, each before it is first decoded."""
 
-_SETTLED_S = 2
-"""A file that changed so recently may change again without its times telling it."""
+_MOST_KEPT = 200_000
+"""Subblocks of all files that are kept, about 150 bytes each; the last file is kept in any case."""
 
 
-def open_directory(path: Path) -> CziDirectory:
-    """Read and check a CZI's structure; that of the last file is kept until the file changes.
+class CziScenes:
+    """What a CZI says of its scenes, each part of it worked out once; threads may share it."""
+
+    def __init__(self, directory: CziDirectory, path: Path) -> None:
+        self.blocks = directory.subblocks
+        self.metadata = parse_metadata(directory.xml)
+        self._path, self._file_size = path, directory.file_size
+        self._located = Located(len(self.blocks))
+        self._geometries: dict[int | None, SceneGeometry] = {}
+
+    def check_subblocks(self) -> None:
+        """Refuse a file of which a subblock is not what the directory says."""
+        locate_all(self._path, self.blocks, self._file_size, self._located)
+
+    def decoder(self) -> SubblockDecoder:
+        """Give what decodes single subblocks; whoever asks for it closes it."""
+        return SubblockDecoder(self._path, self.blocks, self._file_size, self._located)
+
+    @cached_property
+    def ids(self) -> tuple[int, ...]:
+        """The file's own ids of its scenes, in order; none where no subblock names one."""
+        return scene_ids(self.blocks)
+
+    def geometry(self, scene: SceneId | None) -> SceneGeometry:
+        """Find one scene, or the union of all for None.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such scene.
+        """
+        if scene is not None and (isinstance(scene, str) or scene not in self.ids):
+            ids = self.ids
+            has = f"its scenes are {', '.join(map(str, ids))}" if ids else "it has no scenes"
+            raise ArgumentError(f"{self._path}: there is no scene {scene}; {has}.")
+        if scene not in self._geometries:
+            self._geometries[scene] = scene_geometry(self.blocks, scene)
+        return self._geometries[scene]
+
+    def all(self) -> list[SceneGeometry]:
+        """Give every scene; where subblocks name none, the one that all of them make."""
+        return [self.geometry(scene) for scene in self.ids or (None,)]
+
+
+_KEPT: Kept[CziScenes] = Kept(_MOST_KEPT, lambda scenes: len(scenes.blocks))
+
+
+def read_scenes(path: Path) -> CziScenes:
+    """Read and check a CZI's structure, once until the file changes.
 
     Raises
     ------
     UnreadableFileError
         If the file is no CZI, is damaged, or is of a kind that can't be read.
     """
-    state = path.stat()
-    if time() - max(state.st_mtime, state.st_ctime) < _SETTLED_S:
-        return _checked_directory(path)
-    which, when = (state.st_dev, state.st_ino), (state.st_mtime_ns, state.st_ctime_ns)
-    return _kept_directory(path, (*which, state.st_size, *when))
+    return _KEPT.get(path, _read_scenes)
 
 
-@lru_cache(maxsize=1)
-def _kept_directory(path: Path, _: tuple[int, ...]) -> CziDirectory:
-    return _checked_directory(path)
-
-
-def _checked_directory(path: Path) -> CziDirectory:
+def _read_scenes(path: Path) -> CziScenes:
     directory = read_directory(path)
     check_structure(directory, path)
-    blocks = directory.subblocks
-    if len(blocks) <= CHECKED_AT_OPENING:
-        check_subblocks(path, blocks, range(len(blocks)), directory.file_size)
-    return directory
-
-
-def find_scene(directory: CziDirectory, scene: SceneId | None, path: Path) -> SceneGeometry:
-    """Find one scene, or the union of all for None.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such scene.
-    """
-    ids = scene_ids(directory.subblocks)
-    if scene is None:
-        return scene_geometry(directory.subblocks, None)
-    if isinstance(scene, str) or scene not in ids:
-        has = f"its scenes are {', '.join(map(str, ids))}" if ids else "it has no scenes"
-        raise ArgumentError(f"{path}: there is no scene {scene}; {has}.")
-    return scene_geometry(directory.subblocks, scene)
+    scenes = CziScenes(directory, path)
+    if len(scenes.blocks) <= CHECKED_AT_OPENING:
+        scenes.check_subblocks()
+    return scenes
 
 
 def czi_scenes(path: Path) -> list[SceneSummary]:
     """List the scenes of a CZI file; one without an id where it has none."""
-    directory = open_directory(path)
-    described = parse_metadata(directory.xml).scenes
-    return [
-        _summary(scene_geometry(directory.subblocks, scene), described, path)
-        for scene in scene_ids(directory.subblocks) or (None,)
-    ]
+    scenes = read_scenes(path)
+    return [_summary(geometry, scenes.metadata.scenes, path) for geometry in scenes.all()]
 
 
 def reader_rectangles(reader: CziReader) -> dict[int | None, Rect]:

@@ -14,16 +14,12 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.blocks import Block
-from napari_patchset.stacks.czi.geometry import RECENT_PLANES, Plane, scene_geometry, scene_ids
-from napari_patchset.stacks.czi.metadata import image_metadata, parse_metadata
+from napari_patchset.stacks.czi.geometry import Plane
+from napari_patchset.stacks.czi.metadata import image_metadata
 from napari_patchset.stacks.czi.pixels import CziPixels
+from napari_patchset.stacks.czi.plane_tiles import RECENT_PLANES
 from napari_patchset.stacks.czi.pyramid import CziLevel, level_factors
-from napari_patchset.stacks.czi.scenes import (
-    find_scene,
-    open_directory,
-    reader_rectangles,
-    scene_layout,
-)
+from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles, scene_layout
 from napari_patchset.stacks.naming import join_scene, split_scene
 
 LARGE_PLANE = 4096
@@ -77,18 +73,18 @@ class CziImageStack(FileStack):
         depth_axis: DepthAxis = "none",
     ) -> None:
         self.data_path, self.scene = split_scene(data_path, scene)
-        directory = open_directory(self.data_path)
-        self._geometry = geometry = find_scene(directory, self.scene, self.data_path)
+        scenes = read_scenes(self.data_path)
+        self._geometry = geometry = scenes.geometry(self.scene)
         require_depth_axis(geometry.sizes, depth_axis, str(self.source))
         self._layout = scene_layout(geometry, depth_axis)
-        self._pixels = CziPixels(self.data_path, geometry, directory.file_size)
+        self._pixels = CziPixels(self.data_path, geometry, scenes.decoder())
         self._planes: dict[tuple[int, int, int], Plane] = {}
         self.axes = self._layout.stack_axes
         self.data_shape = list(self._layout.stack_shape)
         self.data_dtype = geometry.dtype
         self.block_shape = geometry.tile_shape
         self.rect = geometry.rect
-        self.metadata = image_metadata(parse_metadata(directory.xml), geometry)
+        self.metadata = image_metadata(scenes.metadata, geometry)
 
     @property
     def source(self) -> Path:
@@ -159,9 +155,7 @@ class CziImageStack(FileStack):
         """
         if isinstance(czi, CziReader):
             return {scene: Rectangle(*rect) for scene, rect in reader_rectangles(czi).items()}
-        blocks = open_directory(Path(czi)).subblocks
-        scenes = scene_ids(blocks) or (None,)
-        return {scene: Rectangle(*scene_geometry(blocks, scene).rect) for scene in scenes}
+        return {found.scene: Rectangle(*found.rect) for found in read_scenes(Path(czi)).all()}
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
         """Give the tiles of a plane that meet a window; see `BlockStack`."""

@@ -1,10 +1,11 @@
-"""Check one subblock's own header before it is decoded: libCZI trusts the sizes in there.
+"""Check a subblock's own header before it is decoded: libCZI trusts the sizes in there.
 
 A flipped bit in the size of a compressed tile makes libCZI read or write beyond its memory.
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,11 +14,16 @@ import numpy as np
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.czi.check import PIXEL_TYPES, UNCOMPRESSED
 from napari_patchset.stacks.czi.directory import DIMENSION, PLANE_AXES, Subblocks
+from napari_patchset.stacks.open_files import Descriptor
 
 ZSTD0, ZSTD1 = 5, 6
 
 _HEAD = struct.Struct("<16sqqiiq2siqii6xi")
 """Segment id, allocated, used; metadata, attachment and data size; the directory entry again."""
+_AHEAD = 4096
+"""Bytes that hold a header, most often what ZEN notes of a subblock, and the head of its data."""
+_AT_ONCE = 16
+
 _FIXED_PART = 256
 _SEGMENT_HEAD = 32
 _ENTRY_AT, _ENTRY = 16, 32
@@ -42,16 +48,54 @@ ReadBytes = Callable[[int, int], bytes]
 """Read from a position so many bytes, fewer at the file's end."""
 
 
-def check_subblocks(path: Path, blocks: Subblocks, rows: Iterable[int], file_size: int) -> None:
-    """Check subblocks with one opening of the file; see `locate_data`."""
-    with path.open("rb") as file:
+class Located:
+    """Where the data of those subblocks lie whose headers were checked; threads may share it."""
 
-        def read(position: int, length: int) -> bytes:
-            file.seek(position)
-            return file.read(length)
+    def __init__(self, count: int) -> None:
+        self._found = np.zeros((count, 2), np.int64)
 
+    def get(self, row: int) -> SubblockData | None:
+        """Give where a subblock's data lie, None if its header was not checked."""
+        position, size = self._found[row].tolist()
+        return SubblockData(position, size) if position else None
+
+    def add(self, row: int, data: SubblockData) -> None:
+        """Take down where a subblock's data lie."""
+        self._found[row] = data
+
+
+def locate_all(path: Path, blocks: Subblocks, file_size: int, located: Located) -> None:
+    """Check every subblock; many are read at once, as a slow storage answers late but in parallel.
+
+    Raises
+    ------
+    UnreadableFileError
+        See `locate_data`; of the first one that is not what the directory says.
+    """
+    file, count = Descriptor(path), len(blocks)
+
+    def locate(rows: range) -> None:
         for row in rows:
-            locate_data(read, path, blocks, row, file_size)
+            found = locate_data(_ahead(file.read), path, blocks, row, file_size)
+            located.add(row, found)
+
+    share = -(-count // _AT_ONCE)
+    with ThreadPoolExecutor(_AT_ONCE, "subblocks") as pool:
+        shares = [range(i, min(i + share, count)) for i in range(0, count, share)]
+        list(pool.map(locate, shares))  # for what they raise
+
+
+def _ahead(read: ReadBytes) -> ReadBytes:
+    """Read more than is asked for first, so that what is asked for next is there."""
+    first, data = 0, b""
+
+    def read_ahead(position: int, length: int) -> bytes:
+        nonlocal first, data
+        if not first <= position <= position + length <= first + len(data):
+            first, data = position, read(position, max(length, _AHEAD))
+        return data[position - first : position - first + length]
+
+    return read_ahead
 
 
 def locate_data(
