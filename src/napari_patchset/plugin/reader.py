@@ -17,6 +17,7 @@ from napari_patchset.plugin.window.asking import MENDABLE, message
 from napari_patchset.plugin.window.opener import Opener
 from napari_patchset.plugin.window.preferences import opens_all_scenes
 from napari_patchset.plugin.window.waiting import beside
+from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
@@ -88,20 +89,28 @@ def _shown(opened: _Opened, opener: Opener) -> list[LayerTuple]:
 
 def _read(name: str) -> _Opened:
     """Read all that is to be known before pixels, beside the window."""
-    scenes = beside(_scenes, name)
+    asked = beside(_look_up, name)
     # napari looks through all plugins before it knows a preference: asked only where it matters
-    all_scenes = 1 < len(scenes) <= MOST_SCENES and opens_all_scenes()
-    return beside(_opened, name, scenes, all_scenes)
+    all_scenes = 1 < len(asked.scenes) <= MOST_SCENES and opens_all_scenes()
+    return beside(_opened, asked, all_scenes)
 
 
-def _scenes(name: str) -> list[SceneSummary]:
-    """List what there is to choose from, nothing where the name says it."""
+class _Asked(NamedTuple):
+    """What a name says: a file, and a scene of it if it says one; else all of its scenes."""
+
+    file: Path
+    scene: SceneId | None
+    scenes: list[SceneSummary]
+
+
+def _look_up(name: str) -> _Asked:
     file, scene = split_scene(name, None)
-    return [] if file.name.endswith(SUFFIXES) or scene is not None else list_scenes(file)
+    says_all = file.name.endswith(SUFFIXES) or scene is not None
+    return _Asked(file, scene, [] if says_all else list_scenes(file))
 
 
-def _opened(name: str, scenes: list[SceneSummary], all_scenes: bool) -> _Opened:
-    file, scene = split_scene(name, None)
+def _opened(asked: _Asked, all_scenes: bool) -> _Opened:
+    file, scene, scenes = asked
     if file.name.endswith(SUFFIXES):
         return _Opened(patch_set_layers(file))
     if scene is not None:

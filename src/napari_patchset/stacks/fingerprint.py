@@ -1,15 +1,21 @@
 """Tell the same content from another, at a cost that does not grow with the file."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.stacks.open_files import Files
+
 _ENDS = 64 * 1024
 _BLOCK = 4 * 1024
 _N_BLOCKS = 16
+_AT_ONCE = 9
+"""Parts that are read at once: half of them."""
 
 
 def file_key(path: Path) -> str:
@@ -18,15 +24,21 @@ def file_key(path: Path) -> str:
     A copy at another path has the same key. At most 192 KiB are read, so a change that leaves
     the size and all of these bytes alone is not seen; the checksums of a patch set see it.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        digest.update(size.to_bytes(8, "little"))
-        inner = np.linspace(_ENDS, max(size - _ENDS, _ENDS), _N_BLOCKS, dtype=np.int64).tolist()
-        for start, length in ((0, _ENDS), *((i, _BLOCK) for i in inner), (size - _ENDS, _ENDS)):
-            file.seek(max(start, 0))
-            digest.update(file.read(length))
+    path = path.absolute()
+    size = path.stat().st_size
+    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+    with closing(Files({path})) as files, ThreadPoolExecutor(_AT_ONCE, "fingerprint") as pool:
+        for part in pool.map(lambda span: files.read(path, *span), _spans(size)):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _spans(size: int) -> list[tuple[int, int]]:
+    """Give position and length of each part that is read."""
+    inner = np.linspace(_ENDS, max(size - _ENDS, _ENDS), _N_BLOCKS, dtype=np.int64).tolist()
+    last = max(size - _ENDS, 0)
+    spans = (0, _ENDS), *((start, _BLOCK) for start in inner), (last, _ENDS)
+    return [(start, max(0, min(length, size - start))) for start, length in spans]
 
 
 def array_key(data: NDArray[Any]) -> str:

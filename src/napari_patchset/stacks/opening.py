@@ -10,6 +10,7 @@ from napari_patchset.source import SceneId
 from napari_patchset.stacks.base import ClosableStack
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
+from napari_patchset.stacks.kept import Kept
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import is_remote, plain_path, split_source
 from napari_patchset.stacks.tiff.check import is_tiff
@@ -47,10 +48,18 @@ def find_format(path: Path) -> Format:
     UnreadableFileError
         If no format fits.
     """
-    head = b""
-    if not path.is_dir():
-        with path.open("rb") as file:
-            head = file.read(16)
+    return _format_of(path, b"") if path.is_dir() else _KEPT.get(path, _format_of_file)
+
+
+_KEPT: Kept[Format] = Kept(256)
+
+
+def _format_of_file(path: Path) -> Format:
+    with path.open("rb", 0) as file:
+        return _format_of(path, file.read(16))
+
+
+def _format_of(path: Path, head: bytes) -> Format:
     for form in FORMATS:
         if form.recognises(path, head):
             return form

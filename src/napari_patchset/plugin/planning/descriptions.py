@@ -9,9 +9,14 @@ from napari_patchset.plugin.layers.named import open_image
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.describe import describe
 from napari_patchset.stacks.fingerprint import file_key
+from napari_patchset.stacks.kept import Kept
 
 Scene = tuple[str, SceneId | None]
 """A path, and a scene of it."""
+
+
+_KEYS: Kept[str] = Kept(256)
+"""Fingerprints of files: they hold until a file changes, also of what is described anew."""
 
 
 class Descriptions:
@@ -62,7 +67,7 @@ class Descriptions:
         """Fingerprint a file once for all of its scenes."""
         keys = self._keys
         if path not in keys:
-            keys[path] = file_key(Path(path))
+            keys[path] = _KEYS.get(Path(path), file_key)
         return keys[path]
 
 

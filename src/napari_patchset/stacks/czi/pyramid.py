@@ -49,6 +49,7 @@ class CziLevel(BoundedStack):
         self.factor = factor
         *outer, height, width = full.data_shape
         self.data_shape = [*outer, -(-height // factor), -(-width // factor)]
+        self.block_shape = (512, 512)
         self.data_dtype = full.data_dtype
         self.source = full.source
         self.axes = full.axes
