@@ -1,6 +1,8 @@
 """The form's parts by real clicks and keys: what they say is in the plan, and on the image."""
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
 
 from czi_maker import MakeCzi, SceneSpec
+from gestures import soon
 from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.cli.app import app
 from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
@@ -21,10 +24,10 @@ from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.exporting.control import time_left
-from napari_patchset.plugin.form.output import OutputPart
 from napari_patchset.plugin.form.split import SplitPart
 from napari_patchset.plugin.grid.summary import size_hint
 from napari_patchset.plugin.planning.descriptions import Descriptions
+from napari_patchset.plugin.window import preferences
 from napari_patchset.plugin.window.preferences import PLUGIN, export_memory
 from window import Window, digests
 
@@ -330,18 +333,69 @@ def test_the_form_is_copied_as_a_command(
     assert "--memory 512MiB" in QApplication.clipboard().text()
 
 
-def test_the_form_begins_with_what_is_preferred(
+class Preferring:
+    """Dock a widget in the loop of a window; its preferences are read as soon as they may be."""
+
+    def __init__(
+        self, make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.may_read, self.read_in_window = Event(), list[bool]()
+        monkeypatch.setattr(preferences, "get_plugin_settings", self._read)
+        self._qtbot, viewer, made = qtbot, make_napari_viewer(), list[Window]()
+        soon(lambda: made.append(Window(viewer, qtbot)))
+        qtbot.waitUntil(lambda: bool(made), timeout=30_000)
+        (self.window,) = made
+
+    def _read(self, plugin: str) -> Any:
+        self.read_in_window.append(threading.current_thread() is threading.main_thread())
+        assert self.may_read.wait(30)
+        return get_plugin_settings(plugin)
+
+    @property
+    def output(self) -> dict[str, Any]:
+        return self.window.widget.form.output.value
+
+    def finish(self) -> None:
+        self.may_read.set()
+        self.window.until(lambda: self.window.widget.preferring.at_rest)
+        assert self.read_in_window == [False]
+
+
+@pytest.fixture
+def preferring(
+    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Preferring]:
+    preferred = get_plugin_settings(PLUGIN).export
+    monkeypatch.setattr(preferred, "format", "zarr")
+    monkeypatch.setattr(preferred, "compression", "zstd")
+    preferring = Preferring(make_napari_viewer, qtbot, monkeypatch)
+    yield preferring
+    preferring.finish()
+    preferring.window.close()
+
+
+def test_the_form_begins_with_what_is_preferred_and_the_window_does_not_wait_for_it(
+    preferring: Preferring,
+) -> None:
+    assert preferring.output["codec"] == "none"
+    preferring.finish()
+    preferring.window.until(lambda: bool(preferring.output["codec"] == "zstd"))
+
+
+def test_what_a_person_chose_before_the_preferences_were_read_stands(
+    preferring: Preferring,
+) -> None:
+    preferring.window.widget.form.output.codec.value = "lz4"
+    preferring.finish()
+    preferring.window.qtbot.wait(20)
+    assert preferring.output["codec"] == "lz4"
+
+
+def test_an_export_takes_as_much_memory_as_is_preferred(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preferred = get_plugin_settings(PLUGIN).export
     assert export_memory() == DEFAULT_MEMORY
-    monkeypatch.setattr(preferred, "compression", "zstd")
-    monkeypatch.setattr(preferred, "format", "zarr")
-    monkeypatch.setattr(preferred, "memory", 512)
-    part = OutputPart()
-    assert part.value["codec"] == "zstd"
-    monkeypatch.setattr(preferred, "format", "tiff")
-    assert OutputPart().value["format"] == "tiff"
+    monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
     assert export_memory() == 512 * 2**20
 
 

@@ -32,6 +32,7 @@ from napari_patchset.plugin.window.asked import is_window_at_work
 from napari_patchset.plugin.window.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.window.background import Background
 from napari_patchset.plugin.window.importing import import_beside
+from napari_patchset.plugin.window.preferences import read_output
 from napari_patchset.plugin.window.themes import theme_colors
 
 _NOTHING_OPEN = (
@@ -60,7 +61,7 @@ class PatchesWidget(Panel):
         self.exporting = ExportControl(
             self.export, napari_viewer, self._form_state, lambda: self.plans.metrics
         )
-        self.job, self.loading = self.exporting.job, Background()
+        self.job, self.loading, self.preferring = self.exporting.job, Background(), Background()
         self.summary.setWordWrap(True)
         self.fill(
             (
@@ -76,6 +77,7 @@ class PatchesWidget(Panel):
         self._on_format()
         self._on_file()
         self._refresh()
+        self.preferring.begin(read_output)
         QTimer.singleShot(0, import_beside)  # once the widget is drawn
 
     @property
@@ -113,6 +115,7 @@ class PatchesWidget(Panel):
             self.preview.release()
             self.sourcing.stop()
             self.loading.stop()
+            self.preferring.stop()
             layers, dims = self._viewer.layers.events, self._viewer.dims.events
             layers.inserted.disconnect(self._on_layers)
             layers.removed.disconnect(self._on_layers)
@@ -134,6 +137,8 @@ class PatchesWidget(Panel):
         self.sourcing.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
+        self.preferring.yielded.connect(self.form.output.prefer)
+        self.form.output.changed.connect(self.preferring.stop)  # what a person chose stands
         self.regions.changed.connect(self._plan)
         self.regions.painted.connect(self._on_paint)
         self.plans.changed.connect(self._show)
@@ -246,6 +251,7 @@ class PatchesWidget(Panel):
     @notifying
     def _on_loaded(self, loaded: LoadedPlan) -> None:
         plan = loaded.plan
+        self.preferring.stop()
         self.plans.forget()
         self.sourcing.load(loaded)
         self.form.load(plan.recipe)

@@ -7,7 +7,7 @@ from magicgui.widgets import ComboBox
 from napari_patchset.export.plan import Recipe
 from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.plugin.form.rows import Part, choices, choices_of
-from napari_patchset.plugin.window.preferences import compression, default_format
+from napari_patchset.plugin.window.preferences import Output
 
 _FORMATS = choices_of(
     FORMATS,
@@ -27,13 +27,11 @@ class OutputPart(Part):
         self.format = ComboBox(
             label="Format",
             choices=_FORMATS,
-            value=default_format(),
             tooltip="What is written: all formats hold the same patches, and a table of them.",
         )
         self.codec = ComboBox(
             label="Compression",
             choices=_CODECS,
-            value=compression(),
             tooltip="A compressed set is smaller, and slower to read at random.",
         )
         self.dtype = ComboBox(
@@ -55,6 +53,10 @@ class OutputPart(Part):
     def suffix(self) -> str:
         """What the name of the set ends in."""
         return FORMATS[self.format.value].suffix
+
+    def prefer(self, output: Output) -> None:
+        """Begin with what a person prefers."""
+        self.format.value, self.codec.value = output
 
     def load(self, recipe: Recipe) -> None:
         """Set format, codec and pixel type."""

@@ -1,6 +1,8 @@
 """What a person prefers: the plugin's page of napari's preferences."""
 
-from typing import Any
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any, NamedTuple
 
 from napari.settings import get_plugin_settings
 
@@ -9,6 +11,8 @@ from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 PLUGIN = "napari-patchset"
 
 _MEBIBYTE = 2**20
+
+_READING = Lock()
 
 
 def export_memory() -> int:
@@ -22,20 +26,29 @@ def chosen_memory() -> int | None:
     return None if memory == DEFAULT_MEMORY else memory
 
 
-def compression() -> str:
-    """Give the codec that the form begins with."""
-    return str(_export().compression)
+class Output(NamedTuple):
+    """What the form begins with: a format, a name in `FORMATS`, and a codec."""
+
+    format: str
+    codec: str
 
 
-def default_format() -> str:
-    """Give the format that the form begins with, a name in `FORMATS`."""
-    return str(_export().format)
+def read_output() -> Iterator[Output]:
+    """Read what the form begins with; beside the window."""
+    export = _export()
+    yield Output(str(export.format), str(export.compression))
 
 
 def opens_all_scenes() -> bool:
     """Whether a file opens with all of its scenes."""
-    return bool(get_plugin_settings(PLUGIN).opening.all_scenes)
+    return bool(_settings().opening.all_scenes)
 
 
 def _export() -> Any:
-    return get_plugin_settings(PLUGIN).export
+    return _settings().export
+
+
+def _settings() -> Any:
+    """Give the page; the first time napari reads the manifests of all plugins for it."""
+    with _READING:
+        return get_plugin_settings(PLUGIN)
