@@ -1,5 +1,8 @@
 """Files of every kind whose reading is counted, and what counts it."""
 
+import builtins
+import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -153,3 +156,60 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(Files, "read_into", count_read_into)
     monkeypatch.setattr(LocalStore, "get", count_get)
     return found
+
+
+class Reads(Counter[str]):
+    """Count the reads from files in a folder, as the system sees them, by name of the file."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._folder = folder
+        self._files: dict[int, str] = {}
+        for module in (builtins, io):
+            monkeypatch.setattr(module, "open", self._opening(io.open))
+        monkeypatch.setattr(os, "open", self._noting(os.open))
+        for name in ("pread", "preadv"):
+            monkeypatch.setattr(os, name, self._counting(getattr(os, name)))
+
+    def _opening(self, opens: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(file: Any, mode: str = "r", buffering: int = -1, *args: Any, **more: Any) -> Any:
+            if mode != "rb" or not str(file).startswith(str(self._folder)):
+                return opens(file, mode, buffering, *args, **more)
+            raw = _CountedFile(file, self)
+            return raw if buffering == 0 else io.BufferedReader(raw, max(buffering, 4096))
+
+        return opened
+
+    def _noting(self, opens: Callable[..., int]) -> Callable[..., int]:
+        def noted(path: Any, *args: Any, **options: Any) -> int:
+            number = opens(path, *args, **options)
+            self._files[number] = str(path)
+            return number
+
+        return noted
+
+    def _counting(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(number: int, *args: Any) -> Any:
+            if self._files.get(number, "").startswith(str(self._folder)):
+                self[Path(self._files[number]).name] += 1
+            return read(number, *args)
+
+        return counted
+
+
+class _CountedFile(io.FileIO):
+    def __init__(self, path: Any, reads: Reads) -> None:
+        super().__init__(path)
+        self._reads, self._called = reads, Path(path).name
+
+    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override]  # any buffer will do
+        self._reads[self._called] += 1
+        return super().readinto(buffer)
+
+    def read(self, size: int | None = -1) -> bytes | None:  # type: ignore[override]  # as FileIO
+        self._reads[self._called] += 1
+        return super().read(size)
+
+    def readall(self) -> bytes | None:  # type: ignore[override]  # as FileIO
+        self._reads[self._called] += 1
+        return super().readall()

@@ -25,11 +25,11 @@ class Kept(ForkAware, Generic[_Value]):
     most : int
         How much is kept; what is newest is kept even if it is more.
     weigh : callable or None
-        Gives how much of that a value takes; None for 1 each.
+        Gives how much of that a value takes, None for a value that is not kept; by default 1.
     """
 
-    def __init__(self, most: int, weigh: Callable[[_Value], int] | None = None) -> None:
-        self._most, self._weigh = most, weigh or (lambda _: 1)
+    def __init__(self, most: int, weigh: Callable[[_Value], int | None] = lambda _: 1) -> None:
+        self._most, self._weigh = most, weigh
         self._reset()
 
     def _reset(self) -> None:
@@ -64,14 +64,19 @@ class Kept(ForkAware, Generic[_Value]):
             self._found.clear()
 
     def _keep(self, path: Path, state: _State, value: _Value) -> _Value:
+        if self._weigh(value) is None:
+            return value
         with self._lock:
             self._found[path] = state, value
             self._found.move_to_end(path)
-            left = sum(self._weigh(value) for _, value in self._found.values())
+            left = sum(map(self._weight, self._found))
             while left > self._most and len(self._found) > 1:
-                _, (_, oldest) = self._found.popitem(last=False)
-                left -= self._weigh(oldest)
+                left -= self._weight(oldest := next(iter(self._found)))
+                del self._found[oldest]
         return value
+
+    def _weight(self, path: Path) -> int:
+        return self._weigh(self._found[path][1]) or 0
 
 
 def _state(status: os.stat_result) -> _State:

@@ -13,6 +13,9 @@ from napari_patchset.stacks.metadata import ImageMetadata
 COARSEST = 512
 """Halving stops when the longer side of a plane is no longer than this."""
 
+PYRAMID_BLOCK = (COARSEST, COARSEST)
+"""So the coarsest plane is one read: libCZI looks through all subblocks for each."""
+
 
 class FullStack(ImageStack, Protocol):
     """What a level needs of the stack at full resolution."""
@@ -42,14 +45,18 @@ class CziLevel(BoundedStack):
         The stack at full resolution.
     factor : int
         A power of two.
+    block_shape : tuple of int or None
+        What is best read at once, height and width, where the file has a pyramid.
     """
 
-    def __init__(self, full: FullStack, factor: int) -> None:
+    def __init__(
+        self, full: FullStack, factor: int, block_shape: tuple[int, int] | None = None
+    ) -> None:
         self._full = full
         self.factor = factor
         *outer, height, width = full.data_shape
         self.data_shape = [*outer, -(-height // factor), -(-width // factor)]
-        self.block_shape = (512, 512)
+        self.block_shape = block_shape
         self.data_dtype = full.data_dtype
         self.source = full.source
         self.axes = full.axes

@@ -18,7 +18,7 @@ from napari_patchset.stacks.czi.geometry import Plane
 from napari_patchset.stacks.czi.metadata import image_metadata
 from napari_patchset.stacks.czi.pixels import CziPixels
 from napari_patchset.stacks.czi.plane_tiles import RECENT_PLANES
-from napari_patchset.stacks.czi.pyramid import CziLevel, level_factors
+from napari_patchset.stacks.czi.pyramid import PYRAMID_BLOCK, CziLevel, level_factors
 from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles, scene_layout
 from napari_patchset.stacks.naming import join_scene, split_scene
 
@@ -105,9 +105,10 @@ class CziImageStack(FileStack):
     def levels(self) -> "Sequence[CziImageStack | CziLevel]":
         """The stack itself, then lower resolutions if it has a pyramid or is large."""
         *_, height, width = self.data_shape
-        if not self._geometry.has_pyramid and max(height, width) <= LARGE_PLANE:
+        block = PYRAMID_BLOCK if self._geometry.has_pyramid else None
+        if block is None and max(height, width) <= LARGE_PLANE:
             return (self,)
-        reduced = (CziLevel(self, factor) for factor in level_factors(height, width)[1:])
+        reduced = (CziLevel(self, factor, block) for factor in level_factors(height, width)[1:])
         return (self, *reduced)
 
     @property

@@ -8,6 +8,9 @@ from napari_patchset.errors import UnreadableFileError
 
 REMEDY = "The file is damaged or was cut short; copy it or export it again."
 
+_AT_ONCE = 2**16
+"""Bytes of a read: writers put many directories near to each other."""
+
 _MOST_ENTRIES = 4096
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _ITEM_BYTES |= {16: 8, 17: 8, 18: 8}
@@ -72,7 +75,7 @@ def check_structure(path: Path) -> None:
         If the file is no TIFF, if a directory or an essential tag lies outside of the file or is
         there twice, or if the chain runs in a circle.
     """
-    with path.open("rb") as file:
+    with path.open("rb", _AT_ONCE) as file:
         head = file.read(4)
         if head not in _FLAVOURS:
             raise UnreadableFileError(f"{path}: not a TIFF file; it begins with {head!r}.")

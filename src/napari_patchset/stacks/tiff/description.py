@@ -26,12 +26,15 @@ class Description:
         The OME-XML.
     is_ome : False or None
         False where the OME-XML is there and must not be used.
+    is_alone : bool
+        Whether all that is said of the pages, and all pages, are in this one file.
     """
 
     path: Path
     xml: str | None = None
     root: "Element | None" = None
     is_ome: bool | None = None
+    is_alone: bool = True
 
     def open(self) -> TiffFile:
         """Open the file as described."""
@@ -65,10 +68,11 @@ def _described(path: Path, xml: str) -> Description:
         path, xml = _read_companion(elsewhere.get("MetadataFile", ""), path)
         root = parse_ome(xml, path)
     check_ome(root, path)
-    for name in {uuid.get("FileName", "") for uuid in root.iter("UUID")} - {"", path.name}:
+    others = {uuid.get("FileName", "") for uuid in root.iter("UUID")} - {"", path.name}
+    for name in others:
         if (path.parent / name).is_file():
             check_structure(path.parent / name)
-    return Description(path, xml, root)
+    return Description(path, xml, root, is_alone=elsewhere is None and not others)
 
 
 def _read_companion(name: str, path: Path) -> tuple[Path, str]:

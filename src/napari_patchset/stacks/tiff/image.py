@@ -37,12 +37,15 @@ class TiffSeries:
         As tifffile has it, valid while its file is open.
     ome : OmeImage or None
         Its Image element, if there is one.
+    is_alone : bool
+        Whether nothing of it is in another file.
     """
 
     index: int
     name: str
     pages: TiffPageSeries
     ome: OmeImage | None
+    is_alone: bool
 
     @property
     def is_extra(self) -> bool:
@@ -153,7 +156,7 @@ def _list_series(series: list[TiffPageSeries], description: Description) -> list
     listed = []
     for index, (pages, ome) in enumerate(zip(series, _ome(series, description), strict=True)):
         name = (ome.name if ome else pages.name) or f"Series {index}"
-        listed.append(TiffSeries(index, name, pages, ome))
+        listed.append(TiffSeries(index, name, pages, ome, description.is_alone))
     return listed
 
 

@@ -17,7 +17,8 @@ from napari_patchset.stacks.base import FileStack
 from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
 from napari_patchset.stacks.naming import join_scene, split_scene
-from napari_patchset.stacks.tiff.image import TiffSeries, image_series, open_series, read_image
+from napari_patchset.stacks.tiff.image import TiffImage
+from napari_patchset.stacks.tiff.images import TiffImages, read_images
 from napari_patchset.stacks.tiff.reading import PageReader
 
 
@@ -66,10 +67,10 @@ class TiffImageStack(FileStack):
     ) -> None:
         path, series = split_scene(data_path, series)
         self.data_path = path.absolute()
-        with open_series(self.data_path) as found:
-            chosen = _choose(found, series, self.data_path)
-            self.scene = chosen.index if len(image_series(found)) > 1 else None
-            self._image = read_image(chosen, self.data_path)
+        images = read_images(self.data_path, series)
+        chosen = _choose(images, series, self.data_path)
+        self.scene = chosen if len(images.shown) > 1 else None
+        (self._image,) = images.take([chosen])
         axes = self._image.axes
         require_depth_axis(axes.sizes, depth_axis, str(self.source))
         self._planes = axes.in_stack_order(depth_axis)
@@ -188,16 +189,17 @@ def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffI
 
 def tiff_scenes(path: Path) -> list[SceneSummary]:
     """List the series of a TIFF file; one without an id where there is only one."""
-    with open_series(path) as found:
-        images = image_series(found)
-        return [_summary(series, path, len(images) == 1) for series in images]
+    images = read_images(path)
+    found = zip(images.shown, images.take(images.shown), strict=True)
+    if len(images.shown) == 1:
+        return [_summary(None, path.stem, image) for _, image in found]
+    return [_summary(index, images.names[index], image) for index, image in found]
 
 
-def _summary(series: TiffSeries, path: Path, is_only: bool) -> SceneSummary:
-    image = read_image(series, path)
+def _summary(index: int | None, name: str, image: TiffImage) -> SceneSummary:
     return SceneSummary(
-        id=None if is_only else series.index,
-        name=path.stem if is_only else series.name,
+        id=index,
+        name=name,
         rect=image.rect,
         axes=image.axes.axes,
         shape=image.axes.shape,
@@ -205,16 +207,16 @@ def _summary(series: TiffSeries, path: Path, is_only: bool) -> SceneSummary:
     )
 
 
-def _choose(found: list[TiffSeries], index: int | None, path: Path) -> TiffSeries:
+def _choose(images: TiffImages, index: int | None, path: Path) -> int:
+    n, shown = len(images.names), images.shown
     if index is not None:
-        if not 0 <= index < len(found):
-            raise ArgumentError(f"{path}: there is no series {index}; it has {len(found)}, from 0.")
-        return found[index]
-    images = image_series(found)
-    if len(images) > 1:
-        listed = ", ".join(f"{s.index} ({s.name})" for s in images)
-        raise ArgumentError(f"{path} has {len(images)} series; choose one: {listed}.")
-    return images[0]
+        if not 0 <= index < n:
+            raise ArgumentError(f"{path}: there is no series {index}; it has {n}, from 0.")
+        return index
+    if len(shown) > 1:
+        listed = ", ".join(f"{each} ({images.names[each]})" for each in shown)
+        raise ArgumentError(f"{path} has {len(shown)} series; choose one: {listed}.")
+    return shown[0]
 
 
 def _scaled_metadata(metadata: ImageMetadata, full: Rect, height: int, width: int) -> ImageMetadata:
