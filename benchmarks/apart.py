@@ -16,6 +16,12 @@ MIB = 2**20
 FIXED_BYTES = 2 * MIB
 """What an export may read and write besides pixels: fingerprints, directory, plan, manifest."""
 
+_ANSWER_MS = 100
+"""Within which the window answers, unless napari alone takes longer."""
+
+_NOISE = 1.25
+"""By how much the longest of some waits differs from run to run."""
+
 
 def transfers(bench: Bench) -> Iterator[Result]:
     """Count the bytes, the tiles and the memory of an export in a fresh process."""
@@ -90,6 +96,24 @@ def first_picture(bench: Bench) -> Iterator[Result]:
     yield Result(f"{what}: first picture", "time", "s", first, target=limit, note=note)
     limit = Target("<=", 1000, "MB")
     yield Result(f"{what}: peak memory", "memory", "MB", took["peak_mb"], target=limit)
+
+
+def key_strokes(bench: Bench) -> Iterator[Result]:
+    """Strike keys while a person opens, plans and exports, on storage that takes 200 ms a read."""
+    name = "key strokes at 200 ms a read"
+    if find_spec("napari") is None:
+        yield Result(f"{name}: longest wait", "time", "ms", 0, note="no napari")
+        return
+    mosaic = Mosaic(1024, 512, depth=3)
+    took = _in_window("key_strokes.py", mosaic.write(bench.data))
+    kinds = {"opening": "opening", "scene": "another scene", "removing": "removing all layers"}
+    for key, what in kinds.items():
+        wait, plain = took[key], took[f"{key}_plain"]
+        target = Target("<=", max(_NOISE, _ANSWER_MS / plain))
+        what = f"{name}: {what} / plain napari"
+        yield Result(what, "time", "ms", wait, plain, wait / plain, target)
+    limit = Target("<=", _ANSWER_MS, "ms")
+    yield Result(f"{name}: everything else", "time", "ms", took["longest"], target=limit)
 
 
 def _in_window(script: str, *arguments: Path) -> dict[str, float]:

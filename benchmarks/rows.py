@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from apart import first_picture, memory, preview, transfers, transfers_overlapping
+from apart import first_picture, key_strokes, memory, preview, transfers, transfers_overlapping
 from bench import Bench
 from files import JPEG_XR
 from measure import Result, Target, in_turn, median_ratio, timed
@@ -176,5 +176,6 @@ ROWS: dict[str, Row] = {
     "memory": memory,
     "preview": preview,
     "first-picture": first_picture,
+    "key-strokes": key_strokes,
 }
 """Every row by the name that `--only` takes."""

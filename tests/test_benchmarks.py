@@ -24,7 +24,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 IO = Path("/proc/self/io")
-IN_WINDOW = ("preview", "first-picture")
+IN_WINDOW = ("preview", "first-picture", "key-strokes")
 
 
 def parameter(name: str) -> Any:
