@@ -40,6 +40,26 @@ def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(
     window.until(lambda: f"<b>{6 + 3 * 2}</b> patches" in window.summary)
 
 
+def test_a_region_stays_where_it_was_drawn_and_another_scene_says_so(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    window.unfold("Where")
+    window.click(window.widget.form.where.draw)
+    layer = window.widget.form.where.region.value
+    layer.add(np.array([[-2, -2], [-2, 34], [34, 34], [34, -2]]), shape_type="polygon")
+    window.until(lambda: "<b>96</b> patches" in window.summary)
+    drawn = layer.data_to_world(layer.data[0][0])
+    window.click_scene(1)
+    window.until(lambda: "Patch region lies beside this scene" in window.summary)
+    assert not len(window.grid.data)
+    assert layer.data_to_world(layer.data[0][0]) == drawn
+    window.click_scene(0)
+    window.until(lambda: "<b>96</b> patches" in window.summary)
+
+
 def test_an_image_that_is_turned_is_refused_until_it_is_straight(
     window: Window, czi: MakeCzi
 ) -> None:

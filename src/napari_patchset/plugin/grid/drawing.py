@@ -1,5 +1,7 @@
 """A region that is drawn on the image, as a napari Shapes layer."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from napari.layers import Image, Labels, Shapes
 from napari.viewer import Viewer
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.regions import Point, Polygon, Rectangle, ShapesRegion
 from napari_patchset.plugin.layers.shown import plane_space
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import Rect, SourceInfo
 
 REGION_NAME = "Patch region"
 _ELLIPSE_CORNERS = 128
@@ -53,16 +55,27 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
     Raises
     ------
     ArgumentError
-        If a shape encloses nothing.
+        If a shape encloses nothing, or all lie beside the image, as those of another scene do.
     """
     drawn = zip(layer.data, layer.shape_type, strict=True)
     points = [_points(layer, corners, str(kind), image) for corners, kind in drawn]
     if not points:
         return None
+    shapes = tuple(Polygon(points=each) for each in points)
+    if all(_is_beside(shape.bounds, info.layout.sizes) for shape in shapes):
+        raise ArgumentError(
+            f"{layer.name} lies beside this scene, as it was drawn on another one; draw a region "
+            'here, or choose none under "More", "Where".'
+        )
     if len(points) == 1:
         return Polygon(points=points[0], source=info.key, scene=info.scene)
-    shapes = tuple(Polygon(points=each) for each in points)
     return ShapesRegion(shapes=shapes, source=info.key, scene=info.scene)
+
+
+def _is_beside(shape: Rect, sizes: Mapping[str, int]) -> bool:
+    """Whether a shape has no pixel of an image."""
+    above_or_left = shape.x + shape.w <= 0 or shape.y + shape.h <= 0
+    return above_or_left or shape.x >= sizes["X"] or shape.y >= sizes["Y"]
 
 
 def _points(
