@@ -33,7 +33,12 @@ _SMALL = choices(
 _PER = choices(("in each plane or volume", "sample"), ("in all together", "total"))
 _NO_LIMIT = 100
 
-_SHOWN = {"count": {"n_patches"}, "patches": {"places", "place", "forget"}}
+_DRAWN = ("n_patches", "per", "max_overlap", "seed")
+_CLICKED = ("places", "place", "forget")
+_FIELDS = ("edge", "pad", *_DRAWN, "small", *_CLICKED)
+"""The fields in the order of the form."""
+
+_SHOWN = {"count": {"n_patches"}, "patches": set(_CLICKED)}
 """What a strategy's field is here, where it has another name."""
 
 
@@ -50,22 +55,31 @@ class StrategyPart(Part):
         self.kind = ComboBox(
             label="Chosen", choices=_KINDS, tooltip="How the places of the patches are chosen."
         )
-        fields = self._fields()
         self.patches: tuple[Place, ...] = ()
-        self._fields_by_name = fields
-        super().__init__([self.kind, *fields.values()])
+        self._make_border()
+        self._make_drawn()
+        self._make_clicked()
+        self._fields: dict[str, Widget] = {name: getattr(self, name) for name in _FIELDS}
+        super().__init__([self.kind, *self._fields.values()])
         self.kind.changed.connect(self._show)
         self.edge.changed.connect(self._show)
         self.forget.changed.connect(lambda: self.set_places(()))
         self._show()
 
-    def _fields(self) -> dict[str, Widget]:
+    def _make_border(self) -> None:
         self.edge = ComboBox(
             label="At the border", choices=_EDGES, tooltip="What to do where the grid does not fit."
         )
         self.pad = ComboBox(
             label="Pad with", choices=_PADS, tooltip="What lies beyond the border of the image."
         )
+        self.small = ComboBox(
+            label="Small image",
+            choices=_SMALL,
+            tooltip="What becomes of an image that is smaller than one patch.",
+        )
+
+    def _make_drawn(self) -> None:
         self.n_patches = SpinBox(
             value=100, min=1, max=LARGEST, label="Count", tooltip="How many patches to draw."
         )
@@ -84,11 +98,8 @@ class StrategyPart(Part):
             label="Seed",
             tooltip="Another number, other patches; the same number, the same patches.",
         )
-        self.small = ComboBox(
-            label="Small image",
-            choices=_SMALL,
-            tooltip="What becomes of an image that is smaller than one patch.",
-        )
+
+    def _make_clicked(self) -> None:
         self.places = Label(value="")
         self.place = PushButton(
             text="Place one",
@@ -96,19 +107,6 @@ class StrategyPart(Part):
             "then Shift + arrow keys move it, and Del takes it away.",
         )
         self.forget = PushButton(text="Forget all", tooltip="Forget the patches that were clicked.")
-        names = (
-            "edge",
-            "pad",
-            "n_patches",
-            "per",
-            "max_overlap",
-            "seed",
-            "small",
-            "places",
-            "place",
-            "forget",
-        )
-        return {name: getattr(self, name) for name in names}
 
     @property
     def value(self) -> dict[str, Any]:
@@ -116,7 +114,7 @@ class StrategyPart(Part):
         kind = self.kind.value
         if kind == "fixed":
             return {"kind": kind, "patches": self.patches}
-        used = (name for name in self._fields_by_name if name in _used(kind))
+        used = (name for name in self._fields if name in _used(kind))
         chosen = {name: getattr(self, name).value for name in used}
         if kind == "random":
             chosen["count"], limit = chosen.pop("n_patches"), chosen["max_overlap"]
@@ -130,7 +128,7 @@ class StrategyPart(Part):
         self.kind.value = strategy.kind
         if strategy.kind == "random":
             self.n_patches.value = strategy.count
-        for name in set(self._fields_by_name) & set(type(strategy).model_fields):
+        for name in set(self._fields) & set(type(strategy).model_fields):
             value = getattr(strategy, name)
             if name == "max_overlap":
                 value = _NO_LIMIT if value is None else round(100 * value)
@@ -147,7 +145,7 @@ class StrategyPart(Part):
 
     def _show(self) -> None:
         used = _used(self.kind.value)
-        for name, field in self._fields_by_name.items():
+        for name, field in self._fields.items():
             field.visible = name in used
         padded = self.edge.value == "pad" or self.small.value == "pad"
         self.pad.visible = "pad" in used and padded
