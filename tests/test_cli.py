@@ -29,7 +29,7 @@ SCENES = (
 )
 
 
-FILES = ["float.tif", "image.czi", "text.czi"]
+FILES = ["circle.json", "float.tif", "image.czi", "later.json", "text.czi"]
 
 
 def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
@@ -265,119 +265,75 @@ def test_the_version_is_printed(run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("words", "message"),
     [
-        (["info", "none.czi"], "none.czi: No such file or directory"),
-        (["export", "none.czi", "--out", "a.patches.zarr"], "none.czi: No such file"),
-        (["export", "text.czi", "--out", "a.patches.zarr"], "text.czi: not a CZI file"),
-        (["export", "image.czi", "--scene", "99", "--out", "a.patches.zarr"], "no scene 99"),
-        (["export", "image.czi@99", "--out", "a.patches.zarr"], "no scene 99"),
+        ("info none.czi", "none.czi: No such file or directory"),
+        ("export none.czi", "none.czi: No such file"),
+        ("export text.czi", "text.czi: not a CZI file"),
+        ("export image.czi --scene 99", "no scene 99"),
+        ("export image.czi@99", "no scene 99"),
+        ("export image.czi --patch-size 64,64", "64 x 64 is larger than"),
+        ("export image.czi --depth-axis Z", "does not contain a Z axis"),
+        ("export image.czi --out a.zarr", "must end in .patches.zarr"),
+        ("export image.czi --patch-size 8;8", "'8;8'"),
+        ("export image.czi --overlap 64", "overlap (64, 64) must be at least 0 and below (64, 64)"),
+        ("export image.czi --channels Cy5", "'Cy5'"),
+        ("export image.czi --strategy random", "need --count"),
+        ("export image.czi --strategy fixed", "give it with --plan"),
+        ("export image.czi --count 9", "--count is for random patches, not for tiled ones"),
         (
-            ["export", "image.czi", "--patch-size", "64,64", "--out", "a.patches.zarr"],
-            "64 x 64 is larger than",
-        ),
-        (
-            ["export", "image.czi", "--depth-axis", "Z", "--out", "a.patches.zarr"],
-            "does not contain a Z axis",
-        ),
-        (["export", "image.czi", "--out", "a.zarr"], "must end in .patches.zarr"),
-        (["export", "image.czi", "--patch-size", "8;8", "--out", "a.patches.zarr"], "'8;8'"),
-        (
-            ["export", "image.czi", "--overlap", "64", "--out", "a.patches.zarr"],
-            "overlap (64, 64) must be at least 0 and below (64, 64)",
-        ),
-        (["export", "image.czi", "--channels", "Cy5", "--out", "a.patches.zarr"], "'Cy5'"),
-        (
-            ["export", "image.czi", "--strategy", "random", "--out", "a.patches.zarr"],
-            "need --count",
-        ),
-        (
-            ["export", "image.czi", "--strategy", "fixed", "--out", "a.patches.zarr"],
-            "give it with --plan",
-        ),
-        (
-            ["export", "image.czi", "--count", "9", "--out", "a.patches.zarr"],
-            "--count is for random patches, not for tiled ones",
-        ),
-        (
-            ["export", "image.czi", "--edge", "none", "--out", "a.patches.zarr"],
+            "export image.czi --edge none",
             "--edge is 'none'; it must be 'shift', 'drop', 'pad' or 'balance'",
         ),
+        ("export image.czi --depth-axis Q", "--depth-axis is 'Q'; it must be 'none', 'Z' or 'T'"),
+        ("export image.czi --val 2", "--val is 2.0; it must be less than 1"),
+        ("export image.czi --dtype uint9", "there is no pixel type 'uint9'"),
+        ("export image.czi --memory 512", "--memory is '512'; give a number and one of kB, MB"),
+        ("export image.czi --format png", "there is no format 'png'; choose one of zarr"),
+        ("export image.czi --filter sharp>5", "there is no kind 'sharp'; it is one of max, mean"),
+        ("export image.czi --patch-size 8,8 --filter std[Cy5]>5", "There is no channel 'Cy5'"),
+        ("export image.czi --labels image.czi@9", "there is no scene 9; its scenes are 0, 1"),
         (
-            ["export", "image.czi", "--depth-axis", "Q", "--out", "a.patches.zarr"],
-            "--depth-axis is 'Q'; it must be 'none', 'Z' or 'T'",
-        ),
-        (
-            ["export", "image.czi", "--val", "2", "--out", "a.patches.zarr"],
-            "--val is 2.0; it must be less than 1",
-        ),
-        (
-            ["export", "image.czi", "--dtype", "uint9", "--out", "a.patches.zarr"],
-            "there is no pixel type 'uint9'",
-        ),
-        (
-            ["export", "image.czi", "--memory", "512", "--out", "a.patches.zarr"],
-            "--memory is '512'; give a number and one of kB, MB",
-        ),
-        (
-            ["export", "image.czi", "--format", "png", "--out", "a.patches.zarr"],
-            "there is no format 'png'; choose one of zarr",
-        ),
-        (
-            ["export", "image.czi", "--filter", "sharp>5", "--out", "a.patches.zarr"],
-            "there is no kind 'sharp'; it is one of max, mean",
-        ),
-        (
-            [
-                "export",
-                "image.czi",
-                "--patch-size",
-                "8,8",
-                "--filter",
-                "std[Cy5]>5",
-                "--out",
-                "a.patches.zarr",
-            ],
-            "There is no channel 'Cy5'",
-        ),
-        (
-            ["export", "image.czi", "--labels", "image.czi@9", "--out", "a.patches.zarr"],
-            "there is no scene 9; its scenes are 0, 1",
-        ),
-        (
-            ["export", "float.tif", "--filter", "shannon>5", "--out", "a.patches.zarr"],
+            "export float.tif --filter shannon>5",
             "float32 has no range of grey values; give it, as in shannon(",
         ),
         (
-            [
-                "export",
-                "float.tif",
-                "--val",
-                "0.1",
-                "--split-by",
-                "scene",
-                "--out",
-                "a.patches.zarr",
-            ],
+            "export float.tif --val 0.1 --split-by scene",
             "finds patches in no second scene to validate",
         ),
-        (["info", "image.czi@9"], "there is no scene 9; its scenes are 0, 1"),
-        (["verify", "none.patches.zarr"], "none.patches.zarr: no such patch set"),
-        (["export", "image.czi", "--select", "T", "--out", "a.patches.zarr"], "'T'; give ranges"),
-        (["export", "image.czi", "--select", "T=7:9", "--out", "a.patches.zarr"], "has T 0 to 1"),
+        ("info image.czi@9", "there is no scene 9; its scenes are 0, 1"),
+        ("verify none.patches.zarr", "none.patches.zarr: no such patch set"),
+        ("export image.czi --select T", "'T'; give ranges"),
+        ("export image.czi --select T=7:9", "has T 0 to 1"),
         (
-            ["preview", "image.czi", "--out", "p.png"],
+            "preview image.czi --out p.png",
             "There are 2 images, the first is image.czi, scene 0; choose one: --scene",
         ),
+        (
+            "export image.czi --patch-size 64",
+            "patch size 64 must be 2 or 3 numbers of at least 1: along Y, X",
+        ),
+        ("export image.czi --patch-size 8,8 --filter max>99999", "No patch is left of "),
+        ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q, which counts as 0"),
+        (
+            "export image.czi --region circle.json",
+            "circle.json: no region: there is no kind 'circle'",
+        ),
+        ("export --plan later.json", "later.json: there is no gamma in a plan; save it again"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing(
-    run, czi: MakeCzi, tmp_path: Path, args: list[str], message: str
+    run, czi: MakeCzi, tmp_path: Path, words: str, message: str
 ) -> None:
     czi(*SCENES)
     (tmp_path / "text.czi").write_text("this is no image\n")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((70, 80), np.float32))
-    code, out, err = run(*args)
+    (tmp_path / "circle.json").write_text('{"kind": "circle"}')
+    (tmp_path / "later.json").write_text('{"sources": ["image.czi"], "gamma": 2}')
+    command, *options = words.split()
+    if command == "export" and "--out" not in options:
+        options += ["--out", "a.patches.zarr"]
+    code, out, err = run(command, *options)
     assert (code, out) == (1, "")
     assert err.startswith("patchset: ")
     assert message in err

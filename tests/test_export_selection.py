@@ -1,6 +1,7 @@
 """Filters and split: what is scored, what is kept, and where it is written."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import tifffile
 
 from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
-from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
-from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
+from napari_patchset.errors import ArgumentError
 from napari_patchset.export.cutting.measuring import Look
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.keeping.scores import Scores
-from napari_patchset.export.refs import ImageRef
+from napari_patchset.export.refs import ImageRef, expand_sources
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits.split import Split
 
@@ -106,11 +107,31 @@ def test_the_mask_filter_looks_at_the_labels(czi: MakeCzi, tmp_path: Path) -> No
         assert list(made.manifest.arrays) == ["all/image"]
 
 
-def test_nothing_kept_is_said_and_nothing_is_written(czi: MakeCzi, tmp_path: Path) -> None:
-    plan = filtered(czi(), tmp_path / "a.patches.zarr", "mean>99999")
-    with pytest.raises(ExportError, match=r"No patch is left for all \(16 mean>99999, of 16\)"):
-        export(plan)
-    assert not Path(plan.out).exists()
+def test_nothing_kept_is_said_and_is_in_no_other_plans_way(czi: MakeCzi, tmp_path: Path) -> None:
+    path, out = czi(), tmp_path / "a.patches.zarr"
+    with pytest.raises(ArgumentError, match=r"No patch is left of 16 \(16 mean>99999\)"):
+        export(filtered(path, out, "mean>99999"))
+    assert not out.exists()
+    with closing(export(filtered(path, out, "mean>0"))) as made:
+        assert len(made["all"]) == 16
+
+
+def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    scene = SceneSpec(rect=(0, 0, 64, 64))
+    paths = [czi(replace(scene, t=range(i, i + 1)), name=f"{i}.czi") for i in range(2)]
+    split = Split(val=0.5, by="file")
+    plan = filtered(paths[0], tmp_path / "a.patches.zarr", "mean>0", split=split)
+    both = plan.model_copy(update={"sources": tuple(expand_sources(paths))})
+    events = run_export(both, workers=1)
+    next(events)
+    events.close()
+    hidden = paths[1].rename(tmp_path / "hidden")
+    with pytest.raises(ArgumentError, match="to validate"):
+        export(both)
+    hidden.rename(paths[1])
+    assert PartialExport.of(both).find_frozen() is not None
 
 
 def test_scoring_goes_on_where_it_stopped(

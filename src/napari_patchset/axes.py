@@ -32,7 +32,7 @@ def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: st
         has = ", ".join(f"{axis} {size}" for axis, size in sizes.items())
         raise MissingAxisError(
             f"{name} does not contain a {depth_axis} axis to use as depth axis (it has {has}). "
-            f"Use depth_axis='none' for 2-D patches."
+            "Choose another one, or 'none' for 2-D patches."
         )
 
 

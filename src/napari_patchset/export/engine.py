@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.export.checking import find_changed
 from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.failures import Failure, SourcesFailed
@@ -114,6 +115,16 @@ class _Export:
         self._executor, self._workers, self._memory = executor, workers, memory
 
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
+        try:
+            yield from self._steps(is_resumed, metrics)
+        except (
+            ArgumentError
+        ):  # of another plan than this one: what is here would only be in its way
+            if not self._partial.failed():
+                self._partial.discard()
+            raise
+
+    def _steps(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         if is_resumed:
             self._leave_out(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import ArgumentError
 from napari_patchset.export.keeping.frozen import FrozenPlan
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.keeping.selection import Selection
@@ -14,9 +14,11 @@ from napari_patchset.export.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.split import BORDER
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
+from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.source import SourceInfo
 
 UNREADABLE = "source can't be read"
+_PURPOSES = {UNSPLIT: "", "train": " to train", "val": " to validate"}
 
 
 def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
@@ -27,7 +29,9 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
     Raises
     ------
     ExportError
-        If candidates are not scored yet, or a split gets no patch.
+        If candidates are not scored yet.
+    ArgumentError
+        If a split gets no patch.
     """
     grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
     readable = ~np.isin(grid.stack, list(partial.failed()))
@@ -80,7 +84,7 @@ def _check(selection: Selection, n: int) -> None:
     empty = [split for split, count in selection.counts.items() if not count]
     if empty:
         why = [f"{count} {reason}" for reason, count in selection.rejected.items()]
-        raise ExportError(
-            f"No patch is left for {' and '.join(empty)} ({', '.join(why) or 'none rejected'}, of "
-            f"{n}); change filters or split."
+        raise ArgumentError(
+            f"No patch is left{' and'.join(_PURPOSES[split] for split in empty)} of {n} "
+            f"({', '.join(why) or 'none rejected'}); change filters or split."
         )

@@ -5,14 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from napari_patchset.errors import ArgumentError
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.refs import BESIDE, SourceRef, expand_sources
 from napari_patchset.export.sources.masks import mask_region
+from napari_patchset.model import user_message
 from napari_patchset.options.given import PlanOptions
 from napari_patchset.options.pairing import pair
 from napari_patchset.options.texts import read_channels, read_numbers, read_ranges, read_scene
 from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.regions import Region
 from napari_patchset.patching.strategies import STRATEGIES
 
 Fields = dict[str, Any]
@@ -29,6 +33,7 @@ _OF_STRATEGY: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 """Option -> field of the strategy, and how it is read."""
 
+_REGION: TypeAdapter[Region] = TypeAdapter(Region)
 _DEFAULT_SIZE = (64, 64)
 
 
@@ -62,11 +67,19 @@ def _saved(path: Path) -> Fields:
     if not isinstance(content, dict):
         raise ArgumentError(f"{path}: not a plan; a plan is a JSON object, as the window saves it.")
     plan: Fields = content.get("plan", content)
+    if unknown := set(plan) - set(ExportPlan.model_fields):
+        raise ArgumentError(
+            f"{path}: there is no {', '.join(sorted(unknown))} in a plan; save it again with the "
+            "version that is to run it."
+        )
     return plan
 
 
 def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> list[SourceRef]:
-    sources = [SourceRef.model_validate(ref) for ref in saved.get("sources", ())]
+    sources = [
+        SourceRef.of(ref) if isinstance(ref, str) else SourceRef.model_validate(ref)
+        for ref in saved.get("sources", ())
+    ]
     if files or options.scene is not None:
         named = files or list(dict.fromkeys(ref.path for ref in sources))
         sources = expand_sources(named, read_scene(options.scene or "all"))
@@ -124,7 +137,12 @@ def _split(options: PlanOptions, saved: Fields | None) -> Fields | None:
 
 
 def _read_region(path: Path) -> Any:
-    return _read_json(path) if path.suffix == ".json" else mask_region(str(path))
+    if path.suffix != ".json":
+        return mask_region(str(path))
+    try:
+        return _REGION.validate_python(_read_json(path))
+    except ValidationError as error:
+        raise ArgumentError(f"{path}: no region: {user_message(error)}.") from None
 
 
 def _read_json(path: Path) -> Any:

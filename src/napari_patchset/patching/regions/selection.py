@@ -69,6 +69,9 @@ def describe_numbers(source: SourceInfo, select: Mapping[str, Range]) -> str:
     said = []
     for axis in select:
         start = source.starts.get(axis, 0)
+        if axis not in (*source.layout.sizes, "S"):
+            said.append(f"no axis {axis}, which counts as {start}")
+            continue
         size = source.layout.sizes.get(axis, 1)
         last = int(numbers[axis].max()) if axis in numbers else start + size - 1
         said.append(f"{axis} {start} to {last}")

@@ -124,7 +124,10 @@ class Sized(PatchStrategy):
     @model_validator(mode="after")
     def _check_size(self) -> Self:
         if len(self.size) not in (2, 3) or min(self.size) < 1:
-            raise ValueError(f"patch size {self.size} must be 2 or 3 numbers of at least 1")
+            given = ", ".join(map(str, self.size))
+            raise ValueError(
+                f"patch size {given} must be 2 or 3 numbers of at least 1: along Y, X or Z, Y, X"
+            )
         return self
 
     def _check_dimensions(self, source: SourceInfo) -> None:
