@@ -7,20 +7,28 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import export_makers
 from czi_maker import MakeCzi, SceneSpec, make_czi
 from realdata import MISSING, find_data, truths
 
-settings.register_profile("slow machines too", deadline=None)
+settings.register_profile(
+    "slow machines too",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("slow machines too")
+
+PATIENCE_S = 30
+"""How long what has ended may take to let go of a file or a thread."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -118,12 +126,11 @@ FOREIGN_THREADS = ("asyncio_", "ThreadPoolExecutor-zarr", "zarr", "Dask", "IO lo
 @pytest.fixture(autouse=True)
 def _no_open_files_left() -> Iterator[None]:
     """Fail a test that leaves a regular file open."""
-    before = _open_files()
+    before, until = _open_files(), time.monotonic() + PATIENCE_S
     yield
-    if not _open_files() - before:
-        return
-    gc.collect()
-    left = _open_files() - before
+    while (left := _open_files() - before) and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.05)
     assert not left, f"left open: {sorted(left.elements())}"
 
 
@@ -135,7 +142,7 @@ def _no_threads_left() -> Iterator[None]:
     left = [thread for thread in threading.enumerate() if thread not in before]
     left = [t for t in left if not t.daemon and not t.name.startswith(FOREIGN_THREADS)]
     for thread in left:
-        thread.join(timeout=2)
+        thread.join(timeout=PATIENCE_S)
     alive = [thread.name for thread in left if thread.is_alive()]
     assert not alive, f"left running: {alive}"
 

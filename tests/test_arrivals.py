@@ -29,7 +29,7 @@ class Storage:
 
     def pass_through(self) -> None:
         self.in_window.append(threading.current_thread() is threading.main_thread())
-        assert self.opened.wait(timeout=20), "the window waits for storage"
+        assert self.opened.wait(timeout=60), "the window waits for storage"
         if self.fault is not None:
             raise self.fault
 

@@ -40,8 +40,8 @@ def test_the_command_takes_all_that_was_added(tmp_path, monkeypatch) -> None:
     assert len(patches) == 2 * 10
 """
 
-FEWER = """-settings.register_profile("slow machines too", deadline=None)
-+settings.register_profile("slow machines too", deadline=None, max_examples=10)
+FEWER = """-    deadline=None,
++    deadline=None, max_examples=10,
 """
 
 

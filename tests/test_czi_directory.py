@@ -1,7 +1,8 @@
 """A CZI's directory, parsed without libCZI, and what is refused before libCZI sees it."""
 
 import struct
-import time
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.timeout(60)  # libCZI would never end
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_libczi_must_not_see_is_refused_by_name_at_once(
     tmp_path: Path, name: str
@@ -217,10 +219,8 @@ def test_a_file_that_libczi_must_not_see_is_refused_by_name_at_once(
     path = tmp_path / "damaged.czi"
     write(path)
     for open_it in (CziImageStack, CziImageStack.get_bounding_rectangles):
-        began = time.perf_counter()
         with pytest.raises(UnreadableFileError, match=rf"damaged\.czi: .*({reason})") as caught:
             open_it(path)
-        assert time.perf_counter() - began < 1
         assert "\n" not in str(caught.value)
 
 
@@ -271,12 +271,17 @@ def test_what_the_system_refuses_is_said_as_the_system_says_it(tmp_path: Path) -
         CziImageStack(tmp_path / "folder.czi")
 
 
-def test_tens_of_thousands_of_subblocks_open_within_a_second(tmp_path: Path) -> None:
+def test_subblocks_are_not_gone_through_one_by_one(tmp_path: Path) -> None:
     pixel = np.zeros((1, 1), np.uint8)
     rects = ((x, y, 1, 1) for y in range(100) for x in range(300))
     blocks = [Block({"C": 0}, rect, pixel, 0, m) for m, rect in enumerate(rects)]
     write_blocks(tmp_path / "many.czi", blocks)
-    began = time.perf_counter()
-    with CziImageStack(tmp_path / "many.czi") as stack:
+    events = Counter[str]()
+    sys.setprofile(lambda frame, event, arg: events.update([event]))
+    try:
+        stack = CziImageStack(tmp_path / "many.czi")
+    finally:
+        sys.setprofile(None)
+    with stack:
         assert stack.data_shape == [1, 1, 100, 300]
-    assert time.perf_counter() - began < 1
+    assert 0 < events["call"] + events["c_call"] < len(blocks) / 10

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
@@ -161,10 +161,17 @@ class Killing(Executor):
 
 
 def run_and_die(victim: Path, job: Callable[..., None], root: str, *units: int) -> None:
-    if job is write_job and not victim.exists():
-        victim.touch()
+    if job is write_job and is_first(victim):
         Thread(target=die_after_a_shard, args=(Path(root),), daemon=True).start()
     job(root, *units)
+
+
+def is_first(sign: Path) -> bool:
+    """Whether no other process has put up this sign before."""
+    with suppress(FileExistsError):
+        sign.touch(exist_ok=False)
+        return True
+    return False
 
 
 def die_after_a_shard(root: Path) -> None:

@@ -29,7 +29,7 @@ from napari_patchset.plugin.grid.summary import size_hint
 from napari_patchset.plugin.planning.descriptions import Descriptions
 from napari_patchset.plugin.window import preferences
 from napari_patchset.plugin.window.preferences import PLUGIN, export_memory
-from window import Window, digests
+from window import WAIT_MS, Window, digests
 
 
 def strategy(window: Window) -> Any:
@@ -73,7 +73,7 @@ def test_a_slow_plan_holds_up_nothing_and_is_dropped_when_it_is_stale(
 ) -> None:
     window.open(file)
     go_on, plan = Event(), Random.plan
-    monkeypatch.setattr(Random, "plan", lambda *args: go_on.wait(10) and plan(*args))
+    monkeypatch.setattr(Random, "plan", lambda *args: go_on.wait(60) and plan(*args))
     window.unfold("Strategy")
     kind = window.widget.form.strategy.kind
     window.choose(kind, "random")
@@ -343,12 +343,12 @@ class Preferring:
         monkeypatch.setattr(preferences, "get_plugin_settings", self._read)
         self._qtbot, viewer, made = qtbot, make_napari_viewer(), list[Window]()
         soon(lambda: made.append(Window(viewer, qtbot)))
-        qtbot.waitUntil(lambda: bool(made), timeout=30_000)
+        qtbot.waitUntil(lambda: bool(made), timeout=WAIT_MS)
         (self.window,) = made
 
     def _read(self, plugin: str) -> Any:
         self.read_in_window.append(threading.current_thread() is threading.main_thread())
-        assert self.may_read.wait(30)
+        assert self.may_read.wait(60)
         return get_plugin_settings(plugin)
 
     @property

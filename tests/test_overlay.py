@@ -53,8 +53,9 @@ def test_what_stays_the_same_is_not_drawn_again(window: Window, file: Path) -> N
     grid, camera = window.grid.name, window.viewer.scene.camera
     for box in window.widget.patches.size.boxes[1:]:
         window.type_number(box, 8)
-    camera.zoom *= 8
-    window.qtbot.wait(100)
+    with uploads(window, grid) as drawn:
+        camera.zoom *= 8
+        window.until(lambda: bool(drawn))
     with uploads(window, grid) as drawn:
         window.viewer.dims.set_point(0, 1)
         window.viewer.dims.set_point(1, 2)
@@ -66,7 +67,7 @@ def test_what_stays_the_same_is_not_drawn_again(window: Window, file: Path) -> N
 
     with uploads(window, grid) as drawn:
         camera.center = (0, y + 10, x)
-        window.qtbot.wait(100)
+        window.until(lambda: bool(drawn))
     assert drawn == [grid]
 
     before = len(window.grid.data)

@@ -1,7 +1,6 @@
 """The real zarr stores, pixel by pixel, and the damaged ones."""
 
 import hashlib
-import time
 import warnings
 from math import prod
 from pathlib import Path
@@ -153,8 +152,6 @@ def test_labels_open_by_their_path(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["zarr_truncated_blosc_chunk.zarr"])
-def test_a_damaged_store_gives_one_error_at_once(data_dir: Path, name: str) -> None:
-    begin = time.perf_counter()
+def test_a_damaged_store_gives_one_error(data_dir: Path, name: str) -> None:
     with pytest.raises(UnreadableFileError, match=rf"{name}/0: chunk 1/1 is cut off"):
         open_stack(data_dir / "bad" / name)
-    assert time.perf_counter() - begin < 1

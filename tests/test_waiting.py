@@ -16,7 +16,7 @@ from napari_patchset.plugin import reader
 from napari_patchset.plugin.source import facts, sourcing
 from napari_patchset.plugin.window.preferences import PLUGIN
 from napari_patchset.plugin.window.waiting import beside
-from window import Window
+from window import WAIT_MS, Window
 
 
 class SlowDisk:
@@ -29,7 +29,7 @@ class SlowDisk:
 
     def list_scenes(self, path: Path) -> Any:
         self.asked.append(path.name)
-        assert self.ready[path.name].wait(20), "the window waits for storage"
+        assert self.ready[path.name].wait(60), "the window waits for storage"
         if self.fault:
             raise UnreadableFileError(self.fault)
         return self.found(path)
@@ -68,7 +68,7 @@ def play(window: Any, story: Story) -> None:
     timer = QTimer()
     timer.timeout.connect(look)
     timer.start(20)
-    window.waitUntil(lambda: bool(ended), timeout=30_000)
+    window.waitUntil(lambda: bool(ended), timeout=WAIT_MS)
     if not isinstance(ended[0], StopIteration):
         raise ended[0]
 
@@ -201,7 +201,7 @@ def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
     second, go_on, opened = czi(SceneSpec(), name="second.czi"), Event(), facts.scene_layers
     window.open(second)
     window.open(file)
-    monkeypatch.setattr(facts, "scene_layers", lambda *args: go_on.wait(20) and opened(*args))
+    monkeypatch.setattr(facts, "scene_layers", lambda *args: go_on.wait(60) and opened(*args))
     opening = window.widget.sourcing.opening
     soon(lambda: window.click_scene(1))
     window.until(lambda: opening.running)

@@ -15,7 +15,7 @@ from napari_patchset.plugin.exporting import control as running
 from napari_patchset.plugin.grid.overlay import GRID_NAME
 from napari_patchset.plugin.window import asking
 from napari_patchset.plugin.window.preferences import PLUGIN
-from window import SCENES, Window
+from window import SCENES, WAIT_MS, Window
 
 
 def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -159,7 +159,7 @@ def test_an_export_is_cancelled_and_goes_on(
     window.click(window.widget.export.start)
     window.until(lambda: window.widget.export.progress.value > 0)
     window.click(window.widget.export.cancel)
-    window.qtbot.waitUntil(lambda: not window.widget.job.running, timeout=1000)
+    window.until(lambda: not window.widget.job.running)
     assert window.widget.export.status.value == "Stopped. Export again to go on."
     assert not out.exists()
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "long.partial").rglob("*.json")}
@@ -277,7 +277,7 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
     job = window.widget.job
     window.until(lambda: (tmp_path / "long.partial").exists())
     window.viewer.close()
-    qtbot.waitUntil(lambda: not job.running, timeout=5000)
+    qtbot.waitUntil(lambda: not job.running, timeout=WAIT_MS)
     assert not (tmp_path / "long.patches.zarr").exists()
 
 

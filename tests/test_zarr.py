@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
@@ -81,9 +81,7 @@ def test_every_way_of_storing_gives_the_same_pixels(stored: Any) -> None:
         assert_whole(stack, stored[2], stored[1])
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(draw=st.data())
 def test_any_patch_is_the_zero_padded_array(stored: Any, draw: st.DataObject) -> None:
     with stack_of(stored) as stack:

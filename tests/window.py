@@ -16,6 +16,9 @@ from napari_patchset.plugin.grid.overlay import GRID_NAME
 from napari_patchset.plugin.widget import PatchesWidget
 from napari_patchset.plugin.window.preferences import PLUGIN
 
+WAIT_MS = 120_000
+"""How long a test waits for what is to come: no test is quicker for a shorter time."""
+
 SCENES = (
     SceneSpec(id=0, rect=(-100, 0, 96, 64), t=2, z=3, c=2),
     SceneSpec(id=1, rect=(400, 30, 64, 80), t=2, z=3, c=2),
@@ -55,7 +58,7 @@ class Window:
         return self.widget.state
 
     def until(self, condition: Callable[[], bool]) -> None:
-        self.qtbot.waitUntil(condition, timeout=30_000)
+        self.qtbot.waitUntil(condition, timeout=WAIT_MS)
 
     def click(self, part: Any) -> None:
         self.widget.ensureWidgetVisible(part.native)
@@ -139,4 +142,4 @@ class Window:
         self.until(lambda: not self.widget.picker.loading)
         self.until(lambda: not self.widget.exporting.spooling.running)
         # What was replaced by newer work is still at work until its next step.
-        assert QThreadPool.globalInstance().waitForDone(30_000)
+        assert QThreadPool.globalInstance().waitForDone(WAIT_MS)
