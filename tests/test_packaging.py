@@ -14,6 +14,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_patchset
+from czi_maker import MakeCzi
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -88,3 +89,22 @@ def test_a_release_links_to_the_web(tmp_path: Path) -> None:
 def test_public_names_are_documented() -> None:
     for name in napari_patchset.__all__:
         assert getattr(napari_patchset, name).__doc__, name
+
+
+@pytest.mark.parametrize("unneeded", ["zarr", "pyarrow", "pylibCZIrw", "napari_patchset.api"])
+def test_a_slide_is_opened_without_what_takes_long_to_import(czi: MakeCzi, unneeded: str) -> None:
+    opens = (
+        "import sys; from napari_patchset.stacks.opening import list_scenes, open_stack; "
+        "open_stack(sys.argv[1], list_scenes(sys.argv[1])[0].id).close(); "
+        "sys.exit(sys.argv[2] in sys.modules)"
+    )
+    command = [sys.executable, "-c", opens, str(czi()), unneeded]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_name_that_is_not_there_is_said_so() -> None:
+    assert set(napari_patchset.__all__) <= set(dir(napari_patchset))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = napari_patchset.nothing
+    with pytest.raises(AttributeError, match="no attribute '__nothing__'"):
+        _ = napari_patchset.__nothing__

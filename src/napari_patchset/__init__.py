@@ -1,53 +1,25 @@
 """Turn microscope files into patch sets for training, in napari or headless."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_patchset.api import *  # noqa: F403  # its `__all__` is ours
+
 __version__ = "0.1.0"
 
-from napari_patchset.export.engine import Progress, run_export
-from napari_patchset.export.plan import ExportPlan
-from napari_patchset.export.refs import ImageRef, SourceRef
-from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.regions import Polygon, Rectangle, ShapesRegion
-from napari_patchset.patching.splits.split import Split
-from napari_patchset.patching.strategies import Fixed, Place, Random, Stratified, Tiled, Whole
-from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.stacks.base import ImageStack
-from napari_patchset.stacks.czi.stack import CziImageStack
-from napari_patchset.stacks.describe import describe
-from napari_patchset.stacks.file import FileImageStack
-from napari_patchset.stacks.memory import InMemoryImageStack
-from napari_patchset.stacks.opening import list_scenes, open_stack
-from napari_patchset.stacks.tiff.stack import TiffImageStack
-from napari_patchset.stacks.zarr.stack import ZarrImageStack
-from napari_patchset.verification.finding import Finding
-from napari_patchset.verification.verify import verify
 
-__all__ = [
-    "CziImageStack",
-    "ExportPlan",
-    "FileImageStack",
-    "Finding",
-    "Fixed",
-    "ImageRef",
-    "ImageStack",
-    "InMemoryImageStack",
-    "PatchSet",
-    "Place",
-    "Polygon",
-    "Progress",
-    "Random",
-    "Rectangle",
-    "ShapesRegion",
-    "SourceRef",
-    "Split",
-    "Stratified",
-    "TiffImageStack",
-    "Tiled",
-    "Whole",
-    "ZarrImageStack",
-    "describe",
-    "list_scenes",
-    "open_stack",
-    "parse_filter",
-    "run_export",
-    "verify",
-]
+def __getattr__(name: str) -> Any:
+    """Import the library when one of its names is first asked for.
+
+    The plugin and the command are in this package too and need less of it: to import all takes
+    longer than to open a slide.
+    """
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("napari_patchset.api"), name)
+
+
+def __dir__() -> list[str]:
+    names: list[str] = __getattr__("__all__")
+    return [*globals(), *names]

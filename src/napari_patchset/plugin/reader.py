@@ -9,7 +9,6 @@ from napari.utils.notifications import show_error
 
 from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.layers.all_scenes import MOST_SCENES, all_scene_layers
-from napari_patchset.plugin.layers.patch_set import patch_set_layers
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.pixels.contrast import settle
 from napari_patchset.plugin.window.asked import is_window_at_work
@@ -21,7 +20,7 @@ from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
-from napari_patchset.stacks.zarr.opening import is_zarr
+from napari_patchset.stacks.zarr.entry import is_zarr
 
 Reader = Callable[[str | list[str]], list[LayerTuple]]
 
@@ -112,6 +111,9 @@ def _look_up(name: str) -> _Asked:
 def _opened(asked: _Asked, all_scenes: bool) -> _Opened:
     file, scene, scenes = asked
     if file.name.endswith(SUFFIXES):
+        # It takes a while to import what reads tables, which an image does not need.
+        from napari_patchset.plugin.layers.patch_set import patch_set_layers
+
         return _Opened(patch_set_layers(file))
     if scene is not None:
         return _Opened(scene_layers(file, scene))

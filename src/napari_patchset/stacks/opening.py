@@ -15,7 +15,7 @@ from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.naming import is_remote, plain_path, split_source
 from napari_patchset.stacks.tiff.check import is_tiff
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
-from napari_patchset.stacks.zarr.opening import is_zarr, open_zarr, zarr_labels, zarr_scenes
+from napari_patchset.stacks.zarr.entry import is_zarr, open_zarr, zarr_labels, zarr_scenes
 
 
 class Format(NamedTuple):

@@ -2,10 +2,9 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pylibCZIrw.czi import CziReader
 
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
@@ -18,6 +17,9 @@ from napari_patchset.stacks.czi.metadata import CziScene, parse_metadata
 from napari_patchset.stacks.czi.subblock import Located, locate_all
 from napari_patchset.stacks.kept import Kept
 from napari_patchset.stacks.metadata import SceneSummary
+
+if TYPE_CHECKING:
+    from pylibCZIrw.czi import CziReader
 
 CHECKED_AT_OPENING = 2000
 """Headers of so many subblocks are checked at once; of more, each before it is first decoded."""
@@ -99,7 +101,7 @@ def czi_scenes(path: Path) -> list[SceneSummary]:
     return [_summary(geometry, scenes.metadata.scenes, path) for geometry in scenes.all()]
 
 
-def reader_rectangles(reader: CziReader) -> dict[int | None, Rect]:
+def reader_rectangles(reader: "CziReader") -> dict[int | None, Rect]:
     """Give the rectangle of each scene in an open file, its level-0 subblocks taken together.
 
     libCZI's own list of scenes fails where their ids do not follow each other.

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pylibCZIrw.czi import CziReader, Rectangle
 
 from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
@@ -21,6 +20,9 @@ from napari_patchset.stacks.czi.plane_tiles import RECENT_PLANES
 from napari_patchset.stacks.czi.pyramid import PYRAMID_BLOCK, CziLevel, level_factors
 from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles, scene_layout
 from napari_patchset.stacks.naming import join_scene, split_scene
+
+if TYPE_CHECKING:
+    from pylibCZIrw.czi import CziReader, Rectangle
 
 LARGE_PLANE = 4096
 """A plane with a longer side is shown reduced even where the file has no pyramid."""
@@ -141,7 +143,9 @@ class CziImageStack(FileStack):
         return frozenset((s, c, z) for s, c in pairs for z in self.missing(s, c))
 
     @classmethod
-    def get_bounding_rectangles(cls, czi: Path | str | CziReader) -> dict[int | None, Rectangle]:
+    def get_bounding_rectangles(
+        cls, czi: "Path | str | CziReader"
+    ) -> "dict[int | None, Rectangle]":
         """Give the rectangle of each scene in stage pixels, as (x, y, w, h).
 
         Parameters
@@ -154,6 +158,9 @@ class CziImageStack(FileStack):
         dict of int or None to Rectangle
             By scene id; the one key None in a file without scenes.
         """
+        # Only this needs it here: pixels are read with it in processes of their own.
+        from pylibCZIrw.czi import CziReader, Rectangle
+
         if isinstance(czi, CziReader):
             return {scene: Rectangle(*rect) for scene, rect in reader_rectangles(czi).items()}
         return {found.scene: Rectangle(*found.rect) for found in read_scenes(Path(czi)).all()}

@@ -9,7 +9,6 @@ import numpy as np
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.zarr.roots import Root
 
-METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 ZarrFormat = Literal[2, 3]
 NUMBERS = "biufc"
 """NumPy's letters for the kinds of pixel that can be read."""

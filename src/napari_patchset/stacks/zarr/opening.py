@@ -1,4 +1,4 @@
-"""Open an image of a zarr store: the entries of the format table."""
+"""Open an image of a zarr store."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,21 +13,17 @@ from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFi
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.zarr.check import check_channels, check_chunks
+from napari_patchset.stacks.zarr.entry import is_zarr
 from napari_patchset.stacks.zarr.images import Resolution, ZarrImage, find_image
 from napari_patchset.stacks.zarr.labels import label_paths, label_values
 from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
 from napari_patchset.stacks.zarr.naming import reason
-from napari_patchset.stacks.zarr.nodes import METADATA_FILES, read_node
+from napari_patchset.stacks.zarr.nodes import read_node
 from napari_patchset.stacks.zarr.roots import LocalRoot, RemoteRoot, Root
 from napari_patchset.stacks.zarr.scenes import summaries
 from napari_patchset.stacks.zarr.stack import ZarrImageStack
 
 _LISTED = 20
-
-
-def is_zarr(path: Path, head: bytes) -> bool:
-    """Whether a folder is a zarr group or array, at the top of a store or within one."""
-    return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
 
 
 def zarr_scenes(path: Path | str) -> list[SceneSummary]:
