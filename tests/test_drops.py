@@ -50,7 +50,7 @@ def test_where_napari_asks_ours_is_a_choice(
     path = make(tmp_path)
     offered = answering(window, "Patchset")
     drop(window, path)
-    (layer,) = (layer for layer in window.viewer.layers if layer.metadata.get("napari-patchset"))
+    (layer,) = window.images
     assert len(offered) == 1
     assert "Patchset" in offered[0]
     assert len(offered[0]) > 1

@@ -6,6 +6,7 @@ Offsets and fields follow the ZISRAW (CZI) file format specification, "DV" schem
 import os
 import struct
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ _ENTRY = np.dtype(
 DIMENSION = np.dtype(
     [("axis", "S4"), ("start", "<i4"), ("size", "<i4"), ("origin", "<f4"), ("stored", "<i4")]
 )
+_FILE_HEAD = 1024
 _DIRECTORY_HEAD = 128
 _AT_ONCE = 2**16
 """Bytes of a read: most often a whole directory, or all of the XML."""
@@ -81,9 +83,10 @@ def read_directory(path: Path) -> CziDirectory:
     UnreadableFileError
         If the file is no CZI, or a part that it announces is not there.
     """
-    with path.open("rb", _AT_ONCE) as file:
+    with path.open("rb", 0) as raw, BufferedReader(raw, _AT_ONCE) as file:
         file_size = os.fstat(file.fileno()).st_size
-        header = _segment(file, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
+        start = BytesIO(raw.read(_FILE_HEAD))
+        header = _segment(start, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
         if len(header) < _HEADER.size:
             raise UnreadableFileError(f"{path}: the file ends within its header; copy it again.")
         fields = _HEADER.unpack(header)
