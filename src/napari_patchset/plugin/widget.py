@@ -32,7 +32,7 @@ from napari_patchset.plugin.window.asked import is_window_at_work
 from napari_patchset.plugin.window.asking import MENDABLE, ask_plan, message, notifying
 from napari_patchset.plugin.window.background import Background
 from napari_patchset.plugin.window.importing import import_beside
-from napari_patchset.plugin.window.preferences import read_output
+from napari_patchset.plugin.window.preferences import Output, read_output
 from napari_patchset.plugin.window.themes import theme_colors
 
 _NOTHING_OPEN = (
@@ -78,7 +78,6 @@ class PatchesWidget(Panel):
         self._on_file()
         self._refresh()
         self.preferring.begin(read_output)
-        QTimer.singleShot(0, import_beside)  # once the widget is drawn
 
     @property
     def state(self) -> FormState | None:
@@ -137,7 +136,7 @@ class PatchesWidget(Panel):
         self.sourcing.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
-        self.preferring.yielded.connect(self.form.output.prefer)
+        self.preferring.yielded.connect(self._on_preferred)
         self.form.output.changed.connect(self.preferring.stop)  # what a person chose stands
         self.regions.changed.connect(self._plan)
         self.regions.painted.connect(self._on_paint)
@@ -179,6 +178,10 @@ class PatchesWidget(Panel):
         self.export.start.enabled = self.sourcing.facts is not None and not self.job.running
         self.form.more.setVisible(found is not None)
         self.sourcing.more.visible = found is not None
+
+    def _on_preferred(self, output: Output) -> None:
+        self.form.output.prefer(output)
+        import_beside()  # one after the other, as each holds up the drawing of the widget
 
     def _on_format(self) -> None:
         self.export.end_in(self.form.output.suffix)
