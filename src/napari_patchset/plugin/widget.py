@@ -1,13 +1,11 @@
 """The "Patches" widget: it wires the parts to each other; what they show is computed elsewhere."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.exporting.control import ExportControl
@@ -34,6 +32,7 @@ from napari_patchset.plugin.window.background import Background
 from napari_patchset.plugin.window.importing import import_beside
 from napari_patchset.plugin.window.preferences import Output, read_output
 from napari_patchset.plugin.window.themes import theme_colors
+from napari_patchset.plugin.window.timers import later
 
 _NOTHING_OPEN = (
     "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
@@ -48,8 +47,8 @@ class PatchesWidget(Panel):
         self._released = False
         self._viewer = napari_viewer
         # napari's layer list may not be changed from within its own events.
-        self._refresh_soon = _soon(self, self._refresh)
-        self._plan_soon = _soon(self, self._plan)
+        self._refresh_soon = later(self, self._refresh)
+        self._plan_soon = later(self, self._plan)
         self.form = RecipeForm()
         self.sourcing = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.regions = RegionControl(napari_viewer, self.form.where, lambda: self.sourcing.shown)
@@ -132,7 +131,7 @@ class PatchesWidget(Panel):
         self.sourcing.known.connect(self._on_known)
         self.sourcing.failed.connect(self._on_failed)
         self.sourcing.changed.connect(self._plan)
-        self.sourcing.edited.connect(self._on_edit)
+        self.sourcing.edits.made.connect(self._on_edit)
         self.sourcing.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
@@ -261,12 +260,3 @@ class PatchesWidget(Panel):
         self.regions.load(plan.strategy, loaded.masks)
         self.form.pairs.load(plan_pairs(plan))
         self.export.out.value = Path(plan.out)
-
-
-def _soon(parent: QWidget, act: Callable[[], None]) -> QTimer:
-    """Make a timer that does something in the next turn of the window's loop."""
-    timer = QTimer(parent)
-    timer.setSingleShot(True)
-    timer.setInterval(0)
-    timer.timeout.connect(act)
-    return timer

@@ -6,13 +6,14 @@ import numpy as np
 from napari.layers import Image
 from napari.viewer import Viewer
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
-from napari_patchset.plugin.grid.overlay_layers import GRID_NAME, OVERLAYS, OverlayLayers, Space
+from napari_patchset.plugin.grid.on_screen import Box, OnScreen
+from napari_patchset.plugin.grid.overlay_layers import GRID_NAME, OVERLAYS, OverlayLayers
 from napari_patchset.plugin.layers.shown import plane_space, view_of
+from napari_patchset.plugin.window.timers import later
 from napari_patchset.preview import COLORS, Plane, Raster, outlines, raster_of
 from napari_patchset.preview.picture import rgb
-from napari_patchset.preview.plane import Point
 
 __all__ = ["GRID_NAME", "OVERLAYS", "Grid", "GridOverlay"]
 
@@ -21,8 +22,6 @@ _THIN, _THICK = 1, 2
 """Width of a line on the screen, whatever the zoom: whole pixels, so that all are alike."""
 _SMALL = 24
 """Patches of fewer pixels on the screen have thin lines, which leave more of the image."""
-_NEARLY = 1.25
-"""A line may become so many times as thick before it is drawn anew; thinner, it would vanish."""
 _COLORS = np.array([[*rgb(color), 1] for color in (*COLORS, "#ffffff")])
 _PICKED = len(COLORS)
 _MARGINS = (0.5, 0.2)
@@ -39,59 +38,6 @@ class Grid(NamedTuple):
     image: Image
 
 
-class _Box(NamedTuple):
-    """A part of the plane, by its YX corners in pixels of the image."""
-
-    low: Point
-    high: Point
-
-    def holds(self, other: "_Box") -> bool:
-        """Whether another part lies inside."""
-        lows, highs = zip(self.low, other.low, strict=True), zip(other.high, self.high, strict=True)
-        return all(a <= b for a, b in (*lows, *highs))
-
-    def widened(self, share: float) -> "_Box":
-        """Give a share of its extent on every side besides, so that panning has room."""
-        low, high = np.array(self)
-        margin = share * (high - low)
-        return _Box(*map(tuple, (low - margin, high + margin)))
-
-
-class _Drawn(NamedTuple):
-    """What the layers show.
-
-    Attributes
-    ----------
-    pixel : float
-        The pixels of the image that one of the screen showed then.
-    view : _Box
-        What was in view.
-    outlined : _Box or None
-        Where the patches have outlines; None if there is the map instead.
-    """
-
-    plane: Plane
-    picked: tuple[int, int] | None
-    space: Space
-    pixel: float
-    view: _Box
-    outlined: _Box | None
-
-    def shows(self, plane: Plane, picked: tuple[int, int] | None, space: Space) -> bool:
-        """Whether it shows all of that, wherever it does."""
-        same = all(np.array_equal(self.space[name], value) for name, value in space.items())
-        return same and self.picked == picked and self.plane.looks_like(plane)
-
-    def does_for(self, view: _Box, pixel: float) -> bool:
-        """Whether nothing else would be drawn for another view."""
-        inside = self.outlined.holds(view) if self.outlined else self.view == view
-        return inside and self.is_near(pixel)
-
-    def is_near(self, pixel: float) -> bool:
-        """Whether lines that were drawn at its zoom are as good at another."""
-        return 0.999 < self.pixel / pixel < _NEARLY
-
-
 class GridOverlay:
     """Draw the grid of one image, following its scale, translation and units, and the camera.
 
@@ -100,7 +46,7 @@ class GridOverlay:
     viewer : Viewer
         Where the image is.
     parent : QObject
-        Whose destruction ends it: what has no parent is gone before that, when the program ends.
+        Whose destruction ends it.
     """
 
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
@@ -108,12 +54,9 @@ class GridOverlay:
         self._layers = OverlayLayers(viewer)
         self._grid: Grid | None = None
         self._picked: tuple[int, int] | None = None
-        self._drawn: _Drawn | None = None
+        self._drawn: OnScreen | None = None
         self._raster: Raster | None = None
-        self._soon = QTimer(parent)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_WAIT_MS)
-        self._soon.timeout.connect(self._follow)
+        self._soon = later(parent, self._follow, _WAIT_MS)
         self._layers.uncovered.connect(self._follow)
         viewer.scene.camera.events.connect(self._follow_soon)
         viewer.canvas.events.size.connect(self._follow_soon)
@@ -175,7 +118,7 @@ class GridOverlay:
         if self._grid is None or self._layers.is_hidden:
             return
         plane, _, image = self._grid
-        space, view = plane_space(image), _Box(*view_of(self._viewer, image))
+        space, view = plane_space(image), Box(*view_of(self._viewer, image))
         pixel, drawn = self._pixel(image), self._drawn if self.is_shown else None
         same = drawn if drawn is not None and drawn.shows(plane, self._picked, space) else None
         if same and same.does_for(view, pixel):
@@ -186,10 +129,10 @@ class GridOverlay:
             return
         if not (drawn and drawn.plane.looks_like(plane)):
             self._raster = None
-        self._drawn = _Drawn(plane, self._picked, space, pixel, view, outlined)
+        self._drawn = OnScreen(plane, self._picked, space, pixel, view, outlined)
         self._draw(plane[seen], self._drawn)
 
-    def _draw(self, seen: Plane, drawn: _Drawn) -> None:
+    def _draw(self, seen: Plane, drawn: OnScreen) -> None:
         is_small = min(seen.size) < _SMALL * drawn.pixel
         width = (_THIN if is_small else _THICK) * drawn.pixel
         lines = outlines(seen, width)
@@ -210,7 +153,7 @@ class GridOverlay:
         return float(1 / (self._viewer.scene.camera.zoom * image.scale[-1]))
 
 
-def _outlined(plane: Plane, view: _Box) -> tuple[NDArray[np.int64], _Box | None]:
+def _outlined(plane: Plane, view: Box) -> tuple[NDArray[np.int64], Box | None]:
     """Find the patches that get outlines, and where they lie; none if there are too many."""
     seen = plane.in_view(*view)
     if len(seen) > MOST_OUTLINES:

@@ -5,18 +5,18 @@ from typing import NamedTuple
 import numpy as np
 from napari.viewer import Viewer
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_patchset.plugin.grid.contact import ContactSheet
 from napari_patchset.plugin.grid.overlay import Grid, GridOverlay
 from napari_patchset.plugin.grid.picking import Clicks, PatchView
+from napari_patchset.plugin.grid.plane_of import PlaneOf
 from napari_patchset.plugin.grid.stepping import nearest_patch, neighbour_patch
 from napari_patchset.plugin.layers.camera import bring_into_view, zoom_to
 from napari_patchset.plugin.layers.shown import Shown, channels_of, plane_of, point_on, view_of
 from napari_patchset.plugin.planning.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.planning.planned import Planned
-from napari_patchset.preview import Plane
+from napari_patchset.plugin.window.timers import later
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 
@@ -33,30 +33,6 @@ class Drawn(NamedTuple):
     depth: int
 
 
-class _PlaneOf(NamedTuple):
-    """The patches of one sample and depth of a plan, found once."""
-
-    planned: Planned
-    at: tuple[int, int]
-    plane: Plane
-
-    @classmethod
-    def find(cls, planned: Planned, at: tuple[int, int]) -> "_PlaneOf":
-        """Look among all patches of a plan."""
-        plane = Plane.of(planned.grid, planned.category, planned.state.shown, *at)
-        return cls(planned, at, plane)
-
-    def is_of(self, planned: Planned, at: tuple[int, int]) -> bool:
-        """Whether it is the same for another plan and plane."""
-        known = self.planned
-        return (
-            known.grid is planned.grid
-            and known.category is planned.category
-            and known.state.shown == planned.state.shown
-            and self.at == at
-        )
-
-
 class PreviewControl:
     """Draw what a form comes to, and show the patches that a person asks for.
 
@@ -71,11 +47,8 @@ class PreviewControl:
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
         self._viewer = viewer
         self._shown: tuple[Shown, Planned] | None = None
-        self._plane: _PlaneOf | None = None
-        self._soon = QTimer(window)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_WAIT_MS)
-        self._soon.timeout.connect(self._follow)
+        self._plane: PlaneOf | None = None
+        self._soon = later(window, self._follow, _WAIT_MS)
         self.overlay, self.clicks = GridOverlay(viewer, window), Clicks(viewer)
         self.view, self.contact = PatchView(), ContactSheet(window)
         self.sheet_button = QPushButton("Contact sheet…")
@@ -144,7 +117,7 @@ class PreviewControl:
         image = found.layers[-1]
         at = plane_of(self._viewer, image, planned.shown)
         if self._plane is None or not self._plane.is_of(planned, at):
-            self._plane = _PlaneOf.find(planned, at)
+            self._plane = PlaneOf.find(planned, at)
         picked = None
         if self.view.row is not None:
             y, x = planned.grid.start[self.view.row, -2:].tolist()

@@ -2,37 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
-from napari.layers import Labels, Layer
+from napari.layers import Labels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.export.refs import SourceRef
-from napari_patchset.plugin.form.source import MorePart, SourcePart
+from napari_patchset.plugin.form.source import SourcePart
 from napari_patchset.plugin.layers.all_scenes import common_axes, name_by_scene
 from napari_patchset.plugin.layers.camera import show_all, show_unseen
 from napari_patchset.plugin.layers.paths import layer_at, path_of
 from napari_patchset.plugin.layers.replacing import add_beside, replace_layers
 from napari_patchset.plugin.layers.scene import LayerTuple
 from napari_patchset.plugin.layers.shown import Shown, shown, shown_files, shown_scenes
-from napari_patchset.plugin.source.facts import (
-    Facts,
-    LoadedPlan,
-    Scenes,
-    read_facts,
-    read_scene,
-    read_scenes,
-)
+from napari_patchset.plugin.source.along import FilesAlong
+from napari_patchset.plugin.source.edits import LayerEdits
+from napari_patchset.plugin.source.facts import Facts, LoadedPlan, read_facts, read_scene
 from napari_patchset.plugin.source.scenes import ScenePicker
 from napari_patchset.plugin.window.asking import ask_image, message, notifying
 from napari_patchset.plugin.window.background import Background
 from napari_patchset.plugin.window.preferences import PLUGIN
 from napari_patchset.source import SceneId
-
-_PLACING = ("scale", "translate", "rotate", "shear", "affine", "units")
-"""The events of a layer that say where its pixels lie."""
 
 
 class SourceControl:
@@ -49,6 +40,8 @@ class SourceControl:
     ----------
     facts : Facts or None
         What is known of the shown scene; None while that is read.
+    edits : LayerEdits
+        What others do to the layers.
     """
 
     file_changed = Signal()
@@ -58,33 +51,28 @@ class SourceControl:
     failed = Signal(Exception)
     changed = Signal()
     """Other files go along."""
-    edited = Signal()
-    """The pixels of a layer are others now."""
     replaced = Signal()
     """The layers are about to show another scene, of which nothing is drawn yet."""
 
     def __init__(self, viewer: Viewer, suffix: Callable[[], str]) -> None:
-        self.part, self.more, self.picker = SourcePart(), MorePart(), ScenePicker()
+        self.part, self.picker = SourcePart(), ScenePicker()
+        self.edits, self._along = LayerEdits(), FilesAlong()
+        self.more, self.adding = self._along.part, self._along.adding
         self.facts: Facts | None = None
         self._viewer, self._suffix = viewer, suffix
-        self._scenes: dict[Path, Scenes] = {}
         self._chosen: dict[Path, SceneId | None] = {}
         self._followed: SceneId | None = None
-        self._heard: WeakKeyDictionary[Layer, set[str]] = WeakKeyDictionary()
         self._is_new = False
         self.part.file.changed.connect(self._on_file)
         self.part.open.changed.connect(self._open)
-        self.more.add.changed.connect(self._add)
         self.more.all_scenes.changed.connect(self.changed.emit)
         self.more.files_changed.connect(self.changed.emit)
         self.picker.picked.connect(self._on_scene)
-        self.opening, self.reading, self.adding = Background(), Background(), Background()
+        self.opening, self.reading = Background(), Background()
         self.opening.yielded.connect(lambda opened: self._show(*opened))
         self.opening.failed.connect(self._on_failed)
         self.reading.yielded.connect(self._on_facts)
         self.reading.failed.connect(self._on_unreadable)
-        self.adding.yielded.connect(lambda found: self._take_along(*found))
-        self.adding.failed.connect(self._on_failed)
         self.picker.hide()
 
     @property
@@ -106,13 +94,7 @@ class SourceControl:
 
     def sources(self, facts: Facts) -> tuple[tuple[SourceRef, ...], int]:
         """Give what patches are cut from, and which of them is shown."""
-        chosen = [scene.id for scene in facts.scenes]
-        scenes = chosen if self.more.all_scenes.value else [facts.scene]
-        refs = [SourceRef(path=str(facts.path), scene=scene) for scene in scenes]
-        for path in self.more.files:
-            if path != facts.path:
-                refs += [SourceRef(path=str(path), scene=s.id) for s in self._scenes[path]]
-        return tuple(refs), scenes.index(facts.scene)
+        return self._along.sources(facts)
 
     def refresh(self) -> None:
         """Offer what is open, and choose a file that came, or another image for one that went."""
@@ -123,7 +105,7 @@ class SourceControl:
         self.part.offer(images, next(iter(new or kept), None))
         for path in (*images, *self.others):
             if (layer := layer_at(path)) is not None:
-                self._hear(layer, "data")
+                self.edits.hear_painted(layer)
         if self.part.file.value != chosen:
             self._on_file()
         else:
@@ -148,7 +130,7 @@ class SourceControl:
             before = shown(self._viewer, facts.path, self._chosen.get(facts.path))
             self._replace(before, loaded.layers)
         self.part.offer(shown_files(self._viewer), facts.path)
-        self._scenes |= loaded.scenes
+        self._along.know(loaded.scenes)
         self._chosen[facts.path] = self._followed = facts.scene
         self._is_new = True
         self._on_facts(facts)
@@ -177,7 +159,8 @@ class SourceControl:
 
     def _on_facts(self, facts: Facts) -> None:
         """Show what is known; of an image that was chosen anew, its scenes too."""
-        self.facts, self._scenes[facts.path] = facts, facts.scenes
+        self.facts = facts
+        self._along.know({facts.path: facts.scenes})
         is_new, self._is_new = self._is_new, False
         if is_new:
             self.picker.show_scenes(facts.path, facts.scenes, facts.scene)
@@ -188,17 +171,8 @@ class SourceControl:
 
     def _listen(self) -> None:
         """Notice that the image is moved, turned or scaled."""
-        found = self.shown
-        for layer in found.layers if found else ():
-            self._hear(layer, *_PLACING)
-
-    def _hear(self, layer: Layer, *names: str) -> None:
-        """Take these events of a layer for an edit; napari takes a millisecond to connect each."""
-        heard = self._heard.setdefault(layer, set())
-        for name in names:
-            if name not in heard:
-                getattr(layer.events, name).connect(self.edited.emit)
-        heard.update(names)
+        for layer in self.shown.layers if self.shown else ():
+            self.edits.hear_moved(layer)
 
     def _on_scene(self, scene: SceneId | None) -> None:
         self.opening.stop()
@@ -232,7 +206,7 @@ class SourceControl:
     def _replace(self, found: Shown | None, layers: Sequence[LayerTuple]) -> None:
         """Show another scene in place of one; nobody but this changes its layers by that."""
         self.replaced.emit()
-        with self.edited.blocked():
+        with self.edits.made.blocked():
             replace_layers(self._viewer, found, layers)
 
     def _turn_to(self, path: Path, scene: SceneId | None) -> None:
@@ -252,7 +226,6 @@ class SourceControl:
     def _on_failed(self, error: Exception) -> None:
         """Say what is wrong, and mark what is still shown."""
         show_error(message(error))
-        self.more.add.enabled = True
         if self.facts is not None:
             self.picker.mark(self.facts.scene)
 
@@ -264,13 +237,3 @@ class SourceControl:
     def _open(self) -> None:
         if (path := ask_image(self.part.native)) is not None:
             self._viewer.open(str(path), plugin=PLUGIN)
-
-    def _add(self) -> None:
-        if (path := ask_image(self.more.native)) is not None:
-            self.more.add.enabled = False  # one after the other
-            self.adding.begin(read_scenes, path)
-
-    def _take_along(self, path: Path, scenes: Scenes) -> None:
-        self.more.add.enabled = True
-        self._scenes[path] = scenes
-        self.more.set_files((*self.more.files, path))
