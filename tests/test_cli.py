@@ -21,7 +21,7 @@ from czi_maker import MakeCzi, SceneSpec, metadata_xml
 from napari_patchset import PatchSet, __version__
 from napari_patchset.cli.interrupts import heeding_interrupts
 from napari_patchset.errors import PatchsetError
-from zarr_maker import drawn, write_image
+from zarr_maker import drawn, put_in_memory, write_image
 
 SCENES = (
     SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
@@ -44,10 +44,7 @@ def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
 @pytest.mark.parametrize("scheme", ["memory", "file"])
 def test_a_url_is_named_like_a_file(run, tmp_path: Path, scheme: str) -> None:
     path = write_image(tmp_path / "x.zarr", "YX", drawn("YX", (32, 48)))
-    url = path.as_uri()
-    if scheme == "memory":
-        url = "memory://x.zarr"
-        pytest.importorskip("fsspec").filesystem("memory").put(str(path), "/x.zarr", recursive=True)
+    url = put_in_memory(path) if scheme == "memory" else path.as_uri()
     code, out, err = run("info", url)
     assert (code, err) == (0, "")
     assert "Y32 X48" in out

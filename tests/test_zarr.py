@@ -25,6 +25,7 @@ from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from zarr_maker import (
     assert_whole,
     drawn,
+    put_in_memory,
     write_array,
     write_image,
 )
@@ -304,13 +305,11 @@ def test_one_array_needs_no_choice(tmp_path: Path) -> None:
 
 
 def test_a_url_is_read_through_fsspec(tmp_path: Path) -> None:
-    fsspec = pytest.importorskip("fsspec")
     data = drawn("CYX", (2, 32, 48))
-    write_image(tmp_path / "x.zarr", "CYX", data, data[:, ::2, ::2])
-    fsspec.filesystem("memory").put(str(tmp_path / "x.zarr"), "/x.zarr", recursive=True)
-    with open_zarr("memory://x.zarr") as stack:
+    url = put_in_memory(write_image(tmp_path / "x.zarr", "CYX", data, data[:, ::2, ::2]))
+    with open_zarr(url) as stack:
         assert_whole(stack, data, "CYX")
         assert len(stack.levels) == 2
-        assert stack.source == "memory:///x.zarr/0"
+        assert stack.source == f"memory:///{tmp_path.name}/x.zarr/0"
     with pytest.raises(ValueError, match=r"remote|rotocol"):
         open_zarr("nowhere://x.zarr")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import zarr
 from numpy.typing import NDArray
 
@@ -30,6 +31,17 @@ def drawn(axes: str, shape: Sequence[int], dtype: Any = np.uint16) -> NDArray[An
     data = np.stack(planes).reshape([*(sizes[a] for a in others), sizes["Y"], sizes["X"]])
     order = [*others, "Y", "X"]
     return np.moveaxis(data, [order.index(axis) for axis in axes], range(len(axes)))
+
+
+def put_in_memory(path: Path) -> str:
+    """Copy a store into fsspec's memory; give the URL, which no other test's store has.
+
+    A test that needs it is skipped where fsspec, which is optional, is not installed.
+    """
+    fsspec = pytest.importorskip("fsspec")
+    copy = f"/{path.parent.name}/{path.name}"
+    fsspec.filesystem("memory").put(str(path), copy, recursive=True)
+    return f"memory:/{copy}"
 
 
 def write_array(path: Path, data: NDArray[Any], zarr_format: int = 3, **options: Any) -> Path:
