@@ -29,7 +29,12 @@ SCENES = (
 )
 
 
-FILES = ["circle.json", "float.tif", "image.czi", "later.json", "text.czi"]
+PLANS = {
+    "big.json": {"sources": ["image.czi"], "strategy": {"size": "big"}},
+    "flat.json": {"strategy": "tiled"},
+    "later.json": {"sources": ["image.czi"], "gamma": 2},
+}
+FILES = sorted(["circle.json", "float.tif", "image.czi", "text.czi", *PLANS])
 
 
 def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
@@ -317,6 +322,8 @@ def test_the_version_is_printed(run) -> None:
             "circle.json: no region: there is no kind 'circle'",
         ),
         ("export --plan later.json", "later.json: there is no gamma in a plan; save it again"),
+        ("export --plan flat.json", "flat.json: strategy is 'tiled'; save the plan again"),
+        ("export --plan big.json", "With big.json: --patch-size is 'big'; it must be"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing(
@@ -326,7 +333,8 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     (tmp_path / "text.czi").write_text("this is no image\n")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((70, 80), np.float32))
     (tmp_path / "circle.json").write_text('{"kind": "circle"}')
-    (tmp_path / "later.json").write_text('{"sources": ["image.czi"], "gamma": 2}')
+    for name, plan in PLANS.items():
+        (tmp_path / name).write_text(json.dumps(plan))
     command, *options = words.split()
     if command == "export" and "--out" not in options:
         options += ["--out", "a.patches.zarr"]

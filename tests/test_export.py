@@ -221,7 +221,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ExportError, match="free; make room"):
+    with pytest.raises(ExportError, match=r"has 1.0 KB free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()
 

@@ -33,6 +33,9 @@ _OF_STRATEGY: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 """Option -> field of the strategy, and how it is read."""
 
+_PARTS = {"sources": list, "strategy": dict}
+"""What is read of a saved plan before it is a plan again."""
+
 _REGION: TypeAdapter[Region] = TypeAdapter(Region)
 _DEFAULT_SIZE = (64, 64)
 
@@ -45,6 +48,15 @@ def make_plan(options: PlanOptions, files: Sequence[str], out: str | None) -> Ex
     ArgumentError, ValidationError
         If an option can't be understood, or does not fit the others.
     """
+    try:
+        return _make_plan(options, files, out)
+    except ValidationError as error:
+        if options.plan is None:
+            raise
+        raise ArgumentError(f"With {options.plan}: {user_message(error, option_of)}.") from error
+
+
+def _make_plan(options: PlanOptions, files: Sequence[str], out: str | None) -> ExportPlan:
     saved = _saved(options.plan) if options.plan else {}
     plan = saved | {
         "sources": _sources(options, files, saved),
@@ -72,6 +84,9 @@ def _saved(path: Path) -> Fields:
             f"{path}: there is no {', '.join(sorted(unknown))} in a plan; save it again with the "
             "version that is to run it."
         )
+    for name, kind in _PARTS.items():
+        if not isinstance(plan.get(name, kind()), kind):
+            raise ArgumentError(f"{path}: {name} is {plan[name]!r:.60}; save the plan again.")
     return plan
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ByteSize
+
 from napari_patchset.errors import ExportError
 from napari_patchset.patchset.layout import ArrayLayout
 
@@ -30,9 +32,13 @@ def check_space(root: Path, parts: Iterable[tuple[ArrayLayout, int]]) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ExportError(
-            f"The patch set needs {needed / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB "
-            "free; make room, or export fewer patches."
+            f"The patch set needs {_said(needed)}, but {folder} has {_said(free)} free; make room, "
+            "or export fewer patches."
         )
+
+
+def _said(n_bytes: int) -> str:
+    return ByteSize(n_bytes).human_readable(decimal=True, separator=" ")
 
 
 @contextmanager
