@@ -66,13 +66,14 @@ def test_no_layer_is_added_or_removed_and_each_is_drawn_in_its_new_place(
     window: Window, file: Path
 ) -> None:
     window.open(file)
-    before = window.images
+    before, boxes = window.images, window.widget.form.channels.boxes
     heard, in_one_turn = Heard(window), Counter[str]()
     window.widget.sourcing.known.connect(lambda *_: in_one_turn.update(heard.counts))
     pick(window, 1)
     assert window.images == before
     assert in_one_turn == {"data": 2, "set_data": 2, "thumbnail": 2}
     assert not heard.counts["inserted"] + heard.counts["removed"]
+    assert window.widget.form.channels.boxes is boxes
     for layer in before:
         assert layer.data.shape == (2, 3, 80, 64)
         assert layer.scale.tolist() == [1, 1, 0.5, 0.5]

@@ -34,6 +34,9 @@ from napari_patchset.plugin.window.preferences import Output, read_output
 from napari_patchset.plugin.window.themes import theme_colors
 from napari_patchset.plugin.window.timers import later
 
+_PAUSE_MS = 10
+"""Between filling the form and drawing the grid, each a lot to do: keys are answered there."""
+
 _NOTHING_OPEN = (
     "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
 )
@@ -48,7 +51,7 @@ class PatchesWidget(Panel):
         self._viewer = napari_viewer
         # napari's layer list may not be changed from within its own events.
         self._refresh_soon = later(self, self._refresh)
-        self._plan_soon = later(self, self._plan)
+        self._plan_soon = later(self, self._plan, _PAUSE_MS)
         self.form = RecipeForm()
         self.sourcing = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.regions = RegionControl(napari_viewer, self.form.where, lambda: self.sourcing.shown)
@@ -168,7 +171,7 @@ class PatchesWidget(Panel):
             named = [(c.name, c.color or "#ffffff") for c in channels_of(found, facts.info)]
             self.form.offer(depth_choices(facts.info), extents(facts.info), named)
         if is_window_at_work():
-            self._plan_soon.start()  # keys come first: the form and the grid are each a lot to draw
+            self._plan_soon.start()
         else:
             self._plan()
 

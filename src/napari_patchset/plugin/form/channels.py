@@ -17,11 +17,14 @@ class ChannelsPart(Part):
 
     def __init__(self) -> None:
         self.boxes: list[CheckBox] = []
+        self._offered: Sequence[tuple[str, str]] = ()
         super().__init__([], labels=False)
 
     def offer(self, channels: Sequence[tuple[str, str]]) -> None:
         """Offer channels by name and colour, "#rrggbb"; those of the same names keep their tick."""
-        ticked = {box.text: box.value for box in self.boxes}
+        if list(channels) == list(self._offered):
+            return
+        self._offered, ticked = channels, {box.text: box.value for box in self.boxes}
         with self.changed.blocked():
             self.clear()
             self.boxes = [_box(name, color, ticked.get(name, True)) for name, color in channels]
