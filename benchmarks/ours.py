@@ -1,7 +1,7 @@
 """Rows of our side alone: plan a million patches, open a slide of very many subblocks."""
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,9 +23,9 @@ def opening(bench: Bench) -> Iterator[Result]:
     slide = Slide(bench.scale.subblocks)
     path = slide.write(bench.data)
     sides = {
-        "list": lambda: timed(lambda: list_scenes(path)),
-        "stack": lambda: timed(lambda: CziImageStack(path, 0).close()),
-        "first": lambda: timed(lambda: _first_picture(path)),
+        "list": lambda: _anew(path, lambda: list_scenes(path)),
+        "stack": lambda: _anew(path, lambda: CziImageStack(path, 0).close()),
+        "first": lambda: _anew(path, lambda: _first_picture(path)),
     }
     if bench.peers is not None:
         peers = bench.peers
@@ -42,6 +42,12 @@ def opening(bench: Bench) -> Iterator[Result]:
     empty = float(np.mean(_first_picture(path) == 0))
     limit = Target("<=", 0.02, "empty")
     yield Result(f"{what}: empty share of the overview", "count", "", empty, target=limit)
+
+
+def _anew(path: Path, action: Callable[[], object]) -> float:
+    """Time what is done with a file that was just changed: nothing that is kept of it counts."""
+    path.touch()
+    return timed(action)
 
 
 def _first_picture(path: Path) -> NDArray[Any]:
