@@ -13,6 +13,7 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
 from napari_patchset.errors import ArgumentError
+from napari_patchset.export import engine
 from napari_patchset.export.cutting.measuring import Look
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.keeping.scores import Scores
@@ -114,6 +115,25 @@ def test_nothing_kept_is_said_and_is_in_no_other_plans_way(czi: MakeCzi, tmp_pat
     assert not out.exists()
     with closing(export(filtered(path, out, "mean>0"))) as made:
         assert len(made["all"]) == 16
+
+
+def test_what_fails_in_a_job_loses_nothing_that_was_done(
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = filtered(czi(), tmp_path / "a.patches.zarr", "mean>0")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ArgumentError("the file has no scene 3 now")
+
+    for event in run_export(plan, workers=1):
+        if event.stage == "write":
+            monkeypatch.setattr(engine, "run_jobs", fail)
+            break
+    with pytest.raises(ArgumentError, match="no scene 3 now"):
+        export(plan)
+    partial = PartialExport.of(plan)
+    assert partial.scores.has(0)
+    assert partial.find_frozen() is not None
 
 
 def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(

@@ -14,6 +14,7 @@ from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
 from napari_patchset.export.keeping.locking import locked
 from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.export.keeping.selection import Selection
 from napari_patchset.export.keeping.space import check_space, naming_full_disk
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import prepare
@@ -115,16 +116,6 @@ class _Export:
         self._executor, self._workers, self._memory = executor, workers, memory
 
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
-        try:
-            yield from self._steps(is_resumed, metrics)
-        except (
-            ArgumentError
-        ):  # of another plan than this one: what is here would only be in its way
-            if not self._partial.failed():
-                self._partial.discard()
-            raise
-
-    def _steps(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         if is_resumed:
             self._leave_out(
@@ -171,8 +162,7 @@ class _Export:
 
     def _to_write(self) -> tuple[list[int], dict[Path, int], int]:
         """Select; give the first candidates of absent shards, their signs, and all patches."""
-        partial = self._partial
-        selection = select(partial, self._frozen)
+        partial, selection = self._partial, self._select()
         arrays = selection.arrays(self._frozen.kinds)
         partial.format.check([array.layout for array in arrays])
         todo = [(array, shard) for array in arrays for shard in partial.absent(array)]
@@ -184,6 +174,18 @@ class _Export:
         }
         units = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
         return units, signs, sum(selection.counts.values())
+
+    def _select(self) -> Selection:
+        """Select; a plan that leaves no patch is given up, as another one is needed.
+
+        Not where a source failed: with that, the same plan may leave some.
+        """
+        try:
+            return select(self._partial, self._frozen)
+        except ArgumentError:
+            if not self._partial.failed():
+                self._partial.discard()
+            raise
 
     def _run(self, job: Job, units: Sequence[int], signs: Mapping[Path, int]) -> Iterator[int]:
         """Run one job of several threads here, or one job for each worker elsewhere."""
