@@ -23,6 +23,7 @@ from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.formats import FORMATS
+from napari_patchset.plugin import widget as widget_module
 from napari_patchset.plugin.exporting.control import time_left
 from napari_patchset.plugin.form.split import SplitPart
 from napari_patchset.plugin.grid.summary import size_hint
@@ -389,6 +390,21 @@ def test_what_a_person_chose_before_the_preferences_were_read_stands(
     preferring.finish()
     preferring.window.qtbot.wait(20)
     assert preferring.output["codec"] == "lz4"
+
+
+def test_preferences_that_cannot_be_read_are_said_and_the_form_is_there(
+    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(plugin: str) -> Any:
+        raise OSError(f"{plugin}: settings.yaml can't be read")
+
+    said: list[str] = []
+    monkeypatch.setattr(preferences, "get_plugin_settings", fail)
+    monkeypatch.setattr(widget_module, "show_error", said.append)
+    window = Window(make_napari_viewer(), qtbot)
+    assert said == [f"{PLUGIN}: settings.yaml can't be read"]
+    assert window.widget.form.output.value["codec"] == "none"
+    window.close()
 
 
 def test_an_export_takes_as_much_memory_as_is_preferred(

@@ -147,7 +147,8 @@ class PatchesWidget(Panel):
         self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
         self.loading.yielded.connect(self._on_loaded)
-        self.loading.failed.connect(lambda error: show_error(message(error)))
+        for work in (self.loading, self.preferring):
+            work.failed.connect(lambda error: show_error(message(error)))
 
     def _refresh(self) -> None:
         self.regions.refresh()

@@ -12,6 +12,8 @@ def drawn_once(layer: Layer) -> Iterator[None]:
     was_visible = layer.visible
     with layer.events.visible.blocker():
         layer.visible = False
-    yield
-    if was_visible:
-        layer.visible = True
+    try:
+        yield
+    finally:
+        if was_visible:
+            layer.visible = True
