@@ -18,12 +18,7 @@ from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtCore import (
-    QMimeData,
-    QPointF,
-    Qt,
-    QUrl,
-)
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 from strokes import Journey, Keys

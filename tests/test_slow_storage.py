@@ -85,19 +85,6 @@ def make_two(kind: str, folder: Path) -> tuple[Path, Path]:
     return first, second
 
 
-def is_idle(window: Window) -> bool:
-    """Whether nothing is read any more, and the patches are drawn."""
-    widget = window.widget
-    sourcing, plans, preview = widget.sourcing, widget.plans, widget.preview
-    works = (
-        *(sourcing.opening, sourcing.reading, sourcing.adding, widget.loading),
-        *(plans.planning, plans.scoring, preview.view.pictures, preview.contact.pictures),
-        widget.exporting.spooling,
-    )
-    rests = all(work.at_rest for work in works) and not widget.picker.loading
-    return rests and not widget.job.running and window.state is not None
-
-
 class Person:
     """Do one thing after the other within the window's loop, and hold it against the storage."""
 
@@ -108,7 +95,8 @@ class Person:
 
     def does(self, action: Callable[[], object], is_done: Callable[[], bool]) -> None:
         soon(action)
-        self.window.until(lambda: is_idle(self.window) and is_done())
+        window = self.window
+        window.until(lambda: window.is_idle and window.state is not None and is_done())
         assert not self.storage.read_in_window
 
     def clicks(self, button: Any, is_done: Callable[[], bool]) -> None:

@@ -122,24 +122,22 @@ class Window:
     def summary(self) -> str:
         return self.widget.summary.text()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the plugin does nothing any more."""
+        widget = self.widget
+        sourcing, plans, preview = widget.sourcing, widget.plans, widget.preview
+        works = (
+            *(sourcing.opening, sourcing.reading, sourcing.adding, widget.loading),
+            *(plans.planning, plans.scoring, preview.view.pictures, preview.contact.pictures),
+            *(widget.exporting.spooling, widget.preferring),
+        )
+        rests = all(work.at_rest for work in works) and not widget.picker.loading
+        return rests and not widget.job.running
+
     def close(self) -> None:
         """Wait for what runs in the background to end."""
         self.widget.job.cancel()
-        self.until(lambda: not self.widget.job.running)
-        preview = self.widget.preview
-        plans = self.widget.plans
-        for work in (
-            self.widget.sourcing.opening,
-            self.widget.sourcing.reading,
-            self.widget.sourcing.adding,
-            self.widget.loading,
-            plans.planning,
-            plans.scoring,
-            preview.view.pictures,
-            preview.contact.pictures,
-        ):
-            self.until(lambda work=work: work.at_rest)
-        self.until(lambda: not self.widget.picker.loading)
-        self.until(lambda: not self.widget.exporting.spooling.running)
+        self.until(lambda: self.is_idle)
         # What was replaced by newer work is still at work until its next step.
         assert QThreadPool.globalInstance().waitForDone(WAIT_MS)

@@ -57,12 +57,6 @@ class Kept(ForkAware, Generic[_Value]):
                 return value  # type: ignore[return-value]  # it has a state, so it was read
         return self._keep(path, state, read(path))
 
-    def clear(self) -> None:
-        """Forget all files."""
-        self._mind_fork()
-        with self._lock:
-            self._found.clear()
-
     def _keep(self, path: Path, state: _State, value: _Value) -> _Value:
         if self._weigh(value) is None:
             return value

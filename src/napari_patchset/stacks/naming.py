@@ -8,10 +8,10 @@ from urllib.request import url2pathname
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import SceneId
 
-Scene = TypeVar("Scene", bound=SceneId)
-
-
 FILE = "file://"
+"""What the URL of a local file begins with."""
+
+Scene = TypeVar("Scene", bound=SceneId)
 
 
 def is_remote(path: str | Path) -> bool:

@@ -38,6 +38,9 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+_KEPT: Kept[Format] = Kept(256)
+
+
 def find_format(path: Path) -> Format:
     """Find the format of a file or folder by its content, else by its suffix.
 
@@ -49,9 +52,6 @@ def find_format(path: Path) -> Format:
         If no format fits.
     """
     return _format_of(path, b"") if path.is_dir() else _KEPT.get(path, _format_of_file)
-
-
-_KEPT: Kept[Format] = Kept(256)
 
 
 def _format_of_file(path: Path) -> Format:

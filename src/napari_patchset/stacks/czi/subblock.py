@@ -23,6 +23,7 @@ _HEAD = struct.Struct("<16sqqiiq2siqii6xi")
 _AHEAD = 4096
 """Bytes that hold a header, most often what ZEN notes of a subblock, and the head of its data."""
 _AT_ONCE = 16
+"""Headers that are read at once."""
 
 _FIXED_PART = 256
 _SEGMENT_HEAD = 32

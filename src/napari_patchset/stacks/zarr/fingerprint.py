@@ -16,6 +16,7 @@ from napari_patchset.stacks.zarr.check import sampled_keys
 _FILES = 256
 _ENDS = 4096
 _AT_ONCE = 16
+"""Chunks that are read at once."""
 
 
 def array_fingerprint(array: zarr.Array[Any], folder: Path) -> str:
