@@ -11,6 +11,7 @@ from czi_maker import MakeCzi, SceneSpec
 from export_makers import digests, export, plan_for
 from napari_patchset import ExportPlan, Tiled, run_export
 from napari_patchset.export import finalize
+from napari_patchset.export.keeping.locking import LOCK
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.refs import expand_sources
 from napari_patchset.export.sources.describing import SourceDescriber
@@ -115,5 +116,7 @@ def test_a_request_from_before_stops_nothing(czi: MakeCzi, tmp_path: Path) -> No
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
     stop(plan)()
     PartialExport.of(plan).root.mkdir()
+    (PartialExport.of(plan).root / LOCK).touch()
     stop(plan)()
+    assert PartialExport.of(plan).stop_requested
     assert len(export(plan)["all"])

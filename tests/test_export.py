@@ -11,6 +11,7 @@ from export_makers import SCENES, digests, export, plan_for
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.export.keeping import space
+from napari_patchset.export.keeping.locking import LOCK
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 
 
@@ -138,6 +139,7 @@ def test_a_plan_that_cannot_be_read_is_refused_or_overwritten(czi: MakeCzi, tmp_
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
     folder = tmp_path / "a.partial"
     folder.mkdir()
+    (folder / LOCK).touch()
     (folder / "plan.json").write_text('{"plan": 1')
     with pytest.raises(ExportError, match="can't be read; export with overwrite"):
         export(plan)

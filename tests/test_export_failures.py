@@ -21,6 +21,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.export import scoring, writing
 from napari_patchset.export.jobs import finalize_export, plan_export, write_part
+from napari_patchset.export.keeping.locking import LOCK
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.refs import expand_sources
 from napari_patchset.export.sources.opened import OpenImages
@@ -276,7 +277,7 @@ def test_killed_before_its_lock_was_gone_it_leaves_nothing_that_stays(
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
     before = digests(export(plan).path)
     (tmp_path / "a.partial").mkdir()
-    (tmp_path / "a.partial" / "lock").touch()
+    (tmp_path / "a.partial" / LOCK).touch()
     with pytest.raises(ExportError, match=r"a\.patches\.zarr exists"):
         export(plan)
     assert digests(Path(plan.out)) == before

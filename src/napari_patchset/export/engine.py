@@ -12,6 +12,7 @@ from napari_patchset.export.checking import find_changed
 from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
+from napari_patchset.export.keeping.destination import check_destination
 from napari_patchset.export.keeping.locking import locked
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.keeping.selection import Selection
@@ -90,6 +91,7 @@ def run_export(
         As soon as the generator is started, if the plan can't be carried out; later, if no source
         can be read or the disk is full.
     """
+    check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
     with locked(partial.root), naming_full_disk(partial.root):
         partial.clear_stop()

@@ -15,6 +15,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.export.checking import find_changed
 from napari_patchset.export.failures import SourcesFailed
 from napari_patchset.export.keeping.frozen import FrozenPlan
+from napari_patchset.export.keeping.ownership import require_only_own_files, require_replaceable
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.keeping.selection import PlannedArray, Selection
 from napari_patchset.patching.grid import PatchGrid
@@ -46,7 +47,8 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     Raises
     ------
     ExportError
-        If a shard is not there yet, or the destination exists and is not to be overwritten.
+        If a shard is not there yet, the destination exists and is not to be overwritten, or
+        something that is not ours lies there.
     SourcesFailed
         If a source has changed.
     ExportStopped
@@ -163,6 +165,7 @@ def _provenance(frozen: FrozenPlan) -> Provenance:
 
 def _remove_others(partial: PartialExport, arrays: Sequence[ArrayLayout]) -> None:
     """Delete what a killed job was writing, and shards of a selection that is not the last one."""
+    require_only_own_files(partial.root)
     root = partial.set
     units = ((array, shard) for array in arrays for shard in range(array.n_shards))
     written = {path for unit in units for path in partial.format.unit_paths(root, *unit)}
@@ -174,9 +177,10 @@ def _remove_others(partial: PartialExport, arrays: Sequence[ArrayLayout]) -> Non
 def _put_in_place(partial: PartialExport, out: Path, overwrite: bool) -> None:
     """Rename the complete set; one that it replaces steps aside first, and goes with the rest."""
     PatchSet(partial.set).close()
-    if out.exists():
+    if os.path.lexists(out):
         if not overwrite:
             raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
+        require_replaceable(out)
         out.rename(partial.root / "replaced")
     partial.set.rename(out)
     sync_folder(out.parent)

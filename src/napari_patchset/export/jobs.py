@@ -11,7 +11,10 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.export.cutting.holding import DEFAULT_MEMORY
 from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.finalize import finalize
+from napari_patchset.export.keeping.destination import check_apart, check_destination
+from napari_patchset.export.keeping.frozen import FrozenPlan
 from napari_patchset.export.keeping.locking import locked
+from napari_patchset.export.keeping.ownership import require_own_partial
 from napari_patchset.export.keeping.partial import PartialExport
 from napari_patchset.export.keeping.space import naming_full_disk
 from napari_patchset.export.plan import ExportPlan
@@ -23,6 +26,7 @@ from napari_patchset.export.writing import write_job
 
 def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
     """Freeze a plan for jobs, or find it there; give the number of candidates."""
+    check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
     with locked(partial.root), naming_full_disk(partial.root):
         partial.clear_stop()
@@ -86,8 +90,7 @@ def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failur
     SourcesFailed
         If a source has changed or is gone; after `write_part` of every job it is left out.
     """
-    partial = PartialExport.at(out)
-    frozen = partial.frozen()
+    partial, frozen = _planned(out)
     with locked(partial.root), naming_full_disk(partial.root):
         failures = (*frozen.failures, *partial.failed().values())
         if not partial.is_in_place:
@@ -107,10 +110,18 @@ def _finalize(partial: PartialExport, overwrite: bool) -> None:
 @contextmanager
 def _sharing(out: str | Path) -> Iterator[PartialExport]:
     """Hold a planned export together with other jobs of it."""
-    partial = PartialExport.at(out)
-    partial.frozen()
+    partial, _ = _planned(out)
     with locked(partial.root, shared=True), naming_full_disk(partial.root):
         yield partial
+
+
+def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:
+    """Return an export that is planned; its folder may have been moved since."""
+    partial = PartialExport.at(out)
+    require_own_partial(partial.root)
+    frozen = partial.frozen()
+    check_apart(frozen.plan)
+    return partial, frozen
 
 
 def _share(n: int, job: int, of: int) -> tuple[int, int]:

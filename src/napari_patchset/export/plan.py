@@ -18,6 +18,8 @@ from napari_patchset.patchset.formats import FORMATS
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import ChannelId
 
+_SEPARATORS = os.sep + (os.altsep or "")
+
 
 def _known_format(name: str) -> str:
     if name not in FORMATS:
@@ -104,7 +106,8 @@ class ExportPlan(Recipe):
     @field_validator("out", mode="before")
     @classmethod
     def _from_path(cls, out: Any) -> Any:
-        return os.fspath(out) if isinstance(out, Path) else out
+        name = os.fspath(out) if isinstance(out, Path) else out
+        return name.rstrip(_SEPARATORS) if isinstance(name, str) else name
 
     @model_validator(mode="after")
     def _check(self) -> Self:

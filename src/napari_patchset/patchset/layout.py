@@ -43,6 +43,10 @@ IMAGE, TARGET, LABELS = "image", "target", "labels"
 ROLES = (IMAGE, TARGET, LABELS)
 """What an array of a split holds: its name is SPLIT/ROLE."""
 
+SPLIT_PATTERN = f"({UNSPLIT}|train|val)"
+ARRAY_PATTERN = f"{SPLIT_PATTERN}/({'|'.join(ROLES)})"
+"""Regular expressions of the name of a split, and of an array."""
+
 SHARD_BYTES = 32 * 2**20
 
 _FILLS: dict[str, Any] = {"b": False, "c": [0.0, 0.0]}
@@ -194,7 +198,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; empty if it is not there, or something else."""
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

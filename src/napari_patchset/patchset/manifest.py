@@ -12,13 +12,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.model import Frozen
-from napari_patchset.patchset.layout import ROLES, ArrayLayout
+from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
 SCHEMA_VERSION: Literal[1] = 1
 
-ArrayName = Annotated[str, Field(pattern=f"^(all|train|val)/({'|'.join(ROLES)})$")]
+ArrayName = Annotated[str, Field(pattern=f"^{ARRAY_PATTERN}$")]
 """SPLIT/ROLE: nothing that leads out of the set."""
 
 PixelType = Annotated[

@@ -1,4 +1,4 @@
-"""Keep a second export out of the folder of the first."""
+"""Keep a second export out of the folder of the first, and mark the folder as ours."""
 
 import os
 import sys
@@ -8,22 +8,29 @@ from pathlib import Path
 
 from napari_patchset.errors import ExportError
 
-LOCK = "lock"
-"""The file in the folder that is locked."""
+LOCK = "napari-patchset.lock"
+"""The file in the folder that is locked. Its name, which nothing else has, marks the folder: it is
+the first thing in it and the last, whenever an export ends or is killed."""
 
 if sys.platform == "win32":
 
     @contextmanager
     def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
-        """Lock nothing: this system has no lock that ends with its process."""
-        yield
+        """Mark a folder, but lock nothing: this system has no lock that ends with its process."""
+        root.mkdir(parents=True, exist_ok=True)
+        (root / LOCK).touch()
+        try:
+            yield
+        finally:
+            if not shared:
+                _remove_bare(root)
 
 else:
     import fcntl
 
     @contextmanager
     def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
-        """Hold a folder, which is made, and leave none behind that is empty.
+        """Hold a folder, which is made, and leave none behind that holds nothing.
 
         The system gives the lock back when the process ends, however it ends.
 
@@ -42,9 +49,7 @@ else:
             yield
         finally:
             if not shared:
-                (root / LOCK).unlink(missing_ok=True)
-                with suppress(OSError):  # what is not empty stays
-                    root.rmdir()
+                _remove_bare(root)
             os.close(fd)
 
     def _open_locked(root: Path, kind: int) -> int:
@@ -64,3 +69,11 @@ else:
             except FileNotFoundError:  # the one before has just ended and taken its lock along
                 pass
             os.close(fd)
+
+
+def _remove_bare(root: Path) -> None:
+    """Remove a folder that holds nothing but the lock; any other stays, and stays marked."""
+    with suppress(OSError):
+        if os.listdir(root) == [LOCK]:
+            (root / LOCK).unlink()
+            root.rmdir()

@@ -1,5 +1,6 @@
 """NAME.partial: an export that is under way. What lies here says that it is incomplete.
 
+napari-patchset.lock comes first and goes last: its name says that the folder is ours
 plan.json            the plan, and its sources as they were when it was made
 candidates.parquet   every candidate: stack, sample, start along (Z)YX, valid share
 scores/I.parquet     what the filters look at, of a run of candidates
@@ -11,7 +12,6 @@ stop                 while this is there, jobs stop before the next tile
 """
 
 import os
-import shutil
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.export.failures import Failure, SourcesFailed
 from napari_patchset.export.keeping.frozen import FrozenPlan
 from napari_patchset.export.keeping.locking import LOCK
+from napari_patchset.export.keeping.ownership import PLAN, remove_own_files
 from napari_patchset.export.keeping.scores import Scores
 from napari_patchset.export.keeping.selection import PlannedArray, Selection
 from napari_patchset.export.keeping.sidecar import ShardSidecar
@@ -51,7 +52,7 @@ class PartialExport:
         self.root = root
         self.set = root / "set"
         self._stop = root / "stop"
-        self._plan = root / "plan.json"
+        self._plan = root / PLAN
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
         self.scores = Scores(root / "scores")
@@ -69,7 +70,7 @@ class PartialExport:
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
-        self.set.mkdir(parents=True)
+        self.set.mkdir(parents=True, exist_ok=True)
         write_table(self._candidates, grid_table(grid))
         write_durably(self._plan, [frozen.model_dump_json(indent=1).encode()])
 
@@ -77,7 +78,7 @@ class PartialExport:
         """Read the plan, None if there is none."""
         try:
             return self._here(FrozenPlan.model_validate_json(self._plan.read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValidationError as error:
             raise ExportError(
@@ -195,9 +196,10 @@ class PartialExport:
         return absent
 
     def request_stop(self) -> None:
-        """Ask every job, in whatever process or machine, to stop."""
-        with suppress(FileNotFoundError):  # it has just ended
-            self._stop.touch()
+        """Ask every job, in whatever process or machine, to stop; none runs without a lock."""
+        if (self.root / LOCK).is_file():
+            with suppress(FileNotFoundError):  # it has just ended
+                self._stop.touch()
 
     def clear_stop(self) -> None:
         """Let jobs run."""
@@ -219,10 +221,9 @@ class PartialExport:
         self.remove()
 
     def remove(self) -> None:
-        """Delete what a complete set leaves, but the lock; the plan last: it says what this is."""
-        for path in self.root.glob("*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path not in (self._plan, self.root / LOCK):
-                path.unlink()
+        """Delete what a complete set leaves, but the lock; the plan last: it says what this is.
+
+        What someone put there in the meantime stays.
+        """
+        remove_own_files(self.root, spared={PLAN, LOCK}.__contains__)
         self._plan.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """What a format of patch sets does: write patches in units, complete the set, open it again."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -37,6 +38,10 @@ class SetFormat(ABC):
 
     has_pixels: ClassVar[bool] = True
     """Whether there is anything to write but the table and the manifest."""
+
+    unit_pattern: ClassVar[re.Pattern[str]]
+    """Matches the path, below a set that is being written, of a file of patches; a complete set
+    holds those with the groups `array` and `number`."""
 
     def check(self, arrays: Sequence[ArrayLayout]) -> None:  # noqa: B027  # most hold any
         """Refuse, before the first byte, arrays that the format can't hold.
@@ -80,6 +85,16 @@ class SetFormat(ABC):
         """Give the files that an array of a complete set lies in."""
         for shard in range(array.n_shards):
             yield from self.unit_paths(root, array, shard)
+
+    def n_files(self, array: ArrayLayout) -> int:
+        """Return how many files of an array are numbered."""
+        return array.n_shards
+
+    def contains(self, arrays: Mapping[str, ArrayLayout], path: str) -> bool:
+        """Whether a path below a complete set, with slashes, is that of a file of its patches."""
+        found = self.unit_pattern.fullmatch(path)
+        array = arrays.get(found["array"]) if found else None
+        return bool(found and array and int(found["number"]) < self.n_files(array))
 
     @abstractmethod
     def open(self, root: Path, array: ArrayLayout) -> PatchStore:

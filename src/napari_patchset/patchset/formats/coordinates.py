@@ -1,5 +1,6 @@
 """coordinates: the table and the manifest, for whoever cuts the patches from the sources."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ class CoordinatesSet(SetFormat):
     """No pixels: a set of this format has no arrays."""
 
     has_pixels: ClassVar[bool] = False
+    unit_pattern: ClassVar[re.Pattern[str]] = re.compile("(?!)")  # there is no such file
 
     def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
         """Give nothing."""

@@ -1,11 +1,12 @@
 """npz: what CSBDeep's `load_training_data` reads, one file for each split: train.npz, val.npz."""
 
 import os
+import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import durable_file, write_durably
 from napari_patchset.patchset.formats.base import SetFormat
-from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET, ArrayLayout
+from napari_patchset.patchset.layout import (
+    ARRAY_PATTERN,
+    IMAGE,
+    LABELS,
+    SPLIT_PATTERN,
+    TARGET,
+    ArrayLayout,
+)
 
 MEMBERS = {IMAGE: "X", TARGET: "Y", LABELS: "labels"}
 """What an array is called in the file. Without a target there is no Y, which CSBDeep asks for."""
@@ -27,6 +35,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 class NpzSet(SetFormat):
     """X, Y and axes, uncompressed; units wait beside the file until all of them are there."""
+
+    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"{re.escape(_PARTS)}/{ARRAY_PATTERN}/[0-9]+|{SPLIT_PATTERN}[.]npz"
+    )
 
     def check(self, arrays: Sequence[ArrayLayout]) -> None:
         """Refuse what `numpy.load` could not hold in memory, and what CSBDeep does not take."""
@@ -66,6 +78,10 @@ class NpzSet(SetFormat):
     def files(self, root: Path, array: ArrayLayout) -> Iterable[Path]:
         """Give the split's file."""
         return [_path(root, array)]
+
+    def contains(self, arrays: Mapping[str, ArrayLayout], path: str) -> bool:
+        """Whether a path is that of a split's file."""
+        return path in {f"{array.split}.npz" for array in arrays.values()}
 
     def find_damage(self, root: Path, array: ArrayLayout) -> str | None:
         """Look whether `numpy.load` reads the array, and axes that fit it."""

@@ -1,10 +1,11 @@
 """tiff: a folder of OME-TIFFs, one for each patch: train/image/000000.ome.tif."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.consistency import require_inside
 from napari_patchset.patchset.files import write_durably
 from napari_patchset.patchset.formats.base import SetFormat
-from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 
 _UM_PER_CM = 1e4
@@ -27,6 +28,10 @@ _CREATOR = f"tifffile.py {tifffile.__version__}".encode()
 class TiffSet(SetFormat):
     """OME-TIFFs with pixel size, channel names and axes; the same bytes for the same patch."""
 
+    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"(?P<array>{ARRAY_PATTERN})/(?P<number>[0-9]{{6}}|[1-9][0-9]{{6,}})[.]ome[.]tif"
+    )
+
     def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
         """Give the file of each patch."""
         return [patch_path(root, array, index) for index in array.rows(shard)]
@@ -35,6 +40,10 @@ class TiffSet(SetFormat):
         """Write a file for each patch."""
         for index, patch in zip(array.rows(shard), patches, strict=True):
             write_durably(patch_path(root, array, index), [encode(patch, array, index)])
+
+    def n_files(self, array: ArrayLayout) -> int:
+        """Return the number of patches."""
+        return array.n
 
     def is_as_written(
         self, root: Path, array: ArrayLayout, index: int, patch: NDArray[Any]

@@ -1,5 +1,6 @@
 """zarr: one zarr v3 group, an array for each split and role."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,13 @@ from numpy.typing import NDArray
 from napari_patchset.forking import ForkAware
 from napari_patchset.patchset.consistency import require_inside
 from napari_patchset.patchset.formats.base import SetFormat
-from napari_patchset.patchset.layout import ATTRIBUTE, SUFFIX, ArrayLayout, zarr_descriptions
+from napari_patchset.patchset.layout import (
+    ARRAY_PATTERN,
+    ATTRIBUTE,
+    SUFFIX,
+    ArrayLayout,
+    zarr_descriptions,
+)
 from napari_patchset.patchset.shards import Shard, open_shard, write_shard
 
 _MAPPED_SHARDS = 128
@@ -22,6 +29,9 @@ class ZarrSet(SetFormat):
     """Shards that are mapped for reading; see `layout` and `shards`."""
 
     suffix: ClassVar[str] = SUFFIX
+    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"(?P<array>{ARRAY_PATTERN})/c/(?P<number>0|[1-9][0-9]*)(/0)+"
+    )
 
     def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
         """Give the shard's file."""

@@ -9,6 +9,7 @@ from napari.qt.threading import GeneratorWorker, thread_worker
 from psygnal import Signal
 
 from napari_patchset.export.engine import Progress, run_export
+from napari_patchset.export.keeping.destination import check_destination
 from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
 from napari_patchset.export.plan import ExportPlan
 from napari_patchset.export.planning import refuse_taken
@@ -105,7 +106,8 @@ def _events(
             if cancelled.is_set():
                 raise ExportStopped("The export was cancelled.")
 
-        refuse_taken(PartialExport.of(plan), plan)  # before layers are written
+        check_destination(plan, overwrite=False)  # before layers are written
+        refuse_taken(PartialExport.of(plan), plan)
         named, known = spooled(renew(), proceed), metrics()
         with closing(run_export(named, metrics=known, memory=memory)) as events:
             for event in events:
