@@ -14,7 +14,7 @@ import numpy as np
 from child import peak_memory
 from qtpy.QtCore import QEventLoop, QTimer
 
-from napari_patchset.plugin.window.preferences import PLUGIN
+from napari_patchset.plugin.preferences import PLUGIN
 
 _PANS = ((0.5, 0.5), (0.1, 0.2), (0.8, 0.4), (0.3, 0.9))
 """Where to look at each level, as shares of the slide."""

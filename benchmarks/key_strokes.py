@@ -23,8 +23,8 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 from strokes import Journey, Keys
 
+from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
-from napari_patchset.plugin.window.preferences import PLUGIN
 
 _READ_S = 0.2
 _REPEATS = 3

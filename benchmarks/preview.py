@@ -15,8 +15,8 @@ import napari
 import zarr
 from qtpy.QtWidgets import QApplication, QLabel
 
+from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
-from napari_patchset.plugin.window.preferences import PLUGIN
 
 SIDE = 48_000
 """Pixels along each side of the image: a million patches of 64 px that overlap by 16."""

@@ -8,7 +8,7 @@ PAGE = REPOSITORY / "CONTRIBUTING.md"
 PACKAGE = REPOSITORY / "src" / "napari_patchset"
 DRAWN = {
     "the house": PACKAGE,
-    "the export": PACKAGE / "export",
+    "the export": PACKAGE / "exporting",
     "the plugin": PACKAGE / "plugin",
 }
 """What is drawn, by the mark in the page that it stands after."""

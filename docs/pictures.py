@@ -23,7 +23,7 @@ from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge
 from napari_patchset.preview import Plane, categories, composite, draw_grid
 from napari_patchset.sample import sample_plane
-from napari_patchset.stacks.describe import image_metadata
+from napari_patchset.stacks.metadata import image_metadata
 
 IMAGES = Path(__file__).with_name("images")
 HEIGHT, WIDTH, SIZE = 210, 270, (48, 48)

@@ -17,8 +17,8 @@ from PIL import Image, ImageQt
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
-from napari_patchset.plugin.window.preferences import PLUGIN
 from napari_patchset.sample import ensure_sample
 
 IMAGES = Path(__file__).with_name("images")

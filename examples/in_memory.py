@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset import ExportPlan, InMemoryImageStack, PatchSet, Tiled, describe, run_export
+from napari_patchset.plugin.layers.layer_stack import spool
 from napari_patchset.sample import sample_plane
-from napari_patchset.stacks.spooling import spool
 
 image = np.stack([sample_plane(0, t=t, z=2, c=0) for t in range(2)])
 stack = InMemoryImageStack.from_array(image, "TYX")

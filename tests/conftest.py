@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-import export_makers
-from czi_maker import MakeCzi, SceneSpec, make_czi
-from realdata import MISSING, find_data, truths
+from support import export_makers
+from support.czi_maker import MakeCzi, SceneSpec, make_czi
+from support.realdata import MISSING, find_data, truths
 
 settings.register_profile(
     "slow machines too",
@@ -51,7 +51,7 @@ def czi(tmp_path: Path) -> MakeCzi:
 @pytest.fixture
 def window(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
     """Open a viewer with the widget docked, a `window.Window`."""
-    from window import Window  # it imports napari, which most tests need not
+    from support.window import Window  # it imports napari, which most tests need not
 
     window = Window(make_napari_viewer(show=True), qtbot)
     yield window
@@ -61,7 +61,7 @@ def window(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
 @pytest.fixture
 def file(czi: MakeCzi) -> Path:
     """Write a file of two scenes with T, Z and two channels, `window.SCENES`."""
-    from window import SCENES, XML
+    from support.window import SCENES, XML
 
     return czi(*SCENES, xml=XML, tile=(32, 32))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from czi_maker import MakeCzi, SceneSpec
-from documents import REPOSITORY, blocks, commands, run_command
 from napari_patchset import PatchSet
 from napari_patchset.cli.app import app
+from support.czi_maker import MakeCzi, SceneSpec
+from support.documents import REPOSITORY, blocks, commands, run_command
 
 PAGE = REPOSITORY / "docs" / "cluster.md"
 

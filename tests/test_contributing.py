@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import REPOSITORY
+from support.documents import REPOSITORY
 
 PAGE = REPOSITORY / "CONTRIBUTING.md"
 
@@ -24,7 +24,7 @@ ADDED = """
 import numpy as np
 import pytest
 
-from documents import run_command
+from support.documents import run_command
 from napari_patchset import PatchSet
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import REPOSITORY
+from support.documents import REPOSITORY
 
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 

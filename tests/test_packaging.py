@@ -14,7 +14,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_patchset
-from czi_maker import MakeCzi
+from support.czi_maker import MakeCzi
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
         "CONTRIBUTING.md",
         "tools/setup",
     }
-    needed |= {"tests/czi_maker.py", "docs/patching.md", "examples/in_memory.py"}
+    needed |= {"tests/support/czi_maker.py", "docs/patching.md", "examples/in_memory.py"}
     assert needed <= names
 
 

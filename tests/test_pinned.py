@@ -41,8 +41,8 @@ import pytest
 import tifffile
 import zarr
 
-from export_makers import small_shards
-from pinned_cases import EXPORTS, READ_SETS, READ_SOURCES, Export, make_sources
+from support.export_makers import small_shards
+from support.pinned_cases import EXPORTS, READ_SETS, READ_SOURCES, Export, make_sources
 
 FILE = Path(__file__).with_name("pinned.json")
 PINNED: dict[str, Any] = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}

@@ -9,14 +9,14 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from czi_maker import SceneSpec, make_czi, metadata_xml
-from documents import REPOSITORY, blocks, commands, run_page
 from napari_patchset import Tiled
 from napari_patchset.patching.verdicts import judge
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest, Provenance
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.table import patch_table
-from strategy_makers import source
+from support.czi_maker import SceneSpec, make_czi, metadata_xml
+from support.documents import REPOSITORY, blocks, commands, run_page
+from support.strategy_makers import source
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]

@@ -25,8 +25,8 @@ from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, run_export
-from napari_patchset.export.keeping.partial import ExportStopped, PartialExport
-from napari_patchset.stacks.open_files import Files
+from napari_patchset.exporting.workdir import ExportStopped, PartialExport
+from napari_patchset.stacks.cache import Files
 
 WITHIN = 1.0
 """Seconds."""

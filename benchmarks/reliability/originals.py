@@ -15,8 +15,8 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Transpos
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from czi_maker import Block, SceneSpec, blocks_of, make_czi, metadata_xml, write_blocks
-from pixels import encode
+from support.czi_maker import Block, SceneSpec, blocks_of, make_czi, metadata_xml, write_blocks
+from support.pixels import encode
 
 LARGEST_REAL = 2 * 2**20
 """Bytes of a real file above which it is left out: each mutant is a copy."""

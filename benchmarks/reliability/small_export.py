@@ -15,7 +15,7 @@ import tifffile
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
 from napari_patchset.errors import IncompleteSetError
-from napari_patchset.export.keeping.partial import PartialExport
+from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import layout
 

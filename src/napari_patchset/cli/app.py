@@ -8,13 +8,12 @@ import typer
 from pydantic import ValidationError
 
 from napari_patchset import __version__
-from napari_patchset.cli.exporting import demo, export
-from napari_patchset.cli.looking import info, preview
-from napari_patchset.cli.parts import finalize, plan, score, write
-from napari_patchset.cli.verifying import verify
+from napari_patchset._model import user_message
+from napari_patchset.cli.export import demo, export
+from napari_patchset.cli.inspect import info, preview, verify
+from napari_patchset.cli.jobs import finalize, plan, score, write
 from napari_patchset.errors import PatchsetError
-from napari_patchset.model import user_message
-from napari_patchset.options.planning import option_of
+from napari_patchset.exporting.plan_options import option_of
 
 app = typer.Typer(
     help="Turn microscope files into patch sets for training.",

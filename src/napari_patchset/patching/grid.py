@@ -1,9 +1,15 @@
-"""A grid of patches as columns: a million of them plan in milliseconds."""
+"""A grid of patches as columns: a million of them plan in milliseconds.
+
+Where the pixels of a patch come from when it reaches past the image.
+
+Starts along one axis, and their product over a plane in the order of the source's tiles.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, Self, overload
+from math import ceil, prod
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,3 +129,165 @@ class PatchGrid(Sequence[PatchSpec]):
             pairs = zip(grids, ones, strict=True)
             valid = np.concatenate([one if g.valid is None else g.valid for g, one in pairs])
         return cls(grids[0].size, stack, sample, start, dropped, valid)
+
+
+PadMode = Literal["reflect", "symmetric", "edge", "constant"]
+
+
+def source_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
+    """Give, for each pixel of a patch along an axis, the image pixel that it shows.
+
+    The modes are those of `numpy.pad` on the whole image of `n` pixels, so a patch is padded
+    with the image's own pixels, also those that the patch itself does not hold.
+
+    Raises
+    ------
+    ValueError
+        For "constant", which shows no pixel of the image.
+    """
+    if mode == "constant":
+        raise ValueError("'constant' padding shows no pixel of the image")
+    indices = np.arange(start, start + size)
+    if mode == "edge" or n == 1:
+        return np.clip(indices, 0, n - 1)
+    period = 2 * n - 2 if mode == "reflect" else 2 * n
+    folded = indices % period
+    last = period if mode == "reflect" else period - 1
+    return np.where(folded < n, folded, last - folded)
+
+
+def folded_indices(
+    start: Sequence[int], size: Sequence[int], bounds: Sequence[int], pad: PadMode
+) -> list[NDArray[np.int64]]:
+    """Give the image's pixels that a patch shows, along each axis."""
+    axes = zip(start, size, bounds, strict=True)
+    return [source_indices(first, extent, n, pad) for first, extent, n in axes]
+
+
+def fold(pixels: NDArray[Any], shown: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
+    """Fill a patch from the box that holds what it shows; its last axes are those of `shown`."""
+    for axis, index in enumerate(shown, pixels.ndim - len(shown)):
+        pixels = np.take(pixels, index - index.min(), axis=axis)
+    return pixels
+
+
+Edge = Literal["shift", "drop", "pad", "balance"]
+
+
+def axis_starts(n: int, size: int, overlap: int, edge: Edge) -> NDArray[np.int64]:
+    """Give the patch starts along an axis of `n` pixels, ascending.
+
+    With the stride s = size - overlap and k = ceil((n - overlap) / s), at least 1:
+
+    - "shift": 0, s, 2 s, ..., the last one moved back to n - size (as CAREamics tiles);
+    - "drop": the same without a last one that would not fit;
+    - "pad": the same k starts, the last patch reaching past the end;
+    - "balance": k starts spread evenly, round(i (n - size) / (k - 1)).
+
+    An axis shorter than the patch has the one start 0.
+    """
+    stride = size - overlap
+    count = max(1, ceil((n - overlap) / stride))
+    starts = np.arange(count) * stride
+    if n <= size or edge == "pad":
+        return starts
+    if edge == "drop":
+        return starts[starts <= n - size]
+    if edge == "balance":
+        # Halves round to even, as everywhere in NumPy.
+        return np.round(np.arange(count) * (n - size) / (count - 1)).astype(np.int64)
+    return np.minimum(starts, n - size)
+
+
+def ordered_product(
+    axes: Sequence[NDArray[np.int64]], block_shape: tuple[int, int] | None
+) -> NDArray[np.int32]:
+    """Combine starts along (Z)YX into rows, those that begin in one source tile together.
+
+    Within a tile the order is that of the axes; tiles follow each other row by row.
+
+    Returns
+    -------
+    ndarray
+        int32, (product of the lengths, 2 or 3), each column in one piece.
+    """
+    *depth, ys, xs = (starts.astype(np.int32) for starts in axes)
+    height, width = block_shape or (2**31 - 1, 2**31 - 1)
+    columns = np.empty((len(axes), prod(map(len, axes))), np.int32)
+    bands: dict[int, Band] = {}
+    first = 0
+    for y in _groups(ys, height):
+        if len(y) not in bands:
+            bands[len(y)] = _band([*map(len, depth), len(y), len(xs)], _groups(xs, width))
+        *z, row, x = bands[len(y)]
+        last = first + len(row)
+        for column, starts, at in zip(columns, (*depth, y, xs), (*z, row, x), strict=True):
+            starts.take(at, out=column[first:last], mode="clip")
+        first = last
+    return columns.T
+
+
+Band = list[NDArray[np.intp]]
+"""The indices along (Z)YX of all starts of a row of tiles, in their order."""
+
+
+def _band(shape: Sequence[int], across: Sequence[NDArray[np.int32]]) -> Band:
+    borders = np.cumsum([len(xs) for xs in across])[:-1]
+    grids = np.broadcast_arrays(*np.ix_(*map(np.arange, shape)))
+    return [
+        np.concatenate([box.ravel() for box in np.split(grid, borders, axis=-1)]) for grid in grids
+    ]
+
+
+def _groups(starts: NDArray[np.int32], extent: int) -> list[NDArray[np.int32]]:
+    """Split ascending starts by the tile that they begin in."""
+    borders = np.flatnonzero(np.diff(starts // extent)) + 1
+    return np.split(starts, borders)
+
+
+def sorted_by_tile(
+    sample: NDArray[np.integer], start: NDArray[np.integer], block_shape: tuple[int, int] | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Sort by sample, row and column of the source tile, and start along (Z)YX.
+
+    It is the order that `ordered_product` makes, for starts in any order, (n, 2 or 3), none of
+    them negative.
+
+    Returns
+    -------
+    sample : int32 array
+        The samples, sorted.
+    start : int32 array
+        The starts, each column in one piece.
+    """
+    if not len(start):
+        return sample.astype(np.int32), start.astype(np.int32)
+    (*depth, ys, xs), last = start.T, start.max(axis=0).tolist()
+    height, width = block_shape or (last[-2] + 1, last[-1] + 1)
+    rows, columns = last[-2] // height + 1, last[-1] // width + 1
+    n_depth = last[0] + 1 if depth else 1
+    # One integer a patch: numbers sort ten times faster than rows, and hold all that is sorted.
+    # Below 2^63 for any image. In place, as a million take 8 MB.
+    key = sample * np.int64(rows)
+    key += ys // height
+    key *= columns
+    key += xs // width
+    key *= n_depth
+    key += depth[0] if depth else 0
+    key *= height
+    key += ys % height
+    key *= width
+    key += xs % width
+    key.sort()
+    of, row, column, z, y, x = _digits(key, (rows, columns, n_depth, height, width))
+    spatial = [z, row * np.int32(height) + y, column * np.int32(width) + x]
+    return of, np.stack(spatial[-start.shape[1] :]).T
+
+
+def _digits(numbers: NDArray[np.int64], bases: Sequence[int]) -> list[NDArray[np.int32]]:
+    """Take numbers apart, the digit of the last base being the least; what is left comes first."""
+    digits = []
+    for base in reversed(bases):
+        digits.append((numbers % base).astype(np.int32))
+        numbers = numbers // base
+    return [numbers.astype(np.int32), *reversed(digits)]

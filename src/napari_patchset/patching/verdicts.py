@@ -7,11 +7,11 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.filters.base import PatchFilter
-from napari_patchset.patching.filters.limits import resolve
+from napari_patchset.patching.filter_syntax import resolve
+from napari_patchset.patching.filters import PatchFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits.split import ALL, BORDER, SPLITS, Split
-from napari_patchset.patching.streams import hash_of, hashes
+from napari_patchset.patching.random_streams import hash_of, hashes
+from napari_patchset.patching.splits import ALL, BORDER, SPLITS, Split
 from napari_patchset.source import SourceInfo
 
 ACROSS = "across the border of train and val"

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
-from napari_patchset.model import Frozen
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo

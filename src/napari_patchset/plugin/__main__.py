@@ -3,7 +3,7 @@
 import napari
 from qtpy.QtCore import QTimer
 
-from napari_patchset.plugin.window.preferences import PLUGIN
+from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.sample import ensure_sample
 
 

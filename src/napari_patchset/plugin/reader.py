@@ -1,26 +1,97 @@
-"""The npe2 reader: a path in, layer tuples out; it touches no viewer."""
+"""The npe2 reader: a path in, layer tuples out; it touches no viewer.
+
+The viewer that a reader opens a file for.
+"""
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_stack
 from typing import Any, NamedTuple
+from weakref import ref
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
+from napari.viewer import Viewer
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
 
 from napari_patchset.patchset.layout import SUFFIXES
-from napari_patchset.plugin.layers.all_scenes import MOST_SCENES, all_scene_layers
+from napari_patchset.plugin.dialogs import MENDABLE, message, show_offer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
-from napari_patchset.plugin.pixels.contrast import settle
-from napari_patchset.plugin.window.asked import is_window_at_work
-from napari_patchset.plugin.window.asking import MENDABLE, message
-from napari_patchset.plugin.window.opener import Opener
-from napari_patchset.plugin.window.preferences import opens_all_scenes
-from napari_patchset.plugin.window.waiting import beside
-from napari_patchset.source import SceneId
+from napari_patchset.plugin.layers.stage import MOST_SCENES, all_scene_layers
+from napari_patchset.plugin.lazy.contrast import settle
+from napari_patchset.plugin.napari_compat import is_window_at_work
+from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
+from napari_patchset.plugin.worker import beside
+from napari_patchset.source import SceneId, split_scene
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.naming import split_scene
 from napari_patchset.stacks.opening import FORMATS, list_scenes
 from napari_patchset.stacks.zarr.entry import is_zarr
+
+_SOON_MS = 300
+_READY = "Ready"
+
+
+class Opener:
+    """The viewer in whose `open` the caller is; napari does not tell a reader who asks."""
+
+    def __init__(self) -> None:
+        callers = (frame.f_locals.get("self") for frame, _ in walk_stack(sys._getframe(1)))
+        self._viewer = next((each for each in callers if isinstance(each, Viewer)), None)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its window is closed by now."""
+        if self._viewer is None:
+            return False
+        window = getattr(self._viewer.window, "_qt_window", None)
+        return window is None or not isalive(window)  # type: ignore[no-untyped-call]  # as qtpy is
+
+    def tell(self, text: str) -> None:
+        """Notify of the scenes of a file, with a button that shows them in the widget.
+
+        The window says so once the layers are there: to draw a notification takes as long as one.
+        """
+        if is_window_at_work():
+            QTimer.singleShot(0, lambda: None if self.is_closed else self._tell(text))
+        else:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        if self._viewer is None:
+            show_info(text)
+            return
+        known = ref(self._viewer)  # napari keeps what it told, not the viewer
+        show_offer(text, "Show the scenes", lambda: _show_patches(known()))
+
+    @contextmanager
+    def saying(self, text: str) -> Iterator[None]:
+        """Say in the status bar what takes longer than a moment."""
+        timer = QTimer()
+        timer.setSingleShot(True)
+        timer.timeout.connect(lambda: self._say(text))
+        timer.start(_SOON_MS)
+        try:
+            yield
+        finally:
+            timer.stop()
+            if self._viewer is not None and self._viewer.status == text:
+                self._say(_READY)
+
+    def _say(self, text: str) -> None:
+        if self._viewer is not None and not self.is_closed:
+            self._viewer.status = text
+
+
+def _show_patches(viewer: Viewer | None) -> None:
+    """Dock the widget, or bring it to the fore where it is docked."""
+    if viewer is not None:
+        dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+        dock.show()
+        dock.raise_()
+
 
 Reader = Callable[[str | list[str]], list[LayerTuple]]
 

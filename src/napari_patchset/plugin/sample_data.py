@@ -2,7 +2,7 @@
 
 from napari_patchset.plugin.layers.scene import LayerTuple
 from napari_patchset.plugin.reader import read_layers
-from napari_patchset.plugin.window.waiting import beside
+from napari_patchset.plugin.worker import beside
 from napari_patchset.sample import ensure_sample
 
 

@@ -8,31 +8,26 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.exporting.control import ExportControl
-from napari_patchset.plugin.form.export import ExportPart
+from napari_patchset.plugin.canvas.placing import PlaceControl
+from napari_patchset.plugin.canvas.preview import PreviewControl
+from napari_patchset.plugin.canvas.regions import RegionControl
+from napari_patchset.plugin.canvas.summary import size_hint, summarize
+from napari_patchset.plugin.dialogs import MENDABLE, ask_plan, message, notifying
+from napari_patchset.plugin.export_control import ExportControl
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.form.proposing import depth_choices, extents, fitting_size
-from napari_patchset.plugin.grid.placing import PlaceControl
-from napari_patchset.plugin.grid.previewing import PreviewControl
-from napari_patchset.plugin.grid.regioning import RegionControl
-from napari_patchset.plugin.grid.summary import size_hint, summarize
-from napari_patchset.plugin.layers.named import file_name
-from napari_patchset.plugin.layers.paths import layer_at
+from napari_patchset.plugin.form.output import ExportPart
+from napari_patchset.plugin.form.patches import depth_choices, extents, fitting_size
+from napari_patchset.plugin.layers.layer_files import file_name
+from napari_patchset.plugin.layers.layer_stack import layer_at
 from napari_patchset.plugin.layers.shown import channels_of, require_straight
+from napari_patchset.plugin.napari_compat import import_beside, is_window_at_work, theme_colors
 from napari_patchset.plugin.panel import Panel
-from napari_patchset.plugin.planning.descriptions import DESCRIPTIONS
-from napari_patchset.plugin.planning.form_state import FormState, plan_pairs, with_pairs
-from napari_patchset.plugin.planning.planned import Planned
-from napari_patchset.plugin.planning.plans import PlanControl
-from napari_patchset.plugin.source.facts import Facts, LoadedPlan, load_plan
-from napari_patchset.plugin.source.sourcing import SourceControl
-from napari_patchset.plugin.window.asked import is_window_at_work
-from napari_patchset.plugin.window.asking import MENDABLE, ask_plan, message, notifying
-from napari_patchset.plugin.window.background import Background
-from napari_patchset.plugin.window.importing import import_beside
-from napari_patchset.plugin.window.preferences import Output, read_output
-from napari_patchset.plugin.window.themes import theme_colors
-from napari_patchset.plugin.window.timers import later
+from napari_patchset.plugin.planning import PlanControl, Planned
+from napari_patchset.plugin.preferences import Output, read_output
+from napari_patchset.plugin.scene_context import Facts, LoadedPlan, load_plan
+from napari_patchset.plugin.scenes.source import SourceControl
+from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
+from napari_patchset.plugin.worker import Background, later
 
 _PAUSE_MS = 10
 """Between filling the form and drawing the grid, each a lot to do: keys are answered there."""

@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview.picture import LONGEST, composite, overview, rgb
-from napari_patchset.preview.plane import Plane
-from napari_patchset.preview.verdict_colors import COLORS, categories
-from napari_patchset.stacks.base import ImageStack
-from napari_patchset.stacks.describe import image_metadata
+from napari_patchset.preview.colors import COLORS, categories
+from napari_patchset.preview.image import LONGEST, composite, overview, rgb
+from napari_patchset.preview.outlines import Plane
+from napari_patchset.stacks.metadata import image_metadata
+from napari_patchset.stacks.protocol import ImageStack
 
 
 def draw_grid(picture: NDArray[np.uint8], plane: Plane, scale: float) -> NDArray[np.uint8]:

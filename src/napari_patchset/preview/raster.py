@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.preview.picture import rgb
-from napari_patchset.preview.plane import Plane
-from napari_patchset.preview.verdict_colors import COLORS
+from napari_patchset.preview.colors import COLORS
+from napari_patchset.preview.image import rgb
+from napari_patchset.preview.outlines import Plane
 
 MOST_CELLS = 1024
 """Cells along an axis: about the resolution of a screen."""

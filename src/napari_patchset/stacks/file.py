@@ -7,9 +7,9 @@ from typing import Any, Self
 from numpy.typing import DTypeLike, NDArray
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.stacks.base import BoundedStack
 from napari_patchset.stacks.memory import ReadFunc, array_layout, copy_window
-from napari_patchset.stacks.tiff.array import describe_tiff, read_tiff
+from napari_patchset.stacks.protocol import BoundedStack
+from napari_patchset.stacks.tiff.series import describe_tiff, read_tiff
 
 
 class FileImageStack(BoundedStack):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import ArgumentError
-from napari_patchset.stacks.base import BoundedStack
-from napari_patchset.stacks.tiff.array import read_tiff
+from napari_patchset.stacks.protocol import BoundedStack
+from napari_patchset.stacks.tiff.series import read_tiff
 
 ReadFunc = Callable[..., NDArray[Any]]
 """Reads a file, given its path and keyword arguments, into an array."""

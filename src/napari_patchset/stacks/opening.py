@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.source import SceneId
-from napari_patchset.stacks.base import ClosableStack
+from napari_patchset.source import SceneId, is_remote, plain_path, split_source
+from napari_patchset.stacks.cache import Kept
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
-from napari_patchset.stacks.kept import Kept
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.naming import is_remote, plain_path, split_source
-from napari_patchset.stacks.tiff.check import is_tiff
+from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
+from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.entry import is_zarr, open_zarr, zarr_labels, zarr_scenes
 
 

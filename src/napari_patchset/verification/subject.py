@@ -1,9 +1,13 @@
-"""The set that is looked at, and what its table says of each candidate."""
+"""The set that is looked at, and what its table says of each candidate.
+
+What can be wrong with a patch set, each by its name.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +16,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.export.plan import Recipe
-from napari_patchset.export.selecting import UNREADABLE
+from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.stages import UNREADABLE
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.formats import FORMATS
-from napari_patchset.patchset.formats.base import SetFormat
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.reader import missing_files, read_description
 from napari_patchset.patchset.table import grid_of
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.source import SourceInfo
 
 _MOST_MISSING = 1000
@@ -139,3 +143,39 @@ class Candidates:
         """Give what the table says of an array's patches, None where it says nothing."""
         members = self.members(array) if array.role == IMAGE else None
         return None if members is None else self.checksums[members]
+
+
+FindingName = Literal[
+    "missing file",
+    "damaged file",
+    "damaged patch",
+    "edited manifest",
+    "edited table",
+    "wrong counts",
+    "wrong statistics",
+    "overlapping split",
+    "absent source",
+    "changed source",
+    "differs from source",
+]
+
+REMEDY = "copy the set again, or export it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between a set and what it should be.
+
+    Attributes
+    ----------
+    name : str
+        What kind of difference.
+    message : str
+        The file, shard or row that differs, and what to do.
+    """
+
+    name: FindingName
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"

@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from napari_patchset.model import by_kind
+from napari_patchset._model import by_kind
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patching.strategies.fixed import Fixed, Place, Whole
-from napari_patchset.patching.strategies.sampling import Random, Stratified
+from napari_patchset.patching.strategies.random import Random, Stratified
 from napari_patchset.patching.strategies.tiled import Tiled
 
 __all__ = ["STRATEGIES", "Fixed", "Place", "Random", "Strategy", "Stratified", "Tiled", "Whole"]

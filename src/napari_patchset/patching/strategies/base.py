@@ -1,27 +1,134 @@
-"""What all strategies share: what they may choose from, and what is left out."""
+"""What all strategies share: what they may choose from, and what is left out.
+
+What a strategy may choose from in one source.
+
+Why a candidate is no patch, and how many are not for each reason.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import ClassVar, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.model import Frozen
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.regions import MaskRegion, Masks, Region
-from napari_patchset.patching.regions.selection import (
+from napari_patchset.patching.coverage import covered_share
+from napari_patchset.patching.grid import PadMode, PatchGrid, sorted_by_tile
+from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
+from napari_patchset.patching.selection import (
     Select,
     describe_numbers,
     selected_depth,
     selected_samples,
 )
-from napari_patchset.patching.strategies.dropping import OUTSIDE, drop, drop_missing, drop_uncovered
-from napari_patchset.patching.strategies.parts import Part
 from napari_patchset.source import SourceInfo
+
+MISSING_PLANE = "missing plane"
+UNCOVERED = "too few pixels"
+TOO_SMALL = "smaller than a patch"
+OUTSIDE = "outside of the region"
+OVERLAPS = "overlaps too much"
+NO_POSITION = "no position left"
+NOT_SELECTED = "not selected"
+TWICE = "listed twice"
+
+
+def drop(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid:
+    """Leave out candidates, counting them under a reason."""
+    count = int(unwanted.sum())
+    if not count:
+        return grid
+    kept = grid[~unwanted]
+    dropped = {**grid.dropped, reason: grid.dropped.get(reason, 0) + count}
+    return replace(kept, dropped=dropped)
+
+
+def drop_missing(grid: PatchGrid, source: SourceInfo) -> PatchGrid:
+    """Leave out, and count, the candidates that touch a plane which the source does not hold."""
+    if not source.missing:
+        return grid
+    deep = len(grid.size) == 3
+    depth = source.spatial_shape[0] if deep else 1
+    holes = np.zeros((source.n_samples, depth), bool)
+    for sample, _, z in source.missing:
+        holes[sample, z if deep else 0] = True
+    # A patch touches as many holes as lie before its end, less those before its start.
+    before = np.pad(holes.cumsum(axis=1), ((0, 0), (1, 0)))
+    first = grid.start[:, 0] if deep else 0
+    last = np.minimum(first + grid.size[0], depth) if deep else 1
+    return drop(grid, before[grid.sample, last] > before[grid.sample, first], MISSING_PLANE)
+
+
+def drop_uncovered(grid: PatchGrid, source: SourceInfo, least: float) -> PatchGrid:
+    """Leave out, and count, the candidates of which too little is covered by pixels."""
+    valid = covered_share(grid, source)
+    if valid is None:
+        return grid
+    return drop(replace(grid, valid=valid), valid < least, UNCOVERED)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a strategy may choose from in one source.
+
+    Attributes
+    ----------
+    stack : int
+        Index of the source among those planned for.
+    samples : int64 array
+        The samples, ascending.
+    first, shape : tuple of int
+        First pixel along (Z)YX, and how many from there.
+    area : Area or None
+        What the region leaves of each plane.
+    """
+
+    stack: int
+    source: SourceInfo
+    samples: NDArray[np.int64]
+    first: tuple[int, ...]
+    shape: tuple[int, ...]
+    area: Area | None = None
+
+    def near_area(self) -> Self:
+        """Narrow Y and X to the bounds of the area, so that few draws fall outside of it."""
+        if self.area is None:
+            return self
+        rect = self.area.bounds
+        (*depth, y, x), (*deep, h, w) = self.first, self.shape
+        top, left = max(y, rect.y), max(x, rect.x)
+        bottom, right = min(y + h, rect.y + rect.h), min(x + w, rect.x + rect.w)
+        shape = (*deep, max(0, bottom - top), max(0, right - left))
+        return replace(self, first=(*depth, top, left), shape=shape)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it is less than the planes and depths of the source."""
+        return self.shape != self.source.spatial_shape
+
+    def grid(
+        self,
+        size: tuple[int, ...],
+        sample: NDArray[np.integer],
+        start: NDArray[np.integer],
+        dropped: Mapping[str, int] | None = None,
+    ) -> PatchGrid:
+        """Make a grid of unordered candidates, in the order of the source's tiles."""
+        columns = sorted_by_tile(sample, start, self.source.block_shape)
+        stack = np.full(len(start), self.stack, np.int32)
+        return PatchGrid(size, stack, *columns, dropped or {})
+
+    def empty(self, size: tuple[int, ...]) -> PatchGrid:
+        """Make a grid without candidates; the samples, if any, count as too small."""
+        none = np.empty((0, len(size)), np.int64)
+        n = len(self.samples)
+        return self.grid(size, none[:, 0], none, {TOO_SMALL: n} if n else {})
+
 
 MOST_CANDIDATES = 2**26
 """Of one source; each takes 16 bytes, and as much again while they are ordered."""

@@ -7,12 +7,19 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import model_validator
 
+from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.model import Frozen
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.strategies.base import InBounds, PatchStrategy, Sized, by
-from napari_patchset.patching.strategies.dropping import NOT_SELECTED, TWICE, drop
-from napari_patchset.patching.strategies.parts import Part
+from napari_patchset.patching.strategies.base import (
+    NOT_SELECTED,
+    TWICE,
+    InBounds,
+    Part,
+    PatchStrategy,
+    Sized,
+    by,
+    drop,
+)
 from napari_patchset.source import SceneId, SourceInfo
 
 _NAMED = 5

@@ -1,20 +1,56 @@
-"""Tiled: a regular grid."""
+"""Tiled: a regular grid.
+
+How tiles are cropped and put together again: the fields of CAREamics' TileSpecs.
+
+Neighbours share an overlap, and each gives up half of it, rounded down. What is left covers the
+image once, but for lines of one pixel that lie in two tiles where the overlap is odd.
+"""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.strategies.base import Sized
-from napari_patchset.patching.strategies.lattice import Edge, axis_starts, ordered_product
-from napari_patchset.patching.strategies.parts import Part
-from napari_patchset.patching.strategies.stitching import Crops, crop_axis
+from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, ordered_product
+from napari_patchset.patching.strategies.base import Part, Sized
 from napari_patchset.source import SourceInfo
+
+Integers = NDArray[np.int64]
+
+
+class Crops(NamedTuple):
+    """What is taken of tiles and where it goes, along one axis or in columns (n, 2 or 3).
+
+    Attributes
+    ----------
+    crop_coords : int64 array
+        First pixel, in the tile.
+    crop_size : int64 array
+        How many pixels from there.
+    stitch_coords : int64 array
+        First pixel in the image.
+    """
+
+    crop_coords: Integers
+    crop_size: Integers
+    stitch_coords: Integers
+
+
+def crop_axis(starts: Integers, n: int, size: int, overlap: int) -> Crops:
+    """Crop the tiles along an axis of `n` pixels that start where the edge "shift" lets them.
+
+    Of 200 pixels, tiles of 64 with an overlap of 16 start at 0, 48, 96 and 136; they are cropped
+    from 0, 8, 8 and 16 to a size of 56, 48, 48 and 48.
+    """
+    stitch, length = starts + overlap // 2, np.full(len(starts), size - overlap)
+    stitch[0], length[0] = 0, size - overlap // 2
+    if len(starts) > 1:
+        stitch[-1] = stitch[-2] + length[-2]
+    length[-1] = n - stitch[-1]
+    return Crops(stitch - starts, length, stitch)
 
 
 class Tiled(Sized):

@@ -7,15 +7,13 @@ from psygnal import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.export.plan import Recipe
+from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.regions import Region
-from napari_patchset.plugin.form.channels import ChannelsPart
 from napari_patchset.plugin.form.filters import FiltersPart
-from napari_patchset.plugin.form.output import OutputPart
-from napari_patchset.plugin.form.pairs import PairsPart
-from napari_patchset.plugin.form.patches import PatchesPart
+from napari_patchset.plugin.form.output import OutputPart, SplitPart
+from napari_patchset.plugin.form.patches import ChannelsPart, PatchesPart
 from napari_patchset.plugin.form.rows import Fold, Part
-from napari_patchset.plugin.form.split import SplitPart
+from napari_patchset.plugin.form.source import PairsPart
 from napari_patchset.plugin.form.strategy import StrategyPart
 from napari_patchset.plugin.form.where import Extent, WherePart
 

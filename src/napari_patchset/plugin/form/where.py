@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from magicgui.widgets import ComboBox, PushButton, SpinBox
 from psygnal import Signal
 
-from napari_patchset.patching.regions.selection import Range
+from napari_patchset.patching.selection import Range
 from napari_patchset.plugin.form.rows import Part, Row, keep_small, narrow
 
 

@@ -7,15 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patchset.arrays import PatchArray
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
-from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.layers.options import display, space
-from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple
-from napari_patchset.plugin.pixels.contrast import estimated_limits
-from napari_patchset.plugin.pixels.indexing import Index, as_range, as_slice
-from napari_patchset.plugin.pixels.lazy import LazyArray
-from napari_patchset.plugin.pixels.writing import in_memory
+from napari_patchset.patchset.reader import PatchArray, PatchSet
+from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
+from napari_patchset.plugin.lazy.array import LazyArray, in_memory
+from napari_patchset.plugin.lazy.contrast import estimated_limits
+from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
 from napari_patchset.preview import channel_colors
 from napari_patchset.stacks.metadata import Channel
 

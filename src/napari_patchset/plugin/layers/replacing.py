@@ -8,11 +8,11 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
-from napari_patchset.plugin.layers.drawn_once import drawn_once
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
 from napari_patchset.plugin.layers.shown import Shown, is_straight, layers_of, overlays_of
-from napari_patchset.plugin.pixels.contrast import settle
-from napari_patchset.plugin.pixels.lazy import LazyChannel
+from napari_patchset.plugin.lazy.array import LazyChannel
+from napari_patchset.plugin.lazy.contrast import settle
+from napari_patchset.plugin.napari_compat import drawn_once
 
 _LOOK = (
     "visible",

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.source import Rect
-from napari_patchset.stacks.czi.check import PIXEL_TYPES
-from napari_patchset.stacks.czi.directory import PLANE_AXES, Subblocks, distinct
+from napari_patchset.stacks.czi.directory import PIXEL_TYPES, PLANE_AXES, Subblocks, distinct
 
 _BGR48, _BGR96_FLOAT, _ZSTD1 = 4, 8, 6
 

@@ -9,13 +9,12 @@ import numpy as np
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.czi.check import check_structure
+from napari_patchset.stacks.cache import Kept
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
-from napari_patchset.stacks.czi.directory import CziDirectory, read_directory
+from napari_patchset.stacks.czi.directory import CziDirectory, check_structure, read_directory
 from napari_patchset.stacks.czi.geometry import SceneGeometry, bounds, scene_geometry, scene_ids
 from napari_patchset.stacks.czi.metadata import CziScene, parse_metadata
-from napari_patchset.stacks.czi.subblock import Located, locate_all
-from napari_patchset.stacks.kept import Kept
+from napari_patchset.stacks.czi.subblocks import Located, locate_all
 from napari_patchset.stacks.metadata import SceneSummary
 
 if TYPE_CHECKING:

@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.base import FileStack
-from napari_patchset.stacks.blocks import Block
+from napari_patchset.source import Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.czi.geometry import Plane
 from napari_patchset.stacks.czi.metadata import image_metadata
-from napari_patchset.stacks.czi.pixels import CziPixels
-from napari_patchset.stacks.czi.plane_tiles import RECENT_PLANES
-from napari_patchset.stacks.czi.pyramid import PYRAMID_BLOCK, CziLevel, level_factors
 from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles, scene_layout
-from napari_patchset.stacks.naming import join_scene, split_scene
+from napari_patchset.stacks.czi.tiles import (
+    PYRAMID_BLOCK,
+    RECENT_PLANES,
+    CziLevel,
+    CziPixels,
+    level_factors,
+)
+from napari_patchset.stacks.protocol import Block, FileStack
 
 if TYPE_CHECKING:
     from pylibCZIrw.czi import CziReader, Rectangle

@@ -1,11 +1,20 @@
-"""Where an image's pixels lie in its files: what reading needs of tifffile's pages, and no more."""
+"""Where an image's pixels lie in its files: what reading needs of tifffile's pages, and no more.
 
+From tifffile's pages to a page table, each declared size checked before it is trusted.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil, prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tifffile import TiffFrame, TiffPage, TiffPageSeries
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.stacks.tiff.ome import USE_FROM_TIFF
+from napari_patchset.stacks.tiff.structure import REMEDY
 
 _BAND = 2**20
 """Bytes of rows that count as one block where pixels are not in segments."""
@@ -129,3 +138,221 @@ class PageTable:
         """Give offset and length of a page's segment."""
         at = int(self.first[page]) + index
         return int(self.offsets[at]), int(self.counts[at])
+
+
+_JPEG = frozenset({6, 7, 34892, 33007})
+_FRAGILE = frozenset({22610, 34934, 34933})
+"""JPEG XR, and PNG: each one that fails costs the program a reference to None."""
+_LARGEST_RATIO = {5: 2048, 8: 1100, 32946: 1100, 50013: 1100, 32773: 64}
+"""What LZW, deflate and PackBits shrink pixels by at the very most."""
+_LARGEST_SEGMENT = 2**32
+
+
+def read_pages(series: TiffPageSeries, path: Path) -> PageTable:
+    """Take down where the pages of a series or level lie.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the sizes that the file declares do not fit what it holds, or if its compression or
+        pixel type can't be decoded.
+    """
+    n_pages = _page_count(series, path)
+    # tifffile compares offsets alone, which in several files can follow each other by chance.
+    start = None if series.is_multifile else series.dataoffset
+    if start is not None:
+        table = _contiguous(_page_kind(series.keyframe, path), start, n_pages)
+    else:
+        table = _listed(series, n_pages, path)
+    _check_bounds(table)
+    return table
+
+
+def _page_count(series: TiffPageSeries, path: Path) -> int:
+    """Count the pages that the image's shape asks for."""
+    separate, deep, height, width, together = series.keyframe.shaped
+    axes, shape = series.axes, series.shape
+    if min(shape, default=0) < 1:
+        raise UnreadableFileError(f"{path}: it holds no image: its shape is {shape}. {REMEDY}")
+    y, x = axes.find("Y"), axes.find("X")
+    fits = 0 <= y == x - 1 and shape[y : x + 1] == (height, width)
+    if not fits or prod(shape[x + 1 :]) != together or prod(shape[:y]) % (separate * deep):
+        raise UnreadableFileError(
+            f"{path}: its axes {axes!r} of shape {shape} do not fit its pages, which are "
+            f"{series.keyframe.axes!r} {series.keyframe.shape}. {USE_FROM_TIFF}"
+        )
+    return prod(shape[:y]) // (separate * deep)
+
+
+def _contiguous(kind: PageKind, start: int, n_pages: int) -> PageTable:
+    size = kind.path.stat().st_size
+    # Before a table is made for as many pages as a line of text declares.
+    if start + n_pages * kind.nbytes > size:
+        raise UnreadableFileError(
+            f"{kind.path}: it declares {n_pages} pages of {kind.nbytes} bytes from byte {start}, "
+            f"but the file has {size} bytes. {REMEDY}"
+        )
+    return PageTable(
+        kinds=(kind,),
+        kind=np.zeros(n_pages, np.int32),
+        first=np.arange(n_pages + 1, dtype=np.int64),
+        offsets=start + kind.nbytes * np.arange(n_pages, dtype=np.int64),
+        counts=np.full(n_pages, kind.nbytes, np.int64),
+    )
+
+
+def _listed(pages: Iterable[TiffPage | TiffFrame | None], n_pages: int, path: Path) -> PageTable:
+    listing = _Listing(path)
+    for number, page in enumerate(pages):
+        listing.add(number, page)
+    if len(listing.lengths) != n_pages:
+        raise UnreadableFileError(
+            f"{path}: its shape asks for {n_pages} pages, but it holds {len(listing.lengths)}. "
+            f"{REMEDY}"
+        )
+    return listing.table()
+
+
+class _Listing:
+    """Pages one after the other, as columns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keyframes: dict[int, int] = {}
+        self.kinds: list[PageKind] = []
+        self.kind: list[int] = []
+        self.lengths: list[int] = []
+        self.offsets: list[int] = []
+        self.counts: list[int] = []
+        self.jpeg_tables: dict[int, bytes] = {}
+
+    def add(self, number: int, page: TiffPage | TiffFrame | None) -> None:
+        if page is None:
+            self.kind.append(-1)
+            self.lengths.append(0)
+            return
+        index = self._kind_of(page)
+        offsets, counts = self._segments(page, self.kinds[index], number)
+        # A page without a single stored segment is one that was declared and never written.
+        self.kind.append(index if any(counts) else -1)
+        self.lengths.append(len(offsets))
+        self.offsets.extend(offsets)
+        self.counts.extend(counts)
+        if self.kinds[index].is_jpeg and page.jpegtables:
+            self.jpeg_tables[number] = page.jpegtables
+
+    def table(self) -> PageTable:
+        if not self.kinds:
+            raise UnreadableFileError(f"{self.path}: none of its pages holds pixels. {REMEDY}")
+        return PageTable(
+            tuple(self.kinds),
+            np.array(self.kind, np.int32),
+            np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
+            np.array(self.offsets, np.int64),
+            np.array(self.counts, np.int64),
+            self.jpeg_tables,
+        )
+
+    def _kind_of(self, page: TiffPage | TiffFrame) -> int:
+        keyframe = page.keyframe
+        if keyframe is None:
+            raise UnreadableFileError(f"{self.path}: {page} can't be understood. {REMEDY}")
+        if id(keyframe) not in self.keyframes:
+            kind = _page_kind(keyframe, self.path)
+            if self.kinds and (kind.shape, kind.dtype.char) != self._expected:
+                raise UnreadableFileError(
+                    f"{kind.path}: its pages are {kind.shape} {kind.dtype}, those of "
+                    f"{self.kinds[0].path.name} are {self.kinds[0].shape} {self.kinds[0].dtype}."
+                )
+            self.keyframes[id(keyframe)] = len(self.kinds)
+            self.kinds.append(kind)
+        return self.keyframes[id(keyframe)]
+
+    @property
+    def _expected(self) -> tuple[tuple[int, ...], str]:
+        return self.kinds[0].shape, self.kinds[0].dtype.char
+
+    def _segments(
+        self, page: TiffPage | TiffFrame, kind: PageKind, number: int
+    ) -> tuple[list[int], list[int]]:
+        offsets, counts = list(page.dataoffsets), list(page.databytecounts)
+        if kind.is_raw and offsets:
+            return offsets[:1], [kind.nbytes if offsets[0] else 0]
+        if not len(offsets) == len(counts) == kind.n_segments:
+            raise UnreadableFileError(
+                f"{kind.path}: page {number} needs {kind.n_segments} tiles or strips, but has "
+                f"{len(offsets)} offsets and {len(counts)} byte counts. {REMEDY}"
+            )
+        ratio = _LARGEST_RATIO.get(page.compression)
+        if ratio and all(counts) and ratio * sum(counts) < kind.nbytes:
+            raise UnreadableFileError(
+                f"{kind.path}: page {number} declares {kind.nbytes} bytes of pixels, which its "
+                f"{sum(counts)} compressed bytes can't hold. {REMEDY}"
+            )
+        return offsets, [n if start else 0 for start, n in zip(offsets, counts, strict=True)]
+
+
+def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
+    if min(keyframe.shaped) < 1 or keyframe.dtype is None:
+        raise UnreadableFileError(
+            f"{path}: pixels of {keyframe.bitspersample} bits and sample format "
+            f"{keyframe.sampleformat} in a page of {keyframe.shape} can't be read."
+        )
+    # tifffile follows links; people are told the name that they gave.
+    holder = Path(keyframe.parent.filehandle.path)
+    kind = PageKind(
+        path=path if path.samefile(holder) else holder,
+        offset=keyframe.offset,
+        index=keyframe.treeindex,
+        shape=keyframe.shaped,
+        tile=_tile_of(keyframe, path),
+        dtype=keyframe.dtype.newbyteorder(keyframe.parent.byteorder),
+        is_raw=keyframe.is_final,
+        is_jpeg=keyframe.compression in _JPEG,
+        is_fragile=keyframe.compression in _FRAGILE,
+        fill=keyframe.nodata,
+    )
+    _check_decodable(keyframe, kind)
+    return kind
+
+
+def _tile_of(keyframe: TiffPage, path: Path) -> tuple[int, int, int]:
+    """Give the size ZYX of a tile or strip."""
+    if keyframe.is_tiled:
+        tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
+    else:
+        tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
+    if min(tile) < 1:
+        raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {REMEDY}")
+    return tile
+
+
+def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
+    try:
+        # Without data it decodes nothing, but refuses what it could not decode.
+        keyframe.decode(None, 0)
+    except (ValueError, NotImplementedError, ImportError) as error:
+        raise UnreadableFileError(f"{kind.path}: its pixels can't be decoded: {error}") from error
+    segment = prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize
+    if not kind.is_raw and segment > _LARGEST_SEGMENT:
+        raise UnreadableFileError(
+            f"{kind.path}: a tile or strip of {segment} bytes is above the limit of "
+            f"{_LARGEST_SEGMENT}. Save it in tiles, e.g. of 512 x 512 px."
+        )
+
+
+def _check_bounds(table: PageTable) -> None:
+    """Refuse segments that do not lie inside of their file."""
+    sizes = np.array([kind.path.stat().st_size for kind in table.kinds], np.int64)
+    page = np.repeat(np.arange(len(table.kind)), np.diff(table.first))
+    # Offsets of 64 bits: their sum with a length could overflow, this difference can't.
+    last = sizes[table.kind[page]] - table.counts
+    outside = (table.counts > 0) & ((table.offsets < 8) | (table.offsets > last))
+    outside |= table.counts < 0
+    if outside.any():
+        worst = int(np.argmax(outside))
+        kind = table.kind[page[worst]]
+        raise UnreadableFileError(
+            f"{table.kinds[kind].path}: page {page[worst]} has {table.counts[worst]} bytes of "
+            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[kind]}. {REMEDY}"
+        )

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import PixelSize, Rect, SceneId
-from napari_patchset.stacks.base import FileStack
-from napari_patchset.stacks.blocks import Block
+from napari_patchset.source import PixelSize, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
-from napari_patchset.stacks.naming import join_scene, split_scene
-from napari_patchset.stacks.tiff.image import TiffImage
-from napari_patchset.stacks.tiff.images import TiffImages, read_images
-from napari_patchset.stacks.tiff.reading import PageReader
+from napari_patchset.stacks.protocol import Block, FileStack
+from napari_patchset.stacks.tiff.decoding import PageReader
+from napari_patchset.stacks.tiff.series import TiffImage, TiffImages, read_images
 
 
 class TiffImageStack(FileStack):

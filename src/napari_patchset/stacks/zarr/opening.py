@@ -12,16 +12,12 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.zarr.check import check_channels, check_chunks
 from napari_patchset.stacks.zarr.entry import is_zarr
-from napari_patchset.stacks.zarr.images import Resolution, ZarrImage, find_image
-from napari_patchset.stacks.zarr.labels import label_paths, label_values
-from napari_patchset.stacks.zarr.multiscales import image_metadata, translation
-from napari_patchset.stacks.zarr.naming import reason
-from napari_patchset.stacks.zarr.nodes import read_node
-from napari_patchset.stacks.zarr.roots import LocalRoot, RemoteRoot, Root
-from napari_patchset.stacks.zarr.scenes import summaries
+from napari_patchset.stacks.zarr.ome import image_metadata, label_paths, label_values, translation
+from napari_patchset.stacks.zarr.scenes import Resolution, ZarrImage, find_image, summaries
 from napari_patchset.stacks.zarr.stack import ZarrImageStack
+from napari_patchset.stacks.zarr.store import LocalRoot, RemoteRoot, Root, read_node, reason
+from napari_patchset.stacks.zarr.validation import check_channels, check_chunks
 
 _LISTED = 20
 

@@ -1,8 +1,15 @@
-"""Which images a store holds: one, a plate's fields, the series of a file, or a group's arrays."""
+"""Which images a store holds: one, a plate's fields, the series of a file, or a group's arrays.
+
+Wells and fields of an OME-Zarr plate, and where a map draws them.
+
+What one path of a store holds as an image: its arrays by resolution, and their axes.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from math import ceil, isqrt, prod
+from typing import Any, NamedTuple
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
@@ -10,11 +17,208 @@ from defusedxml.ElementTree import ParseError, fromstring
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.zarr.images import ZarrImage, find_image
-from napari_patchset.stacks.zarr.multiscales import read_multiscale
-from napari_patchset.stacks.zarr.nodes import Node, read_node
-from napari_patchset.stacks.zarr.plates import Field, field_rects, plate_fields
-from napari_patchset.stacks.zarr.roots import Root
+from napari_patchset.stacks.zarr.ome import (
+    Axis,
+    Level,
+    Multiscale,
+    axes_by_position,
+    axis_letters,
+    complaint,
+    read_multiscale,
+)
+from napari_patchset.stacks.zarr.store import ArrayHead, Node, Root, ZarrFormat, read_node
+
+_GAP = 10
+"""The space between two wells is this part of a well's width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of view: row and column of its well, and its number among the well's fields."""
+
+    path: str
+    row: int
+    column: int
+    number: int
+    n_fields: int
+
+    @property
+    def name(self) -> str:
+        """The well as it is spoken of, "A1", and the field where there are several."""
+        *place, field = self.path.split("/")[-3:]
+        well = "".join(place) or field  # a damaged plate lists wells that are not ROW/COLUMN
+        return f"{well} field {field}" if self.n_fields > 1 else well
+
+
+def plate_fields(root: Root, plate: Node) -> Iterator[Field]:
+    """Give the fields of every well that the plate lists, as far as the wells are there."""
+    described = plate.ome.get("plate")
+    rows, columns = _names(described, "rows"), _names(described, "columns")
+    wells = described.get("wells") if isinstance(described, dict) else None
+    for well in wells if isinstance(wells, list) else ():
+        path = root.join(plate.path, well.get("path") if isinstance(well, dict) else well)
+        # The path is what the pixels are found by; writers get the two indices wrong.
+        row, _, column = path.rpartition("/")
+        place = (_index(rows, row.rpartition("/")[2]), _index(columns, column))
+        paths = list(_field_paths(root, path))
+        for number, field in enumerate(paths):
+            yield Field(field, *place, number, len(paths))
+
+
+def field_rects(fields: list[Field], sizes: list[tuple[int, int]]) -> list[Rect]:
+    """Lay fields of these heights and widths out as a map: wells as on the plate, in each a square.
+
+    Positions are of the map only: what a plate says of its wells is row and column.
+    """
+    height, width = (max(size) for size in zip(*sizes, strict=True))
+    side = max(isqrt(field.n_fields - 1) + 1 for field in fields)
+    well_w, well_h = (side * n + ceil(side * width / _GAP) for n in (width, height))
+    return [
+        Rect(
+            field.column * well_w + field.number % side * width,
+            field.row * well_h + field.number // side * height,
+            w,
+            h,
+        )
+        for field, (h, w) in zip(fields, sizes, strict=True)
+    ]
+
+
+def _field_paths(root: Root, well_path: str) -> Iterator[str]:
+    node = read_node(root, well_path)
+    well = node.ome.get("well") if node else None
+    images = well.get("images") if isinstance(well, dict) else None
+    if not isinstance(images, list):
+        yield from (f"{well_path}/{name}" for name in root.children(well_path))
+        return
+    for image in images:
+        yield root.join(well_path, image.get("path") if isinstance(image, dict) else image)
+
+
+def _names(plate: Any, field: str) -> list[str]:
+    listed = plate.get(field) if isinstance(plate, dict) else None
+    found = listed if isinstance(listed, list) else []
+    return [str(item.get("name")) for item in found if isinstance(item, dict)]
+
+
+def _index(names: list[str], name: str) -> int:
+    """Give the place of a row or column, after the others if the plate does not name it."""
+    if name not in names:
+        names.append(name)
+    return names.index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """One array of an image: its path in the store, and what the OME metadata says of it."""
+
+    path: str
+    head: ArrayHead
+    zarr_format: ZarrFormat
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrImage:
+    """An image: its resolutions, finest first, and the letters of its axes."""
+
+    axes: str
+    resolutions: tuple[Resolution, ...]
+    node: Node
+    multiscale: Multiscale | None = None
+    shortcomings: tuple[str, ...] = ()
+
+    def problems(self) -> str:
+        """Say what is wrong with the metadata although the pixels can be had, "" if nothing."""
+        invalid = complaint(self.node) if self.multiscale else None
+        read_as = [f"{invalid}; the pixels are read as {self.axes}"] if invalid else []
+        return "; ".join((*read_as, *self.shortcomings))
+
+
+def find_image(root: Root, path: str) -> ZarrImage | None:
+    """Read what the metadata says of the image at a path, None if there is none.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the pixels can't be had.
+    """
+    node = read_node(root, path)
+    if node is None:
+        return None
+    if node.head is not None:
+        return _listed_array(root, node, node.head) or _plain_image(root, node, node.head)
+    multiscale = read_multiscale(node)
+    return _ome_image(root, node, multiscale) if multiscale else None
+
+
+def _plain_image(root: Root, node: Node, head: ArrayHead) -> ZarrImage:
+    named = axis_letters([Axis(name) for name in head.dimensions])
+    axes = named or axes_by_position(head.shape, root.label(node.path))
+    resolution = Resolution(node.path, head, node.zarr_format, Level(node.path))
+    return ZarrImage(axes, (resolution,), node)
+
+
+def _listed_array(root: Root, node: Node, head: ArrayHead) -> ZarrImage | None:
+    """See an array that the image around it lists as that image, from this resolution on."""
+    above, _, _ = node.path.rpartition("/")
+    parent = read_node(root, above) if node.path else None
+    multiscale = read_multiscale(parent) if parent and not parent.head else None
+    if parent is None or multiscale is None:
+        return None
+    paths = [root.join(above, level.path) for level in multiscale.levels]
+    if node.path not in paths:
+        return None
+    return _ome_image(root, parent, multiscale, paths.index(node.path))
+
+
+def _ome_image(root: Root, node: Node, multiscale: Multiscale, first: int = 0) -> ZarrImage:
+    resolutions, problems = _resolutions(root, node, multiscale.levels[first:])
+    finest = resolutions[0]
+    ndim = len(finest.head.shape)
+    axes = axis_letters(multiscale.axes) if len(multiscale.axes) == ndim else None
+    if axes is None:
+        axes = axes_by_position(finest.head.shape, root.label(finest.path))
+        problems.append(f"its OME axes do not fit the array; it is read as {axes}")
+    return ZarrImage(axes, tuple(resolutions), node, multiscale, tuple(problems))
+
+
+def _resolutions(
+    root: Root, node: Node, levels: tuple[Level, ...]
+) -> tuple[list[Resolution], list[str]]:
+    """Read each level's array; one that is unlike the first is left out, and that is said."""
+    first = _resolution(root, node, levels[0])
+    found, problems = [first], []
+    for level in levels[1:]:
+        try:
+            other = _resolution(root, node, level)
+        except UnreadableFileError as error:
+            problems.append(f"a lower resolution is left out ({error})")
+            continue
+        if _is_alike(first.head, other.head):
+            found.append(other)
+        else:
+            problems.append(
+                f"the resolution {level.path!r} of shape {other.head.shape} and type "
+                f"{other.head.dtype} is unlike the first and left out"
+            )
+    return sorted(found, key=lambda r: -prod(r.head.shape)), problems
+
+
+def _is_alike(first: ArrayHead, other: ArrayHead) -> bool:
+    return len(first.shape) == len(other.shape) and first.dtype == other.dtype
+
+
+def _resolution(root: Root, node: Node, level: Level) -> Resolution:
+    path = root.join(node.path, level.path)
+    array = read_node(root, path)
+    if array is None or array.head is None:
+        raise UnreadableFileError(
+            f"{root.label(node.path)}: its OME metadata names the array {level.path!r}, "
+            f"which is not there. Copy or export the image again."
+        )
+    return Resolution(path, array.head, array.zarr_format, level)
+
 
 _DEPTH = 5
 _MOST_SCENES = 10_000

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.base import FileStack
-from napari_patchset.stacks.blocks import Block
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
-from napari_patchset.stacks.zarr.check import check_array, check_channels
-from napari_patchset.stacks.zarr.fingerprint import array_fingerprint
-from napari_patchset.stacks.zarr.naming import label, reason, uri
-from napari_patchset.stacks.zarr.pixels import ZarrPixels
+from napari_patchset.stacks.protocol import Block, FileStack
+from napari_patchset.stacks.zarr.chunks import ZarrPixels
+from napari_patchset.stacks.zarr.store import label, reason, uri
+from napari_patchset.stacks.zarr.validation import array_fingerprint, check_array, check_channels
 
 
 class ZarrImageStack(FileStack):

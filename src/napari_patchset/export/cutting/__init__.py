@@ -1,1 +1,0 @@
-"""Pixels from sources to patches: each tile decoded once, cut, and cast or measured."""

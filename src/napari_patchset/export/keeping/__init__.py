@@ -1,1 +1,0 @@
-"""What an export under way keeps in NAME.partial/, so that any process can go on with it."""

@@ -1,1 +1,0 @@
-"""The sources of a plan: opened, described, and held to what one set must agree in."""

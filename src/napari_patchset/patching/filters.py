@@ -1,0 +1,295 @@
+"""What all filters share: limits, channels, columns, and the line of text.
+
+The metrics that filters look at, one class each.
+
+Filters: which patches are worth training on, by a measure of their pixels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from napari_patchset._model import Frozen, by_kind, user_message
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.filter_syntax import Limit, format_filter, format_metric, read_filter
+from napari_patchset.source import ChannelId, channel_indices
+
+AT_ONCE = 2**17
+"""Pixels that are measured at once: a megabyte as float64, which stays in the cache."""
+
+Pixels = NDArray[Any]
+Metric = NDArray[np.float64]
+
+
+class PatchFilter(Frozen, ABC):
+    """Keep a patch whose metric lies above, below, or between limits.
+
+    `str(filter)` is the text that `parse_filter` reads.
+
+    Parameters
+    ----------
+    above, below : float, "pNN", "otsu" or None
+        The metric must be greater, or less, than that; at least one is given.
+    channels : tuple of int or str, or None
+        The channels that are looked at; None for all.
+    match : {"any", "all"}
+        Whether one of the channels, or each of them, must pass.
+    """
+
+    kind: str
+    above: Limit | None = None
+    below: Limit | None = None
+    channels: tuple[ChannelId, ...] | None = Field(default=None, min_length=1)
+    match: Literal["any", "all"] = "any"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.above is None and self.below is None:
+            raise ValueError("a filter needs a limit, above or below")
+        return self
+
+    def measure(self, patches: Pixels) -> Metric:
+        """Measure one channel of patches, each for itself and to the last bit the same.
+
+        Parameters
+        ----------
+        patches : ndarray, (N, (Z), Y, X)
+            Pixels in native dtype, without padding; of complex ones the magnitude is measured.
+
+        Returns
+        -------
+        ndarray
+            float64, (N,); -inf, which passes no filter, for a patch that holds NaN or infinity.
+        """
+        # Rows without gaps are summed in an order that does not depend on their neighbours.
+        rows = np.ascontiguousarray(patches.reshape(len(patches), prod(patches.shape[1:])))
+        found = np.empty(len(rows))
+        step = max(1, AT_ONCE // rows.shape[1])
+        for first in range(0, len(rows), step):
+            few = slice(first, first + step)
+            found[few] = self._measure_finite(rows[few])
+        return found
+
+    def _measure_finite(self, rows: Pixels) -> Metric:
+        rows = np.abs(rows) if rows.dtype.kind == "c" else rows
+        if rows.dtype.kind != "f" or (finite := np.isfinite(rows).all(axis=1)).all():
+            return self._measure(rows).astype(np.float64)
+        found = np.full(len(rows), -np.inf)
+        found[finite] = self._measure(rows[finite])
+        return found
+
+    @abstractmethod
+    def _measure(self, rows: Pixels) -> Pixels:
+        """Measure patches that are one row of pixels each, (N, pixels): (N,)."""
+
+    def column(self, channel: str) -> str:
+        """Name the column that holds the metric of a channel: "std_DAPI"."""
+        return f"{self._metric}_{channel}"
+
+    def columns(self, channels: Sequence[str]) -> dict[int, str]:
+        """Name the column of each channel that is looked at, by the channel's index.
+
+        Parameters
+        ----------
+        channels : sequence of str
+            The names of all channels; one that occurs twice is told apart by its index.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such channel.
+        """
+        unique = [n if channels.count(n) == 1 else f"{n} {i}" for i, n in enumerate(channels)]
+        return {i: self.column(unique[i]) for i in channel_indices(channels, self.channels)}
+
+    @property
+    def _metric(self) -> str:
+        own = self.model_dump(exclude=set(PatchFilter.model_fields), exclude_none=True)
+        return format_metric(self.kind, own)
+
+    def __str__(self) -> str:
+        return format_filter(self._metric, self.channels, self.match, self.above, self.below)
+
+
+class Max(PatchFilter):
+    """Look at the largest pixel."""
+
+    kind: Literal["max"] = "max"
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        found: Pixels = rows.max(axis=1)
+        return found
+
+
+class Mean(PatchFilter):
+    """Look at the mean."""
+
+    kind: Literal["mean"] = "mean"
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        found: Pixels = rows.astype(np.float64).mean(axis=1)
+        return found
+
+
+class Std(PatchFilter):
+    """Look at the standard deviation, with N in the denominator."""
+
+    kind: Literal["std"] = "std"
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        found: Pixels = rows.astype(np.float64).std(axis=1)
+        return found
+
+
+class Shannon(PatchFilter):
+    """Look at the Shannon entropy of the grey values, in bits.
+
+    Parameters
+    ----------
+    bins : int or None
+        Number of bins of equal width; None, for integers only, for one bin a grey value, which is
+        scikit-image's `shannon_entropy` and the one that CAREamics filters by.
+    low, high : float or None
+        The range of the bins; what lies beyond counts in the first or last one. None for the
+        range of the pixel type, which only integers have.
+    """
+
+    kind: Literal["shannon"] = "shannon"
+    bins: int | None = Field(default=None, ge=2)
+    low: float | None = Field(default=None, allow_inf_nan=False)
+    high: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if self.low is None and self.high is None:
+            return self
+        if self.bins is None or self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError("shannon needs bins, low and high, low below high, for a range")
+        return self
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        binned = np.sort(self._binned(rows), axis=1)
+        begins = np.ones(binned.shape, bool)
+        np.not_equal(binned[:, 1:], binned[:, :-1], out=begins[:, 1:])
+        at = np.flatnonzero(begins)
+        counts = np.diff(at, append=begins.size)
+        n = binned.shape[1]
+        information = np.bincount(at // n, counts * np.log2(counts), minlength=len(rows))
+        found: Metric = np.log2(n) - information / n
+        return found
+
+    def _binned(self, rows: Pixels) -> Pixels:
+        if self.low is None or self.high is None:
+            low, high = _range(rows.dtype, "shannon(bins=256,low=0,high=1)>2")
+        else:
+            low, high = self.low, self.high
+        if self.bins is None:
+            return rows
+        index = (rows.astype(np.float64) - low) * (self.bins / (high - low))
+        return np.clip(index, 0, self.bins - 1).astype(np.int32)
+
+
+class Saturation(PatchFilter):
+    """Look at the share of pixels, 0 to 1, that are at a level or above.
+
+    Parameters
+    ----------
+    level : float or None
+        The grey value; None for the largest one of the pixel type, which only integers have. A
+        camera of 12 bits saturates at 4095.
+    """
+
+    kind: Literal["saturation"] = "saturation"
+    level: float | None = Field(default=None, allow_inf_nan=False)
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        level = self.level
+        if level is None:
+            _, level = _range(rows.dtype, "saturation(level=1)<0.01")
+        return _share(rows >= level)
+
+
+class Mask(PatchFilter):
+    """Look at the share of pixels, 0 to 1, in which the mask of the source is not zero."""
+
+    kind: Literal["mask"] = "mask"
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if self.channels is not None or self.match != "any":
+            raise ValueError("mask looks at the one channel of the mask; leave channels out")
+        return self
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        return _share(rows != 0)
+
+    def columns(self, channels: Sequence[str]) -> dict[int, str]:  # noqa: D102, on PatchFilter
+        return {0: self.column("mask")}
+
+    def column(self, channel: str) -> str:  # noqa: D102, on PatchFilter
+        return "mask"
+
+
+def _share(holds: NDArray[np.bool_]) -> Metric:
+    share: Metric = holds.mean(axis=1)
+    return share
+
+
+def _range(dtype: np.dtype[Any], example: str) -> tuple[float, float]:
+    """Give the range of a pixel type; only integers have one."""
+    if dtype.kind not in "iu":
+        raise ArgumentError(f"{dtype} has no range of grey values; give it, as in {example}.")
+    info = np.iinfo(dtype)
+    return float(info.min), float(info.max)
+
+
+Filter = Annotated[Max | Mean | Std | Shannon | Saturation | Mask, Field(discriminator="kind")]
+"""Every filter that a plan can name; a further one is a class and its name here."""
+
+FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
+"""By kind."""
+
+_FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
+
+
+def score_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
+    """Name the columns of everything that filters look at, each once."""
+    found = {column for each in filters for column in each.columns(channels).values()}
+    return sorted(found)
+
+
+def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype: str) -> None:
+    """Refuse filters that can't measure the patches, before one is read.
+
+    Raises
+    ------
+    ArgumentError
+        If a channel does not exist, or the pixel type has no range of grey values.
+    """
+    score_columns(filters, channels)
+    for each in filters:
+        each.measure(np.zeros((1, 1), dtype))
+
+
+def parse_filter(text: str) -> Filter:
+    """Make a filter of a line such as "std[DAPI]>p10"; `str` gives the line back.
+
+    KIND, its settings in parentheses, the channels in brackets, and a limit on one or both sides:
+    "std>5", "5<std<100", "max<otsu", "shannon(bins=64)>2", "std[DAPI,1]>5". One of the channels
+    must pass, or with "all" in front each of them: "std[all DAPI,GFP]>5", "std[all]>5". A name
+    that would be misread stands in double quotes, as in JSON.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such filter, setting or limit.
+    """
+    try:
+        return _FILTER.validate_python(read_filter(text))
+    except ValidationError as error:
+        raise ArgumentError(f"{text!r} is no filter: {user_message(error)}.") from error

@@ -1,1 +1,0 @@
-"""Which patches train and which validate, without a pixel in common."""

@@ -1,0 +1,185 @@
+"""npz: what CSBDeep's `load_training_data` reads, one file for each split: train.npz, val.npz."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ClassVar
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ExportError, UnreadableFileError
+from napari_patchset.patchset.disk import durable_file, write_durably
+from napari_patchset.patchset.layout import (
+    ARRAY_PATTERN,
+    IMAGE,
+    LABELS,
+    SPLIT_PATTERN,
+    TARGET,
+    ArrayLayout,
+)
+from napari_patchset.patchset.writers.base import SetFormat
+
+MEMBERS = {IMAGE: "X", TARGET: "Y", LABELS: "labels"}
+"""What an array is called in the file. Without a target there is no Y, which CSBDeep asks for."""
+
+_PARTS = ".parts"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The date of everything in the file; zip knows no earlier one."""
+
+
+class NpzSet(SetFormat):
+    """X, Y and axes, uncompressed; units wait beside the file until all of them are there."""
+
+    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"{re.escape(_PARTS)}/{ARRAY_PATTERN}/[0-9]+|{SPLIT_PATTERN}[.]npz"
+    )
+
+    def check(self, arrays: Sequence[ArrayLayout]) -> None:
+        """Refuse what `numpy.load` could not hold in memory, and what CSBDeep does not take."""
+        shapes = {array.name: array.shape for array in arrays}
+        for array in arrays:
+            image = f"{array.split}/{IMAGE}"
+            if array.role == TARGET and shapes[image] != array.shape:
+                raise ExportError(
+                    f"An npz holds X and Y of one shape, but {image} is {shapes[image]} and "
+                    f"{array.name} {array.shape}; choose the same channels, or export a zarr."
+                )
+        needed, memory = sum(array.n * array.patch_bytes for array in arrays), _memory()
+        if memory is not None and needed > memory:
+            raise ExportError(
+                f"An npz is loaded whole: {needed / 1e9:.1f} GB do not fit into the memory of "
+                f"this machine, {memory / 1e9:.1f} GB; export a zarr."
+            )
+
+    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Give the file that a unit waits in."""
+        return [root / _PARTS / array.name / str(shard)]
+
+    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
+        """Write raw little-endian pixels."""
+        little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
+        (path,) = self.unit_paths(root, array, shard)
+        write_durably(path, [little.reshape(-1).view(np.uint8).data])
+
+    def finish(self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
+        """Pack the units of each split."""
+        for split, members in groupby(arrays, key=lambda array: array.split):
+            with durable_file(root / f"{split}.npz") as file, ZipFile(file, "w") as archive:
+                self._pack(archive, root, list(members))
+        shutil.rmtree(root / _PARTS, ignore_errors=True)
+        super().finish(root, arrays, attributes)
+
+    def files(self, root: Path, array: ArrayLayout) -> Iterable[Path]:
+        """Give the split's file."""
+        return [_path(root, array)]
+
+    def contains(self, arrays: Mapping[str, ArrayLayout], path: str) -> bool:
+        """Whether a path is that of a split's file."""
+        return path in {f"{array.split}.npz" for array in arrays.values()}
+
+    def find_damage(self, root: Path, array: ArrayLayout) -> str | None:
+        """Look whether `numpy.load` reads the array, and axes that fit it."""
+        try:
+            with ZipFile(_path(root, array)) as archive:
+                for name in (MEMBERS[array.role], "axes"):
+                    with archive.open(f"{name}.npy") as member:
+                        while member.read(2**20):  # to the end, where the checksum is compared
+                            pass
+                with archive.open("axes.npy") as member:
+                    axes = str(npy.read_array(member))
+        except (BadZipFile, KeyError, ValueError, NotImplementedError, EOFError) as error:
+            return str(error)
+        return None if axes == array.axes else f"its axes are {axes}, not {array.axes}"
+
+    def open(self, root: Path, array: ArrayLayout) -> "NpzPatches":
+        """Open an array; the file is mapped when the first patch is read."""
+        return NpzPatches(root, array)
+
+    def _pack(self, archive: ZipFile, root: Path, arrays: Sequence[ArrayLayout]) -> None:
+        for array in arrays:
+            parts = [p for i in range(array.n_shards) for p in self.unit_paths(root, array, i)]
+            header = {
+                "descr": npy.dtype_to_descr(array.dtype.newbyteorder("<")),
+                "fortran_order": False,
+                "shape": array.shape,
+            }
+            with archive.open(_member(MEMBERS[array.role]), "w", force_zip64=True) as out:
+                npy.write_array_header_1_0(out, header)
+                for part in parts:
+                    with part.open("rb") as file:
+                        shutil.copyfileobj(file, out, 2**20)
+        with archive.open(_member("axes"), "w") as out:
+            npy.write_array(out, np.array(arrays[0].axes))
+
+
+class NpzPatches:
+    """The patches of an array, mapped out of the file."""
+
+    def __init__(self, root: Path, array: ArrayLayout) -> None:
+        self._root, self._array = root, array
+        self._mapped: NDArray[Any] | None = None
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Read one patch C(Z)YX: a copy."""
+        if self._mapped is None:
+            self._mapped = _map_member(_path(self._root, self._array), self._array)
+        patch: NDArray[Any] = self._mapped[index].astype(self._array.dtype)
+        return patch
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._mapped = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NpzPatches, (self._root, self._array)  # mapped anew where it is unpickled
+
+
+def _path(root: Path, array: ArrayLayout) -> Path:
+    return root / f"{array.split}.npz"
+
+
+def _member(name: str) -> ZipInfo:
+    info = ZipInfo(f"{name}.npy", _EPOCH)
+    info.create_system = 3  # else it says which system wrote it
+    info.compress_type = ZIP_STORED
+    return info
+
+
+def _map_member(path: Path, array: ArrayLayout) -> NDArray[Any]:
+    """Map an uncompressed member of the file.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is not there, or not of the shape and type that belong there.
+    """
+    name = MEMBERS[array.role]
+    try:
+        with path.open("rb") as file, ZipFile(file) as archive:
+            info = archive.getinfo(f"{name}.npy")
+            with archive.open(info) as member:
+                npy.read_magic(member)
+                shape, fortran, dtype = npy.read_array_header_1_0(member)
+                header_bytes = member.tell()
+            file.seek(info.header_offset + 26)
+            names = np.frombuffer(file.read(4), "<u2")  # lengths of its name and extra fields
+        expected = (array.shape, False, array.dtype.newbyteorder("<"), ZIP_STORED)
+        if (shape, fortran, dtype, info.compress_type) != expected:
+            raise ValueError(f"{name} is {dtype} of shape {shape}")
+        offset = info.header_offset + 30 + int(names.sum()) + header_bytes
+        return np.asarray(np.memmap(path, dtype, "r", offset, shape))
+    except (BadZipFile, KeyError, ValueError) as error:
+        raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error
+
+
+def _memory() -> int | None:
+    """Give the memory of this machine in bytes, None where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,132 @@
+"""tiff: a folder of OME-TIFFs, one for each patch: train/image/000000.ome.tif."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import UUID
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.patchset.consistency import require_inside
+from napari_patchset.patchset.disk import write_durably
+from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
+from napari_patchset.patchset.manifest import digest_bytes
+from napari_patchset.patchset.writers.base import SetFormat
+
+_UM_PER_CM = 1e4
+
+_CREATOR = f"tifffile.py {tifffile.__version__}".encode()
+"""How tifffile signs what it writes; another version may write the same in other bytes."""
+
+
+class TiffSet(SetFormat):
+    """OME-TIFFs with pixel size, channel names and axes; the same bytes for the same patch."""
+
+    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"(?P<array>{ARRAY_PATTERN})/(?P<number>[0-9]{{6}}|[1-9][0-9]{{6,}})[.]ome[.]tif"
+    )
+
+    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Give the file of each patch."""
+        return [patch_path(root, array, index) for index in array.rows(shard)]
+
+    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
+        """Write a file for each patch."""
+        for index, patch in zip(array.rows(shard), patches, strict=True):
+            write_durably(patch_path(root, array, index), [encode(patch, array, index)])
+
+    def n_files(self, array: ArrayLayout) -> int:
+        """Return the number of patches."""
+        return array.n
+
+    def is_as_written(
+        self, root: Path, array: ArrayLayout, index: int, patch: NDArray[Any]
+    ) -> bool:
+        """Compare every byte, where this version of tifffile wrote them."""
+        data = patch_path(root, array, index).read_bytes()
+        return data == encode(patch, array, index) or _CREATOR not in data
+
+    def open(self, root: Path, array: ArrayLayout) -> "TiffPatches":
+        """Open an array; a file is opened when its patch is read."""
+        return TiffPatches(root, array)
+
+
+@dataclass(frozen=True)
+class TiffPatches:
+    """The patches of an array, each in a file of its own."""
+
+    root: Path
+    array: ArrayLayout
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Read one patch C(Z)YX."""
+        path = patch_path(self.root, self.array, index)
+        require_inside(self.root, path)
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                self._require_fit(tiff)
+                pixels: NDArray[Any] = tiff.asarray()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # tifffile raises whatever a damaged file leads it to
+            raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error
+        return pixels.reshape(self.array.patch_shape)  # tifffile leaves out axes of size 1
+
+    def _require_fit(self, tiff: tifffile.TiffFile) -> None:
+        """Refuse another shape or type before memory is taken for it."""
+        (series,), array = tiff.series, self.array
+        if series.size != array.patch_size or series.dtype != array.dtype:
+            raise ValueError(
+                f"{series.dtype} of shape {series.shape} where a patch is {array.dtype} of shape "
+                f"{array.patch_shape}"
+            )
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def patch_path(root: Path, array: ArrayLayout, index: int) -> Path:
+    """Give the file of a patch."""
+    return root / array.name / f"{index:06d}.ome.tif"
+
+
+def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
+    """Encode a patch C(Z)YX, without dates, and with an identifier that is a digest."""
+    little = np.ascontiguousarray(patch, patch.dtype.newbyteorder("<"))
+    digest = digest_bytes(f"{array.name}/{index}".encode() + little.tobytes())
+    buffer = BytesIO()
+    tifffile.imwrite(
+        buffer,
+        little,
+        ome=True,
+        byteorder="<",
+        photometric="minisblack",
+        metadata=_ome(array) | {"UUID": str(UUID(digest))},
+        **_resolution(array),
+    )
+    return buffer.getvalue()
+
+
+def _ome(array: ArrayLayout) -> dict[str, Any]:
+    """Say axes, channels and pixel size as OME-XML has them."""
+    said: dict[str, Any] = {"axes": array.axes[1:], "Channel": {"Name": list(array.channels)}}
+    for axis, size in array.scale.items():
+        said |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
+    return said
+
+
+def _resolution(array: ArrayLayout) -> dict[str, Any]:
+    """Say the pixel size also to readers that know no OME."""
+    size = array.scale
+    if not {"x", "y"} <= set(size):
+        return {}
+    return {
+        "resolution": (_UM_PER_CM / size["x"], _UM_PER_CM / size["y"]),
+        "resolutionunit": "CENTIMETER",
+    }

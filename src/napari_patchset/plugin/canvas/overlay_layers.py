@@ -1,0 +1,173 @@
+"""The two layers that the grid is drawn in: lines, and a map where those would be too many."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Vectors
+from napari.viewer import Viewer
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_patchset.plugin.layers.scene import METADATA_KEY, OVERLAY
+from napari_patchset.plugin.napari_compat import drawn_once
+from napari_patchset.preview import Raster
+
+GRID_NAME = "Patch grid"
+MAP_NAME = "Patch map"
+OVERLAYS = (GRID_NAME, MAP_NAME)
+
+_MAP_OPACITY = 0.45
+_MOST_IN_THUMBNAIL = 64
+"""napari draws a layer's thumbnail line by line, in Python."""
+
+Space = Mapping[str, Any]
+"""Where the planes of an image lie, as the options of a flat layer: see `shown.plane_space`."""
+
+
+class OverlayLayers:
+    """Add, change and remove the layers; each change is drawn once, what stays not at all."""
+
+    uncovered = Signal()
+    """The grid was hidden, and is shown again."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._layers: dict[str, Image | Vectors] = {}
+        self._raster: Raster | None = None
+        viewer.layers.events.removing.connect(self._upload_anew)
+
+    @property
+    def lines(self) -> Vectors | None:
+        """The layer of the lines, None if it is not there or was removed."""
+        return self._layer(GRID_NAME)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether a person hides the grid; its map goes with it."""
+        return self.lines is not None and not self.lines.visible
+
+    def draw_lines(
+        self, lines: NDArray[np.float64], colors: NDArray[np.float64], width: float, space: Space
+    ) -> None:
+        """Show lines, (n, 2, 2), each of a colour, RGBA, and of a width in pixels of the image."""
+        layer = self.lines
+        if layer is None:
+            self._add_lines(lines, colors, width, space)
+        elif not len(lines):
+            _update(layer, space)
+            if len(layer.data):
+                layer.data = lines
+        else:
+            with layer.events.set_data.blocker():
+                _update(layer, {**space, "edge_width": width})
+                layer.data = lines
+            layer.edge_color = colors  # draws all of it
+
+    def draw_map(self, raster: Raster, space: Space) -> None:
+        """Show a map; the one that is shown already is not drawn again."""
+        affine = _cells_to_pixels(raster, space)
+        layer = self._layer(MAP_NAME)
+        if layer is None:
+            options = {**space, "affine": affine, "opacity": _MAP_OPACITY}
+            options["blending"] = "translucent_no_depth"
+            options["metadata"] = _mark(MAP_NAME)
+            self._add(Image(raster.picture, name=MAP_NAME, rgb=True, **options))
+        else:
+            with drawn_once(layer):
+                if raster is not self._raster:
+                    layer.data = raster.picture
+                _update(layer, space)
+                layer.affine = affine  # a hidden layer measures its extent anew for this only
+        self._raster = raster
+        self.show_map(True)
+
+    def show_map(self, shown: bool) -> None:
+        """Show or hide the map; who hides the grid wants neither."""
+        layer, wanted = self._layer(MAP_NAME), shown and not self.is_hidden and bool(self.lines)
+        if layer is not None and layer.visible != wanted:
+            layer.visible = wanted
+
+    def clear(self) -> None:
+        """Show nothing; the layers stay, so that they can be hidden and shown."""
+        self._raster = None
+        if self.lines is not None and len(self.lines.data):
+            self.lines.data = np.empty((0, 2, 2))
+        self.show_map(False)
+
+    def lift(self) -> None:
+        """Put the layers above those that came later."""
+        layers = self._viewer.layers
+        for name in (MAP_NAME, GRID_NAME):
+            layer = self._layer(name)
+            if layer is not None and layers[-1] is not layer:
+                layers.move(layers.index(layer), len(layers))
+
+    def remove(self) -> None:
+        """Take the layers away."""
+        for name in OVERLAYS:
+            if (layer := self._layer(name)) is not None:
+                self._viewer.layers.remove(layer)
+
+    def disconnect(self) -> None:
+        """Listen to the viewer no longer."""
+        self._viewer.layers.events.removing.disconnect(self._upload_anew)
+
+    def _upload_anew(self) -> None:
+        """Let lines be drawn as new ones once another layer is gone.
+
+        Mesa's software renderer crashes where a frame begins with a layer that was drawn before,
+        unchanged, and textures of others are gone since (Mesa 22.3, also without this plugin).
+        """
+        if self.lines is not None:
+            self.lines.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _layer(self, name: str) -> Any:
+        layer = self._layers.get(name)
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def _add_lines(
+        self, lines: NDArray[np.float64], colors: NDArray[np.float64], width: float, space: Space
+    ) -> None:
+        options = {**space, "edge_width": width, "vector_style": "line", "opacity": 0.9}
+        options["metadata"] = _mark(GRID_NAME)
+        layer = Vectors(lines, name=GRID_NAME, **options)
+        layer._max_vectors_thumbnail = _MOST_IN_THUMBNAIL
+        if len(lines):
+            layer.edge_color = colors
+        layer.events.visible.connect(self._on_visible)
+        self._add(layer)
+
+    def _add(self, layer: Image | Vectors) -> None:
+        selected = self._viewer.layers.selection.active
+        # Adding a layer moves the sliders, which draws: by then the layer must be known.
+        self._layers[layer.name] = layer
+        self._viewer.add_layer(layer)
+        self._viewer.layers.selection.active = selected
+
+    def _on_visible(self) -> None:
+        if self.is_hidden:
+            self.show_map(False)
+        else:
+            self.uncovered.emit()
+
+
+def _mark(name: str) -> dict[str, Any]:
+    """Give the metadata by which a layer is known to be drawn by the plugin."""
+    return {METADATA_KEY: {OVERLAY: name}}
+
+
+def _cells_to_pixels(raster: Raster, space: Space) -> NDArray[np.float64]:
+    """Give what takes the world in which a cell is a pixel to the world: one change, not two."""
+    cell = np.array(raster.cell)
+    centre = np.array(raster.low) + (cell - 1) / 2
+    found = np.diag([*cell, 1.0])
+    found[:2, 2] = space["scale"] * centre + space["translate"] * (1 - cell)
+    return found
+
+
+def _update(layer: Image | Vectors, options: Space) -> None:
+    """Set what differs: each setting is drawn."""
+    for name, value in options.items():
+        if not np.array_equal(getattr(layer, name), value):
+            setattr(layer, name, value)

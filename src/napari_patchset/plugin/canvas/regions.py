@@ -1,0 +1,205 @@
+"""The part "Where" at work: the layer that holds the region, and the sliders as numbers.
+
+A region that is drawn on the image, as a napari Shapes layer.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from magicgui.widgets import SpinBox
+from napari.layers import Image, Labels, Shapes
+from napari.viewer import Viewer
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.regions import (
+    MaskRegion,
+    Masks,
+    Point,
+    Polygon,
+    Rectangle,
+    Region,
+    ShapesRegion,
+)
+from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.plugin.dialogs import notifying
+from napari_patchset.plugin.form.where import WherePart
+from napari_patchset.plugin.layers.layer_files import labels_region
+from napari_patchset.plugin.layers.shown import Shown, number_shown, plane_space
+from napari_patchset.plugin.state import DESCRIPTIONS
+from napari_patchset.source import Rect, SourceInfo
+
+REGION_NAME = "Patch region"
+_ELLIPSE_CORNERS = 128
+
+
+def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
+    """Add a layer in which the next drag on the image draws a rectangle."""
+    layer = Shapes(
+        name=REGION_NAME,
+        face_color="transparent",
+        edge_color="#ffffff",
+        edge_width=2,
+        **plane_space(image),
+    )
+    viewer.add_layer(layer)
+    layer.mode = "add_rectangle"
+    return layer
+
+
+def add_mask_layer(viewer: Viewer, mask: NDArray[np.bool_], image: Image) -> Labels:
+    """Add a layer that says where a mask lies on the image."""
+    layer = Labels(mask.view(np.uint8), name=REGION_NAME, **plane_space(image))
+    viewer.add_layer(layer)
+    return layer
+
+
+def draw_region(layer: Shapes, region: Polygon | Rectangle | ShapesRegion, image: Image) -> None:
+    """Draw a region of an image into a layer."""
+    shapes = region.shapes if isinstance(region, ShapesRegion) else (region,)
+    outer = (0.0,) * (image.ndim - 2)
+    for shape in shapes:
+        x, y, w, h = shape.bounds
+        box = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+        corners = shape.points if isinstance(shape, Polygon) else box
+        world = [image.data_to_world((*outer, y - 0.5, x - 0.5))[-2:] for x, y in corners]
+        layer.add_polygons([np.array([layer.world_to_data(point) for point in world])])
+
+
+def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | ShapesRegion | None:
+    """Give the shapes of a layer as a region of an image, None if nothing is drawn yet.
+
+    Raises
+    ------
+    ArgumentError
+        If a shape encloses nothing, or all lie beside the image, as those of another scene do.
+    """
+    drawn = zip(layer.data, layer.shape_type, strict=True)
+    points = [_points(layer, corners, str(kind), image) for corners, kind in drawn]
+    if not points:
+        return None
+    shapes = tuple(Polygon(points=each) for each in points)
+    if all(_is_beside(shape.bounds, info.layout.sizes) for shape in shapes):
+        raise ArgumentError(
+            f"{layer.name} lies beside this scene, as it was drawn on another one; draw a region "
+            'here, or choose none under "More", "Where".'
+        )
+    if len(points) == 1:
+        return Polygon(points=points[0], source=info.key, scene=info.scene)
+    return ShapesRegion(shapes=shapes, source=info.key, scene=info.scene)
+
+
+def _is_beside(shape: Rect, sizes: Mapping[str, int]) -> bool:
+    """Whether a shape has no pixel of an image."""
+    above_or_left = shape.x + shape.w <= 0 or shape.y + shape.h <= 0
+    return above_or_left or shape.x >= sizes["X"] or shape.y >= sizes["Y"]
+
+
+def _points(
+    layer: Shapes, drawn: NDArray[np.floating], kind: str, image: Image
+) -> tuple[Point, ...]:
+    """Give the corners of a shape in pixels of an image."""
+    if kind in ("line", "path"):
+        raise ArgumentError(f"{layer.name} has a {kind}, which encloses nothing; draw a polygon.")
+    outer = (0.0,) * (image.ndim - 2)
+    outline = _ellipse(drawn) if kind == "ellipse" else drawn
+    corners = [layer.data_to_world(corner)[-2:] for corner in outline]
+    # napari measures from the centre of the first pixel, a region from its corner.
+    pixels = [np.array(image.world_to_data((*outer, *corner))[-2:]) + 0.5 for corner in corners]
+    return tuple((round(float(x), 3), round(float(y), 3)) for y, x in pixels)
+
+
+def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Give the corners of a polygon that is an ellipse in a box, given by its corners in order."""
+    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
+    along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
+    corners: NDArray[np.floating] = (
+        box.mean(axis=0) + np.cos(angles) * along + np.sin(angles) * across
+    )
+    return corners
+
+
+class RegionControl:
+    """Offer shapes and labels layers as regions, and give the one that is chosen.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layers are.
+    part : WherePart
+        What is chosen.
+    shown : callable
+        Gives the layers that show the image.
+    """
+
+    changed = Signal()
+    """A shape was drawn or moved."""
+    painted = Signal(Labels)
+
+    def __init__(self, viewer: Viewer, part: WherePart, shown: Callable[[], Shown | None]) -> None:
+        self._viewer, self._part, self._shown = viewer, part, shown
+        part.draw.changed.connect(self._draw)
+        part.shown_wanted.connect(self._take_shown)
+
+    def refresh(self) -> None:
+        """Offer the layers that are there."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, (Shapes, Labels))]
+        for layer in layers:
+            drawn = layer.events.data if isinstance(layer, Shapes) else layer.events.paint
+            drawn.disconnect(self._on_drawn)
+            drawn.connect(self._on_drawn)
+        self._part.offer_regions([(layer.name, layer) for layer in layers])
+
+    def region(self, found: Shown) -> Region | None:
+        """Give the region of an image, None where there is none.
+
+        Raises
+        ------
+        ArgumentError
+            If the layer holds what is no region.
+        """
+        layer = self._part.region.value
+        info = DESCRIPTIONS.latest(str(found.path), found.scene)
+        if layer is None or info is None:
+            return None
+        if isinstance(layer, Labels):
+            return labels_region(layer, info)
+        return region_of(layer, found.layers[-1], info)
+
+    def load(self, strategy: PatchStrategy, masks: Masks) -> None:
+        """Show the region of a strategy as a layer, and choose that."""
+        found, region = self._shown(), strategy.region
+        if found is None or region is None:
+            self._part.region.value = None
+            return
+        image = found.layers[-1]
+        if isinstance(region, MaskRegion):
+            (mask,) = masks.values()
+            layer: Labels | Shapes = add_mask_layer(self._viewer, mask, image)
+        else:
+            layer = add_region_layer(self._viewer, image)
+            draw_region(layer, region, image)
+            layer.mode = "pan_zoom"
+        self.refresh()
+        self._part.region.value = layer
+
+    def _on_drawn(self, event: object) -> None:
+        layer = getattr(event, "source", None)
+        if isinstance(layer, Labels):
+            self.painted.emit(layer)
+        else:
+            self.changed.emit()
+
+    @notifying
+    def _draw(self) -> None:
+        if (found := self._shown()) is not None:
+            layer = add_region_layer(self._viewer, found.layers[-1])
+            self.refresh()
+            self._part.region.value = layer
+
+    def _take_shown(self, axis: str, field: SpinBox) -> None:
+        found = self._shown()
+        info = found and DESCRIPTIONS.latest(str(found.path), found.scene)
+        if found and info:
+            field.value = number_shown(self._viewer, found.layers[-1], info, axis)

@@ -1,0 +1,120 @@
+"""What a plan comes to in words: counts, sizes and reasons, as rich text."""
+
+from collections.abc import Iterable
+from math import prod
+
+import numpy as np
+
+from napari_patchset.patching.verdicts import ACROSS
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.plugin.planning import Planned
+from napari_patchset.preview import COLORS, Category
+from napari_patchset.source import SourceInfo
+
+MULTIPLE = 8
+"""What the sizes of a network's input are usually a multiple of."""
+
+
+def summarize(planned: Planned) -> str:
+    """Say how many patches there are of each kind, what they take on disk, and what is left out."""
+    n = [int(np.count_nonzero(planned.category == each)) for each in Category]
+    kept = n[Category.TRAIN] + n[Category.VAL]
+    images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
+    patches = "patch" if kept == 1 else "patches"
+    lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned, kept)}"]
+    if kept < len(planned.grid) or planned.state.recipe.split:
+        lines.append(_legend(planned, n))
+        lines += _reasons(planned)
+    lines += [f"{count:,} left out: {why}" for why, count in planned.grid.dropped.items()]
+    if planned.is_provisional:
+        lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
+    return "<br>".join(lines)
+
+
+def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
+    """Say how large a patch is in micrometres, and warn of a size that networks dislike."""
+    pixel = {"Z": info.pixel_size.z, "Y": info.pixel_size.y, "X": info.pixel_size.x}
+    pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
+    known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
+    said = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
+    if odd := [n for n in size[-2:] if n % MULTIPLE]:
+        said.append(f"{odd[0]} is no multiple of {MULTIPLE}, as most networks want it")
+    return "<br>".join(said)
+
+
+def describe_patch(planned: Planned, row: int) -> str:
+    """Say what becomes of a candidate, where it lies and what it measures, as rich text."""
+    spec = planned.grid[row]
+    info = planned.sources[spec.stack]
+    axes = info.layout.spatial_axes
+    number = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
+    place = info.numbers(spec.sample) | {
+        axis: start + number.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+    }
+    lines = [
+        f"<b>Patch {row:,}</b>: {_fate(planned, row)}",
+        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
+        f"{_by(spec.size)} px",
+    ]
+    metrics = planned.verdicts.metrics.items()
+    lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
+    return "<br>".join(lines)
+
+
+def _on_disk(planned: Planned, kept: int) -> str:
+    recipe, info = planned.state.recipe, planned.sources[0]
+    if not FORMATS[recipe.format].has_pixels:
+        return ", coordinates only"
+    itemsize = np.dtype(recipe.dtype or info.dtype).itemsize
+    return f", {_bytes(kept * prod(planned.grid.size) * len(info.channels) * itemsize)}"
+
+
+def _fate(planned: Planned, row: int) -> str:
+    verdicts = planned.verdicts
+    if verdicts.reason[row] >= 0:
+        return _escaped(f"rejected: {verdicts.reasons[verdicts.reason[row]]}")
+    split = verdicts.splits[verdicts.split[row]]
+    return split if planned.state.recipe.split else "kept"
+
+
+def _legend(planned: Planned, counts: list[int]) -> str:
+    names = ("train", "val") if planned.state.recipe.split else ("kept", "")
+    said = [
+        f'<span style="color:{color}">■</span>&nbsp;{count:,}&nbsp;{name}'
+        for color, count, name in zip(COLORS, counts, (*names, "rejected"), strict=True)
+        if name
+    ]
+    share = counts[Category.REJECTED] / max(1, len(planned.grid))
+    return f"{'&nbsp; '.join(said)}&nbsp;({share:.0%})"
+
+
+def _reasons(planned: Planned) -> list[str]:
+    verdicts = planned.verdicts
+    rejected = verdicts.reason[verdicts.reason >= 0]
+    counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
+    causes = [why if why == ACROSS else f"by {why}" for why in verdicts.reasons]
+    said = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
+    limits = [
+        f"{limit} of {column} is {value:.4g}"
+        for column, each in verdicts.limits.items()
+        for limit, value in each.items()
+        if np.isfinite(value)
+    ]
+    rejected_by = [f"Rejected: {', '.join(said)}"] if said else []
+    return [_escaped(line) for line in (*rejected_by, ", ".join(limits)) if line]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;")
+
+
+def _by(values: Iterable[object]) -> str:
+    return " × ".join(map(str, values))
+
+
+def _bytes(count: int) -> str:
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 1000 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g} {unit}"

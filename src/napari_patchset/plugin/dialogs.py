@@ -1,0 +1,78 @@
+"""Errors that a person can mend, as notifications; and dialogs for files."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from napari.utils.notifications import (
+    Notification,
+    NotificationSeverity,
+    notification_manager,
+    show_error,
+)
+from pydantic import ValidationError
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_patchset._model import user_message
+from napari_patchset.errors import PatchsetError
+from napari_patchset.stacks.opening import FORMATS
+
+MENDABLE = (PatchsetError, ValidationError, OSError)
+"""What a person can mend."""
+
+_Slot = TypeVar("_Slot", bound=Callable[..., None])
+
+
+def message(error: Exception) -> str:
+    """Say what is wrong in one line."""
+    return user_message(error) if isinstance(error, ValidationError) else str(error)
+
+
+def show_remedy(text: str, remedy: str, act: Callable[[], None]) -> None:
+    """Notify of an error, with a button that does something about it."""
+    _notify(text, NotificationSeverity.ERROR, remedy, act)
+
+
+def show_offer(text: str, offer: str, act: Callable[[], None]) -> None:
+    """Tell something, with a button that goes on from there."""
+    _notify(text, NotificationSeverity.INFO, offer, act)
+
+
+def _notify(
+    text: str, severity: NotificationSeverity, button: str, act: Callable[[], None]
+) -> None:
+    actions = ((button, lambda _: act()),)
+    notification_manager.dispatch(Notification(text, severity, actions))
+
+
+def notifying(slot: _Slot) -> _Slot:
+    """Turn what a person can mend into a notification; whatever else goes wrong is raised."""
+
+    @wraps(slot)
+    def notified(*args: Any) -> None:
+        try:
+            slot(*args)
+        except MENDABLE as error:
+            show_error(message(error))
+
+    return cast("_Slot", notified)
+
+
+def ask_image(parent: QWidget) -> Path | None:
+    """Ask for an image file, None if none is chosen."""
+    patterns = " ".join(f"*{suffix}" for form in FORMATS for suffix in form.suffixes)
+    name, _ = QFileDialog.getOpenFileName(parent, "Open file", "", f"Images ({patterns})")
+    return Path(name) if name else None
+
+
+def ask_plan(parent: QWidget) -> Path | None:
+    """Ask for a saved plan, None if none is chosen."""
+    name, _ = QFileDialog.getOpenFileName(parent, "Load plan", "", "Plans (*.json)")
+    return Path(name) if name else None
+
+
+def ask_plan_name(parent: QWidget, proposed: str) -> Path | None:
+    """Ask where to save a plan, None if nowhere."""
+    name, _ = QFileDialog.getSaveFileName(parent, "Save plan", proposed, "Plans (*.json)")
+    return Path(name) if name else None

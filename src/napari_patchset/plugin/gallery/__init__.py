@@ -1,0 +1,1 @@
+"""Patches as pictures: a sheet of many, and the one that was picked."""

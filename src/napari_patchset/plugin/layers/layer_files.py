@@ -1,0 +1,117 @@
+"""Layers among the files: opened like them, and written to files for an export.
+
+A labels layer as the region of an image: where it is not zero, in any of its planes.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from napari.layers import Labels
+from numpy.typing import NDArray
+
+from napari_patchset.axes import DepthAxis
+from napari_patchset.exporting.plan import ExportPlan, Ref
+from napari_patchset.exporting.sources import mask_region, read_masks
+from napari_patchset.patching.regions import MaskRegion, Masks
+from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.patchset.layout import stem_of
+from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, path_of, spool
+from napari_patchset.source import Rect, SceneId, SourceInfo
+from napari_patchset.stacks.memory import InMemoryImageStack
+from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.protocol import ClosableStack
+
+_Strategy = TypeVar("_Strategy", bound=PatchStrategy)
+
+
+def labels_region(layer: Labels, of: SourceInfo) -> MaskRegion:
+    """Name a layer as the region of an image; its path stands for its content too."""
+    path = str(path_of(layer))
+    return MaskRegion(path=path, digest=path, source=of.key, scene=of.scene)
+
+
+def region_layer(strategy: PatchStrategy) -> Labels | None:
+    """Give the layer that is the region of a strategy, if one is."""
+    region = strategy.region
+    layer = layer_at(region.path or "") if isinstance(region, MaskRegion) else None
+    return layer if isinstance(layer, Labels) else None
+
+
+def masks_of(strategy: PatchStrategy) -> Masks:
+    """Read the mask that is the region of a strategy, in a layer or in a file."""
+    layer = region_layer(strategy)
+    return read_masks(strategy) if layer is None else {str(path_of(layer)): _mask(layer)}
+
+
+def with_mask_file(strategy: _Strategy, folder: Path, proceed: Callable[[], None]) -> _Strategy:
+    """Write the layer that is the region of a strategy into a file, and name that."""
+    layer, region = region_layer(strategy), strategy.region
+    if layer is None or region is None:
+        return strategy
+    stack = InMemoryImageStack(Path(layer.name), _mask(layer)[None, None].view(np.uint8))
+    found = mask_region(str(spool(stack, folder, proceed)))
+    named = region.model_copy(update={"path": found.path, "digest": found.digest})
+    return strategy.model_copy(update={"region": named})
+
+
+def _mask(layer: Labels) -> NDArray[np.bool_]:
+    data = layer.data[0] if layer.multiscale else layer.data
+    mask = np.zeros(data.shape[-2:], bool)
+    for index in np.ndindex(data.shape[:-2]):
+        mask |= np.asarray(data[index]) != 0
+    return mask
+
+
+def file_name(path: Path) -> str:
+    """Give the name of a file, or a file's name for a layer."""
+    layer = layer_at(path)
+    return path.name if layer is None else re.sub(r"[^\w-]+", "_", layer.name).strip("_") or "layer"
+
+
+def open_image(
+    path: str | Path, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
+) -> ClosableStack:
+    """Open a layer or a file; see `open_stack`."""
+    layer = layer_at(path)
+    return open_stack(path, scene, depth_axis) if layer is None else LayerStack(layer, depth_axis)
+
+
+def image_scenes(path: Path) -> list[SceneSummary]:
+    """List the scenes of a file; a layer is one."""
+    if (layer := layer_at(path)) is None:
+        return list_scenes(path)
+    stack = LayerStack(layer)
+    height, width = stack.data_shape[-2:]
+    axes, shape, dtype = stack.original_axes, stack.original_data_shape, stack.data_dtype
+    return [SceneSummary(None, layer.name, Rect(0, 0, width, height), axes, shape, dtype.name)]
+
+
+def has_layers(plan: ExportPlan) -> bool:
+    """Whether a plan names layers."""
+    refs = [ref for source in plan.sources for ref in source.images.values()]
+    return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
+
+
+def spooled(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> ExportPlan:
+    """Write the layers that a plan names into files beside its patch set, and name those.
+
+    Parameters
+    ----------
+    proceed : callable
+        Asked before each read; what it raises ends the writing.
+    """
+    out = Path(plan.out).absolute()
+    folder = out.with_name(f"{stem_of(out)}.layers")
+
+    def named(ref: Ref) -> Ref:
+        if (layer := layer_at(ref.path)) is None:
+            return ref
+        return ref.model_copy(update={"path": str(spool(LayerStack(layer), folder, proceed))})
+
+    sources = tuple(named(ref).with_beside(named) for ref in plan.sources)
+    strategy = with_mask_file(plan.strategy, folder, proceed)
+    return plan.model_copy(update={"sources": sources, "strategy": strategy})

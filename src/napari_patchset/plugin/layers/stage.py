@@ -1,0 +1,227 @@
+"""Where a map draws a file's scenes: as they lie on the stage, the empty space between squeezed.
+
+All scenes of a file beside each other, each where it lies on the stage.
+"""
+
+from collections.abc import Sequence
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.axes import AxisLayout
+from napari_patchset.plugin.dialogs import MENDABLE, message
+from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
+from napari_patchset.plugin.lazy.array import visible_axes
+from napari_patchset.source import Rect
+from napari_patchset.stacks.metadata import SceneSummary
+
+SMALLEST = 22
+"""Pixels of the screen that a scene has at least along each side."""
+
+GAP, LEAST_GAP = 4, 2
+"""Pixels of the screen that empty space has at most, and at least."""
+
+_HALVINGS = 40
+
+
+class Cell(NamedTuple):
+    """Where a scene is drawn, in pixels of the screen."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """The middle, x and y."""
+        return self.x + self.w / 2, self.y + self.h / 2
+
+
+def lay_out(rects: Sequence[Rect], width: int, height: int) -> list[Cell]:
+    """Draw scenes as they lie on the stage, as large as the map allows.
+
+    Order and overlap along X and Y stay, empty space shrinks to `GAP`, and a scene much smaller
+    than the others grows to `SMALLEST`. Scenes that hide each other, as those of files without
+    positions do, are drawn in rows instead.
+
+    Parameters
+    ----------
+    rects : sequence of Rect
+        The scenes on the stage.
+    width, height : int
+        Of the map. Scenes too many for it at their smallest reach past it.
+    """
+    if not rects:
+        return []
+    rects = apart(rects)
+    columns = _Axis([(rect.x, rect.x + rect.w) for rect in rects])
+    rows = _Axis([(rect.y, rect.y + rect.h) for rect in rects])
+    scale = min(columns.fit(width), rows.fit(height))
+    return [
+        Cell(left, top, right - left, bottom - top)
+        for (left, right), (top, bottom) in zip(columns.draw(scale), rows.draw(scale), strict=True)
+    ]
+
+
+def apart(rects: Sequence[Rect]) -> Sequence[Rect]:
+    """Give scenes as they lie, or in rows if they hide each other."""
+    return _in_rows(rects) if hide_each_other(rects) else rects
+
+
+def hide_each_other(rects: Sequence[Rect]) -> bool:
+    """Whether the middle of a scene lies within another one."""
+    x, y, w, h = np.array(rects, float).T
+    middle_x, middle_y = x + w / 2, y + h / 2
+    for left, top, width, height in rects:
+        inside = (np.abs(middle_x - left - width / 2) < width / 2) & (
+            np.abs(middle_y - top - height / 2) < height / 2
+        )
+        if inside.sum() > 1:
+            return True
+    return False
+
+
+def neighbour(cells: Sequence[Cell], start: int, right: int, down: int) -> int:
+    """Give the nearest cell in a direction, `start` itself if there is none.
+
+    What lies straight ahead is nearer than what lies aside; `right` and `down` are -1, 0 or 1.
+    """
+    here = cells[start].center
+    best, nearest = start, float("inf")
+    for index, cell in enumerate(cells):
+        x, y = cell.center[0] - here[0], cell.center[1] - here[1]
+        ahead, aside = x * right + y * down, abs(x * down) + abs(y * right)
+        if ahead > 0 and aside <= 2 * ahead and (distance := ahead + 2 * aside) < nearest:
+            best, nearest = index, distance
+    return best
+
+
+class _Axis:
+    """One axis of the stage, cut where a scene begins or ends, to be drawn at any scale."""
+
+    def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
+        starts, stops = np.array(spans, float).T
+        self._edges = np.unique([starts, stops])
+        self._first = np.searchsorted(self._edges, starts)
+        self._last = np.searchsorted(self._edges, stops)
+        self._lengths = np.diff(self._edges)
+        self._least = np.zeros(len(self._lengths))
+        for first, last in zip(self._first, self._last, strict=True):
+            share = self._lengths[first:last] / self._lengths[first:last].sum()
+            self._least[first:last] = np.maximum(self._least[first:last], SMALLEST * share)
+
+    def fit(self, extent: int) -> float:
+        """Give the largest scale that the axis fits with, next to 0 if it does not fit at all."""
+        low, high = 0.0, extent / self._lengths[self._least > 0].max()
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._sizes(middle).sum() <= extent else (low, middle)
+        return low
+
+    def draw(self, scale: float) -> list[tuple[float, float]]:
+        """Give start and stop of each scene."""
+        places = np.concatenate([[0.0], np.cumsum(self._sizes(scale))])
+        return [
+            (float(places[first]), float(places[last]))
+            for first, last in zip(self._first, self._last, strict=True)
+        ]
+
+    def _sizes(self, scale: float) -> NDArray[np.float64]:
+        drawn = self._lengths * scale
+        empty = self._least == 0
+        gaps = np.clip(drawn, LEAST_GAP, GAP)
+        return np.where(empty, gaps, np.maximum(drawn, self._least))
+
+
+def _in_rows(rects: Sequence[Rect]) -> list[Rect]:
+    width, height = max(rect.w for rect in rects), max(rect.h for rect in rects)
+    columns = ceil(sqrt(len(rects) * height / width))
+    columns = min(len(rects), max(columns, 3))
+    step_x, step_y = width + ceil(width / 10), height + ceil(height / 10)
+    return [
+        Rect(i % columns * step_x, i // columns * step_y, rect.w, rect.h)
+        for i, rect in enumerate(rects)
+    ]
+
+
+MOST_SCENES = 32
+"""How many are opened at once: with hundreds of layers napari is slow."""
+
+
+def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[LayerTuple], str]:
+    """Open all scenes of a file, their layers named by scene.
+
+    All have the axes that any of them has: napari puts the last axes of layers together, so that T
+    of one would else be Z of another. Scenes that would hide each other, as those of files without
+    positions do, stand as they do on the map of the scenes.
+
+    Returns
+    -------
+    list of layer tuple
+        Of those that can be opened.
+    str
+        What is wrong with the others, "" if nothing.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If none can be opened.
+    """
+    opened: list[tuple[SceneSummary, list[LayerTuple]]] = []
+    errors: list[Exception] = []
+    axes = common_axes(scenes)
+    for scene in scenes:
+        try:
+            opened.append((scene, scene_layers(path, scene.id, axes)))
+        except MENDABLE as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    _place([scene for scene, _ in opened], [layers for _, layers in opened])
+    named = [each for scene, layers in opened for each in name_by_scene(layers, scene)]
+    return named, _left_out(path, len(scenes), errors)
+
+
+def common_axes(scenes: Sequence[SceneSummary]) -> str:
+    """Give the axes of which any scene has more than one index, then Y and X."""
+    visible = "".join(visible_axes(AxisLayout(s.axes, s.shape))[:-2] for s in scenes)
+    ordered = max((scene.axes for scene in scenes), key=len) + visible
+    return "".join(dict.fromkeys(axis for axis in ordered if axis in visible)) + "YX"
+
+
+def name_by_scene(layers: Sequence[LayerTuple], scene: SceneSummary) -> list[LayerTuple]:
+    """Put the name of a scene before those of its layers."""
+    return [
+        (data, {**options, "name": f"{scene.label}: {options['name']}"}, kind)
+        for data, options, kind in layers
+    ]
+
+
+def _left_out(path: Path, count: int, errors: Sequence[Exception]) -> str:
+    if not errors:
+        return ""
+    are = "is" if len(errors) == 1 else "are"
+    return f"{path.name}: {len(errors)} of {count} scenes {are} left out: {message(errors[0])}"
+
+
+def _place(scenes: Sequence[SceneSummary], opened: Sequence[Sequence[LayerTuple]]) -> None:
+    """Move the layers of scenes that hide each other to where the map shows them."""
+    if not hide_each_other(
+        [_rect(layers[0][1], s) for s, layers in zip(scenes, opened, strict=True)]
+    ):
+        return
+    rects = apart([scene.rect for scene in scenes])
+    for rect, layers in zip(rects, opened, strict=True):
+        for _, options, _ in layers:
+            y, x = options["scale"][-2:]
+            options["translate"][-2:] = rect.y * y, rect.x * x
+
+
+def _rect(options: dict[str, Any], scene: SceneSummary) -> Rect:
+    """Give where a layer lies, in pixels."""
+    (top, left), (y, x) = options["translate"][-2:], options["scale"][-2:]
+    return Rect(round(left / x), round(top / y), scene.rect.w, scene.rect.h)

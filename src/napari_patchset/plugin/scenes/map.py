@@ -1,0 +1,205 @@
+"""The map of a file's scenes: thumbnails where the scenes lie, by mouse and by keyboard."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+from qtpy.QtCore import QEvent, QRectF, QSize, Qt
+from qtpy.QtGui import (
+    QColor,
+    QFocusEvent,
+    QHelpEvent,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+)
+from qtpy.QtWidgets import QToolTip, QWidget
+
+from napari_patchset.plugin.layers.stage import Cell, lay_out, neighbour
+from napari_patchset.plugin.napari_compat import theme_colors
+from napari_patchset.plugin.navigation import DIRECTIONS
+from napari_patchset.stacks.metadata import SceneSummary
+
+_MARGIN = 3
+_NAME_WIDTH = 54
+"""A thumbnail narrower than this has its name only where the mouse is."""
+
+
+class SceneMap(QWidget):
+    """Draw the scenes; emit the index of the one that is clicked, or entered by keyboard."""
+
+    picked = Signal(int)
+    moved = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.cells: list[Cell] = []
+        self.shown = self.cursor_at = self.hovered = -1
+        self._scenes: Sequence[SceneSummary] = ()
+        self._pictures: dict[int, QPixmap] = {}
+        self._problems: dict[int, str] = {}
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName("Map of the scenes")
+
+    def set_scenes(self, scenes: Sequence[SceneSummary], shown: int) -> None:
+        """Draw these scenes, one of them marked as shown; their pictures are to follow."""
+        self._scenes, self._pictures, self._problems = scenes, {}, {}
+        self.mark(shown)
+
+    def mark(self, shown: int) -> None:
+        """Mark a scene as the one that is shown."""
+        self.shown = self.cursor_at = shown
+        self.update()
+
+    def set_picture(self, index: int, picture: NDArray[np.uint8]) -> None:
+        """Set the thumbnail of a scene, RGB, YXC."""
+        height, width, _ = picture.shape
+        image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+        self._pictures[index] = QPixmap.fromImage(image)
+        self.update()
+
+    def set_problem(self, index: int, why: str) -> None:
+        """Say why a scene has no thumbnail."""
+        self._problems[index] = why
+        self.update()
+
+    def picture(self, index: int) -> QPixmap | None:
+        """Give the thumbnail of a scene, None while it is to come."""
+        return self._pictures.get(index)
+
+    def fit(self, width: int, height: int) -> None:
+        """Lay the scenes out, and take the room that they need."""
+        rects = [scene.rect for scene in self._scenes]
+        cells = lay_out(rects, width - 2 * _MARGIN, height - 2 * _MARGIN)
+        right = max((c.x + c.w for c in cells), default=0) + 2 * _MARGIN
+        bottom = max((c.y + c.h for c in cells), default=0) + 2 * _MARGIN
+        left = _MARGIN + max(0, width - right) / 2
+        self.cells = [c._replace(x=c.x + left, y=c.y + _MARGIN) for c in cells]
+        self.setFixedSize(QSize(max(width, int(right)), int(bottom)))
+        self.update()
+
+    def index_at(self, x: float, y: float) -> int:
+        """Give the scene at a point, the uppermost one; -1 for none."""
+        for index in reversed(range(len(self.cells))):
+            left, top, width, height = self.cells[index]
+            if left <= x < left + width and top <= y < top + height:
+                return index
+        return -1
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw every scene, the shown one framed."""
+        text, accent, _ = theme_colors()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        for index, cell in enumerate(self.cells):
+            frame = QRectF(*cell)
+            painter.fillRect(frame, Qt.GlobalColor.black)
+            if (picture := self._pictures.get(index)) is not None:
+                painter.drawPixmap(_fitted(picture, frame), picture, QRectF(picture.rect()))
+            elif index in self._problems:
+                painter.setPen(Qt.GlobalColor.white)
+                painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, "?")
+            self._draw_name(painter, index, frame)
+            if index == self.hovered:
+                _outline(painter, frame, text, 1)
+        if 0 <= self.shown < len(self.cells):
+            _outline(painter, QRectF(*self.cells[self.shown]), accent, 3)
+        if self.hasFocus() and 0 <= self.cursor_at < len(self.cells):
+            _outline(painter, QRectF(*self.cells[self.cursor_at]), text, 1, Qt.PenStyle.DashLine)
+        painter.end()
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:
+        """Pick the scene under the mouse."""
+        if event is not None and event.button() == Qt.MouseButton.LeftButton:
+            index = self.index_at(event.position().x(), event.position().y())
+            if index >= 0:
+                self.cursor_at = index
+                self.picked.emit(index)
+
+    def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
+        """Frame the scene under the mouse."""
+        if event is not None:
+            self._hover(self.index_at(event.position().x(), event.position().y()))
+
+    def leaveEvent(self, event: QEvent | None) -> None:
+        """Frame none."""
+        self._hover(-1)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Go to the neighbour that an arrow points at; pick with Enter or Space."""
+        if event is None:
+            return
+        key = Qt.Key(event.key())
+        if key in DIRECTIONS and self.cells:
+            self.cursor_at = neighbour(self.cells, max(self.cursor_at, 0), *DIRECTIONS[key])
+            self.moved.emit(self.cursor_at)
+            self.update()
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.picked.emit(self.cursor_at)
+        else:
+            super().keyPressEvent(event)
+
+    def focusInEvent(self, event: QFocusEvent | None) -> None:
+        """Begin at the shown scene."""
+        self.cursor_at = self.shown
+        super().focusInEvent(event)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Name the scene under the mouse."""
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            index = self.index_at(event.pos().x(), event.pos().y())
+            QToolTip.showText(event.globalPos(), self.describe(index), self)
+            return True
+        return super().event(event)
+
+    def describe(self, index: int) -> str:
+        """Name a scene and its size, and why it has no thumbnail; "" for none."""
+        if index < 0:
+            return ""
+        scene = self._scenes[index]
+        named = f"{scene.label}: {scene.rect.w} × {scene.rect.h} px"
+        return "\n".join(filter(None, (named, self._problems.get(index))))
+
+    def _hover(self, index: int) -> None:
+        if index != self.hovered:
+            self.hovered = index
+            self.setCursor(
+                Qt.CursorShape.PointingHandCursor if index >= 0 else Qt.CursorShape.ArrowCursor
+            )
+            self.update()
+
+    def _draw_name(self, painter: QPainter, index: int, frame: QRectF) -> None:
+        metrics = painter.fontMetrics()
+        if frame.width() < _NAME_WIDTH or frame.height() < 2 * metrics.height():
+            return
+        band = QRectF(frame.x(), frame.bottom() - metrics.height(), frame.width(), metrics.height())
+        painter.fillRect(band, QColor(0, 0, 0, 160))
+        painter.setPen(Qt.GlobalColor.white)
+        room = int(band.width()) - 4
+        name = metrics.elidedText(self._scenes[index].label, Qt.TextElideMode.ElideRight, room)
+        painter.drawText(band, Qt.AlignmentFlag.AlignCenter, name)
+
+
+def _fitted(picture: QPixmap, frame: QRectF) -> QRectF:
+    """Give the largest rectangle of the picture's proportions in the middle of a frame."""
+    scale = min(frame.width() / picture.width(), frame.height() / picture.height())
+    fitted = QRectF(0, 0, picture.width() * scale, picture.height() * scale)
+    fitted.moveCenter(frame.center())
+    return fitted
+
+
+def _outline(
+    painter: QPainter,
+    frame: QRectF,
+    color: QColor,
+    width: int,
+    style: Qt.PenStyle = Qt.PenStyle.SolidLine,
+) -> None:
+    painter.setPen(QPen(color, width, style))
+    painter.drawRect(frame)

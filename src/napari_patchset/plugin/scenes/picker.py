@@ -1,0 +1,204 @@
+"""The scene picker: a map of thumbnails, and a list of names for the keyboard.
+
+Small pictures of the scenes, read in the background; a damaged scene is told, not raised.
+"""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from napari.qt.threading import GeneratorWorker, thread_worker
+from napari.utils.notifications import show_error
+from numpy.typing import NDArray
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_patchset.plugin.dialogs import message
+from napari_patchset.plugin.scenes.map import SceneMap
+from napari_patchset.preview import composite, overview
+from napari_patchset.source import SceneId
+from napari_patchset.stacks.metadata import SceneSummary, image_metadata
+from napari_patchset.stacks.opening import open_stack
+
+THUMBNAIL = 256
+"""Pixels along the longer side of a thumbnail, about."""
+
+
+class Thumbnail(NamedTuple):
+    """The picture of the scene in a row of the list, RGB, YXC, or why there is none."""
+
+    row: int
+    picture: NDArray[np.uint8] | None
+    problem: str = ""
+
+
+def thumbnails(path: Path, scenes: Sequence[SceneId | None]) -> Generator[Thumbnail, None, str]:
+    """Give a picture of the middle plane of each scene, one after the other.
+
+    Returns
+    -------
+    str
+        What is wrong with the scenes that have none, "" if all have one.
+    """
+    problems = []
+    for index, scene in enumerate(scenes):
+        # A generator that is given up waits at a yield, with no file open.
+        try:
+            picture = _picture(path, scene)
+        except Exception as error:  # whatever it is, a person is told, and the others go on
+            problems.append(message(error) or type(error).__name__)
+            yield Thumbnail(index, None, problems[-1])
+        else:
+            yield Thumbnail(index, picture)
+    return _summary(path, problems)
+
+
+def _picture(path: Path, scene: SceneId | None) -> NDArray[np.uint8]:
+    with open_stack(path, scene) as stack:
+        planes, _ = overview(stack, stack.data_shape[0] // 2, longest=THUMBNAIL)
+        return composite(_thinned(planes), image_metadata(stack).channels)
+
+
+def _thinned(planes: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Leave pixels out where the coarsest level is still larger than a thumbnail."""
+    step = max(1, max(planes.shape[-2:]) // THUMBNAIL)
+    return planes[:, ::step, ::step]
+
+
+def _summary(path: Path, problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    scenes = "A scene" if len(problems) == 1 else f"{len(problems)} scenes"
+    has = "has" if len(problems) == 1 else "have"
+    return f"{scenes} of {path.name} {has} no thumbnail: {problems[0]}"
+
+
+_HEIGHT, _TALLEST = 200, 230
+"""What a map is made to fit, and what it may be where its scenes are at their smallest."""
+
+_BORDER = 2
+"""The frame that napari's style draws around a scroll area."""
+
+_ON, _OFF = Qt.ScrollBarPolicy.ScrollBarAlwaysOn, Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+
+
+class ScenePicker(QWidget):
+    """Show the scenes of a file as thumbnails; emit the id of the one that is picked."""
+
+    picked = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.map, self.names = SceneMap(), _name_list()
+        self._area = QScrollArea()
+        self._area.setWidget(self.map)
+        self._area.setFrameShape(QFrame.Shape.NoFrame)
+        self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._area)
+        layout.addWidget(self.names)
+        self._ids: list[SceneId | None] = []
+        self._worker: GeneratorWorker | None = None
+        self.map.picked.connect(self._pick)
+        self.map.moved.connect(self._keep_in_sight)
+        self.names.activated.connect(self._pick)
+
+    def show_scenes(
+        self, path: Path, scenes: Sequence[SceneSummary], current: SceneId | None
+    ) -> None:
+        """Draw the scenes of a file with one of them marked; thumbnails follow by and by."""
+        self.stop()
+        self._ids = [scene.id for scene in scenes]
+        self.names.clear()
+        self.names.addItems([scene.label for scene in scenes])
+        self.map.set_scenes(scenes, self._ids.index(current))
+        self.mark(current)
+        self.setVisible(len(scenes) > 1)
+        self._fit()
+        if len(scenes) > 1:
+            self._load_thumbnails(path)
+
+    def mark(self, current: SceneId | None) -> None:
+        """Mark the scene that is shown."""
+        index = self._ids.index(current)
+        self.names.setCurrentIndex(index)
+        self.map.mark(index)
+        self._keep_in_sight(index)
+
+    @property
+    def loading(self) -> bool:
+        """Whether thumbnails are still to come."""
+        return self._worker is not None and self._worker.is_running
+
+    def stop(self) -> None:
+        """Stop loading thumbnails."""
+        if self._worker is not None:
+            self._worker.quit()
+            self._worker = None
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Lay the map out anew."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Take the height that the map needs, up to a limit; past it the map scrolls."""
+        bar = self._area.verticalScrollBar()
+        thickness = bar.sizeHint().width() if bar is not None else 0
+        width = self.width() - _BORDER
+        self.map.fit(width, _HEIGHT)
+        if tall := self.map.height() > _TALLEST:
+            width -= thickness
+            self.map.fit(width, _HEIGHT)
+        wide = self.map.width() > width
+        self._area.setHorizontalScrollBarPolicy(_ON if wide else _OFF)
+        self._area.setVerticalScrollBarPolicy(_ON if tall else _OFF)
+        below = thickness if wide else 0
+        self._area.setFixedHeight(min(self.map.height(), _TALLEST) + below + _BORDER)
+
+    def _keep_in_sight(self, index: int) -> None:
+        if 0 <= index < len(self.map.cells):
+            x, y = self.map.cells[index].center
+            self._area.ensureVisible(int(x), int(y))
+
+    def _pick(self, index: int) -> None:
+        scene = self._ids[index]
+        self.mark(scene)
+        self.picked.emit(scene)
+
+    def _load_thumbnails(self, path: Path) -> None:
+        worker = thread_worker(thumbnails)(path, list(self._ids))
+        worker.yielded.connect(lambda found: self._set_thumbnail(worker, found))
+        worker.returned.connect(lambda problem: self._tell(worker, problem))
+        self._worker = worker
+        worker.start()
+
+    def _set_thumbnail(self, worker: GeneratorWorker, found: Thumbnail) -> None:
+        if worker is not self._worker:
+            return
+        if found.picture is None:
+            self.map.set_problem(found.row, found.problem)
+        else:
+            self.map.set_picture(found.row, found.picture)
+
+    def _tell(self, worker: GeneratorWorker, problem: str) -> None:
+        """Say once what is wrong with all the scenes that have no picture."""
+        if worker is self._worker and problem:
+            show_error(problem)
+
+
+def _name_list() -> QComboBox:
+    """Make a list in which typing a part of a name finds it."""
+    names = QComboBox()
+    names.setEditable(True)
+    names.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    if (completer := names.completer()) is not None:
+        completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+    names.setToolTip("The scene that is shown. Type a part of a name to find another one.")
+    names.setAccessibleName("Scene")
+    return names

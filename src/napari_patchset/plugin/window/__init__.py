@@ -1,1 +1,0 @@
-"""What the plugin asks of the window: dialogs, notifications, threads beside it, preferences."""

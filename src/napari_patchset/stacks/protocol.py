@@ -1,0 +1,250 @@
+"""The stack's interface, and the one place that checks, clips and pads a patch.
+
+What a source decodes at once, so that a reader of many patches decodes each only once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from operator import index
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_patchset.axes import AxisLayout
+from napari_patchset.errors import ArgumentError, SampleIndexError
+from napari_patchset.source import Rect
+
+
+@runtime_checkable
+class ImageStack(Protocol):
+    """An image from which patches can be cut, in the order SC(Z)YX.
+
+    Names and calls are those of CAREamics' protocol. Beyond it, found by attribute where a stack
+    has them: `levels` (the same stack at lower resolutions, finest first), `block_shape` (height
+    and width of the tile that the source decodes at once), `metadata` and `close`.
+    """
+
+    @property
+    def source(self) -> str | Path:
+        """Where the image comes from."""
+
+    @property
+    def data_shape(self) -> Sequence[int]:
+        """Shape of the image, SC(Z)YX."""
+
+    @property
+    def data_dtype(self) -> DTypeLike:
+        """Type of a pixel."""
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before merging into S."""
+
+    @property
+    def original_data_shape(self) -> Sequence[int]:
+        """Shape before merging into S."""
+
+    def extract_patch(
+        self,
+        sample_idx: int,
+        channels: Sequence[int] | None,
+        coords: Sequence[int],
+        patch_size: Sequence[int],
+    ) -> NDArray[Any]:
+        """Cut a patch C(Z)YX out of one sample, in the native dtype.
+
+        Inside of the image it holds the file's pixels, bit for bit; outside it is zero.
+
+        Parameters
+        ----------
+        sample_idx : int
+            Index along S.
+        channels : sequence of int or None
+            The channels, in this order; None for all.
+        coords : sequence of int
+            Start along (Z)YX; may be negative.
+        patch_size : sequence of int
+            Size along (Z)YX.
+
+        Raises
+        ------
+        ValueError
+            If a channel does not exist, or coords or size do not fit the stack's dimensions.
+        IndexError
+            If the sample does not exist.
+        """
+
+
+def _selected_channels(channels: Sequence[int] | None, count: int) -> list[int]:
+    """Resolve None to all channels and refuse the ones that do not exist."""
+    selected = list(range(count)) if channels is None else [index(c) for c in channels]
+    for channel in selected:
+        if not 0 <= channel < count:
+            raise ArgumentError(
+                f"Channel index {channel} is out of bounds for data with {count} channels."
+            )
+    return selected
+
+
+def _check_box(coords: Sequence[int], size: Sequence[int], axes: str) -> None:
+    """Refuse a start or size that does not fit the spatial axes."""
+    if not len(coords) == len(size) == len(axes):
+        raise ArgumentError(
+            f"A patch of this stack needs {len(axes)} coordinates and sizes ({axes}), "
+            f"not {len(coords)} ({tuple(coords)}) and {len(size)} ({tuple(size)})."
+        )
+    if min(size) < 1:
+        raise ArgumentError(f"Patch size {tuple(size)} must be at least 1 along every axis.")
+
+
+class ClosableStack(ImageStack, Protocol):
+    """A stack that holds a file open: use it in a `with` statement, or close it."""
+
+    def close(self) -> None:
+        """Give back the file; a closed stack may be closed again."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class _Readable(Protocol):
+    """What `BoundedStack` needs of its subclass, be it attribute or property."""
+
+    @property
+    def data_shape(self) -> Sequence[int]: ...
+
+    @property
+    def data_dtype(self) -> DTypeLike: ...
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None: ...
+
+
+class BoundedStack(ABC):
+    """Check, clip and pad a patch, so that a format supplies only a read within bounds."""
+
+    @abstractmethod
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        """Fill `out`, zeroed and C(Z)YX, with the pixels that begin at `start`, all in bounds."""
+
+    def extract_patch(  # noqa: D102, said once, on the protocol
+        self: _Readable,
+        sample_idx: int,
+        channels: Sequence[int] | None,
+        coords: Sequence[int],
+        patch_size: Sequence[int],
+    ) -> NDArray[Any]:
+        n_samples, n_channels, *bounds = self.data_shape
+        selected = _selected_channels(channels, n_channels)
+        if not 0 <= sample_idx < n_samples:
+            raise SampleIndexError(
+                f"Sample index {sample_idx} is out of bounds for data with {n_samples} samples."
+            )
+        _check_box(coords, patch_size, "YX" if len(bounds) == 2 else "ZYX")
+        patch = np.zeros((len(selected), *patch_size), dtype=self.data_dtype)
+        low = [max(start, 0) for start in coords]
+        high = [min(c + s, n) for c, s, n in zip(coords, patch_size, bounds, strict=True)]
+        if selected and all(a < b for a, b in zip(low, high, strict=True)):
+            inside = [slice(a - c, b - c) for a, b, c in zip(low, high, coords, strict=True)]
+            self._read(sample_idx, selected, low, patch[(slice(None), *inside)])
+        return patch
+
+    def close(self) -> None:  # noqa: B027, a stack without a file has nothing to close
+        """Give back the file; a closed stack may be closed again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class FileStack(BoundedStack):
+    """A stack over one image of a file: what `AxisLayout` and scene make the same for all."""
+
+    _layout: AxisLayout
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before merging into S."""
+        return self._layout.axes
+
+    @property
+    def original_data_shape(self) -> tuple[int, ...]:
+        """Shape before merging into S."""
+        return self._layout.shape
+
+
+class Block(NamedTuple):
+    """A tile, strip or chunk, as one plane of a stack sees it.
+
+    Attributes
+    ----------
+    key : hashable
+        Which one of the stack's it is; several planes may share one.
+    rect : Rect
+        Where it lies in the plane; it may reach past the image.
+    samples, depths : tuple of int, range
+        All planes of the channel that it holds a part of.
+    yx : tuple of int
+        The axes of the decoded array that are Y and X.
+    decode : callable
+        Gives all that is decoded at once.
+    plane : callable
+        Gives this plane's pixels YX of what `decode` gave, or of a part of it along Y and X.
+    """
+
+    key: Hashable
+    rect: Rect
+    samples: tuple[int, ...]
+    depths: range
+    yx: tuple[int, int]
+    decode: Callable[[], NDArray[Any]]
+    plane: Callable[[NDArray[Any]], NDArray[Any]]
+
+
+@runtime_checkable
+class BlockStack(Protocol):
+    """A stack that says what it decodes at once."""
+
+    def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
+        """Give the blocks of a plane that meet a window, from bottom to top; none may be there."""
+
+
+def blocks_of(
+    stack: ImageStack, sample_idx: int, channel: int, depth: int, window: Rect
+) -> Iterator[Block]:
+    """Give the blocks of any stack: a whole plane is one where the stack does not say."""
+    if isinstance(stack, BlockStack):
+        return stack.blocks(sample_idx, channel, depth, window)
+    *deep, height, width = stack.data_shape[2:]
+    start, size = ([depth], [1]) if deep else ([], [])
+
+    def decode() -> NDArray[Any]:
+        box = [*start, 0, 0], [*size, height, width]
+        return stack.extract_patch(sample_idx, [channel], *box).reshape(height, width)
+
+    rect, depths = Rect(0, 0, width, height), range(depth, depth + 1)
+    whole = Block((sample_idx, channel, depth), rect, (sample_idx,), depths, (0, 1), decode, _same)
+    return iter((whole,))
+
+
+def _same(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels

@@ -1,0 +1,406 @@
+"""The command, as it is run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Generator
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from napari_patchset import PatchSet, __version__
+from napari_patchset.cli.export import heeding_interrupts
+from napari_patchset.errors import PatchsetError
+from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
+from support.zarr_maker import drawn, put_in_memory, write_image
+
+SCENES = (
+    SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
+    SceneSpec(id=1, rect=(300, 0, 40, 40), t=2, c=2),
+)
+
+
+PLANS = {
+    "big.json": {"sources": ["image.czi"], "strategy": {"size": "big"}},
+    "flat.json": {"strategy": "tiled"},
+    "later.json": {"sources": ["image.czi"], "gamma": 2},
+}
+FILES = sorted(["circle.json", "float.tif", "image.czi", "text.czi", *PLANS])
+
+
+def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
+    sizes = {"X": 3e-7, "Y": 2e-7, "Z": 2e-6}
+    xml = metadata_xml(sizes, {"Channel:0": "DAPI", "Channel:1": "EGFP"})
+    code, out, _ = run("info", czi(*SCENES, xml=xml))
+    assert code == 0
+    for word in ("uint16", "DAPI, EGFP", "0.2 x 0.3, Z 2", "T2 C2 Y48 X64", "T2 C2 Y40 X40"):
+        assert word in out
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_a_url_is_named_like_a_file(run, tmp_path: Path, scheme: str) -> None:
+    path = write_image(tmp_path / "x.zarr", "YX", drawn("YX", (32, 48)))
+    url = put_in_memory(path) if scheme == "memory" else path.as_uri()
+    code, out, err = run("info", url)
+    assert (code, err) == (0, "")
+    assert "Y32 X48" in out
+    code, out, _ = run("export", url, "--patch-size", "16,16", "--out", "a.patches.zarr")
+    assert (code, out) == (0, f"6 patches in {tmp_path / 'a.patches.zarr'}\n")
+
+
+def test_info_as_json_is_one_object_a_scene(run, czi: MakeCzi) -> None:
+    code, out, _ = run("info", czi(*SCENES), "--json")
+    first, second = json.loads(out)
+    assert code == 0
+    assert (first["id"], second["id"]) == (0, 1)
+    assert second["shape"] == [2, 1, 2, 40, 40]
+    assert second["rect"] == [300, 0, 40, 40]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_file_among_others_is_named_and_the_exit_code_says_so(
+    run, czi: MakeCzi, as_json: bool
+) -> None:
+    paths = [
+        czi(SceneSpec(rect=(0, 0, 64, 64), t=range(i, i + 1)), name=f"{i}.czi") for i in (0, 1)
+    ]
+    paths[0].write_bytes(paths[0].read_bytes()[:100])
+    code, out, err = run(
+        "export", *paths, "--out", "a.patches.zarr", *(["--json"] if as_json else [])
+    )
+    assert (code, len(PatchSet("a.patches.zarr")["all"])) == (1, 1)
+    assert f"left out: {paths[0]}: damaged or cut short" in err
+    if as_json:
+        (failure,) = json.loads(out.splitlines()[-1])["failures"]
+        assert failure["source"] == str(paths[0])
+
+
+def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    options = ("--scene", 1, "--patch-size", "16,20", "--overlap", "4", "--channels", "1")
+    code, out, _ = run("export", path, "--out", "a.patches.zarr", *options)
+    assert (code, out) == (0, f"18 patches in {Path('a.patches.zarr').absolute()}\n")
+    made = PatchSet("a.patches.zarr")
+    row = made.table.to_pylist()[5]
+    window = (row["y_start"], row["x_start"], 16, 20)
+    expected = SCENES[1].pixels({"T": row["t"], "Z": 0, "C": 1}, window)
+    np.testing.assert_array_equal(made["all"][5][0], expected)
+    made.close()
+
+
+def test_a_warning_is_one_line(run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(file: str) -> list[object]:
+        warnings.warn(f"{file}: no valid OME-Zarr", UserWarning, stacklevel=2)
+        return []
+
+    monkeypatch.setattr("napari_patchset.cli.inspect.list_scenes", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        path = czi(SCENES[0])
+        assert run("info", path)[2] == f"patchset: {path}: no valid OME-Zarr\n"
+
+
+def test_export_says_what_is_no_candidate(run, czi: MakeCzi) -> None:
+    path = czi(SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, z=2, missing=[{"T": 1, "Z": 1}]))
+    said = run("export", path, "--out", "a.patches.zarr", "--patch-size", "16,16")[1]
+    out = Path("a.patches.zarr").absolute()
+    assert said == f"36 patches in {out}: 12 left out (missing plane)\n"
+
+
+def test_export_says_what_became_of_the_candidates(run, czi: MakeCzi) -> None:
+    options = ("--patch-size", "8,8", "--filter", "std>p20", "--val", "0.2")
+    said = run("export", czi(*SCENES), "--out", "a.patches.zarr", *options)[1]
+    made = PatchSet("a.patches.zarr")
+    n_train, n_val = len(made["train"]), len(made["val"])
+    rejected = made.table.num_rows - n_train - n_val
+    assert said == (
+        f"{n_train + n_val} patches in {Path('a.patches.zarr').absolute()}: "
+        f"{n_train} train, {n_val} val, {rejected} rejected\n"
+    )
+
+
+def test_export_takes_every_scene_and_a_scene_in_the_name(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    size = ("--patch-size", "8,8")
+    assert run("export", path, "--out", "all.patches.zarr", *size)[0] == 0
+    assert run("export", f"{path}@1", "--out", "one.patches.zarr", *size)[0] == 0
+    assert set(PatchSet("all.patches.zarr").table["scene"].to_pylist()) == {"0", "1"}
+    assert set(PatchSet("one.patches.zarr").table["scene"].to_pylist()) == {"1"}
+
+
+def test_events_come_as_json_lines(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    args = ("--out", "a.patches.zarr", "--patch-size", "8,8", "--json")
+    code, out, _ = run("export", path, *args)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [event["stage"] for event in events] == ["plan", "write", "done"]
+    assert events[-1]["done"] == events[-1]["total"] == 2 * (8 * 6 + 5 * 5)
+
+
+@pytest.mark.parametrize("command", ["export", "verify"])
+@pytest.mark.parametrize(("given", "n"), [((), 184 * 2**20), (("--memory", "1.5MiB"), 3 * 2**19)])
+def test_the_memory_is_handed_on(
+    run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch, command: str, given: tuple[str, ...], n: int
+) -> None:
+    taken = []
+
+    def take(*_: object, memory: int, **__: object) -> None:
+        taken.append(memory)
+        raise PatchsetError("seen")
+
+    monkeypatch.setattr("napari_patchset.cli.export.run_export", take)
+    monkeypatch.setattr("napari_patchset.cli.inspect.find_differences", take)
+    words = {"export": (czi(*SCENES), "--out", "a.patches.zarr"), "verify": ("a.patches.zarr",)}
+    assert run(command, *words[command], *given)[2] == "patchset: seen.\n"
+    assert taken == [n]
+
+
+@pytest.mark.parametrize("command", ["score", "write"])
+def test_a_job_takes_the_threads_and_memory_that_it_is_given(
+    run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    taken = []
+    part = f"napari_patchset.cli.jobs.{command}_part"
+    monkeypatch.setattr(part, lambda *args, **more: taken.append((args, more)))
+    words = (command, "a.patches.zarr", "--job", 1, "--of", 3)
+    assert run(*words)[0] == run(*words, "--workers", 4, "--memory", "1GiB")[0] == 0
+    where = ("a.patches.zarr", 1, 3)
+    assert taken == [
+        (where, {"threads": 1, "memory": 184 * 2**20}),
+        (where, {"threads": 4, "memory": 2**30}),
+    ]
+
+
+def test_a_set_is_the_same_with_little_memory(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    for name, given in (("a", ()), ("b", ("--memory", "1kB"))):
+        args = ("export", path, "--patch-size", "8,8", "--out", f"{name}.patches.zarr", *given)
+        assert run(*args)[0] == 0
+    assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
+
+
+def test_processes_write_the_same_set(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    run("export", path, "--out", "a.patches.zarr", "--patch-size", "8,8")
+    code, *_ = run(
+        *("export", path, "--out", "b.patches.zarr", "--patch-size", "8,8"),
+        *("--executor", "processes", "--workers", 2),
+    )
+    assert code == 0
+    assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
+
+
+def test_jobs_write_the_same_set(run, czi: MakeCzi) -> None:
+    args = ("--patch-size", "8,8", "--filter", "std>p20", "--val", "0.2")
+    path = czi(*SCENES)
+    run("export", path, "--out", "a.patches.zarr", *args)
+    steps = [
+        ("plan", path, "--out", "b.patches.zarr", *args),
+        *(("score", "b.patches.zarr", "--job", job, "--of", 2) for job in (1, 0)),
+        *(("write", "b.patches.zarr", "--job", i, "--of", 2, "--memory", "1MB") for i in (1, 0)),
+        ("finalize", "b.patches.zarr"),
+    ]
+    assert [run(*step)[0] for step in steps] == [0] * len(steps)
+    assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
+
+
+def test_a_job_without_a_plan_or_out_of_range_is_one_line(run, czi: MakeCzi) -> None:
+    assert run("write", "b.patches.zarr", "--job", 0, "--of", 1)[0] == 1
+    run("plan", czi(*SCENES), "--out", "b.patches.zarr", "--patch-size", "8,8")
+    code, _, err = run("write", "b.patches.zarr", "--job", 2, "--of", 2)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "There is no job 2 of 2" in err
+
+
+def test_preview_draws_the_grid_on_the_image(run, czi: MakeCzi) -> None:
+    path = czi(*SCENES)
+    args = ("--scene", 1, "--patch-size", "20,20", "--out", "p.png")
+    code, out, _ = run("preview", path, *args)
+    picture = imagecodecs.png_decode(Path("p.png").read_bytes())
+    assert (code, out) == (0, "p.png\n")
+    assert picture.shape == (1000, 1000, 3)
+    yellow = (picture == (255, 214, 10)).all(axis=-1)
+    assert yellow[[0, 499, 500, 999]].all()
+    assert not yellow[250, 250]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (("--strategy", "random", "--count", "7", "--seed", "3"), 2 * 7),
+        (("--strategy", "stratified"), 2 * 4 * 3),
+        (("--strategy", "whole"), 2),
+        (("--select", "T=1:2"), 4 * 3),
+        (("--region", "region.json"), 2 * 2),
+    ],
+)
+def test_every_strategy_and_limit_is_reached(
+    run, czi: MakeCzi, tmp_path: Path, options: tuple[str, ...], count: int
+) -> None:
+    region = {"kind": "rectangle", "x": 0, "y": 0, "w": 32, "h": 16}
+    (tmp_path / "region.json").write_text(json.dumps(region))
+    path = czi(*SCENES)
+    size = () if "whole" in options else ("--patch-size", "16,16")
+    code, _, err = run("export", path, "--scene", 0, "--out", "a.patches.zarr", *size, *options)
+    assert (code, err) == (0, err)
+    made = PatchSet("a.patches.zarr")
+    assert len(made["all"]) == count
+    row = made.table.to_pylist()[-1]
+    window = (row["y_start"], row["x_start"], row["y_size"], row["x_size"])
+    expected = [SCENES[0].pixels({"T": row["t"], "Z": 0, "C": c}, window) for c in (0, 1)]
+    np.testing.assert_array_equal(made["all"][-1], expected)
+    made.close()
+
+
+def test_the_version_is_printed(run) -> None:
+    assert run("--version")[:2] == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("info none.czi", "none.czi: No such file or directory"),
+        ("export none.czi", "none.czi: No such file"),
+        ("export text.czi", "text.czi: not a CZI file"),
+        ("export image.czi --scene 99", "no scene 99"),
+        ("export image.czi@99", "no scene 99"),
+        ("export image.czi --patch-size 64,64", "64 x 64 is larger than"),
+        ("export image.czi --depth-axis Z", "does not contain a Z axis"),
+        ("export image.czi --out a.zarr", "must end in .patches.zarr"),
+        ("export image.czi --patch-size 8;8", "'8;8'"),
+        ("export image.czi --overlap 64", "overlap (64, 64) must be at least 0 and below (64, 64)"),
+        ("export image.czi --channels Cy5", "'Cy5'"),
+        ("export image.czi --strategy random", "need --count"),
+        ("export image.czi --strategy fixed", "give it with --plan"),
+        ("export image.czi --count 9", "--count is for random patches, not for tiled ones"),
+        (
+            "export image.czi --edge none",
+            "--edge is 'none'; it must be 'shift', 'drop', 'pad' or 'balance'",
+        ),
+        ("export image.czi --depth-axis Q", "--depth-axis is 'Q'; it must be 'none', 'Z' or 'T'"),
+        ("export image.czi --val 2", "--val is 2.0; it must be less than 1"),
+        ("export image.czi --dtype uint9", "there is no pixel type 'uint9'"),
+        ("export image.czi --memory 512", "--memory is '512'; give a number and one of kB, MB"),
+        ("export image.czi --format png", "there is no format 'png'; choose one of zarr"),
+        ("export image.czi --filter sharp>5", "there is no kind 'sharp'; it is one of max, mean"),
+        ("export image.czi --patch-size 8,8 --filter std[Cy5]>5", "There is no channel 'Cy5'"),
+        ("export image.czi --labels image.czi@9", "there is no scene 9; its scenes are 0, 1"),
+        (
+            "export float.tif --filter shannon>5",
+            "float32 has no range of grey values; give it, as in shannon(",
+        ),
+        (
+            "export float.tif --val 0.1 --split-by scene",
+            "finds patches in no second scene to validate",
+        ),
+        ("info image.czi@9", "there is no scene 9; its scenes are 0, 1"),
+        ("verify none.patches.zarr", "none.patches.zarr: no such patch set"),
+        ("export image.czi --select T", "'T'; give ranges"),
+        ("export image.czi --select T=7:9", "has T 0 to 1"),
+        (
+            "preview image.czi --out p.png",
+            "There are 2 images, the first is image.czi, scene 0; choose one: --scene",
+        ),
+        (
+            "export image.czi --patch-size 64",
+            "patch size 64 must be 2 or 3 numbers of at least 1: along Y, X",
+        ),
+        ("export image.czi --patch-size 8,8 --filter max>99999", "No patch is left of "),
+        ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q, which counts as 0"),
+        (
+            "export image.czi --region circle.json",
+            "circle.json: no region: there is no kind 'circle'",
+        ),
+        ("export --plan later.json", "later.json: there is no gamma in a plan; save it again"),
+        ("export --plan flat.json", "flat.json: strategy is 'tiled'; save the plan again"),
+        ("export --plan big.json", "With big.json: --patch-size is 'big'; it must be"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(
+    run, czi: MakeCzi, tmp_path: Path, words: str, message: str
+) -> None:
+    czi(*SCENES)
+    (tmp_path / "text.czi").write_text("this is no image\n")
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((70, 80), np.float32))
+    (tmp_path / "circle.json").write_text('{"kind": "circle"}')
+    for name, plan in PLANS.items():
+        (tmp_path / name).write_text(json.dumps(plan))
+    command, *options = words.split()
+    if command == "export" and "--out" not in options:
+        options += ["--out", "a.patches.zarr"]
+    code, out, err = run(command, *options)
+    assert (code, out) == (1, "")
+    assert err.startswith("patchset: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:
+    run("plan", czi(*SCENES), "--patch-size", "8,8", "--out", "a.patches.zarr")
+    code, _, err = run("finalize", "a.patches.zarr")
+    assert (code, err) == (
+        1,
+        "patchset: a.partial: nothing is written yet; run `write` for every job.\n",
+    )
+
+
+def test_wrong_usage_is_exit_code_2(run) -> None:
+    for args in (["export"], ["export", "image.czi"], ["export", "image.czi", "--no-such", "1"]):
+        code, _, err = run(*args)
+        assert code == 2
+        assert "Usage: " in err
+
+
+def test_the_command_loads_no_window() -> None:
+    code = (
+        "import sys, napari_patchset.cli\n"
+        "gui = {'napari', 'qtpy', 'magicgui', 'vispy', 'PyQt6', 'PySide6'}\n"
+        "print(sorted(gui & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("stage", "heard"), [("write", True), ("done", False)])
+def test_ctrl_c_is_heard_where_python_drops_it(stage: str, heard: bool) -> None:
+    def dropping() -> Generator[SimpleNamespace, None, None]:
+        yield SimpleNamespace(stage="plan")
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        yield SimpleNamespace(stage=stage)
+
+    before, events = signal.getsignal(signal.SIGINT), dropping()
+    with pytest.raises(KeyboardInterrupt) if heard else nullcontext():
+        assert [event.stage for event in heeding_interrupts(events)] == ["plan", stage]
+    assert not list(events)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(czi: MakeCzi, tmp_path: Path) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 1200, 1200), t=3), tile=(100, 100))
+    command = [sys.executable, "-m", "napari_patchset", "export", str(path)]
+    command += ["--out", "a.patches.zarr", "--patch-size", "16,16", "--overlap", "12"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    plan = tmp_path / "a.partial" / "plan.json"
+    deadline = time.monotonic() + 60
+    while not plan.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same again" in err
+    assert not (tmp_path / "a.patches.zarr").exists()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert len(PatchSet(tmp_path / "a.patches.zarr")["all"]) == 3 * 297**2

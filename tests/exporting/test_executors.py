@@ -1,0 +1,215 @@
+"""The same bytes, wherever the jobs run and however the work is cut."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from unittest import mock
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
+from napari_patchset.cli import export as exporting
+from napari_patchset.cli.app import app
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.executors import find_there
+from napari_patchset.exporting.plan import ImageRef, SourceRef
+from napari_patchset.exporting.run import (
+    Progress,
+    finalize_export,
+    plan_export,
+    score_part,
+    write_part,
+)
+from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.splits import Split
+from support.czi_maker import SceneSpec, make_czi
+from support.export_makers import digests, export, small_shards
+
+SCENES = (
+    SceneSpec(id=3, rect=(-40, 10, 150, 130), t=range(1, 3), z=range(2, 4), c=2),
+    SceneSpec(id=7, rect=(500, 0, 148, 164), t=1, z=range(2, 4), c=2),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_shards() -> Iterator[None]:
+    with small_shards():
+        yield
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write a file of two scenes."""
+    return str(make_czi(tmp_path_factory.mktemp("image") / "image.czi", SCENES, tile=(32, 32)))
+
+
+@pytest.fixture(scope="module")
+def reference(image: str, tmp_path_factory: pytest.TempPathFactory) -> PatchSet:
+    """Export once, in one thread, what all other ways are held against."""
+    return export(plan_of(image, tmp_path_factory.mktemp("reference")), workers=1)
+
+
+@pytest.fixture
+def plan(image: str, tmp_path: Path) -> ExportPlan:
+    """Plan the export of the reference once more."""
+    return plan_of(image, tmp_path)
+
+
+def plan_of(image: str, folder: Path) -> ExportPlan:
+    """Plan an export that uses everything: two scenes, filter, split, target and cast."""
+    scenes = [scene.id for scene in SCENES]
+    return ExportPlan(
+        sources=[SourceRef(path=image, scene=i, target=ImageRef(path=image)) for i in scenes],
+        strategy=Tiled(size=(16, 16), overlap=(4, 0), edge="pad"),
+        filters=[parse_filter("std>p20")],
+        split=Split(val=0.2, by="block"),
+        dtype="float32",
+        out=folder / "made.patches.zarr",
+    )
+
+
+@contextmanager
+def dask_scheduler() -> Iterator[str]:
+    """Give the address of a scheduler of two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@contextmanager
+def dask_workers() -> Iterator[Executor]:
+    distributed = pytest.importorskip("distributed")
+    with dask_scheduler() as address, distributed.Client(address) as client:
+        yield client.get_executor()
+
+
+POOLS: dict[str, Callable[[], Any]] = {
+    "one thread": lambda: ThreadPoolExecutor(1),
+    "threads": lambda: ThreadPoolExecutor(4),
+    "spawned processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+    "forkserver": lambda: ProcessPoolExecutor(2, mp_context=get_context("forkserver")),
+    "dask": dask_workers,
+}
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_every_executor_gives_the_same_bytes(
+    plan: ExportPlan, reference: PatchSet, kind: str
+) -> None:
+    with POOLS[kind]() as pool:
+        made = export(plan, pool, workers=5)
+    check_same(made, reference)
+
+
+def check_same(made: PatchSet, reference: PatchSet) -> None:
+    assert made.manifest == reference.manifest
+    assert digests(made.path) == digests(reference.path)
+    assert not list(verify(made.path))
+
+
+def test_the_progress_of_many_shards_is_found_by_a_look_into_each_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / name / f"{i}.json" for name in "ab" for i in range(100)]
+    (tmp_path / "a").mkdir()
+    for path in paths[:3]:
+        path.touch()
+    with mock.patch.object(os, "listdir", wraps=os.listdir) as looks:
+        assert find_there(paths) == paths[:3]
+    assert looks.call_count == 2
+
+
+@pytest.mark.parametrize("of", [1, 3, 11])
+def test_jobs_of_any_number_in_any_order_give_the_same_bytes(
+    plan: ExportPlan, reference: PatchSet, of: int
+) -> None:
+    out = plan.out
+    plan_export(plan)
+    for step in (score_part, write_part):
+        for job in reversed(range(of)):
+            step(out, job, of)
+    assert finalize_export(out) == ()
+    check_same(PatchSet(out), reference)
+
+
+def test_four_processes_write_at_once(plan: ExportPlan, reference: PatchSet) -> None:
+    out = plan.out
+    plan_export(plan)
+    score_part(out, 0, 1)
+    code = "from napari_patchset.exporting.run import write_part; import sys; "
+    code += "write_part(sys.argv[1], int(sys.argv[2]), 4)"
+    jobs = [subprocess.Popen([sys.executable, "-c", code, out, str(job)]) for job in range(4)]
+    assert [job.wait() for job in jobs] == [0, 0, 0, 0]
+    finalize_export(out)
+    check_same(PatchSet(out), reference)
+
+
+class Killing(Executor):
+    """Hand jobs on, the first of which loses its process once a shard is written."""
+
+    def __init__(self, pool: Executor, victim: Path) -> None:
+        self._pool, self._victim = pool, victim
+
+    def submit(self, job: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        return self._pool.submit(run_and_die, self._victim, job, *args)
+
+
+def run_and_die(victim: Path, job: Callable[..., None], root: str, *units: int) -> None:
+    if job is write_job and is_first(victim):
+        Thread(target=die_after_a_shard, args=(Path(root),), daemon=True).start()
+    job(root, *units)
+
+
+def is_first(sign: Path) -> bool:
+    """Whether no other process has put up this sign before."""
+    with suppress(FileExistsError):
+        sign.touch(exist_ok=False)
+        return True
+    return False
+
+
+def die_after_a_shard(root: Path) -> None:
+    while not any(root.glob("shards/**/*.json")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
+    plan: ExportPlan, reference: PatchSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+
+    def killing(plan: ExportPlan, pool: Executor, **options: Any) -> Iterator[Progress]:
+        return run_export(plan, Killing(pool, victim), **options)
+
+    monkeypatch.setattr(exporting, "run_export", killing)
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    with dask_scheduler() as address:
+        assert address.startswith("tcp://")
+        words = ["export", "--plan", tmp_path / "plan.json", "--scheduler", address, "--workers", 4]
+        result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert result.exit_code == 0
+    assert victim.exists()
+    check_same(PatchSet(plan.out), reference)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(plan: ExportPlan, tmp_path: Path) -> None:
+    dask = pytest.importorskip("dask")
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    words = ["export", "--plan", str(tmp_path / "plan.json"), "--scheduler", "tcp://127.0.0.1:9"]
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
+        pytest.raises(ArgumentError, match=r"No dask scheduler answers at tcp://127\.0\.0\.1:9"),
+    ):
+        CliRunner().invoke(app, words, catch_exceptions=False)

@@ -1,0 +1,199 @@
+"""Filters and split: what is scored, what is kept, and where it is written."""
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting import run as engine
+from napari_patchset.exporting.metrics import Look
+from napari_patchset.exporting.plan import ImageRef, expand_sources
+from napari_patchset.exporting.workdir import ExportStopped, PartialExport, Scores
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.splits import Split
+from support.czi_maker import MakeCzi, SceneSpec
+from support.export_makers import SCENES, digests, export, plan_for
+
+pytestmark = pytest.mark.usefixtures("small_shards")
+
+
+def filtered(path: Path, out: Path, *texts: str, **fields: Any) -> ExportPlan:
+    return plan_for(path, out, filters=[parse_filter(text) for text in texts], **fields)
+
+
+def cut(path: Path, row: dict[str, Any]) -> np.ndarray:
+    """Cut what a row of the table names, without its padding."""
+    where = row["y_start"], row["x_start"]
+    size = row["y_size"] - row["pad_y"], row["x_size"] - row["pad_x"]
+    with open_stack(path, int(row["scene"])) as stack:
+        return stack.extract_patch(row["sample"], None, where, size)
+
+
+@pytest.mark.parametrize("edge", ["shift", "pad"])
+def test_every_candidate_has_its_metrics_and_the_rejected_their_reason(
+    czi: MakeCzi, tmp_path: Path, edge: str
+) -> None:
+    path = czi(*SCENES, tile=(32, 32))
+    strategy = Tiled(size=(16, 16), edge=edge)
+    texts = ("mean[all]>p40", "max[1]>65000")
+    with closing(
+        export(filtered(path, tmp_path / "a.patches.zarr", *texts, strategy=strategy))
+    ) as made:
+        rows = made.table.to_pylist()
+        for row in rows:
+            pixels = cut(path, row)
+            means = [row[f"mean_Channel {c}"] for c in range(2)]
+            np.testing.assert_allclose(means, pixels.mean(axis=(1, 2)), rtol=1e-12)
+            assert row["max_Channel 1"] == pixels[1].max()
+        limits = [made.manifest.limits[f"mean_Channel {c}"]["p40"] for c in range(2)]
+        for row in rows:
+            passed = all(row[f"mean_Channel {c}"] > limits[c] for c in range(2))
+            reason = None if row["max_Channel 1"] > 65000 else str(parse_filter(texts[1]))
+            assert row["reason"] == (reason if passed else str(parse_filter(texts[0])))
+        check_rows(made, path)
+
+
+def check_rows(made: PatchSet, path: Path) -> None:
+    """Hold counts and every written patch against the table."""
+    rows = made.table.to_pylist()
+    kept = [row for row in rows if row["kept"]]
+    assert sum(made.manifest.counts.values()) == len(kept) > 0
+    assert sum(made.manifest.rejected.values()) == len(rows) - len(kept) > 0
+    for split, array in made.items():
+        mine = [row for row in kept if row["split"] == split]
+        assert [row["index"] for row in mine] == list(range(len(array)))
+        for patch, row in zip(array, mine, strict=True):
+            pixels = cut(path, row)
+            np.testing.assert_array_equal(patch[:, : pixels.shape[1], : pixels.shape[2]], pixels)
+
+
+def test_train_and_val_are_written_with_their_targets(czi: MakeCzi, tmp_path: Path) -> None:
+    scene = SceneSpec(rect=(0, 0, 160, 160), z=2)
+    path = czi(scene, tile=(64, 64))
+    plan = filtered(path, tmp_path / "a.patches.zarr", "mean>p20", split=Split(val=0.3, by="block"))
+    target = ImageRef(path=str(path))
+    plan = plan.model_copy(
+        update={"sources": tuple(s.model_copy(update={"target": target}) for s in plan.sources)}
+    )
+    with closing(export(plan)) as made:
+        assert set(made) == {"train", "val"}
+        check_rows(made, path)
+        for split in made:
+            image, beside = (
+                made.manifest.arrays[f"{split}/{role}"].digest for role in ("image", "target")
+            )
+            assert image == beside
+
+
+def test_the_mask_filter_looks_at_the_labels(czi: MakeCzi, tmp_path: Path) -> None:
+    labels = np.zeros((48, 64), np.uint8)
+    labels[:16, :20] = 1
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    plan = filtered(czi(), tmp_path / "a.patches.zarr", "mask>0.2", strategy=Tiled(size=(16, 16)))
+    with pytest.raises(ArgumentError, match="needs a mask, or labels"):
+        export(plan)
+    beside = {"mask": ImageRef(path=str(tmp_path / "labels.tif"))}
+    sources = tuple(ref.model_copy(update=beside) for ref in plan.sources)
+    with closing(export(plan.model_copy(update={"sources": sources}))) as made:
+        shares = [labels[r["y_start"] :, r["x_start"] :][:16, :16] for r in made.table.to_pylist()]
+        assert made.table["mask"].to_pylist() == [(share != 0).mean() for share in shares]
+        assert len(made["all"]) == 2
+        assert list(made.manifest.arrays) == ["all/image"]
+
+
+def test_nothing_kept_is_said_and_is_in_no_other_plans_way(czi: MakeCzi, tmp_path: Path) -> None:
+    path, out = czi(), tmp_path / "a.patches.zarr"
+    with pytest.raises(ArgumentError, match=r"No patch is left of 16 \(16 mean>99999\)"):
+        export(filtered(path, out, "mean>99999"))
+    assert not out.exists()
+    with closing(export(filtered(path, out, "mean>0"))) as made:
+        assert len(made["all"]) == 16
+
+
+def test_what_fails_in_a_job_loses_nothing_that_was_done(
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = filtered(czi(), tmp_path / "a.patches.zarr", "mean>0")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ArgumentError("the file has no scene 3 now")
+
+    for event in run_export(plan, workers=1):
+        if event.stage == "write":
+            monkeypatch.setattr(engine, "run_jobs", fail)
+            break
+    with pytest.raises(ArgumentError, match="no scene 3 now"):
+        export(plan)
+    partial = PartialExport.of(plan)
+    assert partial.scores.has(0)
+    assert partial.find_frozen() is not None
+
+
+def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    scene = SceneSpec(rect=(0, 0, 64, 64))
+    paths = [czi(replace(scene, t=range(i, i + 1)), name=f"{i}.czi") for i in range(2)]
+    split = Split(val=0.5, by="file")
+    plan = filtered(paths[0], tmp_path / "a.patches.zarr", "mean>0", split=split)
+    both = plan.model_copy(update={"sources": tuple(expand_sources(paths))})
+    events = run_export(both, workers=1)
+    next(events)
+    events.close()
+    hidden = paths[1].rename(tmp_path / "hidden")
+    with pytest.raises(ArgumentError, match="to validate"):
+        export(both)
+    hidden.rename(paths[1])
+    assert PartialExport.of(both).find_frozen() is not None
+
+
+def test_scoring_goes_on_where_it_stopped(
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = czi(*SCENES)
+    whole = export(filtered(path, tmp_path / "whole.patches.zarr", "std>p30"))
+    plan = filtered(path, tmp_path / "stopped.patches.zarr", "std>p30")
+    measure, write, measured, runs = Look.measure, Scores.write, list[int](), []
+
+    def counting(self: Look, patches: np.ndarray) -> Any:
+        measured.append(len(patches))
+        return measure(self, patches)
+
+    def stopping(self: Scores, run: int, columns: Any) -> None:
+        write(self, run, columns)
+        runs.append(run)
+        if len(runs) == 2:
+            PartialExport.of(plan).request_stop()
+
+    monkeypatch.setattr(Look, "measure", counting)
+    monkeypatch.setattr(Scores, "write", stopping)
+    with pytest.raises(ExportStopped):
+        export(plan, workers=1)
+    stopped = PartialExport.of(plan).frozen()
+    measured.clear()
+    resumed = export(plan, workers=1)
+    assert sorted(runs) == list(range(stopped.score_runs))
+    assert sum(measured) == len(resumed.table) - 2 * stopped.scored_at_once
+    assert resumed.manifest == whole.manifest
+    assert digests(resumed.path) == digests(whole.path)
+
+
+def test_metrics_that_are_known_are_not_measured_again(
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = czi(*SCENES)
+    whole = export(filtered(path, tmp_path / "whole.patches.zarr", "std>p30"))
+    known = {
+        name: whole.table[name].to_numpy()
+        for name in whole.table.column_names
+        if name.startswith("std_")
+    }
+    monkeypatch.setattr(Look, "measure", None)
+    again = export(filtered(path, tmp_path / "again.patches.zarr", "std>p30"), metrics=known)
+    assert digests(again.path) == digests(whole.path)

@@ -1,0 +1,105 @@
+"""The share of a patch that holds pixels, where the tiles of a mosaic leave gaps."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_patchset import open_stack
+from napari_patchset.patching import coverage
+from napari_patchset.patching.coverage import covered_share
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.strategies import Random, Tiled
+from napari_patchset.patching.strategies.base import UNCOVERED
+from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.metadata import describe
+from support.strategy_makers import every_strategy, make_strategy, source
+
+tiles = st.builds(
+    Rect, st.integers(0, 50), st.integers(0, 40), st.integers(1, 40), st.integers(1, 30)
+)
+HALF = (Rect(0, 0, 32, 64), Rect(16, 0, 20, 64), Rect(40, 60, 8, 4))
+
+
+def mosaic(*covered: Rect, **more: object) -> SourceInfo:
+    return source(2, 1, 64, 64, covered=covered, **more)
+
+
+def drawn(covered: tuple[Rect, ...], height: int, width: int) -> np.ndarray:
+    plane = np.zeros((height, width), bool)
+    for x, y, w, h in covered:
+        plane[y : y + h, x : x + w] = True
+    return plane
+
+
+@given(st.lists(tiles, min_size=1, max_size=8), st.integers(1, 9), st.booleans())
+def test_the_share_is_that_of_the_pixels(covered: list, side: int, few: bool) -> None:
+    image = source(2, 1, 45, 60, covered=tuple(covered))
+    grid = Tiled(size=(side, side + 2), edge="pad", min_covered=0).plan([image])
+    plane = drawn(image.covered, 45, 60)
+    expected = [plane[y : y + h, x : x + w].mean() for _, _, (y, x), (h, w) in grid]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coverage, "MOST_RECTS", 2 if few else 600)
+        valid = covered_share(grid, image)
+    if plane.all():
+        assert valid is None
+    else:
+        np.testing.assert_allclose(valid, expected, rtol=1e-6)
+
+
+@every_strategy
+def test_patches_with_too_few_pixels_are_dropped_and_counted(name: str) -> None:
+    images = [
+        mosaic(*HALF, key="a", scene=0),
+        mosaic(key="b", scene=1).model_copy(update={"covered": None}),
+    ]
+    size = (16, 16)
+    every = make_strategy(name, size, images, min_covered=0).plan(images)
+    plane = drawn(HALF, 64, 64)
+    share = [
+        1 if stack else plane[y : y + size[0], x : x + size[1]].mean()
+        for stack, _, (y, x), size in every
+    ]
+    np.testing.assert_allclose(every.valid, share, rtol=1e-6)
+    grid = make_strategy(name, size, images, min_covered=0.6).plan(images)
+    assert list(grid) == [spec for spec, part in zip(every, share, strict=True) if part >= 0.6]
+    assert grid.valid.min() >= 0.6
+    assert grid.dropped.get(UNCOVERED, 0) == len(every) - len(grid)
+
+
+def test_tiles_that_lie_far_apart_take_no_memory_for_what_is_between() -> None:
+    far = 2**30
+    image = source(1, 1, far, far, covered=(Rect(0, 0, 32, 32), Rect(far - 32, far - 24, 32, 24)))
+    starts = np.array([[0, 0], [far // 2, 7], [far - 32, far - 32]], np.int32)
+    grid = PatchGrid((32, 32), *np.zeros((2, 3), np.int32), starts)
+    tracemalloc.start()
+    assert covered_share(grid, image).tolist() == [1, 0, 0.75]
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_plane_without_gaps_needs_no_column() -> None:
+    lattice = [Rect(x, y, 20, 20) for x in range(0, 64, 16) for y in range(0, 64, 16)]
+    for image in (mosaic(*lattice), mosaic(Rect(0, 0, 64, 64)), source(2, 1, 64, 64)):
+        assert Tiled(size=(16, 16)).plan([image]).valid is None
+
+
+def test_the_column_goes_with_its_patches() -> None:
+    grid = Random(size=(8, 8), count=50, min_covered=0.3).plan([mosaic(*HALF)])
+    chosen = grid[np.array([5, 2])]
+    assert chosen.valid.tolist() == [grid.valid[5], grid.valid[2]]
+    whole = PatchGrid.concatenate([chosen, grid[:0], grid[3:4]])
+    assert whole.valid.tolist() == [*chosen.valid, grid.valid[3]]
+
+
+@pytest.mark.realdata
+def test_the_gaps_of_a_real_mosaic_hold_no_pixels(data_dir: Path) -> None:
+    with open_stack(data_dir / "czi" / "S3_1Pos_2Mosaic_T2Z3_CH2_sm.czi", 2) as stack:
+        grid = Tiled(size=(32, 32), min_covered=0).plan([describe(stack)])
+        for spec, valid in zip(grid, grid.valid, strict=True):
+            patch = stack.extract_patch(spec.sample, None, spec.start, spec.size)
+            assert np.count_nonzero(patch.any(axis=0)) <= valid * 32 * 32
+        assert (grid.valid == 0).any()

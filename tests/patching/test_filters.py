@@ -1,0 +1,236 @@
+"""Filters: one contract over all of them, then what each of them measures."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.filter_syntax import otsu, resolve
+from napari_patchset.patching.filters import (
+    FILTERS,
+    Filter,
+    Mask,
+    Max,
+    Mean,
+    Saturation,
+    Shannon,
+    Std,
+    parse_filter,
+)
+
+TEXTS = ("max>5", "mean>5", "std>5", "shannon(bins=16,low=0,high=255)>2", "mask>0.2")
+TEXTS += ("saturation(level=200)<0.01",)
+"""One of each filter: a further one is one text, and every contract runs over it."""
+
+every_filter = pytest.mark.parametrize("text", TEXTS)
+patches = hnp.arrays(
+    st.sampled_from(["u1", "u2", "i2", "f4"]),
+    st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)),
+    elements=st.integers(0, 120),
+)
+
+
+def test_the_texts_name_every_filter() -> None:
+    assert {parse_filter(text).kind for text in TEXTS} == set(FILTERS)
+
+
+@every_filter
+@given(patches)
+def test_a_patch_measures_the_same_whatever_lies_beside_it(text: str, pixels: np.ndarray) -> None:
+    measure = parse_filter(text).measure
+    together = measure(pixels)
+    assert together.dtype == np.float64
+    assert together.shape == (len(pixels),)
+    padded = np.pad(pixels, ((0, 0), (0, 0), (0, 3), (2, 0)), constant_values=9)
+    np.testing.assert_array_equal(measure(padded[:, :, :-3, 2:]), together)
+    alone = [measure(pixels[i : i + 1])[0] for i in range(len(pixels))]
+    np.testing.assert_array_equal(alone, together)
+    flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
+    np.testing.assert_array_equal(measure(flat), together)
+
+
+@every_filter
+def test_many_patches_measure_the_same_as_each_alone(text: str) -> None:
+    pixels = np.random.default_rng(0).normal(100, 30, (90, 61, 67)).astype(np.float32)
+    measure = parse_filter(text).measure
+    alone = [measure(patch[np.newaxis])[0] for patch in pixels]
+    np.testing.assert_array_equal(measure(pixels), alone)
+
+
+@every_filter
+def test_a_patch_that_holds_nan_or_infinity_measures_less_than_any_other(text: str) -> None:
+    pixels = np.ones((3, 4, 4), np.float32)
+    pixels[0, 1, 1], pixels[2, 3, 3] = np.nan, np.inf
+    assert np.isneginf(parse_filter(text).measure(pixels)).tolist() == [True, False, True]
+
+
+@every_filter
+def test_no_patches_have_no_metrics(text: str) -> None:
+    assert parse_filter(text).measure(np.empty((0, 4, 4), np.uint8)).shape == (0,)
+
+
+@given(patches)
+def test_moments_are_numpys(pixels: np.ndarray) -> None:
+    for kind, expected in ((Max, np.max), (Mean, np.mean), (Std, np.std)):
+        wanted = [expected(patch.astype(float)) for patch in pixels]
+        np.testing.assert_allclose(kind(above=0).measure(pixels), wanted, rtol=1e-12, atol=1e-12)
+
+
+@given(patches)
+def test_shannon_counts_grey_values_or_bins(pixels: np.ndarray) -> None:
+    integers = pixels.astype(np.uint16)
+    by_value = [entropy(np.unique_counts(patch).counts) for patch in integers]
+    np.testing.assert_allclose(Shannon(above=0).measure(integers), by_value, atol=1e-12)
+    inside = np.clip(pixels, 10, 90).astype(float)
+    by_bin = [entropy(np.histogram(patch, 7, (10, 90))[0]) for patch in inside]
+    binned = Shannon(above=0, bins=7, low=10, high=90)
+    np.testing.assert_allclose(binned.measure(pixels), by_bin, atol=1e-9)
+
+
+def entropy(counts: np.ndarray) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum())
+
+
+def test_shannon_bins_an_integer_over_its_whole_range() -> None:
+    pixels = np.array([[[0, 127, 128, 255]]], np.uint8)
+    assert Shannon(above=0, bins=2).measure(pixels) == 1
+    assert Shannon(above=0, bins=2).measure(pixels.astype(np.uint16)) == 0
+
+
+def test_saturation_is_at_the_types_maximum_or_the_level() -> None:
+    pixels = np.array([[[255, 255, 254, 0]]], np.uint8)
+    assert Saturation(below=1).measure(pixels) == 0.5
+    assert Saturation(below=1, level=254).measure(pixels) == 0.75
+    assert Saturation(below=1).measure(pixels.astype(np.uint16)) == 0
+
+
+def test_a_mask_covers_where_it_is_not_zero() -> None:
+    assert Mask(above=0).measure(np.array([[[0, 0], [7, -1]]], np.int32)) == 0.5
+
+
+@pytest.mark.parametrize("text", ["shannon>2", "shannon(bins=9)>2", "saturation<0.1"])
+def test_a_float_image_needs_a_stated_range(text: str) -> None:
+    with pytest.raises(ArgumentError, match="float32 has no range of grey values"):
+        parse_filter(text).measure(np.zeros((1, 4, 4), np.float32))
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+limits = numbers | st.sampled_from(["otsu", "p0", "p10", "p99.5"])
+chosen = st.lists(st.integers(0, 9) | st.text(min_size=1), min_size=1).map(tuple)
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> Filter:
+    kind = draw(st.sampled_from([Max, Mean, Std, Shannon, Saturation, Mask]))
+    sides = draw(st.sampled_from([("above",), ("below",), ("above", "below")]))
+    fields = {side: draw(limits) for side in sides}
+    if kind is not Mask:
+        fields |= {"channels": draw(st.none() | chosen), "match": draw(st.sampled_from(_MATCH))}
+    if kind is Saturation:
+        fields["level"] = draw(st.none() | numbers)
+    if kind is Shannon and draw(st.booleans()):
+        low = draw(st.floats(-1e9, 1e9))
+        fields |= {"bins": draw(st.integers(2, 999)), "low": low, "high": low + 100}
+    return kind(**fields)
+
+
+_MATCH = ("any", "all")
+
+
+@given(filters())
+def test_the_text_of_a_filter_gives_it_back(made: Filter) -> None:
+    assert parse_filter(str(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("std>5", Std(above=5)),
+        (" std[DAPI, GFP] > p10 ", Std(above="p10", channels=("DAPI", "GFP"))),
+        ("std[all]<otsu", Std(below="otsu", match="all")),
+        ("1e2<max[all DAPI,1]<200", Max(above=100, below=200, channels=("DAPI", 1), match="all")),
+        ('mean["1","a,\\"b]"]>5', Mean(above=5, channels=("1", 'a,"b]'))),
+        ("shannon(bins=64,low=0,high=4095)>2", Shannon(above=2, bins=64, low=0, high=4095)),
+    ],
+)
+def test_texts_say_what_they_mean(text: str, made: Filter) -> None:
+    assert parse_filter(text) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("std>>5", "write it like std>5"),
+        ("5<std>6", "write it like std>5"),
+        ("std", "write it like std>5"),
+        ("entropy>5", "it is one of max, mean, std, shannon, saturation, mask"),
+        ("std>p200", "'p200' is no limit; give a number, p0 to p100, or otsu"),
+        ("std>inf", "not finite"),
+        ("std(bins=5)>2", "there is no bins here"),
+        ("shannon(64)>2", "write it like bins=64"),
+        ("shannon(bins=9,low=3,high=3)>2", "low below high"),
+        ("mask[1]>2", "leave channels out"),
+    ],
+)
+def test_texts_that_are_no_filter_say_why(text: str, fault: str) -> None:
+    with pytest.raises(ArgumentError, match=r"no filter|no setting") as error:
+        parse_filter(text)
+    assert repr(text) in str(error.value)
+    assert fault in str(error.value)
+
+
+def test_a_filter_needs_a_limit() -> None:
+    with pytest.raises(ValidationError, match="above or below"):
+        Std()
+
+
+def test_columns_are_named_by_metric_and_channel() -> None:
+    names = ("DAPI", "GFP", "GFP")
+    assert Std(above=1).columns(names) == {0: "std_DAPI", 1: "std_GFP 1", 2: "std_GFP 2"}
+    assert Max(above=1, channels=(2, "DAPI")).columns(names) == {2: "max_GFP 2", 0: "max_DAPI"}
+    assert Shannon(above=1, bins=9).column("DAPI") == "shannon(bins=9)_DAPI"
+    assert Mask(above=1).columns(names) == {0: "mask"}
+    with pytest.raises(ArgumentError, match=r"no channel 'Cy5'.* 0 \(DAPI\)"):
+        Std(above=1, channels=("Cy5",)).columns(names)
+
+
+@given(hnp.arrays(float, st.integers(2, 60), elements=st.floats(-1e6, 1e6)))
+def test_otsus_threshold_parts_the_classes_best(values: np.ndarray) -> None:
+    assume(np.ptp(values) > 1e-6)
+    _, edges = np.histogram(values, 256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    binned = centres[np.clip(np.searchsorted(edges, values, "right") - 1, 0, 255)]
+
+    def apart(threshold: float) -> float:
+        low = binned <= threshold
+        return low.sum() * (~low).sum() * (binned[low].mean() - binned[~low].mean()) ** 2
+
+    best = max(apart(centre) for centre in centres[:-1])
+    assert apart(otsu(values)) >= best * (1 - 1e-9)
+
+
+def test_otsus_threshold_is_that_of_scikit_image() -> None:
+    skimage = pytest.importorskip("skimage.filters")
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(10, 3, 500), random.normal(40, 9, 200)])
+    assert otsu(values) == pytest.approx(skimage.threshold_otsu(values), rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [[3.0, 3.0], [5e-324, 0.0], [1e9, 1e9 + 1e-7]])
+def test_otsus_threshold_of_values_that_hardly_differ_is_the_least(values: list[float]) -> None:
+    assert otsu(np.array(values)) == min(values)
+
+
+def test_otsu_lies_between_two_clusters() -> None:
+    assert 2 <= otsu(np.array([1, 1.5, 2, 9, 9.5, 9.5])) < 9
+
+
+def test_limits_of_all_candidates_leave_out_what_has_no_metric() -> None:
+    metric = np.array([np.nan, 1, 2, 3, -np.inf])
+    assert resolve("p50", metric) == 2
+    assert resolve(7.5, metric) == 7.5
+    assert np.isnan(resolve("otsu", metric[:1]))

@@ -1,0 +1,206 @@
+"""Regions: patches lie wholly inside, whatever the strategy."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching import regions as mask
+from napari_patchset.patching.grid import PatchSpec
+from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
+from napari_patchset.patching.strategies import Random, Tiled, Whole
+from napari_patchset.patching.strategies import random as positions
+from napari_patchset.patching.strategies.base import NO_POSITION, OUTSIDE
+from napari_patchset.source import SourceInfo
+from support.strategy_makers import box, cases, every_strategy, make_strategy, source, without_holes
+
+
+@every_strategy
+@given(cases(), st.data())
+def test_a_region_keeps_what_lies_wholly_inside(
+    name: str, case: tuple, data: st.DataObject
+) -> None:
+    size, sources = case
+    *_, height, width = sources[0].spatial_shape
+    x, y = data.draw(st.integers(-3, width - 1)), data.draw(st.integers(-3, height - 1))
+    w, h = data.draw(st.integers(size[-1], 60)), data.draw(st.integers(size[-2], 60))
+    of = data.draw(st.sampled_from([{}, {"source": sources[0].key, "scene": sources[0].scene}]))
+    region = Rectangle(x=x, y=y, w=w, h=h, **of)
+    extra = {"small": "skip"} if name.startswith(("tiled", "random", "stratified")) else {}
+    sources = without_holes(sources)
+    grid = make_strategy(name, size, sources, region=region, **extra).plan(sources)
+    for spec in grid:
+        *_, top, left = spec.start
+        assert x <= left <= x + w - spec.size[-1]
+        assert y <= top <= y + h - spec.size[-2]
+        assert region.is_of(sources[spec.stack])
+    if name.startswith(("tiled", "fixed", "whole")) and not of:
+        candidates = len(make_strategy(name, size, sources, **extra).plan(sources))
+        assert len(grid) + grid.dropped.get(OUTSIDE, 0) == candidates
+
+
+@every_strategy
+def test_several_shapes_keep_what_lies_in_one_of_them(name: str) -> None:
+    sources = [source(2, 1, 40, 48)]
+    shapes = (
+        Rectangle(x=3, y=2, w=17, h=20),
+        Polygon(points=((24.0, 10.0), (48.0, 10.0), (36.0, 40.0))),
+    )
+    region = ShapesRegion(shapes=shapes)
+    assert region.bounds == (3, 2, 45, 38)
+    grid = make_strategy(name, (5, 3), sources, region=region).plan(sources)
+    inside = [shape.holds(grid.start[:, -2:], grid.size[-2:]) for shape in shapes]
+    assert np.logical_or(*inside).all()
+    if name.startswith("tiled"):
+        alone = [make_strategy(name, (5, 3), sources, region=each) for each in shapes]
+        assert len(grid) == sum(len(strategy.plan(sources)) for strategy in alone)
+        assert all(each.any() for each in inside)
+
+
+def test_a_region_of_no_source_is_refused() -> None:
+    region = Rectangle(x=0, y=0, w=9, h=9, source="other")
+    with pytest.raises(ArgumentError, match="The region is of source other"):
+        Whole(region=region).plan([source(1, 1, 8, 8)])
+
+
+corners = st.tuples(st.integers(-5, 45), st.integers(-5, 45))
+
+
+@given(st.lists(corners, min_size=3, max_size=3, unique=True))
+def test_patches_in_a_triangle_have_all_corners_in_it(points: list[tuple[int, int]]) -> None:
+    (ax, ay), (bx, by), (cx, cy) = points
+    turn = np.sign((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
+    if not turn:
+        return
+    start = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2)
+    inside = Polygon(points=points).holds(start.astype(np.int32), (5, 3))
+    expected = np.ones(len(start), bool)
+    for (px, py), (qx, qy) in pairwise((*points, points[0])):
+        for dy, dx in ((0, 0), (0, 3), (5, 0), (5, 3)):
+            y, x = start[:, 0] + dy, start[:, 1] + dx
+            expected &= turn * ((qx - px) * (y - py) - (qy - py) * (x - px)) >= 0
+    np.testing.assert_array_equal(inside, expected)
+
+
+@pytest.mark.parametrize(
+    ("points", "kept"),
+    [
+        ([(0, 0), (30, 0), (30, 30), (20, 30), (20, 10), (10, 10), (10, 30), (0, 30)], 7),
+        ([(0, 0), (30, 0), (30, 30), (15, 14), (0, 30)], 3),
+        ([(0, 0), (30, 0), (30, 30), (0, 30), (15, 15)], 5),
+    ],
+    ids=["a U", "a notch into the middle", "a notch from the left"],
+)
+def test_concave_polygons_keep_what_no_edge_passes_through(
+    points: list[tuple[int, int]], kept: int
+) -> None:
+    grid = Tiled(size=(10, 10), region=Polygon(points=points)).plan([source(1, 1, 30, 30)])
+    assert len(grid) == kept
+    assert grid.dropped == {OUTSIDE: 9 - kept}
+
+
+@st.composite
+def masked(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo], np.ndarray]:
+    """Draw sources and a mask with a hole and a free strip."""
+    size, sources = draw(cases())
+    *_, height, width = sources[0].spatial_shape
+    pixels = np.ones((height, width), bool)
+    y, x = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+    pixels[y : y + draw(st.integers(1, 9)), x : x + draw(st.integers(1, 9))] = False
+    pixels[:, : draw(st.integers(0, width // 3))] = False
+    return size, without_holes(sources), pixels
+
+
+@every_strategy
+@settings(max_examples=40)
+@given(masked())
+def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
+    size, sources, pixels = case
+    region = MaskRegion(path="mask.tif", digest="m")
+    more = {} if name in ("fixed", "whole") else {"small": "skip"}
+    strategy = make_strategy(name, size, sources, region=region, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask, "BAND", 7)
+        grid = strategy.plan(sources, {"m": pixels})
+    assert all(is_inside(pixels, spec) for spec in grid)
+    if name.startswith(("tiled", "fixed", "whole")):
+        every = strategy.model_copy(update={"region": None}).plan(sources)
+        assert list(grid) == [spec for spec in every if is_inside(pixels, spec)]
+
+
+def is_inside(pixels: np.ndarray, spec: PatchSpec) -> bool:
+    part = pixels[box(spec.start[-2:], spec.size[-2:])]
+    return part.shape == spec.size[-2:] and bool(part.all())
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+def test_random_draws_again_what_falls_outside_of_a_mask(overlap: float | None) -> None:
+    image = [source(3, 1, 200, 200)]
+    pixels = np.zeros((200, 200), bool)
+    pixels[:40, :40] = pixels[160:, 160:] = True
+    region = MaskRegion(path="mask.tif", digest="m")
+    strategy = Random(size=(16, 16), count=8, max_overlap=overlap, region=region)
+    grid = strategy.plan(image, {"m": pixels})
+    assert np.bincount(grid.sample).tolist() == [8, 8, 8]
+    assert not grid.dropped
+    assert len({tuple(start // 160) for start in grid.start}) == 2
+    none = strategy.plan(image, {"m": ~np.ones((200, 200), bool) | np.eye(200, dtype=bool)})
+    assert len(none) == 0
+    assert sum(none.dropped.values()) == 24
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 10])
+def test_draws_in_an_area_are_uniform(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positions, "ROUNDS", rounds)
+    region = Polygon(points=[(0, 0), (8, 0), (8, 8)])
+    grid = Random(size=(2, 2), count=3, region=region).plan([source(4000, 1, 8, 8)])
+    starts, times = np.unique(grid.start, axis=0, return_counts=True)
+    assert len(grid) == 12000
+    assert len(starts) == 15
+    assert ((times - 800) ** 2 / 800).sum() / (1 - 3 / 15) < 36.1  # 14 degrees of freedom: 0.999
+
+
+def test_all_of_an_area_is_drawn_where_it_has_no_more() -> None:
+    volume = source(2, 1, 3, 30, 30, axes="TCZYX", depth_axis="Z")
+    region = Polygon(points=[(0, 0), (30, 0), (30, 1), (29, 4), (0, 4)])
+    grid = Random(size=(2, 3, 4), count=200, region=region).plan([volume])
+    every = Tiled(size=(2, 3, 4), overlap=(1, 2, 3), region=region).plan([volume])
+    assert list(grid) == list(every)
+    assert grid.dropped == {NO_POSITION: 400 - len(grid)}
+
+
+@pytest.mark.parametrize(
+    ("masks", "fault"),
+    [({}, "is not read"), ({"m": np.ones((9, 8), bool)}, "mask.tif is 9 x 8, but .* is 8 x 8")],
+)
+def test_a_mask_that_does_not_fit_is_refused(masks: dict, fault: str) -> None:
+    region = MaskRegion(path="mask.tif", digest="m")
+    with pytest.raises(ArgumentError, match=fault):
+        Whole(region=region).plan([source(1, 1, 8, 8)], masks)
+
+
+def test_a_mask_of_one_scene_limits_that_scene() -> None:
+    scenes = [source(1, 1, 8, 8, scene=0), source(1, 1, 16, 16, scene=1)]
+    region = MaskRegion(path="mask.tif", digest="m", source="k", scene=1)
+    grid = Tiled(size=(8, 8), region=region).plan(scenes, {"m": np.ones((16, 16), bool)})
+    assert grid.stack.tolist() == [1, 1, 1, 1]
+
+
+@settings(max_examples=30)
+@given(
+    points=st.lists(st.tuples(*[st.integers(-80, 2080).map(lambda n: n / 4)] * 2), min_size=3),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 9),
+)
+def test_patches_held_against_a_polygon_together_lie_as_each_does_alone(
+    points: list[tuple[float, float]], size: tuple[int, int], seed: int
+) -> None:
+    polygon = Polygon(points=points)
+    start = np.random.default_rng(seed).integers(0, 500, (1100, 2))
+    start = start[np.lexsort((start // 25).T)]
+    together = polygon.holds(start, size)
+    alone = [polygon.holds(start[i : i + 30], size) for i in range(0, len(start), 30)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))

@@ -1,0 +1,248 @@
+"""The split: no pixel in common, the share that was asked for, whatever the order of sources."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_patchset import list_scenes, open_stack
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.grid import PatchGrid, source_indices
+from napari_patchset.patching.splits import BORDER, TRAIN, VAL, Split, find_frames
+from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
+from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.metadata import describe
+from napari_patchset.verification.check_table import find_leak
+from support.strategy_makers import cases, every_strategy, make_strategy, source
+
+KINDS = ("auto", "file", "scene", "block")
+splits = st.builds(
+    Split, val=st.floats(0.05, 0.95), by=st.sampled_from(KINDS), seed=st.integers(0, 9)
+)
+
+
+def assigned(split: Split, grid: PatchGrid, sources: Sequence[SourceInfo]) -> np.ndarray | None:
+    """Split, or give None where there is nothing to part."""
+    try:
+        return split.assign(grid, sources)
+    except ArgumentError as error:
+        if "finds patches in no second" not in str(error):
+            raise
+        return None
+
+
+def shows(grid: PatchGrid, codes: np.ndarray, code: int, sources: Sequence[SourceInfo]) -> set:
+    """Give the places, on the stage where it is known, that the patches of a split show.
+
+    What lies beyond an image shows pixels of it, as "reflect" does.
+    """
+    found = set()
+    for spec, of in zip(grid, codes.tolist(), strict=True):
+        info = sources[spec.stack]
+        left, top = info.rect[:2] if info.rect else (0, 0)
+        plane = (info.key, None if info.rect else info.scene)
+        if of == code:
+            rows, columns = (
+                (source_indices(first, size, n, "reflect") + corner).tolist()
+                for first, size, n, corner in zip(
+                    spec.start[-2:],
+                    spec.size[-2:],
+                    info.spatial_shape[-2:],
+                    (top, left),
+                    strict=True,
+                )
+            )
+            found |= {(plane, i, j) for i in rows for j in columns}
+    return found
+
+
+@st.composite
+def staged(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo]]:
+    """Draw sources that may overlap on the stage."""
+    size, sources = draw(cases())
+    *_, height, width = sources[0].spatial_shape
+    corners = st.tuples(st.integers(-50, 50), st.integers(-50, 50))
+    return size, [
+        info.model_copy(update={"rect": Rect(*draw(corners), width, height)})
+        if draw(st.booleans())
+        else info
+        for info in sources
+    ]
+
+
+@every_strategy
+@settings(max_examples=30)
+@given(staged(), splits, st.integers(0, 3))
+def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
+    name: str, case: tuple, split: Split, overlap: int
+) -> None:
+    size, sources = case
+    more = {"overlap": tuple(min(overlap, p - 1) for p in size)} if "tiled" in name else {}
+    grid = make_strategy(name, size, sources, **more).plan(sources)
+    codes = assigned(split, grid, sources)
+    if codes is None or not len(codes):
+        return
+    train, val = (shows(grid, codes, code, sources) for code in (TRAIN, VAL))
+    assert train
+    assert val
+    assert not train & val
+    assert find_leak(grid, codes, sources) is None
+    if split.by in ("file", "scene"):
+        assert (codes != BORDER).all()
+
+
+@pytest.mark.parametrize("by", ["auto", "block"])
+def test_what_fills_a_patch_beyond_its_scene_is_in_no_other_split(by: str) -> None:
+    corners = [(0, 0), (68, 97)]
+    sources = [
+        source(1, 1, 117, 73, scene=i, rect=Rect(*corner, 73, 117))
+        for i, corner in enumerate(corners)
+    ]
+    grid = Tiled(size=(24, 12), edge="pad").plan(sources)
+    for seed in range(5):
+        codes = assigned(Split(val=0.3, by=by, seed=seed), grid, sources)
+        assert codes is not None
+        assert not shows(grid, codes, TRAIN, sources) & shows(grid, codes, VAL, sources)
+        assert find_leak(grid, codes, sources) is None
+
+
+@every_strategy
+@settings(max_examples=20)
+@given(staged(), splits, st.randoms())
+def test_neither_path_nor_order_of_the_sources_changes_the_split(
+    name: str, case: tuple, split: Split, random: object
+) -> None:
+    size, sources = case
+    moved = [info.model_copy(update={"name": f"elsewhere/{info.scene}"}) for info in sources]
+    random.shuffle(moved)
+    strategy = make_strategy(name, size, sources)
+    found = []
+    for those in (sources, moved):
+        grid = strategy.plan(those)
+        codes = assigned(split, grid, those)
+        scenes = [those[i].scene for i in grid.stack]
+        rows = zip(scenes, grid.sample.tolist(), grid.start.tolist(), strict=True)
+        found.append(codes is not None and sorted(zip(rows, codes.tolist(), strict=True)))
+    assert found[0] == found[1]
+
+
+@given(staged(), st.data())
+def test_a_leak_is_found_where_there_is_one(case: tuple, data: st.DataObject) -> None:
+    size, sources = case
+    grid = Random(size=size, count=4).plan(sources)
+    codes = data.draw(st.lists(st.integers(-1, 1), min_size=len(grid), max_size=len(grid)))
+    split = np.array(codes, np.int8)
+    leak = find_leak(grid, split, sources)
+    train, val = (shows(grid, split, code, sources) for code in (TRAIN, VAL))
+    assert (leak is not None) == bool(train & val)
+    if leak:
+        assert (split[leak.train], split[leak.val]) == (TRAIN, VAL)
+        pair = grid[np.array(leak)]
+        shared = [shows(pair, split[list(leak)], code, sources) for code in (TRAIN, VAL)]
+        assert shared[0] & shared[1]
+
+
+@pytest.mark.parametrize("val", [0.05, 0.1, 0.25, 0.5, 0.8])
+@pytest.mark.parametrize("overlap", [0, 16, 32])
+def test_blocks_meet_the_share_and_lose_little(val: float, overlap: int) -> None:
+    image = [source(2, 1, 2048, 2048)]
+    grid = Tiled(size=(64, 64), overlap=(overlap, overlap)).plan(image)
+    codes = Split(val=val, by="block").assign(grid, image)
+    kept = codes[codes != BORDER]
+    assert kept.mean() == pytest.approx(val, rel=0.2)
+    assert len(codes) - len(kept) <= (0.2 * len(codes) if overlap else 0)
+
+
+@pytest.mark.parametrize(
+    "strategy", [Random(size=(64, 64), count=2000), Stratified(size=(64, 64))], ids=["r", "s"]
+)
+@pytest.mark.parametrize(("n", "most_lost"), [(512, 0.35), (1024, 0.15), (2048, 0.1)])
+def test_patches_that_lie_anywhere_are_split_too(
+    strategy: Random | Stratified, n: int, most_lost: float
+) -> None:
+    image = [source(2, 1, n, n)]
+    codes = Split(val=0.1).assign(strategy.plan(image), image)
+    assert np.count_nonzero(codes == BORDER) < most_lost * len(codes)
+    assert 0 < codes[codes != BORDER].mean() < 0.2
+
+
+def test_all_planes_of_a_place_are_in_one_split() -> None:
+    series = [source(3, 1, 4, 256, 256, axes="TCZYX")]
+    grid = Tiled(size=(64, 64)).plan(series)
+    codes = Split(val=0.2).assign(grid, series).reshape(12, 16)
+    assert (codes == codes[0]).all()
+
+
+def test_another_seed_chooses_other_blocks() -> None:
+    image = [source(1, 1, 1024, 1024)]
+    grid = Tiled(size=(64, 64)).plan(image)
+    first, second = (Split(val=0.1, seed=seed).assign(grid, image) for seed in (0, 1))
+    assert (first != second).any()
+
+
+def test_files_and_scenes_stay_whole() -> None:
+    sources = [source(1, 1, 64, 64, key=f"{i % 5}", scene=i) for i in range(10)]
+    grid = Tiled(size=(32, 32)).plan(sources)
+    for by, n_val in (("file", 2), ("scene", 2), ("auto", 2)):
+        codes = Split(val=0.2, by=by).assign(grid, sources).reshape(10, 4)
+        assert (codes == codes[:, :1]).all()
+        assert codes[:, 0].sum() == n_val
+        if by != "scene":
+            assert (codes[:5] == codes[5:]).all()
+
+
+def test_overlapping_scenes_are_one_group() -> None:
+    rects = [Rect(0, 0, 64, 64), Rect(60, 60, 64, 64), Rect(124, 0, 64, 64), Rect(120, 120, 64, 64)]
+    sources = [source(1, 1, 64, 64, scene=i, rect=rect) for i, rect in enumerate(rects)]
+    grid = Tiled(size=(64, 64)).plan(sources)
+    for seed in range(5):
+        codes = Split(val=0.5, by="scene", seed=seed).assign(grid, sources)
+        assert codes[0] == codes[1] == codes[3] != codes[2]
+
+
+def test_auto_takes_blocks_where_groups_are_too_few() -> None:
+    sources = [source(1, 1, 1024, 1024, key=key) for key in "ab"]
+    grid = Tiled(size=(64, 64)).plan(sources)
+    assert Split(val=0.1).assign(grid, sources).mean() == pytest.approx(0.1, abs=0.02)
+    assert Split(val=0.1, by="file").assign(grid, sources).mean() == 0.5
+
+
+@pytest.mark.parametrize("by", KINDS)
+def test_one_place_alone_can_not_be_split(by: str) -> None:
+    image = [source(5, 1, 64, 64)]
+    grid = Whole().plan(image)
+    with pytest.raises(ArgumentError, match=f"split by {by} finds patches in no second"):
+        Split(val=0.1, by=by).assign(grid, image)
+
+
+def test_no_patches_have_no_split() -> None:
+    image = [source(1, 1, 64, 64)]
+    grid = Tiled(size=(64, 64)).plan(image)[:0]
+    assert len(Split(val=0.1).assign(grid, image)) == 0
+    assert find_leak(grid, np.empty(0, np.int8), image) is None
+
+
+def test_the_choice_never_changes() -> None:
+    image = [source(1, 1, 512, 512, key="k", scene=3)]
+    codes = Split(val=0.1, seed=7).assign(Tiled(size=(64, 64)).plan(image), image)
+    assert np.flatnonzero(codes).tolist() == [2, 5, 12, 36, 58, 60]
+
+
+@pytest.mark.realdata
+def test_real_scenes_that_overlap_show_one_place(data_dir: Path) -> None:
+    sources = described(data_dir / "czi_synth" / "overlap_scenes.czi")
+    assert len(find_frames(sources).names) == 1
+    assert len(find_frames(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
+    with pytest.raises(ArgumentError, match="no second scene"):
+        Split(val=0.1, by="scene").assign(Tiled(size=(8, 8)).plan(sources), sources)
+
+
+def described(path: Path) -> list[SourceInfo]:
+    sources = []
+    for scene in list_scenes(path):
+        with open_stack(path, scene.id) as stack:
+            sources.append(describe(stack))
+    return sources

@@ -1,0 +1,121 @@
+"""Verdicts: what becomes of each candidate, and why."""
+
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.splits import BORDER, Split
+from napari_patchset.patching.strategies import Tiled
+from napari_patchset.patching.verdicts import ACROSS, Verdicts, judge
+from napari_patchset.source import SourceInfo
+from support.strategy_makers import source
+
+IMAGE = SourceInfo(key="k", axes="CYX", shape=(2, 512, 512), dtype="uint8", channels=("a", "b"))
+
+
+def grid_of(sources: list[SourceInfo], overlap: int = 0) -> PatchGrid:
+    return Tiled(size=(64, 64), overlap=(overlap, overlap)).plan(sources)
+
+
+def judged(*texts: str, keep: float = 0, **metrics: object) -> Verdicts:
+    """Judge four patches of two channels."""
+    filters = [parse_filter(text) for text in texts]
+    given = {name: np.array(values, float) for name, values in metrics.items()}
+    return judge(grid_of([IMAGE])[:4], [IMAGE], filters=filters, keep_fraction=keep, metrics=given)
+
+
+def test_without_filters_and_split_everything_is_kept_in_one_group() -> None:
+    verdicts = judge(grid_of([IMAGE]), [IMAGE])
+    assert verdicts.kept.all()
+    assert verdicts.splits == ("all",)
+    assert not verdicts.split.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("std>5", [0, -1, -1, -1]),
+        ("std[all]>5", [0, 0, -1, -1]),
+        ("std[b]>5", [0, 0, -1, -1]),
+        ("std[a,1]>5", [0, -1, -1, -1]),
+        ("5<std[a]<8", [0, -1, 0, -1]),
+        ("std[a]<p50", [-1, 0, 0, -1]),
+        ("std[a]>otsu", [0, -1, -1, -1]),
+    ],
+)
+def test_a_patch_passes_by_any_or_all_of_its_channels(text: str, reason: list[int]) -> None:
+    verdicts = judged(text, std_a=[1, 6, 9, np.nan], std_b=[2, 3, 8, np.nan])
+    assert verdicts.reason.tolist() == reason
+    assert verdicts.reasons == (text, ACROSS)
+    assert list(verdicts.metrics) == ["std_a", "std_b"]
+
+
+def test_the_first_filter_that_fails_is_the_reason() -> None:
+    verdicts = judged("std[a]>5", "max[a]<9", "mask>0.5", std_a=[1, 6, 1, 6], max_a=[1, 9, 10, 3])
+    assert verdicts.reason.tolist() == [0, 1, 0, -1]
+
+
+def test_what_can_not_be_measured_fails() -> None:
+    assert judged("std[a]<5", std_a=[-np.inf, 1, 1, 1]).reason.tolist() == [0, -1, -1, -1]
+
+
+def test_what_limits_come_to_is_written_down() -> None:
+    verdicts = judged("p25<std[a]<p75", "std[a]>1.5", "max<otsu", std_a=[0, 1, 2, 3])
+    assert verdicts.limits == {"std_a": {"p25": 0.75, "p75": 2.25}}
+    assert verdicts.reason.tolist() == [0, 1, -1, 0]
+
+
+def test_some_of_the_rejected_are_kept_whatever_their_order() -> None:
+    sources = [source(1, 1, 3200, 3200, key=key) for key in "ab"]
+    grid = grid_of(sources)
+    how = {"filters": [parse_filter("std>5")], "keep_fraction": 0.2}
+    kept = judge(grid, sources, metrics={"std_a": np.zeros(5000)}, **how).kept
+    assert 850 < kept.sum() < 1150
+    again = judge(grid_of(sources[::-1]), sources[::-1], metrics={"std_a": np.zeros(5000)}, **how)
+    np.testing.assert_array_equal(again.kept, np.roll(kept, 2500))
+    all_kept = judge(grid, sources, metrics={"std_a": np.zeros(5000)}, **how | {"keep_fraction": 1})
+    assert all_kept.kept.all()
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_no_filter_rejects_is_split(keep: int) -> None:
+    image = [source(1, 1, 1024, 1024)]
+    grid = grid_of(image, overlap=16)
+    metrics = {"std_a": np.where(grid.start[:, 0] < 600, 0.0, 9.0)}
+    how = {"filters": [parse_filter("std>5")], "keep_fraction": keep, "split": Split(val=0.2)}
+    verdicts = judge(grid, image, metrics=metrics, **how)
+    assert verdicts.splits == ("train", "val")
+    assert 0.1 < verdicts.split[verdicts.kept].mean() < 0.3
+    np.testing.assert_array_equal(verdicts.split == BORDER, ~verdicts.kept)
+    counts = Counter(verdicts.reasons[i] for i in verdicts.reason if i >= 0)
+    assert counts["std>5"] == (0 if keep else (metrics["std_a"] == 0).sum())
+    assert 0 < counts[ACROSS] < 0.3 * verdicts.kept.sum()
+
+
+def test_nothing_left_is_nothing_to_split() -> None:
+    filters = [parse_filter("mask>1")]
+    image, metrics = [IMAGE], {"mask": np.zeros(64)}
+    verdicts = judge(grid_of(image), image, filters=filters, metrics=metrics, split=Split(val=0.1))
+    assert not verdicts.kept.any()
+
+
+def test_a_channel_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="no channel 'c'"):
+        judged("std[c]>5")
+
+
+def test_a_million_patches_are_planned_and_split_in_64_mb() -> None:
+    image = [source(1, 1, 48000, 48000)]
+    tracemalloc.start()
+    try:
+        verdicts = judge(grid_of(image, overlap=16), image, split=Split(val=0.1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(verdicts.split) == 1_000_000
+    assert peak <= 64 * 2**20

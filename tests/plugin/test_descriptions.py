@@ -1,0 +1,116 @@
+"""A scene is opened once to be described, whatever depth axis is chosen."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from napari.layers import Image
+
+from napari_patchset.axes import DEPTH_AXES
+from napari_patchset.errors import MissingAxisError
+from napari_patchset.plugin import state as descriptions
+from napari_patchset.plugin.layers.layer_stack import LayerStack, path_of
+from napari_patchset.plugin.state import Descriptions
+from napari_patchset.source import SourceInfo
+from napari_patchset.stacks.metadata import describe
+from napari_patchset.stacks.opening import open_stack
+from support.czi_maker import MakeCzi, SceneSpec
+
+SHAPE = (3, 2, 4, 20, 30)
+
+
+def make_czi_with_holes(folder: Path, czi: MakeCzi) -> Path:
+    holes = ({"T": 1, "Z": 2, "C": 0}, {"T": 0, "Z": 3})
+    return czi(SceneSpec(rect=(5, 7, 30, 20), t=range(2, 5), z=4, c=2, missing=holes))
+
+
+def make_tiff(folder: Path, _: MakeCzi) -> Path:
+    path = folder / "image.ome.tif"
+    tifffile.imwrite(path, np.zeros(SHAPE, np.uint8), metadata={"axes": "TCZYX"}, tile=(16, 16))
+    return path
+
+
+def make_zarr(folder: Path, _: MakeCzi) -> Path:
+    path = folder / "image.zarr"
+    names = ["t", "c", "z", "y", "x"]
+    zarr.create_array(
+        path, data=np.zeros(SHAPE, "u2"), chunks=(1, 1, 2, 8, 8), dimension_names=names
+    )
+    return path
+
+
+def said(info: SourceInfo) -> object:
+    """Give all that a description says; only the order of depth and channels may be another."""
+    own = {name: getattr(info, name) for name in SourceInfo.model_fields if name != "axes"}
+    layout = info.layout
+    laid_out = layout.sample_axes, layout.sample_shape, layout.stack_axes, layout.stack_shape
+    return {**own, "shape": sorted(info.shape), "layout": laid_out}
+
+
+@pytest.mark.parametrize("make", [make_czi_with_holes, make_tiff, make_zarr])
+def test_another_depth_axis_needs_no_file(
+    make: Callable[[Path, MakeCzi], Path], tmp_path: Path, czi: MakeCzi
+) -> None:
+    path = make(tmp_path, czi)
+    known = Descriptions()
+    for axis in DEPTH_AXES:
+        with open_stack(path, None, axis) as stack:
+            expected = describe(stack)
+        found = known.of(str(path), expected.scene, axis)
+        assert said(found) == said(expected)
+        assert found.along("none") == known.of(str(path), expected.scene)
+
+
+def test_a_layer_has_depth_too() -> None:
+    layer = Image(np.zeros((3, 4, 20, 30)), axis_labels=("t", "z", "y", "x"))
+    found = Descriptions().of(str(path_of(layer)), None, "Z")
+    assert found.layout == LayerStack(layer, "Z")._layout
+    assert found.layout.stack_shape == (3, 1, 4, 20, 30)
+
+
+def test_an_axis_that_is_not_there_is_refused(czi: MakeCzi) -> None:
+    path = czi(SceneSpec(z=2))
+    with pytest.raises(MissingAxisError, match=r"image\.czi@0 does not contain a T axis"):
+        Descriptions().of(str(path), 0, "T")
+
+
+def test_a_scene_is_opened_once_until_it_is_forgotten(
+    czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = str(czi(SceneSpec(z=2))), list[Any]()
+    open_image = descriptions.open_image
+    monkeypatch.setattr(
+        descriptions, "open_image", lambda *args: opened.append(args) or open_image(*args)
+    )
+    known = Descriptions()
+    assert known.latest(path, 0) is None
+    assert not known.has([(path, 0)])
+    flat = known.of(path, 0)
+    assert known.of(path, 0, "Z") is known.of(path, 0, "Z")
+    assert known.of(path, 0, "Z").depth_axis == "Z"
+    assert known.has([(path, 0)])
+    assert len(opened) == 1
+    known.forget()
+    assert not known.has([(path, 0)])
+    assert known.latest(path, 0) is flat
+    assert known.of(path, 0) == flat
+    assert len(opened) == 2
+
+
+def test_what_is_forgotten_meanwhile_is_not_taken_for_new(
+    czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, known = str(czi()), Descriptions()
+    described = descriptions.describe
+
+    def forgotten(*args: Any) -> Any:
+        known.forget()
+        return described(*args)
+
+    monkeypatch.setattr(descriptions, "describe", forgotten)
+    known.of(path, 0)
+    assert not known.has([(path, 0)])

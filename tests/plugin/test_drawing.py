@@ -1,0 +1,127 @@
+"""What is drawn on the image by mouse, and layers that lie above, askew, or go."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+
+from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
+from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import drag
+from support.window import Window
+
+
+def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    assert "<b>64</b> patches" in window.summary
+    window.unfold("Where")
+    window.click(window.widget.form.where.draw)
+    layer = window.widget.form.where.region.value
+    drag(window, (-2, -2), (16.2, 24.2))
+    window.until(lambda: "<b>6</b> patches" in window.summary)
+    drag(window, (39, 47), (65, 65))
+    window.until(lambda: f"<b>{6 + 3 * 2}</b> patches" in window.summary)
+    assert len(layer.data) == 2
+    assert window.viewer.layers[-1].name == GRID_NAME
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    starts = {(row["y_start"], row["x_start"]) for row in made.table.to_pylist()}
+    made.close()
+    upper = {(y, x) for y in (0, 8) for x in (0, 8, 16)}
+    assert starts == upper | {(y, x) for y in (40, 48, 56) for x in (48, 56)}
+    layer.add(np.array([[0, 0], [5, 5]]), shape_type="line")
+    window.until(lambda: "has a line, which encloses nothing" in window.summary)
+    layer.selected_data = {2}
+    layer.remove_selected()
+    window.until(lambda: f"<b>{6 + 3 * 2}</b> patches" in window.summary)
+
+
+def test_a_region_stays_where_it_was_drawn_and_another_scene_says_so(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    window.unfold("Where")
+    window.click(window.widget.form.where.draw)
+    layer = window.widget.form.where.region.value
+    layer.add(np.array([[-2, -2], [-2, 34], [34, 34], [34, -2]]), shape_type="polygon")
+    window.until(lambda: "<b>96</b> patches" in window.summary)
+    drawn = layer.data_to_world(layer.data[0][0])
+    window.click_scene(1)
+    window.until(lambda: "Patch region lies beside this scene" in window.summary)
+    assert not len(window.grid.data)
+    assert layer.data_to_world(layer.data[0][0]) == drawn
+    window.click_scene(0)
+    window.until(lambda: "<b>96</b> patches" in window.summary)
+
+
+def test_an_image_that_is_turned_is_refused_until_it_is_straight(
+    window: Window, czi: MakeCzi
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    (image,) = window.images
+    image.rotate = 30
+    window.until(lambda: "is rotated, sheared or transformed" in window.summary)
+    assert not len(window.grid.data)
+    image.rotate = 0
+    window.until(lambda: "<b>1</b> patch," in window.summary)
+    image.scale = (2, 2)
+    window.until(lambda: tuple(window.grid.scale) == (2, 2))
+
+
+def test_a_taken_name_is_refused_before_layers_are_written(window: Window, tmp_path: Path) -> None:
+    window.viewer.add_image(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), name="made")
+    window.until(lambda: window.state is not None)
+    taken = tmp_path / "taken.patches.zarr"
+    taken.mkdir()
+    window.widget.export.out.value = taken
+    window.click(window.widget.export.start)
+    window.until(lambda: window.widget.export.status.value == "Failed.")
+    last = notification_manager.records[-1]
+    assert "taken.patches.zarr exists; choose another name" in last.message
+    assert [text for text, _ in last.actions] == ["Choose another name…"]
+    assert sorted(tmp_path.iterdir()) == [taken]
+
+
+def test_a_file_that_is_another_by_now_is_measured_anew(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 64, 64)))
+    window.open(path)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 32)
+    filters = window.widget.form.filters
+    filters.text.value = "mean>0"
+    filters.text.native.returnPressed.emit()
+    window.until(lambda: bool(window.widget.plans.metrics()))
+    before = window.widget.plans.metrics()
+    path.unlink()
+    czi(SceneSpec(rect=(0, 0, 64, 64), t=range(1, 2)))
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    (column,) = before
+    found = made.table[column].to_numpy()
+    np.testing.assert_allclose(found, [patch.mean() for patch in made["all"]])
+    assert not np.isclose(found, before[column]).any()
+    made.close()
+
+
+@pytest.mark.parametrize("moment", ["planning", "scoring"])
+def test_the_image_goes_at_any_moment(window: Window, file: Path, moment: str) -> None:
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    if moment == "planning":
+        window.widget.form.strategy.kind.value = "random"
+    else:
+        window.click(window.widget.form.filters.add)
+        assert window.widget.plans.scoring.running
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    window.qtbot.wait(50)
+    assert window.state is None
+    assert not window.widget.plans.scoring.running

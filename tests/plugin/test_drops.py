@@ -1,0 +1,96 @@
+"""Files that are dropped on the window, and the sample of its menu."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_patchset.plugin import reader, sample_data
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
+from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import answering, drop, soon
+from support.window import XML, Window
+
+PIXELS = np.arange(2 * 40 * 30, dtype=np.uint16).reshape(2, 40, 30)
+
+
+def make_tiff(folder: Path) -> Path:
+    path = folder / "image.tif"
+    tifffile.imwrite(
+        path, PIXELS, metadata={"axes": "ZYX", "spacing": 2, "unit": "um"}, imagej=True
+    )
+    return path
+
+
+def make_zarr(folder: Path) -> Path:
+    path = folder / "image.zarr"
+    zarr.create_array(path, data=PIXELS, chunks=(1, 16, 16), dimension_names=["z", "y", "x"])
+    return path
+
+
+def test_a_czi_opens_at_once_and_several_go_side_by_side(
+    window: Window, file: Path, czi: MakeCzi
+) -> None:
+    second = czi(SceneSpec(rect=(0, 0, 80, 70)), name="second.czi", xml=XML)
+    drop(window, file, second)
+    window.until(lambda: window.state is not None)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP", "DAPI [1]"]
+    offered = window.widget.source.file.choices
+    assert {Path(path).name for path in offered if path} == {"image.czi", "second.czi"}
+
+
+@pytest.mark.parametrize("make", [make_tiff, make_zarr])
+def test_where_napari_asks_ours_is_a_choice(
+    window: Window, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    path = make(tmp_path)
+    offered = answering(window, "Patchset")
+    drop(window, path)
+    (layer,) = window.images
+    assert len(offered) == 1
+    assert "Patchset" in offered[0]
+    assert len(offered[0]) > 1
+    np.testing.assert_array_equal(layer.data[1], PIXELS[1])
+    window.until(lambda: window.state is not None and window.state.path == path)
+    if make is make_zarr:
+        assert isinstance(layer.data.stack, ZarrImageStack)
+
+
+def test_a_broken_file_is_one_notification(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(reader, "show_error", said.append)
+    file.write_bytes(file.read_bytes()[:-300])
+    soon(lambda: drop(window, file))
+    window.until(lambda: bool(said))
+    assert len(said) == 1
+    assert "image.czi: damaged or cut short" in said[0]
+    assert not window.viewer.layers
+
+
+def test_the_sample_opens_from_the_menu(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_data, "ensure_sample", lambda: file)
+    menu = window.viewer.window.file_menu
+    actions = list(_actions(menu.actions()))
+    (sample,) = (a for a in actions if a.text().startswith("Cells in three scenes"))
+    sample.trigger()
+    window.until(lambda: window.state is not None and window.state.path == file)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+
+
+def _actions(actions: Sequence[Any]) -> Sequence[Any]:
+    """Give the actions of a menu and of those in it."""
+    found = []
+    for action in actions:
+        found.append(action)
+        if (menu := action.menu()) is not None:
+            menu.aboutToShow.emit()
+            found += _actions(menu.actions())
+    return found

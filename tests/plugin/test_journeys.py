@@ -1,0 +1,126 @@
+"""Whole journeys through the window, with real clicks and keys."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_patchset.patchset import layout
+from support.czi_maker import MakeCzi, SceneSpec
+from support.window import Window
+
+
+def seen(window: Window) -> tuple[object, ...]:
+    """Give what a person sees of the plan: the words, and lines and colours on the image."""
+    grid = window.grid
+    return window.summary, grid.data.tobytes(), np.asarray(grid.edge_color).tobytes()
+
+
+def controls(window: Window) -> dict[str, Callable[[], None]]:
+    """Give a way to change each control that the preview follows, in an order that works."""
+    form, sourcing = window.widget.form, window.widget.sourcing
+    strategy, split, patches, where = form.strategy, form.split, form.patches, form.where
+    typed, chosen = window.type_number, window.choose
+    return {
+        "size Y": lambda: typed(patches.size.boxes[1], 24),
+        "size X": lambda: typed(patches.size.boxes[2], 40),
+        "overlap Y": lambda: typed(patches.overlap.boxes[1], 4),
+        "overlap X": lambda: typed(patches.overlap.boxes[2], 8),
+        "edge": lambda: chosen(strategy.edge, "drop"),
+        "edge, padded": lambda: chosen(strategy.edge, "pad"),
+        "random": lambda: chosen(strategy.kind, "random"),
+        "count": lambda: typed(strategy.n_patches, 12),
+        "counted in all": lambda: chosen(strategy.per, "total"),
+        "overlap up to": lambda: typed(strategy.max_overlap, 10),
+        "seed": lambda: typed(strategy.seed, 7),
+        "stratified": lambda: chosen(strategy.kind, "stratified"),
+        "whole": lambda: chosen(strategy.kind, "whole"),
+        "tiled": lambda: chosen(strategy.kind, "tiled"),
+        "channel": lambda: window.tick(form.channels.boxes[1].native),
+        "first T": lambda: typed(where.rows["T"].first, 1),
+        "last Z": lambda: typed(where.rows["Z"].last, 1),
+        "small patches": lambda: typed(patches.size.boxes[2], 16),
+        "filter": lambda: window.click(form.filters.add),
+        "limit": lambda: chosen(form.filters.rows[0].side, "<"),
+        "keep some": lambda: typed(form.filters.keep, 50),
+        "validation": lambda: typed(split.val, 40),
+        "scene": lambda: window.click_scene(1),
+        "all scenes": lambda: window.tick(sourcing.more.all_scenes.native),
+        "split by": lambda: chosen(split.by, "block"),
+        "split seed": lambda: typed(split.seed, 5),
+        "pixel type": lambda: chosen(form.output.dtype, "float32"),
+        "depth axis": lambda: window.choose_depth("Z"),
+    }
+
+
+def test_the_preview_follows_every_control(window: Window, file: Path) -> None:
+    window.open(file)
+    for fold in window.widget.form.folds:
+        window.unfold(fold)
+    for name, change in controls(window).items():
+        before = seen(window)
+        change()
+        try:
+            window.until(lambda before=before: seen(window) != before)
+        except window.qtbot.TimeoutError:
+            pytest.fail(f"{name}: the preview stayed at {window.summary}")
+        window.until(lambda: not window.widget.plans.planning.running)
+        window.until(lambda: not window.widget.plans.scoring.running)
+        assert "</b> patches" in window.summary, name
+
+
+def test_export_cancel_export_again_and_open(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SHARD_BYTES", 16 * 1024)
+    window.open(file)
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    for box in window.widget.patches.overlap.boxes[1:]:
+        window.type_number(box, 6)
+    out = tmp_path / "made.patches.zarr"
+    window.widget.export.out.value = out
+    window.click(window.widget.export.start)
+    window.until(lambda: window.widget.export.progress.value > 0)
+    window.click(window.widget.export.cancel)
+    window.until(lambda: not window.widget.job.running)
+    assert window.widget.export.status.value == "Stopped. Export again to go on."
+    window.export_to(out).close()
+    window.click(window.widget.export.open)
+    window.until(lambda: "DAPI (all)" in window.viewer.layers)
+    assert window.viewer.layers["DAPI (all)"].data.shape == (6 * 29 * 45, 8, 8)
+    assert window.state.path == file
+
+
+def test_a_file_that_changed_while_it_was_open_is_described_anew(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 128, 128)))
+    window.open(path)
+    assert "<b>4</b> patches" in window.summary
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    path.unlink()
+    window.open(czi(SceneSpec(rect=(0, 0, 128, 64))))
+    assert "<b>2</b> patches" in window.summary
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    assert len(made["all"]) == 2
+    made.close()
+
+
+def test_the_image_goes_while_it_is_exported_and_scored(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=2)))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 8)
+    window.click(window.widget.form.filters.add)
+    assert window.widget.plans.scoring.running
+    window.widget.export.out.value = tmp_path / "made.patches.zarr"
+    window.click(window.widget.export.start)
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    assert not window.widget.plans.scoring.running
+    window.until(lambda: window.widget.export.open.enabled)
+    assert window.widget.export.status.value == "Saved made.patches.zarr"

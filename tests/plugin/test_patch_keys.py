@@ -1,0 +1,110 @@
+"""Patches picked, placed and moved by keyboard, in a real window."""
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_patchset.plugin.form.strategy import StrategyPart
+from support.czi_maker import MakeCzi, SceneSpec
+from support.window import Window
+
+SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+
+
+@pytest.fixture
+def opened(window: Window, czi: MakeCzi) -> Window:
+    """A window that shows an image of 4 x 4 patches of 16 px, and has the keyboard."""
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    main = window.viewer.window._qt_window
+    main.activateWindow()
+    window.until(main.isActiveWindow)
+    return window
+
+
+def press(
+    window: Window, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier
+) -> None:
+    """Press a key where the keyboard goes."""
+    window.qtbot.keyClick(window.viewer.window._qt_window.focusWidget(), key, modifier)
+
+
+def framed(window: Window) -> tuple[int, ...]:
+    preview = window.widget.preview
+    assert preview.view.isVisible()
+    return tuple(preview.drawn.planned.grid.start[preview.view.row].tolist())
+
+
+def test_arrow_keys_go_from_patch_to_patch(opened: Window) -> None:
+    window, preview = opened, opened.widget.preview
+    steps = window.viewer.dims.current_step
+    preview.pick_button.setFocus()
+    press(window, Qt.Key.Key_Return)
+    assert preview.view.hasFocus()
+    assert all(16 <= start <= 32 for start in framed(window))
+    for _ in range(4):  # there is none beyond the border
+        press(window, Qt.Key.Key_Left)
+        press(window, Qt.Key.Key_Up)
+    assert framed(window) == (0, 0)
+    press(window, Qt.Key.Key_Right)
+    assert framed(window) == (0, 16)
+    press(window, Qt.Key.Key_Down)
+    assert framed(window) == (16, 16)
+    assert "y 16, x 16" in preview.view.text.text()
+    assert window.viewer.dims.current_step == steps
+    press(window, Qt.Key.Key_Escape)
+    assert preview.view.row is None
+    assert preview.pick_button.hasFocus()
+
+
+def test_enter_zooms_to_a_patch_and_the_view_follows_the_next_one(opened: Window) -> None:
+    window, preview = opened, opened.widget.preview
+    camera = window.viewer.scene.camera
+    before = camera.zoom
+    window.qtbot.mouseClick(preview.pick_button, Qt.MouseButton.LeftButton)
+    press(window, Qt.Key.Key_Return)
+    y, x = framed(window)
+    assert camera.zoom > before
+    assert tuple(camera.center[-2:]) == (y + 7.5, x + 7.5)
+    for _ in range(4):
+        press(window, Qt.Key.Key_Right)
+    assert framed(window) == (y, 48)
+    assert camera.center[-1] == 48 + 7.5
+
+
+def test_a_patch_is_placed_moved_and_taken_away(opened: Window) -> None:
+    window, preview = opened, opened.widget.preview
+    strategy = window.widget.form.strategy
+    window.unfold("Strategy")
+    window.choose(strategy.kind, "fixed")
+    window.click(strategy.place)
+    window.until(lambda: preview.view.hasFocus())
+    assert places(strategy) == [framed(window)] == [(24, 24)]
+    press(window, Qt.Key.Key_Right, SHIFT)
+    press(window, Qt.Key.Key_Down, SHIFT | CTRL)
+    assert places(strategy) == [framed(window)] == [(25, 28)]
+    for _ in range(9):  # it stays within the image
+        press(window, Qt.Key.Key_Right, SHIFT)
+    assert places(strategy) == [framed(window)] == [(25, 48)]
+    window.viewer.reset_view()
+    window.click(strategy.place)
+    assert places(strategy) == [(25, 48), (24, 24)]
+    assert framed(window) == (24, 24)
+    press(window, Qt.Key.Key_Right)
+    assert framed(window) == (25, 48)
+    press(window, Qt.Key.Key_Delete)
+    assert places(strategy) == [(24, 24)]
+    assert preview.view.row is None
+
+
+def test_keys_that_place_leave_a_grid_alone(opened: Window) -> None:
+    window = opened
+    window.qtbot.mouseClick(window.widget.preview.pick_button, Qt.MouseButton.LeftButton)
+    before, state = framed(window), window.state
+    for key, modifier in ((Qt.Key.Key_Delete, SHIFT), (Qt.Key.Key_Right, SHIFT)):
+        press(window, key, modifier)
+    assert (framed(window), window.state) == (before, state)
+
+
+def places(strategy: StrategyPart) -> list[tuple[int, ...]]:
+    return [place.start for place in strategy.patches]

@@ -1,0 +1,146 @@
+"""The scene picker, in a real window."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtGui import QHelpEvent
+from qtpy.QtWidgets import QApplication, QToolTip
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
+from napari_patchset.plugin.scenes import picker as scenes
+from napari_patchset.plugin.scenes.map import SceneMap
+from napari_patchset.source import Rect
+from napari_patchset.stacks.czi.decoding import SubblockDecoder
+from napari_patchset.stacks.metadata import SceneSummary
+from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
+from support.window import Window
+
+WELLS = {8 * i + j: f"{'ABCDEFGH'[j]}{i + 1}" for i in range(12) for j in range(8)}
+
+
+@pytest.fixture
+def plate(czi: MakeCzi) -> Path:
+    """A file of 96 scenes, two pixels each."""
+    wells = [
+        SceneSpec(id=i, rect=(i // 8 * 100, i % 8 * 100, 20, 10), missing=[{"Z": 1}]) for i in WELLS
+    ]
+    return czi(*wells, xml=metadata_xml(scenes=WELLS), name="plate.czi")
+
+
+def press(window: Window, *keys: Qt.Key) -> None:
+    window.widget.picker.map.setFocus()
+    for key in keys:
+        window.qtbot.keyClick(window.widget.picker.map, key)
+
+
+def tooltip_over(scene_map: SceneMap, index: int) -> str:
+    x, y = scene_map.cells[index].center
+    at = QPoint(round(x), round(y))
+    QApplication.sendEvent(
+        scene_map, QHelpEvent(QEvent.Type.ToolTip, at, scene_map.mapToGlobal(at))
+    )
+    return QToolTip.text()
+
+
+def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    dapi, egfp = window.images
+    dapi.contrast_limits, dapi.colormap, egfp.visible = (100, 9000), "magenta", False
+    window.type_number(window.widget.patches.size.boxes[1], 16)
+    press(window, Qt.Key.Key_Right, Qt.Key.Key_Return)
+    window.until(lambda: window.state.scene == 1)
+    dapi, egfp = window.images
+    assert dapi.data.shape == (2, 3, 80, 64)
+    assert dapi.contrast_limits == [100, 9000]
+    assert dapi.colormap.name == "magenta"
+    assert not egfp.visible
+    assert window.state.recipe.strategy.size == (16, 64)
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
+
+
+def test_every_scene_has_its_thumbnail_and_its_name(window: Window, file: Path) -> None:
+    window.open(file)
+    scene_map = window.widget.picker.map
+    assert [tooltip_over(scene_map, i) for i in (0, 1)] == ["Left: 96 × 64 px", "Right: 64 × 80 px"]
+
+    def shows_pixels(index: int) -> bool:
+        picture = scene_map.picture(index)
+        return picture is not None and picture.toImage().pixelColor(30, 30).lightness() > 0
+
+    window.until(lambda: shows_pixels(0) and shows_pixels(1))
+
+
+def test_a_damaged_scene_says_why_it_has_no_thumbnail_and_the_others_have_theirs(
+    window: Window, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = SubblockDecoder.decode
+
+    def decoding(self: SubblockDecoder, row: int) -> Any:
+        if self._blocks.rect[row, 0] >= 100 and self._blocks.rect[row, 0] < 300:
+            raise UnreadableFileError("image.czi: a tile is damaged.")
+        return decode(self, row)
+
+    monkeypatch.setattr(SubblockDecoder, "decode", decoding)
+    said: list[str] = []
+    monkeypatch.setattr(scenes, "show_error", said.append)
+    window.open(czi(*(SceneSpec(id=i, rect=(100 * i, 0, 80, 60)) for i in range(4))))
+    window.until(lambda: bool(said))
+    scene_map = window.widget.picker.map
+    assert said == ["2 scenes of image.czi have no thumbnail: image.czi: a tile is damaged."]
+    assert [scene_map.picture(i) is None for i in range(4)] == [False, True, True, False]
+    assert tooltip_over(scene_map, 2) == "Scene 2: 80 × 60 px\nimage.czi: a tile is damaged."
+
+
+def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) -> None:
+    window.open(plate)
+    picker = window.widget.picker
+    assert picker.names.currentText() == "A1"
+    window.click_scene(8 * 6 + 3)
+    window.until(lambda: window.state.scene == 8 * 6 + 3)
+    assert (picker.names.currentText(), picker.map.shown) == ("D7", 8 * 6 + 3)
+
+    press(window, Qt.Key.Key_Right, Qt.Key.Key_Down, Qt.Key.Key_Down)
+    assert window.state.scene == 8 * 6 + 3
+    press_at = picker.map.cursor_at
+    assert WELLS[press_at] == "F8"
+    window.qtbot.keyClick(picker.map, Qt.Key.Key_Space)
+    window.until(lambda: window.state.scene == press_at)
+
+    picker.names.setFocus()
+    picker.names.lineEdit().selectAll()
+    window.qtbot.keyClicks(picker.names, "H12")
+    window.qtbot.keyClick(picker.names, Qt.Key.Key_Return)
+    window.until(lambda: window.state.scene == 95)
+    assert picker.map.shown == 95
+
+
+def test_a_file_of_one_scene_needs_no_map(window: Window, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    assert not window.widget.picker.isVisible()
+
+
+@pytest.mark.parametrize("columns", [11, 12, 13, 14, 15, 16])
+@pytest.mark.parametrize("rows", [2, 16])
+def test_no_column_of_the_map_is_cut_without_a_bar_to_reach_it(
+    qtbot: Any, columns: int, rows: int
+) -> None:
+    picker = scenes.ScenePicker()
+    qtbot.addWidget(picker)
+    rects = [Rect(i * 100, j * 100, 60, 60) for i in range(columns) for j in range(rows)]
+    summaries = [
+        SceneSummary(i, "A1", rect, "CYX", (1, 60, 60), "uint8") for i, rect in enumerate(rects)
+    ]
+    picker.map.set_scenes(summaries, 0)
+    picker.resize(354, 300)
+    picker.show()
+    area = picker._area
+    reach = area.horizontalScrollBar().maximum(), area.verticalScrollBar().maximum()
+    bars = area.horizontalScrollBar().isVisible(), area.verticalScrollBar().isVisible()
+    assert all(bar or not pixels for bar, pixels in zip(bars, reach, strict=True))
+    right = max(cell.x + cell.w for cell in picker.map.cells)
+    assert right <= area.viewport().width() + reach[0]

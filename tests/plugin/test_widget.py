@@ -1,0 +1,288 @@
+"""The window, driven with real clicks and keys."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QRadioButton
+
+from napari_patchset.patchset import layout
+from napari_patchset.plugin import dialogs as asking
+from napari_patchset.plugin import export_control as running
+from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
+from napari_patchset.plugin.preferences import PLUGIN
+from support.czi_maker import MakeCzi, SceneSpec
+from support.window import SCENES, WAIT_MS, Window
+
+
+def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect the errors that are notified."""
+    said: list[str] = []
+    for module in (asking, running):
+        monkeypatch.setattr(module, "show_error", said.append)
+    monkeypatch.setattr(running, "show_remedy", lambda text, *_: said.append(text))
+    return said
+
+
+def lines_of(layer: Any) -> set[tuple[float, ...]]:
+    """Give the drawn lines as y, x, height, width in pixels from the image's corner."""
+    return {
+        tuple(float(v) for v in (*(start + 0.5), *extent))
+        for start, extent in zip(layer.data[:, 0], layer.data[:, 1], strict=True)
+    }
+
+
+def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
+    """Open, pick another scene, change the size, see the grid, export, compare the pixels."""
+    window.open(file)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+    assert window.images[0].data.shape == (2, 3, 64, 96)
+    assert f"<b>{2 * 3 * 2}</b> patches" in window.summary
+
+    window.click_scene(1)
+    window.until(lambda: window.state.scene == 1)
+    assert window.images[0].data.shape == (2, 3, 80, 64)
+
+    _, y, x = window.widget.patches.size.boxes
+    window.type_number(y, 32)
+    window.type_number(x, 16)
+    assert f"<b>{2 * 3 * 3 * 4}</b> patches" in window.summary
+    assert window.widget.patches.hint.value == "16.0 × 8.0 µm"
+    rows, columns = {0.0, 32.0, 48.0, 64.0, 80.0}, {0.0, 16.0, 32.0, 48.0, 64.0}
+    drawn = lines_of(window.grid)
+    assert {y for y, _, height, _ in drawn if height == 0} == rows
+    assert {x for _, x, _, width in drawn if width == 0} == columns
+    np.testing.assert_allclose(window.grid.scale, [0.5, 0.5])
+
+    made = window.export_to(tmp_path / "made.patches.zarr")
+    assert (made["all"].shape, made["all"].dtype) == ((72, 2, 32, 16), np.uint16)
+    for patch, row in zip(made["all"], made.table.to_pylist(), strict=True):
+        where = (row["y_start"], row["x_start"], 32, 16)
+        expected = [SCENES[1].pixels({"T": row["t"], "Z": row["z"], "C": c}, where) for c in (0, 1)]
+        np.testing.assert_array_equal(patch, np.stack(expected))
+    made.close()
+
+    window.click(window.widget.export.open)
+    window.until(lambda: "DAPI (all)" in window.viewer.layers)
+    assert window.viewer.layers["DAPI (all)"].data.shape == (72, 32, 16)
+
+
+def test_depth_axis_makes_volumes_and_follows_the_slider(
+    window: Window, file: Path, tmp_path: Path
+) -> None:
+    window.open(file)
+    first = window.widget.patches.size.boxes[0]
+    assert not first.visible
+    window.choose_depth("Z")
+    assert first.visible
+    window.type_number(first, 2)
+    assert window.state.recipe.strategy.size == (2, 64, 64)
+    assert f"<b>{2 * 2 * 2}</b> patches" in window.summary
+    for z in range(3):
+        window.viewer.dims.set_point(1, z * 1.0)
+        assert len(window.grid.data) > 0
+    made = window.export_to(tmp_path / "volumes.patches.zarr")
+    assert made["all"].shape == (8, 2, 2, 64, 64)
+    made.close()
+
+
+def test_a_depth_axis_that_the_file_lacks_is_disabled_and_says_why(
+    window: Window, czi: MakeCzi
+) -> None:
+    window.open(czi(SceneSpec(id=0, rect=(0, 0, 64, 64), t=3)))
+    buttons = window.widget.patches.depth_axis.native.findChildren(QRadioButton)
+    state = {b.text(): (b.isEnabled(), b.toolTip()) for b in buttons}
+    assert state["none"] == (True, "")
+    assert state["T"] == (True, "")
+    assert state["Z"] == (False, "The image has only one plane along Z.")
+
+
+def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 500)
+    assert "500 x 64 is larger than" in window.summary
+    assert window.widget.patches.hint.value == ""
+    assert len(window.grid.data) == 0
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    window.type_number(window.widget.patches.overlap.boxes[1], 32)
+    assert "overlap (32, 0) must be at least 0 and below (32, 64)" in window.summary
+    window.type_number(window.widget.patches.overlap.boxes[1], 8)
+    assert "patches" in window.summary
+    assert len(window.grid.data) > 0
+
+
+def test_an_empty_form_says_what_to_do(window: Window) -> None:
+    assert "Open a CZI" in window.summary
+    assert not window.widget.export.start.enabled
+    assert not window.widget.patches.size.boxes[0].visible
+
+
+def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) -> None:
+    left = SceneSpec(id=0, rect=(0, 0, 1300, 700), pyramid=True)
+    right = SceneSpec(id=1, rect=(90_000, 0, 800, 1100), pyramid=True)
+    window.open(czi(left, right))
+    (layer,) = window.images
+    assert layer.multiscale
+    assert [level.shape for level in layer.data] == [(700, 1300), (350, 650), (175, 325)]
+    window.click_scene(1)
+    window.until(lambda: window.state.scene == 1)
+    (layer,) = window.images
+    assert layer.data[0].shape == (1100, 800)
+    assert f"<b>{18 * 13}</b> patches" in window.summary
+    assert lines_of(window.grid) >= {(1036.0, 0.0, 0.0, 800.0), (0.0, 736.0, 1100.0, 0.0)}
+
+
+def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
+    window.open(file)
+    window.tick(window.widget.sourcing.more.all_scenes.native)
+    made = window.export_to(tmp_path / "all.patches.zarr")
+    assert set(made.table["scene"].to_pylist()) == {"0", "1"}
+    made.close()
+
+
+def test_an_export_is_cancelled_and_goes_on(
+    window: Window, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SHARD_BYTES", 64 * 1024)
+    window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=3), tile=(100, 100)))
+    _, y, x = window.widget.patches.size.boxes
+    window.type_number(y, 16)
+    window.type_number(x, 16)
+    _, y, x = window.widget.patches.overlap.boxes
+    window.type_number(y, 12)
+    window.type_number(x, 12)
+    out = tmp_path / "long.patches.zarr"
+    window.widget.export.out.value = out
+    window.click(window.widget.export.start)
+    window.until(lambda: window.widget.export.progress.value > 0)
+    window.click(window.widget.export.cancel)
+    window.until(lambda: not window.widget.job.running)
+    assert window.widget.export.status.value == "Stopped. Export again to go on."
+    assert not out.exists()
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "long.partial").rglob("*.json")}
+    assert len(kept) > 1
+    made = window.export_to(out)
+    assert len(made["all"]) == 3 * 97**2
+    made.close()
+
+
+def test_a_failure_is_a_notification_and_the_form_stays(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = errors_said(monkeypatch)
+    window.open(file)
+    before = window.state
+    window.widget.export.out.value = tmp_path / "taken.patches.zarr"
+    (tmp_path / "taken.patches.zarr").mkdir()
+    window.click(window.widget.export.start)
+    window.until(lambda: bool(said))
+    assert "taken.patches.zarr exists; choose another name" in said[0]
+    assert window.state.recipe == before.recipe
+    assert window.widget.export.start.enabled
+    window.widget.export.out.value = tmp_path / "wrong.zarr"
+    window.click(window.widget.export.start)
+    assert "must end in .patches.zarr" in said[1]
+
+
+def test_open_asks_for_a_file_and_shows_it(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
+    window.click(window.widget.source.open)
+    window.until(lambda: window.state is not None)
+    assert window.state.path == file
+    assert window.widget.export.destination.endswith("image.patches.zarr")
+
+
+def test_a_file_that_cannot_be_opened_is_a_notification(
+    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = errors_said(monkeypatch)
+    text = tmp_path / "text.czi"
+    text.write_text("this is no image")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(text), ""))
+    window.click(window.widget.source.open)
+    assert len(said) == 1
+    assert "text.czi: not a CZI file" in said[0]
+    assert len(window.viewer.layers) == 0
+
+
+def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> None:
+    other = czi(SceneSpec(rect=(0, 0, 32, 40)), name="other.czi")
+    window.open(file)
+    window.open(other)
+    choices = {choice.name for choice in window.widget.source.file.choices if choice}
+    assert choices == {"image.czi", "other.czi"}
+    assert not window.widget.picker.isVisible()
+    window.widget.source.file.value = file
+    assert window.state.scene == 0
+    assert window.widget.picker.isVisible()
+
+
+def test_layers_removed_under_its_feet_leave_an_empty_form(window: Window, file: Path) -> None:
+    window.open(file)
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    assert window.state is None
+    assert not window.widget.export.start.enabled
+    window.open(file)
+    assert window.widget.export.start.enabled
+
+
+def test_a_closed_panel_takes_its_grid_along_and_listens_no_longer(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    title = window.dock.titleBarWidget()
+    window.qtbot.mouseClick(title.close_button, Qt.MouseButton.LeftButton)
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP"]
+    window.viewer.dims.set_point(1, 2.0)
+    window.viewer.layers.clear()
+    window.dock, window.widget = window.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    window.open(file)
+    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
+
+
+def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64), kind="Bgr24")))
+    window.viewer.layers.remove(window.grid)
+    assert GRID_NAME not in window.viewer.layers
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    assert GRID_NAME in window.viewer.layers
+    window.viewer.layers.clear()
+    window.until(lambda: "Open a CZI" in window.summary)
+    assert len(window.viewer.layers) == 0
+
+
+def test_the_first_patch_size_fits_a_small_image(window: Window, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 38, 20), z=3)))
+    assert window.widget.patches.size.value == (2, 16, 32)
+    assert "patches" in window.summary
+
+
+def test_closing_the_window_during_an_export_leaves_nothing_running(
+    make_napari_viewer: Any, qtbot: QtBot, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window = Window(make_napari_viewer(show=True), qtbot)
+    window.open(czi(SceneSpec(rect=(0, 0, 900, 900), t=2), tile=(100, 100)))
+    for box in window.widget.patches.size.boxes[1:]:
+        window.type_number(box, 16)
+    for box in window.widget.patches.overlap.boxes[1:]:
+        window.type_number(box, 12)
+    window.widget.export.out.value = tmp_path / "long.patches.zarr"
+    window.click(window.widget.export.start)
+    job = window.widget.job
+    window.until(lambda: (tmp_path / "long.partial").exists())
+    window.viewer.close()
+    qtbot.waitUntil(lambda: not job.running, timeout=WAIT_MS)
+    assert not (tmp_path / "long.patches.zarr").exists()
+
+
+def test_the_sample_opens_from_the_menu(window: Window) -> None:
+    window.viewer.open_sample(PLUGIN, "cells")
+    window.until(lambda: window.state is not None)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+    assert window.widget.picker.names.count() == 3

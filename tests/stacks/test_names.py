@@ -1,0 +1,188 @@
+"""Names, folders and clocks as people have them."""
+
+import errno
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_patchset import ExportPlan, PatchSet, Tiled, list_scenes, open_stack, run_export
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.workdir import PartialExport
+from support.czi_maker import MakeCzi, SceneSpec
+from support.export_makers import digests, export, plan_for
+from support.pixels import expected
+
+SCENE = SceneSpec(rect=(0, 0, 48, 32), c=2)
+GREY = expected(0, 0, 32, 48)
+
+NAMES = {
+    "spaces": " two  words ",
+    "letters": "Zellkerne µm 細胞 é́",
+    "at": "a@3",
+    "only at": "@",
+    "line": "first\nsecond",
+    "quotes": 'it\'s "so"; $HOME `x`',
+    "pattern": "[0-9]*?{a,b}",
+    "address": "50%20#x?y=z&c:d",
+    "long": "n" * 200,
+}
+
+
+def czi_of(czi: MakeCzi, folder: Path, name: str) -> Path:
+    path = folder / f"{name}.czi"
+    return czi(SCENE).rename(path)
+
+
+def tiff_of(czi: MakeCzi, folder: Path, name: str) -> Path:
+    tifffile.imwrite(folder / f"{name}.tif", GREY, tile=(16, 16), compression="zlib")
+    return folder / f"{name}.tif"
+
+
+def zarr_of(czi: MakeCzi, folder: Path, name: str) -> Path:
+    zarr.create_array(folder / f"{name}.zarr", data=GREY, chunks=(16, 16))
+    return folder / f"{name}.zarr"
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("make", [czi_of, tiff_of, zarr_of])
+def test_any_name_of_a_source_and_of_a_set(
+    czi: MakeCzi, tmp_path: Path, make: Any, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    path = make(czi, folder, name)
+    (scene,) = list_scenes(path)
+    with open_stack(path, scene.id) as stack:
+        np.testing.assert_array_equal(stack.extract_patch(0, [0], (0, 0), (32, 48))[0], GREY)
+    out = folder / f"{name}.patches.zarr"
+    made = export(ExportPlan(sources=[path], strategy=Tiled(size=(16, 16)), out=out))
+    assert made.path == out
+    assert len(made["all"]) == 6
+    assert sorted(p.name for p in folder.iterdir()) == sorted([path.name, out.name])
+    made.close()
+
+
+def test_a_name_of_250_bytes(czi: MakeCzi, tmp_path: Path) -> None:
+    path = czi_of(czi, tmp_path, "é" * 123)
+    out = tmp_path / ("µ" * 118 + "u.patches.zarr")
+    assert {len(os.fsencode(each.name)) for each in (path, out)} == {250}
+    assert len(export(plan_for(path, out))["all"]) > 0
+
+
+@pytest.mark.parametrize("name", ["spaces", "letters", "at", "line", "pattern"])
+def test_any_name_on_the_command_line(run: Any, czi: MakeCzi, tmp_path: Path, name: str) -> None:
+    path = czi_of(czi, tmp_path, NAMES[name])
+    out = f"{NAMES[name]}.patches.zarr"
+    code, said, err = run("export", path.name, "--patch-size", "16,16", "--out", out)
+    assert code == 0, said + err
+    assert len(PatchSet(tmp_path / out)["all"]) == 6
+    assert run("info", path.name)[0] == run("verify", out)[0] == 0
+
+
+def test_a_name_too_long_for_the_system_is_one_error(czi: MakeCzi, tmp_path: Path) -> None:
+    plan = plan_for(czi(SCENE), tmp_path / ("x" * 260 + ".patches.zarr"))
+    with pytest.raises(OSError, match="too long"):
+        export(plan)
+
+
+def writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_error(czi: MakeCzi, tmp_path: Path) -> None:
+    path, folder = czi(SCENE), tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    if writable(folder):
+        pytest.skip("this user may write anywhere")
+    with pytest.raises(PermissionError, match="locked"):
+        export(plan_for(path, folder / "a.patches.zarr"))
+
+
+@pytest.mark.parametrize("moment", ["plan", "write"])
+def test_a_disk_that_fails_is_one_error_and_the_export_goes_on(
+    czi: MakeCzi,
+    tmp_path: Path,
+    small_shards: None,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 96, 96), c=2))
+    whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
+    plan = plan_for(path, tmp_path / "a.patches.zarr")
+    events = run_export(plan, workers=1)
+    assert any(event.stage == moment for event in events)
+    with monkeypatch.context() as patched:
+
+        def refuse(fd: int, data: Any) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        patched.setattr(os, "write", refuse)
+        with pytest.raises(OSError, match=r"Input/output error.*a\.partial"):
+            list(events)
+    assert not Path(plan.out).exists()
+    assert digests(export(plan).path) == digests(whole.path)
+
+
+@pytest.mark.parametrize("moment", ["plan", "write"])
+def test_a_destination_that_vanishes_is_one_error_and_can_be_written_anew(
+    czi: MakeCzi, tmp_path: Path, small_shards: None, moment: str
+) -> None:
+    path, folder = czi(SceneSpec(rect=(0, 0, 96, 96), c=2)), tmp_path / "disk"
+    whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
+    plan = plan_for(path, folder / "a.patches.zarr")
+    events = run_export(plan, workers=1)
+    assert any(event.stage == moment for event in events)
+    folder.rename(tmp_path / "away")
+    with pytest.raises((OSError, ExportError)) as caught:
+        list(events)
+    assert "disk" in str(caught.value)
+    shutil.rmtree(folder, ignore_errors=True)
+    assert digests(export(plan).path) == digests(whole.path)
+
+
+def test_a_file_where_the_folder_should_be_is_one_error(czi: MakeCzi, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((OSError, ExportError), match="file"):
+        export(plan_for(czi(SCENE), tmp_path / "file" / "a.patches.zarr"))
+    (tmp_path / "a.partial").write_text("")
+    with pytest.raises((OSError, ExportError), match=r"a\.partial"):
+        export(plan_for(czi(SCENE), tmp_path / "a.patches.zarr"))
+
+
+@pytest.mark.parametrize("stamp", [0, -(10**9), 2**33, 1.5])
+def test_a_file_of_any_time(czi: MakeCzi, tmp_path: Path, stamp: float) -> None:
+    path = czi(SCENE)
+    whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
+    os.utime(path, (stamp, stamp))
+    plan = plan_for(path, tmp_path / "a.patches.zarr")
+    events = run_export(plan)
+    next(events)
+    events.close()
+    assert digests(export(plan).path) == digests(whole.path)
+
+
+def test_a_clock_that_jumps(
+    czi: MakeCzi, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = czi(SCENE)
+    whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
+    jumps = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: 1e9 * (-1) ** next(jumps))
+    plan = plan_for(path, tmp_path / "a.patches.zarr")
+    for event in (events := run_export(plan)):
+        if event.stage == "write":
+            break
+    events.close()
+    assert PartialExport.of(plan).root.exists()
+    for file in PartialExport.of(plan).root.rglob("*"):
+        os.utime(file, (2**33, 2**33))
+    made = export(plan)
+    assert digests(made.path) == digests(whole.path)
+    assert made.manifest == whole.manifest

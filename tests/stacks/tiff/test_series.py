@@ -1,0 +1,256 @@
+"""TiffImageStack: series, levels, sets of files, and what a file says of itself."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.source import PixelSize, Rect
+from napari_patchset.stacks.metadata import describe
+from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.tiff.stack import TiffImageStack
+from support.tiff_maker import H, W, as_stack, assert_whole, planes, write, write_two_series
+
+# --- series, levels, sets -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_series(tmp_path: Path) -> Path:
+    return write_two_series(tmp_path / "two.ome.tif")
+
+
+def test_series_are_scenes(two_series: Path) -> None:
+    left, right = list_scenes(two_series)
+    assert (left.id, left.name, left.axes, left.shape) == (0, "left", "TCYX", (3, 2, H, W))
+    assert (right.id, right.name, right.dtype) == (1, "right", "uint16")
+    assert right.rect == Rect(20, -40, 30, 20)
+    with open_stack(two_series, scene=1, depth_axis="Z") as stack:
+        assert_whole(stack, planes(4, size=(20, 30))[None, None])
+    with open_stack(two_series, scene=0) as stack:
+        assert_whole(stack, planes(3, 2))
+
+
+def test_the_source_opens_the_same_series_again(two_series: Path) -> None:
+    with TiffImageStack(two_series, 1) as stack, TiffImageStack(stack.source) as again:
+        assert stack.source.name == "two.ome.tif@1"
+        assert (again.scene, again.data_shape) == (1, stack.data_shape)
+
+
+def test_several_series_must_be_chosen_from(two_series: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"2 series; choose one: 0 \(left\), 1 \(right\)"):
+        TiffImageStack(two_series)
+    with pytest.raises(ArgumentError, match="no series 2; it has 2"):
+        TiffImageStack(two_series, 2)
+    with pytest.raises(ArgumentError, match="no series 'left'"):
+        open_stack(two_series, "left")
+
+
+def test_an_only_series_has_no_id(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.tif", planes(2))
+    (scene,) = list_scenes(path)
+    assert (scene.id, scene.name) == (None, "one")
+    with TiffImageStack(path, 0) as stack:
+        assert stack.scene is None
+        assert stack.source == path
+
+
+def test_a_thumbnail_is_no_scene(tmp_path: Path) -> None:
+    path = tmp_path / "thumb.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(planes(1)[0], metadata=None)
+        writer.write(planes(1, size=(9, 17))[0], metadata=None, subfiletype=1)
+    assert len(list_scenes(path)) == 1
+    with TiffImageStack(path) as stack:
+        assert_whole(stack, planes(1)[None])
+
+
+@pytest.fixture
+def pyramid(tmp_path: Path) -> Path:
+    path = tmp_path / "pyramid.ome.tif"
+    options = {"tile": (16, 16), "compression": "zlib"}
+    data = planes(3, 2, size=(64, 96))
+    metadata = {"axes": "ZCYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 2}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(data, subifds=2, metadata=metadata, **options)
+        for step in (2, 4):
+            writer.write(data[..., ::step, ::step], subfiletype=1, **options)
+    return path
+
+
+def test_levels_of_a_pyramid(pyramid: Path) -> None:
+    data = planes(3, 2, size=(64, 96))
+    with TiffImageStack(pyramid, depth_axis="Z") as stack:
+        assert stack.levels[0] is stack
+        assert [level.data_shape[-2:] for level in stack.levels] == [(64, 96), (32, 48), (16, 24)]
+        for level, step in zip(stack.levels, (1, 2, 4), strict=True):
+            assert_whole(level, as_stack(data[..., ::step, ::step], "ZCYX", "Z"))
+            assert level.metadata.pixel_size == PixelSize(z=2, y=0.25 * step, x=0.5 * step)
+        assert [len(level.levels) for level in stack.levels] == [3, 2, 1]
+        again = pickle.loads(pickle.dumps(stack.levels[1]))
+    with again:
+        assert_whole(again, as_stack(data[..., ::2, ::2], "ZCYX", "Z"))
+
+
+@pytest.fixture
+def ome_set(tmp_path: Path) -> Path:
+    """Write a set of three files, one for each time point, that name each other."""
+    names = [f"t{t}.ome.tif" for t in range(3)]
+    data = "".join(
+        f'<TiffData FirstT="{t}" FirstC="{c}" IFD="{c}"><UUID FileName="{name}">urn:uuid:{t}'
+        "</UUID></TiffData>"
+        for t, name in enumerate(names)
+        for c in range(2)
+    )
+    for t, name in enumerate(names):
+        xml = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{t}"><Image ID="Image:0" Name="set"><Pixels ID="Pixels:0" '
+            f'Type="uint16" DimensionOrder="XYCTZ" SizeX="{W}" SizeY="{H}" SizeC="2" SizeT="3" '
+            f'SizeZ="1">'
+            f'<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>{data}</Pixels></Image></OME>'
+        )
+        # The third differs in how it is stored.
+        options: dict[str, Any] = {"compression": "zlib", "byteorder": ">"} if t == 2 else {}
+        write(tmp_path / name, planes(3, 2)[t], description=xml, metadata=None, **options)
+    return tmp_path / names[1]
+
+
+def test_a_set_of_files_is_one_image_from_each_of_them(ome_set: Path) -> None:
+    for name in ("t0.ome.tif", "t1.ome.tif", "t2.ome.tif"):
+        with TiffImageStack(ome_set.with_name(name)) as stack:
+            assert stack.missing_planes == frozenset()
+            assert_whole(stack, planes(3, 2))
+
+
+def test_a_file_missing_from_a_set_is_known(ome_set: Path) -> None:
+    ome_set.with_name("t0.ome.tif").unlink()
+    with TiffImageStack(ome_set, depth_axis="T") as stack:
+        assert stack.missing(0, 1) == (0,)
+        assert stack.missing_planes == {(0, 0, 0), (0, 1, 0)}
+        reference = planes(3, 2)
+        reference[0] = 0
+        assert_whole(stack, as_stack(reference, "TCYX", "T"))
+        assert describe(stack).missing == stack.missing_planes
+
+
+def test_a_file_of_a_set_cut_short_is_refused(ome_set: Path) -> None:
+    other = ome_set.with_name("t0.ome.tif")
+    other.write_bytes(other.read_bytes()[:-100])
+    with pytest.raises(UnreadableFileError, match=r"t0\.ome\.tif"):
+        TiffImageStack(ome_set)
+
+
+@pytest.mark.parametrize("name", ["../secret.tif", "/etc/x.tif", "C:\\x.tif", "a\\..\\..\\x.tif"])
+def test_a_set_does_not_lead_out_of_its_folder(name: str, ome_set: Path) -> None:
+    content = ome_set.read_bytes()
+    assert len(content)
+    xml = tifffile.TiffFile(ome_set)
+    with xml:
+        text = xml.ome_metadata or ""
+        page = xml.pages[0].asarray()
+    write(ome_set, page, description=text.replace("t0.ome.tif", name), metadata=None)
+    with pytest.raises(UnreadableFileError, match="outside of its folder"):
+        TiffImageStack(ome_set)
+
+
+def test_a_file_described_by_a_companion(ome_set: Path) -> None:
+    with tifffile.TiffFile(ome_set) as file:
+        xml = file.ome_metadata or ""
+    for t in range(3):
+        lone = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{t}"><BinaryOnly MetadataFile="all.companion.ome" UUID="urn:uuid:9"/>'
+            "</OME>"
+        )
+        path = ome_set.with_name(f"t{t}.ome.tif")
+        write(path, planes(3, 2)[t], description=lone, metadata=None)
+    with pytest.raises(
+        UnreadableFileError, match=r"'all.companion.ome' describes; put that beside"
+    ):
+        TiffImageStack(ome_set)
+    companion = xml.replace('UUID="urn:uuid:1"', 'UUID="urn:uuid:9"', 1)
+    ome_set.with_name("all.companion.ome").write_text(companion)
+    with TiffImageStack(ome_set) as stack:
+        assert_whole(stack, planes(3, 2))
+
+
+def test_nothing_is_printed(ome_set: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ome_set.with_name("t0.ome.tif").unlink()
+    TiffImageStack(ome_set).close()
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+# --- metadata -----------------------------------------------------------------------------------
+
+
+def test_metadata_of_ome_xml(tmp_path: Path) -> None:
+    metadata = {
+        "axes": "TCYX",
+        "PhysicalSizeX": 65,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 0.1,
+        "PhysicalSizeZ": 0,
+        "TimeIncrement": 200,
+        "TimeIncrementUnit": "ms",
+        "Channel": {"Name": ["DAPI", "GFP"], "Color": [0x0000FFFF, -0xFF0001 & 0x7FFFFFFF]},
+    }
+    with TiffImageStack(write(tmp_path / "m.ome.tif", planes(3, 2), metadata=metadata)) as stack:
+        found = stack.metadata
+    assert found.pixel_size.z is None
+    assert (found.pixel_size.y, found.pixel_size.x) == pytest.approx((0.1, 0.065))
+    assert found.time_step == pytest.approx(0.2)
+    assert [(c.name, c.color) for c in found.channels] == [("DAPI", "#0000ff"), ("GFP", "#7f00ff")]
+
+
+def test_metadata_of_imagej(tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=np.uint8)
+    luts = [np.stack([ramp * (i == k) for k in range(3)]) for i in range(2)]
+    path = write(
+        tmp_path / "ij.tif",
+        planes(2, 3, 2),
+        imagej=True,
+        resolution=(5, 4),
+        metadata={
+            "axes": "TZCYX",
+            "spacing": 1500,
+            "unit": "nm",
+            "finterval": 2.5,
+            "LUTs": luts,
+            "Ranges": (10.0, 400.0, 0.0, 65535.0),
+            "Labels": ["nuclei", "actin"] * 6,
+        },
+    )
+    with TiffImageStack(path) as stack:
+        found = stack.metadata
+    assert found.pixel_size == PixelSize(z=1.5, y=0.25e-3, x=0.2e-3)
+    assert found.time_step == 2.5
+    nuclei, actin = found.channels
+    assert (nuclei.name, nuclei.color, nuclei.contrast_limits) == ("nuclei", "#ff0000", (10, 400))
+    assert (actin.name, actin.color, actin.contrast_limits) == ("actin", "#00ff00", (0, 65535))
+
+
+@pytest.mark.parametrize("unit", ["\\u00B5m", "micron", "um"])
+def test_micrometres_by_any_name(unit: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "ij.tif", planes(2), imagej=True, resolution=(4, 4), metadata={"unit": unit}
+    )
+    with TiffImageStack(path) as stack:
+        assert stack.metadata.pixel_size.x == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "micrometres"),
+    [((1e5, 1e5), "CENTIMETER", 0.1), ((25400, 25400), "INCH", 1.0), ((72, 72), "INCH", None)],
+)
+def test_resolution_tags(
+    resolution: Any, unit: Any, micrometres: float | None, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "r.tif", planes(2), resolution=resolution, resolutionunit=unit)
+    with TiffImageStack(path) as stack:
+        assert stack.metadata.pixel_size.x == pytest.approx(micrometres)
+        assert [channel.name for channel in stack.metadata.channels] == ["Channel 0"]

@@ -1,0 +1,62 @@
+"""What a page shows is run as it stands: its blocks of Python and its commands, in their order."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_patchset.cli import main
+
+REPOSITORY = Path(__file__).parents[2]
+OPTIONAL = ("careamics", "csbdeep", "torch")
+"""What the tests need not have; `tools/packages` runs the blocks that import it."""
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
+
+
+def blocks(page: Path) -> Iterator[tuple[str, int, str]]:
+    """Give each block of a page: its language, the line where it begins, its text."""
+    text = page.read_text(encoding="utf-8")
+    for found in _BLOCK.finditer(text):
+        yield found[1], text[: found.start()].count("\n") + 2, found[2]
+
+
+def commands(block: str) -> Iterator[list[str]]:
+    """Give the words of each line that calls the command."""
+    joined = block.replace("\\\n", " ")
+    for line in joined.splitlines():
+        if line.strip().startswith("patchset "):
+            yield shlex.split(line, comments=True)
+
+
+def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run every block of a page in one scope, in the current folder, and give the scope."""
+    scope: dict[str, Any] = {"__name__": page.stem}
+    for language, line, block in blocks(page):
+        if language == "sh":
+            for words in commands(block):
+                run_command(words, monkeypatch)
+        elif language == "python" and _is_possible(block):
+            padding = "\n" * (line - 1)  # so that a traceback names the line of the page
+            exec(compile(padding + block, str(page), "exec"), scope)
+    return scope
+
+
+def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None), shlex.join(words)
+    if "--out" in words and words[1] != "plan":
+        assert Path(words[words.index("--out") + 1]).exists(), shlex.join(words)
+
+
+def _is_possible(block: str) -> bool:
+    absent = {name for name in OPTIONAL if importlib.util.find_spec(name) is None}
+    return absent.isdisjoint(_IMPORT.findall(block))

@@ -1,0 +1,69 @@
+"""TIFFs of planes that say where they are, and what a stack should make of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_patchset.axes import AxisLayout
+from support.pixels import expected
+
+H, W = 45, 70
+
+
+def planes(*shape: int, dtype: Any = np.uint16, size: tuple[int, int] = (H, W)) -> NDArray[Any]:
+    """Give self-proving planes: each at its own number along T."""
+    count = int(np.prod(shape))
+    data = np.stack([expected(0, 0, *size, dtype, T=i) for i in range(count)])
+    return data.reshape(*shape, *size)
+
+
+def assert_whole(stack: Any, reference: NDArray[Any]) -> None:
+    """Compare every sample, and a window off every tile's border, with SC(Z)YX."""
+    assert tuple(stack.data_shape) == reference.shape
+    assert stack.data_dtype == reference.dtype
+    spatial = reference.shape[2:]
+    start = [n // 3 for n in spatial]
+    window = tuple(slice(a, None) for a in start)
+    for sample, pixels in enumerate(reference):
+        whole = stack.extract_patch(sample, None, [0] * len(spatial), spatial)
+        np.testing.assert_array_equal(whole, pixels, strict=True)
+        size = [n - a for a, n in zip(start, spatial, strict=True)]
+        part = stack.extract_patch(sample, [0], start, size)
+        np.testing.assert_array_equal(part, pixels[(slice(0, 1), *window)], strict=True)
+
+
+def as_stack(data: NDArray[Any], axes: str, depth_axis: Any = "none") -> NDArray[Any]:
+    return AxisLayout(axes, data.shape, depth_axis).to_stack(data)
+
+
+def write(path: Path, data: NDArray[Any], **options: Any) -> Path:
+    if not options.get("imagej"):
+        options.setdefault("photometric", "minisblack")
+    tifffile.imwrite(path, data, **options)
+    return path
+
+
+def write_two_series(path: Path) -> Path:
+    """Write two series of other axes and channels; only the second one's pixel size is known."""
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(planes(3, 2), metadata={"axes": "TCYX", "Name": "left"})
+        writer.write(
+            planes(4, size=(20, 30)),
+            metadata={
+                "axes": "ZYX",
+                "Name": "right",
+                "PhysicalSizeX": 0.5,
+                "PhysicalSizeY": 500,
+                "PhysicalSizeYUnit": "nm",
+                "Plane": {
+                    "PositionX": [10.0] * 4,
+                    "PositionXUnit": ["µm"] * 4,
+                    "PositionY": [-20.0] * 4,
+                    "PositionYUnit": ["µm"] * 4,
+                },
+            },
+        )
+    return path

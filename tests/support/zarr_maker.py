@@ -1,0 +1,112 @@
+"""Zarr arrays and OME-Zarr images of pixels that say where they are."""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+from napari_patchset.axes import AxisLayout
+from napari_patchset.stacks.zarr.stack import ZarrImageStack
+from support.pixels import encode
+
+UNITS = {"z": "micrometer", "y": "micrometer", "x": "micrometer", "t": "second"}
+KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+
+def drawn(axes: str, shape: Sequence[int], dtype: Any = np.uint16) -> NDArray[Any]:
+    """Give an array of any axes whose pixels say where they come from."""
+    others = [axis for axis in axes if axis not in "YX"]
+    sizes = dict(zip(axes, shape, strict=True))
+    rows, columns = np.arange(sizes["Y"])[:, None], np.arange(sizes["X"])
+    planes = [
+        encode(rows, columns, dtype, **dict(zip(others, index, strict=True)))
+        for index in product(*(range(sizes[axis]) for axis in others))
+    ]
+    data = np.stack(planes).reshape([*(sizes[a] for a in others), sizes["Y"], sizes["X"]])
+    order = [*others, "Y", "X"]
+    return np.moveaxis(data, [order.index(axis) for axis in axes], range(len(axes)))
+
+
+def put_in_memory(path: Path) -> str:
+    """Copy a store into fsspec's memory; give the URL, which no other test's store has.
+
+    A test that needs it is skipped where fsspec, which is optional, is not installed.
+    """
+    fsspec = pytest.importorskip("fsspec")
+    copy = f"/{path.parent.name}/{path.name}"
+    fsspec.filesystem("memory").put(str(path), copy, recursive=True)
+    return f"memory:/{copy}"
+
+
+def write_array(path: Path, data: NDArray[Any], zarr_format: int = 3, **options: Any) -> Path:
+    """Write one array, which is a node of its own."""
+    options = {"chunks": tuple(min(n, 8) for n in data.shape), **options}
+    zarr.create_array(store=path, data=data, zarr_format=zarr_format, **options)
+    return path
+
+
+def axes_of(letters: str, units: dict[str, str] = UNITS) -> list[dict[str, str]]:
+    return [
+        {"name": a, "type": KINDS[a], **({"unit": units[a]} if a in units else {})}
+        for a in letters.lower()
+    ]
+
+
+def multiscale(letters: str, *scales: Sequence[float], **more: Any) -> dict[str, Any]:
+    datasets = [
+        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}
+        for i, scale in enumerate(scales)
+    ]
+    return {"axes": axes_of(letters), "datasets": datasets, **more}
+
+
+def write_group(path: Path, attributes: dict[str, Any], version: str = "0.5") -> Path:
+    """Write a group with OME metadata where that version keeps it."""
+    stored = {"ome": {"version": version, **attributes}} if version == "0.5" else attributes
+    group = zarr.open_group(path, mode="a", zarr_format=3 if version == "0.5" else 2)
+    group.attrs.update(stored)
+    return path
+
+
+def write_image(
+    path: Path,
+    letters: str,
+    *levels: NDArray[Any],
+    version: str = "0.5",
+    scale: Sequence[float] = (),
+    **more: Any,
+) -> Path:
+    """Write an OME-Zarr image of pixels of a size (1 micrometre), doubled from level to level."""
+    sizes = dict(zip(letters, scale or [1.0] * len(letters), strict=True))
+    scales = [
+        [size * 2.0**i if a in "YX" else size for a, size in sizes.items()]
+        for i in range(len(levels))
+    ]
+    attributes = {"multiscales": [{**multiscale(letters, *scales), "version": version}], **more}
+    write_group(path, attributes, version)
+    for i, level in enumerate(levels):
+        write_array(path / str(i), level, 3 if version == "0.5" else 2)
+    return path
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    doc = json.loads(path.read_text())
+    change(doc)
+    path.write_text(json.dumps(doc))
+
+
+def assert_whole(stack: ZarrImageStack, data: NDArray[Any], axes: str) -> None:
+    """Compare every sample with the array, which is in the file's own axes."""
+    depth = "none" if len(stack.data_shape) == 4 else stack.axes[2]
+    expected = AxisLayout(axes, data.shape, depth).to_stack(data)  # type: ignore[arg-type]
+    assert stack.original_axes == axes
+    assert tuple(stack.data_shape) == expected.shape
+    for sample, wanted in enumerate(expected):
+        found = stack.extract_patch(sample, None, [0] * (wanted.ndim - 1), wanted.shape[1:])
+        np.testing.assert_array_equal(found, wanted, strict=True)

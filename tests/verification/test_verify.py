@@ -1,0 +1,531 @@
+"""verify: a sound set has no difference, and each kind of damage is found by its name."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_patchset import ExportPlan, Random, Tiled, verify
+from napari_patchset.cli import main
+from napari_patchset.errors import IncompleteSetError
+from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.splits import Split
+from napari_patchset.patchset import table
+from napari_patchset.patchset.layout import read_attributes
+from napari_patchset.patchset.manifest import digest_bytes
+from napari_patchset.patchset.reader import read_description
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.verification.subject import FindingName
+from support.czi_maker import SceneSpec, make_czi
+from support.export_makers import export, plan_for
+
+SCENES = (
+    SceneSpec(id=3, rect=(-40, 10, 44, 34), t=range(1, 3), z=range(2, 4), c=2),
+    SceneSpec(id=7, rect=(500, 0, 38, 34), t=2, z=range(2, 4), c=2),
+)
+TABLE = "patches.parquet"
+WITH_PIXELS = [name for name, form in FORMATS.items() if form.has_pixels]
+every_format = pytest.mark.parametrize("form", FORMATS)
+
+pytestmark = pytest.mark.usefixtures("small_shards")
+
+Damage = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with an image of two scenes, and a target of them."""
+    folder = tmp_path_factory.mktemp("images")
+    make_czi(folder / "image.czi", SCENES, tile=(32, 32))
+    shifted = [replace(scene, z=range(12, 14)) for scene in SCENES]
+    make_czi(folder / "target.czi", shifted)
+    return folder
+
+
+def plan_of(images: Path, out: Path, form: str, **fields: Any) -> ExportPlan:
+    """Plan a set with everything in it that `verify` looks at."""
+    fields = {
+        "filters": [parse_filter("std>p10")],
+        "split": Split(val=0.4, by="scene"),
+        "strategy": Tiled(size=(16, 16), overlap=(4, 0), edge="pad"),
+        **fields,
+    }
+    plan = plan_for(images / "image.czi", out, format=form, **fields)
+    target = ImageRef(path=str(images / "target.czi"))
+    paired = [ref.model_copy(update={"target": target}) for ref in plan.sources]
+    return plan.model_copy(update={"sources": tuple(paired)})
+
+
+@pytest.fixture(scope="module")
+def sets(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Export a set of each format once, to be copied."""
+    folder = tmp_path_factory.mktemp("sets")
+
+    def make(form: str) -> Path:
+        out = folder / f"{form}{FORMATS[form].suffix}"
+        if not out.exists():
+            export(plan_of(images, out, form)).close()
+        return out
+
+    return make
+
+
+@pytest.fixture
+def made(sets: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Give a copy of the set of a format, to be damaged."""
+    return lambda form: Path(shutil.copytree(sets(form), tmp_path / sets(form).name))
+
+
+def names(path: Path, **options: Any) -> set[str]:
+    return {finding.name for finding in verify(path, **options)}
+
+
+def flip(path: Path, at: int, bit: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= bit
+    path.write_bytes(data)
+
+
+def first_file(path: Path, form: str, role: str = "image") -> Path:
+    (layout,) = (a for a in arrays(path) if a.name == f"train/{role}")
+    return next(iter(FORMATS[form].files(path, layout)))
+
+
+def arrays(path: Path) -> Iterator[Any]:
+    manifest, _ = read_description(path)
+    return map(manifest.layout, manifest.arrays)
+
+
+def describe(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest."""
+    name = "zarr.json" if path.name.endswith(".zarr") else "patchset.json"
+    content = json.loads((path / name).read_bytes())
+    change((content["attributes"]["patchset"] if name == "zarr.json" else content)["manifest"])
+    (path / name).write_text(json.dumps(content))
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], *, sign: bool = True) -> None:
+    """Change the table, with the digest in the manifest too."""
+    pq.write_table(change(pq.read_table(path / TABLE)), path / TABLE)
+    if sign:
+        digest = digest_bytes((path / TABLE).read_bytes())
+        describe(path, lambda manifest: manifest.update(table_digest=digest))
+
+
+def with_value(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values[row] = value
+        at = table.column_names.index(column)
+        return table.set_column(at, column, pa.array(values, table.schema.field(column).type))
+
+    return change
+
+
+@every_format
+def test_a_sound_set_has_no_difference(sets: Callable[[str], Path], form: str) -> None:
+    done = []
+    assert not list(verify(sets(form), progress=lambda *at: done.append(at)))
+    assert done[-1][0] == done[-1][1]
+    assert not list(verify(sets(form), sources=False))
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "Z": {"depth_axis": "Z", "strategy": Tiled(size=(2, 16, 16), edge="pad")},
+    "T": {"depth_axis": "T", "strategy": Random(size=(1, 16, 16), count=30, per="total")},
+    "cast, zstd": {"dtype": "float32", "codec": "zstd", "channels": (1,), "split": None},
+    "by blocks": {"split": Split(val=0.3, by="block"), "keep_fraction": 0.5},
+    "select": {"strategy": Tiled(size=(16, 16), select={"Z": (3, None)}), "filters": []},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_sets_have_no_difference(images: Path, tmp_path: Path, kind: str) -> None:
+    plan = plan_of(images, tmp_path / "a.patches.zarr", "zarr", **OTHERS[kind])
+    export(plan).close()
+    assert not list(verify(plan.out))
+
+
+def test_a_table_that_is_made_in_parts_is_the_same(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [plan_of(images, tmp_path / f"{i}.patches.zarr", "zarr") for i in range(2)]
+    with closing(export(plans[0])) as whole:
+        monkeypatch.setattr(table, "_AT_ONCE", 7)
+        with closing(export(plans[1])) as parts:
+            assert parts.table.equals(whole.table)
+    assert not list(verify(plans[1].out))
+    rewrite(Path(plans[1].out), with_value("id", 30, 9))
+    (found,) = verify(plans[1].out)
+    assert "id of row 30 is 9, not 30" in found.message
+
+
+PIXELS = ["bool", "uint8", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]
+
+
+@pytest.mark.parametrize("dtype", PIXELS)
+def test_every_type_of_pixel_is_written_so_that_zarr_reads_it(tmp_path: Path, dtype: str) -> None:
+    pixels = np.random.default_rng(2).integers(0, 2, (32, 32)).astype(dtype)
+    stored = pixels.astype(np.uint8) if dtype == "bool" else pixels
+    tifffile.imwrite(tmp_path / "image.tif", stored)
+    plan = ExportPlan(
+        sources=[tmp_path / "image.tif"],
+        strategy=Tiled(size=(16, 16)),
+        filters=[parse_filter("std>p10")],
+        dtype=dtype,
+        out=tmp_path / "a.patches.zarr",
+    )
+    with closing(export(plan)) as made:
+        read = zarr.open(made.path, mode="r")["all/image"]
+        assert read.dtype == dtype
+        np.testing.assert_array_equal(read[:], made["all"][:])
+    assert not list(verify(plan.out))
+
+
+def test_limits_that_came_to_nothing_are_no_limits(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.full((32, 32), np.nan, np.float32))
+    plan = ExportPlan(
+        sources=[tmp_path / "image.tif"],
+        strategy=Tiled(size=(16, 16)),
+        filters=[parse_filter("std>p10")],
+        keep_fraction=1,
+        out=tmp_path / "a.patches.zarr",
+    )
+    with closing(export(plan)) as made:
+        assert made.manifest.limits == {"std_Channel 0": {}}
+    assert not list(verify(plan.out))
+
+
+def test_a_set_may_be_moved_and_renamed(made: Callable[[str], Path], tmp_path: Path) -> None:
+    made("zarr").rename(tmp_path / "training")
+    assert not list(verify(tmp_path / "training"))
+
+
+@pytest.mark.parametrize("role", ["image", "target"])
+@pytest.mark.parametrize("form", WITH_PIXELS)
+def test_a_flipped_byte_is_a_damaged_patch(
+    made: Callable[[str], Path], form: str, role: str
+) -> None:
+    path = made(form)
+    file = first_file(path, form, role)
+    # Little-endian pixels lie in all of these files as they are.
+    (array,) = (a for a in arrays(path) if a.name == f"train/{role}")
+    patch = FORMATS[form].open(path, array).read(0)
+    at = file.read_bytes().index(patch.astype("<u2").tobytes())
+    flip(file, at + 100)
+    found = list(verify(path, sources=False))
+    assert {finding.name for finding in found} >= {"damaged patch"}
+    assert f"train/{role}" in str(found)
+    if role == "image":
+        assert any(
+            "train/image" in str(each) and "shard 0: 1 of 8 patches" in str(each) for each in found
+        )
+    else:
+        assert "differs from source" in names(path)
+
+
+@pytest.mark.parametrize("form", WITH_PIXELS)
+def test_a_missing_file_is_named_and_the_rest_is_looked_at(
+    made: Callable[[str], Path], form: str
+) -> None:
+    path = made(form)
+    lost = first_file(path, form)
+    lost.unlink()
+    describe(path, lambda manifest: manifest["counts"].update(val=1))
+    found = list(verify(path))
+    assert f"missing file: {lost}" in str(found[[f.name for f in found].index("missing file")])
+    assert {finding.name for finding in found} >= {"missing file", "wrong counts"}
+
+
+def cut(name: str) -> Damage:
+    def damage(path: Path) -> None:
+        data = (path / name).read_bytes()
+        (path / name).write_bytes(data[: len(data) // 2])
+
+    return damage
+
+
+def change_statistics(manifest: dict[str, Any]) -> None:
+    manifest["statistics"]["image"][1]["std"] += 0.01
+
+
+def move_onto_training(path: Path) -> None:
+    """Say of a validation patch that it lies where a training patch does."""
+    table = pq.read_table(path / TABLE).to_pylist()
+    kept = {
+        split: [r for r in table if r["kept"] and r["split"] == split] for split in ("train", "val")
+    }
+    train, val = kept["train"][0], kept["val"][0]
+    for column in ("source_index", "source", "scene", "y_start", "x_start"):
+        rewrite(path, with_value(column, val["id"], train[column]))
+
+
+def remove_candidate(path: Path) -> None:
+    """Take a rejected candidate out of the table, and out of what is counted."""
+    table = pq.read_table(path / TABLE)
+    row = next(i for i, kept in enumerate(table["kept"].to_pylist()) if not kept)
+    reason = table["reason"][row].as_py()
+    rest = pa.concat_tables([table.slice(0, row), table.slice(row + 1)])
+    rewrite(path, lambda _: rest.set_column(0, "id", pa.array(range(len(rest)), pa.int64())))
+    describe(path, lambda m: m["rejected"].update({reason: m["rejected"][reason] - 1}))
+
+
+def edit_array(path: Path) -> None:
+    file = path / "train" / "image" / "zarr.json"
+    file.write_text(file.read_text().replace('"fill_value": 0', '"fill_value": 1'))
+
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "statistics": (lambda path: describe(path, change_statistics), "wrong statistics"),
+    "counts": (
+        lambda path: describe(path, lambda m: m["counts"].update(val=m["counts"]["val"] + 1)),
+        "wrong counts",
+    ),
+    "rejected": (lambda path: describe(path, lambda m: m.update(rejected={})), "wrong counts"),
+    "dropped": (
+        lambda path: describe(path, lambda m: m["dropped"].update({"missing plane": 3})),
+        "wrong counts",
+    ),
+    "limits": (lambda path: describe(path, lambda m: m.update(limits={})), "wrong counts"),
+    "recipe": (
+        lambda path: describe(path, lambda m: m["recipe"]["strategy"].update(overlap=[0, 0])),
+        "edited manifest",
+    ),
+    "no recipe": (
+        lambda path: describe(path, lambda m: m["recipe"].pop("strategy")),
+        "edited manifest",
+    ),
+    "no sources": (lambda path: describe(path, lambda m: m.update(sources=[])), "edited manifest"),
+    "channels": (
+        lambda path: describe(path, lambda m: m.update(channels=["a", "b"])),
+        "edited manifest",
+    ),
+    "table, unsigned": (
+        lambda path: rewrite(path, with_value("valid", 2, 0.5), sign=False),
+        "edited table",
+    ),
+    "table, cut": (cut(TABLE), "edited table"),
+    "table, lost": (lambda path: (path / TABLE).unlink(), "missing file"),
+    "column": (lambda path: rewrite(path, lambda table: table.drop(["y_start"])), "edited table"),
+    "metric": (lambda path: rewrite(path, lambda t: t.drop(["std_Channel 0"])), "edited table"),
+    "verdict": (lambda path: rewrite(path, with_value("kept", 5, False)), "edited table"),
+    "place": (lambda path: rewrite(path, with_value("x_start", 5, 31)), "differs from source"),
+    "nowhere": (lambda path: rewrite(path, with_value("x_start", 5, 10**6)), "edited table"),
+    "no source": (lambda path: rewrite(path, with_value("source_index", 5, 9)), "edited table"),
+    "checksum": (lambda path: rewrite(path, with_value("checksum", 5, 1)), "damaged patch"),
+    "number": (lambda path: rewrite(path, with_value("z", 5, 99)), "edited table"),
+    "candidate": (remove_candidate, "edited table"),
+    "leak": (move_onto_training, "overlapping split"),
+    "metadata": (edit_array, "damaged file"),
+    "metadata, lost": (lambda path: (path / "val" / "zarr.json").unlink(), "missing file"),
+}
+
+
+ONLY_BY_SOURCES = ("dropped", "place", "candidate")
+"""What nothing but the sources can tell; the other kinds are found where these are away."""
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_found_by_its_name(made: Callable[[str], Path], kind: str) -> None:
+    path, (damage, name) = made("zarr"), DAMAGES[kind]
+    damage(path)
+    assert name in names(path, sources=kind in ONLY_BY_SOURCES)
+
+
+@every_format
+@pytest.mark.parametrize("kind", ["table, unsigned", "verdict", "leak", "rejected", "candidate"])
+def test_table_and_split_are_looked_at_in_every_format(
+    made: Callable[[str], Path], form: str, kind: str
+) -> None:
+    path, (damage, name) = made(form), DAMAGES[kind]
+    damage(path)
+    assert name in names(path, sources=kind in ONLY_BY_SOURCES)
+
+
+@settings(max_examples=8)
+@given(st.data())
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_no_flipped_bit_of_a_shard_or_the_table_is_overlooked(
+    images: Path, tmp_path_factory: pytest.TempPathFactory, codec: str, data: st.DataObject
+) -> None:
+    out = tmp_path_factory.getbasetemp() / f"{codec}.patches.zarr"
+    if not out.exists():
+        export(plan_of(images, out, "zarr", codec=codec)).close()
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".json")
+    file = data.draw(st.sampled_from(files))
+    at, bit = data.draw(st.integers(0, file.stat().st_size - 1)), data.draw(st.integers(0, 7))
+    flip(file, at, 1 << bit)
+    try:
+        # blosc decodes the same pixels whatever some bits of its header are.
+        assert names(out, sources=False) or (codec != "none" and file.suffix != ".parquet")
+    finally:
+        flip(file, at, 1 << bit)
+
+
+@settings(max_examples=8)
+@given(st.data())
+def test_no_flipped_bit_of_a_tiff_is_overlooked(
+    sets: Callable[[str], Path], data: st.DataObject
+) -> None:
+    out = sets("tiff")
+    file = first_file(out, "tiff")
+    at, bit = data.draw(st.integers(0, file.stat().st_size - 1)), data.draw(st.integers(0, 7))
+    version = file.read_bytes().index(f"tifffile.py {tifffile.__version__}".encode())
+    if at in range(version, version + 30):
+        return
+    flip(file, at, 1 << bit)
+    try:
+        assert names(out, sources=False)
+    finally:
+        flip(file, at, 1 << bit)
+
+
+@every_format
+def test_a_source_that_is_away_is_said_and_the_rest_is_looked_at(
+    images: Path, made: Callable[[str], Path], form: str
+) -> None:
+    path = made(form)
+    describe(path, lambda manifest: manifest.update(rejected={}))
+    away = (images / "image.czi").rename(images / "away.czi")
+    try:
+        found = list(verify(path))
+        assert names(path, sources=False) == {"wrong counts"}
+    finally:
+        away.rename(images / "image.czi")
+    assert {finding.name for finding in found} == {"wrong counts", "absent source"}
+    assert f"{images / 'image.czi'}, scene 3: " in str(found)
+
+
+def exported_tiff(tmp_path: Path, form: str) -> tuple[Path, Path]:
+    """Export an image of 512 KiB, whose pixels begin at its 256th byte or so."""
+    pixels = np.random.default_rng(1).integers(0, 60000, (512, 512), np.uint16)
+    tifffile.imwrite(tmp_path / "image.tif", pixels)
+    out = tmp_path / f"a{FORMATS[form].suffix}"
+    plan = ExportPlan(
+        sources=[tmp_path / "image.tif"], strategy=Tiled(size=(64, 64)), out=out, format=form
+    )
+    export(plan).close()
+    return tmp_path / "image.tif", out
+
+
+@every_format
+def test_a_changed_source_is_named(tmp_path: Path, form: str) -> None:
+    source, out = exported_tiff(tmp_path, form)
+    assert not list(verify(out))
+    flip(source, 60_000)
+    (found,) = verify(out)
+    assert found.name == "changed source"
+    assert f"{source}: its key is" in found.message
+
+
+def test_a_change_that_no_fingerprint_sees_is_seen_in_the_pixels(tmp_path: Path) -> None:
+    source, out = exported_tiff(tmp_path, "zarr")
+    flip(source, 300_001)
+    (found,) = verify(out)
+    assert found.name == "differs from source"
+    assert "the image of 1 patches is not what" in found.message
+    assert "row 37 of the table" in found.message
+
+
+def test_a_source_that_is_cut_is_named(tmp_path: Path) -> None:
+    source, out = exported_tiff(tmp_path, "zarr")
+    source.write_bytes(source.read_bytes()[:300_000])
+    (found,) = verify(out)
+    assert found.name == "changed source"
+    assert str(source) in found.message
+
+
+def test_several_differences_are_all_listed(images: Path, made: Callable[[str], Path]) -> None:
+    path = made("zarr")
+    shards = (path / "train" / "image" / "c").rglob("*")
+    files = sorted(file for file in shards if file.is_file())
+    assert len(files) > 3
+    flip(files[0], 10)
+    files[1].unlink()
+    describe(path, lambda m: m["limits"]["std_Channel 0"].update(p10=1.0))
+    rewrite(path, with_value("y_start", 3, 5))
+    target = images / "target.czi"
+    away = target.rename(images / "away.czi")
+    try:
+        found = {finding.name for finding in verify(path)}
+    finally:
+        away.rename(target)
+    wanted = {"damaged patch", "missing file", "wrong counts", "edited table", "absent source"}
+    assert found >= {*wanted, "differs from source"}
+
+
+def test_an_npz_with_other_axes_is_found(made: Callable[[str], Path]) -> None:
+    path = made("npz")
+    file = path / "train.npz"
+    file.write_bytes(
+        file.read_bytes().replace("SCYX".encode("utf-32-le"), "SCXY".encode("utf-32-le"))
+    )
+    assert "damaged file" in names(path)
+
+
+def test_an_incomplete_set_is_refused(made: Callable[[str], Path]) -> None:
+    path = made("zarr")
+    (path / "zarr.json").unlink()
+    assert read_attributes(path) is None
+    with pytest.raises(IncompleteSetError, match="no manifest"):
+        list(verify(path))
+
+
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: object
+) -> tuple[object, str, str]:
+    monkeypatch.setattr(sys, "argv", ["patchset", "verify", *map(str, args)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+def test_the_command_names_each_difference_and_ends_with_1(
+    made: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = made("zarr")
+    code, out, _ = command(monkeypatch, capsys, path)
+    assert (code, out) == (0, f"{path}: no difference, held against itself and its sources\n")
+    describe(path, change_statistics)
+    first_file(path, "zarr", "target").unlink()
+    code, out, err = command(monkeypatch, capsys, path)
+    assert code == 1
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        "missing file",
+        "wrong statistics",
+    ]
+    assert err.splitlines()[-1] == f"{path}: 2 differences"
+    code, out, _ = command(monkeypatch, capsys, path, "--no-sources", "--json")
+    assert code == 1
+    assert [json.loads(line)["name"] for line in out.splitlines()][-1] == "wrong statistics"
+
+
+def test_the_command_refuses_what_is_no_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = command(monkeypatch, capsys, tmp_path)
+    assert code == 1
+    assert f"patchset: {tmp_path}: not a patch set (no manifest)." in err
+
+
+def test_every_difference_is_described_in_the_docs() -> None:
+    page = Path(__file__).parents[2] / "docs" / "patchset-format.md"
+    text = page.read_text("utf-8")
+    assert [name for name in get_args(FindingName) if f"| `{name}` |" not in text] == []
