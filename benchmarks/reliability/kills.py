@@ -133,7 +133,7 @@ def look(
     out = Path(plan.out)
     found = digests_if_complete(out)
     whole = [reference.new, reference.old] if replacing else [reference.new]
-    assert found is None or found in whole, f"{out} looks complete and is not"
+    assert found is None or found in whole, f"{out} metric_requests complete and is not"
     assert found is not None or not out.exists(), f"{out} is there and can't be opened"
     inner = digests_if_complete(out.with_name("a.partial") / "set")
     assert inner in (None, reference.new), "the partial set looks complete and is not"

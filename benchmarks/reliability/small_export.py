@@ -84,7 +84,7 @@ def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
         f"{array.layout.name}/{i}": array.layout.shard_path(partial.set, i)
         for array in arrays
         for i in range(array.layout.n_shards)
-        if partial.sidecar(array, i)
+        if partial.done_marker(array, i)
     }
     return {name: _identity(path) for name, path in paths.items()}
 

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet, __version__
-from napari_patchset.cli.export import heeding_interrupts
+from napari_patchset.cli.export import handle_interrupts
 from napari_patchset.errors import PatchsetError
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.zarr_maker import drawn, put_in_memory, write_image
@@ -383,7 +383,7 @@ def test_ctrl_c_is_heard_where_python_drops_it(stage: str, heard: bool) -> None:
 
     before, events = signal.getsignal(signal.SIGINT), dropping()
     with pytest.raises(KeyboardInterrupt) if heard else nullcontext():
-        assert [event.stage for event in heeding_interrupts(events)] == ["plan", stage]
+        assert [event.stage for event in handle_interrupts(events)] == ["plan", stage]
     assert not list(events)
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -125,9 +125,9 @@ def test_the_progress_of_many_shards_is_found_by_a_look_into_each_folder(tmp_pat
     (tmp_path / "a").mkdir()
     for path in paths[:3]:
         path.touch()
-    with mock.patch.object(os, "listdir", wraps=os.listdir) as looks:
+    with mock.patch.object(os, "listdir", wraps=os.listdir) as metric_requests:
         assert find_there(paths) == paths[:3]
-    assert looks.call_count == 2
+    assert metric_requests.call_count == 2
 
 
 @pytest.mark.parametrize("of", [1, 3, 11])

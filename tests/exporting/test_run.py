@@ -98,7 +98,7 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(
     partial = PartialExport.of(plan)
     frozen = partial.frozen()
     (array,) = partial.selection().arrays(frozen.kinds)
-    written = [i for i in range(array.layout.n_shards) if partial.sidecar(array, i)]
+    written = [i for i in range(array.layout.n_shards) if partial.done_marker(array, i)]
     assert written
     stamps = [array.layout.shard_path(partial.set, i).stat().st_mtime_ns for i in written]
     assert not Path(plan.out).exists()

@@ -12,7 +12,7 @@ import tifffile
 from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting import run as engine
-from napari_patchset.exporting.metrics import Look
+from napari_patchset.exporting.metrics import MetricRequest
 from napari_patchset.exporting.plan import ImageRef, expand_sources
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport, Scores
 from napari_patchset.patching.filters import parse_filter
@@ -159,9 +159,9 @@ def test_scoring_goes_on_where_it_stopped(
     path = czi(*SCENES)
     whole = export(filtered(path, tmp_path / "whole.patches.zarr", "std>p30"))
     plan = filtered(path, tmp_path / "stopped.patches.zarr", "std>p30")
-    measure, write, measured, runs = Look.measure, Scores.write, list[int](), []
+    measure, write, measured, runs = MetricRequest.measure, Scores.write, list[int](), []
 
-    def counting(self: Look, patches: np.ndarray) -> Any:
+    def counting(self: MetricRequest, patches: np.ndarray) -> Any:
         measured.append(len(patches))
         return measure(self, patches)
 
@@ -171,7 +171,7 @@ def test_scoring_goes_on_where_it_stopped(
         if len(runs) == 2:
             PartialExport.of(plan).request_stop()
 
-    monkeypatch.setattr(Look, "measure", counting)
+    monkeypatch.setattr(MetricRequest, "measure", counting)
     monkeypatch.setattr(Scores, "write", stopping)
     with pytest.raises(ExportStopped):
         export(plan, workers=1)
@@ -194,6 +194,6 @@ def test_metrics_that_are_known_are_not_measured_again(
         for name in whole.table.column_names
         if name.startswith("std_")
     }
-    monkeypatch.setattr(Look, "measure", None)
+    monkeypatch.setattr(MetricRequest, "measure", None)
     again = export(filtered(path, tmp_path / "again.patches.zarr", "std>p30"), metrics=known)
     assert digests(again.path) == digests(whole.path)

@@ -12,7 +12,7 @@ from napari_patchset.exporting import metrics as looking
 from napari_patchset.exporting import shard_writer as writing
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.exporting.run import finalize_export, plan_export, score_part, write_part
-from napari_patchset.exporting.workdir import ShardSidecar
+from napari_patchset.exporting.workdir import DoneMarker
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import layout
@@ -135,7 +135,7 @@ def test_each_byte_is_written_once(
 def test_little_is_kept_beside_a_shard_of_noise() -> None:
     shape = 2048, 2, 64, 64  # 32 MiB
     patches = np.random.default_rng(0).integers(0, 2**16, shape, np.uint16)
-    assert len(ShardSidecar.of("", patches).model_dump_json()) < 0.006 * patches.nbytes
+    assert len(DoneMarker.of("", patches).model_dump_json()) < 0.006 * patches.nbytes
 
 
 def written(plan: ExportPlan) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from napari_patchset.plugin import preferences
 from napari_patchset.plugin import widget as widget_module
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
-from napari_patchset.plugin.form.output import SplitPart
+from napari_patchset.plugin.form.output import SplitSection
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from napari_patchset.plugin.state import Descriptions
 from support.czi_maker import MakeCzi, SceneSpec
@@ -296,7 +296,7 @@ def test_every_format_is_exported_and_opened(
 
 @pytest.mark.parametrize(("fraction", "shown"), [(0.125, 12), (0.001, 0), (0.2, 20)])
 def test_a_loaded_share_stays_exact(qtbot: QtBot, fraction: float, shown: int) -> None:
-    part = SplitPart()
+    part = SplitSection()
     part.load(Split(val=fraction))
     assert part.val.value == shown
     assert part.value["val"] == fraction

@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_patchset.plugin.form.strategy import StrategyPart
+from napari_patchset.plugin.form.strategy import StrategySection
 from support.czi_maker import MakeCzi, SceneSpec
 from support.window import Window
 
@@ -106,5 +106,5 @@ def test_keys_that_place_leave_a_grid_alone(opened: Window) -> None:
     assert (framed(window), window.state) == (before, state)
 
 
-def places(strategy: StrategyPart) -> list[tuple[int, ...]]:
+def places(strategy: StrategySection) -> list[tuple[int, ...]]:
     return [place.start for place in strategy.patches]

@@ -87,9 +87,9 @@ def test_what_becomes_of_the_scene_before_is_no_edit_and_its_file_is_let_go(
     window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    read_facts = sourcing.read_facts
+    read_scene_context = sourcing.read_scene_context
     monkeypatch.setattr(
-        sourcing, "read_facts", lambda *args: read.append(args) or read_facts(*args)
+        sourcing, "read_facts", lambda *args: read.append(args) or read_scene_context(*args)
     )
     window.open(file)
     read.clear()

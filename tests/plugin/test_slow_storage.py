@@ -119,7 +119,7 @@ class Person:
         self.more.leave_out(0)
         self.does(self.export.load_plan.trigger, lambda: self.more.files == (second,))
 
-    def looks(self) -> None:
+    def metric_requests(self) -> None:
         form, preview, overlay = self.widget.form, self.widget.preview, self.widget.preview.overlay
         kinds = form.strategy.kind.native
         self.does(lambda: kinds.setCurrentIndex(1), lambda: True)
@@ -157,7 +157,7 @@ def test_no_file_is_read_in_the_windows_thread(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
     person.opens_and_plans(second, saved)
     if kind == "czi":
-        person.looks()
+        person.metric_requests()
         person.exports(tmp_path / "made.patches.zarr")
         person.does(lambda: drop(window, second), lambda: window.state.path == second)
     assert storage.asked > 100

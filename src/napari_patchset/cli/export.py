@@ -34,7 +34,7 @@ from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.sample import ensure_sample
 
 
-def heeding_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
+def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
     """Give the events of an export, until Ctrl-C.
 
     Python drops a `KeyboardInterrupt` that comes within a destructor or a callback; what was
@@ -86,7 +86,7 @@ def export(
     with _executor(executor, workers, scheduler) as pool:
         events = run_export(plan, pool, workers=workers, memory=limit, overwrite=overwrite)
         try:
-            show_events(heeding_interrupts(events), as_json)
+            show_events(handle_interrupts(events), as_json)
         except KeyboardInterrupt:
             kept = PartialExport.of(plan).root
             if kept.exists():

@@ -76,7 +76,7 @@ def _watch(
         for future in finished:
             _require(future)
         if pending:  # those that wait for a worker look at nothing
-            partial.proceed()
+            partial.check_cancelled()
 
 
 def find_there(paths: Iterable[Path]) -> list[Path]:

@@ -42,7 +42,7 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
         If a stop is requested.
     """
     frozen, selection = partial.frozen(), partial.selection()
-    if changed := find_changed(frozen, partial.failed(), partial.proceed):
+    if changed := find_changed(frozen, partial.failed(), partial.check_cancelled):
         raise SourcesFailed(changed)
     written = [WrittenArray.of(partial, array) for array in selection.arrays(frozen.kinds)]
     table = _table(partial.candidates(frozen), frozen, selection, written)
@@ -82,13 +82,13 @@ class WrittenArray(NamedTuple):
         layout, absent, sums = array.layout, list[int](), tuple[ChannelSums, ...]()
         checksums = np.empty(layout.n, np.uint32)
         for i in range(layout.n_shards):
-            partial.proceed()
-            sidecar, rows = partial.sidecar(array, i), layout.rows(i)
-            if sidecar is None:
+            partial.check_cancelled()
+            done_marker, rows = partial.done_marker(array, i), layout.rows(i)
+            if done_marker is None:
                 absent.append(i)
                 continue
-            checksums[rows.start : rows.stop] = sidecar.checksums
-            sums = tuple(map(add, sums, sidecar.sums)) if sums else sidecar.sums
+            checksums[rows.start : rows.stop] = done_marker.checksums
+            sums = tuple(map(add, sums, done_marker.sums)) if sums else done_marker.sums
         _require_all(partial, layout, absent)
         return cls(layout, array.members, checksums, tuple(map(ChannelStatistics.of, sums)))
 

@@ -27,7 +27,7 @@ from napari_patchset.source import SourceInfo
 Columns = dict[str, NDArray[np.float64]]
 
 
-class Look(NamedTuple):
+class MetricRequest(NamedTuple):
     """The filters that look at one role of the sources.
 
     Attributes
@@ -49,7 +49,7 @@ class Look(NamedTuple):
         return {column: each.measure(patches[:, channel]) for each, channel, column in self.columns}
 
 
-def looks(filters: Sequence[PatchFilter], names: Sequence[str]) -> list[Look]:
+def metric_requests(filters: Sequence[PatchFilter], names: Sequence[str]) -> list[MetricRequest]:
     """Sort filters by what they look at; the image, if it is, comes last.
 
     Parameters
@@ -64,11 +64,11 @@ def looks(filters: Sequence[PatchFilter], names: Sequence[str]) -> list[Look]:
         channels = sorted({channel for _, channel, _ in named})
         columns = [(each, channels.index(channel), name) for each, channel, name in named]
         if columns:
-            found.append(Look(role, channels, columns))
+            found.append(MetricRequest(role, channels, columns))
     return found
 
 
-def unmeasured(filters: Sequence[PatchFilter], names: Sequence[str], n: int) -> Columns:
+def empty_metrics(filters: Sequence[PatchFilter], names: Sequence[str], n: int) -> Columns:
     """Give the columns of `n` candidates that nothing is known of: NaN."""
     return {column: np.full(n, np.nan) for column in score_columns(filters, names)}
 
@@ -90,8 +90,8 @@ def measure(
     dict of str to float64 array
         By column, one value a candidate.
     """
-    columns = unmeasured(filters, names, len(grid))
-    for look in looks(filters, names):
+    columns = empty_metrics(filters, names, len(grid))
+    for look in metric_requests(filters, names):
         for row in grid.rows():
             stack, channels = images[int(grid.stack[row.start]), look.role]
             read = [channels[channel] for channel in look.channels]
@@ -130,7 +130,7 @@ Measured = tuple[NDArray[np.int64], Columns]
 """Candidates, and their metrics."""
 
 
-class LookReader:
+class MetricReader:
     """Cut what filters look at, and measure it.
 
     Parameters
@@ -156,14 +156,14 @@ class LookReader:
         at_once: int,
         memory: int,
         threads: int,
-        proceed: Callable[[], None],
+        check_cancelled: Callable[[], None],
     ) -> None:
         self._sources, self._images, self._at_once = sources, images, at_once
-        self._threads, self._proceed = threads, proceed
+        self._threads, self._proceed = threads, check_cancelled
         self._for_tiles = max(memory - (2 * _MEASURERS + 1) * _CUT_BYTES, LEAST_TILES)
 
     def read(
-        self, look: Look, grid: PatchGrid, candidates: NDArray[np.int64]
+        self, look: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
     ) -> Generator[Measured, None, None]:
         """Measure candidates, ascending, giving them as they are measured."""
         images = _Looking(self._images, look)
@@ -178,7 +178,9 @@ class LookReader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _batches(self, look: Look, grid: PatchGrid, candidates: NDArray[np.int64]) -> Batches:
+    def _batches(
+        self, look: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
+    ) -> Batches:
         """Cut candidates into batches of which none lies in two runs, or is too large."""
         sources = self._sources[look.role]
         itemsize = max(np.dtype(source.dtype).itemsize for source in sources)
@@ -188,7 +190,12 @@ class LookReader:
         return Batches.of(grid, sources, _PAD, candidates, place)
 
     def _submit(
-        self, pool: Executor, reader: BatchReader, batches: Batches, look: Look, batch: ReadBatch
+        self,
+        pool: Executor,
+        reader: BatchReader,
+        batches: Batches,
+        look: MetricRequest,
+        batch: ReadBatch,
     ) -> tuple[NDArray[np.int64], Future[Columns]]:
         stack = self._images[batch.stack, look.role].stack
         start, size = batches.starts(batch.number), batches.grid.size
@@ -202,7 +209,7 @@ class LookReader:
 class _Looking:
     """Images, and of their channels only those that are looked at."""
 
-    def __init__(self, images: OpenImages, look: Look) -> None:
+    def __init__(self, images: OpenImages, look: MetricRequest) -> None:
         self._images, self._look = images, look
 
     def __getitem__(self, which: tuple[int, str]) -> OpenImage:
@@ -235,7 +242,7 @@ def _in_order(
         yield candidates, columns.result()
 
 
-def _measure(look: Look, patches: NDArray[Any], inside: NDArray[np.int64]) -> Columns:
+def _measure(look: MetricRequest, patches: NDArray[Any], inside: NDArray[np.int64]) -> Columns:
     """Measure of each patch what lies inside the image."""
     sizes, which = np.unique(inside, axis=0, return_inverse=True)
     found: Columns = {name: np.empty(len(patches)) for _, _, name in look.columns}

@@ -26,7 +26,7 @@ from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import ChannelId, SceneId, is_remote, plain_path, split_source
 from napari_patchset.stacks.opening import list_scenes
 
-BROKEN = (UnreadableFileError, OSError)
+SOURCE_ERRORS = (UnreadableFileError, OSError)
 """What a file that is damaged or gone raises, as opposed to one that does not fit the plan."""
 
 
@@ -62,7 +62,7 @@ def blaming(index: int, source: object) -> Iterator[None]:
     """Blame what goes wrong while a source is opened or read on that source."""
     try:
         yield
-    except BROKEN as error:
+    except SOURCE_ERRORS as error:
         failure = Failure(source=str(source), message=str(error))
         raise SourcesFailed({index: failure}) from error
 
@@ -184,7 +184,7 @@ def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef
     file, in_name = split_source(path, chosen)
     try:
         ids = choose_scenes(file, in_name)
-    except BROKEN:  # the export says so, and goes on with the others
+    except SOURCE_ERRORS:  # the export says so, and goes on with the others
         ids = [in_name]
     return [SourceRef(path=str(file), scene=found) for found in ids]
 

@@ -122,7 +122,7 @@ class _Export:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         if is_resumed:
             self._leave_out(
-                find_changed(self._frozen, self._partial.failed(), self._partial.proceed)
+                find_changed(self._frozen, self._partial.failed(), self._partial.check_cancelled)
             )
         yield from self._score(metrics)
         while True:
@@ -171,7 +171,7 @@ class _Export:
         todo = [(array, shard) for array in arrays for shard in partial.absent(array)]
         check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in todo))
         signs = {
-            partial.sidecar_path(array, shard): len(array.layout.rows(shard))
+            partial.done_marker_path(array, shard): len(array.layout.rows(shard))
             for array, shard in todo
             if array.layout.role == IMAGE
         }

@@ -22,7 +22,7 @@ from napari_patchset.exporting.frozen_plan import FrozenPlan, PlannedArray
 from napari_patchset.exporting.open_sources import OpenImages
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import BatchReader, ReadBatch
-from napari_patchset.exporting.workdir import PartialExport, ShardSidecar
+from napari_patchset.exporting.workdir import DoneMarker, PartialExport
 from napari_patchset.patching.grid import PadMode, PatchSpec
 
 WRITERS = 2
@@ -208,7 +208,7 @@ def _absent(
 ) -> Iterator[Shard]:
     for array in arrays:
         for index in array.shards_begun(first, last):
-            if export.sidecar(array, index) is None:
+            if export.done_marker(array, index) is None:
                 yield Shard(array, index)
 
 
@@ -227,16 +227,16 @@ class _Pass:
 
     def run(self, images: OpenImages, threads: int) -> None:
         batches = self._batches(images.pad)
-        proceed = self._export.proceed
+        check_cancelled = self._export.check_cancelled
         limits = self._for_tiles, threads
-        reader = BatchReader(batches, images, self._role, images.pad, *limits, proceed)
+        reader = BatchReader(batches, images, self._role, images.pad, *limits, check_cancelled)
         with (
             ThreadPoolExecutor(WRITERS, "disk") as disk,
             FillingShards(partial(self._finish, disk), self._buffers) as filling,
             closing(reader.read()) as read,
         ):
             for batch in read:
-                proceed()
+                check_cancelled()
                 shard = self._shards[int(batches.place[batch.number])]
                 chosen = batches.chosen(batch.number)
                 out = filling.rows(shard, shard.row(chosen[0]), len(chosen))
@@ -273,6 +273,6 @@ class _Pass:
         array, number = shard.array, shard.number
         write = self._export.format.write
         written = disk.submit(write, self._export.set, array.layout, number, patches)
-        sidecar = ShardSidecar.of(array.stamp(number), patches)
+        done_marker = DoneMarker.of(array.stamp(number), patches)
         written.result()
-        self._export.write_sidecar(array, number, sidecar)
+        self._export.write_done_marker(array, number, done_marker)

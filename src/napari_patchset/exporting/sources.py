@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.open_sources import Stamp, find_stamp
-from napari_patchset.exporting.plan import BROKEN, MASK, ExportPlan, Failure, ImageRef, SourceRef
+from napari_patchset.exporting.plan import (
+    MASK,
+    SOURCE_ERRORS,
+    ExportPlan,
+    Failure,
+    ImageRef,
+    SourceRef,
+)
 from napari_patchset.patching.filters import Mask
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
@@ -252,7 +259,7 @@ class Survey:
     failures: tuple[Failure, ...]
 
 
-def survey(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Survey:
+def survey(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None) -> Survey:
     """Open and describe every source; those that are broken are left out, unless all are.
 
     Parameters
@@ -267,7 +274,7 @@ def survey(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Surv
         read.
     """
     plan = plan.resolved()
-    found, failures = _describe(plan, proceed)
+    found, failures = _describe(plan, check_cancelled)
     readable = plan.model_copy(update={"sources": tuple(ref for ref, _ in found)})
     images: Images = {role: tuple(each[role] for _, each in found) for role in found[0][1]}
     _check(readable, images)
@@ -280,17 +287,17 @@ Described = tuple[SourceRef, dict[str, SourceInfo]]
 
 
 def _describe(
-    plan: ExportPlan, proceed: Callable[[], None]
+    plan: ExportPlan, check_cancelled: Callable[[], None]
 ) -> tuple[list[Described], list[Failure]]:
     roles, describe_one = roles_of(plan), SourceDescriber(plan)
     found: list[Described] = []
     failures = []
     for asked in plan.sources:
-        proceed()
+        check_cancelled()
         try:
             ref = with_scenes(asked)
             found.append((ref, {role: describe_one(ref.images[role], role) for role in roles}))
-        except BROKEN as error:
+        except SOURCE_ERRORS as error:
             if asked is plan.sources[-1] and not found:
                 raise
             failures.append(Failure(source=str(asked), message=str(error)))

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Selection
-from napari_patchset.exporting.metrics import LookReader, looks, unmeasured
+from napari_patchset.exporting.metrics import MetricReader, empty_metrics, metric_requests
 from napari_patchset.exporting.open_sources import OpenImages, changed, require_stamp
-from napari_patchset.exporting.plan import BROKEN, ExportPlan, Failure, Recipe, SourcesFailed
+from napari_patchset.exporting.plan import SOURCE_ERRORS, ExportPlan, Failure, Recipe, SourcesFailed
 from napari_patchset.exporting.sources import SourceDescriber, read_masks, survey
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import PartialExport, check_space
@@ -48,11 +48,11 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
         refuse_taken(partial, plan)
     if _is_there(partial, plan, overwrite):
         return True
-    found = survey(plan, partial.proceed)
+    found = survey(plan, partial.check_cancelled)
     grid = plan.strategy.plan(found.images[IMAGE], read_masks(plan.strategy))
     frozen = FrozenPlan.of(found, grid)
     _check(frozen, grid, partial.root)
-    partial.proceed()
+    partial.check_cancelled()
     partial.discard()
     partial.freeze(frozen, grid)
     return False
@@ -136,7 +136,7 @@ def score_job(
         frozen = export.frozen()
         with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
             limits = frozen.scored_at_once, memory, threads
-            reader = LookReader(frozen.images, images, *limits, export.proceed)
+            reader = MetricReader(frozen.images, images, *limits, export.check_cancelled)
             _Scoring(export, frozen, runs).run(reader)
 
 
@@ -150,10 +150,10 @@ class _Scoring:
         self._candidates = np.concatenate([every[frozen.score_run(run)] for run in runs])
         self._done = np.zeros(len(self._candidates), bool)
         filters, names = frozen.plan.filters, frozen.sources[0].channels
-        self._looks = looks(filters, names)
-        self._columns = unmeasured(filters, names, len(self._candidates))
+        self._looks = metric_requests(filters, names)
+        self._columns = empty_metrics(filters, names, len(self._candidates))
 
-    def run(self, reader: LookReader) -> None:
+    def run(self, reader: MetricReader) -> None:
         """Score source by source, so that a broken one leaves out no other."""
         stacks = self._grid.stack[self._candidates]
         for stack in np.unique(stacks).tolist():
@@ -165,11 +165,11 @@ class _Scoring:
                 self._export.record(failed)
                 self._leave_out(mine)
 
-    def _score(self, reader: LookReader, mine: NDArray[np.int64]) -> None:
+    def _score(self, reader: MetricReader, mine: NDArray[np.int64]) -> None:
         for look in self._looks:
             with closing(reader.read(look, self._grid, mine)) as read:
                 for chosen, columns in read:
-                    self._export.proceed()
+                    self._export.check_cancelled()
                     at = np.searchsorted(self._candidates, chosen)
                     for column, values in columns.items():
                         self._columns[column][at] = values
@@ -268,7 +268,7 @@ def _check_selecting(selection: Selection, n: int) -> None:
 
 
 def find_changed(
-    frozen: FrozenPlan, but: Container[int] = (), proceed: Callable[[], None] = lambda: None
+    frozen: FrozenPlan, but: Container[int] = (), check_cancelled: Callable[[], None] = lambda: None
 ) -> dict[int, Failure]:
     """Find the sources that are gone, or differ in size, time or content from what was planned.
 
@@ -283,10 +283,10 @@ def find_changed(
     found = {}
     for index, ref in enumerate(frozen.plan.sources):
         if index not in but:
-            proceed()
+            check_cancelled()
             try:
                 _require_unchanged(frozen, index, describer)
-            except BROKEN as error:
+            except SOURCE_ERRORS as error:
                 found[index] = Failure(source=str(ref), message=str(error))
     return found
 

@@ -23,7 +23,7 @@ LEAST_TILES = 32 * 2**20
 
 
 @dataclass(slots=True)
-class _Held:
+class _PinnedTile:
     """What is held of a tile: where it lies, and the pixels once they are decoded."""
 
     rect: Rect
@@ -32,7 +32,7 @@ class _Held:
     next_use: int
 
 
-class HeldTiles:
+class TileBuffer:
     """The tiles of one stack, each decoded once as long as what is needed of them fits.
 
     Parameters
@@ -48,13 +48,13 @@ class HeldTiles:
     """
 
     def __init__(
-        self, batches: Batches, span: range, pool: Executor, proceed: Callable[[], None]
+        self, batches: Batches, span: range, pool: Executor, check_cancelled: Callable[[], None]
     ) -> None:
         self._batches = batches
         self._span = span
         self._pool = pool
-        self._proceed = proceed
-        self._held: dict[Hashable, _Held] = {}
+        self._proceed = check_cancelled
+        self._held: dict[Hashable, _PinnedTile] = {}
         of = slice(span.start, span.stop)
         self._extent = batches.high[of, :2].max(axis=0) + 1
         keys = self._key(batches.sample[of], batches.low[of, 0], batches.low[of, 1])
@@ -75,7 +75,7 @@ class HeldTiles:
         if block.key not in self._held:
             nbytes = block.rect.w * block.rect.h * itemsize
             future = self._pool.submit(self._decode, block)
-            self._held[block.key] = _Held(block.rect, future, nbytes, batch)
+            self._held[block.key] = _PinnedTile(block.rect, future, nbytes, batch)
 
     def _decode(self, block: Block) -> NDArray[Any]:
         self._proceed()
@@ -111,7 +111,7 @@ class HeldTiles:
                 break
             excess -= self._held.pop(key).nbytes
 
-    def _keep_part(self, held: _Held, block: Block, pixels: NDArray[Any], rect: Rect) -> None:
+    def _keep_part(self, held: _PinnedTile, block: Block, pixels: NDArray[Any], rect: Rect) -> None:
         inside = [slice(None)] * pixels.ndim
         y, x = rect.y - held.rect.y, rect.x - held.rect.x
         for axis, part in zip(block.yx, (slice(y, y + rect.h), slice(x, x + rect.w)), strict=True):

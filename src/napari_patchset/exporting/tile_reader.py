@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.exporting.batches import Batches
 from napari_patchset.exporting.open_sources import Images, OpenImage
-from napari_patchset.exporting.tile_buffer import HeldTiles
+from napari_patchset.exporting.tile_buffer import TileBuffer
 from napari_patchset.patching.grid import PadMode, PatchSpec, fold, folded_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.protocol import Block, ImageStack, blocks_of
@@ -49,7 +49,7 @@ class _Run(NamedTuple):
     """Which pixels of each patch it is."""
 
 
-class Places:
+class PlacedPatches:
     """Where patches of one size lie in a plane.
 
     Parameters
@@ -183,7 +183,7 @@ class ReadBatch(NamedTuple):
 
     number: int
     stack: int
-    places: Places
+    places: PlacedPatches
     tiles: list[tuple[int, int, Block]]
     """Channel and depth of the output, and a tile that holds a part of it."""
     n_whole: int
@@ -213,12 +213,12 @@ class BatchReader:
         pad: PadMode,
         limit: int,
         threads: int,
-        proceed: Callable[[], None] = lambda: None,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
         self._batches, self._images, self._role = batches, images, role
         self._pad, self._limit, self._threads = pad, limit, threads
-        self._proceed = proceed
-        self._held: dict[int, HeldTiles] = {}
+        self._proceed = check_cancelled
+        self._held: dict[int, TileBuffer] = {}
         self._open: dict[int, OpenImage] = {}
         """What is read at the moment: tiles are decoded while later sources are opened."""
 
@@ -258,7 +258,7 @@ class BatchReader:
         with self._images.blaming(index):
             if index not in self._open:
                 self._open[index] = self._images.keep((index, self._role))
-                self._held[index] = HeldTiles(batches, batches.span(index), pool, self._proceed)
+                self._held[index] = TileBuffer(batches, batches.span(index), pool, self._proceed)
             stack, channels = self._open[index]
             (z, top, left), (end, bottom, right) = batches.box(batch)
             places, window = self._places(batch), Rect(left, top, right - left, bottom - top)
@@ -273,13 +273,13 @@ class BatchReader:
                             whole.add((c, depth))
         return ReadBatch(batch, index, places, tiles, len(whole))
 
-    def _places(self, batch: int) -> Places:
+    def _places(self, batch: int) -> PlacedPatches:
         """Give where the patches of a batch lie; a folded one as all that is read for it."""
         batches = self._batches
         if not batches.is_folded[batch]:
-            return Places(batches.starts(batch)[:, -2:], batches.grid.size[-2:])
+            return PlacedPatches(batches.starts(batch)[:, -2:], batches.grid.size[-2:])
         low, high = batches.low[batch, 1:], batches.high[batch, 1:]
-        return Places(low[np.newaxis], tuple((high - low).tolist()))
+        return PlacedPatches(low[np.newaxis], tuple((high - low).tolist()))
 
     def _fold(self, batch: ReadBatch, out: NDArray[Any]) -> None:
         """Fill the one patch of a batch from within the image, beyond the edge too."""

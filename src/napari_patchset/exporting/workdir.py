@@ -54,7 +54,7 @@ from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.patchset.writers.zarr import checksums
 
 
-class ShardSidecar(Frozen):
+class DoneMarker(Frozen):
     """The checksums and sums of a written shard.
 
     Attributes
@@ -318,34 +318,34 @@ class PartialExport:
             raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
         return Selection.of(read_verdicts(self._selection))
 
-    def sidecar_path(self, array: PlannedArray, shard: int) -> Path:
+    def done_marker_path(self, array: PlannedArray, shard: int) -> Path:
         """Give the file that says that a shard is written."""
         return self.root / "shards" / array.layout.name / f"{shard}.json"
 
-    def sidecar(self, array: PlannedArray, shard: int) -> ShardSidecar | None:
+    def done_marker(self, array: PlannedArray, shard: int) -> DoneMarker | None:
         """Read a shard's sidecar, None if the shard is not written whole with these patches."""
         if not all(p.is_file() for p in self.format.unit_paths(self.set, array.layout, shard)):
             return None
         try:
-            data = self.sidecar_path(array, shard).read_bytes()
-            sidecar = ShardSidecar.model_validate_json(data)
+            data = self.done_marker_path(array, shard).read_bytes()
+            done_marker = DoneMarker.model_validate_json(data)
         except (FileNotFoundError, ValidationError):
             return None
-        return sidecar if sidecar.stamp == array.stamp(shard) else None
+        return done_marker if done_marker.stamp == array.stamp(shard) else None
 
-    def write_sidecar(self, array: PlannedArray, shard: int, sidecar: ShardSidecar) -> None:
+    def write_done_marker(self, array: PlannedArray, shard: int, done_marker: DoneMarker) -> None:
         """Say that a shard is written and synced.
 
         The sidecar itself is not: one that a power cut takes, or tears, costs the shard's work.
         """
-        path = self.sidecar_path(array, shard)
-        write_whole(path, [sidecar.model_dump_json().encode()])
+        path = self.done_marker_path(array, shard)
+        write_whole(path, [done_marker.model_dump_json().encode()])
 
     def absent(self, array: PlannedArray) -> list[int]:
         """Find the shards that are to be written, and forget what was there of them."""
-        absent = [i for i in range(array.layout.n_shards) if self.sidecar(array, i) is None]
+        absent = [i for i in range(array.layout.n_shards) if self.done_marker(array, i) is None]
         for shard in absent:
-            self.sidecar_path(array, shard).unlink(missing_ok=True)
+            self.done_marker_path(array, shard).unlink(missing_ok=True)
         return absent
 
     def request_stop(self) -> None:
@@ -363,7 +363,7 @@ class PartialExport:
         """Whether jobs are to stop."""
         return self._stop.exists()
 
-    def proceed(self) -> None:
+    def check_cancelled(self) -> None:
         """Raise ExportStopped if jobs are to stop."""
         if self.stop_requested:
             raise ExportStopped

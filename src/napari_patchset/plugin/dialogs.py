@@ -18,7 +18,7 @@ from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError
 from napari_patchset.stacks.opening import FORMATS
 
-MENDABLE = (PatchsetError, ValidationError, OSError)
+USER_ERRORS = (PatchsetError, ValidationError, OSError)
 """What a person can mend."""
 
 _Slot = TypeVar("_Slot", bound=Callable[..., None])
@@ -53,7 +53,7 @@ def notifying(slot: _Slot) -> _Slot:
     def notified(*args: Any) -> None:
         try:
             slot(*args)
-        except MENDABLE as error:
+        except USER_ERRORS as error:
             show_error(message(error))
 
     return cast("_Slot", notified)

@@ -29,7 +29,7 @@ from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
-from napari_patchset.plugin.form.output import ExportPart
+from napari_patchset.plugin.form.output import ExportSection
 from napari_patchset.plugin.layers.layer_files import has_layers, spooled
 from napari_patchset.plugin.preferences import PLUGIN, chosen_memory, export_memory
 from napari_patchset.plugin.state import FormState, with_fresh_region
@@ -120,13 +120,13 @@ def _events(
     """
     try:
 
-        def proceed() -> None:
+        def check_cancelled() -> None:
             if cancelled.is_set():
                 raise ExportStopped("The export was cancelled.")
 
         check_destination(plan, overwrite=False)  # before layers are written
         refuse_taken(PartialExport.of(plan), plan)
-        named, known = spooled(renew(), proceed), metrics()
+        named, known = spooled(renew(), check_cancelled), metrics()
         with closing(run_export(named, metrics=known, memory=memory)) as events:
             for event in events:
                 yield event
@@ -153,7 +153,7 @@ class ExportControl:
 
     def __init__(
         self,
-        part: ExportPart,
+        part: ExportSection,
         viewer: Viewer,
         state: Callable[[], FormState],
         metrics: Callable[[], Callable[[], Metrics]],

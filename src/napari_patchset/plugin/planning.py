@@ -20,7 +20,7 @@ from napari_patchset.patching.filters import score_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.verdicts import Verdicts, judge
-from napari_patchset.plugin.dialogs import MENDABLE
+from napari_patchset.plugin.dialogs import USER_ERRORS
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Background
@@ -203,7 +203,7 @@ class PlanControl:
             return
         try:
             planned = plan_form(state, self._before)
-        except MENDABLE as error:
+        except USER_ERRORS as error:
             self.failed.emit(error)
         else:
             self._on_planned(planned)

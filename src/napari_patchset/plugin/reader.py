@@ -18,7 +18,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_patchset.patchset.layout import SUFFIXES
-from napari_patchset.plugin.dialogs import MENDABLE, message, show_offer
+from napari_patchset.plugin.dialogs import USER_ERRORS, message, show_offer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.stage import MOST_SCENES, all_scene_layers
 from napari_patchset.plugin.lazy.contrast import settle
@@ -138,7 +138,7 @@ def _read_beside(name: str, opener: Opener) -> list[LayerTuple]:
     try:
         with opener.saying(f"Opening {Path(name).name}…"):
             opened = _read(name)
-    except MENDABLE as error:
+    except USER_ERRORS as error:
         if opener.is_closed:
             return NO_LAYERS
         if not _is_only_ours(name):

@@ -17,7 +17,7 @@ Scenes = Sequence[SceneSummary]
 
 
 @dataclass(frozen=True)
-class Facts:
+class SceneContext:
     """What is known of a scene.
 
     Attributes
@@ -58,13 +58,13 @@ class LoadedPlan:
     """
 
     plan: ExportPlan
-    facts: Facts
+    facts: SceneContext
     layers: Sequence[LayerTuple] | None
     scenes: Mapping[Path, Scenes]
     masks: Masks
 
 
-def read_facts(path: Path, scene: SceneId | None, suffix: str) -> Iterator[Facts]:
+def read_scene_context(path: Path, scene: SceneId | None, suffix: str) -> Iterator[SceneContext]:
     """Read what is to be known of a scene.
 
     Parameters
@@ -76,9 +76,9 @@ def read_facts(path: Path, scene: SceneId | None, suffix: str) -> Iterator[Facts
 
 
 def read_scene(
-    facts: Facts, scene: SceneId | None, suffix: str, axes: str | None
-) -> Iterator[tuple[Sequence[LayerTuple], Facts]]:
-    """Open another scene of a file as layers; see `read_facts` and `scene_layers`."""
+    facts: SceneContext, scene: SceneId | None, suffix: str, axes: str | None
+) -> Iterator[tuple[Sequence[LayerTuple], SceneContext]]:
+    """Open another scene of a file as layers; see `read_scene_context` and `scene_layers`."""
     layers = scene_layers(facts.path, scene, axes)
     yield layers, _facts(facts.path, scene, facts.scenes, suffix)
 
@@ -108,6 +108,6 @@ def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> Ite
     yield LoadedPlan(plan, facts, layers, scenes, masks_of(plan.strategy))
 
 
-def _facts(path: Path, scene: SceneId | None, scenes: Scenes, suffix: str) -> Facts:
+def _facts(path: Path, scene: SceneId | None, scenes: Scenes, suffix: str) -> SceneContext:
     info = DESCRIPTIONS.of(str(path), scene)
-    return Facts(path, scene, scenes, info, default_out(path, suffix))
+    return SceneContext(path, scene, scenes, info, default_out(path, suffix))

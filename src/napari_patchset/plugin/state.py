@@ -18,14 +18,14 @@ from napari_patchset.exporting.sources import select_channels
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_files import open_image
 from napari_patchset.source import SceneId, SourceInfo
-from napari_patchset.stacks.cache import Kept
+from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.metadata import describe, file_key
 
 Scene = tuple[str, SceneId | None]
 """A path, and a scene of it."""
 
 
-_KEYS: Kept[str] = Kept(256)
+_KEYS: FileCache[str] = FileCache(256)
 """Fingerprints of files: they hold until a file changes, also of what is described anew."""
 
 

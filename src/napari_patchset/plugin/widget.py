@@ -12,10 +12,10 @@ from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
 from napari_patchset.plugin.canvas.summary import size_hint, summarize
-from napari_patchset.plugin.dialogs import MENDABLE, ask_plan, message, notifying
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notifying
 from napari_patchset.plugin.export_control import ExportControl
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.form.output import ExportPart
+from napari_patchset.plugin.form.output import ExportSection
 from napari_patchset.plugin.form.patches import depth_choices, extents, fitting_size
 from napari_patchset.plugin.layers.layer_files import file_name
 from napari_patchset.plugin.layers.layer_stack import layer_at
@@ -24,7 +24,7 @@ from napari_patchset.plugin.napari_compat import import_beside, is_window_at_wor
 from napari_patchset.plugin.panel import Panel
 from napari_patchset.plugin.planning import PlanControl, Planned
 from napari_patchset.plugin.preferences import Output, read_output
-from napari_patchset.plugin.scene_context import Facts, LoadedPlan, load_plan
+from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
 from napari_patchset.plugin.scenes.source import SourceControl
 from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
 from napari_patchset.plugin.worker import Background, later
@@ -51,7 +51,7 @@ class PatchesWidget(Panel):
         self.sourcing = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.regions = RegionControl(napari_viewer, self.form.where, lambda: self.sourcing.shown)
         self.source, self.picker = self.sourcing.part, self.sourcing.picker
-        self.patches, self.export, self.summary = self.form.patches, ExportPart(), QLabel()
+        self.patches, self.export, self.summary = self.form.patches, ExportSection(), QLabel()
         self.preview = PreviewControl(napari_viewer, self)
         self.placing = PlaceControl(self.preview, self.form.strategy)
         self.plans = PlanControl(lambda: self.preview.rows_in_view)
@@ -156,7 +156,7 @@ class PatchesWidget(Panel):
         self._show_parts()
         self._plan()
 
-    def _on_known(self, facts: Facts, is_new: bool) -> None:
+    def _on_known(self, facts: SceneContext, is_new: bool) -> None:
         """Offer what the shown scene has, and plan anew."""
         self._show_parts()
         if is_new:
@@ -203,7 +203,7 @@ class PatchesWidget(Panel):
         """Plan the patches anew and draw them; what can't be planned is said in their place."""
         try:
             state = self.state
-        except MENDABLE as error:
+        except USER_ERRORS as error:
             self._on_failed(error)
             return
         if state is not None:
@@ -221,7 +221,7 @@ class PatchesWidget(Panel):
             self.placing.follow(planned)
 
     def _on_failed(self, error: Exception) -> None:
-        if not isinstance(error, MENDABLE):
+        if not isinstance(error, USER_ERRORS):
             raise error
         self._show_nothing(message(error), is_error=True)
 

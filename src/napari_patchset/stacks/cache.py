@@ -47,7 +47,7 @@ _Value = TypeVar("_Value")
 _State = tuple[int, ...]
 
 
-class Kept(ForkAware, Generic[_Value]):
+class FileCache(ForkAware, Generic[_Value]):
     """Keep what was read of the files that were asked for last; threads may share it.
 
     Parameters

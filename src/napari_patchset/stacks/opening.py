@@ -7,7 +7,7 @@ from typing import NamedTuple
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import SceneId, is_remote, plain_path, split_source
-from napari_patchset.stacks.cache import Kept
+from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary
@@ -37,7 +37,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-_KEPT: Kept[Format] = Kept(256)
+_KEPT: FileCache[Format] = FileCache(256)
 
 
 def find_format(path: Path) -> Format:

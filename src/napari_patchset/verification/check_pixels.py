@@ -16,7 +16,7 @@ from napari_patchset.patchset.manifest import digest_checksums
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums, channel_sums
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.patchset.writers.zarr import checksums
-from napari_patchset.verification.subject import REMEDY, Candidates, Finding, Subject
+from napari_patchset.verification.subject import REMEDY, Candidates, Finding, OpenedSet
 
 
 class PixelCheck:
@@ -38,7 +38,7 @@ class PixelCheck:
     """
 
     def __init__(
-        self, subject: Subject, candidates: Candidates | None, tick: Callable[[int], None]
+        self, subject: OpenedSet, candidates: Candidates | None, tick: Callable[[int], None]
     ) -> None:
         self._subject, self._candidates, self._tick = subject, candidates, tick
         self.found = {a.name: np.zeros(a.n, np.uint32) for a in subject.arrays}

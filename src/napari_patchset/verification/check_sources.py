@@ -24,12 +24,12 @@ from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
 from napari_patchset.verification.check_pixels import PixelCheck
-from napari_patchset.verification.subject import Candidates, Finding, Subject
+from napari_patchset.verification.subject import Candidates, Finding, OpenedSet
 
 Rows = NDArray[np.int64]
 
 
-class Recutting:
+class PatchRecutter:
     """Cut again what the arrays of one role hold, in the order of the source's tiles.
 
     Images are held against the checksums in the table; targets and labels, of which it has none,
@@ -119,7 +119,7 @@ class SourceCheck:
 
     def __init__(
         self,
-        subject: Subject,
+        subject: OpenedSet,
         candidates: Candidates,
         pixels: PixelCheck,
         tick: Callable[[int], None],
@@ -128,7 +128,7 @@ class SourceCheck:
     ) -> None:
         self._subject, self._candidates = subject, candidates
         self._recutting = {
-            role: Recutting(candidates, pixels, list(arrays), tick, memory, threads)
+            role: PatchRecutter(candidates, pixels, list(arrays), tick, memory, threads)
             for role, arrays in groupby(
                 sorted(subject.arrays, key=attrgetter("role")), attrgetter("role")
             )

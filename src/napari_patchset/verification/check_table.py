@@ -22,7 +22,7 @@ from napari_patchset.patching.splits import TRAIN, VAL, find_frames
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.table import patch_tables
 from napari_patchset.source import SourceInfo
-from napari_patchset.verification.subject import REMEDY, Candidates, Finding, Subject
+from napari_patchset.verification.subject import REMEDY, Candidates, Finding, OpenedSet
 
 Integers = NDArray[np.int64]
 
@@ -118,7 +118,7 @@ def _overlap(train: Integers, val: Integers, start: Integers, size: Integers) ->
     return None
 
 
-def read_candidates(subject: Subject) -> Candidates:
+def read_candidates(subject: OpenedSet) -> Candidates:
     """Read the table.
 
     Raises
@@ -133,7 +133,7 @@ def read_candidates(subject: Subject) -> Candidates:
         raise UnreadableFileError(str(error)) from error
 
 
-def check_table(subject: Subject, candidates: Candidates) -> Iterator[Finding]:
+def check_table(subject: OpenedSet, candidates: Candidates) -> Iterator[Finding]:
     """Find rows, counts and limits that do not follow from the recipe and the metrics."""
     digest, said = digest_bytes(subject.table_path.read_bytes()), subject.manifest.table_digest
     if digest != said:
@@ -147,7 +147,7 @@ def check_table(subject: Subject, candidates: Candidates) -> Iterator[Finding]:
     yield from _check_counts(subject, selection)
 
 
-def check_split(subject: Subject, candidates: Candidates) -> Iterator[Finding]:
+def check_split(subject: OpenedSet, candidates: Candidates) -> Iterator[Finding]:
     """Find a training and a validation patch that share a place."""
     if len(candidates.splits) < 2:
         return
@@ -162,12 +162,12 @@ def check_split(subject: Subject, candidates: Candidates) -> Iterator[Finding]:
         )
 
 
-def edited(subject: Subject, what: str) -> Finding:
+def edited(subject: OpenedSet, what: str) -> Finding:
     """Say that the table is not what was written."""
     return Finding("edited table", f"{subject.table_path}: {what}; {REMEDY}.")
 
 
-def _judged(subject: Subject, candidates: Candidates) -> Selection:
+def _judged(subject: OpenedSet, candidates: Candidates) -> Selection:
     """Judge the candidates again, by the metrics in the table."""
     recipe, table = subject.recipe, candidates.table
     columns = score_columns(recipe.filters, subject.sources[0].channels)
@@ -176,7 +176,7 @@ def _judged(subject: Subject, candidates: Candidates) -> Selection:
 
 
 def _check_columns(
-    subject: Subject, candidates: Candidates, selection: Selection
+    subject: OpenedSet, candidates: Candidates, selection: Selection
 ) -> Iterator[Finding]:
     rows = selection.row if subject.form.has_pixels else np.full_like(selection.row, -1)
     grid, verdicts = candidates.grid, selection.verdicts
@@ -202,7 +202,7 @@ def _first_difference(found: pa.ChunkedArray, expected: pa.ChunkedArray) -> tupl
     return 0, found.type, expected.type
 
 
-def _check_counts(subject: Subject, selection: Selection) -> Iterator[Finding]:
+def _check_counts(subject: OpenedSet, selection: Selection) -> Iterator[Finding]:
     manifest = subject.manifest
     counted: dict[str, tuple[Any, Any]] = {
         "patches": (manifest.counts, selection.counts),

@@ -29,7 +29,7 @@ from napari_patchset.source import SourceInfo
 _MOST_MISSING = 1000
 
 
-class Subject:
+class OpenedSet:
     """A set on disk that has a manifest; everything else in it may be wrong.
 
     Raises
@@ -108,7 +108,7 @@ class Candidates:
     is_readable: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, table: pa.Table, subject: Subject) -> "Candidates":
+    def of(cls, table: pa.Table, subject: OpenedSet) -> "Candidates":
         """Read a table.
 
         Raises

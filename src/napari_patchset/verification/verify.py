@@ -25,10 +25,10 @@ from napari_patchset.verification.check_table import (
     edited,
     read_candidates,
 )
-from napari_patchset.verification.subject import REMEDY, Finding, Subject
+from napari_patchset.verification.subject import REMEDY, Finding, OpenedSet
 
 
-def check_files(subject: Subject) -> Iterator[Finding]:
+def check_files(subject: OpenedSet) -> Iterator[Finding]:
     """Find files that are missing, or wrong beside their pixels."""
     for file in subject.missing:
         yield Finding("missing file", f"{subject.path / file}: {REMEDY}.")
@@ -46,7 +46,7 @@ def check_files(subject: Subject) -> Iterator[Finding]:
             yield Finding("damaged file", f"{array.name} of {subject.path}: {damage}; {REMEDY}.")
 
 
-def check_manifest(subject: Subject) -> Iterator[Finding]:
+def check_manifest(subject: OpenedSet) -> Iterator[Finding]:
     """Find entries of the manifest that do not agree with each other."""
     try:
         recipe = subject.recipe
@@ -66,7 +66,7 @@ def check_manifest(subject: Subject) -> Iterator[Finding]:
             yield _edited(subject, f"{what} is {said}, not {expected}")
 
 
-def _repeated(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
+def _repeated(subject: OpenedSet) -> Iterator[tuple[str, Any, Any]]:
     """Give what the manifest says twice: what it is, and both."""
     manifest, first = subject.manifest, subject.sources[0]
     for name in ("depth_axis", "channels", "pixel_size"):
@@ -79,7 +79,7 @@ def _repeated(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
         yield from _of_array(subject, array)
 
 
-def _of_array(subject: Subject, array: ArrayLayout) -> Iterator[tuple[str, Any, Any]]:
+def _of_array(subject: OpenedSet, array: ArrayLayout) -> Iterator[tuple[str, Any, Any]]:
     recipe, counts = subject.recipe, subject.manifest.counts
     kind = ArrayKind.of(
         IMAGE, subject.sources[0], array.patch_shape[1:], recipe.dtype, recipe.codec
@@ -92,7 +92,7 @@ def _of_array(subject: Subject, array: ArrayLayout) -> Iterator[tuple[str, Any, 
         yield f"type of {array.name}", array.dtype.name, kind.dtype
 
 
-def _edited(subject: Subject, what: str) -> Finding:
+def _edited(subject: OpenedSet, what: str) -> Finding:
     return Finding("edited manifest", f"{subject.path}: {what}; {REMEDY}.")
 
 
@@ -133,7 +133,7 @@ def verify(
     FileNotFoundError, IncompleteSetError
         If there is no such set, or one that was not completed.
     """
-    subject = Subject(Path(os.path.abspath(path)))
+    subject = OpenedSet(Path(os.path.abspath(path)))
     yield from check_manifest(subject)
     yield from check_files(subject)
     candidates = None

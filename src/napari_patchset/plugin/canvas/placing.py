@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_patchset.patching.strategies import Place
 from napari_patchset.plugin.canvas.preview import Drawn, PreviewControl
-from napari_patchset.plugin.form.strategy import StrategyPart
+from napari_patchset.plugin.form.strategy import StrategySection
 from napari_patchset.plugin.layers.shown import point_on
 from napari_patchset.plugin.planning import Planned
 
@@ -27,7 +27,7 @@ class PlaceControl:
         What holds the patches.
     """
 
-    def __init__(self, preview: PreviewControl, strategy: StrategyPart) -> None:
+    def __init__(self, preview: PreviewControl, strategy: StrategySection) -> None:
         self._preview, self._strategy = preview, strategy
         self._wanted: Place | None = None
         preview.clicks.clicked.connect(self._click)

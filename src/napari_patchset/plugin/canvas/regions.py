@@ -24,7 +24,7 @@ from napari_patchset.patching.regions import (
 )
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.dialogs import notifying
-from napari_patchset.plugin.form.where import WherePart
+from napari_patchset.plugin.form.where import RegionSection
 from napari_patchset.plugin.layers.layer_files import labels_region
 from napari_patchset.plugin.layers.shown import Shown, number_shown, plane_space
 from napari_patchset.plugin.state import DESCRIPTIONS
@@ -137,7 +137,9 @@ class RegionControl:
     """A shape was drawn or moved."""
     painted = Signal(Labels)
 
-    def __init__(self, viewer: Viewer, part: WherePart, shown: Callable[[], Shown | None]) -> None:
+    def __init__(
+        self, viewer: Viewer, part: RegionSection, shown: Callable[[], Shown | None]
+    ) -> None:
         self._viewer, self._part, self._shown = viewer, part, shown
         part.draw.changed.connect(self._draw)
         part.shown_wanted.connect(self._take_shown)

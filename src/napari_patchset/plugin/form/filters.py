@@ -107,7 +107,7 @@ class TextRow(_FilterRow):
         return str(self.line.value)
 
 
-class FiltersPart(Part):
+class FiltersSection(Part):
     """The filters, each of which a patch must pass."""
 
     def __init__(self) -> None:

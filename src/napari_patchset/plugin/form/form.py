@@ -9,13 +9,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_patchset.axes import DepthAxis
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.regions import Region
-from napari_patchset.plugin.form.filters import FiltersPart
-from napari_patchset.plugin.form.output import OutputPart, SplitPart
-from napari_patchset.plugin.form.patches import ChannelsPart, PatchesPart
+from napari_patchset.plugin.form.filters import FiltersSection
+from napari_patchset.plugin.form.output import OutputSection, SplitSection
+from napari_patchset.plugin.form.patches import ChannelsSection, PatchesSection
 from napari_patchset.plugin.form.rows import Fold, Part
-from napari_patchset.plugin.form.source import PairsPart
-from napari_patchset.plugin.form.strategy import StrategyPart
-from napari_patchset.plugin.form.where import Extent, WherePart
+from napari_patchset.plugin.form.source import PairsSection
+from napari_patchset.plugin.form.strategy import StrategySection
+from napari_patchset.plugin.form.where import Extent, RegionSection
 
 
 class RecipeForm:
@@ -24,10 +24,14 @@ class RecipeForm:
     changed = Signal()
 
     def __init__(self) -> None:
-        self.patches = PatchesPart()
-        self.strategy, self.channels, self.where = StrategyPart(), ChannelsPart(), WherePart()
-        self.filters, self.split = FiltersPart(), SplitPart()
-        self.pairs, self.output = PairsPart(), OutputPart()
+        self.patches = PatchesSection()
+        self.strategy, self.channels, self.where = (
+            StrategySection(),
+            ChannelsSection(),
+            RegionSection(),
+        )
+        self.filters, self.split = FiltersSection(), SplitSection()
+        self.pairs, self.output = PairsSection(), OutputSection()
         self.folds = self._folds()
         self.more = Fold("More", _column(list(self.folds.values())), "Everything else.")
         for part in (self.patches, *self._parts.values()):

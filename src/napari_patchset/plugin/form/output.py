@@ -31,7 +31,7 @@ _CODECS = choices(("none", "none"), ("lz4 (fast)", "lz4"), ("zstd (small)", "zst
 _DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
 
-class OutputPart(Part):
+class OutputSection(Part):
     """What is written."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ _BY = choices(
 )
 
 
-class SplitPart(Part):
+class SplitSection(Part):
     """Training and validation patches, which share no pixel."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class SplitPart(Part):
             tooltip="How many patches in a hundred are set apart for validation; 0 for no split.",
         )
         self.by = ComboBox(
-            label="Kept together",
+            label="FileCache together",
             choices=_BY,
             tooltip="What is never in both: whole files, whole scenes, or blocks of the image.",
         )
@@ -135,7 +135,7 @@ class SplitPart(Part):
         self.by.visible = self.seed.visible = bool(self.val.fraction)
 
 
-class ExportPart(Part):
+class ExportSection(Part):
     """Destination, start, progress, and what else can be done with the plan."""
 
     def __init__(self) -> None:

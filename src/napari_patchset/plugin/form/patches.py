@@ -22,7 +22,7 @@ from napari_patchset.sample import sample_path
 from napari_patchset.source import ChannelId, SourceInfo
 
 
-class PatchesPart(Part):
+class PatchesSection(Part):
     """Depth axis, size and overlap of the patches."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class PatchesPart(Part):
 _SWATCH = 12
 
 
-class ChannelsPart(Part):
+class ChannelsSection(Part):
     """A box to tick for each channel."""
 
     def __init__(self) -> None:

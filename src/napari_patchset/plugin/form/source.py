@@ -35,7 +35,7 @@ def _name(path: Path) -> str:
     return path.name if layer is None else layer.name
 
 
-class SourcePart(Part):
+class SourceSection(Part):
     """Which of the open images patches are cut from, and a button to open one."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class SourcePart(Part):
             self.file.value = chosen
 
 
-class MorePart(Part):
+class ExtraFilesSection(Part):
     """Which other scenes and files go into the same set."""
 
     files_changed = Signal()
@@ -107,7 +107,7 @@ _TIPS: dict[Beside, str] = {
 }
 
 
-class PairsPart(Part):
+class PairsSection(Part):
     """A file for each image that lies beside the one of the patches."""
 
     def __init__(self) -> None:

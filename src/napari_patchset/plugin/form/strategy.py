@@ -48,7 +48,7 @@ def _used(kind: str) -> set[str]:
     return {name for field in fields for name in _SHOWN.get(field, {field})}
 
 
-class StrategyPart(Part):
+class StrategySection(Part):
     """How patches are chosen. Its value is a strategy's fields but size, overlap and where."""
 
     def __init__(self) -> None:

@@ -52,7 +52,7 @@ class RangeRow(Row):
         return None if (first, last) == self.extent else (first, last + 1)
 
 
-class WherePart(Part):
+class RegionSection(Part):
     """Which part of the image patches are cut from."""
 
     shown_wanted = Signal(str, object)

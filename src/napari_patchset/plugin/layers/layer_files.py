@@ -47,13 +47,15 @@ def masks_of(strategy: PatchStrategy) -> Masks:
     return read_masks(strategy) if layer is None else {str(path_of(layer)): _mask(layer)}
 
 
-def with_mask_file(strategy: _Strategy, folder: Path, proceed: Callable[[], None]) -> _Strategy:
+def with_mask_file(
+    strategy: _Strategy, folder: Path, check_cancelled: Callable[[], None]
+) -> _Strategy:
     """Write the layer that is the region of a strategy into a file, and name that."""
     layer, region = region_layer(strategy), strategy.region
     if layer is None or region is None:
         return strategy
     stack = InMemoryImageStack(Path(layer.name), _mask(layer)[None, None].view(np.uint8))
-    found = mask_region(str(spool(stack, folder, proceed)))
+    found = mask_region(str(spool(stack, folder, check_cancelled)))
     named = region.model_copy(update={"path": found.path, "digest": found.digest})
     return strategy.model_copy(update={"region": named})
 
@@ -96,7 +98,7 @@ def has_layers(plan: ExportPlan) -> bool:
     return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
 
 
-def spooled(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> ExportPlan:
+def spooled(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None) -> ExportPlan:
     """Write the layers that a plan names into files beside its patch set, and name those.
 
     Parameters
@@ -110,8 +112,10 @@ def spooled(plan: ExportPlan, proceed: Callable[[], None] = lambda: None) -> Exp
     def named(ref: Ref) -> Ref:
         if (layer := layer_at(ref.path)) is None:
             return ref
-        return ref.model_copy(update={"path": str(spool(LayerStack(layer), folder, proceed))})
+        return ref.model_copy(
+            update={"path": str(spool(LayerStack(layer), folder, check_cancelled))}
+        )
 
     sources = tuple(named(ref).with_beside(named) for ref in plan.sources)
-    strategy = with_mask_file(plan.strategy, folder, proceed)
+    strategy = with_mask_file(plan.strategy, folder, check_cancelled)
     return plan.model_copy(update={"sources": sources, "strategy": strategy})

@@ -31,7 +31,9 @@ _LARGEST_CHUNK = 2048
 _ARRAY = "0"
 
 
-def spool(stack: ImageStack, folder: Path, proceed: Callable[[], None] = lambda: None) -> Path:
+def spool(
+    stack: ImageStack, folder: Path, check_cancelled: Callable[[], None] = lambda: None
+) -> Path:
     """Write a stack, whole, into a folder and give the path, which `open_stack` opens.
 
     The name holds a digest of every pixel: the same content is written once, and a changed one
@@ -48,7 +50,7 @@ def spool(stack: ImageStack, folder: Path, proceed: Callable[[], None] = lambda:
     """
     temporary = folder / f".{uuid4().hex}.zarr"
     try:
-        digest = _write(stack, LocalStore(temporary), proceed)
+        digest = _write(stack, LocalStore(temporary), check_cancelled)
         path = folder / f"{_safe(str(stack.source))}-{digest}.zarr"
         if not path.exists():
             temporary.rename(path)
@@ -69,13 +71,13 @@ def spooled_fingerprint(stack: ImageStack) -> str:
     return fingerprint_of(array, ends)
 
 
-def _write(stack: ImageStack, store: LocalStore, proceed: Callable[[], None]) -> str:
+def _write(stack: ImageStack, store: LocalStore, check_cancelled: Callable[[], None]) -> str:
     array = _create(stack, store)
     digest = hashlib.blake2b(
         f"{np.dtype(stack.data_dtype).str}{array.shape}".encode(), digest_size=8
     )
     for corner in _corners(array):
-        proceed()
+        check_cancelled()
         block = _block(stack, corner, array.chunks)
         digest.update(block.data)
         inside = tuple(slice(c, c + n) for c, n in zip(corner, array.chunks, strict=True))

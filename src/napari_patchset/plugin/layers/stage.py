@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
-from napari_patchset.plugin.dialogs import MENDABLE, message
+from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.lazy.array import visible_axes
 from napari_patchset.source import Rect
@@ -177,7 +177,7 @@ def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[L
     for scene in scenes:
         try:
             opened.append((scene, scene_layers(path, scene.id, axes)))
-        except MENDABLE as error:
+        except USER_ERRORS as error:
             errors.append(error)
     if not opened:
         raise errors[0]

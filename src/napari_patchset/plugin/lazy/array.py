@@ -24,7 +24,7 @@ from napari_patchset.plugin.lazy.indexing import (
     shape_of,
 )
 from napari_patchset.plugin.lazy.redraw import layers_of
-from napari_patchset.plugin.lazy.slicer import Arrivals
+from napari_patchset.plugin.lazy.slicer import AsyncSlicer
 from napari_patchset.plugin.napari_compat import asked_for_drawing
 from napari_patchset.stacks.protocol import ImageStack
 
@@ -97,7 +97,7 @@ class LazyArray(ABC):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.ndim, self.size = len(self.shape), prod(self.shape)
         self.block, self.plane = tuple(block), plane
-        self.arrivals, self.level = Arrivals([self.shape]), 0
+        self.arrivals, self.level = AsyncSlicer([self.shape]), 0
 
     @property
     def whole(self) -> Index:
@@ -212,7 +212,7 @@ def lazy_levels(
 ) -> list[LazyChannel]:
     """Give a channel at each resolution; what is coarse and there stands in for what is to come."""
     levels = [kind(stack, channels, axes) for stack in stacks]
-    arrivals = Arrivals([level.shape for level in levels])
+    arrivals = AsyncSlicer([level.shape for level in levels])
     for number, level in enumerate(levels):
         level.arrivals, level.level = arrivals, number
     return levels

@@ -32,7 +32,7 @@ _EVERY_MS = 60
 
 
 class Awaited(Protocol):
-    """What the pixels of a layer come from: see `arrivals.Arrivals`."""
+    """What the pixels of a layer come from: see `arrivals.AsyncSlicer`."""
 
     provisional: Limits | None
     limits: Limits | None

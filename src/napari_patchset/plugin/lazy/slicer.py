@@ -109,7 +109,7 @@ _KEPT = 2
 """Pictures that a layer keeps whatever their size: what it shows, and its thumbnail."""
 
 
-class Arrivals:
+class AsyncSlicer:
     """What one layer shows, at all of its resolutions.
 
     Parameters
@@ -129,9 +129,9 @@ class Arrivals:
         self.limits: Limits | None = None
         """Contrast limits by the first pixels at the lowest resolution."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Arrivals":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "AsyncSlicer":
         """Begin anew for a copy of the layer."""
-        return Arrivals(self._shapes)
+        return AsyncSlicer(self._shapes)
 
     @property
     def levels(self) -> int:

@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from napari_patchset.exporting.plan import SourceRef
 from napari_patchset.plugin.dialogs import ask_image, message, notifying
-from napari_patchset.plugin.form.source import MorePart, SourcePart
+from napari_patchset.plugin.form.source import ExtraFilesSection, SourceSection
 from napari_patchset.plugin.layers.layer_stack import layer_at, path_of
 from napari_patchset.plugin.layers.replacing import add_beside, replace_layers
 from napari_patchset.plugin.layers.scene import LayerTuple
@@ -31,11 +31,11 @@ from napari_patchset.plugin.layers.shown import (
 from napari_patchset.plugin.layers.stage import common_axes, name_by_scene
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.scene_context import (
-    Facts,
     LoadedPlan,
+    SceneContext,
     Scenes,
-    read_facts,
     read_scene,
+    read_scene_context,
     read_scenes,
 )
 from napari_patchset.plugin.scenes.picker import ScenePicker
@@ -43,11 +43,11 @@ from napari_patchset.plugin.worker import Background
 from napari_patchset.source import SceneId
 
 
-class FilesAlong:
+class ExtraFiles:
     """Take files along that a person asks for, one after the other, with all of their scenes."""
 
     def __init__(self) -> None:
-        self.part, self.adding = MorePart(), Background()
+        self.part, self.adding = ExtraFilesSection(), Background()
         self._scenes: dict[Path, Scenes] = {}
         self.part.add.changed.connect(self._add)
         self.adding.yielded.connect(lambda found: self._take(*found))
@@ -57,7 +57,7 @@ class FilesAlong:
         """Learn the scenes of files."""
         self._scenes.update(scenes)
 
-    def sources(self, facts: Facts) -> tuple[tuple[SourceRef, ...], int]:
+    def sources(self, facts: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
         """Give what patches are cut from, and which of them is shown."""
         chosen = [scene.id for scene in facts.scenes]
         scenes = chosen if self.part.all_scenes.value else [facts.scene]
@@ -131,7 +131,7 @@ class SourceControl:
 
     file_changed = Signal()
     """Another image is chosen, or none; nothing is known of it yet."""
-    known = Signal(Facts, bool)
+    known = Signal(SceneContext, bool)
     """The facts of the shown scene are read; the flag says that its image was chosen anew."""
     failed = Signal(Exception)
     changed = Signal()
@@ -140,10 +140,10 @@ class SourceControl:
     """The layers are about to show another scene, of which nothing is drawn yet."""
 
     def __init__(self, viewer: Viewer, suffix: Callable[[], str]) -> None:
-        self.part, self.picker = SourcePart(), ScenePicker()
-        self.edits, self._along = LayerEdits(), FilesAlong()
+        self.part, self.picker = SourceSection(), ScenePicker()
+        self.edits, self._along = LayerEdits(), ExtraFiles()
         self.more, self.adding = self._along.part, self._along.adding
-        self.facts: Facts | None = None
+        self.facts: SceneContext | None = None
         self._viewer, self._suffix = viewer, suffix
         self._chosen: dict[Path, SceneId | None] = {}
         self._followed: SceneId | None = None
@@ -177,7 +177,7 @@ class SourceControl:
         images = [path for path in shown_files(self._viewer) if path != self.part.file.value]
         return images + [path_of(each) for each in self._viewer.layers if isinstance(each, Labels)]
 
-    def sources(self, facts: Facts) -> tuple[tuple[SourceRef, ...], int]:
+    def sources(self, facts: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
         """Give what patches are cut from, and which of them is shown."""
         return self._along.sources(facts)
 
@@ -204,7 +204,7 @@ class SourceControl:
             self.facts = None
         self.reading.stop()
         if found is not None:
-            self.reading.begin(read_facts, found.path, found.scene, self._suffix())
+            self.reading.begin(read_scene_context, found.path, found.scene, self._suffix())
 
     def load(self, loaded: LoadedPlan) -> None:
         """Show the first image of a plan, and take the others along."""
@@ -242,7 +242,7 @@ class SourceControl:
         self.file_changed.emit()
         self.read()
 
-    def _on_facts(self, facts: Facts) -> None:
+    def _on_facts(self, facts: SceneContext) -> None:
         """Show what is known; of an image that was chosen anew, its scenes too."""
         self.facts = facts
         self._along.know({facts.path: facts.scenes})
@@ -272,7 +272,7 @@ class SourceControl:
             axes = common_axes(facts.scenes) if is_beside else None
             self.opening.begin(read_scene, facts, scene, self._suffix(), axes)
 
-    def _show(self, layers: Sequence[LayerTuple], facts: Facts) -> None:
+    def _show(self, layers: Sequence[LayerTuple], facts: SceneContext) -> None:
         """Show a scene in place of the one before; where several are shown, beside them."""
         found = shown(self._viewer, facts.path, self._chosen.get(facts.path))
         if found is None:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.cache import Kept
+from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from napari_patchset.stacks.czi.directory import CziDirectory, check_structure, read_directory
 from napari_patchset.stacks.czi.geometry import SceneGeometry, bounds, scene_geometry, scene_ids
@@ -71,7 +71,7 @@ class CziScenes:
         return [self.geometry(scene) for scene in self.ids or (None,)]
 
 
-_KEPT: Kept[CziScenes] = Kept(_MOST_KEPT, lambda scenes: len(scenes.blocks))
+_KEPT: FileCache[CziScenes] = FileCache(_MOST_KEPT, lambda scenes: len(scenes.blocks))
 
 
 def read_scenes(path: Path) -> CziScenes:

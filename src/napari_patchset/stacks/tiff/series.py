@@ -23,7 +23,7 @@ from tifffile import TiffFile, TiffPageSeries
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.source import PixelSize, Rect
-from napari_patchset.stacks.cache import Kept
+from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.metadata import ImageMetadata
 from napari_patchset.stacks.tiff.metadata import imagej_metadata, ome_metadata, plain_metadata
 from napari_patchset.stacks.tiff.ome import (
@@ -347,7 +347,7 @@ class TiffImages:
                 self._known[index] = read_image(found[index], self._path)
 
 
-_KEPT: Kept[TiffImages] = Kept(_MOST_KEPT, TiffImages.weigh)
+_KEPT: FileCache[TiffImages] = FileCache(_MOST_KEPT, TiffImages.weigh)
 
 
 def read_images(path: Path, series: int | None = None) -> TiffImages:
