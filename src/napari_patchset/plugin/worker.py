@@ -104,7 +104,7 @@ class _Run(Thread):
         else:
             self._post("returned", result)
 
-    def _exhaust(self, results: Iterator[Any]) -> Any:
+    def _exhaust(self, results: Generator[Any, None, Any]) -> Any:
         """Post what a generator yields, and return what it returns; None if it is given up."""
         try:
             while not self.stopped.is_set() and main_thread().is_alive():  # False as Python exits
@@ -139,7 +139,7 @@ def outbox() -> Outbox:
     """Return the application's one outbox; in the window's thread."""
     app = QCoreApplication.instance()
     assert app is not None  # a widget needs one
-    return app.findChild(Outbox) or Outbox(app)
+    return next(iter(app.findChildren(Outbox)), None) or Outbox(app)
 
 
 # What follows goes as soon as nobody uses it any more.
