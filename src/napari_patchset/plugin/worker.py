@@ -10,7 +10,6 @@ is drawn into a viewer, that closes.
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import partial
-from inspect import isgenerator
 from threading import Event, Thread, main_thread
 from typing import Any, ParamSpec, TypeVar
 
@@ -97,7 +96,7 @@ class _Run(Thread):
         """Work, and post each result to the window's thread."""
         try:
             result = self._work()
-            if isgenerator(result):
+            if isinstance(result, Generator):
                 result = self._exhaust(result)
         except Exception as error:
             self._post("failed", error)
