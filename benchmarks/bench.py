@@ -17,7 +17,7 @@ from measure import Side, in_turn, timed
 from peers import Peers
 from pylibCZIrw.czi import open_czi
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.sources import describe_sources
 from napari_patchset.patchset.layout import shard_capacity
@@ -154,8 +154,7 @@ class Bench:
         return seconds
 
     def _export(self, plan: ExportPlan) -> None:
-        for _ in run_export(plan, overwrite=True):
-            pass
+        export(plan, overwrite=True).close()
 
     def _peer_sides(self, peers: Peers, mosaic: Mosaic, path: Path, size: int) -> dict[str, Side]:
         spots, total = self.sample(path, size)

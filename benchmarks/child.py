@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-from napari_patchset import CziImageStack, ExportPlan, run_export
+from napari_patchset import CziImageStack, ExportPlan, export
 
 
 def main(plan_path: str) -> None:
@@ -22,8 +22,7 @@ def main(plan_path: str) -> None:
 
     CziImageStack.close = counted  # type: ignore[method-assign]
     plan = ExportPlan.model_validate_json(Path(plan_path).read_bytes())
-    for _ in run_export(plan):
-        pass
+    export(plan).close()
     tiles = sum(stack.tiles_decoded for stack in stacks.values())
     print(json.dumps({**transfers(), "peak": peak_memory(), "tiles": tiles}))
 

@@ -6,7 +6,7 @@ As a command: patchset export noisy.tif --target clean.tif --val 0.1 --out care.
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, ImageRef, PatchSet, SourceRef, Split, Tiled, run_export
+from napari_patchset import ExportPlan, ImageRef, SourceRef, Split, Tiled, export
 from napari_patchset.sample import sample_plane
 
 clean = np.stack([sample_plane(0, t=0, z=z, c=0) for z in range(3)])
@@ -20,10 +20,7 @@ plan = ExportPlan(
     split=Split(val=0.1),
     out="care.patches.zarr",
 )
-for event in run_export(plan, overwrite=True):
-    print(event.stage, event.done, "of", event.total)
-
-patches = PatchSet("care.patches.zarr")
+patches = export(plan, overwrite=True)
 pairs = patches.pairs("train")
 x, y = pairs[0]
 print(len(pairs), "pairs of", x.shape, y.shape, x.dtype)

@@ -3,7 +3,7 @@
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, ImageRef, SourceRef, Split, Stratified, run_export
+from napari_patchset import ExportPlan, ImageRef, SourceRef, Split, Stratified, export
 from napari_patchset.sample import sample_plane
 
 tifffile.imwrite("dim.tif", sample_plane(1, t=0, z=2, c=1) // 4)
@@ -16,8 +16,7 @@ plan = ExportPlan(
     format="npz",
     out="csbdeep.patches",
 )
-for event in run_export(plan, overwrite=True):
-    print(event.stage, event.done, "of", event.total)
+export(plan, overwrite=True)
 
 try:
     from csbdeep.io import load_training_data

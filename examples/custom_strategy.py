@@ -7,7 +7,7 @@ strategy to the package itself.
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, Fixed, PatchSet, Place, describe, open_stack, run_export
+from napari_patchset import ExportPlan, Fixed, Place, describe, export, open_stack
 from napari_patchset.sample import sample_plane
 
 SIZE, COUNT = 64, 12
@@ -31,7 +31,5 @@ plan = ExportPlan(
     strategy=Fixed(size=(SIZE, SIZE), patches=places),
     out="nuclei.patches.zarr",
 )
-for _ in run_export(plan, overwrite=True):
-    pass
-patches = PatchSet(plan.out)["all"]
+patches = export(plan, overwrite=True)["all"]
 print(len(patches), "patches, each with its nucleus:", bool(patches[:].max() == plane.max()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_patchset import ExportPlan, InMemoryImageStack, PatchSet, Tiled, describe, run_export
+from napari_patchset import ExportPlan, InMemoryImageStack, Tiled, describe, export
 from napari_patchset.plugin.layers.layer_stack import spool
 from napari_patchset.sample import sample_plane
 
@@ -28,8 +28,6 @@ for patch, crop, size, stitch in zip(grid, *crops, strict=True):
 print("put together from", len(grid), "tiles:", np.array_equal(result, image))
 
 path = spool(stack, Path("spooled"))
-for _ in run_export(
-    ExportPlan(sources=[path], strategy=tiled, out="array.patches.zarr"), overwrite=True
-):
-    pass
-print(len(PatchSet("array.patches.zarr")["all"]), "patches of", path.name)
+plan = ExportPlan(sources=path, strategy=tiled, out="array.patches.zarr")
+patches = export(plan, overwrite=True)
+print(len(patches["all"]), "patches of", path.name)

@@ -1,6 +1,6 @@
 """Many files with one plan, saved once and run here or elsewhere: patchset export --plan plan.json.
 
-A file that can't be read is left out and named; the others are exported.
+A file that can't be read is skipped, with a warning that names it; the others are exported.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Split, Tiled, parse_filter, run_export
+from napari_patchset import ExportPlan, Split, Tiled, export, parse_filter
 from napari_patchset.sample import sample_plane
 
 folder = Path("series")
@@ -28,10 +28,7 @@ plan = ExportPlan(
 )
 Path("plan.json").write_text(plan.model_dump_json(indent=1))
 
-*_, last = run_export(plan, overwrite=True)
-print(*last.failures, sep="\n")
-
-patches = PatchSet(last.path)
+patches = export(plan, overwrite=True)  # a SkippedSourcesWarning names the broken file
 print(patches.manifest.counts, "rejected:", patches.manifest.rejected)
 source, row = patches.locate(0, "val")
 print("the first patch that validates is from", source.key, "at", row["y_start"], row["x_start"])

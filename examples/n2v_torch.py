@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Random, parse_filter, run_export
+from napari_patchset import ExportPlan, Random, export, parse_filter
 from napari_patchset.sample import sample_plane
 
 tifffile.imwrite("cells.tif", np.stack([sample_plane(0, t=0, z=z, c=0) for z in range(5)]))
@@ -18,9 +18,7 @@ plan = ExportPlan(
     filters=[parse_filter("std>p20")],
     out="n2v.patches.zarr",
 )
-for _ in run_export(plan, overwrite=True):
-    pass
-patches = PatchSet(plan.out)
+patches = export(plan, overwrite=True)
 images, statistics = patches["all"], patches.statistics["image"][0]
 rng = np.random.default_rng(0)
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_patchset import PatchSet, Split, Tiled
+from napari_patchset import PatchSet, Split, Tiled, export
 from napari_patchset.exporting.plan import ImageRef
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import export, plan_for
+from support.export_makers import plan_for
 
 SCENE = SceneSpec(rect=(0, 0, 128, 64), z=8, c=2)
 SIZES = {"none": (32, 32), "Z": (8, 16, 16)}

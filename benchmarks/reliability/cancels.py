@@ -24,7 +24,7 @@ from forked import Died, in_child
 from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
-from napari_patchset import ExportPlan, run_export
+from napari_patchset import ExportPlan, iter_export
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.stacks.cache import Files
 
@@ -83,7 +83,7 @@ def close_it(plan: ExportPlan, after: float, delay: float) -> float:
     """Close the generator at the first event after some seconds; give how long it took."""
     _slow_down(delay)
     began = time.monotonic()
-    events = run_export(plan, workers=2)
+    events = iter_export(plan, workers=2)
     for _ in events:
         if time.monotonic() > began + after:
             break
@@ -108,8 +108,7 @@ def _until_stopped(plan: ExportPlan, after: float, delay: float, stop: Callable[
     timer = threading.Timer(after, stop)
     timer.start()
     try:
-        for _ in run_export(plan, workers=2):
-            pass
+        export(plan, workers=2).close()
     except (ExportStopped, KeyboardInterrupt):
         return time.monotonic() - began - after
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, PatchSet, Tiled, iter_export
 from napari_patchset.errors import IncompleteSetError
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
@@ -51,7 +51,7 @@ def plan_of(sources: Iterable[Path], out: Path, size: int = 16, **more: Any) -> 
 
 def export(plan: ExportPlan, **options: Any) -> list[str]:
     """Export, and give the sources that were left out."""
-    *_, last = run_export(plan, workers=2, **options)
+    *_, last = iter_export(plan, workers=2, **options)
     return [str(failure) for failure in last.failures]
 
 

@@ -22,7 +22,7 @@ from forked import Died, in_child
 from reporting import Row, run_row
 from small_export import Watch, digests, digests_if_complete, export, plan_of, write_sources
 
-from napari_patchset import ExportPlan, PatchSet, run_export
+from napari_patchset import ExportPlan, PatchSet, iter_export
 from napari_patchset.errors import ExportError
 
 Patches = dict[str, dict[str, int]]
@@ -93,7 +93,7 @@ def _measure(plan: ExportPlan) -> tuple[dict[str, Any], int]:
 
 def _export_watched(plan: ExportPlan, at: int = -1, act: Any = None) -> tuple[Watch, list[str]]:
     """Export, and act at a moment after the plan was made of the sources."""
-    events = run_export(plan, workers=2)
+    events = iter_export(plan, workers=2)
     next(events)
     watch = Watch(Path(plan.out).with_suffix("").with_suffix(""), at, act)
     *_, last = events

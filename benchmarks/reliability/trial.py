@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset import ExportPlan, PatchSet, Random, list_scenes, open_stack, run_export
+from napari_patchset import ExportPlan, Random, export, list_scenes, open_stack
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.plugin.layers.scene import scene_layers
 
@@ -115,10 +115,8 @@ def _export(path: Path, scene: Any, out: Path) -> None:
     source = {"path": str(path), "scene": scene}
     strategy = Random(size=(16, 16), count=4, per="total", small="skip")
     plan = ExportPlan(sources=[source], strategy=strategy, out=out)
-    for _ in run_export(plan, workers=1):
-        pass
+    made = export(plan, workers=1)
     with open_stack(path, scene) as stack:
-        made = PatchSet(out)
         rows = made.table.to_pylist()
         for patch, row in zip(made["all"], rows, strict=True):
             start = (row["y_start"], row["x_start"])

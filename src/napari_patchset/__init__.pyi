@@ -4,7 +4,8 @@ from .exporting.plan import ExportPlan as ExportPlan
 from .exporting.plan import ImageRef as ImageRef
 from .exporting.plan import SourceRef as SourceRef
 from .exporting.run import Progress as Progress
-from .exporting.run import run_export as run_export
+from .exporting.run import export as export
+from .exporting.run import iter_export as iter_export
 from .patching.filters import parse_filter as parse_filter
 from .patching.regions import Polygon as Polygon
 from .patching.regions import Rectangle as Rectangle

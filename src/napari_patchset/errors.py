@@ -1,5 +1,7 @@
 """What a user can mend: an argument or a file. Each message names value, limit and remedy."""
 
+from collections.abc import Iterable
+
 
 class PatchsetError(Exception):
     """Say in one line what is wrong and what to do; shown as it is, never with a traceback."""
@@ -27,3 +29,17 @@ class ExportError(PatchsetError, RuntimeError):
 
 class IncompleteSetError(PatchsetError, ValueError):
     """The folder is no complete patch set."""
+
+
+class SkippedSourcesWarning(UserWarning):
+    """Some sources could not be read; the patch set lacks their patches.
+
+    Attributes
+    ----------
+    failures : tuple of Failure
+        The sources, and why each was skipped.
+    """
+
+    def __init__(self, failures: Iterable[object]) -> None:
+        self.failures = tuple(failures)
+        super().__init__("skipped: " + "; ".join(map(str, self.failures)))

@@ -158,7 +158,7 @@ def test_the_memory_is_handed_on(
         taken.append(memory)
         raise PatchsetError("seen")
 
-    monkeypatch.setattr("napari_patchset.cli.export.run_export", take)
+    monkeypatch.setattr("napari_patchset.cli.export.iter_export", take)
     monkeypatch.setattr("napari_patchset.cli.inspect.find_differences", take)
     words = {"export": (czi(*SCENES), "--out", "a.patches.zarr"), "verify": ("a.patches.zarr",)}
     assert run(command, *words[command], *given)[2] == "patchset: seen.\n"

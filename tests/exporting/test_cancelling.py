@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_patchset import ExportPlan, Tiled, run_export
+from napari_patchset import ExportPlan, Tiled, export, iter_export
 from napari_patchset.exporting import finalize
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.sources import SourceDescriber
@@ -16,7 +16,7 @@ from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.disk import LOCK
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import digests, export, plan_for
+from support.export_makers import digests, plan_for
 
 SCENE = SceneSpec(rect=(0, 0, 64, 48), z=4, c=2)
 
@@ -104,7 +104,7 @@ def test_while_jobs_wait_for_a_worker(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
-    events = run_export(plan, Waiting())
+    events = iter_export(plan, Waiting())
     assert next(events).stage == "plan"
     stop(plan)()
     with pytest.raises(ExportStopped):

@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, verify
 from napari_patchset.cli import export as exporting
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
@@ -34,7 +34,7 @@ from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from support.czi_maker import SceneSpec, make_czi
-from support.export_makers import digests, export, small_shards
+from support.export_makers import digests, small_shards
 
 SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 150, 130), t=range(1, 3), z=range(2, 4), c=2),
@@ -191,9 +191,9 @@ def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
     victim = tmp_path / "victim"
 
     def killing(plan: ExportPlan, pool: Executor, **options: Any) -> Iterator[Progress]:
-        return run_export(plan, Killing(pool, victim), **options)
+        return iter_export(plan, Killing(pool, victim), **options)
 
-    monkeypatch.setattr(exporting, "run_export", killing)
+    monkeypatch.setattr(exporting, "iter_export", killing)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
     with dask_scheduler() as address:
         assert address.startswith("tcp://")

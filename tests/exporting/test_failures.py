@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export, verify
-from napari_patchset.errors import ExportError, UnreadableFileError
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, verify
+from napari_patchset.errors import ExportError, SkippedSourcesWarning, UnreadableFileError
 from napari_patchset.exporting import shard_writer as writing
 from napari_patchset.exporting import stages as scoring
 from napari_patchset.exporting.open_sources import OpenImages
@@ -29,7 +29,7 @@ from napari_patchset.patchset.disk import LOCK
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import SCENES, digests, export, plan_for
+from support.export_makers import SCENES, digests, plan_for
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -68,9 +68,10 @@ def test_two_hundred_files_are_one_plan_and_the_broken_one_is_one_failure(tmp_pa
     for i, path in enumerate(paths):
         tifffile.imwrite(path, np.full((16, 16), i, np.uint16))
     paths[77].write_bytes(paths[77].read_bytes()[:150])
-    *_, last = run_export(plan_of(paths, tmp_path / "a.patches.zarr"))
-    assert [failure.source for failure in last.failures] == [str(paths[77])]
-    with closing(PatchSet(last.path)) as made:
+    with pytest.warns(SkippedSourcesWarning, match=r"077\.tif") as warned:
+        made = export(plan_of(paths, tmp_path / "a.patches.zarr"))
+    assert [failure.source for failure in warned[0].message.failures] == [str(paths[77])]
+    with closing(made):
         values = [np.unique(patch).tolist() for patch in made["all"]]
         assert values == [[i] for i in range(200) if i != 77]
 
@@ -109,7 +110,7 @@ def test_one_broken_file_of_many_is_reported_and_the_rest_is_exported(
     else:
         break_reading(monkeypatch, paths[BROKEN])
     plan = plan_of(paths, tmp_path / "a.patches.zarr", filters=filters)
-    *_, last = run_export(plan)
+    *_, last = iter_export(plan)
     assert [failure.source.partition(",")[0] for failure in last.failures] == [str(paths[BROKEN])]
     with closing(PatchSet(last.path)) as made:
         assert made.manifest.arrays == whole.manifest.arrays
@@ -120,6 +121,7 @@ def test_one_broken_file_of_many_is_reported_and_the_rest_is_exported(
     assert not list(verify(last.path))
 
 
+@pytest.mark.filterwarnings("ignore::napari_patchset.errors.SkippedSourcesWarning")
 def test_a_broken_file_is_left_out_by_jobs_too(
     paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +154,7 @@ def test_the_only_file_broken_is_an_error_and_nothing_is_recorded(
 
 def test_two_exports_into_one_folder_give_one_error(czi: MakeCzi, tmp_path: Path) -> None:
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
-    first = run_export(plan)
+    first = iter_export(plan)
     next(first)
     for attempt in (lambda: export(plan, overwrite=True), lambda: write_part(plan.out, 0, 1)):
         with pytest.raises(ExportError, match="another export is writing there"):
@@ -188,14 +190,14 @@ def test_a_file_that_changes_midway_is_left_out(
     paths: list[Path], tmp_path: Path, when: str
 ) -> None:
     plan = plan_of(paths, tmp_path / "a.patches.zarr")
-    events = run_export(plan, workers=1)
+    events = iter_export(plan, workers=1)
     next(events)
     next(events)
     with paths[BROKEN].open("ab") as file:
         file.write(b"more")
     if when == "before going on":
         events.close()
-        events = run_export(plan)
+        events = iter_export(plan)
     *_, last = events
     assert [failure.message for failure in last.failures] == [
         f"{paths[BROKEN]} has changed since the export began; export again with overwrite."
@@ -206,7 +208,7 @@ def test_a_file_that_changes_midway_is_left_out(
 
 def test_a_file_that_is_touched_is_one_that_changed(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi()
-    events = run_export(plan_for(path, tmp_path / "a.patches.zarr"))
+    events = iter_export(plan_for(path, tmp_path / "a.patches.zarr"))
     next(events)
     os.utime(path, ns=(1, 1))
     with pytest.raises(ExportError, match="has changed"):
@@ -216,8 +218,8 @@ def test_a_file_that_is_touched_is_one_that_changed(czi: MakeCzi, tmp_path: Path
 EXPORT = """
 import sys
 from pathlib import Path
-from napari_patchset import ExportPlan, run_export
-for event in run_export(ExportPlan.model_validate_json(Path(sys.argv[1]).read_text()), workers=2):
+from napari_patchset import ExportPlan, iter_export
+for event in iter_export(ExportPlan.model_validate_json(Path(sys.argv[1]).read_text()), workers=2):
     print(event.stage, flush=True)
 """
 

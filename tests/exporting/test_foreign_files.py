@@ -13,7 +13,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.run import finalize_export, plan_export, score_part, write_part
@@ -22,7 +22,7 @@ from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.disk import LOCK
 from napari_patchset.patchset.writers import FORMATS
-from support.export_makers import export, plan_for
+from support.export_makers import plan_for
 from support.window import Window
 from support.zarr_maker import write_image
 
@@ -53,7 +53,7 @@ def plan_of(source: Path, out: Path, size: int = 8, **fields: Any) -> ExportPlan
 
 def stop_midway(plan: ExportPlan) -> None:
     """Leave an unfinished export."""
-    events = run_export(plan)
+    events = iter_export(plan)
     next(events)
     events.close()
 
@@ -286,7 +286,7 @@ def test_an_unfinished_export_that_holds_something_else_is_refused(
 def test_what_is_put_there_during_an_export_stays(source: Path) -> None:
     folder = source.parent
     plan = plan_of(source, folder / OUT)
-    events = run_export(plan)
+    events = iter_export(plan)
     next(events)
     notes = write_source(folder / PARTIAL / "set" / "notes.txt")
     before = notes.read_bytes()

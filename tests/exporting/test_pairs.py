@@ -10,11 +10,11 @@ import pytest
 import tifffile
 import zarr
 
-from napari_patchset import ExportPlan, PatchSet, Tiled
+from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.plan import ImageRef
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import SCENES, export, plan_for
+from support.export_makers import SCENES, plan_for
 from support.pixels import expected
 
 TARGETS = tuple(replace(scene, kind="Gray8", c=1, rect=(9, 9, *scene.rect[2:])) for scene in SCENES)

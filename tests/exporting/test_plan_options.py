@@ -100,7 +100,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ExportPlan]:
             app(shlex.split(line)[1:])
         return plans.pop()
 
-    monkeypatch.setattr("napari_patchset.cli.export.run_export", stop)
+    monkeypatch.setattr("napari_patchset.cli.export.iter_export", stop)
     return parsed
 
 

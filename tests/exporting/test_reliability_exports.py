@@ -18,7 +18,7 @@ import source_changes
 from reporting import Row
 from small_export import digests, export, plan_of, write_sources
 
-from napari_patchset import ExportPlan, run_export
+from napari_patchset import ExportPlan, iter_export
 from napari_patchset.errors import ExportError
 from napari_patchset.patchset import layout
 
@@ -54,7 +54,7 @@ def test_short_form(tmp_path: Path, run: Callable[[argparse.Namespace, Row], Non
 
 def stopped(plan: ExportPlan, then: Callable[[], None]) -> None:
     """Do something after the plan is made; require an error that names every source."""
-    events = run_export(plan, workers=1)
+    events = iter_export(plan, workers=1)
     next(events)
     then()
     with pytest.raises(ExportError, match=r"0\.tif.*1\.tif.*2\.tif"):

@@ -1,18 +1,19 @@
 """From a plan to a patch set, whole or not at all."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting import workdir as space
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patchset.disk import LOCK
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
-from support.export_makers import SCENES, digests, export, plan_for
+from support.export_makers import SCENES, digests, plan_for
 
 
 @pytest.mark.parametrize("depth_axis", ["none", "Z"])
@@ -91,7 +92,7 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(
     path = czi(*SCENES)
     whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
     plan = plan_for(path, tmp_path / "stopped.patches.zarr")
-    events = run_export(plan, workers=1)
+    events = iter_export(plan, workers=1)
     assert next(events).stage == "plan"
     assert next(events).done > 0
     events.close()
@@ -115,7 +116,7 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(
 @pytest.mark.usefixtures("small_shards")
 def test_a_stop_requested_from_outside_stops_the_export(czi: MakeCzi, tmp_path: Path) -> None:
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
-    events = run_export(plan, workers=1)
+    events = iter_export(plan, workers=1)
     next(events)
     PartialExport.of(plan).request_stop()
     with pytest.raises(ExportStopped):
@@ -126,7 +127,7 @@ def test_a_stop_requested_from_outside_stops_the_export(czi: MakeCzi, tmp_path: 
 @pytest.mark.usefixtures("small_shards")
 def test_another_plan_does_not_take_up_what_lies_there(czi: MakeCzi, tmp_path: Path) -> None:
     path, out = czi(*SCENES), tmp_path / "a.patches.zarr"
-    events = run_export(plan_for(path, out), workers=1)
+    events = iter_export(plan_for(path, out), workers=1)
     next(events)
     events.close()
     other = plan_for(path, out, strategy=Tiled(size=(8, 8)))
@@ -161,7 +162,7 @@ def test_a_set_that_exists_is_replaced_only_on_demand(czi: MakeCzi, tmp_path: Pa
 def test_a_source_that_changes_midway_is_refused(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi(*SCENES)
     plan = plan_for(path, tmp_path / "a.patches.zarr")
-    events = run_export(plan)
+    events = iter_export(plan)
     next(events)
     next(events)
     with path.open("ab") as file:
@@ -256,3 +257,28 @@ def test_a_plan_names_what_is_wrong_with_it(tmp_path: Path) -> None:
         ExportPlan(sources=["a.czi"], strategy=Tiled(size=(8, 8)), out=tmp_path / "a.zarr")
     with pytest.raises(ValueError, match="at least one source"):
         ExportPlan(sources=[], strategy=Tiled(size=(8, 8)), out=tmp_path / "a.patches.zarr")
+
+
+def test_one_source_is_a_plan_of_one_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    one = {"strategy": Tiled(size=(8, 8)), "out": "a.patches.zarr"}
+    listed = ExportPlan(sources=[path], **one)
+    for source in (path, str(path), SourceRef(path=str(path)), {"path": str(path)}):
+        assert ExportPlan(sources=source, **one) == listed
+
+
+def test_progress_is_reported_and_may_stop_the_export(czi: MakeCzi, tmp_path: Path) -> None:
+    plan, events = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr"), []
+
+    def stop(event: Progress) -> None:
+        events.append(event.stage)
+        if event.stage == "write":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(plan, workers=1, progress=stop)
+    assert events == ["plan", "write"]
+    assert not Path(plan.out).exists()
+    with closing(export(plan, progress=lambda event: events.append(event.stage))) as patches:
+        assert patches.path == Path(plan.out)
+    assert events[-1] == "done"

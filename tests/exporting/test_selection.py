@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack, run_export
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting import run as engine
 from napari_patchset.exporting.metrics import MetricRequest
@@ -18,7 +18,7 @@ from napari_patchset.exporting.workdir import ExportStopped, PartialExport, Scor
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import SCENES, digests, export, plan_for
+from support.export_makers import SCENES, digests, plan_for
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -124,7 +124,7 @@ def test_what_fails_in_a_job_loses_nothing_that_was_done(
     def fail(*_: Any, **__: Any) -> Any:
         raise ArgumentError("the file has no scene 3 now")
 
-    for event in run_export(plan, workers=1):
+    for event in iter_export(plan, workers=1):
         if event.stage == "write":
             monkeypatch.setattr(engine, "run_jobs", fail)
             break
@@ -143,7 +143,7 @@ def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(
     split = Split(val=0.5, by="file")
     plan = filtered(paths[0], tmp_path / "a.patches.zarr", "mean>0", split=split)
     both = plan.model_copy(update={"sources": tuple(expand_sources(paths))})
-    events = run_export(both, workers=1)
+    events = iter_export(both, workers=1)
     next(events)
     events.close()
     hidden = paths[1].rename(tmp_path / "hidden")

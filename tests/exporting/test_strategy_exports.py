@@ -10,13 +10,12 @@ import pytest
 import tifffile
 import zarr
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack
 from napari_patchset.exporting.sources import describe_sources
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.stacks.metadata import content_key
 from support.czi_maker import MakeCzi, SceneSpec, make_czi
-from support.export_makers import export
 from support.strategy_makers import every_strategy, make_strategy
 
 SCENES = (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_patchset import ExportPlan, PatchSet, Tiled
+from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.exporting import metrics as looking
 from napari_patchset.exporting import shard_writer as writing
 from napari_patchset.exporting.plan import ImageRef
@@ -27,7 +27,7 @@ from support.counting import (
     shards_of,
     size_of,
 )
-from support.export_makers import digests, export
+from support.export_makers import digests
 
 IO = Path("/proc/self/io")
 SPLIT = {"split": Split(val=0.2, by="block")}

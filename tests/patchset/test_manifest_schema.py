@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from napari_patchset import ExportPlan, Random, Tiled, verify
+from napari_patchset import ExportPlan, Random, Tiled, export, verify
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon
@@ -16,7 +16,7 @@ from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.layout import MANIFEST, read_attributes
 from napari_patchset.patchset.writers import FORMATS
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
-from support.export_makers import export, plan_for
+from support.export_makers import plan_for
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "schema.py"
 SCENE = SceneSpec(id=2, rect=(5, -7, 48, 32), t=range(1, 3), z=2, c=2)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.layout import CODECS, ArrayLayout
@@ -37,8 +37,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def patch_set(czi: MakeCzi, tmp_path: Path, small_shards: None) -> Iterator[PatchSet]:
     out = tmp_path / "made.patches.zarr"
     plan = ExportPlan(sources=[czi(SCENE)], strategy=Tiled(size=(16, 16)), out=out)
-    list(run_export(plan))
-    opened = PatchSet(out)
+    opened = export(plan)
     yield opened
     opened.close()
 

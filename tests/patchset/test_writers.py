@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, open_stack
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.patching.splits import Split
@@ -18,7 +18,7 @@ from napari_patchset.patchset import layout
 from napari_patchset.patchset.writers import FORMATS, npz
 from napari_patchset.plugin.reader import get_reader
 from support.czi_maker import MakeCzi, metadata_xml
-from support.export_makers import SCENES, digests, export, plan_for
+from support.export_makers import SCENES, digests, plan_for
 
 WITH_PIXELS = [name for name, form in FORMATS.items() if form.has_pixels]
 SIZES = {"none": (16, 16), "Z": (2, 16, 16)}

@@ -9,7 +9,7 @@ import tifffile
 import zarr
 from napari.layers import Layer
 
-from napari_patchset import ExportPlan, Tiled, run_export
+from napari_patchset import ExportPlan, Tiled, export
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.patching.splits import Split
@@ -124,7 +124,7 @@ def test_a_patch_set_opens_as_one_layer_a_channel(czi: MakeCzi, tmp_path: Path) 
     plan = ExportPlan(
         sources=[czi(SCENE, xml=XML)], strategy=Tiled(size=(2, 10, 10)), depth_axis="Z", out=out
     )
-    list(run_export(plan))
+    export(plan).close()
     (dapi, options, _), (egfp, *_) = read(out)
     assert dapi.shape == (2 * 2 * 3 * 4, 2, 10, 10)
     assert options["name"] == "DAPI (all)"
@@ -145,9 +145,8 @@ def test_a_patch_set_shows_one_split_at_a_time_with_its_labels(
     )
     out = tmp_path / "a.patches.zarr"
     split = Split(val=0.4, by="block")
-    list(
-        run_export(ExportPlan(sources=[source], strategy=Tiled(size=(8, 8)), split=split, out=out))
-    )
+    plan = ExportPlan(sources=[source], strategy=Tiled(size=(8, 8)), split=split, out=out)
+    export(plan).close()
     found = {options["name"]: (options["visible"], kind) for _, options, kind in read(out)}
     assert found == {
         "Channel 0 (train)": (True, "image"),

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_patchset import PatchSet, TiffImageStack
+from napari_patchset import PatchSet, TiffImageStack, export
 from napari_patchset.patchset.writers.zarr import MappedShards
 from napari_patchset.source import Rect
 from napari_patchset.stacks.cache import TileCache
 from napari_patchset.stacks.protocol import blocks_of
 from support.czi_maker import MakeCzi
-from support.export_makers import SCENES, export, plan_for
+from support.export_makers import SCENES, plan_for
 from support.pixels import expected, whole
 from support.stack_makers import STACKS, Case
 from support.tiff_maker import write

@@ -17,7 +17,15 @@ import pytest
 import tifffile
 import zarr
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, list_scenes, open_stack, run_export
+from napari_patchset import (
+    ExportPlan,
+    PatchSet,
+    Tiled,
+    export,
+    iter_export,
+    list_scenes,
+    open_stack,
+)
 from napari_patchset.errors import IncompleteSetError, PatchsetError, UnreadableFileError
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patchset import layout
@@ -49,7 +57,7 @@ def use(path: Path, out: Path) -> None:
             corner = [n - 8 for n in stack.data_shape[-2:]]
             assert stack.extract_patch(0, None, corner, (16, 16)).shape[1:] == (16, 16)
     plan = ExportPlan(sources=[str(path)], strategy=Tiled(size=(16, 16)), out=out)
-    list(run_export(plan))
+    export(plan).close()
 
 
 @pytest.mark.parametrize("declared", [LAUGHS, OUTSIDE])
@@ -205,7 +213,7 @@ def made(czi: MakeCzi, tmp_path: Path) -> Path:
     """Export a set of a few shards."""
     out = tmp_path / "a.patches.zarr"
     path = czi(SceneSpec(rect=(0, 0, 64, 48), c=2))
-    list(run_export(ExportPlan(sources=[path], strategy=Tiled(size=(16, 16)), out=out)))
+    export(ExportPlan(sources=[path], strategy=Tiled(size=(16, 16)), out=out)).close()
     return out
 
 
@@ -335,15 +343,14 @@ def test_a_plan_edited_by_hand_writes_nowhere_else(czi: MakeCzi, tmp_path: Path)
         strategy=Tiled(size=(16, 16)),
         out=tmp_path / "a.patches.zarr",
     )
-    events = run_export(plan)
+    events = iter_export(plan)
     next(events)
     events.close()
     frozen = PartialExport.of(plan).root / "plan.json"
     (tmp_path / "other").mkdir()
     edit(frozen, lambda doc: doc["plan"].update(out=str(tmp_path / "other" / "b.patches.zarr")))
     with pytest.raises(PatchsetError, match=r"a\.partial: the plan in it is of b\.patches\.zarr"):
-        list(run_export(plan))
+        export(plan)
     edit(frozen, lambda doc: doc["plan"].update(out=str(tmp_path / "other" / "a.patches.zarr")))
-    list(run_export(plan))
-    assert len(PatchSet(plan.out)["all"]) == 12
+    assert len(export(plan)["all"]) == 12
     assert not list((tmp_path / "other").iterdir())

@@ -12,11 +12,19 @@ import pytest
 import tifffile
 import zarr
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, list_scenes, open_stack, run_export
+from napari_patchset import (
+    ExportPlan,
+    PatchSet,
+    Tiled,
+    export,
+    iter_export,
+    list_scenes,
+    open_stack,
+)
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.workdir import PartialExport
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import digests, export, plan_for
+from support.export_makers import digests, plan_for
 from support.pixels import expected
 
 SCENE = SceneSpec(rect=(0, 0, 48, 32), c=2)
@@ -116,7 +124,7 @@ def test_a_disk_that_fails_is_one_error_and_the_export_goes_on(
     path = czi(SceneSpec(rect=(0, 0, 96, 96), c=2))
     whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
     plan = plan_for(path, tmp_path / "a.patches.zarr")
-    events = run_export(plan, workers=1)
+    events = iter_export(plan, workers=1)
     assert any(event.stage == moment for event in events)
     with monkeypatch.context() as patched:
 
@@ -137,7 +145,7 @@ def test_a_destination_that_vanishes_is_one_error_and_can_be_written_anew(
     path, folder = czi(SceneSpec(rect=(0, 0, 96, 96), c=2)), tmp_path / "disk"
     whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
     plan = plan_for(path, folder / "a.patches.zarr")
-    events = run_export(plan, workers=1)
+    events = iter_export(plan, workers=1)
     assert any(event.stage == moment for event in events)
     folder.rename(tmp_path / "away")
     with pytest.raises((OSError, ExportError)) as caught:
@@ -162,7 +170,7 @@ def test_a_file_of_any_time(czi: MakeCzi, tmp_path: Path, stamp: float) -> None:
     whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
     os.utime(path, (stamp, stamp))
     plan = plan_for(path, tmp_path / "a.patches.zarr")
-    events = run_export(plan)
+    events = iter_export(plan)
     next(events)
     events.close()
     assert digests(export(plan).path) == digests(whole.path)
@@ -176,7 +184,7 @@ def test_a_clock_that_jumps(
     jumps = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: 1e9 * (-1) ** next(jumps))
     plan = plan_for(path, tmp_path / "a.patches.zarr")
-    for event in (events := run_export(plan)):
+    for event in (events := iter_export(plan)):
         if event.stage == "write":
             break
     events.close()

@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, run_export
+from napari_patchset import ExportPlan, Tiled
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.patchset import layout
 from support.czi_maker import SceneSpec
@@ -31,11 +30,6 @@ def small_shards() -> Iterator[None]:
 def plan_for(path: Path, out: Path, **fields: Any) -> ExportPlan:
     fields = {"strategy": Tiled(size=(16, 16), overlap=(4, 0)), **fields}
     return ExportPlan(sources=expand_sources([path]), out=out, **fields)
-
-
-def export(plan: ExportPlan, executor: Executor | None = None, **options: Any) -> PatchSet:
-    *_, last = run_export(plan, executor, **options)
-    return PatchSet(last.path)
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_patchset import ExportPlan, Random, Tiled, verify
+from napari_patchset import ExportPlan, Random, Tiled, export, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
 from napari_patchset.exporting.plan import ImageRef
@@ -31,7 +31,7 @@ from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.verification.subject import FindingName
 from support.czi_maker import SceneSpec, make_czi
-from support.export_makers import export, plan_for
+from support.export_makers import plan_for
 
 SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 44, 34), t=range(1, 3), z=range(2, 4), c=2),

@@ -28,7 +28,7 @@ from napari_patchset.cli.options import (
 from napari_patchset.cli.progress import show_events
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan_options import PlanOptions, make_plan
-from napari_patchset.exporting.run import DEFAULT_WORKERS, run_export
+from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.sample import ensure_sample
@@ -84,7 +84,7 @@ def export(
     """
     plan, limit = plan_from(options, files, out), memory_from(memory)
     with _executor(executor, workers, scheduler) as pool:
-        events = run_export(plan, pool, workers=workers, memory=limit, overwrite=overwrite)
+        events = iter_export(plan, pool, workers=workers, memory=limit, overwrite=overwrite)
         try:
             show_events(handle_interrupts(events), as_json)
         except KeyboardInterrupt:
@@ -103,7 +103,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     sample = ensure_sample(say=partial(typer.echo, err=True))
     plan = make_plan(PlanOptions(overlap="16"), [str(sample)], str(out / f"cells{SUFFIX}"))
-    show_events(run_export(plan, overwrite=True), as_json=False)
+    show_events(iter_export(plan, overwrite=True), as_json=False)
     first = plan.model_copy(update={"sources": plan.sources[:1]})
     picture = write_preview(first, None, out / "preview.png")
     typer.echo(f"their grid on the first scene: {picture.absolute()}")

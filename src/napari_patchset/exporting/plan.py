@@ -6,7 +6,7 @@ Sources that can't be read: one of many is left out and reported, the last one i
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -253,7 +253,7 @@ class ExportPlan(Recipe):
 
     Parameters
     ----------
-    sources : sequence of SourceRef, str or Path
+    sources : SourceRef, str or Path, or a sequence of them
         "name.czi@3" chooses a scene.
     out : str or Path
         The folder to write, NAME.patches.zarr; NAME.patches for the other formats.
@@ -271,7 +271,9 @@ class ExportPlan(Recipe):
 
     @field_validator("sources", mode="before")
     @classmethod
-    def _from_paths(cls, sources: Iterable[Any]) -> list[Any]:
+    def _from_paths(cls, sources: Any) -> list[Any]:
+        if isinstance(sources, (str, Path, SourceRef, Mapping)):
+            sources = [sources]
         return [SourceRef.of(s) if isinstance(s, (str, Path)) else s for s in sources]
 
     @field_validator("out", mode="before")

@@ -6,14 +6,15 @@ Each may be run again. They share nothing but the file system.
 """
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
 from napari_patchset.exporting.executors import Job, run_jobs
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Selection
@@ -26,7 +27,7 @@ from napari_patchset.exporting.workdir import PartialExport, check_space, naming
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.disk import locked
 from napari_patchset.patchset.layout import IMAGE
-from napari_patchset.patchset.reader import read_description
+from napari_patchset.patchset.reader import PatchSet, read_description
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 
@@ -54,7 +55,56 @@ class Progress:
     failures: tuple[Failure, ...] = ()
 
 
-def run_export(
+def export(
+    plan: ExportPlan,
+    executor: Executor | None = None,
+    *,
+    progress: Callable[[Progress], object] | None = None,
+    workers: int = DEFAULT_WORKERS,
+    memory: int = DEFAULT_MEMORY,
+    overwrite: bool = False,
+    metrics: Metrics | None = None,
+) -> PatchSet:
+    """Export a patch set and open it.
+
+    Parameters
+    ----------
+    plan : ExportPlan
+        What to export, and where to.
+    executor, workers, memory, overwrite, metrics
+        See `iter_export`.
+    progress : callable or None
+        Called with each `Progress`; an exception that it raises stops the export cleanly.
+
+    Returns
+    -------
+    PatchSet
+        The complete set.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If the plan can't be carried out, no source can be read, or the disk is full.
+
+    Warns
+    -----
+    SkippedSourcesWarning
+        If some of the sources could not be read; its attribute `failures` says which and why.
+    """
+    with closing(
+        iter_export(
+            plan, executor, workers=workers, memory=memory, overwrite=overwrite, metrics=metrics
+        )
+    ) as events:
+        for event in events:
+            if progress is not None:
+                progress(event)
+    if event.failures:
+        warnings.warn(SkippedSourcesWarning(event.failures), stacklevel=2)
+    return PatchSet(event.path)
+
+
+def iter_export(
     plan: ExportPlan,
     executor: Executor | None = None,
     *,
@@ -63,7 +113,9 @@ def run_export(
     overwrite: bool = False,
     metrics: Metrics | None = None,
 ) -> Generator[Progress, None, None]:
-    """Export a patch set, yielding an event at each step and after each shard.
+    """Export a patch set step by step: yield an event at each step and after each shard.
+
+    Nothing happens before the first event is taken; `export` runs to the end by itself.
 
     Closing the generator stops the export within a patch; the same plan then goes on where it
     stopped, and ends with the same bytes. One source of several that can't be read is reported in

@@ -23,7 +23,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.option_syntax import command_line
 from napari_patchset.exporting.ownership import check_destination
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.run import Progress, run_export
+from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import refuse_taken
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patching.verdicts import Metrics
@@ -67,7 +67,7 @@ class BackgroundExport:
         renew : callable
             Gives the same plan by its files as they are now; it is called in the thread.
         metrics : callable
-            Gives what was measured already, see `run_export`; likewise.
+            Gives what was measured already, see `iter_export`; likewise.
         """
         self._plan, self._outcome, self._cancelled = plan, None, Event()
         worker: GeneratorWorker = thread_worker(_events)(
@@ -127,7 +127,7 @@ def _events(
         check_destination(plan, overwrite=False)  # before layers are written
         refuse_taken(PartialExport.of(plan), plan)
         named, known = spooled(renew(), check_cancelled), metrics()
-        with closing(run_export(named, metrics=known, memory=memory)) as events:
+        with closing(iter_export(named, metrics=known, memory=memory)) as events:
             for event in events:
                 yield event
                 if cancelled.is_set():

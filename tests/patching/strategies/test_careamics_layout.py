@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_patchset import PatchSet, Tiled
+from napari_patchset import PatchSet, Tiled, export
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.patching.splits import Split
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import export, plan_for
+from support.export_makers import plan_for
 
 SCENE = SceneSpec(rect=(0, 0, 96, 48), t=2, z=3, c=2)
 SIZES = {"none": (16, 16), "Z": (2, 16, 16)}
