@@ -7,7 +7,7 @@ strategy to the package itself.
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, Fixed, Place, describe, export, open_stack
+from napari_patchset import ExportPlan, Fixed, FixedPatch, describe, export, open_stack
 from napari_patchset.sample import sample_plane
 
 SIZE, COUNT = 64, 12
@@ -25,7 +25,7 @@ while len(found) < COUNT:
     start = np.clip((y - SIZE // 2, x - SIZE // 2), 0, (height - SIZE, width - SIZE))
     found.append((int(start[0]), int(start[1])))
 
-places = [Place(source=source.key, scene=source.scene, start=start) for start in found]
+places = [FixedPatch(source=source.key, scene=source.scene, start=start) for start in found]
 plan = ExportPlan(
     sources=["nuclei.tif"],
     strategy=Fixed(size=(SIZE, SIZE), patches=places),

@@ -12,7 +12,7 @@ from .patching.regions import Rectangle as Rectangle
 from .patching.regions import ShapesRegion as ShapesRegion
 from .patching.splits import Split as Split
 from .patching.strategies import Fixed as Fixed
-from .patching.strategies import Place as Place
+from .patching.strategies import FixedPatch as FixedPatch
 from .patching.strategies import Random as Random
 from .patching.strategies import Stratified as Stratified
 from .patching.strategies import Tiled as Tiled

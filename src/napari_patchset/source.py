@@ -120,7 +120,7 @@ class SourceInfo(Frozen):
         """Bytes of one pixel of one channel."""
         return np.dtype(self.dtype).itemsize
 
-    def along(self, depth_axis: DepthAxis) -> "SourceInfo":
+    def with_depth_axis(self, depth_axis: DepthAxis) -> "SourceInfo":
         """Describe the same image with another depth axis; nothing is read for it.
 
         Raises
@@ -177,7 +177,7 @@ def is_remote(path: str | Path) -> bool:
     return isinstance(path, str) and "://" in path and not path.startswith(FILE)
 
 
-def plain_path(name: str) -> str:
+def local_path(name: str) -> str:
     """Give the path of a local file that is named by a URL; every other name stays as it is."""
     return url2pathname(name.removeprefix(FILE)) if name.startswith(FILE) else name
 
@@ -188,7 +188,7 @@ def split_source(
     """Split what a user names, as `split_scene` does; a URL has no scene in it."""
     if isinstance(name, Path):
         return split_scene(name, scene)
-    return (name, scene) if is_remote(name) else split_scene(plain_path(name), scene)
+    return (name, scene) if is_remote(name) else split_scene(local_path(name), scene)
 
 
 def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | int | None]:

@@ -67,7 +67,7 @@ def test_patches_with_too_few_pixels_are_dropped_and_counted(name: str) -> None:
     grid = make_strategy(name, size, images, min_covered=0.6).plan(images)
     assert list(grid) == [spec for spec, part in zip(every, share, strict=True) if part >= 0.6]
     assert grid.valid.min() >= 0.6
-    assert grid.dropped.get(UNCOVERED, 0) == len(every) - len(grid)
+    assert grid.excluded.get(UNCOVERED, 0) == len(every) - len(grid)
 
 
 def test_tiles_that_lie_far_apart_take_no_memory_for_what_is_between() -> None:

@@ -36,10 +36,10 @@ def test_a_region_keeps_what_lies_wholly_inside(
         *_, top, left = spec.start
         assert x <= left <= x + w - spec.size[-1]
         assert y <= top <= y + h - spec.size[-2]
-        assert region.is_of(sources[spec.stack])
+        assert region.is_of(sources[spec.source_index])
     if name.startswith(("tiled", "fixed", "whole")) and not of:
         candidates = len(make_strategy(name, size, sources, **extra).plan(sources))
-        assert len(grid) + grid.dropped.get(OUTSIDE, 0) == candidates
+        assert len(grid) + grid.excluded.get(OUTSIDE, 0) == candidates
 
 
 @every_strategy
@@ -99,7 +99,7 @@ def test_concave_polygons_keep_what_no_edge_passes_through(
 ) -> None:
     grid = Tiled(size=(10, 10), region=Polygon(points=points)).plan([source(1, 1, 30, 30)])
     assert len(grid) == kept
-    assert grid.dropped == {OUTSIDE: 9 - kept}
+    assert grid.excluded == {OUTSIDE: 9 - kept}
 
 
 @st.composite
@@ -145,11 +145,11 @@ def test_random_draws_again_what_falls_outside_of_a_mask(overlap: float | None) 
     strategy = Random(size=(16, 16), count=8, max_overlap=overlap, region=region)
     grid = strategy.plan(image, {"m": pixels})
     assert np.bincount(grid.sample).tolist() == [8, 8, 8]
-    assert not grid.dropped
+    assert not grid.excluded
     assert len({tuple(start // 160) for start in grid.start}) == 2
     none = strategy.plan(image, {"m": ~np.ones((200, 200), bool) | np.eye(200, dtype=bool)})
     assert len(none) == 0
-    assert sum(none.dropped.values()) == 24
+    assert sum(none.excluded.values()) == 24
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 10])
@@ -169,7 +169,7 @@ def test_all_of_an_area_is_drawn_where_it_has_no_more() -> None:
     grid = Random(size=(2, 3, 4), count=200, region=region).plan([volume])
     every = Tiled(size=(2, 3, 4), overlap=(1, 2, 3), region=region).plan([volume])
     assert list(grid) == list(every)
-    assert grid.dropped == {NO_POSITION: 400 - len(grid)}
+    assert grid.excluded == {NO_POSITION: 400 - len(grid)}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_mask_of_one_scene_limits_that_scene() -> None:
     scenes = [source(1, 1, 8, 8, scene=0), source(1, 1, 16, 16, scene=1)]
     region = MaskRegion(path="mask.tif", digest="m", source="k", scene=1)
     grid = Tiled(size=(8, 8), region=region).plan(scenes, {"m": np.ones((16, 16), bool)})
-    assert grid.stack.tolist() == [1, 1, 1, 1]
+    assert grid.source_index.tolist() == [1, 1, 1, 1]
 
 
 @settings(max_examples=30)

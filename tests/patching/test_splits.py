@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import PatchGrid, source_indices
-from napari_patchset.patching.splits import BORDER, TRAIN, VAL, Split, find_frames
+from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
+from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split, stage_frames
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -41,12 +41,12 @@ def shows(grid: PatchGrid, codes: np.ndarray, code: int, sources: Sequence[Sourc
     """
     found = set()
     for spec, of in zip(grid, codes.tolist(), strict=True):
-        info = sources[spec.stack]
+        info = sources[spec.source_index]
         left, top = info.rect[:2] if info.rect else (0, 0)
         plane = (info.key, None if info.rect else info.scene)
         if of == code:
             rows, columns = (
-                (source_indices(first, size, n, "reflect") + corner).tolist()
+                (axis_padding_indices(first, size, n, "reflect") + corner).tolist()
                 for first, size, n, corner in zip(
                     spec.start[-2:],
                     spec.size[-2:],
@@ -91,7 +91,7 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
     assert not train & val
     assert find_leak(grid, codes, sources) is None
     if split.by in ("file", "scene"):
-        assert (codes != BORDER).all()
+        assert (codes != NEITHER).all()
 
 
 @pytest.mark.parametrize("by", ["auto", "block"])
@@ -123,7 +123,7 @@ def test_neither_path_nor_order_of_the_sources_changes_the_split(
     for those in (sources, moved):
         grid = strategy.plan(those)
         codes = assigned(split, grid, those)
-        scenes = [those[i].scene for i in grid.stack]
+        scenes = [those[i].scene for i in grid.source_index]
         rows = zip(scenes, grid.sample.tolist(), grid.start.tolist(), strict=True)
         found.append(codes is not None and sorted(zip(rows, codes.tolist(), strict=True)))
     assert found[0] == found[1]
@@ -151,7 +151,7 @@ def test_blocks_meet_the_share_and_lose_little(val: float, overlap: int) -> None
     image = [source(2, 1, 2048, 2048)]
     grid = Tiled(size=(64, 64), overlap=(overlap, overlap)).plan(image)
     codes = Split(val=val, by="block").assign(grid, image)
-    kept = codes[codes != BORDER]
+    kept = codes[codes != NEITHER]
     assert kept.mean() == pytest.approx(val, rel=0.2)
     assert len(codes) - len(kept) <= (0.2 * len(codes) if overlap else 0)
 
@@ -165,8 +165,8 @@ def test_patches_that_lie_anywhere_are_split_too(
 ) -> None:
     image = [source(2, 1, n, n)]
     codes = Split(val=0.1).assign(strategy.plan(image), image)
-    assert np.count_nonzero(codes == BORDER) < most_lost * len(codes)
-    assert 0 < codes[codes != BORDER].mean() < 0.2
+    assert np.count_nonzero(codes == NEITHER) < most_lost * len(codes)
+    assert 0 < codes[codes != NEITHER].mean() < 0.2
 
 
 def test_all_planes_of_a_place_are_in_one_split() -> None:
@@ -234,8 +234,8 @@ def test_the_choice_never_changes() -> None:
 @pytest.mark.realdata
 def test_real_scenes_that_overlap_show_one_place(data_dir: Path) -> None:
     sources = described(data_dir / "czi_synth" / "overlap_scenes.czi")
-    assert len(find_frames(sources).names) == 1
-    assert len(find_frames(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
+    assert len(stage_frames(sources).names) == 1
+    assert len(stage_frames(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
     with pytest.raises(ArgumentError, match="no second scene"):
         Split(val=0.1, by="scene").assign(Tiled(size=(8, 8)).plan(sources), sources)
 

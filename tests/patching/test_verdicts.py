@@ -9,9 +9,9 @@ import pytest
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import BORDER, Split
+from napari_patchset.patching.splits import NEITHER, Split
 from napari_patchset.patching.strategies import Tiled
-from napari_patchset.patching.verdicts import ACROSS, Verdicts, judge
+from napari_patchset.patching.verdicts import ACROSS_SPLITS, Verdicts, judge
 from napari_patchset.source import SourceInfo
 from support.strategy_makers import source
 
@@ -51,7 +51,7 @@ def test_without_filters_and_split_everything_is_kept_in_one_group() -> None:
 def test_a_patch_passes_by_any_or_all_of_its_channels(text: str, reason: list[int]) -> None:
     verdicts = judged(text, std_a=[1, 6, 9, np.nan], std_b=[2, 3, 8, np.nan])
     assert verdicts.reason.tolist() == reason
-    assert verdicts.reasons == (text, ACROSS)
+    assert verdicts.reasons == (text, ACROSS_SPLITS)
     assert list(verdicts.metrics) == ["std_a", "std_b"]
 
 
@@ -91,10 +91,10 @@ def test_what_no_filter_rejects_is_split(keep: int) -> None:
     verdicts = judge(grid, image, metrics=metrics, **how)
     assert verdicts.splits == ("train", "val")
     assert 0.1 < verdicts.split[verdicts.kept].mean() < 0.3
-    np.testing.assert_array_equal(verdicts.split == BORDER, ~verdicts.kept)
+    np.testing.assert_array_equal(verdicts.split == NEITHER, ~verdicts.kept)
     counts = Counter(verdicts.reasons[i] for i in verdicts.reason if i >= 0)
     assert counts["std>5"] == (0 if keep else (metrics["std_a"] == 0).sum())
-    assert 0 < counts[ACROSS] < 0.3 * verdicts.kept.sum()
+    assert 0 < counts[ACROSS_SPLITS] < 0.3 * verdicts.kept.sum()
 
 
 def test_nothing_left_is_nothing_to_split() -> None:

@@ -10,19 +10,19 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.preview import (
-    COLORS,
-    Category,
-    Plane,
-    categories,
+    CATEGORY_COLORS,
+    PatchCategory,
+    PlanePatches,
     channel_colors,
     composite,
     contact_sheet,
     display_limits,
     draw_grid,
-    outlines,
+    outline_segments,
     overview,
+    patch_categories,
     random_rows,
-    raster_of,
+    rasterize,
     render,
 )
 from napari_patchset.preview import raster as raster_module
@@ -57,12 +57,16 @@ def grid_over(*shape: int, strategy: Strategy, depth_axis: str = "none") -> Patc
     return strategy.plan([info])
 
 
-def plane_of(grid: PatchGrid, *category: int, sample: int = 0, depth: int | None = None) -> Plane:
+def plane_of(
+    grid: PatchGrid, *category: int, sample: int = 0, depth: int | None = None
+) -> PlanePatches:
     """Give the shown plane; the categories are repeated over the patches."""
-    return Plane.of(grid, np.resize(category or (0,), len(grid)).astype(np.uint8), 0, sample, depth)
+    return PlanePatches.of(
+        grid, np.resize(category or (0,), len(grid)).astype(np.uint8), 0, sample, depth
+    )
 
 
-def tiles(height: int, width: int, overlap: tuple[int, int] = (0, 0)) -> Plane:
+def tiles(height: int, width: int, overlap: tuple[int, int] = (0, 0)) -> PlanePatches:
     """Give the 16 x 20 tiles of a plane."""
     return plane_of(grid_over(1, 1, height, width, strategy=Tiled(size=(16, 20), overlap=overlap)))
 
@@ -76,45 +80,48 @@ def drawn(lines: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return canvas
 
 
-def each_alone(plane: Plane) -> np.ndarray:
-    return np.concatenate([outlines(plane[np.array([i])]).data for i in range(len(plane))])
+def each_alone(plane: PlanePatches) -> np.ndarray:
+    return np.concatenate([outline_segments(plane[np.array([i])]).data for i in range(len(plane))])
 
 
 @pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
 def test_a_lattice_shares_its_lines_and_looks_the_same(overlap: tuple[int, int]) -> None:
     plane = tiles(60, 80, overlap)
-    shared, alone = outlines(plane).data, each_alone(plane)
+    shared, alone = outline_segments(plane).data, each_alone(plane)
     np.testing.assert_array_equal(drawn(shared, (60, 80)), drawn(alone, (60, 80)))
     assert len(shared) < len(alone) / 2
 
 
 def test_patches_that_form_no_lattice_each_have_four_lines() -> None:
     some = tiles(60, 80)[np.array([0, 2, 5])]
-    lines = outlines(some, inset=2).data
+    lines = outline_segments(some, inset=2).data
     assert len(lines) == 12
     np.testing.assert_array_equal(drawn(lines, (60, 80)), drawn(each_alone(some), (60, 80)))
 
 
 def test_patches_of_different_categories_do_not_hide_each_other() -> None:
     plane = plane_of(grid_over(1, 1, 16, 48, strategy=Tiled(size=(16, 16))), 0, 1, 2)
-    lines = outlines(plane, inset=1)
-    for number, category in enumerate(Category):
+    lines = outline_segments(plane, inset=1)
+    for number, category in enumerate(PatchCategory):
         starts, extents = lines.data[lines.category == category].swapaxes(0, 1)
         left = 16 * number + 1 - 0.5
         assert starts[:, 1].min() == left
         assert (starts + extents)[:, 1].max() == left + 14
         struck = (extents == 14).all(axis=1).sum()
-        assert struck == (category == Category.REJECTED)
+        assert struck == (category == PatchCategory.REJECTED)
 
 
 def test_a_million_patches_take_a_few_thousand_lines() -> None:
     strategy = Tiled(size=(64, 64), overlap=(16, 16))
-    assert len(outlines(plane_of(grid_over(1, 1, 48000, 48000, strategy=strategy))).data) <= 4000
+    assert (
+        len(outline_segments(plane_of(grid_over(1, 1, 48000, 48000, strategy=strategy))).data)
+        <= 4000
+    )
 
 
 def test_no_patch_takes_no_line() -> None:
     nothing = tiles(60, 80)[np.array([], int)]
-    assert outlines(nothing).data.shape == (0, 2, 2)
+    assert outline_segments(nothing).data.shape == (0, 2, 2)
 
 
 def test_the_shown_plane_has_the_patches_that_hold_it() -> None:
@@ -123,7 +130,7 @@ def test_the_shown_plane_has_the_patches_that_hold_it() -> None:
     assert grid.start[:, 0].tolist() == [0, 2, 4] * 2
     assert plane_of(grid, sample=1, depth=2).rows.tolist() == [3, 4]
     assert plane_of(grid, sample=1, depth=6).rows.tolist() == [5]
-    assert len(Plane.of(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
+    assert len(PlanePatches.of(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
 
 
 def test_in_view_are_the_patches_that_the_window_touches() -> None:
@@ -144,12 +151,12 @@ def test_a_point_belongs_to_the_patch_with_the_nearest_centre() -> None:
 
 def test_what_becomes_of_a_patch_has_a_category() -> None:
     split, reason = np.array([0, 1, 0, -1], np.int8), np.array([-1, -1, 0, 1], np.int8)
-    assert categories(Verdicts(("train", "val"), split, reason)).tolist() == [0, 1, 2, 2]
+    assert patch_categories(Verdicts(("train", "val"), split, reason)).tolist() == [0, 1, 2, 2]
 
 
 def test_a_raster_has_a_cell_for_each_patch_of_a_lattice() -> None:
     plane = plane_of(grid_over(1, 1, 32, 72, strategy=Tiled(size=(16, 24), overlap=(8, 12))), 0, 2)
-    picture, low, cell = raster_of(plane, (8, 12))
+    picture, low, cell = rasterize(plane, (8, 12))
     assert picture.shape == (3, 5, 4)
     assert (low, cell) == ((4.0, 6.0), (8.0, 12.0))
     colors = picture[..., :3].reshape(-1, 3)
@@ -163,14 +170,14 @@ def test_a_coarse_raster_mixes_the_colours_and_leaves_gaps_clear(
 ) -> None:
     monkeypatch.setattr(raster_module, "MOST_CELLS", 2)
     plane = plane_of(grid_over(1, 1, 8, 64, strategy=Tiled(size=(8, 8))), 0, 1)
-    picture, _, cell = raster_of(plane[np.array([0, 1, 7])], (8, 8))
+    picture, _, cell = rasterize(plane[np.array([0, 1, 7])], (8, 8))
     assert cell == (8, 32)
     assert picture[0, 0, :3].tolist() == [(a + b) // 2 for a, b in zip(YELLOW, CYAN, strict=True)]
     assert picture[0, 1, :3].tolist() == list(CYAN)
-    sparse = raster_of(plane[np.array([0, 4])], (8, 8)).picture
+    sparse = rasterize(plane[np.array([0, 4])], (8, 8)).picture
     assert sparse[0, :, 3].tolist() == [255, 255]
     monkeypatch.undo()
-    assert raster_of(plane[np.array([0, 4])], (8, 8)).picture[0, :, 3].tolist() == [
+    assert rasterize(plane[np.array([0, 4])], (8, 8)).picture[0, :, 3].tolist() == [
         255,
         0,
         0,
@@ -188,12 +195,12 @@ def test_a_coarse_raster_mixes_the_colours_and_leaves_gaps_clear(
 def test_each_cell_has_the_mean_colour_of_the_patches_whose_centres_lie_in_it(
     starts: list[tuple[int, int]], step: tuple[int, int], most: int, data: st.DataObject
 ) -> None:
-    category = [data.draw(st.sampled_from(Category)) for _ in starts]
+    category = [data.draw(st.sampled_from(PatchCategory)) for _ in starts]
     start = np.asfortranarray(starts, np.int32)
-    plane = Plane(np.arange(len(starts)), start, (7, 9), np.array(category, np.uint8))
+    plane = PlanePatches(np.arange(len(starts)), start, (7, 9), np.array(category, np.uint8))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raster_module, "MOST_CELLS", most)
-        picture, low, cell = raster_of(plane, step)
+        picture, low, cell = rasterize(plane, step)
     centre = start + np.array(plane.size) / 2
     at = np.floor((centre - low) / cell).astype(int)
     colors = np.array([YELLOW, CYAN, RED])[category]
@@ -254,7 +261,7 @@ def test_a_small_image_is_enlarged_to_be_looked_at() -> None:
 
 def test_a_contact_sheet_lays_framed_pictures_out_in_rows() -> None:
     pictures = [np.full((3, 5, 3), value, np.uint8) for value in (10, 20, 30)]
-    sheet = contact_sheet(pictures, [COLORS[i] for i in (0, 1, 2)], width=2 * 11 + 4)
+    sheet = contact_sheet(pictures, [CATEGORY_COLORS[i] for i in (0, 1, 2)], width=2 * 11 + 4)
     assert sheet.shape == (4 + 2 * 9, 4 + 2 * 11, 3)
     for value, frame, (y, x) in zip(
         (10, 20, 30), (YELLOW, CYAN, RED), ((4, 4), (4, 15), (13, 4)), strict=True

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from napari_patchset.patching.strategies import (
     Fixed,
-    Place,
+    FixedPatch,
     Random,
     Strategy,
     Stratified,
@@ -72,7 +72,7 @@ def _corners(size: Size, sources: Sources, **more: Any) -> Fixed:
     for source in reversed(sources):
         ends = [{0, n - p} for n, p in zip(source.spatial_shape, size, strict=True)]
         places += [
-            Place(source=source.key, scene=source.scene, sample=sample, start=start)
+            FixedPatch(source=source.key, scene=source.scene, sample=sample, start=start)
             for sample, start in product(range(source.n_samples), product(*ends))
         ]
     return Fixed(size=size, patches=places, **more)

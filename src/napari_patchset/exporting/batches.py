@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.grid import PadMode, PatchGrid, folded_indices
+from napari_patchset.patching.grid import PadMode, PatchGrid, padding_indices
 from napari_patchset.source import SourceInfo
 
 _AT_ONCE = 2**16
@@ -76,7 +76,9 @@ class Batches:
         """Cut whole groups; see `_groups`."""
         chosen = grid[candidates]
         start = chosen.start.astype(np.int64)
-        bounds = np.array([source.spatial_shape for source in sources], np.int64)[chosen.stack]
+        bounds = np.array([source.spatial_shape for source in sources], np.int64)[
+            chosen.source_index
+        ]
         folds = pad != "constant"
         is_folded = np.asarray((start + grid.size > bounds).any(axis=1) & folds)
         order = np.lexsort((candidates, place, group))
@@ -88,7 +90,7 @@ class Batches:
             grid,
             candidates[order],
             borders,
-            chosen.stack[order][begin].astype(np.int64),
+            chosen.source_index[order][begin].astype(np.int64),
             chosen.sample[order][begin].astype(np.int64),
             place[order][begin].astype(np.int64),
             np.minimum.reduceat(low[order], begin),
@@ -145,10 +147,10 @@ def _groups(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]
     is a strip. To the right each row of patches reaches into the next tile, and is not cut there.
     """
     blocks = [source.block_shape or source.spatial_shape[-2:] for source in sources]
-    height, width = np.array(blocks, np.int64)[grid.stack].T
+    height, width = np.array(blocks, np.int64)[grid.source_index].T
     *depth, y, x = grid.start.T
     last_row = (y + grid.size[-2] - 1) // height
-    return _number([grid.stack, grid.sample, *depth, y // height, last_row, x // width])
+    return _number([grid.source_index, grid.sample, *depth, y // height, last_row, x // width])
 
 
 def _number(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
@@ -169,7 +171,7 @@ def _boxes(
     """Give the box along ZYX, within the image, that each patch reads."""
     low, high = start.copy(), np.minimum(start + size, bounds)
     for i in np.flatnonzero(is_folded).tolist():
-        shown = folded_indices(start[i].tolist(), size, bounds[i].tolist(), pad)
+        shown = padding_indices(start[i].tolist(), size, bounds[i].tolist(), pad)
         low[i] = [index.min() for index in shown]
         high[i] = [index.max() + 1 for index in shown]
     if len(size) == 2:

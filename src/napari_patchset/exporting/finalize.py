@@ -131,7 +131,7 @@ def _manifest(
         counts=selection.counts,
         dropped=frozen.dropped,
         rejected=selection.rejected,
-        limits=selection.verdicts.known_limits,
+        limits=selection.verdicts.finite_limits,
         arrays={a.layout.name: ArrayEntry.of(a.layout, a.checksums) for a in written},
         table_digest=table_digest,
         statistics={

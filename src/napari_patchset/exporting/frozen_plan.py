@@ -142,7 +142,7 @@ class FrozenPlan(Frozen):
             failures=survey.failures,
             size=grid.size,
             n_candidates=len(grid),
-            dropped=dict(grid.dropped),
+            dropped=dict(grid.excluded),
             kinds=tuple(kinds) if FORMATS[plan.format].has_pixels else (),
             scored_at_once=_SCORED_SHARDS * kinds[0].capacity,
         )

@@ -19,7 +19,7 @@ from napari_patchset.exporting.open_sources import Images, OpenImage, OpenImages
 from napari_patchset.exporting.plan import MASK
 from napari_patchset.exporting.tile_buffer import LEAST_TILES
 from napari_patchset.exporting.tile_reader import BatchReader, ReadBatch
-from napari_patchset.patching.filters import Mask, PatchFilter, score_columns
+from napari_patchset.patching.filters import Mask, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PadMode, PatchGrid
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
@@ -70,7 +70,7 @@ def metric_requests(filters: Sequence[PatchFilter], names: Sequence[str]) -> lis
 
 def empty_metrics(filters: Sequence[PatchFilter], names: Sequence[str], n: int) -> Columns:
     """Give the columns of `n` candidates that nothing is known of: NaN."""
-    return {column: np.full(n, np.nan) for column in score_columns(filters, names)}
+    return {column: np.full(n, np.nan) for column in metric_columns(filters, names)}
 
 
 def measure(
@@ -92,8 +92,8 @@ def measure(
     """
     columns = empty_metrics(filters, names, len(grid))
     for look in metric_requests(filters, names):
-        for row in grid.rows():
-            stack, channels = images[int(grid.stack[row.start]), look.role]
+        for row in grid.runs():
+            stack, channels = images[int(grid.source_index[row.start]), look.role]
             read = [channels[channel] for channel in look.channels]
             for part, patches in _read(stack, read, grid, row):
                 for column, values in look.measure(patches).items():
@@ -104,7 +104,7 @@ def measure(
 def _read(
     stack: Any, channels: Sequence[int], grid: PatchGrid, row: slice
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Read a row of patches (see `PatchGrid.rows`), N, C, (Z), Y, X, without their padding."""
+    """Read a row of patches (see `PatchGrid.runs`), N, C, (Z), Y, X, without their padding."""
     ends = np.minimum(grid.start[row] + grid.size, stack.data_shape[2:])
     size = ends - grid.start[row]
     cuts = np.flatnonzero((np.diff(size, axis=0) != 0).any(axis=1)) + 1

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import BESIDE, ExportPlan, SourceRef
-from napari_patchset.patching.selection import Range
+from napari_patchset.patching.axis_ranges import AxisRange
 from napari_patchset.source import ChannelId, SceneId
 
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -32,7 +32,7 @@ def read_numbers(option: str, text: str) -> tuple[int, ...]:
         raise ArgumentError(f"{option} is {text!r}; give numbers like 64,64.") from None
 
 
-def read_ranges(text: str) -> dict[str, Range]:
+def read_ranges(text: str) -> dict[str, AxisRange]:
     """Read "Z=5:25,T=:10".
 
     Raises
@@ -91,7 +91,7 @@ def write_values(values: Iterable[object]) -> str:
     return ",".join(map(str, values))
 
 
-def write_ranges(ranges: Mapping[str, Range]) -> str:
+def write_ranges(ranges: Mapping[str, AxisRange]) -> str:
     """Write what `read_ranges` reads."""
     ends = {axis: ["" if n is None else n for n in pair] for axis, pair in ranges.items()}
     return ",".join(f"{axis}={first}:{stop}" for axis, (first, stop) in ends.items())

@@ -23,7 +23,7 @@ from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import ChannelId, SceneId, is_remote, plain_path, split_source
+from napari_patchset.source import ChannelId, SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.opening import list_scenes
 
 SOURCE_ERRORS = (UnreadableFileError, OSError)
@@ -146,7 +146,7 @@ class SourceRef(ImageRef):
 
 def absolute_path(path: str) -> str:
     """Make a path absolute, for jobs that run in another folder; a URL stays as it is."""
-    return path if is_remote(path) else os.path.abspath(plain_path(path))
+    return path if is_remote(path) else os.path.abspath(local_path(path))
 
 
 def expand_sources(

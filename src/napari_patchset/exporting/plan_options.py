@@ -40,7 +40,7 @@ from napari_patchset.patching.regions import Region
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES, Tiled
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import is_remote, plain_path, split_source
+from napari_patchset.source import is_remote, local_path, split_source
 
 
 def _values_of(model: type[BaseModel], field: str) -> str:
@@ -190,7 +190,7 @@ def _partner(file: str, path: str) -> str:
     """Give the file of the same name in a folder, else the path itself."""
     if is_remote(path):
         return path
-    path = plain_path(path)
+    path = local_path(path)
     same_name = Path(path, Path(file).name)
     return str(same_name) if same_name.exists() else path
 

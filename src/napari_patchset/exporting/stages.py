@@ -25,7 +25,7 @@ from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import PartialExport, check_space
 from napari_patchset.patching.filters import check_filters
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import BORDER
+from napari_patchset.patching.splits import NEITHER
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE, UNSPLIT
 from napari_patchset.patchset.writers import FORMATS
@@ -61,7 +61,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
 def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     """Refuse what would fail later; what filters leave is not known yet, and checked then."""
     if not len(grid):
-        reasons = ", ".join(f"{n} {reason}" for reason, n in grid.dropped.items())
+        reasons = ", ".join(f"{n} {reason}" for reason, n in grid.excluded.items())
         raise ExportError(f"No patch to export ({reasons}).")
     plan, first = frozen.plan, frozen.sources[0]
     check_filters(plan.filters, first.channels, first.dtype)
@@ -155,7 +155,7 @@ class _Scoring:
 
     def run(self, reader: MetricReader) -> None:
         """Score source by source, so that a broken one leaves out no other."""
-        stacks = self._grid.stack[self._candidates]
+        stacks = self._grid.source_index[self._candidates]
         for stack in np.unique(stacks).tolist():
             low, high = np.searchsorted(stacks, (stack, stack + 1)).tolist()
             mine = self._candidates[low:high]
@@ -211,7 +211,7 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
         If a split gets no patch.
     """
     grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
-    readable = ~np.isin(grid.stack, list(partial.failed()))
+    readable = ~np.isin(grid.source_index, list(partial.failed()))
     selection = judged(frozen.plan, grid, frozen.sources, metrics, readable)
     _check_selecting(selection, len(grid))
     partial.write_selection(selection)
@@ -248,7 +248,7 @@ def _among(verdicts: Verdicts, readable: NDArray[np.intp], n: int) -> Verdicts:
     """Give the verdicts on some candidates their places among all; the others are rejected."""
     if len(readable) == n:
         return verdicts
-    split, reason = np.full(n, BORDER, np.int8), np.full(n, len(verdicts.reasons), np.int8)
+    split, reason = np.full(n, NEITHER, np.int8), np.full(n, len(verdicts.reasons), np.int8)
     split[readable], reason[readable] = verdicts.split, verdicts.reason
     metrics = {column: np.full(n, np.nan) for column in verdicts.metrics}
     for column, values in metrics.items():

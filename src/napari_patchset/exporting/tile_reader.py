@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from napari_patchset.exporting.batches import Batches
 from napari_patchset.exporting.open_sources import Images, OpenImage
 from napari_patchset.exporting.tile_buffer import TileBuffer
-from napari_patchset.patching.grid import PadMode, PatchSpec, fold, folded_indices
+from napari_patchset.patching.grid import PadMode, PatchSpec, pad_patch, padding_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.protocol import Block, ImageStack, blocks_of
 
@@ -290,8 +290,8 @@ class BatchReader:
         self._paste(batch, read)
         start = batches.starts(batch.number)[0].tolist()
         bounds = self._open[batch.stack].stack.data_shape[2:]
-        shown = folded_indices(start, size, bounds, self._pad)
-        out[...] = fold(read, shown)
+        shown = padding_indices(start, size, bounds, self._pad)
+        out[...] = pad_patch(read, shown)
 
     def _paste(self, batch: ReadBatch, out: NDArray[Any]) -> None:
         planes = out if out.ndim == 5 else out[:, :, np.newaxis]
@@ -335,7 +335,7 @@ def read_patch(
     inside = all(s + n <= b for s, n, b in zip(spec.start, spec.size, bounds, strict=True))
     if inside or pad == "constant":
         return stack.extract_patch(spec.sample, channels, spec.start, spec.size)
-    shown = folded_indices(spec.start, spec.size, bounds, pad)
+    shown = padding_indices(spec.start, spec.size, bounds, pad)
     low = [int(index.min()) for index in shown]
     extent = [int(index.max()) + 1 - first for index, first in zip(shown, low, strict=True)]
-    return fold(stack.extract_patch(spec.sample, channels, low, extent), shown)
+    return pad_patch(stack.extract_patch(spec.sample, channels, low, extent), shown)

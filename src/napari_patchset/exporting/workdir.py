@@ -42,7 +42,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.frozen_plan import FrozenPlan, PlannedArray, Selection
 from napari_patchset.exporting.ownership import PLAN, remove_own_files
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
-from napari_patchset.patching.filters import score_columns
+from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.disk import LOCK, write_durably, write_whole
@@ -109,7 +109,7 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes
 
 def grid_table(grid: PatchGrid) -> pa.Table:
     """Give the columns of a grid."""
-    columns: dict[str, NDArray[Any]] = {"stack": grid.stack, "sample": grid.sample}
+    columns: dict[str, NDArray[Any]] = {"stack": grid.source_index, "sample": grid.sample}
     columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
     valid = {} if grid.valid is None else {"valid": grid.valid}
     return as_table({**columns, **valid})
@@ -161,7 +161,7 @@ class Scores:
 
     def take(self, frozen: FrozenPlan, metrics: Metrics) -> None:
         """Keep the metrics of the runs in which every candidate has all of them."""
-        columns = score_columns(frozen.plan.filters, frozen.sources[0].channels)
+        columns = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
         for run in range(frozen.score_runs):
             found = {c: metrics[c][frozen.score_run(run)] for c in columns if c in metrics}
             if len(found) == len(columns) and not any(np.isnan(v).any() for v in found.values()):

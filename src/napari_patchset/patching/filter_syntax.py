@@ -42,7 +42,7 @@ def format_filter(
     above: float | str | None,
     below: float | str | None,
 ) -> str:
-    """Write a filter as `read_filter` reads it."""
+    """Write a filter as `parse_fields` reads it."""
     names = ",".join(_channel(channel) for channel in channels or ())
     chosen = f"{_ALL} {names}".strip() if match == _ALL else names
     looked_at = f"{metric}[{chosen}]" if chosen else metric
@@ -51,7 +51,7 @@ def format_filter(
     return f"{'' if above is None else f'{_number(above)}<'}{looked_at}<{_number(below)}"
 
 
-def read_filter(text: str) -> Fields:
+def parse_fields(text: str) -> Fields:
     """Read the fields of a filter.
 
     Raises

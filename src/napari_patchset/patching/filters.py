@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filter_syntax import Limit, format_filter, format_metric, read_filter
+from napari_patchset.patching.filter_syntax import Limit, format_filter, format_metric, parse_fields
 from napari_patchset.source import ChannelId, channel_indices
 
 AT_ONCE = 2**17
@@ -257,7 +257,7 @@ FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 
-def score_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
+def metric_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
     """Name the columns of everything that filters look at, each once."""
     found = {column for each in filters for column in each.columns(channels).values()}
     return sorted(found)
@@ -271,7 +271,7 @@ def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype
     ArgumentError
         If a channel does not exist, or the pixel type has no range of grey values.
     """
-    score_columns(filters, channels)
+    metric_columns(filters, channels)
     for each in filters:
         each.measure(np.zeros((1, 1), dtype))
 
@@ -290,6 +290,6 @@ def parse_filter(text: str) -> Filter:
         If there is no such filter, setting or limit.
     """
     try:
-        return _FILTER.validate_python(read_filter(text))
+        return _FILTER.validate_python(parse_fields(text))
     except ValidationError as error:
         raise ArgumentError(f"{text!r} is no filter: {user_message(error)}.") from error

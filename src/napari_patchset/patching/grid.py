@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 class PatchSpec(NamedTuple):
     """Where one patch lies: which stack, which sample, start and size along (Z)YX."""
 
-    stack: int
+    source_index: int
     sample: int
     start: tuple[int, ...]
     size: tuple[int, ...]
 
 
-def take_rows(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:
+def take_starts(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:
     """Take rows of starts, (n, 2 or 3), so that each column lies in one piece.
 
     What is computed of a column then takes a tenth of the time.
@@ -44,14 +44,14 @@ class PatchGrid(Sequence[PatchSpec]):
     ----------
     size : tuple of int
         Size of every patch along (Z)YX.
-    stack : int32 array
+    source_index : int32 array
         Index of the source among those planned for.
     sample : int32 array
         Index along S of that source.
     start : int32 array, (n, 2 or 3)
         Start along (Z)YX in the source; a patch may reach past the end, then it is padded. Best
-        with each column in one piece, as `take_rows` gives it.
-    dropped : dict of str to int
+        with each column in one piece, as `take_starts` gives it.
+    excluded : dict of str to int
         How many candidates were left out, by reason.
     valid : float32 array or None
         Share of each patch, as far as it lies inside the image, that the source holds pixels of;
@@ -59,14 +59,14 @@ class PatchGrid(Sequence[PatchSpec]):
     """
 
     size: tuple[int, ...]
-    stack: NDArray[np.int32]
+    source_index: NDArray[np.int32]
     sample: NDArray[np.int32]
     start: NDArray[np.int32]
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)
     valid: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self.stack)
+        return len(self.source_index)
 
     @overload
     def __getitem__(self, index: int) -> PatchSpec: ...
@@ -77,18 +77,20 @@ class PatchGrid(Sequence[PatchSpec]):
     ) -> "PatchSpec | PatchGrid":
         if isinstance(index, (slice, np.ndarray)):
             rows = index if isinstance(index, slice) else _numbers(index)
-            columns = self.stack[rows], self.sample[rows], take_rows(self.start, rows)
+            columns = self.source_index[rows], self.sample[rows], take_starts(self.start, rows)
             valid = None if self.valid is None else self.valid[rows]
-            return PatchGrid(self.size, *columns, self.dropped, valid)
+            return PatchGrid(self.size, *columns, self.excluded, valid)
         start = tuple(self.start[index].tolist())
-        return PatchSpec(int(self.stack[index]), int(self.sample[index]), start, self.size)
+        return PatchSpec(int(self.source_index[index]), int(self.sample[index]), start, self.size)
 
     def __iter__(self) -> Iterator[PatchSpec]:
-        columns = zip(self.stack.tolist(), self.sample.tolist(), self.start.tolist(), strict=True)
+        columns = zip(
+            self.source_index.tolist(), self.sample.tolist(), self.start.tolist(), strict=True
+        )
         for stack, sample, start in columns:
             yield PatchSpec(stack, sample, tuple(start), self.size)
 
-    def rows(self, longest: int = 64) -> Iterator[slice]:
+    def runs(self, longest: int = 64) -> Iterator[slice]:
         """Give runs of patches that lie side by side along X, touching or overlapping.
 
         Parameters
@@ -99,7 +101,7 @@ class PatchGrid(Sequence[PatchSpec]):
         step = np.diff(self.start[:, -1])
         together = (step > 0) & (step <= self.size[-1])
         together &= (np.diff(self.start[:, :-1], axis=0) == 0).all(axis=1)
-        together &= (np.diff(self.stack) == 0) & (np.diff(self.sample) == 0)
+        together &= (np.diff(self.source_index) == 0) & (np.diff(self.sample) == 0)
         borders = [0, *(np.flatnonzero(~together) + 1).tolist(), len(self)]
         for first, last in pairwise(borders):
             for start in range(first, last, longest):
@@ -108,33 +110,33 @@ class PatchGrid(Sequence[PatchSpec]):
     @property
     def nbytes(self) -> int:
         """Bytes of the columns."""
-        return self.stack.nbytes + self.sample.nbytes + self.start.nbytes
+        return self.source_index.nbytes + self.sample.nbytes + self.start.nbytes
 
     @classmethod
     def concatenate(cls, grids: Sequence["PatchGrid"]) -> "PatchGrid":
-        """Join grids of one patch size, adding up what each of them dropped."""
+        """Join grids of one patch size, adding up what each of them excluded."""
         if len(grids) == 1:
             return grids[0]
-        dropped: dict[str, int] = {}
+        excluded: dict[str, int] = {}
         for grid in grids:
-            for reason, count in grid.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
+            for reason, count in grid.excluded.items():
+                excluded[reason] = excluded.get(reason, 0) + count
         stack, sample, start = (
             np.concatenate([getattr(grid, name) for grid in grids])
-            for name in ("stack", "sample", "start")
+            for name in ("source_index", "sample", "start")
         )
         valid = None
         if any(grid.valid is not None for grid in grids):
             ones = (np.ones(len(grid), np.float32) for grid in grids)
             pairs = zip(grids, ones, strict=True)
             valid = np.concatenate([one if g.valid is None else g.valid for g, one in pairs])
-        return cls(grids[0].size, stack, sample, start, dropped, valid)
+        return cls(grids[0].size, stack, sample, start, excluded, valid)
 
 
 PadMode = Literal["reflect", "symmetric", "edge", "constant"]
 
 
-def source_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
+def axis_padding_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
     """Give, for each pixel of a patch along an axis, the image pixel that it shows.
 
     The modes are those of `numpy.pad` on the whole image of `n` pixels, so a patch is padded
@@ -156,15 +158,15 @@ def source_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.i
     return np.where(folded < n, folded, last - folded)
 
 
-def folded_indices(
+def padding_indices(
     start: Sequence[int], size: Sequence[int], bounds: Sequence[int], pad: PadMode
 ) -> list[NDArray[np.int64]]:
     """Give the image's pixels that a patch shows, along each axis."""
     axes = zip(start, size, bounds, strict=True)
-    return [source_indices(first, extent, n, pad) for first, extent, n in axes]
+    return [axis_padding_indices(first, extent, n, pad) for first, extent, n in axes]
 
 
-def fold(pixels: NDArray[Any], shown: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
+def pad_patch(pixels: NDArray[Any], shown: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
     """Fill a patch from the box that holds what it shows; its last axes are those of `shown`."""
     for axis, index in enumerate(shown, pixels.ndim - len(shown)):
         pixels = np.take(pixels, index - index.min(), axis=axis)
@@ -199,7 +201,7 @@ def axis_starts(n: int, size: int, overlap: int, edge: Edge) -> NDArray[np.int64
     return np.minimum(starts, n - size)
 
 
-def ordered_product(
+def starts_by_tile(
     axes: Sequence[NDArray[np.int64]], block_shape: tuple[int, int] | None
 ) -> NDArray[np.int32]:
     """Combine starts along (Z)YX into rows, those that begin in one source tile together.
@@ -250,7 +252,7 @@ def sorted_by_tile(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Sort by sample, row and column of the source tile, and start along (Z)YX.
 
-    It is the order that `ordered_product` makes, for starts in any order, (n, 2 or 3), none of
+    It is the order that `starts_by_tile` makes, for starts in any order, (n, 2 or 3), none of
     them negative.
 
     Returns

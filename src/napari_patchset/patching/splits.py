@@ -106,13 +106,13 @@ class Frames:
         """
         start = grid.start[:, axis - 2].copy()
         last = np.maximum(self.extent[:, axis] - grid.size[axis - 2], 0).astype(np.int32)
-        np.minimum(start, last[grid.stack] if np.ptp(last) else last[0], out=start)
+        np.minimum(start, last[grid.source_index] if np.ptp(last) else last[0], out=start)
         if self.offset[:, axis].any():
-            start += self.offset[grid.stack, axis].astype(np.int32)
+            start += self.offset[grid.source_index, axis].astype(np.int32)
         return start
 
 
-def find_frames(sources: Sequence[SourceInfo]) -> Frames:
+def stage_frames(sources: Sequence[SourceInfo]) -> Frames:
     """Put scenes of one file whose rectangles overlap into one frame, and all others alone.
 
     A file that does not say where its scenes lie has a frame for each.
@@ -207,7 +207,7 @@ class Blocks:
         """
         shape = 2 * self.counts - 1
         n = shape.prod(axis=1, dtype=np.int32)
-        frame = self.frames.index[grid.stack] if len(n) > 1 else 0
+        frame = self.frames.index[grid.source_index] if len(n) > 1 else 0
         zones, columns = (self._along(grid, frame, axis) for axis in (0, 1))
         zones *= shape[frame, 1]
         zones += columns
@@ -278,10 +278,10 @@ TRAIN, VAL = 0, 1
 ALL = ("all",)
 """The names where nothing is split."""
 
-BORDER = -1
+NEITHER = -1
 """The code of a patch that lies in both, and so in neither."""
 
-_BY_CORNERS = np.array([TRAIN, BORDER, BORDER, BORDER, VAL], np.int8)
+_BY_CORNERS = np.array([TRAIN, NEITHER, NEITHER, NEITHER, VAL], np.int8)
 """The code of a patch by how many of its corners lie in blocks that validate."""
 
 _NEAR = 0.5
@@ -314,7 +314,7 @@ class Split(Frozen):
     seed: int = 0
 
     def assign(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
-        """Give each patch the code of its split, or `BORDER`.
+        """Give each patch the code of its split, or `NEITHER`.
 
         Raises
         ------
@@ -340,7 +340,7 @@ class Split(Frozen):
 
     def _ways(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Iterator[Codes]:
         """Give the splits to choose from, the most independent ones first."""
-        frames = find_frames(sources)
+        frames = stage_frames(sources)
         if self.by in ("auto", "file"):
             yield from self._by_groups(grid, [(source.key,) for source in sources])
         if self.by in ("auto", "scene"):
@@ -356,7 +356,7 @@ class Split(Frozen):
         numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
         if len(numbers) < 2:
             return
-        group = np.array([numbers[name] for name in names])[grid.stack]
+        group = np.array([numbers[name] for name in names])[grid.source_index]
         sizes = np.bincount(group, minlength=len(numbers))
         ranks = np.array([hash_of(self.seed, *name) for name in numbers], np.uint64)
         yield choose(sizes, sizes, len(grid), ranks, self.val).astype(np.int8)[group]

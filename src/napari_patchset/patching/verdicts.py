@@ -11,10 +11,10 @@ from napari_patchset.patching.filter_syntax import resolve
 from napari_patchset.patching.filters import PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import hash_of, hashes
-from napari_patchset.patching.splits import ALL, BORDER, SPLITS, Split
+from napari_patchset.patching.splits import ALL, NEITHER, SPLITS, Split
 from napari_patchset.source import SourceInfo
 
-ACROSS = "across the border of train and val"
+ACROSS_SPLITS = "across the border of train and val"
 
 Metrics = Mapping[str, NDArray[np.float64]]
 Limits = Mapping[str, Mapping[str, float]]
@@ -34,7 +34,7 @@ class Verdicts:
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is kept.
     reasons : tuple of str
-        Why a candidate can be rejected: the filters, and `ACROSS`.
+        Why a candidate can be rejected: the filters, and `ACROSS_SPLITS`.
     metrics : dict of str to float64 array
         Every metric of every candidate, by the name of its column.
     limits : dict of str to dict of str to float
@@ -56,15 +56,15 @@ class Verdicts:
         return found
 
     @property
-    def known_limits(self) -> dict[str, dict[str, float]]:
+    def finite_limits(self) -> dict[str, dict[str, float]]:
         """The limits without those that came to nothing, for want of a metric."""
         return {
             column: {limit: value for limit, value in of.items() if isfinite(value)}
             for column, of in self.limits.items()
         }
 
-    def part(self, which: slice) -> "Verdicts":
-        """Give the verdicts on some of the candidates."""
+    def __getitem__(self, which: slice) -> "Verdicts":
+        """Return the verdicts on a slice of the candidates."""
         metrics = {column: values[which] for column, values in self.metrics.items()}
         return replace(self, split=self.split[which], reason=self.reason[which], metrics=metrics)
 
@@ -114,10 +114,10 @@ def judge(
         if passed.all():
             codes = split.assign(grid, sources)
         else:
-            codes.fill(BORDER)
+            codes.fill(NEITHER)
             codes[passed] = split.assign(grid[passed], sources)
-        reason[passed & (codes == BORDER)] = len(filters)
-    reasons = (*map(str, filters), ACROSS)
+        reason[passed & (codes == NEITHER)] = len(filters)
+    reasons = (*map(str, filters), ACROSS_SPLITS)
     return Verdicts(SPLITS if split else ALL, codes, reason, reasons, metrics, limits)
 
 
@@ -165,5 +165,5 @@ def _spared(
     rejected = np.flatnonzero(reason >= 0)
     names = np.array([hash_of("keep", source.key, source.scene) for source in sources])
     columns = grid.sample[rejected], *grid.start[rejected].T
-    drawn = hashes(names[grid.stack[rejected]], *columns) >> np.uint64(11)
+    drawn = hashes(names[grid.source_index[rejected]], *columns) >> np.uint64(11)
     return rejected[drawn.astype(np.float64) < fraction * 2**53]

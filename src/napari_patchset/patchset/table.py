@@ -89,7 +89,7 @@ def patch_table(
         The `id` of the first row, where the table is a part of one.
     """
     n, absent = len(grid), rows < 0
-    which = column(grid.stack)
+    which = column(grid.source_index)
     split = text_column(verdicts.splits).take(column(verdicts.split, verdicts.split < 0))
     images = text_column([f"{name}/{IMAGE}" for name in verdicts.splits])
     columns: dict[str, Any] = {
@@ -100,8 +100,8 @@ def patch_table(
         "source_index": which,
         "scene": text_column([_text(s.scene) for s in sources]).take(which),
         "sample": column(grid.sample),
-        **_numbers(sources, grid.stack, grid.sample),
-        **_extents(sources, grid.size, grid.stack, grid.start),
+        **_numbers(sources, grid.source_index, grid.sample),
+        **_extents(sources, grid.size, grid.source_index, grid.start),
         "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
         "split": split,
         "kept": column(verdicts.kept),
@@ -170,7 +170,7 @@ def patch_tables(
     """Build what `patch_table` builds in parts: the whole of it is ten times as large."""
     for first in range(0, len(grid), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
-        some = verdicts.part(part)
+        some = verdicts[part]
         yield patch_table(sources, grid[part], some, rows[part], checksums[part], first)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 
-from napari_patchset.preview import Plane
+from napari_patchset.preview import PlanePatches
 
 DIRECTIONS = {
     Qt.Key.Key_Right: (1, 0),
@@ -18,14 +18,16 @@ DIRECTIONS = {
 """Right and down, each -1, 0 or 1."""
 
 
-def neighbour_patch(plane: Plane, start: tuple[int, int], right: int, down: int) -> int | None:
+def neighbour_patch(
+    plane: PlanePatches, start: tuple[int, int], right: int, down: int
+) -> int | None:
     """Give the row of the nearest patch in a direction, None if there is none.
 
     What lies straight ahead is nearer than what lies aside.
 
     Parameters
     ----------
-    plane : Plane
+    plane : PlanePatches
         The patches.
     start : tuple of int
         Where the patch begins that is left, YX.
@@ -38,13 +40,13 @@ def neighbour_patch(plane: Plane, start: tuple[int, int], right: int, down: int)
     return _least(plane, distance)
 
 
-def nearest_patch(plane: Plane, y: float, x: float) -> int | None:
+def nearest_patch(plane: PlanePatches, y: float, x: float) -> int | None:
     """Give the row of the patch whose middle is the nearest to a point, None if there is none."""
     away = plane.start + np.array(plane.size) / 2 - (y, x)
     return _least(plane, np.abs(away).max(axis=1, initial=0))
 
 
-def _least(plane: Plane, distance: NDArray[np.float64]) -> int | None:
+def _least(plane: PlanePatches, distance: NDArray[np.float64]) -> int | None:
     if not len(distance) or not np.isfinite(distance.min()):
         return None
     return int(plane.rows[distance.argmin()])

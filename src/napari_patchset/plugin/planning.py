@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from napari_patchset.exporting.metrics import measure
 from napari_patchset.exporting.open_sources import OpenImages
-from napari_patchset.patching.filters import score_columns
+from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.verdicts import Verdicts, judge
@@ -24,7 +24,7 @@ from napari_patchset.plugin.dialogs import USER_ERRORS
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Background
-from napari_patchset.preview import categories
+from napari_patchset.preview import patch_categories
 from napari_patchset.source import SourceInfo
 
 Metrics = Mapping[str, NDArray[np.float64]]
@@ -51,7 +51,7 @@ class Planned:
     verdicts : Verdicts
         What becomes of each; provisional while some are not scored.
     category : uint8 array
-        The same as a person sees it, a `preview.Category`.
+        The same as a person sees it, a `preview.PatchCategory`.
     scored : bool array
         Which candidates are scored.
     """
@@ -111,7 +111,7 @@ def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
     filters, names = state.recipe.filters, planned.sources[0].channels
     columns = {
         name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
-        for name in score_columns(filters, names)
+        for name in metric_columns(filters, names)
     }
     shown = monotonic()
     with OpenImages(state.preview_plan(), open_image) as images:
@@ -159,9 +159,9 @@ def _judged(
         metrics={name: values.copy() for name, values in metrics.items()},
     )
     scored = np.ones(len(grid), bool)
-    for name in score_columns(recipe.filters, names):
+    for name in metric_columns(recipe.filters, names):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
-    return Planned(state, sources, grid, verdicts, categories(verdicts), scored)
+    return Planned(state, sources, grid, verdicts, patch_categories(verdicts), scored)
 
 
 class PlanControl:

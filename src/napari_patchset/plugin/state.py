@@ -46,7 +46,7 @@ class Descriptions:
             times = self._times_forgotten
         if found is None:
             flat = flat or self._read(path, scene)
-            found = flat.along(depth_axis)
+            found = flat.with_depth_axis(depth_axis)
             with self._lock:
                 self._latest[which] = flat
                 if times == self._times_forgotten:

@@ -1,6 +1,6 @@
 """The picture of a grid on an image, in pure NumPy; the command and the widget share it."""
 
-from napari_patchset.preview.colors import COLORS, Category, categories
+from napari_patchset.preview.colors import CATEGORY_COLORS, PatchCategory, patch_categories
 from napari_patchset.preview.drawing import draw_grid, render
 from napari_patchset.preview.image import (
     channel_colors,
@@ -10,24 +10,24 @@ from napari_patchset.preview.image import (
     overview,
     random_rows,
 )
-from napari_patchset.preview.outlines import Lines, Plane, outlines
-from napari_patchset.preview.raster import Raster, raster_of
+from napari_patchset.preview.outlines import LineSegments, PlanePatches, outline_segments
+from napari_patchset.preview.raster import PatchRaster, rasterize
 
 __all__ = [
-    "COLORS",
-    "Category",
-    "Lines",
-    "Plane",
-    "Raster",
-    "categories",
+    "CATEGORY_COLORS",
+    "LineSegments",
+    "PatchCategory",
+    "PatchRaster",
+    "PlanePatches",
     "channel_colors",
     "composite",
     "contact_sheet",
     "display_limits",
     "draw_grid",
-    "outlines",
+    "outline_segments",
     "overview",
+    "patch_categories",
     "random_rows",
-    "raster_of",
+    "rasterize",
     "render",
 ]

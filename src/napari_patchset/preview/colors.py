@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from napari_patchset.patching.verdicts import Verdicts
 
 
-class Category(IntEnum):
+class PatchCategory(IntEnum):
     """What becomes of a patch."""
 
     TRAIN = 0
@@ -16,12 +16,12 @@ class Category(IntEnum):
     REJECTED = 2
 
 
-COLORS = ("#ffd60a", "#40e0ff", "#ff453a")
+CATEGORY_COLORS = ("#ffd60a", "#40e0ff", "#ff453a")
 """Of each category; patches without a split have the first."""
 
 
-def categories(verdicts: Verdicts) -> NDArray[np.uint8]:
+def patch_categories(verdicts: Verdicts) -> NDArray[np.uint8]:
     """Give the category of each candidate."""
-    found = np.full(len(verdicts.split), Category.REJECTED, np.uint8)
+    found = np.full(len(verdicts.split), PatchCategory.REJECTED, np.uint8)
     np.copyto(found, verdicts.split, where=verdicts.kept, casting="unsafe")
     return found

@@ -5,14 +5,14 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview.colors import COLORS, categories
+from napari_patchset.preview.colors import CATEGORY_COLORS, patch_categories
 from napari_patchset.preview.image import LONGEST, composite, overview, rgb
-from napari_patchset.preview.outlines import Plane
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.stacks.metadata import image_metadata
 from napari_patchset.stacks.protocol import ImageStack
 
 
-def draw_grid(picture: NDArray[np.uint8], plane: Plane, scale: float) -> NDArray[np.uint8]:
+def draw_grid(picture: NDArray[np.uint8], plane: PlanePatches, scale: float) -> NDArray[np.uint8]:
     """Draw the outline of each patch, one picture pixel wide, on a copy of an RGB picture.
 
     Patches that reach past the image enlarge the picture.
@@ -21,7 +21,7 @@ def draw_grid(picture: NDArray[np.uint8], plane: Plane, scale: float) -> NDArray
     ----------
     picture : uint8 array, YXC
         The image.
-    plane : Plane
+    plane : PlanePatches
         The patches, each drawn in the colour of its category, the rejected ones first.
     scale : float
         Picture pixels per image pixel.
@@ -32,7 +32,7 @@ def draw_grid(picture: NDArray[np.uint8], plane: Plane, scale: float) -> NDArray
     height, width = np.maximum(picture.shape[:2], high.max(axis=0, initial=0) + 1)
     canvas = np.zeros((height, width, 3), np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
-    lines = [np.round(255 * rgb(color)).astype(np.uint8) for color in COLORS]
+    lines = [np.round(255 * rgb(color)).astype(np.uint8) for color in CATEGORY_COLORS]
     corners = zip(low.tolist(), high.tolist(), plane.category.tolist(), strict=True)
     for (top, left), (bottom, right), category in corners:
         canvas[[top, bottom], left : right + 1] = lines[category]
@@ -70,6 +70,6 @@ def render(
     picture = composite(planes, image_metadata(stack).channels)
     enlarge = max(1, LONGEST // max(picture.shape))
     picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-    category = categories(verdicts) if verdicts else np.zeros(len(grid), np.uint8)
-    plane = Plane.of(grid, category, index, sample, depth)
+    category = patch_categories(verdicts) if verdicts else np.zeros(len(grid), np.uint8)
+    plane = PlanePatches.of(grid, category, index, sample, depth)
     return draw_grid(picture, plane, scale * enlarge)

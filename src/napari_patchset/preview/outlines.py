@@ -10,15 +10,15 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.grid import PatchGrid, take_rows
-from napari_patchset.preview.colors import Category
+from napari_patchset.patching.grid import PatchGrid, take_starts
+from napari_patchset.preview.colors import PatchCategory
 
 Point = tuple[float, float]
 """Y and X in pixels of the image."""
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class PlanePatches:
     """Patches of one plane.
 
     Attributes
@@ -30,7 +30,7 @@ class Plane:
     size : tuple of int
         Of every patch, along YX.
     category : uint8 array
-        The `Category` of each.
+        The `PatchCategory` of each.
     """
 
     rows: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Plane:
         depth: int | None = None,
     ) -> Self:
         """Take the patches of one sample, and with a depth axis those that hold `depth`."""
-        first, last = _run(grid.stack, stack)
+        first, last = _run(grid.source_index, stack)
         low, high = (first + n for n in _run(grid.sample[first:last], sample))
         height, width = grid.size[-2:]
         found = cls(
@@ -63,7 +63,7 @@ class Plane:
         return len(self.rows)
 
     def __getitem__(self, index: NDArray[np.integer]) -> Self:
-        start = take_rows(self.start, index)
+        start = take_starts(self.start, index)
         return type(self)(self.rows[index], start, self.size, self.category[index])
 
     def looks_like(self, other: Self) -> bool:
@@ -104,22 +104,22 @@ def _run(ascending: NDArray[np.int32], number: int) -> tuple[int, int]:
     return int(first), int(last)
 
 
-class Lines(NamedTuple):
-    """Lines and the category of what they outline.
+class LineSegments(NamedTuple):
+    """Line segments and the category of what they outline.
 
     Attributes
     ----------
     data : float64 array, (n, 2, 2)
         Start and extent along YX.
     category : uint8 array
-        The `Category` of each line.
+        The `PatchCategory` of each line.
     """
 
     data: NDArray[np.float64]
     category: NDArray[np.uint8]
 
 
-def outlines(plane: Plane, inset: float = 0) -> Lines:
+def outline_segments(plane: PlanePatches, inset: float = 0) -> LineSegments:
     """Give the outlines of patches.
 
     Patches of one category that form a lattice share their lines, so a million of them take a few
@@ -132,7 +132,7 @@ def outlines(plane: Plane, inset: float = 0) -> Lines:
         n_depths = len(plane) // max(1, len(ys) * len(xs))
         if len(plane) == len(ys) * len(xs) * n_depths:
             data = _lattice_lines(ys, xs, np.array(plane.size, float))
-            return Lines(data, np.resize(plane.category[:1], len(data)))
+            return LineSegments(data, np.resize(plane.category[:1], len(data)))
         inset = 0
     size = np.maximum(np.array(plane.size) - 2 * inset, 0)
     return _boxes(low + inset, size, plane.category)
@@ -140,15 +140,17 @@ def outlines(plane: Plane, inset: float = 0) -> Lines:
 
 def _boxes(
     low: NDArray[np.float64], size: NDArray[np.float64], category: NDArray[np.uint8]
-) -> Lines:
+) -> LineSegments:
     """Give four lines a patch, and one across each that is rejected."""
     down, right = np.array([size[0], 0]), np.array([0, size[1]])
-    struck = low[category == Category.REJECTED]
+    struck = low[category == PatchCategory.REJECTED]
     corners = np.concatenate([low, low, low + down, low + right, struck])
     repeats = [len(low)] * 4 + [len(struck)]
     along = np.repeat([right, down, right, down, down + right], repeats, axis=0)
-    rejected = np.full(len(struck), Category.REJECTED, np.uint8)
-    return Lines(np.stack([corners, along], axis=1), np.append(np.tile(category, 4), rejected))
+    rejected = np.full(len(struck), PatchCategory.REJECTED, np.uint8)
+    return LineSegments(
+        np.stack([corners, along], axis=1), np.append(np.tile(category, 4), rejected)
+    )
 
 
 def _distinct(starts: NDArray[np.int32]) -> NDArray[np.float64]:

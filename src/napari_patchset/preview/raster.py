@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.preview.colors import COLORS
+from napari_patchset.preview.colors import CATEGORY_COLORS
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import Plane
+from napari_patchset.preview.outlines import PlanePatches
 
 MOST_CELLS = 1024
 """Cells along an axis: about the resolution of a screen."""
 
-_RGB = np.array([255 * rgb(color) for color in COLORS])
+_RGB = np.array([255 * rgb(color) for color in CATEGORY_COLORS])
 
 
 def _palette() -> NDArray[np.uint32]:
@@ -21,16 +21,16 @@ def _palette() -> NDArray[np.uint32]:
 
     Mixed ones have none yet.
     """
-    palette = np.zeros((1 << len(COLORS), 4), np.uint8)
+    palette = np.zeros((1 << len(CATEGORY_COLORS), 4), np.uint8)
     palette[1:, 3] = 255
-    palette[1 << np.arange(len(COLORS)), :3] = _RGB
+    palette[1 << np.arange(len(CATEGORY_COLORS)), :3] = _RGB
     return palette.view(np.uint32)[:, 0]
 
 
 _PALETTE = _palette()
 
 
-class Raster(NamedTuple):
+class PatchRaster(NamedTuple):
     """A picture and where it lies.
 
     Attributes
@@ -48,12 +48,12 @@ class Raster(NamedTuple):
     cell: tuple[float, float]
 
 
-def raster_of(plane: Plane, step: tuple[int, int]) -> Raster:
+def rasterize(plane: PlanePatches, step: tuple[int, int]) -> PatchRaster:
     """Bin patches by their centres.
 
     Parameters
     ----------
-    plane : Plane
+    plane : PlanePatches
         At least one patch.
     step : tuple of int
         Distance of neighbours along YX; a cell is a multiple of it, so that a lattice leaves
@@ -65,7 +65,7 @@ def raster_of(plane: Plane, step: tuple[int, int]) -> Raster:
     cells *= columns.n_cells
     cells += columns.cells
     picture = _colored(cells, plane.category, prod(shape)).reshape(*shape, 4)
-    return Raster(picture, (rows.low, columns.low), (rows.cell, columns.cell))
+    return PatchRaster(picture, (rows.low, columns.low), (rows.cell, columns.cell))
 
 
 class _Bins(NamedTuple):
@@ -116,7 +116,7 @@ def _mix(
     within = np.flatnonzero(is_mixed.take(cells, mode="clip"))
     n = int(number[-1]) + 1
     flat = category[within] * np.int64(n) + number[cells[within]]
-    counts = np.bincount(flat, minlength=len(COLORS) * n).reshape(len(COLORS), n)
+    counts = np.bincount(flat, minlength=len(CATEGORY_COLORS) * n).reshape(len(CATEGORY_COLORS), n)
     total = counts.sum(axis=0)
     for channel, weights in enumerate(_RGB.T):
         # Elementwise: a matrix product waits for threads of other cores.

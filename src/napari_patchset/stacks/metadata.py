@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.source import PixelSize, Rect, SceneId, SourceInfo, plain_path
+from napari_patchset.source import PixelSize, Rect, SceneId, SourceInfo, local_path
 from napari_patchset.stacks.cache import Files
 from napari_patchset.stacks.protocol import ImageStack
 
@@ -160,7 +160,7 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
         Its `content_key`, where that is known from another scene of the same file.
     """
     return SourceInfo(
-        name=plain_path(str(stack.source)),
+        name=local_path(str(stack.source)),
         key=key or content_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.source import SceneId, is_remote, plain_path, split_source
+from napari_patchset.source import SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
@@ -91,7 +91,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
     """
     if is_remote(path):
         return zarr_scenes(str(path))
-    path = Path(plain_path(str(path)))
+    path = Path(local_path(str(path)))
     return find_format(path).scenes(path)
 
 

@@ -75,7 +75,7 @@ class PatchRecutter:
         SourcesFailed, ExportError
             If the source can't be read; if its pixels do not fit the type of the set.
         """
-        chosen = np.flatnonzero(self._known & (self._grid.stack == index))
+        chosen = np.flatnonzero(self._known & (self._grid.source_index == index))
         if not len(chosen):
             return chosen
         units = np.arange(len(chosen)) // self._array.capacity  # no batch is larger than a shard
@@ -213,7 +213,7 @@ class SourceCheck:
             return
         grid = plan.strategy.plan(infos, read_masks(plan.strategy))
         held, dropped = self._candidates.grid, self._subject.manifest.dropped
-        columns = ("stack", "sample", "start")
+        columns = ("source_index", "sample", "start")
         if grid.size != held.size or not all(
             np.array_equal(getattr(grid, name), getattr(held, name)) for name in columns
         ):
@@ -222,11 +222,11 @@ class SourceCheck:
                 f"{self._subject.table_path}: its {len(held)} candidates are not the {len(grid)} "
                 "that the recipe gives; export the set again.",
             )
-        if dict(grid.dropped) != dropped:
+        if dict(grid.excluded) != dropped:
             yield Finding(
                 "wrong counts",
                 f"{self._subject.path}: dropped by the manifest: {dropped}, by the recipe: "
-                f"{dict(grid.dropped)}; export the set again.",
+                f"{dict(grid.excluded)}; export the set again.",
             )
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.exporting.frozen_plan import Selection
 from napari_patchset.exporting.stages import judged
-from napari_patchset.patching.filters import score_columns
+from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import TRAIN, VAL, find_frames
+from napari_patchset.patching.splits import TRAIN, VAL, stage_frames
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.table import patch_tables
 from napari_patchset.source import SourceInfo
@@ -47,12 +47,12 @@ def find_leak(
     split : int8 array
         The code of each patch's split; patches that are in none do not matter.
     """
-    frames, size = find_frames(sources), np.array(grid.size[-2:])
+    frames, size = stage_frames(sources), np.array(grid.size[-2:])
     start = np.stack([frames.along(grid, axis) for axis in (0, 1)], axis=1).astype(np.int64)
     # An empty row and column of cells at the end, so that no cell's neighbour is that of another.
     rows, columns = start.max(axis=0, initial=0) // size + 2
     y, x = (start // size).T
-    cell = (frames.index[grid.stack] * rows + y) * columns + x
+    cell = (frames.index[grid.source_index] * rows + y) * columns + x
     place = cell * size.prod() + (start % size) @ [size[1], 1]
     train, val = (_gather(split == code, cell, place, start) for code in (TRAIN, VAL))
     for i, j in _near(train, val, size, int(columns)):
@@ -154,7 +154,7 @@ def check_split(subject: OpenedSet, candidates: Candidates) -> Iterator[Finding]
     leak = find_leak(candidates.grid, candidates.split, subject.sources)
     if leak:
         train, val = leak
-        source = subject.sources[int(candidates.grid.stack[val])]
+        source = subject.sources[int(candidates.grid.source_index[val])]
         yield Finding(
             "overlapping split",
             f"{subject.table_path}: the training patch in row {train} and the validation patch in "
@@ -170,7 +170,7 @@ def edited(subject: OpenedSet, what: str) -> Finding:
 def _judged(subject: OpenedSet, candidates: Candidates) -> Selection:
     """Judge the candidates again, by the metrics in the table."""
     recipe, table = subject.recipe, candidates.table
-    columns = score_columns(recipe.filters, subject.sources[0].channels)
+    columns = metric_columns(recipe.filters, subject.sources[0].channels)
     metrics = {c: pc.fill_null(table[c], np.nan).to_numpy().astype(np.float64) for c in columns}
     return judged(recipe, candidates.grid, subject.sources, metrics, candidates.is_readable)
 
@@ -207,7 +207,7 @@ def _check_counts(subject: OpenedSet, selection: Selection) -> Iterator[Finding]
     counted: dict[str, tuple[Any, Any]] = {
         "patches": (manifest.counts, selection.counts),
         "rejected candidates": (manifest.rejected, selection.rejected),
-        "limits": (manifest.limits, selection.verdicts.known_limits),
+        "limits": (manifest.limits, selection.verdicts.finite_limits),
     }
     for what, (said, found) in counted.items():
         if said != found:

@@ -136,7 +136,7 @@ class Candidates:
 
     def is_left_out(self, source: int) -> bool:
         """Whether nothing of a source is in the set, because it could not be read."""
-        mine = self.grid.stack == source
+        mine = self.grid.source_index == source
         return bool(mine.any()) and not self.is_readable[mine].any()
 
     def image_checksums(self, array: ArrayLayout) -> NDArray[np.uint32] | None:

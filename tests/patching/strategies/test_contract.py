@@ -20,7 +20,7 @@ def by_source(grid: PatchGrid, sources: list[SourceInfo]) -> dict[object, list[o
     """Give samples and starts by scene, which names a source here whatever its place is."""
     found: dict[object, list[object]] = {source.scene: [] for source in sources}
     for spec in grid:
-        found[sources[spec.stack].scene].append((spec.sample, spec.start))
+        found[sources[spec.source_index].scene].append((spec.sample, spec.start))
     return found
 
 
@@ -39,7 +39,7 @@ def planned_or_none(strategy: Strategy, sources: list[SourceInfo]) -> PatchGrid 
 def test_patches_lie_inside_or_are_padded_only_on_demand(name: str, case: tuple) -> None:
     size, sources = case
     for spec in make_strategy(name, size, sources).plan(sources):
-        shape = np.array(sources[spec.stack].spatial_shape)
+        shape = np.array(sources[spec.source_index].spatial_shape)
         assert (np.array(spec.start) >= 0).all()
         if name == "tiled, padded":
             assert (spec.start < shape).all()
@@ -61,13 +61,15 @@ def test_patches_are_ordered_by_source_sample_and_tile(name: str, case: tuple) -
     size, sources = case
 
     def rank(spec: PatchSpec) -> tuple[int, ...]:
-        h, w = sources[spec.stack].block_shape or (1000, 1000)
+        h, w = sources[spec.source_index].block_shape or (1000, 1000)
         *_, y, x = spec.start
-        return spec.stack, spec.sample, y // h, x // w, *spec.start
+        return spec.source_index, spec.sample, y // h, x // w, *spec.start
 
     grid = make_strategy(name, size, sources).plan(sources)
     assert list(grid) == sorted(grid, key=rank)
-    assert {column.dtype for column in (grid.stack, grid.sample, grid.start)} == {np.dtype("i4")}
+    assert {column.dtype for column in (grid.source_index, grid.sample, grid.start)} == {
+        np.dtype("i4")
+    }
 
 
 @every_strategy
@@ -81,7 +83,7 @@ def test_neither_path_nor_order_of_the_sources_matters(
     random.shuffle(moved)
     grid, again = strategy.plan(sources), strategy.plan(moved)
     assert by_source(grid, sources) == by_source(again, moved)
-    assert grid.dropped == again.dropped
+    assert grid.excluded == again.excluded
 
 
 @every_strategy
@@ -104,12 +106,12 @@ def test_missing_planes_are_dropped_and_counted(name: str, case: tuple) -> None:
     grid, whole = strategy.plan(sources), strategy.plan(without_holes(sources))
 
     def touches(spec: PatchSpec) -> bool:
-        holes = [(s, z) for s, _, z in sources[spec.stack].missing]
+        holes = [(s, z) for s, _, z in sources[spec.source_index].missing]
         last = spec.start[0] + spec.size[0]
         return any(s == spec.sample and spec.start[0] <= z < last for s, z in holes)
 
     assert list(grid) == [spec for spec in whole if not touches(spec)]
-    assert grid.dropped.get(MISSING_PLANE, 0) == len(whole) - len(grid)
+    assert grid.excluded.get(MISSING_PLANE, 0) == len(whole) - len(grid)
 
 
 @every_strategy
@@ -123,7 +125,7 @@ def test_select_is_in_the_numbers_of_the_file(name: str, case: tuple, data: st.D
     chosen = make_strategy(name, size, sources, select={axis: (first, first + length)}, **extra)
     grid = planned_or_none(chosen, sources)
     for spec in grid or ():
-        info = sources[spec.stack]
+        info = sources[spec.source_index]
         if axis == info.depth_axis:
             # Padding beyond the image's own end is no plane that was not chosen.
             end = min(spec.start[0] + spec.size[0], info.spatial_shape[0])
@@ -163,7 +165,7 @@ def test_a_patch_larger_than_the_image_is_refused_or_skipped(name: str) -> None:
         make_strategy(name, (64, 64), small).plan(small)
     skipped = make_strategy(name, (64, 64), small, small="skip").plan(small)
     assert len(skipped) == 0
-    assert skipped.dropped == {TOO_SMALL: 3}
+    assert skipped.excluded == {TOO_SMALL: 3}
 
 
 @pytest.mark.parametrize("name", ["tiled", "stratified"])
@@ -179,12 +181,12 @@ def test_candidates_on_a_missing_plane_are_dropped_and_counted() -> None:
     holed = volume.model_copy(update={"missing": frozenset({(1, 0, 3)})})
     grid = Tiled(size=(2, 16, 16)).plan([holed])
     assert [(spec.sample, spec.start[0]) for spec in grid] == [(0, 0), (0, 2), (1, 0)]
-    assert grid.dropped == {MISSING_PLANE: 1}
+    assert grid.excluded == {MISSING_PLANE: 1}
 
 
 def test_several_sources_make_one_grid() -> None:
     grid = Tiled(size=(16, 16)).plan([source(1, 1, 32, 32), source(2, 1, 16, 16)])
-    assert grid.stack.tolist() == [0, 0, 0, 0, 1, 1]
+    assert grid.source_index.tolist() == [0, 0, 0, 0, 1, 1]
     assert grid[-1] == (1, 1, (0, 0), (16, 16))
 
 

@@ -29,7 +29,7 @@ def test_fixed_patches_listed_twice_or_not_selected_are_counted() -> None:
     places = [{"source": "k", "sample": i, "start": (0, 0)} for i in (0, 1, 1)]
     grid = Fixed(size=(9, 9), patches=places, select={"S": (1, None)}).plan([source(2, 1, 9, 9)])
     assert list(grid) == [(0, 1, (0, 0), (9, 9))]
-    assert grid.dropped == {TWICE: 1, NOT_SELECTED: 1}
+    assert grid.excluded == {TWICE: 1, NOT_SELECTED: 1}
 
 
 def test_whole_samples_of_several_shapes_are_refused() -> None:

@@ -85,7 +85,7 @@ def test_a_pixels_chance_is_what_the_docstring_says() -> None:
     every = Random(size=(1, p), count=99).plan([source(1, 1, 1, n)])
     times = [int(((every.start[:, 1] <= i) & (i < every.start[:, 1] + p)).sum()) for i in range(n)]
     assert times == [min(i + 1, n - i, p, n - p + 1) for i in range(n)]
-    assert every.dropped == {NO_POSITION: 99 - (n - p + 1)}
+    assert every.excluded == {NO_POSITION: 99 - (n - p + 1)}
 
 
 @given(cases())
@@ -94,9 +94,9 @@ def test_random_gives_as_many_as_asked_or_counts_them(case: tuple) -> None:
     sources = without_holes(sources)
     for per, asked in (("sample", 9 * sum(s.n_samples for s in sources)), ("total", 9)):
         grid = Random(size=size, count=9, per=per).plan(sources)
-        assert len(grid) + grid.dropped.get(NO_POSITION, 0) == asked
+        assert len(grid) + grid.excluded.get(NO_POSITION, 0) == asked
         positions = prod(n - p + 1 for n, p in zip(sources[0].spatial_shape, size, strict=True))
-        assert (NO_POSITION in grid.dropped) == (
+        assert (NO_POSITION in grid.excluded) == (
             positions * sum(s.n_samples for s in sources) < asked
         )
 
@@ -104,9 +104,9 @@ def test_random_gives_as_many_as_asked_or_counts_them(case: tuple) -> None:
 def test_a_total_is_shared_by_the_number_of_positions() -> None:
     sources = [source(2, 1, 19, 19, key="b"), source(1, 1, 19, 29, key="a")]
     grid = Random(size=(10, 10), count=40, per="total").plan(sources)
-    assert np.unique_counts(grid.stack * 2 + grid.sample).counts.tolist() == [10, 10, 20]
+    assert np.unique_counts(grid.source_index * 2 + grid.sample).counts.tolist() == [10, 10, 20]
     uneven = Random(size=(10, 10), count=41, per="total").plan(sources)
-    assert np.unique_counts(uneven.stack * 2 + uneven.sample).counts.tolist() == [10, 10, 21]
+    assert np.unique_counts(uneven.source_index * 2 + uneven.sample).counts.tolist() == [10, 10, 21]
 
 
 def test_another_seed_gives_other_patches() -> None:
@@ -122,17 +122,17 @@ def test_the_largest_overlap_is_respected(case: tuple, limit: float) -> None:
     sources = without_holes(sources)
     grid = Random(size=size, count=8, max_overlap=limit).plan(sources)
     for a, b in combinations(grid, 2):
-        if (a.stack, a.sample) == (b.stack, b.sample):
+        if (a.source_index, a.sample) == (b.source_index, b.sample):
             apart = np.abs(np.subtract(a.start, b.start))
             assert np.maximum(0, size - apart).prod() <= limit * prod(size)
     asked = 8 * sum(s.n_samples for s in sources)
-    assert len(grid) + grid.dropped.get(OVERLAPS, 0) == asked
+    assert len(grid) + grid.excluded.get(OVERLAPS, 0) == asked
 
 
 def test_no_more_is_drawn_than_finds_room() -> None:
     grid = Random(size=(10, 10), count=1000, max_overlap=0).plan([source(1, 1, 100, 100)])
     assert 40 < len(grid) < 100
-    assert grid.dropped == {OVERLAPS: 1000 - len(grid)}
+    assert grid.excluded == {OVERLAPS: 1000 - len(grid)}
 
 
 @given(axes())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import PatchGrid, axis_starts, source_indices
+from napari_patchset.patching.grid import PatchGrid, axis_padding_indices, axis_starts
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.tiled import crop_axis
 from support.strategy_makers import axes, box, cases, source, without_holes
@@ -64,7 +64,7 @@ def test_cropped_tiles_make_the_image_again(case: tuple, overlap: int, narrowed:
     for i, info in enumerate(sources):
         image = np.arange(prod(info.spatial_shape)).reshape(info.spatial_shape)
         made = np.full((info.n_samples, *image.shape), -1)
-        for row in np.flatnonzero(grid.stack == i):
+        for row in np.flatnonzero(grid.source_index == i):
             start, crop, length, stitch = (column[row] for column in (grid.start, *crops))
             tile = image[box(start, size)]
             made[grid.sample[row]][box(stitch, length)] = tile[box(crop, length)]
@@ -132,7 +132,7 @@ def test_overlap_is_as_asked_and_balance_spreads_evenly(axis: tuple[int, int, in
 def test_padding_is_numpys_on_the_whole_image(mode: str, start: int, size: int, n: int) -> None:
     padded = np.pad(np.arange(n), 120, mode)
     expected = padded[start + 120 : start + 120 + size]
-    assert source_indices(start, size, n, mode).tolist() == expected.tolist()
+    assert axis_padding_indices(start, size, n, mode).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("edge", EDGES)
@@ -184,7 +184,7 @@ def test_a_million_patches_take_little_memory() -> None:
 def test_rows_are_patches_side_by_side_and_leave_none_out(overlap: tuple[int, int]) -> None:
     images = [source(2, 1, 40, 90, block_shape=(16, 50)), source(1, 1, 8, 8)]
     grid = Tiled(size=(8, 8), overlap=overlap).plan(images)
-    rows = list(grid.rows(longest=5))
+    rows = list(grid.runs(longest=5))
     assert [i for row in rows for i in range(len(grid))[row]] == list(range(len(grid)))
     assert 1 < max(len(range(len(grid))[row]) for row in rows) <= 5
     for row in rows:

@@ -7,11 +7,20 @@ from pydantic import Field
 
 from napari_patchset._model import by_kind
 from napari_patchset.patching.strategies.base import PatchStrategy
-from napari_patchset.patching.strategies.fixed import Fixed, Place, Whole
+from napari_patchset.patching.strategies.fixed import Fixed, FixedPatch, Whole
 from napari_patchset.patching.strategies.random import Random, Stratified
 from napari_patchset.patching.strategies.tiled import Tiled
 
-__all__ = ["STRATEGIES", "Fixed", "Place", "Random", "Strategy", "Stratified", "Tiled", "Whole"]
+__all__ = [
+    "STRATEGIES",
+    "Fixed",
+    "FixedPatch",
+    "Random",
+    "Strategy",
+    "Stratified",
+    "Tiled",
+    "Whole",
+]
 
 Strategy = Annotated[Tiled | Random | Stratified | Fixed | Whole, Field(discriminator="kind")]
 """Every strategy that a plan can name; a further one is a class and its name here."""

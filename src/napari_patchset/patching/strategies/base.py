@@ -17,15 +17,15 @@ from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.coverage import covered_share
-from napari_patchset.patching.grid import PadMode, PatchGrid, sorted_by_tile
-from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
-from napari_patchset.patching.selection import (
-    Select,
+from napari_patchset.patching.axis_ranges import (
+    AxisRanges,
     describe_numbers,
     selected_depth,
     selected_samples,
 )
+from napari_patchset.patching.coverage import covered_share
+from napari_patchset.patching.grid import PadMode, PatchGrid, sorted_by_tile
+from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
 from napari_patchset.source import SourceInfo
 
 MISSING_PLANE = "missing plane"
@@ -44,8 +44,8 @@ def drop(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid
     if not count:
         return grid
     kept = grid[~unwanted]
-    dropped = {**grid.dropped, reason: grid.dropped.get(reason, 0) + count}
-    return replace(kept, dropped=dropped)
+    dropped = {**grid.excluded, reason: grid.excluded.get(reason, 0) + count}
+    return replace(kept, excluded=dropped)
 
 
 def drop_missing(grid: PatchGrid, source: SourceInfo) -> PatchGrid:
@@ -149,7 +149,7 @@ class PatchStrategy(Frozen, ABC):
     """
 
     region: Region | None = None
-    select: Select = Field(default_factory=dict)
+    select: AxisRanges = Field(default_factory=dict)
     min_covered: float = Field(default=0.5, ge=0, le=1)
 
     def plan(self, sources: Sequence[SourceInfo], masks: Masks | None = None) -> PatchGrid:

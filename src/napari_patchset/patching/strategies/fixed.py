@@ -28,7 +28,7 @@ _NAMED = 5
 SourceId = tuple[str, SceneId | None]
 
 
-class Place(Frozen):
+class FixedPatch(Frozen):
     """Name one patch.
 
     Attributes
@@ -60,14 +60,14 @@ class Fixed(InBounds, Sized):
     ----------
     size : tuple of int
         Patch size along YX, or ZYX (TYX) with a depth axis.
-    patches : tuple of Place
+    patches : tuple of FixedPatch
         Where they lie, in any order; each must lie inside of its source.
     region, select, min_covered
         See `PatchStrategy`.
     """
 
     kind: Literal["fixed"] = "fixed"
-    patches: tuple[Place, ...]
+    patches: tuple[FixedPatch, ...]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -77,14 +77,14 @@ class Fixed(InBounds, Sized):
         return self
 
     def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
-        places: defaultdict[SourceId, list[Place]] = defaultdict(list)
+        places: defaultdict[SourceId, list[FixedPatch]] = defaultdict(list)
         for place in self.patches:
             places[place.source, place.scene].append(place)
         self._check_places(parts, places)
         return [self._plan_one(part, places.get(_id(part.source), [])) for part in parts]
 
     def _check_places(
-        self, parts: Sequence[Part], places: Mapping[SourceId, Sequence[Place]]
+        self, parts: Sequence[Part], places: Mapping[SourceId, Sequence[FixedPatch]]
     ) -> None:
         sources = {_id(part.source): part.source for part in parts}
         unknown = [
@@ -98,12 +98,12 @@ class Fixed(InBounds, Sized):
             outside += [f"{source.name}, {place}" for place in wrong]
         _refuse(outside, f"do not lie inside of their image at the size {by(self.size)}")
 
-    def _is_inside(self, place: Place, source: SourceInfo) -> bool:
+    def _is_inside(self, place: FixedPatch, source: SourceInfo) -> bool:
         axes = zip(place.start, self.size, source.spatial_shape, strict=True)
         inside = all(0 <= start <= n - p for start, p, n in axes)
         return inside and 0 <= place.sample < source.n_samples
 
-    def _plan_one(self, part: Part, places: Sequence[Place]) -> PatchGrid:
+    def _plan_one(self, part: Part, places: Sequence[FixedPatch]) -> PatchGrid:
         rows = np.array([(p.sample, *p.start) for p in places], np.int64)
         rows = rows.reshape(-1, 1 + len(self.size))
         distinct = np.unique(rows, axis=0)

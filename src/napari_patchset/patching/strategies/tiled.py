@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, ordered_product
+from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, starts_by_tile
 from napari_patchset.patching.strategies.base import Part, Sized
 from napari_patchset.source import SourceInfo
 
@@ -100,8 +100,11 @@ class Tiled(Sized):
                 f"Tiles with the edge {self.edge!r} can't be stitched; use 'shift'."
             )
         found = Crops(*(np.empty(grid.start.shape, np.int64) for _ in Crops._fields))
-        for stack in np.unique(grid.stack).tolist():
-            part, rows = self._part(stack, sources[stack]), np.flatnonzero(grid.stack == stack)
+        for stack in np.unique(grid.source_index).tolist():
+            part, rows = (
+                self._part(stack, sources[stack]),
+                np.flatnonzero(grid.source_index == stack),
+            )
             sides = zip(
                 self._axes(part), part.first, part.shape, self.size, self._overlap, strict=True
             )
@@ -119,7 +122,7 @@ class Tiled(Sized):
         if not self._is_cut(part):
             return part.empty(self.size)
         self._require_few(part, [p - o for p, o in zip(self.size, self._overlap, strict=True)])
-        rows, n = ordered_product(self._axes(part), part.source.block_shape), len(part.samples)
+        rows, n = starts_by_tile(self._axes(part), part.source.block_shape), len(part.samples)
         return PatchGrid(
             self.size,
             np.full(n * len(rows), part.stack, np.int32),

@@ -14,7 +14,13 @@ from qtpy.QtCore import QObject
 from napari_patchset.plugin.canvas.overlay_layers import OverlayLayers, Space
 from napari_patchset.plugin.layers.shown import plane_space, view_of
 from napari_patchset.plugin.worker import later
-from napari_patchset.preview import COLORS, Plane, Raster, outlines, raster_of
+from napari_patchset.preview import (
+    CATEGORY_COLORS,
+    PatchRaster,
+    PlanePatches,
+    outline_segments,
+    rasterize,
+)
 from napari_patchset.preview.image import rgb
 from napari_patchset.preview.outlines import Point
 
@@ -53,14 +59,14 @@ class OnScreen(NamedTuple):
         Where the patches have outlines; None if there is the map instead.
     """
 
-    plane: Plane
+    plane: PlanePatches
     picked: tuple[int, int] | None
     space: Space
     pixel: float
     view: Box
     outlined: Box | None
 
-    def shows(self, plane: Plane, picked: tuple[int, int] | None, space: Space) -> bool:
+    def shows(self, plane: PlanePatches, picked: tuple[int, int] | None, space: Space) -> bool:
         """Whether it shows all of that, wherever it does."""
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
         return same and self.picked == picked and self.plane.looks_like(plane)
@@ -80,8 +86,8 @@ _THIN, _THICK = 1, 2
 """Width of a line on the screen, whatever the zoom: whole pixels, so that all are alike."""
 _SMALL = 24
 """Patches of fewer pixels on the screen have thin lines, which leave more of the image."""
-_COLORS = np.array([[*rgb(color), 1] for color in (*COLORS, "#ffffff")])
-_PICKED = len(COLORS)
+_COLORS = np.array([[*rgb(color), 1] for color in (*CATEGORY_COLORS, "#ffffff")])
+_PICKED = len(CATEGORY_COLORS)
 _MARGINS = (0.5, 0.2)
 """Shares of the view that are drawn beyond it, the best one first."""
 _WAIT_MS = 30
@@ -91,7 +97,7 @@ _WAIT_MS = 30
 class Grid(NamedTuple):
     """What is drawn: the patches of the shown plane, how far they lie apart, and their image."""
 
-    plane: Plane
+    plane: PlanePatches
     step: tuple[int, int]
     image: Image
 
@@ -113,7 +119,7 @@ class GridOverlay:
         self._grid: Grid | None = None
         self._picked: tuple[int, int] | None = None
         self._drawn: OnScreen | None = None
-        self._raster: Raster | None = None
+        self._raster: PatchRaster | None = None
         self._soon = later(parent, self._follow, _WAIT_MS)
         self._layers.uncovered.connect(self._follow)
         viewer.scene.camera.events.connect(self._follow_soon)
@@ -190,10 +196,10 @@ class GridOverlay:
         self._drawn = OnScreen(plane, self._picked, space, pixel, view, outlined)
         self._draw(plane[seen], self._drawn)
 
-    def _draw(self, seen: Plane, drawn: OnScreen) -> None:
+    def _draw(self, seen: PlanePatches, drawn: OnScreen) -> None:
         is_small = min(seen.size) < _SMALL * drawn.pixel
         width = (_THIN if is_small else _THICK) * drawn.pixel
-        lines = outlines(seen, width)
+        lines = outline_segments(seen, width)
         data, colors = lines.data, _COLORS[lines.category]
         if drawn.picked is not None:
             frame = _frame(drawn.picked, seen.size, width)
@@ -203,7 +209,7 @@ class GridOverlay:
         if drawn.outlined:
             self._layers.show_map(False)
         elif self._grid is not None:
-            self._raster = self._raster or raster_of(drawn.plane, self._grid.step)
+            self._raster = self._raster or rasterize(drawn.plane, self._grid.step)
             self._layers.draw_map(self._raster, drawn.space)
 
     def _pixel(self, image: Image) -> float:
@@ -211,7 +217,7 @@ class GridOverlay:
         return float(1 / (self._viewer.scene.camera.zoom * image.scale[-1]))
 
 
-def _outlined(plane: Plane, view: Box) -> tuple[NDArray[np.int64], Box | None]:
+def _outlined(plane: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box | None]:
     """Find the patches that get outlines, and where they lie; none if there are too many."""
     seen = plane.in_view(*view)
     if len(seen) > MOST_OUTLINES:

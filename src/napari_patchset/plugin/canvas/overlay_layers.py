@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_patchset.plugin.layers.scene import METADATA_KEY, OVERLAY
 from napari_patchset.plugin.napari_compat import drawn_once
-from napari_patchset.preview import Raster
+from napari_patchset.preview import PatchRaster
 
 GRID_NAME = "Patch grid"
 MAP_NAME = "Patch map"
@@ -34,7 +34,7 @@ class OverlayLayers:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: dict[str, Image | Vectors] = {}
-        self._raster: Raster | None = None
+        self._raster: PatchRaster | None = None
         viewer.layers.events.removing.connect(self._upload_anew)
 
     @property
@@ -64,7 +64,7 @@ class OverlayLayers:
                 layer.data = lines
             layer.edge_color = colors  # draws all of it
 
-    def draw_map(self, raster: Raster, space: Space) -> None:
+    def draw_map(self, raster: PatchRaster, space: Space) -> None:
         """Show a map; the one that is shown already is not drawn again."""
         affine = _cells_to_pixels(raster, space)
         layer = self._layer(MAP_NAME)
@@ -157,7 +157,7 @@ def _mark(name: str) -> dict[str, Any]:
     return {METADATA_KEY: {OVERLAY: name}}
 
 
-def _cells_to_pixels(raster: Raster, space: Space) -> NDArray[np.float64]:
+def _cells_to_pixels(raster: PatchRaster, space: Space) -> NDArray[np.float64]:
     """Give what takes the world in which a cell is a pixel to the world: one change, not two."""
     cell = np.array(raster.cell)
     centre = np.array(raster.low) + (cell - 1) / 2

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_patchset.patching.strategies import Place
+from napari_patchset.patching.strategies import FixedPatch
 from napari_patchset.plugin.canvas.preview import Drawn, PreviewControl
 from napari_patchset.plugin.form.strategy import StrategySection
 from napari_patchset.plugin.layers.shown import point_on
 from napari_patchset.plugin.planning import Planned
 
-Places = tuple[Place, ...]
+Places = tuple[FixedPatch, ...]
 
 _STEPS = 4
 """By what part of its size a patch is moved."""
@@ -29,7 +29,7 @@ class PlaceControl:
 
     def __init__(self, preview: PreviewControl, strategy: StrategySection) -> None:
         self._preview, self._strategy = preview, strategy
-        self._wanted: Place | None = None
+        self._wanted: FixedPatch | None = None
         preview.clicks.clicked.connect(self._click)
         preview.view.nudged.connect(self._nudge)
         preview.view.removed.connect(self._remove)
@@ -47,7 +47,7 @@ class PlaceControl:
         return self._preview.drawn if self._strategy.kind.value == "fixed" else None
 
     @property
-    def _framed(self) -> Place | None:
+    def _framed(self) -> FixedPatch | None:
         drawn, row = self._drawn, self._preview.view.row
         return _place_of(drawn.planned, row) if drawn is not None and row is not None else None
 
@@ -84,30 +84,30 @@ class PlaceControl:
         if (place := self._framed) is not None:
             self._replace(place)
 
-    def _replace(self, gone: Place, *come: Place) -> None:
+    def _replace(self, gone: FixedPatch, *come: FixedPatch) -> None:
         others = (place for place in self._strategy.patches if place not in (gone, *come))
         self._strategy.set_places((*others, *come))
 
 
-def _place_of(planned: Planned, row: int) -> Place:
+def _place_of(planned: Planned, row: int) -> FixedPatch:
     info, spec = planned.shown, planned.grid[row]
-    return Place(source=info.key, scene=info.scene, sample=spec.sample, start=spec.start)
+    return FixedPatch(source=info.key, scene=info.scene, sample=spec.sample, start=spec.start)
 
 
-def _row_of(planned: Planned, place: Place) -> int | None:
+def _row_of(planned: Planned, place: FixedPatch) -> int | None:
     grid = planned.grid
-    is_there = (grid.stack == planned.state.shown) & (grid.sample == place.sample)
+    is_there = (grid.source_index == planned.state.shown) & (grid.sample == place.sample)
     found = np.flatnonzero(is_there & (grid.start == place.start).all(axis=1))
     return int(found[0]) if len(found) else None
 
 
-def _around(drawn: Drawn, at: tuple[float, float]) -> Place:
+def _around(drawn: Drawn, at: tuple[float, float]) -> FixedPatch:
     """Place a patch around a point of the plane that is shown."""
     info, size = drawn.planned.shown, drawn.planned.grid.size
     centre = (drawn.depth, *at)[-len(size) :]
     start = [round(c - n / 2) for c, n in zip(centre, size, strict=True)]
     inside = _inside(start, size, info.spatial_shape)
-    return Place(source=info.key, scene=info.scene, sample=drawn.sample, start=inside)
+    return FixedPatch(source=info.key, scene=info.scene, sample=drawn.sample, start=inside)
 
 
 def _inside(start: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import later
-from napari_patchset.preview import Plane
+from napari_patchset.preview import PlanePatches
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 
@@ -36,12 +36,12 @@ class PlaneOf(NamedTuple):
 
     planned: Planned
     at: tuple[int, int]
-    plane: Plane
+    plane: PlanePatches
 
     @classmethod
     def find(cls, planned: Planned, at: tuple[int, int]) -> "PlaneOf":
         """Look among all patches of a plan."""
-        plane = Plane.of(planned.grid, planned.category, planned.state.shown, *at)
+        plane = PlanePatches.of(planned.grid, planned.category, planned.state.shown, *at)
         return cls(planned, at, plane)
 
     def is_of(self, planned: Planned, at: tuple[int, int]) -> bool:

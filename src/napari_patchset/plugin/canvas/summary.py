@@ -5,10 +5,10 @@ from math import prod
 
 import numpy as np
 
-from napari_patchset.patching.verdicts import ACROSS
+from napari_patchset.patching.verdicts import ACROSS_SPLITS
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.planning import Planned
-from napari_patchset.preview import COLORS, Category
+from napari_patchset.preview import CATEGORY_COLORS, PatchCategory
 from napari_patchset.source import SourceInfo
 
 MULTIPLE = 8
@@ -17,15 +17,15 @@ MULTIPLE = 8
 
 def summarize(planned: Planned) -> str:
     """Say how many patches there are of each kind, what they take on disk, and what is left out."""
-    n = [int(np.count_nonzero(planned.category == each)) for each in Category]
-    kept = n[Category.TRAIN] + n[Category.VAL]
+    n = [int(np.count_nonzero(planned.category == each)) for each in PatchCategory]
+    kept = n[PatchCategory.TRAIN] + n[PatchCategory.VAL]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
     patches = "patch" if kept == 1 else "patches"
     lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned, kept)}"]
     if kept < len(planned.grid) or planned.state.recipe.split:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)
-    lines += [f"{count:,} left out: {why}" for why, count in planned.grid.dropped.items()]
+    lines += [f"{count:,} left out: {why}" for why, count in planned.grid.excluded.items()]
     if planned.is_provisional:
         lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
     return "<br>".join(lines)
@@ -45,7 +45,7 @@ def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
 def describe_patch(planned: Planned, row: int) -> str:
     """Say what becomes of a candidate, where it lies and what it measures, as rich text."""
     spec = planned.grid[row]
-    info = planned.sources[spec.stack]
+    info = planned.sources[spec.source_index]
     axes = info.layout.spatial_axes
     number = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
     place = info.numbers(spec.sample) | {
@@ -81,10 +81,10 @@ def _legend(planned: Planned, counts: list[int]) -> str:
     names = ("train", "val") if planned.state.recipe.split else ("kept", "")
     said = [
         f'<span style="color:{color}">■</span>&nbsp;{count:,}&nbsp;{name}'
-        for color, count, name in zip(COLORS, counts, (*names, "rejected"), strict=True)
+        for color, count, name in zip(CATEGORY_COLORS, counts, (*names, "rejected"), strict=True)
         if name
     ]
-    share = counts[Category.REJECTED] / max(1, len(planned.grid))
+    share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
     return f"{'&nbsp; '.join(said)}&nbsp;({share:.0%})"
 
 
@@ -92,7 +92,7 @@ def _reasons(planned: Planned) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
-    causes = [why if why == ACROSS else f"by {why}" for why in verdicts.reasons]
+    causes = [why if why == ACROSS_SPLITS else f"by {why}" for why in verdicts.reasons]
     said = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
     limits = [
         f"{limit} of {column} is {value:.4g}"

@@ -4,7 +4,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, Label, PushButton, SpinBox, Widget
 
-from napari_patchset.patching.strategies import STRATEGIES, Place, Strategy
+from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Strategy
 from napari_patchset.plugin.form.rows import LARGEST, Part, choices, choices_of
 
 _KINDS = choices_of(
@@ -55,7 +55,7 @@ class StrategySection(Part):
         self.kind = ComboBox(
             label="Chosen", choices=_KINDS, tooltip="How the places of the patches are chosen."
         )
-        self.patches: tuple[Place, ...] = ()
+        self.patches: tuple[FixedPatch, ...] = ()
         self._make_border()
         self._make_drawn()
         self._make_clicked()
@@ -136,7 +136,7 @@ class StrategySection(Part):
         if strategy.kind == "fixed":
             self.set_places(strategy.patches)
 
-    def set_places(self, places: tuple[Place, ...]) -> None:
+    def set_places(self, places: tuple[FixedPatch, ...]) -> None:
         """Set the patches that were clicked."""
         self.patches = places
         n = len(places)

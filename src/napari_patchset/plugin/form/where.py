@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from magicgui.widgets import ComboBox, PushButton, SpinBox
 from psygnal import Signal
 
-from napari_patchset.patching.selection import Range
+from napari_patchset.patching.axis_ranges import AxisRange
 from napari_patchset.plugin.form.rows import Part, Row, keep_small, narrow
 
 
@@ -46,7 +46,7 @@ class RangeRow(Row):
         return f"{self.axis} {self.first.value} to {self.last.value}"
 
     @property
-    def value(self) -> Range | None:
+    def value(self) -> AxisRange | None:
         """The half-open range, None if it is all there is."""
         first, last = int(self.first.value), int(self.last.value)
         return None if (first, last) == self.extent else (first, last + 1)
@@ -92,12 +92,12 @@ class RegionSection(Part):
             self.changed.emit(self)
 
     @property
-    def select(self) -> dict[str, Range]:
+    def select(self) -> dict[str, AxisRange]:
         """The ranges that are less than all, by axis."""
         ranges = {axis: row.value for axis, row in self.rows.items()}
         return {axis: found for axis, found in ranges.items() if found}
 
-    def load(self, select: Mapping[str, Range]) -> None:
+    def load(self, select: Mapping[str, AxisRange]) -> None:
         """Set the ranges."""
         for axis, row in self.rows.items():
             first, stop = select.get(axis, (None, None))

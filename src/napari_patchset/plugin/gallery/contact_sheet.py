@@ -17,7 +17,7 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import open_image
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.worker import Background
-from napari_patchset.preview import COLORS, composite, contact_sheet, random_rows
+from napari_patchset.preview import CATEGORY_COLORS, composite, contact_sheet, random_rows
 from napari_patchset.stacks.metadata import Channel
 
 Picture = NDArray[np.uint8]
@@ -41,7 +41,7 @@ def patch_pictures(
     with OpenImages(planned.state.preview_plan(), open_image) as images:
         for row in rows:
             spec = planned.grid[int(row)]
-            stack, chosen = images[spec.stack, IMAGE]
+            stack, chosen = images[spec.source_index, IMAGE]
             patch = read_patch(stack, chosen, spec, images.pad)
             if patch.ndim == 4:
                 at = patch.shape[1] // 2 if depth is None else depth - spec.start[0]
@@ -104,7 +104,7 @@ class ContactSheet(QDialog):
         planned, channels = self._planned
         rows = random_rows(np.arange(len(planned.grid)), _COUNT, self._seed)
         self._seed += 1
-        self._colors = [COLORS[category] for category in planned.category[rows]]
+        self._colors = [CATEGORY_COLORS[category] for category in planned.category[rows]]
         self.pictures.start(patch_pictures, planned, rows.tolist(), channels)
 
     def _on_ready(self, pictures: list[Picture]) -> None:

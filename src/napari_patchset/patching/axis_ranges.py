@@ -12,11 +12,11 @@ from napari_patchset.source import SourceInfo
 
 MOST_SAMPLES = 2**22
 
-Range = tuple[int | None, int | None]
+AxisRange = tuple[int | None, int | None]
 """First number and the one after the last; None for the file's own end."""
 
 
-def _checked(select: dict[str, Range]) -> dict[str, Range]:
+def _checked(select: dict[str, AxisRange]) -> dict[str, AxisRange]:
     for axis, (first, stop) in select.items():
         if len(axis) != 1 or not axis.isupper() or axis in "CYX":
             raise ValueError(f"can't select along {axis!r}; name Z, T, S (the sample) or the like")
@@ -25,11 +25,11 @@ def _checked(select: dict[str, Range]) -> dict[str, Range]:
     return select
 
 
-Select = Annotated[dict[str, Range], AfterValidator(_checked)]
+AxisRanges = Annotated[dict[str, AxisRange], AfterValidator(_checked)]
 """Ranges by axis, e.g. {"Z": (5, 25), "T": (None, 10)}."""
 
 
-def selected_samples(source: SourceInfo, select: Mapping[str, Range]) -> NDArray[np.int64]:
+def selected_samples(source: SourceInfo, select: Mapping[str, AxisRange]) -> NDArray[np.int64]:
     """Give the samples whose numbers lie in every range.
 
     "S" is the sample counted from 0, unless the image has an axis S of its own. An axis that the
@@ -54,7 +54,7 @@ def selected_samples(source: SourceInfo, select: Mapping[str, Range]) -> NDArray
     return np.flatnonzero(kept)
 
 
-def selected_depth(source: SourceInfo, select: Mapping[str, Range]) -> tuple[int, int]:
+def selected_depth(source: SourceInfo, select: Mapping[str, AxisRange]) -> tuple[int, int]:
     """Give the first depth, counted from 0, and the number of depths; 0 if there is none."""
     n, start = source.spatial_shape[0], source.starts.get(source.depth_axis, 0)
     low, high = select.get(source.depth_axis, (None, None))
@@ -63,7 +63,7 @@ def selected_depth(source: SourceInfo, select: Mapping[str, Range]) -> tuple[int
     return first, max(0, stop - first)
 
 
-def describe_numbers(source: SourceInfo, select: Mapping[str, Range]) -> str:
+def describe_numbers(source: SourceInfo, select: Mapping[str, AxisRange]) -> str:
     """Say which numbers a source has along the selected axes: "Z 0 to 24, T 3 to 8"."""
     numbers = _sample_numbers(source)
     said = []
@@ -87,7 +87,7 @@ def _sample_numbers(source: SourceInfo) -> dict[str, NDArray[np.int64]]:
     return {"S": samples} | {axis: index + source.starts.get(axis, 0) for axis, index in own}
 
 
-def _within(numbers: NDArray[np.int64], wanted: Range) -> NDArray[np.bool_]:
+def _within(numbers: NDArray[np.int64], wanted: AxisRange) -> NDArray[np.bool_]:
     first, stop = wanted
     kept = np.ones(len(numbers), bool)
     if first is not None:
