@@ -24,7 +24,7 @@ from workers import watched
 from napari_patchset import CziImageStack, open_stack
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.isolated import POOL, ReaderError, ReaderPool
-from napari_patchset.stacks.zarr.scenes import Field
+from napari_patchset.stacks.zarr.scenes import PlateField
 from support.czi_maker import SceneSpec, blocks_of, write_blocks
 from support.pixels import whole
 
@@ -163,4 +163,4 @@ def test_a_forked_child_reads_through_processes_of_its_own(jpegxr_file: Path) ->
 
 @pytest.mark.parametrize(("path", "well"), [("p/A/1/0", "A1"), ("A1/0", "A1"), ("0", "0")])
 def test_a_well_that_is_no_row_and_column_has_a_name(path: str, well: str) -> None:
-    assert Field(path, 0, 0, 0, 1).name == well
+    assert PlateField(path, 0, 0, 0, 1).name == well

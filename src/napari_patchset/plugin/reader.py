@@ -28,7 +28,7 @@ from napari_patchset.plugin.worker import beside
 from napari_patchset.source import SceneId, split_scene
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import FORMATS, list_scenes
-from napari_patchset.stacks.zarr.entry import is_zarr
+from napari_patchset.stacks.zarr.store import is_zarr
 
 _SOON_MS = 300
 _READY = "Ready"
@@ -110,7 +110,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
     if name.endswith(SUFFIXES) or _suffix(path) in suffixes:
         return read_layers
-    return read_layers if beside(is_zarr, Path(path), b"") else None
+    return read_layers if beside(is_zarr, Path(path)) else None
 
 
 def read_layers(path: str | list[str]) -> list[LayerTuple]:

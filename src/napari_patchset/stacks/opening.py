@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
@@ -14,7 +14,10 @@ from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
 from napari_patchset.stacks.tiff.structure import is_tiff
-from napari_patchset.stacks.zarr.entry import is_zarr, open_zarr, zarr_labels, zarr_scenes
+from napari_patchset.stacks.zarr.store import is_zarr
+
+if TYPE_CHECKING:
+    from napari_patchset.stacks.zarr.stack import ZarrImageStack
 
 
 class Format(NamedTuple):
@@ -30,10 +33,33 @@ class Format(NamedTuple):
     """The label images that lie beside a scene, each by the id that opens it."""
 
 
+# zarr is imported with the first store: importing it takes longer than opening a slide.
+
+
+def _zarr_scenes(path: Path | str) -> list[SceneSummary]:
+    from napari_patchset.stacks.zarr.stack import zarr_scenes
+
+    return zarr_scenes(path)
+
+
+def _open_zarr(path: Path | str, scene: SceneId | None, depth_axis: DepthAxis) -> "ZarrImageStack":
+    from napari_patchset.stacks.zarr.stack import open_zarr
+
+    return open_zarr(path, scene, depth_axis)
+
+
+def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
+    from napari_patchset.stacks.zarr.stack import zarr_labels
+
+    return zarr_labels(path, scene)
+
+
 FORMATS: tuple[Format, ...] = (
     Format("CZI", (".czi",), lambda _, head: head.startswith(b"ZISRAWFILE"), czi_scenes, open_czi),
-    Format("TIFF", (".tif", ".tiff"), is_tiff, tiff_scenes, open_tiff),
-    Format("zarr", (".zarr",), is_zarr, zarr_scenes, open_zarr, zarr_labels),
+    Format("TIFF", (".tif", ".tiff"), lambda _, head: is_tiff(head), tiff_scenes, open_tiff),
+    Format(
+        "zarr", (".zarr",), lambda path, _: is_zarr(path), _zarr_scenes, _open_zarr, _zarr_labels
+    ),
 )
 
 
@@ -90,7 +116,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
         If the file is damaged or of a kind that can't be read.
     """
     if is_remote(path):
-        return zarr_scenes(str(path))
+        return _zarr_scenes(str(path))
     path = Path(local_path(str(path)))
     return find_format(path).scenes(path)
 
@@ -125,7 +151,7 @@ def open_stack(
     """
     path, scene = split_source(path, scene)
     if isinstance(path, str):
-        return open_zarr(path, scene, depth_axis)
+        return _open_zarr(path, scene, depth_axis)
     form = find_format(path)
     if scene is None:
         scenes = form.scenes(path)

@@ -11,8 +11,7 @@ import pytest
 from napari_patchset.source import PixelSize, Rect
 from napari_patchset.stacks.metadata import Channel
 from napari_patchset.stacks.opening import list_scenes, open_stack
-from napari_patchset.stacks.zarr.opening import open_zarr, zarr_scenes
-from napari_patchset.stacks.zarr.stack import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr, zarr_scenes
 from support.zarr_maker import (
     assert_whole,
     axes_of,

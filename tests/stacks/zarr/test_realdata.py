@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.metadata import Channel
 from napari_patchset.stacks.opening import find_format, list_scenes, open_stack
-from napari_patchset.stacks.zarr.opening import open_zarr
-from napari_patchset.stacks.zarr.stack import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr
 
 pytestmark = pytest.mark.realdata
 

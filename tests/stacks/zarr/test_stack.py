@@ -20,8 +20,7 @@ from zarr.storage import LocalStore, MemoryStore
 from napari_patchset.axes import AxisLayout
 from napari_patchset.stacks.opening import find_format, list_scenes, open_stack
 from napari_patchset.stacks.protocol import ImageStack
-from napari_patchset.stacks.zarr.opening import open_zarr
-from napari_patchset.stacks.zarr.stack import ZarrImageStack
+from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr
 from support.zarr_maker import (
     assert_whole,
     drawn,

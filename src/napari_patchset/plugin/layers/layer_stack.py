@@ -25,7 +25,7 @@ from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, image_metadata
 from napari_patchset.stacks.protocol import FileStack, ImageStack
-from napari_patchset.stacks.zarr.validation import chunk_ends, fingerprint_of
+from napari_patchset.stacks.zarr.chunks import chunk_ends, fingerprint_array
 
 _LARGEST_CHUNK = 2048
 _ARRAY = "0"
@@ -68,7 +68,7 @@ def spooled_fingerprint(stack: ImageStack) -> str:
         corner = [int(i) * n for i, n in zip(key.split("/")[1:], chunks, strict=True)]
         return chunk_ends(_block(stack, corner, chunks).tobytes())
 
-    return fingerprint_of(array, ends)
+    return fingerprint_array(array, ends)
 
 
 def _write(stack: ImageStack, store: LocalStore, check_cancelled: Callable[[], None]) -> str:

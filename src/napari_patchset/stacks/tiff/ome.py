@@ -221,7 +221,7 @@ def _read_companion(name: str, path: Path) -> tuple[Path, str]:
             f"{path}: it is part of a set that the file {name!r} describes; put that beside it."
         )
     with companion.open("rb") as file:
-        if not is_tiff(companion, file.read(4)):
+        if not is_tiff(file.read(4)):
             return path, companion.read_text("utf-8", "replace")
     check_structure(companion)
     with TiffFile(companion) as tiff:

@@ -61,8 +61,8 @@ _FLAVOURS = {
 }
 
 
-def is_tiff(_: Path, head: bytes) -> bool:
-    """Tell a classic or big TIFF of either byte order by its first bytes."""
+def is_tiff(head: bytes) -> bool:
+    """Return whether the first bytes of a file are a classic or big TIFF's, of any byte order."""
     return head[:4] in _FLAVOURS
 
 

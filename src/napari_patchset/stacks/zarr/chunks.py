@@ -1,145 +1,41 @@
-"""Decode an array block by block, each once, and say which chunk is damaged.
+"""The chunks of an array: decoded block by block, each once, and fingerprinted.
 
-The blocks in which an array is decoded: a chunk, or several small ones.
-
-Blosc that looks before it decodes: else it reads as far as its data say they go.
+A block is one chunk, or several neighbours where chunks are small. `ChunkReader` reads windows by
+way of a cache of decoded blocks, and names the chunk that can't be decoded.
 """
 
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property, partial
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, ShardingCodec
 from zarr.storage import LocalStore
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.cache import DEFAULT_LIMIT, TileCache
-from napari_patchset.stacks.zarr.store import reason
+from napari_patchset.stacks.cache import Descriptor, TileCache
+from napari_patchset.stacks.zarr.store import zarr_reason
+from napari_patchset.stacks.zarr.validation import sampled_keys, with_checked_codecs
 
-SMALL = 64 * 1024
-"""Bytes below which a chunk is decoded with its neighbours: a call to zarr costs as much."""
+_SMALL_BLOCK_BYTES = 64 * 1024
+"""Chunks smaller than this are decoded with their neighbours: a call to zarr costs as much."""
 
-
-def block_shape(
-    shape: Sequence[int],
-    chunks: Sequence[int],
-    shards: Sequence[int] | None,
-    plane: Sequence[int],
-    itemsize: int,
-) -> tuple[int, ...]:
-    """Choose the block: one chunk, or as many of a plane's as make it no longer small.
-
-    It holds whole chunks and does not cross a shard.
-    """
-    block = [min(chunk, n) for chunk, n in zip(chunks, shape, strict=True)]
-    growing = {axis for axis in plane if block[axis] < shape[axis]}
-    while growing and prod(block) * itemsize < SMALL:
-        axis = min(growing, key=lambda a: block[a])
-        shard = shards[axis] if shards else None
-        grown = _grown(block[axis], chunks[axis], shard)
-        if grown is None or grown >= shape[axis]:
-            growing.remove(axis)
-        block[axis] = min(grown or block[axis], shape[axis])
-    return tuple(block)
+_LARGE_BLOCK_BYTES = 16 * 2**20
+"""An absent chunk larger than this is one fill value instead of an array."""
 
 
-def _grown(size: int, chunk: int, shard: int | None) -> int | None:
-    """Give at least twice as many chunks, None if no whole number of such fits the shard."""
-    if shard is None:
-        return 2 * size
-    wider = range(2 * size, min(shard, 4 * size) + 1, chunk)
-    return next((n for n in wider if shard % n == 0), None)
+class ChunkReader:
+    """Read windows of an array, in its own axes and in native byte order.
 
-
-def overlapping(
-    start: Sequence[int], stop: Sequence[int], block: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
-    """Give each block that a window touches: its index, the slices of it, and of the window."""
-    ranges = [
-        range(low // size, -(-high // size))
-        for low, high, size in zip(start, stop, block, strict=True)
-    ]
-    for index in product(*ranges):
-        corner = [i * size for i, size in zip(index, block, strict=True)]
-        low = [max(a, b) for a, b in zip(start, corner, strict=True)]
-        high = [min(a, b + size) for a, b, size in zip(stop, corner, block, strict=True)]
-        inside = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, corner, strict=True))
-        outside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-        yield index, inside, outside
-
-
-_HEADER = 16
-_STORED = struct.Struct("<12xI")
-
-
-class CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]  # it has no types
-    """Blosc of zarr v2, which refuses data that are shorter than they declare."""
-
-    def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode a chunk.
-
-        Raises
-        ------
-        ValueError
-            If it ends before the length in its header.
-        """
-        data = memoryview(buf).cast("B")
-        stored = _STORED.unpack_from(data)[0] if len(data) >= _HEADER else _HEADER
-        if not _HEADER <= stored <= len(data):
-            raise ValueError(f"it holds {len(data)} of {stored} bytes")
-        return super().decode(buf, out)
-
-
-class CheckedBloscCodec(BloscCodec):
-    """The same of zarr v3."""
-
-    @cached_property
-    def _blosc_codec(self) -> Any:
-        return _checked_v2(super()._blosc_codec)
-
-
-def with_checked_codecs(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Give the same array, which decodes its chunks with `CheckedBlosc` where it has Blosc."""
-    metadata: Any = array.metadata
-    if metadata.zarr_format == 2:
-        checked = replace(metadata, compressor=_checked_v2(metadata.compressor))
-    else:
-        checked = replace(metadata, codecs=tuple(map(_checked, metadata.codecs)))
-    inner = array.async_array
-    return zarr.Array(type(inner)(checked, inner.store_path, inner.config))
-
-
-def _checked_v2(codec: Any) -> Any:
-    if isinstance(codec, numcodecs.Blosc):
-        return CheckedBlosc(**{k: v for k, v in codec.get_config().items() if k != "id"})
-    return codec
-
-
-def _checked(codec: Any) -> Any:
-    if isinstance(codec, BloscCodec):
-        return CheckedBloscCodec.from_dict(codec.to_dict())
-    if isinstance(codec, ShardingCodec):
-        return replace(codec, codecs=tuple(map(_checked, codec.codecs)))
-    return codec
-
-
-_LARGE = 16 * 2**20
-"""Bytes above which a chunk that is absent is not filled in memory."""
-
-
-class ZarrPixels:
-    """Read windows of an array, in its own axes and the machine's byte order.
-
-    Threads share it. A pickled copy opens the array again where it is, with an empty cache.
+    Threads may share it. A pickled copy opens the array again, with an empty cache.
 
     Parameters
     ----------
@@ -147,39 +43,24 @@ class ZarrPixels:
         Numbers on a regular grid of chunks.
     label : str
         What an error calls the array.
-    plane : tuple of int
+    plane_axes : tuple of int
         The dimensions that are Y and X.
+
+    Attributes
+    ----------
+    block_shape : tuple of int
+        Size of a block along each axis of the array.
     """
 
-    def __init__(self, array: zarr.Array[Any], label: str, plane: tuple[int, int]) -> None:
+    def __init__(self, array: zarr.Array[Any], label: str, plane_axes: tuple[int, int]) -> None:
         self.label = label
         self.dtype = array.dtype.newbyteorder("=")
         self.cache = TileCache()
-        self.block = block_shape(
-            array.shape, array.chunks, array.shards, plane, array.dtype.itemsize
+        self.block_shape = _block_shape(
+            array.shape, array.chunks, array.shards, plane_axes, array.dtype.itemsize
         )
         self._array: zarr.Array[Any] | None = with_checked_codecs(array)
-        self._files = tuple(array.shards or array.chunks)
-
-    def read(self, start: Sequence[int], out: NDArray[Any]) -> None:
-        """Fill `out`, which has all dimensions of the array, with the window at `start`."""
-        stop = [a + n for a, n in zip(start, out.shape, strict=True)]
-        for index, inside, outside in overlapping(start, stop, self.block):
-            block = self._decoded(index)
-            out[outside] = block[inside] if block.ndim else block
-
-    def blocks(
-        self, start: Sequence[int], stop: Sequence[int]
-    ) -> Iterator[tuple[tuple[int, ...], Callable[[], NDArray[Any]]]]:
-        """Give the index of each block that a window touches, and what decodes it whole."""
-        array = self.array
-        for index, _, _ in overlapping(start, stop, self.block):
-            yield index, partial(self.cache.count, partial(self._decode, array, index))
-
-    def close(self) -> None:
-        """Forget the array and every block."""
-        self._array = None
-        self.cache.clear()
+        self._file_shape = tuple(array.shards or array.chunks)
 
     @property
     def array(self) -> zarr.Array[Any]:
@@ -200,61 +81,183 @@ class ZarrPixels:
         store = self.array.store
         return Path(store.root) / self.array.path if isinstance(store, LocalStore) else None
 
-    def _decoded(self, index: tuple[int, ...]) -> NDArray[Any]:
+    def read(self, start: Sequence[int], out: NDArray[Any]) -> None:
+        """Fill `out`, which has all dimensions of the array, with the window at `start`."""
         array = self.array
-        return self.cache.get(index, lambda: self._decode(array, index))
+        stop = [a + n for a, n in zip(start, out.shape, strict=True)]
+        for index in self._touched(start, stop):
+            span = self._span(array, index)
+            inside, outside = [], []
+            for low, high, covered in zip(start, stop, span, strict=True):
+                a, b = max(low, covered.start), min(high, covered.stop)
+                inside.append(slice(a - covered.start, b - covered.start))
+                outside.append(slice(a - low, b - low))
+            block = self.cache.get(index, partial(self._decode, array, index))
+            out[tuple(outside)] = block[tuple(inside)] if block.ndim else block
+
+    def blocks(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, ...], tuple[range, ...], Callable[[], NDArray[Any]]]]:
+        """Yield the blocks that a window touches: index, range along each axis, and decoder.
+
+        The decoder returns the block without caching it; see `_decode`.
+        """
+        array = self.array
+        for index in self._touched(start, stop):
+            decode = partial(self.cache.count, partial(self._decode, array, index))
+            yield index, self._span(array, index), decode
+
+    def close(self) -> None:
+        """Drop the array and all decoded blocks."""
+        self._array = None
+        self.cache.clear()
+
+    def fingerprint(self) -> str | None:
+        """Return `fingerprint_array` of the files on disk, None if there are none."""
+        if (folder := self.folder) is None:
+            return None
+        with ThreadPoolExecutor(_N_FINGERPRINT_THREADS, "fingerprint") as pool:
+            return fingerprint_array(self.array, lambda key: _file_ends(folder / key), pool.map)
+
+    def _touched(self, start: Sequence[int], stop: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        bounds = zip(start, stop, self.block_shape, strict=True)
+        return product(*(range(low // size, -(-high // size)) for low, high, size in bounds))
+
+    def _span(self, array: zarr.Array[Any], index: tuple[int, ...]) -> tuple[range, ...]:
+        bounds = zip(index, self.block_shape, array.shape, strict=True)
+        return tuple(range(i * size, min((i + 1) * size, n)) for i, size, n in bounds)
 
     def _decode(self, array: zarr.Array[Any], index: tuple[int, ...]) -> NDArray[Any]:
-        """Decode a block; one value, without dimensions, stands for a large absent chunk."""
-        low = [i * size for i, size in zip(index, self.block, strict=True)]
-        high = [min(a + b, n) for a, b, n in zip(low, self.block, array.shape, strict=True)]
-        absent = prod(self.block) * self.dtype.itemsize > _LARGE and self._is_absent(low)
-        if absent:
-            high = [a + 1 for a in low]
-        window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        """Decode a block; an array without dimensions stands for a large absent chunk."""
+        span = self._span(array, index)
+        corner = [covered.start for covered in span]
+        window = tuple(slice(covered.start, covered.stop) for covered in span)
+        is_large = prod(self.block_shape) * self.dtype.itemsize > _LARGE_BLOCK_BYTES
+        is_absent = is_large and self._is_absent(corner)
+        if is_absent:
+            window = tuple(slice(i, i + 1) for i in corner)
         try:
             pixels = np.asarray(array[window]).astype(self.dtype, copy=False)
-        except Exception as error:  # each codec fails in its own way
+        except Exception as error:  # each codec raises errors of its own
             raise self._damaged(array, window, error) from error
-        return pixels.reshape(()) if absent else pixels
+        return pixels.reshape(()) if is_absent else pixels
 
     def _is_absent(self, corner: Sequence[int]) -> bool:
         folder = self.folder
         return folder is not None and not (folder / self._key(corner)).exists()
 
     def _key(self, corner: Sequence[int]) -> str:
-        """Name the chunk file that holds a pixel."""
-        number = tuple(i // size for i, size in zip(corner, self._files, strict=True))
+        """Return the key of the chunk file that holds a pixel."""
+        number = tuple(i // size for i, size in zip(corner, self._file_shape, strict=True))
         return str(self.array.metadata.encode_chunk_key(number))
 
     def _damaged(
         self, array: zarr.Array[Any], window: tuple[slice, ...], error: Exception
     ) -> UnreadableFileError:
-        """Name the first chunk of the block that can't be decoded on its own."""
+        """Name the first chunk of a block that can't be decoded on its own."""
         starts = [range(w.start, w.stop, n) for w, n in zip(window, array.chunks, strict=True)]
-        corner = next(
-            (c for c in product(*starts) if not _decodes(array, c)), [w.start for w in window]
-        )
+        damaged = (corner for corner in product(*starts) if not _is_decodable(array, corner))
+        key = self._key(next(damaged, tuple(w.start for w in window)))
         return UnreadableFileError(
-            f"{self.label}: chunk {self._key(corner)} can't be decoded: {reason(error)}. "
+            f"{self.label}: chunk {key} can't be decoded: {zarr_reason(error)}. "
             f"Copy or export the image again."
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["cache"] = self.cache.limit
-        return state
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.cache = TileCache(state["cache"] or DEFAULT_LIMIT)
         if self._array is not None:  # zarr pickles a shard's codecs by their names
             self._array = with_checked_codecs(self._array)
 
 
-def _decodes(array: zarr.Array[Any], pixel: Sequence[int]) -> bool:
+def _is_decodable(array: zarr.Array[Any], pixel: Sequence[int]) -> bool:
     try:
         array[tuple(slice(i, i + 1) for i in pixel)]
-    except Exception:  # which chunk it is is all that is asked here
+    except Exception:  # the reason is reported by the caller
         return False
     return True
+
+
+def _block_shape(
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    shards: Sequence[int] | None,
+    plane_axes: Sequence[int],
+    itemsize: int,
+) -> tuple[int, ...]:
+    """Choose the block: one chunk, or neighbours in the plane until it is no longer small.
+
+    It holds whole chunks and does not cross a shard.
+    """
+    block = [min(chunk, n) for chunk, n in zip(chunks, shape, strict=True)]
+    growing = {axis for axis in plane_axes if block[axis] < shape[axis]}
+    while growing and prod(block) * itemsize < _SMALL_BLOCK_BYTES:
+        axis = min(growing, key=lambda a: block[a])
+        grown = _grow(block[axis], chunks[axis], shards[axis] if shards else None)
+        if grown is None or grown >= shape[axis]:
+            growing.remove(axis)
+        block[axis] = min(grown or block[axis], shape[axis])
+    return tuple(block)
+
+
+def _grow(size: int, chunk: int, shard: int | None) -> int | None:
+    """Return at least twice the size, in whole chunks; None if none of up to 4x fits the shard."""
+    if shard is None:
+        return 2 * size
+    wider = range(2 * size, min(shard, 4 * size) + 1, chunk)
+    return next((n for n in wider if shard % n == 0), None)
+
+
+_MAX_FINGERPRINTED = 256
+_END_BYTES = 4096
+_N_FINGERPRINT_THREADS = 16
+
+
+def fingerprint_array(
+    array: zarr.Array[Any],
+    ends_of: Callable[[str], bytes],
+    map_keys: Callable[[Callable[[str], bytes], Iterable[str]], Iterable[bytes]] = map,
+) -> str:
+    """Fingerprint an array: its metadata, and size and ends of up to 256 chunk files.
+
+    A copy at another path has the same fingerprint. A change that leaves the first and last 4 KiB
+    of these files as they are is not detected.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array.
+    ends_of : callable
+        Returns `chunk_ends` of the chunk of a key.
+    map_keys : callable
+        Calls `ends_of` for each key, as `map` does.
+    """
+    doc: dict[str, Any] = array.metadata.to_dict()
+    doc["attributes"] = None
+    text = json.dumps(doc, sort_keys=True, default=str)
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for ends in map_keys(ends_of, sampled_keys(array, _MAX_FINGERPRINTED)):
+        digest.update(ends)
+    return digest.hexdigest()
+
+
+def chunk_ends(stored: bytes) -> bytes:
+    """Return what is fingerprinted of a stored chunk: its size and its ends."""
+    return _read_ends(lambda start, length: stored[start : start + length], len(stored))
+
+
+def _file_ends(path: Path) -> bytes:
+    try:
+        file = Descriptor(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return b"absent"
+    return _read_ends(file.read, os.fstat(file.number).st_size)
+
+
+def _read_ends(read: Callable[[int, int], bytes], size: int) -> bytes:
+    last = max(size - _END_BYTES, 0)
+    if last <= _END_BYTES:
+        whole = read(0, size)
+        head, tail = whole[:_END_BYTES], whole[last:]
+    else:
+        head, tail = read(0, _END_BYTES), read(last, _END_BYTES)
+    return size.to_bytes(8, "little") + head + tail

@@ -1,8 +1,11 @@
-"""ZarrImageStack: one zarr array as a stack."""
+"""ZarrImageStack: one zarr array as a stack; and opening an image of a store as such stacks."""
 
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -10,13 +13,22 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
-from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.metadata import Channel, ImageMetadata
+from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
-from napari_patchset.stacks.zarr.chunks import ZarrPixels
-from napari_patchset.stacks.zarr.store import label, reason, uri
-from napari_patchset.stacks.zarr.validation import array_fingerprint, check_array, check_channels
+from napari_patchset.stacks.zarr.chunks import ChunkReader
+from napari_patchset.stacks.zarr.ome import (
+    image_metadata,
+    image_translation,
+    label_paths,
+    label_values,
+)
+from napari_patchset.stacks.zarr.scenes import ZarrImage, ZarrLevel, find_image, scene_summaries
+from napari_patchset.stacks.zarr.store import Root, node_label, node_uri, open_root, zarr_reason
+from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
+
+_MAX_LISTED = 20
 
 
 class ZarrImageStack(FileStack):
@@ -44,22 +56,22 @@ class ZarrImageStack(FileStack):
     data_shape : tuple of int
         Size along `axes`.
     data_dtype : dtype
-        Type of a pixel, in the machine's byte order.
+        Type of a pixel, in native byte order.
     chunks, shards : tuple of int, tuple of int or None
         Size of a chunk and of a shard along each axis of the array.
     block_shape : tuple of int
-        Height and width of what is decoded at once.
+        Height and width of the block that is decoded at once.
     metadata : ImageMetadata
         Pixel size, and the channels' names, colours and contrast limits.
     translation : dict of str to float
-        Where the image begins along Z, Y and X in micrometres, as far as the file says it.
+        Position of the first pixel along Z, Y and X in micrometres, where the file has it.
 
     Raises
     ------
     TypeError
-        If `group` is no group, or there is no array at `data_path`.
+        If `group` is not a group, or there is no array at `data_path`.
     ValueError
-        If there is nothing at `data_path`, or the axes do not fit.
+        If there is nothing at `data_path`, or the axes do not fit the array.
     RuntimeError
         If the array does not contain the depth axis.
     UnreadableFileError
@@ -74,7 +86,7 @@ class ZarrImageStack(FileStack):
         *,
         depth_axis: DepthAxis | None = None,
     ) -> None:
-        self._set_up(_member(group, data_path), data_path, axes, depth_axis)
+        self._set_up(_array_in(group, data_path), data_path, axes, depth_axis)
 
     @classmethod
     def from_array(
@@ -88,10 +100,10 @@ class ZarrImageStack(FileStack):
         translation: dict[str, float] | None = None,
         coarser: Sequence["ZarrImageStack"] = (),
     ) -> Self:
-        """Build a stack from an open array, with what is known of it and its lower resolutions.
+        """Build a stack from an open array, its metadata and its lower resolutions.
 
-        One that has other samples (Z halved, merged into S) would show another plane, and is left
-        out.
+        A lower resolution with other samples is left out, as it would show another plane: for
+        instance, one with half the planes along Z, where Z is merged into S.
         """
         stack = cls.__new__(cls)
         stack._set_up(array, array.path, axes, depth_axis)
@@ -105,18 +117,19 @@ class ZarrImageStack(FileStack):
         self, array: zarr.Array[Any], path: str, axes: str, depth_axis: DepthAxis | None
     ) -> None:
         self.data_path = path
-        self.source, name = uri(array.store_path), label(array.store_path)
-        check_array(array, name)
-        self._layout = _layout(axes, array.shape, depth_axis, name)
-        check_channels(self._layout.stack_shape[1], name)
+        self.source, label = node_uri(array.store_path), node_label(array.store_path)
+        check_array(array, label)
+        self._layout = _axis_layout(axes, array.shape, depth_axis, label)
         self.axes = self._layout.stack_axes
         self.data_shape = self._layout.stack_shape
-        plane = (axes.index("Y"), axes.index("X"))
-        self._pixels = ZarrPixels(array, name, plane)
-        self.data_dtype = self._pixels.dtype
+        check_channels(self.data_shape[1], label)
+        plane_axes = (axes.index("Y"), axes.index("X"))
+        self._chunks = ChunkReader(array, label, plane_axes)
+        self.data_dtype = self._chunks.dtype
         self.chunks: tuple[int, ...] = tuple(array.chunks)
         self.shards = None if array.shards is None else tuple(array.shards)
-        self.block_shape = (self._pixels.block[plane[0]], self._pixels.block[plane[1]])
+        height, width = (self._chunks.block_shape[axis] for axis in plane_axes)
+        self.block_shape = (height, width)
         self.scene: SceneId | None = None
         names = (f"Channel {i}" for i in range(self.data_shape[1]))
         self.metadata = ImageMetadata(tuple(map(Channel, names)))
@@ -131,45 +144,52 @@ class ZarrImageStack(FileStack):
     @property
     def tiles_decoded(self) -> int:
         """How many blocks this stack has decoded so far."""
-        return self._pixels.cache.decoded
+        return self._chunks.cache.decoded
 
     def fingerprint(self) -> str | None:
-        """Identify the content, wherever it lies; None for an array that is not on a disk."""
-        folder = self._pixels.folder
-        return array_fingerprint(self._pixels.array, folder) if folder else None
+        """Return a fingerprint of the content, the same for a copy; None if not on a disk."""
+        return self._chunks.fingerprint()
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
-        """Give the chunks of a plane that meet a window; see `BlockStack`."""
-        axes, shape = self._layout.axes, self._layout.shape
-        place = {**self._layout.unravel(sample_idx), "C": channel, self._layout.depth_axis: depth}
-        place |= {"Y": window.y, "X": window.x}
-        extent = {"Y": window.h, "X": window.w}
-        start = [place[axis] for axis in axes]
-        stop = [place[axis] + extent.get(axis, 1) for axis in axes]
-        for index, decode in self._pixels.blocks(start, stop):
-            low = [i * size for i, size in zip(index, self._pixels.block, strict=True)]
-            high = [min(a + b, n) for a, b, n in zip(low, self._pixels.block, shape, strict=True)]
-            held = {axis: range(a, b) for axis, a, b in zip(axes, low, high, strict=True)}
-            rect = Rect(held["X"][0], held["Y"][0], len(held["X"]), len(held["Y"]))
-            at = tuple(
-                slice(None) if axis in "YX" else place[axis] - held[axis][0] for axis in axes
+        """Yield the blocks of a plane that meet a window; see `BlockStack`."""
+        axes = self._layout.axes
+        plane = {**self._layout.unravel(sample_idx), "C": channel, self._layout.depth_axis: depth}
+        corner = {**plane, "Y": window.y, "X": window.x}
+        size = {"Y": window.h, "X": window.w}
+        start = [corner[axis] for axis in axes]
+        stop = [corner[axis] + size.get(axis, 1) for axis in axes]
+        for index, span, decode in self._chunks.blocks(start, stop):
+            covered = dict(zip(axes, span, strict=True))
+            y, x = covered["Y"], covered["X"]
+            rect = Rect(x.start, y.start, len(x), len(y))
+            inside = tuple(
+                slice(None) if axis in "YX" else plane[axis] - covered[axis].start for axis in axes
             )
             yield Block(
-                index, rect, self._samples(held), held.get(self._layout.depth_axis, range(1)),
-                (axes.index("Y"), axes.index("X")), decode,
-                partial(_plane, at=at, rect=rect, transposed=axes.index("X") < axes.index("Y")),
-            )  # fmt: skip
+                key=index,
+                rect=rect,
+                samples=self._samples(covered),
+                depths=covered.get(self._layout.depth_axis, range(1)),
+                yx=(axes.index("Y"), axes.index("X")),
+                decode=decode,
+                plane=partial(
+                    _plane_of_block,
+                    index=inside,
+                    rect=rect,
+                    transposed=axes.index("X") < axes.index("Y"),
+                ),
+            )
 
-    def _samples(self, held: dict[str, range]) -> tuple[int, ...]:
-        """Give every sample that a block holds a part of."""
-        spans = product(*(held[axis] for axis in self._layout.sample_axes))
-        merged = (dict(zip(self._layout.sample_axes, indices, strict=True)) for indices in spans)
-        return tuple(map(self._layout.ravel, merged))
+    def _samples(self, covered: dict[str, range]) -> tuple[int, ...]:
+        """Return every sample that a block covers in part."""
+        axes = self._layout.sample_axes
+        indices = product(*(covered[axis] for axis in axes))
+        return tuple(self._layout.ravel(dict(zip(axes, index, strict=True))) for index in indices)
 
-    def close(self) -> None:  # noqa: D102, said on BoundedStack
+    def close(self) -> None:  # noqa: D102, documented on BoundedStack
         for stack in self._coarser:
             stack.close()
-        self._pixels.close()
+        self._chunks.close()
 
     def _read(
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
@@ -180,40 +200,166 @@ class ZarrImageStack(FileStack):
         others = tuple(slice(None) if axis in spatial else np.newaxis for axis in axes)
         for channel, target in zip(channels, out, strict=True):
             corner["C"] = channel
-            # The target as the array's own axes see it, so that no block is transposed or copied.
-            self._pixels.read([corner[a] for a in axes], target.transpose(order)[others])
+            # The target is viewed in the array's axes, so that no block is transposed or copied.
+            self._chunks.read([corner[a] for a in axes], target.transpose(order)[others])
 
 
-def _plane(
-    block: NDArray[Any], at: tuple[slice | int, ...], rect: Rect, transposed: bool
+def _plane_of_block(
+    block: NDArray[Any], index: tuple[slice | int, ...], rect: Rect, transposed: bool
 ) -> NDArray[Any]:
-    """Cut one plane YX out of a decoded block; one value stands for all of a large absent one."""
+    """Cut one plane YX out of a decoded block; a large absent one is a single value."""
     if not block.ndim:
         return np.broadcast_to(block, (rect.h, rect.w))
-    return block[at].T if transposed else block[at]
+    return block[index].T if transposed else block[index]
 
 
-def _member(group: zarr.Group, path: str) -> zarr.Array[Any]:
+def _array_in(group: zarr.Group, path: str) -> zarr.Array[Any]:
     if not isinstance(group, zarr.Group):
         raise TypeError(f"group must be a zarr.Group instance, got {type(group)}.")
+    label = node_label(group.store_path)
     try:
-        found = group[path]
+        node = group[path]
     except KeyError as error:
-        raise ArgumentError(
-            f"Did not find array at '{path}' in store '{label(group.store_path)}'."
-        ) from error
+        raise ArgumentError(f"Did not find array at '{path}' in store '{label}'.") from error
     except Exception as error:  # zarr has no one error for metadata that it can't read
-        raise UnreadableFileError(f"{label(group.store_path)}/{path}: {reason(error)}.") from error
-    if not isinstance(found, zarr.Array):
-        raise TypeError(f"data at path '{path}' must be a zarr.Array instance, got {type(found)}.")
-    return found
+        raise UnreadableFileError(f"{label}/{path}: {zarr_reason(error)}.") from error
+    if not isinstance(node, zarr.Array):
+        raise TypeError(f"data at path '{path}' must be a zarr.Array instance, got {type(node)}.")
+    return node
 
 
-def _layout(
-    axes: str, shape: tuple[int, ...], depth_axis: DepthAxis | None, name: str
+def _axis_layout(
+    axes: str, shape: tuple[int, ...], depth_axis: DepthAxis | None, label: str
 ) -> AxisLayout:
     if depth_axis is None:
         return AxisLayout(axes, shape, "Z" if "Z" in axes else "none")
     layout = AxisLayout(axes, shape, depth_axis)
-    require_depth_axis(layout.sizes, depth_axis, name)
+    require_depth_axis(layout.sizes, depth_axis, label)
     return layout
+
+
+def open_zarr(
+    path: Path | str, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
+) -> ZarrImageStack:
+    """Open one image of a store as a stack, with its lower resolutions as `levels`.
+
+    Parameters
+    ----------
+    path : Path or str
+        A folder at the top of a store or within one, or a URL.
+    scene : int, str or None
+        The image's path below `path`, such as "A/1/0", or a label image's; None for the only one.
+    depth_axis : {"none", "Z", "T"}
+        The axis that becomes the third one of a patch.
+
+    Warns
+    -----
+    UserWarning
+        If the metadata is older or invalid but the pixels can be read.
+
+    Raises
+    ------
+    ValueError
+        If the store has several images and `scene` is None, or there is no such image.
+    RuntimeError
+        If the image does not contain the depth axis.
+    UnreadableFileError
+        If the pixels can't be read.
+    """
+    root, base = open_root(path)
+    if scene is None:
+        scene = _only_scene(root, base)
+    image_path = base if scene is None else root.join(base, str(scene))
+    image = find_image(root, image_path)
+    if image is None:
+        scenes, _ = scene_summaries(root, base)
+        existing = "it is a single image" if scenes[0].id is None else f"there are {_ids(scenes)}"
+        raise ArgumentError(f"{path}: there is no scene {scene!r}; {existing}.")
+    if problems := image.problems:
+        warnings.warn(f"{root.label(image_path)}: {problems}.", UserWarning, stacklevel=2)
+    coarser = []
+    for level in image.levels[1:]:
+        try:
+            coarser.append(_open_level(root, image, level, depth_axis))
+        except MissingAxisError:  # the depth axis was reduced to one plane
+            continue
+        except UnreadableFileError as error:
+            warnings.warn(f"a lower resolution is left out: {error}", UserWarning, stacklevel=2)
+    return _open_level(root, image, image.levels[0], depth_axis, scene, coarser)
+
+
+def _open_level(
+    root: Root,
+    image: ZarrImage,
+    level: ZarrLevel,
+    depth_axis: DepthAxis,
+    scene: SceneId | None = None,
+    coarser: Sequence[ZarrImageStack] = (),
+) -> ZarrImageStack:
+    multiscale, axes, label = image.multiscale, image.axes, root.label(level.path)
+    n_channels = dict(zip(axes, level.array.shape, strict=True)).get("C", 1)
+    check_channels(n_channels, label)
+    folder = root.folder(level.path)  # refuses a link out of the store, which zarr would follow
+    try:
+        array = zarr.open_array(
+            root.store(), path=level.path, mode="r", zarr_format=level.zarr_format
+        )
+    except Exception as error:  # zarr has no one error for metadata that it can't read
+        raise UnreadableFileError(
+            f"{label}: zarr can't open this array: {zarr_reason(error)}."
+        ) from error
+    metadata = image_metadata(multiscale, level.dataset, axes, n_channels)
+    stack = ZarrImageStack.from_array(
+        array,
+        axes,
+        depth_axis,
+        scene=scene,
+        metadata=replace(metadata, labels=label_values(image.node)),
+        translation=image_translation(multiscale, level.dataset, axes) if multiscale else {},
+        coarser=coarser,
+    )
+    if folder is not None:
+        check_chunks(array, folder, label)
+    return stack
+
+
+def zarr_scenes(path: Path | str) -> list[SceneSummary]:
+    """List the images of a store; a single image has no id.
+
+    Parameters
+    ----------
+    path : Path or str
+        A folder at the top of a store or within one, or a URL.
+
+    Warns
+    -----
+    UserWarning
+        If images that the store lists can't be read.
+    """
+    scenes, problems = scene_summaries(*open_root(path))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        warnings.warn(f"left out: {problems[0]}{more}", UserWarning, stacklevel=2)
+    return scenes
+
+
+def zarr_labels(path: Path | str, scene: SceneId | None = None) -> list[str]:
+    """List the label images of an image, each by the id with which `open_zarr` opens it."""
+    root, base = open_root(path)
+    image = base if scene is None else root.join(base, str(scene))
+    start = len(base) + 1 if base else 0
+    return [label[start:] for label in label_paths(root, image)]
+
+
+def _only_scene(root: Root, base: str) -> SceneId | None:
+    scenes, _ = scene_summaries(root, base)
+    if len(scenes) > 1:
+        raise ArgumentError(
+            f"{root.label(base)} has {len(scenes)} scenes; choose one: {_ids(scenes)}."
+        )
+    return scenes[0].id
+
+
+def _ids(scenes: list[SceneSummary]) -> str:
+    more = ", ..." if len(scenes) > _MAX_LISTED else ""
+    return ", ".join(str(scene.id) for scene in scenes[:_MAX_LISTED]) + more

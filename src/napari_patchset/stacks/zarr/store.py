@@ -1,8 +1,8 @@
-"""Where a zarr hierarchy lies, on disk or behind a URL, with no way out of it.
+"""A zarr hierarchy, on disk or behind a URL: its folders, and the metadata of its nodes.
 
-Read a node's metadata, zarr v2 or v3, without opening it: a plate has thousands.
-
-What an error calls a node of a store, and what zarr says of it.
+A `Root` reads keys below one folder and refuses every path that leads out of it. `Root.node` parses
+the metadata of a node, zarr v2 or v3, without opening the array: a plate has thousands. zarr itself
+is imported only where a store is opened, as importing it takes longer than opening a slide.
 """
 
 import json
@@ -12,52 +12,81 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from errno import ENOENT
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
-from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore, StorePath
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import FILE
 
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+    from zarr.storage import StorePath
+
+METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+
+NUMBER_KINDS = "biufc"
+"""NumPy's letters for the kinds of pixel that can be read."""
+
+ZarrFormat = Literal[2, 3]
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a zarr group or array, at the top of a store or within one."""
+    return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
+
 
 class Root(ABC):
-    """Read keys below one folder; `name` is what an error calls it."""
+    """The folder that a hierarchy lies in; `name` is what an error calls it."""
 
-    name: str
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: dict[str, Node | None] = {}
 
-    @abstractmethod
-    def read(self, key: str) -> bytes | None:
-        """Give a file's content, None where there is none."""
-
-    @abstractmethod
-    def children(self, path: str) -> list[str]:
-        """Name the folders below a path, in natural order; none where that can't be known."""
-
-    @abstractmethod
-    def store(self) -> Store:
-        """Give zarr's own view of this root, for reading only."""
-
-    def folder(self, path: str) -> Path | None:
-        """Give the folder on disk that holds a path, None if it is not on a disk."""
-        return None
-
-    def label(self, path: str) -> str:
-        """Name a path within the root for an error."""
-        return f"{self.name}/{path}" if path else self.name
-
-    def join(self, base: str, relative: Any) -> str:
-        """Join a path that a file gives to the one that it is relative to.
+    def node(self, path: str) -> "Node | None":
+        """Return the node at a path, read once; None if there is none.
 
         Raises
         ------
         UnreadableFileError
-            If it is no path, is absolute, or climbs.
+            If its metadata is not JSON, or declares pixels that can't be read.
+        """
+        if path not in self._nodes:
+            self._nodes[path] = _read_node(self, path)
+        return self._nodes[path]
+
+    @abstractmethod
+    def read(self, key: str) -> bytes | None:
+        """Return a file's content, None if there is no such file."""
+
+    @abstractmethod
+    def children(self, path: str) -> list[str]:
+        """Return the names of the folders below a path, sorted; none where they can't be listed."""
+
+    @abstractmethod
+    def store(self) -> "Store":
+        """Return zarr's own store over this folder, for reading only."""
+
+    def folder(self, path: str) -> Path | None:
+        """Return the folder on disk of a path, None if the hierarchy is not on a disk."""
+        return None
+
+    def label(self, path: str) -> str:
+        """Return what an error calls a path in the hierarchy."""
+        return f"{self.name}/{path}" if path else self.name
+
+    def join(self, base: str, relative: Any) -> str:
+        """Join a path that stands in the metadata to the path that it is relative to.
+
+        Raises
+        ------
+        UnreadableFileError
+            If it is not a path, is absolute, or leads upwards.
         """
         if not isinstance(relative, str) or re.match(r"[/\\]|[A-Za-z]:|.*\0", relative):
             raise UnreadableFileError(
-                f"{self.label(base)}: its metadata names {relative!r}, which is no path in a zarr."
+                f"{self.label(base)}: its metadata names {relative!r}, "
+                "which is not a path in a store."
             )
         parts = [part for part in re.split(r"[/\\]", relative) if part not in ("", ".")]
         if ".." in parts:
@@ -67,30 +96,30 @@ class Root(ABC):
     def _leads_out(self, path: str) -> UnreadableFileError:
         return UnreadableFileError(
             f"{self.name}: the path {path!r} leads out of the store and is not followed; "
-            f"put the data inside of it."
+            f"move the data into the store."
         )
 
 
 class LocalRoot(Root):
-    """A folder on disk; symbolic links are followed as far as they stay in it."""
+    """A folder on disk; symbolic links are followed only to targets inside of it."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path))
-        self.name = str(path)
+        super().__init__(str(path))
         self.path = path.absolute()
         self._real = os.path.realpath(path)
-        self._inside: set[str] = set()
+        self._checked: set[str] = set()
 
-    def folder(self, path: str) -> Path:  # noqa: D102, said on Root
-        if path not in self._inside:
+    def folder(self, path: str) -> Path:  # noqa: D102, documented on Root
+        if path not in self._checked:
             real = os.path.realpath(self.path / path)
             if real != self._real and not real.startswith(os.path.join(self._real, "")):
                 raise self._leads_out(path)
-            self._inside.add(path)
+            self._checked.add(path)
         return self.path / path
 
-    def read(self, key: str) -> bytes | None:  # noqa: D102, said on Root
+    def read(self, key: str) -> bytes | None:  # noqa: D102, documented on Root
         folder, _, name = key.rpartition("/")
         path = self.folder(folder) / name
         try:
@@ -98,27 +127,29 @@ class LocalRoot(Root):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
-    def children(self, path: str) -> list[str]:  # noqa: D102, said on Root
+    def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
         folder = self.folder(path)
         try:
             names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
         except NotADirectoryError:
             return []
-        return sorted(names, key=natural)
+        return sorted(names, key=_natural_key)
 
-    def store(self) -> Store:  # noqa: D102, said on Root
+    def store(self) -> "Store":  # noqa: D102, documented on Root
+        from zarr.storage import LocalStore
+
         return LocalStore(self.path, read_only=True)
 
 
 class RemoteRoot(Root):
-    """A folder behind a URL, through fsspec."""
+    """A folder behind a URL, read through fsspec."""
 
     def __init__(self, url: str) -> None:
-        self.name = url.rstrip("/")
+        super().__init__(url.rstrip("/"))
         try:
             from fsspec.core import url_to_fs
 
-            self._files, self._path = url_to_fs(self.name)
+            self._filesystem, self._path = url_to_fs(self.name)
         except ImportError as error:
             raise ArgumentError(
                 f"{url}: reading it needs more packages ({error}): "
@@ -127,38 +158,56 @@ class RemoteRoot(Root):
         except ValueError as error:
             raise ArgumentError(f"{url}: {error}.") from error
 
-    def read(self, key: str) -> bytes | None:  # noqa: D102, said on Root
+    def read(self, key: str) -> bytes | None:  # noqa: D102, documented on Root
         try:
-            return bytes(self._files.cat_file(f"{self._path}/{key}"))
+            return bytes(self._filesystem.cat_file(f"{self._path}/{key}"))
         except (FileNotFoundError, IsADirectoryError):
             return None
-        except Exception as error:  # each kind of server fails in its own way
+        except Exception as error:  # each kind of server raises errors of its own
             raise UnreadableFileError(f"{self.label(key)}: can't be read: {error}") from error
 
-    def children(self, path: str) -> list[str]:  # noqa: D102, said on Root
+    def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
         try:
-            found = self._files.ls(f"{self._path}/{path}".rstrip("/"), detail=False)
-        except Exception:  # a plain web server lists nothing
+            paths = self._filesystem.ls(f"{self._path}/{path}".rstrip("/"), detail=False)
+        except Exception:  # a plain web server can't list folders
             return []
-        return sorted((str(name).rstrip("/").rsplit("/", 1)[-1] for name in found), key=natural)
+        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
+        return sorted(names, key=_natural_key)
 
-    def store(self) -> Store:  # noqa: D102, said on Root
+    def store(self) -> "Store":  # noqa: D102, documented on Root
+        from zarr.storage import FsspecStore
+
         return FsspecStore.from_url(self.name, read_only=True)
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Give the sort key that puts "10" after "9"."""
+def open_root(path: Path | str) -> tuple[Root, str]:
+    """Find the hierarchy that a folder or URL belongs to.
+
+    Returns
+    -------
+    root, path : Root, str
+        The hierarchy and the path in it. For an array on disk it is the folder around it, if that
+        is part of a store: the image that lists the array has its axes and pixel size.
+    """
+    if isinstance(path, str) and "://" in path:
+        return RemoteRoot(path), ""
+    path = Path(path)
+    root = LocalRoot(path)
+    node = root.node("")
+    parent = path.absolute().parent
+    if node is not None and node.array is not None and is_zarr(parent):
+        return LocalRoot(parent), path.absolute().name
+    return root, ""
+
+
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts "10" after "9"."""
     return [(int(n or 0), text) for n, text in re.findall(r"(\d{1,18})|(\D+|\d+)", name)]
-
-
-ZarrFormat = Literal[2, 3]
-NUMBERS = "biufc"
-"""NumPy's letters for the kinds of pixel that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayHead:
-    """An array as its metadata declares it; `dimensions` are names, as far as there are any."""
+    """The shape, NumPy type and dimension names (if any) that an array's metadata declares."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -167,12 +216,12 @@ class ArrayHead:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A group, or an array if it has a `head`."""
+    """A node of the hierarchy: an array if it has an `array` head, else a group."""
 
     path: str
     zarr_format: ZarrFormat
     attributes: dict[str, Any] = field(default_factory=dict)
-    head: ArrayHead | None = None
+    array: ArrayHead | None = None
 
     @property
     def ome(self) -> dict[str, Any]:
@@ -181,27 +230,22 @@ class Node:
         return ome if isinstance(ome, dict) else self.attributes
 
 
-def read_node(root: Root, path: str) -> Node | None:
-    """Read the node at a path, None where there is none.
-
-    Raises
-    ------
-    UnreadableFileError
-        If its metadata is no JSON, or declares no pixels that can be read.
-    """
+def _read_node(root: Root, path: str) -> Node | None:
     if (doc := _read_json(root, path, "zarr.json")) is not None:
-        attributes = _as_dict(doc.get("attributes"))
+        attributes = as_dict(doc.get("attributes"))
         if doc.get("node_type") != "array":
             return Node(path, 3, attributes)
-        return Node(path, 3, attributes, _head(root.label(path), doc, "data_type"))
+        return Node(path, 3, attributes, _array_head(root.label(path), doc, "data_type"))
     doc = _read_json(root, path, ".zarray")
-    stored = _read_json(root, path, ".zattrs")
+    attributes_doc = _read_json(root, path, ".zattrs")
+    attributes = as_dict(attributes_doc)
     if doc is not None:
-        head = _head(root.label(path), {**_xarray_names(_as_dict(stored)), **doc}, "dtype")
-        return Node(path, 2, _as_dict(stored), head)
-    if stored is None and _read_json(root, path, ".zgroup") is None:
+        # xarray's name for the dimensions; v2 has none of its own.
+        doc = {"dimension_names": attributes.get("_ARRAY_DIMENSIONS"), **doc}
+        return Node(path, 2, attributes, _array_head(root.label(path), doc, "dtype"))
+    if attributes_doc is None and _read_json(root, path, ".zgroup") is None:
         return None
-    return Node(path, 2, _as_dict(stored))
+    return Node(path, 2, attributes)
 
 
 def _read_json(root: Root, path: str, name: str) -> dict[str, Any] | None:
@@ -212,37 +256,39 @@ def _read_json(root: Root, path: str, name: str) -> dict[str, Any] | None:
     try:
         doc = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"{root.label(key)}: no valid JSON: {error}.") from error
+        raise UnreadableFileError(f"{root.label(key)}: not valid JSON: {error}.") from error
     if not isinstance(doc, dict):
-        raise UnreadableFileError(f"{root.label(key)}: no zarr metadata: {doc!r:.60}.")
+        raise UnreadableFileError(f"{root.label(key)}: not zarr metadata: {doc!r:.60}.")
     return doc
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
+def as_dict(value: Any) -> dict[str, Any]:
+    """Return a value of JSON if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def _xarray_names(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {"dimension_names": attributes.get("_ARRAY_DIMENSIONS")}
+def as_list(value: Any) -> list[Any]:
+    """Return a value of JSON if it is an array, else an empty one."""
+    return value if isinstance(value, list) else []
 
 
-def _head(label: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
+def _array_head(label: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
     shape = doc.get("shape")
-    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+    if not _are_sizes(shape):
         raise UnreadableFileError(f"{label}: an array of shape {shape!r:.60} has no pixels.")
-    _check_chunk_shape(label, doc)
+    # Since 3.4 zarr replaces chunks, or shards, of no size by a guess, and finds no pixels.
+    grid = as_dict(as_dict(doc.get("chunk_grid")).get("configuration"))
+    chunks = doc.get("chunks", grid.get("chunk_shape", []))
+    if not _are_sizes(chunks):
+        raise UnreadableFileError(f"{label}: chunks of {chunks!r:.60} hold no pixels.")
     names = doc.get("dimension_names")
-    valid = isinstance(names, list) and len(names) == len(shape)
-    dimensions = tuple(str(name or "") for name in names) if valid and names else ()
+    names = names if isinstance(names, list) and len(names) == len(shape) else []
+    dimensions = tuple(str(name or "") for name in names)
     return ArrayHead(tuple(shape), _number_type(label, doc.get(type_field)), dimensions)
 
 
-def _check_chunk_shape(label: str, doc: dict[str, Any]) -> None:
-    """Refuse chunks, or shards, of no size: since 3.4 zarr guesses another, and finds no pixels."""
-    grid = _as_dict(_as_dict(doc.get("chunk_grid")).get("configuration"))
-    declared = doc.get("chunks", grid.get("chunk_shape", []))
-    if not isinstance(declared, list) or not all(type(n) is int and n > 0 for n in declared):
-        raise UnreadableFileError(f"{label}: chunks of {declared!r:.60} hold no pixels.")
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
 
 
 def _number_type(label: str, declared: Any) -> str:
@@ -250,15 +296,17 @@ def _number_type(label: str, declared: Any) -> str:
         dtype = np.dtype(declared) if isinstance(declared, str) else None
     except (TypeError, ValueError):
         dtype = None
-    if dtype is None or dtype.kind not in NUMBERS:
+    if dtype is None or dtype.kind not in NUMBER_KINDS:
         raise UnreadableFileError(
             f"{label}: pixels of type {declared!r:.60} can't be read; it must be a number type."
         )
     return dtype.name
 
 
-def uri(node: StorePath) -> str:
-    """Give a node's URI, absolute also where the store was opened by a relative path."""
+def node_uri(node: "StorePath") -> str:
+    """Return a node's URI, absolute even if the store was opened by a relative path."""
+    from zarr.storage import FsspecStore, LocalStore
+
     if isinstance(node.store, LocalStore):
         return f"{FILE}{(node.store.root.absolute() / node.path).as_posix()}"
     if isinstance(node.store, FsspecStore):
@@ -266,16 +314,11 @@ def uri(node: StorePath) -> str:
     return str(node).rstrip("/")
 
 
-def label(node: StorePath) -> str:
-    """Name a node for an error: one on a disk by its path, another by its URI."""
-    return without_schemes(uri(node))
+def node_label(node: "StorePath") -> str:
+    """Return what an error calls a node: the path of one on disk, the URI of any other."""
+    return node_uri(node).replace(FILE, "")
 
 
-def reason(error: Exception) -> str:
-    """Say in one line why zarr failed, naming local files by their paths."""
-    return without_schemes(str(error).partition("\n")[0].rstrip(".")) or type(error).__name__
-
-
-def without_schemes(text: str) -> str:
-    """Take off what zarr puts before the paths of local files."""
-    return text.replace(FILE, "")
+def zarr_reason(error: Exception) -> str:
+    """Return in one line why zarr failed, with local files named by their paths."""
+    return str(error).partition("\n")[0].rstrip(".").replace(FILE, "") or type(error).__name__

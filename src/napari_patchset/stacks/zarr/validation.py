@@ -1,44 +1,47 @@
-"""Look at an array's codecs and chunk files before its first pixel is decoded.
+"""Refuse damaged and hostile arrays before their pixels are decoded.
 
-Tell the content of one array from another's, at a cost that does not grow with it.
+Checked are the sizes that the metadata declares, then a sample of the chunk files on disk: raw,
+Blosc and LZ4 chunks and the indices of shards have a known length. Blosc is also checked whenever a
+chunk is decoded, as it reads past the end of a buffer that is shorter than its header says.
 """
 
-import hashlib
-import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import google_crc32c
+import numcodecs
 import numpy as np
 import zarr
+from zarr.codecs import BloscCodec, ShardingCodec
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.cache import Descriptor
-from napari_patchset.stacks.zarr.store import NUMBERS
+from napari_patchset.stacks.zarr.store import NUMBER_KINDS
 
-LARGEST_CHUNK = 2 * 2**30
-"""Bytes of a decoded chunk, which is held as a whole; blosc can't make a larger one."""
+_MAX_CHUNK_BYTES = 2 * 2**30
+"""Of a decoded chunk, which is in memory as a whole; Blosc can't write a larger one."""
 
-MOST_CHANNELS = 2**14
+_MAX_CHANNELS = 2**14
 
-CHECKED_CHUNKS = 256
-"""Chunk files looked at when an array is opened, spread evenly.
+_CHECKED_CHUNKS = 256
+"""Chunk files checked when an array is opened, spread evenly.
 
-Each costs an open and 16 bytes, some 20 us on a disk and 1 ms on a network drive: a quarter of a
-second at the worst. What is damaged elsewhere is found when it is decoded.
+Each costs an open and 16 bytes, some 20 us on a disk and 1 ms on a network drive: at most a quarter
+of a second. Damage elsewhere is found when the chunk is decoded.
 """
 
-_LARGEST_INDEX = 2**20
+_MAX_INDEX_BYTES = 2**20
 _ABSENT = np.uint64(2**64 - 1)
-_BLOSC = struct.Struct("<4x3I")
+_BLOSC_HEADER = struct.Struct("<4x3I")
+"""Bytes of the decoded data, of a block and of the stored data, after versions and flags."""
 
-Finding = Callable[[BinaryIO, int], str | None]
-"""Say what is wrong with a chunk file of so many bytes."""
+ChunkCheck = Callable[[BinaryIO, int], str | None]
+"""Returns what is wrong with a chunk file of a number of bytes, None if nothing is."""
 
 
 def check_array(array: zarr.Array[Any], label: str) -> None:
@@ -47,23 +50,27 @@ def check_array(array: zarr.Array[Any], label: str) -> None:
     Raises
     ------
     UnreadableFileError
-        If it is no array of numbers on a regular grid, or the array or a chunk is larger than
-        can be.
+        If its pixels are no numbers, its chunks differ in size, or it or a chunk is too large.
     """
-    if array.dtype.kind not in NUMBERS:
+    if array.dtype.kind not in NUMBER_KINDS:
         raise UnreadableFileError(
             f"{label}: pixels of type {array.dtype} can't be read; it must be a number type."
         )
     if prod(array.shape) >= 2**63 or min(array.shape) < 1:
         raise UnreadableFileError(f"{label}: no file holds an array of shape {array.shape}.")
-    chunks = _regular(array, label)
-    size = prod(chunks) * array.dtype.itemsize
+    try:
+        chunks = tuple(array.chunks)
+    except NotImplementedError as error:
+        raise UnreadableFileError(
+            f"{label}: its chunks differ in size, which can't be read; write equal ones."
+        ) from error
     if array.shards and min(array.shards) < 1:
         raise UnreadableFileError(f"{label}: shards of {array.shards} hold no pixels.")
-    if size > LARGEST_CHUNK or min(chunks) < 1:
+    size = prod(chunks) * array.dtype.itemsize
+    if size > _MAX_CHUNK_BYTES or min(chunks) < 1:
         raise UnreadableFileError(
             f"{label}: chunks of {chunks} take {size / 2**30:.1f} GiB each; at most "
-            f"{LARGEST_CHUNK / 2**30:.0f} GiB can be decoded. Write it with smaller chunks."
+            f"{_MAX_CHUNK_BYTES / 2**30:.0f} GiB can be decoded. Write it with smaller chunks."
         )
 
 
@@ -73,37 +80,28 @@ def check_channels(n: int, label: str) -> None:
     Raises
     ------
     UnreadableFileError
-        Naming the limit.
+        If there are more than the limit.
     """
-    if n > MOST_CHANNELS:
+    if n > _MAX_CHANNELS:
         raise UnreadableFileError(
-            f"{label}: it has {n} channels; at most {MOST_CHANNELS} can be read. "
+            f"{label}: it has {n} channels; at most {_MAX_CHANNELS} can be read. "
             "Name another axis C, or none."
         )
 
 
-def _regular(array: zarr.Array[Any], label: str) -> tuple[int, ...]:
-    try:
-        return tuple(array.chunks)
-    except NotImplementedError as error:
-        raise UnreadableFileError(
-            f"{label}: its chunks differ in size, which can't be read; write equal ones."
-        ) from error
-
-
 def check_chunks(array: zarr.Array[Any], folder: Path, label: str) -> None:
-    """Look whether chunk files are as long as they say they are; a file may be absent.
+    """Check that chunk files are as long as their headers, or the metadata, declare.
 
     Raises
     ------
     UnreadableFileError
-        If one is cut off or belongs to another kind of array, naming it.
+        If one is cut off or belongs to another kind of array, naming it. Files may be absent.
     """
-    finding = _finding(array)
-    for key in sampled_keys(array, CHECKED_CHUNKS) if finding else ():
+    check = _chunk_check(array)
+    for key in sampled_keys(array, _CHECKED_CHUNKS) if check else ():
         try:
             with (folder / key).open("rb") as file:
-                problem = finding(file, os.fstat(file.fileno()).st_size) if finding else None
+                problem = check(file, os.fstat(file.fileno()).st_size) if check else None
         except (FileNotFoundError, NotADirectoryError):
             continue
         if problem:
@@ -113,7 +111,7 @@ def check_chunks(array: zarr.Array[Any], folder: Path, label: str) -> None:
 
 
 def sampled_keys(array: zarr.Array[Any], limit: int) -> Iterator[str]:
-    """Give the keys of at most so many chunk files, spread evenly over the array."""
+    """Yield the keys of at most `limit` chunk files, spread evenly over the array."""
     sizes = array.shards or array.chunks
     grid = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
     count = prod(grid)
@@ -123,34 +121,19 @@ def sampled_keys(array: zarr.Array[Any], limit: int) -> Iterator[str]:
 
 def _unravel(index: int, grid: Sequence[int]) -> tuple[int, ...]:
     """Unravel in C order; NumPy's own fails beyond 2**63 chunks, which a file may declare."""
-    found = []
+    indices = []
     for n in reversed(grid):
         index, i = divmod(index, n)
-        found.append(i)
-    return tuple(reversed(found))
+        indices.append(i)
+    return tuple(reversed(indices))
 
 
-def codec_names(array: zarr.Array[Any]) -> list[str]:
-    """Name the codecs in the order of encoding, those inside of a shard after it."""
-    doc: dict[str, Any] = dict(array.metadata.to_dict())
-    if array.metadata.zarr_format == 2:
-        used = [*(doc.get("filters") or ()), doc.get("compressor")]
-        return [str(codec["id"]) for codec in used if isinstance(codec, dict)]
-    return list(_names(doc["codecs"]))
-
-
-def _names(codecs: Any) -> Iterator[str]:
-    for codec in codecs:
-        yield str(codec["name"])
-        yield from _names((codec.get("configuration") or {}).get("codecs") or ())
-
-
-def _finding(array: zarr.Array[Any]) -> Finding | None:
-    """Choose what is known of this array's chunk files, None if nothing is."""
-    chunk_bytes = prod(array.chunks) * array.dtype.itemsize
-    names = [name for name in codec_names(array) if name not in ("bytes", "transpose")]
+def _chunk_check(array: zarr.Array[Any]) -> ChunkCheck | None:
+    """Return the check that fits the array's codecs, None if there is none."""
     if array.shards:
-        return _shard_finding(array)
+        return _shard_check(array)
+    chunk_bytes = prod(array.chunks) * array.dtype.itemsize
+    names = [name for name in _codec_names(array) if name not in ("bytes", "transpose")]
     if names in ([], ["crc32c"]):
         return lambda _, size: _raw_problem(size, chunk_bytes + 4 * len(names))
     if names == ["lz4"]:
@@ -160,15 +143,23 @@ def _finding(array: zarr.Array[Any]) -> Finding | None:
     return None
 
 
+def _codec_names(array: zarr.Array[Any]) -> list[str]:
+    doc: dict[str, Any] = dict(array.metadata.to_dict())
+    if array.metadata.zarr_format == 2:
+        codecs = [*(doc.get("filters") or ()), doc.get("compressor")]
+        return [str(codec["id"]) for codec in codecs if isinstance(codec, dict)]
+    return [str(codec["name"]) for codec in doc["codecs"]]
+
+
 def _raw_problem(size: int, expected: int) -> str | None:
     return None if size == expected else f"holds {size} bytes instead of {expected}"
 
 
 def _blosc_problem(file: BinaryIO, size: int, chunk_bytes: int) -> str | None:
-    head = file.read(16)
-    if len(head) < 16:
+    header = file.read(_BLOSC_HEADER.size)
+    if len(header) < _BLOSC_HEADER.size:
         return f"is cut off after {size} bytes"
-    decoded, _, stored = _BLOSC.unpack(head)
+    decoded, _, stored = _BLOSC_HEADER.unpack(header)
     if stored > size:
         return f"is cut off: it holds {size} of {stored} bytes"
     if decoded != chunk_bytes:
@@ -177,19 +168,22 @@ def _blosc_problem(file: BinaryIO, size: int, chunk_bytes: int) -> str | None:
 
 
 def _lz4_problem(file: BinaryIO, chunk_bytes: int) -> str | None:
-    """Look at the size that numcodecs writes before the data, and takes memory for."""
+    """Check the size that numcodecs writes before the data, and allocates on decoding."""
     decoded = int.from_bytes(file.read(4), "little")
     return None if decoded == chunk_bytes else f"would decode to {decoded} bytes, not {chunk_bytes}"
 
 
-def _shard_finding(array: zarr.Array[Any]) -> Finding | None:
-    """Know a shard's index if it is plain or with a checksum, as all writers make it."""
+def _shard_check(array: zarr.Array[Any]) -> ChunkCheck | None:
+    """Return a check of shard indices, uncompressed and with or without checksum.
+
+    Layout: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed
+    """
     doc: dict[str, Any] = dict(array.metadata.to_dict())
     config = doc["codecs"][-1]["configuration"]
     names = [codec["name"] for codec in config["index_codecs"]]
     pairs = zip(array.shards or (), array.chunks, strict=True)
     size = 16 * prod(shard // chunk for shard, chunk in pairs)
-    if names not in (["bytes"], ["bytes", "crc32c"]) or size > _LARGEST_INDEX:
+    if names not in (["bytes"], ["bytes", "crc32c"]) or size > _MAX_INDEX_BYTES:
         return None
     at_end, checksum = config.get("index_location", "end") == "end", 4 * (len(names) - 1)
     return lambda file, stored: _shard_problem(file, stored, size, checksum, at_end)
@@ -210,61 +204,52 @@ def _shard_problem(
     return "is damaged: its index leads out of it" if (present & ~inside).any() else None
 
 
-_FILES = 256
-_ENDS = 4096
-_AT_ONCE = 16
-"""Chunks that are read at once."""
+class CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]  # it has no types
+    """Blosc of zarr v2 that refuses data shorter than its header declares."""
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """Decode a chunk.
+
+        Raises
+        ------
+        ValueError
+            If it ends before the length in its header.
+        """
+        data, size = memoryview(buf).cast("B"), _BLOSC_HEADER.size
+        stored = _BLOSC_HEADER.unpack_from(data)[2] if len(data) >= size else size
+        if not size <= stored <= len(data):
+            raise ValueError(f"it holds {len(data)} of {stored} bytes")
+        return super().decode(buf, out)
 
 
-def array_fingerprint(array: zarr.Array[Any], folder: Path) -> str:
-    """Fingerprint an array on disk: its metadata, and size and ends of chunk files.
+class CheckedBloscCodec(BloscCodec):
+    """The same for zarr v3."""
 
-    A copy at another path has the same one. At most 256 files are read, 4 KiB at each end, so a
-    change that leaves all of these alone is not seen.
-    """
-    with ThreadPoolExecutor(_AT_ONCE, "fingerprint") as pool:
-        return fingerprint_of(array, lambda key: _file_ends(folder / key), pool.map)
+    @cached_property
+    def _blosc_codec(self) -> Any:
+        return _checked_v2(super()._blosc_codec)
 
 
-def fingerprint_of(
-    array: zarr.Array[Any],
-    ends: Callable[[str], bytes],
-    each: Callable[[Callable[[str], bytes], Iterable[str]], Iterable[bytes]] = map,
-) -> str:
-    """Fingerprint an array by its metadata and what `ends` gives for some of its chunks' keys.
-
-    Parameters
-    ----------
-    each : callable
-        Calls `ends` for each key, as `map` does.
-    """
-    doc: dict[str, Any] = array.metadata.to_dict()
-    doc["attributes"] = None
-    text = json.dumps(doc, sort_keys=True, default=str)
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for part in each(ends, sampled_keys(array, _FILES)):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def chunk_ends(stored: bytes) -> bytes:
-    """Give what is looked at of a chunk: its size and its ends."""
-    return _ends(lambda start, length: stored[start : start + length], len(stored))
-
-
-def _file_ends(path: Path) -> bytes:
-    try:
-        file = Descriptor(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return b"absent"
-    return _ends(file.read, os.fstat(file.number).st_size)
-
-
-def _ends(read: Callable[[int, int], bytes], size: int) -> bytes:
-    last = max(size - _ENDS, 0)
-    if last <= _ENDS:
-        whole = read(0, size)
-        head, tail = whole[:_ENDS], whole[last:]
+def with_checked_codecs(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return the same array, decoding Blosc with `CheckedBlosc`."""
+    metadata: Any = array.metadata
+    if metadata.zarr_format == 2:
+        checked = replace(metadata, compressor=_checked_v2(metadata.compressor))
     else:
-        head, tail = read(0, _ENDS), read(last, _ENDS)
-    return size.to_bytes(8, "little") + head + tail
+        checked = replace(metadata, codecs=tuple(map(_checked_v3, metadata.codecs)))
+    inner = array.async_array
+    return zarr.Array(type(inner)(checked, inner.store_path, inner.config))
+
+
+def _checked_v2(codec: Any) -> Any:
+    if isinstance(codec, numcodecs.Blosc):
+        return CheckedBlosc(**{k: v for k, v in codec.get_config().items() if k != "id"})
+    return codec
+
+
+def _checked_v3(codec: Any) -> Any:
+    if isinstance(codec, BloscCodec):
+        return CheckedBloscCodec.from_dict(codec.to_dict())
+    if isinstance(codec, ShardingCodec):
+        return replace(codec, codecs=tuple(map(_checked_v3, codec.codecs)))
+    return codec
