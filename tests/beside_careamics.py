@@ -1,4 +1,4 @@
-"""CAREamics and torch train from a set as it is; `tools/packages careamics` runs this."""
+"""CAREamics and torch train from a set as it is; `nox -s careamics` runs this."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,13 +1,12 @@
 """The package as it is installed."""
 
 import re
-import runpy
-import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import napari_patchset
 from support.czi_maker import MakeCzi
 
 REPOSITORY = Path(__file__).parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def test_the_manifest_is_valid_and_every_command_resolves() -> None:
@@ -64,29 +64,39 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
         "LICENSE",
         "Makefile",
         "CONTRIBUTING.md",
-        "tools/setup",
+        "tools/display",
     }
     needed |= {"tests/support/czi_maker.py", "docs/patching.md", "examples/in_memory.py"}
     assert needed <= names
 
 
-def test_a_release_links_to_the_web(tmp_path: Path) -> None:
-    for name in ("README.md", "pyproject.toml", "src/napari_patchset/__init__.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, tmp_path / name)
-    url = "https://example.org/a/b"
-    runpy.run_path(str(REPOSITORY / "tools" / "release"))["prepare"](tmp_path, url)
-    links = re.findall(r"\]\(([^)]+)\)", (tmp_path / "README.md").read_text("utf-8"))
-    at = f"{url}/(raw|blob)/v{napari_patchset.__version__}/"
-    paths = [re.sub(at, "", link) for link in links]
+def test_the_readme_of_an_index_links_to_this_version_on_the_web(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    links = re.findall(r"\]\((?!#)([^)]+)\)", metadata.get_payload())
+    here = re.compile(f"{PROJECT['urls']['Repository']}/(raw|blob)/v{napari_patchset.__version__}/")
+    paths = [here.sub("", link) for link in links if here.match(link)]
+    assert len(paths) > 10
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    assert [link for link in links if not link.startswith("https://")] == []
     assert {link.split("/")[5] for link in links if link.endswith(".png")} == {"raw"}
-    project = tomllib.loads((tmp_path / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["urls"]["Repository"] == url
-    assert project["scripts"]
+
+
+def test_the_home_of_the_project_is_the_same_everywhere() -> None:
+    home = PROJECT["urls"]["Repository"]
+    assert all(home in url for url in PROJECT["urls"].values() if "github.com" in url)
+    for name in ("pyproject.toml", "mkdocs.yml", "README.md", "CONTRIBUTING.md"):
+        text = (REPOSITORY / name).read_text("utf-8")
+        assert set(re.findall(r"https://github\.com/[\w-]+/napari-patchset", text)) <= {home}, name
 
 
 def test_public_names_are_documented() -> None:
+    page = (REPOSITORY / "docs" / "reference" / "python.md").read_text("utf-8")
+    assert sorted(re.findall(r"::: napari_patchset\.(\w+)", page)) == sorted(
+        napari_patchset.__all__
+    )
     for name in napari_patchset.__all__:
         assert getattr(napari_patchset, name).__doc__, name
 
@@ -102,9 +112,9 @@ def test_a_slide_is_opened_without_what_takes_long_to_import(czi: MakeCzi, unnee
     assert subprocess.run(command, check=False).returncode == 0
 
 
-def test_a_name_that_is_not_there_is_said_so() -> None:
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     assert set(napari_patchset.__all__) <= set(dir(napari_patchset))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = napari_patchset.nothing
-    with pytest.raises(AttributeError, match="no attribute '__nothing__'"):
+    with pytest.raises(AttributeError, match="attribute __nothing__"):
         _ = napari_patchset.__nothing__

@@ -19,7 +19,7 @@ from support.documents import REPOSITORY, blocks, commands, run_page
 from support.strategy_makers import source
 
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 _LINK = re.compile(r"\]\(([^)#]+)")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

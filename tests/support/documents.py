@@ -14,7 +14,7 @@ from napari_patchset.cli import main
 
 REPOSITORY = Path(__file__).parents[2]
 OPTIONAL = ("careamics", "csbdeep", "torch")
-"""What the tests need not have; `tools/packages` runs the blocks that import it."""
+"""Packages that the tests need not have; `noxfile.py` runs the blocks that import them."""
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)

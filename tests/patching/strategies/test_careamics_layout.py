@@ -3,7 +3,7 @@
 They stand in github.com/CAREamics/careamics, src/careamics/dataset: `load_zarrs` in
 image_stack_loader/image_stack_loaders.py, `to_zarr_node` and `file_uri_to_path` in
 image_stack/zarr_access/zarr_access_utils.py, `ZarrImageStack` in image_stack/zarr_image_stack.py;
-and in src/careamics/utils/reshape_array.py, `AxesTransform`. `tools/packages careamics` runs the
+and in src/careamics/utils/reshape_array.py, `AxesTransform`. `nox -s careamics` runs the
 loader itself on the README's example.
 """
 

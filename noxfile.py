@@ -1,0 +1,77 @@
+"""Try the package in other environments than the developer's: `nox --list`, or `make nox`.
+
+Each session builds the package and installs it as a user does. What needs a Python that is not
+there is skipped.
+"""
+
+import os
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PLATFORMS = ["linux", "windows", "macos"]
+WITHOUT_QT = ["-W", "default", "-o", "addopts=", "-p", "no:pytest-qt", "-p", "no:xvfb"]
+"""Deprecations of packages that are older or newer than the developer's are no failures."""
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # as pip does
+
+
+@nox.session(python=PYTHONS)
+def wheel(session: nox.Session) -> None:
+    """Run the command of the package alone, without napari and Qt."""
+    session.install(".")
+    session.run("patchset", "demo", "--out", session.create_tmp())
+
+
+@nox.session(python=PYTHONS[0])
+def wheels(session: nox.Session) -> None:
+    """Check that no system and no Python has to build a dependency; nothing is installed."""
+    session.install("uv")
+    for platform in PLATFORMS:
+        for python in PYTHONS:
+            options = ["--python-platform", platform, "--python-version", python]
+            options += ["--only-binary", ":all:", "--extra", "napari", "--quiet"]
+            session.run("uv", "pip", "compile", *options, "pyproject.toml", silent=True)
+
+
+@nox.session(python=PYTHONS[0], venv_backend="uv")
+def lowest(session: nox.Session) -> None:
+    """Run all tests with the oldest releases that pyproject.toml allows."""
+    requirements = ["-r", "pyproject.toml", "--extra", "napari", "--group", "test"]
+    session.run_install("uv", "pip", "install", "--resolution", "lowest-direct", *requirements)
+    session.install("--no-deps", ".")
+    session.run("pytest", "-W", "default", "--numprocesses", "logical", *session.posargs)
+
+
+@nox.session(python=PYTHONS[-1])
+@nox.parametrize("napari", ["0.9", "newest"])
+def napari(session: nox.Session, napari: str) -> None:
+    """Run the window's tests with the oldest and the newest napari."""
+    wanted = "napari[pyqt6]" if napari == "newest" else f"napari[pyqt6]=={napari}.*"
+    session.install(".", wanted, "--group", "test")
+    session.run("pytest", "-W", "default", "tests/plugin", *session.posargs)
+
+
+@nox.session(python=PYTHONS[-1])  # PySide6 6.12 ends Python 3.11: it drops references to None
+def pyside(session: nox.Session) -> None:
+    """Run the window's tests on the other Qt."""
+    session.install(".", "napari>=0.9", "pyside6", "--group", "test")
+    qt = {"QT_API": "pyside6", "PYTEST_QT_API": "pyside6"}
+    session.run("pytest", "-W", "default", *(session.posargs or ["tests/plugin"]), env=qt)
+
+
+@nox.session(python=PYTHONS[0], venv_backend="virtualenv")
+def careamics(session: nox.Session) -> None:
+    """Train with CAREamics and torch from patch sets; run the pages and examples that use them."""
+    session.install(".", "careamics==0.3.5", "--group", "test")
+    tests = ["tests/test_readme.py", "tests/test_examples.py", "tests/beside_careamics.py"]
+    session.run("pytest", *WITHOUT_QT, *tests)
+
+
+@nox.session(python=PYTHONS[0], venv_backend="virtualenv")
+def csbdeep(session: nox.Session) -> None:
+    """Load patch sets with CSBDeep; run the pages and examples that use it."""
+    session.install(".", "csbdeep", "tensorflow-cpu", "--group", "test")
+    session.run("pytest", *WITHOUT_QT, "tests/test_readme.py", "tests/test_examples.py")
