@@ -27,6 +27,12 @@ class ExportError(PatchsetError, RuntimeError):
     """The export can't begin, go on or be completed as asked."""
 
 
+class MissingArrayError(PatchsetError, KeyError):
+    """The patch set has no split or array of that name."""
+
+    __str__ = Exception.__str__  # KeyError shows the repr of its message
+
+
 class IncompleteSetError(PatchsetError, ValueError):
     """The folder is no complete patch set."""
 

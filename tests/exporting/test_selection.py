@@ -84,7 +84,7 @@ def test_train_and_val_are_written_with_their_targets(czi: MakeCzi, tmp_path: Pa
     with closing(export(plan)) as made:
         assert set(made) == {"train", "val"}
         check_rows(made, path)
-        for split in made:
+        for split in made.splits:
             image, beside = (
                 made.manifest.arrays[f"{split}/{role}"].digest for role in ("image", "target")
             )

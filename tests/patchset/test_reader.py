@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, export
+from napari_patchset import ExportPlan, ImageRef, PatchSet, SourceRef, Split, Tiled, export
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.layout import CODECS, ArrayLayout
@@ -103,6 +103,35 @@ def test_a_shard_of_another_length_is_refused(
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UnreadableFileError, match="damaged"):
         open_shard(path, array, 3)
+
+
+def test_what_is_in_a_set_is_what_it_iterates(czi: MakeCzi, tmp_path: Path) -> None:
+    path = str(czi(SCENE))
+    plan = ExportPlan(
+        sources=SourceRef(path=path, labels=ImageRef(path=path)),
+        strategy=Tiled(size=(16, 16)),
+        split=Split(val=0.3),
+        out=tmp_path / "pairs.patches.zarr",
+    )
+    with export(plan) as patches:
+        names = ["train", "train/labels", "val", "val/labels"]
+        assert list(patches) == list(patches.keys()) == names
+        assert len(patches) == 4
+        assert patches.splits == ("train", "val")
+        assert all(name in patches and patches[name] is array for name, array in patches.items())
+        for name in ("test", "train/image", "val/target"):
+            assert name not in patches
+            with pytest.raises(KeyError, match=f"no '{name}'; its arrays are train, train/labels,"):
+                patches[name]
+        with pytest.raises(KeyError, match="no 'train/target'"):
+            patches.pairs("train", "image", "target")
+        patches["train"][0]
+        n = patches.manifest.counts
+        assert repr(patches) == (
+            f"<PatchSet pairs.patches.zarr (zarr): train {n['train']} x (2, 16, 16) uint16, "
+            f"train/labels {n['train']} x (2, 16, 16) uint16, val {n['val']} x (2, 16, 16) uint16, "
+            f"val/labels {n['val']} x (2, 16, 16) uint16>"
+        )
 
 
 def test_index_slice_and_iteration_agree(patch_set: PatchSet) -> None:

@@ -1,21 +1,28 @@
-"""PatchSet: open a patch set of any format.
+"""A patch set on disk, of any format, as a mapping from names to sequences of patches.
 
-The patches of a set as sequences: picklable, so a torch DataLoader takes them as they are.
+Opening reads the manifest and checks that the files it declares are there; pixels are read patch by
+patch. Set and arrays can be pickled, so that a torch `DataLoader` takes them with any number of
+workers.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
+from napari_patchset.errors import (
+    ArgumentError,
+    IncompleteSetError,
+    MissingArrayError,
+    UnreadableFileError,
+)
 from napari_patchset.patchset.consistency import (
     REMEDY,
     members_of,
@@ -41,10 +48,10 @@ from napari_patchset.source import SourceInfo
 
 
 class PatchArray:
-    """The patches of one array of a set.
+    """The patches of one array of a set, as a sequence.
 
-    An index gives a patch C(Z)YX in the native dtype, a slice gives N, C, (Z), Y, X; each is a
-    copy, free to be changed.
+    An index returns a patch C(Z)YX in the native dtype, a slice an array N, C, (Z), Y, X. Each is a
+    copy that may be changed.
     """
 
     def __init__(self, layout: ArrayLayout, store: PatchStore) -> None:
@@ -59,7 +66,7 @@ class PatchArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
+        """Pixel type."""
         return self.layout.dtype
 
     def __len__(self) -> int:
@@ -82,12 +89,12 @@ class PatchArray:
         return (self[i] for i in range(self._n))
 
     def close(self) -> None:
-        """Give back every open file; the next patch opens it again."""
+        """Close every open file; reading a patch opens it again."""
         self._store.close()
 
 
 class PatchTuples:
-    """Arrays of one split side by side: an index gives (image, target), each as `PatchArray`."""
+    """Arrays of one split, zipped: an index returns (image, target), each as from `PatchArray`."""
 
     def __init__(self, arrays: Sequence[PatchArray]) -> None:
         self.arrays = tuple(arrays)
@@ -105,9 +112,12 @@ class PatchTuples:
 class PatchSet(Mapping[str, PatchArray]):
     """A complete patch set on disk: `PatchSet(path)["train"][0]` is its first training patch.
 
-    It maps each split to its images; `patch_set["train/target"]` are the targets, and
-    `patch_set.pairs("train")` images and targets together. Of the format "coordinates", which
-    holds no pixels, there are no splits to take patches from, but table and manifest.
+    A mapping from names to arrays: the name of a split ("train", "val", or "all" where there is no
+    split) is that of its images, "train/target" and "train/labels" are what was cut at the same
+    positions, and `pairs("train")` returns images and targets together. A set of the format
+    "coordinates" holds no pixels and so no arrays, but a table and a manifest.
+
+    Open files are closed by `close`, or at the end of a `with` statement.
 
     Parameters
     ----------
@@ -140,86 +150,119 @@ class PatchSet(Mapping[str, PatchArray]):
         for name in (TABLE, *self.manifest.arrays):
             require_inside(self.path, self.path / name)
         form = FORMATS[self.manifest.format]
-        layouts = [self.manifest.layout(name) for name in self.manifest.arrays]
-        self._arrays = {a.name: PatchArray(a, form.open(self.path, a)) for a in layouts}
+        self._arrays = {}
+        for split, role in product(self.splits, ROLES):
+            if f"{split}/{role}" in self.manifest.arrays:
+                layout = self.manifest.layout(f"{split}/{role}")
+                name = _array_name(split, role)
+                self._arrays[name] = PatchArray(layout, form.open(self.path, layout))
 
     def __getitem__(self, name: str) -> PatchArray:
-        return self._arrays[name if "/" in name else f"{name}/{IMAGE}"]
+        if name not in self._arrays:
+            raise MissingArrayError(f"{self.path} has no {name!r}; {self._describe_arrays()}")
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
 
     def __iter__(self) -> Iterator[str]:
-        return (split for split in self.manifest.counts if f"{split}/{IMAGE}" in self._arrays)
+        return iter(self._arrays)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._arrays)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        shapes = [f"{name} {len(a)} x {a.shape[1:]} {a.dtype}" for name, a in self.items()]
+        counts = [f"{split} {n}" for split, n in self.manifest.counts.items()]
+        content = ", ".join(shapes or counts)
+        return f"<PatchSet {self.path.name} ({self.manifest.format}): {content}>"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits: "train" and "val", or "all"."""
+        return tuple(self.manifest.counts)
 
     def pairs(self, split: str, *roles: str) -> PatchTuples:
-        """Give a sequence of tuples: what the arrays of a split hold at the same place.
+        """Return the arrays of a split as one sequence of tuples.
 
         Parameters
         ----------
         split : str
             "all", "train" or "val".
         roles : str
-            "image", "target", "labels", in any order; without any, all that there are.
+            "image", "target", "labels", in the order of a tuple; by default all that there are.
 
         Raises
         ------
-        ArgumentError
+        MissingArrayError
             If there is no such array.
         """
-        found = [role for role in ROLES if f"{split}/{role}" in self._arrays]
-        absent = [role for role in roles if role not in found]
-        if absent or not found:
-            has = ", ".join(self._arrays) or "none"
-            raise ArgumentError(f"There is no {split}/{(*absent, IMAGE)[0]}; the arrays are {has}.")
-        return PatchTuples([self._arrays[f"{split}/{role}"] for role in roles or found])
+        present = [role for role in ROLES if _array_name(split, role) in self]
+        return PatchTuples([self[_array_name(split, r)] for r in roles or present or [IMAGE]])
 
     @cached_property
     def table(self) -> pa.Table:
-        """The table: one row a candidate, the rejected ones too; see `patch_table`."""
+        """The table: one row per candidate, including the rejected ones; see `patch_table`."""
         return read_table(self.path / TABLE, self.manifest)
 
     @property
     def statistics(self) -> Mapping[str, tuple[ChannelStatistics, ...]]:
-        """Of each channel of "image", and of "target", over the training patches."""
+        """Statistics of each channel, by role ("image", "target"), over the training patches."""
         return self.manifest.statistics
 
     def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
-        """Say where a patch was cut: its source and its row of the table.
+        """Return the source that a patch was cut from, and its row of the table.
 
         Parameters
         ----------
         index : int
             As in `patch_set[split][index]`.
         split : str or None
-            None for the only one.
+            May be left out if there is only one.
 
         Raises
         ------
-        ArgumentError, IndexError
-            If there is no such split, or several and none is given; no such patch in it.
+        ArgumentError
+            If there is no such split, or several and none is named.
+        IndexError
+            If the split has no such patch.
         """
-        splits = list(self.manifest.counts)
-        if split is None and len(splits) == 1:
-            split = splits[0]
-        if split not in splits:
-            raise ArgumentError(f"There is no split {split}; choose one of {', '.join(splits)}.")
+        if split is None and len(self.splits) == 1:
+            (split,) = self.splits
+        if split not in self.splits:
+            has = ", ".join(self.splits)
+            raise ArgumentError(f"There is no split {split!r}; the splits are {has}.")
         (row,) = self.table.slice(int(self._members[split][index]), 1).to_pylist()
         return self.manifest.sources[row["source_index"]], row
 
     def close(self) -> None:
-        """Give back every open file; the next patch opens it again."""
+        """Close every open file; reading a patch opens it again."""
         for array in self._arrays.values():
             array.close()
 
     @cached_property
     def _members(self) -> dict[str, NDArray[np.int64]]:
-        """The row of the table of each patch of a split."""
+        """The row of the table of each patch, by split."""
         return members_of(self.table, self.manifest)
+
+    def _describe_arrays(self) -> str:
+        if self:
+            return f"its arrays are {', '.join(self)}."
+        return f"the format {self.manifest.format} holds no pixels."
+
+
+def _array_name(split: str, role: str) -> str:
+    return split if role == IMAGE else f"{split}/{role}"
 
 
 def read_description(path: Path) -> tuple[Manifest, Provenance]:
-    """Read what a set says of itself.
+    """Read the manifest and the provenance of a set.
 
     Raises
     ------
@@ -239,15 +282,15 @@ def read_description(path: Path) -> tuple[Manifest, Provenance]:
         ) from error
     if manifest.format not in FORMATS:
         raise IncompleteSetError(
-            f"{path}: a set of the format {manifest.format!r}, which this version does not know."
+            f"{path}: its format is {manifest.format!r}, which this version does not know."
         )
     return manifest, provenance
 
 
 def missing_files(path: Path, manifest: Manifest) -> Iterator[Path]:
-    """Name the files of a set, relative to it, that are not there.
+    """Yield the files of a set that are missing, relative to it.
 
-    One after the other: a manifest may declare more than there can be.
+    A generator, because a damaged manifest may declare more files than a list can hold.
     """
     form, last = FORMATS[manifest.format], None
     arrays = [form.files(path, manifest.layout(name)) for name in manifest.arrays]
@@ -262,6 +305,6 @@ def _refusal(path: Path) -> Exception:
         return FileNotFoundError(f"{path}: no such patch set.")
     if path.name.endswith(PARTIAL_SUFFIX):
         return IncompleteSetError(
-            f"{path}: an export that was not completed; run the same export again to go on with it."
+            f"{path}: an export that was not completed; run the same export again to resume it."
         )
     return IncompleteSetError(f"{path}: not a patch set (no manifest).")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
+from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
 from napari_patchset.plugin.lazy.array import LazyArray, in_memory
@@ -58,20 +58,20 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
             f"{path}: a set of the format {manifest.format} holds no pixels to show; open its "
             "sources, or export a zarr."
         )
-    first = next(iter(patch_set))
     layers: list[LayerTuple] = []
-    for split in patch_set:
-        common = {"metadata": {METADATA_KEY: {PATCH_SET: str(path), "split": split}}}
-        for role in (role for role in ROLES if f"{split}/{role}" in manifest.arrays):
-            patches = patch_set[f"{split}/{role}"]
-            common |= space(f"N{patches.layout.axes[2:]}", manifest.pixel_size)
-            if len(patches) == 0:
-                continue
-            if role == LABELS and patches.dtype.kind in "iu":
-                layers += _labels(patches, {**common, "visible": split == first})
-            else:
-                options = {**common, "visible": split == first and role == IMAGE}
-                layers += _images(patches, options)
+    for patches in patch_set.values():
+        if len(patches) == 0:
+            continue
+        split, role = patches.layout.split, patches.layout.role
+        is_first = split == patch_set.splits[0]
+        common = {
+            "metadata": {METADATA_KEY: {PATCH_SET: str(path), "split": split}},
+            **space(f"N{patches.layout.axes[2:]}", manifest.pixel_size),
+        }
+        if role == LABELS and patches.dtype.kind in "iu":
+            layers += _labels(patches, {**common, "visible": is_first})
+        else:
+            layers += _images(patches, {**common, "visible": is_first and role == IMAGE})
     return layers
 
 
