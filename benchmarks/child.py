@@ -8,23 +8,17 @@ import resource
 import sys
 from pathlib import Path
 
-from napari_patchset import CziImageStack, ExportPlan, export
+from measure import counted_tiles
+
+from napari_patchset import ExportPlan, export
 
 
 def main(plan_path: str) -> None:
     """Export, then print one JSON object."""
-    stacks: dict[int, CziImageStack] = {}
-    close = CziImageStack.close
-
-    def counted(self: CziImageStack) -> None:
-        stacks[id(self)] = self
-        close(self)
-
-    CziImageStack.close = counted  # type: ignore[method-assign]
     plan = ExportPlan.model_validate_json(Path(plan_path).read_bytes())
-    export(plan).close()
-    tiles = sum(stack.tiles_decoded for stack in stacks.values())
-    print(json.dumps({**transfers(), "peak": peak_memory(), "tiles": tiles}))
+    with counted_tiles() as tiles:
+        export(plan).close()
+    print(json.dumps({**transfers(), "peak": peak_memory(), "tiles": len(tiles)}))
 
 
 def transfers() -> dict[str, int]:

@@ -4,12 +4,15 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
 from peers import PeerError
+
+from napari_patchset.stacks.czi.tiles import CziPixels
 
 Side = Callable[[], float]
 """Does its work once and gives the seconds that it took."""
@@ -104,3 +107,20 @@ def in_turn(sides: Mapping[str, Side], repeats: int) -> dict[str, list[float]]:
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """Give the median of the ratios of each turn."""
     return median(a / b for a, b in zip(above, below, strict=True))
+
+
+@contextmanager
+def counted_tiles() -> Iterator[list[int]]:
+    """List the tiles that CZI stacks decode in the meantime."""
+    decoded: list[int] = []
+    decode = CziPixels.decode_tile
+
+    def counting(self: CziPixels, plane: Any, tile: Any) -> Any:
+        decoded.append(tile.row)
+        return decode(self, plane, tile)
+
+    CziPixels.decode_tile = counting  # type: ignore[method-assign]
+    try:
+        yield decoded
+    finally:
+        CziPixels.decode_tile = decode  # type: ignore[method-assign]

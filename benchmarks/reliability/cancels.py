@@ -26,7 +26,7 @@ from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, iter_export
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
-from napari_patchset.stacks.cache import Files
+from napari_patchset.stacks.cache import OpenFiles
 
 WITHIN = 1.0
 """Seconds."""
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, row: Row) -> None:
 
 def _slow_down(delay: float) -> None:
     """Let every read of a source, and every file that is synced, take its time."""
-    for owner, name in ((Files, "read"), (Files, "read_into"), (os, "fsync")):
+    for owner, name in ((OpenFiles, "read"), (OpenFiles, "read_into"), (os, "fsync")):
         setattr(owner, name, _delayed(getattr(owner, name), delay))
 
 

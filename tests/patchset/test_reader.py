@@ -207,10 +207,11 @@ def test_only_so_many_shards_stay_mapped(
     patch_set: PatchSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zarr_format, "_MAPPED_SHARDS", 2)
-    patches = patch_set["all"]
-    assert patches.layout.n_shards == 6
-    list(patches)
-    assert len(patches._store._mapped) == 2
+    with closing(PatchSet(patch_set.path)) as opened:
+        patches = opened["all"]
+        assert patches.layout.n_shards == 6
+        list(patches)
+        assert len(patches._store._mapped) == 2
 
 
 def test_locate_says_where_a_patch_was_cut(patch_set: PatchSet) -> None:

@@ -126,7 +126,7 @@ def test_a_decoder_that_another_thread_loads_at_the_fork(tmp_path: Path) -> None
             block = next(iter(blocks_of(stack, 0, 0, 0, Rect(0, 0, 16, 16))))
             return np.array_equal(block.plane(block.decode()), data[:16, :16])
 
-        with stack._reader._lock:
+        with stack._reader._decoders._lock:
             in_child(decodes)
 
 
@@ -135,7 +135,7 @@ def test_a_shard_that_another_thread_maps_at_the_fork(czi: MakeCzi, tmp_path: Pa
     with_shards = export(plan_for(czi(*SCENES), tmp_path / "a.patches.zarr"))
     first, store = with_shards["all"][0], with_shards["all"]._store
     assert isinstance(store, MappedShards)
-    with store._lock:
+    with store._mapped._lock:
         in_child(lambda: np.array_equal(with_shards["all"][0], first))
     with_shards.close()
 

@@ -11,7 +11,7 @@ import zarr
 
 from napari_patchset.source import SceneId
 from napari_patchset.stacks import cache as kept
-from napari_patchset.stacks.cache import Files
+from napari_patchset.stacks.cache import OpenFiles
 from napari_patchset.stacks.metadata import describe, file_key
 from napari_patchset.stacks.opening import list_labels, list_scenes, open_stack
 from support.counting import Reads, noise
@@ -118,14 +118,14 @@ def test_the_parts_of_a_fingerprint_are_read_at_once(
     """Two of them wait for each other, so one thread alone would never end."""
     path = tmp_path / "a.bin"
     path.write_bytes(noise(256, 2).tobytes())
-    both, read = Barrier(2, timeout=30), Files.read
+    both, read = Barrier(2, timeout=30), OpenFiles.read
 
-    def waiting(self: Files, *args: Any) -> bytes:
+    def waiting(self: OpenFiles, *args: Any) -> bytes:
         both.wait()
         return read(self, *args)
 
     expected = file_key(path)
-    monkeypatch.setattr(Files, "read", waiting)
+    monkeypatch.setattr(OpenFiles, "read", waiting)
     assert file_key(path) == expected
 
 

@@ -17,7 +17,10 @@ import zarr
 from zarr.storage import LocalStore
 
 from napari_patchset import ExportPlan, PatchSet, Random, Tiled
-from napari_patchset.stacks.cache import Files, TileCache
+from napari_patchset.stacks.cache import OpenFiles
+from napari_patchset.stacks.czi.tiles import CziPixels
+from napari_patchset.stacks.tiff.decoding import PageReader
+from napari_patchset.stacks.zarr.chunks import ChunkReader
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import plan_for
 
@@ -127,21 +130,31 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
+DECODERS = (
+    (CziPixels, "decode_tile"),
+    (PageReader, "_decode_segment"),
+    (ChunkReader, "_decode"),
+)
+"""What decodes one tile, segment or block."""
+
+
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count "tiles" that are decoded and "bytes" that are read, of all stacks together."""
     found = Counter[str]()
-    count, read, read_into = TileCache.count, Files.read, Files.read_into
-    get = LocalStore.get
+    read, read_into, get = OpenFiles.read, OpenFiles.read_into, LocalStore.get
 
-    def count_tile(self: TileCache, decode: Callable[[], Any]) -> Any:
-        found["tiles"] += 1
-        return count(self, decode)
+    def counted(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def count_tile(*args: Any) -> Any:
+            found["tiles"] += 1
+            return decode(*args)
 
-    def count_read(self: Files, path: Path, offset: int, length: int) -> bytes:
+        return count_tile
+
+    def count_read(self: OpenFiles, path: Path, offset: int, length: int) -> bytes:
         found["bytes"] += length
         return read(self, path, offset, length)
 
-    def count_read_into(self: Files, path: Path, offset: int, out: np.ndarray) -> None:
+    def count_read_into(self: OpenFiles, path: Path, offset: int, out: np.ndarray) -> None:
         found["bytes"] += out.nbytes
         read_into(self, path, offset, out)
 
@@ -150,9 +163,10 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         found["bytes"] += 0 if value is None else len(value)
         return value
 
-    monkeypatch.setattr(TileCache, "count", count_tile)
-    monkeypatch.setattr(Files, "read", count_read)
-    monkeypatch.setattr(Files, "read_into", count_read_into)
+    for reader, name in DECODERS:
+        monkeypatch.setattr(reader, name, counted(getattr(reader, name)))
+    monkeypatch.setattr(OpenFiles, "read", count_read)
+    monkeypatch.setattr(OpenFiles, "read_into", count_read_into)
     monkeypatch.setattr(LocalStore, "get", count_get)
     return found
 

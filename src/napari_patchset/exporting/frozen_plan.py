@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset._model import Frozen
-from napari_patchset.exporting.open_sources import Stamp
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourceRef
 from napari_patchset.exporting.sources import Survey
 from napari_patchset.patching.grid import PatchGrid
@@ -20,6 +19,7 @@ from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES, ArrayLayout, s
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.stacks.cache import FileStat
 
 _SCORED_SHARDS = 4
 """So many shards' worth of candidates are scored in one go."""
@@ -105,7 +105,7 @@ class FrozenPlan(Frozen):
         With the sources that could be opened, the scene of every image chosen.
     images : dict of role to tuple of SourceInfo
         What is known of every source's image, target, labels and mask.
-    stamps : dict of str to (int, int)
+    stamps : dict of str to FileStat
         Size and time of each file, by path.
     failures : tuple of Failure
         The sources that could not be opened.
@@ -116,7 +116,7 @@ class FrozenPlan(Frozen):
     asked: tuple[SourceRef, ...]
     plan: ExportPlan
     images: dict[str, tuple[SourceInfo, ...]]
-    stamps: dict[str, Stamp]
+    stamps: dict[str, FileStat]
     failures: tuple[Failure, ...]
     size: tuple[int, ...]
     n_candidates: int

@@ -1,9 +1,5 @@
-"""The images of a plan, each opened when its first patch is read.
+"""The images of a plan, each opened when its first patch is read."""
 
-Stamps of files: what shows, without opening it, that a file is not the one it was.
-"""
-
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -14,23 +10,18 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plan import ExportPlan, blaming
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import channel_indices
+from napari_patchset.stacks.cache import FileStat
 from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 
-Stamp = tuple[int, int]
-"""Size of a file, and when it was changed last, in ns."""
+
+def find_stamp(path: str) -> FileStat | None:
+    """Return size and time of a file, None for a folder or a URL."""
+    return FileStat.of(path) if Path(path).is_file() else None
 
 
-def find_stamp(path: str) -> Stamp | None:
-    """Give size and time of a file, None for what is not a file."""
-    if not Path(path).is_file():
-        return None
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
-def require_stamp(path: str, stamps: Mapping[str, Stamp]) -> None:
+def require_stamp(path: str, stamps: Mapping[str, FileStat]) -> None:
     """Refuse a file whose size or time are not those that were found when the plan was made."""
     if find_stamp(path) != stamps.get(path):
         raise changed(path)
@@ -70,7 +61,7 @@ class OpenImages:
         Names the images.
     opener : callable
         Opens one of them, as `open_stack` does.
-    stamps : dict of str to Stamp, or None
+    stamps : dict of str to FileStat, or None
         What the files were when the plan was made: another one in a file's place is refused, so
         that its pixels are not kept where the first one comes back before the export ends.
     """
@@ -79,7 +70,7 @@ class OpenImages:
         self,
         plan: ExportPlan,
         opener: Callable[..., ClosableStack] = open_stack,
-        stamps: Mapping[str, Stamp] | None = None,
+        stamps: Mapping[str, FileStat] | None = None,
     ) -> None:
         self._plan, self._opener, self._stamps = plan, opener, stamps
         self.pad = plan.strategy.pad

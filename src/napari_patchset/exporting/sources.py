@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.open_sources import Stamp, find_stamp
+from napari_patchset.exporting.open_sources import find_stamp
 from napari_patchset.exporting.plan import (
     MASK,
     SOURCE_ERRORS,
@@ -33,6 +33,7 @@ from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
 from napari_patchset.source import ChannelId, SceneId, SourceInfo, channel_indices
+from napari_patchset.stacks.cache import FileStat
 from napari_patchset.stacks.metadata import content_key, describe
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.protocol import ClosableStack, ImageStack
@@ -255,7 +256,7 @@ class Survey:
     asked: tuple[SourceRef, ...]
     plan: ExportPlan
     images: Images
-    stamps: dict[str, Stamp]
+    stamps: dict[str, FileStat]
     failures: tuple[Failure, ...]
 
 

@@ -1,165 +1,260 @@
-"""What a forked child inherits and can't use: locks, and what lies behind them.
+"""Caches that threads and forked processes may share: decoded tiles, open files, file structures.
 
-What was read of files and did not change since: kept, so that it is read once.
-
-Files open for reading by position: threads and forked processes may share them.
-
-Keep decoded tiles: each is decoded once, whoever asks for it and however often.
+`SharedCache` is the one mechanism: a size-limited LRU cache in which each value is computed once,
+however many threads ask for it at the same time. `TileCache` limits it by bytes of decoded pixels,
+`FileCache` drops what was read of a file once the file changes, `OpenFiles` limits the number of
+open file descriptors. `take_memory` recycles the memory of decoded tiles.
 """
 
 import mmap
 import os
+import sys
 import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from time import time
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 
-
-class ForkAware:
-    """Begin anew in a forked child: a lock that another thread held there is never released.
-
-    A subclass makes its locks, and what they guard, in `_reset`, which its `__init__` calls; and
-    calls `_mind_fork` before it uses them.
-    """
-
-    def _reset(self) -> None:
-        self._process = os.getpid()
-
-    def _mind_fork(self) -> None:
-        if self._process != os.getpid():
-            self._reset()
-
-
-_SETTLED_S = 2
-"""A file that changed so recently may change again without its times telling it."""
-
+_Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
-_State = tuple[int, ...]
 
 
-class FileCache(ForkAware, Generic[_Value]):
-    """Keep what was read of the files that were asked for last; threads may share it.
+class SharedCache(Generic[_Key, _Value]):
+    """A cache that drops the least recently used values; threads may share it.
+
+    A key that several threads miss at once is computed by one of them; the others wait for it. The
+    newest value always stays, even if it alone exceeds the limit. A forked child and an unpickled
+    copy start empty.
 
     Parameters
     ----------
-    most : int
-        How much is kept; what is newest is kept even if it is more.
-    weigh : callable or None
-        Gives how much of that a value takes, None for a value that is not kept; by default 1.
+    limit : int
+        Total size of the values that stay.
+    size_of : callable or None
+        Returns the size of a value, or None for a value that must not be cached. By default each
+        value has size 1.
     """
 
-    def __init__(self, most: int, weigh: Callable[[_Value], int | None] = lambda _: 1) -> None:
-        self._most, self._weigh = most, weigh
+    def __init__(self, limit: int, size_of: Callable[[_Value], int | None] | None = None) -> None:
+        self.limit = limit
+        self._size_of = size_of or _one
         self._reset()
+        _CACHES.add(self)
 
     def _reset(self) -> None:
-        super()._reset()
-        self._found: OrderedDict[Path, tuple[_State, _Value]] = OrderedDict()
         self._lock = Lock()
+        self._pending: dict[_Key, Future[_Value]] = {}
+        # LRUCache refuses a value above its limit. The function must not refer to this object: the
+        # cycle would keep what is cached, open files included, until a garbage collection.
+        capped = partial(_capped_size, self._size_of, self.limit)
+        self._values: LRUCache[_Key, _Value] = LRUCache(self.limit, capped)
 
-    def get(self, path: Path, read: Callable[[Path], _Value]) -> _Value:
-        """Give what `read` gives of a file, reading it only where the file is another one now.
+    def get(self, key: _Key, compute: Callable[[], _Value]) -> _Value:
+        """Return the value of a key, computing it if it is not cached.
+
+        An error of `compute` is raised in every waiting thread, and not cached.
+        """
+        with self._lock:
+            try:
+                return self._values[key]
+            except KeyError:
+                is_first = key not in self._pending
+                future = self._pending.setdefault(key, Future())
+        try:
+            if is_first:
+                self._compute(key, compute, future)
+            return future.result()
+        finally:
+            del future  # see `_compute`
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def clear(self) -> None:
+        """Drop every value; one that is being computed is not cached any more."""
+        with self._lock:
+            self._pending.clear()
+            self._values.clear()
+
+    def _compute(self, key: _Key, compute: Callable[[], _Value], future: Future[_Value]) -> None:
+        try:
+            value = compute()
+            with self._lock:
+                # After `clear` the future is no longer listed.
+                if self._pending.get(key) is future and self._size_of(value) is not None:
+                    self._values[key] = value
+            future.set_result(value)
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                if self._pending.get(key) is future:
+                    del self._pending[key]
+            # An error's traceback refers to this frame; without the cycle it is freed at once,
+            # with the stack and the file that `compute` refers to.
+            del future
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit, self._size_of)
+
+
+def _one(_: object) -> int:
+    return 1
+
+
+def _capped_size(size_of: Callable[[Any], int | None], limit: int, value: Any) -> int:
+    return min(size_of(value) or 0, limit)
+
+
+_CACHES: weakref.WeakSet[SharedCache[Any, Any]] = weakref.WeakSet()
+
+
+def _reset_caches() -> None:
+    """Empty every cache in a forked child, where a lock held by another thread stays locked."""
+    for cache in _CACHES:
+        cache._reset()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_reset_caches)
+
+
+TILE_BYTES = 128 * 2**20
+"""Bytes of decoded pixels that a stack caches by default."""
+
+
+class TileCache(SharedCache[Hashable, NDArray[Any]]):
+    """Decoded tiles by key, limited by their bytes; a tile from it must not be written to."""
+
+    def __init__(
+        self,
+        limit: int = TILE_BYTES,
+        size_of: Callable[[NDArray[Any]], int | None] = attrgetter("nbytes"),
+    ) -> None:
+        super().__init__(limit, size_of)
+
+
+class FileStat(NamedTuple):
+    """What tells, without opening it, that a file is not the one it was.
+
+    Attributes
+    ----------
+    size : int
+        In bytes.
+    mtime_ns : int
+        Time of the last change, in nanoseconds since the epoch.
+    """
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: str | Path | int) -> Self:
+        """Return size and time of a path or an open file descriptor.
 
         Raises
         ------
         OSError
-            If there is no such file, as the system says it, and whatever `read` raises.
+            If there is no such file, as the system reports it.
+        """
+        status = os.stat(file)
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+_SETTLED_S = 2
+"""A file modified so recently may be modified again without a change of its timestamps."""
+
+
+class FileCache(Generic[_Value]):
+    """Values read from files, each valid until its file changes; threads may share it.
+
+    Parameters
+    ----------
+    limit, size_of
+        See `SharedCache`.
+    """
+
+    def __init__(self, limit: int, size_of: Callable[[_Value], int | None] | None = None) -> None:
+        self._cache: SharedCache[tuple[Hashable, ...], _Value] = SharedCache(limit, size_of)
+
+    def get(self, path: Path, read: Callable[[Path], _Value]) -> _Value:
+        """Return `read(path)`, calling it only if the file is new or has changed.
+
+        Raises
+        ------
+        OSError
+            If there is no such file, as the system reports it, and whatever `read` raises.
         """
         status = path.stat()
         if time() - max(status.st_mtime, status.st_ctime) < _SETTLED_S:
             return read(path)
-        self._mind_fork()
-        state = _state(status)
-        with self._lock:
-            before, value = self._found.get(path, (None, None))
-            if before == state:
-                self._found.move_to_end(path)
-                return value  # type: ignore[return-value]  # it has a state, so it was read
-        return self._keep(path, state, read(path))
-
-    def _keep(self, path: Path, state: _State, value: _Value) -> _Value:
-        if self._weigh(value) is None:
-            return value
-        with self._lock:
-            self._found[path] = state, value
-            self._found.move_to_end(path)
-            left = sum(map(self._weight, self._found))
-            while left > self._most and len(self._found) > 1:
-                left -= self._weight(oldest := next(iter(self._found)))
-                del self._found[oldest]
-        return value
-
-    def _weight(self, path: Path) -> int:
-        return self._weigh(self._found[path][1]) or 0
+        # The inode and its time expose a replaced file that has the old size and time.
+        inode = status.st_dev, status.st_ino, status.st_ctime_ns
+        key = path, status.st_size, status.st_mtime_ns, *inode
+        return self._cache.get(key, partial(read, path))
 
 
-def _state(status: os.stat_result) -> _State:
-    which, when = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_ctime_ns)
-    return (*which, status.st_size, *when)
+class OpenFile:
+    """A file open for reading by position; threads may share it.
 
-
-_MOST_OPEN = 32
-
-
-class Descriptor:
-    """A file that is closed with its last user, so that no thread reads from a number used anew.
-
-    Threads may share it.
+    It is closed with its last user, so that no thread reads from a reused descriptor.
     """
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self.lock = Lock()
+        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._lock = Lock()
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read from a position; shorter at the file's end."""
-        if hasattr(os, "pread"):
-            return os.pread(self.number, length, offset)
-        with self.lock:
-            os.lseek(self.number, offset, os.SEEK_SET)
-            return os.read(self.number, length)
+        """Return `length` bytes from a position, fewer at the end of the file."""
+        if sys.platform == "win32":
+            with self._lock:
+                os.lseek(self.descriptor, offset, os.SEEK_SET)
+                return os.read(self.descriptor, length)
+        else:
+            return os.pread(self.descriptor, length, offset)
 
     def read_into(self, offset: int, out: memoryview) -> int:
-        """Fill memory from a position, as far as the file goes; give how many bytes that were."""
-        if hasattr(os, "preadv"):
-            return os.preadv(self.number, [out], offset)
-        data = self.read(offset, len(out))
-        out[: len(data)] = data
-        return len(data)
+        """Fill memory from a position, as far as the file goes; return the number of bytes."""
+        if sys.platform == "linux":
+            return os.preadv(self.descriptor, [out], offset)
+        else:
+            data = self.read(offset, len(out))
+            out[: len(data)] = data
+            return len(data)
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
-class Files(ForkAware):
-    """The files of one image; each is opened at its first read, and again after pickling.
+_MAX_OPEN_FILES = 32
+
+
+class OpenFiles:
+    """The files of one image, each opened at its first read; threads may share it, and it pickles.
 
     Parameters
     ----------
     paths : iterable of Path
-        Absolute. A file that was changed since is refused when it is opened again.
+        Absolute. A file that has changed since is refused when it is opened.
     """
 
-    def __init__(self, paths: set[Path]) -> None:
-        self._stamps = {path: _stamp(path.stat()) for path in paths}
-        self._closed = False
-        self._reset()
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._open: OrderedDict[Path, Descriptor] = OrderedDict()
-        self._lock = Lock()
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._stats = {path: FileStat.of(path) for path in paths}
+        self._is_closed = False
+        self._open: SharedCache[Path, OpenFile] = SharedCache(_MAX_OPEN_FILES)
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes.
@@ -167,59 +262,45 @@ class Files(ForkAware):
         Raises
         ------
         ValueError
-            If the files were closed.
+            If `close` was called.
         UnreadableFileError
-            If the file is shorter now, or is another one than it was.
+            If the file is too short, or has changed.
         """
-        descriptor = self._descriptor(path)
-        # One call gives at most 2 GiB.
-        parts = [descriptor.read(offset, length)]
+        file = self._file(path)
+        # One call reads at most 2 GiB.
+        parts = [file.read(offset, length)]
         while (done := sum(map(len, parts))) < length and parts[-1]:
-            parts.append(descriptor.read(offset + done, length - done))
+            parts.append(file.read(offset + done, length - done))
         _require_all(path, offset, done, length)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, path: Path, offset: int, out: NDArray[np.uint8]) -> None:
-        """Fill an array, contiguous, instead of new memory; else as `read`."""
-        descriptor, rest, done = self._descriptor(path), out.data, 0
-        while rest and (n := descriptor.read_into(offset + done, rest)):
+        """Fill a contiguous array; raises as `read` does."""
+        file, rest, done = self._file(path), out.data, 0
+        while rest and (n := file.read_into(offset + done, rest)):
             rest, done = rest[n:], done + n
         _require_all(path, offset, done, len(out))
 
     def close(self) -> None:
-        """Give back the files; reading then raises, closing again does nothing."""
-        self._closed = True
+        """Close the files; reading then raises, closing again does nothing."""
+        self._is_closed = True
         self._open.clear()
 
     def require_open(self) -> None:
-        """Raise ValueError if the files were closed."""
-        if self._closed:
-            first = next(iter(self._stamps))
+        """Raise ValueError if `close` was called."""
+        if self._is_closed:
+            first = next(iter(self._stats))
             raise ValueError(f"{first}: the stack is closed; open the file again.")
 
-    def _descriptor(self, path: Path) -> Descriptor:
-        self._mind_fork()
-        with self._lock:
-            self.require_open()
-            if path not in self._open:
-                self._open[path] = self._opened(path)
-            self._open.move_to_end(path)
-            if len(self._open) > _MOST_OPEN:
-                self._open.popitem(last=False)
-            return self._open[path]
+    def _file(self, path: Path) -> OpenFile:
+        return self._open.get(path, partial(self._open_file, path))
 
-    def _opened(self, path: Path) -> Descriptor:
-        descriptor = Descriptor(path)
-        if _stamp(os.fstat(descriptor.number)) != self._stamps[path]:
+    def _open_file(self, path: Path) -> OpenFile:
+        self.require_open()
+        file = OpenFile(path)
+        if FileStat.of(file.descriptor) != self._stats[path]:
             raise UnreadableFileError(f"{path}: it was changed since it was opened; open it again.")
-        return descriptor
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_stamps": self._stamps, "_closed": self._closed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+        return file
 
 
 def _require_all(path: Path, offset: int, done: int, length: int) -> None:
@@ -230,23 +311,17 @@ def _require_all(path: Path, offset: int, done: int, length: int) -> None:
         )
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
-
-
-DEFAULT_LIMIT = 128 * 2**20
-
 _MAPPED = 2**20
-"""Bytes above which a tile has a mapping of its own."""
+"""Bytes from which a tile gets a memory mapping of its own."""
 
 _idle: deque[memoryview] = deque(maxlen=2)
-"""Memory that waits for a new tile, whichever file's: it is what this process can spare."""
+"""Memory ready for the next tile of any file."""
 
 
 def take_memory(nbytes: int) -> NDArray[np.uint8]:
-    """Give memory of any content for a tile; it is used again when no array looks at it any more.
+    """Return uninitialised memory for a tile, reused once no array refers to it any more.
 
-    New memory costs the system as much as reading a tile into it, and lies about in pieces.
+    New memory costs the system as much as reading a tile into it, and fragments the heap.
     """
     memory = _find_idle(nbytes) or _new_memory(nbytes)
     # Over a memoryview, so that views are based on this array and keep it alive.
@@ -256,107 +331,21 @@ def take_memory(nbytes: int) -> NDArray[np.uint8]:
 
 
 def _new_memory(nbytes: int) -> memoryview:
-    """Map memory that goes back to the system as soon as it is let go: malloc may keep it."""
-    if nbytes < _MAPPED or not hasattr(mmap, "MAP_PRIVATE"):
-        return np.empty(nbytes, np.uint8).data
-    mapped = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a system without them
-            mapped.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(mapped)
+    """Map memory that returns to the system as soon as it is freed; malloc may keep it."""
+    if sys.platform != "win32" and nbytes >= _MAPPED:
+        mapped = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if sys.platform == "linux":
+            with suppress(OSError):  # a kernel without huge pages
+                mapped.madvise(mmap.MADV_HUGEPAGE)
+        return memoryview(mapped)
+    return np.empty(nbytes, np.uint8).data
 
 
 def _find_idle(nbytes: int) -> memoryview | None:
-    with suppress(IndexError):  # another thread was quicker
+    with suppress(IndexError):  # another thread took the last one
         for _ in range(len(_idle)):
             memory = _idle.popleft()
             if len(memory) == nbytes:
                 return memory
             _idle.append(memory)
     return None
-
-
-class TileCache(ForkAware):
-    """Least recently used tiles go first when the byte limit is passed.
-
-    Two threads that ask for the same tile at once decode it once. The newest tile is always
-    kept, even one larger than the limit.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes of decoded pixels to keep.
-    """
-
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
-        self.limit = limit
-        self.decoded = 0
-        """How many tiles were decoded so far."""
-        self._reset()
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._tiles: OrderedDict[Hashable, NDArray[Any] | Future[NDArray[Any]]] = OrderedDict()
-        self._bytes = 0
-        self._lock = Lock()
-
-    def get(self, key: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Give the tile of a key, decoding it if it is not there; it must not be written to."""
-        self._mind_fork()
-        with self._lock:
-            found = self._tiles.get(key)
-            if found is not None:
-                self._tiles.move_to_end(key)
-            else:
-                mine = self._tiles[key] = Future()
-        if found is None:
-            return self._decode(key, decode, mine)
-        return found.result() if isinstance(found, Future) else found
-
-    def count(self, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Decode a tile that the caller keeps, counting it."""
-        self._mind_fork()
-        tile = decode()
-        with self._lock:
-            self.decoded += 1
-        return tile
-
-    def clear(self) -> None:
-        """Forget every tile."""
-        self._mind_fork()
-        with self._lock:
-            self._tiles.clear()
-            self._bytes = 0
-
-    def _decode(
-        self, key: Hashable, decode: Callable[[], NDArray[Any]], mine: Future[NDArray[Any]]
-    ) -> NDArray[Any]:
-        try:
-            tile = self.count(decode)
-        except BaseException as error:
-            with self._lock:
-                self._tiles.pop(key, None)
-            mine.set_exception(error)
-            raise
-        mine.set_result(tile)
-        with self._lock:
-            if self._tiles.get(key) is mine:
-                self._tiles[key] = tile
-                self._bytes += tile.nbytes
-                self._drop_oldest()
-        return tile
-
-    def _drop_oldest(self) -> None:
-        for key in list(self._tiles)[:-1]:
-            if self._bytes <= self.limit:
-                break
-            tile = self._tiles[key]
-            if not isinstance(tile, Future):
-                self._bytes -= tile.nbytes
-                del self._tiles[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["limit"])  # type: ignore[misc]  # an empty cache is what it needs

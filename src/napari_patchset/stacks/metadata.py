@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.source import PixelSize, Rect, SceneId, SourceInfo, local_path
-from napari_patchset.stacks.cache import Files
+from napari_patchset.stacks.cache import OpenFiles
 from napari_patchset.stacks.protocol import ImageStack
 
 
@@ -126,7 +126,7 @@ def file_key(path: Path) -> str:
     path = path.absolute()
     size = path.stat().st_size
     digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
-    with closing(Files({path})) as files, ThreadPoolExecutor(_AT_ONCE, "fingerprint") as pool:
+    with closing(OpenFiles([path])) as files, ThreadPoolExecutor(_AT_ONCE, "fingerprint") as pool:
         for part in pool.map(lambda span: files.read(path, *span), _spans(size)):
             digest.update(part)
     return digest.hexdigest()

@@ -63,7 +63,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-_KEPT: FileCache[Format] = FileCache(256)
+_FORMAT_OF_FILE: FileCache[Format] = FileCache(256)
 
 
 def find_format(path: Path) -> Format:
@@ -76,7 +76,7 @@ def find_format(path: Path) -> Format:
     UnreadableFileError
         If no format fits.
     """
-    return _format_of(path, b"") if path.is_dir() else _KEPT.get(path, _format_of_file)
+    return _format_of(path, b"") if path.is_dir() else _FORMAT_OF_FILE.get(path, _format_of_file)
 
 
 def _format_of_file(path: Path) -> Format:

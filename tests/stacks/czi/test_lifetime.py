@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_patchset import CziImageStack
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.cache import Descriptor
+from napari_patchset.stacks.cache import OpenFile
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml, plane
 from support.pixels import whole
 
@@ -135,7 +135,7 @@ def held_open(path: Path) -> bool:
 
 
 def _check_in_child(stack: CziImageStack) -> None:
-    with mock.patch("napari_patchset.stacks.cache.Descriptor", wraps=Descriptor) as opened:
+    with mock.patch("napari_patchset.stacks.cache.OpenFile", wraps=OpenFile) as opened:
         for channel, image in enumerate(whole(stack)):
             np.testing.assert_array_equal(image, plane(TestLifetime.SCENE, C=channel))
     assert opened.call_count == 1

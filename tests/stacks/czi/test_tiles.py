@@ -1,5 +1,6 @@
 """CziImageStack: mosaics, the cache of decoded tiles, lower resolutions."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,6 @@ from numpy.typing import NDArray
 from pylibCZIrw.czi import open_czi
 
 from napari_patchset import CziImageStack
-from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.cache import TileCache
 from napari_patchset.stacks.czi import stack
 from support.czi_maker import MakeCzi, SceneSpec, blocks_of, plane, write_blocks
 from support.pixels import expected, whole
@@ -61,28 +60,32 @@ class TestMosaics:
         assert not image[:, 16:48].any()
         np.testing.assert_array_equal(image[:, 48:], plane(scene)[:, 48:])
 
-    def test_each_tile_is_decoded_once(self, czi: MakeCzi) -> None:
+    def test_each_tile_is_decoded_once(self, czi: MakeCzi, decoded: Counter[str]) -> None:
         scene = SceneSpec(0, (0, 0, 96, 64), z=2)
         with CziImageStack(czi(scene, tile=(32, 32)), depth_axis="Z") as stack:
-            assert stack.tiles_decoded == 0
+            assert decoded["tiles"] == 0
             stack.extract_patch(0, None, (0, 4, 4), (1, 8, 8))
-            assert stack.tiles_decoded == 1
+            assert decoded["tiles"] == 1
             stack.extract_patch(0, None, (0, 28, 28), (2, 8, 8))
-            assert stack.tiles_decoded == 8
+            assert decoded["tiles"] == 8
             for _ in range(2):
                 whole(stack)
-            assert stack.tiles_decoded == 2 * 6
+            assert decoded["tiles"] == 2 * 6
 
-    def test_a_colour_tile_is_decoded_once_for_its_three_channels(self, czi: MakeCzi) -> None:
+    def test_a_colour_tile_is_decoded_once_for_its_three_channels(
+        self, czi: MakeCzi, decoded: Counter[str]
+    ) -> None:
         with CziImageStack(czi(SceneSpec(kind="Bgr24"))) as stack:
             whole(stack)
-            assert stack.tiles_decoded == 1
+            assert decoded["tiles"] == 1
 
-    def test_threads_that_ask_for_one_tile_decode_it_once(self, czi: MakeCzi) -> None:
+    def test_threads_that_ask_for_one_tile_decode_it_once(
+        self, czi: MakeCzi, decoded: Counter[str]
+    ) -> None:
         path = czi(SceneSpec(0, (0, 0, 512, 512)), compression="zstd1:")
         with CziImageStack(path) as stack, ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: stack.extract_patch(0, None, (9, 9), (8, 8)), range(32)))
-            assert stack.tiles_decoded == 1
+            assert decoded["tiles"] == 1
 
     def test_block_shape_is_the_most_frequent_tile(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(SceneSpec(0, (0, 0, 100, 70)), tile=(16, 24))) as stack:
@@ -93,42 +96,6 @@ class TestMosaics:
         with CziImageStack(czi(scene, tile=(20, 20)), 0) as stack:
             assert stack.data_shape == [1, 1, 33, 67]
             np.testing.assert_array_equal(whole(stack)[0], plane(scene))
-
-
-class TestTileCache:
-    @staticmethod
-    def get(cache: TileCache, key: int) -> int:
-        return int(cache.get(key, lambda: np.full(100, key, np.uint8))[0])
-
-    def test_the_tile_that_was_used_longest_ago_goes_first(self) -> None:
-        cache = TileCache(limit=300)
-        for key in (1, 2, 3, 1, 4, 1, 3, 4):
-            assert self.get(cache, key) == key
-        assert cache.decoded == 4
-        self.get(cache, 2)
-        assert cache.decoded == 5
-
-    def test_it_forgets_no_more_than_it_must(self) -> None:
-        cache = TileCache(limit=300)
-        for key in [*range(20), 19, 18, 17]:
-            self.get(cache, key)
-        assert cache.decoded == 20
-
-    def test_a_tile_larger_than_the_limit_is_kept_until_the_next(self) -> None:
-        cache = TileCache(limit=10)
-        for key in (1, 1, 2, 2):
-            self.get(cache, key)
-        assert cache.decoded == 2
-
-    def test_a_failure_is_not_kept(self) -> None:
-        cache = TileCache()
-
-        def fail() -> NDArray[Any]:
-            raise UnreadableFileError("damaged")
-
-        with pytest.raises(UnreadableFileError):
-            cache.get(1, fail)
-        assert self.get(cache, 1) == 1
 
 
 class TestLevels:
@@ -210,9 +177,11 @@ class TestLevelsWithoutPyramid:
                 reduced = pixels[1, ::factor, ::factor]
                 np.testing.assert_array_equal(window[0, 3:], reduced[:87, 70:165])
 
-    def test_each_tile_is_decoded_once_however_often_a_level_is_shown(self, path: Path) -> None:
+    def test_each_tile_is_decoded_once_however_often_a_level_is_shown(
+        self, path: Path, decoded: Counter[str]
+    ) -> None:
         with CziImageStack(path, scene=2) as full:
             level = full.levels[2]
             for _ in range(3):
                 level.extract_patch(0, [0], (0, 0), (176, 276))
-            assert full.overviews_decoded == 6 * 7
+            assert decoded["tiles"] == 6 * 7

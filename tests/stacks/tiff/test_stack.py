@@ -1,5 +1,6 @@
 """TIFFs of every kind: written by tifffile, read by TiffImageStack, compared pixel by pixel."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,16 @@ def test_a_depth_axis_of_size_1_is_lacking(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", ["TZCYX", "ZCYX", "TYX", "CYX", "ZYX", "YX"])
-def test_imagej_hyperstacks_are_big_endian_and_read_by_position(axes: str, tmp_path: Path) -> None:
+def test_imagej_hyperstacks_are_big_endian_and_read_by_position(
+    axes: str, tmp_path: Path, decoded: Counter[str]
+) -> None:
     sizes = {"T": 2, "Z": 3, "C": 4}
     data = planes(*(sizes[a] for a in axes[:-2]))
     path = write(tmp_path / "ij.tif", data, imagej=True, metadata={"axes": axes}, byteorder=">")
     with TiffImageStack(path) as stack:
         assert stack.original_axes == axes
         assert_whole(stack, as_stack(data, axes))
-        assert stack.tiles_decoded == 0
+        assert decoded["tiles"] == 0
 
 
 def test_an_imagej_hyperstack_with_a_single_directory(tmp_path: Path) -> None:
@@ -108,12 +111,14 @@ def test_samples_multiply_channels(tmp_path: Path) -> None:
         assert_whole(stack, data.reshape(2, 6, H, W))
 
 
-def test_an_interleaved_tile_is_decoded_once_for_all_its_samples(tmp_path: Path) -> None:
+def test_an_interleaved_tile_is_decoded_once_for_all_its_samples(
+    tmp_path: Path, decoded: Counter[str]
+) -> None:
     data = np.ascontiguousarray(np.moveaxis(planes(3, dtype=np.uint8), 0, -1))
     path = write(tmp_path / "a.tif", data, photometric="rgb", tile=(16, 16), compression="zlib")
     with TiffImageStack(path) as stack:
         stack.extract_patch(0, [2, 0, 1], (4, 4), (20, 8))
-        assert stack.tiles_decoded == 2
+        assert decoded["tiles"] == 2
 
 
 def test_pages_of_unknown_meaning_are_samples(tmp_path: Path) -> None:
@@ -250,16 +255,18 @@ def test_tiles_that_are_not_stored_are_the_files_fill_value(tmp_path: Path) -> N
 # --- laziness -----------------------------------------------------------------------------------
 
 
-def test_only_the_tiles_of_a_patch_are_decoded_and_each_once(tmp_path: Path) -> None:
+def test_only_the_tiles_of_a_patch_are_decoded_and_each_once(
+    tmp_path: Path, decoded: Counter[str]
+) -> None:
     data = planes(4, size=(128, 128))
     path = write(tmp_path / "a.tif", data, tile=(32, 32), compression="zstd")
     with TiffImageStack(path) as stack:
         stack.extract_patch(2, None, (30, 30), (4, 4))
-        assert stack.tiles_decoded == 4
+        assert decoded["tiles"] == 4
         stack.extract_patch(2, None, (0, 0), (64, 64))
-        assert stack.tiles_decoded == 4
+        assert decoded["tiles"] == 4
         stack.extract_patch(3, None, (96, 96), (32, 32))
-        assert stack.tiles_decoded == 5
+        assert decoded["tiles"] == 5
 
 
 def read_bytes() -> int:

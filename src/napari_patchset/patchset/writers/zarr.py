@@ -8,11 +8,10 @@ patches one after the other, each as raw little-endian bytes or compressed, then
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar, Protocol
 
 import google_crc32c
@@ -32,7 +31,7 @@ from napari_patchset.patchset.layout import (
     zarr_descriptions,
 )
 from napari_patchset.patchset.writers.base import SetFormat
-from napari_patchset.stacks.cache import ForkAware
+from napari_patchset.stacks.cache import SharedCache
 
 EMPTY = 2**64 - 1
 """Offset and length of an inner chunk that is not there."""
@@ -175,43 +174,26 @@ class ZarrSet(SetFormat):
         return MappedShards(root, array)
 
 
-class MappedShards(ForkAware):
+class MappedShards:
     """The shards of an array, of which the last ones used stay mapped."""
 
     def __init__(self, root: Path, array: ArrayLayout) -> None:
         self._root, self._array = root, array
-        self._reset()
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._mapped: OrderedDict[int, Shard] = OrderedDict()
-        self._lock = Lock()
+        self._mapped: SharedCache[int, Shard] = SharedCache(_MAPPED_SHARDS)
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX: a copy."""
         shard, row = divmod(index, self._array.capacity)
-        patch: NDArray[Any] = self._shard(shard)[row].astype(self._array.dtype)
+        patch: NDArray[Any] = self._mapped.get(shard, partial(self._map, shard))[row].astype(
+            self._array.dtype
+        )
         return patch
 
     def close(self) -> None:
         """Unmap every shard."""
-        self._mind_fork()
-        with self._lock:
-            self._mapped.clear()
+        self._mapped.clear()
 
-    def _shard(self, shard: int) -> Shard:
-        self._mind_fork()
-        with self._lock:
-            mapped = self._mapped.get(shard)
-            if mapped is None:
-                path, n = self._array.shard_path(self._root, shard), len(self._array.rows(shard))
-                require_inside(self._root, path)
-                mapped = self._mapped[shard] = open_shard(path, self._array, n)
-                if len(self._mapped) > _MAPPED_SHARDS:
-                    self._mapped.popitem(last=False)
-            else:
-                self._mapped.move_to_end(shard)
-            return mapped
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return MappedShards, (self._root, self._array)  # mapped anew where it is unpickled
+    def _map(self, shard: int) -> Shard:
+        path, n = self._array.shard_path(self._root, shard), len(self._array.rows(shard))
+        require_inside(self._root, path)
+        return open_shard(path, self._array, n)

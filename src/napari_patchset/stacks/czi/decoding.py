@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
-from napari_patchset.stacks.cache import Files, take_memory
+from napari_patchset.stacks.cache import OpenFiles, take_memory
 from napari_patchset.stacks.czi.directory import PIXEL_TYPES, UNCOMPRESSED, Subblocks
 from napari_patchset.stacks.czi.subblocks import (
     ZSTD0,
@@ -42,7 +42,7 @@ class SubblockDecoder:
         self._blocks = blocks
         self._file_size = file_size
         self._located = located
-        self._files = Files({self._path})
+        self._files = OpenFiles([self._path])
 
     def can_decode(self, row: int) -> bool:
         """Whether a subblock is of a kind that is decoded here."""

@@ -115,16 +115,6 @@ class CziImageStack(FileStack):
         reduced = (CziLevel(self, factor, block) for factor in level_factors(height, width)[1:])
         return (self, *reduced)
 
-    @property
-    def tiles_decoded(self) -> int:
-        """How many tiles this stack has decoded so far."""
-        return self._pixels.cache.decoded
-
-    @property
-    def overviews_decoded(self) -> int:
-        """How many tiles were decoded to be shown reduced, where the file has no pyramid."""
-        return self._pixels.overviews.decoded
-
     def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
         """Give the indices along the depth axis whose plane the file does not hold.
 

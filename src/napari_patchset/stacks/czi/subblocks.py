@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.cache import Descriptor
+from napari_patchset.stacks.cache import OpenFile
 from napari_patchset.stacks.czi.directory import (
     DIMENSION,
     PIXEL_TYPES,
@@ -78,7 +78,7 @@ def locate_all(path: Path, blocks: Subblocks, file_size: int, located: Located) 
     UnreadableFileError
         See `locate_data`; of the first one that is not what the directory says.
     """
-    file, count = Descriptor(path), len(blocks)
+    file, count = OpenFile(path), len(blocks)
 
     def locate(rows: range) -> None:
         for row in rows:

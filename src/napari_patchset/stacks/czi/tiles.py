@@ -103,7 +103,7 @@ class CziPixels:
     ) -> Iterator[tuple[Tile, Callable[[], NDArray[Any]], Callable[[NDArray[Any]], NDArray[Any]]]]:
         """Give each tile of a plane that meets a window: what decodes it, and its component."""
         for tile in self._tiles.meeting(plane.key, window):
-            decode = partial(self.cache.count, partial(self._decode, plane, tile))
+            decode = partial(self.decode_tile, plane, tile)
             yield tile, decode, partial(_color, component=plane.component)
 
     def read_reduced(
@@ -152,7 +152,7 @@ class CziPixels:
         corner = Rect(tile.rect.x + x, tile.rect.y + y, tile.rect.w - x, tile.rect.h - y)
         pixels = self.overviews.get(
             (tile.row, factor),
-            lambda: np.ascontiguousarray(self._decode(plane, tile)[y::factor, x::factor]),
+            lambda: np.ascontiguousarray(self.decode_tile(plane, tile)[y::factor, x::factor]),
         )
         return pixels, corner
 
@@ -164,9 +164,10 @@ class CziPixels:
         self.overviews.clear()
 
     def _tile(self, plane: Plane, tile: Tile) -> NDArray[Any]:
-        return self.cache.get(tile.row, lambda: self._decode(plane, tile))
+        return self.cache.get(tile.row, lambda: self.decode_tile(plane, tile))
 
-    def _decode(self, plane: Plane, tile: Tile) -> NDArray[Any]:
+    def decode_tile(self, plane: Plane, tile: Tile) -> NDArray[Any]:
+        """Decode a tile without caching it."""
         if self._decoder.can_decode(tile.row):
             return self._decoder.decode(tile.row)
         # libCZI composes all tiles that meet the rectangle.

@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from math import prod
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from tifffile import TiffFile, TiffPage
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
-from napari_patchset.stacks.cache import DEFAULT_LIMIT, Files, ForkAware, TileCache
+from napari_patchset.stacks.cache import TILE_BYTES, OpenFiles, SharedCache, TileCache
 from napari_patchset.stacks.isolated import POOL
 from napari_patchset.stacks.tiff.pages import PageKind, PageTable
 from napari_patchset.stacks.tiff.structure import REMEDY
@@ -167,12 +166,15 @@ def _decode_contained(
 Piece = tuple[NDArray[Any], tuple[slice, slice]]
 """Pixels YXS, and the rows and columns of the window that they fill."""
 
+_MAX_DECODERS = 1000
+"""Decoders of pages, of about 10 kB each; an image has one for each kind of page."""
+
 _BAND = 4 * 2**20
 _WHOLE_ROWS = 64 * 2**10
 """Up to so many bytes, one read of whole rows is quicker than one for each row."""
 
 
-class PageReader(ForkAware):
+class PageReader:
     """Read pages of one image at all its resolutions; threads may share it.
 
     Parameters
@@ -183,21 +185,11 @@ class PageReader(ForkAware):
         Bytes of decoded segments to keep.
     """
 
-    def __init__(self, tables: tuple[PageTable, ...], limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, tables: tuple[PageTable, ...], limit: int = TILE_BYTES) -> None:
         self.tables = tables
-        self._files = Files({kind.path for table in tables for kind in table.kinds})
+        self._files = OpenFiles({kind.path for table in tables for kind in table.kinds})
         self._cache = TileCache(limit)
-        self._reset()
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._decoders: dict[tuple[int, int], Decode] = {}
-        self._lock = Lock()
-
-    @property
-    def decoded(self) -> int:
-        """How many segments were decoded so far."""
-        return self._cache.decoded
+        self._decoders: SharedCache[tuple[int, int], Decode] = SharedCache(_MAX_DECODERS)
 
     def pieces(
         self, level: int, page: int, sample: int, depth: int, window: Rect
@@ -240,12 +232,12 @@ class PageReader(ForkAware):
             for y in range(top, window.y + window.h, height):
                 band = Rect(0, y, width, min(height, kind.shape[2] - y))
                 read = partial(self._raw_rows, table, page, (sample, depth), band)
-                yield (level, page, sample, depth, y), band, partial(self._cache.count, read)
+                yield (level, page, sample, depth, y), band, read
             return
         for tile, index in self._tiles(kind, (sample, depth), window):
             if table.segment(page, index)[1]:
                 decode = partial(self._decode_segment, level, page, index, tile)
-                yield (level, page, index), tile, partial(self._cache.count, decode)
+                yield (level, page, index), tile, decode
             elif kind.fill:
                 shape = (kind.tile[0], tile.h, tile.w, kind.shape[4])
                 yield (level, page, index), tile, partial(np.full, shape, kind.fill, kind.dtype)
@@ -326,16 +318,5 @@ class PageReader(ForkAware):
         return decode_segment(self._decoder(level, kind_index), data, index, kind, where, options)
 
     def _decoder(self, level: int, kind_index: int) -> Decode:
-        self._mind_fork()
-        with self._lock:
-            if (level, kind_index) not in self._decoders:
-                decode = load_decoder(self.tables[level].kinds[kind_index])
-                self._decoders[level, kind_index] = decode
-            return self._decoders[level, kind_index]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"tables": self.tables, "_files": self._files, "_cache": self._cache}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+        kind = self.tables[level].kinds[kind_index]
+        return self._decoders.get((level, kind_index), partial(load_decoder, kind))

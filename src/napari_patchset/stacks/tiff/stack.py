@@ -103,11 +103,6 @@ class TiffImageStack(FileStack):
         self._coarser.extend(self._at_level(level) for level in missing)
         return [self, *self._coarser]
 
-    @property
-    def tiles_decoded(self) -> int:
-        """How many tiles and strips were decoded so far, at all levels."""
-        return self._reader.decoded
-
     def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
         """Give the indices along the depth axis whose plane the file does not hold.
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.cache import Descriptor, TileCache
+from napari_patchset.stacks.cache import OpenFile, TileCache
 from napari_patchset.stacks.zarr.store import zarr_reason
 from napari_patchset.stacks.zarr.validation import sampled_keys, with_checked_codecs
 
@@ -104,7 +104,7 @@ class ChunkReader:
         """
         array = self.array
         for index in self._touched(start, stop):
-            decode = partial(self.cache.count, partial(self._decode, array, index))
+            decode = partial(self._decode, array, index)
             yield index, self._span(array, index), decode
 
     def close(self) -> None:
@@ -247,10 +247,10 @@ def chunk_ends(stored: bytes) -> bytes:
 
 def _file_ends(path: Path) -> bytes:
     try:
-        file = Descriptor(path)
+        file = OpenFile(path)
     except (FileNotFoundError, NotADirectoryError):
         return b"absent"
-    return _read_ends(file.read, os.fstat(file.number).st_size)
+    return _read_ends(file.read, os.fstat(file.descriptor).st_size)
 
 
 def _read_ends(read: Callable[[int, int], bytes], size: int) -> bytes:

@@ -141,11 +141,6 @@ class ZarrImageStack(FileStack):
         """The stack itself, then its lower resolutions."""
         return (self, *self._coarser)
 
-    @property
-    def tiles_decoded(self) -> int:
-        """How many blocks this stack has decoded so far."""
-        return self._chunks.cache.decoded
-
     def fingerprint(self) -> str | None:
         """Return a fingerprint of the content, the same for a copy; None if not on a disk."""
         return self._chunks.fingerprint()
