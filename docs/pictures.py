@@ -18,7 +18,7 @@ from napari_patchset import (
     parse_filter,
 )
 from napari_patchset.patching.filters import Filter
-from napari_patchset.patching.regions import Mask, MaskRegion, Polygon
+from napari_patchset.patching.regions import BoolArray, MaskRegion, Polygon
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge
 from napari_patchset.preview import PlanePatches, composite, draw_grid, patch_categories
@@ -43,7 +43,7 @@ def draw(
     strategy: Strategy,
     filters: Sequence[str] = (),
     split: Split | None = None,
-    masks: Mapping[str, Mask] | None = None,
+    masks: Mapping[str, BoolArray] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw what a strategy, filters and a split make of the image."""
     grid = strategy.plan([SOURCE], masks)
@@ -53,7 +53,7 @@ def draw(
     picture = background()
     if strategy.region is not None:
         area = strategy.region.area(SOURCE, masks or {})
-        picture[~area.holds(PIXELS, (1, 1)).reshape(PLANE.shape)] //= 2
+        picture[~area.contains(PIXELS, (1, 1)).reshape(PLANE.shape)] //= 2
     return draw_grid(picture, PlanePatches.of(grid, patch_categories(verdicts), 0, 0), scale=1)
 
 

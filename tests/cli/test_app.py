@@ -316,7 +316,7 @@ def test_the_version_is_printed(run) -> None:
             "patch size 64 must be 2 or 3 numbers of at least 1: along Y, X",
         ),
         ("export image.czi --patch-size 8,8 --filter max>99999", "No patch is left of "),
-        ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q, which counts as 0"),
+        ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q (its only number is 0)"),
         (
             "export image.czi --region circle.json",
             "circle.json: no region: there is no kind 'circle'",

@@ -42,7 +42,7 @@ def test_the_share_is_that_of_the_pixels(covered: list, side: int, few: bool) ->
     plane = drawn(image.covered, 45, 60)
     expected = [plane[y : y + h, x : x + w].mean() for _, _, (y, x), (h, w) in grid]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coverage, "MOST_RECTS", 2 if few else 600)
+        patch.setattr(coverage, "MAX_RECTS", 2 if few else 600)
         valid = covered_share(grid, image)
     if plane.all():
         assert valid is None

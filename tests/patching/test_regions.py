@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching import regions as mask
+from napari_patchset.patching import regions
 from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
-from napari_patchset.patching.strategies import Random, Tiled, Whole
-from napari_patchset.patching.strategies import random as positions
+from napari_patchset.patching.strategies import Random, Tiled, Whole, sampling
 from napari_patchset.patching.strategies.base import NO_POSITION, OUTSIDE
 from napari_patchset.source import SourceInfo
 from support.strategy_makers import box, cases, every_strategy, make_strategy, source, without_holes
@@ -52,7 +51,7 @@ def test_several_shapes_keep_what_lies_in_one_of_them(name: str) -> None:
     region = ShapesRegion(shapes=shapes)
     assert region.bounds == (3, 2, 45, 38)
     grid = make_strategy(name, (5, 3), sources, region=region).plan(sources)
-    inside = [shape.holds(grid.start[:, -2:], grid.size[-2:]) for shape in shapes]
+    inside = [shape.contains(grid.start[:, -2:], grid.size[-2:]) for shape in shapes]
     assert np.logical_or(*inside).all()
     if name.startswith("tiled"):
         alone = [make_strategy(name, (5, 3), sources, region=each) for each in shapes]
@@ -76,7 +75,7 @@ def test_patches_in_a_triangle_have_all_corners_in_it(points: list[tuple[int, in
     if not turn:
         return
     start = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2)
-    inside = Polygon(points=points).holds(start.astype(np.int32), (5, 3))
+    inside = Polygon(points=points).contains(start.astype(np.int32), (5, 3))
     expected = np.ones(len(start), bool)
     for (px, py), (qx, qy) in pairwise((*points, points[0])):
         for dy, dx in ((0, 0), (0, 3), (5, 0), (5, 3)):
@@ -123,7 +122,7 @@ def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
     more = {} if name in ("fixed", "whole") else {"small": "skip"}
     strategy = make_strategy(name, size, sources, region=region, **more)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mask, "BAND", 7)
+        patch.setattr(regions, "BAND", 7)
         grid = strategy.plan(sources, {"m": pixels})
     assert all(is_inside(pixels, spec) for spec in grid)
     if name.startswith(("tiled", "fixed", "whole")):
@@ -154,7 +153,7 @@ def test_random_draws_again_what_falls_outside_of_a_mask(overlap: float | None) 
 
 @pytest.mark.parametrize("rounds", [0, 1, 10])
 def test_draws_in_an_area_are_uniform(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(positions, "ROUNDS", rounds)
+    monkeypatch.setattr(sampling, "MAX_ROUNDS", rounds)
     region = Polygon(points=[(0, 0), (8, 0), (8, 8)])
     grid = Random(size=(2, 2), count=3, region=region).plan([source(4000, 1, 8, 8)])
     starts, times = np.unique(grid.start, axis=0, return_counts=True)
@@ -174,7 +173,10 @@ def test_all_of_an_area_is_drawn_where_it_has_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("masks", "fault"),
-    [({}, "is not read"), ({"m": np.ones((9, 8), bool)}, "mask.tif is 9 x 8, but .* is 8 x 8")],
+    [
+        ({}, "has not been read"),
+        ({"m": np.ones((9, 8), bool)}, "mask.tif is 9 x 8, but .* is 8 x 8"),
+    ],
 )
 def test_a_mask_that_does_not_fit_is_refused(masks: dict, fault: str) -> None:
     region = MaskRegion(path="mask.tif", digest="m")
@@ -201,6 +203,6 @@ def test_patches_held_against_a_polygon_together_lie_as_each_does_alone(
     polygon = Polygon(points=points)
     start = np.random.default_rng(seed).integers(0, 500, (1100, 2))
     start = start[np.lexsort((start // 25).T)]
-    together = polygon.holds(start, size)
-    alone = [polygon.holds(start[i : i + 30], size) for i in range(0, len(start), 30)]
+    together = polygon.contains(start, size)
+    alone = [polygon.contains(start[i : i + 30], size) for i in range(0, len(start), 30)]
     np.testing.assert_array_equal(together, np.concatenate(alone))

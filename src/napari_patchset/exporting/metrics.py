@@ -20,7 +20,8 @@ from napari_patchset.exporting.plan import MASK
 from napari_patchset.exporting.tile_buffer import LEAST_TILES
 from napari_patchset.exporting.tile_reader import BatchReader, ReadBatch
 from napari_patchset.patching.filters import Mask, PatchFilter, metric_columns
-from napari_patchset.patching.grid import PadMode, PatchGrid
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.padding import PadMode
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 

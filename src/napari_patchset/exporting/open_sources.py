@@ -73,7 +73,7 @@ class OpenImages:
         stamps: Mapping[str, FileStat] | None = None,
     ) -> None:
         self._plan, self._opener, self._stamps = plan, opener, stamps
-        self.pad = plan.strategy.pad
+        self.pad = plan.strategy.padding
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
         self._kept: set[tuple[int, str]] = set()
 

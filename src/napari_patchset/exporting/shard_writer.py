@@ -23,7 +23,8 @@ from napari_patchset.exporting.open_sources import OpenImages
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import BatchReader, ReadBatch
 from napari_patchset.exporting.workdir import DoneMarker, PartialExport
-from napari_patchset.patching.grid import PadMode, PatchSpec
+from napari_patchset.patching.grid import PatchSpec
+from napari_patchset.patching.padding import PadMode
 
 WRITERS = 2
 """One waits for the disk while others sum up."""

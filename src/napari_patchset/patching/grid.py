@@ -1,39 +1,26 @@
-"""A grid of patches as columns: a million of them plan in milliseconds.
+"""PatchGrid: the patches of one size as columns, so that a million of them take milliseconds.
 
-Where the pixels of a patch come from when it reaches past the image.
-
-Starts along one axis, and their product over a plane in the order of the source's tiles.
+Also the starts along one axis (`axis_starts`) and the order of patches: by source, sample and tile
+of the source, in which reading them decodes each tile once (`starts_by_tile`, `sort_by_tile`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, prod
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class PatchSpec(NamedTuple):
-    """Where one patch lies: which stack, which sample, start and size along (Z)YX."""
+    """One patch: index of its source, sample along S, start and size along (Z)YX."""
 
     source_index: int
     sample: int
     start: tuple[int, ...]
     size: tuple[int, ...]
-
-
-def take_starts(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:
-    """Take rows of starts, (n, 2 or 3), so that each column lies in one piece.
-
-    What is computed of a column then takes a tenth of the time.
-    """
-    return start[index] if isinstance(index, slice) else start.T.take(index, axis=1).T
-
-
-def _numbers(index: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.integer]:
-    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.intp, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +36,13 @@ class PatchGrid(Sequence[PatchSpec]):
     sample : int32 array
         Index along S of that source.
     start : int32 array, (n, 2 or 3)
-        Start along (Z)YX in the source; a patch may reach past the end, then it is padded. Best
-        with each column in one piece, as `take_starts` gives it.
+        Start along (Z)YX in the source; a patch may reach past the end, then it is padded. Each
+        column is best contiguous, as `take_starts` makes it.
     excluded : dict of str to int
-        How many candidates were left out, by reason.
+        Number of positions that are no candidates, by reason.
     valid : float32 array or None
-        Share of each patch, as far as it lies inside the image, that the source holds pixels of;
-        None for all of it.
+        Share of each patch, of its part inside the image, that the source has pixels of; None if
+        that is all of it.
     """
 
     size: tuple[int, ...]
@@ -76,7 +63,7 @@ class PatchGrid(Sequence[PatchSpec]):
         self, index: int | slice | NDArray[np.integer] | NDArray[np.bool_]
     ) -> "PatchSpec | PatchGrid":
         if isinstance(index, (slice, np.ndarray)):
-            rows = index if isinstance(index, slice) else _numbers(index)
+            rows = index if isinstance(index, slice) else _row_numbers(index)
             columns = self.source_index[rows], self.sample[rows], take_starts(self.start, rows)
             valid = None if self.valid is None else self.valid[rows]
             return PatchGrid(self.size, *columns, self.excluded, valid)
@@ -84,14 +71,12 @@ class PatchGrid(Sequence[PatchSpec]):
         return PatchSpec(int(self.source_index[index]), int(self.sample[index]), start, self.size)
 
     def __iter__(self) -> Iterator[PatchSpec]:
-        columns = zip(
-            self.source_index.tolist(), self.sample.tolist(), self.start.tolist(), strict=True
-        )
-        for stack, sample, start in columns:
-            yield PatchSpec(stack, sample, tuple(start), self.size)
+        columns = (self.source_index.tolist(), self.sample.tolist(), self.start.tolist())
+        for source_index, sample, start in zip(*columns, strict=True):
+            yield PatchSpec(source_index, sample, tuple(start), self.size)
 
     def runs(self, longest: int = 64) -> Iterator[slice]:
-        """Give runs of patches that lie side by side along X, touching or overlapping.
+        """Yield runs of patches that follow each other along X, touching or overlapping.
 
         Parameters
         ----------
@@ -114,14 +99,14 @@ class PatchGrid(Sequence[PatchSpec]):
 
     @classmethod
     def concatenate(cls, grids: Sequence["PatchGrid"]) -> "PatchGrid":
-        """Join grids of one patch size, adding up what each of them excluded."""
+        """Join grids of one patch size, adding up the excluded positions."""
         if len(grids) == 1:
             return grids[0]
         excluded: dict[str, int] = {}
         for grid in grids:
             for reason, count in grid.excluded.items():
                 excluded[reason] = excluded.get(reason, 0) + count
-        stack, sample, start = (
+        source_index, sample, start = (
             np.concatenate([getattr(grid, name) for grid in grids])
             for name in ("source_index", "sample", "start")
         )
@@ -130,54 +115,26 @@ class PatchGrid(Sequence[PatchSpec]):
             ones = (np.ones(len(grid), np.float32) for grid in grids)
             pairs = zip(grids, ones, strict=True)
             valid = np.concatenate([one if g.valid is None else g.valid for g, one in pairs])
-        return cls(grids[0].size, stack, sample, start, excluded, valid)
+        return cls(grids[0].size, source_index, sample, start, excluded, valid)
 
 
-PadMode = Literal["reflect", "symmetric", "edge", "constant"]
+def take_starts(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:
+    """Take rows of starts, (n, 2 or 3), so that each column is contiguous.
 
-
-def axis_padding_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
-    """Give, for each pixel of a patch along an axis, the image pixel that it shows.
-
-    The modes are those of `numpy.pad` on the whole image of `n` pixels, so a patch is padded
-    with the image's own pixels, also those that the patch itself does not hold.
-
-    Raises
-    ------
-    ValueError
-        For "constant", which shows no pixel of the image.
+    Arithmetic on a column then takes a tenth of the time.
     """
-    if mode == "constant":
-        raise ValueError("'constant' padding shows no pixel of the image")
-    indices = np.arange(start, start + size)
-    if mode == "edge" or n == 1:
-        return np.clip(indices, 0, n - 1)
-    period = 2 * n - 2 if mode == "reflect" else 2 * n
-    folded = indices % period
-    last = period if mode == "reflect" else period - 1
-    return np.where(folded < n, folded, last - folded)
+    return start[index] if isinstance(index, slice) else start.T.take(index, axis=1).T
 
 
-def padding_indices(
-    start: Sequence[int], size: Sequence[int], bounds: Sequence[int], pad: PadMode
-) -> list[NDArray[np.int64]]:
-    """Give the image's pixels that a patch shows, along each axis."""
-    axes = zip(start, size, bounds, strict=True)
-    return [axis_padding_indices(first, extent, n, pad) for first, extent, n in axes]
-
-
-def pad_patch(pixels: NDArray[Any], shown: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
-    """Fill a patch from the box that holds what it shows; its last axes are those of `shown`."""
-    for axis, index in enumerate(shown, pixels.ndim - len(shown)):
-        pixels = np.take(pixels, index - index.min(), axis=axis)
-    return pixels
+def _row_numbers(index: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.integer]:
+    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.intp, copy=False)
 
 
 Edge = Literal["shift", "drop", "pad", "balance"]
 
 
 def axis_starts(n: int, size: int, overlap: int, edge: Edge) -> NDArray[np.int64]:
-    """Give the patch starts along an axis of `n` pixels, ascending.
+    """Return the patch starts along an axis of `n` pixels, ascending.
 
     With the stride s = size - overlap and k = ceil((n - overlap) / s), at least 1:
 
@@ -204,63 +161,71 @@ def axis_starts(n: int, size: int, overlap: int, edge: Edge) -> NDArray[np.int64
 def starts_by_tile(
     axes: Sequence[NDArray[np.int64]], block_shape: tuple[int, int] | None
 ) -> NDArray[np.int32]:
-    """Combine starts along (Z)YX into rows, those that begin in one source tile together.
+    """Combine the starts along each axis of (Z)YX, those that begin in one source tile together.
 
-    Within a tile the order is that of the axes; tiles follow each other row by row.
+    Tiles follow each other row by row; within a tile the order is that of the axes.
+
+    Parameters
+    ----------
+    axes : sequence of int64 array
+        Ascending starts along each axis.
+    block_shape : (int, int) or None
+        Height and width of a tile; None for one tile.
 
     Returns
     -------
     ndarray
-        int32, (product of the lengths, 2 or 3), each column in one piece.
+        int32, (product of the lengths, 2 or 3), each column contiguous.
     """
     *depth, ys, xs = (starts.astype(np.int32) for starts in axes)
     height, width = block_shape or (2**31 - 1, 2**31 - 1)
     columns = np.empty((len(axes), prod(map(len, axes))), np.int32)
     bands: dict[int, Band] = {}
     first = 0
-    for y in _groups(ys, height):
+    for y in _split_by_tile(ys, height):
         if len(y) not in bands:
-            bands[len(y)] = _band([*map(len, depth), len(y), len(xs)], _groups(xs, width))
+            bands[len(y)] = _band([*map(len, depth), len(y), len(xs)], _split_by_tile(xs, width))
         *z, row, x = bands[len(y)]
         last = first + len(row)
-        for column, starts, at in zip(columns, (*depth, y, xs), (*z, row, x), strict=True):
-            starts.take(at, out=column[first:last], mode="clip")
+        for column, starts, index in zip(columns, (*depth, y, xs), (*z, row, x), strict=True):
+            starts.take(index, out=column[first:last], mode="clip")
         first = last
     return columns.T
 
 
 Band = list[NDArray[np.intp]]
-"""The indices along (Z)YX of all starts of a row of tiles, in their order."""
+"""The indices, along (Z)YX, of all starts in a row of tiles, in their order."""
 
 
-def _band(shape: Sequence[int], across: Sequence[NDArray[np.int32]]) -> Band:
-    borders = np.cumsum([len(xs) for xs in across])[:-1]
-    grids = np.broadcast_arrays(*np.ix_(*map(np.arange, shape)))
+def _band(shape: Sequence[int], xs_by_tile: Sequence[NDArray[np.int32]]) -> Band:
+    borders = np.cumsum([len(xs) for xs in xs_by_tile])[:-1]
+    indices = np.broadcast_arrays(*np.ix_(*map(np.arange, shape)))
     return [
-        np.concatenate([box.ravel() for box in np.split(grid, borders, axis=-1)]) for grid in grids
+        np.concatenate([tile.ravel() for tile in np.split(index, borders, axis=-1)])
+        for index in indices
     ]
 
 
-def _groups(starts: NDArray[np.int32], extent: int) -> list[NDArray[np.int32]]:
-    """Split ascending starts by the tile that they begin in."""
+def _split_by_tile(starts: NDArray[np.int32], extent: int) -> list[NDArray[np.int32]]:
+    """Split ascending starts by the tile, of `extent` pixels, that they begin in."""
     borders = np.flatnonzero(np.diff(starts // extent)) + 1
     return np.split(starts, borders)
 
 
-def sorted_by_tile(
+def sort_by_tile(
     sample: NDArray[np.integer], start: NDArray[np.integer], block_shape: tuple[int, int] | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Sort by sample, row and column of the source tile, and start along (Z)YX.
 
-    It is the order that `starts_by_tile` makes, for starts in any order, (n, 2 or 3), none of
-    them negative.
+    This is the order of `starts_by_tile`, for starts in any order, (n, 2 or 3), none of them
+    negative.
 
     Returns
     -------
     sample : int32 array
         The samples, sorted.
     start : int32 array
-        The starts, each column in one piece.
+        The starts, each column contiguous.
     """
     if not len(start):
         return sample.astype(np.int32), start.astype(np.int32)
@@ -268,7 +233,7 @@ def sorted_by_tile(
     height, width = block_shape or (last[-2] + 1, last[-1] + 1)
     rows, columns = last[-2] // height + 1, last[-1] // width + 1
     n_depth = last[0] + 1 if depth else 1
-    # One integer a patch: numbers sort ten times faster than rows, and hold all that is sorted.
+    # One integer per patch: numbers sort ten times faster than rows, and can be decoded again.
     # Below 2^63 for any image. In place, as a million take 8 MB.
     key = sample * np.int64(rows)
     key += ys // height
@@ -281,13 +246,13 @@ def sorted_by_tile(
     key *= width
     key += xs % width
     key.sort()
-    of, row, column, z, y, x = _digits(key, (rows, columns, n_depth, height, width))
+    sample, row, column, z, y, x = _digits(key, (rows, columns, n_depth, height, width))
     spatial = [z, row * np.int32(height) + y, column * np.int32(width) + x]
-    return of, np.stack(spatial[-start.shape[1] :]).T
+    return sample, np.stack(spatial[-start.shape[1] :]).T
 
 
 def _digits(numbers: NDArray[np.int64], bases: Sequence[int]) -> list[NDArray[np.int32]]:
-    """Take numbers apart, the digit of the last base being the least; what is left comes first."""
+    """Return the digits of mixed-radix numbers, the most significant first."""
     digits = []
     for base in reversed(bases):
         digits.append((numbers % base).astype(np.int32))

@@ -1,12 +1,8 @@
-"""What all regions share: the source that they lie in, and the area that they leave of a plane.
+"""Regions: where on a plane patches may lie.
 
+A plan names a region (`Rectangle`, `Polygon`, `ShapesRegion` or `MaskRegion`), for one source and
+scene or for all. For a source it becomes an `Area`, which tells which patches lie wholly inside.
 Coordinates are level-0 pixels from the image's upper left corner: pixel i reaches from i to i + 1.
-
-Regions that are drawn: rectangles, polygons, and several of them.
-
-A region that is a mask: patches lie where its pixels are not zero.
-
-What of a source patches may lie in: regions of a plane, ranges of its other axes, its tiles.
 """
 
 from collections.abc import Mapping
@@ -22,52 +18,52 @@ from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.coverage import sum_table, sums_inside
+from napari_patchset.patching.coverage import box_sums, summed_area_table
 from napari_patchset.source import Rect, SceneId, SourceInfo
 
-Mask = NDArray[np.bool_]
-Masks = Mapping[str, Mask]
-"""The pixels of masks, YX, by their digest."""
+BoolArray = NDArray[np.bool_]
+Masks = Mapping[str, BoolArray]
+"""The pixels of masks, YX, by the digest of their content."""
 
 
 class Area(Protocol):
-    """The part of a plane that a region leaves."""
+    """The part of a plane that a region allows."""
 
     is_box: ClassVar[bool]
-    """Whether every patch inside of the bounds lies inside."""
+    """Whether every patch inside of the bounds lies inside of the area."""
 
     @property
     def bounds(self) -> Rect:
-        """The smallest rectangle that holds every patch inside."""
+        """A rectangle that contains every patch inside."""
 
-    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:
-        """Say which patches lie wholly inside, from their starts (n, YX) and their size."""
+    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
 
 
-class SourceRegion(Frozen):
-    """Belong to one source and scene, or to every one where they are None."""
+class _SourceRegion(Frozen):
+    """Apply to one source and scene, or to all where these are None."""
 
     source: str | None = None
     scene: SceneId | None = None
 
     def is_of(self, source: SourceInfo) -> bool:
-        """Whether the region lies in a source."""
+        """Whether the region applies to a source."""
         return self.source in (None, source.key) and self.scene in (None, source.scene)
 
 
-Point = tuple[float, float]
+PointXY = tuple[float, float]
 
-_TOGETHER = 32
-"""Rectangles that are held against a polygon as one, as long as no edge is near."""
+_GROUP = 32
+"""Patches that are compared with a polygon as one box, as long as no edge is near."""
 
 
-class _Shape(SourceRegion):
-    """Be an area without knowing any pixel."""
+class _Shape(_SourceRegion):
+    """Be an area itself, whatever the source."""
 
     is_box: ClassVar[bool] = False
 
     def area(self, source: SourceInfo, masks: Masks) -> Self:
-        """Give the area that is left of a source's planes."""
+        """Return the area that the region allows in the planes of a source."""
         return self
 
 
@@ -79,7 +75,7 @@ class Rectangle(_Shape):
     x, y, w, h : int
         Left, top, width and height in level-0 pixels.
     source, scene : str or None
-        The key of the source, and the scene, that it lies in; None for all.
+        Key and scene of the source that it applies to; None for all.
     """
 
     is_box: ClassVar[bool] = True
@@ -93,8 +89,11 @@ class Rectangle(_Shape):
     def bounds(self) -> Rect:  # noqa: D102, on Area
         return Rect(self.x, self.y, self.w, self.h)
 
-    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:  # noqa: D102
-        return _in_rect(start, size, self.bounds)
+    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:  # noqa: D102
+        y, x = start.T
+        inside: BoolArray = (x >= self.x) & (x + size[1] <= self.x + self.w)
+        inside &= (y >= self.y) & (y + size[0] <= self.y + self.h)
+        return inside
 
 
 class Polygon(_Shape):
@@ -103,13 +102,13 @@ class Polygon(_Shape):
     Parameters
     ----------
     points : tuple of (float, float)
-        The corners as (x, y) in level-0 pixels, at least 3; the last is joined to the first.
+        The corners as (x, y) in level-0 pixels, at least 3; the last is connected to the first.
     source, scene : str or None
-        The key of the source, and the scene, that it lies in; None for all.
+        Key and scene of the source that it applies to; None for all.
     """
 
     kind: Literal["polygon"] = "polygon"
-    points: tuple[Point, ...] = Field(min_length=3)
+    points: tuple[PointXY, ...] = Field(min_length=3)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -123,8 +122,8 @@ class Polygon(_Shape):
         x, y = ceil(min(xs)), ceil(min(ys))
         return Rect(x, y, max(0, floor(max(xs)) - x), max(0, floor(max(ys)) - y))
 
-    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:
-        """Say which patches lie wholly inside, from their starts (n, YX) and their size.
+    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, YX) and their size.
 
         No edge may pass through the open rectangle of a patch; then all of the patch is on one
         side, that of its centre.
@@ -132,16 +131,18 @@ class Polygon(_Shape):
         low = np.ascontiguousarray(start.T)
         return self._sides(low, low + np.array(size, low.dtype)[:, np.newaxis])[0]
 
-    def _sides(self, low: NDArray[np.integer], high: NDArray[np.integer]) -> tuple[Mask, Mask]:
-        """Say which rectangles lie inside, and through which an edge passes.
+    def _sides(
+        self, low: NDArray[np.integer], high: NDArray[np.integer]
+    ) -> tuple[BoolArray, BoolArray]:
+        """Return which rectangles lie inside, and through which an edge passes.
 
-        Those that follow each other lie near each other: if no edge passes through the box around
-        them, with a pixel to spare, they are on one side with it.
+        Successive ones lie near each other: if no edge passes through the box around a group of
+        them, with a pixel to spare, they are all on the same side as the box.
         """
         n = low.shape[1]
-        if n <= _TOGETHER:
+        if n <= _GROUP:
             return self._sides_of_each(low, high)
-        first = np.arange(0, n, _TOGETHER)
+        first = np.arange(0, n, _GROUP)
         low_box, high_box = (
             np.minimum.reduceat(low, first, axis=1) - 1,
             np.maximum.reduceat(high, first, axis=1) + 1,
@@ -154,7 +155,7 @@ class Polygon(_Shape):
 
     def _sides_of_each(
         self, low: NDArray[np.integer], high: NDArray[np.integer]
-    ) -> tuple[Mask, Mask]:
+    ) -> tuple[BoolArray, BoolArray]:
         (y, x), half = (low + high) / 2, (high - low) / 2
         odd, crossed = np.zeros(len(x), bool), np.zeros(len(x), bool)
         for a, b in pairwise((*self.points, self.points[0])):
@@ -164,14 +165,14 @@ class Polygon(_Shape):
 
 
 class ShapesRegion(_Shape):
-    """Limit patches to several shapes: each lies wholly inside of one of them.
+    """Limit patches to several shapes: each patch lies wholly inside of one of them.
 
     Parameters
     ----------
     shapes : tuple of Rectangle or Polygon
-        The shapes. Those that overlap do not become one.
+        The shapes. Overlapping ones are not joined.
     source, scene : str or None
-        The key of the source, and the scene, that they lie in; None for all.
+        Key and scene of the source that they apply to; None for all.
     """
 
     kind: Literal["shapes"] = "shapes"
@@ -186,69 +187,68 @@ class ShapesRegion(_Shape):
         right, bottom = max(b.x + b.w for b in bounds), max(b.y + b.h for b in bounds)
         return Rect(x, y, right - x, bottom - y)
 
-    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:  # noqa: D102
+    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:  # noqa: D102
         inside = np.zeros(len(start), bool)
         for shape in self.shapes:
-            inside |= shape.holds(start, size)
+            inside |= shape.contains(start, size)
         return inside
 
 
-def _in_rect(start: NDArray[np.integer], size: tuple[int, int], rect: Rect) -> Mask:
-    y, x = start.T
-    inside: Mask = (x >= rect.x) & (x + size[1] <= rect.x + rect.w)
-    inside &= (y >= rect.y) & (y + size[0] <= rect.y + rect.h)
-    return inside
-
-
-def _is_left_of(x: NDArray[np.float64], y: NDArray[np.float64], a: Point, b: Point) -> Mask:
-    """Say which points have the edge on their right, on the ray along +x."""
+def _is_left_of(
+    x: NDArray[np.float64], y: NDArray[np.float64], a: PointXY, b: PointXY
+) -> BoolArray:
+    """Return which points have the edge on their right, on the ray along +x."""
     (ax, ay), (bx, by) = a, b
     if ay == by:
         return np.zeros(len(x), bool)
-    level: Mask = (y >= min(ay, by)) & (y < max(ay, by))
-    at = np.flatnonzero(level)
-    level[at] = x[at] < ax + (y[at] - ay) * (bx - ax) / (by - ay)
-    return level
+    is_left: BoolArray = (y >= min(ay, by)) & (y < max(ay, by))
+    level = np.flatnonzero(is_left)
+    is_left[level] = x[level] < ax + (y[level] - ay) * (bx - ax) / (by - ay)
+    return is_left
 
 
 def _is_crossed(
-    x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.float64], a: Point, b: Point
-) -> Mask:
-    """Say which open rectangles, given by centres and half their sizes, an edge passes through.
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    half: NDArray[np.float64],
+    a: PointXY,
+    b: PointXY,
+) -> BoolArray:
+    """Return which open rectangles, from their centres and half their sizes, an edge crosses.
 
-    By the separating axis theorem: none of x, y and the edge's normal parts the two.
+    By the separating axis theorem: neither x, y nor the edge's normal separates the two.
     """
     (ax, ay), (bx, by), (h, w) = a, b, half
-    hit: Mask = (x - w < max(ax, bx)) & (x + w > min(ax, bx))
-    hit &= (y - h < max(ay, by)) & (y + h > min(ay, by))
-    at = np.flatnonzero(hit)
-    away = np.abs((by - ay) * (x[at] - ax) - (bx - ax) * (y[at] - ay))
-    hit[at] = away < w[at] * abs(by - ay) + h[at] * abs(bx - ax)
-    return hit
+    crossed: BoolArray = (x - w < max(ax, bx)) & (x + w > min(ax, bx))
+    crossed &= (y - h < max(ay, by)) & (y + h > min(ay, by))
+    near = np.flatnonzero(crossed)
+    distance = np.abs((by - ay) * (x[near] - ax) - (bx - ax) * (y[near] - ay))
+    crossed[near] = distance < w[near] * abs(by - ay) + h[near] * abs(bx - ax)
+    return crossed
 
 
 BAND = 256
-"""Rows of patches that are looked at at once."""
+"""Rows of the mask in which the patches that are checked at once begin."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskArea:
-    """The pixels of a mask, bool, YX, looked at in memory that does not grow with its height."""
+    """The pixels of a mask, bool, YX, which are summed in bands to bound the memory."""
 
     is_box: ClassVar[bool] = False
-    pixels: Mask
+    pixels: BoolArray
 
     @cached_property
     def bounds(self) -> Rect:
-        """The smallest rectangle that holds every patch inside."""
+        """A rectangle that contains every patch inside."""
         ys, xs = (np.flatnonzero(self.pixels.any(axis=axis)) for axis in (1, 0))
         if not len(ys):
             return Rect(0, 0, 0, 0)
         y, x = int(ys[0]), int(xs[0])
         return Rect(x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y)
 
-    def holds(self, start: NDArray[np.integer], size: tuple[int, int]) -> Mask:
-        """Say which patches lie wholly inside, from their starts (n, YX) and their size."""
+    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
         inside = np.asarray((start + size <= self.pixels.shape).all(axis=1))
         rows = np.flatnonzero(inside)
         rows = rows[np.argsort(start[rows, 0], kind="stable")]
@@ -258,25 +258,25 @@ class MaskArea:
         return inside
 
     def _count(self, start: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.int32]:
-        """Count the pixels in patches that begin in a few rows."""
+        """Count the mask's pixels in patches that begin in one band."""
         first, last = int(start[:, 0].min()), int(start[:, 0].max())
-        table = sum_table(self.pixels[first : last + size[0]], np.int32)
+        table = summed_area_table(self.pixels[first : last + size[0]], np.int32)
         (top, left), (height, width) = (start - (first, 0)).T, size
-        return sums_inside(table, top, left, top + height, left + width)
+        return box_sums(table, top, left, top + height, left + width)
 
 
-class MaskRegion(SourceRegion):
+class MaskRegion(_SourceRegion):
     """Limit patches to where a mask is not zero.
 
     Parameters
     ----------
     path : str or None
-        The image of the mask: one plane, as large as those that it limits. None in a manifest,
-        which does not say where files lie.
+        The image of the mask: one plane of the size of the source's planes. None in a manifest,
+        which contains no paths.
     digest : str
         The key of its content.
     source, scene : str or None
-        The key of the source, and the scene, that it lies in; None for all.
+        Key and scene of the source that it applies to; None for all.
     """
 
     kind: Literal["mask"] = "mask"
@@ -284,21 +284,21 @@ class MaskRegion(SourceRegion):
     digest: str
 
     def area(self, source: SourceInfo, masks: Masks) -> MaskArea:
-        """Give the area that is left of a source's planes.
+        """Return the area that the region allows in the planes of a source.
 
         Raises
         ------
         ArgumentError
-            If the pixels of the mask are not given, or it has another size.
+            If `masks` lacks the pixels of the mask, or they have another size.
         """
         if self.digest not in masks:
-            raise ArgumentError(f"The mask {self.path} of the region is not read.")
+            raise ArgumentError(f"The mask {self.path} of the region has not been read.")
         pixels, plane = masks[self.digest], source.spatial_shape[-2:]
         if pixels.shape != plane:
             has = " x ".join(map(str, pixels.shape))
             raise ArgumentError(
                 f"The mask {self.path} is {has}, but {source.name} is {plane[0]} x {plane[1]}; "
-                "give a mask of its size, or say which source and scene it is of."
+                "use a mask of that size, or name the source and scene that it applies to."
             )
         return MaskArea(pixels)
 

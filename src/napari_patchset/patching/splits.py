@@ -22,7 +22,7 @@ from pydantic import Field
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.random_streams import hash_of, hashes
+from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.source import Rect, SceneId, SourceInfo
 
 GroupSizes = NDArray[np.int64]
@@ -194,10 +194,10 @@ class Blocks:
 
     def ranks(self, seed: int) -> NDArray[np.uint64]:
         """Give each block a hash of the seed, its frame and its number in there."""
-        names = np.array([hash_of(seed, *name) for name in self.frames.names], np.uint64)
+        names = np.array([hash_name(seed, *name) for name in self.frames.names], np.uint64)
         n = self.counts.prod(axis=1)
         numbers = np.arange(len(self)) - np.repeat(n.cumsum() - n, n)
-        return hashes(np.repeat(names, n), numbers)
+        return hash_rows(np.repeat(names, n), numbers)
 
     def zones(self, grid: PatchGrid) -> Ids:
         """Give the zone of each patch: those of one zone have their corners in the same blocks.
@@ -358,7 +358,7 @@ class Split(Frozen):
             return
         group = np.array([numbers[name] for name in names])[grid.source_index]
         sizes = np.bincount(group, minlength=len(numbers))
-        ranks = np.array([hash_of(self.seed, *name) for name in numbers], np.uint64)
+        ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
         yield choose(sizes, sizes, len(grid), ranks, self.val).astype(np.int8)[group]
 
     def _by_blocks(self, grid: PatchGrid, blocks: Blocks) -> Codes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_patchset.patching.filter_syntax import resolve
 from napari_patchset.patching.filters import PatchFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.random_streams import hash_of, hashes
+from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits import ALL, NEITHER, SPLITS, Split
 from napari_patchset.source import SourceInfo
 
@@ -163,7 +163,7 @@ def _spared(
 ) -> NDArray[np.intp]:
     """Choose some of the rejected, by a hash of what they are."""
     rejected = np.flatnonzero(reason >= 0)
-    names = np.array([hash_of("keep", source.key, source.scene) for source in sources])
+    names = np.array([hash_name("keep", source.key, source.scene) for source in sources])
     columns = grid.sample[rejected], *grid.start[rejected].T
-    drawn = hashes(names[grid.source_index[rejected]], *columns) >> np.uint64(11)
+    drawn = hash_rows(names[grid.source_index[rejected]], *columns) >> np.uint64(11)
     return rejected[drawn.astype(np.float64) < fraction * 2**53]

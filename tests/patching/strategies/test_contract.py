@@ -196,7 +196,7 @@ def test_what_is_not_selected_is_no_padding() -> None:
     grid = Tiled(**padded, select={"Z": (3, 9)}).plan([volume])
     assert grid.start[:, 0].tolist() == [1, 3]
     assert Tiled(**padded).plan([volume]).start[:, 0].tolist() == [0, 4, 8]
-    with pytest.raises(ArgumentError, match=r"larger than what is chosen .* 3 x 8 x 8"):
+    with pytest.raises(ArgumentError, match=r"larger than the selected part .* 3 x 8 x 8"):
         Tiled(**padded, select={"Z": (3, 6)}).plan([volume])
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import PatchGrid, axis_padding_indices, axis_starts
+from napari_patchset.patching.grid import PatchGrid, axis_starts
+from napari_patchset.patching.padding import axis_padding_indices
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.tiled import crop_axis
 from support.strategy_makers import axes, box, cases, source, without_holes

@@ -1,4 +1,4 @@
-"""Strategies: each is configuration, code, form and JSON in one frozen model with `plan`."""
+"""Strategies: each is one frozen model that is options, JSON and code, with a method `plan`."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 Strategy = Annotated[Tiled | Random | Stratified | Fixed | Whole, Field(discriminator="kind")]
-"""Every strategy that a plan can name; a further one is a class and its name here."""
+"""Every strategy that a plan can name; to add one, write its class and add it here."""
 
 STRATEGIES: Mapping[str, type[PatchStrategy]] = by_kind(Strategy)
 """By kind."""

@@ -1,4 +1,4 @@
-"""Fixed and Whole: patches that are named, or need no choice."""
+"""Fixed and Whole: patches that are listed, or that are the whole image."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.strategies.base import (
     NOT_SELECTED,
     TWICE,
-    InBounds,
-    Part,
     PatchStrategy,
-    Sized,
-    by,
-    drop,
+    SelectedSource,
+    SizedStrategy,
+    exclude,
+    format_size,
 )
 from napari_patchset.source import SceneId, SourceInfo
 
-_NAMED = 5
-"""How many faults a message names."""
+_MAX_NAMED = 5
+"""Most patches that a message names."""
 
 SourceId = tuple[str, SceneId | None]
+"""Key and scene."""
 
 
 class FixedPatch(Frozen):
@@ -36,7 +36,7 @@ class FixedPatch(Frozen):
     source : str
         The key of its source, see `SourceInfo`.
     scene : int, str or None
-        The file's own id of the scene, None where it has none.
+        The file's own id of the scene, None if it has none.
     sample : int
         Index along S.
     start : tuple of int
@@ -53,8 +53,8 @@ class FixedPatch(Frozen):
         return f"{scene}sample {self.sample}, start {self.start}"
 
 
-class Fixed(InBounds, Sized):
-    """Cut patches at the places that are listed.
+class Fixed(SizedStrategy):
+    """Cut the patches that are listed.
 
     Parameters
     ----------
@@ -70,54 +70,51 @@ class Fixed(InBounds, Sized):
     patches: tuple[FixedPatch, ...]
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        odd = [place for place in self.patches if len(place.start) != len(self.size)]
-        if odd:
-            raise ValueError(f"{odd[0]} needs one number per axis of the size {self.size}")
+    def _check_starts(self) -> Self:
+        for patch in self.patches:
+            if len(patch.start) != len(self.size):
+                raise ValueError(f"{patch} needs one number per axis of the size {self.size}")
         return self
 
-    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
-        places: defaultdict[SourceId, list[FixedPatch]] = defaultdict(list)
-        for place in self.patches:
-            places[place.source, place.scene].append(place)
-        self._check_places(parts, places)
-        return [self._plan_one(part, places.get(_id(part.source), [])) for part in parts]
+    def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
+        patches: defaultdict[SourceId, list[FixedPatch]] = defaultdict(list)
+        for patch in self.patches:
+            patches[patch.source, patch.scene].append(patch)
+        self._check_patches({_id(each.source): each.source for each in sources}, patches)
+        return [self._candidates_in(each, patches.get(_id(each.source), [])) for each in sources]
 
-    def _check_places(
-        self, parts: Sequence[Part], places: Mapping[SourceId, Sequence[FixedPatch]]
+    def _check_patches(
+        self,
+        sources: Mapping[SourceId, SourceInfo],
+        patches: Mapping[SourceId, Sequence[FixedPatch]],
     ) -> None:
-        sources = {_id(part.source): part.source for part in parts}
-        unknown = [
-            f"{key}, {p}" for (key, s), ps in places.items() for p in ps if (key, s) not in sources
-        ]
+        unknown = [f"{key[0]}, {p}" for key in patches if key not in sources for p in patches[key]]
         _refuse(unknown, "lie in none of the sources; plan them with the file that they are of")
         outside = []
-        for identity, source in sources.items():
+        for key, source in sources.items():
             self._check_dimensions(source)
-            wrong = (p for p in places.get(identity, ()) if not self._is_inside(p, source))
-            outside += [f"{source.name}, {place}" for place in wrong]
-        _refuse(outside, f"do not lie inside of their image at the size {by(self.size)}")
+            wrong = (p for p in patches.get(key, ()) if not self._is_inside(p, source))
+            outside += [f"{source.name}, {patch}" for patch in wrong]
+        _refuse(outside, f"do not lie inside of their image at the size {format_size(self.size)}")
 
-    def _is_inside(self, place: FixedPatch, source: SourceInfo) -> bool:
-        axes = zip(place.start, self.size, source.spatial_shape, strict=True)
+    def _is_inside(self, patch: FixedPatch, source: SourceInfo) -> bool:
+        axes = zip(patch.start, self.size, source.spatial_shape, strict=True)
         inside = all(0 <= start <= n - p for start, p, n in axes)
-        return inside and 0 <= place.sample < source.n_samples
+        return inside and 0 <= patch.sample < source.n_samples
 
-    def _plan_one(self, part: Part, places: Sequence[FixedPatch]) -> PatchGrid:
-        rows = np.array([(p.sample, *p.start) for p in places], np.int64)
-        rows = rows.reshape(-1, 1 + len(self.size))
-        distinct = np.unique(rows, axis=0)
-        twice = len(rows) - len(distinct)
-        grid = part.grid(
-            self.size, distinct[:, 0], distinct[:, 1:], {TWICE: twice} if twice else {}
-        )
+    def _candidates_in(self, selected: SelectedSource, patches: Sequence[FixedPatch]) -> PatchGrid:
+        listed = np.array([(p.sample, *p.start) for p in patches], np.int64)
+        listed = listed.reshape(-1, 1 + len(self.size))
+        unique = np.unique(listed, axis=0)
+        excluded = {TWICE: len(listed) - len(unique)} if len(unique) < len(listed) else {}
+        grid = selected.grid(self.size, unique[:, 0], unique[:, 1:], excluded)
         first = grid.start[:, 0]
-        chosen = np.isin(grid.sample, part.samples) & (first >= part.first[0])
-        chosen &= first + self.size[0] <= part.first[0] + part.shape[0]
-        return drop(grid, ~chosen, NOT_SELECTED)
+        is_selected = np.isin(grid.sample, selected.samples) & (first >= selected.origin[0])
+        is_selected &= first + self.size[0] <= selected.origin[0] + selected.shape[0]
+        return exclude(grid, ~is_selected, NOT_SELECTED)
 
 
-class Whole(InBounds, PatchStrategy):
+class Whole(PatchStrategy):
     """Take each sample as one patch; all of them must have one shape.
 
     Parameters
@@ -128,32 +125,34 @@ class Whole(InBounds, PatchStrategy):
 
     kind: Literal["whole"] = "whole"
 
-    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
-        chosen = [part for part in parts if len(part.samples)]
-        size = chosen[0].shape
-        first, *others = chosen
-        differ = [f"{p.source.name} is {by(p.shape)}" for p in others if p.shape != size]
+    def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
+        first, *others = [each for each in sources if len(each.samples)]
+        differ = [
+            f"{each.source.name} is {format_size(each.shape)}"
+            for each in others
+            if each.shape != first.shape
+        ]
         if differ:
             raise ArgumentError(
-                f"Whole samples must have one shape: {first.source.name} is {by(size)}, but "
-                f"{_some(differ)}. Export them as sets of their own, or cut patches."
+                f"Whole samples must have one shape: {first.source.name} is "
+                f"{format_size(first.shape)}, but {_first_few(differ)}. Export them as sets of "
+                "their own, or cut patches."
             )
-        return [self._plan_one(part, size) for part in parts]
-
-    def _plan_one(self, part: Part, size: tuple[int, ...]) -> PatchGrid:
-        start = np.tile(np.array(part.first, np.int64), (len(part.samples), 1))
-        return part.grid(size, part.samples, start)
+        return [
+            each.grid(first.shape, each.samples, np.tile(each.origin, (len(each.samples), 1)))
+            for each in sources
+        ]
 
 
 def _id(source: SourceInfo) -> SourceId:
     return source.key, source.scene
 
 
-def _refuse(faults: Sequence[str], why: str) -> None:
-    if faults:
-        raise ArgumentError(f"{len(faults)} of the patches {why}: {_some(faults)}.")
+def _refuse(patches: Sequence[str], fault: str) -> None:
+    if patches:
+        raise ArgumentError(f"{len(patches)} of the patches {fault}: {_first_few(patches)}.")
 
 
-def _some(faults: Sequence[str]) -> str:
-    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-    return "; ".join(faults[:_NAMED]) + more
+def _first_few(names: Sequence[str]) -> str:
+    more = f"; and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return "; ".join(names[:_MAX_NAMED]) + more

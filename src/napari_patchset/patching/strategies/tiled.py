@@ -1,9 +1,8 @@
-"""Tiled: a regular grid.
+"""Tiled: a regular grid of patches, and how its tiles are put together again.
 
-How tiles are cropped and put together again: the fields of CAREamics' TileSpecs.
-
-Neighbours share an overlap, and each gives up half of it, rounded down. What is left covers the
-image once, but for lines of one pixel that lie in two tiles where the overlap is odd.
+The crop fields are those of CAREamics' TileSpecs: each of two neighbours gives up half of their
+overlap, rounded down. The rest covers the image once, except for lines of one pixel that lie in
+two tiles where the overlap is odd.
 """
 
 from collections.abc import Sequence
@@ -14,46 +13,15 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, starts_by_tile
-from napari_patchset.patching.strategies.base import Part, Sized
+from napari_patchset.patching.grid import Edge, PatchGrid, axis_starts, starts_by_tile
+from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.strategies.base import SelectedSource, SizedStrategy
 from napari_patchset.source import SourceInfo
 
 Integers = NDArray[np.int64]
 
 
-class Crops(NamedTuple):
-    """What is taken of tiles and where it goes, along one axis or in columns (n, 2 or 3).
-
-    Attributes
-    ----------
-    crop_coords : int64 array
-        First pixel, in the tile.
-    crop_size : int64 array
-        How many pixels from there.
-    stitch_coords : int64 array
-        First pixel in the image.
-    """
-
-    crop_coords: Integers
-    crop_size: Integers
-    stitch_coords: Integers
-
-
-def crop_axis(starts: Integers, n: int, size: int, overlap: int) -> Crops:
-    """Crop the tiles along an axis of `n` pixels that start where the edge "shift" lets them.
-
-    Of 200 pixels, tiles of 64 with an overlap of 16 start at 0, 48, 96 and 136; they are cropped
-    from 0, 8, 8 and 16 to a size of 56, 48, 48 and 48.
-    """
-    stitch, length = starts + overlap // 2, np.full(len(starts), size - overlap)
-    stitch[0], length[0] = 0, size - overlap // 2
-    if len(starts) > 1:
-        stitch[-1] = stitch[-2] + length[-2]
-    length[-1] = n - stitch[-1]
-    return Crops(stitch - starts, length, stitch)
-
-
-class Tiled(Sized):
+class Tiled(SizedStrategy):
     """Cover every sample with a regular grid of patches.
 
     Parameters
@@ -64,13 +32,13 @@ class Tiled(Sized):
         Pixels shared by neighbours, per axis, 0 <= overlap < size; () for none.
     edge : {"shift", "drop", "pad", "balance"}
         What to do where the grid does not fit; see `axis_starts`. Along a depth axis that
-        `select` narrows, "pad" is "shift": what lies beyond is not padding, but not chosen.
+        `select` limits, "pad" acts as "shift": the planes beyond exist and must not be made up.
     pad : {"reflect", "symmetric", "edge", "constant"}
         What fills a patch beyond the image; NumPy's names, "constant" is zero.
     small : {"error", "skip", "pad"}
         What to do with an image smaller than a patch.
     region, select, min_covered
-        See `PatchStrategy`. The grid lies as it does without a region.
+        See `PatchStrategy`. The grid lies where it would without a region.
     """
 
     kind: Literal["tiled"] = "tiled"
@@ -87,65 +55,101 @@ class Tiled(Sized):
             raise ValueError(f"overlap {self.overlap} must be at least 0 and below {self.size}")
         return self
 
-    def crops(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Crops:
-        """Say how planned tiles, or some of them, are put together again, as CAREamics does it.
+    @property
+    def padding(self) -> PadMode:  # noqa: D102, on PatchStrategy
+        return self.pad
+
+    def crops(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> "Crops":
+        """Return how planned tiles, or some of them, are put together again, as in CAREamics.
 
         Raises
         ------
         ArgumentError
-            If `edge` is not "shift": such tiles do not lie as CAREamics' do.
+            If `edge` is not "shift": CAREamics has no such tiles.
         """
         if self.edge != "shift":
             raise ArgumentError(
                 f"Tiles with the edge {self.edge!r} can't be stitched; use 'shift'."
             )
-        found = Crops(*(np.empty(grid.start.shape, np.int64) for _ in Crops._fields))
-        for stack in np.unique(grid.source_index).tolist():
-            part, rows = (
-                self._part(stack, sources[stack]),
-                np.flatnonzero(grid.source_index == stack),
-            )
-            sides = zip(
-                self._axes(part), part.first, part.shape, self.size, self._overlap, strict=True
-            )
-            for axis, (starts, first, n, p, o) in enumerate(sides):
-                crop, size, stitch = crop_axis(starts - first, n, p, o)
-                at = np.searchsorted(starts, grid.start[rows, axis])
-                for column, values in zip(found, (crop, size, stitch + first), strict=True):
-                    column[rows, axis] = values[at]
-        return found
+        crops = Crops(*(np.empty(grid.start.shape, np.int64) for _ in Crops._fields))
+        for index in np.unique(grid.source_index).tolist():
+            selected = self._select(index, sources[index])
+            rows = np.flatnonzero(grid.source_index == index)
+            axes = zip(
+                self._starts(selected), selected.origin, selected.shape, self.size, self._overlap,
+                strict=True,
+            )  # fmt: skip
+            for axis, (starts, origin, n, p, o) in enumerate(axes):
+                crop, size, stitch = crop_axis(starts - origin, n, p, o)
+                tile = np.searchsorted(starts, grid.start[rows, axis])
+                for column, values in zip(crops, (crop, size, stitch + origin), strict=True):
+                    column[rows, axis] = values[tile]
+        return crops
 
-    def _candidates(self, parts: Sequence[Part]) -> list[PatchGrid]:
-        return [self._plan_one(part) for part in parts]
+    def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
+        return [self._candidates_in(selected) for selected in sources]
 
-    def _plan_one(self, part: Part) -> PatchGrid:
-        if not self._is_cut(part):
-            return part.empty(self.size)
-        self._require_few(part, [p - o for p, o in zip(self.size, self._overlap, strict=True)])
-        rows, n = starts_by_tile(self._axes(part), part.source.block_shape), len(part.samples)
+    def _candidates_in(self, selected: SelectedSource) -> PatchGrid:
+        if not self._is_tiled(selected):
+            return selected.empty_grid(self.size)
+        self._check_count(selected, [p - o for p, o in zip(self.size, self._overlap, strict=True)])
+        starts = starts_by_tile(self._starts(selected), selected.source.block_shape)
+        n_samples, per_sample = len(selected.samples), len(starts)
         return PatchGrid(
             self.size,
-            np.full(n * len(rows), part.stack, np.int32),
-            np.repeat(part.samples.astype(np.int32), len(rows)),
-            np.tile(rows.T, n).T,
+            np.full(n_samples * per_sample, selected.index, np.int32),
+            np.repeat(selected.samples.astype(np.int32), per_sample),
+            np.tile(starts.T, n_samples).T,
         )
 
-    def _is_cut(self, part: Part) -> bool:
+    def _is_tiled(self, selected: SelectedSource) -> bool:
         if self.small != "pad":
-            return self._fits(part, self.small)
-        self._check_dimensions(part.source)
-        # Too few depths that were chosen can't be padded: other planes lie beside them.
-        too_thin = part.is_narrowed and self.size[0] > part.shape[0]
-        return self._fits(part, "error") if too_thin else bool(len(part.samples))
+            return self._fits(selected, self.small)
+        self._check_dimensions(selected.source)
+        # Too few selected depths can't be padded: there are other planes next to them.
+        too_thin = selected.is_cropped and self.size[0] > selected.shape[0]
+        return self._fits(selected, "error") if too_thin else bool(len(selected.samples))
 
-    def _axes(self, part: Part) -> list[NDArray[np.int64]]:
-        """Give the starts along each axis."""
+    def _starts(self, selected: SelectedSource) -> list[Integers]:
+        """Return the starts along each axis."""
         edges: list[Edge] = [self.edge] * len(self.size)
-        if part.is_narrowed and self.edge == "pad":
+        if selected.is_cropped and self.edge == "pad":
             edges[0] = "shift"
-        axes = zip(part.first, part.shape, self.size, self._overlap, edges, strict=True)
-        return [first + axis_starts(n, p, o, edge) for first, n, p, o, edge in axes]
+        axes = zip(selected.origin, selected.shape, self.size, self._overlap, edges, strict=True)
+        return [origin + axis_starts(n, p, o, edge) for origin, n, p, o, edge in axes]
 
     @property
     def _overlap(self) -> tuple[int, ...]:
         return self.overlap or (0,) * len(self.size)
+
+
+class Crops(NamedTuple):
+    """The part of each tile that is used, and where it goes: along one axis, or (n, 2 or 3).
+
+    Attributes
+    ----------
+    crop_coords : int64 array
+        First pixel used, in the tile.
+    crop_size : int64 array
+        Number of pixels used.
+    stitch_coords : int64 array
+        First pixel used, in the image.
+    """
+
+    crop_coords: Integers
+    crop_size: Integers
+    stitch_coords: Integers
+
+
+def crop_axis(starts: Integers, n: int, size: int, overlap: int) -> Crops:
+    """Return the crops of tiles along an axis of `n` pixels, for starts with the edge "shift".
+
+    Of 200 pixels, tiles of 64 with an overlap of 16 start at 0, 48, 96 and 136; they are cropped
+    from 0, 8, 8 and 16 to a size of 56, 48, 48 and 48.
+    """
+    stitch, length = starts + overlap // 2, np.full(len(starts), size - overlap)
+    stitch[0], length[0] = 0, size - overlap // 2
+    if len(starts) > 1:
+        stitch[-1] = stitch[-2] + length[-2]
+    length[-1] = n - stitch[-1]
+    return Crops(stitch - starts, length, stitch)

@@ -16,7 +16,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.regions import (
     MaskRegion,
     Masks,
-    Point,
+    PointXY,
     Polygon,
     Rectangle,
     Region,
@@ -98,7 +98,7 @@ def _is_beside(shape: Rect, sizes: Mapping[str, int]) -> bool:
 
 def _points(
     layer: Shapes, drawn: NDArray[np.floating], kind: str, image: Image
-) -> tuple[Point, ...]:
+) -> tuple[PointXY, ...]:
     """Give the corners of a shape in pixels of an image."""
     if kind in ("line", "path"):
         raise ArgumentError(f"{layer.name} has a {kind}, which encloses nothing; draw a polygon.")
