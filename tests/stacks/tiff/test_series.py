@@ -169,7 +169,7 @@ def test_a_file_described_by_a_companion(ome_set: Path) -> None:
         path = ome_set.with_name(f"t{t}.ome.tif")
         write(path, planes(3, 2)[t], description=lone, metadata=None)
     with pytest.raises(
-        UnreadableFileError, match=r"'all.companion.ome' describes; put that beside"
+        UnreadableFileError, match=r"'all.companion.ome' describes; put that file into"
     ):
         TiffImageStack(ome_set)
     companion = xml.replace('UUID="urn:uuid:1"', 'UUID="urn:uuid:9"', 1)

@@ -1,8 +1,8 @@
-"""Decode one tile or strip of a page, in this process or, where that is not safe, in a helper.
+"""The pixels of a TIFF's pages: rows read by position, tiles and strips decoded once.
 
-Look at a JPEG's header before a decoder does.
-
-Read windows of pages: raw rows by position; segments decoded once, and kept.
+`PageReader` reads windows of pages through a cache of decoded segments (tiles or strips). tifffile
+decodes them; codecs that damaged data can crash run in a process of their own. A JPEG's header is
+checked first: it decides which decoder runs, and how much memory that allocates.
 """
 
 import re
@@ -21,157 +21,17 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from napari_patchset.stacks.cache import TILE_BYTES, OpenFiles, SharedCache, TileCache
 from napari_patchset.stacks.isolated import POOL
-from napari_patchset.stacks.tiff.pages import PageKind, PageTable
-from napari_patchset.stacks.tiff.structure import REMEDY
-
-_SOI, _SOF, _DHT, _SOS = 0xD8, range(0xC0, 0xD0), 0xC4, 0xDA
-_NO_SOF = (0xC4, 0xC8, 0xCC)
-_BASELINE = (0xC0, 0xC1, 0xC2)
-_LATER_TABLES = re.compile(rb"\xff[\xc0-\xcf]")
-_MOST_CODES = 256
-
-
-def check_jpeg_size(data: bytes, tile: tuple[int, int]) -> None:
-    """Refuse a JPEG much larger than the tile that it is stored as, before memory is taken for it.
-
-    Raises
-    ------
-    ValueError
-        If its header declares more than twice the tile's height or width.
-    """
-    for marker, body, _ in _segments(data):
-        if marker in _SOF and marker not in _NO_SOF and len(body) >= 5:
-            height, width = struct.unpack(">HH", body[1:5])
-            if height > 2 * tile[0] or width > 2 * tile[1]:
-                raise ValueError(f"its JPEG is of {width} x {height} px")
-
-
-def is_plain_jpeg(data: bytes, tables: bytes | None, samples: int) -> bool:
-    """Tell an ordinary JPEG, which libjpeg decodes, from all that imagecodecs may try ljpeg on.
-
-    libjpeg lives with whatever the pixels hold; ljpeg, for lossless JPEG, does not.
-
-    Parameters
-    ----------
-    tables : bytes or None
-        What the page brings along for all of its tiles.
-    samples : int
-        How many each pixel should have.
-    """
-    if tables and not all(_is_sound(*segment[:2], samples) for segment in _segments(tables)):
-        return False
-    found = list(_segments(data))
-    if not all(_is_sound(marker, body, samples) for marker, body, _ in found):
-        return False
-    n_sizes = sum(marker in _BASELINE for marker, _, _ in found)
-    has_pixels = bool(found) and found[-1][0] == _SOS
-    return has_pixels and n_sizes == 1 and not _LATER_TABLES.search(data, found[-1][2])
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Give each segment up to the pixels: its marker, what it holds, and where it ends."""
-    at = 2
-    while data[:2] == b"\xff\xd8" and at + 4 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        yield marker, data[at + 4 : at + 2 + length], at + 2 + length
-        if marker == _SOS:
-            return
-        at += 2 + length
-
-
-def _is_sound(marker: int, body: bytes, samples: int) -> bool:
-    if marker == _DHT:
-        return _are_sound_codes(body)
-    if marker in _SOF:
-        return marker in _BASELINE and body[:1] == b"\x08" and body[5:6] == bytes([samples])
-    return True
-
-
-def _are_sound_codes(body: bytes) -> bool:
-    """Tell whether every Huffman table of a segment is one: no more codes than there can be."""
-    while body:
-        counts = body[1:17]
-        n = sum(counts)
-        room = sum(count << (16 - length) for length, count in enumerate(counts, 1))
-        is_dc = body[0] < 16
-        symbols = body[17 : 17 + n]
-        if len(symbols) < n or n > _MOST_CODES or room > 1 << 16 or body[0] & 0x0F > 3:
-            return False
-        if body[0] > 0x13 or (is_dc and max(symbols, default=0) > 15):
-            return False
-        body = body[17 + n :]
-    return True
-
-
-Decode = Callable[..., tuple[Any, ...]]
-
-
-def load_decoder(kind: PageKind) -> Decode:
-    """Make a page's decoder, which keeps no file open, from its directory alone."""
-    with TiffFile(kind.path) as file:
-        file.filehandle.seek(kind.offset)
-        page = TiffPage(file, kind.index)
-        header = {"jpegheader": page.jpegheader} if kind.is_jpeg else {}
-        return partial(page.decode, **header)
-
-
-def decode_segment(
-    decoder: Decode, data: bytes, index: int, kind: PageKind, where: str, options: dict[str, Any]
-) -> NDArray[Any]:
-    """Decode a segment, ZYXS; what damaged data may kill does it in a process of its own.
-
-    Raises
-    ------
-    UnreadableFileError
-        If it can't be decoded to pixels of the page's type, saying where.
-    """
-    try:
-        if kind.is_jpeg:
-            check_jpeg_size(data, kind.tile[1:])
-        pixels: NDArray[Any]
-        if kind.is_fragile or (kind.is_jpeg and not _is_plain(decoder, data, kind, options)):
-            pixels = _decode_contained(data, index, kind, options)
-        else:
-            pixels = decoder(data, index, **options)[0]
-    # The codecs raise what they like, and each has a class of its own.
-    except Exception as error:
-        raise UnreadableFileError(f"{where}: can't be decoded: {error}. {REMEDY}") from error
-    if pixels.shape[-1] != kind.shape[4]:
-        raise UnreadableFileError(
-            f"{where}: decodes to {pixels.shape[-1]} samples a pixel, but the page declares "
-            f"{kind.shape[4]}. {REMEDY}"
-        )
-    if pixels.dtype.char != kind.dtype.char:
-        raise UnreadableFileError(
-            f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. {REMEDY}"
-        )
-    return pixels
-
-
-def _is_plain(decoder: Decode, data: bytes, kind: PageKind, options: dict[str, Any]) -> bool:
-    header = getattr(decoder, "keywords", {}).get("jpegheader") or b""
-    return is_plain_jpeg(header + data, options.get("jpegtables"), kind.shape[4])
-
-
-def _decode_contained(
-    data: bytes, index: int, kind: PageKind, options: dict[str, Any]
-) -> NDArray[Any]:
-    tables = options.get("jpegtables")
-    page = {"path": str(kind.path), "offset": kind.offset, "index": kind.index, "segment": index}
-    encoded = b64encode(tables).decode() if tables else None
-    n_bytes = prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize
-    return POOL.decode(data, n_bytes, tables=encoded, **page)
-
-
-Piece = tuple[NDArray[Any], tuple[slice, slice]]
-"""Pixels YXS, and the rows and columns of the window that they fill."""
+from napari_patchset.stacks.tiff.pages import PageKind, PagePlane, PageTable
+from napari_patchset.stacks.tiff.structure import COPY_AGAIN
 
 _MAX_DECODERS = 1000
-"""Decoders of pages, of about 10 kB each; an image has one for each kind of page."""
+"""Decoders of about 10 kB each; an image has one for each kind of page."""
 
-_BAND = 4 * 2**20
-_WHOLE_ROWS = 64 * 2**10
-"""Up to so many bytes, one read of whole rows is quicker than one for each row."""
+_BAND_BYTES = 4 * 2**20
+"""Of a window of uncompressed rows that is read at once."""
+
+_WHOLE_ROWS_BYTES = 64 * 2**10
+"""Up to this size, one read of whole rows is faster than one read for each row."""
 
 
 class PageReader:
@@ -182,21 +42,27 @@ class PageReader:
     tables : tuple of PageTable
         One for each resolution.
     limit : int
-        Bytes of decoded segments to keep.
+        Bytes of decoded segments to cache.
     """
 
     def __init__(self, tables: tuple[PageTable, ...], limit: int = TILE_BYTES) -> None:
         self.tables = tables
         self._files = OpenFiles({kind.path for table in tables for kind in table.kinds})
         self._cache = TileCache(limit)
-        self._decoders: SharedCache[tuple[int, int], Decode] = SharedCache(_MAX_DECODERS)
+        self._decoders: SharedCache[tuple[int, int], _SegmentDecoder] = SharedCache(_MAX_DECODERS)
 
     def pieces(
-        self, level: int, page: int, sample: int, depth: int, window: Rect
-    ) -> Iterator[Piece]:
-        """Give a window of a page piece by piece, with all contiguous samples of a pixel.
+        self, level: int, plane: PagePlane, window: Rect
+    ) -> Iterator[tuple[NDArray[Any], tuple[slice, slice]]]:
+        """Read a window of a plane piece by piece.
 
-        There is no piece where the file holds no pixels.
+        Yields
+        ------
+        pixels : ndarray
+            A piece, YXS, with all contiguous samples.
+        inside : tuple of slice
+            The rows and columns of the window that it fills. Where the file holds no pixels there
+            is no piece.
 
         Raises
         ------
@@ -206,117 +72,236 @@ class PageReader:
             If the reader was closed.
         """
         self._files.require_open()
-        table = self.tables[level]
-        if table.kind[page] < 0:
+        kind = self._kind(level, plane)
+        if kind is None:
             return
-        if table.kinds[table.kind[page]].is_raw:
-            yield from self._raw(table, page, (sample, depth), window)
-        else:
-            yield from self._segments(level, page, (sample, depth), window)
+        if kind.is_raw:
+            n_rows = max(1, _BAND_BYTES // kind.row_nbytes)
+            for top in range(0, window.h, n_rows):
+                band = Rect(window.x, window.y + top, window.w, min(n_rows, window.h - top))
+                pixels = self._read_rows(kind, level, plane, band)[0]
+                yield pixels, (slice(top, top + band.h), slice(None))
+            return
+        for segment, rect, decode, is_stored in self._segments(kind, level, plane, window):
+            key = level, plane.page, segment
+            pixels = self._cache.get(key, decode) if is_stored else decode()
+            inside, outside = rect.overlap(window)
+            yield pixels[plane.depth % kind.tile[0]][inside], outside
 
     def blocks(
-        self, level: int, page: int, sample: int, depth: int, window: Rect
+        self, level: int, plane: PagePlane, window: Rect
     ) -> Iterator[tuple[Hashable, Rect, Callable[[], NDArray[Any]]]]:
-        """Give what is decoded at once of a page: a name, where it lies, what decodes it to ZYXS.
+        """Yield what is decoded at once of a plane: a key, its rectangle, and its decoder to ZYXS.
 
-        Raw pages have bands of whole rows. Segments that are not stored are left out, or stand as
-        their value.
+        Uncompressed pages have bands of whole rows. Segments that are not stored are left out if
+        they are zero.
         """
-        table = self.tables[level]
-        if table.kind[page] < 0:
+        kind = self._kind(level, plane)
+        if kind is None:
             return
-        kind = table.kinds[table.kind[page]]
         if kind.is_raw:
             height, width = kind.block_shape
-            top = window.y // height * height
-            for y in range(top, window.y + window.h, height):
+            for y in range(window.y // height * height, window.y + window.h, height):
                 band = Rect(0, y, width, min(height, kind.shape[2] - y))
-                read = partial(self._raw_rows, table, page, (sample, depth), band)
-                yield (level, page, sample, depth, y), band, read
+                yield (level, *plane, y), band, partial(self._read_rows, kind, level, plane, band)
             return
-        for tile, index in self._tiles(kind, (sample, depth), window):
-            if table.segment(page, index)[1]:
-                decode = partial(self._decode_segment, level, page, index, tile)
-                yield (level, page, index), tile, decode
-            elif kind.fill:
-                shape = (kind.tile[0], tile.h, tile.w, kind.shape[4])
-                yield (level, page, index), tile, partial(np.full, shape, kind.fill, kind.dtype)
+        for segment, rect, decode, _ in self._segments(kind, level, plane, window):
+            yield (level, plane.page, segment), rect, decode
 
     def close(self) -> None:
-        """Give back the files and forget what was decoded."""
+        """Close the files and drop what was decoded."""
         self._files.close()
         self._cache.clear()
 
-    def _raw(
-        self, table: PageTable, page: int, layer: tuple[int, int], window: Rect
-    ) -> Iterator[Piece]:
-        kind = table.kinds[table.kind[page]]
-        n_rows = max(1, _BAND // kind.row_nbytes)
-        for top in range(0, window.h, n_rows):
-            band = Rect(window.x, window.y + top, window.w, min(n_rows, window.h - top))
-            pixels = self._raw_rows(table, page, layer, band)[0]
-            yield pixels, (slice(top, top + band.h), slice(None))
+    def _kind(self, level: int, plane: PagePlane) -> PageKind | None:
+        """Return the kind of a page, None if the file lacks it."""
+        table = self.tables[level]
+        index = table.kind[plane.page]
+        return None if index < 0 else table.kinds[index]
 
-    def _raw_rows(
-        self, table: PageTable, page: int, layer: tuple[int, int], band: Rect
-    ) -> NDArray[Any]:
-        """Read a window of a raw page at once, ZYXS."""
-        kind = table.kinds[table.kind[page]]
-        _, deep, height, _, samples = kind.shape
-        rows_above = (layer[0] * deep + layer[1]) * height
-        start = table.segment(page, 0)[0] + rows_above * kind.row_nbytes
-        return self._band(kind, start, band).reshape(1, band.h, -1, samples)
-
-    def _band(self, kind: PageKind, start: int, band: Rect) -> NDArray[Any]:
-        """Read a window as rows, whole ones where that costs less than it saves."""
-        pixel = kind.row_nbytes // kind.shape[3]
-        start += band.y * kind.row_nbytes
-        left, right = band.x * pixel, (band.x + band.w) * pixel
+    def _read_rows(self, kind: PageKind, level: int, plane: PagePlane, band: Rect) -> NDArray[Any]:
+        """Read a window of an uncompressed plane at once, ZYXS."""
+        _, deep, height, width, samples = kind.shape
+        row_bytes, pixel_bytes = kind.row_nbytes, kind.row_nbytes // width
+        first_row = (plane.sample * deep + plane.depth) * height + band.y
+        start = self.tables[level].segment(plane.page, 0)[0] + first_row * row_bytes
+        left, right = band.x * pixel_bytes, (band.x + band.w) * pixel_bytes
         read = partial(self._files.read, kind.path)
-        if kind.row_nbytes <= max(2 * (right - left), _WHOLE_ROWS // band.h):
-            rows = np.frombuffer(read(start, band.h * kind.row_nbytes), np.uint8)
-            chosen = rows.reshape(band.h, -1)[:, left:right]
-            return np.ascontiguousarray(chosen).view(kind.dtype)
-        starts = (start + row * kind.row_nbytes + left for row in range(band.h))
-        return np.frombuffer(b"".join(read(at, right - left) for at in starts), kind.dtype)
+        if row_bytes <= max(2 * (right - left), _WHOLE_ROWS_BYTES // band.h):
+            rows = np.frombuffer(read(start, band.h * row_bytes), np.uint8)
+            cropped = rows.reshape(band.h, -1)[:, left:right]
+            pixels = np.ascontiguousarray(cropped).view(kind.dtype)
+        else:
+            starts = (start + row * row_bytes + left for row in range(band.h))
+            pixels = np.frombuffer(b"".join(read(i, right - left) for i in starts), kind.dtype)
+        return pixels.reshape(1, band.h, -1, samples)
 
     def _segments(
-        self, level: int, page: int, layer: tuple[int, int], window: Rect
-    ) -> Iterator[Piece]:
-        table = self.tables[level]
-        kind = table.kinds[table.kind[page]]
-        for tile, index in self._tiles(kind, layer, window):
-            inside, outside = tile.overlap(window)
-            if table.segment(page, index)[1]:
-                decode = partial(self._decode_segment, level, page, index, tile)
-                segment = self._cache.get((level, page, index), decode)
-                yield segment[layer[1] % kind.tile[0]][inside], outside
-            elif kind.fill:
-                shape = (tile.h, tile.w, kind.shape[4])
-                yield np.full(shape, kind.fill, kind.dtype)[inside], outside
+        self, kind: PageKind, level: int, plane: PagePlane, window: Rect
+    ) -> Iterator[tuple[int, Rect, Callable[[], NDArray[Any]], bool]]:
+        """Yield the segments that meet a window: index, rectangle, decoder, whether it is stored.
 
-    def _tiles(
-        self, kind: PageKind, layer: tuple[int, int], window: Rect
-    ) -> Iterator[tuple[Rect, int]]:
-        """Give each segment of a page that meets a window: where it lies, and its index."""
+        One that is not stored has the file's fill value; it is left out if that is zero.
+        """
         tile_depth, height, width = kind.tile
         _, deep, high, wide = kind.grid
-        first = (layer[0] * deep + layer[1] // tile_depth) * high * wide
+        first = (plane.sample * deep + plane.depth // tile_depth) * high * wide
         for row in range(window.y // height, -(-(window.y + window.h) // height)):
             for column in range(window.x // width, -(-(window.x + window.w) // width)):
-                tile = Rect(column * width, row * height, width, height)
-                yield tile, first + row * wide + column
+                rect = Rect(column * width, row * height, width, height)
+                segment = first + row * wide + column
+                if self.tables[level].segment(plane.page, segment)[1]:
+                    decode = partial(self._decode_segment, kind, level, plane, segment, rect)
+                    yield segment, rect, decode, True
+                elif kind.fill:
+                    shape = (*kind.tile, kind.shape[4])
+                    yield segment, rect, partial(np.full, shape, kind.fill, kind.dtype), False
 
-    def _decode_segment(self, level: int, page: int, index: int, tile: Rect) -> NDArray[Any]:
+    def _decode_segment(
+        self, kind: PageKind, level: int, plane: PagePlane, segment: int, rect: Rect
+    ) -> NDArray[Any]:
         """Decode a segment that is stored, ZYXS."""
         table = self.tables[level]
-        kind_index = int(table.kind[page])
-        kind = table.kinds[kind_index]
-        data = self._files.read(kind.path, *table.segment(page, index))
-        options = {"jpegtables": table.jpeg_tables.get(page)} if kind.is_jpeg else {}
-        where = f"{kind.path}: page {page}, {tile.w} x {tile.h} px at x={tile.x}, y={tile.y}"
-        return decode_segment(self._decoder(level, kind_index), data, index, kind, where, options)
+        data = self._files.read(kind.path, *table.segment(plane.page, segment))
+        key = level, int(table.kind[plane.page])
+        where = f"{kind.path}: page {plane.page}, {rect.w} x {rect.h} px at x={rect.x}, y={rect.y}"
+        try:
+            decoder = self._decoders.get(key, partial(_SegmentDecoder, kind))
+            pixels = decoder.decode(data, segment, table.jpeg_tables.get(plane.page))
+        except Exception as error:  # each codec raises errors of its own
+            raise UnreadableFileError(
+                f"{where}: can't be decoded: {error}. {COPY_AGAIN}"
+            ) from error
+        if pixels.shape[-1] != kind.shape[4]:
+            raise UnreadableFileError(
+                f"{where}: decodes to {pixels.shape[-1]} samples a pixel, but the page declares "
+                f"{kind.shape[4]}. {COPY_AGAIN}"
+            )
+        if pixels.dtype.char != kind.dtype.char:
+            raise UnreadableFileError(
+                f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. "
+                f"{COPY_AGAIN}"
+            )
+        return pixels
 
-    def _decoder(self, level: int, kind_index: int) -> Decode:
-        kind = self.tables[level].kinds[kind_index]
-        return self._decoders.get((level, kind_index), partial(load_decoder, kind))
+
+class _SegmentDecoder:
+    """Decode the segments of one kind of page; it keeps no file open."""
+
+    def __init__(self, kind: PageKind) -> None:
+        self._kind = kind
+        with TiffFile(kind.path) as file:
+            file.filehandle.seek(kind.offset)
+            page = TiffPage(file, kind.index)
+            self._decode: Callable[..., tuple[Any, ...]] = page.decode
+            self._jpeg_header = page.jpegheader if kind.is_jpeg else None
+
+    def decode(self, data: bytes, segment: int, jpeg_tables: bytes | None) -> NDArray[Any]:
+        """Decode a segment to ZYXS; in another process if damaged data could crash this one."""
+        kind, options = self._kind, {}
+        if kind.is_jpeg:
+            check_jpeg_size(data, kind.tile[1:])
+            options = {"jpegtables": jpeg_tables, "jpegheader": self._jpeg_header}
+        if kind.is_fragile or (
+            kind.is_jpeg
+            and not is_plain_jpeg((self._jpeg_header or b"") + data, jpeg_tables, kind.shape[4])
+        ):
+            return self._decode_isolated(data, segment, jpeg_tables)
+        pixels: NDArray[Any] = self._decode(data, segment, **options)[0]
+        return pixels
+
+    def _decode_isolated(
+        self, data: bytes, segment: int, jpeg_tables: bytes | None
+    ) -> NDArray[Any]:
+        kind = self._kind
+        return POOL.decode(
+            data,
+            prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize,
+            path=str(kind.path),
+            offset=kind.offset,
+            index=kind.index,
+            segment=segment,
+            tables=b64encode(jpeg_tables).decode() if jpeg_tables else None,
+        )
+
+
+_SOI, _SOF, _DHT, _SOS = b"\xff\xd8", range(0xC0, 0xD0), 0xC4, 0xDA
+_NO_SOF = (0xC4, 0xC8, 0xCC)
+_BASELINE = (0xC0, 0xC1, 0xC2)
+_LATER_TABLES = re.compile(rb"\xff[\xc0-\xcf]")
+_MAX_CODES = 256
+
+
+def check_jpeg_size(data: bytes, tile: tuple[int, int]) -> None:
+    """Refuse a JPEG much larger than its tile, before memory is allocated for it.
+
+    Raises
+    ------
+    ValueError
+        If its header declares more than twice the tile's height or width.
+    """
+    for marker, body, _ in _jpeg_segments(data):
+        if marker in _SOF and marker not in _NO_SOF and len(body) >= 5:
+            height, width = struct.unpack(">HH", body[1:5])
+            if height > 2 * tile[0] or width > 2 * tile[1]:
+                raise ValueError(f"its JPEG is of {width} x {height} px")
+
+
+def is_plain_jpeg(data: bytes, tables: bytes | None, samples: int) -> bool:
+    """Return whether libjpeg decodes a JPEG, and imagecodecs does not fall back to ljpeg.
+
+    No content of the pixels can crash libjpeg; ljpeg, for lossless JPEG, can be crashed.
+
+    Parameters
+    ----------
+    data : bytes
+        The JPEG.
+    tables : bytes or None
+        The page's JPEG tables, common to all of its tiles.
+    samples : int
+        How many each pixel should have.
+    """
+    if tables and not all(_is_sound(*segment[:2], samples) for segment in _jpeg_segments(tables)):
+        return False
+    segments = list(_jpeg_segments(data))
+    if not all(_is_sound(marker, body, samples) for marker, body, _ in segments):
+        return False
+    n_sizes = sum(marker in _BASELINE for marker, _, _ in segments)
+    has_pixels = bool(segments) and segments[-1][0] == _SOS
+    return has_pixels and n_sizes == 1 and not _LATER_TABLES.search(data, segments[-1][2])
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield each segment up to the pixels: its marker, its content, and where it ends."""
+    start = len(_SOI)
+    while data.startswith(_SOI) and start + 4 <= len(data) and data[start] == 0xFF:
+        marker, length = data[start + 1], int.from_bytes(data[start + 2 : start + 4], "big")
+        end = start + 2 + length
+        yield marker, data[start + 4 : end], end
+        if marker == _SOS:
+            return
+        start = end
+
+
+def _is_sound(marker: int, body: bytes, samples: int) -> bool:
+    if marker == _DHT:
+        return _are_sound_tables(body)
+    if marker in _SOF:
+        return marker in _BASELINE and body[:1] == b"\x08" and body[5:6] == bytes([samples])
+    return True
+
+
+def _are_sound_tables(body: bytes) -> bool:
+    """Return whether every Huffman table of a segment is complete, with no impossible codes."""
+    while body:
+        counts = body[1:17]
+        n = sum(counts)
+        codes_used = sum(count << (16 - length) for length, count in enumerate(counts, 1))
+        is_dc = body[0] < 16
+        symbols = body[17 : 17 + n]
+        if len(symbols) < n or n > _MAX_CODES or codes_used > 1 << 16 or body[0] & 0x0F > 3:
+            return False
+        if body[0] > 0x13 or (is_dc and max(symbols, default=0) > 15):
+            return False
+        body = body[17 + n :]
+    return True

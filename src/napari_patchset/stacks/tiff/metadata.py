@@ -1,4 +1,4 @@
-"""Channels and pixel size out of ImageJ's description and the resolution tags."""
+"""Channels, pixel size and time step of a TIFF: by OME-XML, ImageJ's description, or tags alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,68 +16,69 @@ from napari_patchset.stacks.metadata import (
 )
 from napari_patchset.stacks.tiff.ome import OmeImage
 
-_SAMPLES = {3: "RGB", 4: "RGBA"}
+_SAMPLE_NAMES = {3: "RGB", 4: "RGBA"}
 _SAMPLE_COLORS = {"R": "#ff0000", "G": "#00ff00", "B": "#0000ff"}
 _COLOR_PHOTOMETRICS = (2, 6)
+"""RGB and YCbCr."""
+
 _RESOLUTION_TAGS = {"x": 282, "y": 283}
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
-_LARGEST_PIXEL = 100.0
-"""In micrometres; above it is what programs write that do not know: 72 dpi, 1 pixel per inch."""
+_MAX_PIXEL_SIZE = 100.0
+"""Micrometres; larger ones are placeholders of programs: 72 dpi, 1 pixel per inch."""
 
 
 def ome_metadata(image: OmeImage, page: TiffPage, n_channels: int) -> ImageMetadata:
-    """Describe an image by its OME-XML."""
-    named = [
+    """Return the metadata of an image that has OME-XML."""
+    described = [
         Channel(name or f"Channel {i}", color) for i, (name, color) in enumerate(image.channels)
     ]
-    channels = _with_samples(named, page, n_channels)
+    channels = _with_samples(described, page, n_channels)
     return ImageMetadata(channels, image.pixel_size, image.time_step)
 
 
 def imagej_metadata(
-    found: Mapping[str, Any], page: TiffPage, axes: str, n_channels: int
+    described: Mapping[str, Any], page: TiffPage, axes: str, n_channels: int
 ) -> ImageMetadata:
-    """Describe an image by what ImageJ wrote."""
-    unit = str(found.get("unit", ""))
-    steps = {axis: _step(page, axis, unit) for axis in "yx"}
+    """Return the metadata of an image that ImageJ wrote, from tifffile's `imagej_metadata`."""
+    unit = str(described.get("unit", ""))
+    sizes = {axis: _pixel_size(page, axis, unit) for axis in "yx"}
     if "Z" in axes:
-        steps["z"] = positive(micrometres(found.get("spacing"), unit))
-    interval = seconds(found.get("finterval"), str(found.get("tunit", "s")))
+        sizes["z"] = positive(micrometres(described.get("spacing"), unit))
+    time_step = seconds(described.get("finterval"), str(described.get("tunit", "s")))
+    channels = _imagej_channels(described, axes, n_channels)
     return ImageMetadata(
-        _with_samples(_imagej_channels(found, axes, n_channels), page, n_channels),
-        PixelSize(**steps),
-        positive(interval),
+        _with_samples(channels, page, n_channels), PixelSize(**sizes), positive(time_step)
     )
 
 
 def plain_metadata(page: TiffPage, n_channels: int) -> ImageMetadata:
-    """Describe an image by its resolution tags alone."""
+    """Return the metadata of an image that has only resolution tags."""
     unit = _RESOLUTION_UNITS.get(int(page.resolutionunit), "")
-    steps = {axis: _step(page, axis, unit) for axis in "yx"}
-    known = {axis: step for axis, step in steps.items() if step and step <= _LARGEST_PIXEL}
-    return ImageMetadata(_with_samples([], page, n_channels), PixelSize(**known))
+    sizes = {axis: _pixel_size(page, axis, unit) for axis in "yx"}
+    plausible = {axis: size for axis, size in sizes.items() if size and size <= _MAX_PIXEL_SIZE}
+    return ImageMetadata(_with_samples([], page, n_channels), PixelSize(**plausible))
 
 
-def _step(page: TiffPage, axis: str, unit: str) -> float | None:
-    """Turn a resolution tag, pixels per unit, into the extent of a pixel."""
+def _pixel_size(page: TiffPage, axis: str, unit: str) -> float | None:
+    """Convert a resolution tag, pixels per unit as a fraction, to micrometres per pixel."""
     value = page.tags.valueof(_RESOLUTION_TAGS[axis])
     if not isinstance(value, tuple) or len(value) != 2 or not value[0]:
         return None
     return positive(micrometres(value[1] / value[0], unit))
 
 
-def _imagej_channels(found: Mapping[str, Any], axes: str, n_channels: int) -> list[Channel]:
-    names = _imagej_names(found.get("Labels", ()), axes, n_channels)
-    ranges = found.get("Ranges") or (found.get("min"), found.get("max"))
-    luts = found.get("LUTs", ())
+def _imagej_channels(described: Mapping[str, Any], axes: str, n_channels: int) -> list[Channel]:
+    names = _imagej_names(described.get("Labels", ()), axes, n_channels)
+    ranges = described.get("Ranges") or (described.get("min"), described.get("max"))
+    luts = described.get("LUTs", ())
     return [
-        Channel(name, _lut_color(luts, i), _limits(ranges[2 * i : 2 * i + 2]))
+        Channel(name, _lut_color(luts, i), _contrast_limits(ranges[2 * i : 2 * i + 2]))
         for i, name in enumerate(names)
     ]
 
 
 def _imagej_names(labels: Sequence[str], axes: str, n_channels: int) -> list[str]:
-    """Take the labels of the first planes as names, if they repeat from channel to channel."""
+    """Return the labels of the first planes if all labels repeat from channel to channel."""
     default = [f"Channel {i}" for i in range(n_channels)]
     if not axes.endswith("CYX") or len(set(labels[:n_channels])) < n_channels:
         return default
@@ -86,29 +87,31 @@ def _imagej_names(labels: Sequence[str], axes: str, n_channels: int) -> list[str
 
 
 def _lut_color(luts: Sequence[Any], index: int) -> str | None:
-    """Give the colour of the brightest grey value."""
+    """Return the colour of the brightest grey value in a lookup table."""
     if index >= len(luts) or getattr(luts[index], "shape", None) != (3, 256):
         return None
     return "#{:02x}{:02x}{:02x}".format(*luts[index][:, -1].tolist())
 
 
-def _limits(span: Sequence[Any]) -> tuple[float, float] | None:
-    low, high = map(number, span) if len(span) == 2 else (None, None)
+def _contrast_limits(limits: Sequence[Any]) -> tuple[float, float] | None:
+    low, high = map(number, limits) if len(limits) == 2 else (None, None)
     return (low, high) if low is not None and high is not None and low < high else None
 
 
-def _with_samples(named: list[Channel], page: TiffPage, n_channels: int) -> tuple[Channel, ...]:
-    """Multiply the channels that are described by the samples of a pixel."""
-    samples = page.shaped[0] * page.shaped[4]
-    letters = _SAMPLES.get(samples) if page.photometric in _COLOR_PHOTOMETRICS else None
-    if len(named) == n_channels and (letters is None or n_channels != samples):
-        return tuple(named)
-    if letters is None or n_channels % samples:
+def _with_samples(described: list[Channel], page: TiffPage, n_channels: int) -> tuple[Channel, ...]:
+    """Combine the described channels with the samples of a pixel, such as R, G and B."""
+    n_samples = page.shaped[0] * page.shaped[4]
+    is_color = page.photometric in _COLOR_PHOTOMETRICS
+    samples = _SAMPLE_NAMES.get(n_samples) if is_color else None
+    if len(described) == n_channels and (samples is None or n_channels != n_samples):
+        return tuple(described)
+    if samples is None or n_channels % n_samples:
         return tuple(Channel(f"Channel {i}") for i in range(n_channels))
-    n_groups = n_channels // samples
-    groups = named if len(named) == n_groups else [Channel(f"Channel {i}") for i in range(n_groups)]
+    n_groups = n_channels // n_samples
+    if len(described) != n_groups:
+        described = [Channel(f"Channel {i}") for i in range(n_groups)]
     return tuple(
-        Channel(f"{group.name} {x}" if n_groups > 1 else x, _SAMPLE_COLORS.get(x))
-        for group in groups
-        for x in letters
+        Channel(f"{group.name} {name}" if n_groups > 1 else name, _SAMPLE_COLORS.get(name))
+        for group in described
+        for name in samples
     )

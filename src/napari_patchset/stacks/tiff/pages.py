@@ -1,45 +1,48 @@
-"""Where an image's pixels lie in its files: what reading needs of tifffile's pages, and no more.
+"""Where an image's pixels lie in its files: a table of pages, taken from tifffile.
 
-From tifffile's pages to a page table, each declared size checked before it is trusted.
+`read_pages` copies what reading takes from tifffile's pages into a `PageTable`, which is small and
+picklable, and checks each size that the file declares before anything is allocated for it.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil, prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFrame, TiffPage, TiffPageSeries
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.tiff.ome import USE_FROM_TIFF
-from napari_patchset.stacks.tiff.structure import REMEDY
+from napari_patchset.stacks.tiff.structure import COPY_AGAIN, USE_FROM_TIFF
 
-_BAND = 2**20
-"""Bytes of rows that count as one block where pixels are not in segments."""
+_BAND_BYTES = 2**20
+"""Of the rows that are one block where pixels are not in tiles or strips."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageKind:
-    """What all pages behind one of tifffile's keyframes share.
+    """The properties that all pages with one of tifffile's keyframes share.
+
+    A segment is a tile or strip.
 
     Attributes
     ----------
     path, offset, index : Path, int, tuple of int
-        The keyframe's file, where its directory stands, and its place in the tree of pages.
+        The keyframe's file, the offset of its directory, and its index in the tree of pages.
     shape : tuple of int
         Separate samples, depth, height, width, contiguous samples.
     tile : tuple of int
-        Depth, height and width of a segment (tile or strip).
+        Depth, height and width of a segment.
     dtype : dtype
         Of a pixel as stored, with its byte order.
     is_raw : bool
         Whether a page is one run of uncompressed pixels.
     is_jpeg : bool
-        Whether a page may bring JPEG tables of its own.
+        Whether a page may have JPEG tables of its own.
     is_fragile : bool
-        Whether damaged pixels may end the process that decodes them.
+        Whether damaged pixels may crash the process that decodes them.
     fill : float
         The value of segments that are not stored.
     """
@@ -78,11 +81,27 @@ class PageKind:
 
     @property
     def block_shape(self) -> tuple[int, int]:
-        """Height and width of what is decoded at once."""
+        """Height and width of the block that is decoded at once."""
         _, _, height, width, _ = self.shape
         if self.is_raw:
-            return min(height, max(1, _BAND // self.row_nbytes)), width
+            return min(height, max(1, _BAND_BYTES // self.row_nbytes)), width
         return min(self.tile[1], height), min(self.tile[2], width)
+
+
+class PagePlane(NamedTuple):
+    """One plane of a page, with its contiguous samples.
+
+    Attributes
+    ----------
+    page : int
+        Number of the page in its table.
+    sample, depth : int
+        Separate sample, and depth in a volumetric page.
+    """
+
+    page: int
+    sample: int
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +113,11 @@ class PageTable:
     kinds : tuple of PageKind
         One for each file and keyframe.
     kind : ndarray of int32
-        Each page's index into `kinds`, -1 for a page that the file does not hold.
+        Each page's index into `kinds`, -1 for a page that the file lacks.
     first : ndarray of int64
         Index of each page's first segment in `offsets` and `counts`; at the end, their length.
     offsets, counts : ndarray of int64
-        Where each segment begins and how many bytes it has; 0 bytes if it is not stored.
+        Offset and number of bytes of each segment; 0 bytes if it is not stored.
     jpeg_tables : dict of int to bytes
         By page, for JPEG.
     """
@@ -120,36 +139,36 @@ class PageTable:
         """Type of a pixel in native byte order."""
         return self.kinds[0].dtype.newbyteorder("=")
 
-    def locate(self, plane: int) -> tuple[int, int, int, int]:
-        """Find a plane's page, separate sample, depth and contiguous sample."""
+    def locate(self, plane: int) -> tuple[PagePlane, int]:
+        """Return where the image's plane of a number is: plane of a page, contiguous sample."""
         separate, deep, _, _, together = self.page_shape
         rest, contiguous = divmod(plane, together)
         rest, depth = divmod(rest, deep)
         page, sample = divmod(rest, separate)
-        return page, sample, depth, contiguous
+        return PagePlane(page, sample, depth), contiguous
 
     def is_missing(self, planes: NDArray[np.int64]) -> NDArray[np.bool]:
-        """Tell for each plane whether the file lacks its page."""
+        """Return for each plane whether the file lacks its page."""
         separate, deep, _, _, together = self.page_shape
         missing: NDArray[np.bool] = self.kind[planes // (separate * deep * together)] < 0
         return missing
 
     def segment(self, page: int, index: int) -> tuple[int, int]:
-        """Give offset and length of a page's segment."""
-        at = int(self.first[page]) + index
-        return int(self.offsets[at]), int(self.counts[at])
+        """Return offset and number of bytes of a page's segment."""
+        i = int(self.first[page]) + index
+        return int(self.offsets[i]), int(self.counts[i])
 
 
 _JPEG = frozenset({6, 7, 34892, 33007})
 _FRAGILE = frozenset({22610, 34934, 34933})
-"""JPEG XR, and PNG: each one that fails costs the program a reference to None."""
-_LARGEST_RATIO = {5: 2048, 8: 1100, 32946: 1100, 50013: 1100, 32773: 64}
-"""What LZW, deflate and PackBits shrink pixels by at the very most."""
-_LARGEST_SEGMENT = 2**32
+"""JPEG XR, and PNG: each failure of its decoder loses a reference to None."""
+_MAX_RATIO = {5: 2048, 8: 1100, 32946: 1100, 50013: 1100, 32773: 64}
+"""The highest possible compression ratios of LZW, deflate and PackBits."""
+_MAX_SEGMENT_BYTES = 2**32
 
 
 def read_pages(series: TiffPageSeries, path: Path) -> PageTable:
-    """Take down where the pages of a series or level lie.
+    """Read where the pages of a series, or of one of its levels, lie.
 
     Raises
     ------
@@ -161,19 +180,19 @@ def read_pages(series: TiffPageSeries, path: Path) -> PageTable:
     # tifffile compares offsets alone, which in several files can follow each other by chance.
     start = None if series.is_multifile else series.dataoffset
     if start is not None:
-        table = _contiguous(_page_kind(series.keyframe, path), start, n_pages)
+        table = _contiguous_pages(_page_kind(series.keyframe, path), start, n_pages)
     else:
-        table = _listed(series, n_pages, path)
+        table = _separate_pages(series, n_pages, path)
     _check_bounds(table)
     return table
 
 
 def _page_count(series: TiffPageSeries, path: Path) -> int:
-    """Count the pages that the image's shape asks for."""
+    """Return the number of pages that make up the image's shape."""
     separate, deep, height, width, together = series.keyframe.shaped
     axes, shape = series.axes, series.shape
     if min(shape, default=0) < 1:
-        raise UnreadableFileError(f"{path}: it holds no image: its shape is {shape}. {REMEDY}")
+        raise UnreadableFileError(f"{path}: it holds no image: its shape is {shape}. {COPY_AGAIN}")
     y, x = axes.find("Y"), axes.find("X")
     fits = 0 <= y == x - 1 and shape[y : x + 1] == (height, width)
     if not fits or prod(shape[x + 1 :]) != together or prod(shape[:y]) % (separate * deep):
@@ -184,13 +203,13 @@ def _page_count(series: TiffPageSeries, path: Path) -> int:
     return prod(shape[:y]) // (separate * deep)
 
 
-def _contiguous(kind: PageKind, start: int, n_pages: int) -> PageTable:
+def _contiguous_pages(kind: PageKind, start: int, n_pages: int) -> PageTable:
     size = kind.path.stat().st_size
-    # Before a table is made for as many pages as a line of text declares.
+    # The number of pages may come from a line of text; check it before allocating the table.
     if start + n_pages * kind.nbytes > size:
         raise UnreadableFileError(
             f"{kind.path}: it declares {n_pages} pages of {kind.nbytes} bytes from byte {start}, "
-            f"but the file has {size} bytes. {REMEDY}"
+            f"but the file has {size} bytes. {COPY_AGAIN}"
         )
     return PageTable(
         kinds=(kind,),
@@ -201,20 +220,22 @@ def _contiguous(kind: PageKind, start: int, n_pages: int) -> PageTable:
     )
 
 
-def _listed(pages: Iterable[TiffPage | TiffFrame | None], n_pages: int, path: Path) -> PageTable:
-    listing = _Listing(path)
+def _separate_pages(
+    pages: Iterable[TiffPage | TiffFrame | None], n_pages: int, path: Path
+) -> PageTable:
+    builder = _TableBuilder(path)
     for number, page in enumerate(pages):
-        listing.add(number, page)
-    if len(listing.lengths) != n_pages:
+        builder.add(number, page)
+    if len(builder.lengths) != n_pages:
         raise UnreadableFileError(
-            f"{path}: its shape asks for {n_pages} pages, but it holds {len(listing.lengths)}. "
-            f"{REMEDY}"
+            f"{path}: its shape needs {n_pages} pages, but it holds {len(builder.lengths)}. "
+            f"{COPY_AGAIN}"
         )
-    return listing.table()
+    return builder.table()
 
 
-class _Listing:
-    """Pages one after the other, as columns."""
+class _TableBuilder:
+    """The columns of a page table, to which pages are added one by one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -233,7 +254,7 @@ class _Listing:
             return
         index = self._kind_of(page)
         offsets, counts = self._segments(page, self.kinds[index], number)
-        # A page without a single stored segment is one that was declared and never written.
+        # A page without a stored segment was declared but never written.
         self.kind.append(index if any(counts) else -1)
         self.lengths.append(len(offsets))
         self.offsets.extend(offsets)
@@ -243,7 +264,7 @@ class _Listing:
 
     def table(self) -> PageTable:
         if not self.kinds:
-            raise UnreadableFileError(f"{self.path}: none of its pages holds pixels. {REMEDY}")
+            raise UnreadableFileError(f"{self.path}: none of its pages holds pixels. {COPY_AGAIN}")
         return PageTable(
             tuple(self.kinds),
             np.array(self.kind, np.int32),
@@ -256,21 +277,18 @@ class _Listing:
     def _kind_of(self, page: TiffPage | TiffFrame) -> int:
         keyframe = page.keyframe
         if keyframe is None:
-            raise UnreadableFileError(f"{self.path}: {page} can't be understood. {REMEDY}")
+            raise UnreadableFileError(f"{self.path}: {page} can't be understood. {COPY_AGAIN}")
         if id(keyframe) not in self.keyframes:
             kind = _page_kind(keyframe, self.path)
-            if self.kinds and (kind.shape, kind.dtype.char) != self._expected:
+            first = self.kinds[0] if self.kinds else kind
+            if (kind.shape, kind.dtype.char) != (first.shape, first.dtype.char):
                 raise UnreadableFileError(
                     f"{kind.path}: its pages are {kind.shape} {kind.dtype}, those of "
-                    f"{self.kinds[0].path.name} are {self.kinds[0].shape} {self.kinds[0].dtype}."
+                    f"{first.path.name} are {first.shape} {first.dtype}."
                 )
             self.keyframes[id(keyframe)] = len(self.kinds)
             self.kinds.append(kind)
         return self.keyframes[id(keyframe)]
-
-    @property
-    def _expected(self) -> tuple[tuple[int, ...], str]:
-        return self.kinds[0].shape, self.kinds[0].dtype.char
 
     def _segments(
         self, page: TiffPage | TiffFrame, kind: PageKind, number: int
@@ -281,13 +299,13 @@ class _Listing:
         if not len(offsets) == len(counts) == kind.n_segments:
             raise UnreadableFileError(
                 f"{kind.path}: page {number} needs {kind.n_segments} tiles or strips, but has "
-                f"{len(offsets)} offsets and {len(counts)} byte counts. {REMEDY}"
+                f"{len(offsets)} offsets and {len(counts)} byte counts. {COPY_AGAIN}"
             )
-        ratio = _LARGEST_RATIO.get(page.compression)
+        ratio = _MAX_RATIO.get(page.compression)
         if ratio and all(counts) and ratio * sum(counts) < kind.nbytes:
             raise UnreadableFileError(
                 f"{kind.path}: page {number} declares {kind.nbytes} bytes of pixels, which its "
-                f"{sum(counts)} compressed bytes can't hold. {REMEDY}"
+                f"{sum(counts)} compressed bytes can't hold. {COPY_AGAIN}"
             )
         return offsets, [n if start else 0 for start, n in zip(offsets, counts, strict=True)]
 
@@ -298,14 +316,14 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
             f"{path}: pixels of {keyframe.bitspersample} bits and sample format "
             f"{keyframe.sampleformat} in a page of {keyframe.shape} can't be read."
         )
-    # tifffile follows links; people are told the name that they gave.
-    holder = Path(keyframe.parent.filehandle.path)
+    # tifffile resolves links; errors should show the name that the user gave.
+    file_path = Path(keyframe.parent.filehandle.path)
     kind = PageKind(
-        path=path if path.samefile(holder) else holder,
+        path=path if path.samefile(file_path) else file_path,
         offset=keyframe.offset,
         index=keyframe.treeindex,
         shape=keyframe.shaped,
-        tile=_tile_of(keyframe, path),
+        tile=_tile_shape(keyframe, path),
         dtype=keyframe.dtype.newbyteorder(keyframe.parent.byteorder),
         is_raw=keyframe.is_final,
         is_jpeg=keyframe.compression in _JPEG,
@@ -316,36 +334,36 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
     return kind
 
 
-def _tile_of(keyframe: TiffPage, path: Path) -> tuple[int, int, int]:
-    """Give the size ZYX of a tile or strip."""
+def _tile_shape(keyframe: TiffPage, path: Path) -> tuple[int, int, int]:
+    """Return depth, height and width of a tile or strip."""
     if keyframe.is_tiled:
         tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
     else:
         tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
     if min(tile) < 1:
-        raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {REMEDY}")
+        raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {COPY_AGAIN}")
     return tile
 
 
 def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
     try:
-        # Without data it decodes nothing, but refuses what it could not decode.
+        # Without data it decodes nothing, but raises if it lacks the codec.
         keyframe.decode(None, 0)
     except (ValueError, NotImplementedError, ImportError) as error:
         raise UnreadableFileError(f"{kind.path}: its pixels can't be decoded: {error}") from error
-    segment = prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize
-    if not kind.is_raw and segment > _LARGEST_SEGMENT:
+    n_bytes = prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize
+    if not kind.is_raw and n_bytes > _MAX_SEGMENT_BYTES:
         raise UnreadableFileError(
-            f"{kind.path}: a tile or strip of {segment} bytes is above the limit of "
-            f"{_LARGEST_SEGMENT}. Save it in tiles, e.g. of 512 x 512 px."
+            f"{kind.path}: a tile or strip of {n_bytes} bytes is above the limit of "
+            f"{_MAX_SEGMENT_BYTES}. Save it in tiles, e.g. of 512 x 512 px."
         )
 
 
 def _check_bounds(table: PageTable) -> None:
-    """Refuse segments that do not lie inside of their file."""
+    """Refuse segments that reach out of their file."""
     sizes = np.array([kind.path.stat().st_size for kind in table.kinds], np.int64)
     page = np.repeat(np.arange(len(table.kind)), np.diff(table.first))
-    # Offsets of 64 bits: their sum with a length could overflow, this difference can't.
+    # The sum of a 64-bit offset and a length could overflow, this difference can't.
     last = sizes[table.kind[page]] - table.counts
     outside = (table.counts > 0) & ((table.offsets < 8) | (table.offsets > last))
     outside |= table.counts < 0
@@ -354,5 +372,5 @@ def _check_bounds(table: PageTable) -> None:
         kind = table.kind[page[worst]]
         raise UnreadableFileError(
             f"{table.kinds[kind].path}: page {page[worst]} has {table.counts[worst]} bytes of "
-            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[kind]}. {REMEDY}"
+            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[kind]}. {COPY_AGAIN}"
         )

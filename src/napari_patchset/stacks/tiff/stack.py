@@ -1,4 +1,4 @@
-"""TiffImageStack: one series of a TIFF as a stack, read a tile or strip at a time."""
+"""TiffImageStack: one series of a TIFF as a stack, read by tiles or strips; opening one."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
-from napari_patchset.stacks.tiff.series import TiffImage, TiffImages, read_images
+from napari_patchset.stacks.tiff.pages import PagePlane
+from napari_patchset.stacks.tiff.series import SeriesIndex, TiffImage, series_index
 
 
 class TiffImageStack(FileStack):
@@ -25,11 +26,11 @@ class TiffImageStack(FileStack):
     Parameters
     ----------
     data_path : str or Path
-        The file; a name like "file.tif@1" holds the series too.
+        The file; a name like "file.tif@1" names the series too.
     series : int or None
         Its index in the file; None for the only one.
     depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third one of a patch; the others merge into S in the file's
+        The axis that becomes the third one of a patch; the others are merged into S in the file's
         order. The samples of a pixel (R, G, B) are channels.
 
     Attributes
@@ -45,14 +46,14 @@ class TiffImageStack(FileStack):
     data_dtype : dtype
         The file's own type, in native byte order.
     block_shape : tuple of int
-        Height and width of a tile or strip; of uncompressed pixels without one, about 1 MiB.
+        Height and width of a tile or strip; of about 1 MiB of rows where there are none.
     metadata : ImageMetadata
         Pixel size, time step, and the channels' names, colours and contrast limits.
 
     Raises
     ------
     ValueError
-        If the series is given twice, is not given where there are several, or does not exist.
+        If the series is named twice, is not named where there are several, or does not exist.
     RuntimeError
         If the series does not contain the depth axis.
     UnreadableFileError
@@ -64,13 +65,13 @@ class TiffImageStack(FileStack):
     ) -> None:
         path, series = split_scene(data_path, series)
         self.data_path = path.absolute()
-        images = read_images(self.data_path, series)
-        chosen = _choose(images, series, self.data_path)
-        self.scene = chosen if len(images.shown) > 1 else None
-        (self._image,) = images.take([chosen])
+        index = series_index(self.data_path, series)
+        chosen = _choose(index, series, self.data_path)
+        self.scene = chosen if len(index.images) > 1 else None
+        (self._image,) = index.read([chosen])
         axes = self._image.axes
         require_depth_axis(axes.sizes, depth_axis, str(self.source))
-        self._planes = axes.in_stack_order(depth_axis)
+        self._planes = axes.planes_of_stack(depth_axis)
         self._reader = PageReader(self._image.levels)
         self._set_up(0, depth_axis)
 
@@ -78,7 +79,7 @@ class TiffImageStack(FileStack):
         self._level = level
         table = self._image.levels[level]
         _, _, height, width, _ = table.page_shape
-        self._layout = AxisLayout(*self._image.axes.at_size(height, width), depth_axis)
+        self._layout = self._image.axes.layout(height, width, depth_axis)
         self.axes = self._layout.stack_axes
         self.data_shape = self._layout.stack_shape
         self.data_dtype = table.dtype
@@ -88,55 +89,54 @@ class TiffImageStack(FileStack):
 
     @property
     def source(self) -> Path:
-        """The file and, where there are several, the series, as in "file.tif@1"."""
+        """The file and, if it has several, the series: "file.tif@1"."""
         return join_scene(self.data_path, self.scene)
 
     @property
     def translation(self) -> Mapping[str, float]:
-        """Where the image lies on the stage, in micrometres by axis, as far as the file says it."""
+        """Position on the stage in micrometres by axis, where the file has it."""
         return self._image.translation
 
     @property
     def levels(self) -> list[Self]:
-        """The stack itself and the same at lower resolutions, finest first; they share one file."""
+        """The stack itself, then its lower resolutions, which share its open file."""
         missing = range(self._level + 1 + len(self._coarser), len(self._image.levels))
         self._coarser.extend(self._at_level(level) for level in missing)
         return [self, *self._coarser]
 
     def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
-        """Give the indices along the depth axis whose plane the file does not hold.
+        """Return the indices along the depth axis whose plane the file lacks.
 
-        Without a depth axis it is (0,) for a plane that is missing. `extract_patch` gives zeros
-        for such a plane.
+        Without a depth axis it is (0,) for a missing plane. `extract_patch` returns zeros for it.
         """
         return tuple(np.flatnonzero(self._is_missing(self._planes[sample_idx, channel])).tolist())
 
     @property
     def missing_planes(self) -> frozenset[tuple[int, int, int]]:
-        """Every plane that the file does not hold, as (sample, channel, depth)."""
+        """Every plane that the file lacks, as (sample, channel, depth)."""
         n_samples, n_channels = self._planes.shape[:2]
-        found = np.argwhere(self._is_missing(self._planes.reshape(n_samples, n_channels, -1)))
-        return frozenset((s, c, z) for s, c, z in found.tolist())
+        missing = np.argwhere(self._is_missing(self._planes.reshape(n_samples, n_channels, -1)))
+        return frozenset((s, c, z) for s, c, z in missing.tolist())
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
-        """Give the segments of a plane that meet a window; see `BlockStack`."""
+        """Yield the tiles or strips of a plane that meet a window; see `BlockStack`."""
         table = self._image.levels[self._level]
         planes = np.atleast_1d(self._planes[sample_idx, channel])
-        page, sample, layer, contiguous = table.locate(int(planes[depth]))
-        place, depths = (page, sample, layer), range(depth, depth + 1)
-        for key, rect, decode in self._reader.blocks(self._level, *place, window):
-            view = partial(_plane, depth=layer, contiguous=contiguous)
+        plane, contiguous = table.locate(int(planes[depth]))
+        view = partial(_plane_of_segment, depth=plane.depth, contiguous=contiguous)
+        depths = range(depth, depth + 1)
+        for key, rect, decode in self._reader.blocks(self._level, plane, window):
             yield Block(key, rect, (sample_idx,), depths, (1, 2), decode, view)
 
     def close(self) -> None:
-        """Give back the file, for all levels; a closed stack may be closed again."""
+        """Close the file, for all levels; closing again does nothing."""
         self._reader.close()
 
     def _is_missing(self, planes: NDArray[np.int64]) -> NDArray[np.bool]:
         return self._image.levels[self._level].is_missing(planes)
 
     def _at_level(self, level: int) -> Self:
-        # It must not hold this stack: in a circle the file would stay open until it is collected.
+        # Without a reference to this stack: a cycle would keep the file open until it is collected.
         stack = type(self).__new__(type(self))
         stack.__dict__.update(self.__dict__)
         stack._set_up(level, self._layout.depth_axis)
@@ -150,47 +150,54 @@ class TiffImageStack(FileStack):
         planes = self._planes[sample_idx, list(channels)]
         if planes.ndim == 2:
             planes = planes[:, start[0] : start[0] + out.shape[1]]
-        for place, targets in self._by_page(planes, out).items():
-            for pixels, inside in self._reader.pieces(self._level, *place, window):
+        for plane, targets in self._by_page_plane(planes, out).items():
+            for pixels, inside in self._reader.pieces(self._level, plane, window):
                 for contiguous, target in targets:
                     target[inside] = pixels[..., contiguous]
 
-    def _by_page(
+    def _by_page_plane(
         self, planes: NDArray[np.int64], out: NDArray[Any]
-    ) -> dict[tuple[int, int, int], list[tuple[int, NDArray[Any]]]]:
-        """Bring together what one read fills: the samples of a pixel that stand side by side."""
+    ) -> dict[PagePlane, list[tuple[int, NDArray[Any]]]]:
+        """Group the planes that one read fills: the contiguous samples of a pixel."""
         table = self._image.levels[self._level]
-        found = defaultdict(list)
+        targets = defaultdict(list)
         for index in np.ndindex(planes.shape):
-            page, sample, depth, contiguous = table.locate(int(planes[index]))
-            found[page, sample, depth].append((contiguous, out[index]))
-        return found
+            plane, contiguous = table.locate(int(planes[index]))
+            targets[plane].append((contiguous, out[index]))
+        return targets
 
 
-def _plane(segment: NDArray[Any], depth: int, contiguous: int) -> NDArray[Any]:
-    """Cut one plane out of a segment ZYXS, which holds one or all depths of a tile."""
+def _plane_of_segment(segment: NDArray[Any], depth: int, contiguous: int) -> NDArray[Any]:
+    """Cut one plane out of a segment ZYXS, which has one or all depths of a tile."""
     return segment[depth % len(segment), ..., contiguous]
 
 
 def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffImageStack:
-    """Open one series of a TIFF file; the entry of the format table."""
+    """Open one series of a TIFF file.
+
+    Raises
+    ------
+    ArgumentError
+        If the scene is a name.
+    """
     if isinstance(scene, str):
         raise ArgumentError(f"{path}: there is no series {scene!r}; a TIFF's series are numbers.")
     return TiffImageStack(path, scene, depth_axis)
 
 
 def tiff_scenes(path: Path) -> list[SceneSummary]:
-    """List the series of a TIFF file; one without an id where there is only one."""
-    images = read_images(path)
-    found = zip(images.shown, images.take(images.shown), strict=True)
-    if len(images.shown) == 1:
-        return [_summary(None, path.stem, image) for _, image in found]
-    return [_summary(index, images.names[index], image) for index, image in found]
+    """List the images of a TIFF file by their series; an only image has no id."""
+    index = series_index(path)
+    images = index.read(index.images)
+    if len(images) == 1:
+        return [_summary(None, path.stem, images[0])]
+    series = zip(index.images, images, strict=True)
+    return [_summary(number, index.names[number], image) for number, image in series]
 
 
-def _summary(index: int | None, name: str, image: TiffImage) -> SceneSummary:
+def _summary(series: int | None, name: str, image: TiffImage) -> SceneSummary:
     return SceneSummary(
-        id=index,
+        id=series,
         name=name,
         rect=image.rect,
         axes=image.axes.axes,
@@ -199,20 +206,20 @@ def _summary(index: int | None, name: str, image: TiffImage) -> SceneSummary:
     )
 
 
-def _choose(images: TiffImages, index: int | None, path: Path) -> int:
-    n, shown = len(images.names), images.shown
-    if index is not None:
-        if not 0 <= index < n:
-            raise ArgumentError(f"{path}: there is no series {index}; it has {n}, from 0.")
-        return index
-    if len(shown) > 1:
-        listed = ", ".join(f"{each} ({images.names[each]})" for each in shown)
-        raise ArgumentError(f"{path} has {len(shown)} series; choose one: {listed}.")
-    return shown[0]
+def _choose(index: SeriesIndex, series: int | None, path: Path) -> int:
+    n, images = len(index.names), index.images
+    if series is not None:
+        if not 0 <= series < n:
+            raise ArgumentError(f"{path}: there is no series {series}; it has {n}, from 0.")
+        return series
+    if len(images) > 1:
+        listed = ", ".join(f"{number} ({index.names[number]})" for number in images)
+        raise ArgumentError(f"{path} has {len(images)} series; choose one: {listed}.")
+    return images[0]
 
 
 def _scaled_metadata(metadata: ImageMetadata, full: Rect, height: int, width: int) -> ImageMetadata:
-    """Give the metadata of a lower resolution."""
+    """Return the metadata of a lower resolution of the given size, in pixels."""
     size = metadata.pixel_size
     y = size.y and size.y * (full.h / height)
     x = size.x and size.x * (full.w / width)

@@ -1,4 +1,4 @@
-"""Look at a TIFF's directories before tifffile does: it follows circles and drops bad tags."""
+"""A TIFF's directories, checked before tifffile, which follows circles and drops bad tags."""
 
 import struct
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import BinaryIO, NamedTuple
 
 from napari_patchset.errors import UnreadableFileError
 
-REMEDY = "The file is damaged or was cut short; copy it or export it again."
+COPY_AGAIN = "The file is damaged or was cut short; copy it or export it again."
+USE_FROM_TIFF = "If you know the axes of its pages, read it with InMemoryImageStack.from_tiff."
 
-_AT_ONCE = 2**16
-"""Bytes of a read: writers put many directories near to each other."""
+_BUFFER_BYTES = 2**16
+"""Of one read: writers put many directories close to each other."""
 
-_MOST_ENTRIES = 4096
-_ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_ITEM_BYTES |= {16: 8, 17: 8, 18: 8}
-_ESSENTIAL = {
+_MAX_TAGS = 4096
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
+_ESSENTIAL_TAGS = {
     256: "ImageWidth",
     257: "ImageLength",
     258: "BitsPerSample",
@@ -39,12 +40,11 @@ _ESSENTIAL = {
 
 
 class _Flavour(NamedTuple):
-    """How a kind of TIFF writes its numbers."""
+    """The binary layout of a directory, by classic or big TIFF and byte order."""
 
-    length: struct.Struct
-    """Number of entries of a directory."""
-    entry: struct.Struct
-    """Tag, type, number of items, and the value or its offset."""
+    tag_count: struct.Struct
+    tag: struct.Struct
+    """Code, type, number of items, and the value or its offset."""
     offset: struct.Struct
 
 
@@ -67,25 +67,25 @@ def is_tiff(head: bytes) -> bool:
 
 
 def check_structure(path: Path) -> None:
-    """Follow the chain of directories to its end and check the first one's tags.
+    """Follow the chain of directories to its end and check the tags of the first one.
 
     Raises
     ------
     UnreadableFileError
-        If the file is no TIFF, if a directory or an essential tag lies outside of the file or is
-        there twice, or if the chain runs in a circle.
+        If the file is not a TIFF, if a directory or an essential tag lies outside of the file, if
+        such a tag occurs twice, or if the chain forms a circle.
     """
-    with path.open("rb", _AT_ONCE) as file:
+    with path.open("rb", _BUFFER_BYTES) as file:
         head = file.read(4)
         if head not in _FLAVOURS:
             raise UnreadableFileError(f"{path}: not a TIFF file; it begins with {head!r}.")
-        # An NDPI keeps the high half of every offset elsewhere; tifffile goes by the suffix too.
+        # An NDPI stores the high half of every offset elsewhere; tifffile tells it by suffix too.
         if path.suffix.lower() != ".ndpi":
-            _Directories(file, path, _FLAVOURS[head]).check()
+            _DirectoryChain(file, path, _FLAVOURS[head]).check()
 
 
-class _Directories:
-    """The chain of directories, one for each page."""
+class _DirectoryChain:
+    """The directories of a file, one for each page, each with the offset of the next."""
 
     def __init__(self, file: BinaryIO, path: Path, flavour: _Flavour) -> None:
         self.file = file
@@ -94,58 +94,62 @@ class _Directories:
         self.size = file.seek(0, 2)
 
     def check(self) -> None:
-        offset = self._first()
+        offset = self._first_offset()
         seen: set[int] = set()
         while offset:
             if offset in seen:
-                raise self._damaged(f"its pages run in a circle at byte {offset}")
+                raise self._damaged(f"its pages form a circle at byte {offset}")
             seen.add(offset)
-            entries, following = self._read(offset, len(seen) - 1)
+            tags, next_offset = self._read(offset, page=len(seen) - 1)
             if len(seen) == 1:
-                self._check_tags(entries)
-            offset = following
+                self._check_tags(tags)
+            offset = next_offset
         if not seen:
-            raise self._damaged("it holds no page")
+            raise self._damaged("it has no page")
 
-    def _first(self) -> int:
+    def _first_offset(self) -> int:
         self.file.seek(8 if self.flavour.offset.size == 8 else 4)
-        head = self.file.read(self.flavour.offset.size)
-        if len(head) < self.flavour.offset.size:
+        stored = self.file.read(self.flavour.offset.size)
+        if len(stored) < self.flavour.offset.size:
             raise self._damaged(f"it ends after {self.size} bytes, within the header")
-        return int(self.flavour.offset.unpack(head)[0])
+        return int(self.flavour.offset.unpack(stored)[0])
 
     def _read(self, offset: int, page: int) -> tuple[bytes, int]:
-        """Give a directory's entries and the offset of the next one, 0 after the last."""
-        count_format, entry_format, offset_format = self.flavour
-        if offset + count_format.size > self.size:
-            raise self._damaged(f"page {page} is said to be at byte {offset} of {self.size}")
+        """Return a directory's tags and the offset of the next one, 0 after the last."""
+        if offset + self.flavour.tag_count.size > self.size:
+            raise self._damaged(
+                f"page {page} should begin at byte {offset}, but the file has {self.size} bytes"
+            )
         self.file.seek(offset)
-        (count,) = count_format.unpack(self.file.read(count_format.size))
-        if not 0 < count <= _MOST_ENTRIES:
-            raise self._damaged(f"page {page} has {count} tags, not 1 to {_MOST_ENTRIES}")
-        length = count * entry_format.size
-        data = self.file.read(length + offset_format.size)
+        (count,) = self.flavour.tag_count.unpack(self.file.read(self.flavour.tag_count.size))
+        if not 0 < count <= _MAX_TAGS:
+            raise self._damaged(f"page {page} has {count} tags, not 1 to {_MAX_TAGS}")
+        length = count * self.flavour.tag.size
+        data = self.file.read(length + self.flavour.offset.size)
         if len(data) < length:
             raise self._damaged(f"the file ends within the tags of page {page}")
         # Some writers leave out the zero after the last directory of a file.
-        following = data[length:].ljust(offset_format.size, b"\0")
-        return data[:length], int(offset_format.unpack(following)[0])
+        next_offset = data[length:].ljust(self.flavour.offset.size, b"\0")
+        return data[:length], int(self.flavour.offset.unpack(next_offset)[0])
 
-    def _check_tags(self, entries: bytes) -> None:
+    def _check_tags(self, tags: bytes) -> None:
         seen: set[int] = set()
-        for tag, kind, count, value in self.flavour.entry.iter_unpack(entries):
-            if (name := _ESSENTIAL.get(tag)) is None:
+        for code, kind, count, value in self.flavour.tag.iter_unpack(tags):
+            if (name := _ESSENTIAL_TAGS.get(code)) is None:
                 continue
-            if tag in seen and name != "ImageDescription":
-                raise self._damaged(f"the tag {name} is there twice")
-            seen.add(tag)
-            if kind not in _ITEM_BYTES:
+            if code in seen and name != "ImageDescription":
+                raise self._damaged(f"the tag {name} occurs twice")
+            seen.add(code)
+            if kind not in _TYPE_BYTES:
                 raise self._damaged(f"the tag {name} is of the unknown type {kind}")
-            length = count * _ITEM_BYTES[kind]
+            length = count * _TYPE_BYTES[kind]
             if length > len(value):
                 (start,) = self.flavour.offset.unpack(value)
                 if start + length > self.size:
-                    raise self._damaged(f"the tag {name} reaches byte {start + length}")
+                    raise self._damaged(
+                        f"the tag {name} ends at byte {start + length}, but the file has "
+                        f"{self.size} bytes"
+                    )
 
-    def _damaged(self, what: str) -> UnreadableFileError:
-        return UnreadableFileError(f"{self.path}: {what}. {REMEDY}")
+    def _damaged(self, problem: str) -> UnreadableFileError:
+        return UnreadableFileError(f"{self.path}: {problem}. {COPY_AGAIN}")
