@@ -1,4 +1,4 @@
-"""TIFFs of planes that say where they are, and what a stack should make of them."""
+"""Writers of TIFFs whose pixels encode their own position, and comparisons with stacks."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ H, W = 45, 70
 
 
 def planes(*shape: int, dtype: Any = np.uint16, size: tuple[int, int] = (H, W)) -> NDArray[Any]:
-    """Give self-proving planes: each at its own number along T."""
+    """Return planes whose pixels encode their position, numbered along T."""
     count = int(np.prod(shape))
     data = np.stack([expected(0, 0, *size, dtype, T=i) for i in range(count)])
     return data.reshape(*shape, *size)
 
 
 def assert_whole(stack: Any, reference: NDArray[Any]) -> None:
-    """Compare every sample, and a window off every tile's border, with SC(Z)YX."""
+    """Compare every sample, and a window within it, with an array SC(Z)YX."""
     assert tuple(stack.data_shape) == reference.shape
     assert stack.data_dtype == reference.dtype
     spatial = reference.shape[2:]
@@ -31,8 +31,8 @@ def assert_whole(stack: Any, reference: NDArray[Any]) -> None:
         whole = stack.extract_patch(sample, None, [0] * len(spatial), spatial)
         np.testing.assert_array_equal(whole, pixels, strict=True)
         size = [n - a for a, n in zip(start, spatial, strict=True)]
-        part = stack.extract_patch(sample, [0], start, size)
-        np.testing.assert_array_equal(part, pixels[(slice(0, 1), *window)], strict=True)
+        patch = stack.extract_patch(sample, [0], start, size)
+        np.testing.assert_array_equal(patch, pixels[(slice(0, 1), *window)], strict=True)
 
 
 def as_stack(data: NDArray[Any], axes: str, depth_axis: Any = "none") -> NDArray[Any]:
@@ -47,7 +47,7 @@ def write(path: Path, data: NDArray[Any], **options: Any) -> Path:
 
 
 def write_two_series(path: Path) -> Path:
-    """Write two series of other axes and channels; only the second one's pixel size is known."""
+    """Write two series of different axes and channels; only the second has a pixel size."""
     with tifffile.TiffWriter(path) as writer:
         writer.write(planes(3, 2), metadata={"axes": "TCYX", "Name": "left"})
         writer.write(

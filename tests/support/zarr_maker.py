@@ -1,4 +1,4 @@
-"""Zarr arrays and OME-Zarr images of pixels that say where they are."""
+"""Writers of zarr arrays and OME-Zarr images whose pixels encode their own position."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 
 def drawn(axes: str, shape: Sequence[int], dtype: Any = np.uint16) -> NDArray[Any]:
-    """Give an array of any axes whose pixels say where they come from."""
+    """Return an array of any axes whose pixels encode their own position."""
     others = [axis for axis in axes if axis not in "YX"]
     sizes = dict(zip(axes, shape, strict=True))
     rows, columns = np.arange(sizes["Y"])[:, None], np.arange(sizes["X"])
@@ -34,9 +34,9 @@ def drawn(axes: str, shape: Sequence[int], dtype: Any = np.uint16) -> NDArray[An
 
 
 def put_in_memory(path: Path) -> str:
-    """Copy a store into fsspec's memory; give the URL, which no other test's store has.
+    """Copy a store into fsspec's memory file system and return its URL, unique to the test.
 
-    A test that needs it is skipped where fsspec, which is optional, is not installed.
+    The test is skipped where fsspec, which is optional, is not installed.
     """
     fsspec = pytest.importorskip("fsspec")
     copy = f"/{path.parent.name}/{path.name}"
@@ -45,7 +45,7 @@ def put_in_memory(path: Path) -> str:
 
 
 def write_array(path: Path, data: NDArray[Any], zarr_format: int = 3, **options: Any) -> Path:
-    """Write one array, which is a node of its own."""
+    """Write one array, without a group around it."""
     options = {"chunks": tuple(min(n, 8) for n in data.shape), **options}
     zarr.create_array(store=path, data=data, zarr_format=zarr_format, **options)
     return path
@@ -67,7 +67,7 @@ def multiscale(letters: str, *scales: Sequence[float], **more: Any) -> dict[str,
 
 
 def write_group(path: Path, attributes: dict[str, Any], version: str = "0.5") -> Path:
-    """Write a group with OME metadata where that version keeps it."""
+    """Write a group with OME metadata, where that version of OME-Zarr has it."""
     stored = {"ome": {"version": version, **attributes}} if version == "0.5" else attributes
     group = zarr.open_group(path, mode="a", zarr_format=3 if version == "0.5" else 2)
     group.attrs.update(stored)
@@ -82,7 +82,7 @@ def write_image(
     scale: Sequence[float] = (),
     **more: Any,
 ) -> Path:
-    """Write an OME-Zarr image of pixels of a size (1 micrometre), doubled from level to level."""
+    """Write an OME-Zarr image; a pixel's size, 1 um by default, doubles from level to level."""
     sizes = dict(zip(letters, scale or [1.0] * len(letters), strict=True))
     scales = [
         [size * 2.0**i if a in "YX" else size for a, size in sizes.items()]
@@ -102,11 +102,11 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def assert_whole(stack: ZarrImageStack, data: NDArray[Any], axes: str) -> None:
-    """Compare every sample with the array, which is in the file's own axes."""
+    """Compare every sample with the array, which has the file's own axes."""
     depth = "none" if len(stack.data_shape) == 4 else stack.axes[2]
     expected = AxisLayout(axes, data.shape, depth).to_stack(data)  # type: ignore[arg-type]
     assert stack.original_axes == axes
     assert tuple(stack.data_shape) == expected.shape
-    for sample, wanted in enumerate(expected):
-        found = stack.extract_patch(sample, None, [0] * (wanted.ndim - 1), wanted.shape[1:])
-        np.testing.assert_array_equal(found, wanted, strict=True)
+    for sample, pixels in enumerate(expected):
+        patch = stack.extract_patch(sample, None, [0] * (pixels.ndim - 1), pixels.shape[1:])
+        np.testing.assert_array_equal(patch, pixels, strict=True)

@@ -16,21 +16,21 @@ from napari_patchset.stacks.tiff.stack import TiffImageStack
 from support.tiff_maker import H, W, assert_whole, planes, write
 
 
-def refused(path: Path, match: str) -> None:
+def assert_refused(path: Path, match: str) -> None:
     with pytest.raises(UnreadableFileError, match=match) as caught:
         TiffImageStack(path)
     assert path.name in str(caught.value)
 
 
 def directory(*entries: tuple[int, int, int, int], following: int = 0) -> bytes:
-    """Write a little-endian TIFF of one directory: tag, type, count, value."""
+    """Return a little-endian TIFF with one directory; an entry is tag, type, count, value."""
     body = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
     head = struct.pack("<4sI", b"II*\0", 8)
     return head + struct.pack("<H", len(entries)) + body + struct.pack("<I", following)
 
 
 def minimal(**changed: int) -> list[tuple[int, int, int, int]]:
-    """Give the entries of a page of 4 x 4 px of 8 bits, behind 200 bytes of header."""
+    """Return the tags of a page of 4 x 4 px of 8 bits, whose pixels begin at byte 200."""
     values = {"width": 4, "height": 4, "bits": 8, "compression": 1, "photometric": 1}
     values |= {"offset": 200, "samples": 1, "rows": 4, "count": 16} | changed
     tags = (256, 257, 258, 259, 262, 273, 277, 278, 279)
@@ -64,7 +64,7 @@ def test_declared_sizes_are_checked_at_opening(
 ) -> None:
     path = tmp_path / "bad.tif"
     path.write_bytes(directory(*minimal(**changed)).ljust(200, b"\0") + bytes(range(16)))
-    refused(path, match)
+    assert_refused(path, match)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,10 @@ def test_declared_sizes_are_checked_at_opening(
         "ImageJ=1.54f\nimages=900000000\nframes=900000000\nhyperstack=true\n",
     ],
 )
-def test_no_memory_is_taken_for_pages_that_a_text_declares(
-    description: str, tmp_path: Path
-) -> None:
+def test_declared_pages_allocate_no_memory(description: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     write(path, planes(1, size=(4, 4))[0], description=description, metadata=None)
-    refused(path, "declares 100000000000 pages|do not fit ImageJ's description")
+    assert_refused(path, "declares 100000000000 pages|do not fit ImageJ's description")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ def test_no_memory_is_taken_for_pages_that_a_text_declares(
 def test_damaged_structure_is_refused(content: bytes, match: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.tif"
     path.write_bytes(content)
-    refused(path, match)
+    assert_refused(path, match)
 
 
 @pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "jpeg"])
@@ -157,14 +155,14 @@ def test_ome_xml_is_not_trusted_but_its_pages_can_be_read(
     xml: str, match: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.tif", planes(1), description=xml, metadata=None)
-    refused(path, f"{match}.*")
+    assert_refused(path, f"{match}.*")
     for stack in (InMemoryImageStack.from_tiff(path, "YX"), FileImageStack.from_tiff(path, "YX")):
         if isinstance(stack, FileImageStack):
             stack.load()
         assert_whole(stack, planes(1)[None])
 
 
-def test_a_file_that_is_not_there_or_a_folder_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_raise_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         TiffImageStack(tmp_path / "none.tif")
     with pytest.raises(FileNotFoundError):
@@ -175,17 +173,17 @@ def test_a_file_that_is_not_there_or_a_folder_says_so(tmp_path: Path) -> None:
 
 def mutants(content: bytes, seed: int, count: int) -> list[bytes]:
     random = np.random.default_rng(seed)
-    found = []
+    mutated = []
     for _ in range(count):
         changed = bytearray(content)
         for _ in range(int(random.integers(1, 4))):
             changed[random.integers(len(changed))] = random.integers(256)
-        found.append(
+        mutated.append(
             bytes(changed[: random.integers(8, len(changed))])
             if random.random() < 0.2
             else bytes(changed)
         )
-    return found
+    return mutated
 
 
 WRITERS: dict[str, Callable[[Path], Path]] = {

@@ -1,4 +1,4 @@
-"""TiffImageStack: opened, closed, pickled, forked, and its file changed meanwhile."""
+"""TiffImageStack: opened, closed, pickled, forked; its file changed while open."""
 
 import multiprocessing
 import os
@@ -25,60 +25,60 @@ def patch_of(stack: TiffImageStack, sample: int) -> NDArray[Any]:
     return stack.extract_patch(sample, None, (7, 9), (20, 31))
 
 
-def check(stack: TiffImageStack) -> bool:
-    found = [patch_of(stack, i) for i in range(6)]
-    return np.array_equal(found, planes(6)[:, None, 7:27, 9:40])
+def is_exact(stack: TiffImageStack) -> bool:
+    patches = [patch_of(stack, i) for i in range(6)]
+    return np.array_equal(patches, planes(6)[:, None, 7:27, 9:40])
 
 
-def test_it_reopens_itself_after_pickling_and_chdir(
+def test_a_pickled_stack_reopens_its_file_after_chdir(
     image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with TiffImageStack("image.tif") as stack:
-        assert check(stack)
+        assert is_exact(stack)
         pickled = pickle.dumps(stack)
     monkeypatch.chdir("/")
     with pickle.loads(pickled) as again:
-        assert check(again)
+        assert is_exact(again)
         assert again.metadata == stack.metadata
         assert again.source == image
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_reads_on(image: Path) -> None:
+def test_a_forked_process_can_read(image: Path) -> None:
     with TiffImageStack(image) as stack:
-        assert check(stack)
+        assert is_exact(stack)
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            assert all(pool.map(check, [stack] * 4))
+            assert all(pool.map(is_exact, [stack] * 4))
         child = os.fork()
         if child == 0:
-            os._exit(0 if check(stack) else 1)
+            os._exit(0 if is_exact(stack) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert check(stack)
+        assert is_exact(stack)
 
 
 def test_threads_share_a_stack(image: Path) -> None:
     with TiffImageStack(image) as stack, ThreadPoolExecutor(8) as threads:
-        found = threads.map(lambda i: patch_of(stack, i % 6), range(300))
-        for i, patch in enumerate(found):
+        patches = threads.map(lambda i: patch_of(stack, i % 6), range(300))
+        for i, patch in enumerate(patches):
             np.testing.assert_array_equal(patch[0], planes(6)[i % 6, 7:27, 9:40])
 
 
-def test_a_closed_stack_says_so(image: Path) -> None:
+def test_reading_a_closed_stack_raises(image: Path) -> None:
     stack = TiffImageStack(image)
-    assert check(stack)
+    assert is_exact(stack)
     stack.close()
     stack.close()
     with pytest.raises(ValueError, match="closed; open the file again"):
-        check(stack)
+        is_exact(stack)
     with pytest.raises(ValueError, match="closed"):
-        check(pickle.loads(pickle.dumps(stack)))
+        is_exact(pickle.loads(pickle.dumps(stack)))
 
 
-def test_a_forgotten_stack_leaves_no_file_open(image: Path) -> None:
+def test_a_deleted_stack_closes_its_file(image: Path) -> None:
     stack = TiffImageStack(image)
-    assert check(stack)
+    assert is_exact(stack)
     assert len(stack.levels) == 1
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
     del stack

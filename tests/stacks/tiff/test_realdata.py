@@ -1,4 +1,4 @@
-"""The real TIFFs: every probe of truth.json exact, and the damaged ones refused at once."""
+"""Real TIFFs: every probe of truth.json is exact, and damaged ones are refused at once."""
 
 import hashlib
 import resource
@@ -68,14 +68,14 @@ METADATA = {
 def test_metadata(name: str, data_dir: Path) -> None:
     *channels, z, xy, step = METADATA[name]
     with open_stack(data_dir / name) as stack:
-        found = stack.metadata
-    assert [(c.name, c.color) for c in found.channels] == channels
-    assert found.pixel_size.z == pytest.approx(z)
-    assert (found.pixel_size.y, found.pixel_size.x) == pytest.approx((xy, xy), rel=1e-5)
-    assert found.time_step == step
+        metadata = stack.metadata
+    assert [(c.name, c.color) for c in metadata.channels] == channels
+    assert metadata.pixel_size.z == pytest.approx(z)
+    assert (metadata.pixel_size.y, metadata.pixel_size.x) == pytest.approx((xy, xy), rel=1e-5)
+    assert metadata.time_step == step
 
 
-def test_a_resolution_of_a_screen_is_no_pixel_size(data_dir: Path) -> None:
+def test_a_screen_resolution_is_not_a_pixel_size(data_dir: Path) -> None:
     for name in ("planar-rgb-u8.tif", "flybrain_lzw.tiff"):
         with open_stack(data_dir / "tiff" / name) as stack:
             assert stack.metadata.pixel_size == PixelSize()

@@ -1,4 +1,4 @@
-"""TiffImageStack: series, levels, sets of files, and what a file says of itself."""
+"""TiffImageStack: series, levels, sets of files, and metadata."""
 
 import pickle
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_the_source_opens_the_same_series_again(two_series: Path) -> None:
         assert (again.scene, again.data_shape) == (1, stack.data_shape)
 
 
-def test_several_series_must_be_chosen_from(two_series: Path) -> None:
+def test_one_of_several_series_must_be_chosen(two_series: Path) -> None:
     with pytest.raises(ArgumentError, match=r"2 series; choose one: 0 \(left\), 1 \(right\)"):
         TiffImageStack(two_series)
     with pytest.raises(ArgumentError, match="no series 2; it has 2"):
@@ -49,7 +49,7 @@ def test_several_series_must_be_chosen_from(two_series: Path) -> None:
         open_stack(two_series, "left")
 
 
-def test_an_only_series_has_no_id(tmp_path: Path) -> None:
+def test_a_single_series_has_no_id(tmp_path: Path) -> None:
     path = write(tmp_path / "one.tif", planes(2))
     (scene,) = list_scenes(path)
     assert (scene.id, scene.name) == (None, "one")
@@ -126,7 +126,7 @@ def test_a_set_of_files_is_one_image_from_each_of_them(ome_set: Path) -> None:
             assert_whole(stack, planes(3, 2))
 
 
-def test_a_file_missing_from_a_set_is_known(ome_set: Path) -> None:
+def test_planes_of_a_missing_file_of_a_set_are_listed(ome_set: Path) -> None:
     ome_set.with_name("t0.ome.tif").unlink()
     with TiffImageStack(ome_set, depth_axis="T") as stack:
         assert stack.missing(0, 1) == (0,)
@@ -145,7 +145,7 @@ def test_a_file_of_a_set_cut_short_is_refused(ome_set: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret.tif", "/etc/x.tif", "C:\\x.tif", "a\\..\\..\\x.tif"])
-def test_a_set_does_not_lead_out_of_its_folder(name: str, ome_set: Path) -> None:
+def test_a_set_that_leads_out_of_its_folder_is_refused(name: str, ome_set: Path) -> None:
     content = ome_set.read_bytes()
     assert len(content)
     xml = tifffile.TiffFile(ome_set)
@@ -189,7 +189,7 @@ def test_nothing_is_printed(ome_set: Path, capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_metadata_of_ome_xml(tmp_path: Path) -> None:
-    metadata = {
+    written = {
         "axes": "TCYX",
         "PhysicalSizeX": 65,
         "PhysicalSizeXUnit": "nm",
@@ -199,12 +199,15 @@ def test_metadata_of_ome_xml(tmp_path: Path) -> None:
         "TimeIncrementUnit": "ms",
         "Channel": {"Name": ["DAPI", "GFP"], "Color": [0x0000FFFF, -0xFF0001 & 0x7FFFFFFF]},
     }
-    with TiffImageStack(write(tmp_path / "m.ome.tif", planes(3, 2), metadata=metadata)) as stack:
-        found = stack.metadata
-    assert found.pixel_size.z is None
-    assert (found.pixel_size.y, found.pixel_size.x) == pytest.approx((0.1, 0.065))
-    assert found.time_step == pytest.approx(0.2)
-    assert [(c.name, c.color) for c in found.channels] == [("DAPI", "#0000ff"), ("GFP", "#7f00ff")]
+    with TiffImageStack(write(tmp_path / "m.ome.tif", planes(3, 2), metadata=written)) as stack:
+        metadata = stack.metadata
+    assert metadata.pixel_size.z is None
+    assert (metadata.pixel_size.y, metadata.pixel_size.x) == pytest.approx((0.1, 0.065))
+    assert metadata.time_step == pytest.approx(0.2)
+    assert [(c.name, c.color) for c in metadata.channels] == [
+        ("DAPI", "#0000ff"),
+        ("GFP", "#7f00ff"),
+    ]
 
 
 def test_metadata_of_imagej(tmp_path: Path) -> None:
@@ -226,10 +229,10 @@ def test_metadata_of_imagej(tmp_path: Path) -> None:
         },
     )
     with TiffImageStack(path) as stack:
-        found = stack.metadata
-    assert found.pixel_size == PixelSize(z=1.5, y=0.25e-3, x=0.2e-3)
-    assert found.time_step == 2.5
-    nuclei, actin = found.channels
+        metadata = stack.metadata
+    assert metadata.pixel_size == PixelSize(z=1.5, y=0.25e-3, x=0.2e-3)
+    assert metadata.time_step == 2.5
+    nuclei, actin = metadata.channels
     assert (nuclei.name, nuclei.color, nuclei.contrast_limits) == ("nuclei", "#ff0000", (10, 400))
     assert (actin.name, actin.color, actin.contrast_limits) == ("actin", "#00ff00", (0, 65535))
 

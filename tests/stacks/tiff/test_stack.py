@@ -42,7 +42,7 @@ def test_ome_axes_and_depth_axis(axes: str, depth_axis: Any, tmp_path: Path) -> 
         assert_whole(stack, as_stack(data, axes, depth_axis))
 
 
-def test_a_depth_axis_of_size_1_is_lacking(tmp_path: Path) -> None:
+def test_a_depth_axis_of_size_1_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ome.tif", planes(3, 1), metadata={"axes": "TZYX"})
     with pytest.raises(MissingAxisError, match="Z axis"):
         TiffImageStack(path, depth_axis="Z")
@@ -121,7 +121,7 @@ def test_an_interleaved_tile_is_decoded_once_for_all_its_samples(
         assert decoded["tiles"] == 2
 
 
-def test_pages_of_unknown_meaning_are_samples(tmp_path: Path) -> None:
+def test_pages_without_axes_are_samples(tmp_path: Path) -> None:
     path = tmp_path / "pages.tif"
     data = planes(5)
     with tifffile.TiffWriter(path) as writer:
@@ -215,7 +215,7 @@ def test_twelve_bit_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "webp", "jpegxl"])
 @pytest.mark.parametrize("tile", [(16, 32), None])
-def test_image_codecs_give_what_tifffile_gives(
+def test_image_codecs_decode_as_tifffile_does(
     compression: str, tile: tuple[int, int] | None, tmp_path: Path
 ) -> None:
     data = np.ascontiguousarray(np.moveaxis(planes(3, dtype=np.uint8), 0, -1))
@@ -233,7 +233,7 @@ def test_bigtiff(options: dict[str, Any], tmp_path: Path) -> None:
         assert_whole(stack, data[:, None])
 
 
-def test_tiles_that_are_not_stored_are_the_files_fill_value(tmp_path: Path) -> None:
+def test_tiles_that_are_not_stored_have_the_fill_value(tmp_path: Path) -> None:
     data = planes(1)[0]
     tiles = [data[:16, :64], None, data[16:32, :64], None, None, None]
     nodata = (42113, "s", 0, "7", True)

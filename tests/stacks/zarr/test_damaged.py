@@ -20,7 +20,7 @@ from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr
 from support.zarr_maker import drawn, edit, write_array, write_group, write_image
 
 
-def test_what_is_no_zarr_is_named(tmp_path: Path) -> None:
+def test_files_and_folders_without_zarr_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(UnreadableFileError, match=r"empty\.zarr: no zarr array"):
         open_stack(tmp_path / "empty.zarr")
@@ -85,7 +85,7 @@ def truncate(path: Path, n: int) -> None:
         ({"shards": (16, 16)}, "c/1/2", "is cut off or damaged"),
     ],
 )
-def test_a_chunk_cut_off_is_named_at_opening(
+def test_a_chunk_that_is_cut_off_is_named_on_opening(
     tmp_path: Path, options: dict[str, Any], key: str, message: str
 ) -> None:
     path = write_array(tmp_path / "a", drawn("YX", (64, 64)), **options)
@@ -101,7 +101,7 @@ def test_a_damaged_chunk_is_named_when_it_is_decoded(tmp_path: Path, codec: Any)
     content = chunk.read_bytes()
     chunk.write_bytes(bytes(4) + content[4:])
     with open_zarr(path) as stack:
-        for _ in range(2):  # the failure is not kept as pixels
+        for _ in range(2):  # the failure is not cached
             with pytest.raises(UnreadableFileError, match="a: chunk c/1/2 can't be decoded"):
                 stack.extract_patch(0, None, [0, 0], [64, 64])
 
@@ -136,7 +136,7 @@ def test_a_chunk_that_would_decode_to_more_is_refused(tmp_path: Path) -> None:
         ({"chunk_grid": 7}, "zarr can't open this array"),
     ],
 )
-def test_metadata_that_lies_is_one_error_and_takes_no_memory(
+def test_impossible_metadata_is_one_error_and_allocates_little(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     path = write_array(tmp_path / "a", drawn("YX", (10, 10)))
@@ -165,7 +165,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\ud800"])
-def test_metadata_that_is_no_json_is_named(tmp_path: Path, content: str) -> None:
+def test_metadata_that_is_not_json_is_named(tmp_path: Path, content: str) -> None:
     path = write_array(tmp_path / "a", drawn("YX", (10, 10)))
     (path / "zarr.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(UnreadableFileError, match=r"zarr\.json: not "):
@@ -198,7 +198,7 @@ def test_a_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
         open_zarr(path)
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_links_that_form_a_circle_are_left(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "x.zarr", mode="w")
     (tmp_path / "x.zarr" / "again").symlink_to(tmp_path / "x.zarr")
     with pytest.raises(UnreadableFileError, match="no zarr array"):

@@ -25,7 +25,7 @@ from support.zarr_maker import (
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_an_ome_image_says_all_it_knows(tmp_path: Path, version: str) -> None:
+def test_all_metadata_of_an_ome_image_is_read(tmp_path: Path, version: str) -> None:
     data = drawn("TCZYX", (2, 2, 3, 16, 20))
     window = {"start": 10, "end": 200.5, "min": 0, "max": 65535}
     channels = [{"label": "DAPI", "color": "0000FF", "window": window}, {"color": "#00ff00"}]
@@ -101,7 +101,7 @@ def test_one_resolution_opens_by_its_path(tmp_path: Path) -> None:
     assert list_scenes(path / "1")[0].axes == "CYX"
 
 
-def test_labels_are_no_scenes_but_open_by_their_path(tmp_path: Path) -> None:
+def test_labels_are_not_scenes_but_open_by_their_path(tmp_path: Path) -> None:
     path = write_image(tmp_path / "x.zarr", "CYX", drawn("CYX", (2, 9, 8)))
     write_group(path / "labels", {"labels": ["cells"]})
     write_image(path / "labels" / "cells", "YX", drawn("YX", (9, 8)), **{"image-label": {}})
@@ -168,7 +168,7 @@ def test_fields_of_a_plate_are_scenes_laid_out_as_on_the_plate(
         np.testing.assert_array_equal(patch, drawn("CYX", (2, 20, 30)) + np.uint16(11))
 
 
-def test_a_plate_lacking_a_well_shows_the_others(tmp_path: Path) -> None:
+def test_a_plate_without_one_of_its_wells_lists_the_others(tmp_path: Path) -> None:
     path = write_plate(tmp_path / "p.zarr", "0.5", ["A/1", "A/2"], 1)
     shutil.rmtree(path / "A" / "1" / "0")
     with pytest.warns(UserWarning, match="left out: .*A/1/0: there is no image"):
@@ -185,16 +185,16 @@ def test_a_plate_lacking_a_well_shows_the_others(tmp_path: Path) -> None:
         ({"axes": "nonsense"}, "TCZYX", r"no valid OME-Zarr 0\.4"),
     ],
 )
-def test_older_and_invalid_metadata_gives_the_pixels_with_a_warning(
+def test_older_and_invalid_metadata_is_a_warning(
     tmp_path: Path, change: dict[str, Any], axes: str, warning: str
 ) -> None:
     data = drawn("TCZYX", (2, 2, 3, 9, 8))
     path = write_image(tmp_path / "x.zarr", "TCZYX", data, version="0.4")
     edit(path / ".zattrs", lambda doc: doc["multiscales"][0].update(change))
     assert list_scenes(path)[0].axes == axes
-    with pytest.warns(UserWarning, match=warning) as said, open_zarr(path) as stack:
+    with pytest.warns(UserWarning, match=warning) as caught, open_zarr(path) as stack:
         assert_whole(stack, data, axes)
-    messages = [str(warning.message) for warning in said]
+    messages = [str(warning.message) for warning in caught]
     assert all(str(path) in message and "\n" not in message for message in messages)
 
 
@@ -208,7 +208,7 @@ def test_a_level_unlike_the_first_is_left_out(tmp_path: Path) -> None:
         open_zarr(path).close()
 
 
-def test_an_unknown_axis_is_part_of_s(tmp_path: Path) -> None:
+def test_an_unknown_axis_is_merged_into_s(tmp_path: Path) -> None:
     data = drawn("RYX", (4, 9, 8))
     path = tmp_path / "x.zarr"
     angle = {**multiscale("YX", [1.0, 1, 1]), "axes": [{"name": "angle"}, *axes_of("YX")]}

@@ -1,4 +1,4 @@
-"""The real zarr stores, pixel by pixel, and the damaged ones."""
+"""Real zarr stores, pixel by pixel, and damaged ones."""
 
 import hashlib
 import warnings
@@ -25,7 +25,7 @@ EXPECTED_WARNINGS = {
 
 
 def image_path(array_path: str) -> str:
-    """Give the path of the image that an array of truth.json is a resolution of."""
+    """Return the path of the image that an array of truth.json is a resolution of."""
     return array_path.rpartition("/")[0]
 
 
@@ -48,9 +48,9 @@ def cut(stack: ZarrImageStack, start: list[int], size: list[int]) -> NDArray[Any
         sample = int(np.ravel_multi_index(place, shape)) if merged else 0
         corner, extent = [low["Y"], low["X"]], [n["Y"], n["X"]]
         planes.append(stack.extract_patch(sample, list(channels), corner, extent))
-    found = np.stack(planes).reshape([*(n[a] for a in merged), len(channels), n["Y"], n["X"]])
+    pixels = np.stack(planes).reshape([*(n[a] for a in merged), len(channels), n["Y"], n["X"]])
     order = [*merged, "C", "Y", "X"]
-    window = np.moveaxis(found, [order.index(a) for a in axes], range(len(axes)))
+    window = np.moveaxis(pixels, [order.index(a) for a in axes], range(len(axes)))
     return np.ascontiguousarray(window).reshape(size)
 
 
@@ -112,7 +112,7 @@ def test_the_scenes_hold_every_full_resolution_array(
     assert len({s.rect[:2] for s in scenes}) == len(scenes)
 
 
-def test_an_image_opens_with_its_resolutions(zarr_truth: dict[str, Any], data_dir: Path) -> None:
+def test_an_image_opens_with_its_levels(zarr_truth: dict[str, Any], data_dir: Path) -> None:
     path = data_dir / zarr_truth["file"]
     if not zarr_truth["arrays"]:
         with pytest.raises(UnreadableFileError, match="no zarr array"):
@@ -120,10 +120,10 @@ def test_an_image_opens_with_its_resolutions(zarr_truth: dict[str, Any], data_di
         return
     scene = list_scenes(path)[0]
     expected = EXPECTED_WARNINGS.get(zarr_truth["file"])
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         stack = open_stack(path, scene.id)
-    assert len(said) == (1 if expected else 0)
+    assert len(caught) == (1 if expected else 0)
     if expected:
         with pytest.warns(UserWarning, match=expected):
             open_stack(path, scene.id).close()

@@ -29,7 +29,7 @@ from support.zarr_maker import (
     write_image,
 )
 
-# How an array may be stored: axes, shape, and zarr's own options.
+# The encodings of an array: axes, shape, and zarr's own options.
 STORED: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "v2": ("TCYX", (3, 2, 21, 34), {"zarr_format": 2, "chunks": (1, 1, 8, 8)}),
     "v2-dots": (
@@ -73,7 +73,7 @@ def stack_of(stored: tuple[Path, str, Any], **options: Any) -> ZarrImageStack:
     return ZarrImageStack(zarr.open_group(stored[0], mode="r"), "image", stored[1], **options)
 
 
-def test_every_way_of_storing_gives_the_same_pixels(stored: Any) -> None:
+def test_every_encoding_gives_the_same_pixels(stored: Any) -> None:
     with stack_of(stored) as stack:
         assert isinstance(stack, ImageStack)
         assert stack.data_dtype == stored[2].dtype
@@ -93,11 +93,11 @@ def test_any_patch_is_the_zero_padded_array(stored: Any, draw: st.DataObject) ->
         size = [draw.draw(st.integers(1, 20)) for _ in start]
         sample = draw.draw(st.integers(0, stack.data_shape[0] - 1))
         window = tuple(slice(a + 9, a + 9 + n) for a, n in zip(start, size, strict=True))
-        found = stack.extract_patch(sample, None, start, size)
-        wanted = padded[sample][(slice(None), *window)]
-        inside = tuple(slice(n) for n in wanted.shape)
-        np.testing.assert_array_equal(found[inside], wanted, strict=True)
-        assert np.count_nonzero(found) == np.count_nonzero(wanted)
+        patch = stack.extract_patch(sample, None, start, size)
+        expected = padded[sample][(slice(None), *window)]
+        inside = tuple(slice(n) for n in expected.shape)
+        np.testing.assert_array_equal(patch[inside], expected, strict=True)
+        assert np.count_nonzero(patch) == np.count_nonzero(expected)
 
 
 def test_the_names_of_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_z_is_the_depth_axis_unless_another_is_named(tmp_path: Path) -> None:
         ZarrImageStack(group, "flat", "TZYX", depth_axis="Z")
 
 
-def test_wrong_arguments_are_the_errors_of_the_reference(tmp_path: Path) -> None:
+def test_wrong_arguments_raise_the_errors_of_the_reference(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path, mode="w")
     group.create_group("inner")
     group.create_array("a", data=drawn("YX", (5, 6)))
@@ -193,8 +193,8 @@ def test_a_pickled_stack_reopens_with_its_levels(tmp_path: Path, decoded: Counte
     assert not decoded
     copy.extract_patch(0, None, [0, 0], [40, 50])
     assert decoded["tiles"] > 0, "decoded pixels are not pickled"
-    found = copy.extract_patch(1, [0], [3, 4], [10, 11])
-    np.testing.assert_array_equal(found[0], data[1, 3:13, 4:15])
+    patch = copy.extract_patch(1, [0], [3, 4], [10, 11])
+    np.testing.assert_array_equal(patch[0], data[1, 3:13, 4:15])
 
 
 def test_threads_share_a_stack(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_threads_share_a_stack(tmp_path: Path) -> None:
             np.testing.assert_array_equal(patch[0], data[y : y + 20, x : x + 20])
 
 
-def test_a_closed_stack_says_so(tmp_path: Path) -> None:
+def test_reading_a_closed_stack_raises(tmp_path: Path) -> None:
     stack = open_zarr(write_array(tmp_path / "a", drawn("YX", (9, 9))))
     stack.close()
     stack.close()
@@ -222,7 +222,7 @@ def test_an_absent_chunk_is_the_fill_value(tmp_path: Path) -> None:
         assert (stack.extract_patch(0, None, [0, 8], [8, 8]) == 7).all()
 
 
-def test_a_large_absent_chunk_takes_no_memory(tmp_path: Path) -> None:
+def test_a_large_absent_chunk_allocates_no_memory(tmp_path: Path) -> None:
     options = {"shape": (10**9, 10**9), "chunks": (30_000, 30_000), "dtype": "u1"}
     zarr.create_array(store=tmp_path / "a", fill_value=3, **options)  # type: ignore[arg-type]
     tracemalloc.start()
@@ -234,7 +234,7 @@ def test_a_large_absent_chunk_takes_no_memory(tmp_path: Path) -> None:
     assert peak < 20e6
 
 
-def test_a_store_in_memory_is_as_good(tmp_path: Path) -> None:
+def test_a_store_in_memory_can_be_read(tmp_path: Path) -> None:
     group = zarr.open_group(MemoryStore(), mode="w")
     data = drawn("CYX", (2, 9, 8))
     group.create_array("a", data=data)
@@ -269,7 +269,7 @@ def test_a_copy_has_the_same_fingerprint(tmp_path: Path) -> None:
         ((2, 1, 2, 3, 9, 8), "STCZYX"),
     ],
 )
-def test_axes_without_names_go_by_their_number(
+def test_unnamed_axes_follow_from_their_number(
     tmp_path: Path, shape: tuple[int, ...], axes: str
 ) -> None:
     write_array(tmp_path / "a", np.ones(shape, np.uint8))
@@ -277,14 +277,14 @@ def test_axes_without_names_go_by_their_number(
         assert stack.original_axes == axes
 
 
-def test_names_of_dimensions_are_used_where_they_make_sense(tmp_path: Path) -> None:
+def test_dimension_names_are_used_if_they_include_y_and_x(tmp_path: Path) -> None:
     data = np.ones((2, 3, 9, 8), np.uint8)
     write_array(tmp_path / "a", data, dimension_names=["time", "channel", "y", "x"])
     write_array(tmp_path / "b", data, dimension_names=["n", "c", "x", "y"])
     write_array(tmp_path / "c", data, dimension_names=["i", "j", "lat", "lon"])
     write_array(tmp_path / "d", data, 2, attributes={"_ARRAY_DIMENSIONS": ["z", "t", "y", "x"]})
-    found = [open_zarr(tmp_path / name).original_axes for name in "abcd"]
-    assert found == ["TCYX", "NCXY", "CZYX", "ZTYX"]
+    axes = [open_zarr(tmp_path / name).original_axes for name in "abcd"]
+    assert axes == ["TCYX", "NCXY", "CZYX", "ZTYX"]
 
 
 def test_the_arrays_of_a_group_are_scenes_in_natural_order(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_the_arrays_of_a_group_are_scenes_in_natural_order(tmp_path: Path) -> No
     assert find_format(path / "t9").name == "zarr"
 
 
-def test_one_array_needs_no_choice(tmp_path: Path) -> None:
+def test_a_single_array_need_not_be_chosen(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "x.zarr", mode="w")
     write_array(tmp_path / "x.zarr" / "raw", drawn("YX", (9, 8)))
     with open_stack(tmp_path / "x.zarr") as stack:

@@ -1,1 +1,1 @@
-"""TIFF through tifffile's pages; `stack.TiffImageStack` is what others need of it."""
+"""TIFF files, read through tifffile: directories, OME-XML, series, pages and pixels."""

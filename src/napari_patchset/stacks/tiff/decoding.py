@@ -165,8 +165,8 @@ class PageReader:
         data = self._files.read(kind.path, *table.segment(plane.page, segment))
         key = level, int(table.kind[plane.page])
         where = f"{kind.path}: page {plane.page}, {rect.w} x {rect.h} px at x={rect.x}, y={rect.y}"
+        decoder = self._decoders.get(key, partial(_SegmentDecoder, kind))
         try:
-            decoder = self._decoders.get(key, partial(_SegmentDecoder, kind))
             pixels = decoder.decode(data, segment, table.jpeg_tables.get(plane.page))
         except Exception as error:  # each codec raises errors of its own
             raise UnreadableFileError(

@@ -1,1 +1,1 @@
-"""Zarr stores: their nodes, OME-Zarr's metadata, and which images they hold."""
+"""Zarr stores and OME-Zarr: nodes, metadata, scenes and pixels."""
