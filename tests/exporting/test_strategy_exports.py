@@ -14,7 +14,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack
 from napari_patchset.exporting.sources import describe_sources
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.stacks.metadata import content_key
+from napari_patchset.stacks.fingerprint import content_key
 from support.czi_maker import MakeCzi, SceneSpec, make_czi
 from support.strategy_makers import every_strategy, make_strategy
 

@@ -12,7 +12,8 @@ import zarr
 from napari_patchset.source import SceneId
 from napari_patchset.stacks import cache as kept
 from napari_patchset.stacks.cache import OpenFiles
-from napari_patchset.stacks.metadata import describe, file_key
+from napari_patchset.stacks.fingerprint import file_key
+from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import list_labels, list_scenes, open_stack
 from support.counting import Reads, noise
 from support.czi_maker import SceneSpec, make_czi, metadata_xml

@@ -34,7 +34,8 @@ from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
 from napari_patchset.source import ChannelId, SceneId, SourceInfo, channel_indices
 from napari_patchset.stacks.cache import FileStat
-from napari_patchset.stacks.metadata import content_key, describe
+from napari_patchset.stacks.fingerprint import content_key
+from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.protocol import ClosableStack, ImageStack
 

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError
-from napari_patchset.stacks.opening import FORMATS
+from napari_patchset.stacks.opening import FILE_FORMATS
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
 """What a person can mend."""
@@ -61,7 +61,7 @@ def notifying(slot: _Slot) -> _Slot:
 
 def ask_image(parent: QWidget) -> Path | None:
     """Ask for an image file, None if none is chosen."""
-    patterns = " ".join(f"*{suffix}" for form in FORMATS for suffix in form.suffixes)
+    patterns = " ".join(f"*{suffix}" for form in FILE_FORMATS for suffix in form.suffixes)
     name, _ = QFileDialog.getOpenFileName(parent, "Open file", "", f"Images ({patterns})")
     return Path(name) if name else None
 

@@ -27,7 +27,7 @@ from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
 from napari_patchset.plugin.worker import beside
 from napari_patchset.source import SceneId, split_scene
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.opening import FORMATS, list_scenes
+from napari_patchset.stacks.opening import FILE_FORMATS, list_scenes
 from napari_patchset.stacks.zarr.store import is_zarr
 
 _SOON_MS = 300
@@ -107,7 +107,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
     if isinstance(path, list):
         return None
     name = Path(path).name.lower()
-    suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
+    suffixes = [suffix for form in FILE_FORMATS for suffix in form.suffixes]
     if name.endswith(SUFFIXES) or _suffix(path) in suffixes:
         return read_layers
     return read_layers if beside(is_zarr, Path(path)) else None

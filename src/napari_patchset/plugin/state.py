@@ -19,7 +19,8 @@ from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_files import open_image
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.metadata import describe, file_key
+from napari_patchset.stacks.fingerprint import file_key
+from napari_patchset.stacks.metadata import describe
 
 Scene = tuple[str, SceneId | None]
 """A path, and a scene of it."""

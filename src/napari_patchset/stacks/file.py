@@ -1,4 +1,4 @@
-"""A stack over a file that is read whole, when asked to, and can be let go of again."""
+"""FileImageStack: a stack over a file that is read whole by `load` and freed by `close`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from napari_patchset.stacks.tiff.series import describe_tiff, read_tiff
 
 
 class FileImageStack(BoundedStack):
-    """Cut patches out of one file of a set that does not fit into memory as a whole.
+    """Cut patches out of one of many files that do not fit into memory together.
 
-    The pixels are there between `load` and `close`.
+    The pixels are in memory between `load` and `close`.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class FileImageStack(BoundedStack):
         path : Path
             The file.
         axes : str
-            The axes of its array as `tifffile.imread` gives it.
+            The axes of the array that `tifffile.imread` returns.
 
         Raises
         ------
@@ -97,22 +97,22 @@ class FileImageStack(BoundedStack):
         Raises
         ------
         UnreadableFileError
-            If what it holds is of another shape than was said.
+            If its data has another shape than `data_shape`.
         """
         data = self.read_func(self.source, **(self.read_kwargs or {}))
         data = array_layout(self.axes, data.shape).to_stack(data)
         if data.shape != tuple(self.data_shape):
             raise UnreadableFileError(
-                f"{self.source}: its data is of shape {data.shape} in the order SC(Z)YX, "
+                f"{self.source}: its data has shape {data.shape} in the order SC(Z)YX, "
                 f"but {tuple(self.data_shape)} was expected."
             )
         self._data = data.astype(self.data_dtype, copy=False)
 
     def close(self) -> None:
-        """Let go of the pixels; `load` reads them again."""
+        """Free the pixels; `load` reads them again."""
         self._data = None
 
-    def extract_patch(  # noqa: D102, said once, on the protocol
+    def extract_patch(  # noqa: D102, documented on the protocol
         self,
         sample_idx: int,
         channels: Sequence[int] | None,

@@ -1,4 +1,4 @@
-"""A stack over an array in memory."""
+"""InMemoryImageStack: a stack over an array in memory."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,18 +13,18 @@ from napari_patchset.stacks.protocol import BoundedStack
 from napari_patchset.stacks.tiff.series import read_tiff
 
 ReadFunc = Callable[..., NDArray[Any]]
-"""Reads a file, given its path and keyword arguments, into an array."""
+"""Reads a file, by its path and keyword arguments, into an array."""
 
 
 def array_layout(axes: str, shape: Sequence[int]) -> AxisLayout:
-    """Lay out an array of any axes; a Z axis is the depth axis, of whatever size."""
+    """Lay out an array of any axes; a Z axis of any size is the depth axis."""
     return AxisLayout(axes, tuple(shape), "Z" if "Z" in axes else "none")
 
 
 def copy_window(
     sample: NDArray[Any], channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
 ) -> None:
-    """Fill `out`, C(Z)YX, with what begins at `start` in a sample that is all in memory."""
+    """Fill `out`, C(Z)YX, with the window of a sample, C(Z)YX, that begins at `start`."""
     window = tuple(slice(a, a + n) for a, n in zip(start, out.shape[1:], strict=True))
     for channel, target in zip(channels, out, strict=True):
         np.copyto(target, sample[channel][window])
@@ -85,7 +85,7 @@ class InMemoryImageStack(BoundedStack):
         path : Path
             The file.
         axes : str
-            The axes of its array as `tifffile.imread` gives it.
+            The axes of the array that `tifffile.imread` returns.
 
         Raises
         ------

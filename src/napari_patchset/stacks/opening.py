@@ -1,4 +1,8 @@
-"""Open any file: the one table of formats."""
+"""Open a file of any format: the one table of formats.
+
+A format is recognised by content, then by suffix. `list_scenes` lists what a file contains and
+`open_stack` opens one scene.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +12,7 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.cache import FileCache
+from napari_patchset.stacks.czi.directory import is_czi
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary
@@ -20,17 +25,17 @@ if TYPE_CHECKING:
     from napari_patchset.stacks.zarr.stack import ZarrImageStack
 
 
-class Format(NamedTuple):
-    """One kind of file: how to know it, list its scenes and open one of them."""
+class FileFormat(NamedTuple):
+    """A file format: how to recognise it, list its scenes and open one of them."""
 
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[Path, bytes], bool]
-    """Whether the content is of this kind: given the path and its first bytes, b"" of a folder."""
+    """Tells by path and first bytes (b"" for a folder) whether the content is of this format."""
     scenes: Callable[[Path], list[SceneSummary]]
     open: Callable[[Path, SceneId | None, DepthAxis], ClosableStack]
     labels: Callable[[Path, SceneId | None], Sequence[SceneId]] = lambda *_: ()
-    """The label images that lie beside a scene, each by the id that opens it."""
+    """Lists the label images of a scene, each by the id that opens it."""
 
 
 # zarr is imported with the first store: importing it takes longer than opening a slide.
@@ -54,45 +59,45 @@ def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
     return zarr_labels(path, scene)
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("CZI", (".czi",), lambda _, head: head.startswith(b"ZISRAWFILE"), czi_scenes, open_czi),
-    Format("TIFF", (".tif", ".tiff"), lambda _, head: is_tiff(head), tiff_scenes, open_tiff),
-    Format(
+FILE_FORMATS: tuple[FileFormat, ...] = (
+    FileFormat("CZI", (".czi",), lambda _, head: is_czi(head), czi_scenes, open_czi),
+    FileFormat("TIFF", (".tif", ".tiff"), lambda _, head: is_tiff(head), tiff_scenes, open_tiff),
+    FileFormat(
         "zarr", (".zarr",), lambda path, _: is_zarr(path), _zarr_scenes, _open_zarr, _zarr_labels
     ),
 )
 
 
-_FORMAT_OF_FILE: FileCache[Format] = FileCache(256)
+_FORMAT_OF_FILE: FileCache[FileFormat] = FileCache(256)
 
 
-def find_format(path: Path) -> Format:
+def find_format(path: Path) -> FileFormat:
     """Find the format of a file or folder by its content, else by its suffix.
 
     Raises
     ------
     FileNotFoundError, PermissionError
-        As the system says it.
+        As the system reports it.
     UnreadableFileError
         If no format fits.
     """
-    return _format_of(path, b"") if path.is_dir() else _FORMAT_OF_FILE.get(path, _format_of_file)
+    return _recognise(path, b"") if path.is_dir() else _FORMAT_OF_FILE.get(path, _recognise_file)
 
 
-def _format_of_file(path: Path) -> Format:
+def _recognise_file(path: Path) -> FileFormat:
     with path.open("rb", 0) as file:
-        return _format_of(path, file.read(16))
+        return _recognise(path, file.read(16))
 
 
-def _format_of(path: Path, head: bytes) -> Format:
-    for form in FORMATS:
-        if form.recognises(path, head):
-            return form
-    for form in FORMATS:
-        if path.suffix.lower() in form.suffixes:
-            return form
-    known = ", ".join(suffix for form in FORMATS for suffix in form.suffixes)
-    raise UnreadableFileError(f"{path}: not a file that can be opened here; these can: {known}.")
+def _recognise(path: Path, head: bytes) -> FileFormat:
+    for file_format in FILE_FORMATS:
+        if file_format.recognises(path, head):
+            return file_format
+    for file_format in FILE_FORMATS:
+        if path.suffix.lower() in file_format.suffixes:
+            return file_format
+    known = ", ".join(suffix for file_format in FILE_FORMATS for suffix in file_format.suffixes)
+    raise UnreadableFileError(f"{path}: not a file of a supported format ({known}).")
 
 
 def list_scenes(path: str | Path) -> list[SceneSummary]:
@@ -111,7 +116,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
     Raises
     ------
     FileNotFoundError, PermissionError
-        As the system says it.
+        As the system reports it.
     UnreadableFileError
         If the file is damaged or of a kind that can't be read.
     """
@@ -152,11 +157,11 @@ def open_stack(
     path, scene = split_source(path, scene)
     if isinstance(path, str):
         return _open_zarr(path, scene, depth_axis)
-    form = find_format(path)
+    file_format = find_format(path)
     if scene is None:
-        scenes = form.scenes(path)
+        scenes = file_format.scenes(path)
         if len(scenes) > 1:
             listed = ", ".join(f"{s.id} ({s.name})" for s in scenes)
             raise ArgumentError(f"{path} has {len(scenes)} scenes; choose one: {listed}.")
         scene = scenes[0].id
-    return form.open(path, scene, depth_axis)
+    return file_format.open(path, scene, depth_axis)

@@ -1,6 +1,8 @@
-"""The stack's interface, and the one place that checks, clips and pads a patch.
+"""The interface of a stack, and the one place that checks, clips and pads a patch.
 
-What a source decodes at once, so that a reader of many patches decodes each only once.
+`ImageStack` is what a stack must have; `BoundedStack` implements it for subclasses that read within
+bounds. A `BlockStack` also tells what it decodes at once, so that a reader of many patches decodes
+each block once.
 """
 
 from abc import ABC, abstractmethod
@@ -22,9 +24,9 @@ from napari_patchset.source import Rect
 class ImageStack(Protocol):
     """An image from which patches can be cut, in the order SC(Z)YX.
 
-    Names and calls are those of CAREamics' protocol. Beyond it, found by attribute where a stack
-    has them: `levels` (the same stack at lower resolutions, finest first), `block_shape` (height
-    and width of the tile that the source decodes at once), `metadata` and `close`.
+    Names and calls are those of CAREamics' protocol. Optional, found by attribute: `levels` (the
+    same stack at lower resolutions, finest first), `block_shape` (height and width of the tile that
+    the source decodes at once), `metadata` and `close`.
     """
 
     @property
@@ -56,7 +58,7 @@ class ImageStack(Protocol):
     ) -> NDArray[Any]:
         """Cut a patch C(Z)YX out of one sample, in the native dtype.
 
-        Inside of the image it holds the file's pixels, bit for bit; outside it is zero.
+        Inside the image it holds the file's pixels, bit for bit; outside it is zero.
 
         Parameters
         ----------
@@ -78,33 +80,11 @@ class ImageStack(Protocol):
         """
 
 
-def _selected_channels(channels: Sequence[int] | None, count: int) -> list[int]:
-    """Resolve None to all channels and refuse the ones that do not exist."""
-    selected = list(range(count)) if channels is None else [index(c) for c in channels]
-    for channel in selected:
-        if not 0 <= channel < count:
-            raise ArgumentError(
-                f"Channel index {channel} is out of bounds for data with {count} channels."
-            )
-    return selected
-
-
-def _check_box(coords: Sequence[int], size: Sequence[int], axes: str) -> None:
-    """Refuse a start or size that does not fit the spatial axes."""
-    if not len(coords) == len(size) == len(axes):
-        raise ArgumentError(
-            f"A patch of this stack needs {len(axes)} coordinates and sizes ({axes}), "
-            f"not {len(coords)} ({tuple(coords)}) and {len(size)} ({tuple(size)})."
-        )
-    if min(size) < 1:
-        raise ArgumentError(f"Patch size {tuple(size)} must be at least 1 along every axis.")
-
-
 class ClosableStack(ImageStack, Protocol):
-    """A stack that holds a file open: use it in a `with` statement, or close it."""
+    """A stack that keeps a file open: use it in a `with` statement, or close it."""
 
     def close(self) -> None:
-        """Give back the file; a closed stack may be closed again."""
+        """Close the file; a closed stack may be closed again."""
 
     def __enter__(self) -> Self: ...
 
@@ -116,22 +96,11 @@ class ClosableStack(ImageStack, Protocol):
     ) -> None: ...
 
 
-class _Readable(Protocol):
-    """What `BoundedStack` needs of its subclass, be it attribute or property."""
-
-    @property
-    def data_shape(self) -> Sequence[int]: ...
-
-    @property
-    def data_dtype(self) -> DTypeLike: ...
-
-    def _read(
-        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
-    ) -> None: ...
-
-
 class BoundedStack(ABC):
-    """Check, clip and pad a patch, so that a format supplies only a read within bounds."""
+    """Check, clip and pad a patch, so that a subclass only reads within bounds."""
+
+    data_shape: Sequence[int]
+    data_dtype: DTypeLike
 
     @abstractmethod
     def _read(
@@ -139,8 +108,8 @@ class BoundedStack(ABC):
     ) -> None:
         """Fill `out`, zeroed and C(Z)YX, with the pixels that begin at `start`, all in bounds."""
 
-    def extract_patch(  # noqa: D102, said once, on the protocol
-        self: _Readable,
+    def extract_patch(  # noqa: D102, documented on the protocol
+        self,
         sample_idx: int,
         channels: Sequence[int] | None,
         coords: Sequence[int],
@@ -162,7 +131,7 @@ class BoundedStack(ABC):
         return patch
 
     def close(self) -> None:  # noqa: B027, a stack without a file has nothing to close
-        """Give back the file; a closed stack may be closed again."""
+        """Close the file; a closed stack may be closed again."""
 
     def __enter__(self) -> Self:
         return self
@@ -176,8 +145,30 @@ class BoundedStack(ABC):
         self.close()
 
 
+def _selected_channels(channels: Sequence[int] | None, count: int) -> list[int]:
+    """Resolve None to all channels, and refuse those that do not exist."""
+    selected = list(range(count)) if channels is None else [index(c) for c in channels]
+    for channel in selected:
+        if not 0 <= channel < count:
+            raise ArgumentError(
+                f"Channel index {channel} is out of bounds for data with {count} channels."
+            )
+    return selected
+
+
+def _check_box(coords: Sequence[int], size: Sequence[int], axes: str) -> None:
+    """Refuse a start or size that does not fit the spatial axes."""
+    if not len(coords) == len(size) == len(axes):
+        raise ArgumentError(
+            f"A patch of this stack needs {len(axes)} coordinates and sizes ({axes}), "
+            f"not {len(coords)} ({tuple(coords)}) and {len(size)} ({tuple(size)})."
+        )
+    if min(size) < 1:
+        raise ArgumentError(f"Patch size {tuple(size)} must be at least 1 along every axis.")
+
+
 class FileStack(BoundedStack):
-    """A stack over one image of a file: what `AxisLayout` and scene make the same for all."""
+    """A stack over one image of a file, laid out by an `AxisLayout`."""
 
     _layout: AxisLayout
 
@@ -193,22 +184,22 @@ class FileStack(BoundedStack):
 
 
 class Block(NamedTuple):
-    """A tile, strip or chunk, as one plane of a stack sees it.
+    """What a source decodes at once (a tile, strip or chunk), as one plane of a stack sees it.
 
     Attributes
     ----------
     key : hashable
-        Which one of the stack's it is; several planes may share one.
+        Identifies the block within the stack; several planes may share one.
     rect : Rect
-        Where it lies in the plane; it may reach past the image.
+        Where it lies in the plane; it may reach beyond the image.
     samples, depths : tuple of int, range
-        All planes of the channel that it holds a part of.
+        All planes of the channel that it covers in part.
     yx : tuple of int
         The axes of the decoded array that are Y and X.
     decode : callable
-        Gives all that is decoded at once.
+        Returns the decoded array.
     plane : callable
-        Gives this plane's pixels YX of what `decode` gave, or of a part of it along Y and X.
+        Returns this plane's pixels YX of the decoded array, or of a part of it along Y and X.
     """
 
     key: Hashable
@@ -222,16 +213,16 @@ class Block(NamedTuple):
 
 @runtime_checkable
 class BlockStack(Protocol):
-    """A stack that says what it decodes at once."""
+    """A stack that tells what it decodes at once."""
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
-        """Give the blocks of a plane that meet a window, from bottom to top; none may be there."""
+        """Yield the blocks of a plane that meet a window, from bottom to top; maybe none."""
 
 
 def blocks_of(
     stack: ImageStack, sample_idx: int, channel: int, depth: int, window: Rect
 ) -> Iterator[Block]:
-    """Give the blocks of any stack: a whole plane is one where the stack does not say."""
+    """Yield the blocks of any stack; one that is no `BlockStack` has whole planes as blocks."""
     if isinstance(stack, BlockStack):
         return stack.blocks(sample_idx, channel, depth, window)
     *deep, height, width = stack.data_shape[2:]
@@ -241,10 +232,17 @@ def blocks_of(
         box = [*start, 0, 0], [*size, height, width]
         return stack.extract_patch(sample_idx, [channel], *box).reshape(height, width)
 
-    rect, depths = Rect(0, 0, width, height), range(depth, depth + 1)
-    whole = Block((sample_idx, channel, depth), rect, (sample_idx,), depths, (0, 1), decode, _same)
-    return iter((whole,))
+    plane = Block(
+        key=(sample_idx, channel, depth),
+        rect=Rect(0, 0, width, height),
+        samples=(sample_idx,),
+        depths=range(depth, depth + 1),
+        yx=(0, 1),
+        decode=decode,
+        plane=_unchanged,
+    )
+    return iter((plane,))
 
 
-def _same(pixels: NDArray[Any]) -> NDArray[Any]:
+def _unchanged(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels

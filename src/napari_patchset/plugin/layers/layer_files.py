@@ -88,8 +88,9 @@ def image_scenes(path: Path) -> list[SceneSummary]:
         return list_scenes(path)
     stack = LayerStack(layer)
     height, width = stack.data_shape[-2:]
-    axes, shape, dtype = stack.original_axes, stack.original_data_shape, stack.data_dtype
-    return [SceneSummary(None, layer.name, Rect(0, 0, width, height), axes, shape, dtype.name)]
+    axes, shape = stack.original_axes, stack.original_data_shape
+    dtype = np.dtype(stack.data_dtype).name
+    return [SceneSummary(None, layer.name, Rect(0, 0, width, height), axes, shape, dtype)]
 
 
 def has_layers(plan: ExportPlan) -> bool:

@@ -78,6 +78,11 @@ class CziDirectory:
     file_size: int
 
 
+def is_czi(head: bytes) -> bool:
+    """Whether a file begins as a CZI does."""
+    return head.startswith(b"ZISRAWFILE")
+
+
 def read_directory(path: Path) -> CziDirectory:
     """Read the structure of a CZI file.
 

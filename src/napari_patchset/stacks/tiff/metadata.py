@@ -6,15 +6,9 @@ from typing import Any
 from tifffile import TiffPage
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import (
-    Channel,
-    ImageMetadata,
-    micrometres,
-    number,
-    positive,
-    seconds,
-)
+from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.tiff.ome import OmeImage
+from napari_patchset.stacks.units import micrometres, number, positive, seconds
 
 _SAMPLE_NAMES = {3: "RGB", 4: "RGBA"}
 _SAMPLE_COLORS = {"R": "#ff0000", "G": "#00ff00", "B": "#0000ff"}

@@ -22,9 +22,8 @@ from napari_patchset.stacks.metadata import (
     Channel,
     ImageMetadata,
     LabelValues,
-    in_micrometres,
-    in_seconds,
 )
+from napari_patchset.stacks.units import micrometres, seconds
 from napari_patchset.stacks.zarr.store import Node, Root, as_dict, as_list
 
 _LETTER_OF_NAME = {
@@ -192,11 +191,11 @@ def image_metadata(
     axes = dict(zip(letters, multiscale.axes if multiscale else (), strict=False))
     scale = {a: s for a, s in zip(letters, dataset.scale, strict=False) if s > 0}
     sizes = {
-        axis.lower(): in_micrometres(scale.get(axis), axes[axis].unit)
+        axis.lower(): micrometres(scale.get(axis), axes[axis].unit)
         for axis in "ZYX"
         if axis in axes
     }
-    time_step = in_seconds(scale.get("T"), axes["T"].unit) if "T" in axes else None
+    time_step = seconds(scale.get("T"), axes["T"].unit) if "T" in axes else None
     return ImageMetadata(tuple(channels), PixelSize(**sizes), time_step)
 
 
@@ -205,7 +204,7 @@ def image_translation(
 ) -> dict[str, float]:
     """Return the position of the image's first pixel in micrometres, by Z, Y and X if known."""
     along = zip(letters, multiscale.axes, dataset.translation, strict=False)
-    position = {letter: in_micrometres(value, axis.unit) for letter, axis, value in along}
+    position = {letter: micrometres(value, axis.unit) for letter, axis, value in along}
     return {a: value for a, value in position.items() if a in "ZYX" and value is not None}
 
 
