@@ -1,4 +1,4 @@
-"""Fixtures for all tests: made CZI files, the real files, and no leaks."""
+"""Fixtures for all tests: generated CZI files, the real files, and checks for leaks."""
 
 import gc
 import os
@@ -21,21 +21,35 @@ from support.czi_maker import MakeCzi, SceneSpec, make_czi
 from support.realdata import MISSING, find_data, truths
 
 settings.register_profile(
-    "slow machines too",
-    deadline=None,
+    "local",
+    deadline=None,  # a busy machine is no failure
+    max_examples=20,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("slow machines too")
+settings.register_profile(
+    "ci", settings.get_profile("local"), max_examples=100, derandomize=True, print_blob=True
+)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-PATIENCE_S = 30
-"""How long what has ended may take to let go of a file or a thread."""
+WINDOW_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
+"""A test that uses one of them, through other fixtures too, needs a display."""
+
+TIMEOUT_S = 30
+"""How long a thread or an open file of a test may outlive it."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep napari's preferences to this run: napari saves them as soon as they change."""
+    """Give this run preferences of its own: napari saves them as soon as they change."""
     folder = tempfile.mkdtemp(prefix="patchset-settings-")
     os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that opens a window as `gui`."""
+    for item in items:
+        if WINDOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("gui")
 
 
 @pytest.fixture
@@ -70,17 +84,17 @@ def file(czi: MakeCzi) -> Path:
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in the test's folder and give exit code, output and error output."""
+    """Run the command in the test's folder and return exit code, output and error output."""
     from napari_patchset.cli import main
 
     monkeypatch.chdir(tmp_path)
 
     def run(*args: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["patchset", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             main()
         out, err = capsys.readouterr()
-        code = ended.value.code
+        code = exit_info.value.code
         return code if isinstance(code, int) else 0, out, err
 
     return run
@@ -88,14 +102,14 @@ def run(
 
 @pytest.fixture
 def small_shards() -> Iterator[None]:
-    """Put 8 patches of 2 x 16 x 16 uint16 into a shard."""
+    """Limit a shard to 8 patches of 2 x 16 x 16 uint16."""
     with export_makers.small_shards():
         yield
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Give the folder of real files, or skip."""
+    """Return the folder of real files, or skip the test."""
     folder = find_data()
     if folder is None:
         pytest.skip(MISSING)
@@ -103,9 +117,9 @@ def data_dir() -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `czi_truth`, `tiff_truth`, ... on every such entry of truth.json.
+    """Run a test with an argument `czi_truth`, `tiff_truth`, ... on each such entry of truth.json.
 
-    Files that stand in the module's REFUSED are left out.
+    Files that the module's REFUSED lists are excluded.
     """
     for name in metafunc.fixturenames:
         kind, _, rest = name.partition("_")
@@ -117,7 +131,7 @@ FOREIGN_FOLDERS = (
     *("/proc", "/dev", "/sys", "/usr", "/lib", "/etc", "/var/cache", "/memfd:", "/SYSV"),
     *{sys.prefix, sys.base_prefix, str(Path.home() / ".cache"), str(Path.home() / ".local")},
 )
-"""Fonts, libraries and caches that Qt, GL and the interpreter keep open."""
+"""Where fonts, libraries and caches are that Qt, GL and the interpreter keep open."""
 
 FOREIGN_THREADS = ("asyncio_", "ThreadPoolExecutor-zarr", "zarr", "Dask", "IO loop", "Profile")
 """Threads that zarr and dask start once and keep."""
@@ -126,9 +140,10 @@ FOREIGN_THREADS = ("asyncio_", "ThreadPoolExecutor-zarr", "zarr", "Dask", "IO lo
 @pytest.fixture(autouse=True)
 def _no_open_files_left() -> Iterator[None]:
     """Fail a test that leaves a regular file open."""
-    before, until = _open_files(), time.monotonic() + PATIENCE_S
+    before = _open_files()
     yield
-    while (left := _open_files() - before) and time.monotonic() < until:
+    deadline = time.monotonic() + TIMEOUT_S
+    while (left := _open_files() - before) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.05)
     assert not left, f"left open: {sorted(left.elements())}"
@@ -142,14 +157,14 @@ def _no_threads_left() -> Iterator[None]:
     left = [thread for thread in threading.enumerate() if thread not in before]
     left = [t for t in left if not t.daemon and not t.name.startswith(FOREIGN_THREADS)]
     for thread in left:
-        thread.join(timeout=PATIENCE_S)
+        thread.join(timeout=TIMEOUT_S)
     alive = [thread.name for thread in left if thread.is_alive()]
     assert not alive, f"left running: {alive}"
 
 
 def _open_files() -> Counter[str]:
-    """Count this process' open regular files by path; none where the system has no /proc."""
-    found: Counter[str] = Counter()
+    """Count the open regular files of this process by path; none where there is no /proc."""
+    count: Counter[str] = Counter()
     folder = Path("/proc/self/fd")
     for link in folder.iterdir() if folder.is_dir() else ():
         try:
@@ -157,12 +172,11 @@ def _open_files() -> Counter[str]:
         except OSError:
             continue
         if stat.S_ISREG(mode) and not _is_foreign(target):
-            found[target] += 1
-    return found
+            count[target] += 1
+    return count
 
 
 def _is_foreign(target: str) -> bool:
-    is_ours = target.startswith(tempfile.gettempdir()) and not target.startswith(sys.prefix)
-    if is_ours:
+    if target.startswith(tempfile.gettempdir()) and not target.startswith(sys.prefix):
         return False
     return target.startswith(FOREIGN_FOLDERS) or "font" in target.lower() or ".so" in target

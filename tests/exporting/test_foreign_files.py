@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
@@ -382,7 +382,6 @@ SOURCES = st.sampled_from(
 STATES = st.sampled_from(["nothing", "a set", "an unfinished export", "both"])
 
 
-@settings(max_examples=150)
 @given(
     files=TREES,
     place=SOURCES,

@@ -114,7 +114,7 @@ def masked(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo], np.ndarr
 
 
 @every_strategy
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(masked())
 def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
     size, sources, pixels = case
@@ -191,7 +191,7 @@ def test_a_mask_of_one_scene_limits_that_scene() -> None:
     assert grid.source_index.tolist() == [1, 1, 1, 1]
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     points=st.lists(st.tuples(*[st.integers(-80, 2080).map(lambda n: n / 4)] * 2), min_size=3),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),

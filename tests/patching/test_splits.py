@@ -75,7 +75,7 @@ def staged(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo]]:
 
 
 @every_strategy
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(staged(), splits, st.integers(0, 3))
 def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
     name: str, case: tuple, split: Split, overlap: int
@@ -111,7 +111,7 @@ def test_what_fills_a_patch_beyond_its_scene_is_in_no_other_split(by: str) -> No
 
 
 @every_strategy
-@settings(max_examples=20)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(staged(), splits, st.randoms())
 def test_neither_path_nor_order_of_the_sources_changes_the_split(
     name: str, case: tuple, split: Split, random: object

@@ -112,7 +112,6 @@ def test_touching_the_border_from_outside_is_all_zero(case: Case) -> None:
     assert not case.stack.extract_patch(0, None, [-2] * len(n), [2] * len(n)).any()
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_any_patch_equals_the_zero_padded_array(case: Case, data: st.DataObject) -> None:
     n = spatial(case)
@@ -201,7 +200,7 @@ def axis_orders(draw: st.DrawFn) -> str:
 
 
 @given(axis_orders())
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 def test_every_axis_order_becomes_the_same_stack(tmp_path: Path, axes: str) -> None:
     """S merges what is neither C, Z, Y nor X in the file's order."""
     sizes = {"S": 2, "T": 3, "C": 2, "Z": 4, "Y": 5, "X": 6}

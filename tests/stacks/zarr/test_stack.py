@@ -81,7 +81,7 @@ def test_every_encoding_gives_the_same_pixels(stored: Any) -> None:
         assert_whole(stack, stored[2], stored[1])
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(draw=st.data())
 def test_any_patch_is_the_zero_padded_array(stored: Any, draw: st.DataObject) -> None:
     with stack_of(stored) as stack:
