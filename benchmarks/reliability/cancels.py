@@ -1,6 +1,6 @@
 """A cancel at a random moment: the export has ended within a second, and goes on later.
 
-usage: cancels.py [--n N] [--seed S] [--json FILE]
+usage: cancels.py [--n N] [--seed S] [--within SECONDS] [--json FILE]
 
 A third of the cancels close the generator at its next event, a third ask from another thread, as
 the window does, a third are a Ctrl-C. To be in the way, every read of a source and every file that
@@ -28,16 +28,14 @@ from napari_patchset import ExportPlan, iter_export
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.stacks.cache import OpenFiles
 
-WITHIN = 1.0
-"""Seconds."""
-
 LATEST = 3.0
 """Seconds after which a cancel comes at the latest; what is done then was not cancelled."""
 
 
 def main() -> int:
     """Run the row."""
-    return run_row("cancels", run, 100)
+    within = {"type": float, "default": 1.0, "help": "seconds that a cancel may take, 1"}
+    return run_row("cancels", run, 100, [("--within", within)])
 
 
 def run(options: argparse.Namespace, row: Row) -> None:
@@ -56,7 +54,7 @@ def run(options: argparse.Namespace, row: Row) -> None:
             in_child(partial(go_on, plan, expected))
             longest = max(longest, seconds)
             row.add(
-                "resumed" if seconds < WITHIN else "late",
+                "resumed" if seconds < options.within else "late",
                 f"{number}, {cancel.__name__}: {seconds:.2f} s",
             )
         except Died as error:
@@ -108,7 +106,7 @@ def _until_stopped(plan: ExportPlan, after: float, delay: float, stop: Callable[
     timer = threading.Timer(after, stop)
     timer.start()
     try:
-        export(plan, workers=2).close()
+        export(plan)
     except (ExportStopped, KeyboardInterrupt):
         return time.monotonic() - began - after
     finally:

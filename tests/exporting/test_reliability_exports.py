@@ -47,7 +47,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 )
 def test_short_form(tmp_path: Path, run: Callable[[argparse.Namespace, Row], None], n: int) -> None:
     row = Row("short", SEED)
-    run(argparse.Namespace(n=n, seed=SEED, work=tmp_path, only="zstd", injected=True), row)
+    options = {"only": "zstd", "injected": True, "within": 60}  # a busy machine is no failure
+    run(argparse.Namespace(n=n, seed=SEED, work=tmp_path, **options), row)
     assert not row.defects
     assert row.counts.total() >= n
 

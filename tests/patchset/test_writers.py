@@ -1,8 +1,9 @@
 """One contract for every format: what was cut comes back. A further one is a line in FORMATS."""
 
 import pickle
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ every_depth = pytest.mark.parametrize("depth_axis", SIZES)
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every array have several shards."""
-    monkeypatch.setattr(layout, "SHARD_BYTES", 6 * 2 * 16 * 16 * 2)
+    monkeypatch.setattr(layout, "SHARD_BYTES", 12 * 2 * 16 * 16 * 2)
 
 
 @pytest.fixture
@@ -51,19 +52,28 @@ def plan(czi: MakeCzi, tmp_path: Path) -> Any:
     return made
 
 
-def cut(path: str, row: dict[str, Any], depth_axis: str) -> np.ndarray:
-    """Cut a patch from a source by what its row says."""
-    with open_stack(path, int(row["scene"]), depth_axis) as stack:
-        axes = "yx" if depth_axis == "none" else "zyx"
-        start, size = ([row[f"{axis}_{what}"] for axis in axes] for what in ("start", "size"))
+class Sources:
+    """Cut patches from their sources by what their rows say."""
+
+    def __init__(self, depth_axis: str) -> None:
+        self.depth_axis, self.axes = depth_axis, "yx" if depth_axis == "none" else "zyx"
+        self._files = ExitStack()
+        self._open = cache(lambda *source: self._files.enter_context(open_stack(*source)))
+
+    def cut(self, path: str, row: dict[str, Any]) -> np.ndarray:
+        stack = self._open(path, int(row["scene"]), self.depth_axis)
+        start, size = ([row[f"{axis}_{what}"] for axis in self.axes] for what in ("start", "size"))
         return stack.extract_patch(row["sample"], None, start, size)
+
+    def close(self) -> None:
+        self._files.close()
 
 
 @every_format
 @every_depth
 def test_what_was_cut_comes_back(plan: Any, form: str, depth_axis: str) -> None:
     exported = plan(form, depth_axis)
-    with closing(export(exported)) as made:
+    with closing(export(exported)) as made, closing(Sources(depth_axis)) as sources:
         assert list(made) == ["train", "train/target", "val", "val/target"]
         for split in made.splits:
             pairs = made.pairs(split)
@@ -74,7 +84,7 @@ def test_what_was_cut_comes_back(plan: Any, form: str, depth_axis: str) -> None:
                 assert str(source.scene) == row["scene"]
                 ref = exported.sources[row["source_index"]]
                 for patch, image in zip(found, (ref, ref.target), strict=True):
-                    np.testing.assert_array_equal(patch, cut(image.path, row, depth_axis))
+                    np.testing.assert_array_equal(patch, sources.cut(image.path, row))
                     assert patch.dtype == np.uint16
 
 
