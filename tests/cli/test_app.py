@@ -297,11 +297,11 @@ def test_the_version_is_printed(run) -> None:
         ("export image.czi --labels image.czi@9", "there is no scene 9; its scenes are 0, 1"),
         (
             "export float.tif --filter shannon>5",
-            "float32 has no range of grey values; give it, as in shannon(",
+            "float32 has no range of grey values; set it, as in shannon(",
         ),
         (
             "export float.tif --val 0.1 --split-by scene",
-            "finds patches in no second scene to validate",
+            "Splitting by scene needs patches in at least two scenes",
         ),
         ("info image.czi@9", "there is no scene 9; its scenes are 0, 1"),
         ("verify none.patches.zarr", "none.patches.zarr: no such patch set"),

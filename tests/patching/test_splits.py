@@ -1,4 +1,4 @@
-"""The split: no pixel in common, the share that was asked for, whatever the order of sources."""
+"""The split: no pixel in common, the wanted share, whatever the order of the sources."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,8 @@ from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import axis_padding_indices
-from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split, stage_frames
+from napari_patchset.patching.sites import find_sites
+from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -26,21 +27,23 @@ splits = st.builds(
 
 
 def assigned(split: Split, grid: PatchGrid, sources: Sequence[SourceInfo]) -> np.ndarray | None:
-    """Split, or give None where there is nothing to part."""
+    """Return the codes, or None if there is no way to split."""
     try:
         return split.assign(grid, sources)
     except ArgumentError as error:
-        if "finds patches in no second" not in str(error):
+        if "needs patches" not in str(error):
             raise
         return None
 
 
-def shows(grid: PatchGrid, codes: np.ndarray, code: int, sources: Sequence[SourceInfo]) -> set:
-    """Give the places, on the stage where it is known, that the patches of a split show.
+def shown_places(
+    grid: PatchGrid, codes: np.ndarray, code: int, sources: Sequence[SourceInfo]
+) -> set:
+    """Return the places, on the stage if known, that the patches of a split show.
 
-    What lies beyond an image shows pixels of it, as "reflect" does.
+    Padding shows pixels of the image, as "reflect" does.
     """
-    found = set()
+    places = set()
     for spec, of in zip(grid, codes.tolist(), strict=True):
         info = sources[spec.source_index]
         left, top = info.rect[:2] if info.rect else (0, 0)
@@ -56,8 +59,8 @@ def shows(grid: PatchGrid, codes: np.ndarray, code: int, sources: Sequence[Sourc
                     strict=True,
                 )
             )
-            found |= {(plane, i, j) for i in rows for j in columns}
-    return found
+            places |= {(plane, i, j) for i in rows for j in columns}
+    return places
 
 
 @st.composite
@@ -86,7 +89,7 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
     codes = assigned(split, grid, sources)
     if codes is None or not len(codes):
         return
-    train, val = (shows(grid, codes, code, sources) for code in (TRAIN, VAL))
+    train, val = (shown_places(grid, codes, code, sources) for code in (TRAIN, VAL))
     assert train
     assert val
     assert not train & val
@@ -96,7 +99,7 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
 
 
 @pytest.mark.parametrize("by", ["auto", "block"])
-def test_what_fills_a_patch_beyond_its_scene_is_in_no_other_split(by: str) -> None:
+def test_padding_shows_no_place_of_the_other_split(by: str) -> None:
     corners = [(0, 0), (68, 97)]
     sources = [
         source(1, 1, 117, 73, scene=i, rect=Rect(*corner, 73, 117))
@@ -106,7 +109,9 @@ def test_what_fills_a_patch_beyond_its_scene_is_in_no_other_split(by: str) -> No
     for seed in range(5):
         codes = assigned(Split(val=0.3, by=by, seed=seed), grid, sources)
         assert codes is not None
-        assert not shows(grid, codes, TRAIN, sources) & shows(grid, codes, VAL, sources)
+        assert not shown_places(grid, codes, TRAIN, sources) & shown_places(
+            grid, codes, VAL, sources
+        )
         assert find_leak(grid, codes, sources) is None
 
 
@@ -131,18 +136,18 @@ def test_neither_path_nor_order_of_the_sources_changes_the_split(
 
 
 @given(staged(), st.data())
-def test_a_leak_is_found_where_there_is_one(case: tuple, data: st.DataObject) -> None:
+def test_a_leak_is_found_if_there_is_one(case: tuple, data: st.DataObject) -> None:
     size, sources = case
     grid = Random(size=size, count=4).plan(sources)
     codes = data.draw(st.lists(st.integers(-1, 1), min_size=len(grid), max_size=len(grid)))
     split = np.array(codes, np.int8)
     leak = find_leak(grid, split, sources)
-    train, val = (shows(grid, split, code, sources) for code in (TRAIN, VAL))
+    train, val = (shown_places(grid, split, code, sources) for code in (TRAIN, VAL))
     assert (leak is not None) == bool(train & val)
     if leak:
         assert (split[leak.train], split[leak.val]) == (TRAIN, VAL)
         pair = grid[np.array(leak)]
-        shared = [shows(pair, split[list(leak)], code, sources) for code in (TRAIN, VAL)]
+        shared = [shown_places(pair, split[list(leak)], code, sources) for code in (TRAIN, VAL)]
         assert shared[0] & shared[1]
 
 
@@ -212,10 +217,10 @@ def test_auto_takes_blocks_where_groups_are_too_few() -> None:
 
 
 @pytest.mark.parametrize("by", KINDS)
-def test_one_place_alone_can_not_be_split(by: str) -> None:
+def test_one_place_can_not_be_split(by: str) -> None:
     image = [source(5, 1, 64, 64)]
     grid = Whole().plan(image)
-    with pytest.raises(ArgumentError, match=f"split by {by} finds patches in no second"):
+    with pytest.raises(ArgumentError, match=f"Splitting by {by} needs patches"):
         Split(val=0.1, by=by).assign(grid, image)
 
 
@@ -226,7 +231,7 @@ def test_no_patches_have_no_split() -> None:
     assert find_leak(grid, np.empty(0, np.int8), image) is None
 
 
-def test_the_choice_never_changes() -> None:
+def test_the_chosen_blocks_never_change() -> None:
     image = [source(1, 1, 512, 512, key="k", scene=3)]
     codes = Split(val=0.1, seed=7).assign(Tiled(size=(64, 64)).plan(image), image)
     assert np.flatnonzero(codes).tolist() == [2, 5, 12, 36, 58, 60]
@@ -235,9 +240,9 @@ def test_the_choice_never_changes() -> None:
 @pytest.mark.realdata
 def test_real_scenes_that_overlap_show_one_place(data_dir: Path) -> None:
     sources = described(data_dir / "czi_synth" / "overlap_scenes.czi")
-    assert len(stage_frames(sources).names) == 1
-    assert len(stage_frames(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
-    with pytest.raises(ArgumentError, match="no second scene"):
+    assert len(find_sites(sources).names) == 1
+    assert len(find_sites(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
+    with pytest.raises(ArgumentError, match="at least two scenes"):
         Split(val=0.1, by="scene").assign(Tiled(size=(8, 8)).plan(sources), sources)
 
 

@@ -1,8 +1,8 @@
-"""What all filters share: limits, channels, columns, and the line of text.
+"""Filters: which patches are worth training on, by a metric of their pixels.
 
-The metrics that filters look at, one class each.
-
-Filters: which patches are worth training on, by a measure of their pixels.
+Each filter is a frozen model with the limits, the channels and the settings of its metric. To add
+one, write a class with a `kind` and `_measure`, and add it to the union `Filter`; its text
+("range>5"), its column ("range_DAPI") and its row in the window follow from the kind.
 """
 
 from abc import ABC, abstractmethod
@@ -16,11 +16,12 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filter_syntax import Limit, format_filter, format_metric, parse_fields
+from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
+from napari_patchset.patching.limits import Limit
 from napari_patchset.source import ChannelId, channel_indices
 
-AT_ONCE = 2**17
-"""Pixels that are measured at once: a megabyte as float64, which stays in the cache."""
+_PIXELS_AT_ONCE = 2**17
+"""Pixels that are measured at once: a megabyte as float64, which fits into the CPU's cache."""
 
 Pixels = NDArray[Any]
 Metric = NDArray[np.float64]
@@ -34,11 +35,11 @@ class PatchFilter(Frozen, ABC):
     Parameters
     ----------
     above, below : float, "pNN", "otsu" or None
-        The metric must be greater, or less, than that; at least one is given.
+        The metric must be greater, or less, than that; at least one is required.
     channels : tuple of int or str, or None
-        The channels that are looked at; None for all.
+        The channels that are measured; None for all.
     match : {"any", "all"}
-        Whether one of the channels, or each of them, must pass.
+        Whether any of the channels, or each of them, must pass.
     """
 
     kind: str
@@ -48,56 +49,56 @@ class PatchFilter(Frozen, ABC):
     match: Literal["any", "all"] = "any"
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_limits(self) -> Self:
         if self.above is None and self.below is None:
             raise ValueError("a filter needs a limit, above or below")
         return self
 
     def measure(self, patches: Pixels) -> Metric:
-        """Measure one channel of patches, each for itself and to the last bit the same.
+        """Measure one channel of patches; the result for a patch depends on no other patch.
 
         Parameters
         ----------
         patches : ndarray, (N, (Z), Y, X)
-            Pixels in native dtype, without padding; of complex ones the magnitude is measured.
+            Pixels in native dtype, without padding; complex ones are measured by magnitude.
 
         Returns
         -------
         ndarray
-            float64, (N,); -inf, which passes no filter, for a patch that holds NaN or infinity.
+            float64, (N,); -inf, which passes no filter, for a patch with NaN or infinity.
         """
-        # Rows without gaps are summed in an order that does not depend on their neighbours.
+        # The order in which a contiguous row is summed does not depend on its neighbours.
         rows = np.ascontiguousarray(patches.reshape(len(patches), prod(patches.shape[1:])))
-        found = np.empty(len(rows))
-        step = max(1, AT_ONCE // rows.shape[1])
+        metric = np.empty(len(rows))
+        step = max(1, _PIXELS_AT_ONCE // rows.shape[1])
         for first in range(0, len(rows), step):
             few = slice(first, first + step)
-            found[few] = self._measure_finite(rows[few])
-        return found
+            metric[few] = self._measure_finite(rows[few])
+        return metric
 
     def _measure_finite(self, rows: Pixels) -> Metric:
         rows = np.abs(rows) if rows.dtype.kind == "c" else rows
         if rows.dtype.kind != "f" or (finite := np.isfinite(rows).all(axis=1)).all():
             return self._measure(rows).astype(np.float64)
-        found = np.full(len(rows), -np.inf)
-        found[finite] = self._measure(rows[finite])
-        return found
+        metric = np.full(len(rows), -np.inf)
+        metric[finite] = self._measure(rows[finite])
+        return metric
 
     @abstractmethod
     def _measure(self, rows: Pixels) -> Pixels:
-        """Measure patches that are one row of pixels each, (N, pixels): (N,)."""
+        """Measure patches that are one row of pixels each: (N, pixels) to (N,)."""
 
     def column(self, channel: str) -> str:
-        """Name the column that holds the metric of a channel: "std_DAPI"."""
+        """Return the name of a channel's column in the table: "std_DAPI"."""
         return f"{self._metric}_{channel}"
 
     def columns(self, channels: Sequence[str]) -> dict[int, str]:
-        """Name the column of each channel that is looked at, by the channel's index.
+        """Return the column of each measured channel, by the channel's index.
 
         Parameters
         ----------
         channels : sequence of str
-            The names of all channels; one that occurs twice is told apart by its index.
+            The names of all channels; equal names are distinguished by the index.
 
         Raises
         ------
@@ -109,54 +110,54 @@ class PatchFilter(Frozen, ABC):
 
     @property
     def _metric(self) -> str:
-        own = self.model_dump(exclude=set(PatchFilter.model_fields), exclude_none=True)
-        return format_metric(self.kind, own)
+        settings = self.model_dump(exclude=set(PatchFilter.model_fields), exclude_none=True)
+        return format_metric(self.kind, settings)
 
     def __str__(self) -> str:
         return format_filter(self._metric, self.channels, self.match, self.above, self.below)
 
 
 class Max(PatchFilter):
-    """Look at the largest pixel."""
+    """Filter by the largest pixel."""
 
     kind: Literal["max"] = "max"
 
     def _measure(self, rows: Pixels) -> Pixels:
-        found: Pixels = rows.max(axis=1)
-        return found
+        metric: Pixels = rows.max(axis=1)
+        return metric
 
 
 class Mean(PatchFilter):
-    """Look at the mean."""
+    """Filter by the mean."""
 
     kind: Literal["mean"] = "mean"
 
     def _measure(self, rows: Pixels) -> Pixels:
-        found: Pixels = rows.astype(np.float64).mean(axis=1)
-        return found
+        metric: Pixels = rows.astype(np.float64).mean(axis=1)
+        return metric
 
 
 class Std(PatchFilter):
-    """Look at the standard deviation, with N in the denominator."""
+    """Filter by the standard deviation, with N in the denominator."""
 
     kind: Literal["std"] = "std"
 
     def _measure(self, rows: Pixels) -> Pixels:
-        found: Pixels = rows.astype(np.float64).std(axis=1)
-        return found
+        metric: Pixels = rows.astype(np.float64).std(axis=1)
+        return metric
 
 
 class Shannon(PatchFilter):
-    """Look at the Shannon entropy of the grey values, in bits.
+    """Filter by the Shannon entropy of the grey values, in bits.
 
     Parameters
     ----------
     bins : int or None
-        Number of bins of equal width; None, for integers only, for one bin a grey value, which is
-        scikit-image's `shannon_entropy` and the one that CAREamics filters by.
+        Number of bins of equal width; None, for integers only, for one bin per grey value, which
+        is scikit-image's `shannon_entropy` and the filter of CAREamics.
     low, high : float or None
-        The range of the bins; what lies beyond counts in the first or last one. None for the
-        range of the pixel type, which only integers have.
+        The range of the bins; values beyond count in the first or last one. None for the range of
+        the pixel type, which only integers have.
     """
 
     kind: Literal["shannon"] = "shannon"
@@ -173,19 +174,20 @@ class Shannon(PatchFilter):
         return self
 
     def _measure(self, rows: Pixels) -> Pixels:
-        binned = np.sort(self._binned(rows), axis=1)
-        begins = np.ones(binned.shape, bool)
-        np.not_equal(binned[:, 1:], binned[:, :-1], out=begins[:, 1:])
-        at = np.flatnonzero(begins)
-        counts = np.diff(at, append=begins.size)
-        n = binned.shape[1]
-        information = np.bincount(at // n, counts * np.log2(counts), minlength=len(rows))
-        found: Metric = np.log2(n) - information / n
-        return found
+        values = np.sort(self._binned(rows), axis=1)
+        is_first = np.ones(values.shape, bool)
+        np.not_equal(values[:, 1:], values[:, :-1], out=is_first[:, 1:])
+        firsts = np.flatnonzero(is_first)
+        counts = np.diff(firsts, append=is_first.size)
+        # The entropy of counts c of n pixels: log2(n) - sum(c log2(c)) / n.
+        n = values.shape[1]
+        sums = np.bincount(firsts // n, counts * np.log2(counts), minlength=len(rows))
+        entropy: Metric = np.log2(n) - sums / n
+        return entropy
 
     def _binned(self, rows: Pixels) -> Pixels:
         if self.low is None or self.high is None:
-            low, high = _range(rows.dtype, "shannon(bins=256,low=0,high=1)>2")
+            low, high = _grey_range(rows.dtype, "shannon(bins=256,low=0,high=1)>2")
         else:
             low, high = self.low, self.high
         if self.bins is None:
@@ -195,7 +197,7 @@ class Shannon(PatchFilter):
 
 
 class Saturation(PatchFilter):
-    """Look at the share of pixels, 0 to 1, that are at a level or above.
+    """Filter by the share of pixels, 0 to 1, at a level or above.
 
     Parameters
     ----------
@@ -210,19 +212,19 @@ class Saturation(PatchFilter):
     def _measure(self, rows: Pixels) -> Pixels:
         level = self.level
         if level is None:
-            _, level = _range(rows.dtype, "saturation(level=1)<0.01")
+            _, level = _grey_range(rows.dtype, "saturation(level=1)<0.01")
         return _share(rows >= level)
 
 
 class Mask(PatchFilter):
-    """Look at the share of pixels, 0 to 1, in which the mask of the source is not zero."""
+    """Filter by the share of pixels, 0 to 1, where the mask of the source is not zero."""
 
     kind: Literal["mask"] = "mask"
 
     @model_validator(mode="after")
     def _check_channels(self) -> Self:
         if self.channels is not None or self.match != "any":
-            raise ValueError("mask looks at the one channel of the mask; leave channels out")
+            raise ValueError("mask measures the one channel of the mask; leave channels out")
         return self
 
     def _measure(self, rows: Pixels) -> Pixels:
@@ -235,21 +237,8 @@ class Mask(PatchFilter):
         return "mask"
 
 
-def _share(holds: NDArray[np.bool_]) -> Metric:
-    share: Metric = holds.mean(axis=1)
-    return share
-
-
-def _range(dtype: np.dtype[Any], example: str) -> tuple[float, float]:
-    """Give the range of a pixel type; only integers have one."""
-    if dtype.kind not in "iu":
-        raise ArgumentError(f"{dtype} has no range of grey values; give it, as in {example}.")
-    info = np.iinfo(dtype)
-    return float(info.min), float(info.max)
-
-
 Filter = Annotated[Max | Mean | Std | Shannon | Saturation | Mask, Field(discriminator="kind")]
-"""Every filter that a plan can name; a further one is a class and its name here."""
+"""Every filter that a plan can name; to add one, write its class and add it here."""
 
 FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
 """By kind."""
@@ -257,14 +246,32 @@ FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 
+def parse_filter(text: str) -> Filter:
+    """Return the filter of a line such as "std[DAPI]>p10"; `str` returns the line.
+
+    The line is a kind, its settings in parentheses, the channels in brackets, and a limit on one
+    or both sides: "std>5", "5<std<100", "max<otsu", "shannon(bins=64)>2", "std[DAPI,1]>5". Any of
+    the channels must pass, or with "all" in front each of them: "std[all DAPI,GFP]>5",
+    "std[all]>5". A name that would be misread is written in double quotes, as in JSON.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such filter, setting or limit.
+    """
+    try:
+        return _FILTER.validate_python(parse_fields(text))
+    except ValidationError as error:
+        raise ArgumentError(f"{text!r} is no filter: {user_message(error)}.") from error
+
+
 def metric_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
-    """Name the columns of everything that filters look at, each once."""
-    found = {column for each in filters for column in each.columns(channels).values()}
-    return sorted(found)
+    """Return the columns of all metrics that filters need, each once, sorted."""
+    return sorted({column for each in filters for column in each.columns(channels).values()})
 
 
 def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype: str) -> None:
-    """Refuse filters that can't measure the patches, before one is read.
+    """Refuse filters that can't measure the patches, before any patch is read.
 
     Raises
     ------
@@ -276,20 +283,14 @@ def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype
         each.measure(np.zeros((1, 1), dtype))
 
 
-def parse_filter(text: str) -> Filter:
-    """Make a filter of a line such as "std[DAPI]>p10"; `str` gives the line back.
+def _share(passes: NDArray[np.bool_]) -> Metric:
+    share: Metric = passes.mean(axis=1)
+    return share
 
-    KIND, its settings in parentheses, the channels in brackets, and a limit on one or both sides:
-    "std>5", "5<std<100", "max<otsu", "shannon(bins=64)>2", "std[DAPI,1]>5". One of the channels
-    must pass, or with "all" in front each of them: "std[all DAPI,GFP]>5", "std[all]>5". A name
-    that would be misread stands in double quotes, as in JSON.
 
-    Raises
-    ------
-    ArgumentError
-        If there is no such filter, setting or limit.
-    """
-    try:
-        return _FILTER.validate_python(parse_fields(text))
-    except ValidationError as error:
-        raise ArgumentError(f"{text!r} is no filter: {user_message(error)}.") from error
+def _grey_range(dtype: np.dtype[Any], example: str) -> tuple[float, float]:
+    """Return the range of a pixel type; only integers have one."""
+    if dtype.kind not in "iu":
+        raise ArgumentError(f"{dtype} has no range of grey values; set it, as in {example}.")
+    info = np.iinfo(dtype)
+    return float(info.min), float(info.max)

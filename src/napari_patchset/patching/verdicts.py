@@ -1,4 +1,8 @@
-"""What becomes of each candidate: its split, whether it is kept, and why not."""
+"""Verdicts: which candidates are kept, in which split, and why the others are rejected.
+
+`judge` applies the filters to the metrics, keeps a fraction of the rejected candidates if wanted,
+and splits the rest.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,29 +11,33 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.filter_syntax import resolve
-from napari_patchset.patching.filters import PatchFilter
+from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.limits import resolve_limit
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits import ALL, NEITHER, SPLITS, Split
 from napari_patchset.source import SourceInfo
 
 ACROSS_SPLITS = "across the border of train and val"
+"""The reason of a candidate that shares pixels with both splits."""
 
-Metrics = Mapping[str, NDArray[np.float64]]
-Limits = Mapping[str, Mapping[str, float]]
+Metrics = Mapping[str, Metric]
+"""By the name of the column, one value per candidate."""
+
+ResolvedLimits = Mapping[str, Mapping[str, float]]
+"""By the name of the column and the text of the limit: {"std_DAPI": {"p10": 3.5}}."""
 
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """One entry a candidate, in the order of the grid.
+    """The verdict on each candidate, in the order of the grid.
 
     Attributes
     ----------
     splits : tuple of str
         The names of the splits, ("all",) or ("train", "val").
     split : int8 array
-        Index into `splits`; where there are two, -1 for a patch that lies across their border, or
+        Index into `splits`; if there are two, `NEITHER` for a patch across their border or one
         that a filter rejects.
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is kept.
@@ -38,8 +46,8 @@ class Verdicts:
     metrics : dict of str to float64 array
         Every metric of every candidate, by the name of its column.
     limits : dict of str to dict of str to float
-        What limits that depend on all candidates came to, by the name of the column and the limit
-        as it was given: {"std_DAPI": {"p10": 3.5}}.
+        The numbers of limits that depend on all candidates, by column and text of the limit:
+        {"std_DAPI": {"p10": 3.5}}.
     """
 
     splits: tuple[str, ...]
@@ -47,20 +55,20 @@ class Verdicts:
     reason: NDArray[np.int8]
     reasons: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=dict)
-    limits: Limits = field(default_factory=dict)
+    limits: ResolvedLimits = field(default_factory=dict)
 
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Which candidates are exported."""
-        found: NDArray[np.bool_] = self.reason < 0
-        return found
+        kept: NDArray[np.bool_] = self.reason < 0
+        return kept
 
     @property
     def finite_limits(self) -> dict[str, dict[str, float]]:
-        """The limits without those that came to nothing, for want of a metric."""
+        """The limits without those that are NaN because no candidate has the metric."""
         return {
-            column: {limit: value for limit, value in of.items() if isfinite(value)}
-            for column, of in self.limits.items()
+            column: {limit: value for limit, value in numbers.items() if isfinite(value)}
+            for column, numbers in self.limits.items()
         }
 
     def __getitem__(self, which: slice) -> "Verdicts":
@@ -80,19 +88,19 @@ def judge(
 ) -> Verdicts:
     """Decide on every candidate.
 
-    The first filter that a candidate fails is its reason. What no filter rejects is split, so that
-    the share of validation patches is one of those that are exported.
+    The first filter that a candidate fails is its reason. Only candidates that no filter rejects
+    are split, so that the share of validation patches is one of the exported patches.
 
     Parameters
     ----------
     filters : sequence of filters
         A patch must pass each of them.
     keep_fraction : float
-        The share of those rejected by a filter that is kept all the same; chosen by a hash of the
-        source's key and scene, and of the patch's sample and start.
+        The share of candidates rejected by a filter that is kept nevertheless; chosen by a hash
+        of the source's key and scene, and of the patch's sample and start.
     metrics : dict of str to float64 array
-        By column, in the order of the grid. A candidate without one, or with NaN, is not scored
-        yet and passes.
+        By column, in the order of the grid. A candidate without a metric, or with NaN, is not
+        measured yet and passes.
 
     Raises
     ------
@@ -100,18 +108,17 @@ def judge(
         If a filter names a channel that does not exist, or the split can't be made.
     """
     metrics = metrics or {}
-    names = sources[0].channels
-    limits = _resolve_limits(filters, names, metrics)
+    channels = sources[0].channels
+    limits = _resolve_limits(filters, channels, metrics)
     reason = np.full(len(grid), -1, np.int8)
     for i, each in reversed(list(enumerate(filters))):
-        reason[~_passes(each, names, metrics, limits, len(grid))] = i
+        reason[~_passes(each, channels, metrics, limits, len(grid))] = i
     if keep_fraction:
-        reason[_spared(grid, sources, reason, keep_fraction)] = -1
+        reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
     codes = np.zeros(len(grid), np.int8)
     if split is not None:
         passed = reason < 0
-        # A million patches are not copied for nothing.
-        if passed.all():
+        if passed.all():  # a million patches need no copy
             codes = split.assign(grid, sources)
         else:
             codes.fill(NEITHER)
@@ -122,33 +129,34 @@ def judge(
 
 
 def _resolve_limits(
-    filters: Sequence[PatchFilter], names: Sequence[str], metrics: Metrics
+    filters: Sequence[PatchFilter], channels: Sequence[str], metrics: Metrics
 ) -> dict[str, dict[str, float]]:
     limits: dict[str, dict[str, float]] = {}
     for each in filters:
-        for column in each.columns(names).values():
+        for column in each.columns(channels).values():
             for limit in (each.above, each.below):
                 if isinstance(limit, str) and column in metrics:
-                    limits.setdefault(column, {})[limit] = resolve(limit, metrics[column])
+                    number = resolve_limit(limit, metrics[column])
+                    limits.setdefault(column, {})[limit] = number
     return limits
 
 
 def _passes(
-    each: PatchFilter, names: Sequence[str], metrics: Metrics, limits: Limits, n: int
+    each: PatchFilter, channels: Sequence[str], metrics: Metrics, limits: ResolvedLimits, n: int
 ) -> NDArray[np.bool_]:
-    passed = [
+    by_channel = [
         _lies_within(each, metrics[column], limits.get(column, {}))
         if column in metrics
         else np.ones(n, bool)
-        for column in each.columns(names).values()
+        for column in each.columns(channels).values()
     ]
     combine = np.logical_or if each.match == "any" else np.logical_and
-    found: NDArray[np.bool_] = combine.reduce(passed)
-    return found
+    passes: NDArray[np.bool_] = combine.reduce(by_channel)
+    return passes
 
 
 def _lies_within(
-    each: PatchFilter, metric: NDArray[np.float64], limits: Mapping[str, float]
+    each: PatchFilter, metric: Metric, limits: Mapping[str, float]
 ) -> NDArray[np.bool_]:
     inside = np.isfinite(metric)
     if each.above is not None:
@@ -158,12 +166,12 @@ def _lies_within(
     return inside | np.isnan(metric)
 
 
-def _spared(
+def _kept_nevertheless(
     grid: PatchGrid, sources: Sequence[SourceInfo], reason: NDArray[np.int8], fraction: float
 ) -> NDArray[np.intp]:
-    """Choose some of the rejected, by a hash of what they are."""
+    """Choose a fraction of the rejected candidates by a hash of their identity."""
     rejected = np.flatnonzero(reason >= 0)
     names = np.array([hash_name("keep", source.key, source.scene) for source in sources])
     columns = grid.sample[rejected], *grid.start[rejected].T
-    drawn = hash_rows(names[grid.source_index[rejected]], *columns) >> np.uint64(11)
-    return rejected[drawn.astype(np.float64) < fraction * 2**53]
+    hashes = hash_rows(names[grid.source_index[rejected]], *columns) >> np.uint64(11)
+    return rejected[hashes.astype(np.float64) < fraction * 2**53]

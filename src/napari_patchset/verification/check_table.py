@@ -18,7 +18,8 @@ from napari_patchset.exporting.frozen_plan import Selection
 from napari_patchset.exporting.stages import judged
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import TRAIN, VAL, stage_frames
+from napari_patchset.patching.sites import find_sites
+from napari_patchset.patching.splits import TRAIN, VAL
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.table import patch_tables
 from napari_patchset.source import SourceInfo
@@ -47,12 +48,12 @@ def find_leak(
     split : int8 array
         The code of each patch's split; patches that are in none do not matter.
     """
-    frames, size = stage_frames(sources), np.array(grid.size[-2:])
-    start = np.stack([frames.along(grid, axis) for axis in (0, 1)], axis=1).astype(np.int64)
+    sites, size = find_sites(sources), np.array(grid.size[-2:])
+    start = np.stack([sites.starts(grid, axis) for axis in (0, 1)], axis=1).astype(np.int64)
     # An empty row and column of cells at the end, so that no cell's neighbour is that of another.
     rows, columns = start.max(axis=0, initial=0) // size + 2
     y, x = (start // size).T
-    cell = (frames.index[grid.source_index] * rows + y) * columns + x
+    cell = (sites.index[grid.source_index] * rows + y) * columns + x
     place = cell * size.prod() + (start % size) @ [size[1], 1]
     train, val = (_gather(split == code, cell, place, start) for code in (TRAIN, VAL))
     for i, j in _near(train, val, size, int(columns)):
