@@ -116,7 +116,7 @@ class PageReader:
     def _kind(self, level: int, plane: PagePlane) -> PageKind | None:
         """Return the kind of a page, None if the file lacks it."""
         table = self.tables[level]
-        index = table.kind[plane.page]
+        index = table.kind_index[plane.page]
         return None if index < 0 else table.kinds[index]
 
     def _read_rows(self, kind: PageKind, level: int, plane: PagePlane, band: Rect) -> NDArray[Any]:
@@ -163,7 +163,7 @@ class PageReader:
         """Decode a segment that is stored, ZYXS."""
         table = self.tables[level]
         data = self._files.read(kind.path, *table.segment(plane.page, segment))
-        key = level, int(table.kind[plane.page])
+        key = level, int(table.kind_index[plane.page])
         where = f"{kind.path}: page {plane.page}, {rect.w} x {rect.h} px at x={rect.x}, y={rect.y}"
         decoder = self._decoders.get(key, partial(_SegmentDecoder, kind))
         try:

@@ -112,9 +112,9 @@ class PageTable:
     ----------
     kinds : tuple of PageKind
         One for each file and keyframe.
-    kind : ndarray of int32
+    kind_index : ndarray of int32
         Each page's index into `kinds`, -1 for a page that the file lacks.
-    first : ndarray of int64
+    first_segment : ndarray of int64
         Index of each page's first segment in `offsets` and `counts`; at the end, their length.
     offsets, counts : ndarray of int64
         Offset and number of bytes of each segment; 0 bytes if it is not stored.
@@ -123,8 +123,8 @@ class PageTable:
     """
 
     kinds: tuple[PageKind, ...]
-    kind: NDArray[np.int32]
-    first: NDArray[np.int64]
+    kind_index: NDArray[np.int32]
+    first_segment: NDArray[np.int64]
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
     jpeg_tables: dict[int, bytes] = field(default_factory=dict)
@@ -150,12 +150,12 @@ class PageTable:
     def is_missing(self, planes: NDArray[np.int64]) -> NDArray[np.bool]:
         """Return for each plane whether the file lacks its page."""
         separate, deep, _, _, together = self.page_shape
-        missing: NDArray[np.bool] = self.kind[planes // (separate * deep * together)] < 0
+        missing: NDArray[np.bool] = self.kind_index[planes // (separate * deep * together)] < 0
         return missing
 
     def segment(self, page: int, index: int) -> tuple[int, int]:
         """Return offset and number of bytes of a page's segment."""
-        i = int(self.first[page]) + index
+        i = int(self.first_segment[page]) + index
         return int(self.offsets[i]), int(self.counts[i])
 
 
@@ -213,8 +213,8 @@ def _contiguous_pages(kind: PageKind, start: int, n_pages: int) -> PageTable:
         )
     return PageTable(
         kinds=(kind,),
-        kind=np.zeros(n_pages, np.int32),
-        first=np.arange(n_pages + 1, dtype=np.int64),
+        kind_index=np.zeros(n_pages, np.int32),
+        first_segment=np.arange(n_pages + 1, dtype=np.int64),
         offsets=start + kind.nbytes * np.arange(n_pages, dtype=np.int64),
         counts=np.full(n_pages, kind.nbytes, np.int64),
     )
@@ -241,7 +241,7 @@ class _TableBuilder:
         self.path = path
         self.keyframes: dict[int, int] = {}
         self.kinds: list[PageKind] = []
-        self.kind: list[int] = []
+        self.kind_index: list[int] = []
         self.lengths: list[int] = []
         self.offsets: list[int] = []
         self.counts: list[int] = []
@@ -249,13 +249,13 @@ class _TableBuilder:
 
     def add(self, number: int, page: TiffPage | TiffFrame | None) -> None:
         if page is None:
-            self.kind.append(-1)
+            self.kind_index.append(-1)
             self.lengths.append(0)
             return
         index = self._kind_of(page)
         offsets, counts = self._segments(page, self.kinds[index], number)
         # A page without a stored segment was declared but never written.
-        self.kind.append(index if any(counts) else -1)
+        self.kind_index.append(index if any(counts) else -1)
         self.lengths.append(len(offsets))
         self.offsets.extend(offsets)
         self.counts.extend(counts)
@@ -267,7 +267,7 @@ class _TableBuilder:
             raise UnreadableFileError(f"{self.path}: none of its pages holds pixels. {COPY_AGAIN}")
         return PageTable(
             tuple(self.kinds),
-            np.array(self.kind, np.int32),
+            np.array(self.kind_index, np.int32),
             np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
             np.array(self.offsets, np.int64),
             np.array(self.counts, np.int64),
@@ -362,15 +362,15 @@ def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
 def _check_bounds(table: PageTable) -> None:
     """Refuse segments that reach out of their file."""
     sizes = np.array([kind.path.stat().st_size for kind in table.kinds], np.int64)
-    page = np.repeat(np.arange(len(table.kind)), np.diff(table.first))
+    page = np.repeat(np.arange(len(table.kind_index)), np.diff(table.first_segment))
     # The sum of a 64-bit offset and a length could overflow, this difference can't.
-    last = sizes[table.kind[page]] - table.counts
+    last = sizes[table.kind_index[page]] - table.counts
     outside = (table.counts > 0) & ((table.offsets < 8) | (table.offsets > last))
     outside |= table.counts < 0
     if outside.any():
         worst = int(np.argmax(outside))
-        kind = table.kind[page[worst]]
+        index = table.kind_index[page[worst]]
         raise UnreadableFileError(
-            f"{table.kinds[kind].path}: page {page[worst]} has {table.counts[worst]} bytes of "
-            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[kind]}. {COPY_AGAIN}"
+            f"{table.kinds[index].path}: page {page[worst]} has {table.counts[worst]} bytes of "
+            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[index]}. {COPY_AGAIN}"
         )

@@ -289,9 +289,10 @@ def _is_coarser(table: PageTable, finest: PageTable) -> bool:
     """Return whether pages are the same planes at a lower resolution."""
     separate, deep, height, width, together = table.page_shape
     other = finest.page_shape
-    same = (separate, deep, together) == (other[0], other[1], other[4])
-    smaller = height <= other[2] and width <= other[3]
-    return same and smaller and len(table.kind) == len(finest.kind) and table.dtype == finest.dtype
+    is_smaller = height <= other[2] and width <= other[3]
+    has_same_planes = (separate, deep, together) == (other[0], other[1], other[4])
+    has_same_pages = len(table.kind_index) == len(finest.kind_index)
+    return is_smaller and has_same_planes and has_same_pages and table.dtype == finest.dtype
 
 
 class SeriesIndex:
