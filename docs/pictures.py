@@ -21,7 +21,7 @@ from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.regions import BoolArray, MaskRegion, Polygon
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge
-from napari_patchset.preview import PlanePatches, composite, draw_grid, patch_categories
+from napari_patchset.preview import PlanePatches, composite, draw_patches, patch_categories
 from napari_patchset.sample import sample_plane
 from napari_patchset.stacks.metadata import image_metadata
 
@@ -54,7 +54,7 @@ def draw(
     if strategy.region is not None:
         area = strategy.region.area(SOURCE, masks or {})
         picture[~area.contains(PIXELS, (1, 1)).reshape(PLANE.shape)] //= 2
-    return draw_grid(picture, PlanePatches.of(grid, patch_categories(verdicts), 0, 0), scale=1)
+    return draw_patches(picture, PlanePatches.of(grid, patch_categories(verdicts), 0, 0), scale=1)
 
 
 def measure(each: Filter, grid: Any) -> dict[str, NDArray[np.float64]]:

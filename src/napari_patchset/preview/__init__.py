@@ -1,16 +1,17 @@
-"""The picture of a grid on an image, in pure NumPy; the command and the widget share it."""
+"""Pictures of an image and its patches, in pure NumPy, for the command and the window."""
 
-from napari_patchset.preview.colors import CATEGORY_COLORS, PatchCategory, patch_categories
-from napari_patchset.preview.drawing import draw_grid, render
 from napari_patchset.preview.image import (
     channel_colors,
     composite,
     contact_sheet,
     display_limits,
+    draw_patches,
     overview,
     random_rows,
+    render,
 )
 from napari_patchset.preview.outlines import LineSegments, PlanePatches, outline_segments
+from napari_patchset.preview.patch_colors import CATEGORY_COLORS, PatchCategory, patch_categories
 from napari_patchset.preview.raster import PatchRaster, rasterize
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
     "composite",
     "contact_sheet",
     "display_limits",
-    "draw_grid",
+    "draw_patches",
     "outline_segments",
     "overview",
     "patch_categories",

@@ -1,7 +1,4 @@
-"""The image itself as a picture: one plane of every channel, in colour and contrast.
-
-A contact sheet: some of the patches beside each other at full resolution.
-"""
+"""RGB pictures in NumPy: a plane of an image, the patches on it, contact sheets of patches."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -10,17 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.stacks.metadata import Channel
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.preview.outlines import PlanePatches
+from napari_patchset.preview.patch_colors import CATEGORY_COLORS, patch_categories
+from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ImageStack
+
+_GAP = 4
+"""Pixels between the pictures of a contact sheet."""
 
 _FALLBACK_COLORS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
 
-LONGEST = 1024
+SCREEN = 1024
 """Pixels of the longer side of a picture that fills a screen."""
 
 
 def overview(
-    stack: ImageStack, sample_idx: int, depth: int = 0, longest: int = LONGEST
+    stack: ImageStack, sample_idx: int, depth: int = 0, longest: int = SCREEN
 ) -> tuple[NDArray[Any], float]:
     """Read one plane of every channel at about the resolution of a screen.
 
@@ -42,9 +46,9 @@ def overview(
 
 
 def display_limits(plane: NDArray[Any]) -> tuple[float, float]:
-    """Choose black and white for a plane: the darkest and the brightest thousandth are cut off.
+    """Return the values shown as black and white, without the extreme thousandth at each end.
 
-    Pixels that are not finite do not count; of complex ones the magnitude does.
+    Pixels that are not finite are ignored; complex ones count by magnitude.
     """
     values = np.abs(plane) if plane.dtype.kind == "c" else plane
     known = values[np.isfinite(values)].astype(float)
@@ -53,7 +57,7 @@ def display_limits(plane: NDArray[Any]) -> tuple[float, float]:
 
 
 def channel_colors(channels: Sequence[Channel]) -> list[str]:
-    """Give each channel a colour, "#rrggbb": its own, else white if alone, else one of a row."""
+    """Return a colour, "#rrggbb", for each channel: its own, white if alone, or a fallback."""
     if len(channels) == 1:
         return [channels[0].color or "#ffffff"]
     spare = iter(_FALLBACK_COLORS * len(channels))
@@ -61,7 +65,7 @@ def channel_colors(channels: Sequence[Channel]) -> list[str]:
 
 
 def composite(planes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.uint8]:
-    """Add up the channels of CYX, each in its colour and contrast, to an RGB picture, YXC."""
+    """Add up channels, CYX, each in its colour and contrast, to an RGB picture, YXC."""
     picture = np.zeros((*planes.shape[1:], 3), np.float32)
     for plane, channel, color in zip(planes, channels, channel_colors(channels), strict=True):
         low, high = channel.contrast_limits or display_limits(plane)
@@ -71,34 +75,94 @@ def composite(planes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.u
 
 
 def rgb(color: str) -> NDArray[np.float32]:
-    """Give "#rrggbb" as fractions."""
+    """Return "#rrggbb" as three fractions."""
     return np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)], np.float32)
 
 
-_GAP = 4
+def draw_patches(
+    picture: NDArray[np.uint8], patches: PlanePatches, scale: float
+) -> NDArray[np.uint8]:
+    """Draw the outline of each patch, one pixel wide, on a copy of an RGB picture.
+
+    Patches that reach past the image enlarge the picture.
+
+    Parameters
+    ----------
+    picture : uint8 array, YXC
+        The image.
+    patches : PlanePatches
+        The patches, each drawn in the colour of its category, the rejected ones first.
+    scale : float
+        Pixels of the picture per pixel of the image.
+    """
+    patches = patches[np.argsort(-patches.category.astype(np.int8), kind="stable")]
+    low = np.round(patches.start * scale).astype(int)
+    high = np.maximum(np.round((patches.start + patches.size) * scale).astype(int) - 1, low)
+    height, width = np.maximum(picture.shape[:2], high.max(axis=0, initial=0) + 1)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    lines = [np.round(255 * rgb(color)).astype(np.uint8) for color in CATEGORY_COLORS]
+    corners = zip(low.tolist(), high.tolist(), patches.category.tolist(), strict=True)
+    for (top, left), (bottom, right), category in corners:
+        canvas[[top, bottom], left : right + 1] = lines[category]
+        canvas[top : bottom + 1, [left, right]] = lines[category]
+    return canvas
+
+
+def render(
+    stack: ImageStack,
+    grid: PatchGrid,
+    source_index: int,
+    sample: int,
+    depth: int = 0,
+    verdicts: Verdicts | None = None,
+) -> NDArray[np.uint8]:
+    """Draw one plane of a stack with its patches.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        The source with the index `source_index` in the grid.
+    grid : PatchGrid
+        Patches of any number of sources.
+    source_index, sample, depth : int
+        The plane to draw.
+    verdicts : Verdicts or None
+        The verdicts on the patches of the grid; None if all are kept without a split.
+
+    Returns
+    -------
+    ndarray
+        RGB, YXC, uint8; a small image is enlarged by a whole factor.
+    """
+    planes, scale = overview(stack, sample, depth)
+    picture = composite(planes, image_metadata(stack).channels)
+    enlarge = max(1, SCREEN // max(picture.shape))
+    picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+    category = patch_categories(verdicts) if verdicts else np.zeros(len(grid), np.uint8)
+    patches = PlanePatches.of(grid, category, source_index, sample, depth)
+    return draw_patches(picture, patches, scale * enlarge)
 
 
 def random_rows(candidates: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Draw some rows, none of them twice, in ascending order."""
+    """Draw at most `count` different rows at random, ascending."""
     rng = np.random.default_rng(seed)
-    drawn = rng.choice(candidates, min(count, len(candidates)), replace=False)
-    found: NDArray[np.int64] = np.sort(drawn)
-    return found
+    return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False))
 
 
 def contact_sheet(
     pictures: Sequence[NDArray[np.uint8]], colors: Sequence[str], width: int
 ) -> NDArray[np.uint8]:
-    """Lay pictures of one shape out in rows, each in a frame of its colour.
+    """Arrange pictures of one shape in rows, each in a frame of its colour.
 
     Parameters
     ----------
     pictures : sequence of uint8 arrays, YXC
         RGB, all of one shape.
     colors : sequence of str
-        "#rrggbb" of the frame of each.
+        "#rrggbb" of each frame.
     width : int
-        Pixels that the sheet may be wide; one picture is always shown whole.
+        Largest width of the sheet in pixels; at least one picture is always shown whole.
 
     Returns
     -------

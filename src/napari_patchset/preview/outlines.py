@@ -1,6 +1,8 @@
-"""The patches of one shown plane, found by index arithmetic: a million of them in milliseconds.
+"""The patches of one plane, and their outlines as line segments.
 
-Patches as outlines: lines in pixels of the image, measured from the centre of the first one.
+`PlanePatches.of` takes the patches of a plane out of a grid by index arithmetic, which takes
+milliseconds for a million of them; `outline_segments` returns the lines to draw. Coordinates are
+pixels of the image; the centre of the first pixel is 0.
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid, take_starts
-from napari_patchset.preview.colors import PatchCategory
+from napari_patchset.preview.patch_colors import PatchCategory
 
 Point = tuple[float, float]
 """Y and X in pixels of the image."""
@@ -19,16 +21,16 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class PlanePatches:
-    """Patches of one plane.
+    """The patches of one plane.
 
     Attributes
     ----------
     rows : int64 array
-        Their indices in the grid that they are of, ascending.
+        Their indices in the grid, ascending.
     start : int32 array, (n, 2)
-        Start along YX of each.
+        Start of each along YX.
     size : tuple of int
-        Of every patch, along YX.
+        Size of every patch along YX.
     category : uint8 array
         The `PatchCategory` of each.
     """
@@ -43,21 +45,20 @@ class PlanePatches:
         cls,
         grid: PatchGrid,
         category: NDArray[np.uint8],
-        stack: int,
+        source_index: int,
         sample: int,
         depth: int | None = None,
     ) -> Self:
-        """Take the patches of one sample, and with a depth axis those that hold `depth`."""
-        first, last = _run(grid.source_index, stack)
-        low, high = (first + n for n in _run(grid.sample[first:last], sample))
+        """Return the patches of one sample, with a depth axis only those that contain `depth`."""
+        first, last = _find_run(grid.source_index, source_index)
+        low, high = (first + n for n in _find_run(grid.sample[first:last], sample))
         height, width = grid.size[-2:]
-        found = cls(
-            np.arange(low, high), grid.start[low:high, -2:], (height, width), category[low:high]
-        )
+        start = grid.start[low:high, -2:]
+        patches = cls(np.arange(low, high), start, (height, width), category[low:high])
         if len(grid.size) == 2 or depth is None:
-            return found
+            return patches
         z = grid.start[low:high, 0]
-        return found[np.flatnonzero((z <= depth) & (depth < z + grid.size[0]))]
+        return patches[np.flatnonzero((z <= depth) & (depth < z + grid.size[0]))]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,9 +68,9 @@ class PlanePatches:
         return type(self)(self.rows[index], start, self.size, self.category[index])
 
     def looks_like(self, other: Self) -> bool:
-        """Whether the patches of another plane lie at the same places, and are of the same kinds.
+        """Whether another plane's patches have the same positions and categories.
 
-        So they do in all frames of a movie.
+        This is so in all frames of a movie.
         """
         return self is other or (
             self.size == other.size
@@ -78,91 +79,93 @@ class PlanePatches:
         )
 
     def in_view(self, low: Point, high: Point) -> NDArray[np.int64]:
-        """Find the patches that a rectangle touches, given by its YX corners in pixels."""
+        """Return the indices of the patches that a rectangle, from `low` to `high`, touches."""
         y, x = self.start.T
         seen = (y < high[0]) & (y > low[0] - self.size[0])
         seen &= (x < high[1]) & (x > low[1] - self.size[1])
         return np.flatnonzero(seen)
 
     def at(self, y: float, x: float) -> int | None:
-        """Give the row of the patch at a point whose centre is the nearest, None if none is."""
+        """Return the row of the patch at a point, the one with the nearest centre; else None."""
         near = self[self.in_view((y, x), (y + 1e-6, x + 1e-6))]
         if not len(near):
             return None
-        away = np.abs(near.start + np.array(near.size) / 2 - (y, x)).max(axis=1)
-        return int(near.rows[away.argmin()])
+        distance = np.abs(near.start + np.array(near.size) / 2 - (y, x)).max(axis=1)
+        return int(near.rows[distance.argmin()])
 
     @cached_property
     def is_uniform(self) -> bool:
-        """Whether all patches are kept for one split."""
+        """Whether all patches have one category."""
         return not len(self) or bool((self.category == self.category[0]).all())
 
 
-def _run(ascending: NDArray[np.int32], number: int) -> tuple[int, int]:
-    """Find where a number stands; other types would be searched in a copy of all."""
+def _find_run(ascending: NDArray[np.int32], number: int) -> tuple[int, int]:
+    """Return the first index of a number and the one after its last.
+
+    The number is searched as the array's own type; for another one NumPy would copy the array.
+    """
     first, last = np.searchsorted(ascending, np.array([number, number + 1], ascending.dtype))
     return int(first), int(last)
 
 
 class LineSegments(NamedTuple):
-    """Line segments and the category of what they outline.
+    """Line segments and the category of the patch that each outlines.
 
     Attributes
     ----------
     data : float64 array, (n, 2, 2)
         Start and extent along YX.
     category : uint8 array
-        The `PatchCategory` of each line.
+        The `PatchCategory` of each segment.
     """
 
     data: NDArray[np.float64]
     category: NDArray[np.uint8]
 
 
-def outline_segments(plane: PlanePatches, inset: float = 0) -> LineSegments:
-    """Give the outlines of patches.
+def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
+    """Return the outlines of patches.
 
-    Patches of one category that form a lattice share their lines, so a million of them take a few
-    thousand. Else each has its own, drawn `inset` pixels inside of its border so that neighbours
-    don't hide each other, and a rejected one is struck through.
+    Patches of one category on a complete grid share their lines, so a million of them take a few
+    thousand. Otherwise each has its own, `inset` pixels inside of its border so that neighbours
+    do not hide each other, and a diagonal if it is rejected.
     """
-    low = plane.start.astype(np.float64) - 0.5
-    if plane.is_uniform:
-        ys, xs = (_distinct(plane.start[:, axis]) - 0.5 for axis in (0, 1))
-        n_depths = len(plane) // max(1, len(ys) * len(xs))
-        if len(plane) == len(ys) * len(xs) * n_depths:
-            data = _lattice_lines(ys, xs, np.array(plane.size, float))
-            return LineSegments(data, np.resize(plane.category[:1], len(data)))
+    low = patches.start.astype(np.float64) - 0.5
+    if patches.is_uniform:
+        ys, xs = (_unique(patches.start[:, axis]) - 0.5 for axis in (0, 1))
+        n_depths = len(patches) // max(1, len(ys) * len(xs))
+        if len(patches) == len(ys) * len(xs) * n_depths:
+            data = _grid_lines(ys, xs, np.array(patches.size, float))
+            return LineSegments(data, np.resize(patches.category[:1], len(data)))
         inset = 0
-    size = np.maximum(np.array(plane.size) - 2 * inset, 0)
-    return _boxes(low + inset, size, plane.category)
+    size = np.maximum(np.array(patches.size) - 2 * inset, 0)
+    return _boxes(low + inset, size, patches.category)
 
 
 def _boxes(
     low: NDArray[np.float64], size: NDArray[np.float64], category: NDArray[np.uint8]
 ) -> LineSegments:
-    """Give four lines a patch, and one across each that is rejected."""
+    """Return four segments for each patch, and a diagonal for each rejected one."""
     down, right = np.array([size[0], 0]), np.array([0, size[1]])
-    struck = low[category == PatchCategory.REJECTED]
-    corners = np.concatenate([low, low, low + down, low + right, struck])
-    repeats = [len(low)] * 4 + [len(struck)]
-    along = np.repeat([right, down, right, down, down + right], repeats, axis=0)
-    rejected = np.full(len(struck), PatchCategory.REJECTED, np.uint8)
-    return LineSegments(
-        np.stack([corners, along], axis=1), np.append(np.tile(category, 4), rejected)
-    )
+    rejected = low[category == PatchCategory.REJECTED]
+    starts = np.concatenate([low, low, low + down, low + right, rejected])
+    repeats = [len(low)] * 4 + [len(rejected)]
+    extents = np.repeat([right, down, right, down, down + right], repeats, axis=0)
+    diagonals = np.full(len(rejected), PatchCategory.REJECTED, np.uint8)
+    categories = np.append(np.tile(category, 4), diagonals)
+    return LineSegments(np.stack([starts, extents], axis=1), categories)
 
 
-def _distinct(starts: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Give the different values in order, without sorting all of them."""
+def _unique(starts: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the different values in order, without sorting all of them."""
     first = starts.min(initial=0)
     present = np.zeros(starts.max(initial=0) - first + 1, bool)
     present[starts - first] = True
-    found: NDArray[np.float64] = np.flatnonzero(present).astype(np.float64) + first
-    return found
+    values: NDArray[np.float64] = np.flatnonzero(present).astype(np.float64) + first
+    return values
 
 
-def _lattice_lines(
+def _grid_lines(
     ys: NDArray[np.float64], xs: NDArray[np.float64], size: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     if not len(ys):

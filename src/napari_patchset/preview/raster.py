@@ -1,4 +1,4 @@
-"""Too many patches for outlines, as a picture: each cell in the colours of those that lie in it."""
+"""A picture of patches that are too many for outlines: each cell has the mean of their colours."""
 
 from math import prod
 from typing import NamedTuple
@@ -6,20 +6,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.preview.colors import CATEGORY_COLORS
 from napari_patchset.preview.image import rgb
 from napari_patchset.preview.outlines import PlanePatches
+from napari_patchset.preview.patch_colors import CATEGORY_COLORS
 
-MOST_CELLS = 1024
-"""Cells along an axis: about the resolution of a screen."""
+MAX_CELLS = 1024
+"""Most cells along an axis: about the resolution of a screen."""
 
 _RGB = np.array([255 * rgb(color) for color in CATEGORY_COLORS])
 
 
 def _palette() -> NDArray[np.uint32]:
-    """Give the colour, as RGBA, of a cell by the categories in it, one bit each.
+    """Return the colour, as RGBA, of a cell by the categories in it, one bit each.
 
-    Mixed ones have none yet.
+    Cells with several categories are opaque black until they are mixed.
     """
     palette = np.zeros((1 << len(CATEGORY_COLORS), 4), np.uint8)
     palette[1:, 3] = 255
@@ -31,7 +31,7 @@ _PALETTE = _palette()
 
 
 class PatchRaster(NamedTuple):
-    """A picture and where it lies.
+    """A picture and its position.
 
     Attributes
     ----------
@@ -48,28 +48,30 @@ class PatchRaster(NamedTuple):
     cell: tuple[float, float]
 
 
-def rasterize(plane: PlanePatches, step: tuple[int, int]) -> PatchRaster:
+def rasterize(patches: PlanePatches, step: tuple[int, int]) -> PatchRaster:
     """Bin patches by their centres.
 
     Parameters
     ----------
-    plane : PlanePatches
+    patches : PlanePatches
         At least one patch.
     step : tuple of int
-        Distance of neighbours along YX; a cell is a multiple of it, so that a lattice leaves
+        Distance of neighbours along YX; a cell is a multiple of it, so that a regular grid leaves
         no stripes.
     """
-    rows, columns = (_binned(plane.start[:, axis], plane.size[axis], step[axis]) for axis in (0, 1))
+    rows, columns = (
+        _bin(patches.start[:, axis], patches.size[axis], step[axis]) for axis in (0, 1)
+    )
     shape = rows.n_cells, columns.n_cells
     cells = rows.cells.astype(np.intp)
     cells *= columns.n_cells
     cells += columns.cells
-    picture = _colored(cells, plane.category, prod(shape)).reshape(*shape, 4)
+    picture = _color_cells(cells, patches.category, prod(shape)).reshape(*shape, 4)
     return PatchRaster(picture, (rows.low, columns.low), (rows.cell, columns.cell))
 
 
 class _Bins(NamedTuple):
-    """Cells along one axis: the one that each patch lies in, how many, where, and how large."""
+    """The cells along one axis: that of each patch, their number, their start and their extent."""
 
     cells: NDArray[np.int32]
     n_cells: int
@@ -77,10 +79,10 @@ class _Bins(NamedTuple):
     cell: float
 
 
-def _binned(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
+def _bin(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
     first, last = int(starts.min()), int(starts.max())
     n_steps = (last - first) // step + 1
-    cell = step * -(-n_steps // MOST_CELLS)
+    cell = step * -(-n_steps // MAX_CELLS)
     # The first cell begins half a step before the first centre, as if each patch filled its step.
     before = step // 2
     cells = starts - np.int32(first - before)
@@ -89,17 +91,17 @@ def _binned(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
     return _Bins(cells, (last - first + before) // cell + 1, low, float(cell))
 
 
-def _colored(
+def _color_cells(
     cells: NDArray[np.intp], category: NDArray[np.uint8], n_cells: int
 ) -> NDArray[np.uint8]:
-    """Give each cell, RGBA, the colours of the categories of the patches in it."""
-    found, bits = np.zeros(n_cells, np.uint8), np.left_shift(np.uint8(1), category)
-    found[cells] = bits
-    others = np.flatnonzero(found.take(cells, mode="clip") != bits)
-    np.bitwise_or.at(found, cells[others], bits[others])
-    # Most cells hold patches of one category, which takes no arithmetic.
-    colors: NDArray[np.uint8] = _PALETTE.take(found).view(np.uint8).reshape(-1, 4)
-    is_mixed = (found & (found - np.uint8(1))) != 0
+    """Return the mean colour, RGBA, of the patches in each cell."""
+    present, bits = np.zeros(n_cells, np.uint8), np.left_shift(np.uint8(1), category)
+    present[cells] = bits
+    others = np.flatnonzero(present.take(cells, mode="clip") != bits)
+    np.bitwise_or.at(present, cells[others], bits[others])
+    # Most cells have patches of one category, which takes no arithmetic.
+    colors: NDArray[np.uint8] = _PALETTE.take(present).view(np.uint8).reshape(-1, 4)
+    is_mixed = (present & (present - np.uint8(1))) != 0
     if len(others):
         _mix(colors, is_mixed, cells, category)
     return colors
@@ -111,14 +113,15 @@ def _mix(
     cells: NDArray[np.intp],
     category: NDArray[np.uint8],
 ) -> None:
-    """Give mixed cells the mean colour of the patches in them."""
+    """Set mixed cells to the mean colour of their patches."""
     number = np.cumsum(is_mixed) - 1
     within = np.flatnonzero(is_mixed.take(cells, mode="clip"))
     n = int(number[-1]) + 1
     flat = category[within] * np.int64(n) + number[cells[within]]
-    counts = np.bincount(flat, minlength=len(CATEGORY_COLORS) * n).reshape(len(CATEGORY_COLORS), n)
+    n_colors = len(CATEGORY_COLORS)
+    counts = np.bincount(flat, minlength=n_colors * n).reshape(n_colors, n)
     total = counts.sum(axis=0)
     for channel, weights in enumerate(_RGB.T):
-        # Elementwise: a matrix product waits for threads of other cores.
-        parts = (each * weight for each, weight in zip(counts, weights, strict=True))
-        colors[is_mixed, channel] = sum(parts) / total
+        # Element by element: a matrix product would wait for threads of other cores.
+        terms = (each * weight for each, weight in zip(counts, weights, strict=True))
+        colors[is_mixed, channel] = sum(terms) / total

@@ -1,0 +1,91 @@
+"""The patches of one plane, and the lines that outline them."""
+
+import numpy as np
+import pytest
+
+from napari_patchset import Random, Tiled
+from napari_patchset.preview import PatchCategory, PlanePatches, outline_segments
+from support.plane_patches import grid_over, plane_of
+
+
+def tiles(height: int, width: int, overlap: tuple[int, int] = (0, 0)) -> PlanePatches:
+    """Return the 16 x 20 tiles of a plane."""
+    return plane_of(grid_over(1, 1, height, width, strategy=Tiled(size=(16, 20), overlap=overlap)))
+
+
+def drawn(lines: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Draw lines, each a start and an extent measured from pixel centres, on a canvas."""
+    canvas = np.zeros((shape[0] + 1, shape[1] + 1), bool)
+    shifted = lines + np.array([[0.5, 0.5], [0, 0]])
+    for (y, x), (dy, dx) in shifted.astype(int):
+        canvas[y : y + dy + 1, x : x + dx + 1] = True
+    return canvas
+
+
+def each_alone(plane: PlanePatches) -> np.ndarray:
+    return np.concatenate([outline_segments(plane[np.array([i])]).data for i in range(len(plane))])
+
+
+@pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
+def test_a_complete_grid_shares_its_lines_and_looks_the_same(overlap: tuple[int, int]) -> None:
+    plane = tiles(60, 80, overlap)
+    shared, alone = outline_segments(plane).data, each_alone(plane)
+    np.testing.assert_array_equal(drawn(shared, (60, 80)), drawn(alone, (60, 80)))
+    assert len(shared) < len(alone) / 2
+
+
+def test_patches_of_an_incomplete_grid_have_four_lines_each() -> None:
+    some = tiles(60, 80)[np.array([0, 2, 5])]
+    lines = outline_segments(some, inset=2).data
+    assert len(lines) == 12
+    np.testing.assert_array_equal(drawn(lines, (60, 80)), drawn(each_alone(some), (60, 80)))
+
+
+def test_patches_of_different_categories_do_not_hide_each_other() -> None:
+    plane = plane_of(grid_over(1, 1, 16, 48, strategy=Tiled(size=(16, 16))), 0, 1, 2)
+    lines = outline_segments(plane, inset=1)
+    for number, category in enumerate(PatchCategory):
+        starts, extents = lines.data[lines.category == category].swapaxes(0, 1)
+        left = 16 * number + 1 - 0.5
+        assert starts[:, 1].min() == left
+        assert (starts + extents)[:, 1].max() == left + 14
+        struck = (extents == 14).all(axis=1).sum()
+        assert struck == (category == PatchCategory.REJECTED)
+
+
+def test_a_million_patches_take_a_few_thousand_lines() -> None:
+    strategy = Tiled(size=(64, 64), overlap=(16, 16))
+    assert (
+        len(outline_segments(plane_of(grid_over(1, 1, 48000, 48000, strategy=strategy))).data)
+        <= 4000
+    )
+
+
+def test_no_patches_have_no_lines() -> None:
+    nothing = tiles(60, 80)[np.array([], int)]
+    assert outline_segments(nothing).data.shape == (0, 2, 2)
+
+
+def test_a_plane_has_the_patches_that_contain_it() -> None:
+    strategy = Tiled(size=(3, 8, 8), overlap=(1, 0, 0))
+    grid = grid_over(2, 1, 7, 8, 8, strategy=strategy, depth_axis="Z")
+    assert grid.start[:, 0].tolist() == [0, 2, 4] * 2
+    assert plane_of(grid, sample=1, depth=2).rows.tolist() == [3, 4]
+    assert plane_of(grid, sample=1, depth=6).rows.tolist() == [5]
+    assert len(PlanePatches.of(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
+
+
+def test_patches_in_view_are_those_that_touch_it() -> None:
+    plane = plane_of(grid_over(1, 1, 64, 64, strategy=Random(size=(8, 8), count=300)))
+    low, high = (10.5, 20.0), (30.0, 33.25)
+    seen = set(plane[plane.in_view(low, high)].rows.tolist())
+    for row, (y, x) in zip(plane.rows.tolist(), plane.start.tolist(), strict=True):
+        touches = y < high[0] and y + 8 > low[0] and x < high[1] and x + 8 > low[1]
+        assert (row in seen) == touches
+
+
+def test_a_point_belongs_to_the_patch_with_the_nearest_centre() -> None:
+    plane = plane_of(grid_over(1, 1, 40, 40, strategy=Tiled(size=(16, 16), overlap=(8, 8))))
+    assert plane.at(1, 1) == 0
+    assert plane.start[plane.at(20, 25)].tolist() == [8, 16]
+    assert plane.at(41, 5) is None

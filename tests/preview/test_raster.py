@@ -1,0 +1,69 @@
+"""The picture of patches that are too many for outlines."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_patchset import Tiled
+from napari_patchset.preview import PatchCategory, PlanePatches, raster, rasterize
+from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
+
+
+def test_a_raster_has_a_cell_for_each_patch_of_a_grid() -> None:
+    plane = plane_of(grid_over(1, 1, 32, 72, strategy=Tiled(size=(16, 24), overlap=(8, 12))), 0, 2)
+    picture, low, cell = rasterize(plane, (8, 12))
+    assert picture.shape == (3, 5, 4)
+    assert (low, cell) == ((4.0, 6.0), (8.0, 12.0))
+    colors = picture[..., :3].reshape(-1, 3)
+    assert {tuple(color) for color in colors[::2].tolist()} == {YELLOW}
+    assert {tuple(color) for color in colors[1::2].tolist()} == {RED}
+    assert (picture[..., 3] == 255).all()
+
+
+def test_a_coarse_raster_mixes_the_colours_and_leaves_gaps_transparent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(raster, "MAX_CELLS", 2)
+    plane = plane_of(grid_over(1, 1, 8, 64, strategy=Tiled(size=(8, 8))), 0, 1)
+    picture, _, cell = rasterize(plane[np.array([0, 1, 7])], (8, 8))
+    assert cell == (8, 32)
+    assert picture[0, 0, :3].tolist() == [(a + b) // 2 for a, b in zip(YELLOW, CYAN, strict=True)]
+    assert picture[0, 1, :3].tolist() == list(CYAN)
+    sparse = rasterize(plane[np.array([0, 4])], (8, 8)).picture
+    assert sparse[0, :, 3].tolist() == [255, 255]
+    monkeypatch.undo()
+    assert rasterize(plane[np.array([0, 4])], (8, 8)).picture[0, :, 3].tolist() == [
+        255,
+        0,
+        0,
+        0,
+        255,
+    ]
+
+
+@given(
+    starts=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1, max_size=60),
+    step=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    most=st.integers(1, 12),
+    data=st.data(),
+)
+def test_each_cell_has_the_mean_colour_of_the_patches_whose_centres_lie_in_it(
+    starts: list[tuple[int, int]], step: tuple[int, int], most: int, data: st.DataObject
+) -> None:
+    category = [data.draw(st.sampled_from(PatchCategory)) for _ in starts]
+    start = np.asfortranarray(starts, np.int32)
+    plane = PlanePatches(np.arange(len(starts)), start, (7, 9), np.array(category, np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raster, "MAX_CELLS", most)
+        picture, low, cell = rasterize(plane, step)
+    centre = start + np.array(plane.size) / 2
+    in_cell = np.floor((centre - low) / cell).astype(int)
+    colors = np.array([YELLOW, CYAN, RED])[category]
+    for y, x in np.ndindex(picture.shape[:2]):
+        inside = (in_cell == (y, x)).all(axis=1)
+        assert picture[y, x, 3] == 255 * inside.any()
+        if inside.any():
+            assert np.abs(picture[y, x, :3] - colors[inside].mean(axis=0)).max() < 1
+    assert (in_cell >= 0).all()
+    assert (in_cell < picture.shape[:2]).all()
