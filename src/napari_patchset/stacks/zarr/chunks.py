@@ -41,7 +41,7 @@ class ChunkReader:
     ----------
     array : zarr.Array
         Numbers on a regular grid of chunks.
-    label : str
+    name : str
         What an error calls the array.
     plane_axes : tuple of int
         The dimensions that are Y and X.
@@ -52,8 +52,8 @@ class ChunkReader:
         Size of a block along each axis of the array.
     """
 
-    def __init__(self, array: zarr.Array[Any], label: str, plane_axes: tuple[int, int]) -> None:
-        self.label = label
+    def __init__(self, array: zarr.Array[Any], name: str, plane_axes: tuple[int, int]) -> None:
+        self.name = name
         self.dtype = array.dtype.newbyteorder("=")
         self.cache = TileCache()
         self.block_shape = _block_shape(
@@ -72,7 +72,7 @@ class ChunkReader:
             If the stack was closed.
         """
         if self._array is None:
-            raise ValueError(f"{self.label}: the stack is closed; open the file again.")
+            raise ValueError(f"{self.name}: the stack is closed; open the file again.")
         return self._array
 
     @property
@@ -159,7 +159,7 @@ class ChunkReader:
         damaged = (corner for corner in product(*starts) if not _is_decodable(array, corner))
         key = self._key(next(damaged, tuple(w.start for w in window)))
         return UnreadableFileError(
-            f"{self.label}: chunk {key} can't be decoded: {zarr_reason(error)}. "
+            f"{self.name}: chunk {key} can't be decoded: {zarr_reason(error)}. "
             f"Copy or export the image again."
         )
 

@@ -18,11 +18,7 @@ from yaozarrs import v04, v05
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import (
-    Channel,
-    ImageMetadata,
-    LabelValues,
-)
+from napari_patchset.stacks.metadata import Channel, ImageMetadata, LabelValues
 from napari_patchset.stacks.units import micrometres, seconds
 from napari_patchset.stacks.zarr.store import Node, Root, as_dict, as_list
 
@@ -159,7 +155,7 @@ def axis_letters(axes: Sequence[OmeAxis]) -> str | None:
     return "".join(letters) if {"Y", "X"} <= set(letters) else None
 
 
-def axes_by_position(shape: tuple[int, ...], label: str) -> str:
+def axes_by_position(shape: tuple[int, ...], name: str) -> str:
     """Return the axes of an array that does not name them.
 
     Two are YX, three ZYX (so that Z can be the depth axis; without one it is merged into S), four
@@ -172,7 +168,7 @@ def axes_by_position(shape: tuple[int, ...], label: str) -> str:
     """
     if not 2 <= len(shape) <= len(_BY_POSITION):
         raise UnreadableFileError(
-            f"{label}: an array of {len(shape)} dimensions is no image; "
+            f"{name}: an array of {len(shape)} dimensions is no image; "
             f"2 to {len(_BY_POSITION)} can be read."
         )
     if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4:
@@ -180,7 +176,7 @@ def axes_by_position(shape: tuple[int, ...], label: str) -> str:
     return _BY_POSITION[-len(shape) :]
 
 
-def image_metadata(
+def multiscale_metadata(
     multiscale: Multiscale | None, dataset: OmeDataset, letters: str, n_channels: int
 ) -> ImageMetadata:
     """Return channels, pixel size and time step of one resolution whose axes are `letters`."""
@@ -199,7 +195,7 @@ def image_metadata(
     return ImageMetadata(tuple(channels), PixelSize(**sizes), time_step)
 
 
-def image_translation(
+def multiscale_translation(
     multiscale: Multiscale, dataset: OmeDataset, letters: str
 ) -> dict[str, float]:
     """Return the position of the image's first pixel in micrometres, by Z, Y and X if known."""

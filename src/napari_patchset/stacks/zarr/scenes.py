@@ -107,7 +107,7 @@ def find_image(root: Root, path: str) -> ZarrImage | None:
 
 def _plain_image(root: Root, node: Node, array: ArrayHead) -> ZarrImage:
     named = axis_letters([OmeAxis(name) for name in array.dimensions])
-    axes = named or axes_by_position(array.shape, root.label(node.path))
+    axes = named or axes_by_position(array.shape, root.full_name(node.path))
     level = ZarrLevel(node.path, array, node.zarr_format, OmeDataset(node.path))
     return ZarrImage(axes, (level,), node)
 
@@ -128,7 +128,7 @@ def _ome_image(root: Root, node: Node, multiscale: Multiscale, first: int = 0) -
     n_axes = len(finest.array.shape)
     axes = axis_letters(multiscale.axes) if len(multiscale.axes) == n_axes else None
     if axes is None:
-        axes = axes_by_position(finest.array.shape, root.label(finest.path))
+        axes = axes_by_position(finest.array.shape, root.full_name(finest.path))
         problems.append(f"its OME axes do not fit the array; it is read as {axes}")
     return ZarrImage(axes, tuple(levels), node, multiscale, tuple(problems))
 
@@ -161,7 +161,7 @@ def _read_level(root: Root, node: Node, dataset: OmeDataset) -> ZarrLevel:
     array = root.node(path)
     if array is None or array.array is None:
         raise UnreadableFileError(
-            f"{root.label(node.path)}: its OME metadata names the array {dataset.path!r}, "
+            f"{root.full_name(node.path)}: its OME metadata names the array {dataset.path!r}, "
             f"which is not there. Copy or export the image again."
         )
     return ZarrLevel(path, array.array, array.zarr_format, dataset)
@@ -304,9 +304,11 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
         if image is not None:
             images.append((entry, image))
         else:
-            problems.append(f"{root.label(entry.path)}: there is no image, though one is listed.")
+            problems.append(
+                f"{root.full_name(entry.path)}: there is no image, though one is listed."
+            )
     if not images:
-        nothing = f"{root.label(base)}: no zarr array and no OME-Zarr image was found here; "
+        nothing = f"{root.full_name(base)}: no zarr array and no OME-Zarr image was found here; "
         raise UnreadableFileError(problems[0] if problems else f"{nothing}give the path of one.")
     sizes = [image.plane_size for _, image in images]
     fields = [entry.field for entry, _ in images if entry.field]
@@ -332,7 +334,7 @@ def find_scenes(root: Root, base: str) -> list[SceneEntry]:
     """
     node = root.node(base)
     if node is not None and _is_image(node):
-        return [SceneEntry(None, base, root.label(base).rstrip("/").rsplit("/", 1)[-1])]
+        return [SceneEntry(None, base, root.full_name(base).rstrip("/").rsplit("/", 1)[-1])]
     entries: list[SceneEntry] = []
     if node is not None and "plate" in node.ome:
         fields = plate_fields(root, node)

@@ -19,13 +19,13 @@ from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from napari_patchset.stacks.zarr.ome import (
-    image_metadata,
-    image_translation,
     label_paths,
     label_values,
+    multiscale_metadata,
+    multiscale_translation,
 )
 from napari_patchset.stacks.zarr.scenes import ZarrImage, ZarrLevel, find_image, scene_summaries
-from napari_patchset.stacks.zarr.store import Root, node_label, node_uri, open_root, zarr_reason
+from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, open_root, zarr_reason
 from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
 
 _MAX_LISTED = 20
@@ -117,14 +117,14 @@ class ZarrImageStack(FileStack):
         self, array: zarr.Array[Any], path: str, axes: str, depth_axis: DepthAxis | None
     ) -> None:
         self.data_path = path
-        self.source, label = node_uri(array.store_path), node_label(array.store_path)
-        check_array(array, label)
-        self._layout = _axis_layout(axes, array.shape, depth_axis, label)
+        self.source, name = node_uri(array.store_path), node_name(array.store_path)
+        check_array(array, name)
+        self._layout = _axis_layout(axes, array.shape, depth_axis, name)
         self.axes = self._layout.stack_axes
         self.data_shape = self._layout.stack_shape
-        check_channels(self.data_shape[1], label)
+        check_channels(self.data_shape[1], name)
         plane_axes = (axes.index("Y"), axes.index("X"))
-        self._chunks = ChunkReader(array, label, plane_axes)
+        self._chunks = ChunkReader(array, name, plane_axes)
         self.data_dtype = self._chunks.dtype
         self.chunks: tuple[int, ...] = tuple(array.chunks)
         self.shards = None if array.shards is None else tuple(array.shards)
@@ -211,25 +211,25 @@ def _plane_of_block(
 def _array_in(group: zarr.Group, path: str) -> zarr.Array[Any]:
     if not isinstance(group, zarr.Group):
         raise TypeError(f"group must be a zarr.Group instance, got {type(group)}.")
-    label = node_label(group.store_path)
+    name = node_name(group.store_path)
     try:
         node = group[path]
     except KeyError as error:
-        raise ArgumentError(f"Did not find array at '{path}' in store '{label}'.") from error
+        raise ArgumentError(f"Did not find array at '{path}' in store '{name}'.") from error
     except Exception as error:  # zarr has no one error for metadata that it can't read
-        raise UnreadableFileError(f"{label}/{path}: {zarr_reason(error)}.") from error
+        raise UnreadableFileError(f"{name}/{path}: {zarr_reason(error)}.") from error
     if not isinstance(node, zarr.Array):
         raise TypeError(f"data at path '{path}' must be a zarr.Array instance, got {type(node)}.")
     return node
 
 
 def _axis_layout(
-    axes: str, shape: tuple[int, ...], depth_axis: DepthAxis | None, label: str
+    axes: str, shape: tuple[int, ...], depth_axis: DepthAxis | None, name: str
 ) -> AxisLayout:
     if depth_axis is None:
         return AxisLayout(axes, shape, "Z" if "Z" in axes else "none")
     layout = AxisLayout(axes, shape, depth_axis)
-    require_depth_axis(layout.sizes, depth_axis, label)
+    require_depth_axis(layout.sizes, depth_axis, name)
     return layout
 
 
@@ -271,7 +271,7 @@ def open_zarr(
         existing = "it is a single image" if scenes[0].id is None else f"there are {_ids(scenes)}"
         raise ArgumentError(f"{path}: there is no scene {scene!r}; {existing}.")
     if problems := image.problems:
-        warnings.warn(f"{root.label(image_path)}: {problems}.", UserWarning, stacklevel=2)
+        warnings.warn(f"{root.full_name(image_path)}: {problems}.", UserWarning, stacklevel=2)
     coarser = []
     for level in image.levels[1:]:
         try:
@@ -291,9 +291,9 @@ def _open_level(
     scene: SceneId | None = None,
     coarser: Sequence[ZarrImageStack] = (),
 ) -> ZarrImageStack:
-    multiscale, axes, label = image.multiscale, image.axes, root.label(level.path)
+    multiscale, axes, name = image.multiscale, image.axes, root.full_name(level.path)
     n_channels = dict(zip(axes, level.array.shape, strict=True)).get("C", 1)
-    check_channels(n_channels, label)
+    check_channels(n_channels, name)
     folder = root.folder(level.path)  # refuses a link out of the store, which zarr would follow
     try:
         array = zarr.open_array(
@@ -301,20 +301,20 @@ def _open_level(
         )
     except Exception as error:  # zarr has no one error for metadata that it can't read
         raise UnreadableFileError(
-            f"{label}: zarr can't open this array: {zarr_reason(error)}."
+            f"{name}: zarr can't open this array: {zarr_reason(error)}."
         ) from error
-    metadata = image_metadata(multiscale, level.dataset, axes, n_channels)
+    metadata = multiscale_metadata(multiscale, level.dataset, axes, n_channels)
     stack = ZarrImageStack.from_array(
         array,
         axes,
         depth_axis,
         scene=scene,
         metadata=replace(metadata, labels=label_values(image.node)),
-        translation=image_translation(multiscale, level.dataset, axes) if multiscale else {},
+        translation=multiscale_translation(multiscale, level.dataset, axes) if multiscale else {},
         coarser=coarser,
     )
     if folder is not None:
-        check_chunks(array, folder, label)
+        check_chunks(array, folder, name)
     return stack
 
 
@@ -350,7 +350,7 @@ def _only_scene(root: Root, base: str) -> SceneId | None:
     scenes, _ = scene_summaries(root, base)
     if len(scenes) > 1:
         raise ArgumentError(
-            f"{root.label(base)} has {len(scenes)} scenes; choose one: {_ids(scenes)}."
+            f"{root.full_name(base)} has {len(scenes)} scenes; choose one: {_ids(scenes)}."
         )
     return scenes[0].id
 

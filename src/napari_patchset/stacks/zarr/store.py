@@ -71,7 +71,7 @@ class Root(ABC):
         """Return the folder on disk of a path, None if the hierarchy is not on a disk."""
         return None
 
-    def label(self, path: str) -> str:
+    def full_name(self, path: str) -> str:
         """Return what an error calls a path in the hierarchy."""
         return f"{self.name}/{path}" if path else self.name
 
@@ -85,7 +85,7 @@ class Root(ABC):
         """
         if not isinstance(relative, str) or re.match(r"[/\\]|[A-Za-z]:|.*\0", relative):
             raise UnreadableFileError(
-                f"{self.label(base)}: its metadata names {relative!r}, "
+                f"{self.full_name(base)}: its metadata names {relative!r}, "
                 "which is not a path in a store."
             )
         parts = [part for part in re.split(r"[/\\]", relative) if part not in ("", ".")]
@@ -164,7 +164,7 @@ class RemoteRoot(Root):
         except (FileNotFoundError, IsADirectoryError):
             return None
         except Exception as error:  # each kind of server raises errors of its own
-            raise UnreadableFileError(f"{self.label(key)}: can't be read: {error}") from error
+            raise UnreadableFileError(f"{self.full_name(key)}: can't be read: {error}") from error
 
     def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
         try:
@@ -235,14 +235,14 @@ def _read_node(root: Root, path: str) -> Node | None:
         attributes = as_dict(doc.get("attributes"))
         if doc.get("node_type") != "array":
             return Node(path, 3, attributes)
-        return Node(path, 3, attributes, _array_head(root.label(path), doc, "data_type"))
+        return Node(path, 3, attributes, _array_head(root.full_name(path), doc, "data_type"))
     doc = _read_json(root, path, ".zarray")
     attributes_doc = _read_json(root, path, ".zattrs")
     attributes = as_dict(attributes_doc)
     if doc is not None:
         # xarray's name for the dimensions; v2 has none of its own.
         doc = {"dimension_names": attributes.get("_ARRAY_DIMENSIONS"), **doc}
-        return Node(path, 2, attributes, _array_head(root.label(path), doc, "dtype"))
+        return Node(path, 2, attributes, _array_head(root.full_name(path), doc, "dtype"))
     if attributes_doc is None and _read_json(root, path, ".zgroup") is None:
         return None
     return Node(path, 2, attributes)
@@ -256,9 +256,9 @@ def _read_json(root: Root, path: str, name: str) -> dict[str, Any] | None:
     try:
         doc = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"{root.label(key)}: not valid JSON: {error}.") from error
+        raise UnreadableFileError(f"{root.full_name(key)}: not valid JSON: {error}.") from error
     if not isinstance(doc, dict):
-        raise UnreadableFileError(f"{root.label(key)}: not zarr metadata: {doc!r:.60}.")
+        raise UnreadableFileError(f"{root.full_name(key)}: not zarr metadata: {doc!r:.60}.")
     return doc
 
 
@@ -272,33 +272,32 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _array_head(label: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
+def _array_head(name: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
     shape = doc.get("shape")
     if not _are_sizes(shape):
-        raise UnreadableFileError(f"{label}: an array of shape {shape!r:.60} has no pixels.")
+        raise UnreadableFileError(f"{name}: an array of shape {shape!r:.60} has no pixels.")
     # Since 3.4 zarr replaces chunks, or shards, of no size by a guess, and finds no pixels.
     grid = as_dict(as_dict(doc.get("chunk_grid")).get("configuration"))
     chunks = doc.get("chunks", grid.get("chunk_shape", []))
     if not _are_sizes(chunks):
-        raise UnreadableFileError(f"{label}: chunks of {chunks!r:.60} hold no pixels.")
-    names = doc.get("dimension_names")
-    names = names if isinstance(names, list) and len(names) == len(shape) else []
-    dimensions = tuple(str(name or "") for name in names)
-    return ArrayHead(tuple(shape), _number_type(label, doc.get(type_field)), dimensions)
+        raise UnreadableFileError(f"{name}: chunks of {chunks!r:.60} hold no pixels.")
+    listed = as_list(doc.get("dimension_names"))
+    dimensions = tuple(str(each or "") for each in listed) if len(listed) == len(shape) else ()
+    return ArrayHead(tuple(shape), _number_type(name, doc.get(type_field)), dimensions)
 
 
 def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
 
 
-def _number_type(label: str, declared: Any) -> str:
+def _number_type(name: str, declared: Any) -> str:
     try:
         dtype = np.dtype(declared) if isinstance(declared, str) else None
     except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype.kind not in NUMBER_KINDS:
         raise UnreadableFileError(
-            f"{label}: pixels of type {declared!r:.60} can't be read; it must be a number type."
+            f"{name}: pixels of type {declared!r:.60} can't be read; it must be a number type."
         )
     return dtype.name
 
@@ -314,7 +313,7 @@ def node_uri(node: "StorePath") -> str:
     return str(node).rstrip("/")
 
 
-def node_label(node: "StorePath") -> str:
+def node_name(node: "StorePath") -> str:
     """Return what an error calls a node: the path of one on disk, the URI of any other."""
     return node_uri(node).replace(FILE, "")
 

@@ -44,7 +44,7 @@ ChunkCheck = Callable[[BinaryIO, int], str | None]
 """Returns what is wrong with a chunk file of a number of bytes, None if nothing is."""
 
 
-def check_array(array: zarr.Array[Any], label: str) -> None:
+def check_array(array: zarr.Array[Any], name: str) -> None:
     """Refuse an array that can't be decoded.
 
     Raises
@@ -54,27 +54,27 @@ def check_array(array: zarr.Array[Any], label: str) -> None:
     """
     if array.dtype.kind not in NUMBER_KINDS:
         raise UnreadableFileError(
-            f"{label}: pixels of type {array.dtype} can't be read; it must be a number type."
+            f"{name}: pixels of type {array.dtype} can't be read; it must be a number type."
         )
     if prod(array.shape) >= 2**63 or min(array.shape) < 1:
-        raise UnreadableFileError(f"{label}: no file holds an array of shape {array.shape}.")
+        raise UnreadableFileError(f"{name}: no file holds an array of shape {array.shape}.")
     try:
         chunks = tuple(array.chunks)
     except NotImplementedError as error:
         raise UnreadableFileError(
-            f"{label}: its chunks differ in size, which can't be read; write equal ones."
+            f"{name}: its chunks differ in size, which can't be read; write equal ones."
         ) from error
     if array.shards and min(array.shards) < 1:
-        raise UnreadableFileError(f"{label}: shards of {array.shards} hold no pixels.")
+        raise UnreadableFileError(f"{name}: shards of {array.shards} hold no pixels.")
     size = prod(chunks) * array.dtype.itemsize
     if size > _MAX_CHUNK_BYTES or min(chunks) < 1:
         raise UnreadableFileError(
-            f"{label}: chunks of {chunks} take {size / 2**30:.1f} GiB each; at most "
+            f"{name}: chunks of {chunks} take {size / 2**30:.1f} GiB each; at most "
             f"{_MAX_CHUNK_BYTES / 2**30:.0f} GiB can be decoded. Write it with smaller chunks."
         )
 
 
-def check_channels(n: int, label: str) -> None:
+def check_channels(n: int, name: str) -> None:
     """Refuse more channels than can be named and shown: metadata may declare any number.
 
     Raises
@@ -84,12 +84,12 @@ def check_channels(n: int, label: str) -> None:
     """
     if n > _MAX_CHANNELS:
         raise UnreadableFileError(
-            f"{label}: it has {n} channels; at most {_MAX_CHANNELS} can be read. "
+            f"{name}: it has {n} channels; at most {_MAX_CHANNELS} can be read. "
             "Name another axis C, or none."
         )
 
 
-def check_chunks(array: zarr.Array[Any], folder: Path, label: str) -> None:
+def check_chunks(array: zarr.Array[Any], folder: Path, name: str) -> None:
     """Check that chunk files are as long as their headers, or the metadata, declare.
 
     Raises
@@ -106,7 +106,7 @@ def check_chunks(array: zarr.Array[Any], folder: Path, label: str) -> None:
             continue
         if problem:
             raise UnreadableFileError(
-                f"{label}: chunk {key} {problem}. Copy or export the image again."
+                f"{name}: chunk {key} {problem}. Copy or export the image again."
             )
 
 
