@@ -33,11 +33,12 @@ def schema() -> dict[str, Any]:
 
 
 def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:
-    summary, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("\n\nAttributes\n")
-    part["description"] = " ".join(summary.split())
-    for names, text in ATTRIBUTE.findall(attributes):
-        for name in set(names.split(", ")) & set(part["properties"]):
-            part["properties"][name]["description"] = " ".join(text.split())
+    for base in reversed(model.__mro__):
+        summary, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("\n\nAttributes\n")
+        part["description"] = " ".join(summary.split())
+        for names, text in ATTRIBUTE.findall(attributes):
+            for name in set(names.split(", ")) & set(part["properties"]):
+                part["properties"][name]["description"] = " ".join(text.split())
 
 
 def _tidy(part: Any) -> None:

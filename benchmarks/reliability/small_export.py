@@ -18,6 +18,7 @@ from napari_patchset.errors import IncompleteSetError
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import layout
+from napari_patchset.patchset.writers.zarr import shard_path
 
 SHARD_BYTES = 8 * 16 * 16 * 2
 N_SOURCES = 3
@@ -79,9 +80,9 @@ def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
     partial = PartialExport.of(plan)
     if not (partial.root / "selection.parquet").is_file():
         return {}
-    arrays = partial.selection().arrays(partial.frozen().kinds)
+    arrays = partial.selection().arrays(partial.frozen().arrays)
     paths = {
-        f"{array.layout.name}/{i}": array.layout.shard_path(partial.set, i)
+        f"{array.layout.name}/{i}": shard_path(partial.set, array.layout, i)
         for array in arrays
         for i in range(array.layout.n_shards)
         if partial.done_marker(array, i)
@@ -92,10 +93,10 @@ def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
 def shards_in_place(plan: ExportPlan) -> dict[str, list[int]]:
     """Identify the shards of a complete set as `finished_shards` does."""
     made = PatchSet(plan.out)
-    arrays = [made.manifest.layout(name) for name in made.manifest.arrays]
+    arrays = list(made.manifest.arrays.values())
     made.close()
     return {
-        f"{array.name}/{i}": _identity(array.shard_path(Path(plan.out), i))
+        f"{array.name}/{i}": _identity(shard_path(Path(plan.out), array, i))
         for array in arrays
         for i in range(array.n_shards)
     }

@@ -9,11 +9,11 @@ import pytest
 
 from napari_patchset import ExportPlan, Tiled, export, iter_export
 from napari_patchset.exporting import finalize
+from napari_patchset.exporting.ownership import LOCK
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patchset.disk import LOCK
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for

@@ -21,7 +21,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, ve
 from napari_patchset.cli import export as exporting
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.executors import find_there
+from napari_patchset.exporting.executors import find_existing
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.run import (
     Progress,
@@ -125,9 +125,9 @@ def test_the_progress_of_many_shards_is_found_by_a_look_into_each_folder(tmp_pat
     (tmp_path / "a").mkdir()
     for path in paths[:3]:
         path.touch()
-    with mock.patch.object(os, "listdir", wraps=os.listdir) as metric_requests:
-        assert find_there(paths) == paths[:3]
-    assert metric_requests.call_count == 2
+    with mock.patch.object(os, "listdir", wraps=os.listdir) as listdir:
+        assert find_existing(paths) == paths[:3]
+    assert listdir.call_count == 2
 
 
 @pytest.mark.parametrize("of", [1, 3, 11])

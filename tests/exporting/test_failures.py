@@ -17,15 +17,14 @@ import tifffile
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, verify
 from napari_patchset.errors import ExportError, SkippedSourcesWarning, UnreadableFileError
-from napari_patchset.exporting import shard_writer as writing
-from napari_patchset.exporting import stages as scoring
-from napari_patchset.exporting.open_sources import OpenImages
+from napari_patchset.exporting import metrics, shard_writer
+from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.ownership import LOCK
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.run import finalize_export, plan_export, write_part
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patchset import disk as files
-from napari_patchset.patchset.disk import LOCK
+from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.decoding import SubblockDecoder
 from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec
@@ -77,7 +76,7 @@ def test_two_hundred_files_are_one_plan_and_the_broken_one_is_one_failure(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("module", "filters"), [(writing, ()), (scoring, ("mean>p10",))], ids=["write", "score"]
+    ("module", "filters"), [(shard_writer, ()), (metrics, ("mean>p10",))], ids=["write", "score"]
 )
 def test_each_of_many_files_is_opened_once_and_not_closed_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, filters: tuple[str, ...]

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
+from napari_patchset.exporting.ownership import LOCK
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.run import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.sources import mask_region
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patchset.disk import LOCK
 from napari_patchset.patchset.writers import FORMATS
 from support.export_makers import plan_for
 from support.window import Window

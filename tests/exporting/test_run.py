@@ -9,9 +9,10 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.exporting import workdir as space
+from napari_patchset.exporting import disk_space
+from napari_patchset.exporting.ownership import LOCK
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
-from napari_patchset.patchset.disk import LOCK
+from napari_patchset.patchset.writers.zarr import shard_path
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.export_makers import SCENES, digests, plan_for
 
@@ -98,15 +99,15 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(
     events.close()
     partial = PartialExport.of(plan)
     frozen = partial.frozen()
-    (array,) = partial.selection().arrays(frozen.kinds)
+    (array,) = partial.selection().arrays(frozen.arrays)
     written = [i for i in range(array.layout.n_shards) if partial.done_marker(array, i)]
     assert written
-    stamps = [array.layout.shard_path(partial.set, i).stat().st_mtime_ns for i in written]
+    stamps = [shard_path(partial.set, array.layout, i).stat().st_mtime_ns for i in written]
     assert not Path(plan.out).exists()
     with pytest.raises(FileNotFoundError):
         PatchSet(plan.out)
     resumed = export(plan)
-    again = [array.layout.shard_path(resumed.path, i).stat().st_mtime_ns for i in written]
+    again = [shard_path(resumed.path, array.layout, i).stat().st_mtime_ns for i in written]
     assert again == stamps
     assert resumed.manifest == whole.manifest
     assert digests(resumed.path) == digests(whole.path)
@@ -223,7 +224,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ExportError, match=r"has 1.0 KB free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()

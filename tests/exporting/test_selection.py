@@ -65,7 +65,8 @@ def check_rows(made: PatchSet, path: Path) -> None:
     kept = [row for row in rows if row["kept"]]
     assert sum(made.manifest.counts.values()) == len(kept) > 0
     assert sum(made.manifest.rejected.values()) == len(rows) - len(kept) > 0
-    for split, array in made.items():
+    for split in made.splits:
+        array = made[split]
         mine = [row for row in kept if row["split"] == split]
         assert [row["index"] for row in mine] == list(range(len(array)))
         for patch, row in zip(array, mine, strict=True):
@@ -82,7 +83,7 @@ def test_train_and_val_are_written_with_their_targets(czi: MakeCzi, tmp_path: Pa
         update={"sources": tuple(s.model_copy(update={"target": target}) for s in plan.sources)}
     )
     with closing(export(plan)) as made:
-        assert set(made) == {"train", "val"}
+        assert made.splits == ("train", "val")
         check_rows(made, path)
         for split in made.splits:
             image, beside = (
@@ -147,7 +148,7 @@ def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(
     next(events)
     events.close()
     hidden = paths[1].rename(tmp_path / "hidden")
-    with pytest.raises(ArgumentError, match="to validate"):
+    with pytest.raises(ArgumentError, match="at least two files"):
         export(both)
     hidden.rename(paths[1])
     assert PartialExport.of(both).find_frozen() is not None

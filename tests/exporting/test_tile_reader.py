@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export
-from napari_patchset.exporting import metrics as looking
-from napari_patchset.exporting import shard_writer as writing
+from napari_patchset.exporting import metrics, shard_writer
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.exporting.run import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.workdir import DoneMarker
@@ -91,7 +90,7 @@ def test_less_memory_gives_the_same_bytes(
     plan = make_plan(tmp_path / "a", kind, filters=[parse_filter("std>p5")])
     reference = export(plan)
     enough = counted["tiles"]
-    for module in (looking, writing):
+    for module in (metrics, shard_writer):
         monkeypatch.setattr(module, "LEAST_TILES", 0)
     scarce = plan.model_copy(update={"out": str(tmp_path / "b.patches.zarr")})
     assert digests(export(scarce, memory=0).path) == digests(reference.path)

@@ -13,7 +13,8 @@ from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.splits import Split
-from napari_patchset.patchset.layout import MANIFEST, read_attributes
+from napari_patchset.patchset.layout import MANIFEST
+from napari_patchset.patchset.reader import read_attributes
 from napari_patchset.patchset.writers import FORMATS
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.export_makers import plan_for

@@ -18,9 +18,9 @@ from hypothesis.extra import numpy as hnp
 from napari_patchset import ExportPlan, ImageRef, PatchSet, SourceRef, Split, Tiled, export
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset import layout
-from napari_patchset.patchset.layout import CODECS, ArrayLayout
+from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.writers import zarr as zarr_format
-from napari_patchset.patchset.writers.zarr import open_shard, write_shard
+from napari_patchset.patchset.writers.zarr import CODECS, open_shard, write_shard
 from napari_patchset.source import PixelSize
 from support.czi_maker import MakeCzi, SceneSpec
 
@@ -62,11 +62,15 @@ def test_metadata_is_consolidated(patch_set: PatchSet) -> None:
 
 def array_for(patches: np.ndarray, spare: int = 0, codec: str = "none") -> ArrayLayout:
     """Lay out an array whose only shard is not quite full."""
-    n, *shape = patches.shape
-    axes = "SCZYX" if patches.ndim == 5 else "SCYX"
-    names = tuple("abcdef"[: shape[0]])
     return ArrayLayout(
-        "all/image", n, tuple(shape), patches.dtype, axes, n + spare, names, PixelSize(), codec
+        name="all/image",
+        shape=patches.shape,
+        patches_per_shard=len(patches) + spare,
+        dtype=patches.dtype.name,
+        axes="SCZYX" if patches.ndim == 5 else "SCYX",
+        channels=tuple("abcdef"[: patches.shape[1]]),
+        codec=codec,
+        pixel_size=PixelSize(),
     )
 
 

@@ -35,7 +35,7 @@ wide_patches = st.sampled_from(WIDE).flatmap(
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count a few pixels at once, so that every part of a patch is met."""
-    monkeypatch.setattr(statistics, "_AT_ONCE", 60)
+    monkeypatch.setattr(statistics, "_PART_PIXELS", 60)
 
 
 @given(st.one_of(exact_patches, wide_patches))

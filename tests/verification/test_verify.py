@@ -25,9 +25,8 @@ from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import table
-from napari_patchset.patchset.layout import read_attributes
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.patchset.reader import read_description
+from napari_patchset.patchset.reader import read_attributes, read_description
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.verification.subject import FindingName
 from support.czi_maker import SceneSpec, make_czi
@@ -107,7 +106,7 @@ def first_file(path: Path, form: str, role: str = "image") -> Path:
 
 def arrays(path: Path) -> Iterator[Any]:
     manifest, _ = read_description(path)
-    return map(manifest.layout, manifest.arrays)
+    return iter(manifest.arrays.values())
 
 
 def describe(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -165,7 +164,7 @@ def test_a_table_that_is_made_in_parts_is_the_same(
 ) -> None:
     plans = [plan_of(images, tmp_path / f"{i}.patches.zarr", "zarr") for i in range(2)]
     with closing(export(plans[0])) as whole:
-        monkeypatch.setattr(table, "_AT_ONCE", 7)
+        monkeypatch.setattr(table, "_PART_ROWS", 7)
         with closing(export(plans[1])) as parts:
             assert parts.table.equals(whole.table)
     assert not list(verify(plans[1].out))

@@ -1,4 +1,8 @@
-"""Batches: candidates that are cut together, because the same tiles hold them."""
+"""Batches: candidates that are cut together, because the same tiles of a source hold them.
+
+Candidates are ordered as their source is best read: patches that begin in one tile follow each
+other. The order is cut into batches, each small enough to be cut, and written or measured, at once.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,42 +15,45 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode, padding_indices
 from napari_patchset.source import SourceInfo
 
-_AT_ONCE = 2**16
-"""Candidates that are sorted at once: of millions it would take more memory than their tiles."""
+_SORTED_AT_ONCE = 2**16
+"""Candidates that are sorted at a time: all of millions would need more memory than their tiles."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Candidates in the order of reading, and where it is cut into batches.
+    """Candidates in the order of reading, cut into batches.
 
-    A batch lies in one source, sample, depth and tile, and all of it goes to one place. A patch
-    that is filled from within the image beyond its edge is a batch by itself.
+    A batch has one source, sample, depth, tile and destination. A patch that is padded with pixels
+    of the image is a batch by itself.
 
     Attributes
     ----------
     grid : PatchGrid
-        What the candidates are among.
+        All candidates.
+    pad : PadMode
+        How a patch is filled beyond the image.
     candidates : int64 array
-        Their indices in the grid.
+        Indices into the grid, in the order of reading.
     borders : int64 array, (b + 1,)
-        Where each batch begins among them; at the end, their number.
-    stack, sample, place : int64 array, (b,)
+        Where each batch begins in `candidates`; the last is their number.
+    source_index, sample, destination : int64 array, (b,)
         Of each batch.
     low, high : int64 array, (b, 3)
         The box along ZYX that each batch reads; Z is 0 to 1 without a depth axis.
-    is_folded : bool array, (b,)
-        Whether its one patch is filled beyond the edge.
+    is_padded : bool array, (b,)
+        Whether the batch is one patch that is padded with pixels of the image.
     """
 
     grid: PatchGrid
+    pad: PadMode
     candidates: NDArray[np.int64]
     borders: NDArray[np.int64]
-    stack: NDArray[np.int64]
+    source_index: NDArray[np.int64]
     sample: NDArray[np.int64]
-    place: NDArray[np.int64]
+    destination: NDArray[np.int64]
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    is_folded: NDArray[np.bool_]
+    is_padded: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -55,14 +62,24 @@ class Batches:
         sources: Sequence[SourceInfo],
         pad: PadMode,
         candidates: NDArray[np.int64],
-        place: NDArray[np.integer],
+        destination: NDArray[np.integer],
     ) -> Self:
-        """Cut candidates, ascending, into batches; `place` says where each of them goes."""
+        """Cut candidates, ascending, into batches.
+
+        Parameters
+        ----------
+        destination : int array
+            Where each candidate goes, such as the index of a shard.
+        """
         parts = [
-            cls._of_groups(grid, sources, pad, candidates[part], place[part], group)
-            for part, group in _parts(grid, sources, candidates)
+            cls._of_groups(grid, sources, pad, candidates[part], destination[part], group)
+            for part, group in _parts_of_whole_groups(grid, sources, candidates)
         ]
-        return cls._joined(grid, parts)
+        begins = np.cumsum([0, *(len(part.candidates) for part in parts)])
+        borders = [part.borders[:-1] + n for part, n in zip(parts, begins[:-1], strict=True)]
+        names = ("candidates", "source_index", "sample", "destination", "low", "high", "is_padded")
+        columns = {name: np.concatenate([getattr(each, name) for each in parts]) for name in names}
+        return cls(grid=grid, pad=pad, borders=np.concatenate([*borders, begins[-1:]]), **columns)
 
     @classmethod
     def _of_groups(
@@ -71,90 +88,83 @@ class Batches:
         sources: Sequence[SourceInfo],
         pad: PadMode,
         candidates: NDArray[np.int64],
-        place: NDArray[np.integer],
+        destination: NDArray[np.integer],
         group: NDArray[np.int64],
     ) -> Self:
-        """Cut whole groups; see `_groups`."""
-        chosen = grid[candidates]
-        start = chosen.start.astype(np.int64)
+        patches = grid[candidates]
+        start = patches.start.astype(np.int64)
         bounds = np.array([source.spatial_shape for source in sources], np.int64)[
-            chosen.source_index
+            patches.source_index
         ]
-        folds = pad != "constant"
-        is_folded = np.asarray((start + grid.size > bounds).any(axis=1) & folds)
-        order = np.lexsort((candidates, place, group))
-        keys = [group[order], place[order], np.where(is_folded, np.arange(len(start)), -1)[order]]
-        borders = np.append(np.flatnonzero(np.diff(_number(keys), prepend=-1)), len(start))
-        begin = borders[:-1]
-        low, high = _boxes(start, grid.size, bounds, is_folded, pad)
+        is_padded = np.asarray((start + grid.size > bounds).any(axis=1) & (pad != "constant"))
+        order = np.lexsort((candidates, destination, group))
+        alone = np.where(is_padded, np.arange(len(start)), -1)
+        run = _number_runs([group[order], destination[order], alone[order]])
+        borders = np.append(np.flatnonzero(np.diff(run, prepend=-1)), len(start))
+        first = borders[:-1]
+        low, high = _boxes(start, grid.size, bounds, is_padded, pad)
         return cls(
             grid,
+            pad,
             candidates[order],
             borders,
-            chosen.source_index[order][begin].astype(np.int64),
-            chosen.sample[order][begin].astype(np.int64),
-            place[order][begin].astype(np.int64),
-            np.minimum.reduceat(low[order], begin),
-            np.maximum.reduceat(high[order], begin),
-            is_folded[order][begin],
+            patches.source_index[order][first].astype(np.int64),
+            patches.sample[order][first].astype(np.int64),
+            destination[order][first].astype(np.int64),
+            np.minimum.reduceat(low[order], first),
+            np.maximum.reduceat(high[order], first),
+            is_padded[order][first],
         )
 
-    @classmethod
-    def _joined(cls, grid: PatchGrid, parts: Sequence[Self]) -> Self:
-        begins = np.cumsum([0, *(len(part.candidates) for part in parts)])
-        borders = [part.borders[:-1] + n for part, n in zip(parts, begins[:-1], strict=True)]
-        names = "candidates", "stack", "sample", "place", "low", "high", "is_folded"
-        columns = {name: np.concatenate([getattr(each, name) for each in parts]) for name in names}
-        return cls(grid=grid, borders=np.concatenate([*borders, begins[-1:]]), **columns)
-
     def __len__(self) -> int:
-        return len(self.stack)
+        return len(self.source_index)
 
-    def chosen(self, batch: int) -> NDArray[np.int64]:
-        """Give the candidates of a batch."""
+    def candidates_of(self, batch: int) -> NDArray[np.int64]:
+        """Return the candidates of a batch."""
         return self.candidates[int(self.borders[batch]) : int(self.borders[batch + 1])]
 
-    def starts(self, batch: int) -> NDArray[np.int64]:
-        """Give the start along (Z)YX of each patch of a batch, (n, 2 or 3)."""
-        return self.grid.start[self.chosen(batch)].astype(np.int64)
+    def starts_of(self, batch: int) -> NDArray[np.int64]:
+        """Return the start along (Z)YX of each patch of a batch, (n, 2 or 3)."""
+        return self.grid.start[self.candidates_of(batch)].astype(np.int64)
 
-    def span(self, stack: int) -> range:
-        """Give the batches of a source."""
-        return range(*np.searchsorted(self.stack, (stack, stack + 1)).tolist())
+    def of_source(self, index: int) -> range:
+        """Return the batches of a source."""
+        return range(*np.searchsorted(self.source_index, (index, index + 1)).tolist())
 
     def box(self, batch: int) -> tuple[list[int], list[int]]:
-        """Give the box along ZYX that a batch reads."""
+        """Return the box along ZYX that a batch reads: its low and its high corner."""
         return self.low[batch].tolist(), self.high[batch].tolist()
 
 
-def _parts(
+def _parts_of_whole_groups(
     grid: PatchGrid, sources: Sequence[SourceInfo], candidates: NDArray[np.int64]
 ) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Part candidates between groups, and give the group of each as well."""
-    first, size, n = 0, _AT_ONCE, len(candidates)
+    """Cut candidates between groups; yield each part, and the group of each of its candidates."""
+    first, size, n = 0, _SORTED_AT_ONCE, len(candidates)
     while first < n:
         group = _groups(grid[candidates[first : first + size]], sources)
-        # The last one may go on.
+        # The last group may go on behind the part.
         whole = len(group) if first + size >= n else int(np.searchsorted(group, group[-1]))
         if whole:
             yield slice(first, first + whole), group[:whole]
-        first, size = first + whole, _AT_ONCE if whole else 2 * size
+        first, size = first + whole, _SORTED_AT_ONCE if whole else 2 * size
 
 
 def _groups(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]:
-    """Tell apart the runs of patches that lie in one source, sample, depth and tile.
+    """Return the number of each patch's run: patches of one source, sample, depth and tile.
 
-    Those that reach into the next row of tiles are a run of their own: what they need of this row
-    is a strip. To the right each row of patches reaches into the next tile, and is not cut there.
+    Patches that reach into the next row of tiles are a run of their own: they need only a strip of
+    this row. Patches that reach into the next tile to the right are not, since every row of patches
+    does.
     """
     blocks = [source.block_shape or source.spatial_shape[-2:] for source in sources]
     height, width = np.array(blocks, np.int64)[grid.source_index].T
     *depth, y, x = grid.start.T
     last_row = (y + grid.size[-2] - 1) // height
-    return _number([grid.source_index, grid.sample, *depth, y // height, last_row, x // width])
+    return _number_runs([grid.source_index, grid.sample, *depth, y // height, last_row, x // width])
 
 
-def _number(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+def _number_runs(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     """Count up from 0 whenever one of the keys changes."""
     changes = np.zeros(len(keys[0]), bool)
     for key in keys:
@@ -166,15 +176,15 @@ def _boxes(
     start: NDArray[np.int64],
     size: Sequence[int],
     bounds: NDArray[np.int64],
-    is_folded: NDArray[np.bool_],
+    is_padded: NDArray[np.bool_],
     pad: PadMode,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the box along ZYX, within the image, that each patch reads."""
+    """Return the box along ZYX, within the image, that each patch reads."""
     low, high = start.copy(), np.minimum(start + size, bounds)
-    for i in np.flatnonzero(is_folded).tolist():
-        shown = padding_indices(start[i].tolist(), size, bounds[i].tolist(), pad)
-        low[i] = [index.min() for index in shown]
-        high[i] = [index.max() + 1 for index in shown]
+    for i in np.flatnonzero(is_padded).tolist():
+        indices = padding_indices(start[i].tolist(), size, bounds[i].tolist(), pad)
+        low[i] = [index.min() for index in indices]
+        high[i] = [index.max() + 1 for index in indices]
     if len(size) == 2:
         low, high = (np.insert(box, 0, z, axis=1) for z, box in enumerate((low, high)))
     return low, high

@@ -1,4 +1,8 @@
-"""Run the jobs of a stage on any executor, and see how far they are by the files they leave."""
+"""Run the jobs of an export on any executor.
+
+Threads, processes and clusters share only the file system, so progress is seen by the files that
+the jobs leave, and a stop is requested by a file.
+"""
 
 import os
 from collections import defaultdict
@@ -13,86 +17,85 @@ from typing import Any
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.workdir import PartialExport
 
-_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 0.5
+_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 0.5
 _POLL_RATIO = 10
-"""A look that takes long, at many files or a slow disk, is followed by a pause so much longer."""
+"""Pause between polls relative to their duration, for many files or a slow disk."""
 
 Job = Callable[..., None]
-"""Given the folder of the partial export, and the first and the last, exclusive, of its units."""
+"""Takes the folder of the partial export, and first and last (exclusive) of its units."""
 
 
 def run_jobs(
     partial: PartialExport,
     job: Job,
     units: Sequence[int],
-    signs: Mapping[Path, int],
+    done_files: Mapping[Path, int],
     executor: Executor | None,
     workers: int,
     **options: Any,
 ) -> Iterator[int]:
-    """Run a job on every unit that is to be done, yielding how much is done at each new file.
+    """Run a job on units of work, and yield the amount of work done with each file that appears.
 
     Closing the generator stops the jobs, and waits for them.
 
     Parameters
     ----------
     units : sequence of int
-        Ascending; cut into one run for each worker.
-    signs : dict of Path to int
-        The files that will appear, and how much each stands for.
+        Ascending; each worker has a range of them.
+    done_files : dict of Path to int
+        The files that will appear, and the amount of work that each stands for.
     executor : Executor or None
         Where the jobs run; None for threads of this process.
     **options
-        Handed on to each job.
+        Passed to each job.
     """
     with ExitStack() as stack:
         pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
         futures = [
             pool.submit(job, str(partial.root), first, last, **options)
-            for first, last in _runs(units, workers)
+            for first, last in _ranges(units, workers)
         ]
         stack.callback(_stop, partial, futures)
-        yield from _watch(partial, signs, futures)
+        yield from _watch(partial, done_files, futures)
 
 
-def _runs(units: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
+def _ranges(units: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
     cuts = {units[len(units) * i // workers] for i in range(workers)} if units else ()
     yield from pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
 
 
 def _watch(
-    partial: PartialExport, signs: Mapping[Path, int], futures: Sequence[Future[Any]]
+    partial: PartialExport, done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
 ) -> Iterator[int]:
-    """Yield whenever a file appears: it is the one sign that all executors share."""
-    expected, pending, pause = dict(signs), set(futures), _POLL_SECONDS
+    expected, pending, pause = dict(done_files), set(futures), _POLL_SECONDS
     while pending:
         finished, pending = wait(pending, timeout=pause)
         began = monotonic()
-        appeared = find_there(expected)
-        took = _POLL_RATIO * (monotonic() - began)
-        pause = min(max(_POLL_SECONDS, took), _LONGEST_POLL_SECONDS)
+        appeared = find_existing(expected)
+        duration = monotonic() - began
+        pause = min(max(_POLL_SECONDS, _POLL_RATIO * duration), _MAX_POLL_SECONDS)
         for path in appeared:
             yield expected.pop(path)
         for future in finished:
-            _require(future)
-        if pending:  # those that wait for a worker look at nothing
+            _raise_failed(future)
+        if pending:  # jobs that still wait for a worker can't notice a stop
             partial.check_cancelled()
 
 
-def find_there(paths: Iterable[Path]) -> list[Path]:
-    """Find the files that exist, by one look into each folder: they may be tens of thousands."""
+def find_existing(paths: Iterable[Path]) -> list[Path]:
+    """Return the files that exist, listing each folder once: they may be tens of thousands."""
     folders: defaultdict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         folders[path.parent].append(path)
-    found = []
+    existing = []
     for folder, members in folders.items():
         with suppress(FileNotFoundError):
             names = set(os.listdir(folder))
-            found += [path for path in members if path.name in names]
-    return found
+            existing += [path for path in members if path.name in names]
+    return existing
 
 
-def _require(future: Future[Any]) -> None:
+def _raise_failed(future: Future[Any]) -> None:
     try:
         future.result()
     except BrokenExecutor as error:
@@ -106,6 +109,6 @@ def _stop(partial: PartialExport, futures: Sequence[Future[Any]]) -> None:
     running = [future for future in futures if not future.done()]
     if running:
         partial.request_stop()
-        # What is cancelled before it began may wait for a worker for hours: it is not waited for.
+        # A job that is cancelled before it began may stay queued for hours: don't wait for it.
         wait([future for future in running if not future.cancel()])
         partial.clear_stop()

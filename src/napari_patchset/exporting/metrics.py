@@ -1,24 +1,28 @@
-"""What the filters look at: which images and channels, and the metrics of patches.
+"""Metrics of candidates, which the filters of a plan compare with their limits.
 
-Look at candidates in tile order: each tile is decoded once, what is cut is measured at once.
+Filters are sorted by the image that they need (`MetricRequest`). `MetricReader` reads candidates in
+the order of tiles and measures each batch in a thread while the next ones are decoded; the export
+(`score_job`) and the preview of the window both measure with it.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
-from itertools import pairwise
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.exporting.batches import Batches
-from napari_patchset.exporting.open_sources import Images, OpenImage, OpenImages
-from napari_patchset.exporting.plan import MASK
-from napari_patchset.exporting.tile_buffer import LEAST_TILES
-from napari_patchset.exporting.tile_reader import BatchReader, ReadBatch
+from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.plan import MASK, SourcesFailed
+from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
+from napari_patchset.exporting.tile_reader import TileReader
+from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import Mask, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode
@@ -26,19 +30,28 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 
 Columns = dict[str, NDArray[np.float64]]
+"""Metrics by column, one value for each candidate."""
+
+_MEASURING_THREADS = 2
+
+_CUT_BYTES = 8 * 2**20
+"""Pixels that are cut, then measured, at once; more only if a single patch has more."""
+
+_PAD: PadMode = "constant"
+"""Only pixels of the image are measured, so patches need not be filled beyond it."""
 
 
 class MetricRequest(NamedTuple):
-    """The filters that look at one role of the sources.
+    """The metrics that are measured on the images of one role.
 
     Attributes
     ----------
     role : {"image", "mask"}
         Which images are read.
     channels : list of int
-        Their channels that are looked at, ascending.
+        Their channels that are read, ascending.
     columns : list of (PatchFilter, int, str)
-        What is measured: with which filter, on which of `channels`, and the column's name.
+        Filter, index into `channels`, and name of the column of each metric.
     """
 
     role: str
@@ -46,210 +59,224 @@ class MetricRequest(NamedTuple):
     columns: list[tuple[PatchFilter, int, str]]
 
     def measure(self, patches: NDArray[Any]) -> Columns:
-        """Measure patches, N, C, (Z), Y, X, that hold these channels and no padding."""
+        """Measure patches, N, C, (Z), Y, X, of these channels and without padding."""
         return {column: each.measure(patches[:, channel]) for each, channel, column in self.columns}
 
 
 def metric_requests(filters: Sequence[PatchFilter], names: Sequence[str]) -> list[MetricRequest]:
-    """Sort filters by what they look at; the image, if it is, comes last.
+    """Sort filters by the images that they need; the request for "image", if any, is the last.
 
     Parameters
     ----------
     names : sequence of str
         The channels of the images; see `PatchFilter.columns`.
     """
-    found = []
+    requests = []
     for role in (MASK, IMAGE):
-        mine = [each for each in filters if isinstance(each, Mask) == (role == MASK)]
-        named = [(each, *item) for each in mine for item in each.columns(names).items()]
-        channels = sorted({channel for _, channel, _ in named})
-        columns = [(each, channels.index(channel), name) for each, channel, name in named]
+        of_role = [each for each in filters if isinstance(each, Mask) == (role == MASK)]
+        metrics = [(each, *item) for each in of_role for item in each.columns(names).items()]
+        channels = sorted({channel for _, channel, _ in metrics})
+        columns = [(each, channels.index(channel), name) for each, channel, name in metrics]
         if columns:
-            found.append(MetricRequest(role, channels, columns))
-    return found
-
-
-def empty_metrics(filters: Sequence[PatchFilter], names: Sequence[str], n: int) -> Columns:
-    """Give the columns of `n` candidates that nothing is known of: NaN."""
-    return {column: np.full(n, np.nan) for column in metric_columns(filters, names)}
-
-
-def measure(
-    filters: Sequence[PatchFilter], names: Sequence[str], images: Images, grid: PatchGrid
-) -> Columns:
-    """Measure few candidates, through the stacks' own caches, in the order of the grid.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The channels of the images; see `PatchFilter.columns`.
-    images : mapping
-        By (index of the source, "image" or "mask").
-
-    Returns
-    -------
-    dict of str to float64 array
-        By column, one value a candidate.
-    """
-    columns = empty_metrics(filters, names, len(grid))
-    for look in metric_requests(filters, names):
-        for row in grid.runs():
-            stack, channels = images[int(grid.source_index[row.start]), look.role]
-            read = [channels[channel] for channel in look.channels]
-            for part, patches in _read(stack, read, grid, row):
-                for column, values in look.measure(patches).items():
-                    columns[column][part] = values
-    return columns
-
-
-def _read(
-    stack: Any, channels: Sequence[int], grid: PatchGrid, row: slice
-) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Read a row of patches (see `PatchGrid.runs`), N, C, (Z), Y, X, without their padding."""
-    ends = np.minimum(grid.start[row] + grid.size, stack.data_shape[2:])
-    size = ends - grid.start[row]
-    cuts = np.flatnonzero((np.diff(size, axis=0) != 0).any(axis=1)) + 1
-    for first, last in pairwise([0, *cuts.tolist(), len(size)]):
-        start, width = grid.start[row.start + first].tolist(), int(size[first, -1])
-        x = (grid.start[row.start + first : row.start + last, -1] - start[-1]).tolist()
-        extent = (*size[first, :-1].tolist(), x[-1] + width)
-        band = stack.extract_patch(int(grid.sample[row.start]), channels, start, extent)
-        part = slice(row.start + first, row.start + last)
-        yield part, np.stack([band[..., a : a + width] for a in x])
-
-
-_MEASURERS = 2
-"""Threads that measure what was cut, while others decode."""
-
-_CUT_BYTES = 8 * 2**20
-"""Pixels that are cut, then measured, in one go; more only where a single patch has more."""
-
-_PAD: PadMode = "constant"
-"""Filters look at what lies in the image: nothing is filled from within beyond its edge."""
-
-Measured = tuple[NDArray[np.int64], Columns]
-"""Candidates, and their metrics."""
+            requests.append(MetricRequest(role, channels, columns))
+    return requests
 
 
 class MetricReader:
-    """Cut what filters look at, and measure it.
+    """Cut candidates and measure them.
 
     Parameters
     ----------
+    filters : sequence of PatchFilter
+        What is measured.
     sources : dict of role to sequence of SourceInfo
-        What is known of the images.
+        Descriptions of the images.
     images : OpenImages
-        Gives their pixels.
-    at_once : int
-        Candidates in a run; what is measured together lies in one run.
+        Their pixels.
     memory : int
-        Bytes for decoded tiles and for what is cut.
+        Bytes for decoded tiles and for the patches that are cut.
     threads : int
-        How many decode.
-    proceed : callable
-        Asked before each tile; what it raises ends the reading.
+        Number of threads that decode.
+    run_length : int or None
+        Candidates in a run: patches that are measured at once are of one run.
+    check_cancelled : callable
+        Called before each tile is decoded; whatever it raises ends the reading.
     """
 
     def __init__(
         self,
+        filters: Sequence[PatchFilter],
         sources: Mapping[str, Sequence[SourceInfo]],
         images: OpenImages,
-        at_once: int,
-        memory: int,
-        threads: int,
-        check_cancelled: Callable[[], None],
+        *,
+        memory: int = DEFAULT_MEMORY,
+        threads: int = 1,
+        run_length: int | None = None,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
-        self._sources, self._images, self._at_once = sources, images, at_once
-        self._threads, self._proceed = threads, check_cancelled
-        self._for_tiles = max(memory - (2 * _MEASURERS + 1) * _CUT_BYTES, LEAST_TILES)
+        self.requests = metric_requests(filters, sources[IMAGE][0].channels)
+        self._sources, self._images, self._run_length = sources, images, run_length
+        self._threads, self._check_cancelled = threads, check_cancelled
+        self._tile_memory = max(memory - (2 * _MEASURING_THREADS + 1) * _CUT_BYTES, LEAST_TILES)
 
     def read(
-        self, look: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
-    ) -> Generator[Measured, None, None]:
-        """Measure candidates, ascending, giving them as they are measured."""
-        images = _Looking(self._images, look)
-        batches = self._batches(look, grid, candidates)
-        limits = self._for_tiles, self._threads
-        reader = BatchReader(batches, images, look.role, _PAD, *limits, self._proceed)
-        pool = ThreadPoolExecutor(_MEASURERS, "measure")
+        self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
+    ) -> Generator[tuple[NDArray[np.int64], Columns], None, None]:
+        """Measure candidates, ascending; yield some of them and their metrics at a time."""
+        reader = TileReader(
+            self._batches(request, grid, candidates),
+            self._images,
+            request.role,
+            self._tile_memory,
+            self._threads,
+            self._check_cancelled,
+            request.channels,
+        )
+        pool = ThreadPoolExecutor(_MEASURING_THREADS, "measure")
         try:
-            with closing(reader.read()) as read:
-                tasks = (self._submit(pool, reader, batches, look, batch) for batch in read)
-                yield from _in_order(tasks)
+            with closing(self._measured(request, grid, reader, pool)) as tasks:
+                waiting: deque[tuple[NDArray[np.int64], Future[Columns]]] = deque()
+                for task in tasks:
+                    waiting.append(task)
+                    if len(waiting) > 2 * _MEASURING_THREADS:
+                        measured, columns = waiting.popleft()
+                        yield measured, columns.result()
+                for measured, columns in waiting:
+                    yield measured, columns.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _batches(
-        self, look: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
+        self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
     ) -> Batches:
-        """Cut candidates into batches of which none lies in two runs, or is too large."""
-        sources = self._sources[look.role]
+        """Cut candidates into batches of at most `_CUT_BYTES`, each of one run."""
+        sources = self._sources[request.role]
         itemsize = max(np.dtype(source.dtype).itemsize for source in sources)
-        n = max(1, _CUT_BYTES // (prod(grid.size) * len(look.channels) * itemsize))
-        run, within = np.divmod(candidates, self._at_once)
-        place = run * -(-self._at_once // n) + within // n
-        return Batches.of(grid, sources, _PAD, candidates, place)
+        n = max(1, _CUT_BYTES // (prod(grid.size) * len(request.channels) * itemsize))
+        run_length = self._run_length or len(grid)
+        run, index = np.divmod(candidates, run_length)
+        part = run * -(-run_length // n) + index // n
+        return Batches.of(grid, sources, _PAD, candidates, part)
 
-    def _submit(
-        self,
-        pool: Executor,
-        reader: BatchReader,
-        batches: Batches,
-        look: MetricRequest,
-        batch: ReadBatch,
-    ) -> tuple[NDArray[np.int64], Future[Columns]]:
-        stack = self._images[batch.stack, look.role].stack
-        start, size = batches.starts(batch.number), batches.grid.size
-        # One channel after the other, as they are measured.
-        cut = np.empty((len(look.channels), len(start), *size), stack.data_dtype)
-        reader.fill(batch, cut.swapaxes(0, 1))
-        inside = np.minimum(size, stack.data_shape[2:] - start)
-        return batches.chosen(batch.number), pool.submit(_measure, look, cut.swapaxes(0, 1), inside)
-
-
-class _Looking:
-    """Images, and of their channels only those that are looked at."""
-
-    def __init__(self, images: OpenImages, look: MetricRequest) -> None:
-        self._images, self._look = images, look
-
-    def __getitem__(self, which: tuple[int, str]) -> OpenImage:
-        return self._seen(self._images[which])
-
-    def keep(self, which: tuple[int, str]) -> OpenImage:
-        return self._seen(self._images.keep(which))
-
-    def let_go(self, which: tuple[int, str]) -> None:
-        self._images.let_go(which)
-
-    def _seen(self, image: OpenImage) -> OpenImage:
-        return OpenImage(image.stack, [image.channels[channel] for channel in self._look.channels])
-
-    def blaming(self, index: int) -> AbstractContextManager[None]:
-        return self._images.blaming(index)
+    def _measured(
+        self, request: MetricRequest, grid: PatchGrid, reader: TileReader, pool: ThreadPoolExecutor
+    ) -> Generator[tuple[NDArray[np.int64], Future[Columns]], None, None]:
+        """Cut batches, and yield their candidates and what measures them."""
+        with closing(reader.read()) as batches:
+            for batch in batches:
+                start, size = grid.start[batch.candidates].astype(np.int64), grid.size
+                # One channel after the other, as they are measured.
+                shape = len(request.channels), len(start), *size
+                patches = np.empty(shape, reader.dtype_of(batch)).swapaxes(0, 1)
+                reader.fill(batch, patches)
+                stack = self._images[batch.source_index, request.role].stack
+                inside = np.minimum(size, stack.data_shape[2:] - start)
+                yield batch.candidates, pool.submit(_measure_inside, request, patches, inside)
 
 
-def _in_order(
-    tasks: Iterator[tuple[NDArray[np.int64], Future[Columns]]],
-) -> Iterator[Measured]:
-    """Give what is measured, while a few more tasks are under way."""
-    waiting: deque[tuple[NDArray[np.int64], Future[Columns]]] = deque()
-    for task in tasks:
-        waiting.append(task)
-        if len(waiting) > 2 * _MEASURERS:
-            candidates, columns = waiting.popleft()
-            yield candidates, columns.result()
-    for candidates, columns in waiting:
-        yield candidates, columns.result()
-
-
-def _measure(look: MetricRequest, patches: NDArray[Any], inside: NDArray[np.int64]) -> Columns:
-    """Measure of each patch what lies inside the image."""
+def _measure_inside(
+    request: MetricRequest, patches: NDArray[Any], inside: NDArray[np.int64]
+) -> Columns:
+    """Measure the part of each patch that is inside of the image, of the size `inside`."""
     sizes, which = np.unique(inside, axis=0, return_inverse=True)
-    found: Columns = {name: np.empty(len(patches)) for _, _, name in look.columns}
+    columns: Columns = {name: np.empty(len(patches)) for _, _, name in request.columns}
     for i, size in enumerate(sizes.tolist()):
         part = (slice(None), slice(None), *map(slice, size))
-        mine = slice(None) if len(sizes) == 1 else np.flatnonzero(which == i)
-        for column, values in look.measure(patches[mine][part]).items():
-            found[column][mine] = values
-    return found
+        members = slice(None) if len(sizes) == 1 else np.flatnonzero(which == i)
+        for column, values in request.measure(patches[members][part]).items():
+            columns[column][members] = values
+    return columns
+
+
+def score_job(
+    root: str, first: int, last: int, *, memory: int = DEFAULT_MEMORY, threads: int = 1
+) -> None:
+    """Score the runs of candidates from `first` up to, not including, `last`.
+
+    Runs that are scored already stay. A source that can't be read is recorded, and its candidates
+    stay without metrics.
+
+    Parameters
+    ----------
+    root : str
+        The folder of the partial export.
+    memory : int
+        Bytes for decoded tiles and the patches that are measured; more if a single patch needs it.
+    threads : int
+        Number of threads that decode.
+
+    Raises
+    ------
+    ExportStopped
+        If a stop is requested.
+    SourcesFailed
+        If it is the last source that could be read.
+    """
+    export = PartialExport(Path(root))
+    runs = [run for run in range(first, last) if not export.scores.has(run)]
+    if runs:
+        frozen = export.frozen()
+        with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
+            reader = MetricReader(
+                frozen.plan.filters,
+                frozen.images,
+                images,
+                memory=memory,
+                threads=threads,
+                run_length=frozen.scored_at_once,
+                check_cancelled=export.check_cancelled,
+            )
+            _RunScorer(export, frozen, runs, reader).score()
+
+
+class _RunScorer:
+    """Score runs of candidates, and write each as soon as all of it is measured."""
+
+    def __init__(
+        self,
+        export: PartialExport,
+        frozen: FrozenPlan,
+        runs: Sequence[int],
+        reader: MetricReader,
+    ) -> None:
+        self._export, self._frozen, self._reader = export, frozen, reader
+        self._grid = export.candidates(frozen)
+        self._candidates = np.concatenate([np.array(frozen.score_run(run)) for run in runs])
+        self._is_done = np.zeros(len(self._candidates), bool)
+        names = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
+        self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
+
+    def score(self) -> None:
+        """Score source by source, so that a broken one affects no other."""
+        sources = self._grid.source_index[self._candidates]
+        for source in np.unique(sources).tolist():
+            low, high = np.searchsorted(sources, (source, source + 1)).tolist()
+            try:
+                self._score(self._candidates[low:high])
+            except SourcesFailed as failed:
+                self._export.record(failed)
+                for values in self._columns.values():
+                    values[low:high] = np.nan
+                self._finish(np.arange(low, high))
+
+    def _score(self, candidates: NDArray[np.int64]) -> None:
+        *_, last = self._reader.requests
+        for request in self._reader.requests:
+            with closing(self._reader.read(request, self._grid, candidates)) as parts:
+                for measured, columns in parts:
+                    self._export.check_cancelled()
+                    index = np.searchsorted(self._candidates, measured)
+                    for column, values in columns.items():
+                        self._columns[column][index] = values
+                    if request is last:
+                        self._finish(index)
+
+    def _finish(self, index: NDArray[np.intp]) -> None:
+        """Mark candidates as done, and write the runs that they complete."""
+        self._is_done[index] = True
+        for run in np.unique(self._candidates[index] // self._frozen.scored_at_once).tolist():
+            of_run = self._frozen.score_run(run)
+            low, high = np.searchsorted(self._candidates, (of_run.start, of_run.stop)).tolist()
+            if self._is_done[low:high].all() and not self._export.scores.has(run):
+                columns = {name: values[low:high] for name, values in self._columns.items()}
+                self._export.scores.write(run, columns)

@@ -1,6 +1,9 @@
-"""Tell what an export wrote from what is someone else's: only the former is ever removed.
+"""Which files are ours: an export removes and replaces only what an export wrote.
 
-Refuse a destination that is someone else's, before anything is written or removed.
+NAME.partial is ours if our lock file or a plan of ours is in it, a set if its manifest can be read.
+In both, every file must have a name that an export gives; only then, and only such files, are
+removed. Files that the system puts into any folder (litter) hold nothing of a person's: they do
+not count, and go with their folder.
 """
 
 import os
@@ -9,32 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from napari_patchset.errors import (
-    ArgumentError,
-    ExportError,
-    IncompleteSetError,
-    UnreadableFileError,
-)
-from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.patching.regions import MaskRegion
-from napari_patchset.patchset.consistency import require_consistent
-from napari_patchset.patchset.disk import LOCK
-from napari_patchset.patchset.layout import (
-    ARRAY_PATTERN,
-    DESCRIPTION,
-    SPLIT_PATTERN,
-    TABLE,
-    partial_path,
-    read_json,
-)
+from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
+from napari_patchset.patchset.files import DRAFT_PATTERN, read_json
+from napari_patchset.patchset.layout import ARRAY_PATTERN, DESCRIPTION, SPLIT_PATTERN, TABLE
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import is_remote
+
+LOCK = "napari-patchset.lock"
+"""The file that is locked (see `folder_lock`). It is the first file in the folder and the last,
+so its name, which nothing else has, marks the folder as ours."""
 
 PLAN = "plan.json"
 """The plan of an unfinished export; with it, a folder is ours even without the lock."""
+
+_PLAN_KEYS = {"plan", "images", "stamps", "n_candidates"}
 
 _REMEDY = "choose another name, or move it away"
 
@@ -42,7 +34,7 @@ _EXPORT_FILE = re.compile(
     rf"{re.escape(LOCK)}|lock|stop|{re.escape(PLAN)}|(candidates|selection)[.]parquet"
     rf"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json|shards/{ARRAY_PATTERN}/[0-9]+[.]json"
 )
-"""A file of an unfinished export, outside of its set. Earlier versions locked the file `lock`."""
+"""A file of an unfinished export outside of its set. Earlier versions locked the file `lock`."""
 
 _SET_FOLDERS = ("set/", "replaced/")
 """The set that is being written, and the one that it replaces."""
@@ -52,77 +44,64 @@ _SET_FILE = re.compile(
 )
 """A file of a set, complete or not, that holds no patches."""
 
-_DRAFT = re.compile(r"(^|/)[.]([^/]+)[.][0-9a-f]{32}[.]draft$")
-"""How `whole_file` names a file that it has not completed."""
+_DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
 
 _FOLDER = re.compile(
     rf"(.*/)?(set|replaced|scores|failed|shards|[.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
 )
 """A folder of an unfinished export or of a set; only empty ones are removed."""
 
+_LITTER = re.compile(
+    r"(.*/)?([.]DS_Store|Thumbs[.]db|desktop[.]ini|[.]nfs[0-9a-f]+)", re.IGNORECASE
+)
+"""Files of macOS's Finder, of Windows' Explorer, and of NFS for deleted files that are open."""
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file, by its name or path, is one that the system puts into any folder."""
+    return _LITTER.fullmatch(name) is not None
+
 
 def require_own_partial(root: Path) -> None:
-    """Refuse a NAME.partial that no export of ours made; an empty folder holds nothing to lose.
+    """Raise ExportError if NAME.partial exists and no export of ours made it.
 
-    Raises
-    ------
-    ExportError
-        If it is a file, a link, or a folder with neither our lock nor a plan of ours in it.
+    An empty folder holds nothing to lose, so it counts as ours.
     """
     if not _is_own_partial(root):
         raise ExportError(f"{root} exists and is no unfinished export of ours; {_REMEDY}.")
 
 
 def require_only_own_files(root: Path) -> None:
-    """Refuse a NAME.partial of ours that holds something which no export writes.
-
-    Raises
-    ------
-    ExportError
-        Naming it.
-    """
+    """Raise ExportError if a NAME.partial of ours holds a file that no export writes."""
     _require_only(root, _is_export_file, "an unfinished export")
 
 
-def require_replaceable(out: Path) -> None:
-    """Refuse to replace what is no patch set, or one that holds something besides.
+def require_set(out: Path) -> None:
+    """Raise ExportError if `out` is no patch set: a file, a link, a folder without a manifest."""
+    _read_own_manifest(out)
 
-    Raises
-    ------
-    ExportError
-        Naming what is not ours.
-    """
-    manifest = _manifest(out)
-    form = FORMATS[manifest.format]
-    arrays = {name: manifest.layout(name) for name in manifest.arrays}
-    described = form.descriptions(Path(), list(arrays.values()), {})
-    names = {TABLE, *(path.as_posix() for path in described)}
+
+def require_replaceable(out: Path) -> None:
+    """Raise ExportError if `out` is no patch set, or naming a file that does not belong to it."""
+    manifest = _read_own_manifest(out)
+    form, arrays = FORMATS[manifest.format], manifest.arrays
+    metadata_files = form.metadata_files(Path(), list(arrays.values()), {})
+    names = {TABLE, *(path.as_posix() for path in metadata_files)}
     _require_only(out, lambda name: name in names or form.contains(arrays, name), "a patch set")
 
 
-def require_set(out: Path) -> None:
-    """Refuse what is no patch set of ours.
-
-    Raises
-    ------
-    ExportError
-        If it is a file, a link, or a folder without a manifest that can be read.
-    """
-    _manifest(out)
-
-
-def remove_own_files(root: Path, spared: Callable[[str], bool]) -> None:
-    """Remove the files that an export writes, and folders that are empty then; nothing else.
+def remove_own_files(root: Path, keep: Callable[[str], bool]) -> None:
+    """Remove the files that an export writes, litter, and folders that are empty then.
 
     Parameters
     ----------
     root : Path
         The folder NAME.partial, which itself stays.
-    spared : callable
+    keep : callable
         Whether a file stays, by its path below `root` with slashes.
     """
     if root.is_dir():
-        _remove(root, "", spared)
+        _remove(root, "", keep)
 
 
 def _is_own_partial(root: Path) -> bool:
@@ -134,17 +113,17 @@ def _is_own_partial(root: Path) -> bool:
         return True
     except NotADirectoryError:
         return False
-    if not names or LOCK in names:
+    if LOCK in names or all(map(is_litter, names)):
         return True
-    return FrozenPlan.model_fields.keys() <= read_json(root / PLAN).keys()
+    return read_json(root / PLAN).keys() >= _PLAN_KEYS
 
 
-def _manifest(out: Path) -> Manifest:
+def _read_own_manifest(out: Path) -> Manifest:
     try:
         if out.is_symlink():
             raise IncompleteSetError("a link")
         manifest, _ = read_description(out)
-        require_consistent(manifest, out)
+        manifest.require_consistent(out)
     except (IncompleteSetError, UnreadableFileError, OSError) as error:
         raise ExportError(
             f"{out} exists; {_REMEDY}: it is not replaced, as it is no patch set of ours."
@@ -153,19 +132,25 @@ def _manifest(out: Path) -> Manifest:
 
 
 def _is_export_file(name: str) -> bool:
-    """Whether a path below NAME.partial is that of a file which an export writes."""
-    name = _DRAFT.sub(r"\1\2", name)
+    """Return whether a path below NAME.partial is that of a file which an export writes."""
+    name = _DRAFT.sub(r"\g<folder>\g<name>", name)
     folder = next((folder for folder in _SET_FOLDERS if name.startswith(folder)), None)
     if folder is None:
         return _EXPORT_FILE.fullmatch(name) is not None
     name = name.removeprefix(folder)
-    patterns = (_SET_FILE, *(form.unit_pattern for form in FORMATS.values()))
+    patterns = (_SET_FILE, *(form.shard_pattern for form in FORMATS.values()))
     return any(pattern.fullmatch(name) for pattern in patterns)
 
 
-def _require_only(root: Path, is_file: Callable[[str], bool], kind: str) -> None:
+def _require_only(root: Path, is_own_file: Callable[[str], bool], kind: str) -> None:
     for name, entry in _entries(root):
-        if entry.is_symlink() or not (_FOLDER.fullmatch(name) if entry.is_dir() else is_file(name)):
+        if entry.is_symlink():
+            is_own = False
+        elif entry.is_dir():
+            is_own = _FOLDER.fullmatch(name) is not None
+        else:
+            is_own = is_own_file(name) or is_litter(name)
+        if not is_own:
             raise ExportError(
                 f"{root} holds {name}, which is no part of {kind}: move it away, or choose "
                 "another name."
@@ -173,9 +158,9 @@ def _require_only(root: Path, is_file: Callable[[str], bool], kind: str) -> None
 
 
 def _entries(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield all that lies below a folder, with its path below it; no link is followed.
+    """Yield everything below a folder, with its path below it; links are not followed.
 
-    Another export may be at work there, or have just ended.
+    Another export may be working there, or have just ended.
     """
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -184,82 +169,19 @@ def _entries(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, os.Dir
                 yield from _entries(entry.path, f"{prefix}{entry.name}/")
 
 
-def _remove(folder: Path | str, prefix: str, spared: Callable[[str], bool]) -> None:
-    with os.scandir(folder) as entries:
-        found = list(entries)
-    for entry in found:
+def _remove(folder: Path | str, prefix: str, keep: Callable[[str], bool]) -> None:
+    with os.scandir(folder) as scanned:
+        entries = list(scanned)
+    for entry in entries:
         name = prefix + entry.name
         if entry.is_symlink():
             continue
         if entry.is_dir():
-            _remove(entry.path, f"{name}/", spared)
+            _remove(entry.path, f"{name}/", keep)
             if _FOLDER.fullmatch(name) and not os.listdir(entry.path):
                 os.rmdir(entry.path)
-        elif _is_export_file(name) and not spared(name):
+        elif is_litter(name) and (not prefix or _FOLDER.fullmatch(prefix[:-1])):
+            with suppress(OSError):  # the system may be using it, or have removed it itself
+                os.unlink(entry.path)
+        elif _is_export_file(name) and not keep(name):
             os.unlink(entry.path)
-
-
-def check_destination(plan: ExportPlan, overwrite: bool) -> None:
-    """Refuse a plan whose set, or the folder that it is written in, would take someone's files.
-
-    Raises
-    ------
-    ArgumentError
-        If one of them is, holds or lies in a source.
-    ExportError
-        If something is there that is not ours, or lies in what is to be removed.
-    """
-    check_apart(plan)
-    out = Path(plan.out)
-    root = partial_path(out)
-    require_own_partial(root)
-    if root.exists():
-        require_only_own_files(root)
-    if os.path.lexists(out):
-        if overwrite:
-            require_replaceable(out)
-        else:
-            require_set(out)
-
-
-def check_apart(plan: ExportPlan) -> None:
-    """Refuse a destination that is, holds or lies in one of the plan's images; links are resolved.
-
-    Raises
-    ------
-    ArgumentError
-        Naming both.
-    """
-    out = Path(os.path.abspath(plan.out))
-    places = [(place, real) for place in (out, partial_path(out)) for real in _locations(place)]
-    for source in dict.fromkeys(_local_images(plan.resolved())):
-        real_source = _resolved(source)
-        for place, real in places:
-            if relation := _relation(real, real_source):
-                raise ArgumentError(f"{place} {relation} the source {source}; choose another name.")
-
-
-def _relation(place: str, source: str) -> str | None:
-    if place == source:
-        return "is"
-    if source.startswith(os.path.join(place, "")):
-        return "holds"
-    return "lies in" if place.startswith(os.path.join(source, "")) else None
-
-
-def _local_images(plan: ExportPlan) -> Iterator[str]:
-    """Yield the paths of sources, of their paired images, and of the mask that is the region."""
-    paths = [image.path for source in plan.sources for image in (source, *source.beside.values())]
-    region = plan.strategy.region
-    if isinstance(region, MaskRegion) and region.path is not None:
-        paths.append(region.path)
-    return (path for path in paths if not is_remote(path))
-
-
-def _locations(place: Path) -> set[str]:
-    """Return where a name lies, and where it leads if it is a link."""
-    return {os.path.join(_resolved(place.parent), os.path.normcase(place.name)), _resolved(place)}
-
-
-def _resolved(path: str | Path) -> str:
-    return os.path.normcase(os.path.realpath(path))

@@ -6,8 +6,7 @@ Sources that can't be read: one of many is left out and reported, the last one i
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -55,16 +54,6 @@ class SourcesFailed(ExportError):
 
     def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[dict[int, Failure]]]:
         return SourcesFailed, (self.failures,)
-
-
-@contextmanager
-def blaming(index: int, source: object) -> Iterator[None]:
-    """Blame what goes wrong while a source is opened or read on that source."""
-    try:
-        yield
-    except SOURCE_ERRORS as error:
-        failure = Failure(source=str(source), message=str(error))
-        raise SourcesFailed({index: failure}) from error
 
 
 Ref = TypeVar("Ref", bound="ImageRef")

@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import Literal
 
 from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
+from napari_patchset.exporting.destination import check_apart, check_destination
+from napari_patchset.exporting.disk_space import check_space, explain_full_disk
 from napari_patchset.exporting.executors import Job, run_jobs
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import FrozenPlan, Selection
-from napari_patchset.exporting.ownership import check_apart, check_destination, require_own_partial
+from napari_patchset.exporting.folder_lock import locked
+from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.metrics import score_job
+from napari_patchset.exporting.ownership import require_own_partial
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
+from napari_patchset.exporting.selection import Selection
 from napari_patchset.exporting.shard_writer import write_job
-from napari_patchset.exporting.stages import find_changed, prepare, score_job, select
+from napari_patchset.exporting.stages import find_changed, prepare, select
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
-from napari_patchset.exporting.workdir import PartialExport, check_space, naming_full_disk
+from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.verdicts import Metrics
-from napari_patchset.patchset.disk import locked
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
 
@@ -146,7 +150,7 @@ def iter_export(
     """
     check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
-    with locked(partial.root), naming_full_disk(partial.root):
+    with locked(partial.root), explain_full_disk(partial.root):
         partial.clear_stop()
         try:
             is_resumed = prepare(partial, plan, overwrite)
@@ -197,12 +201,9 @@ class _Export:
     def _score(self, metrics: Metrics | None) -> Iterator[Progress]:
         partial, frozen = self._partial, self._frozen
         if metrics:
-            partial.scores.take(frozen, metrics)
+            partial.scores.add_known(frozen, metrics)
         todo = [run for run in range(frozen.score_runs) if not partial.scores.has(run)]
-        sizes = {
-            partial.scores.path(run): len(range(frozen.n_candidates)[frozen.score_run(run)])
-            for run in todo
-        }
+        sizes = {partial.scores.path(run): len(frozen.score_run(run)) for run in todo}
         done = frozen.n_candidates - sum(sizes.values())
         for scored in self._run(score_job, todo, sizes):
             done += scored
@@ -218,16 +219,16 @@ class _Export:
     def _to_write(self) -> tuple[list[int], dict[Path, int], int]:
         """Select; give the first candidates of absent shards, their signs, and all patches."""
         partial, selection = self._partial, self._select()
-        arrays = selection.arrays(self._frozen.kinds)
+        arrays = selection.arrays(self._frozen.arrays)
         partial.format.check([array.layout for array in arrays])
-        todo = [(array, shard) for array in arrays for shard in partial.absent(array)]
+        todo = [(array, shard) for array in arrays for shard in partial.missing_shards(array)]
         check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in todo))
         signs = {
             partial.done_marker_path(array, shard): len(array.layout.rows(shard))
             for array, shard in todo
             if array.layout.role == IMAGE
         }
-        units = sorted(int(array.candidates(shard)[0]) for array, shard in todo)
+        units = sorted(int(array.in_shard(shard)[0]) for array, shard in todo)
         return units, signs, sum(selection.counts.values())
 
     def _select(self) -> Selection:
@@ -265,7 +266,7 @@ def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
     """Freeze a plan for jobs, or find it there; give the number of candidates."""
     check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
-    with locked(partial.root), naming_full_disk(partial.root):
+    with locked(partial.root), explain_full_disk(partial.root):
         partial.clear_stop()
         prepare(partial, plan, overwrite)
         return partial.frozen().n_candidates
@@ -328,7 +329,7 @@ def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failur
         If a source has changed or is gone; after `write_part` of every job it is left out.
     """
     partial, frozen = _planned(out)
-    with locked(partial.root), naming_full_disk(partial.root):
+    with locked(partial.root), explain_full_disk(partial.root):
         failures = (*frozen.failures, *partial.failed().values())
         if not partial.is_in_place:
             _finalize(partial, overwrite)
@@ -348,7 +349,7 @@ def _finalize(partial: PartialExport, overwrite: bool) -> None:
 def _sharing(out: str | Path) -> Iterator[PartialExport]:
     """Hold a planned export together with other jobs of it."""
     partial, _ = _planned(out)
-    with locked(partial.root, shared=True), naming_full_disk(partial.root):
+    with locked(partial.root, shared=True), explain_full_disk(partial.root):
         yield partial
 
 

@@ -1,37 +1,242 @@
-"""Read batches of patches: each tile is decoded once, ahead of its turn and on other threads.
+"""TileReader: batches of patches, for which each tile of a source is decoded once.
 
-Copy into many patches what a tile holds of them, in as few calls as their order allows.
+For each batch, the tiles that it needs are decoded by a pool of threads, a few batches ahead; at
+its turn, the pixels are pasted from the tiles into the patches. Patches lie in lattices as a rule,
+and what a tile holds of a lattice is copied in a few calls of NumPy, not patch by patch.
 
-Cut one patch at a time, through the stack's own cache.
-
-Pixels from sources to patches: each tile decoded once, cut, and cast or measured.
+`read_patch` reads a single patch through the cache of its stack instead.
 """
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from functools import partial
 from itertools import pairwise, product
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from napari_patchset.exporting.batches import Batches
-from napari_patchset.exporting.open_sources import Images, OpenImage
+from napari_patchset.exporting.open_images import OpenImage, OpenImages
 from napari_patchset.exporting.tile_buffer import TileBuffer
 from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.padding import PadMode, pad_patch, padding_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.protocol import Block, ImageStack, blocks_of
 
-_FEW = 8
-"""Patches of a lattice below which copying one by one is quicker."""
+_MAX_AHEAD = 4
+"""Batches whose tiles are decoded ahead, at most."""
+
+
+class PendingBatch(NamedTuple):
+    """A batch whose tiles are being decoded.
+
+    Attributes
+    ----------
+    number : int
+        Its index in the batches.
+    source_index : int
+        Index of its source.
+    candidates : int64 array
+        Its patches, in the order in which they are filled.
+    """
+
+    number: int
+    source_index: int
+    candidates: NDArray[np.int64]
+    patches: "PatchPaster"
+    tiles: list[tuple[int, int, Block]]
+    """Channel and depth of the output, and a tile that holds a part of it."""
+    n_covered: int
+    """In how many of its planes a single tile holds every pixel."""
+
+
+class TileReader:
+    """Read batches, in order, of one role of the sources.
+
+    Parameters
+    ----------
+    batches : Batches
+        What is read.
+    images : OpenImages
+        The images of the plan.
+    role : str
+        Which of them: "image", "target", "labels" or "mask".
+    memory : int
+        Bytes of decoded tiles; more if a single batch needs it.
+    threads : int
+        Number of threads that decode.
+    check_cancelled : callable
+        Called before each tile is decoded; whatever it raises ends the reading.
+    channels : sequence of int or None
+        Which of the plan's channels, by index; None for all.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        images: OpenImages,
+        role: str,
+        memory: int,
+        threads: int,
+        check_cancelled: Callable[[], None] = lambda: None,
+        channels: Sequence[int] | None = None,
+    ) -> None:
+        self._batches, self._images, self._role = batches, images, role
+        self._memory, self._threads = memory, threads
+        self._check_cancelled, self._channels = check_cancelled, channels
+        self._open: dict[int, tuple[OpenImage, TileBuffer]] = {}
+        """By source: tiles of the next source are decoded while this one is read."""
+
+    def read(self) -> Generator[PendingBatch, None, None]:
+        """Yield every batch at its turn; it must be filled before the next one is taken."""
+        pool = ThreadPoolExecutor(self._threads, "decode")
+        ahead: deque[PendingBatch] = deque()
+        try:
+            for number in range(len(self._batches)):
+                ahead.append(self._begin(number, pool))
+                while len(ahead) > _MAX_AHEAD or (len(ahead) > 1 and self._nbytes > self._memory):
+                    yield ahead[0]
+                    self._end(ahead.popleft())
+            while ahead:
+                yield ahead[0]
+                self._end(ahead.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for source in list(self._open):
+                self._close(source)
+
+    def fill(self, batch: PendingBatch, out: NDArray[Any]) -> None:
+        """Fill `out`, N, C, (Z), Y, X and of the stack's type, with the patches of a batch."""
+        with self._images.source_errors(batch.source_index):
+            if self._batches.is_padded[batch.number]:
+                self._fill_padded(batch, out)
+            else:
+                self._paste(batch, out)
+
+    def dtype_of(self, batch: PendingBatch) -> np.dtype[Any]:
+        """Return the pixel type of the stack that a batch is cut from."""
+        return np.dtype(self._open[batch.source_index][0].stack.data_dtype)
+
+    @property
+    def _nbytes(self) -> int:
+        return sum(tiles.nbytes for _, tiles in self._open.values())
+
+    def _begin(self, number: int, pool: Executor) -> PendingBatch:
+        """Find the tiles of a batch and start to decode them."""
+        batches, source = self._batches, int(self._batches.source_index[number])
+        with self._images.source_errors(source):
+            if source not in self._open:
+                image = self._images.pin((source, self._role))
+                span = batches.of_source(source)
+                tile_buffer = TileBuffer(batches, span, pool, self._check_cancelled)
+                self._open[source] = image, tile_buffer
+            (stack, channels), tile_buffer = self._open[source]
+            if self._channels is not None:
+                channels = [channels[channel] for channel in self._channels]
+            (z, top, left), (end, bottom, right) = batches.box(number)
+            patches, window = self._patches(number), Rect(left, top, right - left, bottom - top)
+            itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[number])
+            tiles, covered = [], set[tuple[int, int]]()
+            for (c, channel), depth in product(enumerate(channels), range(z, end)):
+                for block in blocks_of(stack, sample, channel, depth, window):
+                    if patches.meet(block.rect):
+                        tile_buffer.pin(block, number, itemsize)
+                        tiles.append((c, depth - z, block))
+                        if patches.lie_in(_clipped(block.rect, stack.data_shape)):
+                            covered.add((c, depth))
+        candidates = batches.candidates_of(number)
+        return PendingBatch(number, source, candidates, patches, tiles, len(covered))
+
+    def _patches(self, number: int) -> "PatchPaster":
+        """Return where the patches of a batch lie; for a padded one, the box that it reads."""
+        batches = self._batches
+        if not batches.is_padded[number]:
+            return PatchPaster(batches.starts_of(number)[:, -2:], batches.grid.size[-2:])
+        low, high = batches.low[number, 1:], batches.high[number, 1:]
+        return PatchPaster(low[np.newaxis], tuple((high - low).tolist()))
+
+    def _fill_padded(self, batch: PendingBatch, out: NDArray[Any]) -> None:
+        def read_box(_: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
+            box = np.empty((1, out.shape[1], *size), out.dtype)
+            self._paste(batch, box)
+            return box
+
+        stack = self._open[batch.source_index][0].stack
+        start, size = self._batches.starts_of(batch.number)[0].tolist(), self._batches.grid.size
+        out[...] = _read_padded(read_box, start, size, stack.data_shape[2:], self._batches.pad)
+
+    def _paste(self, batch: PendingBatch, out: NDArray[Any]) -> None:
+        planes = out if out.ndim == 5 else out[:, :, np.newaxis]
+        if batch.n_covered < planes.shape[1] * planes.shape[2]:
+            out.fill(0)
+        image, tile_buffer = self._open[batch.source_index]
+        for channel, depth, block in batch.tiles:
+            pixels, y, x = tile_buffer.pixels(block)
+            rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), image.stack.data_shape)
+            pixels = pixels[: rect.h, : rect.w]
+            batch.patches.paste(pixels, rect, planes[:, channel, depth])
+
+    def _end(self, batch: PendingBatch) -> None:
+        """Free the tiles that no later batch needs."""
+        if batch.number + 1 == self._batches.of_source(batch.source_index).stop:
+            self._close(batch.source_index)
+            return
+        _, tile_buffer = self._open[batch.source_index]
+        for block in {block.key: block for _, _, block in batch.tiles}.values():
+            tile_buffer.unpin(block, batch.number)
+        tile_buffer.shrink(self._memory, batch.number + _MAX_AHEAD)
+
+    def _close(self, source: int) -> None:
+        del self._open[source]
+        self._images.unpin((source, self._role))
+
+
+def _clipped(rect: Rect, shape: Sequence[int]) -> Rect:
+    """Return the part of a tile that lies in the image."""
+    height, width = shape[-2:]
+    return rect._replace(w=min(rect.w, width - rect.x), h=min(rect.h, height - rect.y))
+
+
+def read_patch(
+    stack: ImageStack, channels: Sequence[int], spec: PatchSpec, pad: PadMode
+) -> NDArray[Any]:
+    """Read one patch C(Z)YX through the stack's own cache, padded as in an export."""
+    read_box = partial(stack.extract_patch, spec.sample, channels)
+    return _read_padded(read_box, spec.start, spec.size, stack.data_shape[2:], pad)
+
+
+def _read_padded(
+    read_box: Callable[[Sequence[int], Sequence[int]], NDArray[Any]],
+    start: Sequence[int],
+    size: Sequence[int],
+    bounds: Sequence[int],
+    pad: PadMode,
+) -> NDArray[Any]:
+    """Read a patch, filling it beyond the image.
+
+    Parameters
+    ----------
+    read_box : callable
+        Reads a box of the image by start and size along (Z)YX, zero beyond the image.
+    """
+    is_inside = all(a + n <= b for a, n, b in zip(start, size, bounds, strict=True))
+    if is_inside or pad == "constant":
+        return read_box(start, size)
+    indices = padding_indices(start, size, bounds, pad)
+    low = [int(index.min()) for index in indices]
+    extent = [int(index.max()) + 1 - first for index, first in zip(indices, low, strict=True)]
+    return pad_patch(read_box(low, extent), indices)
+
+
+_MIN_LATTICE = 8
+"""Average number of patches in a lattice below which copying one by one is faster."""
 
 
 class _Lattice(NamedTuple):
-    """Patches at every combination of starts along Y and X, in this order."""
+    """Consecutive patches that start at every combination of some Y and X, row by row."""
 
     rows: slice
     ys: list[int]
@@ -45,13 +250,13 @@ class _Run(NamedTuple):
     n: int
     step: int
     source: int
-    """Where in the tile the first one's part begins."""
+    """Where the part of the first patch begins in the tile."""
     part: slice
-    """Which pixels of each patch it is."""
+    """The pixels of each patch that the tile holds."""
 
 
-class PlacedPatches:
-    """Where patches of one size lie in a plane.
+class PatchPaster:
+    """Copy pixels of a plane into patches of one size.
 
     Parameters
     ----------
@@ -62,26 +267,25 @@ class PlacedPatches:
     """
 
     def __init__(self, start: NDArray[np.int64], size: tuple[int, ...]) -> None:
-        self._start = start
-        self._size = size
-        found = list(_lattices(start))
-        self._lattices = found if len(found) * _FEW <= len(start) else []
+        self._start, self._size = start, size
+        lattices = list(_lattices(start))
+        self._lattices = lattices if len(lattices) * _MIN_LATTICE <= len(start) else []
         self._runs: dict[Rect, list[tuple[_Lattice, list[_Run], list[_Run]]]] = {}
 
     def meet(self, rect: Rect) -> bool:
-        """Whether any patch holds a pixel of a rectangle."""
+        """Return whether any patch has a pixel in a rectangle."""
         low, high = (rect.y, rect.x), (rect.y + rect.h, rect.x + rect.w)
         inside = (self._start < high) & (self._start + self._size > low)
         return bool(inside.all(axis=1).any())
 
     def lie_in(self, rect: Rect) -> bool:
-        """Whether a rectangle holds every pixel of every patch."""
+        """Return whether every pixel of every patch is in a rectangle."""
         low, high = (rect.y, rect.x), (rect.y + rect.h, rect.x + rect.w)
         inside = (self._start >= low) & (self._start + self._size <= high)
         return bool(inside.all())
 
     def paste(self, pixels: NDArray[Any], rect: Rect, out: NDArray[Any]) -> None:
-        """Fill of each patch, `out` N, Y, X, what the pixels of a rectangle hold of it."""
+        """Copy the pixels YX of a rectangle into the patches, `out` N, Y, X."""
         if not self._lattices:
             self._paste_each(pixels, rect, out)
         for lattice, down, across in self._find_runs(rect):
@@ -106,14 +310,14 @@ class PlacedPatches:
             out[i, top:bottom, left:right] = pixels[y + top : y + bottom, x + left : x + right]
 
     def _find_runs(self, rect: Rect) -> list[tuple[_Lattice, list[_Run], list[_Run]]]:
-        """Find the runs that a tile holds parts of: the same for all planes."""
+        """Find the runs that a tile holds parts of; they are the same for all planes."""
         if rect not in self._runs:
             height, width = self._size
             self._runs[rect] = [
                 (
                     lattice,
-                    list(_part_runs(lattice.ys, height, rect.y, rect.h)),
-                    list(_part_runs(lattice.xs, width, rect.x, rect.w)),
+                    list(_runs(lattice.ys, height, rect.y, rect.h)),
+                    list(_runs(lattice.xs, width, rect.x, rect.w)),
                 )
                 for lattice in self._lattices
             ]
@@ -121,23 +325,23 @@ class PlacedPatches:
 
 
 def _lattices(start: NDArray[np.int64]) -> Iterator[_Lattice]:
-    """Part patches into lattices, each as large as the order allows."""
+    """Split patches into lattices, each as large as the order allows."""
     ys, xs = start[:, 0], start[:, 1]
     begins = [0, *(np.flatnonzero(np.diff(ys)) + 1).tolist(), len(start)]
     columns: list[int] = []
     first, rows = 0, list[int]()
     for begin, end in pairwise(begins):
-        here = xs[begin:end].tolist()
-        if rows and here != columns:
+        row_columns = xs[begin:end].tolist()
+        if rows and row_columns != columns:
             yield _Lattice(slice(first, begin), rows, columns)
             first, rows = begin, []
-        columns = here
+        columns = row_columns
         rows.append(int(ys[begin]))
     yield _Lattice(slice(first, len(start)), rows, columns)
 
 
-def _part_runs(starts: list[int], size: int, low: int, extent: int) -> Iterator[_Run]:
-    """Give the runs among starts along one axis of which a tile, from `low`, holds a part."""
+def _runs(starts: list[int], size: int, low: int, extent: int) -> Iterator[_Run]:
+    """Yield the runs among starts along one axis of which a tile, from `low`, holds a part."""
     parts = [(max(low - s, 0), min(low + extent - s, size)) for s in starts]
     first, n = 0, len(starts)
     while first < n:
@@ -152,191 +356,3 @@ def _part_runs(starts: list[int], size: int, low: int, extent: int) -> Iterator[
             source = starts[first] + begin - low
             yield _Run(first, last + 1 - first, step, source, slice(begin, end))
         first = last + 1
-
-
-_AHEAD = 4
-"""Batches whose tiles are asked for ahead, at most."""
-
-
-class KeptImages(Images, Protocol):
-    """Give images and keep them open, and say which source is to blame where one can't be read."""
-
-    def keep(self, which: tuple[int, str]) -> OpenImage:
-        """Give an image that stays open until it is let go."""
-
-    def let_go(self, which: tuple[int, str]) -> None:
-        """Let an image be closed."""
-
-    def blaming(self, index: int) -> AbstractContextManager[None]:
-        """Blame what goes wrong inside on a source."""
-
-
-class ReadBatch(NamedTuple):
-    """A batch whose tiles are asked for.
-
-    Attributes
-    ----------
-    number : int
-        Its index among the batches.
-    stack : int
-        Its source.
-    """
-
-    number: int
-    stack: int
-    places: PlacedPatches
-    tiles: list[tuple[int, int, Block]]
-    """Channel and depth of the output, and a tile that holds a part of it."""
-    n_whole: int
-    """In how many channels and depths a single tile holds every pixel."""
-
-
-class BatchReader:
-    """Read batches, in order, of one role of the sources.
-
-    Parameters
-    ----------
-    pad : PadMode
-        What fills a patch beyond the image.
-    limit : int
-        Bytes of decoded tiles to hold; more where a single batch needs it.
-    threads : int
-        How many decode.
-    proceed : callable
-        Asked before each tile is decoded; what it raises ends the reading.
-    """
-
-    def __init__(
-        self,
-        batches: Batches,
-        images: KeptImages,
-        role: str,
-        pad: PadMode,
-        limit: int,
-        threads: int,
-        check_cancelled: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._batches, self._images, self._role = batches, images, role
-        self._pad, self._limit, self._threads = pad, limit, threads
-        self._proceed = check_cancelled
-        self._held: dict[int, TileBuffer] = {}
-        self._open: dict[int, OpenImage] = {}
-        """What is read at the moment: tiles are decoded while later sources are opened."""
-
-    def read(self) -> Generator[ReadBatch, None, None]:
-        """Give every batch at its turn, to be filled before the next one is asked for."""
-        pool = ThreadPoolExecutor(self._threads, "decode")
-        try:
-            for batch in self._planned(pool):
-                yield batch
-                self._release(batch)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            for index in list(self._open):
-                self._let_go(index)
-
-    def fill(self, batch: ReadBatch, out: NDArray[Any]) -> None:
-        """Fill `out`, N, C, (Z), Y, X and of the stack's type, with the patches of a batch."""
-        with self._images.blaming(batch.stack):
-            if self._batches.is_folded[batch.number]:
-                self._fold(batch, out)
-            else:
-                self._paste(batch, out)
-
-    def _planned(self, pool: Executor) -> Iterator[ReadBatch]:
-        ahead: deque[ReadBatch] = deque()
-        for batch in range(len(self._batches)):
-            ahead.append(self._plan(batch, pool))
-            held = sum(tiles.nbytes for tiles in self._held.values())
-            while len(ahead) > _AHEAD or (len(ahead) > 1 and held > self._limit):
-                yield ahead.popleft()
-                held = sum(tiles.nbytes for tiles in self._held.values())
-        yield from ahead
-
-    def _plan(self, batch: int, pool: Executor) -> ReadBatch:
-        """Find the tiles of a batch and have them decoded."""
-        batches, index = self._batches, int(self._batches.stack[batch])
-        with self._images.blaming(index):
-            if index not in self._open:
-                self._open[index] = self._images.keep((index, self._role))
-                self._held[index] = TileBuffer(batches, batches.span(index), pool, self._proceed)
-            stack, channels = self._open[index]
-            (z, top, left), (end, bottom, right) = batches.box(batch)
-            places, window = self._places(batch), Rect(left, top, right - left, bottom - top)
-            itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[batch])
-            tiles, whole = [], set[tuple[int, int]]()
-            for (c, channel), depth in product(enumerate(channels), range(z, end)):
-                for block in blocks_of(stack, sample, channel, depth, window):
-                    if places.meet(block.rect):
-                        self._held[index].request(block, batch, itemsize)
-                        tiles.append((c, depth - z, block))
-                        if places.lie_in(_clipped(block.rect, stack.data_shape)):
-                            whole.add((c, depth))
-        return ReadBatch(batch, index, places, tiles, len(whole))
-
-    def _places(self, batch: int) -> PlacedPatches:
-        """Give where the patches of a batch lie; a folded one as all that is read for it."""
-        batches = self._batches
-        if not batches.is_folded[batch]:
-            return PlacedPatches(batches.starts(batch)[:, -2:], batches.grid.size[-2:])
-        low, high = batches.low[batch, 1:], batches.high[batch, 1:]
-        return PlacedPatches(low[np.newaxis], tuple((high - low).tolist()))
-
-    def _fold(self, batch: ReadBatch, out: NDArray[Any]) -> None:
-        """Fill the one patch of a batch from within the image, beyond the edge too."""
-        batches, low, high = self._batches, *self._batches.box(batch.number)
-        size = batches.grid.size
-        extent = [b - a for a, b in zip(low, high, strict=True)][-len(size) :]
-        read = np.empty((1, out.shape[1], *extent), out.dtype)
-        self._paste(batch, read)
-        start = batches.starts(batch.number)[0].tolist()
-        bounds = self._open[batch.stack].stack.data_shape[2:]
-        shown = padding_indices(start, size, bounds, self._pad)
-        out[...] = pad_patch(read, shown)
-
-    def _paste(self, batch: ReadBatch, out: NDArray[Any]) -> None:
-        planes = out if out.ndim == 5 else out[:, :, np.newaxis]
-        if batch.n_whole < planes.shape[1] * planes.shape[2]:
-            out.fill(0)
-        held = self._held[batch.stack]
-        shape = self._open[batch.stack].stack.data_shape
-        for channel, depth, block in batch.tiles:
-            pixels, y, x = held.pixels(block)
-            rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), shape)
-            pixels = pixels[: rect.h, : rect.w]
-            batch.places.paste(pixels, rect, planes[:, channel, depth])
-
-    def _release(self, batch: ReadBatch) -> None:
-        if batch.number + 1 == self._batches.span(batch.stack).stop:
-            self._let_go(batch.stack)
-            return
-        held = self._held[batch.stack]
-        for block in {block.key: block for _, _, block in batch.tiles}.values():
-            held.release(block, batch.number)
-        held.shrink(self._limit, batch.number + _AHEAD)
-
-    def _let_go(self, index: int) -> None:
-        """Forget a source that no later batch lies in."""
-        del self._open[index]
-        self._held.pop(index, None)
-        self._images.let_go((index, self._role))
-
-
-def _clipped(rect: Rect, shape: Sequence[int]) -> Rect:
-    """Leave of a tile what lies in the image."""
-    height, width = shape[-2:]
-    return rect._replace(w=min(rect.w, width - rect.x), h=min(rect.h, height - rect.y))
-
-
-def read_patch(
-    stack: ImageStack, channels: Sequence[int], spec: PatchSpec, pad: PadMode
-) -> NDArray[Any]:
-    """Read a patch C(Z)YX, filling what lies beyond the image as `pad` says."""
-    bounds = stack.data_shape[2:]
-    inside = all(s + n <= b for s, n, b in zip(spec.start, spec.size, bounds, strict=True))
-    if inside or pad == "constant":
-        return stack.extract_patch(spec.sample, channels, spec.start, spec.size)
-    shown = padding_indices(spec.start, spec.size, bounds, pad)
-    low = [int(index.min()) for index in shown]
-    extent = [int(index.max()) + 1 - first for index, first in zip(shown, low, strict=True)]
-    return pad_patch(stack.extract_patch(spec.sample, channels, low, extent), shown)

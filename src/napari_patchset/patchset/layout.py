@@ -1,93 +1,33 @@
-"""The one place that knows names, shapes, chunks and shards of a patch set.
+"""Names in a patch set, and the layout of its arrays.
 
-NAME.patches.zarr/            while it is written: NAME.partial/set/
-    zarr.json                 group; attributes.patchset = {manifest, provenance}
-    train/zarr.json           group of one split; "all" where there is no split
+NAME.patches.zarr/            NAME.partial/set/ until it is complete
+    zarr.json                 root group; attributes.patchset = {manifest, provenance}
+    train/zarr.json           group of a split; "all" without a split
     train/image/zarr.json     array N, C, (Z), Y, X
-    train/image/c/I/0/0/0     its shard I
-    train/target, train/labels    the paired arrays: the same N and order
+    train/image/c/I/0/0/0     shard I of the array
+    train/target, train/labels    paired arrays: the same N and order
     val/...
-    patches.parquet           one row a candidate
+    patches.parquet           one row per candidate
 
-How the patches of a zarr are compressed: zarr v3's "blosc", which zarr-python reads natively.
+The other formats (see `writers`) hold the same arrays in files of their own, and manifest and
+provenance in patchset.json.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patchset.disk import write_durably
-from napari_patchset.source import PixelSize
-
-_BITSHUFFLE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """Blosc with bitshuffle: a compressor and its level."""
-
-    compressor: str
-    level: int
-
-    def metadata(self, dtype: np.dtype[Any]) -> dict[str, Any]:
-        """Give the codec as it stands in a zarr.json."""
-        configuration = {
-            "cname": self.compressor,
-            "clevel": self.level,
-            "shuffle": "bitshuffle",
-            "typesize": dtype.itemsize,
-            "blocksize": 0,
-        }
-        return {"name": "blosc", "configuration": configuration}
-
-    def encode(self, patch: NDArray[Any]) -> bytes | bytearray | memoryview:
-        """Compress a contiguous little-endian patch."""
-        return imagecodecs.blosc_encode(
-            patch.tobytes(),
-            level=self.level,
-            compressor=self.compressor,
-            shuffle=_BITSHUFFLE,
-            typesize=patch.dtype.itemsize,
-            numthreads=1,  # the export has threads of its own, and the bytes must not depend on it
-        )
-
-    def decode(self, data: bytes, out: NDArray[Any]) -> None:
-        """Decompress into a contiguous patch.
-
-        Raises
-        ------
-        UnreadableFileError
-            If that is not what the data hold.
-        """
-        flat = out.reshape(-1).view(np.uint8)
-        try:
-            found = len(imagecodecs.blosc_decode(data, numthreads=1, out=flat.data))
-        except imagecodecs.BloscError as error:
-            raise UnreadableFileError(str(error)) from error
-        if found != flat.size:
-            raise UnreadableFileError(f"{found} bytes where a patch has {flat.size}")
-
-
-CODECS: Mapping[str, Codec | None] = {
-    "none": None,
-    "zstd": Codec("zstd", 1),
-    "lz4": Codec("lz4", 5),
-}
-"""By the name that a plan gives; None stores patches as they are, so that they can be mapped."""
-
+from napari_patchset._model import Frozen
+from napari_patchset.source import PixelSize, SourceInfo
 
 SUFFIX = ".patches.zarr"
 FOLDER_SUFFIX = ".patches"
 SUFFIXES = (SUFFIX, FOLDER_SUFFIX)
-"""What the name of a set ends in: a zarr, or a folder of another format."""
+"""Suffixes of a set's name: a zarr, or a folder of another format."""
 
 PARTIAL_SUFFIX = ".partial"
 TABLE = "patches.parquet"
@@ -98,7 +38,7 @@ ATTRIBUTE = "patchset"
 MANIFEST = "manifest"
 PROVENANCE = "provenance"
 UNSPLIT = "all"
-"""The split's name where there is no split."""
+"""Name of the only split of a set without a split."""
 
 IMAGE, TARGET, LABELS = "image", "target", "labels"
 ROLES = (IMAGE, TARGET, LABELS)
@@ -109,57 +49,96 @@ ARRAY_PATTERN = f"{SPLIT_PATTERN}/({'|'.join(ROLES)})"
 """Regular expressions of the name of a split, and of an array."""
 
 SHARD_BYTES = 32 * 2**20
-
-_FILLS: dict[str, Any] = {"b": False, "c": [0.0, 0.0]}
-"""How a zarr.json writes zero, by the kind of pixel; for all others it is 0."""
+"""Size of a full shard of a new set, before compression."""
 
 
 def stem_of(out: Path) -> str:
-    """Give the name of the set at `out` without what it ends in."""
+    """Return the name of the set at `out` without its suffix."""
     suffix = next((suffix for suffix in SUFFIXES if out.name.endswith(suffix)), "")
     return out.name.removesuffix(suffix)
 
 
 def partial_path(out: Path) -> Path:
-    """Give the folder in which the set at `out` is written until it is complete."""
+    """Return the folder in which the set at `out` is written until it is complete."""
     return out.with_name(stem_of(out) + PARTIAL_SUFFIX)
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayLayout:
+PixelType = Annotated[
+    str, Field(pattern="^(bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128))$")
+]
+"""NumPy's name of a pixel type, without byte order."""
+
+
+class ArrayLayout(Frozen):
     """One array of a set: N patches of one shape, in shards.
+
+    It is planned with an export, says the writers where each patch goes, and becomes an entry of
+    the manifest.
 
     Attributes
     ----------
     name : str
-        Its path in the set: "train/image", "all/target".
-    n : int
-        Number of patches.
-    patch_shape : tuple of int
-        C, (Z), Y, X.
-    dtype : dtype
-        Of a pixel.
+        SPLIT/ROLE, its path in the set: "train/image", "all/target".
+    shape : tuple of int
+        N, C, (Z), Y, X.
+    patches_per_shard : int
+        Patches that are written together: in a zarr, those of a full shard.
+    dtype : str
+        NumPy's name of the pixel type.
     axes : str
-        "SCYX", "SCZYX" or "SCTYX".
-    capacity : int
-        Patches in a full shard.
+        "SCYX", "SCZYX" or "SCTYX"; S counts the patches.
     channels : tuple of str
         One name for each channel.
+    codec : {"none", "zstd", "lz4"}
+        How each patch is compressed in a zarr.
     pixel_size : PixelSize
         In micrometres.
-    codec : str
-        How each patch is compressed, a name in `CODECS`.
     """
 
     name: str
-    n: int
-    patch_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    axes: str
-    capacity: int
+    shape: tuple[NonNegativeInt, ...]
+    patches_per_shard: PositiveInt
+    dtype: PixelType
+    axes: Annotated[str, Field(pattern="^SC[ZT]?YX$")]
     channels: tuple[str, ...]
+    codec: Literal["none", "zstd", "lz4"]
     pixel_size: PixelSize
-    codec: str = "none"
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        n: int,
+        source: SourceInfo,
+        size: Sequence[int],
+        dtype: str | None = None,
+        codec: str = "none",
+    ) -> Self:
+        """Lay out `n` patches that are cut from sources like this one.
+
+        Parameters
+        ----------
+        size : sequence of int
+            Of a patch along (Z)YX.
+        dtype : str or None
+            Pixel type to cast to; None for the source's own.
+        """
+        shape, dtype = (len(source.channels), *size), dtype or source.dtype
+        return cls(
+            name=name,
+            shape=(n, *shape),
+            patches_per_shard=shard_capacity(shape, np.dtype(dtype)),
+            dtype=dtype,
+            axes=source.layout.stack_axes,
+            channels=source.channels,
+            codec=codec,
+            pixel_size=source.pixel_size,
+        )
+
+    def in_split(self, split: str, n: int) -> Self:
+        """Return the layout of the array of the same role in a split of `n` patches."""
+        shape = (n, *self.patch_shape)
+        return self.model_copy(update={"name": f"{split}/{self.role}", "shape": shape})
 
     @property
     def split(self) -> str:
@@ -172,9 +151,19 @@ class ArrayLayout:
         return self.name.partition("/")[2]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, (Z), Y, X."""
-        return (self.n, *self.patch_shape)
+    def n(self) -> int:
+        """Number of patches."""
+        return self.shape[0]
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """C, (Z), Y, X."""
+        return self.shape[1:]
+
+    @property
+    def pixel_type(self) -> np.dtype[Any]:
+        """NumPy's type of a pixel, in native byte order."""
+        return np.dtype(self.dtype)
 
     @property
     def patch_size(self) -> int:
@@ -184,12 +173,12 @@ class ArrayLayout:
     @property
     def patch_bytes(self) -> int:
         """Bytes of one patch."""
-        return self.patch_size * self.dtype.itemsize
+        return self.patch_size * self.pixel_type.itemsize
 
     @property
     def n_shards(self) -> int:
         """Number of shards; the last one may not be full."""
-        return -(-self.n // self.capacity)
+        return -(-self.n // self.patches_per_shard)
 
     @property
     def scale(self) -> dict[str, float]:
@@ -198,76 +187,11 @@ class ArrayLayout:
         return {axis: size for axis, size in known.items() if axis.upper() in self.axes}
 
     def rows(self, shard: int) -> range:
-        """Give the indices of the patches that lie in a shard."""
-        return range(shard * self.capacity, min((shard + 1) * self.capacity, self.n))
-
-    def shard_path(self, root: Path, shard: int) -> Path:
-        """Give the file of a shard in the set at `root`."""
-        return root.joinpath(self.name, "c", str(shard), *"0" * len(self.patch_shape))
-
-    def zarr_metadata(self) -> dict[str, Any]:
-        """Give the array's zarr v3 metadata."""
-        little = {"name": "bytes", "configuration": {"endian": "little"}}
-        codec = CODECS[self.codec]
-        sharding = {
-            "chunk_shape": [1, *self.patch_shape],
-            "codecs": [little, *([codec.metadata(self.dtype)] if codec else [])],
-            "index_codecs": [little, {"name": "crc32c"}],
-            "index_location": "end",
-        }
-        grid = {"chunk_shape": [self.capacity, *self.patch_shape]}
-        return {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": list(self.shape),
-            "data_type": self.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": grid},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": _FILLS.get(self.dtype.kind, 0),
-            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "attributes": {"channels": list(self.channels), "pixel_size_um": self.scale},
-            "dimension_names": list(self.axes.lower()),
-        }
+        """Return the indices of the patches in a shard."""
+        first = shard * self.patches_per_shard
+        return range(first, min(first + self.patches_per_shard, self.n))
 
 
 def shard_capacity(patch_shape: Sequence[int], dtype: np.dtype[Any]) -> int:
-    """Give how many patches a full shard of a new set holds."""
+    """Return the number of patches in a full shard of a new set."""
     return max(1, SHARD_BYTES // (prod(patch_shape) * dtype.itemsize))
-
-
-def zarr_descriptions(
-    root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
-) -> dict[Path, dict[str, Any]]:
-    """Give the content of every zarr.json of a set, the root's last and with all of them in it."""
-    nodes: dict[str, dict[str, Any]] = {}
-    for array in arrays:
-        nodes[array.name.rpartition("/")[0]] = _group({})
-        nodes[array.name] = array.zarr_metadata()
-    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
-    of_root = _group(attributes) | {"consolidated_metadata": consolidated}
-    return {root / name / "zarr.json": content for name, content in {**nodes, "": of_root}.items()}
-
-
-def read_attributes(root: Path) -> dict[str, Any] | None:
-    """Give what the set at `root` says of itself, None if the folder is no complete set."""
-    zarr = read_json(root / "zarr.json").get("attributes")
-    said = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else read_json(root / DESCRIPTION)
-    return said if isinstance(said, dict) and said else None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object; empty if it is not there, or something else."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file so that it is there whole or not at all."""
-    write_durably(path, [(json.dumps(content, indent=1) + "\n").encode()])
-
-
-def _group(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}

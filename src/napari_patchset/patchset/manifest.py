@@ -1,73 +1,53 @@
-"""What a patch set says of itself: the manifest, which repeats, and the provenance, which does not.
+"""Manifest and provenance of a patch set: what it holds, and how, when and from what it was made.
 
-No digest covers the provenance: the same plan on the same pixels gives the same manifest.
+The same plan on the same pixels gives the same manifest. Dates, paths and versions, which differ
+from run to run, are in the provenance, which no digest covers.
 """
 
 import hashlib
+from math import prod
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
 SCHEMA_VERSION: Literal[1] = 1
 
+REMEDY = "copy the set again, or export it again."
+"""What a user can do about a set that was edited or damaged."""
+
 ArrayName = Annotated[str, Field(pattern=f"^{ARRAY_PATTERN}$")]
 """SPLIT/ROLE: nothing that leads out of the set."""
 
-PixelType = Annotated[
-    str, Field(pattern="^(bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128))$")
-]
-"""NumPy's name of a pixel type, without byte order."""
 
-
-class ArrayEntry(Frozen):
+class ArrayEntry(ArrayLayout):
     """One array of the set.
 
     Attributes
     ----------
-    shape : tuple of int
-        N, C, (Z), Y, X.
-    patches_per_shard : int
-        Patches that are written together: in a zarr, those of a full shard.
-    dtype : str
-        NumPy's name of the pixel type.
-    axes : str
-        "SCYX", "SCZYX" or "SCTYX"; S counts the patches.
-    channels : tuple of str
-        One name for each channel.
-    codec : {"none", "zstd", "lz4"}
-        How each patch is compressed in a zarr.
     digest : str
         Of the crc32c of each patch, in order.
     """
 
-    shape: tuple[NonNegativeInt, ...]
-    patches_per_shard: PositiveInt
-    dtype: PixelType
-    axes: Annotated[str, Field(pattern="^SC[ZT]?YX$")]
-    channels: tuple[str, ...]
-    codec: Literal["none", "zstd", "lz4"]
+    # The JSON has the name as the array's key, and the pixel size once for all arrays.
+    name: SkipJsonSchema[str] = Field(exclude=True)
+    pixel_size: SkipJsonSchema[PixelSize] = Field(exclude=True)
     digest: str
 
     @classmethod
-    def of(cls, array: ArrayLayout, checksums: NDArray[np.uint32]) -> Self:
-        """Describe an array that holds patches of these checksums, in order."""
-        return cls(
-            shape=array.shape,
-            patches_per_shard=array.capacity,
-            dtype=array.dtype.name,
-            axes=array.axes,
-            channels=array.channels,
-            codec=array.codec,
-            digest=digest_checksums(checksums),
-        )
+    def written(cls, array: ArrayLayout, checksums: NDArray[np.uint32]) -> Self:
+        """Describe an array whose patches have these checksums (crc32c), in order."""
+        return cls(**dict(array), digest=digest_checksums(checksums))
 
 
 class Manifest(Frozen):
@@ -117,43 +97,58 @@ class Manifest(Frozen):
     table_digest: str
     statistics: dict[str, tuple[ChannelStatistics, ...]]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_arrays(cls, data: Any) -> Any:
+        """Add the name and the pixel size, which the JSON of an array does not repeat."""
+        if not isinstance(data, dict) or not isinstance(data.get("arrays"), dict):
+            return data
+        arrays = {
+            name: {**entry, "name": name, "pixel_size": data.get("pixel_size")}
+            if isinstance(entry, dict)
+            else entry
+            for name, entry in data["arrays"].items()
+        }
+        return {**data, "arrays": arrays}
+
     @property
     def format(self) -> str:
         """How the set is written, a name in `FORMATS`."""
         return str(self.recipe.get("format"))
 
-    def layout(self, name: str) -> ArrayLayout:
-        """Give where the patches of an array lie."""
-        entry = self.arrays[name]
-        n, *patch_shape = entry.shape
-        return ArrayLayout(
-            name=name,
-            n=n,
-            patch_shape=tuple(patch_shape),
-            dtype=np.dtype(entry.dtype),
-            axes=entry.axes,
-            capacity=entry.patches_per_shard,
-            channels=entry.channels,
-            pixel_size=self.pixel_size,
-            codec=entry.codec,
-        )
+    def require_consistent(self, path: Path) -> None:
+        """Raise UnreadableFileError, naming the set at `path`, if the manifest contradicts itself.
+
+        Anyone can edit it.
+        """
+        for name, array in self.arrays.items():
+            n, *patch = array.shape or (0,)
+            count = self.counts.get(array.split)
+            fits = len(array.shape) == len(array.axes) and patch[0] == len(array.channels)
+            if n != count or not fits or min(patch) < 1 or prod(array.shape) >= 2**63:
+                raise UnreadableFileError(
+                    f"{path}: its manifest contradicts itself: {name} of shape {array.shape} and "
+                    f"axes {array.axes}, {count} patches, {len(array.channels)} channels; {REMEDY}"
+                )
+        if not self.sources:
+            raise UnreadableFileError(f"{path}: its manifest names no source; {REMEDY}")
 
 
 class Provenance(Frozen):
-    """Say when, from which paths and with which versions a set was made."""
+    """When, from which paths and with which versions a set was made."""
 
     created: str
     """UTC, ISO 8601."""
     sources: tuple[dict[str, Any], ...]
-    """Path and scene of each source and of what lies beside it, for `verify` to read them again."""
+    """Path and scene of each source and of its paired images, from which `verify` reads again."""
     versions: dict[str, str]
 
 
 def digest_bytes(data: bytes) -> str:
-    """Digest bytes: blake2b of 16 bytes, in hexadecimal."""
+    """Return the blake2b digest of bytes: 16 bytes, in hexadecimal."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def digest_checksums(checksums: NDArray[np.uint32]) -> str:
-    """Digest the crc32c of each patch of an array, in order."""
+    """Return the digest of the crc32c of each patch of an array, in order."""
     return digest_bytes(checksums.astype("<u4").tobytes())

@@ -23,14 +23,10 @@ from napari_patchset.errors import (
     MissingArrayError,
     UnreadableFileError,
 )
-from napari_patchset.patchset.consistency import (
-    REMEDY,
-    members_of,
-    read_table,
-    require_consistent,
-    require_inside,
-)
+from napari_patchset.patchset.files import read_json, require_inside
 from napari_patchset.patchset.layout import (
+    ATTRIBUTE,
+    DESCRIPTION,
     IMAGE,
     MANIFEST,
     PARTIAL_SUFFIX,
@@ -38,10 +34,10 @@ from napari_patchset.patchset.layout import (
     ROLES,
     TABLE,
     ArrayLayout,
-    read_attributes,
 )
-from napari_patchset.patchset.manifest import SCHEMA_VERSION, Manifest, Provenance
+from napari_patchset.patchset.manifest import REMEDY, SCHEMA_VERSION, Manifest, Provenance
 from napari_patchset.patchset.statistics import ChannelStatistics
+from napari_patchset.patchset.table import read_table, rows_of_splits
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.source import SourceInfo
@@ -67,7 +63,7 @@ class PatchArray:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Pixel type."""
-        return self.layout.dtype
+        return self.layout.pixel_type
 
     def __len__(self) -> int:
         return self._n
@@ -144,7 +140,7 @@ class PatchSet(Mapping[str, PatchArray]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
         self.manifest, self.provenance = read_description(self.path)
-        require_consistent(self.manifest, self.path)
+        self.manifest.require_consistent(self.path)
         for file in missing_files(self.path, self.manifest):
             raise UnreadableFileError(f"{self.path}: {file} is missing; {REMEDY}")
         for name in (TABLE, *self.manifest.arrays):
@@ -152,8 +148,7 @@ class PatchSet(Mapping[str, PatchArray]):
         form = FORMATS[self.manifest.format]
         self._arrays = {}
         for split, role in product(self.splits, ROLES):
-            if f"{split}/{role}" in self.manifest.arrays:
-                layout = self.manifest.layout(f"{split}/{role}")
+            if layout := self.manifest.arrays.get(f"{split}/{role}"):
                 name = _array_name(split, role)
                 self._arrays[name] = PatchArray(layout, form.open(self.path, layout))
 
@@ -238,7 +233,7 @@ class PatchSet(Mapping[str, PatchArray]):
         if split not in self.splits:
             has = ", ".join(self.splits)
             raise ArgumentError(f"There is no split {split!r}; the splits are {has}.")
-        (row,) = self.table.slice(int(self._members[split][index]), 1).to_pylist()
+        (row,) = self.table.slice(int(self._rows[split][index]), 1).to_pylist()
         return self.manifest.sources[row["source_index"]], row
 
     def close(self) -> None:
@@ -247,9 +242,9 @@ class PatchSet(Mapping[str, PatchArray]):
             array.close()
 
     @cached_property
-    def _members(self) -> dict[str, NDArray[np.int64]]:
+    def _rows(self) -> dict[str, NDArray[np.int64]]:
         """The row of the table of each patch, by split."""
-        return members_of(self.table, self.manifest)
+        return rows_of_splits(self.table, self.manifest)
 
     def _describe_arrays(self) -> str:
         if self:
@@ -259,6 +254,13 @@ class PatchSet(Mapping[str, PatchArray]):
 
 def _array_name(split: str, role: str) -> str:
     return split if role == IMAGE else f"{split}/{role}"
+
+
+def read_attributes(root: Path) -> dict[str, Any] | None:
+    """Read manifest and provenance of the set at `root` as JSON, None if it is no complete set."""
+    zarr = read_json(root / "zarr.json").get("attributes")
+    attributes = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else read_json(root / DESCRIPTION)
+    return attributes if isinstance(attributes, dict) and attributes else None
 
 
 def read_description(path: Path) -> tuple[Manifest, Provenance]:
@@ -271,7 +273,7 @@ def read_description(path: Path) -> tuple[Manifest, Provenance]:
     """
     attributes = read_attributes(path)
     if attributes is None:
-        raise _refusal(path)
+        raise _reason_incomplete(path)
     try:
         manifest = Manifest.model_validate(attributes[MANIFEST])
         provenance = Provenance.model_validate(attributes[PROVENANCE])
@@ -293,14 +295,14 @@ def missing_files(path: Path, manifest: Manifest) -> Iterator[Path]:
     A generator, because a damaged manifest may declare more files than a list can hold.
     """
     form, last = FORMATS[manifest.format], None
-    arrays = [form.files(path, manifest.layout(name)) for name in manifest.arrays]
+    arrays = [form.files(path, layout) for layout in manifest.arrays.values()]
     for file in chain([path / TABLE], *arrays):
         if file != last and not file.is_file():
             yield file.relative_to(path)
         last = file
 
 
-def _refusal(path: Path) -> Exception:
+def _reason_incomplete(path: Path) -> Exception:
     if not path.exists():
         return FileNotFoundError(f"{path}: no such patch set.")
     if path.name.endswith(PARTIAL_SUFFIX):

@@ -1,10 +1,11 @@
 """Count, mean, std, extremes and percentiles per channel, from partial sums that merge exactly.
 
-A histogram that needs no range beforehand: parts of it merge exactly.
+Each shard is summed up on its own (`channel_sums`), the sums of all shards are added, and
+`ChannelStatistics` follows from the total.
 
-Integers of up to 16 bits have a bin for each value, so that percentiles are exact. Other pixels
-are looked at as float32 and share a bin if they agree in sign, exponent and the first 7 bits of
-the mantissa: a bin is at most 0.8 % wide.
+Percentiles come from a histogram that needs no range beforehand. Integers of up to 16 bits have a
+bin for each value, so that they are exact. Other pixels are binned as float32: they share a bin if
+they agree in sign, exponent and the first 7 bits of the mantissa, so a bin is at most 0.8 % wide.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,9 +31,9 @@ class Histogram(Frozen):
     exact : bool
         Whether each bin is one integer.
     first : int
-        The first bin: its integer, else its place among all bins in ascending order.
+        The first bin: its integer, otherwise its index among all bins in ascending order.
     packed : bytes
-        The counts: in as few bytes as the greatest one takes, little-endian, then zstd.
+        The counts: little-endian, in as few bytes as the largest one needs, compressed by zstd.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -43,14 +44,14 @@ class Histogram(Frozen):
 
     @classmethod
     def count(cls, parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Self:
-        """Count finite pixels, handed over in flat parts small enough for the cache."""
+        """Count finite pixels, in flat parts that are small enough for the processor's cache."""
         exact = is_exact(dtype)
         bins = np.zeros(_N_BINS, np.int64)
         lowest = int(np.iinfo(dtype).min) if exact and dtype.kind != "b" else 0
         for pixels in parts:
             codes = pixels if exact else _float_bins(pixels)
-            found = np.bincount(codes.astype(np.int64) - lowest if lowest else codes)
-            bins[: len(found)] += found
+            counts = np.bincount(codes.astype(np.int64) - lowest if lowest else codes)
+            bins[: len(counts)] += counts
         return cls._of(exact, lowest, bins)
 
     @classmethod
@@ -72,21 +73,22 @@ class Histogram(Frozen):
             bins[first - origin :][: len(counts)] += counts
         return Histogram._of(self.exact, origin, bins)
 
-    def percentiles(self, wanted: Iterable[float]) -> dict[float, float]:
-        """Give the values below which so many percent of the pixels lie, as `numpy.percentile`.
+    def percentiles(self, percents: Iterable[float]) -> dict[float, float]:
+        """Return percentiles as `numpy.percentile` defines them.
 
-        Where a bin is no single integer, its pixels count as spread evenly over it.
+        The pixels of a bin that is no single integer count as spread evenly over it.
         """
         counts = self.counts
-        until = counts.cumsum()
-        return {q: self._at(q / 100 * (int(until[-1]) - 1), counts, until) for q in wanted}
+        total = counts.cumsum()
+        return {q: self._value(q / 100 * (int(total[-1]) - 1), counts, total) for q in percents}
 
-    def _at(self, rank: float, counts: NDArray[np.int64], until: NDArray[np.int64]) -> float:
-        low, high = np.searchsorted(until, [np.floor(rank), np.ceil(rank)], side="right").tolist()
+    def _value(self, rank: float, counts: NDArray[np.int64], total: NDArray[np.int64]) -> float:
+        """Return the value of a fractional rank, counted from 0."""
+        low, high = np.searchsorted(total, [np.floor(rank), np.ceil(rank)], side="right").tolist()
         if self.exact:
             return float(self.first + low + (high - low) * (rank % 1))
         lower, upper = _float_edges(self.first + low)
-        share = (rank + 0.5 - (until[low] - counts[low])) / counts[low]
+        share = (rank + 0.5 - (total[low] - counts[low])) / counts[low]
         return float(lower + (upper - lower) * min(share, 1.0))
 
 
@@ -102,7 +104,7 @@ def _unpack(packed: bytes) -> NDArray[np.int64]:
 
 
 def is_exact(dtype: np.dtype[Any]) -> bool:
-    """Whether each value of a pixel type has a bin of its own."""
+    """Return whether each value of a pixel type has a bin of its own."""
     return dtype.kind in "bui" and dtype.itemsize <= 2
 
 
@@ -114,7 +116,7 @@ def _float_bins(pixels: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _float_edges(code: int) -> tuple[float, float]:
-    """Give the least and the greatest float32 of a bin."""
+    """Return the smallest and the largest float32 of a bin."""
     ascending = np.array([code << 16, (code << 16) + 0xFFFF], np.uint32)
     bits = np.where(ascending & _SIGN, ascending & ~_SIGN, ~ascending)
     lower, upper = bits.view(np.float32).tolist()
@@ -122,13 +124,13 @@ def _float_edges(code: int) -> tuple[float, float]:
 
 
 PERCENTILES = (0.1, 1.0, 2.0, 3.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.8, 99.9)
-"""The percentiles that are kept; among them the ones that CSBDeep and StarDist normalize by."""
+"""The percentiles of the manifest, among them those that CSBDeep and StarDist normalize by."""
 
-_AT_ONCE = 2**16
-"""Pixels that are counted at once, while they lie in the processor's cache."""
+_PART_PIXELS = 2**16
+"""Pixels that are counted at a time: they fit into the processor's cache."""
 
 _LARGEST = 1e140
-"""Pixels of double precision from here on do not count: their squares have no finite sum."""
+"""Double-precision pixels from here on do not count: the sum of their squares is not finite."""
 
 Number = int | float
 
@@ -136,7 +138,7 @@ Number = int | float
 class ChannelSums(Frozen):
     """Partial sums of one channel: integers of up to 16 bits are summed without rounding.
 
-    Pixels that are not finite do not count; `extremes` is None where none is left.
+    Pixels that are not finite do not count; `extremes` is None if no pixel counts.
     """
 
     count: int
@@ -185,14 +187,14 @@ class ChannelStatistics(Frozen):
             return cls(count=0, mean=0.0, std=0.0, minimum=0, maximum=0, percentiles={})
         n, (low, high) = sums.count, sums.extremes
         variance = (n * sums.squares - sums.total**2) / n**2
-        found = sums.histogram.percentiles(PERCENTILES)
+        percentiles = sums.histogram.percentiles(PERCENTILES)
         return cls(
             count=n,
             mean=sums.total / n,
             std=sqrt(max(variance, 0.0)),
             minimum=low,
             maximum=high,
-            percentiles={q: float(min(max(value, low), high)) for q, value in found.items()},
+            percentiles={q: float(min(max(value, low), high)) for q, value in percentiles.items()},
         )
 
 
@@ -236,7 +238,7 @@ def _float_sums(pixels: NDArray[Any]) -> ChannelSums:
 
 
 def _finite(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Give the pixels that count, the magnitude of complex ones."""
+    """Yield the pixels that count, complex ones by their magnitude."""
     for part in _parts(pixels):
         real = np.abs(part) if part.dtype.kind == "c" else part
         counts = np.isfinite(real)
@@ -248,8 +250,8 @@ def _finite(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 def _parts(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Cut the patches of one channel into flat runs of pixels."""
-    together = max(1, _AT_ONCE * len(pixels) // max(1, pixels.size))
+    together = max(1, _PART_PIXELS * len(pixels) // max(1, pixels.size))
     for first in range(0, len(pixels), together):
         flat = pixels[first : first + together].reshape(-1)
-        for start in range(0, flat.size, _AT_ONCE):
-            yield flat[start : start + _AT_ONCE]
+        for start in range(0, flat.size, _PART_PIXELS):
+            yield flat[start : start + _PART_PIXELS]

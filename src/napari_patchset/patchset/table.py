@@ -1,16 +1,19 @@
-"""The table of a patch set, patches.parquet: where each patch was cut from.
+"""The table of a patch set, patches.parquet: one row per candidate, with where it was cut from.
 
-Columns of numbers and texts to Arrow and back, by their memory.
+`patch_tables` builds it in parts, `tables_bytes` encodes them, `read_table` reads and checks it,
+and `grid_of` turns it back into a grid.
 
-`pa.array`, `to_numpy` and `pq.read_table` would import pandas where it is installed: that takes
-50 MB of a job's memory, and a second.
+Columns are passed to Arrow and back by their memory: `pa.array`, `to_numpy` and `pq.read_table`
+import pandas where it is installed, which takes 50 MB of a job's memory, and a second.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -18,11 +21,12 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.manifest import REMEDY, Manifest
 from napari_patchset.source import SourceInfo
 
 
 def column(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Give numbers as an Arrow array, null where they are absent."""
+    """Convert numbers to an Arrow array, null where they are absent."""
     n, dtype = len(values), values.dtype
     data = _bits(values) if dtype.kind == "b" else np.ascontiguousarray(values)
     nulls = 0 if absent is None else int(absent.sum())
@@ -32,7 +36,7 @@ def column(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> pa.
 
 
 def text_column(texts: Sequence[str | None]) -> pa.Array:
-    """Give texts as an Arrow array, null where there is None."""
+    """Convert texts to an Arrow array, null where there is None."""
     encoded = [(text or "").encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     absent = np.array([text is None for text in texts], bool)
@@ -41,13 +45,13 @@ def text_column(texts: Sequence[str | None]) -> pa.Array:
 
 
 def column_values(values: pa.ChunkedArray) -> NDArray[Any]:
-    """Copy a column without nulls out of Arrow's memory, which can be given back then."""
+    """Copy a column without nulls out of Arrow's memory, so that it can be released."""
     copied: NDArray[Any] = np.from_dlpack(values.combine_chunks()).copy()
     return copied
 
 
 def release_memory() -> None:
-    """Give back what Arrow keeps for later: it is used seldom, and pixels need the memory."""
+    """Release the memory that Arrow caches: it is seldom used again, and pixels need it."""
     pa.default_memory_pool().release_unused()
 
 
@@ -58,8 +62,8 @@ def _bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 NUMBERED_AXES = "TZRIHVB"
 """The axes merged into S; each has a nullable column with the file's own number."""
 
-_AT_ONCE = 2**16
-"""Rows that are built at once."""
+_PART_ROWS = 2**16
+"""Rows of a part: the whole table at once would take ten times its size."""
 
 
 def patch_table(
@@ -70,23 +74,23 @@ def patch_table(
     checksums: NDArray[np.uint32],
     first: int = 0,
 ) -> pa.Table:
-    """Build the table: one row a candidate, the rejected ones too.
+    """Build the table: one row per candidate, including the rejected ones.
 
-    `id` counts the candidates, `array` and `index` say where the pixels lie, null where they are
-    not written; `source` is the source's key and `source_index` its place in the manifest. `t`,
-    `z`, ... are in the file's own numbering, null where an axis is not merged into S. `*_start` and
-    `*_size` are pixels counted from the image's first one (`*_um` micrometres, null where the pixel
-    size is not known), `pad_*` the pixels beyond the image's end, `valid` the share of the patch
-    that is covered by pixels. Metrics stand by their own names, null where there is none.
+    `id` counts the candidates; `array` and `index` locate the pixels, null if they are not written;
+    `source` is the source's key and `source_index` its index in the manifest. `t`, `z`, ... are in
+    the file's own numbering, null for an axis that is not merged into S. `*_start` and `*_size` are
+    in pixels from the image's origin (`*_um` in micrometres, null if the pixel size is unknown),
+    `pad_*` the pixels beyond the image's end, `valid` the share of the patch that the source has
+    pixels for. Each metric has a column of its own name, null where it was not measured.
 
     Parameters
     ----------
     rows : int64 array
-        The row of each candidate in the array of its split, -1 where it is not written.
+        Row of each candidate in the array of its split, -1 if it is not written.
     checksums : uint32 array
-        The crc32c of the bytes of each candidate's image; of no account where it is not written.
+        The crc32c of the bytes of each candidate's image; ignored if it is not written.
     first : int
-        The `id` of the first row, where the table is a part of one.
+        The `id` of the first row, if the table is a part of a larger one.
     """
     n, absent = len(grid), rows < 0
     which = column(grid.source_index)
@@ -113,7 +117,7 @@ def patch_table(
 
 
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
-    """Give the candidates that a table names, the way back from `patch_table`.
+    """Return the grid of the candidates in a table: the inverse of `patch_table`.
 
     Raises
     ------
@@ -167,32 +171,78 @@ def patch_tables(
     rows: NDArray[np.int64],
     checksums: NDArray[np.uint32],
 ) -> Iterator[pa.Table]:
-    """Build what `patch_table` builds in parts: the whole of it is ten times as large."""
-    for first in range(0, len(grid), _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        some = verdicts[part]
-        yield patch_table(sources, grid[part], some, rows[part], checksums[part], first)
+    """Build the table in parts; see `patch_table`."""
+    for first in range(0, len(grid), _PART_ROWS):
+        part = slice(first, first + _PART_ROWS)
+        columns = verdicts[part], rows[part], checksums[part]
+        yield patch_table(sources, grid[part], *columns, first)
+
+
+_LOOKUP_COLUMNS: Mapping[str, Callable[[pa.DataType], bool]] = {
+    "kept": pa.types.is_boolean,
+    "split": pa.types.is_string,
+    "source_index": pa.types.is_integer,
+}
+"""Columns by which a patch is found, and their types."""
+
+
+def read_table(path: Path, manifest: Manifest) -> pa.Table:
+    """Read the table of a set.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is damaged, lacks a column by which patches are found, or contradicts the manifest.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableFileError(f"{path}: it can't be read: {error}; {REMEDY}") from error
+    for name, is_right in _LOOKUP_COLUMNS.items():
+        if name not in table.column_names or not is_right(table[name].type):
+            raise UnreadableFileError(f"{path}: it has no column {name!r} as there was; {REMEDY}")
+    source = np.asarray(table["source_index"].to_numpy())
+    if source.size and not 0 <= source.min() <= source.max() < len(manifest.sources):
+        raise UnreadableFileError(
+            f"{path}: it names source {source.max()}, but there are {len(manifest.sources)}; "
+            f"{REMEDY}"
+        )
+    for split, rows in rows_of_splits(table, manifest).items():
+        if len(rows) != manifest.counts[split]:
+            raise UnreadableFileError(
+                f"{path}: it has {len(rows)} patches of {split}, but the manifest "
+                f"{manifest.counts[split]}; {REMEDY}"
+            )
+    return table
+
+
+def rows_of_splits(table: pa.Table, manifest: Manifest) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of the table that are the patches of each split, in order."""
+    split = pc.if_else(table["kept"], table["split"], None)
+    return {
+        name: np.flatnonzero(pc.fill_null(pc.equal(split, name), False)) for name in manifest.counts
+    }
 
 
 def tables_bytes(tables: Iterable[pa.Table]) -> bytes:
-    """Encode parts of a table as one, as `table_bytes` does."""
+    """Encode the parts of a table as one parquet file; see `table_bytes`."""
     sink, writer = pa.BufferOutputStream(), None
     for table in tables:
         writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
         writer.write_table(table)
     if writer is not None:
         writer.close()
-    return _taken(sink)
+    return _buffered_bytes(sink)
 
 
 def table_bytes(table: pa.Table) -> bytes:
-    """Encode a table as parquet, the same bytes for the same table."""
+    """Encode a table as parquet: the same bytes for the same table."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    return _taken(sink)
+    return _buffered_bytes(sink)
 
 
-def _taken(sink: pa.BufferOutputStream) -> bytes:
+def _buffered_bytes(sink: pa.BufferOutputStream) -> bytes:
     data: bytes = sink.getvalue().to_pybytes()
     release_memory()
     return data
@@ -242,7 +292,7 @@ def _extents(
 
 
 def _pixel(source: SourceInfo, axis: int) -> float:
-    """Pixel size along the axis -1 (X), -2 (Y) or -3 (Z), NaN if not known."""
+    """Return the pixel size along axis -1 (X), -2 (Y) or -3 (Z), NaN if unknown."""
     if axis == -3 and source.depth_axis != "Z":
         return np.nan
     value = (source.pixel_size.z, source.pixel_size.y, source.pixel_size.x)[axis]

@@ -6,20 +6,24 @@ What the form says, as one frozen value, and its patches, planned beside the win
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_patchset.exporting.metrics import measure
-from napari_patchset.exporting.open_sources import OpenImages
+from napari_patchset.exporting.metrics import MetricReader
+from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.verdicts import Verdicts, judge
+from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.dialogs import USER_ERRORS
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
@@ -29,8 +33,8 @@ from napari_patchset.source import SourceInfo
 
 Metrics = Mapping[str, NDArray[np.float64]]
 
-_CHUNK = 256
-"""Candidates that are scored at once: a background thread can be stopped between them."""
+_CHUNK = 2**16
+"""Candidates that are scored by one filter after the other."""
 
 _EVERY_SECONDS = 0.3
 """How often what is scored so far is shown."""
@@ -114,20 +118,23 @@ def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
         for name in metric_columns(filters, names)
     }
     shown = monotonic()
+    infos = {IMAGE: planned.sources, MASK: planned.sources}  # a mask has the geometry of its image
     with OpenImages(state.preview_plan(), open_image) as images:
-        for rows in _chunks(planned, first):
-            found = measure(filters, names, images, planned.grid[rows])
-            for name, values in found.items():
-                columns[name][rows] = values
-            if monotonic() - shown > _EVERY_SECONDS:
-                yield _judged(state, planned.sources, planned.grid, columns)
-                shown = monotonic()
+        reader = MetricReader(filters, infos, images)
+        for rows, request in product(_chunks(planned, first), reader.requests):
+            with closing(reader.read(request, planned.grid, rows)) as parts:
+                for measured, metrics in parts:
+                    for name, values in metrics.items():
+                        columns[name][measured] = values
+                    if monotonic() - shown > _EVERY_SECONDS:
+                        yield _judged(state, planned.sources, planned.grid, columns)
+                        shown = monotonic()
     yield _judged(state, planned.sources, planned.grid, columns)
 
 
 def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     todo = ~planned.scored
-    near = first[todo[first]]
+    near = np.unique(first[todo[first]])
     todo[near] = False
     for rows in (near, np.flatnonzero(todo)):
         yield from np.split(rows, range(_CHUNK, len(rows), _CHUNK))

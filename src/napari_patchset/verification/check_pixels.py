@@ -62,7 +62,7 @@ class PixelCheck:
     ) -> Iterator[Finding]:
         rows = array.rows(shard)
         part = slice(rows.start, rows.stop)
-        patches = np.empty((len(rows), *array.patch_shape), array.dtype)
+        patches = np.empty((len(rows), *array.patch_shape), array.pixel_type)
         yield from self._read(array, store, rows, patches)
         self.found[array.name][part] = checksums(patches)
         yield from self._compare(array, shard, part)

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError
 from napari_patchset.exporting.batches import Batches
-from napari_patchset.exporting.open_sources import OpenImages
+from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef, SourcesFailed
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.sources import SourceDescriber, read_masks
-from napari_patchset.exporting.tile_reader import BatchReader
+from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
@@ -78,7 +78,9 @@ class PatchRecutter:
         chosen = np.flatnonzero(self._known & (self._grid.source_index == index))
         if not len(chosen):
             return chosen
-        units = np.arange(len(chosen)) // self._array.capacity  # no batch is larger than a shard
+        units = (
+            np.arange(len(chosen)) // self._array.patches_per_shard
+        )  # no batch is larger than a shard
         batches = Batches.of(self._grid, [info] * (index + 1), images.pad, chosen, units)
         found = self._cut(images, plan, index, batches)
         differ: Rows = chosen[found[chosen] != self._expected[chosen]]
@@ -89,15 +91,14 @@ class PatchRecutter:
     ) -> NDArray[np.uint32]:
         """Give the checksum of each candidate, read from its source."""
         array, found = self._array, np.zeros(len(self._grid), np.uint32)
-        dtype = images[index, array.role].stack.data_dtype
-        reader = BatchReader(batches, images, array.role, images.pad, self._memory, self._threads)
+        reader = TileReader(batches, images, array.role, self._memory, self._threads)
         with closing(reader.read()) as read:
             for batch in read:
-                chosen = batches.chosen(batch.number)
-                patches = np.empty((len(chosen), *array.patch_shape), dtype)
+                chosen, shape = batch.candidates, (len(batch.candidates), *array.patch_shape)
+                patches = np.empty(shape, reader.dtype_of(batch))
                 reader.fill(batch, patches)
-                cast = cast_exactly(patches, array.dtype, self._grid[chosen], plan.sources[index])
-                found[chosen] = checksums(cast)
+                grid, source = self._grid[chosen], plan.sources[index]
+                found[chosen] = checksums(cast_exactly(patches, array.pixel_type, grid, source))
                 self._tick(len(chosen))
         return found
 

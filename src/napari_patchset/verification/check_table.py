@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from napari_patchset.errors import PatchsetError, UnreadableFileError
-from napari_patchset.exporting.frozen_plan import Selection
-from napari_patchset.exporting.stages import judged
+from napari_patchset.exporting.selection import Selection, select_candidates
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.sites import find_sites
@@ -173,7 +172,8 @@ def _judged(subject: OpenedSet, candidates: Candidates) -> Selection:
     recipe, table = subject.recipe, candidates.table
     columns = metric_columns(recipe.filters, subject.sources[0].channels)
     metrics = {c: pc.fill_null(table[c], np.nan).to_numpy().astype(np.float64) for c in columns}
-    return judged(recipe, candidates.grid, subject.sources, metrics, candidates.is_readable)
+    grid, is_readable = candidates.grid, candidates.is_readable
+    return select_candidates(recipe, grid, subject.sources, metrics, is_readable)
 
 
 def _check_columns(

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.exporting.stages import UNREADABLE
+from napari_patchset.exporting.selection import UNREADABLE
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.reader import missing_files, read_description
@@ -69,7 +69,7 @@ class OpenedSet:
     @cached_property
     def arrays(self) -> list[ArrayLayout]:
         """Every array, split by split."""
-        return [self.manifest.layout(name) for name in self.manifest.arrays]
+        return list(self.manifest.arrays.values())
 
     @cached_property
     def missing(self) -> list[Path]:

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.frozen_plan import ArrayKind
 from napari_patchset.exporting.run import DEFAULT_WORKERS
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
 from napari_patchset.patching.splits import ALL, SPLITS
-from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout, read_attributes, read_json
+from napari_patchset.patchset.files import read_json
+from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
+from napari_patchset.patchset.reader import read_attributes
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.check_sources import SourceCheck
 from napari_patchset.verification.check_table import (
@@ -33,7 +34,7 @@ def check_files(subject: OpenedSet) -> Iterator[Finding]:
     for file in subject.missing:
         yield Finding("missing file", f"{subject.path / file}: {REMEDY}.")
     attributes = read_attributes(subject.path) or {}
-    described = subject.form.descriptions(subject.path, subject.arrays, attributes)
+    described = subject.form.metadata_files(subject.path, subject.arrays, attributes)
     for path, content in described.items():
         if not path.is_file():
             yield Finding("missing file", f"{path}: {REMEDY}.")
@@ -81,15 +82,16 @@ def _repeated(subject: OpenedSet) -> Iterator[tuple[str, Any, Any]]:
 
 def _of_array(subject: OpenedSet, array: ArrayLayout) -> Iterator[tuple[str, Any, Any]]:
     recipe, counts = subject.recipe, subject.manifest.counts
-    kind = ArrayKind.of(
-        IMAGE, subject.sources[0], array.patch_shape[1:], recipe.dtype, recipe.codec
+    size = array.patch_shape[1:]
+    planned = ArrayLayout.of(
+        array.name, array.n, subject.sources[0], size, recipe.dtype, recipe.codec
     )
     yield f"the number of patches in {array.name}", array.n, counts.get(array.split)
-    yield f"axes of {array.name}", array.axes, kind.axes
-    yield f"codec of {array.name}", array.codec, kind.codec
+    yield f"axes of {array.name}", array.axes, planned.axes
+    yield f"codec of {array.name}", array.codec, planned.codec
     if array.role == IMAGE:
-        yield f"channels of {array.name}", array.channels, kind.channels
-        yield f"type of {array.name}", array.dtype.name, kind.dtype
+        yield f"channels of {array.name}", array.channels, planned.channels
+        yield f"type of {array.name}", array.dtype, planned.dtype
 
 
 def _edited(subject: OpenedSet, what: str) -> Finding:

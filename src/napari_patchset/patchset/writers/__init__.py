@@ -1,6 +1,6 @@
-"""The one table of formats that a patch set can have.
+"""The formats of a patch set: `FORMATS` lists them by the name that a plan uses.
 
-coordinates: the table and the manifest, for whoever cuts the patches from the sources.
+A further format is a subclass of `SetFormat` (see `base`) and a line in the table.
 """
 
 import re
@@ -18,20 +18,20 @@ from napari_patchset.patchset.writers.zarr import ZarrSet
 
 
 class CoordinatesSet(SetFormat):
-    """No pixels: a set of this format has no arrays."""
+    """Table and manifest without pixels, for programs that cut patches from the sources."""
 
     has_pixels: ClassVar[bool] = False
-    unit_pattern: ClassVar[re.Pattern[str]] = re.compile("(?!)")  # there is no such file
+    shard_pattern: ClassVar[re.Pattern[str]] = re.compile("(?!)")  # matches nothing
 
-    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
-        """Give nothing."""
+    def shard_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Return nothing."""
         return ()
 
     def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
         """Write nothing."""
 
     def open(self, root: Path, array: ArrayLayout) -> PatchStore:
-        """Never called: there is no array."""
+        """Raise NotImplementedError: there are no arrays."""
         raise NotImplementedError
 
 
@@ -41,4 +41,3 @@ FORMATS: Mapping[str, SetFormat] = {
     "npz": NpzSet(),
     "coordinates": CoordinatesSet(),
 }
-"""By the name that a plan gives; a further format is a class and a line here."""

@@ -1,4 +1,7 @@
-"""npz: what CSBDeep's `load_training_data` reads, one file for each split: train.npz, val.npz."""
+"""npz: one file per split, train.npz and val.npz, for CSBDeep's `load_training_data`.
+
+Shards are written as raw files below `.parts`; when all are there, they are packed into the file.
+"""
 
 import os
 import re
@@ -14,7 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
-from napari_patchset.patchset.disk import durable_file, write_durably
+from napari_patchset.patchset.files import atomic_file, write_file
 from napari_patchset.patchset.layout import (
     ARRAY_PATTERN,
     IMAGE,
@@ -26,22 +29,22 @@ from napari_patchset.patchset.layout import (
 from napari_patchset.patchset.writers.base import SetFormat
 
 MEMBERS = {IMAGE: "X", TARGET: "Y", LABELS: "labels"}
-"""What an array is called in the file. Without a target there is no Y, which CSBDeep asks for."""
+"""Name of each role's array in the file. CSBDeep requires Y, which is missing without a target."""
 
 _PARTS = ".parts"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The date of everything in the file; zip knows no earlier one."""
+"""The date of every member, so that equal sets are equal files; the earliest that zip allows."""
 
 
 class NpzSet(SetFormat):
-    """X, Y and axes, uncompressed; units wait beside the file until all of them are there."""
+    """X, Y and axes of a split, uncompressed, so that they can be mapped."""
 
-    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+    shard_pattern: ClassVar[re.Pattern[str]] = re.compile(
         rf"{re.escape(_PARTS)}/{ARRAY_PATTERN}/[0-9]+|{SPLIT_PATTERN}[.]npz"
     )
 
     def check(self, arrays: Sequence[ArrayLayout]) -> None:
-        """Refuse what `numpy.load` could not hold in memory, and what CSBDeep does not take."""
+        """Refuse more than `numpy.load` can hold in memory, and pairs that CSBDeep rejects."""
         shapes = {array.name: array.shape for array in arrays}
         for array in arrays:
             image = f"{array.split}/{IMAGE}"
@@ -57,39 +60,41 @@ class NpzSet(SetFormat):
                 f"this machine, {memory / 1e9:.1f} GB; export a zarr."
             )
 
-    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
-        """Give the file that a unit waits in."""
+    def shard_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Return the raw file of the shard."""
         return [root / _PARTS / array.name / str(shard)]
 
     def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
         """Write raw little-endian pixels."""
         little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
-        (path,) = self.unit_paths(root, array, shard)
-        write_durably(path, [little.reshape(-1).view(np.uint8).data])
+        (path,) = self.shard_paths(root, array, shard)
+        write_file(path, [little.reshape(-1).view(np.uint8).data])
 
-    def finish(self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]) -> None:
-        """Pack the units of each split."""
+    def complete(
+        self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
+    ) -> None:
+        """Pack the shards of each split."""
         for split, members in groupby(arrays, key=lambda array: array.split):
-            with durable_file(root / f"{split}.npz") as file, ZipFile(file, "w") as archive:
+            with atomic_file(root / f"{split}.npz") as file, ZipFile(file, "w") as archive:
                 self._pack(archive, root, list(members))
         shutil.rmtree(root / _PARTS, ignore_errors=True)
-        super().finish(root, arrays, attributes)
+        super().complete(root, arrays, attributes)
 
     def files(self, root: Path, array: ArrayLayout) -> Iterable[Path]:
-        """Give the split's file."""
+        """Return the split's file."""
         return [_path(root, array)]
 
     def contains(self, arrays: Mapping[str, ArrayLayout], path: str) -> bool:
-        """Whether a path is that of a split's file."""
+        """Return whether a path is that of a split's file."""
         return path in {f"{array.split}.npz" for array in arrays.values()}
 
     def find_damage(self, root: Path, array: ArrayLayout) -> str | None:
-        """Look whether `numpy.load` reads the array, and axes that fit it."""
+        """Check that `numpy.load` can read the array, and that its axes fit."""
         try:
             with ZipFile(_path(root, array)) as archive:
                 for name in (MEMBERS[array.role], "axes"):
                     with archive.open(f"{name}.npy") as member:
-                        while member.read(2**20):  # to the end, where the checksum is compared
+                        while member.read(2**20):  # zipfile compares the checksum at the end
                             pass
                 with archive.open("axes.npy") as member:
                     axes = str(npy.read_array(member))
@@ -103,9 +108,9 @@ class NpzSet(SetFormat):
 
     def _pack(self, archive: ZipFile, root: Path, arrays: Sequence[ArrayLayout]) -> None:
         for array in arrays:
-            parts = [p for i in range(array.n_shards) for p in self.unit_paths(root, array, i)]
+            parts = [p for i in range(array.n_shards) for p in self.shard_paths(root, array, i)]
             header = {
-                "descr": npy.dtype_to_descr(array.dtype.newbyteorder("<")),
+                "descr": npy.dtype_to_descr(array.pixel_type.newbyteorder("<")),
                 "fortran_order": False,
                 "shape": array.shape,
             }
@@ -119,7 +124,7 @@ class NpzSet(SetFormat):
 
 
 class NpzPatches:
-    """The patches of an array, mapped out of the file."""
+    """The patches of an array, mapped from the split's file."""
 
     def __init__(self, root: Path, array: ArrayLayout) -> None:
         self._root, self._array = root, array
@@ -129,7 +134,7 @@ class NpzPatches:
         """Read one patch C(Z)YX: a copy."""
         if self._mapped is None:
             self._mapped = _map_member(_path(self._root, self._array), self._array)
-        patch: NDArray[Any] = self._mapped[index].astype(self._array.dtype)
+        patch: NDArray[Any] = self._mapped[index].astype(self._array.pixel_type)
         return patch
 
     def close(self) -> None:
@@ -137,7 +142,7 @@ class NpzPatches:
         self._mapped = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return NpzPatches, (self._root, self._array)  # mapped anew where it is unpickled
+        return NpzPatches, (self._root, self._array)  # mapped again by its next read
 
 
 def _path(root: Path, array: ArrayLayout) -> Path:
@@ -146,7 +151,7 @@ def _path(root: Path, array: ArrayLayout) -> Path:
 
 def _member(name: str) -> ZipInfo:
     info = ZipInfo(f"{name}.npy", _EPOCH)
-    info.create_system = 3  # else it says which system wrote it
+    info.create_system = 3  # otherwise the bytes depend on the system
     info.compress_type = ZIP_STORED
     return info
 
@@ -157,7 +162,7 @@ def _map_member(path: Path, array: ArrayLayout) -> NDArray[Any]:
     Raises
     ------
     UnreadableFileError
-        If it is not there, or not of the shape and type that belong there.
+        If it is missing, or has another shape or type.
     """
     name = MEMBERS[array.role]
     try:
@@ -168,8 +173,8 @@ def _map_member(path: Path, array: ArrayLayout) -> NDArray[Any]:
                 shape, fortran, dtype = npy.read_array_header_1_0(member)
                 header_bytes = member.tell()
             file.seek(info.header_offset + 26)
-            names = np.frombuffer(file.read(4), "<u2")  # lengths of its name and extra fields
-        expected = (array.shape, False, array.dtype.newbyteorder("<"), ZIP_STORED)
+            names = np.frombuffer(file.read(4), "<u2")  # lengths of name and extra fields
+        expected = (array.shape, False, array.pixel_type.newbyteorder("<"), ZIP_STORED)
         if (shape, fortran, dtype, info.compress_type) != expected:
             raise ValueError(f"{name} is {dtype} of shape {shape}")
         offset = info.header_offset + 30 + int(names.sum()) + header_bytes
@@ -179,7 +184,7 @@ def _map_member(path: Path, array: ArrayLayout) -> NDArray[Any]:
 
 
 def _memory() -> int | None:
-    """Give the memory of this machine in bytes, None where the system does not say."""
+    """Return the memory of this machine in bytes, None if the system does not report it."""
     if not hasattr(os, "sysconf"):
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -13,8 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patchset.consistency import require_inside
-from napari_patchset.patchset.disk import write_durably
+from napari_patchset.patchset.files import require_inside, write_file
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
@@ -22,24 +21,24 @@ from napari_patchset.patchset.writers.base import SetFormat
 _UM_PER_CM = 1e4
 
 _CREATOR = f"tifffile.py {tifffile.__version__}".encode()
-"""How tifffile signs what it writes; another version may write the same in other bytes."""
+"""What tifffile writes into each file; another version may encode the same patch differently."""
 
 
 class TiffSet(SetFormat):
     """OME-TIFFs with pixel size, channel names and axes; the same bytes for the same patch."""
 
-    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
+    shard_pattern: ClassVar[re.Pattern[str]] = re.compile(
         rf"(?P<array>{ARRAY_PATTERN})/(?P<number>[0-9]{{6}}|[1-9][0-9]{{6,}})[.]ome[.]tif"
     )
 
-    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
-        """Give the file of each patch."""
+    def shard_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Return the file of each patch."""
         return [patch_path(root, array, index) for index in array.rows(shard)]
 
     def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
         """Write a file for each patch."""
         for index, patch in zip(array.rows(shard), patches, strict=True):
-            write_durably(patch_path(root, array, index), [encode(patch, array, index)])
+            write_file(patch_path(root, array, index), [encode(patch, array, index)])
 
     def n_files(self, array: ArrayLayout) -> int:
         """Return the number of patches."""
@@ -48,7 +47,7 @@ class TiffSet(SetFormat):
     def is_as_written(
         self, root: Path, array: ArrayLayout, index: int, patch: NDArray[Any]
     ) -> bool:
-        """Compare every byte, where this version of tifffile wrote them."""
+        """Compare every byte, unless another version of tifffile wrote the file."""
         data = patch_path(root, array, index).read_bytes()
         return data == encode(patch, array, index) or _CREATOR not in data
 
@@ -74,30 +73,30 @@ class TiffPatches:
                 pixels: NDArray[Any] = tiff.asarray()
         except FileNotFoundError:
             raise
-        except Exception as error:  # tifffile raises whatever a damaged file leads it to
+        except Exception as error:  # tifffile raises any error for a damaged file
             raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error
-        return pixels.reshape(self.array.patch_shape)  # tifffile leaves out axes of size 1
+        return pixels.reshape(self.array.patch_shape)  # tifffile drops axes of size 1
 
     def _require_fit(self, tiff: tifffile.TiffFile) -> None:
-        """Refuse another shape or type before memory is taken for it."""
+        """Raise ValueError for another shape or type, before memory is allocated for it."""
         (series,), array = tiff.series, self.array
-        if series.size != array.patch_size or series.dtype != array.dtype:
+        if series.size != array.patch_size or series.dtype != array.pixel_type:
             raise ValueError(
                 f"{series.dtype} of shape {series.shape} where a patch is {array.dtype} of shape "
                 f"{array.patch_shape}"
             )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
 
 def patch_path(root: Path, array: ArrayLayout, index: int) -> Path:
-    """Give the file of a patch."""
+    """Return the file of a patch."""
     return root / array.name / f"{index:06d}.ome.tif"
 
 
 def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
-    """Encode a patch C(Z)YX, without dates, and with an identifier that is a digest."""
+    """Encode a patch C(Z)YX as OME-TIFF, without a date, and with a digest as its UUID."""
     little = np.ascontiguousarray(patch, patch.dtype.newbyteorder("<"))
     digest = digest_bytes(f"{array.name}/{index}".encode() + little.tobytes())
     buffer = BytesIO()
@@ -107,22 +106,22 @@ def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
         ome=True,
         byteorder="<",
         photometric="minisblack",
-        metadata=_ome(array) | {"UUID": str(UUID(digest))},
+        metadata=_ome_metadata(array) | {"UUID": str(UUID(digest))},
         **_resolution(array),
     )
     return buffer.getvalue()
 
 
-def _ome(array: ArrayLayout) -> dict[str, Any]:
-    """Say axes, channels and pixel size as OME-XML has them."""
-    said: dict[str, Any] = {"axes": array.axes[1:], "Channel": {"Name": list(array.channels)}}
+def _ome_metadata(array: ArrayLayout) -> dict[str, Any]:
+    """Return axes, channels and pixel size by the names of OME-XML."""
+    ome: dict[str, Any] = {"axes": array.axes[1:], "Channel": {"Name": list(array.channels)}}
     for axis, size in array.scale.items():
-        said |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
-    return said
+        ome |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
+    return ome
 
 
 def _resolution(array: ArrayLayout) -> dict[str, Any]:
-    """Say the pixel size also to readers that know no OME."""
+    """Return the pixel size as TIFF tags, for readers that do not know OME."""
     size = array.scale
     if not {"x", "y"} <= set(size):
         return {}

@@ -1,35 +1,27 @@
-"""zarr: one zarr v3 group, an array for each split and role.
-
-The shard on disk: assembled in memory, written whole, mapped for reading.
+"""zarr: one zarr v3 group per set, with an array for each split and role.
 
 A shard is a file of zarr v3's "sharding_indexed" codec with one patch per inner chunk: the
-patches one after the other, each as raw little-endian bytes or compressed, then the index of
-(offset, length) pairs, then the index's crc32c.
+patches one after the other, each as raw little-endian bytes or compressed by Blosc, then the index
+of (offset, length) pairs, then the index's crc32c. It is assembled in memory, written whole, and
+mapped for reading.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import google_crc32c
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patchset.consistency import require_inside
-from napari_patchset.patchset.disk import write_durably
-from napari_patchset.patchset.layout import (
-    ARRAY_PATTERN,
-    ATTRIBUTE,
-    CODECS,
-    SUFFIX,
-    ArrayLayout,
-    Codec,
-    zarr_descriptions,
-)
+from napari_patchset.patchset.files import require_inside, write_file
+from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, SUFFIX, ArrayLayout
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.stacks.cache import SharedCache
 
@@ -37,16 +29,136 @@ EMPTY = 2**64 - 1
 """Offset and length of an inner chunk that is not there."""
 
 _CHECKSUM_BYTES = 4
+_BITSHUFFLE = 2
+
+_FILL_VALUES: dict[str, Any] = {"b": False, "c": [0.0, 0.0]}
+"""Zero in a zarr.json, by the kind of pixel; for all others it is 0."""
 
 
-class Shard(Protocol):
-    """The patches of a shard, by their row in it."""
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """zarr v3's "blosc" with bitshuffle: a compressor and its level."""
 
-    def __getitem__(self, row: int, /) -> NDArray[Any]: ...
+    compressor: str
+    level: int
+
+    def metadata(self, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Return the codec's entry in a zarr.json."""
+        configuration = {
+            "cname": self.compressor,
+            "clevel": self.level,
+            "shuffle": "bitshuffle",
+            "typesize": dtype.itemsize,
+            "blocksize": 0,
+        }
+        return {"name": "blosc", "configuration": configuration}
+
+    def encode(self, patch: NDArray[Any]) -> bytes | bytearray | memoryview:
+        """Compress a contiguous little-endian patch."""
+        return imagecodecs.blosc_encode(
+            patch.tobytes(),
+            level=self.level,
+            compressor=self.compressor,
+            shuffle=_BITSHUFFLE,
+            typesize=patch.dtype.itemsize,
+            numthreads=1,  # the export has threads of its own, and the bytes must not depend on it
+        )
+
+    def decode(self, data: bytes, out: NDArray[Any]) -> None:
+        """Decompress into a contiguous patch.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the data are damaged, or are not as many bytes as the patch.
+        """
+        flat = out.reshape(-1).view(np.uint8)
+        try:
+            n_bytes = len(imagecodecs.blosc_decode(data, numthreads=1, out=flat.data))
+        except imagecodecs.BloscError as error:
+            raise UnreadableFileError(str(error)) from error
+        if n_bytes != flat.size:
+            raise UnreadableFileError(f"{n_bytes} bytes where a patch has {flat.size}")
+
+
+CODECS: Mapping[str, Codec | None] = {
+    "none": None,
+    "zstd": Codec("zstd", 1),
+    "lz4": Codec("lz4", 5),
+}
+"""By the name that a plan uses; None stores patches uncompressed, so that they can be mapped."""
+
+
+class ZarrSet(SetFormat):
+    """Arrays of shards, which are mapped for reading."""
+
+    suffix: ClassVar[str] = SUFFIX
+    shard_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"(?P<array>{ARRAY_PATTERN})/c/(?P<number>0|[1-9][0-9]*)(/0)+"
+    )
+
+    def shard_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
+        """Return the shard's file."""
+        return [shard_path(root, array, shard)]
+
+    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
+        """Write a shard."""
+        write_shard(shard_path(root, array, shard), array, patches)
+
+    def metadata_files(
+        self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
+    ) -> dict[Path, dict[str, Any]]:
+        """Return every zarr.json; the root's is the last, with all others consolidated in it."""
+        nodes: dict[str, dict[str, Any]] = {}
+        for array in arrays:
+            nodes[array.split] = _group_metadata({})
+            nodes[array.name] = _array_metadata(array)
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+        of_root = _group_metadata({ATTRIBUTE: attributes})
+        of_root["consolidated_metadata"] = consolidated
+        contents = {**nodes, "": of_root}
+        return {root / name / "zarr.json": content for name, content in contents.items()}
+
+    def open(self, root: Path, array: ArrayLayout) -> "MappedShards":
+        """Open an array; a shard is mapped when its first patch is read."""
+        return MappedShards(root, array)
+
+
+def shard_path(root: Path, array: ArrayLayout, shard: int) -> Path:
+    """Return the file of a shard in the set at `root`."""
+    return root.joinpath(array.name, "c", str(shard), *"0" * len(array.patch_shape))
+
+
+def _array_metadata(array: ArrayLayout) -> dict[str, Any]:
+    dtype, codec = array.pixel_type, CODECS[array.codec]
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    sharding = {
+        "chunk_shape": [1, *array.patch_shape],
+        "codecs": [little, *([codec.metadata(dtype)] if codec else [])],
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    grid = {"chunk_shape": [array.patches_per_shard, *array.patch_shape]}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(array.shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": grid},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": _FILL_VALUES.get(dtype.kind, 0),
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {"channels": list(array.channels), "pixel_size_um": array.scale},
+        "dimension_names": list(array.axes.lower()),
+    }
+
+
+def _group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
 def encode_index(lengths: Iterable[int], capacity: int) -> bytes:
-    """Encode the index of a shard that holds at most `capacity` patches of these lengths."""
+    """Encode the index of a shard of `capacity` patches, the first ones of these byte lengths."""
     index = np.full((capacity, 2), EMPTY, "<u8")
     sizes = np.fromiter(lengths, "<u8")
     index[: len(sizes), 0] = sizes.cumsum() - sizes
@@ -57,16 +169,16 @@ def encode_index(lengths: Iterable[int], capacity: int) -> bytes:
 
 
 def write_shard(path: Path, array: ArrayLayout, patches: NDArray[Any]) -> None:
-    """Write a shard under a temporary name, sync it, and rename it into place.
+    """Write a shard atomically.
 
     Parameters
     ----------
     path : Path
-        The shard's file; its folder is made.
+        The shard's file; its folder is created.
     array : ArrayLayout
-        What the shard is a part of.
+        The array of the shard.
     patches : ndarray
-        N, C, (Z), Y, X, contiguous, with N at most the array's capacity.
+        N, C, (Z), Y, X, contiguous, with N at most the array's patches per shard.
     """
     little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
     codec = CODECS[array.codec]
@@ -76,11 +188,17 @@ def write_shard(path: Path, array: ArrayLayout, patches: NDArray[Any]) -> None:
     else:
         chunks = [memoryview(codec.encode(patch)) for patch in little]
         lengths = [len(chunk) for chunk in chunks]
-    write_durably(path, [*chunks, encode_index(lengths, array.capacity)])
+    write_file(path, [*chunks, encode_index(lengths, array.patches_per_shard)])
 
 
-def open_shard(path: Path, array: ArrayLayout, n: int) -> Shard:
-    """Map a shard that holds `n` patches for reading.
+def checksums(patches: NDArray[Any]) -> NDArray[np.uint32]:
+    """Return the crc32c of each patch's pixels in little-endian order."""
+    little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
+    return np.fromiter(map(google_crc32c.value, little), np.uint32, len(little))
+
+
+def open_shard(path: Path, array: ArrayLayout, n: int) -> "NDArray[Any] | CompressedShard":
+    """Map a shard of `n` patches for reading; an index returns a patch.
 
     Raises
     ------
@@ -91,42 +209,36 @@ def open_shard(path: Path, array: ArrayLayout, n: int) -> Shard:
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
     if codec is None:
         return _raw_shard(path, data, array, n)
-    return _CompressedShard(path, data, array, n, codec)
-
-
-def checksums(patches: NDArray[Any]) -> NDArray[np.uint32]:
-    """Give the crc32c of each patch's pixels in little-endian order."""
-    little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
-    return np.fromiter(map(google_crc32c.value, little), np.uint32, len(little))
+    return CompressedShard(path, data, array, n, codec)
 
 
 def _raw_shard(path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int) -> NDArray[Any]:
-    index = encode_index([array.patch_bytes] * n, array.capacity)
+    index = encode_index([array.patch_bytes] * n, array.patches_per_shard)
     end = n * array.patch_bytes
     if len(data) != end + len(index) or data[end:].tobytes() != index:
-        raise _unfit(path, data, n)
-    little = array.dtype.newbyteorder("<")
+        raise _wrong_length(path, data, n)
+    little = array.pixel_type.newbyteorder("<")
     return np.asarray(data[:end]).view(little).reshape(n, *array.patch_shape)
 
 
-class _CompressedShard:
-    """Patches that are decompressed one by one; whether each fits is known at opening."""
+class CompressedShard:
+    """Patches that are decompressed one by one; their lengths are checked at opening."""
 
     def __init__(
         self, path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int, codec: Codec
     ) -> None:
-        size = array.capacity * 16
+        size = array.patches_per_shard * 16
         start = len(data) - size - _CHECKSUM_BYTES
         lengths = data[max(start, 0) :][:size].view("<u8").reshape(-1, 2)[:n, 1].tolist()
-        index = encode_index(lengths, array.capacity) if start >= 0 else b""
+        index = encode_index(lengths, array.patches_per_shard) if start >= 0 else b""
         if start < 0 or sum(lengths) != start or data[start:].tobytes() != index:
-            raise _unfit(path, data, n)
-        self._path, self._array, self._codec = path, array, codec
-        self._data = np.asarray(data)
+            raise _wrong_length(path, data, n)
+        self._path, self._codec, self._data = path, codec, np.asarray(data)
+        self._shape, self._dtype = array.patch_shape, array.pixel_type.newbyteorder("<")
         self._ends = [0, *accumulate(lengths)]
 
     def __getitem__(self, row: int) -> NDArray[Any]:
-        patch = np.empty(self._array.patch_shape, self._array.dtype.newbyteorder("<"))
+        patch = np.empty(self._shape, self._dtype)
         data = self._data[self._ends[row] : self._ends[row + 1]].tobytes()
         try:
             self._codec.decode(data, patch)
@@ -135,7 +247,7 @@ class _CompressedShard:
         return patch
 
 
-def _unfit(path: Path, data: NDArray[np.uint8], n: int) -> UnreadableFileError:
+def _wrong_length(path: Path, data: NDArray[np.uint8], n: int) -> UnreadableFileError:
     return _damaged(path, f"{len(data)} bytes, or an index, that do not fit its {n} patches")
 
 
@@ -144,56 +256,28 @@ def _damaged(path: Path, what: str) -> UnreadableFileError:
 
 
 _MAPPED_SHARDS = 128
-"""Each mapped shard holds a file descriptor; a process often has no more than 1024."""
-
-
-class ZarrSet(SetFormat):
-    """Shards that are mapped for reading; see `layout` and `shards`."""
-
-    suffix: ClassVar[str] = SUFFIX
-    unit_pattern: ClassVar[re.Pattern[str]] = re.compile(
-        rf"(?P<array>{ARRAY_PATTERN})/c/(?P<number>0|[1-9][0-9]*)(/0)+"
-    )
-
-    def unit_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
-        """Give the shard's file."""
-        return [array.shard_path(root, shard)]
-
-    def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
-        """Write a shard."""
-        write_shard(array.shard_path(root, shard), array, patches)
-
-    def descriptions(
-        self, root: Path, arrays: Sequence[ArrayLayout], attributes: dict[str, Any]
-    ) -> dict[Path, dict[str, Any]]:
-        """Give the metadata of every array and group, the root's last."""
-        return zarr_descriptions(root, arrays, {ATTRIBUTE: attributes})
-
-    def open(self, root: Path, array: ArrayLayout) -> "MappedShards":
-        """Open an array; a shard is mapped when its first patch is read."""
-        return MappedShards(root, array)
+"""Each mapped shard takes a file descriptor; a process often has no more than 1024."""
 
 
 class MappedShards:
-    """The shards of an array, of which the last ones used stay mapped."""
+    """The shards of an array; the most recently used ones stay mapped."""
 
     def __init__(self, root: Path, array: ArrayLayout) -> None:
-        self._root, self._array = root, array
-        self._mapped: SharedCache[int, Shard] = SharedCache(_MAPPED_SHARDS)
+        self._root, self._array, self._dtype = root, array, array.pixel_type
+        self._mapped: SharedCache[int, NDArray[Any] | CompressedShard] = SharedCache(_MAPPED_SHARDS)
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX: a copy."""
-        shard, row = divmod(index, self._array.capacity)
-        patch: NDArray[Any] = self._mapped.get(shard, partial(self._map, shard))[row].astype(
-            self._array.dtype
-        )
+        number, row = divmod(index, self._array.patches_per_shard)
+        shard = self._mapped.get(number, partial(self._map, number))
+        patch: NDArray[Any] = shard[row].astype(self._dtype)
         return patch
 
     def close(self) -> None:
         """Unmap every shard."""
         self._mapped.clear()
 
-    def _map(self, shard: int) -> Shard:
-        path, n = self._array.shard_path(self._root, shard), len(self._array.rows(shard))
+    def _map(self, number: int) -> NDArray[Any] | CompressedShard:
+        path = shard_path(self._root, self._array, number)
         require_inside(self._root, path)
-        return open_shard(path, self._array, n)
+        return open_shard(path, self._array, len(self._array.rows(number)))

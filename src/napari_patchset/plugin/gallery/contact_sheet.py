@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QDialog, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from napari_patchset.exporting.open_sources import OpenImages
+from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import read_patch
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import open_image

@@ -1,0 +1,95 @@
+"""The lock on the folder of an unfinished export: one export, or several jobs of one, at a time.
+
+The system releases it when the process ends, however it ends.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.ownership import LOCK, is_litter
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _MAX_SHARED = 1024
+
+    def _try_lock(fd: int, shared: bool) -> bool:
+        """Lock every byte of a range, or any one of them, since Windows' C library shares none."""
+        if shared:
+            return any(_lock_bytes(fd, first, 1) for first in range(_MAX_SHARED))
+        return _lock_bytes(fd, 0, _MAX_SHARED)
+
+    def _lock_bytes(fd: int, first: int, n: int) -> bool:
+        os.lseek(fd, first, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, n)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(fd: int, shared: bool) -> bool:
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock a folder, which is created if needed, and removed at the end if it is empty.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether other jobs of the same export may share the lock.
+
+    Raises
+    ------
+    ExportError
+        If another export has locked it.
+    """
+    fd = _open_locked(root, shared)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # where an open file can't be deleted, not even by another
+            os.close(fd)
+        if not shared:
+            _remove_if_empty(root)
+        if sys.platform != "win32":
+            os.close(fd)
+
+
+def _open_locked(root: Path, shared: bool) -> int:
+    path = root / LOCK
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _try_lock(fd, shared):
+            os.close(fd)
+            raise ExportError(
+                f"{root}: another export is writing there; wait for it, stop it, or choose "
+                "another name."
+            )
+        with suppress(FileNotFoundError):  # an export that has just ended deleted it
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        os.close(fd)
+
+
+def _remove_if_empty(root: Path) -> None:
+    """Remove a folder that holds nothing but the lock; any other stays, and stays marked."""
+    with suppress(OSError):
+        others = [name for name in os.listdir(root) if name != LOCK]
+        if all(map(is_litter, others)):
+            for name in (*others, LOCK):
+                (root / name).unlink()
+            root.rmdir()

@@ -1,0 +1,124 @@
+"""The images of a plan while patches are read: each is opened at its first use.
+
+Only a few stay open at a time. A file that was replaced since the plan was made is refused.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.exporting.plan import SOURCE_ERRORS, ExportPlan, Failure, SourcesFailed
+from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.source import channel_indices
+from napari_patchset.stacks.cache import FileStat
+from napari_patchset.stacks.metadata import channel_names
+from napari_patchset.stacks.opening import open_stack
+from napari_patchset.stacks.protocol import ClosableStack
+
+
+def find_stat(path: str) -> FileStat | None:
+    """Return size and time of a file, None for a folder or a URL."""
+    return FileStat.of(path) if Path(path).is_file() else None
+
+
+def require_unchanged(path: str, stamps: Mapping[str, FileStat]) -> None:
+    """Raise UnreadableFileError if a file's size or time differs from when the plan was made."""
+    if find_stat(path) != stamps.get(path):
+        raise changed_file(path)
+
+
+def changed_file(path: str) -> UnreadableFileError:
+    """Return the error for a file that is not the one that was planned for."""
+    return UnreadableFileError(
+        f"{path} has changed since the export began; export again with overwrite."
+    )
+
+
+_MAX_OPEN = 8
+
+
+class OpenImage(NamedTuple):
+    """A stack, and the indices of its channels that the plan uses."""
+
+    stack: ClosableStack
+    channels: list[int]
+
+
+class OpenImages:
+    """Open images on demand; use it in a `with` statement.
+
+    `images[index, role]` is an image of the source `index`; the role is "image", "target",
+    "labels" or "mask".
+
+    Parameters
+    ----------
+    plan : ExportPlan
+        Names the images.
+    opener : callable
+        Opens one of them, as `open_stack` does.
+    stamps : dict of str to FileStat, or None
+        Size and time of each file when the plan was made. Another file in its place is refused,
+        even if the original is back before the export ends.
+    """
+
+    def __init__(
+        self,
+        plan: ExportPlan,
+        opener: Callable[..., ClosableStack] = open_stack,
+        stamps: Mapping[str, FileStat] | None = None,
+    ) -> None:
+        self._plan, self._opener, self._stamps = plan, opener, stamps
+        self.pad = plan.strategy.padding
+        self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
+        self._pinned: set[tuple[int, str]] = set()
+
+    @contextmanager
+    def source_errors(self, index: int) -> Iterator[None]:
+        """Convert errors of opening or reading a source to SourcesFailed."""
+        try:
+            yield
+        except SOURCE_ERRORS as error:
+            failure = Failure(source=str(self._plan.sources[index]), message=str(error))
+            raise SourcesFailed({index: failure}) from error
+
+    def __getitem__(self, which: tuple[int, str]) -> OpenImage:
+        if which not in self._open:
+            with self.source_errors(which[0]):
+                self._open[which] = self._open_image(*which)
+        self._open.move_to_end(which)
+        for oldest in list(self._open)[:-_MAX_OPEN]:
+            if oldest not in self._pinned:
+                self._open.pop(oldest).stack.close()
+        return self._open[which]
+
+    def pin(self, which: tuple[int, str]) -> OpenImage:
+        """Return an image that stays open until it is unpinned."""
+        image = self[which]
+        self._pinned.add(which)
+        return image
+
+    def unpin(self, which: tuple[int, str]) -> None:
+        """Allow an image to be closed when others are opened."""
+        self._pinned.discard(which)
+
+    def _open_image(self, index: int, role: str) -> OpenImage:
+        ref = self._plan.sources[index].images[role]
+        names = self._plan.channels if role == IMAGE else None
+        with ExitStack() as on_error:
+            stack = self._opener(ref.path, ref.scene, self._plan.depth_axis)
+            on_error.callback(stack.close)
+            if self._stamps is not None:
+                require_unchanged(ref.path, self._stamps)
+            image = OpenImage(stack, channel_indices(channel_names(stack), names))
+            on_error.pop_all()
+        return image
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for image in self._open.values():
+            image.stack.close()
