@@ -30,13 +30,13 @@ def test_a_sample_of_the_stack_is_the_slice_that_unravel_names(layout: AxisLayou
     for sample in range(stack.shape[0]):
         index = layout.unravel(sample)
         part = data[tuple(index.get(axis, slice(None)) for axis in layout.axes)]
-        kept = [axis for axis in layout.axes if axis not in index]
-        order = [kept.index(axis) for axis in f"C{layout.spatial_axes}" if axis in kept]
+        axes = [axis for axis in layout.axes if axis not in index]
+        order = [axes.index(axis) for axis in f"C{layout.spatial_axes}" if axis in axes]
         np.testing.assert_array_equal(stack[sample].squeeze(), part.transpose(order).squeeze())
 
 
 @given(layouts())
-def test_to_stack_keeps_every_pixel_once(layout: AxisLayout) -> None:
+def test_to_stack_has_every_pixel_once(layout: AxisLayout) -> None:
     stack = layout.to_stack(numbered(layout))
     assert stack.shape == layout.stack_shape
     np.testing.assert_array_equal(np.sort(stack, axis=None), np.arange(stack.size))
@@ -90,11 +90,11 @@ def test_data_in_stack_order_is_not_copied() -> None:
 
 @pytest.mark.parametrize("axes", ["CZX", "YC", "", "TYYX"])
 def test_axes_without_y_and_x_or_with_one_twice_are_refused(axes: str) -> None:
-    with pytest.raises(ArgumentError, match="must hold Y and X, and each letter once"):
+    with pytest.raises(ArgumentError, match="must contain Y and X, and each letter once"):
         AxisLayout(axes, (2,) * len(axes))
 
 
-def test_axes_that_do_not_fit_the_shape_are_refused() -> None:
+def test_axes_and_shape_of_different_lengths_are_refused() -> None:
     with pytest.raises(ArgumentError, match="name 3 dimensions, but the data has 2"):
         AxisLayout("CYX", (4, 4))
 
@@ -105,7 +105,7 @@ def test_a_depth_axis_that_is_absent_or_of_size_1_is_missing(sizes: dict[str, in
         require_depth_axis(sizes, "Z", "a.czi")
 
 
-def test_a_depth_axis_that_is_there_is_accepted() -> None:
+def test_an_existing_depth_axis_is_accepted() -> None:
     require_depth_axis({"Z": 2}, "Z", "a.czi")
     require_depth_axis({}, "none", "a.czi")
 

@@ -1,4 +1,4 @@
-"""The sample file: the same pixels everywhere, written whole or not at all."""
+"""The sample file: the same pixels everywhere, written completely or not at all."""
 
 import hashlib
 import sys
@@ -41,7 +41,7 @@ def test_it_has_scenes_times_depths_and_channels(sample: Path) -> None:
             assert stack.data_dtype == np.uint16
 
 
-def test_its_scenes_have_names_and_places_apart(sample: Path) -> None:
+def test_its_scenes_have_names_and_positions(sample: Path) -> None:
     listed = list_scenes(sample)
     assert [scene.name for scene in listed] == [scene.name for scene in SCENES]
     assert [scene.rect for scene in listed] == [
@@ -51,8 +51,8 @@ def test_its_scenes_have_names_and_places_apart(sample: Path) -> None:
 
 def test_its_channels_have_names_colours_and_contrast(sample: Path) -> None:
     with open_stack(sample, 0) as stack:
-        found = stack.metadata
-    for channel, wanted in zip(found.channels, CHANNELS, strict=True):
+        metadata = stack.metadata
+    for channel, wanted in zip(metadata.channels, CHANNELS, strict=True):
         assert channel.name == wanted.name
         assert channel.color == "#{:02x}{:02x}{:02x}".format(*wanted.color)
         assert channel.contrast_limits == pytest.approx((wanted.black, wanted.white), abs=0.01)
@@ -65,20 +65,20 @@ def test_its_pixels_have_a_size(sample: Path) -> None:
 
 
 @pytest.mark.parametrize(("scene", "t", "z", "c"), [(0, 0, 0, 0), (1, 2, 4, 1), (2, 1, 2, 0)])
-def test_the_file_holds_the_planes_that_are_drawn(
+def test_the_file_contains_the_drawn_planes(
     sample: Path, scene: int, t: int, z: int, c: int
 ) -> None:
     drawn = sample_plane(scene, t, z, c)
     with open_stack(sample, scene, "Z") as stack:
-        shown = stack.extract_patch(t, [c], (z, 0, 0), (1, *drawn.shape))
-    np.testing.assert_array_equal(shown[0, 0], drawn, strict=True)
+        read = stack.extract_patch(t, [c], (z, 0, 0), (1, *drawn.shape))
+    np.testing.assert_array_equal(read[0, 0], drawn, strict=True)
 
 
 def test_libczi_reads_it_too(sample: Path) -> None:
     with open_czi(str(sample)) as file:
-        shown = file.read(plane={"T": 1, "Z": 3, "C": 1}, scene=2)
+        read = file.read(plane={"T": 1, "Z": 3, "C": 1}, scene=2)
         assert len(file.scenes_bounding_rectangle) == len(SCENES)
-    np.testing.assert_array_equal(shown[..., 0], sample_plane(2, 1, 3, 1))
+    np.testing.assert_array_equal(read[..., 0], sample_plane(2, 1, 3, 1))
 
 
 def test_no_two_planes_are_alike(sample: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_scene_that_does_not_exist_is_an_index_error() -> None:
 class TestEnsure:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-        """Let writing take no time, and note what is written."""
+        """Replace writing by an instant one, and record the paths."""
         written: list[Path] = []
 
         def write(path: Path) -> None:
@@ -125,9 +125,9 @@ class TestEnsure:
 
     def test_it_is_written_once(self, tmp_path: Path, quick: list[Path]) -> None:
         path = tmp_path / "new" / "folder" / "cells.czi"
-        said: list[str] = []
-        assert ensure_sample(path, said.append) == ensure_sample(path, said.append) == path
-        assert said == [f"drawing the sample, {path}"]
+        lines: list[str] = []
+        assert ensure_sample(path, lines.append) == ensure_sample(path, lines.append) == path
+        assert lines == [f"drawing the sample, {path}"]
         assert path.read_bytes() == b"whole"
         assert len(quick) == 1
 
@@ -138,7 +138,7 @@ class TestEnsure:
         assert ensure_sample() == sample_path()
         assert sample_path().is_file()
 
-    def test_a_failed_writing_leaves_nothing_behind(
+    def test_a_failed_write_leaves_no_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(path: Path) -> None:
@@ -153,6 +153,6 @@ class TestEnsure:
     def test_several_at_once_leave_one_whole_file(self, tmp_path: Path) -> None:
         path = tmp_path / "cells.czi"
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: ensure_sample(path).read_bytes(), range(16)))
-        assert found == [b"whole"] * 16
+            contents = list(pool.map(lambda _: ensure_sample(path).read_bytes(), range(16)))
+        assert contents == [b"whole"] * 16
         assert [file.name for file in tmp_path.iterdir()] == ["cells.czi"]

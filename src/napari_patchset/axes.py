@@ -1,4 +1,7 @@
-"""Any axes and shape, with a depth axis, to and from the stack order SC(Z)YX."""
+"""AxisLayout: the mapping of an image's own axes to the stack order SC(Z)YX.
+
+Every axis that is not C, the depth axis, Y or X is merged into the sample axis S.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +20,7 @@ DEPTH_AXES: tuple[DepthAxis, ...] = get_args(DepthAxis)
 
 
 def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str) -> None:
-    """Check that an image has the depth axis, which one of size 1 does not count as.
+    """Require that an image has the depth axis, with a size of at least 2.
 
     Raises
     ------
@@ -46,16 +49,16 @@ class AxisLayout:
     Parameters
     ----------
     axes : str
-        The image's axes, one capital letter each, Y and X among them, e.g. "TZCYX".
+        The image's axes, one capital letter each, including Y and X, e.g. "TZCYX".
     shape : tuple of int
-        Its size along each of them.
+        The size along each axis.
     depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third spatial one.
+        The axis that becomes the third spatial axis.
 
     Raises
     ------
     ArgumentError
-        If axes and shape do not fit each other, an axis occurs twice, or Y or X is missing.
+        If axes and shape differ in length, an axis occurs twice, or Y or X is missing.
     """
 
     axes: str
@@ -65,7 +68,7 @@ class AxisLayout:
     def __post_init__(self) -> None:
         repeated = [axis for axis, count in Counter(self.axes).items() if count > 1]
         if repeated or not {"Y", "X"} <= set(self.axes):
-            raise ArgumentError(f"Axes {self.axes!r} must hold Y and X, and each letter once.")
+            raise ArgumentError(f"Axes {self.axes!r} must contain Y and X, and each letter once.")
         if len(self.axes) != len(self.shape):
             raise ArgumentError(
                 f"Axes {self.axes!r} name {len(self.axes)} dimensions, "
@@ -74,7 +77,7 @@ class AxisLayout:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Size by axis, in the image's own order."""
+        """The size along each axis, in the image's own order."""
         return dict(zip(self.axes, self.shape, strict=True))
 
     @cached_property
@@ -105,7 +108,7 @@ class AxisLayout:
         return (prod(self.sample_shape), sizes.get("C", 1), *spatial)
 
     def unravel(self, sample_idx: int) -> dict[str, int]:
-        """Give the index along each of `sample_axes` of a sample, counted from 0.
+        """Return a sample's index, counted from 0, along each of `sample_axes`.
 
         Raises
         ------
@@ -121,14 +124,14 @@ class AxisLayout:
         return {axis: int(i) for axis, i in zip(self.sample_axes, indices, strict=True)}
 
     def ravel(self, indices: Mapping[str, int]) -> int:
-        """Give the sample at an index along each of `sample_axes`; 0 along one not named."""
+        """Return the sample at the indices along `sample_axes`; 0 along an axis not listed."""
         if not self.sample_axes:
             return 0
         index = [indices.get(axis, 0) for axis in self.sample_axes]
         return int(np.ravel_multi_index(index, self.sample_shape))
 
     def to_stack(self, data: NDArray[Any]) -> NDArray[Any]:
-        """View an array of `axes` as SC(Z)YX, copying only where the memory order asks for it."""
-        kept = [axis for axis in f"C{self.spatial_axes}" if axis in self.axes]
-        order = [self.axes.index(axis) for axis in (*self.sample_axes, *kept)]
+        """View an array with `axes` as SC(Z)YX, copied only if its memory order requires it."""
+        others = [axis for axis in f"C{self.spatial_axes}" if axis in self.axes]
+        order = [self.axes.index(axis) for axis in (*self.sample_axes, *others)]
         return data.transpose(order).reshape(self.stack_shape)

@@ -1,30 +1,30 @@
-"""What a user can mend: an argument or a file. Each message names value, limit and remedy."""
+"""Errors that a user can fix. Each message names the value, the limit and the remedy."""
 
 from collections.abc import Iterable
 
 
 class PatchsetError(Exception):
-    """Say in one line what is wrong and what to do; shown as it is, never with a traceback."""
+    """An error whose message, one line, is shown to the user without a traceback."""
 
 
 class ArgumentError(PatchsetError, ValueError):
-    """An argument is outside of what is allowed."""
+    """An argument has a value that is not allowed."""
 
 
 class MissingAxisError(PatchsetError, RuntimeError):
-    """The image lacks the axis that was asked for as depth axis."""
+    """The image lacks the requested depth axis."""
 
 
 class SampleIndexError(PatchsetError, IndexError):
-    """The sample index is outside of the stack."""
+    """The sample index is out of bounds."""
 
 
 class UnreadableFileError(PatchsetError, ValueError):
-    """The file is damaged, or of a kind that can't be read."""
+    """The file is damaged or its format is not supported."""
 
 
 class ExportError(PatchsetError, RuntimeError):
-    """The export can't begin, go on or be completed as asked."""
+    """The export can't begin, resume or be completed."""
 
 
 class MissingArrayError(PatchsetError, KeyError):
@@ -34,7 +34,7 @@ class MissingArrayError(PatchsetError, KeyError):
 
 
 class IncompleteSetError(PatchsetError, ValueError):
-    """The folder is no complete patch set."""
+    """The folder is not a complete patch set."""
 
 
 class SkippedSourcesWarning(UserWarning):

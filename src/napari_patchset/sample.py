@@ -1,13 +1,8 @@
-"""Write the sample file, on first use.
-
-What is in the sample: its scenes, channels, planes and sizes.
-
-Draw the sample's cells.
+"""The sample file: a CZI of cells in several scenes, drawn here and written on first use.
 
 Pixels come from the raw words of a counter-based generator through element-wise arithmetic that
 IEEE 754 rounds exactly (no exp, sin or FFT), so they are the same on every machine and NumPy.
-
-The sample microscope file: cells in several scenes, drawn here and written on first use.
+`ensure_sample` writes the file, `sample_plane` draws one plane of it.
 """
 
 import os
@@ -25,8 +20,8 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 
-class Scene(NamedTuple):
-    """Name a scene, place it on the stage, and shape its nuclei: pixels, long / short axis."""
+class SampleScene(NamedTuple):
+    """A scene: its position on the stage, and the radius and elongation of nuclei, in pixels."""
 
     name: str
     x: int
@@ -37,8 +32,8 @@ class Scene(NamedTuple):
     stretch: float
 
 
-class Channel(NamedTuple):
-    """Name a channel and say how it is shown: an RGB colour, black and white in counts."""
+class SampleChannel(NamedTuple):
+    """A channel and its display: an RGB colour, black and white in counts."""
 
     name: str
     color: tuple[int, int, int]
@@ -47,18 +42,18 @@ class Channel(NamedTuple):
 
 
 SCENES = (
-    Scene("Monolayer", -1280, -420, 704, 576, radius=18, stretch=1.0),
-    Scene("Giant cells", 260, -900, 576, 576, radius=28, stretch=1.0),
-    Scene("Spindle cells", -90, 560, 832, 480, radius=16, stretch=1.5),
+    SampleScene("Monolayer", -1280, -420, 704, 576, radius=18, stretch=1.0),
+    SampleScene("Giant cells", 260, -900, 576, 576, radius=28, stretch=1.0),
+    SampleScene("Spindle cells", -90, 560, 832, 480, radius=16, stretch=1.5),
 )
 CHANNELS = (
-    Channel("DAPI", (0, 110, 255), black=112, white=680),
-    Channel("EGFP", (0, 255, 80), black=116, white=580),
+    SampleChannel("DAPI", (0, 110, 255), black=112, white=680),
+    SampleChannel("EGFP", (0, 255, 80), black=116, white=580),
 )
 TIMES, DEPTHS, TILE = 3, 5, 320
 PIXEL_SIZE_M, PLANE_DISTANCE_M = 0.325e-6, 1e-6
 
-
+_COMPRESSION = "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack"
 _SEED = 0x5CE11
 _OFFSET, _READ_NOISE, _COUNTS_PER_ELECTRON = 100, 3, 0.5
 
@@ -70,8 +65,8 @@ def sample_plane(scene: int, t: int, z: int, c: int) -> NDArray[np.uint16]:
 
     All indices start at 0; IndexError if there is no such scene.
     """
-    place = SCENES[scene]
-    light = np.full((place.height, place.width), 14 + 6 * c, np.float32)
+    spec = SCENES[scene]
+    light = np.full((spec.height, spec.width), 14 + 6 * c, np.float32)
     for cell in _cells(scene):
         _add_cell(light, cell, t, min(abs(z - cell.z), 2), c)
     y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in light.shape)
@@ -84,7 +79,7 @@ def sample_plane(scene: int, t: int, z: int, c: int) -> NDArray[np.uint16]:
 def _camera(light: _Image, key: int) -> NDArray[np.uint16]:
     """Turn light, in counts, into counts with shot noise, read noise and the camera's offset."""
     words = np.random.Philox(key=key).random_raw((light.size + 3) // 4 * 2).reshape(2, -1)
-    # The sum of four bytes is near enough to a normal deviate, and several times as quick.
+    # The sum of four bytes is close to a normal deviate, and several times faster.
     low = np.uint64(0x00FF00FF00FF00FF)
     pairs = (words & low) + (words >> np.uint64(8) & low)
     sums = (pairs[0] + pairs[1]).view(np.uint16)[: light.size].reshape(light.shape)
@@ -126,25 +121,25 @@ class _Cell(NamedTuple):
 @cache
 def _cells(scene: int) -> tuple[_Cell, ...]:
     """Return a scene's cells, on a jittered lattice with holes."""
-    place = SCENES[scene]
-    step = 3.9 * place.radius
-    rows, columns = int(place.height / step) + 2, int(place.width / step / place.stretch) + 2
+    spec = SCENES[scene]
+    step = 3.9 * spec.radius
+    rows, columns = int(spec.height / step) + 2, int(spec.width / step / spec.stretch) + 2
     draws = _uniform(rows * columns, 13, _key(0, scene)).tolist()
     nodes = zip(product(range(rows), range(columns)), draws, strict=True)
-    return tuple(_cell(place, step, *node, draw) for node, draw in nodes if draw[12] < 0.86)
+    return tuple(_cell(spec, step, *node, draw) for node, draw in nodes if draw[12] < 0.86)
 
 
-def _cell(place: Scene, step: float, row: int, column: int, draw: list[float]) -> _Cell:
-    ay, ax = draw[5] - 0.5, draw[6] - 0.5 + (place.stretch - 1) * 2
+def _cell(spec: SampleScene, step: float, row: int, column: int, draw: list[float]) -> _Cell:
+    ay, ax = draw[5] - 0.5, draw[6] - 0.5 + (spec.stretch - 1) * 2
     length = sqrt(ay * ay + ax * ax) + 1e-9
     dividing = draw[9] < 0.04
     return _Cell(
         y=step * (row + 0.62 * (draw[0] - 0.5)),
-        x=step * place.stretch * (column + row % 2 / 2 + 0.62 * (draw[1] - 0.5)),
+        x=step * spec.stretch * (column + row % 2 / 2 + 0.62 * (draw[1] - 0.5)),
         z=1 + 2 * draw[2],
         drift=(8 * (draw[3] - 0.5), 8 * (draw[4] - 0.5)),
-        radius=place.radius * (0.8 + 0.4 * draw[7]),
-        stretch=1.0 if dividing else place.stretch * (1.05 + 0.35 * draw[8]),
+        radius=spec.radius * (0.8 + 0.4 * draw[7]),
+        stretch=1.0 if dividing else spec.stretch * (1.05 + 0.35 * draw[8]),
         axis=(ay / length, ax / length),
         dna=1.7 if dividing else 0.6 + 0.5 * draw[10],
         gfp=0.35 + 0.75 * draw[11] * draw[11],
@@ -234,25 +229,27 @@ def _smooth(image: _Image, axis: int, step: int) -> _Image:
     return smooth
 
 
-_COMPRESSION = "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack"
-
-
 def sample_path() -> Path:
-    """Return where this user's copy of the sample lies, written already or not."""
+    """Return the path of this user's copy of the sample, whether it is written or not."""
     return user_cache_path("napari-patchset") / "cells-v1.czi"
 
 
 def ensure_sample(
-    path: Path | None = None, say: Callable[[str], object] = lambda text: None
+    path: Path | None = None, report: Callable[[str], object] = lambda text: None
 ) -> Path:
-    """Return the path of the sample (`sample_path()` by default), written first if it isn't there.
+    """Return the path of the sample (`sample_path()` by default), writing it if it is missing.
 
-    The file appears under its name only when it is whole; several processes may ask at once.
-    OSError or RuntimeError if it can't be written. That it is written, `say` is told.
+    The file appears under its name only when it is complete; several processes may call this at
+    once. OSError or RuntimeError if it can't be written.
+
+    Parameters
+    ----------
+    report : callable
+        Called with a line of text before the file is written.
     """
     path = sample_path() if path is None else path
     if not path.exists():
-        say(f"drawing the sample, {path}")
+        report(f"drawing the sample, {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(path)
     return path
@@ -266,7 +263,7 @@ def _write_whole(path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(draft, path)
     except PermissionError:
-        # Windows lets nobody replace a file that another process, quicker than us, has open.
+        # On Windows a file that a faster process has written and opened can't be replaced.
         if not path.exists():
             raise
     finally:
@@ -274,7 +271,7 @@ def _write_whole(path: Path) -> None:
 
 
 def write_sample(path: Path) -> None:
-    """Write the sample to `path`, over what is there: a CZI of 3 scenes, 3 T, 5 Z and 2 C.
+    """Write the sample to `path`, replacing any file: a CZI of 3 scenes, 3 T, 5 Z and 2 C.
 
     Mosaics of uint16 tiles, zstd, about 32 MB. OSError or RuntimeError if it can't be written.
     """
@@ -303,7 +300,7 @@ def _write_plane(file: Any, plane: tuple[int, ...], pixels: NDArray[np.uint16]) 
 def _write_metadata(file: Any) -> None:
     from pylibCZIrw import czi
 
-    def display(channel: Channel) -> Any:
+    def display(channel: SampleChannel) -> Any:
         color = czi.Rgb8Color(*map(np.uint8, channel.color))
         limits = (channel.black / 65535, channel.white / 65535)
         return czi.ChannelDisplaySettingsDataClass(True, czi.TintingMode.Color, color, *limits)
@@ -311,14 +308,14 @@ def _write_metadata(file: Any) -> None:
     file.write_metadata(
         "napari-patchset sample",
         dict(enumerate(channel.name for channel in CHANNELS)),
-        # Metres, though pylibCZIrw documents micrometres: the numbers go into the XML as they are.
+        # Metres, though pylibCZIrw documents micrometres: the numbers go unchanged into the XML.
         *(PIXEL_SIZE_M, PIXEL_SIZE_M, PLANE_DISTANCE_M),
         display_settings=dict(enumerate(map(display, CHANNELS))),
     )
 
 
 def _name_scenes(path: Path) -> None:
-    """Add to the XML what pylibCZIrw has no argument for: names, and centres on the stage in um."""
+    """Add the names and stage centres (um), which pylibCZIrw has no argument for, to the XML."""
     from pylibCZIrw import czi
 
     um = PIXEL_SIZE_M * 1e6

@@ -1,6 +1,6 @@
-"""What is known of a source without its pixels.
+"""A source: an image that patches are cut from, described without its pixels (`SourceInfo`).
 
-What names an image: a path or a URL, and a scene in it: "name.czi@3".
+A user names it by a path or a URL, and a scene in it as "name.czi@3" (`split_source`).
 """
 
 import re
@@ -33,7 +33,7 @@ class Rect(NamedTuple):
     h: int
 
     def overlap(self, window: "Rect") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Give the common rectangle as YX slices of this one and as YX slices of the window."""
+        """Return the common rectangle as YX slices of this one and as YX slices of the window."""
         x, y, w, h = self
         from_x, from_y, width, height = window
         left, top = max(x, from_x), max(y, from_y)
@@ -44,7 +44,7 @@ class Rect(NamedTuple):
 
 
 class PixelSize(Frozen):
-    """Extent of a pixel along each axis in micrometres; None where the file does not say."""
+    """Extent of a pixel along each axis in micrometres; None if unknown."""
 
     z: float | None = None
     y: float | None = None
@@ -57,17 +57,17 @@ class SourceInfo(Frozen):
     Attributes
     ----------
     name : str
-        What a person calls it: file and scene; in no digest, as it depends on the path.
+        File and scene, for messages; part of no digest, as it depends on the path.
     key : str
         Fingerprint of the content: the same for a copy of the file at another path.
     scene : int, str or None
-        The file's own id of the scene, None where it has none.
+        The file's own id of the scene, None if it has none.
     axes, shape : str, tuple of int
         The image's own axes before merging into S, and its size along each.
     depth_axis : {"none", "Z", "T"}
-        The axis that is the third one of a patch.
+        The third spatial axis of a patch.
     starts : dict of str to int
-        The file's own number of the first index along an axis; 0 for axes not named here.
+        The file's own number of the first index along an axis; 0 for axes that are not listed.
     dtype : str
         NumPy's name of the pixel type.
     channels : tuple of str
@@ -75,14 +75,14 @@ class SourceInfo(Frozen):
     pixel_size : PixelSize
         In micrometres.
     block_shape : tuple of int or None
-        Height and width of the tile that the source decodes at once, None if unknown.
+        Height and width of the tile or chunk that the source decodes at once, None if unknown.
     missing : frozenset of (sample, channel, depth)
-        Planes that the file does not hold, counted from 0.
+        Planes that the file lacks, counted from 0.
     covered : tuple of Rect or None
-        The rectangles that hold pixels, None if they are everywhere.
+        The rectangles that have pixels, None if these are everywhere.
     rect : Rect or None
-        Where the image lies on the stage, None if the file does not say; scenes of one file whose
-        rectangles overlap show the same place.
+        Position on the stage in pixels, None if unknown; scenes of one file whose rectangles
+        overlap show the same place.
     """
 
     name: str = Field(default="the image", exclude=True)
@@ -121,7 +121,7 @@ class SourceInfo(Frozen):
         return np.dtype(self.dtype).itemsize
 
     def with_depth_axis(self, depth_axis: DepthAxis) -> "SourceInfo":
-        """Describe the same image with another depth axis; nothing is read for it.
+        """Return the description with another depth axis; the file is not read.
 
         Raises
         ------
@@ -131,23 +131,23 @@ class SourceInfo(Frozen):
         require_depth_axis(self.layout.sizes, depth_axis, self.name)
         layout = AxisLayout(self.axes, self.shape, depth_axis)
         known = {name: getattr(self, name) for name in type(self).model_fields}
-        missing = frozenset(self._plane(each, layout) for each in self.missing)
+        missing = frozenset(self._plane_in(layout, plane) for plane in self.missing)
         return SourceInfo(**{**known, "depth_axis": depth_axis, "missing": missing})
 
-    def _plane(self, plane: tuple[int, int, int], layout: AxisLayout) -> tuple[int, int, int]:
-        """Give a plane, (sample, channel, depth), in another layout."""
+    def file_indices(self, sample_idx: int) -> dict[str, int]:
+        """Return a sample's index along T, Z, ... in the file's own numbering."""
+        indices = self.layout.unravel(sample_idx)
+        return {axis: self.starts.get(axis, 0) + index for axis, index in indices.items()}
+
+    def _plane_in(self, layout: AxisLayout, plane: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Convert a plane, (sample, channel, depth), to another layout."""
         sample, channel, depth = plane
         indices = {**self.layout.unravel(sample), self.depth_axis: depth}
         return layout.ravel(indices), channel, indices.get(layout.depth_axis, 0)
 
-    def numbers(self, sample_idx: int) -> dict[str, int]:
-        """Give a sample's index along T, Z, ... in the file's own numbering."""
-        indices = self.layout.unravel(sample_idx)
-        return {axis: self.starts.get(axis, 0) + index for axis, index in indices.items()}
-
 
 def channel_indices(names: Sequence[str], channels: Sequence[ChannelId] | None) -> list[int]:
-    """Find channels by index or name; None for all.
+    """Return the indices of channels that are named by index or name; None for all.
 
     Raises
     ------
@@ -156,14 +156,14 @@ def channel_indices(names: Sequence[str], channels: Sequence[ChannelId] | None) 
     """
     if channels is None:
         return list(range(len(names)))
-    found = []
+    indices = []
     for channel in channels:
         index = names.index(channel) if channel in names else channel
         if not isinstance(index, int) or not 0 <= index < len(names):
             has = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
             raise ArgumentError(f"There is no channel {channel!r}; the channels are {has}.")
-        found.append(index)
-    return found
+        indices.append(index)
+    return indices
 
 
 FILE = "file://"
@@ -178,14 +178,14 @@ def is_remote(path: str | Path) -> bool:
 
 
 def local_path(name: str) -> str:
-    """Give the path of a local file that is named by a URL; every other name stays as it is."""
+    """Return the path of a "file://" URL; every other name unchanged."""
     return url2pathname(name.removeprefix(FILE)) if name.startswith(FILE) else name
 
 
 def split_source(
     name: str | Path, scene: Scene | None = None
 ) -> tuple[str | Path, Scene | int | None]:
-    """Split what a user names, as `split_scene` does; a URL has no scene in it."""
+    """Split what a user names, as `split_scene` does; a remote URL names no scene."""
     if isinstance(name, Path):
         return split_scene(name, scene)
     return (name, scene) if is_remote(name) else split_scene(local_path(name), scene)
@@ -197,20 +197,20 @@ def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | in
     Raises
     ------
     ArgumentError
-        If the scene is given in the name and as an argument.
+        If the scene is in the name and an argument.
     """
     path = Path(path)
-    found = re.fullmatch(r"(.+)@(\d+)", path.name, re.DOTALL)
-    if found is None or path.exists():
+    match = re.fullmatch(r"(.+)@(\d+)", path.name, re.DOTALL)
+    if match is None or path.exists():
         return path, scene
     if scene is not None:
         raise ArgumentError(
             f"The scene is given in the file name ({path.name}) and as an argument ({scene}); "
             "give it once."
         )
-    return path.with_name(found[1]), int(found[2])
+    return path.with_name(match[1]), int(match[2])
 
 
 def join_scene(path: Path, scene: SceneId | None) -> Path:
-    """Write path and scene as one name, "name.czi@3", which `split_scene` takes apart."""
+    """Join path and scene to one name, "name.czi@3"; the inverse of `split_scene`."""
     return path if scene is None else path.with_name(f"{path.name}@{scene}")

@@ -101,7 +101,7 @@ def demo(
 ) -> None:
     """Export the sample file, and draw its grid."""
     out.mkdir(parents=True, exist_ok=True)
-    sample = ensure_sample(say=partial(typer.echo, err=True))
+    sample = ensure_sample(report=partial(typer.echo, err=True))
     plan = make_plan(PlanOptions(overlap="16"), [str(sample)], str(out / f"cells{SUFFIX}"))
     show_events(iter_export(plan, overwrite=True), as_json=False)
     first = plan.model_copy(update={"sources": plan.sources[:1]})

@@ -9,7 +9,7 @@ from napari_patchset.sample import ensure_sample
 
 def main() -> None:
     """Open the window and stay until it is closed."""
-    sample = ensure_sample(say=print)  # before there is a window that would wait for it
+    sample = ensure_sample(report=print)  # before there is a window that would wait for it
     viewer = napari.Viewer()
     viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     viewer.open(str(sample), plugin=PLUGIN)

@@ -132,7 +132,7 @@ def test_select_is_in_the_numbers_of_the_file(name: str, case: tuple, data: st.D
             assert first <= info.starts["Z"] + spec.start[0]
             assert info.starts["Z"] + end <= first + length
         else:
-            numbers = {"S": spec.sample, "Z": info.starts["Z"], **info.numbers(spec.sample)}
+            numbers = {"S": spec.sample, "Z": info.starts["Z"], **info.file_indices(spec.sample)}
             assert first <= numbers[axis] < first + length
 
 

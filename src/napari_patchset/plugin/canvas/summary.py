@@ -48,7 +48,7 @@ def describe_patch(planned: Planned, row: int) -> str:
     info = planned.sources[spec.source_index]
     axes = info.layout.spatial_axes
     number = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
-    place = info.numbers(spec.sample) | {
+    place = info.file_indices(spec.sample) | {
         axis: start + number.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
     }
     lines = [
