@@ -1,4 +1,4 @@
-"""What README and docs show is run as it stands, and what they link to is there."""
+"""The code on the pages runs as it stands, and their links lead somewhere."""
 
 import json
 import re
@@ -19,15 +19,19 @@ from support.documents import REPOSITORY, blocks, commands, run_page
 from support.strategy_makers import source
 
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
-_LINK = re.compile(r"\]\(([^)#]+)")
+PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted(DOCS.rglob("*.md"))
+LINK = re.compile(r"\]\((?!\w+:)([^)#]*)#?([^)]*)\)")
+
+RUN = [page for page in PAGES if page.name != "extending.md"]
+"""tests/test_contributing.py runs the additions of docs/extending.md."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 @pytest.fixture
 def _cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a file like the sample into the folder, as every page takes it to be there."""
+    """Write a file like the sample into the current folder, where the pages expect it."""
     scenes = [
         SceneSpec(id=i, rect=(900 * i, 0, 320, 260), t=2, z=5, c=2, stamped=True) for i in (0, 1)
     ]
@@ -38,16 +42,25 @@ def _cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@every_page
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 @pytest.mark.usefixtures("_cells")
 def test_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, monkeypatch)
 
 
 @every_page
-def test_what_a_page_links_to_is_there(page: Path) -> None:
-    targets = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
-    assert [link for link in targets if not (page.parent / link).exists()] == []
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for path, heading in LINK.findall(page.read_text("utf-8")):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if heading:
+            assert heading in headings(target), f"{path}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page, as GitHub and MkDocs make them."""
+    titles = re.findall(r"^#+ (.+)", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
 def test_the_readme_shows_commands_and_python() -> None:
