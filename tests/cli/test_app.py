@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import warnings
 from collections.abc import Generator
 from contextlib import nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet, __version__
+from napari_patchset.cli.app import COMMANDS
 from napari_patchset.cli.export import handle_interrupts
 from napari_patchset.errors import PatchsetError
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
@@ -66,6 +69,19 @@ def test_info_as_json_is_one_object_a_scene(run, czi: MakeCzi) -> None:
     assert second["rect"] == [300, 0, 40, 40]
 
 
+def test_info_of_a_patch_set_shows_its_arrays(run, czi: MakeCzi) -> None:
+    xml = metadata_xml({"X": 3e-7, "Y": 2e-7}, {"Channel:0": "DAPI", "Channel:1": "EGFP"})
+    for form, suffix in (("zarr", ".patches.zarr"), ("npz", ".patches")):
+        options = ("--patch-size", "8,8", "--val", 0.2, "--format", form, "--out", f"a{suffix}")
+        assert run("export", czi(*SCENES, xml=xml), *options)[0] == 0
+        code, out, _ = run("info", f"a{suffix}")
+        assert code == 0
+        for word in ("train/image", "val/image", "C2 Y8 X8", "DAPI, EGFP", "0.2 x 0.3", "uint16"):
+            assert word in out
+        n = PatchSet(f"a{suffix}").manifest.counts["val"]
+        assert json.loads(run("info", f"a{suffix}", "--json")[1])[1]["shape"] == [n, 2, 8, 8]
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_broken_file_among_others_is_named_and_the_exit_code_says_so(
     run, czi: MakeCzi, as_json: bool
@@ -78,7 +94,7 @@ def test_a_broken_file_among_others_is_named_and_the_exit_code_says_so(
         "export", *paths, "--out", "a.patches.zarr", *(["--json"] if as_json else [])
     )
     assert (code, len(PatchSet("a.patches.zarr")["all"])) == (1, 1)
-    assert f"left out: {paths[0]}: damaged or cut short" in err
+    assert f"skipped: {paths[0]}: damaged or cut short" in err
     if as_json:
         (failure,) = json.loads(out.splitlines()[-1])["failures"]
         assert failure["source"] == str(paths[0])
@@ -102,7 +118,7 @@ def test_a_warning_is_one_line(run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatc
         warnings.warn(f"{file}: no valid OME-Zarr", UserWarning, stacklevel=2)
         return []
 
-    monkeypatch.setattr("napari_patchset.cli.inspect.list_scenes", warn)
+    monkeypatch.setattr("napari_patchset.cli.info.list_scenes", warn)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         path = czi(SCENES[0])
@@ -159,7 +175,7 @@ def test_the_memory_is_handed_on(
         raise PatchsetError("seen")
 
     monkeypatch.setattr("napari_patchset.cli.export.iter_export", take)
-    monkeypatch.setattr("napari_patchset.cli.inspect.find_differences", take)
+    monkeypatch.setattr("napari_patchset.cli.verify.find_differences", take)
     words = {"export": (czi(*SCENES), "--out", "a.patches.zarr"), "verify": ("a.patches.zarr",)}
     assert run(command, *words[command], *given)[2] == "patchset: seen.\n"
     assert taken == [n]
@@ -222,6 +238,69 @@ def test_a_job_without_a_plan_or_out_of_range_is_one_line(run, czi: MakeCzi) -> 
     assert "There is no job 2 of 2" in err
 
 
+def test_every_step_reports_as_json(run, czi: MakeCzi) -> None:
+    path, name = czi(*SCENES), "a.patches.zarr"
+    job = ("--job", 0, "--of", 1, "--json")
+    steps = [
+        run("plan", path, "--patch-size", "8,8", "--filter", "std>p20", "--out", name, "--json"),
+        run("score", name, *job),
+        run("write", name, *job),
+        run("finalize", name, "--json"),
+        run("preview", f"{path}@0", "--patch-size", "8,8", "--out", "a.png", "--json"),
+    ]
+    plan, score, write, done, preview = (json.loads(out) for _, out, _ in steps)
+    assert [code for code, *_ in steps] == [0] * 5
+    assert plan == {"stage": "plan", "path": name, "candidates": 2 * (8 * 6 + 5 * 5)}
+    assert score == {"stage": "score", "path": name, "job": 0, "of": 1}
+    assert write == {**score, "stage": "write"}
+    assert done == {**done, "stage": "done", "path": name, "failures": []}
+    assert 0 < done["counts"]["all"] < plan["candidates"]
+    assert preview == {"path": "a.png"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_begins_with_its_summary_and_has_an_example(run, name: str) -> None:
+    module, summary = COMMANDS[name]
+    doc = getattr(import_module(f"napari_patchset.cli.{module}"), name).__doc__
+    assert doc.splitlines()[0] == summary
+    assert f"Example: patchset {name} " in doc
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert summary in out
+    assert "[default: None]" not in out
+
+
+def test_the_options_of_a_plan_are_in_groups(run) -> None:
+    panels = re.findall("─ (\\w+) ─", run("export", "--help")[1])
+    groups = ["Source", "Patches", "Filters", "Split", "Output", "Running"]
+    assert panels == ["Arguments", "Options", *groups]
+
+
+def test_help_and_completion_import_no_library(tmp_path: Path) -> None:
+    code = (
+        "import sys; from napari_patchset.cli import main; sys.argv[0] = 'patchset'\n"
+        "try: main()\n"
+        "finally: print({'numpy'} & set(sys.modules))"
+    )
+    completing = {
+        "_PATCHSET_COMPLETE": "complete_bash",
+        "_TYPER_COMPLETE_ARGS": "patchset ve",
+        "COMP_WORDS": "patchset ve",
+        "COMP_CWORD": "1",
+    }
+    for words, variables, shown in ((["--help"], {}, "finalize"), ([], completing, "verify")):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env=os.environ | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shown in ended.stdout
+        assert ended.stdout.endswith("set()\n")
+
+
 def test_preview_draws_the_grid_on_the_image(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     args = ("--scene", 1, "--patch-size", "20,20", "--out", "p.png")
@@ -281,7 +360,7 @@ def test_the_version_is_printed(run) -> None:
         ("export image.czi --overlap 64", "overlap (64, 64) must be at least 0 and below (64, 64)"),
         ("export image.czi --channels Cy5", "'Cy5'"),
         ("export image.czi --strategy random", "need --count"),
-        ("export image.czi --strategy fixed", "give it with --plan"),
+        ("export image.czi --strategy fixed", "name it with --plan"),
         ("export image.czi --count 9", "--count is for random patches, not for tiled ones"),
         (
             "export image.czi --edge none",
@@ -305,15 +384,16 @@ def test_the_version_is_printed(run) -> None:
         ),
         ("info image.czi@9", "there is no scene 9; its scenes are 0, 1"),
         ("verify none.patches.zarr", "none.patches.zarr: no such patch set"),
-        ("export image.czi --select T", "'T'; give ranges"),
+        ("export image.czi --select T", "'T' is not a selection; write ranges"),
         ("export image.czi --select T=7:9", "has T 0 to 1"),
         (
             "preview image.czi --out p.png",
             "There are 2 images, the first is image.czi, scene 0; choose one: --scene",
         ),
+        ("export image.czi --patch-size 64", "64 x 64 is larger than"),
         (
-            "export image.czi --patch-size 64",
-            "patch size 64 must be 2 or 3 numbers of at least 1: along Y, X",
+            "export image.czi --patch-size 0,8",
+            "patch size 0, 8 must be 2 or 3 numbers of at least 1: along Y, X",
         ),
         ("export image.czi --patch-size 8,8 --filter max>99999", "No patch is left of "),
         ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q (its only number is 0)"),
@@ -321,9 +401,15 @@ def test_the_version_is_printed(run) -> None:
             "export image.czi --region circle.json",
             "circle.json: no region: there is no kind 'circle'",
         ),
-        ("export --plan later.json", "later.json: there is no gamma in a plan; save it again"),
+        (
+            "export --plan later.json",
+            "later.json: gamma is no field of a plan; save",
+        ),
         ("export --plan flat.json", "flat.json: strategy is 'tiled'; save the plan again"),
-        ("export --plan big.json", "With big.json: --patch-size is 'big'; it must be"),
+        (
+            "export --plan big.json",
+            "With big.json: 'big' is no number of pixels",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing(

@@ -9,25 +9,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from napari_patchset import ExportPlan, Fixed, Random, Tiled
+from napari_patchset import ExportPlan, Fixed, Random, Tiled, Whole
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.option_syntax import (
-    command_line,
-    read_bytes,
-    read_channels,
-    read_numbers,
-    read_ranges,
-    write_bytes,
-    write_ranges,
-    write_values,
-)
+from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.plan import SourceRef
-from napari_patchset.exporting.plan_options import PlanOptions, make_plan
+from napari_patchset.exporting.plan_options import (
+    OPTIONS,
+    format_bytes,
+    format_values,
+    make_plan,
+    parse_bytes,
+)
+from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patching.splits import Split
+from napari_patchset.patching.strategies.base import PixelsPerAxis
+from napari_patchset.source import SourceInfo
 from support.czi_maker import MakeCzi, SceneSpec
 
 SCENES = (SceneSpec(id=0, rect=(0, 0, 64, 48), c=2), SceneSpec(id=1, rect=(300, 0, 40, 40), c=2))
@@ -39,12 +40,12 @@ names = st.text("abcXYZ 0123-", min_size=1).map(str.strip).filter(bool)
 
 @given(st.lists(st.integers(1, 4096), min_size=1).map(tuple))
 def test_numbers_come_back(numbers: tuple[int, ...]) -> None:
-    assert read_numbers("--patch-size", write_values(numbers)) == numbers
+    assert TypeAdapter(PixelsPerAxis).validate_python(format_values(numbers)) == numbers
 
 
 @given(st.integers(0, 2**20))
 def test_sizes_come_back(n: int) -> None:
-    assert read_bytes("--memory", write_bytes(n * 2**20)) == n * 2**20
+    assert parse_bytes("--memory", format_bytes(n * 2**20)) == n * 2**20
 
 
 @pytest.mark.parametrize(
@@ -52,23 +53,82 @@ def test_sizes_come_back(n: int) -> None:
     [("512MiB", 2**29), ("1.5 GB", 1_500_000_000), ("2gib", 2**31), ("64 kB", 64_000)],
 )
 def test_sizes_have_units(text: str, n: int) -> None:
-    assert read_bytes("--memory", text) == n
+    assert parse_bytes("--memory", text) == n
 
 
 @pytest.mark.parametrize("text", ["512", "-1MB", "1TB", "much", "1e3MB", "", "1..5GB"])
 def test_no_size_without_a_unit(text: str) -> None:
     with pytest.raises(ArgumentError, match=f"--memory is '{text}'; give a number and one of kB, "):
-        read_bytes("--memory", text)
+        parse_bytes("--memory", text)
 
 
 @given(st.lists(st.one_of(st.integers(0, 9), names.filter(lambda n: not n.isdecimal()))))
 def test_channels_come_back(channels: list[int | str]) -> None:
-    assert not channels or read_channels(write_values(channels)) == tuple(channels)
+    if channels:
+        text = format_values(channels)
+        plan = ExportPlan(sources="a.czi", strategy=Whole(), out=OUT, channels=text)
+        assert plan.channels == tuple(channels)
 
 
 @given(st.dictionaries(st.sampled_from("ZTSRI"), st.tuples(ends, ends), min_size=1))
 def test_ranges_come_back(ranges: dict[str, tuple[int | None, int | None]]) -> None:
-    assert read_ranges(write_ranges(ranges)) == ranges
+    ranges = {axis: pair for axis, pair in ranges.items() if None in pair or pair[0] < pair[1]}
+    assert not ranges or Whole(select=format_ranges(ranges)).select == ranges
+
+
+def test_a_value_may_be_its_text() -> None:
+    text = ExportPlan(
+        sources="a.czi",
+        strategy=Tiled(size=64, overlap="16", select="Z=5:25,t=:10"),
+        channels="0,DAPI",
+        filters=["std>5", parse_filter("mean<otsu")],
+        split=0.2,
+        out=OUT,
+    )
+    assert text == ExportPlan(
+        sources=[SourceRef(path="a.czi")],
+        strategy=Tiled(size=(64, 64), overlap=(16, 16), select={"Z": (5, 25), "T": (None, 10)}),
+        channels=(0, "DAPI"),
+        filters=(parse_filter("std>5"), parse_filter("mean<otsu")),
+        split=Split(val=0.2),
+        out=OUT,
+    )
+    assert ExportPlan.model_validate_json(text.model_dump_json()) == text
+    one = text.model_copy(update={"filters": text.filters[:1]})
+    assert ExportPlan(**{**dict(text), "filters": "std>5"}) == one
+
+
+def test_one_number_is_for_y_and_x() -> None:
+    assert Tiled(size="8,64,64", overlap=16).overlap == (0, 16, 16)
+    assert Random(size="32", count=1).size == (32, 32)
+    info = SourceInfo(
+        key="", axes="ZYX", shape=(9, 99, 99), depth_axis="Z", dtype="uint8", channels=("",)
+    )
+    with pytest.raises(ArgumentError, match="has 2 dimensions, but the image is ZYX; give 3"):
+        Tiled(size=64).plan([info])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"strategy": {"kind": "tiled", "size": "8;8"}}, "'8;8' is no number of pixels; write one"),
+        ({"strategy": {"kind": "whole", "select": "T"}}, "'T' is not a selection; write ranges"),
+        ({"filters": "sharp"}, "'sharp' is no filter; write it like std>5"),
+        ({"split": 2}, "less than 1"),
+        ({"strategy": Tiled(size=8), "format": "png"}, "there is no format 'png'"),
+    ],
+)
+def test_a_text_that_means_nothing_is_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ExportPlan(**{"sources": "a.czi", "strategy": Whole(), "out": OUT} | fields)
+
+
+def test_every_option_says_what_it_is() -> None:
+    for option in OPTIONS:
+        assert len(option.help) > 10
+        assert option.metavar or option.choices, option.name
+        assert option.help_text.endswith(".")
+        assert f"({option.default})" in option.help_text or not option.default
 
 
 PLANS: list[dict[str, Any]] = [
@@ -170,16 +230,16 @@ def test_an_option_overrides_the_saved_plan(
     for name, change in changes.items():
         is_part = isinstance(change, dict) and isinstance(expected[name], dict)
         expected[name] = expected[name] | change if is_part else change
-    plan = make_plan(PlanOptions(plan=saved, **options), [], None)
+    plan = make_plan([], None, plan=saved, **options)
     assert plan.model_dump(mode="json") == expected
 
 
 def test_files_scene_and_out_override_the_saved_plan(saved: Path, czi: MakeCzi) -> None:
     other = czi(*SCENES, name="other.czi")
-    plan = make_plan(PlanOptions(plan=saved), [str(other)], "b.patches.zarr")
+    plan = make_plan([str(other)], "b.patches.zarr", plan=saved)
     assert [str(ref) for ref in plan.sources] == [f"{other}, scene 0", f"{other}, scene 1"]
     assert plan.out == "b.patches.zarr"
-    plan = make_plan(PlanOptions(plan=saved, scene="0"), [], None)
+    plan = make_plan([], None, plan=saved, scene="0")
     assert [ref.scene for ref in plan.sources] == [0]
 
 
@@ -187,7 +247,7 @@ def test_a_target_is_cut_from_the_same_scene(
     czi: MakeCzi, parsed: Callable[[str], ExportPlan]
 ) -> None:
     path, target = czi(*SCENES), czi(*SCENES, name="target.czi")
-    plan = make_plan(PlanOptions(target=str(target)), [str(path)], OUT)
+    plan = make_plan([str(path)], OUT, target=str(target))
     assert [str(ref.target) for ref in plan.sources] == [f"{target}, scene {i}" for i in (0, 1)]
     line = command_line(plan)
     assert line is not None
@@ -200,29 +260,29 @@ def test_a_folder_holds_the_labels_of_many_files(czi: MakeCzi, tmp_path: Path) -
     files = [str(czi(SCENES[0], name=name)) for name in names]
     for name in names:
         czi(SCENES[1], name=f"labels/{name}")
-    plan = make_plan(PlanOptions(labels=str(tmp_path / "labels")), files, OUT)
+    plan = make_plan(files, OUT, labels=str(tmp_path / "labels"))
     assert [str(ref.labels) for ref in plan.sources] == [
         f"{tmp_path / 'labels' / name}, scene 1" for name in names
     ]
-    with pytest.raises(ArgumentError, match="one image for 2 files; give a folder"):
-        make_plan(PlanOptions(labels=files[0]), files, OUT)
+    with pytest.raises(ArgumentError, match="one image for 2 files; name a folder"):
+        make_plan(files, OUT, labels=files[0])
 
 
 def test_another_strategy_keeps_what_the_two_have_in_common(saved: Path) -> None:
-    plan = make_plan(PlanOptions(plan=saved, strategy="random", count=4), [], None)
+    plan = make_plan([], None, plan=saved, strategy="random", count=4)
     assert plan.strategy == Random(size=(16, 16), count=4, select={"T": (0, 1)})
 
 
 def test_the_plan_of_an_export_under_way_is_taken(saved: Path) -> None:
     plan = json.loads(saved.read_text())
     saved.write_text(json.dumps({"plan": plan, "sources": [], "n_patches": 3}))
-    assert make_plan(PlanOptions(plan=saved), [], None).model_dump(mode="json") == plan
+    assert make_plan([], None, plan=saved).model_dump(mode="json") == plan
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "spiral"}, "it is one of tiled, random"),
+        ({"strategy": "spiral"}, "choose one of tiled, random"),
         (
             {"strategy": "whole", "overlap": "4"},
             "--overlap is for tiled patches, not for whole ones",
@@ -235,4 +295,4 @@ def test_options_that_do_not_fit_are_named(
     saved: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ArgumentError, match=message):
-        make_plan(PlanOptions(**options), [str(saved.with_name("image.czi"))], OUT)
+        make_plan([str(saved.with_name("image.czi"))], OUT, **options)

@@ -1,29 +1,77 @@
-"""The table of subcommands, and how the command ends."""
+"""The command `patchset`: its subcommands, and how it reports errors.
+
+A subcommand's module is imported when it is run, so that `patchset --help` imports no library.
+"""
 
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
-from napari_patchset._model import user_message
-from napari_patchset.cli.export import demo, export
-from napari_patchset.cli.inspect import info, preview, verify
-from napari_patchset.cli.jobs import finalize, plan, score, write
 from napari_patchset.errors import PatchsetError
-from napari_patchset.exporting.plan_options import option_of
+
+COMMANDS = {
+    "info": ("info", "Show what is in an image file or a patch set."),
+    "preview": ("preview", "Draw the patches on an image, as a PNG."),
+    "export": ("export", "Export a patch set."),
+    "plan": ("jobs", "Plan an export that is carried out by jobs."),
+    "score": ("jobs", "Measure a job's share of the candidates."),
+    "write": ("jobs", "Write a job's share of the patches."),
+    "finalize": ("jobs", "Complete a patch set when all jobs are done."),
+    "verify": ("verify", "Check a patch set, and compare it with its sources."),
+    "demo": ("export", "Export the sample file, and draw its patches."),
+}
+"""The module of each subcommand, which has a function of its name, and a line of help."""
+
+
+class LazyGroup(TyperGroup):
+    """Import the module of a subcommand when that is run, not to list it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the subcommands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a subcommand, importing it."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module, _ = COMMANDS[cmd_name]
+            function = getattr(import_module(f"napari_patchset.cli.{module}"), cmd_name)
+            own = typer.Typer(add_completion=False, rich_markup_mode="rich")
+            own.command(cmd_name)(function)
+            self.commands[cmd_name] = typer.main.get_command(own)
+        return self.commands.get(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the group."""
+        self._listing().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the name of a subcommand."""
+        ctx.command = self._listing()  # it is asked for the commands, not the group
+        return ctx.command.shell_complete(ctx, incomplete)
+
+    def _listing(self) -> TyperGroup:
+        """Return this group with subcommands that have nothing but a name and a line of help."""
+        return TyperGroup(
+            name=self.name,
+            help=self.help,
+            params=self.params,
+            commands=[TyperCommand(name, help=text) for name, (_, text) in COMMANDS.items()],
+            rich_markup_mode=self.rich_markup_mode,
+        )
+
 
 app = typer.Typer(
-    help="Turn microscope files into patch sets for training.",
+    cls=LazyGroup,
+    help="Cut training patches out of microscope images.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
-for command in (info, preview, export, plan, score, write, finalize, verify, demo):
-    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +89,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             app()
-    except (PatchsetError, ValidationError, OSError) as error:
+    except (PatchsetError, OSError) as error:
         typer.echo(f"patchset: {_one_line(error).removesuffix('.')}.", err=True)
         sys.exit(1)
 
@@ -51,8 +99,6 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return user_message(error, option_of)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)

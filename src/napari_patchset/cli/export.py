@@ -1,7 +1,4 @@
-"""The subcommands that make a patch set.
-
-Ctrl-C, wherever it comes.
-"""
+"""`patchset export` and `patchset demo`: make a patch set, until it is done or Ctrl-C stops it."""
 
 import signal
 from collections.abc import Generator, Iterator
@@ -14,31 +11,107 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from napari_patchset.cli.inspect import write_preview
 from napari_patchset.cli.options import (
-    Events,
+    RUNNING,
     Files,
+    Json,
     Memory,
     Out,
     Overwrite,
+    SavedPlan,
     memory_from,
     plan_from,
     with_plan_options,
 )
+from napari_patchset.cli.preview import write_preview
 from napari_patchset.cli.progress import show_events
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan_options import PlanOptions, make_plan
+from napari_patchset.exporting.plan_options import make_plan
 from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.sample import ensure_sample
 
 
-def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
-    """Give the events of an export, until Ctrl-C.
+@with_plan_options
+def export(
+    files: Files = None,
+    plan: SavedPlan = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    executor: Annotated[
+        Literal["threads", "processes"],
+        typer.Option(
+            metavar="threads|processes",
+            help="What the export runs on, on this computer.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = "threads",
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Number of threads, processes, or jobs of a cluster.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = DEFAULT_WORKERS,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on the dask cluster of this scheduler.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    memory: Memory = None,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Export a patch set.
 
-    Python drops a `KeyboardInterrupt` that comes within a destructor or a callback; what was
-    dropped is raised at the next event, unless that says that the set is complete.
+    An export that was stopped resumes when the same command is run again.
+
+    Example: patchset export *.tif --filter "std>p10" --val 0.1 --out cells.patches.zarr
+    """
+    chosen, limit = plan_from(files, out, plan, options), memory_from(memory)
+    with _executor(executor, workers, scheduler) as pool:
+        events = iter_export(chosen, pool, workers=workers, memory=limit, overwrite=overwrite)
+        try:
+            show_events(handle_interrupts(events), as_json)
+        except KeyboardInterrupt:
+            partial_folder = PartialExport.of(chosen).root
+            if partial_folder.exists():
+                typer.echo(
+                    f"Stopped. What is done is in {partial_folder}; run the same again to resume.",
+                    err=True,
+                )
+            raise
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Export the sample file, and draw its patches.
+
+    Example: patchset demo --out demo
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sample = ensure_sample(report=partial(typer.echo, err=True))
+    plan = make_plan([str(sample)], str(out / f"cells{SUFFIX}"), overlap="16")
+    show_events(iter_export(plan, overwrite=True), as_json=False)
+    first, picture = plan.model_copy(update={"sources": plan.sources[:1]}), out / "preview.png"
+    write_preview(first, None, picture)
+    typer.echo(f"their grid on the first scene: {picture.absolute()}")
+
+
+def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
+    """Yield the events of an export, until Ctrl-C.
+
+    Python drops a `KeyboardInterrupt` that is raised in a destructor or a callback; it is raised
+    again at the next event, unless that event reports that the set is complete.
     """
     is_interrupted = False
 
@@ -58,60 +131,9 @@ def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
         signal.signal(signal.SIGINT, before)
 
 
-@with_plan_options
-def export(
-    options: PlanOptions,
-    files: Files = None,
-    out: Out = None,
-    executor: Annotated[
-        Literal["threads", "processes"], typer.Option(help="What it runs on here.")
-    ] = "threads",
-    workers: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="How many threads, processes or jobs of a cluster."),
-    ] = DEFAULT_WORKERS,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Run on the dask cluster of this scheduler."),
-    ] = None,
-    memory: Memory = None,
-    overwrite: Overwrite = False,
-    as_json: Events = False,
-) -> None:
-    """Export a patch set.
-
-    One that was stopped goes on when the same command is run again.
-    """
-    plan, limit = plan_from(options, files, out), memory_from(memory)
-    with _executor(executor, workers, scheduler) as pool:
-        events = iter_export(plan, pool, workers=workers, memory=limit, overwrite=overwrite)
-        try:
-            show_events(handle_interrupts(events), as_json)
-        except KeyboardInterrupt:
-            kept = PartialExport.of(plan).root
-            if kept.exists():
-                typer.echo(f"Stopped. {kept} keeps what is done; run the same again.", err=True)
-            raise
-
-
-def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
-        "demo"
-    ),
-) -> None:
-    """Export the sample file, and draw its grid."""
-    out.mkdir(parents=True, exist_ok=True)
-    sample = ensure_sample(report=partial(typer.echo, err=True))
-    plan = make_plan(PlanOptions(overlap="16"), [str(sample)], str(out / f"cells{SUFFIX}"))
-    show_events(iter_export(plan, overwrite=True), as_json=False)
-    first = plan.model_copy(update={"sources": plan.sources[:1]})
-    picture = write_preview(first, None, out / "preview.png")
-    typer.echo(f"their grid on the first scene: {picture.absolute()}")
-
-
 @contextmanager
 def _executor(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
-    """Give a cluster or a process pool, never forked: libCZI and threads do not survive a fork."""
+    """Provide a cluster or a process pool; a pool never forks, which libCZI and threads forbid."""
     if scheduler is not None:
         with _connect(scheduler) as client:
             yield client.get_executor()

@@ -1,18 +1,22 @@
-"""What several subcommands take."""
+"""What several subcommands take: sources, a plan's options, memory and threads.
+
+Help lists options in the groups of `PANELS`.
+"""
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from napari_patchset.exporting.option_syntax import read_bytes, write_bytes
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.plan_options import PlanOptions, make_plan
+from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, make_plan, parse_bytes
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
 from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
+
+PANELS = ("", "Source", "Patches", "Filters", "Split", "Output", "Running")
+RUNNING = "Running"
 
 Files = Annotated[
     list[str] | None,
@@ -22,62 +26,94 @@ Files = Annotated[
         show_default=False,
     ),
 ]
+SavedPlan = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A saved plan; other options override its values.",
+        rich_help_panel="Source",
+    ),
+]
 Out = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"The set to write: NAME{SUFFIX}, or NAME{FOLDER_SUFFIX} for other formats.",
+        help=f"The patch set to write: NAME{SUFFIX}, or NAME{FOLDER_SUFFIX} for other formats.",
+        rich_help_panel="Output",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace a patch set, or an unfinished export, of that name.",
+        rich_help_panel="Output",
     ),
 ]
 Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="What each process takes for decoded tiles and patches not yet written, like 1GiB "
-        f"({write_bytes(DEFAULT_MEMORY)}).",
+        help="Memory of each process for decoded tiles and patches not yet written, like 1GiB "
+        f"({format_bytes(DEFAULT_MEMORY)}).",
+        rich_help_panel=RUNNING,
     ),
 ]
-Threads = Annotated[int, typer.Option(metavar="N", min=1, help="How many threads decode.")]
-Events = Annotated[bool, typer.Option("--json", help="Print the events as JSON, one a line.")]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace a set, or an unfinished export, that is in the way."),
+Threads = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, help="Number of threads that decode.", rich_help_panel=RUNNING
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON, one line each.", rich_help_panel=RUNNING)
 ]
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command each field of `PlanOptions` as an option; it gets them as `options`."""
-    names = [field.name for field in fields(PlanOptions)]
-
-    @wraps(command)
-    def called(**arguments: Any) -> None:
-        options = PlanOptions(**{name: arguments.pop(name) for name in names})
-        command(options=options, **arguments)
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    own = inspect.signature(command).parameters
-    parameters = [
-        *(parameter.replace(kind=keyword) for parameter in own.values()),
-        *(
-            inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
-            for field in fields(PlanOptions)
-        ),
+    """Add the options of a plan to the signature of a command, which takes them as `**options`."""
+    own = inspect.signature(command).parameters.values()
+    parameters = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters += [
+        inspect.Parameter(
+            option.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                option.type | None,
+                typer.Option(
+                    metavar=option.metavar or "|".join(option.choices),
+                    help=option.help_text,
+                    autocompletion=option.complete if option.choices else None,
+                    rich_help_panel=option.panel,
+                ),
+            ],
+        )
+        for option in OPTIONS
     ]
-    parameters = [parameter for parameter in parameters if parameter.name != "options"]
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
-    return called
+    parameters.sort(key=_panel_index)
+    keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    command.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]  # typer reads it
+    return command
 
 
-def plan_from(options: PlanOptions, files: Sequence[str] | None, out: str | None) -> ExportPlan:
-    """Make the plan of a command line; what lacks in it is wrong usage, exit code 2."""
-    if not options.plan:
+def _panel_index(parameter: inspect.Parameter) -> int:
+    (info,) = parameter.annotation.__metadata__
+    return PANELS.index(info.rich_help_panel or "")
+
+
+def plan_from(
+    files: Sequence[str] | None, out: str | None, plan: Path | None, options: dict[str, Any]
+) -> ExportPlan:
+    """Make the plan of a command line; what is missing in it is wrong usage, exit code 2."""
+    if not plan:
         if not files:
             raise typer.BadParameter("name a file, or a plan with --plan", param_hint="FILES")
         if not out:
             raise typer.BadParameter("name what to write", param_hint="--out")
-    return make_plan(options, files or (), out)
+    return make_plan(files or (), out, plan=plan, **options)
 
 
 def memory_from(text: str | None) -> int:
-    """Read --memory, in bytes; what an export takes by default if it was not given."""
-    return DEFAULT_MEMORY if text is None else read_bytes("--memory", text)
+    """Parse --memory, in bytes; the default of an export if it is not set."""
+    return DEFAULT_MEMORY if text is None else parse_bytes("--memory", text)

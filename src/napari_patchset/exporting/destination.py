@@ -68,7 +68,7 @@ def _relation(folder: str, image: str) -> str | None:
 
 def _local_images(plan: ExportPlan) -> Iterator[str]:
     """Yield the paths of sources, of their paired images, and of the mask that is the region."""
-    paths = [image.path for source in plan.sources for image in (source, *source.beside.values())]
+    paths = [image.path for source in plan.sources for image in (source, *source.pairs.values())]
     region = plan.strategy.region
     if isinstance(region, MaskRegion) and region.path is not None:
         paths.append(region.path)

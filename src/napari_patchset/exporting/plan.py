@@ -1,36 +1,38 @@
-"""ExportPlan: everything an export needs to know, as one model that is also its file.
+"""The plan of an export: which sources, how patches are chosen, and where the set goes.
 
-Name the images of a plan: a file and its scene, and what lies beside it.
+`ExportPlan` is one frozen model that is also its own JSON file. It is a `Recipe`, which does not
+depend on where files lie, with `SourceRef`s, each of which names an image and the images that are
+paired with it, and an output path.
 
-Sources that can't be read: one of many is left out and reported, the last one is an error.
+A source that can't be read is a `Failure`: an export skips it, and stops when none is left.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
-from napari_patchset.patching.filters import Filter
+from napari_patchset.patching.filters import Filter, PatchFilter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import ChannelId, SceneId, is_remote, local_path, split_source
-from napari_patchset.stacks.opening import list_scenes
+from napari_patchset.stacks.opening import list_scenes, scene_ids
 
 SOURCE_ERRORS = (UnreadableFileError, OSError)
-"""What a file that is damaged or gone raises, as opposed to one that does not fit the plan."""
+"""Raised by a file that is damaged or missing; a file that does not fit the plan raises others."""
 
 
 class Failure(Frozen):
-    """A source whose patches are left out, and why."""
+    """A source that was skipped, and why."""
 
     source: str
     message: str
@@ -40,12 +42,12 @@ class Failure(Frozen):
 
 
 class SourcesFailed(ExportError):
-    """Sources can't be read, or are not any more what was planned for.
+    """Sources can't be read, or have changed since the plan was made.
 
     Attributes
     ----------
     failures : dict of int to Failure
-        By the index of the source.
+        By index of the source.
     """
 
     def __init__(self, failures: Mapping[int, Failure]) -> None:
@@ -56,13 +58,12 @@ class SourcesFailed(ExportError):
         return SourcesFailed, (self.failures,)
 
 
-Ref = TypeVar("Ref", bound="ImageRef")
 MASK = "mask"
-"""The role of an image that a filter looks at; see `patchset.layout.ROLES` for the others."""
+"""The role of an image that a filter reads; see `patchset.layout.ROLES` for the others."""
 
-Beside = Literal["target", "labels", "mask"]
-BESIDE: tuple[Beside, ...] = get_args(Beside)
-"""The roles of what a source can have beside it: fields of `SourceRef`, options of the command."""
+PairRole = Literal["target", "labels", "mask"]
+PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
+"""The roles of images paired with a source: fields of `SourceRef`, options of the command."""
 
 
 class ImageRef(Frozen):
@@ -80,7 +81,7 @@ class ImageRef(Frozen):
     scene: SceneId | None = None
 
     def resolved(self) -> Self:
-        """Name the same image by an absolute path."""
+        """Return a reference to the same image by an absolute path."""
         return self.model_copy(update={"path": absolute_path(self.path)})
 
     def __str__(self) -> str:
@@ -88,16 +89,16 @@ class ImageRef(Frozen):
 
 
 class SourceRef(ImageRef):
-    """Name an image that patches are cut from, and the ones of equal geometry beside it.
+    """Name a source, and the images of the same geometry that are paired with it.
 
     Attributes
     ----------
     path, scene
         See `ImageRef`.
     target, labels : ImageRef or None
-        What is cut at the same places and written beside it.
+        Images that are cut at the same positions and written next to the source's patches.
     mask : ImageRef or None
-        What the filter `mask` looks at; None for `labels`.
+        The image that the filter `mask` reads; None for `labels`.
     """
 
     target: ImageRef | None = None
@@ -106,42 +107,72 @@ class SourceRef(ImageRef):
 
     @classmethod
     def of(cls, path: str | Path) -> Self:
-        """Name an image by its path alone; "name.czi@3" chooses a scene."""
+        """Return the reference that a path alone means; "name.czi@3" chooses a scene."""
         file, scene = split_source(path)
         return cls(path=str(file), scene=scene)
 
     @property
     def images(self) -> dict[str, ImageRef]:
-        """The image itself and those beside it, by role; where no mask is named, labels are it."""
-        found: dict[str, ImageRef] = {IMAGE: self}
+        """The source itself and its paired images, by role; labels stand in for a missing mask."""
+        images: dict[str, ImageRef] = {IMAGE: self}
         if self.labels:
-            found[MASK] = self.labels
-        return found | {str(role): ref for role, ref in self.beside.items()}
+            images[MASK] = self.labels
+        return images | {str(role): ref for role, ref in self.pairs.items()}
 
     @property
-    def beside(self) -> dict[Beside, ImageRef]:
-        """What is named beside the image, by role."""
-        named = {role: getattr(self, role) for role in BESIDE}
+    def pairs(self) -> dict[PairRole, ImageRef]:
+        """The paired images, by role."""
+        named = {role: getattr(self, role) for role in PAIR_ROLES}
         return {role: ref for role, ref in named.items() if ref}
 
-    def with_beside(self, change: Callable[[ImageRef], ImageRef]) -> Self:
-        """Change each of the images beside this one."""
-        return self.model_copy(update={role: change(ref) for role, ref in self.beside.items()})
+    def with_pairs(self, change: Callable[[ImageRef], ImageRef]) -> Self:
+        """Return a copy with each of the paired images changed."""
+        return self.model_copy(update={role: change(ref) for role, ref in self.pairs.items()})
+
+    def with_pair_scenes(self) -> Self:
+        """Return a copy in which each paired image has a scene.
+
+        In a file of several scenes, that is the one with the id of the source's scene.
+
+        Raises
+        ------
+        ArgumentError
+            If the file has several scenes, none of which has that id.
+        """
+        return self.with_pairs(self._with_scene)
+
+    def _with_scene(self, image: ImageRef) -> ImageRef:
+        if image.scene is not None:
+            return image
+        ids = [summary.id for summary in list_scenes(image.path)]
+        if len(ids) > 1 and self.scene not in ids:
+            raise ArgumentError(
+                f"{image.path} has no scene {self.scene} to pair with {self}; its scenes are "
+                f"{', '.join(map(str, ids))}."
+            )
+        return image.model_copy(update={"scene": self.scene if len(ids) > 1 else ids[0]})
 
     def resolved(self) -> Self:
-        """Name the same images by absolute paths."""
-        return super().resolved().with_beside(ImageRef.resolved)
+        """Return a reference to the same images by absolute paths."""
+        return super().resolved().with_pairs(ImageRef.resolved)
 
 
 def absolute_path(path: str) -> str:
-    """Make a path absolute, for jobs that run in another folder; a URL stays as it is."""
+    """Make a path absolute, for jobs that run in another folder; leave a URL unchanged."""
     return path if is_remote(path) else os.path.abspath(local_path(path))
 
 
 def expand_sources(
     paths: Sequence[str | Path], scene: SceneId | Literal["all"] = "all"
 ) -> list[SourceRef]:
-    """Name the images in files: all of their scenes, or one of them in each.
+    """Return a source for every scene of some files, or for one scene of each.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        "name.czi@3" is one scene.
+    scene : int, str or "all"
+        The id of a scene, for all files that do not name one.
 
     Raises
     ------
@@ -151,43 +182,25 @@ def expand_sources(
     return [ref for path in paths for ref in _expand(path, scene)]
 
 
-def choose_scenes(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
-    """Give the ids of a file's scenes, or the one that is asked for.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such scene.
-    """
-    ids = [found.id for found in list_scenes(path)]
-    if scene is None:
-        return ids
-    if scene not in ids:
-        listed = ", ".join(map(str, ids))
-        raise ArgumentError(f"{path}: there is no scene {scene}; its scenes are {listed}.")
-    return [scene]
-
-
 def _expand(path: str | Path, scene: SceneId | Literal["all"]) -> list[SourceRef]:
-    chosen = None if scene == "all" else scene
-    file, in_name = split_source(path, chosen)
+    file, chosen = split_source(path, None if scene == "all" else scene)
     try:
-        ids = choose_scenes(file, in_name)
-    except SOURCE_ERRORS:  # the export says so, and goes on with the others
-        ids = [in_name]
-    return [SourceRef(path=str(file), scene=found) for found in ids]
+        ids = scene_ids(file, chosen)
+    except SOURCE_ERRORS:  # the export reports it, and continues with the others
+        ids = [chosen]
+    return [SourceRef(path=str(file), scene=scene_id) for scene_id in ids]
 
 
 _SEPARATORS = os.sep + (os.altsep or "")
 
 
-def _known_format(name: str) -> str:
+def _check_format(name: str) -> str:
     if name not in FORMATS:
         raise ValueError(f"there is no format {name!r}; choose one of {', '.join(FORMATS)}")
     return name
 
 
-def _known_type(name: str) -> str:
+def _check_dtype(name: str) -> str:
     try:
         return np.dtype(name).name
     except TypeError:
@@ -196,40 +209,55 @@ def _known_type(name: str) -> str:
         ) from None
 
 
+def _parse_channels(channels: Any) -> Any:
+    """Parse "0,DAPI": digits are an index, all else is a name."""
+    if isinstance(channels, str):
+        names = (name.strip() for name in channels.split(","))
+        return tuple(int(name) if name.isdecimal() else name for name in names)
+    return (channels,) if isinstance(channels, int) else channels
+
+
+def _parse_split(split: Any) -> Any:
+    return {"val": split} if isinstance(split, int | float) else split
+
+
 class Recipe(Frozen):
     """How patches are chosen: the part of a plan that does not depend on where files lie.
 
-    Attributes
-    ----------
-    strategy : Tiled, Random, Stratified, Fixed or Whole
-        Where the patches lie.
-    depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third one of a patch.
-    channels : tuple of int or str, or None
-        Channels by index or name, in this order; None for all.
-    filters : tuple of filters
-        A patch is kept if it passes each of them.
-    keep_fraction : float
-        The share of the patches rejected by a filter that is kept all the same.
-    split : Split or None
-        How patches are parted into training and validation ones; None for one group, "all".
-    dtype : str or None
-        NumPy's name of the pixel type to cast to, without loss; None for the sources' own.
-    format : str
-        What is written, a name in `FORMATS`: "zarr", "tiff", "npz" or "coordinates".
-    codec : {"none", "zstd", "lz4"}
-        How patches are compressed in a zarr.
+    A value that has a text may be given as that text: `filters=["std>5"]`, `channels="0,DAPI"`,
+    `split=0.1` for `Split(val=0.1)`.
     """
 
-    strategy: Strategy
-    depth_axis: DepthAxis = "none"
-    channels: tuple[ChannelId, ...] | None = None
-    filters: tuple[Filter, ...] = ()
-    keep_fraction: float = Field(default=0.0, ge=0, le=1)
-    split: Split | None = None
-    dtype: Annotated[str, AfterValidator(_known_type)] | None = None
-    format: Annotated[str, AfterValidator(_known_format)] = "zarr"
-    codec: Literal["none", "zstd", "lz4"] = "none"
+    strategy: Strategy = Field(description="How patches are chosen.")
+    depth_axis: DepthAxis = Field(
+        default="none", description="The axis that is the third one of a patch."
+    )
+    channels: Annotated[tuple[ChannelId, ...] | None, BeforeValidator(_parse_channels)] = Field(
+        default=None, description="Channels by index or name, in this order: 0,2 or DAPI,EGFP."
+    )
+    filters: tuple[Filter, ...] = Field(
+        default=(), description="Keep only patches that pass, like std>5, max[DAPI]>p10, mean<otsu."
+    )
+    keep_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the rejected patches to keep all the same."
+    )
+    split: Annotated[Split | None, BeforeValidator(_parse_split)] = Field(
+        default=None, description="Training and validation patches; None for one group, all."
+    )
+    dtype: Annotated[str, AfterValidator(_check_dtype)] | None = Field(
+        default=None, description="Pixel type to cast to; refused where values would be lost."
+    )
+    format: Annotated[str, AfterValidator(_check_format)] = Field(
+        default="zarr", description="Format of the patch set."
+    )
+    codec: Literal["none", "zstd", "lz4"] = Field(
+        default="none", description="Compression of a zarr."
+    )
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _from_one_filter(cls, filters: Any) -> Any:
+        return [filters] if isinstance(filters, str | PatchFilter) else filters
 
     @property
     def hash(self) -> str:
@@ -242,17 +270,35 @@ class ExportPlan(Recipe):
 
     Parameters
     ----------
-    sources : SourceRef, str or Path, or a sequence of them
-        "name.czi@3" chooses a scene.
+    sources : str, Path or SourceRef, or a sequence of them
+        "name.czi@3" is scene 3 of a file.
     out : str or Path
         The folder to write, NAME.patches.zarr; NAME.patches for the other formats.
-    strategy, depth_axis, channels, filters, keep_fraction, split, dtype, format, codec
-        See `Recipe`.
+    strategy : Tiled, Random, Stratified, Fixed or Whole
+        How patches are chosen.
+    depth_axis : {"none", "Z", "T"}
+        The axis that is the third one of a patch.
+    channels : tuple of int or str, or str, or None
+        Channels by index or name, in this order; "0,DAPI" for both; None for all.
+    filters : sequence of filters or str
+        A patch is kept if it passes each of them: `["std>5", "mean<otsu"]`.
+    keep_fraction : float
+        Share of the patches rejected by a filter that is kept all the same, 0 to 1.
+    split : Split, float or None
+        Training and validation patches; a number is the share of the latter. None for one group,
+        "all".
+    dtype : str or None
+        NumPy's name of the pixel type to cast to, refused where values would be lost; None for
+        the sources' own.
+    format : {"zarr", "tiff", "npz", "coordinates"}
+        What is written.
+    codec : {"none", "zstd", "lz4"}
+        Compression of a zarr.
 
     Raises
     ------
     ValidationError
-        If a value is not one of those, or `out` does not end as its format asks.
+        If a value is not one of those, or `out` does not end as its format requires.
     """
 
     sources: tuple[SourceRef, ...]
@@ -261,9 +307,9 @@ class ExportPlan(Recipe):
     @field_validator("sources", mode="before")
     @classmethod
     def _from_paths(cls, sources: Any) -> list[Any]:
-        if isinstance(sources, (str, Path, SourceRef, Mapping)):
+        if isinstance(sources, str | Path | SourceRef | Mapping):
             sources = [sources]
-        return [SourceRef.of(s) if isinstance(s, (str, Path)) else s for s in sources]
+        return [SourceRef.of(s) if isinstance(s, str | Path) else s for s in sources]
 
     @field_validator("out", mode="before")
     @classmethod
@@ -281,7 +327,7 @@ class ExportPlan(Recipe):
         return self
 
     def resolved(self) -> Self:
-        """Give the same plan with absolute paths, for jobs that run in another folder."""
+        """Return the same plan with absolute paths, for jobs that run in another folder."""
         update = {
             "sources": tuple(ref.resolved() for ref in self.sources),
             "out": os.path.abspath(self.out),

@@ -1,193 +1,331 @@
-"""The options that say what a plan is; None is what was not given.
+"""The options of the command that describe a plan, and the plan that options describe.
 
-From options to a plan, on top of one that was saved or from nothing.
-
-Images of equal geometry beside the sources: targets, labels, masks.
-
-A plan as words: the command's options, the plan that they make, and the way back.
+`OPTIONS` declares each option once: its name, the fields of a plan that it sets, and how a value of
+them is written as text; `command_line` writes a plan as options by the same table. Help and default
+are those of the field, and the plan's models parse the text.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
-import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from napari_patchset._model import user_message
-from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.option_syntax import (
-    read_channels,
-    read_numbers,
-    read_ranges,
-    read_scene,
-)
 from napari_patchset.exporting.plan import (
-    BESIDE,
+    PAIR_ROLES,
     ExportPlan,
     ImageRef,
-    Recipe,
     SourceRef,
-    choose_scenes,
     expand_sources,
 )
 from napari_patchset.exporting.sources import mask_region
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.splits import Split
-from napari_patchset.patching.strategies import STRATEGIES, Tiled
+from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import is_remote, local_path, split_source
+from napari_patchset.stacks.opening import scene_ids
+
+Fields = dict[str, Any]
+"""A plan, or a part of one, as in its JSON file."""
+
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def _values_of(model: type[BaseModel], field: str) -> str:
-    """List the values that a field of a model takes, as the help shows them."""
-    values: tuple[Any, ...] = get_args(model.model_fields[field].annotation)
-    return "|".join(values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """Each field is an option of the commands that take a plan, and says so in its help."""
-
-    plan: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A saved plan; each option that is given overrides it."),
-    ] = None
-    scene: Annotated[
-        str | None, typer.Option(metavar="ID", help='The id of one scene, or "all" (all).')
-    ] = None
-    depth_axis: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(DEPTH_AXES), help="The third axis of a patch (none)."),
-    ] = None
-    channels: Annotated[
-        str | None, typer.Option(metavar="LIST", help="By index or name: 0,2 or DAPI,EGFP (all).")
-    ] = None
-    select: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RANGES",
-            help="Ranges in the file's own numbers, ends left out: Z=5:25,T=:10 (all).",
-        ),
-    ] = None
-    strategy: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(STRATEGIES), help="How patches are chosen (tiled)."),
-    ] = None
-    patch_size: Annotated[
-        str | None,
-        typer.Option(metavar="Y,X", help="Pixels along Y,X, or Z,Y,X with a depth axis (64,64)."),
-    ] = None
-    overlap: Annotated[
-        str | None, typer.Option(metavar="Y,X", help="Tiled: pixels shared by neighbours (0).")
-    ] = None
-    edge: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_values_of(Tiled, "edge"),
-            help="Tiled: what becomes of a last patch that does not fit (shift).",
-        ),
-    ] = None
-    count: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Random: patches in each sample.")
-    ] = None
-    seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Seed of what is drawn, and of the split (0)."),
-    ] = None
-    region: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Where patches may lie: a mask image, or a JSON file such as "
-            '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.',
-        ),
-    ] = None
-    target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="Target images, cut at the same places: a file, or a folder with a file of the "
-            "same name for each.",
-        ),
-    ] = None
-    labels: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Label images, given like --target.")
-    ] = None
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="Mask images for the filter mask, given like --target (the labels).",
-        ),
-    ] = None
-    filter: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help='Keep patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu"; may be repeated.',
-        ),
-    ] = None
-    keep_fraction: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Share of the rejected patches kept all the same (0)."),
-    ] = None
-    val: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Share of patches set apart for validation (none)."),
-    ] = None
-    split_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_values_of(Split, "by"), help="What goes into one split as a whole (auto)."
-        ),
-    ] = None
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TYPE",
-            help="Pixel type to cast to, refused where something is lost (the files' own).",
-        ),
-    ] = None
-    format: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(FORMATS), help="Format of the set (zarr)."),
-    ] = None
-    codec: Annotated[
-        str | None,
-        typer.Option(metavar=_values_of(Recipe, "codec"), help="Compression of a zarr set (none)."),
-    ] = None
-
-
-def pair(sources: Iterable[SourceRef], role: str, path: str) -> list[SourceRef]:
-    """Put the image at a path beside each source, in its own scene where there are several.
-
-    A path stands for one file, or for a folder in which each source has a file of its name.
+def parse_bytes(option: str, text: str) -> int:
+    """Parse "512MiB" or "1.5 GB" as whole bytes.
 
     Raises
     ------
     ArgumentError
-        If a source has no image there, or several files would share one.
+        If the text is not a number with a unit.
     """
-    sources = list(sources)
-    files = {ref.path for ref in sources}
-    partners = {file: _partner(file, path) for file in files}
-    if len(files) > len(set(partners.values())):
+    units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip().lower())
+    if not match or match[2] not in units:
         raise ArgumentError(
-            f"--{role} is {path}, one image for {len(files)} files; give a folder that holds a "
+            f"{option} is {text!r}; give a number and one of {', '.join(_UNITS)}, like 512MiB."
+        )
+    return int(float(match[1]) * units[match[2]])
+
+
+def format_bytes(n: int) -> str:
+    """Return bytes as `parse_bytes` reads them, in MiB rounded down."""
+    return f"{n // _UNITS['MiB']}MiB"
+
+
+def format_values(values: Iterable[object]) -> str:
+    """Return sizes or channels as text: "64,64", "0,DAPI"."""
+    return ",".join(map(str, values))
+
+
+@dataclass(frozen=True)
+class PlanOption:
+    """An option of the commands that take a plan.
+
+    Attributes
+    ----------
+    name : str
+        "patch_size" is the option --patch-size.
+    panel : str
+        The group in which help lists it.
+    fields : tuple of str
+        The fields of a plan that it sets; "strategy.size" is one of the strategy.
+    format : callable or None
+        Writes a value of the field as text; None if it has no text.
+    type : type
+        Of the option's value on the command line.
+    metavar : str
+        How help names the value; by default the choices.
+    choices : tuple of str
+        The allowed values; by default those of the field, where it has a few.
+    help : str
+        By default the description of the field.
+    default : str
+        How help names the default; by default that of the field.
+    """
+
+    name: str
+    panel: Literal["Source", "Patches", "Filters", "Split", "Output"]
+    fields: tuple[str, ...] = ()
+    format: Callable[[Any], str] | None = str
+    type: Any = str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    help: str = ""
+    default: str = ""
+
+    @classmethod
+    def of(cls, name: str, panel: Any, *fields: str, **more: Any) -> "PlanOption":
+        """Declare an option, with help, choices and default of the first field it sets."""
+        field, kinds = _find_field(fields[0])
+        is_choice = get_origin(field.annotation) is Literal
+        only = f"{kinds[0].capitalize()}: " if len(kinds) == 1 else ""
+        description = field.description or ""
+        own = {
+            "choices": get_args(field.annotation) if is_choice else (),
+            "help": only + (description[0].lower() + description[1:] if only else description),
+            "default": field.default if isinstance(field.default, str) else "",
+        }
+        return cls(name, panel, fields, **own | more)
+
+    @property
+    def flag(self) -> str:
+        """The option as it is written: "--patch-size"."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def help_text(self) -> str:
+        """Help with the default: "Pixels shared by neighbours (0)."."""
+        return self.help.removesuffix(".") + (f" ({self.default})." if self.default else ".")
+
+    def complete(self, incomplete: str) -> list[str]:
+        """Return the choices that begin with a text, for the completion of shells."""
+        return [choice for choice in self.choices if choice.startswith(incomplete)]
+
+
+def _find_field(name: str) -> tuple[FieldInfo, list[str]]:
+    """Return a field of a plan, and the kinds of strategies that have it if it is one of theirs."""
+    part, _, name = name.rpartition(".")
+    if part == "strategy":
+        kinds = [kind for kind, model in STRATEGIES.items() if name in model.model_fields]
+        return STRATEGIES[kinds[0]].model_fields[name], kinds
+    model: type[BaseModel] = Split if part == "split" else ExportPlan
+    return model.model_fields[name], []
+
+
+_of = PlanOption.of
+OPTIONS: tuple[PlanOption, ...] = (
+    PlanOption("scene", "Source", metavar="ID", help='One scene, by its id, or "all" (all).'),
+    _of("channels", "Source", "channels", metavar="LIST", format=format_values, default="all"),
+    _of(
+        "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
+    ),
+    PlanOption(
+        "target",
+        "Source",
+        metavar="PATH",
+        help="Target images, cut at the same positions: a file, or a folder that holds a file of "
+        "the same name for each source.",
+    ),
+    PlanOption("labels", "Source", metavar="PATH", help="Label images, named like --target."),
+    PlanOption(
+        "mask",
+        "Source",
+        metavar="PATH",
+        help="Mask images for the filter mask, named like --target (the labels).",
+    ),
+    _of("depth_axis", "Patches", "depth_axis"),
+    PlanOption(
+        "strategy",
+        "Patches",
+        ("strategy.kind",),
+        choices=tuple(STRATEGIES),
+        help="How patches are chosen (tiled).",
+    ),
+    _of(
+        "patch_size",
+        "Patches",
+        "strategy.size",
+        metavar="Y,X",
+        format=format_values,
+        default="64,64",
+    ),
+    _of("overlap", "Patches", "strategy.overlap", metavar="Y,X", format=format_values, default="0"),
+    _of("edge", "Patches", "strategy.edge"),
+    _of("count", "Patches", "strategy.count", metavar="N", type=int),
+    _of(
+        "seed",
+        "Patches",
+        "strategy.seed",
+        "split.seed",
+        metavar="N",
+        type=int,
+        help="Seed of random patches and of the split.",
+    ),
+    _of(
+        "region",
+        "Patches",
+        "strategy.region",
+        metavar="FILE",
+        format=None,
+        help="Where patches may lie: a mask image, or a JSON file such as "
+        '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.',
+    ),
+    _of(
+        "filter",
+        "Filters",
+        "filters",
+        metavar="TEXT",
+        type=list[str],
+        help='Keep only patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu"; may be repeated.',
+    ),
+    _of("keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"),
+    _of("val", "Split", "split.val", metavar="SHARE", type=float, default="no split"),
+    _of("split_by", "Split", "split.by"),
+    _of("format", "Output", "format", choices=tuple(FORMATS)),
+    _of("dtype", "Output", "dtype", metavar="TYPE", default="that of the files"),
+    _of("codec", "Output", "codec"),
+)
+"""Every option of a plan, in the order of help."""
+
+_PLAN_FIELDS = {o.name: f for o in OPTIONS for f in o.fields if f in ExportPlan.model_fields}
+_STRATEGY_FIELDS = {
+    option: field.removeprefix("strategy.")
+    for option in OPTIONS
+    for field in option.fields
+    if field.startswith("strategy.")
+}
+_REGION: TypeAdapter[Region] = TypeAdapter(Region)
+
+
+def option_of(field: str) -> str:
+    """Return the option that sets a field of a plan, or the field's own name."""
+    for option in OPTIONS:
+        if any(name.rpartition(".")[2] == field for name in option.fields):
+            return option.flag
+    return field
+
+
+def make_plan(
+    files: Sequence[str], out: str | None, *, plan: Path | None = None, **options: Any
+) -> ExportPlan:
+    """Make the plan that a command line describes.
+
+    Parameters
+    ----------
+    files : sequence of str
+        The sources; none for those of the saved plan.
+    out : str or None
+        The set to write; None for that of the saved plan.
+    plan : Path or None
+        A saved plan, whose values the options override.
+    **options
+        By the names of `OPTIONS`; None is an option that is not set.
+
+    Raises
+    ------
+    ArgumentError
+        If an option can't be parsed, or does not fit the others.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    saved = _read_plan(plan) if plan else {}
+    fields = saved | {
+        "sources": _sources(files, options, saved.get("sources", ())),
+        "strategy": _strategy(options, saved.get("strategy", {})),
+        "split": _split(options, saved.get("split")),
+    }
+    fields |= {_PLAN_FIELDS[name]: value for name, value in options.items() if name in _PLAN_FIELDS}
+    if out:
+        fields["out"] = out
+    try:
+        return ExportPlan.model_validate(fields)
+    except ValidationError as error:
+        where = f"With {plan}: " if plan else ""
+        raise ArgumentError(f"{where}{user_message(error, option_of)}.") from error
+
+
+def _read_plan(path: Path) -> Fields:
+    """Read a plan as the window saves it, or as an unfinished export stores it."""
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise ArgumentError(f"{path}: not a plan; a plan is a JSON object, as the window saves it.")
+    plan: Fields = content.get("plan", content)
+    if unknown := set(plan) - set(ExportPlan.model_fields):
+        raise ArgumentError(
+            f"{path}: {', '.join(sorted(unknown))} is no field of a plan; save the plan again with "
+            "the version that runs it."
+        )
+    for name, kind in {"sources": list, "strategy": dict}.items():
+        if not isinstance(plan.get(name, kind()), kind):
+            raise ArgumentError(f"{path}: {name} is {plan[name]!r:.60}; save the plan again.")
+    return plan
+
+
+def _sources(files: Sequence[str], options: Fields, saved: Iterable[Any]) -> list[SourceRef]:
+    """Return every scene of the files, or the sources of the saved plan, with their pairs."""
+    sources = [
+        SourceRef.of(ref) if isinstance(ref, str) else SourceRef.model_validate(ref)
+        for ref in saved
+    ]
+    if files or "scene" in options:
+        scene = options.get("scene", "all")
+        named = files or list(dict.fromkeys(ref.path for ref in sources))
+        sources = expand_sources(named, int(scene) if scene.isdecimal() else scene)
+    for role in PAIR_ROLES:
+        if path := options.get(role):
+            sources = _paired(sources, role, path)
+    return sources
+
+
+def _paired(sources: Sequence[SourceRef], role: str, path: str) -> list[SourceRef]:
+    """Pair each source with the image at a path: a file, or a folder with a file of its name."""
+    files = {ref.path: _partner(ref.path, path) for ref in sources}
+    if len(files) > len(set(files.values())):
+        raise ArgumentError(
+            f"--{role} is {path}, one image for {len(files)} files; name a folder that holds a "
             "file of the same name for each of them."
         )
-    images = {partner: _scenes(partner) for partner in partners.values()}
-    found = [_choose(images[partners[ref.path]], ref, role) for ref in sources]
-    return [ref.model_copy(update={role: one}) for ref, one in zip(sources, found, strict=True)]
+    images = {}
+    for partner in files.values():
+        file, scene = split_source(partner)
+        if scene is not None:
+            scene_ids(file, scene)
+        images[partner] = ImageRef(path=str(file), scene=scene)
+    return [
+        ref.model_copy(update={role: images[files[ref.path]]}).with_pair_scenes() for ref in sources
+    ]
 
 
 def _partner(file: str, path: str) -> str:
-    """Give the file of the same name in a folder, else the path itself."""
+    """Return the file of the same name in a folder, else the path itself."""
     if is_remote(path):
         return path
     path = local_path(path)
@@ -195,151 +333,37 @@ def _partner(file: str, path: str) -> str:
     return str(same_name) if same_name.exists() else path
 
 
-def _scenes(path: str) -> list[ImageRef]:
-    """Give the images of a file, or the one that its name chooses."""
-    file, chosen = split_source(path)
-    return [ImageRef(path=str(file), scene=i) for i in choose_scenes(file, chosen)]
-
-
-def _choose(images: Sequence[ImageRef], ref: SourceRef, role: str) -> ImageRef:
-    """Take the only image, else the one of the source's scene."""
-    found = [image for image in images if len(images) == 1 or image.scene == ref.scene]
-    if not found:
-        listed = ", ".join(map(str, images))
-        raise ArgumentError(f"No {role} for {ref}: its images are {listed}.")
-    return found[0]
-
-
-Fields = dict[str, Any]
-"""A part of a plan, as it stands in its file."""
-
-_AS_GIVEN = ("depth_axis", "keep_fraction", "dtype", "format", "codec")
-_OF_STRATEGY: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "patch_size": ("size", lambda text: read_numbers("--patch-size", text)),
-    "overlap": ("overlap", lambda text: read_numbers("--overlap", text)),
-    "edge": ("edge", str),
-    "count": ("count", int),
-    "select": ("select", read_ranges),
-    "region": ("region", lambda path: _read_region(path)),
-}
-"""Option -> field of the strategy, and how it is read."""
-
-_PARTS = {"sources": list, "strategy": dict}
-"""What is read of a saved plan before it is a plan again."""
-
-_REGION: TypeAdapter[Region] = TypeAdapter(Region)
-_DEFAULT_SIZE = (64, 64)
-
-
-def make_plan(options: PlanOptions, files: Sequence[str], out: str | None) -> ExportPlan:
-    """Make the plan for some files, or for those of the saved plan.
-
-    Raises
-    ------
-    ArgumentError, ValidationError
-        If an option can't be understood, or does not fit the others.
-    """
-    try:
-        return _make_plan(options, files, out)
-    except ValidationError as error:
-        if options.plan is None:
-            raise
-        raise ArgumentError(f"With {options.plan}: {user_message(error, option_of)}.") from error
-
-
-def _make_plan(options: PlanOptions, files: Sequence[str], out: str | None) -> ExportPlan:
-    saved = _saved(options.plan) if options.plan else {}
-    plan = saved | {
-        "sources": _sources(options, files, saved),
-        "strategy": _strategy(options, saved.get("strategy", {})),
-        "split": _split(options, saved.get("split")),
-    }
-    plan |= {name: given for name in _AS_GIVEN if (given := getattr(options, name)) is not None}
-    if options.filter:
-        plan["filters"] = [parse_filter(text) for text in options.filter]
-    if options.channels:
-        plan["channels"] = read_channels(options.channels)
-    if out:
-        plan["out"] = out
-    return ExportPlan.model_validate(plan)
-
-
-def _saved(path: Path) -> Fields:
-    """Read a plan as the window saves it, or as an export under way keeps it."""
-    content = _read_json(path)
-    if not isinstance(content, dict):
-        raise ArgumentError(f"{path}: not a plan; a plan is a JSON object, as the window saves it.")
-    plan: Fields = content.get("plan", content)
-    if unknown := set(plan) - set(ExportPlan.model_fields):
-        raise ArgumentError(
-            f"{path}: there is no {', '.join(sorted(unknown))} in a plan; save it again with the "
-            "version that is to run it."
-        )
-    for name, kind in _PARTS.items():
-        if not isinstance(plan.get(name, kind()), kind):
-            raise ArgumentError(f"{path}: {name} is {plan[name]!r:.60}; save the plan again.")
-    return plan
-
-
-def _sources(options: PlanOptions, files: Sequence[str], saved: Fields) -> list[SourceRef]:
-    sources = [
-        SourceRef.of(ref) if isinstance(ref, str) else SourceRef.model_validate(ref)
-        for ref in saved.get("sources", ())
-    ]
-    if files or options.scene is not None:
-        named = files or list(dict.fromkeys(ref.path for ref in sources))
-        sources = expand_sources(named, read_scene(options.scene or "all"))
-    for role in BESIDE:
-        if path := getattr(options, role):
-            sources = pair(sources, role, path)
-    return sources
-
-
-def _strategy(options: PlanOptions, saved: Fields) -> Fields:
-    """Take over what the saved strategy and the new one have in common."""
-    kind = options.strategy or saved.get("kind", "tiled")
+def _strategy(options: Fields, saved: Fields) -> Fields:
+    """Return the strategy: options, else what the saved one has in common with this kind."""
+    kind: str = options.get("strategy") or saved.get("kind", "tiled")
     if kind not in STRATEGIES:
-        raise ArgumentError(f"--strategy is {kind!r}; it is one of {', '.join(STRATEGIES)}.")
-    fields = STRATEGIES[kind].model_fields
-    chosen: Fields = {"size": _DEFAULT_SIZE} if "size" in fields else {}
-    chosen |= {name: value for name, value in saved.items() if name in fields}
-    chosen |= {"kind": kind} | _given_to(kind, options)
-    _require_needed(chosen)
-    if len(chosen.get("overlap", ())) == 1:
-        chosen["overlap"] *= len(chosen["size"])
-    return chosen
-
-
-def _given_to(kind: str, options: PlanOptions) -> Fields:
-    """Read the options that are of a strategy; one of another strategy is refused."""
-    fields, given = STRATEGIES[kind].model_fields, Fields()
-    for option, (name, read) in _OF_STRATEGY.items():
-        if (value := getattr(options, option)) is None:
+        raise ArgumentError(f"--strategy is {kind!r}; choose one of {', '.join(STRATEGIES)}.")
+    own = STRATEGIES[kind].model_fields
+    strategy: Fields = {"size": "64,64"} if "size" in own else {}
+    strategy |= {name: value for name, value in saved.items() if name in own} | {"kind": kind}
+    for option, field in _STRATEGY_FIELDS.items():
+        if option.name not in options:
             continue
-        if name not in fields:
-            others = " or ".join(one for one, m in STRATEGIES.items() if name in m.model_fields)
-            raise ArgumentError(f"{_flag(option)} is for {others} patches, not for {kind} ones.")
-        given[name] = read(value)
-    if options.seed is not None and "seed" in fields:
-        given["seed"] = options.seed
-    return given
+        if field in own:
+            value = options[option.name]
+            strategy[field] = _read_region(Path(value)) if field == "region" else value
+        elif field != "seed":  # which is also that of the split
+            others = " or ".join(k for k, m in STRATEGIES.items() if field in m.model_fields)
+            raise ArgumentError(f"{option.flag} is for {others} patches, not for {kind} ones.")
+    if kind == "fixed" and "patches" not in strategy:
+        raise ArgumentError("Fixed patches are listed in a saved plan; name it with --plan.")
+    if kind == "random" and "count" not in strategy:
+        raise ArgumentError("Random patches need --count, the number of patches per plane.")
+    return strategy
 
 
-def _require_needed(chosen: Fields) -> None:
-    if chosen["kind"] == "fixed" and "patches" not in chosen:
-        raise ArgumentError("Fixed patches are listed in a plan; give it with --plan.")
-    if chosen["kind"] == "random" and "count" not in chosen:
-        raise ArgumentError("Random patches need --count, the number in each sample.")
-
-
-def _split(options: PlanOptions, saved: Fields | None) -> Fields | None:
-    given = {"val": options.val, "by": options.split_by, "seed": options.seed}
-    given = {name: value for name, value in given.items() if value is not None}
-    if saved is None and options.val is None:
-        if options.split_by is not None:
-            raise ArgumentError("--split-by needs --val, the share of patches that validate.")
+def _split(options: Fields, saved: Fields | None) -> Fields | None:
+    if saved is None and "val" not in options:
+        if "split_by" in options:
+            raise ArgumentError("--split-by needs --val, the share of patches for validation.")
         return None
-    return (saved or {}) | given
+    names = {"val": "val", "split_by": "by", "seed": "seed"}
+    return (saved or {}) | {names[name]: options[name] for name in names if name in options}
 
 
 def _read_region(path: Path) -> Any:
@@ -356,14 +380,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArgumentError(f"{path}: not a JSON file: {error}") from None
-
-
-def option_of(field: str) -> str:
-    """Give the option that sets a field of a plan, or the field's own name."""
-    option = {name: option for option, (name, _) in _OF_STRATEGY.items()} | {"by": "split_by"}
-    name = option.get(field, field)
-    return _flag(name) if name in PlanOptions.__dataclass_fields__ else field
-
-
-def _flag(option: str) -> str:
-    return "--" + option.replace("_", "-")

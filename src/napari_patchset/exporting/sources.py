@@ -26,11 +26,11 @@ from napari_patchset.patching.filters import Mask
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
-from napari_patchset.source import ChannelId, SceneId, SourceInfo, channel_indices
+from napari_patchset.source import ChannelId, SourceInfo, channel_indices
 from napari_patchset.stacks.cache import FileStat
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import describe
-from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack, ImageStack
 
 PIXEL_SIZE_TOLERANCE = 0.01
@@ -82,7 +82,7 @@ def survey(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None)
     for requested in plan.sources:
         check_cancelled()
         try:
-            ref = with_partner_scenes(requested)
+            ref = requested.with_pair_scenes()
             described = {role: describe_image(ref.images[role], role) for role in roles}
         except SOURCE_ERRORS as error:
             if requested is plan.sources[-1] and not readable:
@@ -118,10 +118,10 @@ def _roles(plan: ExportPlan) -> list[str]:
     roles = [IMAGE]
     for role in (TARGET, LABELS):
         if any(role in ref.images for ref in plan.sources):
-            _require_role(plan, role, f"Either every source has a {role} beside it, or none")
+            _require_role(plan, role, f"Either every source has a paired {role}, or none")
             roles.append(role)
     if any(isinstance(each, Mask) for each in plan.filters):
-        _require_role(plan, MASK, "The filter mask needs a mask, or labels, beside every source")
+        _require_role(plan, MASK, "The filter mask needs a mask or labels for every source")
         roles.append(MASK)
     return roles
 
@@ -130,34 +130,6 @@ def _require_role(plan: ExportPlan, role: str, rule: str) -> None:
     lacking = [str(ref) for ref in plan.sources if role not in ref.images]
     if lacking:
         raise ArgumentError(f"{rule}; {lacking[0]} has none ({len(lacking)} in all lack one).")
-
-
-def with_partner_scenes(ref: SourceRef) -> SourceRef:
-    """Choose the scene of each paired image that has none yet; see `partner_scene`."""
-    return ref.with_beside(
-        lambda image: (
-            image
-            if image.scene is not None
-            else image.model_copy(update={"scene": partner_scene(image.path, ref.scene)})
-        )
-    )
-
-
-def partner_scene(path: str, scene: SceneId | None) -> SceneId | None:
-    """Choose the scene of a file that is paired with a source: its only one, or the source's.
-
-    Raises
-    ------
-    ArgumentError
-        If the file has several scenes, none of which has the id of the source's.
-    """
-    ids = [each.id for each in list_scenes(path)]
-    if len(ids) == 1:
-        return ids[0]
-    if scene not in ids:
-        listed = ", ".join(map(str, ids))
-        raise ArgumentError(f"{path} has no scene {scene}, as its image; it has {listed}.")
-    return scene
 
 
 def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:

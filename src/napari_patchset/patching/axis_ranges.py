@@ -4,11 +4,11 @@ Numbers are those of the file, which may begin at another one than 0 (`SourceInf
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import SourceInfo
@@ -28,8 +28,31 @@ def _check(ranges: dict[str, AxisRange]) -> dict[str, AxisRange]:
     return ranges
 
 
-AxisRanges = Annotated[dict[str, AxisRange], AfterValidator(_check)]
-"""Ranges by axis, e.g. {"Z": (5, 25), "T": (None, 10)}."""
+def _parse(ranges: Any) -> Any:
+    """Parse "Z=5:25,T=:10"; leave what is no text to pydantic."""
+    if not isinstance(ranges, str):
+        return ranges
+    parsed: dict[str, AxisRange] = {}
+    for part in ranges.split(","):
+        axis, _, span = part.partition("=")
+        first, colon, stop = span.partition(":")
+        try:
+            start, end = (int(n) if n.strip() else None for n in (first, stop))
+        except ValueError:
+            colon = ""
+        if not colon:
+            raise ValueError(f"{ranges!r} is not a selection; write ranges like Z=5:25,T=:10")
+        parsed[axis.strip().upper()] = start, end
+    return parsed
+
+
+def format_ranges(ranges: Mapping[str, AxisRange]) -> str:
+    """Return ranges as text, "Z=5:25,T=:10", which `AxisRanges` accepts."""
+    return ",".join(f"{axis}={format_range(numbers)}" for axis, numbers in ranges.items())
+
+
+AxisRanges = Annotated[dict[str, AxisRange], BeforeValidator(_parse), AfterValidator(_check)]
+"""Ranges by axis, e.g. {"Z": (5, 25), "T": (None, 10)}, or as text, "Z=5:25,T=:10"."""
 
 
 def selected_samples(source: SourceInfo, ranges: Mapping[str, AxisRange]) -> NDArray[np.int64]:

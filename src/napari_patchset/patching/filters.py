@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.errors import ArgumentError
@@ -237,8 +237,12 @@ class Mask(PatchFilter):
         return "mask"
 
 
-Filter = Annotated[Max | Mean | Std | Shannon | Saturation | Mask, Field(discriminator="kind")]
-"""Every filter that a plan can name; to add one, write its class and add it here."""
+Filter = Annotated[
+    Max | Mean | Std | Shannon | Saturation | Mask,
+    Field(discriminator="kind"),
+    BeforeValidator(lambda value: parse_filter(value) if isinstance(value, str) else value),
+]
+"""Every filter that a plan can name, also as text; to add one, write its class and add it here."""
 
 FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
 """By kind."""

@@ -61,9 +61,11 @@ class Split(Frozen):
         Another seed chooses other groups.
     """
 
-    val: float = Field(gt=0, lt=1)
-    by: Literal["auto", "file", "scene", "block"] = "auto"
-    seed: int = 0
+    val: float = Field(gt=0, lt=1, description="Approximate share of patches for validation.")
+    by: Literal["auto", "file", "scene", "block"] = Field(
+        default="auto", description="What is in one split as a whole."
+    )
+    seed: int = Field(default=0, description="Another seed, another choice.")
 
     def assign(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
         """Return the code of each patch's split, or `NEITHER`.

@@ -20,8 +20,8 @@ from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
-from napari_patchset.exporting.option_syntax import command_line
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import refuse_taken

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import Beside, ExportPlan, ImageRef, Recipe, SourceRef
+from napari_patchset.exporting.plan import ExportPlan, ImageRef, PairRole, Recipe, SourceRef
 from napari_patchset.exporting.sources import select_channels
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_files import open_image
@@ -170,7 +170,7 @@ class FormState:
 
 
 def with_pairs(
-    sources: Sequence[SourceRef], path: Path, pairs: Mapping[Beside, Path]
+    sources: Sequence[SourceRef], path: Path, pairs: Mapping[PairRole, Path]
 ) -> tuple[SourceRef, ...]:
     """Lay files beside the images of a file; each takes the scene of its image."""
     beside: dict[str, ImageRef] = {role: ImageRef(path=str(file)) for role, file in pairs.items()}
@@ -205,6 +205,6 @@ def read_plan(path: Path) -> ExportPlan:
         raise ArgumentError(f"{path}: not a plan: {error}") from None
 
 
-def plan_pairs(plan: ExportPlan) -> dict[Beside, Path]:
+def plan_pairs(plan: ExportPlan) -> dict[PairRole, Path]:
     """Give the files that lie beside the first image of a plan."""
-    return {role: Path(ref.path) for role, ref in plan.sources[0].beside.items()}
+    return {role: Path(ref.path) for role, ref in plan.sources[0].pairs.items()}

@@ -126,6 +126,23 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
     return find_format(path).scenes(path)
 
 
+def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
+    """Return the ids of a file's scenes, or only that of one scene.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such scene.
+    """
+    ids = [summary.id for summary in list_scenes(path)]
+    if scene is None:
+        return ids
+    if scene not in ids:
+        listed = ", ".join(map(str, ids))
+        raise ArgumentError(f"{path}: there is no scene {scene}; its scenes are {listed}.")
+    return [scene]
+
+
 def list_labels(path: Path, scene: SceneId | None = None) -> Sequence[SceneId]:
     """List the label images of a scene, each by the id by which `open_stack` opens it."""
     return find_format(path).labels(path, scene)

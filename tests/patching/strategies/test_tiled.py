@@ -168,7 +168,7 @@ def test_a_small_image_is_padded_on_demand() -> None:
 
 @pytest.mark.parametrize(
     ("size", "overlap"),
-    [((0, 8), ()), ((8,), ()), ((8, 8), (8, 0)), ((8, 8), (1,)), ((8, 8), (-1, 0))],
+    [((0, 8), ()), ((), ()), ((8, 8), (8, 0)), ((8, 8), (1, 1, 1)), ((8, 8), (-1, 0))],
 )
 def test_impossible_sizes_and_overlaps_are_refused(size: tuple, overlap: tuple) -> None:
     with pytest.raises(ValidationError):

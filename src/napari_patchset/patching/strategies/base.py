@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
@@ -123,8 +123,13 @@ class PatchStrategy(Frozen, ABC):
         Exclude patches of which the tiles of a mosaic cover less than this share, 0 to 1.
     """
 
-    region: Region | None = None
-    select: AxisRanges = Field(default_factory=dict)
+    region: Region | None = Field(
+        default=None, description="Where patches may lie; they must lie wholly inside."
+    )
+    select: AxisRanges = Field(
+        default_factory=dict,
+        description="Half-open ranges in the file's own numbers, Z=5:25,T=:10.",
+    )
     min_covered: float = Field(default=0.5, ge=0, le=1)
 
     def plan(self, sources: Sequence[SourceInfo], masks: Masks | None = None) -> PatchGrid:
@@ -205,16 +210,37 @@ class PatchStrategy(Frozen, ABC):
         return exclude(replace(grid, valid=valid), valid < self.min_covered, UNCOVERED)
 
 
+def _parse_pixels(pixels: Any) -> Any:
+    """Parse 64, "64" or "8,64,64"; leave everything else to pydantic."""
+    if isinstance(pixels, str):
+        try:
+            return tuple(int(n) for n in pixels.split(","))
+        except ValueError:
+            raise ValueError(
+                f"{pixels!r} is no number of pixels; write one, or one per axis like 64,64"
+            ) from None
+    return (pixels,) if isinstance(pixels, int) else pixels
+
+
+PixelsPerAxis = Annotated[tuple[int, ...], BeforeValidator(_parse_pixels)]
+"""Pixels along each axis: (8, 64, 64), or the text "8,64,64"; one number is for Y and X."""
+
+
 class SizedStrategy(PatchStrategy):
     """Choose patches of a given size.
 
     Parameters
     ----------
-    size : tuple of int
-        Patch size along YX, or ZYX (TYX) with a depth axis.
+    size : tuple of int, int or str
+        Patch size along YX, or ZYX (TYX) with a depth axis; one number is the size along Y and X.
     """
 
-    size: tuple[int, ...]
+    size: PixelsPerAxis = Field(description="Patch size along Y,X, or Z,Y,X with a depth axis.")
+
+    @field_validator("size")
+    @classmethod
+    def _square(cls, size: tuple[int, ...]) -> tuple[int, ...]:
+        return size * 2 if len(size) == 1 else size
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:

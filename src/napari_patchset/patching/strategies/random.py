@@ -26,7 +26,7 @@ from napari_patchset.patching.strategies.sampling import StartsInArea, draw_apar
 class _RandomStrategy(SizedStrategy):
     """Draw patches by a seed."""
 
-    seed: int = 0
+    seed: int = Field(default=0, description="Another seed, other patches.")
     small: Literal["error", "skip"] = "error"
 
     def _n_starts(self, selected: SelectedSource) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ class Random(_RandomStrategy):
     """
 
     kind: Literal["random"] = "random"
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, description="Number of patches per plane (or volume).")
     per: Literal["sample", "total"] = "sample"
     max_overlap: float | None = Field(default=None, ge=0, lt=1)
 

@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import Edge, PatchGrid, axis_starts, starts_by_tile
 from napari_patchset.patching.padding import PadMode
-from napari_patchset.patching.strategies.base import SelectedSource, SizedStrategy
+from napari_patchset.patching.strategies.base import PixelsPerAxis, SelectedSource, SizedStrategy
 from napari_patchset.source import SourceInfo
 
 Integers = NDArray[np.int64]
@@ -26,10 +26,11 @@ class Tiled(SizedStrategy):
 
     Parameters
     ----------
-    size : tuple of int
-        Patch size along YX, or ZYX (TYX) with a depth axis.
-    overlap : tuple of int
-        Pixels shared by neighbours, per axis, 0 <= overlap < size; () for none.
+    size : tuple of int, int or str
+        Patch size along YX, or ZYX (TYX) with a depth axis; one number is the size along Y and X.
+    overlap : tuple of int, int or str
+        Pixels shared by neighbours, per axis, 0 <= overlap < size; () for none. One number is the
+        overlap along Y and X.
     edge : {"shift", "drop", "pad", "balance"}
         What to do where the grid does not fit; see `axis_starts`. Along a depth axis that
         `select` limits, "pad" acts as "shift": the planes beyond exist and must not be made up.
@@ -42,10 +43,20 @@ class Tiled(SizedStrategy):
     """
 
     kind: Literal["tiled"] = "tiled"
-    overlap: tuple[int, ...] = ()
-    edge: Edge = "shift"
+    overlap: PixelsPerAxis = Field(default=(), description="Pixels shared by neighbours.")
+    edge: Edge = Field(
+        default="shift", description="What happens to a last patch that does not fit."
+    )
     pad: PadMode = "reflect"
     small: Literal["error", "skip", "pad"] = "error"
+
+    @field_validator("overlap")
+    @classmethod
+    def _along_yx(cls, overlap: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if len(overlap) != 1:
+            return overlap
+        n_axes = len(info.data.get("size", overlap * 2))
+        return (0,) * (n_axes - 2) + overlap * 2
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Self:

@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # qtpy adds it
 from qtpy.QtWidgets import QFileDialog, QListWidget
 
-from napari_patchset.exporting.plan import Beside
+from napari_patchset.exporting.plan import PairRole
 from napari_patchset.plugin.form.rows import Part, Row, keep_small
 from napari_patchset.plugin.layers.layer_stack import layer_at
 
@@ -100,7 +100,7 @@ class ExtraFilesSection(Part):
             self.set_files(self.files[:index] + self.files[index + 1 :])
 
 
-_TIPS: dict[Beside, str] = {
+_TIPS: dict[PairRole, str] = {
     "target": "The image that a network shall make of this one: denoised, deconvolved, ...",
     "labels": "The segmentation that belongs to the image.",
     "mask": "What the filter “mask” looks at; without one, the labels.",
@@ -112,8 +112,8 @@ class PairsSection(Part):
 
     def __init__(self) -> None:
         self._open: Sequence[Path] = ()
-        self._asked: dict[Beside, Path] = {}
-        self.boxes: dict[Beside, ComboBox] = {}
+        self._asked: dict[PairRole, Path] = {}
+        self.boxes: dict[PairRole, ComboBox] = {}
         super().__init__([self._row(role, tip) for role, tip in _TIPS.items()])
 
     def offer(self, files: Sequence[Path]) -> None:
@@ -123,11 +123,11 @@ class PairsSection(Part):
             self.load(self.value)
 
     @property
-    def value(self) -> dict[Beside, Path]:
+    def value(self) -> dict[PairRole, Path]:
         """The file of each role that has one."""
         return {role: box.value for role, box in self.boxes.items() if box.value is not None}
 
-    def load(self, chosen: Mapping[Beside, Path]) -> None:
+    def load(self, chosen: Mapping[PairRole, Path]) -> None:
         """Set a file for each role."""
         for role in self.boxes:
             self._choose(role, chosen.get(role))
@@ -137,7 +137,7 @@ class PairsSection(Part):
         """What is set, in a word."""
         return ", ".join(self.value) or "none"
 
-    def _row(self, role: Beside, tip: str) -> Row:
+    def _row(self, role: PairRole, tip: str) -> Row:
         box = ComboBox(choices=lambda _: self._choices(role), nullable=True, tooltip=tip)
         ask = PushButton(text="…", tooltip=f"Choose the file of the {role}.")
         ask.native.setFixedWidth(28)
@@ -145,18 +145,18 @@ class PairsSection(Part):
         self.boxes[role] = box
         return Row([box, ask], label=role.capitalize())
 
-    def _choices(self, role: Beside) -> list[tuple[str, Path]]:
+    def _choices(self, role: PairRole) -> list[tuple[str, Path]]:
         asked = [self._asked[role]] if role in self._asked else []
         return labelled(list(dict.fromkeys([*self._open, *asked])))
 
-    def _choose(self, role: Beside, file: Path | None) -> None:
+    def _choose(self, role: PairRole, file: Path | None) -> None:
         if file is not None:
             self._asked[role] = file
         box = self.boxes[role]
         box.reset_choices()
         box.value = file
 
-    def _ask(self, role: Beside) -> None:
+    def _ask(self, role: PairRole) -> None:
         name, _ = QFileDialog.getOpenFileName(self.native, f"The {role} of the image")
         if name:
             self._choose(role, Path(name))

@@ -13,7 +13,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.exporting.plan import ExportPlan, Ref
+from napari_patchset.exporting.plan import ExportPlan, ImageRef
 from napari_patchset.exporting.sources import mask_region, read_masks
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
@@ -25,6 +25,7 @@ from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 
+_Ref = TypeVar("_Ref", bound=ImageRef)
 _Strategy = TypeVar("_Strategy", bound=PatchStrategy)
 
 
@@ -110,13 +111,13 @@ def spooled(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
     out = Path(plan.out).absolute()
     folder = out.with_name(f"{stem_of(out)}.layers")
 
-    def named(ref: Ref) -> Ref:
+    def named(ref: _Ref) -> _Ref:
         if (layer := layer_at(ref.path)) is None:
             return ref
         return ref.model_copy(
             update={"path": str(spool(LayerStack(layer), folder, check_cancelled))}
         )
 
-    sources = tuple(named(ref).with_beside(named) for ref in plan.sources)
+    sources = tuple(named(ref).with_pairs(named) for ref in plan.sources)
     strategy = with_mask_file(plan.strategy, folder, check_cancelled)
     return plan.model_copy(update={"sources": sources, "strategy": strategy})

@@ -1,0 +1,97 @@
+"""`patchset info`: the scenes of an image file, or the arrays of a patch set."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_patchset.source import is_remote, split_source
+from napari_patchset.stacks.metadata import describe
+from napari_patchset.stacks.opening import list_scenes, open_stack, scene_ids
+
+_WIDTH = 500
+"""Characters in a line where no terminal limits it."""
+
+
+def info(
+    path: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help='A file or URL; "name.czi@3" is scene 3 of a file.'),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what is in an image file or a patch set.
+
+    Scenes, or the arrays of a patch set: size along each axis, pixel type and size, channels.
+
+    Example: patchset info cells.czi
+    """
+    file, chosen = split_source(path)
+    rows = _patch_set_rows(file) or _scene_rows(file, chosen)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table()
+    for column in ("scene", "name", "size", "type", "pixel size (um)", "channels"):
+        table.add_column(column, overflow="fold")  # truncated, it would be of no use
+    for row in rows:
+        scene, channels = "" if row["id"] is None else str(row["id"]), ", ".join(row["channels"])
+        table.add_row(
+            scene, row["name"], _format_size(row), row["dtype"], _format_pixel(row), channels
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDTH)).print(table)
+
+
+def _scene_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
+    ids = scene_ids(file, chosen)
+    rows = []
+    for scene in list_scenes(file):
+        if scene.id in ids:
+            with open_stack(file, scene.id) as stack:
+                source = describe(stack)
+            rows.append(asdict(scene) | source.model_dump(mode="json", exclude={"scene"}))
+    return rows
+
+
+def _patch_set_rows(file: str | Path) -> list[dict[str, Any]]:
+    """Describe the arrays of a patch set like scenes; [] if it is none, or holds no pixels."""
+    if is_remote(file) or not Path(file).is_dir():
+        return []
+    # What reads a patch set takes longer to import than all that reads an image.
+    from napari_patchset.patchset.reader import read_attributes, read_description
+
+    if read_attributes(Path(file)) is None:
+        return []
+    manifest, _ = read_description(Path(file))
+    pixel_size = manifest.pixel_size.model_dump()
+    return [
+        {
+            "id": name,
+            "name": f"{entry.shape[0]} patches",
+            "axes": entry.axes,
+            "shape": entry.shape,
+            "dtype": entry.dtype,
+            "channels": entry.channels,
+            "pixel_size": pixel_size,
+        }
+        for name, entry in manifest.arrays.items()
+    ]
+
+
+def _format_size(row: dict[str, Any]) -> str:
+    """Return the size along each axis of more than one plane: "T3 C2 Y64 X64"."""
+    sizes = zip(row["axes"], row["shape"], strict=True)
+    return " ".join(f"{axis}{n}" for axis, n in sizes if n > 1 or axis in "CYX")
+
+
+def _format_pixel(row: dict[str, Any]) -> str:
+    """Return the edges of a pixel that are known: "0.65, Z 2", or "0.6 x 0.7"."""
+    z, y, x = (row["pixel_size"][axis] for axis in "zyx")
+    edges = list(dict.fromkeys(f"{n:.4g}" for n in (y, x) if n))
+    depth = [f"Z {z:.4g}"] if z else []
+    return ", ".join([" x ".join(edges), *depth] if edges else depth) or "unknown"
