@@ -27,7 +27,7 @@ from .stacks.opening import open_stack as open_stack
 from .stacks.protocol import ImageStack as ImageStack
 from .stacks.tiff.stack import TiffImageStack as TiffImageStack
 from .stacks.zarr.stack import ZarrImageStack as ZarrImageStack
-from .verification.subject import Finding as Finding
+from .verification.findings import Finding as Finding
 from .verification.verify import verify as verify
 
 __version__: str

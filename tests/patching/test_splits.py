@@ -17,7 +17,7 @@ from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
-from napari_patchset.verification.check_table import find_leak
+from napari_patchset.verification.check_split import find_leak
 from support.strategy_makers import cases, every_strategy, make_strategy, source
 
 KINDS = ("auto", "file", "scene", "block")

@@ -1,4 +1,4 @@
-"""verify: a sound set has no difference, and each kind of damage is found by its name."""
+"""verify: a sound set has no findings, and each kind of damage has a finding of its name."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ from napari_patchset.patchset import table
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.reader import read_attributes, read_description
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.verification.subject import FindingName
+from napari_patchset.verification.findings import FindingName
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import plan_for
 
@@ -47,7 +47,7 @@ Damage = Callable[[Path], None]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with an image of two scenes, and a target of them."""
+    """Return a folder with an image of two scenes, and their target."""
     folder = tmp_path_factory.mktemp("images")
     make_czi(folder / "image.czi", SCENES, tile=(32, 32))
     shifted = [replace(scene, z=range(12, 14)) for scene in SCENES]
@@ -56,7 +56,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_of(images: Path, out: Path, form: str, **fields: Any) -> ExportPlan:
-    """Plan a set with everything in it that `verify` looks at."""
+    """Plan a set with everything that `verify` checks."""
     fields = {
         "filters": [parse_filter("std>p10")],
         "split": Split(val=0.4, by="scene"),
@@ -71,7 +71,7 @@ def plan_of(images: Path, out: Path, form: str, **fields: Any) -> ExportPlan:
 
 @pytest.fixture(scope="module")
 def sets(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Export a set of each format once, to be copied."""
+    """Return a function that exports a set of a format, once."""
     folder = tmp_path_factory.mktemp("sets")
 
     def make(form: str) -> Path:
@@ -85,7 +85,7 @@ def sets(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
 
 @pytest.fixture
 def made(sets: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """Give a copy of the set of a format, to be damaged."""
+    """Return a function that copies the set of a format, to be damaged."""
     return lambda form: Path(shutil.copytree(sets(form), tmp_path / sets(form).name))
 
 
@@ -129,14 +129,14 @@ def with_value(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Tab
     def change(table: pa.Table) -> pa.Table:
         values = table[column].to_pylist()
         values[row] = value
-        at = table.column_names.index(column)
-        return table.set_column(at, column, pa.array(values, table.schema.field(column).type))
+        index = table.column_names.index(column)
+        return table.set_column(index, column, pa.array(values, table.schema.field(column).type))
 
     return change
 
 
 @every_format
-def test_a_sound_set_has_no_difference(sets: Callable[[str], Path], form: str) -> None:
+def test_a_sound_set_has_no_findings(sets: Callable[[str], Path], form: str) -> None:
     done = []
     assert not list(verify(sets(form), progress=lambda *at: done.append(at)))
     assert done[-1][0] == done[-1][1]
@@ -153,13 +153,13 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_sets_have_no_difference(images: Path, tmp_path: Path, kind: str) -> None:
+def test_other_sets_have_no_findings(images: Path, tmp_path: Path, kind: str) -> None:
     plan = plan_of(images, tmp_path / "a.patches.zarr", "zarr", **OTHERS[kind])
     export(plan).close()
     assert not list(verify(plan.out))
 
 
-def test_a_table_that_is_made_in_parts_is_the_same(
+def test_a_table_made_in_parts_is_the_same(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = [plan_of(images, tmp_path / f"{i}.patches.zarr", "zarr") for i in range(2)]
@@ -169,8 +169,8 @@ def test_a_table_that_is_made_in_parts_is_the_same(
             assert parts.table.equals(whole.table)
     assert not list(verify(plans[1].out))
     rewrite(Path(plans[1].out), with_value("id", 30, 9))
-    (found,) = verify(plans[1].out)
-    assert "id of row 30 is 9, not 30" in found.message
+    (finding,) = verify(plans[1].out)
+    assert "id of row 30 is 9, not 30" in finding.message
 
 
 PIXELS = ["bool", "uint8", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]
@@ -195,7 +195,7 @@ def test_every_type_of_pixel_is_written_so_that_zarr_reads_it(tmp_path: Path, dt
     assert not list(verify(plan.out))
 
 
-def test_limits_that_came_to_nothing_are_no_limits(tmp_path: Path) -> None:
+def test_limits_without_a_metric_are_not_recorded(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "image.tif", np.full((32, 32), np.nan, np.float32))
     plan = ExportPlan(
         sources=[tmp_path / "image.tif"],
@@ -226,28 +226,29 @@ def test_a_flipped_byte_is_a_damaged_patch(
     patch = FORMATS[form].open(path, array).read(0)
     at = file.read_bytes().index(patch.astype("<u2").tobytes())
     flip(file, at + 100)
-    found = list(verify(path, sources=False))
-    assert {finding.name for finding in found} >= {"damaged patch"}
-    assert f"train/{role}" in str(found)
+    findings = list(verify(path, sources=False))
+    assert {finding.name for finding in findings} >= {"damaged patch"}
+    assert f"train/{role}" in str(findings)
     if role == "image":
         assert any(
-            "train/image" in str(each) and "shard 0: 1 of 8 patches" in str(each) for each in found
+            "train/image" in str(each) and "shard 0: 1 of 8 patches" in str(each)
+            for each in findings
         )
     else:
         assert "differs from source" in names(path)
 
 
 @pytest.mark.parametrize("form", WITH_PIXELS)
-def test_a_missing_file_is_named_and_the_rest_is_looked_at(
+def test_a_missing_file_is_named_and_the_rest_is_checked(
     made: Callable[[str], Path], form: str
 ) -> None:
     path = made(form)
     lost = first_file(path, form)
     lost.unlink()
     describe(path, lambda manifest: manifest["counts"].update(val=1))
-    found = list(verify(path))
-    assert f"missing file: {lost}" in str(found[[f.name for f in found].index("missing file")])
-    assert {finding.name for finding in found} >= {"missing file", "wrong counts"}
+    findings = list(verify(path))
+    assert f"missing file: {lost}" in {str(f).partition(": copy")[0] for f in findings}
+    assert {finding.name for finding in findings} >= {"missing file", "wrong counts"}
 
 
 def cut(name: str) -> Damage:
@@ -263,7 +264,7 @@ def change_statistics(manifest: dict[str, Any]) -> None:
 
 
 def move_onto_training(path: Path) -> None:
-    """Say of a validation patch that it lies where a training patch does."""
+    """Record the position of a training patch for a validation patch."""
     table = pq.read_table(path / TABLE).to_pylist()
     kept = {
         split: [r for r in table if r["kept"] and r["split"] == split] for split in ("train", "val")
@@ -274,7 +275,7 @@ def move_onto_training(path: Path) -> None:
 
 
 def remove_candidate(path: Path) -> None:
-    """Take a rejected candidate out of the table, and out of what is counted."""
+    """Remove a rejected candidate from the table and the counts."""
     table = pq.read_table(path / TABLE)
     row = next(i for i, kept in enumerate(table["kept"].to_pylist()) if not kept)
     reason = table["reason"][row].as_py()
@@ -335,7 +336,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 
 
 ONLY_BY_SOURCES = ("dropped", "place", "candidate")
-"""What nothing but the sources can tell; the other kinds are found where these are away."""
+"""Kinds of damage that are found only by reading the sources."""
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
@@ -347,7 +348,7 @@ def test_damage_is_found_by_its_name(made: Callable[[str], Path], kind: str) -> 
 
 @every_format
 @pytest.mark.parametrize("kind", ["table, unsigned", "verdict", "leak", "rejected", "candidate"])
-def test_table_and_split_are_looked_at_in_every_format(
+def test_table_and_split_are_checked_in_every_format(
     made: Callable[[str], Path], form: str, kind: str
 ) -> None:
     path, (damage, name) = made(form), DAMAGES[kind]
@@ -394,19 +395,19 @@ def test_no_flipped_bit_of_a_tiff_is_overlooked(
 
 
 @every_format
-def test_a_source_that_is_away_is_said_and_the_rest_is_looked_at(
+def test_an_absent_source_is_named_and_the_rest_is_checked(
     images: Path, made: Callable[[str], Path], form: str
 ) -> None:
     path = made(form)
     describe(path, lambda manifest: manifest.update(rejected={}))
     away = (images / "image.czi").rename(images / "away.czi")
     try:
-        found = list(verify(path))
+        findings = list(verify(path))
         assert names(path, sources=False) == {"wrong counts"}
     finally:
         away.rename(images / "image.czi")
-    assert {finding.name for finding in found} == {"wrong counts", "absent source"}
-    assert f"{images / 'image.czi'}, scene 3: " in str(found)
+    assert {finding.name for finding in findings} == {"wrong counts", "absent source"}
+    assert f"{images / 'image.czi'}, scene 3: " in str(findings)
 
 
 def exported_tiff(tmp_path: Path, form: str) -> tuple[Path, Path]:
@@ -426,29 +427,29 @@ def test_a_changed_source_is_named(tmp_path: Path, form: str) -> None:
     source, out = exported_tiff(tmp_path, form)
     assert not list(verify(out))
     flip(source, 60_000)
-    (found,) = verify(out)
-    assert found.name == "changed source"
-    assert f"{source}: its key is" in found.message
+    (finding,) = verify(out)
+    assert finding.name == "changed source"
+    assert f"{source}: its key is" in finding.message
 
 
-def test_a_change_that_no_fingerprint_sees_is_seen_in_the_pixels(tmp_path: Path) -> None:
+def test_a_change_that_the_fingerprint_misses_is_found_in_the_pixels(tmp_path: Path) -> None:
     source, out = exported_tiff(tmp_path, "zarr")
     flip(source, 300_001)
-    (found,) = verify(out)
-    assert found.name == "differs from source"
-    assert "the image of 1 patches is not what" in found.message
-    assert "row 37 of the table" in found.message
+    (finding,) = verify(out)
+    assert finding.name == "differs from source"
+    assert "the image of 1 patches differs from the pixels of" in finding.message
+    assert "row 37 of the table" in finding.message
 
 
-def test_a_source_that_is_cut_is_named(tmp_path: Path) -> None:
+def test_a_truncated_source_is_named(tmp_path: Path) -> None:
     source, out = exported_tiff(tmp_path, "zarr")
     source.write_bytes(source.read_bytes()[:300_000])
-    (found,) = verify(out)
-    assert found.name == "changed source"
-    assert str(source) in found.message
+    (finding,) = verify(out)
+    assert finding.name == "changed source"
+    assert str(source) in finding.message
 
 
-def test_several_differences_are_all_listed(images: Path, made: Callable[[str], Path]) -> None:
+def test_several_findings_are_all_listed(images: Path, made: Callable[[str], Path]) -> None:
     path = made("zarr")
     shards = (path / "train" / "image" / "c").rglob("*")
     files = sorted(file for file in shards if file.is_file())
@@ -460,11 +461,11 @@ def test_several_differences_are_all_listed(images: Path, made: Callable[[str], 
     target = images / "target.czi"
     away = target.rename(images / "away.czi")
     try:
-        found = {finding.name for finding in verify(path)}
+        found_names = {finding.name for finding in verify(path)}
     finally:
         away.rename(target)
     wanted = {"damaged patch", "missing file", "wrong counts", "edited table", "absent source"}
-    assert found >= {*wanted, "differs from source"}
+    assert found_names >= {*wanted, "differs from source"}
 
 
 def test_an_npz_with_other_axes_is_found(made: Callable[[str], Path]) -> None:
@@ -494,7 +495,7 @@ def command(
     return ended.value.code or 0, out, err
 
 
-def test_the_command_names_each_difference_and_ends_with_1(
+def test_the_command_lists_each_finding_and_exits_with_1(
     made: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -524,7 +525,7 @@ def test_the_command_refuses_what_is_no_set(
     assert f"patchset: {tmp_path}: not a patch set (no manifest)." in err
 
 
-def test_every_difference_is_described_in_the_docs() -> None:
+def test_every_finding_is_described_in_the_docs() -> None:
     page = Path(__file__).parents[2] / "docs" / "patchset-format.md"
     text = page.read_text("utf-8")
     assert [name for name in get_args(FindingName) if f"| `{name}` |" not in text] == []

@@ -1,1 +1,1 @@
-"""Hold a patch set against itself and against its sources."""
+"""Verify a patch set: its files and table against its manifest, its patches against its sources."""

@@ -1,0 +1,126 @@
+"""Prove that no place in a validation patch is in a training patch (`find_leak`)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.sites import find_sites
+from napari_patchset.patching.splits import TRAIN, VAL
+from napari_patchset.source import SourceInfo
+from napari_patchset.verification.findings import Finding
+from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
+
+Integers = NDArray[np.int64]
+
+
+def check_split(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterator[Finding]:
+    """Yield a training and a validation patch that share a place, if there are any."""
+    if len(candidates.splits) < 2:
+        return
+    leak = find_leak(candidates.grid, candidates.split, patch_set.sources)
+    if leak:
+        train, val = leak
+        source = patch_set.sources[int(candidates.grid.source_index[val])]
+        yield Finding(
+            "overlapping split",
+            f"{patch_set.table_path}: the training patch in row {train} and the validation patch "
+            f"in row {val} share pixels, of source {source.key}, scene {source.scene}; export "
+            "again.",
+        )
+
+
+class Leak(NamedTuple):
+    """A training and a validation patch that share a place, by their rows in the grid."""
+
+    train: int
+    val: int
+
+
+def find_leak(
+    grid: PatchGrid, split: NDArray[np.int8], sources: Sequence[SourceInfo]
+) -> Leak | None:
+    """Return a training and a validation patch whose rectangles overlap in the plane.
+
+    T, Z and channels do not matter: one place must be in one split. Scenes that overlap on the
+    stage are one plane, and so are equal files.
+
+    Parameters
+    ----------
+    split : int8 array
+        The code of each patch's split; patches in neither do not matter.
+    """
+    sites, size = find_sites(sources), np.array(grid.size[-2:])
+    start = np.stack([sites.starts(grid, axis) for axis in (0, 1)], axis=1).astype(np.int64)
+    # An empty row and column of cells at the end keep the cells of two sites apart.
+    rows, columns = start.max(axis=0, initial=0) // size + 2
+    y, x = (start // size).T
+    cell = (sites.index[grid.source_index] * rows + y) * columns + x
+    place = cell * size.prod() + (start % size) @ [size[1], 1]
+    train, val = (_group_by_cell(split == code, cell, place, start) for code in (TRAIN, VAL))
+    for i, j in _near_cells(train, val, size, int(columns)):
+        if leak := _overlap(train.rows_in(i), val.rows_in(j), start, size):
+            return leak
+    return None
+
+
+class _Cells(NamedTuple):
+    """The patches of a split by the cell, of the size of a patch, that they start in.
+
+    Attributes
+    ----------
+    cell : int64 array
+        The cells that are not empty, ascending.
+    first : int64 array
+        The index in `rows` of the first patch of each cell, and the length of `rows`.
+    rows : int64 array
+        One patch for each start.
+    low, high : int64 array, (cells, YX)
+        The bounding box of the starts in each cell.
+    """
+
+    cell: Integers
+    first: Integers
+    rows: Integers
+    low: Integers
+    high: Integers
+
+    def rows_in(self, i: int) -> Integers:
+        return self.rows[self.first[i] : self.first[i + 1]]
+
+
+def _group_by_cell(
+    in_split: NDArray[np.bool_], cell: Integers, place: Integers, start: Integers
+) -> _Cells:
+    rows = np.flatnonzero(in_split)
+    rows = rows[np.unique(place[rows], return_index=True)[1]]
+    first = np.flatnonzero(np.diff(cell[rows], prepend=-1))
+    starts = start[rows]
+    low, high = (edge.reduceat(starts, first, axis=0) for edge in (np.minimum, np.maximum))
+    return _Cells(cell[rows[first]], np.append(first, len(rows)), rows, low, high)
+
+
+def _near_cells(a: _Cells, b: _Cells, size: Integers, columns: int) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of cells whose boxes are so near that their patches may overlap."""
+    if not len(b.cell):
+        return
+    for down, right in product((-1, 0, 1), repeat=2):
+        neighbour = a.cell + (down * columns + right)
+        index = np.minimum(np.searchsorted(b.cell, neighbour), len(b.cell) - 1)
+        i = np.flatnonzero(b.cell[index] == neighbour)
+        j = index[i]
+        near = (a.low[i] - b.high[j] < size) & (b.low[j] - a.high[i] < size)
+        both = near.all(axis=1)
+        yield from zip(i[both].tolist(), j[both].tolist(), strict=True)
+
+
+def _overlap(train: Integers, val: Integers, start: Integers, size: Integers) -> Leak | None:
+    """Return two patches that overlap."""
+    for row in train.tolist():
+        near = (np.abs(start[val] - start[row]) < size).all(axis=1)
+        if near.any():
+            return Leak(row, int(val[near.argmax()]))
+    return None

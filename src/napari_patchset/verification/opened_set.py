@@ -1,0 +1,147 @@
+"""The patch set that is verified, and the candidates that its table records."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.selection import UNREADABLE
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
+from napari_patchset.patchset.reader import missing_files, read_description
+from napari_patchset.patchset.table import grid_of
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.patchset.writers.base import SetFormat
+from napari_patchset.source import SourceInfo
+
+_MAX_MISSING = 1000
+"""Most missing files that are reported."""
+
+
+class OpenedSet:
+    """A set on disk that has a manifest; everything else in it may be wrong.
+
+    Raises
+    ------
+    FileNotFoundError, IncompleteSetError
+        If there is no such set, or it was not completed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest, self.provenance = read_description(path)
+
+    @property
+    def form(self) -> SetFormat:
+        """The format of the set."""
+        return FORMATS[self.manifest.format]
+
+    @property
+    def sources(self) -> tuple[SourceInfo, ...]:
+        """The sources that the patches were cut from."""
+        return self.manifest.sources
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How the patches were chosen; raises ValidationError if it is invalid."""
+        return Recipe.model_validate(self.manifest.recipe)
+
+    @property
+    def can_be_replanned(self) -> bool:
+        """Whether there is a valid recipe and a source, to compare the table with."""
+        try:
+            Recipe.model_validate(self.manifest.recipe)
+        except ValidationError:
+            return False
+        return len(self.sources) > 0
+
+    @cached_property
+    def arrays(self) -> list[ArrayLayout]:
+        """Every array, split by split."""
+        return list(self.manifest.arrays.values())
+
+    @cached_property
+    def missing(self) -> list[Path]:
+        """The missing files, relative to the set, at most `_MAX_MISSING`."""
+        return list(islice(missing_files(self.path, self.manifest), _MAX_MISSING))
+
+    @property
+    def table_path(self) -> Path:
+        """The file of the table."""
+        return self.path / TABLE
+
+
+@dataclass(frozen=True)
+class RecordedCandidates:
+    """The candidates as the table records them.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The table.
+    grid : PatchGrid
+        Their positions.
+    splits : tuple of str
+        The names of the splits.
+    split : int8 array
+        Index of the split that each is exported in, -1 if it is in none.
+    checksums : uint32 array
+        Checksum of each image, 0 if there is none.
+    is_readable : bool array
+        Whether the source could be read when the set was made.
+    """
+
+    table: pa.Table
+    grid: PatchGrid
+    splits: tuple[str, ...]
+    split: NDArray[np.int8]
+    checksums: NDArray[np.uint32]
+    is_readable: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, patch_set: OpenedSet) -> "RecordedCandidates":
+        """Read the table of a set.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the file can't be read, or is no table of the set's sources.
+        """
+        try:
+            with pq.ParquetFile(patch_set.table_path) as file:
+                table = file.read()
+            grid, splits = grid_of(table, patch_set.sources), tuple(patch_set.manifest.counts)
+            named = pc.if_else(table["kept"], table["split"], None)
+            split = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
+            checksums = pc.fill_null(table["checksum"], 0)
+            unreadable = pc.fill_null(pc.equal(table["reason"], UNREADABLE), False)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise UnreadableFileError(str(error)) from error
+        codes, sums = split.to_numpy().astype(np.int8), checksums.to_numpy().astype(np.uint32)
+        return cls(table, grid, splits, codes, sums, ~unreadable.to_numpy().astype(bool))
+
+    def of_array(self, array: ArrayLayout) -> NDArray[np.int64] | None:
+        """Return the candidate of each row of an array, None if their numbers differ."""
+        if array.split not in self.splits:
+            return None
+        candidates = np.flatnonzero(self.split == self.splits.index(array.split))
+        return candidates if len(candidates) == array.n else None
+
+    def is_skipped(self, source_index: int) -> bool:
+        """Whether a source has no patch in the set because it could not be read."""
+        of_source = self.grid.source_index == source_index
+        return bool(of_source.any()) and not self.is_readable[of_source].any()
+
+    def image_checksums(self, array: ArrayLayout) -> NDArray[np.uint32] | None:
+        """Return the recorded checksums of an array's patches, None if there are none."""
+        candidates = self.of_array(array) if array.role == IMAGE else None
+        return None if candidates is None else self.checksums[candidates]
