@@ -14,7 +14,7 @@ from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patching.filters import parse_filter
-from napari_patchset.stacks.czi.decoding import SubblockDecoder
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for
 

@@ -25,7 +25,7 @@ from napari_patchset.exporting.run import finalize_export, plan_export, write_pa
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files
-from napari_patchset.stacks.czi.decoding import SubblockDecoder
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import SCENES, digests, plan_for

@@ -81,7 +81,7 @@ def test_a_tile_moved_in_the_directory_alone_is_refused(jpegxr_file: Path, axis:
     at = data.index(axis, data.index(b"ZISRAWDIRECTORY")) + 4
     data[at] ^= 16
     jpegxr_file.write_bytes(data)
-    with pytest.raises(UnreadableFileError, match="another place or plane"):
+    with pytest.raises(UnreadableFileError, match="another position or plane"):
         CziImageStack(jpegxr_file)
 
 

@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
 def test_each_tile_is_decoded_once(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_patchset.stacks.czi.decoding import SubblockDecoder
+    from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 
     reads: list[int] = []
     decode = SubblockDecoder.decode

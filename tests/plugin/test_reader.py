@@ -71,7 +71,7 @@ def test_no_axis_of_one_index_and_no_made_up_size(czi: MakeCzi) -> None:
 def test_contrast_is_estimated_without_reading_every_plane(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_patchset.stacks.czi.decoding import SubblockDecoder
+    from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 
     planes: list[int] = []
     decode = SubblockDecoder.decode

@@ -13,7 +13,7 @@ from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.scenes import picker as scenes
 from napari_patchset.plugin.scenes.map import SceneMap
 from napari_patchset.source import Rect
-from napari_patchset.stacks.czi.decoding import SubblockDecoder
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.metadata import SceneSummary
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.window import Window

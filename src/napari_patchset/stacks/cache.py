@@ -55,11 +55,14 @@ class SharedCache(Generic[_Key, _Value]):
 
     def _reset(self) -> None:
         self._lock = Lock()
-        self._pending: dict[_Key, Future[_Value]] = {}
+        self._drop_all()
+
+    def _drop_all(self) -> None:
         # LRUCache refuses a value above its limit. The function must not refer to this object: the
         # cycle would keep what is cached, open files included, until a garbage collection.
         capped = partial(_capped_size, self._size_of, self.limit)
         self._values: LRUCache[_Key, _Value] = LRUCache(self.limit, capped)
+        self._pending: dict[_Key, Future[_Value]] = {}
 
     def get(self, key: _Key, compute: Callable[[], _Value]) -> _Value:
         """Return the value of a key, computing it if it is not cached.
@@ -67,44 +70,40 @@ class SharedCache(Generic[_Key, _Value]):
         An error of `compute` is raised in every waiting thread, and not cached.
         """
         with self._lock:
+            values, pending = self._values, self._pending
             try:
-                return self._values[key]
+                return values[key]
             except KeyError:
-                is_first = key not in self._pending
-                future = self._pending.setdefault(key, Future())
+                is_first = key not in pending
+                future = pending.setdefault(key, Future())
         try:
-            if is_first:
-                self._compute(key, compute, future)
-            return future.result()
+            if not is_first:
+                return future.result()
+            try:
+                value = compute()
+            except BaseException as error:
+                with self._lock:
+                    del pending[key]
+                future.set_exception(error)
+                raise
+            with self._lock:
+                if self._size_of(value) is not None:
+                    values[key] = value  # in vain after `clear`, which replaces them
+                del pending[key]
+            future.set_result(value)
+            return value
         finally:
-            del future  # see `_compute`
+            # An error's traceback refers to this frame; without the cycle both are freed at once,
+            # with the stack and the file that `compute` refers to.
+            del future
 
     def __len__(self) -> int:
         return len(self._values)
 
     def clear(self) -> None:
-        """Drop every value; one that is being computed is not cached any more."""
+        """Drop every value; one that is being computed will not be cached."""
         with self._lock:
-            self._pending.clear()
-            self._values.clear()
-
-    def _compute(self, key: _Key, compute: Callable[[], _Value], future: Future[_Value]) -> None:
-        try:
-            value = compute()
-            with self._lock:
-                # After `clear` the future is no longer listed.
-                if self._pending.get(key) is future and self._size_of(value) is not None:
-                    self._values[key] = value
-            future.set_result(value)
-        except BaseException as error:
-            future.set_exception(error)
-        finally:
-            with self._lock:
-                if self._pending.get(key) is future:
-                    del self._pending[key]
-            # An error's traceback refers to this frame; without the cycle it is freed at once,
-            # with the stack and the file that `compute` refers to.
-            del future
+            self._drop_all()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.limit, self._size_of)

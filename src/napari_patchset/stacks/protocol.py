@@ -7,7 +7,7 @@ each block once.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from operator import index
+from operator import index, lt
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
@@ -125,7 +125,7 @@ class BoundedStack(ABC):
         patch = np.zeros((len(selected), *patch_size), dtype=self.data_dtype)
         low = [max(start, 0) for start in coords]
         high = [min(c + s, n) for c, s, n in zip(coords, patch_size, bounds, strict=True)]
-        if selected and all(a < b for a, b in zip(low, high, strict=True)):
+        if selected and all(map(lt, low, high)):
             inside = [slice(a - c, b - c) for a, b, c in zip(low, high, coords, strict=True)]
             self._read(sample_idx, selected, low, patch[(slice(None), *inside)])
         return patch

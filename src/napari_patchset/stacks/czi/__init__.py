@@ -1,1 +1,1 @@
-"""CZI files: structure, geometry, pixels and metadata."""
+"""CZI files: structure, scenes, metadata and pixels."""

@@ -1,10 +1,8 @@
-"""Read a CZI's own structure: its header, its subblock directory, its XML. No pixels, no libCZI.
+"""A CZI's own structure: header, subblock directory and XML, read without libCZI.
 
-Offsets and fields follow the ZISRAW (CZI) file format specification, "DV" schema.
-
-Refuse, before libCZI sees it, a CZI that libCZI can't read or that would make it crash or hang.
-
-libCZI trusts the sizes and types in the directory; a corrupt one ends the process.
+`read_directory` parses. `check_structure` refuses what libCZI can't read: it trusts the sizes and
+types in the directory, and a corrupt one crashes it or makes it loop. Offsets and fields follow the
+ZISRAW (CZI) file format specification, schema "DV".
 """
 
 import os
@@ -13,16 +11,37 @@ from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.stacks.czi.compression import COMPRESSIONS, UNCOMPRESSED
 
 PLANE_AXES = "TZRIHVBC"
-"""Every axis of a plane: the ones that merge into S in their order, then C."""
+"""The axes that number a plane: those that may merge into S, in that order, then C."""
+
+
+class PixelType(NamedTuple):
+    """A pixel type: libCZI's name of it, the dtype of a component, the number of components."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    components: int
+
+
+BGR48, BGR96_FLOAT = 4, 8
+PIXEL_TYPES: dict[int, PixelType] = {
+    0: PixelType("Gray8", np.dtype(np.uint8), 1),
+    1: PixelType("Gray16", np.dtype(np.uint16), 1),
+    2: PixelType("Gray32Float", np.dtype(np.float32), 1),
+    3: PixelType("Bgr24", np.dtype(np.uint8), 3),
+    BGR48: PixelType("Bgr48", np.dtype(np.uint16), 3),
+    BGR96_FLOAT: PixelType("Bgr96Float", np.dtype(np.float32), 3),
+}
+"""The pixel types that can be read, by their number in the file."""
 
 _SEGMENT = struct.Struct("<16sqq")
 _HEADER = struct.Struct("<4i32siqqiq")
@@ -35,22 +54,41 @@ DIMENSION = np.dtype(
 )
 _FILE_HEAD = 1024
 _DIRECTORY_HEAD = 128
-_AT_ONCE = 2**16
+_METADATA_HEAD = 256
+
+_READ_BYTES = 2**16
 """Bytes of a read: most often a whole directory, or all of the XML."""
 
-_A_ROW = 8
-"""Entries of one length, one after the other, after which as many more are expected."""
-
-_METADATA_HEAD = 256
+_RUN_LENGTH = 8
+"""After so many consecutive entries of one length, as many more are expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subblocks:
-    """The subblock directory as columns, one row a subblock (a tile of a plane, or of a pyramid).
+    """The subblock directory as columns, one row for each subblock (a tile, or one of a pyramid).
 
-    `rect` is x, y, w, h in level-0 pixels on the stage; `stored` the width and height on disk;
-    `plane` the index along each of `PLANE_AXES`, 0 where a subblock does not name the axis;
-    `axes` the ones that some subblock names. `scene` is -1 where there is none.
+    Attributes
+    ----------
+    position : ndarray
+        Byte of the file at which the subblock's segment begins.
+    part : ndarray
+        The file of a multi-file CZI that it lies in.
+    pixel_type, compression : ndarray
+        Keys of `PIXEL_TYPES` and `COMPRESSIONS`.
+    rect : ndarray of shape (n, 4)
+        x, y, width and height on the stage, in pixels of full resolution.
+    stored : ndarray of shape (n, 2)
+        Width and height in stored pixels.
+    plane : ndarray of shape (n, 8)
+        Index along each of `PLANE_AXES`, in the file's numbering; 0 along one that is not named.
+    scene : ndarray
+        Id of the scene, -1 if none.
+    m_index : ndarray
+        Order in which overlapping tiles lie on each other, the highest on top.
+    n_dimensions : ndarray
+        Number of dimensions that the entry names.
+    axes : str
+        Those of `PLANE_AXES` that some subblock names.
     """
 
     position: NDArray[np.int64]
@@ -71,7 +109,7 @@ class Subblocks:
 
 @dataclass(frozen=True, slots=True)
 class CziDirectory:
-    """What a CZI says of itself before a pixel is read."""
+    """A CZI file before a pixel is read: subblocks, metadata XML, size in bytes."""
 
     subblocks: Subblocks
     xml: bytes
@@ -89,11 +127,11 @@ def read_directory(path: Path) -> CziDirectory:
     Raises
     ------
     FileNotFoundError, PermissionError, IsADirectoryError
-        As the system says it.
+        As the system reports it.
     UnreadableFileError
-        If the file is no CZI, or a part that it announces is not there.
+        If the file is no CZI, or a segment that it refers to is missing.
     """
-    with path.open("rb", 0) as raw, BufferedReader(raw, _AT_ONCE) as file:
+    with path.open("rb", 0) as raw, BufferedReader(raw, _READ_BYTES) as file:
         file_size = os.fstat(file.fileno()).st_size
         start = BytesIO(raw.read(_FILE_HEAD))
         header = _segment(start, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
@@ -116,7 +154,7 @@ def _name(head: bytes) -> str:
 
 
 def _segment(file: BinaryIO, path: Path, position: int, kind: str, file_size: int) -> bytes:
-    """Read the data of the segment at a position, and refuse any other kind of segment."""
+    """Read the data of a segment; refuse one of another kind or beyond the end of the file."""
     head = b""
     if 0 <= position <= file_size - _SEGMENT.size:
         file.seek(position)
@@ -148,7 +186,7 @@ def _read_xml(file: BinaryIO, path: Path, position: int, file_size: int) -> byte
 
 
 def _parse_entries(data: bytes, path: Path) -> Subblocks:
-    """Parse the entries, which differ in length by the number of their dimensions."""
+    """Parse the entries, whose lengths depend on the number of their dimensions."""
     count = struct.unpack_from("<i", data)[0] if len(data) >= _DIRECTORY_HEAD else 0
     offsets = _entry_offsets(data, count, path)
     raw = np.frombuffer(data, np.uint8)
@@ -162,9 +200,9 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
 
 
 def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
-    """Find each entry by the length of the one before; alike ones in a row are looked at at once.
+    """Find each entry by the length of the one before, a run of equal lengths at once.
 
-    Those of a slide come in few long rows: tiles, then its pyramid.
+    The entries of a slide form few long runs: its tiles, then its pyramid.
     """
     offsets: list[int] = []
     position, before, in_a_row = _DIRECTORY_HEAD, 0, 0
@@ -176,7 +214,7 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
                 "can't be read; copy the file again, or save it anew in ZEN."
             )
         in_a_row = in_a_row if n == before else 0
-        ahead = min(in_a_row, count - len(offsets)) if in_a_row >= _A_ROW else 1
+        ahead = min(in_a_row, count - len(offsets)) if in_a_row >= _RUN_LENGTH else 1
         alike, size = _count_alike(data, position, n, ahead), _entry_size(n)
         offsets.extend(range(position, position + alike * size, size))
         position, before, in_a_row = position + alike * size, n, in_a_row + alike
@@ -188,14 +226,14 @@ def _entry_size(n_dimensions: int) -> int:
 
 
 def _count_dimensions(data: bytes, position: int) -> int:
-    """Give the number of dimensions of an entry, 0 if it is none or reaches past the end."""
+    """Return the number of dimensions of an entry, 0 if it is invalid or past the end."""
     fits = position + _ENTRY.itemsize <= len(data) and data[position : position + 2] == b"DV"
     n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0
     return n if 0 < n <= 40 and position + _entry_size(n) <= len(data) else 0
 
 
 def _count_alike(data: bytes, position: int, n: int, most: int) -> int:
-    """Count the entries from a sound one of `n` dimensions on that are as sound and as long."""
+    """Count the valid entries of `n` dimensions from a valid one on, up to `most`."""
     size = _entry_size(n)
     fit = min(most, (len(data) - position) // size)
     if fit == 1:
@@ -206,7 +244,7 @@ def _count_alike(data: bytes, position: int, n: int, most: int) -> int:
 
 
 def distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """Give the different values in order, sorting only where there are several."""
+    """Return the different values in ascending order; fast if there is only one."""
     first = values[:1]
     return first if (values == first).all() else np.unique(values)
 
@@ -218,7 +256,7 @@ def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> ND
 
 
 class _DimensionTable:
-    """Collect the dimensions of all entries into columns."""
+    """Collects the dimensions of all entries into columns."""
 
     def __init__(self, n: int) -> None:
         self.start = {axis: np.zeros(n, np.int32) for axis in f"{PLANE_AXES}XYM"}
@@ -261,27 +299,14 @@ class _DimensionTable:
 
 
 def _columns(*columns: NDArray[Any]) -> NDArray[Any]:
-    """Put columns beside each other, each in one piece: it is along them that all is computed."""
+    """Join columns, each contiguous in memory, since computations run along them."""
     return np.stack(columns).T
 
 
-PIXEL_TYPES: dict[int, tuple[str, np.dtype[np.generic], int]] = {
-    0: ("Gray8", np.dtype(np.uint8), 1),
-    1: ("Gray16", np.dtype(np.uint16), 1),
-    2: ("Gray32Float", np.dtype(np.float32), 1),
-    3: ("Bgr24", np.dtype(np.uint8), 3),
-    4: ("Bgr48", np.dtype(np.uint16), 3),
-    8: ("Bgr96Float", np.dtype(np.float32), 3),
-}
-"""By libCZI's number: its name, the dtype of a component, the number of components."""
-
-UNCOMPRESSED = 0
-COMPRESSIONS = {UNCOMPRESSED: "uncompressed", 4: "JPEG XR", 5: "zstd0", 6: "zstd1"}
-
-MAX_COORDINATE = 2**30
-MAX_TILE_BYTES = 2**31
-MAX_PLANES_PER_SUBBLOCK = 1000
-"""An axis or a plane count beyond this is a corrupt number: libCZI would loop over all of it."""
+_MAX_COORDINATE = 2**30
+_MAX_TILE_BYTES = 2**31
+_MAX_PLANES_PER_SUBBLOCK = 1000
+"""More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
 
 
 def check_structure(directory: CziDirectory, path: Path) -> None:
@@ -290,7 +315,7 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     Raises
     ------
     UnreadableFileError
-        With the first fault found: its kind, its value and what to do.
+        Naming the first fault, its value and the remedy.
     """
     blocks = directory.subblocks
     if not len(blocks):
@@ -300,13 +325,13 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     unknown = ~np.isin(blocks.compression, list(COMPRESSIONS))
     _refuse(path, blocks, unknown, _COMPRESSION, blocks.compression)
     _check_plane_count(path, blocks)
-    area = _checked_areas(path, blocks)
+    decoded_bytes = _decoded_bytes(path, blocks)
     if not (blocks.rect[:, 2:] == blocks.stored).all(axis=1).any():
         raise UnreadableFileError(
             f"{path}: none of its {len(blocks)} subblocks is at full resolution; the file is "
             "damaged, copy it again."
         )
-    needed = np.where(blocks.compression == UNCOMPRESSED, area, 1)
+    needed = np.where(blocks.compression == UNCOMPRESSED, decoded_bytes, 1)
     starts, ends = blocks.position, blocks.position + needed
     outside = (starts < 0) | (np.maximum(starts, ends) > directory.file_size)
     _refuse(path, blocks, outside, _CUT, blocks.position)
@@ -314,14 +339,17 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
 
 _OTHER_PART = "lies in part {value} of a CZI in several files; save it as one file in ZEN"
 _TYPE = "has pixel type {value}, which libCZI can't decode; convert it in ZEN to 8 or 16 bit"
-_COMPRESSION = "has compression {value}, which libCZI can't read; save it as zstd in ZEN"
+_COMPRESSION = (
+    "has compression {value}; only "
+    f"{', '.join(COMPRESSIONS.values())} can be read, save it as zstd in ZEN"
+)
 _SIZE = "has an impossible size ({value}); the file is damaged, copy it again"
 _CUT = "at byte {value} reaches past the end of the file; it was cut short, copy it again"
 
 
 def _check_plane_count(path: Path, blocks: Subblocks) -> None:
     spans = blocks.plane.max(axis=0).astype(int) - blocks.plane.min(axis=0) + 1
-    limit = MAX_PLANES_PER_SUBBLOCK * max(len(blocks), 10)
+    limit = _MAX_PLANES_PER_SUBBLOCK * max(len(blocks), 10)
     if prod(spans.tolist()) > limit:
         extents = ", ".join(f"{a} {n}" for a, n in zip(PLANE_AXES, spans, strict=True) if n > 1)
         raise UnreadableFileError(
@@ -330,17 +358,17 @@ def _check_plane_count(path: Path, blocks: Subblocks) -> None:
         )
 
 
-def _checked_areas(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
-    """Give the bytes of each decoded subblock, having refused sizes that no image has."""
+def _decoded_bytes(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
+    """Return the bytes of each decoded subblock; refuse sizes that no image has."""
     sizes = np.concatenate([blocks.rect[:, 2:], blocks.stored], axis=1)
-    far = np.abs(blocks.rect[:, :2]) > MAX_COORDINATE
-    wild = np.concatenate([sizes < 1, sizes > MAX_COORDINATE, far], axis=1)
+    far = np.abs(blocks.rect[:, :2]) > _MAX_COORDINATE
+    wild = np.concatenate([sizes < 1, sizes > _MAX_COORDINATE, far], axis=1)
     _refuse(path, blocks, np.any(wild, axis=1), _SIZE, sizes)
     bytes_by_kind = np.zeros(max(PIXEL_TYPES) + 1, np.int64)
-    for kind, (_, dtype, n) in PIXEL_TYPES.items():
-        bytes_by_kind[kind] = dtype.itemsize * n
+    for kind, pixel_type in PIXEL_TYPES.items():
+        bytes_by_kind[kind] = pixel_type.dtype.itemsize * pixel_type.components
     bytes_each, stored = bytes_by_kind[blocks.pixel_type], blocks.stored
-    huge = stored[:, 0] > MAX_TILE_BYTES // (stored[:, 1] * bytes_each)
+    huge = stored[:, 0] > _MAX_TILE_BYTES // (stored[:, 1] * bytes_each)
     _refuse(path, blocks, huge, _SIZE, sizes)
     return stored[:, 0] * stored[:, 1] * bytes_each
 
@@ -349,10 +377,10 @@ def _refuse(
     path: Path,
     blocks: Subblocks,
     faulty: NDArray[np.bool_],
-    what: str,
+    fault: str,
     values: NDArray[np.int32] | NDArray[np.int64],
 ) -> None:
     if faulty.any():
         row = int(np.argmax(faulty))
-        fault = what.format(value=values[row].tolist())
-        raise UnreadableFileError(f"{path}: subblock {row} of {len(blocks)} {fault}.")
+        text = fault.format(value=values[row].tolist())
+        raise UnreadableFileError(f"{path}: subblock {row} of {len(blocks)} {text}.")

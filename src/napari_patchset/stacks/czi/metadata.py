@@ -1,6 +1,5 @@
-"""Read pixel size, channels and scene names out of a CZI's XML, tolerant of what is not there."""
+"""Read pixel size, channels and scene names out of a CZI's XML, tolerant of what is missing."""
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,22 +10,19 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import Channel, ImageMetadata
+from napari_patchset.stacks.units import micrometres, number, positive
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from napari_patchset.stacks.czi.geometry import Component, SceneGeometry
-
 _IMAGE = "Metadata/Information/Image"
-_METRES_TO_MICROMETRES = 1e6
-_EVEN = 0.05
-"""Gaps between time points may differ by so much of their mean."""
+_MAX_GAP_SPREAD = 0.05
+"""Gaps between time points may differ by this fraction of their mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class CziChannel:
-    """One channel in the XML."""
+    """A channel in the XML."""
 
     number: int | None
     """The number in an Id like "Channel:2"."""
@@ -38,7 +34,7 @@ class CziChannel:
 
 @dataclass(frozen=True, slots=True)
 class CziScene:
-    """One scene in the XML."""
+    """A scene in the XML."""
 
     name: str | None = None
     well: str | None = None
@@ -54,18 +50,30 @@ class CziMetadata:
     channels: tuple[CziChannel, ...] = ()
     scenes: dict[int, CziScene] = field(default_factory=dict)
     time_step: float | None = None
-    """Seconds."""
+    """Seconds between time points."""
+
+    def channels_by_number(self, numbers: range) -> list[CziChannel | None]:
+        """Return the XML's channels for the file's channel numbers.
+
+        They are matched by Id if every number occurs as one, else by position: a file cut out of a
+        larger one keeps the larger one's Ids but counts from 0.
+        """
+        by_id = {channel.number: channel for channel in self.channels}
+        if all(n in by_id for n in numbers):
+            return [by_id[n] for n in numbers]
+        listed = dict(enumerate(self.channels))
+        return [listed.get(n, listed.get(i)) for i, n in enumerate(numbers)]
 
 
 def parse_metadata(xml: bytes) -> CziMetadata:
-    """Parse the XML once, without entities; XML that is broken or absent says nothing."""
+    """Parse the XML without expanding entities; of broken or missing XML all is unknown."""
     text = xml.rstrip(b"\0").decode("utf-8", "replace")
     if not text.strip():
         return CziMetadata()
     try:
         root = fromstring(text)
     except (ParseError, DefusedXmlException) as error:
-        # Its frames would keep the stack, and with it the file, until the next collection.
+        # Its frames would keep the stack, and so the file, alive until a garbage collection.
         error.__traceback__ = None
         return CziMetadata()
     return CziMetadata(
@@ -76,72 +84,31 @@ def parse_metadata(xml: bytes) -> CziMetadata:
     )
 
 
-def image_metadata(metadata: CziMetadata, geometry: "SceneGeometry") -> ImageMetadata:
-    """Describe the channels of one scene's stack."""
-    numbers = range(geometry.starts["C"], geometry.starts["C"] + geometry.sizes["C"])
-    found = _by_number(metadata.channels, numbers)
-    several = len(numbers) > 1
-    channels = [
-        _describe(component, numbers[component.channel], found[component.channel], several)
-        for component in geometry.components
-    ]
-    return ImageMetadata(tuple(channels), metadata.pixel_size, metadata.time_step)
-
-
-def _by_number(channels: tuple[CziChannel, ...], numbers: range) -> list[CziChannel | None]:
-    """Find the file's channels in the XML: by Id if every number occurs there, else by position.
-
-    A file that was cut out of a larger one keeps the larger one's Ids but counts from 0.
-    """
-    by_id = {channel.number: channel for channel in channels}
-    if all(number in by_id for number in numbers):
-        return [by_id[number] for number in numbers]
-    listed = dict(enumerate(channels))
-    return [listed.get(number, listed.get(i)) for i, number in enumerate(numbers)]
-
-
-def _describe(
-    component: "Component", number: int, found: CziChannel | None, several: bool
-) -> Channel:
-    white, span = _white(component.dtype), found.display_range if found else None
-    limits = (span[0] * white, span[1] * white) if span and white else None
-    name = (found.name if found else None) or f"Channel {number}"
-    if component.color is None:
-        return Channel(name, found.color if found else None, limits)
-    letter = "RGB"[component.color]
-    color = ("#ff0000", "#00ff00", "#0000ff")[component.color]
-    return Channel(f"{name} {letter}" if several else letter, color, limits)
-
-
-def _white(dtype: "np.dtype[np.generic]") -> float | None:
-    return float(np.iinfo(dtype.name).max) if dtype.kind == "u" else None
-
-
 def _channels(root: "Element") -> Iterator[CziChannel]:
-    """Give the channels, their description and display setting matched by @Id or position."""
+    """Yield the channels, matching description and display setting by Id, else by position."""
     described = root.findall(f"{_IMAGE}/Dimensions/Channels/Channel")
     displayed = root.findall("Metadata/DisplaySetting/Channels/Channel")
     by_id = {element.get("Id"): element for element in displayed if element.get("Id")}
     for position, element in enumerate(described or displayed):
-        beside = displayed[position] if position < len(displayed) else element
-        shown = by_id.get(element.get("Id"), beside)
-        numbered = re.fullmatch(r"Channel:(\d+)", element.get("Id", ""))
+        same_position = displayed[position] if position < len(displayed) else element
+        display = by_id.get(element.get("Id"), same_position)
+        match = re.fullmatch(r"Channel:(\d+)", element.get("Id", ""))
         yield CziChannel(
-            number=int(numbered[1]) if numbered else None,
-            name=element.get("Name") or shown.get("Name"),
-            color=_color(shown) or _color(element),
-            display_range=_display_range(shown),
+            number=int(match[1]) if match else None,
+            name=element.get("Name") or display.get("Name"),
+            color=_color(display) or _color(element),
+            display_range=_display_range(display),
         )
 
 
 def _color(element: "Element") -> str | None:
     """Read "#AARRGGBB" or "#RRGGBB" as "#rrggbb"."""
-    found = re.fullmatch(r"#(?:[0-9a-fA-F]{2})?([0-9a-fA-F]{6})", element.findtext("Color", ""))
-    return f"#{found[1].lower()}" if found else None
+    match = re.fullmatch(r"#(?:[0-9a-fA-F]{2})?([0-9a-fA-F]{6})", element.findtext("Color", ""))
+    return f"#{match[1].lower()}" if match else None
 
 
 def _display_range(element: "Element") -> tuple[float, float] | None:
-    low, high = _number(element.findtext("Low")), _number(element.findtext("High"))
+    low, high = number(element.findtext("Low")), number(element.findtext("High"))
     if low is None and high is None:
         return None
     black, white = low or 0.0, 1.0 if high is None else high
@@ -151,24 +118,24 @@ def _display_range(element: "Element") -> tuple[float, float] | None:
 def _pixel_size(root: "Element") -> PixelSize:
     sizes: dict[str, float] = {}
     for distance in root.findall("Metadata/Scaling/Items/Distance"):
-        axis, metres = distance.get("Id", "").lower(), _number(distance.findtext("Value"))
-        if axis in ("x", "y", "z") and metres and metres > 0:
-            sizes[axis] = metres * _METRES_TO_MICROMETRES
+        axis, size = distance.get("Id", "").lower(), micrometres(distance.findtext("Value"), "m")
+        if axis in ("x", "y", "z") and size and size > 0:
+            sizes[axis] = size
     return PixelSize(**sizes)
 
 
 def _time_step(root: "Element") -> float | None:
-    """Read the seconds between time points, None if they are not even or not in the XML."""
+    """Return the seconds between time points, None if uneven or not in the XML."""
     positions = root.find(f"{_IMAGE}/Dimensions/T/Positions")
     if positions is None:
         return None
-    step = _number(positions.findtext("Interval/Increment"))
+    step = number(positions.findtext("Interval/Increment"))
     if step is None:
-        offsets = [_number(text) for text in positions.findtext("List/Offsets", "").split()]
+        offsets = [number(text) for text in positions.findtext("List/Offsets", "").split()]
         gaps = np.diff([offset for offset in offsets if offset is not None])
-        if len(gaps) and np.ptp(gaps) <= _EVEN * abs(np.mean(gaps)):
+        if len(gaps) and np.ptp(gaps) <= _MAX_GAP_SPREAD * abs(np.mean(gaps)):
             step = float(np.mean(gaps))
-    return step if step and step > 0 else None
+    return positive(step)
 
 
 def _scenes(root: "Element") -> Iterator[tuple[int, CziScene]]:
@@ -180,15 +147,7 @@ def _scenes(root: "Element") -> Iterator[tuple[int, CziScene]]:
 
 
 def _center(scene: "Element") -> tuple[float, float] | None:
-    numbers = [_number(text) for text in scene.findtext("CenterPosition", "").split(",")]
-    if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
-        return None
-    return numbers[0], numbers[1]
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    match [number(text) for text in scene.findtext("CenterPosition", "").split(",")]:
+        case [float(x), float(y)]:
+            return x, y
+    return None

@@ -1,57 +1,238 @@
-"""The scenes of a CZI file: found, listed, laid out as a stack."""
+"""The scenes of a CZI: from subblocks to what lies where, of which planes, tiles and pixel types.
 
+`read_scenes` reads and checks a file once and caches the result until the file changes. Geometry
+comes from the subblocks alone: libCZI's own bounding boxes and pixel types are wrong, or fail, in
+real files (axes that do not start at 0, sparse scene ids).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.czi.decoding import SubblockDecoder
-from napari_patchset.stacks.czi.directory import CziDirectory, check_structure, read_directory
-from napari_patchset.stacks.czi.geometry import SceneGeometry, bounds, scene_geometry, scene_ids
-from napari_patchset.stacks.czi.metadata import CziScene, parse_metadata
-from napari_patchset.stacks.czi.subblocks import Located, locate_all
-from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.czi.compression import ZSTD1
+from napari_patchset.stacks.czi.directory import (
+    BGR48,
+    BGR96_FLOAT,
+    PIXEL_TYPES,
+    PLANE_AXES,
+    CziDirectory,
+    Subblocks,
+    check_structure,
+    distinct,
+    read_directory,
+)
+from napari_patchset.stacks.czi.metadata import CziChannel, CziScene, parse_metadata
+from napari_patchset.stacks.czi.subblocks import CheckedSubblocks, SubblockDecoder, check_all
+from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 
 if TYPE_CHECKING:
     from pylibCZIrw.czi import CziReader
 
-CHECKED_AT_OPENING = 2000
-"""Headers of so many subblocks are checked at once; of more, each before it is first decoded."""
+_ALWAYS_PRESENT = "TZ"
+"""Axes that an image has even if no subblock names them, with size 1."""
 
-_MOST_KEPT = 200_000
-"""Subblocks of all files that are kept, about 150 bytes each; the last file is kept in any case."""
+_CHECKED_AT_OPENING = 2000
+"""In a file of up to so many subblocks all headers are checked at once; of more, each one before it
+is first decoded."""
+
+_MAX_CACHED_SUBBLOCKS = 200_000
+"""Of all files, about 150 bytes each; the last file is cached in any case."""
+
+
+class StackChannel(NamedTuple):
+    """A channel of a stack: a channel of the file, and which of its colour components."""
+
+    channel: int
+    """Counted from 0, whatever number the file starts with."""
+    color: int | None
+    """0, 1, 2 for R, G, B; None for a grey channel."""
+    dtype: np.dtype[np.generic]
+    """The channel's own type, which may be narrower than the stack's."""
+
+
+@dataclass(frozen=True)
+class SceneGeometry:
+    """The true extent of one scene, or of all scenes together.
+
+    Attributes
+    ----------
+    scene : int or None
+        The file's own id; None for the union of all.
+    rect : Rect
+        Where it lies on the stage, in pixels.
+    starts, sizes : dict of str to int
+        First number and extent along each axis: T, Z, R, I, H, V, B, the order of merging into S,
+        then C.
+    blocks : Subblocks
+        All subblocks of the file.
+    rows : ndarray
+        Rows of `blocks` that are this scene's tiles, ordered by plane, then from bottom to top.
+    keys : ndarray
+        The plane of each of `rows`, raveled over `sizes`.
+    has_pyramid : bool
+        Whether the file also has lower resolutions of this scene that libCZI can read.
+    """
+
+    scene: int | None
+    rect: Rect
+    starts: dict[str, int]
+    sizes: dict[str, int]
+    blocks: Subblocks
+    rows: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    has_pyramid: bool
+
+    def plane_rows(self, plane: Mapping[str, int]) -> NDArray[np.int64]:
+        """Return the rows of a plane's tiles, none if the file does not have the plane.
+
+        Parameters
+        ----------
+        plane : mapping of str to int
+            Index along each axis, counted from 0; 0 along one that is not named.
+        """
+        indices = [plane.get(axis, 0) for axis in self.sizes]
+        key = int(np.ravel_multi_index(indices, tuple(self.sizes.values())))
+        first, last = np.searchsorted(self.keys, [key, key + 1])
+        return self.rows[first:last]
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Whether the file has every plane of the scene's extent."""
+        return len(np.unique(self.keys)) == prod(self.sizes.values())
+
+    @cached_property
+    def channels(self) -> tuple[StackChannel, ...]:
+        """The channels of the stack: one for a grey channel, R, G and B for a colour one."""
+        c = self.blocks.plane[self.rows, PLANE_AXES.index("C")] - self.starts["C"]
+        channels: list[StackChannel] = []
+        for channel in range(self.sizes["C"]):
+            types = distinct(self.blocks.pixel_type[self.rows[c == channel]]).tolist()
+            n_colors = max((PIXEL_TYPES[kind].components for kind in types), default=1)
+            colors = (None,) if n_colors == 1 else range(n_colors)
+            dtype = np.result_type(*(PIXEL_TYPES[kind].dtype for kind in types or self._types))
+            channels += [StackChannel(channel, color, dtype) for color in colors]
+        return tuple(channels)
+
+    @cached_property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The one type that holds every channel's pixels."""
+        return np.result_type(*(PIXEL_TYPES[kind].dtype for kind in self._types))
+
+    @cached_property
+    def _types(self) -> list[int]:
+        types: list[int] = distinct(self.blocks.pixel_type[self.rows]).tolist()
+        return types
+
+    @cached_property
+    def tile_shape(self) -> tuple[int, int]:
+        """Height and width of the most frequent tile."""
+        # Packed into one number each: rows of two are sorted many times slower.
+        packed = self.blocks.rect[self.rows, 2] << 32 | self.blocks.rect[self.rows, 3]
+        sizes, counts = np.unique(packed, return_counts=True)
+        width, height = divmod(int(sizes[np.argmax(counts)]), 2**32)
+        return height, width
+
+    @cached_property
+    def covered(self) -> tuple[Rect, ...]:
+        """The distinct rectangles of the tiles, relative to the scene's corner."""
+        rects = np.unique(self.blocks.rect[self.rows], axis=0) - (self.rect.x, self.rect.y, 0, 0)
+        return tuple(Rect(*rect) for rect in rects.tolist())
+
+    def layout(self, depth_axis: DepthAxis) -> AxisLayout:
+        """Lay the scene out as a stack."""
+        depth = "" if depth_axis == "none" else depth_axis
+        merged = "".join(axis for axis in self.sizes if axis not in f"C{depth}")
+        plane = {"C": len(self.channels), "Y": self.rect.h, "X": self.rect.w}
+        sizes, axes = {**self.sizes, **plane}, f"{merged}C{depth}YX"
+        return AxisLayout(axes, tuple(sizes[axis] for axis in axes), depth_axis)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
+    """Find the true extent of one scene, or of all of them together.
+
+    Pyramid subblocks do not count: their rectangles are rounded up to their own pixels.
+    """
+    in_scene = blocks.scene == scene if scene is not None else np.ones(len(blocks), bool)
+    rows = np.flatnonzero(in_scene & _at_full_resolution(blocks))
+    axes = [axis for axis in PLANE_AXES if axis in f"{_ALWAYS_PRESENT}C{blocks.axes}"]
+    planes = blocks.plane[rows][:, [PLANE_AXES.index(axis) for axis in axes]]
+    low, high = planes.min(axis=0), planes.max(axis=0)
+    shape = tuple((high - low + 1).tolist())
+    keys = np.ravel_multi_index(tuple((planes - low).T), shape)
+    order = np.lexsort([blocks.m_index[rows], keys])
+    return SceneGeometry(
+        scene=scene,
+        rect=_bounds(blocks.rect[rows]),
+        starts=dict(zip(axes, low.tolist(), strict=True)),
+        sizes=dict(zip(axes, shape, strict=True)),
+        blocks=blocks,
+        rows=rows[order],
+        keys=keys[order],
+        has_pyramid=_has_readable_pyramid(blocks, in_scene),
+    )
+
+
+def _has_readable_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> bool:
+    if not np.any(in_scene & ~_at_full_resolution(blocks)):
+        return False
+    # libCZI can't decode float colour, and leaves bytes of 16-bit zstd1 colour undefined.
+    types, compressions = blocks.pixel_type[in_scene], blocks.compression[in_scene]
+    wrong = (types == BGR96_FLOAT) | ((types == BGR48) & (compressions == ZSTD1))
+    return not np.any(wrong)
+
+
+def _at_full_resolution(blocks: Subblocks) -> NDArray[np.bool_]:
+    width, height = blocks.rect[:, 2:].T
+    mask: NDArray[np.bool_] = (width == blocks.stored[:, 0]) & (height == blocks.stored[:, 1])
+    return mask
+
+
+def _bounds(rects: NDArray[np.int64]) -> Rect:
+    """Return the smallest rectangle around rectangles given as rows x, y, w, h."""
+    x, y = rects[:, :2].min(axis=0).tolist()
+    right, bottom = (rects[:, :2] + rects[:, 2:]).max(axis=0).tolist()
+    return Rect(x, y, right - x, bottom - y)
 
 
 class CziScenes:
-    """What a CZI says of its scenes, each part of it worked out once; threads may share it."""
+    """The scenes of a CZI, each worked out when first needed; threads may share it."""
 
     def __init__(self, directory: CziDirectory, path: Path) -> None:
         self.blocks = directory.subblocks
-        self.metadata = parse_metadata(directory.xml)
+        self._metadata = parse_metadata(directory.xml)
         self._path, self._file_size = path, directory.file_size
-        self._located = Located(len(self.blocks))
+        self._checked = CheckedSubblocks(len(self.blocks))
         self._geometries: dict[int | None, SceneGeometry] = {}
 
     def check_subblocks(self) -> None:
-        """Refuse a file of which a subblock is not what the directory says."""
-        locate_all(self._path, self.blocks, self._file_size, self._located)
+        """Refuse a file with a subblock that is not what the directory says."""
+        check_all(self._path, self.blocks, self._file_size, self._checked)
 
     def decoder(self) -> SubblockDecoder:
-        """Give what decodes single subblocks; whoever asks for it closes it."""
-        return SubblockDecoder(self._path, self.blocks, self._file_size, self._located)
+        """Return a new decoder of single subblocks; the caller closes it."""
+        return SubblockDecoder(self._path, self.blocks, self._file_size, self._checked)
 
     @cached_property
     def ids(self) -> tuple[int, ...]:
-        """The file's own ids of its scenes, in order; none where no subblock names one."""
-        return scene_ids(self.blocks)
+        """The file's own ids of its scenes, in order; empty if no subblock names one."""
+        named = _at_full_resolution(self.blocks) & (self.blocks.scene >= 0)
+        return tuple(distinct(self.blocks.scene[named]).tolist())
 
     def geometry(self, scene: SceneId | None) -> SceneGeometry:
-        """Find one scene, or the union of all for None.
+        """Return one scene, or the union of all for None.
 
         Raises
         ------
@@ -67,11 +248,60 @@ class CziScenes:
         return self._geometries[scene]
 
     def all(self) -> list[SceneGeometry]:
-        """Give every scene; where subblocks name none, the one that all of them make."""
+        """Return every scene; in a file that names none, the union of all subblocks."""
         return [self.geometry(scene) for scene in self.ids or (None,)]
 
+    def summary(self, geometry: SceneGeometry) -> SceneSummary:
+        """Describe a scene for a list of them."""
+        layout, scene = geometry.layout("none"), geometry.scene
+        if scene is None:
+            described = CziScene(self._path.stem)
+        else:
+            described = self._metadata.scenes.get(scene, CziScene())
+        return SceneSummary(
+            id=scene,
+            name=described.name or f"Scene {scene}",
+            rect=geometry.rect,
+            axes=layout.axes,
+            shape=layout.shape,
+            dtype=geometry.dtype.name,
+            well=described.well,
+            center=described.center,
+        )
 
-_KEPT: FileCache[CziScenes] = FileCache(_MOST_KEPT, lambda scenes: len(scenes.blocks))
+    def image_metadata(self, geometry: SceneGeometry) -> ImageMetadata:
+        """Describe the channels and the pixel size of a scene's stack."""
+        start, n_channels = geometry.starts["C"], geometry.sizes["C"]
+        described = self._metadata.channels_by_number(range(start, start + n_channels))
+        channels = [
+            _describe_channel(
+                each, start + each.channel, described[each.channel], is_only=n_channels == 1
+            )
+            for each in geometry.channels
+        ]
+        return ImageMetadata(tuple(channels), self._metadata.pixel_size, self._metadata.time_step)
+
+
+def _describe_channel(
+    stack_channel: StackChannel, number: int, described: CziChannel | None, *, is_only: bool
+) -> Channel:
+    described = described or CziChannel(None, None, None, None)
+    dtype, span = stack_channel.dtype, described.display_range
+    limits = None
+    if span and dtype.kind == "u":
+        white = float(np.iinfo(dtype.name).max)
+        limits = span[0] * white, span[1] * white
+    name = described.name or f"Channel {number}"
+    if stack_channel.color is None:
+        return Channel(name, described.color, limits)
+    letter = "RGB"[stack_channel.color]
+    color = ("#ff0000", "#00ff00", "#0000ff")[stack_channel.color]
+    return Channel(letter if is_only else f"{name} {letter}", color, limits)
+
+
+_SCENES_OF_FILE: FileCache[CziScenes] = FileCache(
+    _MAX_CACHED_SUBBLOCKS, lambda scenes: len(scenes.blocks)
+)
 
 
 def read_scenes(path: Path) -> CziScenes:
@@ -82,67 +312,38 @@ def read_scenes(path: Path) -> CziScenes:
     UnreadableFileError
         If the file is no CZI, is damaged, or is of a kind that can't be read.
     """
-    return _KEPT.get(path, _read_scenes)
+    return _SCENES_OF_FILE.get(path, _read_scenes)
 
 
 def _read_scenes(path: Path) -> CziScenes:
     directory = read_directory(path)
     check_structure(directory, path)
     scenes = CziScenes(directory, path)
-    if len(scenes.blocks) <= CHECKED_AT_OPENING:
+    if len(scenes.blocks) <= _CHECKED_AT_OPENING:
         scenes.check_subblocks()
     return scenes
 
 
 def czi_scenes(path: Path) -> list[SceneSummary]:
-    """List the scenes of a CZI file; one without an id where it has none."""
+    """List the scenes of a CZI file; one without an id if it has none."""
     scenes = read_scenes(path)
-    return [_summary(geometry, scenes.metadata.scenes, path) for geometry in scenes.all()]
+    return [scenes.summary(geometry) for geometry in scenes.all()]
 
 
 def reader_rectangles(reader: "CziReader") -> dict[int | None, Rect]:
-    """Give the rectangle of each scene in an open file, its level-0 subblocks taken together.
+    """Return the rectangle of each scene in an open file, around its full-resolution subblocks.
 
-    libCZI's own list of scenes fails where their ids do not follow each other.
+    libCZI's own list of scenes fails if their ids are not consecutive.
     """
-    found: dict[int | None, list[tuple[int, int, int, int]]] = {}
+    rects: dict[int | None, list[tuple[int, int, int, int]]] = {}
 
     def add(_: int, block: Any) -> bool:
         rect, stored = block.logicalRect, block.physicalSize
         if (rect.w, rect.h) == (stored.w, stored.h):
             scene = block.coordinate.to_dict().get("S")
-            found.setdefault(scene, []).append((rect.x, rect.y, rect.w, rect.h))
+            rects.setdefault(scene, []).append((rect.x, rect.y, rect.w, rect.h))
         return True
 
     reader.enumerate_subblocks(add)
-    numbered = sorted(scene for scene in found if scene is not None)
-    return {scene: bounds(np.array(found[scene])) for scene in numbered or (None,)}
-
-
-def scene_layout(geometry: SceneGeometry, depth_axis: DepthAxis) -> AxisLayout:
-    """Lay a scene out as a stack."""
-    spatial = "" if depth_axis == "none" else depth_axis
-    merged = "".join(axis for axis in geometry.sizes if axis not in f"C{spatial}")
-    sizes = {
-        **geometry.sizes,
-        "C": len(geometry.components),
-        "Y": geometry.rect.h,
-        "X": geometry.rect.w,
-    }
-    axes = f"{merged}C{spatial}YX"
-    return AxisLayout(axes, tuple(sizes[axis] for axis in axes), depth_axis)
-
-
-def _summary(geometry: SceneGeometry, described: dict[int, CziScene], path: Path) -> SceneSummary:
-    layout, scene = scene_layout(geometry, "none"), geometry.scene
-    found = CziScene(path.stem) if scene is None else described.get(scene, CziScene())
-    return SceneSummary(
-        id=scene,
-        name=found.name or f"Scene {scene}",
-        rect=geometry.rect,
-        axes=layout.axes,
-        shape=layout.shape,
-        dtype=geometry.dtype.name,
-        well=found.well,
-        center=found.center,
-    )
+    numbered = sorted(scene for scene in rects if scene is not None)
+    return {scene: _bounds(np.array(rects[scene])) for scene in numbered or (None,)}

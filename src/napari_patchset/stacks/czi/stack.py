@@ -1,6 +1,7 @@
-"""CziImageStack: one scene of a CZI file, or all of them, as a stack."""
+"""CziImageStack: one scene of a CZI file, or all of them, as a stack; and its lower resolutions."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,23 +12,25 @@ from numpy.typing import NDArray
 from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId, join_scene, split_scene
-from napari_patchset.stacks.czi.geometry import Plane
-from napari_patchset.stacks.czi.metadata import image_metadata
-from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles, scene_layout
-from napari_patchset.stacks.czi.tiles import (
-    PYRAMID_BLOCK,
-    RECENT_PLANES,
-    CziLevel,
-    CziPixels,
-    level_factors,
-)
-from napari_patchset.stacks.protocol import Block, FileStack
+from napari_patchset.stacks.cache import SharedCache
+from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles
+from napari_patchset.stacks.czi.tiles import CziPixels, PlaneTiles, color_plane
+from napari_patchset.stacks.protocol import Block, BoundedStack, FileStack
 
 if TYPE_CHECKING:
     from pylibCZIrw.czi import CziReader, Rectangle
 
 LARGE_PLANE = 4096
-"""A plane with a longer side is shown reduced even where the file has no pyramid."""
+"""A plane with a longer side has lower resolutions even if the file has no pyramid."""
+
+_COARSEST = 512
+"""Halving stops when the longer side of a plane is no longer than this."""
+
+_PYRAMID_BLOCK = (_COARSEST, _COARSEST)
+"""So the coarsest plane is one read: libCZI searches all subblocks for each."""
+
+_MAX_CACHED_PLANES = 64
+"""Random patches use few planes often."""
 
 
 class CziImageStack(FileStack):
@@ -36,7 +39,7 @@ class CziImageStack(FileStack):
     Parameters
     ----------
     data_path : str or Path
-        The file; a name like "file.czi@0" holds the scene too.
+        The file; a name like "file.czi@0" includes the scene.
     scene : int or None
         The file's own id of the scene; None for the union of all, with zeros between them.
     depth_axis : {"none", "Z", "T"}
@@ -80,19 +83,21 @@ class CziImageStack(FileStack):
         scenes = read_scenes(self.data_path)
         self._geometry = geometry = scenes.geometry(self.scene)
         require_depth_axis(geometry.sizes, depth_axis, str(self.source))
-        self._layout = scene_layout(geometry, depth_axis)
+        self._layout = geometry.layout(depth_axis)
         self._pixels = CziPixels(self.data_path, geometry, scenes.decoder())
-        self._planes: dict[tuple[int, int, int], Plane] = {}
+        self._planes: SharedCache[tuple[int, int, int], PlaneTiles] = SharedCache(
+            _MAX_CACHED_PLANES
+        )
         self.axes = self._layout.stack_axes
         self.data_shape = list(self._layout.stack_shape)
         self.data_dtype = geometry.dtype
         self.block_shape = geometry.tile_shape
         self.rect = geometry.rect
-        self.metadata = image_metadata(scenes.metadata, geometry)
+        self.metadata = scenes.image_metadata(geometry)
 
     @property
     def source(self) -> Path:
-        """The file and, if one was chosen, the scene, as in "file.czi@0"."""
+        """The file and the scene, if one was chosen, as in "file.czi@0"."""
         return join_scene(self.data_path, self.scene)
 
     @property
@@ -109,25 +114,26 @@ class CziImageStack(FileStack):
     def levels(self) -> "Sequence[CziImageStack | CziLevel]":
         """The stack itself, then lower resolutions if it has a pyramid or is large."""
         *_, height, width = self.data_shape
-        block = PYRAMID_BLOCK if self._geometry.has_pyramid else None
+        block = _PYRAMID_BLOCK if self._geometry.has_pyramid else None
         if block is None and max(height, width) <= LARGE_PLANE:
             return (self,)
-        reduced = (CziLevel(self, factor, block) for factor in level_factors(height, width)[1:])
-        return (self, *reduced)
+        factors = [1]
+        while max(height, width) > _COARSEST * factors[-1]:
+            factors.append(2 * factors[-1])
+        return (self, *(CziLevel(self, factor, block) for factor in factors[1:]))
 
     def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
-        """Give the indices along the depth axis whose plane the file does not hold.
+        """Return the indices along the depth axis of planes that the file does not have.
 
-        Without a depth axis it is (0,) for a plane that is missing. `extract_patch` gives zeros
-        for such a plane.
+        Without a depth axis it is (0,) for a missing plane. `extract_patch` returns zeros for one.
         """
         depth = self.data_shape[2] if len(self.axes) == 5 else 1
-        planes = [self._plane(sample_idx, channel, z).indices for z in range(depth)]
-        return tuple(z for z, plane in enumerate(planes) if not self._geometry.has(plane))
+        planes = (self._plane_indices(sample_idx, channel, z) for z in range(depth))
+        return tuple(z for z, each in enumerate(planes) if not len(self._geometry.plane_rows(each)))
 
     @property
     def missing_planes(self) -> frozenset[tuple[int, int, int]]:
-        """Every plane that the file does not hold, as (sample, channel, depth)."""
+        """Every plane that the file does not have, as (sample, channel, depth)."""
         if self._geometry.is_complete:
             return frozenset()
         n_samples, n_channels = self.data_shape[:2]
@@ -138,85 +144,118 @@ class CziImageStack(FileStack):
     def get_bounding_rectangles(
         cls, czi: "Path | str | CziReader"
     ) -> "dict[int | None, Rectangle]":
-        """Give the rectangle of each scene in stage pixels, as (x, y, w, h).
+        """Return the rectangle of each scene in stage pixels, as (x, y, w, h).
 
         Parameters
         ----------
         czi : Path, str or CziReader
-            A file, or one that is open.
+            A file, or an open reader.
 
         Returns
         -------
         dict of int or None to Rectangle
-            By scene id; the one key None in a file without scenes.
+            By scene id; with the only key None for a file without scenes.
         """
-        # Only this needs it here: pixels are read with it in processes of their own.
+        # Imported for this alone: pixels are read with it in helper processes.
         from pylibCZIrw.czi import CziReader, Rectangle
 
         if isinstance(czi, CziReader):
             return {scene: Rectangle(*rect) for scene, rect in reader_rectangles(czi).items()}
-        return {found.scene: Rectangle(*found.rect) for found in read_scenes(Path(czi)).all()}
+        return {scene.scene: Rectangle(*scene.rect) for scene in read_scenes(Path(czi)).all()}
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
-        """Give the tiles of a plane that meet a window; see `BlockStack`."""
+        """Yield the tiles of a plane that meet a window; see `BlockStack`."""
         plane = self._plane(sample_idx, channel, depth)
+        view = partial(color_plane, color=self._geometry.channels[channel].color)
         left, top = self.rect.x, self.rect.y
         on_stage = window._replace(x=left + window.x, y=top + window.y)
         depths = range(depth, depth + 1)
-        for tile, decode, view in self._pixels.blocks(plane, on_stage):
+        for tile in plane.meeting(on_stage):
             rect = tile.rect._replace(x=tile.rect.x - left, y=tile.rect.y - top)
+            decode = partial(self._pixels.decode_tile, plane, tile)
             yield Block(tile.row, rect, (sample_idx,), depths, (0, 1), decode, view)
 
-    def close(self) -> None:  # noqa: D102, said on BoundedStack
+    def close(self) -> None:  # noqa: D102, documented on BoundedStack
         self._pixels.close()
-
-    def read_reduced(
-        self,
-        sample_idx: int,
-        channel: int,
-        depth: int,
-        window: Rect,
-        factor: int,
-        out: NDArray[Any],
-    ) -> None:
-        """Fill `out` with a window (in stage pixels) of a plane, reduced by a factor."""
-        plane = self._plane(sample_idx, channel, depth)
-        self._pixels.read_reduced(plane, window, factor, out)
-
-    def _plane(self, sample_idx: int, channel: int, depth: int) -> Plane:
-        """Name a plane; the last ones are kept, as random patches ask for few planes often."""
-        which = sample_idx, channel, depth
-        found = self._planes.get(which)
-        if found is None:
-            component = self._geometry.components[channel]
-            indices = {**self._layout.unravel(sample_idx), "C": component.channel}
-            if self._layout.depth_axis != "none":
-                indices[self._layout.depth_axis] = depth
-            if len(self._planes) >= RECENT_PLANES:
-                self._planes.clear()
-            found = Plane(indices, self._geometry.key(indices), component)
-            self._planes[which] = found
-        return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_planes": {}}
 
     def _read(
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
     ) -> None:
+        self.read_reduced(1, sample_idx, channels, start, out)
+
+    def read_reduced(
+        self,
+        factor: int,
+        sample_idx: int,
+        channels: Sequence[int],
+        start: Sequence[int],
+        out: NDArray[Any],
+    ) -> None:
+        """Fill `out`, C(Z)YX, with the image reduced by a factor along Y and X, from `start`."""
         y, x = start[-2:]
         left, top, _, _ = self.rect
-        window = Rect(left + x, top + y, out.shape[-1], out.shape[-2])
+        height, width = out.shape[-2:]
+        window = Rect(left + x * factor, top + y * factor, width * factor, height * factor)
         first = start[0] if len(start) == 3 else 0
         planes = out if out.ndim == 4 else out[:, np.newaxis]
         for channel, stack in zip(channels, planes, strict=True):
+            color = self._geometry.channels[channel].color
             for depth, target in enumerate(stack, first):
                 plane = self._plane(sample_idx, channel, depth)
-                self._pixels.read(plane, window, target)
+                self._pixels.read(plane, color, window, factor, target)
+
+    def _plane(self, sample_idx: int, channel: int, depth: int) -> PlaneTiles:
+        key = sample_idx, self._geometry.channels[channel].channel, depth
+        return self._planes.get(
+            key,
+            lambda: PlaneTiles(self._geometry, self._plane_indices(sample_idx, channel, depth)),
+        )
+
+    def _plane_indices(self, sample_idx: int, channel: int, depth: int) -> dict[str, int]:
+        """Return the index along each axis of the file, counted from 0."""
+        file_channel = self._geometry.channels[channel].channel
+        indices = {**self._layout.unravel(sample_idx), "C": file_channel}
+        if self._layout.depth_axis != "none":
+            indices[self._layout.depth_axis] = depth
+        return indices
+
+
+class CziLevel(BoundedStack):
+    """A CZI stack at lower resolution; it is open as long as the full one is.
+
+    Parameters
+    ----------
+    full : CziImageStack
+        The stack at full resolution.
+    factor : int
+        A power of two, the reduction along Y and X.
+    block_shape : tuple of int or None
+        Height and width that are best read at once, if the file has a pyramid.
+    """
+
+    def __init__(
+        self, full: CziImageStack, factor: int, block_shape: tuple[int, int] | None
+    ) -> None:
+        self._full = full
+        self.factor = factor
+        *outer, height, width = full.data_shape
+        self.data_shape = [*outer, -(-height // factor), -(-width // factor)]
+        self.block_shape = block_shape
+        self.data_dtype = full.data_dtype
+        self.source = full.source
+        self.axes = full.axes
+        self.original_axes = full.original_axes
+        self.original_data_shape = (*full.original_data_shape[:-2], *self.data_shape[-2:])
+        self.metadata = full.metadata
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        self._full.read_reduced(self.factor, sample_idx, channels, start, out)
 
 
 def open_czi(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> CziImageStack:
-    """Open one scene of a CZI file; the entry of the format table."""
+    """Open one scene of a CZI file."""
     if isinstance(scene, str):
         raise ArgumentError(f"{path}: there is no scene {scene!r}; a CZI's scenes are numbers.")
     return CziImageStack(path, scene, depth_axis)
