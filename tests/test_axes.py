@@ -1,6 +1,7 @@
 """AxisLayout: any axes and shape to SC(Z)YX and back."""
 
 from math import prod
+from random import Random
 
 import numpy as np
 import pytest
@@ -69,14 +70,27 @@ def test_a_sample_outside_is_an_index_error(layout: AxisLayout, sample: int) -> 
         ("XYCZT", "Z", "SCZYX", "T"),
         ("YX", "none", "SCYX", ""),
         ("TZRIHVBCYX", "Z", "SCZYX", "TRIHVB"),
+        ("BVHIRZTCYX", "none", "SCYX", "TZRIHVB"),
+        ("CXYTS", "none", "SCYX", "ST"),
+        ("QTPZYX", "none", "SCYX", "TZQP"),
         ("STCZYX", "none", "SCYX", "STZ"),
     ],
 )
-def test_every_other_axis_merges_into_s_in_the_images_own_order(
+def test_every_other_axis_merges_into_s_in_one_order(
     axes: str, depth_axis: str, stack_axes: str, sample_axes: str
 ) -> None:
     layout = AxisLayout(axes, tuple(range(2, 2 + len(axes))), depth_axis)
     assert (layout.stack_axes, layout.sample_axes) == (stack_axes, sample_axes)
+
+
+@given(layouts(), st.randoms())
+def test_an_image_saved_with_other_axes_has_the_same_samples(
+    layout: AxisLayout, random: Random
+) -> None:
+    order = random.sample(range(len(layout.axes)), len(layout.axes))
+    axes, data = "".join(layout.axes[i] for i in order), numbered(layout).transpose(order)
+    other = AxisLayout(axes, data.shape, layout.depth_axis)
+    np.testing.assert_array_equal(other.to_stack(data), layout.to_stack(numbered(layout)))
 
 
 def test_an_axis_that_the_image_lacks_has_size_1() -> None:

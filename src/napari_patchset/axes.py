@@ -18,6 +18,9 @@ from napari_patchset.errors import ArgumentError, MissingAxisError, SampleIndexE
 DepthAxis = Literal["none", "Z", "T"]
 DEPTH_AXES: tuple[DepthAxis, ...] = get_args(DepthAxis)
 
+_SAMPLE_ORDER = "STZRIHVB"
+"""The order in which S merges axes, whatever their order in a file."""
+
 
 def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str) -> None:
     """Require that an image has the depth axis, with a size of at least 2.
@@ -43,8 +46,9 @@ def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: st
 class AxisLayout:
     """Map an image's own axes to the stack order SC(Z)YX.
 
-    S merges, in the image's own order, every axis that is neither C, the depth axis, Y nor X; a
-    sample index is unravelled over them in C order.
+    S merges every axis that is neither C, the depth axis, Y nor X, always in the order S, T, Z, R,
+    I, H, V, B and then others as the image has them: the same image gives the same samples however
+    it was saved. A sample index is unravelled over them in C order.
 
     Parameters
     ----------
@@ -87,8 +91,10 @@ class AxisLayout:
 
     @cached_property
     def sample_axes(self) -> str:
-        """The axes merged into S, in the image's own order."""
-        return "".join(axis for axis in self.axes if axis not in f"C{self.spatial_axes}")
+        """The axes merged into S, in the order of S."""
+        merged = [axis for axis in self.axes if axis not in f"C{self.spatial_axes}"]
+        rank = {axis: i for i, axis in enumerate(_SAMPLE_ORDER)}
+        return "".join(sorted(merged, key=lambda axis: rank.get(axis, len(rank))))
 
     @cached_property
     def sample_shape(self) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ def test_two_unknown_axes_get_letters_of_their_own(tmp_path: Path) -> None:
     data = planes(2, 3)
     with TiffImageStack(write(tmp_path / "q.tif", data)) as stack:
         assert len(set(stack.original_axes)) == 4
-        assert_whole(stack, as_stack(data, "QSYX"))
+        assert_whole(stack, as_stack(data, stack.original_axes))
 
 
 def test_a_volumetric_page(tmp_path: Path) -> None:

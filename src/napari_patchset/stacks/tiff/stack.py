@@ -30,8 +30,8 @@ class TiffImageStack(FileStack):
     series : int or None
         Its index in the file; None for the only one.
     depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third one of a patch; the others are merged into S in the file's
-        order. The samples of a pixel (R, G, B) are channels.
+        The axis that becomes the third one of a patch; the others are merged into S, see
+        `AxisLayout`. The samples of a pixel (R, G, B) are channels.
 
     Attributes
     ----------
