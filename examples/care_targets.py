@@ -6,8 +6,7 @@ As a command: patchset export noisy.tif --target clean.tif --val 0.1 --out care.
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, ImageRef, SourceRef, Split, Tiled, export
-from napari_patchset.sample import sample_plane
+from napari_patchset import ExportPlan, SourceRef, Tiled, export, sample_plane
 
 clean = np.stack([sample_plane(0, t=0, z=z, c=0) for z in range(3)])
 noisy = np.random.default_rng(0).poisson(clean / 20).astype(np.uint16) * 20
@@ -15,9 +14,9 @@ for name, image in (("noisy.tif", noisy), ("clean.tif", clean)):
     tifffile.imwrite(name, image, imagej=True, metadata={"axes": "ZYX"})
 
 plan = ExportPlan(
-    sources=[SourceRef(path="noisy.tif", target=ImageRef(path="clean.tif"))],
-    strategy=Tiled(size=(64, 64), overlap=(16, 16)),
-    split=Split(val=0.1),
+    sources=SourceRef(path="noisy.tif", target="clean.tif"),
+    strategy=Tiled(size=64, overlap=16),
+    split=0.1,
     out="care.patches.zarr",
 )
 patches = export(plan, overwrite=True)

@@ -3,16 +3,15 @@
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, ImageRef, SourceRef, Split, Stratified, export
-from napari_patchset.sample import sample_plane
+from napari_patchset import ExportPlan, SourceRef, Stratified, export, sample_plane
 
 tifffile.imwrite("dim.tif", sample_plane(1, t=0, z=2, c=1) // 4)
 tifffile.imwrite("bright.tif", sample_plane(1, t=0, z=2, c=1))
 
 plan = ExportPlan(
-    sources=[SourceRef(path="dim.tif", target=ImageRef(path="bright.tif"))],
-    strategy=Stratified(size=(48, 48), seed=1),
-    split=Split(val=0.2),
+    sources=SourceRef(path="dim.tif", target="bright.tif"),
+    strategy=Stratified(size=48, seed=1),
+    split=0.2,
     format="npz",
     out="csbdeep.patches",
 )

@@ -7,8 +7,15 @@ strategy to the package itself.
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, Fixed, FixedPatch, describe, export, open_stack
-from napari_patchset.sample import sample_plane
+from napari_patchset import (
+    ExportPlan,
+    Fixed,
+    FixedPatch,
+    describe,
+    export,
+    open_stack,
+    sample_plane,
+)
 
 SIZE, COUNT = 64, 12
 tifffile.imwrite("nuclei.tif", sample_plane(1, t=1, z=2, c=0))
@@ -27,8 +34,8 @@ while len(found) < COUNT:
 
 places = [FixedPatch(source=source.key, scene=source.scene, start=start) for start in found]
 plan = ExportPlan(
-    sources=["nuclei.tif"],
-    strategy=Fixed(size=(SIZE, SIZE), patches=places),
+    sources="nuclei.tif",
+    strategy=Fixed(size=SIZE, patches=places),
     out="nuclei.patches.zarr",
 )
 patches = export(plan, overwrite=True)["all"]

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_patchset import ExportPlan, InMemoryImageStack, Tiled, describe, export
-from napari_patchset.plugin.layers.layer_stack import spool
-from napari_patchset.sample import sample_plane
+from napari_patchset import (
+    ExportPlan,
+    InMemoryImageStack,
+    Tiled,
+    describe,
+    export,
+    sample_plane,
+    spool,
+)
 
 image = np.stack([sample_plane(0, t=t, z=2, c=0) for t in range(2)])
 stack = InMemoryImageStack.from_array(image, "TYX")
 source = describe(stack)
 
-tiled = Tiled(size=(128, 128), overlap=(32, 32))
+tiled = Tiled(size=128, overlap=32)
 grid = tiled.plan([source])
 result = np.zeros_like(image)
 crops = tiled.crops(grid, [source])

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, Split, Tiled, export, parse_filter
-from napari_patchset.sample import sample_plane
+from napari_patchset import ExportPlan, Split, Tiled, export, sample_plane
 
 folder = Path("series")
 folder.mkdir(exist_ok=True)
@@ -21,8 +20,8 @@ for i in range(4):
 
 plan = ExportPlan(
     sources=sorted(folder.glob("*.tif")),
-    strategy=Tiled(size=(96, 96), edge="balance"),
-    filters=[parse_filter("max[1]>otsu")],
+    strategy=Tiled(size=96, edge="balance"),
+    filters=["max[1]>otsu"],
     split=Split(val=0.25, by="file"),
     out="series.patches.zarr",
 )

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import tifffile
 
-from napari_patchset import ExportPlan, Random, export, parse_filter
-from napari_patchset.sample import sample_plane
+from napari_patchset import ExportPlan, Random, export, sample_plane
 
 tifffile.imwrite("cells.tif", np.stack([sample_plane(0, t=0, z=z, c=0) for z in range(5)]))
 plan = ExportPlan(
-    sources=["cells.tif"],
-    strategy=Random(size=(64, 64), count=40, seed=1),
-    filters=[parse_filter("std>p20")],
+    sources="cells.tif",
+    strategy=Random(size=64, count=40, seed=1),
+    filters=["std>p20"],
     out="n2v.patches.zarr",
 )
 patches = export(plan, overwrite=True)

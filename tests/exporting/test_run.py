@@ -266,6 +266,9 @@ def test_one_source_is_a_plan_of_one_source(tmp_path: Path) -> None:
     listed = ExportPlan(sources=[path], **one)
     for source in (path, str(path), SourceRef(path=str(path)), {"path": str(path)}):
         assert ExportPlan(sources=source, **one) == listed
+    pair = SourceRef(path=path, target="b.czi@2", labels=tmp_path / "c.tif")
+    assert (pair.target.path, pair.target.scene) == ("b.czi", 2)
+    assert pair.labels.path == str(tmp_path / "c.tif")
 
 
 def test_progress_is_reported_and_may_stop_the_export(czi: MakeCzi, tmp_path: Path) -> None:

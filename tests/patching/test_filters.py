@@ -11,12 +11,12 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import (
     FILTERS,
     Filter,
-    Mask,
-    Max,
-    Mean,
-    Saturation,
-    Shannon,
-    Std,
+    MaskFilter,
+    MaxFilter,
+    MeanFilter,
+    SaturationFilter,
+    ShannonFilter,
+    StdFilter,
     parse_filter,
 )
 
@@ -73,7 +73,7 @@ def test_no_patches_have_no_metrics(text: str) -> None:
 
 @given(patches)
 def test_moments_are_numpys(pixels: np.ndarray) -> None:
-    for kind, expected in ((Max, np.max), (Mean, np.mean), (Std, np.std)):
+    for kind, expected in ((MaxFilter, np.max), (MeanFilter, np.mean), (StdFilter, np.std)):
         wanted = [expected(patch.astype(float)) for patch in pixels]
         np.testing.assert_allclose(kind(above=0).measure(pixels), wanted, rtol=1e-12, atol=1e-12)
 
@@ -82,10 +82,10 @@ def test_moments_are_numpys(pixels: np.ndarray) -> None:
 def test_shannon_counts_grey_values_or_bins(pixels: np.ndarray) -> None:
     integers = pixels.astype(np.uint16)
     by_value = [entropy(np.unique_counts(patch).counts) for patch in integers]
-    np.testing.assert_allclose(Shannon(above=0).measure(integers), by_value, atol=1e-12)
+    np.testing.assert_allclose(ShannonFilter(above=0).measure(integers), by_value, atol=1e-12)
     inside = np.clip(pixels, 10, 90).astype(float)
     by_bin = [entropy(np.histogram(patch, 7, (10, 90))[0]) for patch in inside]
-    binned = Shannon(above=0, bins=7, low=10, high=90)
+    binned = ShannonFilter(above=0, bins=7, low=10, high=90)
     np.testing.assert_allclose(binned.measure(pixels), by_bin, atol=1e-9)
 
 
@@ -96,19 +96,19 @@ def entropy(counts: np.ndarray) -> float:
 
 def test_shannon_bins_an_integer_over_its_whole_range() -> None:
     pixels = np.array([[[0, 127, 128, 255]]], np.uint8)
-    assert Shannon(above=0, bins=2).measure(pixels) == 1
-    assert Shannon(above=0, bins=2).measure(pixels.astype(np.uint16)) == 0
+    assert ShannonFilter(above=0, bins=2).measure(pixels) == 1
+    assert ShannonFilter(above=0, bins=2).measure(pixels.astype(np.uint16)) == 0
 
 
 def test_saturation_is_at_the_types_maximum_or_the_level() -> None:
     pixels = np.array([[[255, 255, 254, 0]]], np.uint8)
-    assert Saturation(below=1).measure(pixels) == 0.5
-    assert Saturation(below=1, level=254).measure(pixels) == 0.75
-    assert Saturation(below=1).measure(pixels.astype(np.uint16)) == 0
+    assert SaturationFilter(below=1).measure(pixels) == 0.5
+    assert SaturationFilter(below=1, level=254).measure(pixels) == 0.75
+    assert SaturationFilter(below=1).measure(pixels.astype(np.uint16)) == 0
 
 
 def test_a_mask_covers_where_it_is_not_zero() -> None:
-    assert Mask(above=0).measure(np.array([[[0, 0], [7, -1]]], np.int32)) == 0.5
+    assert MaskFilter(above=0).measure(np.array([[[0, 0], [7, -1]]], np.int32)) == 0.5
 
 
 @pytest.mark.parametrize("text", ["shannon>2", "shannon(bins=9)>2", "saturation<0.1"])
@@ -124,14 +124,14 @@ chosen = st.lists(st.integers(0, 9) | st.text(min_size=1), min_size=1).map(tuple
 
 @st.composite
 def filters(draw: st.DrawFn) -> Filter:
-    kind = draw(st.sampled_from([Max, Mean, Std, Shannon, Saturation, Mask]))
+    kind = draw(st.sampled_from(list(FILTERS.values())))
     sides = draw(st.sampled_from([("above",), ("below",), ("above", "below")]))
     fields = {side: draw(limits) for side in sides}
-    if kind is not Mask:
+    if kind is not MaskFilter:
         fields |= {"channels": draw(st.none() | chosen), "match": draw(st.sampled_from(_MATCH))}
-    if kind is Saturation:
+    if kind is SaturationFilter:
         fields["level"] = draw(st.none() | numbers)
-    if kind is Shannon and draw(st.booleans()):
+    if kind is ShannonFilter and draw(st.booleans()):
         low = draw(st.floats(-1e9, 1e9))
         fields |= {"bins": draw(st.integers(2, 999)), "low": low, "high": low + 100}
     return kind(**fields)
@@ -148,12 +148,15 @@ def test_the_text_of_a_filter_is_parsed_to_the_same_filter(expected: Filter) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("std>5", Std(above=5)),
-        (" std[DAPI, GFP] > p10 ", Std(above="p10", channels=("DAPI", "GFP"))),
-        ("std[all]<otsu", Std(below="otsu", match="all")),
-        ("1e2<max[all DAPI,1]<200", Max(above=100, below=200, channels=("DAPI", 1), match="all")),
-        ('mean["1","a,\\"b]"]>5', Mean(above=5, channels=("1", 'a,"b]'))),
-        ("shannon(bins=64,low=0,high=4095)>2", Shannon(above=2, bins=64, low=0, high=4095)),
+        ("std>5", StdFilter(above=5)),
+        (" std[DAPI, GFP] > p10 ", StdFilter(above="p10", channels=("DAPI", "GFP"))),
+        ("std[all]<otsu", StdFilter(below="otsu", match="all")),
+        (
+            "1e2<max[all DAPI,1]<200",
+            MaxFilter(above=100, below=200, channels=("DAPI", 1), match="all"),
+        ),
+        ('mean["1","a,\\"b]"]>5', MeanFilter(above=5, channels=("1", 'a,"b]'))),
+        ("shannon(bins=64,low=0,high=4095)>2", ShannonFilter(above=2, bins=64, low=0, high=4095)),
     ],
 )
 def test_texts_are_parsed(text: str, expected: Filter) -> None:
@@ -184,14 +187,17 @@ def test_invalid_texts_are_refused_with_the_fault(text: str, fault: str) -> None
 
 def test_a_filter_needs_a_limit() -> None:
     with pytest.raises(ValidationError, match="above or below"):
-        Std()
+        StdFilter()
 
 
 def test_columns_are_named_by_metric_and_channel() -> None:
     names = ("DAPI", "GFP", "GFP")
-    assert Std(above=1).columns(names) == {0: "std_DAPI", 1: "std_GFP 1", 2: "std_GFP 2"}
-    assert Max(above=1, channels=(2, "DAPI")).columns(names) == {2: "max_GFP 2", 0: "max_DAPI"}
-    assert Shannon(above=1, bins=9).column("DAPI") == "shannon(bins=9)_DAPI"
-    assert Mask(above=1).columns(names) == {0: "mask"}
+    assert StdFilter(above=1).columns(names) == {0: "std_DAPI", 1: "std_GFP 1", 2: "std_GFP 2"}
+    assert MaxFilter(above=1, channels=(2, "DAPI")).columns(names) == {
+        2: "max_GFP 2",
+        0: "max_DAPI",
+    }
+    assert ShannonFilter(above=1, bins=9).column("DAPI") == "shannon(bins=9)_DAPI"
+    assert MaskFilter(above=1).columns(names) == {0: "mask"}
     with pytest.raises(ArgumentError, match=r"no channel 'Cy5'.* 0 \(DAPI\)"):
-        Std(above=1, channels=("Cy5",)).columns(names)
+        StdFilter(above=1, channels=("Cy5",)).columns(names)

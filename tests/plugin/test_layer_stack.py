@@ -13,8 +13,9 @@ from napari.layers import Image, Labels
 
 from napari_patchset import open_stack
 from napari_patchset.errors import MissingAxisError
-from napari_patchset.plugin.layers.layer_stack import LayerStack, spool
+from napari_patchset.plugin.layers.layer_stack import LayerStack
 from napari_patchset.stacks.metadata import Channel, describe
+from napari_patchset.stacks.zarr.spool import spool
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (2, 3, 40, 50), dtype=np.uint16)
 SPACE: dict[str, Any] = {

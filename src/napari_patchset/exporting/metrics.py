@@ -23,7 +23,7 @@ from napari_patchset.exporting.plan import MASK, SourcesFailed
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.workdir import PartialExport
-from napari_patchset.patching.filters import Mask, PatchFilter, metric_columns
+from napari_patchset.patching.filters import MaskFilter, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.padding import PadMode
 from napari_patchset.patchset.layout import IMAGE
@@ -73,7 +73,7 @@ def metric_requests(filters: Sequence[PatchFilter], names: Sequence[str]) -> lis
     """
     requests = []
     for role in (MASK, IMAGE):
-        of_role = [each for each in filters if isinstance(each, Mask) == (role == MASK)]
+        of_role = [each for each in filters if isinstance(each, MaskFilter) == (role == MASK)]
         metrics = [(each, *item) for each in of_role for item in each.columns(names).items()]
         channels = sorted({channel for _, channel, _ in metrics})
         columns = [(each, channels.index(channel), name) for each, channel, name in metrics]

@@ -77,8 +77,16 @@ class ImageRef(Frozen):
         The file's own id of the scene; None for the only one.
     """
 
-    path: str
+    path: Annotated[
+        str, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)
+    ]
     scene: SceneId | None = None
+
+    @classmethod
+    def of(cls, path: str | Path) -> Self:
+        """Return the reference that a path alone means; "name.czi@3" chooses a scene."""
+        file, scene = split_source(path)
+        return cls(path=str(file), scene=scene)
 
     def resolved(self) -> Self:
         """Return a reference to the same image by an absolute path."""
@@ -95,9 +103,9 @@ class SourceRef(ImageRef):
     ----------
     path, scene
         See `ImageRef`.
-    target, labels : ImageRef or None
+    target, labels : ImageRef, str, Path or None
         Images that are cut at the same positions and written next to the source's patches.
-    mask : ImageRef or None
+    mask : ImageRef, str, Path or None
         The image that the filter `mask` reads; None for `labels`.
     """
 
@@ -105,11 +113,10 @@ class SourceRef(ImageRef):
     labels: ImageRef | None = None
     mask: ImageRef | None = None
 
+    @field_validator(*PAIR_ROLES, mode="before")
     @classmethod
-    def of(cls, path: str | Path) -> Self:
-        """Return the reference that a path alone means; "name.czi@3" chooses a scene."""
-        file, scene = split_source(path)
-        return cls(path=str(file), scene=scene)
+    def _from_path(cls, image: Any) -> Any:
+        return ImageRef.of(image) if isinstance(image, str | Path) else image
 
     @property
     def images(self) -> dict[str, ImageRef]:

@@ -22,7 +22,7 @@ from napari_patchset.exporting.plan import (
     ImageRef,
     SourceRef,
 )
-from napari_patchset.patching.filters import Mask
+from napari_patchset.patching.filters import MaskFilter
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
@@ -120,7 +120,7 @@ def _roles(plan: ExportPlan) -> list[str]:
         if any(role in ref.images for ref in plan.sources):
             _require_role(plan, role, f"Either every source has a paired {role}, or none")
             roles.append(role)
-    if any(isinstance(each, Mask) for each in plan.filters):
+    if any(isinstance(each, MaskFilter) for each in plan.filters):
         _require_role(plan, MASK, "The filter mask needs a mask or labels for every source")
         roles.append(MASK)
     return roles

@@ -117,7 +117,7 @@ class PatchFilter(Frozen, ABC):
         return format_filter(self._metric, self.channels, self.match, self.above, self.below)
 
 
-class Max(PatchFilter):
+class MaxFilter(PatchFilter):
     """Filter by the largest pixel."""
 
     kind: Literal["max"] = "max"
@@ -127,7 +127,7 @@ class Max(PatchFilter):
         return metric
 
 
-class Mean(PatchFilter):
+class MeanFilter(PatchFilter):
     """Filter by the mean."""
 
     kind: Literal["mean"] = "mean"
@@ -137,7 +137,7 @@ class Mean(PatchFilter):
         return metric
 
 
-class Std(PatchFilter):
+class StdFilter(PatchFilter):
     """Filter by the standard deviation, with N in the denominator."""
 
     kind: Literal["std"] = "std"
@@ -147,7 +147,7 @@ class Std(PatchFilter):
         return metric
 
 
-class Shannon(PatchFilter):
+class ShannonFilter(PatchFilter):
     """Filter by the Shannon entropy of the grey values, in bits.
 
     Parameters
@@ -196,7 +196,7 @@ class Shannon(PatchFilter):
         return np.clip(index, 0, self.bins - 1).astype(np.int32)
 
 
-class Saturation(PatchFilter):
+class SaturationFilter(PatchFilter):
     """Filter by the share of pixels, 0 to 1, at a level or above.
 
     Parameters
@@ -216,7 +216,7 @@ class Saturation(PatchFilter):
         return _share(rows >= level)
 
 
-class Mask(PatchFilter):
+class MaskFilter(PatchFilter):
     """Filter by the share of pixels, 0 to 1, where the mask of the source is not zero."""
 
     kind: Literal["mask"] = "mask"
@@ -238,7 +238,7 @@ class Mask(PatchFilter):
 
 
 Filter = Annotated[
-    Max | Mean | Std | Shannon | Saturation | Mask,
+    MaxFilter | MeanFilter | StdFilter | ShannonFilter | SaturationFilter | MaskFilter,
     Field(discriminator="kind"),
     BeforeValidator(lambda value: parse_filter(value) if isinstance(value, str) else value),
 ]

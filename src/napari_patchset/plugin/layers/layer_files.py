@@ -18,12 +18,13 @@ from napari_patchset.exporting.sources import mask_region, read_masks
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import stem_of
-from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, path_of, spool
+from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, path_of
 from napari_patchset.source import Rect, SceneId, SourceInfo
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.protocol import ClosableStack
+from napari_patchset.stacks.zarr.spool import spool
 
 _Ref = TypeVar("_Ref", bound=ImageRef)
 _Strategy = TypeVar("_Strategy", bound=PatchStrategy)

@@ -1,144 +1,22 @@
 """Any image or labels layer as a stack, whichever plugin opened it.
 
-What has no path gets one: a stack's pixels as an OME-Zarr, named by their digest.
-
 A path that stands for a layer, so that a plan can name one.
 """
 
-import hashlib
-import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import numpy as np
-import zarr
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
-from zarr.storage import LocalStore, MemoryStore
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import Channel, ImageMetadata, image_metadata
-from napari_patchset.stacks.protocol import FileStack, ImageStack
-from napari_patchset.stacks.zarr.chunks import chunk_ends, fingerprint_array
-
-_LARGEST_CHUNK = 2048
-_ARRAY = "0"
-
-
-def spool(
-    stack: ImageStack, folder: Path, check_cancelled: Callable[[], None] = lambda: None
-) -> Path:
-    """Write a stack, whole, into a folder and give the path, which `open_stack` opens.
-
-    The name holds a digest of every pixel: the same content is written once, and a changed one
-    gets another name.
-
-    Parameters
-    ----------
-    stack : ImageStack
-        SCYX, without a depth axis.
-    folder : Path
-        Where to write; made if it is not there.
-    proceed : callable
-        Asked before each read; what it raises ends the writing.
-    """
-    temporary = folder / f".{uuid4().hex}.zarr"
-    try:
-        digest = _write(stack, LocalStore(temporary), check_cancelled)
-        path = folder / f"{_safe(str(stack.source))}-{digest}.zarr"
-        if not path.exists():
-            temporary.rename(path)
-        return path
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def spooled_fingerprint(stack: ImageStack) -> str:
-    """Give the fingerprint that the file of a stack would have, reading little of it."""
-    array = _create(stack, MemoryStore())
-    chunks = array.chunks
-
-    def ends(key: str) -> bytes:
-        corner = [int(i) * n for i, n in zip(key.split("/")[1:], chunks, strict=True)]
-        return chunk_ends(_block(stack, corner, chunks).tobytes())
-
-    return fingerprint_array(array, ends)
-
-
-def _write(stack: ImageStack, store: LocalStore, check_cancelled: Callable[[], None]) -> str:
-    array = _create(stack, store)
-    digest = hashlib.blake2b(
-        f"{np.dtype(stack.data_dtype).str}{array.shape}".encode(), digest_size=8
-    )
-    for corner in _corners(array):
-        check_cancelled()
-        block = _block(stack, corner, array.chunks)
-        digest.update(block.data)
-        inside = tuple(slice(c, c + n) for c, n in zip(corner, array.chunks, strict=True))
-        kept = tuple(slice(0, n - c) for c, n in zip(corner, array.shape, strict=True))
-        array[inside] = block[kept]
-    return digest.hexdigest()
-
-
-def _create(stack: ImageStack, store: Any) -> zarr.Array[Any]:
-    axes, shape = stack.original_axes, stack.original_data_shape
-    group = zarr.create_group(store, attributes={"ome": _ome(stack)})
-    plane = [min(n, _LARGEST_CHUNK) for n in shape[-2:]]
-    return group.create_array(
-        _ARRAY,
-        shape=shape,
-        dtype=stack.data_dtype,
-        chunks=(*[1] * (len(shape) - 2), *plane),
-        compressors=None,
-        fill_value=0,
-        dimension_names=list(axes.lower()),
-        config={"write_empty_chunks": True},
-    )
-
-
-def _corners(array: zarr.Array[Any]) -> Iterator[tuple[int, ...]]:
-    return product(*(range(0, n, c) for n, c in zip(array.shape, array.chunks, strict=True)))
-
-
-def _block(stack: ImageStack, corner: Any, chunks: tuple[int, ...]) -> NDArray[Any]:
-    """Read a chunk, zero where it reaches past the image."""
-    at = dict(zip(stack.original_axes, corner, strict=True))
-    sample = AxisLayout(stack.original_axes, tuple(stack.original_data_shape)).ravel(at)
-    pixels = stack.extract_patch(sample, [at.get("C", 0)], corner[-2:], chunks[-2:])
-    return np.ascontiguousarray(pixels).reshape(chunks)
-
-
-def _ome(stack: ImageStack) -> dict[str, Any]:
-    """Describe axes, pixel size and channels as OME-Zarr 0.5 does."""
-    metadata, axes = image_metadata(stack), stack.original_axes.lower()
-    size = metadata.pixel_size
-    known = {"z": size.z, "y": size.y, "x": size.x, "t": metadata.time_step}
-    transform = {"type": "scale", "scale": [known.get(axis) or 1.0 for axis in axes]}
-    described = [_axis(axis, known.get(axis) is not None) for axis in axes]
-    datasets = [{"path": _ARRAY, "coordinateTransformations": [transform]}]
-    channels = [
-        {"label": channel.name, "color": (channel.color or "#ffffff")[1:]}
-        for channel in metadata.channels
-    ]
-    multiscale = {"name": str(stack.source), "axes": described, "datasets": datasets}
-    return {"version": "0.5", "multiscales": [multiscale], "omero": {"channels": channels}}
-
-
-def _axis(name: str, has_unit: bool) -> dict[str, str]:
-    kind = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}.get(name)
-    unit = "second" if name == "t" else "micrometer"
-    return {"name": name} | ({"type": kind} if kind else {}) | ({"unit": unit} if has_unit else {})
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", name) or "layer"
-
+from napari_patchset.stacks.metadata import Channel, ImageMetadata
+from napari_patchset.stacks.protocol import FileStack
+from napari_patchset.stacks.zarr.spool import spooled_fingerprint
 
 _LEADING = "BVHIRSTZ"
 """What the axes before Y and X are where the layer does not say: counted from the last."""
