@@ -82,7 +82,7 @@ class Tour:
         return bool(self._layer._slice.image.raw.any())
 
     def _is_loaded(self) -> bool:
-        return not self._layer.data[0].arrivals.is_reading
+        return not self._layer.data[0].slicer.is_reading
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         """Turn the loop until something is so and is drawn; note the longest turn."""

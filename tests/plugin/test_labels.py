@@ -110,7 +110,7 @@ def test_a_copy_of_an_image_is_lazy_and_keeps_its_levels(window: Window, czi: Ma
     _duplicate_layer(window.viewer.layers)
     (_, copy) = window.images
     assert [level.shape for level in copy.data] == [level.shape for level in image.data]
-    assert copy.data[0].arrivals is copy.data[1].arrivals is not image.data[0].arrivals
+    assert copy.data[0].slicer is copy.data[1].slicer is not image.data[0].slicer
     np.testing.assert_array_equal(copy.data[2][...], image.data[2][...])
 
 

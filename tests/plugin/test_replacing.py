@@ -50,12 +50,12 @@ def pick(window: Window, scene: int) -> None:
     """Click a scene, and wait until its pixels are drawn."""
     soon(lambda: window.click_scene(scene))
     window.until(lambda: window.state is not None and window.state.scene == scene)
-    window.until(lambda: not any(arrivals(each).is_reading for each in window.images))
+    window.until(lambda: not any(slicer(each).is_reading for each in window.images))
     window.until(lambda: all(each._slice.image.raw.any() for each in window.images))
 
 
-def arrivals(layer: Any) -> Any:
-    return (layer.data[0] if layer.multiscale else layer.data).arrivals
+def slicer(layer: Any) -> Any:
+    return (layer.data[0] if layer.multiscale else layer.data).slicer
 
 
 def stack_of(layer: Any) -> Any:
@@ -89,7 +89,7 @@ def test_what_becomes_of_the_scene_before_is_no_edit_and_its_file_is_let_go(
     read: list[object] = []
     read_scene_context = sourcing.read_scene_context
     monkeypatch.setattr(
-        sourcing, "read_facts", lambda *args: read.append(args) or read_scene_context(*args)
+        sourcing, "read_scene_context", lambda *args: read.append(args) or read_scene_context(*args)
     )
     window.open(file)
     read.clear()

@@ -1,97 +1,176 @@
-"""Who asks for pixels: napari, to draw its window, or somebody who needs them.
+"""What leans on the insides of napari, vispy and Qt, and what differs between napari's versions.
 
-What napari imports as soon as it needs it, imported before that, beside the window.
-
-Several changes of a layer, drawn once.
-
-The colours of napari's theme, for what its style does not reach.
-
-What the plugin asks of the window: dialogs, notifications, threads beside it, preferences.
+Nothing else in the plugin names a private part of them, or looks at who calls it. Each entry says
+which versions need it and where upstream knows of it; `tests/plugin/test_napari_compat.py` has a
+test for each that fails as soon as it is no longer needed.
 """
 
+import re
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from threading import Thread
-from time import monotonic
-from typing import NamedTuple
+from threading import Thread, current_thread, main_thread
+from traceback import walk_stack
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-from napari.layers import Layer
-from napari.settings import get_settings
+import napari
+import napari.settings
+from napari.layers import Layer, Vectors
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QCoreApplication, QThread, QTimer
+from napari.viewer import Viewer
+from npe2 import PluginManager
+from psygnal import Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
 from qtpy.QtGui import QColor
 
-_SLICING = "napari.layers._scalar_field."
-
-_PATIENCE = 0.02
-"""Seconds that the window waits, in one turn of its loop, for pixels that are nearly there."""
+OLDEST = (0, 7, 1)
+"""The oldest napari that is tested."""
 
 
-def asked_for_drawing() -> bool:
-    """Whether napari asks the caller for a slice while its window is at work.
+def require_napari(version: str = napari.__version__) -> None:
+    """Refuse to run in a napari that is too old.
 
-    napari slices images in the window's thread and has no hook to answer later. So the one who
-    asks is looked at: all others need the pixels themselves, and so does a script that runs
-    before the window does.
+    Raises
+    ------
+    ImportError
+        If its version is less than `OLDEST`.
     """
-    asks = sys._getframe(2).f_globals.get("__name__", "")
-    return str(asks).startswith(_SLICING) and is_window_at_work()
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ImportError(
+            f"napari-patchset needs napari {oldest} or newer, and this is napari {version}: "
+            "update it with `pip install -U napari`."
+        )
 
 
-def is_window_at_work() -> bool:
-    """Whether this is the window's thread, called from its loop."""
-    if threading.current_thread() is not threading.main_thread():
+require_napari()
+
+
+# Who calls
+
+
+def is_slicing_to_draw() -> bool:
+    """Whether the caller's caller is napari, which slices an image to draw it.
+
+    napari slices in the window's thread and has no way to be answered later, so that an array has
+    to know whether it may answer with less than all. Up to napari 0.9.2; asynchronous slicing is an
+    experiment that is off (napari issue 4795).
+    """
+    caller = str(sys._getframe(2).f_globals.get("__name__", ""))
+    return (
+        caller.startswith("napari.layers._scalar_field.")
+        and current_thread() is main_thread()
+        and QCoreApplication.instance() is not None
+    )
+
+
+class Opener(NamedTuple):
+    """For whom a reader reads.
+
+    Attributes
+    ----------
+    viewer : Viewer or None
+        The viewer in whose `open` the caller is.
+    is_person : bool
+        Whether a person opened the file in its window, rather than a script.
+    """
+
+    viewer: Viewer | None
+    is_person: bool
+
+    @classmethod
+    def find(cls) -> "Opener":
+        """Find the viewer among the callers: napari does not tell a reader. Up to 0.9.2."""
+        callers = [frame.f_locals.get("self") for frame, _ in walk_stack(sys._getframe(1))]
+        viewer = next((each for each in callers if isinstance(each, Viewer)), None)
+        return cls(viewer, any(type(each).__name__ == "QtViewer" for each in callers))
+
+
+# Viewers and their windows
+
+
+def open_viewers() -> list[Viewer]:
+    """Return every viewer whose window is not closed; napari names the current one only."""
+    return [viewer for viewer in list(Viewer._instances) if not is_closed(viewer)]
+
+
+def is_closed(viewer: Viewer) -> bool:
+    """Whether the window of a viewer is closed: napari forgets it, or Qt has hidden it for good."""
+    window = _window_of(viewer)
+    if window is None or not isalive(window):  # type: ignore[no-untyped-call]  # as qtpy is
+        return True
+    was_shown = window.testAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
+    return bool(was_shown and window.isHidden())
+
+
+def call_when_closing(viewer: Viewer, listener: QObject, call: Callable[[], None]) -> None:
+    """Have a function called when the window of a viewer closes, before napari takes it apart.
+
+    Until then results may be drawn; from then on napari's canvas is on its way out, and a layer
+    that is added or changed leaves half of it behind. napari has no event for it (up to 0.9.2).
+
+    Parameters
+    ----------
+    listener : QObject
+        Until it is deleted, the window is listened to.
+    """
+    _window_of(viewer).installEventFilter(_Closing(listener, call))
+
+
+class _Closing(QObject):
+    closing = Signal()
+
+    def __init__(self, listener: QObject, call: Callable[[], None]) -> None:
+        super().__init__(listener)
+        self.closing.connect(call)  # weakly, where it is a method
+        self._is_asked = False
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Notice that napari closes its window, or hides it as a person wants it closed.
+
+        In between napari may ask the person, and then ignore the event.
+        """
+        if event is not None and not event.spontaneous():
+            is_hidden = event.type() == QEvent.Type.Hide and self._is_asked
+            if is_hidden or event.type() == QEvent.Type.Close:
+                self.closing.emit()
+        elif event is not None and event.type() == QEvent.Type.Close:
+            self._is_asked = True
         return False
-    thread = QThread.currentThread()
-    return QCoreApplication.instance() is not None and thread is not None and thread.loopLevel() > 0
 
 
-def is_beside_window() -> bool:
-    """Whether this is another thread than that of a window."""
-    is_main = threading.current_thread() is threading.main_thread()
-    return not is_main and QCoreApplication.instance() is not None
+def _window_of(viewer: Viewer) -> Any:
+    return getattr(_whole(viewer).window, "_qt_window", None)
 
 
-class Patience:
-    """What the window may wait before it is drawn without pixels; all layers share it."""
-
-    def __init__(self) -> None:
-        self._end: float | None = None
-
-    def left(self) -> float:
-        """Give the seconds that are left in this turn of the loop."""
-        if self._end is None:
-            self._end = monotonic() + _PATIENCE
-            QTimer.singleShot(0, self._renew)
-        return max(0.0, self._end - monotonic())
-
-    def _renew(self) -> None:
-        self._end = None
+def _whole(viewer: Viewer) -> Any:
+    """Return the viewer behind the proxy that a widget gets, which warns of private names."""
+    return getattr(viewer, "__wrapped__", viewer)
 
 
-PATIENCE = Patience()
+def show_status(viewer: Viewer, text: str) -> None:
+    """Say something in the status bar at once, though the window's thread is busy from then on."""
+    viewer.status = text
+    if not is_closed(viewer):
+        _window_of(viewer).statusBar().repaint()
 
 
-NEEDED_SOON = ("scipy.ndimage", "pandas")
-"""By napari: the one for the first image, the other for the first layer of lines, as the grid is.
+def draw_in_own_context(viewer: Viewer) -> None:
+    """Make the OpenGL context of a viewer's canvas current; call it before a layer is removed.
 
-To import them takes a few tenths of a second, in which the window would stand still.
-"""
-
-
-def import_beside() -> None:
-    """Import what is needed soon and is not there yet."""
-    missing = [name for name in NEEDED_SOON if name not in sys.modules]
-    if missing:
-        Thread(target=_import, args=(missing,), name="patchset-imports").start()
+    napari flushes vispy's commands when a layer is gone (napari pull request 8122, from 0.6.3 up to
+    0.9.2 at least) into whatever context is current. Outside of a paint event that is the one in
+    which Qt composes the window, so that programs are deleted there which the canvas' own context
+    still has bound: Mesa then draws the next layer with freed memory, and crashes.
+    """
+    with suppress(AttributeError):  # a window that is being closed
+        _whole(viewer).window._qt_viewer.canvas._scene_canvas.set_current()
 
 
-def _import(names: list[str]) -> None:
-    for name in names:
-        import_module(name)
+# Layers
 
 
 @contextmanager
@@ -107,6 +186,61 @@ def drawn_once(layer: Layer) -> Iterator[None]:
             layer.visible = True
 
 
+def limit_thumbnail(layer: Vectors, count: int) -> None:
+    """Draw fewer lines in a thumbnail than napari, which draws 1024 in Python (up to 0.9.2)."""
+    layer._max_vectors_thumbnail = count
+
+
+# Differences between napari's versions
+
+
+def camera(viewer: Viewer) -> Any:
+    """Return the camera: `viewer.scene.camera` from napari 0.9 on, `viewer.camera` before."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+def canvas_size(viewer: Viewer) -> tuple[int, int]:
+    """Return height and width of the canvas, in pixels: public from napari 0.9 on."""
+    size = viewer.canvas.size if hasattr(viewer, "canvas") else _whole(viewer)._canvas_size
+    return int(size[0]), int(size[1])
+
+
+def canvas_resized(viewer: Viewer) -> Any:
+    """Return the event of a canvas that gets another size."""
+    if hasattr(viewer, "canvas"):
+        return viewer.canvas.events.size
+    return _whole(viewer).window._qt_viewer.canvas._scene_canvas.events.resize
+
+
+def plugin_settings(plugin: str) -> Any:
+    """Return the plugin's page of the preferences; before napari 0.9 its defaults."""
+    if hasattr(napari.settings, "get_plugin_settings"):
+        return napari.settings.get_plugin_settings(plugin)
+    pages = PluginManager.instance().get_manifest(plugin).contributions.configurations or {}
+    return SimpleNamespace(
+        **{
+            name: SimpleNamespace(**{key: each.default for key, each in page.properties.items()})
+            for name, page in pages.items()
+        }
+    )
+
+
+# Imports and colours
+
+NEEDED_SOON = ("scipy.ndimage", "pandas")
+"""Imported by napari when they are first needed: for the first image, and for the first lines.
+
+That takes a few tenths of a second, in which the window would stand still (napari 0.7.1 to 0.9.2).
+"""
+
+
+def import_ahead() -> None:
+    """Import in a thread what napari will import in the window's."""
+    missing = [name for name in NEEDED_SOON if name not in sys.modules]
+    if missing:
+        Thread(target=lambda: [*map(import_module, missing)], name="patchset-imports").start()
+
+
 class Colors(NamedTuple):
     """Of text, of what is chosen, and of what is wrong; the last is legible on the background."""
 
@@ -116,9 +250,27 @@ class Colors(NamedTuple):
 
 
 def theme_colors() -> Colors:
-    """Give the colours of the theme that a person prefers."""
-    theme = get_theme(get_settings().appearance.theme)
+    """Return the colours of the preferred theme, for what napari's style does not reach."""
+    theme = get_theme(napari.settings.get_settings().appearance.theme)
     text = QColor(theme.text.as_hex())
     is_dark = text.lightnessF() > 0.5
     error = QColor("#ff8080") if is_dark else QColor("#b00020")
     return Colors(text, QColor(theme.current.as_hex()), error)
+
+
+# The following go as soon as the rest of the window has moved to `worker.Worker`.
+
+import threading  # noqa: E402
+
+from qtpy.QtCore import QThread  # noqa: E402
+
+
+def is_window_at_work() -> bool:
+    """Whether this is the window's thread, called from its loop."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    thread = QThread.currentThread()
+    return QCoreApplication.instance() is not None and thread is not None and thread.loopLevel() > 0
+
+
+import_beside = import_ahead

@@ -20,7 +20,12 @@ from napari_patchset.plugin.form.patches import depth_choices, extents, fitting_
 from napari_patchset.plugin.layers.layer_files import file_name
 from napari_patchset.plugin.layers.layer_stack import layer_at
 from napari_patchset.plugin.layers.shown import channels_of, require_straight
-from napari_patchset.plugin.napari_compat import import_beside, is_window_at_work, theme_colors
+from napari_patchset.plugin.napari_compat import (
+    call_when_closing,
+    import_beside,
+    is_window_at_work,
+    theme_colors,
+)
 from napari_patchset.plugin.panel import Panel
 from napari_patchset.plugin.planning import PlanControl, Planned
 from napari_patchset.plugin.preferences import Output, read_output
@@ -125,6 +130,7 @@ class PatchesWidget(Panel):
         layers.removed.connect(self._on_layers)
         dims.current_step.connect(self.preview.follow)
         self.destroyed.connect(lambda: self._release())
+        call_when_closing(self._viewer, self, self._release)
         self.sourcing.file_changed.connect(self._on_file)
         self.sourcing.known.connect(self._on_known)
         self.sourcing.failed.connect(self._on_failed)

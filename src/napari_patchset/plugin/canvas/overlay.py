@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject
 
 from napari_patchset.plugin.canvas.overlay_layers import OverlayLayers, Space
 from napari_patchset.plugin.layers.shown import plane_space, view_of
+from napari_patchset.plugin.napari_compat import camera, canvas_resized
 from napari_patchset.plugin.worker import later
 from napari_patchset.preview import (
     CATEGORY_COLORS,
@@ -122,8 +123,8 @@ class GridOverlay:
         self._raster: PatchRaster | None = None
         self._soon = later(parent, self._follow, _WAIT_MS)
         self._layers.uncovered.connect(self._follow)
-        viewer.scene.camera.events.connect(self._follow_soon)
-        viewer.canvas.events.size.connect(self._follow_soon)
+        camera(viewer).events.connect(self._follow_soon)
+        canvas_resized(viewer).connect(self._follow_soon)
 
     @property
     def grid(self) -> Grid | None:
@@ -158,8 +159,8 @@ class GridOverlay:
         self._grid = self._raster = self._drawn = None
         self._soon.stop()
         self._layers.disconnect()
-        self._viewer.scene.camera.events.disconnect(self._follow_soon)
-        self._viewer.canvas.events.size.disconnect(self._follow_soon)
+        camera(self._viewer).events.disconnect(self._follow_soon)
+        canvas_resized(self._viewer).disconnect(self._follow_soon)
 
     def lift(self) -> None:
         """Put the layers above those that came later."""
@@ -214,7 +215,7 @@ class GridOverlay:
 
     def _pixel(self, image: Image) -> float:
         """Give the pixels of the image that one of the screen shows."""
-        return float(1 / (self._viewer.scene.camera.zoom * image.scale[-1]))
+        return float(1 / (camera(self._viewer).zoom * image.scale[-1]))
 
 
 def _outlined(plane: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box | None]:

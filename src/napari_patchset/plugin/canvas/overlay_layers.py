@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_patchset.plugin.layers.scene import METADATA_KEY, OVERLAY
-from napari_patchset.plugin.napari_compat import drawn_once
+from napari_patchset.plugin.napari_compat import (
+    draw_in_own_context,
+    drawn_once,
+    limit_thumbnail,
+)
 from napari_patchset.preview import PatchRaster
 
 GRID_NAME = "Patch grid"
@@ -35,7 +39,7 @@ class OverlayLayers:
         self._viewer = viewer
         self._layers: dict[str, Image | Vectors] = {}
         self._raster: PatchRaster | None = None
-        viewer.layers.events.removing.connect(self._upload_anew)
+        viewer.layers.events.removing.connect(self._on_removing)
 
     @property
     def lines(self) -> Vectors | None:
@@ -111,16 +115,10 @@ class OverlayLayers:
 
     def disconnect(self) -> None:
         """Listen to the viewer no longer."""
-        self._viewer.layers.events.removing.disconnect(self._upload_anew)
+        self._viewer.layers.events.removing.disconnect(self._on_removing)
 
-    def _upload_anew(self) -> None:
-        """Let lines be drawn as new ones once another layer is gone.
-
-        Mesa's software renderer crashes where a frame begins with a layer that was drawn before,
-        unchanged, and textures of others are gone since (Mesa 22.3, also without this plugin).
-        """
-        if self.lines is not None:
-            self.lines.refresh(thumbnail=False, highlight=False, extent=False)
+    def _on_removing(self) -> None:
+        draw_in_own_context(self._viewer)
 
     def _layer(self, name: str) -> Any:
         layer = self._layers.get(name)
@@ -132,7 +130,7 @@ class OverlayLayers:
         options = {**space, "edge_width": width, "vector_style": "line", "opacity": 0.9}
         options["metadata"] = _mark(GRID_NAME)
         layer = Vectors(lines, name=GRID_NAME, **options)
-        layer._max_vectors_thumbnail = _MOST_IN_THUMBNAIL
+        limit_thumbnail(layer, _MOST_IN_THUMBNAIL)
         if len(lines):
             layer.edge_color = colors
         layer.events.visible.connect(self._on_visible)

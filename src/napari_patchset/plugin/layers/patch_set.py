@@ -10,8 +10,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
-from napari_patchset.plugin.lazy.array import LazyArray, in_memory
-from napari_patchset.plugin.lazy.contrast import estimated_limits
+from napari_patchset.plugin.lazy.array import LazyArray, in_memory, read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
 from napari_patchset.preview import channel_colors
 from napari_patchset.stacks.metadata import Channel
@@ -83,7 +82,7 @@ def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
         data = LazyPatches(patches, index)
         shown = name if role == IMAGE else f"{name} {role}"
         own = {"name": f"{shown} ({patches.layout.split})", "rgb": False}
-        limits = {"contrast_limits": estimated_limits(data)}
+        limits = {"contrast_limits": read_first_plane(data)}
         layers.append((data, {**own, **limits, **common, **display(color, len(colors))}, "image"))
     return layers
 

@@ -10,8 +10,7 @@ from napari.viewer import Viewer
 
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
 from napari_patchset.plugin.layers.shown import Shown, is_straight, layers_of, overlays_of
-from napari_patchset.plugin.lazy.array import LazyChannel
-from napari_patchset.plugin.lazy.contrast import settle
+from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import drawn_once
 
 _LOOK = (
@@ -64,7 +63,6 @@ def _likes(old: Sequence[Layer], new: Sequence[LayerTuple]) -> list[_Pair]:
 
 
 def _insert(viewer: Viewer, at: int, pairs: Sequence[_Pair]) -> None:
-    settle([new for _, new in pairs])
     for offset, (like, (data, options, kind)) in enumerate(pairs):
         layer = Layer.create(data, options, kind)
         if like is not None:
@@ -123,8 +121,6 @@ def _turn(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
 
 def _take(layer: Any, new: LayerTuple) -> None:
     data, options, _ = new
-    # Contrast that nobody chose yet is still to be chosen.
-    _finest(data).arrivals.provisional = _finest(layer.data).arrivals.provisional
     layer.data = data
     _place(layer, options)
     if layer.multiscale:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
-from napari_patchset.plugin.lazy.array import LazyChannel, in_memory, lazy_levels, visible_axes
-from napari_patchset.plugin.lazy.contrast import estimated_limits
+from napari_patchset.plugin.lazy.array import in_memory, read_first_plane
+from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
 from napari_patchset.preview import channel_colors
 from napari_patchset.source import PixelSize, Rect, SceneId
 from napari_patchset.stacks.metadata import ImageMetadata, LabelValues, image_metadata
@@ -81,7 +81,7 @@ class LazyLabels(LazyChannel):
     """Labels that are read where they are indexed; a copy of them lies in memory, to be painted."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self | NDArray[Any]:
-        if self.arrivals.levels > 1:
+        if self.slicer.levels > 1:
             return super().__deepcopy__(memo)  # napari paints no pyramid
         return in_memory(self)
 
@@ -169,10 +169,9 @@ def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> 
             for index, color in enumerate(channel_colors(metadata.channels))
         ]
     for data, options, _ in images:
-        if options.get("contrast_limits", ()) is None:
-            options["contrast_limits"] = estimated_limits(
-                data[-1] if options["multiscale"] else data
-            )
+        limits = read_first_plane(data[-1] if options["multiscale"] else data)
+        if options.get("contrast_limits", limits) is None:
+            options["contrast_limits"] = limits
     tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
     beside = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
     shown = [layer for layer in beside if layer is not None]

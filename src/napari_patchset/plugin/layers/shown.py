@@ -14,7 +14,8 @@ from napari.viewer import Viewer
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, path_of
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET
-from napari_patchset.plugin.lazy.array import LazyChannel
+from napari_patchset.plugin.lazy.channel import LazyChannel
+from napari_patchset.plugin.napari_compat import camera, canvas_size
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
 
@@ -105,8 +106,8 @@ def plane_space(image: Image) -> dict[str, Any]:
 
 def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[float, float]]:
     """Give the part of the plane that the window shows, as YX corners in pixels of an image."""
-    camera = viewer.scene.camera
-    centre, half = np.array(camera.center[-2:]), np.array(viewer.canvas.size) / camera.zoom / 2
+    eye, size = camera(viewer), np.array(canvas_size(viewer))
+    centre, half = np.array(eye.center[-2:]), size / eye.zoom / 2
     outer = viewer.dims.point[: viewer.dims.ndim - 2]
     corners = [(*outer, *corner)[-image.ndim :] for corner in (centre - half, centre + half)]
     low, high = (np.array(image.world_to_data(corner)[-2:]) + 0.5 for corner in corners)
@@ -233,7 +234,7 @@ def _extent(image: Image) -> Corner:
 
 def _zoom(viewer: Viewer, image: Image, start: Corner, size: Corner, share: float) -> None:
     extent = np.multiply(size, image.scale[-2:])
-    viewer.scene.camera.zoom = float(share * min(np.divide(viewer.canvas.size, extent)))
+    camera(viewer).zoom = float(share * min(np.divide(canvas_size(viewer), extent)))
     _centre(viewer, image, start, size)
 
 
@@ -242,5 +243,5 @@ def _centre(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
     middle = np.add(start, np.divide(size, 2)) - 0.5
     outer = (0.0,) * (image.ndim - 2)
     world = image.data_to_world((*outer, *middle))[-2:]
-    camera = viewer.scene.camera
-    camera.center = (*camera.center[:-2], *world)
+    eye = camera(viewer)
+    eye.center = (*eye.center[:-2], *world)

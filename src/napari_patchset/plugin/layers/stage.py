@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_patchset.axes import AxisLayout
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
-from napari_patchset.plugin.lazy.array import visible_axes
+from napari_patchset.plugin.lazy.channel import visible_axes
 from napari_patchset.source import Rect
 from napari_patchset.stacks.metadata import SceneSummary
 

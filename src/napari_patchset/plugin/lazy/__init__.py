@@ -1,1 +1,1 @@
-"""Pixels that come when they are there: lazy arrays, read in threads, drawn as they arrive."""
+"""Lazy arrays: napari slices them, threads read what it draws, and the window never waits."""

@@ -1,85 +1,65 @@
-"""Arrays that napari slices and that read a stack only then.
+"""Arrays that napari slices and that never make its window wait.
 
-Painting on pixels that lie in a file: not done, and said once.
+Indexed by napari to draw a layer, a `LazyArray` answers at once with an array that an `AsyncSlicer`
+fills: block by block, in threads, from the middle of the view. What is missing is shown as the
+enlarged overview of the plane, or as the plane before, and the layer is drawn again as blocks
+arrive. Indexed by anybody else (an export, a script, another plugin), it reads and returns pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
-from itertools import product
 from math import prod
+from threading import Event, Lock, main_thread
+from time import monotonic
 from typing import Any, NoReturn, Self
 
 import numpy as np
+from napari.layers import Layer
+from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 
-from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.lazy.indexing import (
-    Index,
-    as_range,
-    as_slice,
-    of_range,
-    select,
-    shape_of,
-)
-from napari_patchset.plugin.lazy.redraw import layers_of
-from napari_patchset.plugin.lazy.slicer import AsyncSlicer
-from napari_patchset.plugin.napari_compat import asked_for_drawing
-from napari_patchset.stacks.protocol import ImageStack
+from napari_patchset.plugin.dialogs import message
+from napari_patchset.plugin.lazy.indexing import Index, select, shape_of, split
+from napari_patchset.plugin.napari_compat import is_slicing_to_draw, open_viewers
+from napari_patchset.plugin.worker import Worker
+from napari_patchset.preview import display_limits
 
-_COPIED_BYTES = 2 * 2**30
-"""What a copy of a layer may take in memory."""
+Limits = tuple[float, float]
 
+_LARGEST_COPY = 2 * 2**30
+"""Bytes of memory that a copy of a layer may take."""
 
-def refuse_to_write(array: Any) -> NoReturn:
-    """Refuse to change what a file holds; the layers that show it can't be edited from then on.
-
-    Raises
-    ------
-    ArgumentError
-        Always, with what to do instead.
-    """
-    layers = layers_of(array.arrivals)
-    for layer in layers:
-        layer.editable = False
-    name = layers[0].name if layers else "this array"
-    raise ArgumentError(
-        f"{name} shows what its file holds, and that is never changed; right-click the layer, "
-        "Duplicate, and paint on the copy."
-    )
-
-
-def in_memory(array: Any) -> NDArray[Any]:
-    """Give all pixels of a lazy array, for a copy that can be painted.
-
-    Raises
-    ------
-    ArgumentError
-        If they take too much memory.
-    """
-    nbytes = array.size * array.dtype.itemsize
-    if nbytes > _COPIED_BYTES:
-        raise ArgumentError(
-            f"A copy takes {nbytes / 2**30:.1f} GB of memory, more than the "
-            f"{_COPIED_BYTES / 2**30:.0f} GB that a layer may; crop the image first."
-        )
-    pixels: NDArray[Any] = array.read(array.whole)
-    return pixels
-
-
-_BLOCK = 512
+BLOCK = 512
 """Pixels along a side of what is read at once, about, where the source has no larger tiles."""
 
-_REDUCED = 256
-"""The same at a lower resolution, where a block may stand for many tiles."""
+_MIDDLE = 1024
+"""Pixels along a side of what contrast is estimated from, where a plane is larger."""
+
+_WHOLE = 4096
+"""Pixels along a side of a plane up to which its first picture is read before it is shown."""
+
+_THREADS = 2
+"""Readers at once, for each layer."""
+
+_LARGEST_CACHE = 64 * 2**20
+_LEAST_CACHED = 2
+"""Slices that a layer keeps whatever their size: what it shows, and its thumbnail."""
+
+_REDRAW_SECONDS = 0.06
+"""How often a layer is drawn again while its blocks arrive."""
+
+_WAIT_SECONDS, _REST_SECONDS = 0.02, 0.03
+"""The window waits so long for pixels that are nearly there, then not at all for a while."""
+
+_REPEAT_SECONDS = 10
+"""An error is shown once in that time, for all channels and tiles that have it."""
 
 
 class LazyArray(ABC):
     """An array that is read where it is indexed.
-
-    Where napari slices it to draw the window, the window does not wait: what is not there yet
-    comes later, and the layer is drawn again. Whoever else asks gets the pixels.
 
     Parameters
     ----------
@@ -89,15 +69,22 @@ class LazyArray(ABC):
         Of the array.
     block : sequence of int
         What is read at once, along each axis.
-    plane : int
-        The axis Y; X comes after it.
+    y_axis : int
+        Which axis is Y; X comes after it.
+
+    Attributes
+    ----------
+    slicer : AsyncSlicer
+        What napari draws of it; one for all resolutions of an image.
+    level : int
+        Which of the resolutions, 0 for the finest.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: Any, block: Sequence[int], plane: int) -> None:
+    def __init__(self, shape: Sequence[int], dtype: Any, block: Sequence[int], y_axis: int) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.ndim, self.size = len(self.shape), prod(self.shape)
-        self.block, self.plane = tuple(block), plane
-        self.arrivals, self.level = AsyncSlicer([self.shape]), 0
+        self.block, self.y_axis = tuple(block), y_axis
+        self.slicer, self.level = AsyncSlicer([self.shape]), 0
 
     @property
     def whole(self) -> Index:
@@ -107,20 +94,20 @@ class LazyArray(ABC):
     @property
     def chunks(self) -> tuple[int, ...]:
         """What napari widens its view to, so that moving a little needs no other pixels."""
-        tile = range(self.plane, self.plane + 2)
-        return tuple(_share(b) if i in tile else b for i, b in enumerate(self.block))
+        yx = range(self.y_axis, self.y_axis + 2)
+        return tuple(_fraction(n) if axis in yx else n for axis, n in enumerate(self.block))
 
     @abstractmethod
     def read(self, index: Index) -> NDArray[Any]:
-        """Read a part."""
+        """Read what an index selects."""
 
     def __getitem__(self, key: Any) -> Any:
-        part = select(self.whole, key)
-        return Part(self, part) if asked_for_drawing() else self.read(part)
+        index = select(self.whole, key)
+        return LazyView(self, index) if is_slicing_to_draw() else self.read(index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        drawn = asked_for_drawing()
-        pixels = self.arrivals.show(self, self.whole) if drawn else self.read(self.whole)
+        is_drawn = is_slicing_to_draw()
+        pixels = self.slicer.show(self, self.whole) if is_drawn else self.read(self.whole)
         return np.asarray(pixels, dtype=dtype)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -129,109 +116,357 @@ class LazyArray(ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Self | NDArray[Any]":
         """Read the same pixels, for a copy of the layer."""
         other = copy(self)
-        other.arrivals = deepcopy(self.arrivals, memo)
+        other.slicer = deepcopy(self.slicer, memo)
         return other
 
 
-class Part:
-    """A part of an array for napari to draw; indexed further, nothing is read yet."""
+class LazyView:
+    """What napari takes to draw: a part of an array that can be indexed further, not read yet."""
 
     def __init__(self, array: LazyArray, index: Index) -> None:
         self._array, self._index = array, index
         self.shape, self.dtype = shape_of(index), array.dtype
         self.ndim, self.size = len(self.shape), prod(self.shape)
 
-    def __getitem__(self, key: Any) -> "Part":
-        return Part(self._array, select(self._index, key))
+    def __getitem__(self, key: Any) -> "LazyView":
+        return LazyView(self._array, select(self._index, key))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._array.arrivals.show(self._array, self._index), dtype=dtype)
+        return np.asarray(self._array.slicer.show(self._array, self._index), dtype=dtype)
 
 
-class LazyChannel(LazyArray):
-    """One channel of a 2-D stack as an array of its sample axes, then Y and X.
+def refuse_to_write(array: LazyArray) -> NoReturn:
+    """Refuse to change what a file holds; the layers that show it can't be edited from then on.
 
-    Sample axes of size 1 are left out, so that napari makes no slider for them.
+    Raises
+    ------
+    ArgumentError
+        Always, with what to do instead.
+    """
+    layers = array.slicer.layers
+    for layer in layers:
+        layer.editable = False
+    name = layers[0].name if layers else "this array"
+    raise ArgumentError(
+        f"{name} shows what its file holds, and that is never changed; right-click the layer, "
+        "Duplicate, and paint on the copy."
+    )
+
+
+def in_memory(array: LazyArray) -> NDArray[Any]:
+    """Read all pixels of a lazy array, for a copy that can be painted.
+
+    Raises
+    ------
+    ArgumentError
+        If they take too much memory.
+    """
+    nbytes = array.size * array.dtype.itemsize
+    if nbytes > _LARGEST_COPY:
+        raise ArgumentError(
+            f"A copy takes {nbytes / 2**30:.1f} GB of memory, more than the "
+            f"{_LARGEST_COPY / 2**30:.0f} GB that a layer may; crop the image first."
+        )
+    return array.read(array.whole)
+
+
+def read_first_plane(array: LazyArray) -> Limits:
+    """Read what is drawn first of a layer, and return the contrast limits that suit it.
+
+    That is the plane where napari's sliders begin, which is then drawn as soon as the layer is
+    made; of a plane that is too large for that, only the middle. What can't be read has the limits
+    of its dtype: the layer says what is wrong with it.
 
     Parameters
     ----------
-    stack : ImageStack
-        SCYX.
-    channels : int or list of int
-        The channel, or the three of an RGB image, which become the last axis.
-    axes : str or None
-        The axes to show, ending in "YX", where those of other scenes are to be shown too.
+    array : LazyArray
+        The lowest resolution of the layer.
+    """
+    y = array.y_axis
+    begin = tuple((n - 1) // 2 for n in array.shape[:y])
+    rows, columns, *colors = map(range, array.shape[y:])
+    is_small = max(len(rows), len(columns)) <= _WHOLE
+    index: Index = (
+        *begin,
+        *((rows, columns) if is_small else map(_middle, (rows, columns))),
+        *colors,
+    )
+    try:
+        pixels = array.read(index)
+    except Exception:
+        return _widest(array.dtype)
+    if is_small:
+        array.slicer.store(array, index, pixels)
+        middle = map(_middle, (rows, columns))
+        pixels = pixels[tuple(slice(part.start, part.stop) for part in middle)]
+    return display_limits(pixels)
+
+
+def _middle(n: range) -> range:
+    return n[max(0, (len(n) - _MIDDLE) // 2) : (len(n) + _MIDDLE) // 2]
+
+
+def _widest(dtype: np.dtype[Any]) -> Limits:
+    if dtype.kind not in "iu":
+        return (0.0, 1.0)
+    return (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
+
+
+def _fraction(n: int) -> int:
+    """Divide a tile into parts of about the size of a block."""
+    return -(-n // max(1, n // BLOCK))
+
+
+class SliceBuffer:
+    """The pixels of one slice: first a guess, then, block by block from the middle, the real ones.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        What napari draws; it changes in place until all is there.
+    missing : dict
+        The blocks that are not there yet, and where in `pixels` each belongs.
+    todo : list
+        Those of them that no thread reads yet, the next one last.
+    done : Event
+        Whether all is there.
+    guess : str
+        What is shown in place of what is missing: the "overview", the plane "before", or nothing.
     """
 
-    def __init__(
-        self, stack: ImageStack, channels: int | list[int], axes: str | None = None
-    ) -> None:
-        self.stack = stack
-        self.layout = AxisLayout(stack.original_axes, tuple(stack.original_data_shape))
-        self._channels = [channels] if isinstance(channels, int) else channels
-        self._rgb = not isinstance(channels, int)
-        self.axes = axes or visible_axes(self.layout)
-        planes = [self.layout.sizes.get(axis, 1) for axis in self.axes[:-2]]
-        colors = [3] if self._rgb else []
-        super().__init__(
-            (*planes, *stack.data_shape[-2:], *colors),
-            stack.data_dtype,
-            (*([1] * len(planes)), *_block_of(stack), *colors),
-            len(planes),
-        )
+    def __init__(self, array: LazyArray, index: Index) -> None:
+        self.pixels = np.zeros(shape_of(index), array.dtype)
+        self.missing = dict(split(index, array.block))
+        self.todo = sorted(self.missing, key=lambda block: -_distance(block, index, array.y_axis))
+        self.done = Event()
+        self.guess = ""
 
-    def read(self, index: Index) -> NDArray[Any]:
-        """Read a part, plane by plane."""
-        y = self.plane
-        outer = [as_range(i) for i in index[:y]]
-        rows, columns = (as_range(i) for i in index[y : y + 2])
-        read = np.empty(
-            (*map(len, outer), len(rows), len(columns), *self.shape[y + 2 :]), self.dtype
-        )
-        if rows and columns:
-            planes = read.reshape(-1, *read.shape[y:])
-            for position, at in enumerate(product(*outer)):
-                planes[position] = self._plane(at, rows, columns)
-        found: NDArray[Any] = read[tuple(of_range(i) for i in index[: y + 2])]
-        return found[(..., as_slice(index[-1]))] if self._rgb else found
+    def place(self, block: Index, pixels: NDArray[Any]) -> None:
+        """Put a block in that was read."""
+        self.pixels[self.missing.pop(block)] = pixels
 
-    def _plane(self, at: tuple[int, ...], rows: range, columns: range) -> NDArray[Any]:
-        sample = self.layout.ravel(dict(zip(self.axes, at, strict=False)))
-        low, high = (min(rows), min(columns)), (max(rows) + 1, max(columns) + 1)
-        size = (high[0] - low[0], high[1] - low[1])
-        pixels = self.stack.extract_patch(sample, self._channels, low, size)
-        pixels = pixels[:, :: rows.step, :: columns.step]
-        return np.moveaxis(pixels, 0, -1) if self._rgb else pixels[0]
+    def fill(self, guess: NDArray[Any]) -> None:
+        """Show something else where pixels are missing."""
+        for where in self.missing.values():
+            self.pixels[where] = guess[where]
 
 
-def lazy_levels(
-    stacks: Sequence[ImageStack],
-    channels: int | list[int],
-    kind: type[LazyChannel] = LazyChannel,
-    axes: str | None = None,
-) -> list[LazyChannel]:
-    """Give a channel at each resolution; what is coarse and there stands in for what is to come."""
-    levels = [kind(stack, channels, axes) for stack in stacks]
-    arrivals = AsyncSlicer([level.shape for level in levels])
-    for number, level in enumerate(levels):
-        level.arrivals, level.level = arrivals, number
-    return levels
+def _distance(block: Index, index: Index, y: int) -> float:
+    """Return how far a block lies from the middle of a slice, in pixels."""
+    pairs = zip(block[y : y + 2], index[y : y + 2], strict=True)
+    return sum(abs(_centre(a) - _centre(b)) for a, b in pairs)
 
 
-def visible_axes(layout: AxisLayout) -> str:
-    """Give the axes that are shown: sample axes of more than one index, then Y and X."""
-    return "".join(axis for axis in layout.sample_axes if layout.sizes[axis] > 1) + "YX"
+def _centre(part: int | range) -> float:
+    return part if isinstance(part, int) else (part.start + part.stop) / 2
 
 
-def _block_of(stack: ImageStack) -> tuple[int, int]:
-    """Give whole tiles of a source, of a size that is worth a read."""
-    tile = getattr(stack, "block_shape", None)
-    if tile is None:
-        return _REDUCED, _REDUCED
-    height, width = (max(1, n) * max(1, _BLOCK // max(1, n)) for n in tile)
-    return height, width
+class AsyncSlicer:
+    """What one layer shows, at all of its resolutions: slices that threads fill, the newest first.
+
+    It belongs to the window's thread; only `store` and `_read_blocks` run in others.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple of int
+        The shape of each resolution, the finest first.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        self._shapes, self._lock = shapes, Lock()
+        self._slices: OrderedDict[tuple[int, Index], SliceBuffer] = OrderedDict()
+        self._wanted: dict[bool, tuple[LazyArray, SliceBuffer]] = {}
+        """What is to be read: the overview (True) before the view, as it stands in for that."""
+        self._readers = [Worker() for _ in range(_THREADS)]
+        for reader in self._readers:
+            reader.yielded.connect(self._on_read)
+            reader.returned.connect(self._start_readers)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "AsyncSlicer":
+        """Begin anew for a copy of the layer."""
+        return AsyncSlicer(self._shapes)
+
+    @property
+    def levels(self) -> int:
+        """How many resolutions there are."""
+        return len(self._shapes)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more pixels are to come."""
+        return any(reader.running for reader in self._readers)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that show these pixels, in any window that is open."""
+        return [
+            layer
+            for viewer in open_viewers()
+            for layer in viewer.layers
+            if getattr(_finest(layer), "slicer", None) is self
+        ]
+
+    def store(self, array: LazyArray, index: Index, pixels: NDArray[Any]) -> None:
+        """Keep a slice that was read already, so that it is drawn at once."""
+        buffer = SliceBuffer(array, index)
+        buffer.pixels, buffer.missing, buffer.todo = pixels, {}, []
+        buffer.done.set()
+        with self._lock:
+            self._slices[array.level, index] = buffer
+
+    def show(self, array: LazyArray, index: Index) -> NDArray[Any]:
+        """Return a slice: its pixels, or what can be had of them without waiting."""
+        buffer = self._request(array, index)
+        if not buffer.done.is_set() and not buffer.done.wait(_PATIENCE.left()):
+            self._guess(buffer, array, index)
+        return buffer.pixels
+
+    def give_up(self) -> None:
+        """Read nothing more of what is not asked for again."""
+        with self._lock:
+            self._wanted.clear()
+
+    def _request(self, array: LazyArray, index: Index) -> SliceBuffer:
+        """Return a slice that is there, or on its way."""
+        with self._lock:
+            buffer = self._slices.get((array.level, index)) or SliceBuffer(array, index)
+            self._slices[array.level, index] = buffer
+            self._slices.move_to_end((array.level, index))
+            self._forget_oldest()
+            if buffer.todo:
+                self._wanted[self._is_overview(array, index)] = array, buffer
+        self._start_readers()
+        return buffer
+
+    def _start_readers(self, _: object = None) -> None:
+        """Have no more threads read than there are blocks; also when one ended just too early."""
+        with self._lock:
+            count = sum(len(buffer.todo) for _, buffer in self._wanted.values())
+        for reader in self._readers[:count]:
+            if not reader.running:
+                reader.run(self._read_blocks)
+
+    def _read_blocks(self) -> Iterator[Exception | None]:
+        """Read what is wanted; yield when there is something to draw, or what went wrong."""
+        drawn = monotonic()
+        while (job := self._next_block()) is not None:
+            array, buffer, block = job
+            error = None
+            try:
+                pixels = array.read(block)
+            except Exception as reason:  # whatever it is, a person is told, and the rest goes on
+                error, pixels = reason, np.zeros(shape_of(block), array.dtype)
+            with self._lock:
+                buffer.place(block, pixels)
+                is_whole = not buffer.missing
+            if is_whole:
+                buffer.done.set()
+            if is_whole or error is not None or monotonic() - drawn > _REDRAW_SECONDS:
+                yield error
+                drawn = monotonic()
+
+    def _next_block(self) -> tuple[LazyArray, SliceBuffer, Index] | None:
+        with self._lock:
+            for is_overview in sorted(self._wanted, reverse=True):
+                array, buffer = self._wanted[is_overview]
+                if buffer.todo and main_thread().is_alive():  # it is not when Python exits
+                    return array, buffer, buffer.todo.pop()
+            self._wanted.clear()
+            return None
+
+    def _on_read(self, error: Exception | None) -> None:
+        """Draw the layers again; where none is left, read nothing more."""
+        layers = self.layers
+        if not layers:
+            self.give_up()
+        elif error is not None:
+            _show_once(message(error))
+        for layer in layers:
+            layer.refresh(extent=False, highlight=False)
+
+    def _is_overview(self, array: LazyArray, index: Index) -> bool:
+        """Whether a slice is the whole plane at the lowest of several resolutions."""
+        is_coarsest = array.level == self.levels - 1 > 0
+        return is_coarsest and self._overview_of(array, index)[1] == index
+
+    def _overview_of(self, array: LazyArray, index: Index) -> tuple[int, Index]:
+        y, shape = array.y_axis, self._shapes[-1]
+        whole = map(range, shape[y : y + 2])
+        return self.levels - 1, (*index[:y], *whole, *index[y + 2 :])
+
+    def _guess(self, buffer: SliceBuffer, array: LazyArray, index: Index) -> None:
+        """Fill in what is known: the plane at the lowest resolution, else the plane before."""
+        with self._lock:
+            overview = self._slices.get(self._overview_of(array, index))
+            if overview in (None, buffer) or not overview.done.is_set():
+                before = self._plane_before(buffer, array, index)
+                if not buffer.guess and before is not None:
+                    buffer.fill(before.pixels)
+                buffer.guess = buffer.guess or "before"
+            elif buffer.guess != "overview":
+                shapes = self._shapes[-1], self._shapes[array.level]
+                buffer.fill(_enlarged(overview.pixels, index, array.y_axis, *shapes))
+                buffer.guess = "overview"
+
+    def _plane_before(
+        self, buffer: SliceBuffer, array: LazyArray, index: Index
+    ) -> SliceBuffer | None:
+        """Return what was shown last of another plane at the same place."""
+        y = array.y_axis
+        for (level, other), before in reversed(self._slices.items()):
+            is_same = level == array.level and other[y:] == index[y:] and before is not buffer
+            if is_same and before.pixels.shape == buffer.pixels.shape and before.done.is_set():
+                return before
+        return None
+
+    def _forget_oldest(self) -> None:
+        size = sum(buffer.pixels.nbytes for buffer in self._slices.values())
+        while len(self._slices) > _LEAST_CACHED and size > _LARGEST_CACHE:
+            size -= self._slices.popitem(last=False)[1].pixels.nbytes
 
 
-def _share(block: int) -> int:
-    """Divide a tile into parts of about the size of a block."""
-    return -(-block // max(1, block // _BLOCK))
+def _enlarged(
+    overview: NDArray[Any],
+    index: Index,
+    y: int,
+    small: tuple[int, ...],
+    large: tuple[int, ...],
+) -> NDArray[Any]:
+    """Enlarge the overview of a plane, of shape `small`, to a part of a resolution `large`."""
+    first = len(shape_of(index[:y]))
+    for axis, position in enumerate((y, y + 1), first):
+        ratio = small[position] / large[position]
+        nearest = ((np.asarray(index[position]) + 0.5) * ratio).astype(int)
+        overview = overview.take(np.minimum(nearest, small[position] - 1), axis)
+    return overview
+
+
+def _finest(layer: Layer) -> Any:
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+class _Patience:
+    """How long the window may still wait for pixels; all layers share it."""
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        now = monotonic()
+        if now - self._end > _REST_SECONDS:
+            self._end = now + _WAIT_SECONDS
+        return max(0.0, self._end - now)
+
+
+_PATIENCE = _Patience()
+
+_shown_errors: dict[str, float] = {}
+"""When each error was shown last."""
+
+
+def _show_once(text: str) -> None:
+    now = monotonic()
+    if now - _shown_errors.get(text, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
+        show_error(text)
+    _shown_errors[text] = now

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_patchset import InMemoryImageStack
-from napari_patchset.plugin.lazy.array import LazyChannel
+from napari_patchset.plugin.lazy.channel import LazyChannel
 
 DATA = np.random.default_rng(0).integers(0, 999, (3, 1, 4, 2, 7, 9), dtype=np.uint16)
 AXES = "THZCYX"

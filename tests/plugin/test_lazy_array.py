@@ -1,0 +1,196 @@
+"""The window does not wait for pixels: they are read in threads and drawn when they come."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.plugin.lazy import array as lazy_array
+from napari_patchset.plugin.napari_compat import camera
+from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.stacks.czi.tiles import CziPixels
+from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import soon
+from support.window import SCENES, Window
+
+
+class Storage:
+    """Storage that gives no pixel while it is closed, and notes who asks."""
+
+    def __init__(self) -> None:
+        self.opened, self.permits = threading.Event(), threading.Semaphore(0)
+        self.in_window: list[bool] = []
+        self.fault: Exception | None = None
+        self.opened.set()
+
+    def pass_through(self) -> None:
+        is_window = threading.current_thread() is threading.main_thread()
+        self.in_window.append(is_window)
+        while not self.opened.is_set() and not self.permits.acquire(timeout=0.01):
+            assert not is_window, "the window waits for storage"
+        if self.fault is not None:
+            raise self.fault
+
+    def close(self) -> None:
+        self.opened.clear()
+        self.in_window.clear()
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    storage = Storage()
+    for name in ("read", "read_reduced"):
+        read = getattr(CziPixels, name)
+
+        def slow(*args: Any, read: Callable[..., Any] = read) -> Any:
+            storage.pass_through()
+            return read(*args)
+
+        monkeypatch.setattr(CziPixels, name, slow)
+    yield storage
+    storage.opened.set()
+
+
+def drawn(layer: Any) -> np.ndarray:
+    """Return what napari has to draw."""
+    pixels: np.ndarray = layer._slice.image.raw
+    return pixels
+
+
+def test_a_layer_comes_with_its_contrast_and_its_first_picture(window: Window, file: Path) -> None:
+    layers = window.viewer.open(str(file), plugin=PLUGIN)
+    at_once = [(layer.contrast_limits, drawn(layer).copy()) for layer in layers]
+    assert len(at_once) == 2
+    for channel, (limits, picture) in enumerate(at_once):
+        expected = SCENES[0].pixels({"T": 0, "Z": 1, "C": channel})
+        np.testing.assert_array_equal(picture, expected)
+        assert expected.min() <= limits[0] < limits[1] <= expected.max()
+
+
+def test_the_window_answers_while_no_pixel_comes(
+    window: Window, file: Path, storage: Storage
+) -> None:
+    window.open(file)
+    window.until(lambda: window.is_idle)
+    dapi = window.images[0]
+    storage.close()
+    canvas = window.viewer.window._qt_viewer.canvas.native
+    for key in (Qt.Key.Key_Right, Qt.Key.Key_Right):  # napari's own: the next step of a slider
+        window.qtbot.keyClick(canvas, key)
+    window.viewer.dims.set_current_step((0, 1), (1, 2))
+    camera(window.viewer).zoom = 5
+    window.type_number(window.widget.patches.size.boxes[1], 24)
+    window.until(lambda: "patches" in window.summary)
+
+    storage.opened.set()
+    expected = SCENES[0].pixels({"T": 1, "Z": 2, "C": 0})
+    window.until(lambda: np.array_equal(drawn(dapi), expected))
+    assert storage.in_window
+    assert not any(storage.in_window)
+
+
+def test_another_scene_is_shown_with_its_pixels_and_the_window_does_not_wait(
+    window: Window, file: Path, storage: Storage
+) -> None:
+    window.open(file)
+    window.until(lambda: window.is_idle)
+    storage.close()
+    soon(lambda: window.click_scene(1))
+    window.until(lambda: bool(storage.in_window))
+    assert window.state.scene == 0
+    storage.opened.set()
+    window.until(lambda: window.state is not None and window.state.scene == 1)
+    _, egfp = window.images
+    t, z = window.viewer.dims.current_step[:2]
+    np.testing.assert_array_equal(drawn(egfp), SCENES[1].pixels({"T": t, "Z": z, "C": 1}))
+    assert not any(storage.in_window)
+
+
+def test_who_needs_pixels_gets_them(window: Window, file: Path) -> None:
+    window.open(file)
+    dapi = window.images[0]
+    expected = SCENES[0].pixels({"T": 1, "Z": 2, "C": 0})
+    for pixels in (dapi.data[1, 2], np.asarray(dapi.data)[1, 2]):
+        np.testing.assert_array_equal(pixels, expected)
+
+
+def test_a_coarse_level_stands_in_for_a_fine_one(
+    window: Window, czi: MakeCzi, storage: Storage
+) -> None:
+    scene = SceneSpec(rect=(0, 0, 1300, 1100), t=2, pyramid=True)
+    window.open(czi(scene, tile=(256, 256)))
+    window.viewer.layers.selection.clear()
+    (layer,) = window.images
+    coarse = layer.data[-1]
+    window.until(lambda: window.is_idle)
+    storage.close()
+    camera(window.viewer).zoom = 4
+    window.until(lambda: layer.data_level == 0)
+    t = window.viewer.dims.current_step[0]
+    (top, left), (bottom, right) = layer.corner_pixels[:, 1:]
+    guess = drawn(layer)
+    assert guess.shape == (bottom - top + 1, right - left + 1)
+    storage.opened.set()
+    y, x = (np.arange(a, b + 1) for a, b in ((top, bottom), (left, right)))
+    rows, columns = (
+        (n + 0.5) * m / k for n, m, k in zip((y, x), coarse.shape[1:], (1100, 1300), strict=True)
+    )
+    enlarged = coarse[t][np.ix_(rows.astype(int), columns.astype(int))]
+    expected = scene.pixels({"T": t, "Z": 0, "C": 0})[top : bottom + 1, left : right + 1]
+    assert np.array_equal(guess, enlarged) or np.array_equal(guess, expected)
+    window.until(lambda: np.array_equal(drawn(layer), expected))
+
+
+def test_what_cannot_be_read_is_said_once(
+    window: Window, czi: MakeCzi, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(lazy_array, "show_error", said.append)
+    storage.fault = UnreadableFileError(f"{czi}: the tile is damaged")
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64), c=2)))
+    window.until(lambda: bool(said))
+    window.until(lambda: not any(layer.data.slicer.is_reading for layer in window.images))
+    assert said == [f"{czi}: the tile is damaged"]
+    assert len(window.images) == 2
+    assert not drawn(window.images[0]).any()
+    assert window.images[0].contrast_limits == [0, 65535]
+
+
+def test_nothing_is_read_for_a_layer_that_is_gone(
+    window: Window, czi: MakeCzi, storage: Storage
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 2600, 2600), t=2), tile=(512, 512)))
+    window.until(lambda: window.is_idle)
+    data = window.images[0].data
+    storage.close()
+    window.viewer.dims.set_current_step(0, 1 - window.viewer.dims.current_step[0])
+    window.until(lambda: len(storage.in_window) == 2)
+    window.viewer.layers.clear()
+    window.qtbot.wait(2 * round(1000 * lazy_array._REDRAW_SECONDS))
+    storage.permits.release(2)  # a block for each thread, which are to be drawn
+    window.until(lambda: not data.slicer._wanted)
+    storage.opened.set()
+    window.until(lambda: not data.slicer.is_reading)
+    assert len(storage.in_window) <= 4
+
+
+def test_a_script_without_a_window_reads_at_once(file: Path) -> None:
+    code = f"""
+from napari.components import ViewerModel
+from napari_patchset.plugin.reader import read_layers
+from napari.layers import Layer
+viewer = ViewerModel()
+for each in read_layers({str(file)!r}):
+    viewer.add_layer(Layer.create(*each))
+viewer.dims.set_point(0, 1)
+print(viewer.layers[0]._slice.image.raw.sum())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) == SCENES[0].pixels({"T": 1, "Z": 1, "C": 0}).sum()

@@ -1,0 +1,193 @@
+"""What leans on napari's insides works, and is still needed: a test that fails says what can go."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import napari
+import numpy as np
+import pytest
+from napari.layers import Image, Vectors
+from napari.plugins.io import read_data_with_plugins
+from napari.settings import get_settings
+from napari.viewer import Viewer
+from qtpy.QtCore import QCoreApplication
+from qtpy.QtGui import QCloseEvent, QOpenGLContext
+
+from napari_patchset.plugin.napari_compat import (
+    OLDEST,
+    Opener,
+    call_when_closing,
+    camera,
+    canvas_size,
+    draw_in_own_context,
+    drawn_once,
+    is_closed,
+    limit_thumbnail,
+    open_viewers,
+    plugin_settings,
+    require_napari,
+)
+from napari_patchset.plugin.preferences import PLUGIN
+from support.window import Window
+
+
+@pytest.mark.parametrize("version", ["0.6.6", "0.7.0", "0.5.6.dev3+g12"])
+def test_an_old_napari_is_refused_in_one_sentence(version: str) -> None:
+    with pytest.raises(ImportError, match=rf"needs napari 0\.7\.1 or newer.*{version[:5]}"):
+        require_napari(version)
+
+
+@pytest.mark.parametrize("version", ["0.7.1", "0.8.0", "0.9.2.dev1+gabc", napari.__version__])
+def test_every_napari_from_the_oldest_one_on_will_do(version: str) -> None:
+    require_napari(version)
+
+
+def test_napari_slices_in_the_windows_thread() -> None:
+    """Else `is_slicing_to_draw` and what it is for can go."""
+    assert not get_settings().experimental.async_
+
+
+def test_napari_does_not_tell_a_reader_who_asks() -> None:
+    """Else `Opener.find` can go."""
+    assert "viewer" not in inspect.signature(read_data_with_plugins).parameters
+
+
+def test_the_viewer_that_opens_is_found(make_napari_viewer: Any, file: Path) -> None:
+    viewer, other, opened = make_napari_viewer(), make_napari_viewer(), list[Opener]()
+
+    def read(*_: Any, **__: Any) -> list[Any]:
+        opened.append(Opener.find())
+        return []
+
+    with patch.object(Viewer, "_add_layers_with_plugins", read):
+        for each in (viewer, other):
+            each.open(str(file), plugin=PLUGIN)
+        viewer.window._qt_viewer._qt_open([str(file)], stack=False, plugin=PLUGIN)
+    assert [each.viewer for each in opened] == [viewer, other, viewer]
+    assert [each.is_person for each in opened] == [False, False, True]
+    assert Opener.find() == (None, False)
+
+
+def test_napari_names_the_current_viewer_only() -> None:
+    """Else `open_viewers` can go."""
+    assert not hasattr(Viewer, "instances")
+    assert not hasattr(napari, "viewers")
+
+
+def test_a_window_that_a_script_closes_says_so_before_it_is_taken_apart(
+    make_napari_viewer: Any,
+) -> None:
+    viewer, calls = make_napari_viewer(show=True), list[bool]()
+    window = viewer.window._qt_window
+    call_when_closing(viewer, window, lambda: calls.append(is_closed(viewer)))
+    assert open_viewers() == [viewer]
+    with patch.object(window, "_save_current_window_settings"):
+        viewer.close()
+    assert calls[0] is False
+    assert is_closed(viewer)
+    assert open_viewers() == []
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_window_that_a_person_closes_says_so_unless_that_is_refused(
+    make_napari_viewer: Any, is_refused: bool
+) -> None:
+    viewer, calls = make_napari_viewer(show=True), list[bool]()
+    window = viewer.window._qt_window
+    call_when_closing(viewer, window, lambda: calls.append(True))
+
+    def answer(event: QCloseEvent) -> None:
+        event.setAccepted(not is_refused)
+
+    with patch.object(window, "closeEvent", answer), patch.object(window, "close", window.hide):
+        event = SpontaneousClose()
+        QCoreApplication.sendEvent(window, event)
+        if not is_refused:
+            window.hide()  # as Qt does then
+    assert bool(calls) is not is_refused
+    assert is_closed(viewer) is not is_refused
+    window.show()
+
+
+class SpontaneousClose(QCloseEvent):
+    """The event by which the window system closes a window."""
+
+    def spontaneous(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def flushed_in_own_context(window: Window) -> Iterator[list[bool]]:
+    """Note in which context napari deletes what belonged to a layer."""
+    canvas, noted = window.viewer.window._qt_viewer.canvas, list[bool]()
+    for name in ("first", "second"):
+        window.viewer.add_image(np.ones((8, 8)), name=name)
+    painted: list[object] = []
+    canvas._scene_canvas.events.draw.connect(painted.append)
+    canvas._scene_canvas.update()
+    window.until(lambda: bool(painted))
+    window.qtbot.wait(100)  # until Qt has put the window together
+    finish = canvas._scene_canvas.context.finish
+
+    def note() -> None:
+        noted.append(QOpenGLContext.currentContext() == canvas.native.context())
+        finish()
+
+    with patch.object(canvas._scene_canvas.context, "finish", note):
+        yield noted
+
+
+def test_what_a_removed_layer_had_is_deleted_in_the_context_of_its_canvas(
+    window: Window, flushed_in_own_context: list[bool]
+) -> None:
+    """Not in that in which Qt composes the window: drawing then crashes in Mesa."""
+    window.viewer.layers.remove("first")
+    window.viewer.layers.clear()
+    assert flushed_in_own_context
+    assert all(flushed_in_own_context)
+
+
+def test_napari_deletes_in_whatever_context_is_current(
+    window: Window, flushed_in_own_context: list[bool]
+) -> None:
+    """Else `draw_in_own_context` can go."""
+    window.widget.on_closed()
+    window.viewer.layers.remove("first")
+    assert not any(flushed_in_own_context)
+    flushed_in_own_context.clear()
+    draw_in_own_context(window.viewer)
+    window.viewer.layers.remove("second")
+    assert flushed_in_own_context == [True]
+
+
+def test_napari_draws_a_layer_for_each_setting() -> None:
+    """Else `drawn_once` can go."""
+    layer, drawn = Image(np.ones((4, 4))), list[object]()
+    layer.events.set_data.connect(drawn.append)
+    layer.data, layer.data = np.zeros((4, 4)), np.ones((5, 5))
+    assert len(drawn) == 2
+    with drawn_once(layer):
+        layer.data, layer.data = np.zeros((4, 4)), np.ones((5, 5))
+    assert len(drawn) == 3
+    assert layer.visible
+
+
+def test_napari_draws_many_lines_in_a_thumbnail() -> None:
+    """Else `limit_thumbnail` can go."""
+    layer = Vectors(np.ones((2, 2, 2)))
+    assert layer._max_vectors_thumbnail == 1024
+    limit_thumbnail(layer, 64)
+    assert layer._max_vectors_thumbnail == 64
+
+
+def test_camera_canvas_and_preferences_are_found(make_napari_viewer: Any) -> None:
+    """Once `OLDEST` is 0.9 these differences can go."""
+    assert OLDEST < (0, 9)
+    viewer = make_napari_viewer()
+    assert camera(viewer).zoom > 0
+    assert min(canvas_size(viewer)) > 0
+    assert plugin_settings(PLUGIN).opening.all_scenes is False
+    assert plugin_settings(PLUGIN).export.format == "zarr"
