@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,13 @@ class Storage:
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     storage = Storage()
-    for name in ("read", "read_reduced"):
-        read = getattr(CziPixels, name)
+    read = CziPixels.read
 
-        def slow(*args: Any, read: Callable[..., Any] = read) -> Any:
-            storage.pass_through()
-            return read(*args)
+    def slow(*args: Any) -> Any:
+        storage.pass_through()
+        return read(*args)
 
-        monkeypatch.setattr(CziPixels, name, slow)
+    monkeypatch.setattr(CziPixels, "read", slow)
     yield storage
     storage.opened.set()
 
