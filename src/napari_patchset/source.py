@@ -205,8 +205,8 @@ def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | in
         return path, scene
     if scene is not None:
         raise ArgumentError(
-            f"The scene is given in the file name ({path.name}) and as an argument ({scene}); "
-            "give it once."
+            f"The file name {path.name} names a scene, and so does the argument {scene!r}; "
+            "name it once."
         )
     return path.with_name(match[1]), int(match[2])
 

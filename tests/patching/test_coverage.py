@@ -1,4 +1,4 @@
-"""The share of a patch that holds pixels, where the tiles of a mosaic leave gaps."""
+"""The share of each patch that has pixels, in a mosaic whose tiles leave gaps."""
 
 import tracemalloc
 from pathlib import Path
@@ -36,7 +36,7 @@ def drawn(covered: tuple[Rect, ...], height: int, width: int) -> np.ndarray:
 
 
 @given(st.lists(tiles, min_size=1, max_size=8), st.integers(1, 9), st.booleans())
-def test_the_share_is_that_of_the_pixels(covered: list, side: int, few: bool) -> None:
+def test_the_share_is_the_mean_of_the_pixels(covered: list, side: int, few: bool) -> None:
     image = source(2, 1, 45, 60, covered=tuple(covered))
     grid = Tiled(size=(side, side + 2), edge="pad", min_covered=0).plan([image])
     plane = drawn(image.covered, 45, 60)
@@ -51,7 +51,7 @@ def test_the_share_is_that_of_the_pixels(covered: list, side: int, few: bool) ->
 
 
 @every_strategy
-def test_patches_with_too_few_pixels_are_dropped_and_counted(name: str) -> None:
+def test_patches_with_too_few_pixels_are_excluded_and_counted(name: str) -> None:
     images = [
         mosaic(*HALF, key="a", scene=0),
         mosaic(key="b", scene=1).model_copy(update={"covered": None}),
@@ -60,17 +60,17 @@ def test_patches_with_too_few_pixels_are_dropped_and_counted(name: str) -> None:
     every = make_strategy(name, size, images, min_covered=0).plan(images)
     plane = drawn(HALF, 64, 64)
     share = [
-        1 if stack else plane[y : y + size[0], x : x + size[1]].mean()
-        for stack, _, (y, x), size in every
+        1 if source_index else plane[y : y + size[0], x : x + size[1]].mean()
+        for source_index, _, (y, x), size in every
     ]
     np.testing.assert_allclose(every.valid, share, rtol=1e-6)
     grid = make_strategy(name, size, images, min_covered=0.6).plan(images)
-    assert list(grid) == [spec for spec, part in zip(every, share, strict=True) if part >= 0.6]
+    assert list(grid) == [spec for spec, each in zip(every, share, strict=True) if each >= 0.6]
     assert grid.valid.min() >= 0.6
     assert grid.excluded.get(UNCOVERED, 0) == len(every) - len(grid)
 
 
-def test_tiles_that_lie_far_apart_take_no_memory_for_what_is_between() -> None:
+def test_tiles_far_from_each_other_take_little_memory() -> None:
     far = 2**30
     image = source(1, 1, far, far, covered=(Rect(0, 0, 32, 32), Rect(far - 32, far - 24, 32, 24)))
     starts = np.array([[0, 0], [far // 2, 7], [far - 32, far - 32]], np.int32)
@@ -82,12 +82,12 @@ def test_tiles_that_lie_far_apart_take_no_memory_for_what_is_between() -> None:
 
 
 def test_a_plane_without_gaps_needs_no_column() -> None:
-    lattice = [Rect(x, y, 20, 20) for x in range(0, 64, 16) for y in range(0, 64, 16)]
-    for image in (mosaic(*lattice), mosaic(Rect(0, 0, 64, 64)), source(2, 1, 64, 64)):
+    tiled = [Rect(x, y, 20, 20) for x in range(0, 64, 16) for y in range(0, 64, 16)]
+    for image in (mosaic(*tiled), mosaic(Rect(0, 0, 64, 64)), source(2, 1, 64, 64)):
         assert Tiled(size=(16, 16)).plan([image]).valid is None
 
 
-def test_the_column_goes_with_its_patches() -> None:
+def test_the_column_follows_its_patches() -> None:
     grid = Random(size=(8, 8), count=50, min_covered=0.3).plan([mosaic(*HALF)])
     chosen = grid[np.array([5, 2])]
     assert chosen.valid.tolist() == [grid.valid[5], grid.valid[2]]
@@ -96,7 +96,7 @@ def test_the_column_goes_with_its_patches() -> None:
 
 
 @pytest.mark.realdata
-def test_the_gaps_of_a_real_mosaic_hold_no_pixels(data_dir: Path) -> None:
+def test_the_gaps_of_a_real_mosaic_have_no_pixels(data_dir: Path) -> None:
     with open_stack(data_dir / "czi" / "S3_1Pos_2Mosaic_T2Z3_CH2_sm.czi", 2) as stack:
         grid = Tiled(size=(32, 32), min_covered=0).plan([describe(stack)])
         for spec, valid in zip(grid, grid.valid, strict=True):

@@ -136,7 +136,7 @@ def is_inside(pixels: np.ndarray, spec: PatchSpec) -> bool:
 
 
 @pytest.mark.parametrize("overlap", [None, 0.5])
-def test_random_draws_again_what_falls_outside_of_a_mask(overlap: float | None) -> None:
+def test_random_redraws_patches_outside_of_a_mask(overlap: float | None) -> None:
     image = [source(3, 1, 200, 200)]
     pixels = np.zeros((200, 200), bool)
     pixels[:40, :40] = pixels[160:, 160:] = True
@@ -162,7 +162,7 @@ def test_draws_in_an_area_are_uniform(rounds: int, monkeypatch: pytest.MonkeyPat
     assert ((times - 800) ** 2 / 800).sum() / (1 - 3 / 15) < 36.1  # 14 degrees of freedom: 0.999
 
 
-def test_all_of_an_area_is_drawn_where_it_has_no_more() -> None:
+def test_all_positions_of_an_area_are_drawn_if_it_has_no_more() -> None:
     volume = source(2, 1, 3, 30, 30, axes="TCZYX", depth_axis="Z")
     region = Polygon(points=[(0, 0), (30, 0), (30, 1), (29, 4), (0, 4)])
     grid = Random(size=(2, 3, 4), count=200, region=region).plan([volume])
@@ -178,7 +178,7 @@ def test_all_of_an_area_is_drawn_where_it_has_no_more() -> None:
         ({"m": np.ones((9, 8), bool)}, "mask.tif is 9 x 8, but .* is 8 x 8"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused(masks: dict, fault: str) -> None:
+def test_a_mask_of_another_size_is_refused(masks: dict, fault: str) -> None:
     region = MaskRegion(path="mask.tif", digest="m")
     with pytest.raises(ArgumentError, match=fault):
         Whole(region=region).plan([source(1, 1, 8, 8)], masks)
@@ -197,7 +197,7 @@ def test_a_mask_of_one_scene_limits_that_scene() -> None:
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     seed=st.integers(0, 9),
 )
-def test_patches_held_against_a_polygon_together_lie_as_each_does_alone(
+def test_a_polygon_contains_the_same_patches_together_and_alone(
     points: list[tuple[float, float]], size: tuple[int, int], seed: int
 ) -> None:
     polygon = Polygon(points=points)

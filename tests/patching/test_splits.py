@@ -125,14 +125,14 @@ def test_neither_path_nor_order_of_the_sources_changes_the_split(
     moved = [info.model_copy(update={"name": f"elsewhere/{info.scene}"}) for info in sources]
     random.shuffle(moved)
     strategy = make_strategy(name, size, sources)
-    found = []
+    splits_found = []
     for those in (sources, moved):
         grid = strategy.plan(those)
         codes = assigned(split, grid, those)
         scenes = [those[i].scene for i in grid.source_index]
         rows = zip(scenes, grid.sample.tolist(), grid.start.tolist(), strict=True)
-        found.append(codes is not None and sorted(zip(rows, codes.tolist(), strict=True)))
-    assert found[0] == found[1]
+        splits_found.append(codes is not None and sorted(zip(rows, codes.tolist(), strict=True)))
+    assert splits_found[0] == splits_found[1]
 
 
 @given(staged(), st.data())
@@ -153,7 +153,7 @@ def test_a_leak_is_found_if_there_is_one(case: tuple, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("val", [0.05, 0.1, 0.25, 0.5, 0.8])
 @pytest.mark.parametrize("overlap", [0, 16, 32])
-def test_blocks_meet_the_share_and_lose_little(val: float, overlap: int) -> None:
+def test_blocks_meet_the_share_and_lose_few_patches(val: float, overlap: int) -> None:
     image = [source(2, 1, 2048, 2048)]
     grid = Tiled(size=(64, 64), overlap=(overlap, overlap)).plan(image)
     codes = Split(val=val, by="block").assign(grid, image)
@@ -239,14 +239,14 @@ def test_the_chosen_blocks_never_change() -> None:
 
 @pytest.mark.realdata
 def test_real_scenes_that_overlap_show_one_place(data_dir: Path) -> None:
-    sources = described(data_dir / "czi_synth" / "overlap_scenes.czi")
+    sources = describe_scenes(data_dir / "czi_synth" / "overlap_scenes.czi")
     assert len(find_sites(sources).names) == 1
-    assert len(find_sites(described(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
+    assert len(find_sites(describe_scenes(data_dir / "czi_synth" / "far_scenes.czi")).names) == 2
     with pytest.raises(ArgumentError, match="at least two scenes"):
         Split(val=0.1, by="scene").assign(Tiled(size=(8, 8)).plan(sources), sources)
 
 
-def described(path: Path) -> list[SourceInfo]:
+def describe_scenes(path: Path) -> list[SourceInfo]:
     sources = []
     for scene in list_scenes(path):
         with open_stack(path, scene.id) as stack:

@@ -1,4 +1,4 @@
-"""Verdicts: what becomes of each candidate, and why."""
+"""Verdicts: which candidates are kept, in which split, and why others are rejected."""
 
 import tracemalloc
 from collections import Counter
@@ -25,11 +25,11 @@ def grid_of(sources: list[SourceInfo], overlap: int = 0) -> PatchGrid:
 def judged(*texts: str, keep: float = 0, **metrics: object) -> Verdicts:
     """Judge four patches of two channels."""
     filters = [parse_filter(text) for text in texts]
-    given = {name: np.array(values, float) for name, values in metrics.items()}
-    return judge(grid_of([IMAGE])[:4], [IMAGE], filters=filters, keep_fraction=keep, metrics=given)
+    values = {name: np.array(column, float) for name, column in metrics.items()}
+    return judge(grid_of([IMAGE])[:4], [IMAGE], filters=filters, keep_fraction=keep, metrics=values)
 
 
-def test_without_filters_and_split_everything_is_kept_in_one_group() -> None:
+def test_without_filters_and_split_all_are_kept_in_one_group() -> None:
     verdicts = judge(grid_of([IMAGE]), [IMAGE])
     assert verdicts.kept.all()
     assert verdicts.splits == ("all",)
@@ -60,17 +60,17 @@ def test_the_first_filter_that_fails_is_the_reason() -> None:
     assert verdicts.reason.tolist() == [0, 1, 0, -1]
 
 
-def test_what_can_not_be_measured_fails() -> None:
+def test_a_patch_that_can_not_be_measured_fails() -> None:
     assert judged("std[a]<5", std_a=[-np.inf, 1, 1, 1]).reason.tolist() == [0, -1, -1, -1]
 
 
-def test_what_limits_come_to_is_written_down() -> None:
+def test_resolved_limits_are_recorded() -> None:
     verdicts = judged("p25<std[a]<p75", "std[a]>1.5", "max<otsu", std_a=[0, 1, 2, 3])
     assert verdicts.limits == {"std_a": {"p25": 0.75, "p75": 2.25}}
     assert verdicts.reason.tolist() == [0, 1, -1, 0]
 
 
-def test_some_of_the_rejected_are_kept_whatever_their_order() -> None:
+def test_a_fraction_of_the_rejected_is_kept_whatever_their_order() -> None:
     sources = [source(1, 1, 3200, 3200, key=key) for key in "ab"]
     grid = grid_of(sources)
     how = {"filters": [parse_filter("std>5")], "keep_fraction": 0.2}
@@ -83,7 +83,7 @@ def test_some_of_the_rejected_are_kept_whatever_their_order() -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1])
-def test_what_no_filter_rejects_is_split(keep: int) -> None:
+def test_candidates_that_pass_are_split(keep: int) -> None:
     image = [source(1, 1, 1024, 1024)]
     grid = grid_of(image, overlap=16)
     metrics = {"std_a": np.where(grid.start[:, 0] < 600, 0.0, 9.0)}
@@ -97,7 +97,7 @@ def test_what_no_filter_rejects_is_split(keep: int) -> None:
     assert 0 < counts[ACROSS_SPLITS] < 0.3 * verdicts.kept.sum()
 
 
-def test_nothing_left_is_nothing_to_split() -> None:
+def test_no_candidate_left_needs_no_split() -> None:
     filters = [parse_filter("mask>1")]
     image, metrics = [IMAGE], {"mask": np.zeros(64)}
     verdicts = judge(grid_of(image), image, filters=filters, metrics=metrics, split=Split(val=0.1))

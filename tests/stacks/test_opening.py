@@ -60,7 +60,7 @@ def test_an_argument_that_does_not_fit_is_refused(
 
 
 def test_a_scene_given_twice_is_refused(czi: MakeCzi) -> None:
-    with pytest.raises(ValueError, match="give it once"):
+    with pytest.raises(ValueError, match="name it once"):
         open_stack(f"{czi(LEFT, RIGHT)}@3", scene=3)
 
 

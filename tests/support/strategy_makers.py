@@ -1,6 +1,6 @@
-"""Sources to plan for, and one of each strategy.
+"""Sources to plan for, and one maker for each strategy.
 
-A further strategy is one line in MAKERS, and every contract runs over it.
+A new strategy is one line in MAKERS; every contract then runs over it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo]]:
 
 
 def without_holes(sources: list[SourceInfo]) -> list[SourceInfo]:
-    """Give the sources without missing planes."""
+    """Return the sources without missing planes."""
     return [source.model_copy(update={"missing": frozenset()}) for source in sources]
 
 
@@ -62,20 +62,20 @@ def axes(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 def box(start: Iterable[int], length: Iterable[int]) -> tuple[slice, ...]:
-    """Give the slices of a patch."""
+    """Return the slices of a patch."""
     return tuple(slice(s, s + n) for s, n in zip(start, length, strict=True))
 
 
 def _corners(size: Size, sources: Sources, **more: Any) -> Fixed:
-    """Fixed patches in the corners of every sample, the last ones first."""
-    places = []
+    """Return fixed patches in the corners of every sample, the last ones first."""
+    patches = []
     for source in reversed(sources):
         ends = [{0, n - p} for n, p in zip(source.spatial_shape, size, strict=True)]
-        places += [
+        patches += [
             FixedPatch(source=source.key, scene=source.scene, sample=sample, start=start)
             for sample, start in product(range(source.n_samples), product(*ends))
         ]
-    return Fixed(size=size, patches=places, **more)
+    return Fixed(size=size, patches=patches, **more)
 
 
 MAKERS = {
@@ -96,7 +96,7 @@ MAKERS = {
 
 
 def make_strategy(name: str, size: Size, sources: Sources, **more: Any) -> Strategy:
-    """Make the strategy of a name for the sources that it is to be planned for."""
+    """Make the strategy of a name, for a patch size and the sources to plan for."""
     return MAKERS[name](size, sources, **more)
 
 

@@ -29,7 +29,7 @@ def _check(ranges: dict[str, AxisRange]) -> dict[str, AxisRange]:
 
 
 def _parse(ranges: Any) -> Any:
-    """Parse "Z=5:25,T=:10"; leave what is no text to pydantic."""
+    """Parse "Z=5:25,T=:10"; leave everything but text to pydantic."""
     if not isinstance(ranges, str):
         return ranges
     parsed: dict[str, AxisRange] = {}
@@ -46,13 +46,18 @@ def _parse(ranges: Any) -> Any:
     return parsed
 
 
+AxisRanges = Annotated[dict[str, AxisRange], BeforeValidator(_parse), AfterValidator(_check)]
+"""Ranges by axis, e.g. {"Z": (5, 25), "T": (None, 10)}, or as text, "Z=5:25,T=:10"."""
+
+
 def format_ranges(ranges: Mapping[str, AxisRange]) -> str:
     """Return ranges as text, "Z=5:25,T=:10", which `AxisRanges` accepts."""
     return ",".join(f"{axis}={format_range(numbers)}" for axis, numbers in ranges.items())
 
 
-AxisRanges = Annotated[dict[str, AxisRange], BeforeValidator(_parse), AfterValidator(_check)]
-"""Ranges by axis, e.g. {"Z": (5, 25), "T": (None, 10)}, or as text, "Z=5:25,T=:10"."""
+def format_range(axis_range: AxisRange) -> str:
+    """Format a range as "5:25", ":10" or "5:"."""
+    return ":".join("" if number is None else str(number) for number in axis_range)
 
 
 def selected_samples(source: SourceInfo, ranges: Mapping[str, AxisRange]) -> NDArray[np.int64]:
@@ -106,11 +111,6 @@ def describe_axes(source: SourceInfo, ranges: Mapping[str, AxisRange]) -> str:
         last = int(numbers[axis].max()) if axis in numbers else start + size - 1
         descriptions.append(f"{axis} {start} to {last}")
     return ", ".join(descriptions)
-
-
-def format_range(axis_range: AxisRange) -> str:
-    """Format a range as "5:25", ":10" or "5:"."""
-    return ":".join("" if number is None else str(number) for number in axis_range)
 
 
 def _sample_numbers(source: SourceInfo) -> dict[str, NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""The share of each patch that holds pixels, in a mosaic whose tiles leave gaps.
+"""The share of each patch that has pixels, in a mosaic whose tiles leave gaps.
 
 The tiles are drawn on a coarse grid whose lines are the tiles' edges. A summed-area table of it
 (Crow, 1984, doi:10.1145/800031.808600) gives the area covered in any number of patches.

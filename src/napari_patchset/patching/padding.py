@@ -2,7 +2,7 @@
 
 The modes are those of `numpy.pad` applied to the whole image, so a patch may be filled with pixels
 of the image that it does not contain itself. `padding_indices` says which ones, `pad_patch` puts
-them in their places.
+them into the patch.
 """
 
 from collections.abc import Sequence

@@ -17,15 +17,15 @@ from support.strategy_makers import cases, every_strategy, make_strategy, source
 
 
 def by_source(grid: PatchGrid, sources: list[SourceInfo]) -> dict[object, list[object]]:
-    """Give samples and starts by scene, which names a source here whatever its place is."""
-    found: dict[object, list[object]] = {source.scene: [] for source in sources}
+    """Return samples and starts by scene, which identifies a source whatever its index."""
+    patches: dict[object, list[object]] = {source.scene: [] for source in sources}
     for spec in grid:
-        found[sources[spec.source_index].scene].append((spec.sample, spec.start))
-    return found
+        patches[sources[spec.source_index].scene].append((spec.sample, spec.start))
+    return patches
 
 
 def planned_or_none(strategy: Strategy, sources: list[SourceInfo]) -> PatchGrid | None:
-    """Plan, or give None where the selection is refused for one of the reasons it may be."""
+    """Plan, or return None if the selection is refused for one of the allowed reasons."""
     try:
         return strategy.plan(sources)
     except ArgumentError as error:
@@ -36,7 +36,7 @@ def planned_or_none(strategy: Strategy, sources: list[SourceInfo]) -> PatchGrid 
 
 @every_strategy
 @given(cases())
-def test_patches_lie_inside_or_are_padded_only_on_demand(name: str, case: tuple) -> None:
+def test_patches_lie_inside_unless_they_are_to_be_padded(name: str, case: tuple) -> None:
     size, sources = case
     for spec in make_strategy(name, size, sources).plan(sources):
         shape = np.array(sources[spec.source_index].spatial_shape)
@@ -49,7 +49,7 @@ def test_patches_lie_inside_or_are_padded_only_on_demand(name: str, case: tuple)
 
 @every_strategy
 @given(cases())
-def test_no_patch_comes_twice(name: str, case: tuple) -> None:
+def test_no_patch_occurs_twice(name: str, case: tuple) -> None:
     size, sources = case
     grid = make_strategy(name, size, sources).plan(sources)
     assert len(set(grid)) == len(grid)
@@ -88,7 +88,7 @@ def test_neither_path_nor_order_of_the_sources_matters(
 
 @every_strategy
 @given(cases())
-def test_one_source_alone_gives_what_it_gives_among_others(name: str, case: tuple) -> None:
+def test_a_source_has_the_same_patches_alone_and_among_others(name: str, case: tuple) -> None:
     size, sources = case
     if name == "random, in total":
         return
@@ -100,7 +100,7 @@ def test_one_source_alone_gives_what_it_gives_among_others(name: str, case: tupl
 
 @every_strategy
 @given(cases())
-def test_missing_planes_are_dropped_and_counted(name: str, case: tuple) -> None:
+def test_patches_on_missing_planes_are_excluded_and_counted(name: str, case: tuple) -> None:
     size, sources = case
     strategy = make_strategy(name, size, sources)
     grid, whole = strategy.plan(sources), strategy.plan(without_holes(sources))
@@ -122,12 +122,12 @@ def test_select_is_in_the_numbers_of_the_file(name: str, case: tuple, data: st.D
     first, length = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 6))
     fields = type(make_strategy(name, size, sources)).model_fields
     extra = {"small": "skip"} if "small" in fields else {}
-    chosen = make_strategy(name, size, sources, select={axis: (first, first + length)}, **extra)
-    grid = planned_or_none(chosen, sources)
+    selecting = make_strategy(name, size, sources, select={axis: (first, first + length)}, **extra)
+    grid = planned_or_none(selecting, sources)
     for spec in grid or ():
         info = sources[spec.source_index]
         if axis == info.depth_axis:
-            # Padding beyond the image's own end is no plane that was not chosen.
+            # Padding beyond the image's end is no plane that is not selected.
             end = min(spec.start[0] + spec.size[0], info.spatial_shape[0])
             assert first <= info.starts["Z"] + spec.start[0]
             assert info.starts["Z"] + end <= first + length
@@ -169,17 +169,17 @@ def test_a_patch_larger_than_the_image_is_refused_or_skipped(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiled", "stratified"])
-def test_more_candidates_than_memory_holds_are_refused(name: str) -> None:
+def test_too_many_candidates_are_refused(name: str) -> None:
     huge = [source(2, 1, 2**31, 10, name="huge.czi"), source(1, 1, 2**31, 2**31, name="huge.czi")]
     for image in huge:
         with pytest.raises(ArgumentError, match=r"huge\.czi.* would give \d+ patches, more than"):
             make_strategy(name, (8, 8), [image]).plan([image])
 
 
-def test_candidates_on_a_missing_plane_are_dropped_and_counted() -> None:
+def test_a_missing_plane_excludes_one_volume() -> None:
     volume = source(2, 1, 4, 16, 16, axes="TCZYX", depth_axis="Z")
-    holed = volume.model_copy(update={"missing": frozenset({(1, 0, 3)})})
-    grid = Tiled(size=(2, 16, 16)).plan([holed])
+    incomplete = volume.model_copy(update={"missing": frozenset({(1, 0, 3)})})
+    grid = Tiled(size=(2, 16, 16)).plan([incomplete])
     assert [(spec.sample, spec.start[0]) for spec in grid] == [(0, 0), (0, 2), (1, 0)]
     assert grid.excluded == {MISSING_PLANE: 1}
 
@@ -190,7 +190,7 @@ def test_several_sources_make_one_grid() -> None:
     assert grid[-1] == (1, 1, (0, 0), (16, 16))
 
 
-def test_what_is_not_selected_is_no_padding() -> None:
+def test_planes_that_are_not_selected_are_not_padded() -> None:
     volume = source(1, 1, 9, 8, 8, axes="TCZYX", depth_axis="Z", starts={"Z": 2})
     padded = {"size": (4, 8, 8), "edge": "pad", "small": "pad"}
     grid = Tiled(**padded, select={"Z": (3, 9)}).plan([volume])
@@ -200,7 +200,7 @@ def test_what_is_not_selected_is_no_padding() -> None:
         Tiled(**padded, select={"Z": (3, 6)}).plan([volume])
 
 
-def test_a_selection_of_nothing_says_what_there_is() -> None:
+def test_an_empty_selection_is_refused_with_the_files_numbers() -> None:
     series = source(4, 1, 8, 8, starts={"T": 3}, name="series.czi")
     with pytest.raises(ArgumentError, match=r"selected by T 9:: series\.czi has T 3 to 6"):
         Tiled(size=(8, 8), select={"T": (9, None)}).plan([series])

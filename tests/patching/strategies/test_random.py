@@ -1,4 +1,4 @@
-"""Random and Stratified: uniform, as many as asked, and the same every time."""
+"""Random and Stratified: uniform, and as many patches as wanted."""
 
 from itertools import combinations
 from math import prod
@@ -8,53 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.patching.random_streams import draw_distinct, draw_integers, random_stream
 from napari_patchset.patching.strategies import Random, Stratified
 from napari_patchset.patching.strategies.base import NO_POSITION, OVERLAPS
 from support.strategy_makers import axes, cases, source, without_holes
-
-
-def test_the_streams_never_change() -> None:
-    stream = random_stream(7, source(1, 1, 8, 8, scene=3), 2)
-    drawn = draw_integers(stream, np.full(6, 1000, np.uint64)).tolist()
-    assert drawn == [461, 581, 879, 757, 632, 371]
-
-
-def test_each_seed_source_scene_and_sample_has_its_own_stream() -> None:
-    streams = [
-        random_stream(seed, source(1, 1, 8, 8, key=key, scene=scene), sample)
-        for seed in (0, 1)
-        for key in "ab"
-        for scene in (None, 0, "0")
-        for sample in (0, 1)
-    ]
-    firsts = {int(stream.random_raw()) for stream in streams}
-    assert len(firsts) == len(streams) == 24
-
-
-class FixedWords:
-    """Return the listed words, in place of a random stream."""
-
-    def __init__(self, *words: int) -> None:
-        self.words = list(words)
-
-    def random_raw(self, count: int) -> np.ndarray:
-        taken, self.words = self.words[:count], self.words[count:]
-        return np.array(taken, np.uint64)
-
-
-def test_words_that_would_favour_small_numbers_are_drawn_again() -> None:
-    # 2^64 mod 10 is 6: the words 0 to 5 are surplus.
-    below = np.full(3, 10, np.uint64)
-    assert draw_integers(FixedWords(5, 6, 2**64 - 1, 0, 17), below).tolist() == [7, 6, 5]
-
-
-@given(st.integers(1, 60), st.integers(0, 70), st.integers(0, 9))
-def test_distinct_integers_are_as_many_as_there_are(total: int, count: int, seed: int) -> None:
-    drawn = draw_distinct(np.random.Philox(seed), count, total).tolist()
-    assert len(drawn) == min(count, total)
-    assert drawn == sorted(set(drawn))
-    assert set(drawn) <= set(range(total))
 
 
 @pytest.mark.parametrize("count", [3, 9])
@@ -89,15 +45,15 @@ def test_a_pixels_chance_is_what_the_docstring_says() -> None:
 
 
 @given(cases())
-def test_random_gives_as_many_as_asked_or_counts_them(case: tuple) -> None:
+def test_random_gives_the_wanted_number_or_counts_what_is_lacking(case: tuple) -> None:
     size, sources = case
     sources = without_holes(sources)
-    for per, asked in (("sample", 9 * sum(s.n_samples for s in sources)), ("total", 9)):
+    for per, wanted in (("sample", 9 * sum(s.n_samples for s in sources)), ("total", 9)):
         grid = Random(size=size, count=9, per=per).plan(sources)
-        assert len(grid) + grid.excluded.get(NO_POSITION, 0) == asked
+        assert len(grid) + grid.excluded.get(NO_POSITION, 0) == wanted
         positions = prod(n - p + 1 for n, p in zip(sources[0].spatial_shape, size, strict=True))
         assert (NO_POSITION in grid.excluded) == (
-            positions * sum(s.n_samples for s in sources) < asked
+            positions * sum(s.n_samples for s in sources) < wanted
         )
 
 
@@ -123,13 +79,13 @@ def test_the_largest_overlap_is_respected(case: tuple, limit: float) -> None:
     grid = Random(size=size, count=8, max_overlap=limit).plan(sources)
     for a, b in combinations(grid, 2):
         if (a.source_index, a.sample) == (b.source_index, b.sample):
-            apart = np.abs(np.subtract(a.start, b.start))
-            assert np.maximum(0, size - apart).prod() <= limit * prod(size)
-    asked = 8 * sum(s.n_samples for s in sources)
-    assert len(grid) + grid.excluded.get(OVERLAPS, 0) == asked
+            distance = np.abs(np.subtract(a.start, b.start))
+            assert np.maximum(0, size - distance).prod() <= limit * prod(size)
+    wanted = 8 * sum(s.n_samples for s in sources)
+    assert len(grid) + grid.excluded.get(OVERLAPS, 0) == wanted
 
 
-def test_no_more_is_drawn_than_finds_room() -> None:
+def test_no_more_patches_are_drawn_than_fit() -> None:
     grid = Random(size=(10, 10), count=1000, max_overlap=0).plan([source(1, 1, 100, 100)])
     assert 40 < len(grid) < 100
     assert grid.excluded == {OVERLAPS: 1000 - len(grid)}

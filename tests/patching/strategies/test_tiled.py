@@ -1,4 +1,4 @@
-"""Tiled: starts, coverage, overlap and order, and how tiles are put together again."""
+"""Tiled: coverage, overlap and order, and the crops that stitch tiles."""
 
 from itertools import pairwise
 from math import prod
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import PatchGrid, axis_starts
-from napari_patchset.patching.padding import axis_padding_indices
+from napari_patchset.patching.grid import axis_starts
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.tiled import crop_axis
 from support.strategy_makers import axes, box, cases, source, without_holes
@@ -51,7 +50,7 @@ def test_shift_gives_careamics_tiles(axis: tuple[int, int, int]) -> None:
 
 
 @given(cases(), st.integers(0, 5), st.booleans())
-def test_cropped_tiles_make_the_image_again(case: tuple, overlap: int, narrowed: bool) -> None:
+def test_cropped_tiles_give_the_image(case: tuple, overlap: int, narrowed: bool) -> None:
     size, sources = case
     sources = [info.model_copy(update={"starts": {}}) for info in without_holes(sources)]
     narrowed &= len(size) == 3 and sources[0].spatial_shape[0] > size[0]
@@ -64,25 +63,25 @@ def test_cropped_tiles_make_the_image_again(case: tuple, overlap: int, narrowed:
     crops = strategy.crops(grid, sources)
     for i, info in enumerate(sources):
         image = np.arange(prod(info.spatial_shape)).reshape(info.spatial_shape)
-        made = np.full((info.n_samples, *image.shape), -1)
+        stitched = np.full((info.n_samples, *image.shape), -1)
         for row in np.flatnonzero(grid.source_index == i):
             start, crop, length, stitch = (column[row] for column in (grid.start, *crops))
             tile = image[box(start, size)]
-            made[grid.sample[row]][box(stitch, length)] = tile[box(crop, length)]
+            stitched[grid.sample[row]][box(stitch, length)] = tile[box(crop, length)]
         first = 1 if narrowed else 0
         np.testing.assert_array_equal(
-            made[:, first:], np.broadcast_to(image, made.shape)[:, first:]
+            stitched[:, first:], np.broadcast_to(image, stitched.shape)[:, first:]
         )
 
 
-def test_only_shifted_tiles_are_put_together_again() -> None:
+def test_only_shifted_tiles_can_be_stitched() -> None:
     tiled, image = Tiled(size=(8, 8), edge="balance"), [source(1, 1, 20, 20)]
     with pytest.raises(ArgumentError, match="'balance' can't be stitched"):
         tiled.crops(tiled.plan(image), image)
 
 
 @given(cases(), st.sampled_from(EDGES), st.integers(0, 5))
-def test_a_grid_covers_the_image_with_the_overlap_asked_for(
+def test_a_grid_covers_the_image_with_the_wanted_overlap(
     case: tuple, edge: str, overlap: int
 ) -> None:
     size, sources = case
@@ -99,46 +98,9 @@ def test_a_grid_covers_the_image_with_the_overlap_asked_for(
         assert (whole == p - o).all() or (edge == "balance" and (steps <= p - o).all())
 
 
-@given(axes(), st.sampled_from(EDGES))
-def test_starts_ascend_without_duplicates(axis: tuple[int, int, int], edge: str) -> None:
-    starts = axis_starts(*axis, edge)
-    assert starts[0] == 0
-    assert (np.diff(starts) > 0).all()
-
-
-@given(axes(), st.sampled_from(("shift", "balance", "pad")))
-def test_every_pixel_is_covered(axis: tuple[int, int, int], edge: str) -> None:
-    n, size, _ = axis
-    covered = {pixel for start in axis_starts(*axis, edge) for pixel in range(start, start + size)}
-    assert covered >= set(range(n))
-
-
-@given(axes(), st.sampled_from(("shift", "balance", "drop")))
-def test_no_patch_reaches_past_the_end(axis: tuple[int, int, int], edge: str) -> None:
-    n, size, _ = axis
-    if n >= size:
-        assert axis_starts(*axis, edge)[-1] + size <= n
-
-
-@given(axes())
-def test_overlap_is_as_asked_and_balance_spreads_evenly(axis: tuple[int, int, int]) -> None:
-    n, size, overlap = axis
-    assert set(np.diff(axis_starts(*axis, "pad"))) <= {size - overlap}
-    gaps = np.diff(axis_starts(*axis, "balance"))
-    assert np.ptp(gaps) <= 1 if n > size and len(gaps) else True
-
-
-@given(st.integers(-50, 50), st.integers(1, 60), st.integers(1, 20))
-@pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge"])
-def test_padding_is_numpys_on_the_whole_image(mode: str, start: int, size: int, n: int) -> None:
-    padded = np.pad(np.arange(n), 120, mode)
-    expected = padded[start + 120 : start + 120 + size]
-    assert axis_padding_indices(start, size, n, mode).tolist() == expected.tolist()
-
-
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("block", [None, (64, 64), (7, 1000)])
-def test_the_order_changes_with_the_tiles_and_nothing_else(
+def test_tiles_of_the_source_change_only_the_order(
     edge: str, block: tuple[int, int] | None
 ) -> None:
     strategy = Tiled(size=(16, 24), overlap=(4, 0), edge=edge)
@@ -162,7 +124,7 @@ def test_a_volume_is_cut_along_its_depth_axis() -> None:
     assert sorted(set(grid.start[:, 0].tolist())) == [0, 3, 5]
 
 
-def test_a_small_image_is_padded_on_demand() -> None:
+def test_a_small_image_is_padded_if_wanted() -> None:
     assert len(Tiled(size=(64, 64), small="pad").plan([source(1, 1, 48, 100)])) == 2
 
 
@@ -179,27 +141,3 @@ def test_a_million_patches_take_little_memory() -> None:
     grid = Tiled(size=(64, 64), overlap=(16, 16)).plan([source(1, 1, 48000, 48000)])
     assert len(grid) == 1_000_000
     assert grid.nbytes <= 16 * 2**20
-
-
-@pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
-def test_rows_are_patches_side_by_side_and_leave_none_out(overlap: tuple[int, int]) -> None:
-    images = [source(2, 1, 40, 90, block_shape=(16, 50)), source(1, 1, 8, 8)]
-    grid = Tiled(size=(8, 8), overlap=overlap).plan(images)
-    rows = list(grid.runs(longest=5))
-    assert [i for row in rows for i in range(len(grid))[row]] == list(range(len(grid)))
-    assert 1 < max(len(range(len(grid))[row]) for row in rows) <= 5
-    for row in rows:
-        first, *others = grid[row]
-        for before, spec in pairwise([first, *others]):
-            assert spec[:2] == before[:2]
-            assert spec.start[0] == before.start[0]
-            assert 0 < spec.start[1] - before.start[1] <= 8
-
-
-def test_a_grid_is_sliced_and_iterated_like_a_sequence() -> None:
-    grid = Tiled(size=(8, 8)).plan([source(1, 1, 16, 24)])
-    assert isinstance(grid[1:3], PatchGrid)
-    assert list(grid[1:3]) == [grid[1], grid[2]]
-    assert list(grid[grid.start[:, 1] == 16]) == [grid[2], grid[5]]
-    with pytest.raises(IndexError):
-        grid[6]

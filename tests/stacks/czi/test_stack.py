@@ -53,7 +53,7 @@ class TestScenes:
             np.testing.assert_array_equal(whole(scene)[0], plane(whole_name))
 
     def test_a_scene_given_twice_is_refused(self, path: Path) -> None:
-        with pytest.raises(ValueError, match="give it once"):
+        with pytest.raises(ValueError, match="name it once"):
             CziImageStack(f"{path}@3", scene=3)
 
     @pytest.mark.parametrize("scene", [0, 1, 4, -1])

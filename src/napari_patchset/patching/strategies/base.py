@@ -2,7 +2,7 @@
 
 `PatchStrategy.plan(sources)` limits each source to the selected samples and depths and to the
 region (`SelectedSource`), has the strategy choose candidates there (`_candidates`), and then
-excludes those that leave the region, touch a missing plane or hold too few pixels. Excluded
+excludes those that leave the region, touch a missing plane or have too few pixels. Excluded
 candidates are counted by reason.
 """
 

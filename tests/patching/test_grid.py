@@ -1,0 +1,69 @@
+"""PatchGrid, and the starts along an axis."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_patchset.patching.grid import PatchGrid, axis_starts
+from napari_patchset.patching.strategies import Tiled
+from support.strategy_makers import axes, source
+
+EDGES = ("shift", "drop", "pad", "balance")
+
+
+@given(axes(), st.sampled_from(EDGES))
+def test_starts_ascend_without_duplicates(axis: tuple[int, int, int], edge: str) -> None:
+    starts = axis_starts(*axis, edge)
+    assert starts[0] == 0
+    assert (np.diff(starts) > 0).all()
+
+
+@given(axes(), st.sampled_from(("shift", "balance", "pad")))
+def test_every_pixel_is_covered(axis: tuple[int, int, int], edge: str) -> None:
+    n, size, _ = axis
+    covered = {pixel for start in axis_starts(*axis, edge) for pixel in range(start, start + size)}
+    assert covered >= set(range(n))
+
+
+@given(axes(), st.sampled_from(("shift", "balance", "drop")))
+def test_no_patch_reaches_past_the_end(axis: tuple[int, int, int], edge: str) -> None:
+    n, size, _ = axis
+    if n >= size:
+        assert axis_starts(*axis, edge)[-1] + size <= n
+
+
+@given(axes())
+def test_pad_has_the_wanted_overlap_and_balance_spreads_evenly(
+    axis: tuple[int, int, int],
+) -> None:
+    n, size, overlap = axis
+    assert set(np.diff(axis_starts(*axis, "pad"))) <= {size - overlap}
+    gaps = np.diff(axis_starts(*axis, "balance"))
+    assert np.ptp(gaps) <= 1 if n > size and len(gaps) else True
+
+
+@pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
+def test_runs_are_neighbours_along_x_and_leave_none_out(overlap: tuple[int, int]) -> None:
+    images = [source(2, 1, 40, 90, block_shape=(16, 50)), source(1, 1, 8, 8)]
+    grid = Tiled(size=(8, 8), overlap=overlap).plan(images)
+    runs = list(grid.runs(longest=5))
+    assert [i for run in runs for i in range(len(grid))[run]] == list(range(len(grid)))
+    assert 1 < max(len(range(len(grid))[run]) for run in runs) <= 5
+    for run in runs:
+        first, *others = grid[run]
+        for before, spec in pairwise([first, *others]):
+            assert spec[:2] == before[:2]
+            assert spec.start[0] == before.start[0]
+            assert 0 < spec.start[1] - before.start[1] <= 8
+
+
+def test_a_grid_is_sliced_and_iterated_like_a_sequence() -> None:
+    grid = Tiled(size=(8, 8)).plan([source(1, 1, 16, 24)])
+    assert isinstance(grid[1:3], PatchGrid)
+    assert list(grid[1:3]) == [grid[1], grid[2]]
+    assert list(grid[grid.start[:, 1] == 16]) == [grid[2], grid[5]]
+    with pytest.raises(IndexError):
+        grid[6]
