@@ -283,6 +283,51 @@ def test_an_unfinished_export_that_holds_something_else_is_refused(
     refused(folder, lambda: run_one(plan, overwrite=overwrite), f"{PARTIAL} holds ")
 
 
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".nfs00000000024a6c0a00000001")
+"""What macOS, Windows and NFS put into folders."""
+
+
+@each_way
+def test_litter_of_the_system_goes_with_a_set_that_is_replaced(source: Path, run_one: Any) -> None:
+    folder = source.parent
+    out = folder / OUT
+    export(plan_of(source, out, 16))
+    for name in LITTER:
+        (out / name).touch()
+        (out / "all" / "image" / name).touch()
+    run_one(plan_of(source, out), overwrite=True)
+    assert len(PatchSet(out)["all"]) == 4
+    assert not [path for path in out.rglob("*") if path.name in LITTER]
+    assert sorted(path.name for path in folder.iterdir()) == ["a.tif", OUT]
+
+
+@each_way
+@with_or_without_overwrite
+def test_litter_of_the_system_goes_with_an_unfinished_export(
+    source: Path, run_one: Any, overwrite: bool
+) -> None:
+    folder = source.parent
+    plan = plan_of(source, folder / OUT)
+    stop_midway(plan)
+    for name in LITTER:
+        for place in ("", "set", "scores"):
+            (folder / PARTIAL / place).mkdir(exist_ok=True)
+            (folder / PARTIAL / place / name).touch()
+    run_one(plan, overwrite=overwrite)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.tif", OUT]
+
+
+def test_litter_in_a_folder_of_others_stays(source: Path) -> None:
+    folder = source.parent
+    plan = plan_of(source, folder / OUT)
+    plan_export(plan)
+    partial = PartialExport.of(plan)
+    (partial.root / "notes").mkdir()
+    (partial.root / "notes" / ".DS_Store").touch()
+    partial.remove()
+    assert (partial.root / "notes" / ".DS_Store").exists()
+
+
 def test_what_is_put_there_during_an_export_stays(source: Path) -> None:
     folder = source.parent
     plan = plan_of(source, folder / OUT)

@@ -9,12 +9,17 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.exporting import metrics, shard_writer
+from napari_patchset.exporting.batches import Batches
+from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.exporting.run import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.workdir import DoneMarker
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import layout
+from napari_patchset.stacks import protocol
+from napari_patchset.stacks.memory import InMemoryImageStack
 from support.counting import (
     CHANNELS,
     KINDS,
@@ -27,6 +32,7 @@ from support.counting import (
     size_of,
 )
 from support.export_makers import digests
+from support.strategy_makers import source
 
 IO = Path("/proc/self/io")
 SPLIT = {"split": Split(val=0.2, by="block")}
@@ -129,6 +135,31 @@ def test_each_byte_is_written_once(
         sides.append(written(plan))
     small, large = sides
     assert large[0] - small[0] <= 1.01 * (large[1] - small[1])
+
+
+def test_a_stack_without_blocks_is_read_in_squares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_DEFAULT_BLOCK", 16)
+    pixels = np.random.default_rng(0).integers(0, 2**16, (2, 1, 50, 40), np.uint16)
+    stack, strategy = InMemoryImageStack("array", pixels), STRATEGIES["tiled"]
+    plan = ExportPlan(sources="a.tif", strategy=strategy, out=tmp_path / "a.patches.zarr")
+    grid = strategy.plan([source(*pixels.shape)])
+    with OpenImages(plan, lambda *_: stack) as images:
+        batches = Batches.of(
+            grid,
+            [source(*pixels.shape)],
+            "constant",
+            np.arange(len(grid)),
+            np.zeros(len(grid), int),
+        )
+        reader = TileReader(batches, images, "image", memory=2**20, threads=2)
+        for batch in reader.read():
+            patches = np.empty((len(batch.candidates), 1, *grid.size), np.uint16)
+            reader.fill(batch, patches)
+            for patch, candidate in zip(patches, batch.candidates.tolist(), strict=True):
+                _, sample, start, size = grid[candidate]
+                np.testing.assert_array_equal(patch, stack.extract_patch(sample, [0], start, size))
 
 
 def test_little_is_kept_beside_a_shard_of_noise() -> None:

@@ -137,7 +137,7 @@ def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.i
     near = np.unique(first[todo[first]])
     todo[near] = False
     for rows in (near, np.flatnonzero(todo)):
-        yield from np.split(rows, range(_CHUNK, len(rows), _CHUNK))
+        yield from (rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK))
 
 
 def known_metrics(planned: Planned | None) -> Metrics:

@@ -7,6 +7,7 @@ each block once.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from operator import index, lt
 from pathlib import Path
 from types import TracebackType
@@ -219,29 +220,37 @@ class BlockStack(Protocol):
         """Yield the blocks of a plane that meet a window, from bottom to top; maybe none."""
 
 
+_DEFAULT_BLOCK = 2048
+"""Height and width of the blocks of a stack that is no `BlockStack`."""
+
+
 def blocks_of(
     stack: ImageStack, sample_idx: int, channel: int, depth: int, window: Rect
 ) -> Iterator[Block]:
-    """Yield the blocks of any stack; one that is no `BlockStack` has whole planes as blocks."""
+    """Yield the blocks of a plane of any stack; one that is no `BlockStack` is cut into squares."""
     if isinstance(stack, BlockStack):
-        return stack.blocks(sample_idx, channel, depth, window)
+        yield from stack.blocks(sample_idx, channel, depth, window)
+        return
     *deep, height, width = stack.data_shape[2:]
-    start, size = ([depth], [1]) if deep else ([], [])
+    z = [depth] if deep else []
 
-    def decode() -> NDArray[Any]:
-        box = [*start, 0, 0], [*size, height, width]
-        return stack.extract_patch(sample_idx, [channel], *box).reshape(height, width)
+    def decode(rect: Rect) -> NDArray[Any]:
+        start, size = [*z, rect.y, rect.x], [*(1 for _ in z), rect.h, rect.w]
+        return stack.extract_patch(sample_idx, [channel], start, size).reshape(rect.h, rect.w)
 
-    plane = Block(
-        key=(sample_idx, channel, depth),
-        rect=Rect(0, 0, width, height),
-        samples=(sample_idx,),
-        depths=range(depth, depth + 1),
-        yx=(0, 1),
-        decode=decode,
-        plane=_unchanged,
-    )
-    return iter((plane,))
+    n = _DEFAULT_BLOCK
+    for y in range(window.y // n * n, min(window.y + window.h, height), n):
+        for x in range(window.x // n * n, min(window.x + window.w, width), n):
+            rect = Rect(x, y, min(n, width - x), min(n, height - y))
+            yield Block(
+                key=(sample_idx, channel, depth, y, x),
+                rect=rect,
+                samples=(sample_idx,),
+                depths=range(depth, depth + 1),
+                yx=(0, 1),
+                decode=partial(decode, rect),
+                plane=_unchanged,
+            )
 
 
 def _unchanged(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ Shards are written as raw files below `.parts`; when all are there, they are pac
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -185,6 +186,7 @@ def _map_member(path: Path, array: ArrayLayout) -> NDArray[Any]:
 
 def _memory() -> int | None:
     """Return the memory of this machine in bytes, None if the system does not report it."""
-    if not hasattr(os, "sysconf"):
+    if sys.platform == "win32":
         return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
