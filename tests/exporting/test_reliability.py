@@ -130,12 +130,12 @@ def test_a_reader_process_that_dies_is_replaced(jpegxr_file: Path, when: str) ->
 def test_a_read_that_does_not_end_is_ended(
     jpegxr_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_patchset.stacks.isolated._PATIENCE", 0.2)
+    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_S", 0.2)
     pool = ReaderPool()
     with pool._leased() as process:
         process._process.send_signal(signal.SIGSTOP)
     with pytest.raises(ReaderError, match=r"did not end within 0\.2 s"):
-        pool.read(pool.handle(), jpegxr_file, 0, window=(0, 0, 9, 9), plane={}, scene=0)
+        pool.read(pool.new_handle(), jpegxr_file, 0, window=(0, 0, 9, 9), plane={}, scene=0)
     pool.end()
 
 

@@ -139,8 +139,8 @@ def test_a_helper_that_dies_over_a_tile_is_an_error(
 ) -> None:
     options = {"compression": "jpegxr", "photometric": "minisblack"}
     path = write(tmp_path / "a.tif", GREY, **options)
-    monkeypatch.setattr("napari_patchset.stacks.isolated._PATIENCE", 0.0)
-    monkeypatch.setattr("napari_patchset.stacks.isolated._PATIENCE_PER_BYTE", 0.0)
+    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_S", 0.0)
+    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_S_PER_BYTE", 0.0)
     POOL.end()
     with pytest.raises(UnreadableFileError, match=r"a\.tif: page 0.*did not end within 0 s"):
         read(path)

@@ -1,12 +1,9 @@
-"""One helper process: started, asked, and killed when it does not answer in time.
+"""Run crash-prone decoders in helper processes, so that damaged data can't take this process down.
 
-The pool of helper processes, shared by all that this process reads.
-
-Fragile libraries in processes of their own: what kills, hangs or starves them costs no more.
-
-libCZI decodes a CZI's JPEG XR and composes its pyramid; others decode a TIFF's JPEG XR, PNG
-and lossless JPEG. No check of headers foresees what damaged data do to these. All others are
-decoded in this process and pay nothing.
+libCZI decodes a CZI's JPEG XR and composes its pyramid; other libraries decode a TIFF's JPEG XR,
+PNG and lossless JPEG. No check of headers foresees what damaged data do to these: they crash, hang
+or take all memory. All other decoders run in this process and pay nothing. `POOL` has the helper
+processes; each runs `isolated_worker` and is killed when it does not answer in time.
 """
 
 import atexit
@@ -25,32 +22,37 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.stacks.cache import FileStat
+
 if TYPE_CHECKING:
     from io import FileIO
 
 
-_MOST_MEMORY = 8 * 2**30
-"""Bytes of address space of a process: room for the largest tile, twice, and the libraries."""
-_PATIENCE, _PATIENCE_PER_BYTE = 8.0, 1e-6
-"""Seconds that a read may take: some, and more for more pixels; then its process is killed."""
+_MAX_MEMORY = 8 * 2**30
+"""Bytes of address space of a process: enough for the largest tile, twice, and the libraries."""
+
+_TIMEOUT_S, _TIMEOUT_S_PER_BYTE = 8.0, 1e-6
+"""Seconds that a read may take before its process is killed, and more for each byte of pixels."""
+
+_MAX_PROCESSES = os.cpu_count() or 1
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_PERTURB_": "255"}
-"""With glibc the second one gives zeroed memory: pixels that jxrlib leaves out are the same ones
-every time, and not what lay there before."""
+"""With the latter glibc's malloc returns zeroed memory, so that pixels which jxrlib leaves out are
+always zero instead of what was there before."""
 
 
 class ReaderError(Exception):
-    """Say what a library has against a read, or how its process ended over it."""
+    """A library refuses a read, or its process ended during it; the message says why."""
 
 
 class ReaderProcess:
-    """One helper process; one thread at a time talks to it."""
+    """One helper process, used by one thread at a time."""
 
     def __init__(self) -> None:
         program = Path(__file__).with_name("isolated_worker.py")
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(program), str(_MOST_MEMORY)],
+            [sys.executable, "-P", str(program), str(_MAX_MEMORY)],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,7 +62,7 @@ class ReaderProcess:
         self._requests = cast("FileIO", self._process.stdin)
         self._answers = cast("FileIO", self._process.stdout)
         self.closing: deque[int] = deque()
-        """Handles that are to be closed before the next read."""
+        """Handles to close before the next read."""
 
     @property
     def is_alive(self) -> bool:
@@ -68,61 +70,62 @@ class ReaderProcess:
         return self._process.poll() is None
 
     def read(self, request: dict[str, Any], n_bytes: int, data: bytes = b"") -> NDArray[Any]:
-        """Send a request and `data` that belong to it; give the pixels of the answer.
+        """Send a request and its `data`; return the pixels of the answer.
 
         Raises
         ------
         ReaderError
             If the library refuses, or the process died or did not answer in time.
         """
-        patience = _PATIENCE + n_bytes * _PATIENCE_PER_BYTE
-        with _watchdog(patience, self._process) as expired:
+        timeout = _TIMEOUT_S + n_bytes * _TIMEOUT_S_PER_BYTE
+        with _kill_after(timeout, self._process) as is_expired:
             try:
                 self.close_handles()
                 self._send(request, data)
                 return self._receive()
             except (BrokenPipeError, EOFError):
                 code = self._process.wait()
-        late = f"it did not end within {patience:g} s"
-        raise ReaderError(late if expired.is_set() else f"it ended its process (exit code {code})")
+        if is_expired.is_set():
+            raise ReaderError(f"it did not end within {timeout:g} s")
+        raise ReaderError(f"it ended its process (exit code {code})")
 
     def close_handles(self) -> None:
-        """Have the files closed that are to be closed."""
+        """Send the requests to close files."""
         while self.closing:
             self._send({"close": self.closing.popleft()})
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
     def end(self) -> None:
-        """Let it end, as it does when no more requests can come."""
+        """Let the process end: it does when its input is closed."""
         self._requests.close()
         self._process.wait()
         self._answers.close()
 
-    def forget(self) -> None:
-        """Close this end of its pipes, in a forked child whose process it is not."""
+    def abandon(self) -> None:
+        """Close this end of the pipes, in a forked child: the process belongs to the parent."""
         self._requests.close()
         self._answers.close()
         self._process.returncode = 0
 
     def _send(self, request: dict[str, Any], data: bytes = b"") -> None:
-        rest = memoryview(json.dumps(request).encode() + b"\n" + data)
-        while rest:
-            rest = rest[self._requests.write(rest) :]
+        unsent = memoryview(json.dumps(request).encode() + b"\n" + data)
+        while unsent:
+            unsent = unsent[self._requests.write(unsent) :]
 
     def _receive(self) -> NDArray[Any]:
-        length = int.from_bytes(self._exactly(bytearray(4)), "little")
-        head = json.loads(self._exactly(bytearray(length)))
+        length = int.from_bytes(self._fill(bytearray(4)), "little")
+        head = json.loads(self._fill(bytearray(length)))
         if "error" in head:
             raise ReaderError(head["error"])
         pixels = np.empty(head["shape"], head["dtype"])
-        self._exactly(pixels.reshape(-1).view(np.uint8))
+        self._fill(pixels.reshape(-1).view(np.uint8))
         return pixels
 
-    def _exactly(self, buffer: Any) -> Any:
+    def _fill(self, buffer: Any) -> Any:
         view = memoryview(buffer)
         while view:
             if not (n := self._answers.readinto(view)):
@@ -132,30 +135,28 @@ class ReaderProcess:
 
 
 @contextmanager
-def _watchdog(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[Event]:
-    """Kill a process that is not done in time, and say so by the event."""
-    expired = Event()
+def _kill_after(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[Event]:
+    """Kill a process that is not done in time, and then set the event."""
+    is_expired = Event()
 
-    def end() -> None:
-        expired.set()
+    def kill() -> None:
+        is_expired.set()
         process.kill()
 
-    timer = Timer(seconds, end)
+    timer = Timer(seconds, kill)
     timer.daemon = True
     timer.start()
     try:
-        yield expired
+        yield is_expired
     finally:
         timer.cancel()
 
 
-_MOST_PROCESSES = os.cpu_count() or 1
-
-
 class ReaderPool:
-    """As many helper processes as threads read at once, at most one for each core.
+    """Helper processes, one for each thread that reads, at most one for each core.
 
-    They are started when they are needed, kept, and replaced when they died.
+    They are started when first needed, reused, and replaced when they died. Threads may share a
+    pool.
     """
 
     def __init__(self) -> None:
@@ -167,43 +168,46 @@ class ReaderPool:
         self._idle: list[ReaderProcess] = []
         self._all: tuple[ReaderProcess, ...] = ()
 
-    def handle(self) -> int:
-        """Give a number for a file, which `read` opens and `close` closes."""
+    def new_handle(self) -> int:
+        """Return a number for a file, which `read` opens and `close` closes."""
         return next(self._handles)
 
     def read(self, handle: int, path: Path, n_bytes: int, **options: Any) -> NDArray[Any]:
-        """Read a `window` of `n_bytes` of pixels; the options are those of pylibCZIrw's `read`.
+        """Read a `window` of a CZI, of `n_bytes` of pixels, with options of pylibCZIrw's `read`.
 
         Raises
         ------
         ReaderError
-            If libCZI refuses, or its process died or did not end in time.
+            If libCZI refuses, or its process died or did not answer in time.
         """
         with self._leased() as process:
             return process.read({"handle": handle, "path": str(path), **options}, n_bytes)
 
-    def decode(self, data: bytes, n_bytes: int, **page: Any) -> NDArray[Any]:
+    def decode(self, data: bytes, n_bytes: int, path: str, **page: Any) -> NDArray[Any]:
         """Decode a tile or strip of a TIFF to `n_bytes` of pixels ZYXS.
 
         Parameters
         ----------
         data : bytes
-            What is stored of it.
+            The stored bytes.
+        path : str
+            The file.
         **page
-            Where its page is and which of its segments it is, as `program` takes it.
+            Its page in the file and its index in the page, see `isolated_worker`.
 
         Raises
         ------
         ReaderError
-            If it can't be decoded, or its process died or did not end in time.
+            If it can't be decoded, or its process died or did not answer in time.
         """
+        request = {"length": len(data), "path": path, "stat": FileStat.of(path), **page}
         with self._leased() as process:
-            return process.read({"length": len(data), **page}, n_bytes, data)
+            return process.read(request, n_bytes, data)
 
     def close(self, handle: int) -> None:
-        """Close a file in every process, now or, where one is reading, before it reads again.
+        """Close a file in every process: now, or in one that is reading before its next read.
 
-        Nothing here waits: the garbage collector may call it at any moment.
+        It never waits, as the garbage collector may call it at any moment.
         """
         for process in self._all:
             process.closing.append(handle)
@@ -216,16 +220,16 @@ class ReaderPool:
                 self._changed.release()
 
     def end(self) -> None:
-        """End every process; they are started anew when one is needed."""
+        """End every process; the next read starts a new one."""
         with self._changed:
             for process in self._all:
                 process.end()
             self._all, self._idle = (), []
 
-    def forget(self) -> None:
-        """Let go of the processes in a forked child, whose they are not."""
+    def abandon(self) -> None:
+        """Drop the processes in a forked child: they belong to the parent."""
         for process in self._all:
-            process.forget()
+            process.abandon()
         self._reset()
 
     @contextmanager
@@ -235,7 +239,7 @@ class ReaderPool:
             yield process
         except ReaderError:
             raise
-        except BaseException:  # an interrupt may have come in the middle of an answer
+        except BaseException:  # an interrupt may have left half an answer in the pipe
             process.kill()
             raise
         finally:
@@ -245,7 +249,7 @@ class ReaderPool:
 
     def _take(self) -> ReaderProcess:
         with self._changed:
-            self._changed.wait_for(lambda: self._idle or len(self._all) < _MOST_PROCESSES)
+            self._changed.wait_for(lambda: self._idle or len(self._all) < _MAX_PROCESSES)
             while self._idle:
                 process = self._idle.pop()
                 if process.is_alive:
@@ -258,7 +262,7 @@ class ReaderPool:
 
 
 POOL = ReaderPool()
-"""One for the process; a forked child starts its own."""
+"""The pool of this process; a forked child starts helper processes of its own."""
 atexit.register(POOL.end)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=POOL.forget)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=POOL.abandon)

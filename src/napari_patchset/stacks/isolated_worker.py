@@ -1,8 +1,8 @@
-"""The program of the helper process: a fragile library, and nothing it could take along in dying.
+"""The program of a helper process: a crash-prone library, and nothing that could be lost with it.
 
-It is run by its path, so that it imports no more than it needs. Each request is a line of JSON on
-standard input; where it is to decode a tile of a TIFF, the tile's bytes follow. The answer is the
-length of a JSON text in four bytes, the text, then the pixels as they lie in memory.
+It is run by its path, so that it imports no more than it needs. A request is a line of JSON on
+standard input, followed by the stored bytes if it is to decode a tile of a TIFF. The answer is the
+length of a JSON text in four bytes, the text, then the pixels as they are in memory.
 """
 
 import base64
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from functools import lru_cache, partial
 from io import FileIO
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def _answer(request: dict[str, Any], readers: Readers, answers: FileIO) -> None:
         return
     try:
         pixels = _decode(**request) if "length" in request else _read(readers, **request)
-    except Exception as error:  # the parent says it in its own way
+    except Exception as error:  # the parent makes it an error of its own
         _write(answers, {"error": str(error) or repr(error)})
     else:
         _write(answers, {"shape": pixels.shape, "dtype": pixels.dtype.str}, pixels)
@@ -59,19 +60,27 @@ def _read(
 
 
 def _decode(
-    length: int, path: str, offset: int, index: list[int], segment: int, tables: str | None
+    length: int,
+    path: str,
+    stat: list[int],
+    offset: int,
+    index: list[int],
+    segment: int,
+    tables: str | None,
 ) -> NDArray[Any]:
-    """Decode a segment of the page whose directory is at an offset, as tifffile does."""
+    """Decode a segment of the page whose directory is at an offset, as tifffile does.
+
+    `stat` is the file's, so that the decoder of a file that was replaced is not reused.
+    """
     data = sys.stdin.buffer.read(length)
-    status = os.stat(path)
-    decode = _page_decoder(path, offset, tuple(index), (status.st_size, status.st_mtime_ns))
+    decode = _page_decoder(path, tuple(stat), offset, tuple(index))
     options = {"jpegtables": base64.b64decode(tables)} if tables else {}
     pixels: NDArray[Any] = decode(data, segment, **options)[0]
     return pixels
 
 
 @lru_cache(maxsize=64)
-def _page_decoder(path: str, offset: int, index: tuple[int, ...], stamp: tuple[int, int]) -> Any:
+def _page_decoder(path: str, stat: tuple[int, ...], offset: int, index: tuple[int, ...]) -> Any:
     from tifffile import TiffFile, TiffPage
 
     with TiffFile(path) as file:
@@ -94,12 +103,13 @@ def _write_all(answers: FileIO, data: memoryview) -> None:
 
 
 def _limit_memory(size: int) -> None:
-    """Let an allocation beyond the limit fail, where the system can do that."""
-    try:
+    """Let an allocation beyond the limit fail, if the system supports it."""
+    if sys.platform != "win32":
         import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+        with suppress(ValueError, OSError):  # macOS maps more than that from the start
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (size, hard))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class LibCziFile:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._pool = POOL  # `__del__` may run when the module's names are gone
-        self._handle = POOL.handle()
+        self._handle = POOL.new_handle()
         self._is_closed = False
 
     def read(
