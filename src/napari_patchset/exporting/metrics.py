@@ -123,6 +123,8 @@ class MetricReader:
         self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
     ) -> Generator[tuple[NDArray[np.int64], Columns], None, None]:
         """Measure candidates, ascending; yield some of them and their metrics at a time."""
+        if not len(candidates):
+            return
         reader = TileReader(
             self._batches(request, grid, candidates),
             self._images,
