@@ -5,18 +5,17 @@ import pytest
 
 from napari_patchset import InMemoryImageStack, Tiled
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview import (
-    CATEGORY_COLORS,
+from napari_patchset.preview.image import (
     channel_colors,
     composite,
     contact_sheet,
     display_limits,
     draw_patches,
     overview,
-    patch_categories,
     random_rows,
     render,
 )
+from napari_patchset.preview.patch_colors import CATEGORY_COLORS, patch_categories
 from napari_patchset.stacks.metadata import Channel
 from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.strategies import Strategy
-from napari_patchset.preview import PlanePatches
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import SourceInfo
 
 YELLOW, CYAN, RED = (255, 214, 10), (64, 224, 255), (255, 69, 58)

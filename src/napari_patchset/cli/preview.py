@@ -12,7 +12,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.sources import describe_sources, open_source, read_masks
 from napari_patchset.patchset.layout import SUFFIX
-from napari_patchset.preview import render
+from napari_patchset.preview.image import render
 
 
 @with_plan_options

@@ -92,11 +92,6 @@ class PatchGrid(Sequence[PatchSpec]):
             for start in range(first, last, longest):
                 yield slice(start, min(start + longest, last))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the columns."""
-        return self.source_index.nbytes + self.sample.nbytes + self.start.nbytes
-
     @classmethod
     def concatenate(cls, grids: Sequence["PatchGrid"]) -> "PatchGrid":
         """Join grids of one patch size, adding up the excluded positions."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 
-from napari_patchset.preview import PlanePatches
+from napari_patchset.preview.outlines import PlanePatches
 
 DIRECTIONS = {
     Qt.Key.Key_Right: (1, 0),

@@ -58,12 +58,10 @@ class Fixed(SizedStrategy):
 
     Parameters
     ----------
-    size : tuple of int
-        Patch size along YX, or ZYX (TYX) with a depth axis.
     patches : tuple of FixedPatch
-        Where they lie, in any order; each must lie inside of its source.
-    region, select, min_covered
-        See `PatchStrategy`.
+        The patches in any order; each must lie inside of its source.
+    size, region, select, min_covered
+        See `SizedStrategy`, `PatchStrategy`.
     """
 
     kind: Literal["fixed"] = "fixed"

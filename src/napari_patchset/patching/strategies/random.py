@@ -4,7 +4,7 @@ Each sample of a source has a random stream of its own (`random_stream`), so tha
 depend on no other source. `sampling` draws the starts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Literal
 
@@ -130,12 +130,8 @@ class Stratified(_RandomStrategy):
 
     Parameters
     ----------
-    size : tuple of int
-        Patch size along YX, or ZYX (TYX) with a depth axis.
-    seed : int
-        Another seed gives other patches; see `Random`.
-    small : {"error", "skip"}
-        What to do with an image smaller than a patch.
+    size, seed, small
+        See `Random`.
     region, select, min_covered
         See `PatchStrategy`. The cells begin at the bounds of a region.
     """
@@ -186,15 +182,11 @@ def distribute(
     ]
     remaining = count - sum(int(each.sum()) for each in counts)
     remainders = [count * n % total for n in n_positions]
-    for _, index, i in sorted(_by_remainder(sources, remainders))[:remaining]:
+    ranked = sorted(
+        (-remainder, each.source.key, repr(each.source.scene), sample, index, i)
+        for index, (each, remainder) in enumerate(zip(sources, remainders, strict=True))
+        for i, sample in enumerate(each.samples.tolist())
+    )
+    for *_, index, i in ranked[:remaining]:
         counts[index][i] += 1
     return counts
-
-
-def _by_remainder(
-    sources: Sequence[SelectedSource], remainders: Sequence[int]
-) -> Iterator[tuple[tuple[int, str, str, int], int, int]]:
-    for index, (each, remainder) in enumerate(zip(sources, remainders, strict=True)):
-        for i, sample in enumerate(each.samples.tolist()):
-            rank = (-remainder, each.source.key, repr(each.source.scene), sample)
-            yield rank, index, i

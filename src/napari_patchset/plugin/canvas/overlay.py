@@ -15,15 +15,10 @@ from napari_patchset.plugin.canvas.overlay_layers import OverlayLayers, Space
 from napari_patchset.plugin.layers.shown import plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
 from napari_patchset.plugin.worker import later
-from napari_patchset.preview import (
-    CATEGORY_COLORS,
-    PatchRaster,
-    PlanePatches,
-    outline_segments,
-    rasterize,
-)
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import Point
+from napari_patchset.preview.outlines import PlanePatches, Point, outline_segments
+from napari_patchset.preview.patch_colors import CATEGORY_COLORS
+from napari_patchset.preview.raster import PatchRaster, rasterize
 
 _NEARLY = 1.25
 """A line may become so many times as thick before it is drawn anew; thinner, it would vanish."""

@@ -15,7 +15,7 @@ from napari_patchset.plugin.napari_compat import (
     drawn_once,
     limit_thumbnail,
 )
-from napari_patchset.preview import PatchRaster
+from napari_patchset.preview.raster import PatchRaster
 
 GRID_NAME = "Patch grid"
 MAP_NAME = "Patch map"

@@ -26,7 +26,7 @@ from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import later
-from napari_patchset.preview import PlanePatches
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 

@@ -17,7 +17,8 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import open_image
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.worker import Background
-from napari_patchset.preview import CATEGORY_COLORS, composite, contact_sheet, random_rows
+from napari_patchset.preview.image import composite, contact_sheet, random_rows
+from napari_patchset.preview.patch_colors import CATEGORY_COLORS
 from napari_patchset.stacks.metadata import Channel
 
 Picture = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
 from napari_patchset.plugin.lazy.array import LazyArray, in_memory, read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
-from napari_patchset.preview import channel_colors
+from napari_patchset.preview.image import channel_colors
 from napari_patchset.stacks.metadata import Channel
 
 

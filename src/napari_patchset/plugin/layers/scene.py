@@ -17,7 +17,7 @@ from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
 from napari_patchset.plugin.lazy.array import in_memory, read_first_plane
 from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
-from napari_patchset.preview import channel_colors
+from napari_patchset.preview.image import channel_colors
 from napari_patchset.source import PixelSize, Rect, SceneId
 from napari_patchset.stacks.metadata import ImageMetadata, LabelValues, image_metadata
 from napari_patchset.stacks.opening import list_labels, open_stack

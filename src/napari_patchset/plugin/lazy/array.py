@@ -25,7 +25,7 @@ from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.lazy.indexing import Index, select, shape_of, split
 from napari_patchset.plugin.napari_compat import is_slicing_to_draw, open_viewers
 from napari_patchset.plugin.worker import Worker
-from napari_patchset.preview import display_limits
+from napari_patchset.preview.image import display_limits
 
 Limits = tuple[float, float]
 

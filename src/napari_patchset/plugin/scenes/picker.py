@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayo
 
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.scenes.map import SceneMap
-from napari_patchset.preview import composite, overview
+from napari_patchset.preview.image import composite, overview
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary, image_metadata
 from napari_patchset.stacks.opening import open_stack
