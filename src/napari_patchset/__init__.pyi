@@ -1,6 +1,7 @@
 """The public names; `lazy_loader` imports each when it is first used."""
 
 from .errors import ArgumentError as ArgumentError
+from .errors import DestinationExistsError as DestinationExistsError
 from .errors import ExportError as ExportError
 from .errors import IncompleteSetError as IncompleteSetError
 from .errors import MissingArrayError as MissingArrayError

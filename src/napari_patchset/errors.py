@@ -27,6 +27,13 @@ class ExportError(PatchsetError, RuntimeError):
     """The export can't begin, resume or be completed."""
 
 
+class DestinationExistsError(ExportError):
+    """There is something at the destination that an export replaces only on request.
+
+    Python requests it with `overwrite=True`, the command with --overwrite.
+    """
+
+
 class MissingArrayError(PatchsetError, KeyError):
     """The patch set has no split or array of that name."""
 

@@ -97,7 +97,7 @@ def test_the_mask_filter_looks_at_the_labels(czi: MakeCzi, tmp_path: Path) -> No
     labels[:16, :20] = 1
     tifffile.imwrite(tmp_path / "labels.tif", labels)
     plan = filtered(czi(), tmp_path / "a.patches.zarr", "mask>0.2", strategy=Tiled(size=(16, 16)))
-    with pytest.raises(ArgumentError, match="needs a mask, or labels"):
+    with pytest.raises(ArgumentError, match="needs a mask or labels"):
         export(plan)
     beside = {"mask": ImageRef(path=str(tmp_path / "labels.tif"))}
     sources = tuple(ref.model_copy(update=beside) for ref in plan.sources)
@@ -110,7 +110,7 @@ def test_the_mask_filter_looks_at_the_labels(czi: MakeCzi, tmp_path: Path) -> No
 
 def test_nothing_kept_is_said_and_is_in_no_other_plans_way(czi: MakeCzi, tmp_path: Path) -> None:
     path, out = czi(), tmp_path / "a.patches.zarr"
-    with pytest.raises(ArgumentError, match=r"No patch is left of 16 \(16 mean>99999\)"):
+    with pytest.raises(ArgumentError, match="No patches left: mean>99999 rejected all 16"):
         export(filtered(path, out, "mean>99999"))
     assert not out.exists()
     with closing(export(filtered(path, out, "mean>0"))) as made:

@@ -108,7 +108,7 @@ def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, fi
     assert len(window.grid.data) == 0
     window.type_number(window.widget.patches.size.boxes[1], 32)
     window.type_number(window.widget.patches.overlap.boxes[1], 32)
-    assert "overlap (32, 0) must be at least 0 and below (32, 64)" in window.summary
+    assert "overlap (32, 0) must be at least 0 and less than the size (32, 64)" in window.summary
     window.type_number(window.widget.patches.overlap.boxes[1], 8)
     assert "patches" in window.summary
     assert len(window.grid.data) > 0

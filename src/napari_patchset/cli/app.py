@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
-from napari_patchset.errors import PatchsetError
+from napari_patchset.errors import DestinationExistsError, PatchsetError
 
 COMMANDS = {
     "info": ("info", "Show what is in an image file or a patch set."),
@@ -99,6 +99,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, DestinationExistsError):
+        return f"{str(error).removesuffix('.')}, or use --overwrite"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.ownership import require_only_own_files, require_replaceable
 from napari_patchset.exporting.plan import SourcesFailed
@@ -163,7 +163,7 @@ def _rename_into_place(partial: PartialExport, out: Path, overwrite: bool) -> No
     PatchSet(partial.set).close()
     if os.path.lexists(out):
         if not overwrite:
-            raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
+            raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
         require_replaceable(out)
         out.rename(partial.root / "replaced")
     partial.set.rename(out)

@@ -1,8 +1,9 @@
-"""The export: plan, score, select, write, finalize; each step goes on where it stopped.
+"""Run an export: plan, score, select, write, finalize.
 
-The steps of an export as jobs of a scheduler: plan, score and write in parts, finalize.
-
-Each may be run again. They share nothing but the file system.
+`export` and `iter_export` carry out every step. For a scheduler that starts jobs by itself the
+steps are functions of their own: `plan_export`, `score_part` and `write_part` for each job, and
+`finalize_export`. All state is in the folder NAME.partial, so that a step may be run again, and
+resumes where it stopped, in any process that has the same files.
 """
 
 import os
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
+from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
 from napari_patchset.exporting.destination import check_apart, check_destination
 from napari_patchset.exporting.disk_space import check_space, explain_full_disk
 from napari_patchset.exporting.executors import Job, run_jobs
@@ -38,18 +39,18 @@ DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an export is.
+    """An event of an export.
 
     Attributes
     ----------
     stage : {"plan", "score", "write", "done"}
-        What was done last.
+        The step that the export is at.
     done, total : int
-        Candidates scored, else patches written, of how many.
+        Number of candidates scored, or of patches written, and of all of them.
     path : Path
-        The set.
+        The patch set.
     failures : tuple of Failure
-        The sources that can't be read; their patches are left out.
+        The sources that were skipped so far.
     """
 
     stage: Literal["plan", "score", "write", "done"]
@@ -74,7 +75,7 @@ def export(
     Parameters
     ----------
     plan : ExportPlan
-        What to export, and where to.
+        What to export, and where to write it.
     executor, workers, memory, overwrite, metrics
         See `iter_export`.
     progress : callable or None
@@ -117,36 +118,39 @@ def iter_export(
     overwrite: bool = False,
     metrics: Metrics | None = None,
 ) -> Generator[Progress, None, None]:
-    """Export a patch set step by step: yield an event at each step and after each shard.
+    """Export a patch set, yielding an event at each step and after each shard.
 
-    Nothing happens before the first event is taken; `export` runs to the end by itself.
-
-    Closing the generator stops the export within a patch; the same plan then goes on where it
-    stopped, and ends with the same bytes. One source of several that can't be read is reported in
-    the events, and its patches are left out.
+    Nothing happens before the first event is requested; `export` runs to the end by itself. Closing
+    the generator stops the export within a patch. The same plan then resumes where it stopped, and
+    ends with the same bytes. A source that can't be read is skipped if there are others.
 
     Parameters
     ----------
     plan : ExportPlan
-        What to export, and where to.
+        What to export, and where to write it.
     executor : Executor or None
         Where the jobs run; None for threads of this process. A process pool must not fork.
     workers : int
-        Number of jobs that run at once; of threads that decode, without an executor.
+        Number of jobs that run at once; without an executor, of threads that decode.
     memory : int
-        Bytes that each process, or job of the executor, takes for decoded tiles and open shards;
-        more only where a single patch, or tile, needs it.
+        Bytes for decoded tiles and open shards, of each process or job of the executor; exceeded
+        only where a single patch or tile needs more.
     overwrite : bool
-        Replace a set, or an export of another plan, that is in the way; the set only once the
-        new one is complete.
+        Replace a set, or an unfinished export of another plan, of the same name; the set only when
+        the new one is complete.
     metrics : dict of str to float64 array, or None
-        What the filters look at, by column, as far as it is known already: NaN where it is not.
+        Metrics of the candidates that are known already, by column; NaN where unknown.
+
+    Yields
+    ------
+    Progress
+        The last one has the stage "done".
 
     Raises
     ------
     PatchsetError, OSError
-        As soon as the generator is started, if the plan can't be carried out; later, if no source
-        can be read or the disk is full.
+        At the first event, if the plan can't be carried out; later, if no source can be read or the
+        disk is full.
     """
     check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
@@ -177,9 +181,11 @@ class _Export:
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         if is_resumed:
-            self._leave_out(
-                find_changed(self._frozen, self._partial.failed(), self._partial.check_cancelled)
+            failures = find_changed(
+                self._frozen, self._partial.failed(), self._partial.check_cancelled
             )
+            if failures:
+                self._partial.record(SourcesFailed(failures))
         yield from self._score(metrics)
         while True:
             try:
@@ -191,7 +197,7 @@ class _Export:
         yield from self.finished()
 
     def finished(self) -> Iterator[Progress]:
-        """Tell of the set that is in its place, and remove what is left."""
+        """Report the complete set, and remove the folder of the unfinished one."""
         manifest, _ = read_description(Path(self._frozen.plan.out))
         total = sum(manifest.counts.values())
         event = self._progress("done", total, total)
@@ -202,39 +208,39 @@ class _Export:
         partial, frozen = self._partial, self._frozen
         if metrics:
             partial.scores.add_known(frozen, metrics)
-        todo = [run for run in range(frozen.score_runs) if not partial.scores.has(run)]
-        sizes = {partial.scores.path(run): len(frozen.score_run(run)) for run in todo}
+        missing = [run for run in range(frozen.score_runs) if not partial.scores.has(run)]
+        sizes = {partial.scores.path(run): len(frozen.score_run(run)) for run in missing}
         done = frozen.n_candidates - sum(sizes.values())
-        for scored in self._run(score_job, todo, sizes):
+        for scored in self._run(score_job, missing, sizes):
             done += scored
             yield self._progress("score", done, frozen.n_candidates)
 
     def _write(self) -> Iterator[Progress]:
-        units, signs, total = self._to_write()
-        done = total - sum(signs.values())
-        for written in self._run(write_job, units, signs):
+        units, done_markers, total = self._missing_shards()
+        done = total - sum(done_markers.values())
+        for written in self._run(write_job, units, done_markers):
             done += written
             yield self._progress("write", done, total)
 
-    def _to_write(self) -> tuple[list[int], dict[Path, int], int]:
-        """Select; give the first candidates of absent shards, their signs, and all patches."""
+    def _missing_shards(self) -> tuple[list[int], dict[Path, int], int]:
+        """Return the shards to write: first candidates, done markers; and the number of patches."""
         partial, selection = self._partial, self._select()
         arrays = selection.arrays(self._frozen.arrays)
         partial.format.check([array.layout for array in arrays])
-        todo = [(array, shard) for array in arrays for shard in partial.missing_shards(array)]
-        check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in todo))
-        signs = {
+        missing = [(array, shard) for array in arrays for shard in partial.missing_shards(array)]
+        check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in missing))
+        done_markers = {
             partial.done_marker_path(array, shard): len(array.layout.rows(shard))
-            for array, shard in todo
+            for array, shard in missing
             if array.layout.role == IMAGE
         }
-        units = sorted(int(array.in_shard(shard)[0]) for array, shard in todo)
-        return units, signs, sum(selection.counts.values())
+        units = sorted(int(array.in_shard(shard)[0]) for array, shard in missing)
+        return units, done_markers, sum(selection.counts.values())
 
     def _select(self) -> Selection:
-        """Select; a plan that leaves no patch is given up, as another one is needed.
+        """Select the patches; discard the export if there are none, as it needs another plan.
 
-        Not where a source failed: with that, the same plan may leave some.
+        Unless a source failed: when that can be read, the same plan may have patches.
         """
         try:
             return select(self._partial, self._frozen)
@@ -243,15 +249,11 @@ class _Export:
                 self._partial.discard()
             raise
 
-    def _run(self, job: Job, units: Sequence[int], signs: Mapping[Path, int]) -> Iterator[int]:
-        """Run one job of several threads here, or one job for each worker elsewhere."""
+    def _run(self, job: Job, units: Sequence[int], done_files: Mapping[Path, int]) -> Iterator[int]:
+        """Run one job of several threads in this process, or one job per worker of an executor."""
         jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
         options = {"memory": self._memory, "threads": threads}
-        return run_jobs(self._partial, job, units, signs, self._executor, jobs, **options)
-
-    def _leave_out(self, failures: dict[int, Failure]) -> None:
-        if failures:
-            self._partial.record(SourcesFailed(failures))
+        return run_jobs(self._partial, job, units, done_files, self._executor, jobs, **options)
 
     def _progress(
         self, stage: Literal["plan", "score", "write", "done"], done: int, total: int
@@ -263,7 +265,13 @@ class _Export:
 
 
 def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
-    """Freeze a plan for jobs, or find it there; give the number of candidates."""
+    """Plan an export for jobs, unless that is done, and return the number of candidates.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If the plan can't be carried out, or the destination is taken and `overwrite` is not set.
+    """
     check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
     with locked(partial.root), explain_full_disk(partial.root):
@@ -275,25 +283,25 @@ def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
 def score_part(
     out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
 ) -> None:
-    """Score the share of one job; nothing to do without filters.
+    """Score one job's share of the candidates; without filters, do nothing.
 
     Parameters
     ----------
     out : str or Path
-        The set that the plan names.
+        The patch set that the plan names.
     job, of : int
-        Which job, counted from 0, of how many.
+        Index of the job, counted from 0, and number of jobs.
     threads : int
-        How many decode.
+        Number of threads that decode.
     memory : int
         Bytes for decoded tiles, and for patches that are measured or not yet written.
 
     Raises
     ------
     ExportError
-        If there is no plan, or another export runs there.
+        If there is no plan, or another export of the set is running.
     """
-    with _sharing(out) as partial:
+    with _locked_by_job(out) as partial:
         first, last = _share(partial.frozen().score_runs, job, of)
         score_job(str(partial.root), first, last, threads=threads, memory=memory)
 
@@ -301,13 +309,17 @@ def score_part(
 def write_part(
     out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
 ) -> None:
-    """Write the shards whose first patches are the share of one job.
+    """Write one job's share of the shards; see `score_part` for the parameters.
 
-    Its parameters are those of `score_part`. A source that can't be read is recorded, and its
-    patches are left out; where other jobs have written shards before, `finalize_export` says which
-    are to be written again.
+    A source that can't be read is recorded and skipped; where other jobs wrote shards before,
+    `finalize_export` names those to write again.
+
+    Raises
+    ------
+    ExportError
+        If candidates are not scored yet, or another export of the set is running.
     """
-    with _sharing(out) as partial:
+    with _locked_by_job(out) as partial:
         frozen = partial.frozen()
         first, last = _share(frozen.n_candidates, job, of)
         while True:
@@ -319,44 +331,42 @@ def write_part(
 
 
 def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failure, ...]:
-    """Complete a set whose shards are all written, and give the sources that were left out.
+    """Complete a set when all jobs are done, and return the sources that were skipped.
 
     Raises
     ------
     ExportError
-        Naming what is not there yet.
+        Naming what is missing.
     SourcesFailed
-        If a source has changed or is gone; after `write_part` of every job it is left out.
+        If a source has changed or is gone; running `write_part` for every job again skips it.
     """
     partial, frozen = _planned(out)
     with locked(partial.root), explain_full_disk(partial.root):
         failures = (*frozen.failures, *partial.failed().values())
-        if not partial.is_in_place:
-            _finalize(partial, overwrite)
+        try:
+            if not partial.is_in_place:
+                finalize(partial, overwrite)
+        except SourcesFailed as failed:
+            partial.record(failed)
+            raise
         partial.remove()
     return failures
 
 
-def _finalize(partial: PartialExport, overwrite: bool) -> None:
-    try:
-        finalize(partial, overwrite)
-    except SourcesFailed as failed:
-        partial.record(failed)
-        raise
-
-
 @contextmanager
-def _sharing(out: str | Path) -> Iterator[PartialExport]:
-    """Hold a planned export together with other jobs of it."""
+def _locked_by_job(out: str | Path) -> Iterator[PartialExport]:
+    """Lock a planned export for one of its jobs, together with the others."""
     partial, _ = _planned(out)
     with locked(partial.root, shared=True), explain_full_disk(partial.root):
         yield partial
 
 
 def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:
-    """Return an export that is planned; its folder may have been moved since."""
+    """Return a planned export; its folder may have been moved since it was planned."""
     partial = PartialExport.at(out)
     require_own_partial(partial.root)
+    if not partial.root.exists() and Path(out).exists():
+        raise ExportError(f"{out} is complete; there is nothing left to do.")
     frozen = partial.frozen()
     check_apart(frozen.plan)
     return partial, frozen

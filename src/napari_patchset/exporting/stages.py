@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
 from napari_patchset.exporting.disk_space import check_space
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import changed_file, require_unchanged
@@ -57,10 +57,10 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
 
 
 def refuse_taken(partial: PartialExport, plan: ExportPlan) -> None:
-    """Raise ExportError if the destination exists and is not the set of this export itself."""
+    """Raise DestinationExistsError if the destination is not the set of this export itself."""
     out = Path(plan.out)
     if out.exists() and not partial.is_in_place:
-        raise ExportError(f"{out} exists; choose another name, remove it, or say --overwrite.")
+        raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
 
 
 def _is_prepared(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> bool:
@@ -75,9 +75,9 @@ def _is_prepared(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> b
         return False
     is_same = frozen.requested == plan.resolved().sources and frozen.plan.recipe == plan.recipe
     if not is_same and not overwrite:
-        raise ExportError(
-            f"{partial.root} holds an unfinished export of another plan; choose another name, "
-            "remove it, or say --overwrite."
+        raise DestinationExistsError(
+            f"{partial.root} holds an unfinished export of another plan; choose another name or "
+            "delete it."
         )
     return is_same
 
@@ -97,7 +97,7 @@ def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     check_space(root, ((layout, layout.n) for layout in frozen.arrays))
 
 
-_PURPOSES = {UNSPLIT: "", "train": " to train", "val": " to validate"}
+_PURPOSES = {UNSPLIT: "", "train": " for training", "val": " for validation"}
 
 
 def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
@@ -113,15 +113,23 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
     grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
     is_readable = ~np.isin(grid.source_index, list(partial.failed()))
     selection = select_candidates(frozen.plan, grid, frozen.sources, metrics, is_readable)
-    empty = [split for split, count in selection.counts.items() if not count]
-    if empty:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in selection.rejected.items())
-        raise ArgumentError(
-            f"No patch is left{' and'.join(_PURPOSES[split] for split in empty)} of {len(grid)} "
-            f"({reasons or 'none rejected'}); change filters or split."
-        )
+    if empty := [split for split, count in selection.counts.items() if not count]:
+        raise ArgumentError(_explain_empty(empty, selection, len(grid)))
     partial.write_selection(selection)
     return selection
+
+
+def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
+    """Explain why splits have no patches, and what to do."""
+    purposes = " and".join(_PURPOSES[split] for split in splits)
+    counts = list(selection.rejected.items())
+    if len(counts) == 1 and counts[0][1] == n:
+        return f"No patches left{purposes}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
+    return (
+        f"No patches left{purposes} of {n:,}. Rejected are {reasons}. Change the filters or the "
+        "split."
+    )
 
 
 def find_changed(

@@ -128,9 +128,9 @@ class Scores:
         missing = [run for run in range(frozen.score_runs) if not self.has(run)]
         if missing:
             raise ExportError(
-                f"{self._folder.parent}: {len(missing)} of the {frozen.score_runs} runs of "
-                f"candidates are not scored yet, the first is {missing[0]}; run the same export, "
-                "or score, again."
+                f"{self._folder.parent}: scoring is not finished ({len(missing)} of "
+                f"{frozen.score_runs} parts are missing). Score every job first, or run the same "
+                "export again."
             )
         runs = [read_metrics(self.path(run)) for run in range(frozen.score_runs)]
         names = runs[0] if runs else ()
@@ -202,7 +202,7 @@ class PartialExport:
         """Read the plan; raise ExportError if there is none."""
         frozen = self.find_frozen()
         if frozen is None:
-            raise ExportError(f"{self.root}: there is no plan in it; plan the export first.")
+            raise ExportError(f"{self.root} has no plan; plan the export first.")
         return frozen
 
     @cached_property

@@ -96,8 +96,11 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
     for file_format in FILE_FORMATS:
         if path.suffix.lower() in file_format.suffixes:
             return file_format
-    known = ", ".join(suffix for file_format in FILE_FORMATS for suffix in file_format.suffixes)
-    raise UnreadableFileError(f"{path}: not a file of a supported format ({known}).")
+    supported = ", ".join(suffix for each in FILE_FORMATS for suffix in each.suffixes)
+    raise UnreadableFileError(
+        f"{path}: {path.suffix or 'such'} files can't be read ({supported} can). Open it in napari "
+        "with a plugin and use the layer, or convert it to OME-TIFF."
+    )
 
 
 def list_scenes(path: str | Path) -> list[SceneSummary]:

@@ -63,7 +63,9 @@ class Tiled(SizedStrategy):
         if self.overlap and len(self.overlap) != len(self.size):
             raise ValueError(f"overlap {self.overlap} needs one number per axis of {self.size}")
         if not all(0 <= o < p for o, p in zip(self.overlap, self.size, strict=False)):
-            raise ValueError(f"overlap {self.overlap} must be at least 0 and below {self.size}")
+            raise ValueError(
+                f"overlap {self.overlap} must be at least 0 and less than the size {self.size}"
+            )
         return self
 
     @property
