@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.files import write_file
-from napari_patchset.patchset.table import column, column_values, release_memory, table_bytes
+from napari_patchset.patchset.table import column, column_values, encode_table, release_memory
 
 _VERDICTS_METADATA = b"verdicts"
 
@@ -69,7 +69,7 @@ def _write_columns(
     table = pa.table({name: column(values) for name, values in columns.items()})
     if metadata is not None:
         table = table.replace_schema_metadata(metadata)
-    write_file(path, [table_bytes(table)])
+    write_file(path, [encode_table([table])])
 
 
 def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:

@@ -24,7 +24,7 @@ from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE,
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest, Provenance, digest_bytes
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
-from napari_patchset.patchset.table import patch_tables, tables_bytes
+from napari_patchset.patchset.table import encode_table, patch_tables
 
 _RECORDED_PACKAGES = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
@@ -107,7 +107,7 @@ def _table(
     for array in arrays:
         if array.layout.role == IMAGE:
             checksums[array.candidates] = array.checksums
-    return tables_bytes(patch_tables(frozen.sources, grid, selection.verdicts, rows, checksums))
+    return encode_table(patch_tables(frozen.sources, grid, selection.verdicts, rows, checksums))
 
 
 def _manifest(

@@ -23,7 +23,7 @@ from napari_patchset.source import PixelSize, SourceInfo
 
 SCHEMA_VERSION: Literal[1] = 1
 
-REMEDY = "copy the set again, or export it again."
+REMEDY = "copy the set again, or export it again"
 """What a user can do about a set that was edited or damaged."""
 
 ArrayName = Annotated[str, Field(pattern=f"^{ARRAY_PATTERN}$")]
@@ -128,10 +128,10 @@ class Manifest(Frozen):
             if n != count or not fits or min(patch) < 1 or prod(array.shape) >= 2**63:
                 raise UnreadableFileError(
                     f"{path}: its manifest contradicts itself: {name} of shape {array.shape} and "
-                    f"axes {array.axes}, {count} patches, {len(array.channels)} channels; {REMEDY}"
+                    f"axes {array.axes}, {count} patches, {len(array.channels)} channels; {REMEDY}."
                 )
         if not self.sources:
-            raise UnreadableFileError(f"{path}: its manifest names no source; {REMEDY}")
+            raise UnreadableFileError(f"{path}: its manifest names no source; {REMEDY}.")
 
 
 class Provenance(Frozen):

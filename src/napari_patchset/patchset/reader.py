@@ -142,7 +142,7 @@ class PatchSet(Mapping[str, PatchArray]):
         self.manifest, self.provenance = read_description(self.path)
         self.manifest.require_consistent(self.path)
         for file in missing_files(self.path, self.manifest):
-            raise UnreadableFileError(f"{self.path}: {file} is missing; {REMEDY}")
+            raise UnreadableFileError(f"{self.path}: {file} is missing; {REMEDY}.")
         for name in (TABLE, *self.manifest.arrays):
             require_inside(self.path, self.path / name)
         form = FORMATS[self.manifest.format]

@@ -1,7 +1,7 @@
 """The table of a patch set, patches.parquet: one row per candidate, with where it was cut from.
 
-`patch_tables` builds it in parts, `tables_bytes` encodes them, `read_table` reads and checks it,
-and `grid_of` turns it back into a grid.
+`patch_tables` builds it in parts, `encode_table` makes a file of them, `read_table` reads and
+checks it, and `grid_of` turns it back into a grid.
 
 Columns are passed to Arrow and back by their memory: `pa.array`, `to_numpy` and `pq.read_table`
 import pandas where it is installed, which takes 50 MB of a job's memory, and a second.
@@ -93,18 +93,19 @@ def patch_table(
         The `id` of the first row, if the table is a part of a larger one.
     """
     n, absent = len(grid), rows < 0
-    which = column(grid.source_index)
+    source_index = column(grid.source_index)
+    scenes = [None if source.scene is None else str(source.scene) for source in sources]
     split = text_column(verdicts.splits).take(column(verdicts.split, verdicts.split < 0))
     images = text_column([f"{name}/{IMAGE}" for name in verdicts.splits])
     columns: dict[str, Any] = {
         "id": column(np.arange(first, first + n, dtype=np.int64)),
         "array": images.take(column(verdicts.split, absent)),
         "index": column(rows, absent),
-        "source": text_column([source.key for source in sources]).take(which),
-        "source_index": which,
-        "scene": text_column([_text(s.scene) for s in sources]).take(which),
+        "source": text_column([source.key for source in sources]).take(source_index),
+        "source_index": source_index,
+        "scene": text_column(scenes).take(source_index),
         "sample": column(grid.sample),
-        **_numbers(sources, grid.source_index, grid.sample),
+        **_sample_numbers(sources, grid.source_index, grid.sample),
         **_extents(sources, grid.size, grid.source_index, grid.start),
         "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
         "split": split,
@@ -125,22 +126,22 @@ def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
         If a column is missing or of another type, or a patch lies in none of the sources.
     """
     axes = sources[0].layout.spatial_axes.lower()
-    stack, sample = (
-        _column(table, name, pa.types.is_integer) for name in ("source_index", "sample")
-    )
+    source_index = _column(table, "source_index", pa.types.is_integer)
+    sample = _column(table, "sample", pa.types.is_integer)
     starts = [_column(table, f"{axis}_start", pa.types.is_integer) for axis in axes]
     sizes = [_column(table, f"{axis}_size", pa.types.is_integer) for axis in axes]
     valid = _column(table, "valid", pa.types.is_floating)
     if not len(table) or any(np.ptp(size) for size in sizes):
         raise UnreadableFileError("its patches are not of one size")
-    _require_within("source_index", stack, np.array(len(sources)))
-    _require_within("sample", sample, np.array([source.n_samples for source in sources])[stack])
+    _require_below("source_index", source_index, np.array(len(sources)))
+    n_samples = np.array([source.n_samples for source in sources])
+    _require_below("sample", sample, n_samples[source_index])
     for i, start in enumerate(starts):
-        extent = np.array([source.spatial_shape[i] for source in sources])[stack]
-        _require_within(f"{axes[i]}_start", start, extent)
+        extent = np.array([source.spatial_shape[i] for source in sources])
+        _require_below(f"{axes[i]}_start", start, extent[source_index])
     return PatchGrid(
         tuple(int(size[0]) for size in sizes),
-        stack.astype(np.int32),
+        source_index.astype(np.int32),
         sample.astype(np.int32),
         np.stack(starts, axis=1).astype(np.int32),
         valid=valid.astype(np.float32),
@@ -157,7 +158,7 @@ def _column(table: pa.Table, name: str, is_right: Callable[[pa.DataType], bool])
     return values
 
 
-def _require_within(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
+def _require_below(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
     outside = np.flatnonzero((values < 0) | (values >= end))
     if len(outside):
         row = int(outside[0])
@@ -197,21 +198,21 @@ def read_table(path: Path, manifest: Manifest) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise UnreadableFileError(f"{path}: it can't be read: {error}; {REMEDY}") from error
+        raise UnreadableFileError(f"{path}: it can't be read: {error}; {REMEDY}.") from error
     for name, is_right in _LOOKUP_COLUMNS.items():
         if name not in table.column_names or not is_right(table[name].type):
-            raise UnreadableFileError(f"{path}: it has no column {name!r} as there was; {REMEDY}")
+            raise UnreadableFileError(f"{path}: its column {name!r} is missing or wrong; {REMEDY}.")
     source = np.asarray(table["source_index"].to_numpy())
     if source.size and not 0 <= source.min() <= source.max() < len(manifest.sources):
         raise UnreadableFileError(
             f"{path}: it names source {source.max()}, but there are {len(manifest.sources)}; "
-            f"{REMEDY}"
+            f"{REMEDY}."
         )
     for split, rows in rows_of_splits(table, manifest).items():
         if len(rows) != manifest.counts[split]:
             raise UnreadableFileError(
                 f"{path}: it has {len(rows)} patches of {split}, but the manifest "
-                f"{manifest.counts[split]}; {REMEDY}"
+                f"{manifest.counts[split]}; {REMEDY}."
             )
     return table
 
@@ -224,74 +225,62 @@ def rows_of_splits(table: pa.Table, manifest: Manifest) -> dict[str, NDArray[np.
     }
 
 
-def tables_bytes(tables: Iterable[pa.Table]) -> bytes:
-    """Encode the parts of a table as one parquet file; see `table_bytes`."""
+def encode_table(parts: Iterable[pa.Table]) -> bytes:
+    """Encode the parts of a table as one parquet file: the same bytes for the same parts."""
     sink, writer = pa.BufferOutputStream(), None
-    for table in tables:
-        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
-        writer.write_table(table)
+    for part in parts:
+        writer = writer or pq.ParquetWriter(sink, part.schema, compression="zstd")
+        writer.write_table(part)
     if writer is not None:
         writer.close()
-    return _buffered_bytes(sink)
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """Encode a table as parquet: the same bytes for the same table."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return _buffered_bytes(sink)
-
-
-def _buffered_bytes(sink: pa.BufferOutputStream) -> bytes:
     data: bytes = sink.getvalue().to_pybytes()
     release_memory()
     return data
 
 
-def _text(scene: int | str | None) -> str | None:
-    return None if scene is None else str(scene)
-
-
-def _numbers(
-    sources: Sequence[SourceInfo], stack: NDArray[np.int32], sample: NDArray[np.int32]
+def _sample_numbers(
+    sources: Sequence[SourceInfo], source_index: NDArray[np.int32], sample: NDArray[np.int32]
 ) -> Mapping[str, pa.Array]:
+    """Return the columns `t`, `z`, ...: the index along each axis of S, as the file counts."""
     columns = {}
     for axis in NUMBERED_AXES:
-        values = np.zeros(len(stack), np.int64)
-        known = np.zeros(len(stack), bool)
-        for i in np.unique(stack).tolist():
+        numbers = np.zeros(len(source_index), np.int64)
+        has_axis = np.zeros(len(source_index), bool)
+        for i in np.unique(source_index).tolist():
             source, layout = sources[i], sources[i].layout
             if axis in layout.sample_axes:
-                mask = stack == i
-                indices = np.unravel_index(sample[mask], layout.sample_shape)
+                of_source = source_index == i
+                indices = np.unravel_index(sample[of_source], layout.sample_shape)
                 index = indices[layout.sample_axes.index(axis)]
-                values[mask] = index + source.starts.get(axis, 0)
-                known |= mask
-        columns[axis.lower()] = column(values, ~known)
+                numbers[of_source] = index + source.starts.get(axis, 0)
+                has_axis |= of_source
+        columns[axis.lower()] = column(numbers, ~has_axis)
     return columns
 
 
 def _extents(
     sources: Sequence[SourceInfo],
     size: Sequence[int],
-    stack: NDArray[np.int32],
+    source_index: NDArray[np.int32],
     start: NDArray[np.int32],
 ) -> Mapping[str, pa.Array]:
+    """Return the columns of start, size and padding along each axis of a patch."""
     columns = {}
     for i, name in enumerate(sources[0].layout.spatial_axes.lower()):
         begin = start[:, i].astype(np.int64)
-        extent = np.array([source.spatial_shape[i] for source in sources], np.int64)[stack]
-        pixel = np.array([_pixel(source, i - len(size)) for source in sources])[stack]
-        unknown = np.isnan(pixel)
+        extents = np.array([source.spatial_shape[i] for source in sources], np.int64)
+        pixel_sizes = np.array([_pixel_size(source, i - len(size)) for source in sources])
+        extent, pixel_size = extents[source_index], pixel_sizes[source_index]
+        unknown = np.isnan(pixel_size)
         columns[f"{name}_start"] = column(begin)
-        columns[f"{name}_size"] = column(np.full(len(stack), size[i], np.int64))
-        columns[f"{name}_start_um"] = column(begin * pixel, unknown)
-        columns[f"{name}_size_um"] = column(size[i] * pixel, unknown)
+        columns[f"{name}_size"] = column(np.full(len(begin), size[i], np.int64))
+        columns[f"{name}_start_um"] = column(begin * pixel_size, unknown)
+        columns[f"{name}_size_um"] = column(size[i] * pixel_size, unknown)
         columns[f"pad_{name}"] = column(np.maximum(begin + size[i] - extent, 0))
     return columns
 
 
-def _pixel(source: SourceInfo, axis: int) -> float:
+def _pixel_size(source: SourceInfo, axis: int) -> float:
     """Return the pixel size along axis -1 (X), -2 (Y) or -3 (Z), NaN if unknown."""
     if axis == -3 and source.depth_axis != "Z":
         return np.nan

@@ -9,8 +9,9 @@ from napari_patchset._model import user_message
 from napari_patchset.patching.splits import ALL, SPLITS
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
+from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.reader import read_attributes
-from napari_patchset.verification.findings import REMEDY, Finding
+from napari_patchset.verification.findings import Finding
 from napari_patchset.verification.opened_set import OpenedSet
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.layout import LABELS, ArrayLayout
-from napari_patchset.patchset.manifest import digest_checksums
+from napari_patchset.patchset.manifest import REMEDY, digest_checksums
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums, channel_sums
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.patchset.writers.zarr import checksums
-from napari_patchset.verification.findings import REMEDY, Finding
+from napari_patchset.verification.findings import Finding
 from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
 
 

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from napari_patchset.errors import PatchsetError
 from napari_patchset.exporting.selection import Selection, select_candidates
 from napari_patchset.patching.filters import metric_columns
-from napari_patchset.patchset.manifest import digest_bytes
+from napari_patchset.patchset.manifest import REMEDY, digest_bytes
 from napari_patchset.patchset.table import patch_tables
-from napari_patchset.verification.findings import REMEDY, Finding
+from napari_patchset.verification.findings import Finding
 from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
 
 

@@ -17,8 +17,6 @@ FindingName = Literal[
     "differs from source",
 ]
 
-REMEDY = "copy the set again, or export it again"
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

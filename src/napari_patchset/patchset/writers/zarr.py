@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.files import require_inside, write_file
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, SUFFIX, ArrayLayout
+from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.stacks.cache import SharedCache
 
@@ -252,7 +253,7 @@ def _wrong_length(path: Path, data: NDArray[np.uint8], n: int) -> UnreadableFile
 
 
 def _damaged(path: Path, what: str) -> UnreadableFileError:
-    return UnreadableFileError(f"{path}: damaged: {what}; copy the set again, or export it again.")
+    return UnreadableFileError(f"{path}: damaged: {what}; {REMEDY}.")
 
 
 _MAPPED_SHARDS = 128
