@@ -113,7 +113,7 @@ class OverlayLayers:
             if (layer := self._layer(name)) is not None:
                 self._viewer.layers.remove(layer)
 
-    def disconnect(self) -> None:
+    def release(self) -> None:
         """Listen to the viewer no longer."""
         self._viewer.layers.events.removing.disconnect(self._on_removing)
 

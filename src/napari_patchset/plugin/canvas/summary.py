@@ -42,39 +42,12 @@ def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
     return "<br>".join(said)
 
 
-def describe_patch(planned: Planned, row: int) -> str:
-    """Say what becomes of a candidate, where it lies and what it measures, as rich text."""
-    spec = planned.grid[row]
-    info = planned.sources[spec.source_index]
-    axes = info.layout.spatial_axes
-    number = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
-    place = info.file_indices(spec.sample) | {
-        axis: start + number.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
-    }
-    lines = [
-        f"<b>Patch {row:,}</b>: {_fate(planned, row)}",
-        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
-        f"{_by(spec.size)} px",
-    ]
-    metrics = planned.verdicts.metrics.items()
-    lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
-    return "<br>".join(lines)
-
-
 def _on_disk(planned: Planned, kept: int) -> str:
     recipe, info = planned.state.recipe, planned.sources[0]
     if not FORMATS[recipe.format].has_pixels:
         return ", coordinates only"
     itemsize = np.dtype(recipe.dtype or info.dtype).itemsize
     return f", {_bytes(kept * prod(planned.grid.size) * len(info.channels) * itemsize)}"
-
-
-def _fate(planned: Planned, row: int) -> str:
-    verdicts = planned.verdicts
-    if verdicts.reason[row] >= 0:
-        return _escaped(f"rejected: {verdicts.reasons[verdicts.reason[row]]}")
-    split = verdicts.splits[verdicts.split[row]]
-    return split if planned.state.recipe.split else "kept"
 
 
 def _legend(planned: Planned, counts: list[int]) -> str:

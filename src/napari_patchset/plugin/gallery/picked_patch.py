@@ -1,24 +1,20 @@
-"""Click a patch: it is framed on the image, and shown alone with its place and its metrics."""
+"""The patch that is picked, alone: its picture, place and metrics, and the keys that act on it."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from napari.viewer import Viewer
+import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_patchset.plugin.canvas.summary import describe_patch
-from napari_patchset.plugin.gallery.contact_sheet import Picture, patch_pictures, pixmap
+from napari_patchset.plugin.gallery.contact_sheet import RGBImage, patch_images, pixmap
 from napari_patchset.plugin.navigation import DIRECTIONS
 from napari_patchset.plugin.planning import Planned
-from napari_patchset.plugin.worker import Background
+from napari_patchset.plugin.worker import Worker
 from napari_patchset.stacks.metadata import Channel
 
 _SIDE = 128
-_STILL = 4
-"""A mouse that moved fewer pixels than that did not drag."""
 
 _KEYS = (
     "Arrow keys: the next patch in that direction. Enter: zoom to it. Esc: put it away.\n"
@@ -27,40 +23,13 @@ _KEYS = (
 )
 
 
-class Clicks:
-    """Emit where the image is clicked, in world coordinates; a drag is no click."""
-
-    clicked = Signal(tuple)
-
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        viewer.mouse_drag_callbacks.append(self._on_press)
-
-    def disconnect(self) -> None:
-        """Listen no longer."""
-        if self._on_press in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._on_press)
-
-    def _on_press(self, viewer: Viewer, event: Any) -> Iterator[None]:
-        active = viewer.layers.selection.active
-        # A layer that is drawn on takes the click for itself.
-        if event.button != 1 or str(getattr(active, "mode", "pan_zoom")) != "pan_zoom":
-            return
-        began = event.pos
-        yield
-        while event.type == "mouse_move":
-            yield
-        if max(abs(event.pos - began)) < _STILL:
-            self.clicked.emit(tuple(event.position))
-
-
 class PatchView(QWidget):
-    """One patch at full resolution, and what is known of it; the way to others by keyboard."""
+    """Show one patch at full resolution, and what is known of it; step to others by keyboard."""
 
     stepped = Signal(int, int)
     """To the next patch: right and down, each -1, 0 or 1."""
     nudged = Signal(int, int, bool)
-    """The patch is to be moved: right and down, and whether by as little as can be."""
+    """Move the patch: right and down, and whether by one pixel only."""
     removed = Signal()
     zoomed = Signal()
     closed = Signal()
@@ -83,8 +52,8 @@ class PatchView(QWidget):
             Qt.Key.Key_Delete: self.removed,
             Qt.Key.Key_Backspace: self.removed,
         }
-        self.pictures = Background()
-        self.pictures.yielded.connect(self._on_ready)
+        self.pictures = Worker()
+        self.pictures.returned.connect(self._on_read)
         self.pictures.failed.connect(lambda error: self.text.setText(str(error)))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName("Patch")
@@ -99,9 +68,9 @@ class PatchView(QWidget):
         self.text.setText(describe_patch(planned, row))
         self.picture.clear()
         self.show()
-        self.pictures.start(patch_pictures, planned, [row], channels, depth)
+        self.pictures.run(patch_images, planned, [row], channels, depth)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Show nothing."""
         self.row = None
         self.pictures.stop()
@@ -123,7 +92,7 @@ class PatchView(QWidget):
             super().keyPressEvent(event)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Say where the keys go."""
+        """Draw a frame while the keys go here."""
         super().paintEvent(event)
         if self.hasFocus():
             painter = QPainter(self)
@@ -131,6 +100,33 @@ class PatchView(QWidget):
             painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
             painter.end()
 
-    def _on_ready(self, pictures: list[Picture]) -> None:
+    def _on_read(self, images: list[RGBImage]) -> None:
         keep, sharp = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.FastTransformation
-        self.picture.setPixmap(pixmap(pictures[0]).scaled(_SIDE, _SIDE, keep, sharp))
+        self.picture.setPixmap(pixmap(images[0]).scaled(_SIDE, _SIDE, keep, sharp))
+
+
+def describe_patch(planned: Planned, row: int) -> str:
+    """Describe a candidate as rich text: whether it is kept, where it lies, what it measures."""
+    spec = planned.grid[row]
+    info = planned.sources[spec.source_index]
+    axes = info.layout.spatial_axes
+    first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
+    place = info.file_indices(spec.sample) | {
+        axis: start + first.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+    }
+    lines = [
+        f"<b>Patch {row:,}</b>: {_fate(planned, row)}",
+        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
+        f"{' × '.join(map(str, spec.size))} px",
+    ]
+    metrics = planned.verdicts.metrics.items()
+    lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
+    return "<br>".join(lines)
+
+
+def _fate(planned: Planned, row: int) -> str:
+    verdicts = planned.verdicts
+    if verdicts.reason[row] >= 0:
+        return f"rejected: {verdicts.reasons[verdicts.reason[row]]}".replace("<", "&lt;")
+    split = verdicts.splits[verdicts.split[row]]
+    return split if planned.state.recipe.split else "kept"
