@@ -24,10 +24,10 @@ from napari_patchset.plugin.napari_compat import (
     canvas_size,
     draw_in_own_context,
     drawn_once,
+    get_plugin_settings,
     is_closed,
     limit_thumbnail,
     open_viewers,
-    plugin_settings,
     require_napari,
 )
 from napari_patchset.plugin.preferences import PLUGIN
@@ -189,5 +189,5 @@ def test_camera_canvas_and_preferences_are_found(make_napari_viewer: Any) -> Non
     viewer = make_napari_viewer()
     assert camera(viewer).zoom > 0
     assert min(canvas_size(viewer)) > 0
-    assert plugin_settings(PLUGIN).opening.all_scenes is False
-    assert plugin_settings(PLUGIN).export.format == "zarr"
+    assert get_plugin_settings(PLUGIN).opening.all_scenes is False
+    assert get_plugin_settings(PLUGIN).export.format == "zarr"

@@ -212,7 +212,7 @@ def canvas_resized(viewer: Viewer) -> Any:
     return _whole(viewer).window._qt_viewer.canvas._scene_canvas.events.resize
 
 
-def plugin_settings(plugin: str) -> Any:
+def get_plugin_settings(plugin: str) -> Any:
     """Return the plugin's page of the preferences; before napari 0.9 its defaults."""
     if hasattr(napari.settings, "get_plugin_settings"):
         return napari.settings.get_plugin_settings(plugin)

@@ -5,7 +5,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
-from napari_patchset.plugin.napari_compat import plugin_settings
+from napari_patchset.plugin.napari_compat import get_plugin_settings
 
 PLUGIN = "napari-patchset"
 
@@ -50,4 +50,4 @@ def _export() -> Any:
 def _settings() -> Any:
     """Give the page; the first time napari reads the manifests of all plugins for it."""
     with _READING:
-        return plugin_settings(PLUGIN)
+        return get_plugin_settings(PLUGIN)
