@@ -24,7 +24,7 @@ from support.stack_makers import STACKS, Case
 from support.tiff_maker import write
 
 PATIENCE = 20
-"""Seconds after which a child is taken to hang; it takes milliseconds."""
+"""Seconds after which a child counts as hanging; it takes milliseconds."""
 
 
 def forked(test: Any) -> Any:
@@ -51,14 +51,14 @@ def patch_set(
 
 
 def in_child(work: Callable[[], bool]) -> None:
-    """Require that a forked child finds something true, and ends."""
+    """Require that `work` returns True in a forked child, and that the child ends."""
     if (pid := os.fork()) == 0:
         threading.Timer(PATIENCE, os._exit, (9,)).start()
-        found = 1
+        code = 1
         try:
-            found = 0 if work() else 2
+            code = 0 if work() else 2
         finally:
-            os._exit(found)
+            os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0, "the forked child failed, or hung"
 
 
@@ -141,7 +141,7 @@ def test_a_shard_that_another_thread_maps_at_the_fork(czi: MakeCzi, tmp_path: Pa
 
 
 def _strided(data: Any, worker: int, workers: int, results: Any) -> None:
-    """Be a loader's worker: read every so manieth item, and send it."""
+    """Be a loader's worker: read every `workers`-th item, and send it."""
     for index in range(worker, len(data), workers):
         results.put((index, data[index]))
 
@@ -153,12 +153,12 @@ def test_a_loaders_forked_workers_read_a_set_together(patch_set: PatchSet) -> No
     workers = [context.Process(target=_strided, args=(data, i, 3, results)) for i in range(3)]
     for worker in workers:
         worker.start()
-    found = dict(results.get() for _ in range(len(data)))
+    patches = dict(results.get() for _ in range(len(data)))
     for worker in workers:
         worker.join(PATIENCE)
         assert worker.exitcode == 0
     for index, patch in enumerate(expected):
-        np.testing.assert_array_equal(found[index], patch)
+        np.testing.assert_array_equal(patches[index], patch)
 
 
 def test_threads_share_a_set(patch_set: PatchSet) -> None:

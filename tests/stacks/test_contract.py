@@ -1,4 +1,4 @@
-"""What every stack does, whatever it reads."""
+"""The contract of every stack, whatever it reads."""
 
 import pickle
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_no_channels_named_means_all(case: Case) -> None:
 
 
 @pytest.mark.parametrize("channels", [[2, 0], [1, 1, 2], [2], []])
-def test_channels_come_in_the_order_asked_for(case: Case, channels: list[int]) -> None:
+def test_channels_come_in_the_requested_order(case: Case, channels: list[int]) -> None:
     assert_patch(case, 0, channels, [1] * len(spatial(case)), [3] * len(spatial(case)))
 
 
@@ -202,11 +202,11 @@ def axis_orders(draw: st.DrawFn) -> str:
 @given(axis_orders())
 @settings(max_examples=settings.default.max_examples // 2)
 def test_every_axis_order_becomes_the_same_stack(tmp_path: Path, axes: str) -> None:
-    """S merges what is neither C, Z, Y nor X in the file's order."""
+    """S merges S and T in this order, whatever the file's."""
     sizes = {"S": 2, "T": 3, "C": 2, "Z": 4, "Y": 5, "X": 6}
     shape = tuple(sizes[axis] for axis in axes)
     data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
-    merged = [axis for axis in axes if axis in "ST"]
+    merged = [axis for axis in "ST" if axis in axes]
     order = [*merged, *(axis for axis in "CZYX" if axis in axes)]
     spatial = "ZYX" if "Z" in axes else "YX"
     reference = data.transpose([axes.index(axis) for axis in order]).reshape(

@@ -54,7 +54,7 @@ def test_in_memory_from_tiff(tiff: tuple[Path, str, NDArray[Any]]) -> None:
     assert_whole(stack, as_stack(data, axes))
 
 
-def test_from_tiff_loads_when_told(tiff: tuple[Path, str, NDArray[Any]]) -> None:
+def test_from_tiff_reads_no_pixels_before_load(tiff: tuple[Path, str, NDArray[Any]]) -> None:
     path, axes, data = tiff
     stack = FileImageStack.from_tiff(path, axes)
     assert isinstance(stack, ImageStack)
@@ -68,7 +68,7 @@ def test_from_tiff_loads_when_told(tiff: tuple[Path, str, NDArray[Any]]) -> None
     assert not stack.is_loaded
 
 
-def test_a_patch_before_load_says_what_to_do(tmp_path: Path) -> None:
+def test_a_patch_before_load_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", array_of("YX"))
     stack = FileImageStack.from_tiff(tmp_path / "a.tif", "YX")
     for start in ((0, 0), (-100, -100)):
@@ -81,8 +81,8 @@ def test_a_patch_before_load_says_what_to_do(tmp_path: Path) -> None:
 
 
 def read_npy(path: Path, *, key: str = "a", factor: int = 1) -> NDArray[Any]:
-    with np.load(path) as found:
-        data: NDArray[Any] = found[key]
+    with np.load(path) as arrays:
+        data: NDArray[Any] = arrays[key]
     return data * np.asarray(factor, data.dtype)
 
 
@@ -108,7 +108,7 @@ def test_from_custom_file_type(npz: Path) -> None:
     assert_whole(stack, as_stack(array_of("YXC") // 4 * 2, "YXC"))
 
 
-def test_a_file_of_another_shape_than_said(npz: Path) -> None:
+def test_a_file_of_another_shape_than_declared(npz: Path) -> None:
     stack = FileImageStack(npz, "YXC", (1, 3, 12, 17), np.uint16, read_npy)
     with pytest.raises(UnreadableFileError, match=r"shape \(1, 4, 12, 17\).*\(1, 3, 12, 17\)"):
         stack.load()

@@ -1,4 +1,4 @@
-"""Files that mean harm: nothing is run, nothing outside is read, no memory is taken on trust."""
+"""Malicious files: no code runs, no other file is read, no declared size is trusted."""
 
 import json
 import os
@@ -276,7 +276,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def look_through(root: Path) -> None:
+def read_all(root: Path) -> None:
     """Read all that a set offers."""
     made = PatchSet(root)
     try:
@@ -290,7 +290,7 @@ def look_through(root: Path) -> None:
 def test_a_manifest_edited_by_hand_is_one_clear_error(made: Path, damage: str) -> None:
     DAMAGES[damage](made)
     with little_memory(), pytest.raises((PatchsetError, IncompleteSetError)) as caught:
-        look_through(made)
+        read_all(made)
     assert str(made) in str(caught.value)
 
 
@@ -333,7 +333,7 @@ TABLES: dict[str, Callable[[Path], None]] = {
 def test_a_table_edited_by_hand_is_one_clear_error(made: Path, damage: str) -> None:
     TABLES[damage](made)
     with pytest.raises(UnreadableFileError) as caught:
-        look_through(made)
+        read_all(made)
     assert str(made) in str(caught.value)
 
 

@@ -39,7 +39,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def helped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """List what helpers are given to decode, by its length."""
+    """List the lengths of what helper processes decode."""
     lengths: list[int] = []
     decode = ReaderPool.decode
 
@@ -91,7 +91,7 @@ def test_an_ordinary_jpeg_is_decoded_here(tmp_path: Path, helped: list[int]) -> 
 
 
 def damaged_jpegs() -> dict[str, bytes]:
-    """Damage a JPEG in every way that makes libjpeg give up what another codec is tried on."""
+    """Damage a JPEG in every way that makes imagecodecs try another codec than libjpeg."""
     sound = imagecodecs.jpeg8_encode(GREY.astype(np.uint8))
     table, size = sound.index(b"\xff\xc4"), sound.index(b"\xff\xc0")
     return {

@@ -9,7 +9,7 @@ import pytest
 
 from napari_patchset import CziImageStack, ImageStack, list_scenes, open_stack
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
-from napari_patchset.stacks import cache as kept
+from napari_patchset.stacks import cache
 from napari_patchset.stacks.czi import scenes
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 
@@ -59,7 +59,7 @@ def test_an_argument_that_does_not_fit_is_refused(
         open_stack(czi(LEFT, RIGHT), **arguments)
 
 
-def test_a_scene_given_twice_is_refused(czi: MakeCzi) -> None:
+def test_a_scene_named_twice_is_refused(czi: MakeCzi) -> None:
     with pytest.raises(ValueError, match="name it once"):
         open_stack(f"{czi(LEFT, RIGHT)}@3", scene=3)
 
@@ -88,15 +88,15 @@ def test_content_comes_before_the_suffix(czi: MakeCzi, name: str) -> None:
 def test_a_file_of_no_known_kind_is_refused_with_what_can_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("no image")
-    for ask in (open_stack, list_scenes):
+    for call in (open_stack, list_scenes):
         with pytest.raises(
             UnreadableFileError,
             match=r"\.txt files can.t be read .*to OME-TIFF",
         ):
-            ask(path)
+            call(path)
 
 
-def test_a_known_suffix_on_other_content_says_what_is_wrong(tmp_path: Path) -> None:
+def test_a_known_suffix_on_other_content_is_a_named_error(tmp_path: Path) -> None:
     path = tmp_path / "notes.czi"
     path.write_text("no image")
     with pytest.raises(UnreadableFileError, match=r"notes\.czi: not a CZI file"):
@@ -104,7 +104,7 @@ def test_a_known_suffix_on_other_content_says_what_is_wrong(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["nowhere.czi", "nowhere.czi@2", "no/where"])
-def test_a_file_that_is_not_there_is_file_not_found(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_file_not_found(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError, match="where"):
         open_stack(tmp_path / name)
 
@@ -155,16 +155,16 @@ def test_the_same_file_has_the_same_answer_after_hundreds_of_openings(czi: MakeC
 def test_a_structure_is_read_once_until_the_file_changes(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, asked = czi(LEFT), []
+    path, reads = czi(LEFT), []
     read = scenes.read_directory
-    monkeypatch.setattr(scenes, "read_directory", lambda path: asked.append(path) or read(path))
+    monkeypatch.setattr(scenes, "read_directory", lambda path: reads.append(path) or read(path))
     list_scenes(path)
     list_scenes(path)
-    assert len(asked) == 2, "a file that was just written may change unnoticed"
-    monkeypatch.setattr(kept, "time", lambda: path.stat().st_mtime + 60)
+    assert len(reads) == 2, "a file just written may change without a change of its timestamps"
+    monkeypatch.setattr(cache, "time", lambda: path.stat().st_mtime + 60)
     list_scenes(path)
     open_stack(path).close()
-    assert len(asked) == 3
+    assert len(reads) == 3
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UnreadableFileError):
         list_scenes(path)

@@ -1,4 +1,4 @@
-"""How often a file is asked for: at opening, by who comes after, and for a tile."""
+"""How often a file is read: when opened, when opened again, and for a tile."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from napari_patchset.source import SceneId
-from napari_patchset.stacks import cache as kept
+from napari_patchset.stacks import cache
 from napari_patchset.stacks.cache import OpenFiles
 from napari_patchset.stacks.fingerprint import file_key
 from napari_patchset.stacks.metadata import describe
@@ -44,9 +44,10 @@ FILES: dict[str, tuple[Callable[[Path], Path], int]] = {
     "a.czi": (czi, 3 + SUBBLOCKS),
     "a.ome.tif": (tiff, 24),
 }
-"""Who makes a file, and how many reads open it: a kind's first bytes, a CZI's header, its directory
-with the XML near to it, and a subblock's header each; a TIFF's kind, its six directories at once,
-and what tifffile reads of each.
+"""A maker of each file, and the number of reads that open it.
+
+Of a CZI: first bytes, header, directory with the XML near it, and each subblock's header. Of a
+TIFF: first bytes, its six directories at once, and what tifffile reads of each.
 """
 
 
@@ -54,11 +55,11 @@ and what tifffile reads of each.
 def reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reads:
     """Count, of files that have long been there."""
     now = time()
-    monkeypatch.setattr(kept, "time", lambda: now + 60)
+    monkeypatch.setattr(cache, "time", lambda: now + 60)
     return Reads(tmp_path, monkeypatch)
 
 
-def look_at(path: Path) -> SceneId | None:
+def list_and_open(path: Path) -> SceneId | None:
     """List what is in a file, and open it, as the window does."""
     scene = list_scenes(path)[0].id
     list_labels(path, scene)
@@ -70,11 +71,11 @@ def look_at(path: Path) -> SceneId | None:
 def test_a_file_is_read_once_whoever_opens_it(tmp_path: Path, reads: Reads, name: str) -> None:
     make, expected = FILES[name]
     first, second = make(tmp_path / name), make(tmp_path / f"other-{name}")
-    scene = look_at(first)
+    scene = list_and_open(first)
     assert reads.pop(name) <= expected
-    look_at(second)
+    list_and_open(second)
     assert reads.pop(second.name) <= expected
-    look_at(first)
+    list_and_open(first)
     with open_stack(first, scene, "Z") as stack:
         assert not reads
         describe(stack)
@@ -85,10 +86,10 @@ def test_a_file_is_read_once_whoever_opens_it(tmp_path: Path, reads: Reads, name
 def test_a_file_that_changed_is_read_again(tmp_path: Path, reads: Reads, name: str) -> None:
     make, _ = FILES[name]
     path = make(tmp_path / name)
-    look_at(path)
+    list_and_open(path)
     reads.clear()
     path.write_bytes(path.read_bytes())
-    look_at(path)
+    list_and_open(path)
     assert reads[name] > 1
 
 
@@ -104,7 +105,7 @@ def test_a_zarr_is_known_by_its_metadata_and_one_read_of_a_small_chunk(
     tmp_path: Path, reads: Reads
 ) -> None:
     path = folder(tmp_path / "a.zarr")
-    look_at(path)
+    list_and_open(path)
     assert reads.pop("zarr.json") <= 12
     assert not reads
     with open_stack(path) as stack:

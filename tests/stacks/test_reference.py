@@ -1,4 +1,4 @@
-"""The public stack classes have every name of CAREamics' reference, called as it says."""
+"""The public stack classes have every name of CAREamics' reference, with the same calls."""
 
 import inspect
 import os
@@ -106,12 +106,12 @@ def test_every_stack_is_a_careamics_image_stack(tmp_path: Path, czi: MakeCzi) ->
 def test_constructors_take_the_reference_arguments(name: str) -> None:
     parameters = list(inspect.signature(getattr(napari_patchset, name)).parameters.values())
     expected = CONSTRUCTORS[name]
-    found = {
+    actual = {
         p.name: ... if p.default is p.empty else p.default
         for p in parameters
         if p.kind is not p.KEYWORD_ONLY
     }
-    assert list(found.items()) == list(expected.items())
+    assert list(actual.items()) == list(expected.items())
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)

@@ -1,4 +1,4 @@
-"""Files of every kind whose reading is counted, and what counts it."""
+"""Files of every kind, and counters of what is read and decoded of them."""
 
 import builtins
 import io
@@ -53,7 +53,7 @@ def noise(size: int, depth: int) -> np.ndarray:
 
 
 class Kind(NamedTuple):
-    """A kind of file: its name, what writes it, and what of it is decoded at once."""
+    """A kind of file: its name, its writer, and the block that is decoded at once."""
 
     name: str
     write: Callable[[Path, int], None]
@@ -62,7 +62,7 @@ class Kind(NamedTuple):
     depth: int = 1
 
     def starts(self, axis: int) -> range:
-        """Give where the blocks begin along Y or X."""
+        """Return where the blocks begin along Y or X."""
         beyond = self.block[axis] - self.step[axis]
         return range(0, SIZE - beyond, self.step[axis])
 
@@ -73,14 +73,14 @@ class Kind(NamedTuple):
 
     def met(self, rows: list[dict[str, Any]]) -> int:
         """Count the blocks that patches, as rows of the table, meet."""
-        found = {
+        blocks = {
             (z, y, x)
             for row, y, x in product(rows, self.starts(0), self.starts(1))
             for z in range(row.get("z_start", 0), row.get("z_start", 0) + row.get("z_size", 1))
             if y - 24 < row["y_start"] < y + self.block[0]
             and x - 10 < row["x_start"] < x + self.block[1]
         }
-        return CHANNELS * len(found)
+        return CHANNELS * len(blocks)
 
 
 _OVERLAPPING, _RUN = (TILE - 10, TILE - 10), (SIZE, 2 * TILE)
@@ -120,7 +120,7 @@ def make_plan(folder: Path, kind: str, size: int = SIZE, **fields: Any) -> Expor
 
 
 def shards_of(made: PatchSet) -> Iterator[list[dict[str, Any]]]:
-    """Give the rows of each shard of a set that rejects nothing and has no split."""
+    """Yield the rows of each shard of a set that rejects nothing and has no split."""
     table = made.table.to_pylist()
     for first in range(0, len(table), PER_SHARD):
         yield table[first : first + PER_SHARD]
@@ -140,27 +140,27 @@ DECODERS = (
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count "tiles" that are decoded and "bytes" that are read, of all stacks together."""
-    found = Counter[str]()
+    counts = Counter[str]()
     read, read_into, get = OpenFiles.read, OpenFiles.read_into, LocalStore.get
 
     def counted(decode: Callable[..., Any]) -> Callable[..., Any]:
         def count_tile(*args: Any) -> Any:
-            found["tiles"] += 1
+            counts["tiles"] += 1
             return decode(*args)
 
         return count_tile
 
     def count_read(self: OpenFiles, path: Path, offset: int, length: int) -> bytes:
-        found["bytes"] += length
+        counts["bytes"] += length
         return read(self, path, offset, length)
 
     def count_read_into(self: OpenFiles, path: Path, offset: int, out: np.ndarray) -> None:
-        found["bytes"] += out.nbytes
+        counts["bytes"] += out.nbytes
         read_into(self, path, offset, out)
 
     async def count_get(self: LocalStore, *args: Any, **options: Any) -> Any:
         value = await get(self, *args, **options)
-        found["bytes"] += 0 if value is None else len(value)
+        counts["bytes"] += 0 if value is None else len(value)
         return value
 
     for reader, name in DECODERS:
@@ -168,7 +168,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(OpenFiles, "read", count_read)
     monkeypatch.setattr(OpenFiles, "read_into", count_read_into)
     monkeypatch.setattr(LocalStore, "get", count_get)
-    return found
+    return counts
 
 
 class Reads(Counter[str]):

@@ -71,7 +71,7 @@ class SceneSpec:
     pyramid: bool = False
 
     def planes(self) -> Iterator[dict[str, int]]:
-        """Give every plane of the scene that is not missing."""
+        """Yield every plane of the scene that is not missing."""
         spans = {"T": self.t, "Z": self.z, **self.more, "C": self.c}
         axes = {axis: _indices(span) for axis, span in spans.items() if span is not None}
         for numbers in product(*axes.values()):
@@ -80,7 +80,7 @@ class SceneSpec:
                 yield plane
 
     def kind_of(self, plane: Mapping[str, int]) -> str:
-        """Give the pixel type of a plane."""
+        """Return the pixel type of a plane."""
         return self.kind if isinstance(self.kind, str) else self.kind[plane.get("C", 0)]
 
     def pixels(
@@ -89,7 +89,7 @@ class SceneSpec:
         window: tuple[int, int, int, int] | None = None,
         m: int | None = None,
     ) -> NDArray[Any]:
-        """Give the pixels of a plane, YX or YX + RGB, in a window y, x, h, w of the scene."""
+        """Return the pixels of a plane, YX or YX + RGB, in a window y, x, h, w of the scene."""
         _, dtype, colour = KINDS[self.kind_of(plane)]
         stamp = {"M": m + 1} if self.stamped and m is not None else {}
         draw = expected_rgb if colour else expected
@@ -159,7 +159,7 @@ def make_czi(
 
 
 class MakeCzi(Protocol):
-    """What the fixture `czi` gives: `make_czi` in the test's own folder."""
+    """The fixture `czi`: `make_czi` in the test's own folder."""
 
     def __call__(
         self,
@@ -173,7 +173,7 @@ class MakeCzi(Protocol):
 
 
 def blocks_of(scenes: Sequence[SceneSpec], tile: tuple[int, int] | None = None) -> Iterator[Block]:
-    """Give the subblocks of scenes, each plane's tiles with rising M."""
+    """Yield the subblocks of scenes, each plane's tiles with rising M."""
     for scene in scenes:
         number = {} if scene.id is None else {"S": scene.id}
         for plane in scene.planes():
@@ -318,5 +318,5 @@ def _entry(block: Block, position: int) -> bytes:
 
 
 def plane(scene: SceneSpec, **numbers: int) -> NDArray[Any]:
-    """Give the pixels of a plane, at 0 along T, Z and C where nothing else is said."""
+    """Return the pixels of a plane, at 0 along T, Z and C by default."""
     return scene.pixels({"T": 0, "Z": 0, "C": 0, **numbers})

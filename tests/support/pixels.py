@@ -1,4 +1,4 @@
-"""Pixels that say where they come from: a hash of plane, y and x, and never zero.
+"""Self-proving pixels: a hash of plane, y and x, and never zero.
 
 Any wrong plane, scene, channel or shift differs in nearly every pixel, and padding (zero) can't be
 mistaken for image.
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 PLANE = "STZCRIHVBMK"
-"""What a plane may be named by; S is the scene, M the tile, K the colour component (R, G, B)."""
+"""The axes that name a plane; S is the scene, M the tile, K the colour component (R, G, B)."""
 
 _Y, _X, _MIX = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xBF58476D1CE4E5B9
 
 
 def encode(y: ArrayLike, x: ArrayLike, dtype: DTypeLike = np.uint16, **plane: int) -> NDArray[Any]:
-    """Give the pixels at (y, x), which broadcast, of a plane such as T=1, Z=0, C=2.
+    """Return the pixels at (y, x), which broadcast, of a plane such as T=1, Z=0, C=2.
 
     An axis that is not named is at 0. uint8 and uint16 span 1 to their maximum, float32 lies in
     (0, 1] with 24 exact bits.
@@ -40,14 +40,14 @@ def encode(y: ArrayLike, x: ArrayLike, dtype: DTypeLike = np.uint16, **plane: in
 def expected(
     y0: int, x0: int, h: int, w: int, dtype: DTypeLike = np.uint16, **plane: int
 ) -> NDArray[Any]:
-    """Give a rectangle of a plane, YX."""
+    """Return a rectangle of a plane, YX."""
     return encode(np.arange(y0, y0 + h)[:, None], np.arange(x0, x0 + w), dtype, **plane)
 
 
 def expected_rgb(
     y0: int, x0: int, h: int, w: int, dtype: DTypeLike = np.uint8, **plane: int
 ) -> NDArray[Any]:
-    """Give a rectangle of a colour plane, YXC in the order R, G, B."""
+    """Return a rectangle of a colour plane, YXC in the order R, G, B."""
     return np.stack([expected(y0, x0, h, w, dtype, K=k, **plane) for k in range(3)], axis=-1)
 
 

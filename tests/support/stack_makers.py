@@ -1,4 +1,4 @@
-"""A stack of every kind over pixels that say where they are: a further one is a line in STACKS."""
+"""A stack of every kind over self-proving pixels: a further one is a line in STACKS."""
 
 from collections.abc import Callable
 from pathlib import Path

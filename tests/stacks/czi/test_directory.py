@@ -44,12 +44,12 @@ FILES: dict[str, Sequence[SceneSpec]] = {
 
 def by_libczi(path: Path) -> list[dict[str, Any]]:
     """List what libCZI knows of each subblock."""
-    found: list[dict[str, Any]] = []
+    subblocks: list[dict[str, Any]] = []
 
     def note(_: int, info: Any) -> bool:
         logical, stored = info.logicalRect, info.physicalSize
         numbers = info.coordinate.to_dict()
-        found.append(
+        subblocks.append(
             {
                 "rect": [logical.x, logical.y, logical.w, logical.h],
                 "stored": [stored.w, stored.h],
@@ -64,7 +64,7 @@ def by_libczi(path: Path) -> list[dict[str, Any]]:
 
     with open_czi(str(path)) as reader:
         reader.enumerate_subblocks(note)
-    return found
+    return subblocks
 
 
 def by_us(path: Path) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def test_only_axes_that_a_subblock_names_are_there(czi: MakeCzi) -> None:
     assert read_directory(path).subblocks.axes == "ZHV"
 
 
-def test_the_xml_is_given_as_it_is(czi: MakeCzi) -> None:
+def test_the_xml_is_returned_unchanged(czi: MakeCzi) -> None:
     xml = metadata_xml({"X": 1e-6}, {"Channel:0": "Grün <1>"})
     assert read_directory(czi(xml=xml)).xml.rstrip(b"\0") == xml.encode()
     assert read_directory(czi()).xml == b""
@@ -149,7 +149,7 @@ def second_part(path: Path) -> None:
 
 
 def with_block(**changes: Any) -> Callable[[Path], None]:
-    """Spoil the third of four subblocks."""
+    """Change the third of four subblocks."""
 
     def write(path: Path) -> None:
         blocks = list(blocks_of([SCENE]))
@@ -243,11 +243,13 @@ HEADERS: dict[str, tuple[int, str, int]] = {
     "another compression": (48 + 18, "<i", 6),
     "another stored size": (48 + 32 + 16, "<i", 4000),
 }
-"""Fields of a subblock's own segment, which opening does not look at."""
+"""Fields of a subblock's own segment, which the directory does not contain."""
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_subblock_that_belies_the_directory_is_one_named_error(tmp_path: Path, name: str) -> None:
+def test_a_subblock_that_contradicts_the_directory_is_one_named_error(
+    tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "damaged.czi"
     raw = bytearray(make_czi(path, [SCENE]).read_bytes())
     offset, layout, value = HEADERS[name]
@@ -271,7 +273,7 @@ def test_a_wild_metadata_length_is_no_reason_to_refuse(tmp_path: Path) -> None:
         assert stack.extract_patch(0, [0], (0, 0), (30, 40)).all()
 
 
-def test_what_the_system_refuses_is_said_as_the_system_says_it(tmp_path: Path) -> None:
+def test_system_errors_are_passed_on_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.czi"):
         CziImageStack(tmp_path / "nowhere.czi")
     (tmp_path / "folder.czi").mkdir()

@@ -33,41 +33,39 @@ def read_by_source(source: Path) -> NDArray[Any]:
 class TestLifetime:
     SCENE = SceneSpec(2, (0, 0, 40, 30), c=2)
 
-    def test_opening_holds_no_file_open(self, czi: MakeCzi) -> None:
+    def test_opening_leaves_no_file_open(self, czi: MakeCzi) -> None:
         path = czi(self.SCENE)
         stack = CziImageStack(path)
-        assert not held_open(path)
+        assert not is_open(path)
         whole(stack)
-        assert held_open(path)
+        assert is_open(path)
         stack.close()
-        assert not held_open(path)
+        assert not is_open(path)
 
     @pytest.mark.parametrize("xml", [metadata_xml(), None, "<broken"])
-    def test_a_stack_that_is_dropped_gives_back_its_file_at_once(
-        self, czi: MakeCzi, xml: str | None
-    ) -> None:
+    def test_a_dropped_stack_closes_its_file_at_once(self, czi: MakeCzi, xml: str | None) -> None:
         path = czi(self.SCENE, xml=xml)
         gc.disable()
         try:
             whole(CziImageStack(path))
-            assert not held_open(path)
+            assert not is_open(path)
         finally:
             gc.enable()
 
-    def test_a_failed_opening_holds_no_file_open(self, czi: MakeCzi) -> None:
+    def test_a_failed_opening_leaves_no_file_open(self, czi: MakeCzi) -> None:
         path = czi(self.SCENE)
         for arguments in ({"scene": 9}, {"depth_axis": "Z"}):
             with pytest.raises((ValueError, RuntimeError)):
                 CziImageStack(path, **arguments)
-        assert not held_open(path)
+        assert not is_open(path)
 
-    def test_a_closed_stack_says_so_when_read(self, czi: MakeCzi) -> None:
+    def test_reading_a_closed_stack_is_a_named_error(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE)) as stack:
             whole(stack)
         with pytest.raises(ValueError, match=r"image\.czi: the stack is closed"):
             whole(stack)
 
-    def test_a_pickle_holds_neither_pixels_nor_reader(self, czi: MakeCzi) -> None:
+    def test_a_pickle_contains_neither_pixels_nor_reader(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(SceneSpec(0, (0, 0, 512, 512)))) as stack:
             before = len(pickle.dumps(stack))
             whole(stack)
@@ -86,7 +84,7 @@ class TestLifetime:
         with pickle.loads(pickled) as copy:
             np.testing.assert_array_equal(whole(copy)[1], plane(self.SCENE, C=1))
 
-    def test_source_is_the_path_as_it_was_given(
+    def test_source_is_the_path_as_it_was_passed(
         self, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         czi(self.SCENE)
@@ -127,7 +125,7 @@ class TestLifetime:
                 whole(stack)
 
 
-def held_open(path: Path) -> bool:
+def is_open(path: Path) -> bool:
     folder = Path("/proc/self/fd")
     if not folder.is_dir():
         pytest.skip("the system does not list open files")
@@ -142,7 +140,7 @@ def _check_in_child(stack: CziImageStack) -> None:
 
 
 def in_forked_child(stack: CziImageStack) -> int | None:
-    """Read in a child that must open a reader of its own, and give its exit code."""
+    """Read in a child that must open a reader of its own, and return its exit code."""
     child = multiprocessing.get_context("fork").Process(target=_check_in_child, args=(stack,))
     child.start()
     child.join(60)

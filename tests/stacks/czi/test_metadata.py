@@ -1,4 +1,4 @@
-"""CziImageStack: what the file's XML says."""
+"""CziImageStack: metadata from the file's XML."""
 
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ class TestMetadata:
             return stack.metadata
 
     def test_pixel_size_is_in_micrometres(self, czi: MakeCzi) -> None:
-        found = self.metadata(czi, pixel_size={"X": 2.5e-7, "Y": "5E-07", "Z": 1e-6}).pixel_size
-        assert (found.x, found.y, found.z) == pytest.approx((0.25, 0.5, 1.0))
+        size = self.metadata(czi, pixel_size={"X": 2.5e-7, "Y": "5E-07", "Z": 1e-6}).pixel_size
+        assert (size.x, size.y, size.z) == pytest.approx((0.25, 0.5, 1.0))
 
     @pytest.mark.parametrize("value", [0, "", "nan", "inf", -1e-7, "0,25", "1e999"])
-    def test_a_pixel_size_that_is_none_is_none(self, czi: MakeCzi, value: object) -> None:
+    def test_an_invalid_pixel_size_is_unknown(self, czi: MakeCzi, value: object) -> None:
         assert self.metadata(czi, pixel_size={"X": value, "Y": value}).pixel_size == PixelSize()
 
     @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ class TestMetadata:
             '<!DOCTYPE a [<!ENTITY b "c">]><ImageDocument>&b;</ImageDocument>',
         ],
     )
-    def test_metadata_that_says_nothing_hinders_nothing(
+    def test_unusable_metadata_does_not_prevent_reading(
         self, czi: MakeCzi, xml: str | None
     ) -> None:
         scene = SceneSpec(c=2)
@@ -46,36 +46,36 @@ class TestMetadata:
 
     def test_channels_go_by_id_not_by_position(self, czi: MakeCzi) -> None:
         channels = {"Channel:1": "EGFP", "Channel:0": "DAPI"}
-        found = self.metadata(czi, channels=channels).channels
-        assert [c.name for c in found] == ["DAPI", "EGFP"]
+        described = self.metadata(czi, channels=channels).channels
+        assert [c.name for c in described] == ["DAPI", "EGFP"]
 
     def test_a_scene_whose_channels_start_late_has_their_names(self, czi: MakeCzi) -> None:
         channels = {"Channel:0": "DAPI", "Channel:1": "EGFP", "Channel:2": "Cy5"}
-        found = self.metadata(czi, SceneSpec(c=range(1, 3)), channels=channels).channels
-        assert [c.name for c in found] == ["EGFP", "Cy5"]
+        described = self.metadata(czi, SceneSpec(c=range(1, 3)), channels=channels).channels
+        assert [c.name for c in described] == ["EGFP", "Cy5"]
 
     def test_ids_are_the_files_own_numbers_where_channels_start_late(self, czi: MakeCzi) -> None:
         channels = {"Channel:1": "EGFP", "Channel:2": "Cy5"}
-        found = self.metadata(czi, SceneSpec(c=range(1, 3)), channels=channels).channels
-        assert [c.name for c in found] == ["EGFP", "Cy5"]
+        described = self.metadata(czi, SceneSpec(c=range(1, 3)), channels=channels).channels
+        assert [c.name for c in described] == ["EGFP", "Cy5"]
 
     def test_ids_that_fit_no_channel_go_by_position(self, czi: MakeCzi) -> None:
         """As in a file that was exported from one of more channels."""
         channels = {"Channel:2": "EGFP", "Channel:4": "Cy5"}
-        found = self.metadata(czi, channels=channels, display=channels).channels
-        assert [c.name for c in found] == ["EGFP", "Cy5"]
+        described = self.metadata(czi, channels=channels, display=channels).channels
+        assert [c.name for c in described] == ["EGFP", "Cy5"]
 
     def test_a_name_known_only_to_the_display_settings_is_used(self, czi: MakeCzi) -> None:
-        found = self.metadata(czi, display={"Channel:0": "DAPI"}).channels
-        assert [c.name for c in found] == ["DAPI", "Channel 1"]
+        described = self.metadata(czi, display={"Channel:0": "DAPI"}).channels
+        assert [c.name for c in described] == ["DAPI", "Channel 1"]
 
-    def test_colours_are_given_without_alpha(self, czi: MakeCzi) -> None:
+    def test_colours_have_no_alpha(self, czi: MakeCzi) -> None:
         display = {
             "Channel:0": "<Color>#FF00FF7f</Color>",
             "Channel:1": "<Color>not a colour</Color>",
         }
-        found = self.metadata(czi, display=display).channels
-        assert [c.color for c in found] == ["#00ff7f", None]
+        described = self.metadata(czi, display=display).channels
+        assert [c.color for c in described] == ["#00ff7f", None]
 
     def test_the_display_colour_wins_over_the_channels(self, czi: MakeCzi) -> None:
         channels = {"Channel:0": "<Color>#FFFF0000</Color>"}
@@ -91,22 +91,22 @@ class TestMetadata:
     @pytest.mark.parametrize(
         "display", ["<Low>0.5</Low><High>0.5</High>", "<Low>0.9</Low><High>0.1</High>", "<Low/>"]
     )
-    def test_contrast_limits_that_are_none_are_none(self, czi: MakeCzi, display: str) -> None:
-        found = self.metadata(czi, display={"Channel:0": display}).channels
-        assert found[0].contrast_limits is None
+    def test_invalid_contrast_limits_are_unknown(self, czi: MakeCzi, display: str) -> None:
+        described = self.metadata(czi, display={"Channel:0": display}).channels
+        assert described[0].contrast_limits is None
 
-    def test_contrast_limits_of_an_8_bit_channel_beside_a_16_bit_one_are_8_bit(
+    def test_contrast_limits_of_an_8_bit_channel_next_to_a_16_bit_one_are_8_bit(
         self, czi: MakeCzi
     ) -> None:
         scene = SceneSpec(c=2, kind={0: "Gray8", 1: "Gray16"})
         display = {f"Channel:{c}": "<Low>0</Low><High>1</High>" for c in range(2)}
-        found = self.metadata(czi, scene, display=display).channels
-        assert [c.contrast_limits for c in found] == [(0, 255), (0, 65535)]
+        described = self.metadata(czi, scene, display=display).channels
+        assert [c.contrast_limits for c in described] == [(0, 255), (0, 65535)]
 
     def test_colour_channels_are_named_r_g_b(self, czi: MakeCzi) -> None:
-        found = self.metadata(czi, SceneSpec(kind="Bgr24")).channels
-        assert [c.name for c in found] == ["R", "G", "B"]
-        assert [c.color for c in found] == ["#ff0000", "#00ff00", "#0000ff"]
+        described = self.metadata(czi, SceneSpec(kind="Bgr24")).channels
+        assert [c.name for c in described] == ["R", "G", "B"]
+        assert [c.color for c in described] == ["#ff0000", "#00ff00", "#0000ff"]
 
     def test_what_pylibczirw_writes_is_understood(self, tmp_path: Path) -> None:
         path = tmp_path / "zeiss.czi"
@@ -115,18 +115,18 @@ class TestMetadata:
                 file.write(expected(0, 0, 8, 8, C=c), plane={"C": c})
             file.write_metadata("a name", {0: "DAPI", 1: "EGFP"}, 1e-7, 2e-7, 3e-7)
         with CziImageStack(path) as stack:
-            found = stack.metadata
-        assert [c.name for c in found.channels] == ["DAPI", "EGFP"]
-        size = found.pixel_size
+            metadata = stack.metadata
+        assert [c.name for c in metadata.channels] == ["DAPI", "EGFP"]
+        size = metadata.pixel_size
         assert (size.x, size.y, size.z) == pytest.approx((0.1, 0.2, 0.3))
 
-    def test_the_description_of_a_source_says_what_is_known(self, czi: MakeCzi) -> None:
+    def test_a_source_is_described_by_its_metadata(self, czi: MakeCzi) -> None:
         scene = SceneSpec(4, (0, 0, 20, 10), t=range(3, 5), z=3, c=2)
         xml = metadata_xml({"X": 1e-6}, {"Channel:0": "DAPI"})
         with CziImageStack(czi(scene, tile=(10, 5), xml=xml), 4, "Z") as stack:
-            found = describe(stack)
-        assert found == SourceInfo(
-            key=found.key,
+            info = describe(stack)
+        assert info == SourceInfo(
+            key=info.key,
             name=str(stack.source),
             scene=4,
             axes="TCZYX",
@@ -137,11 +137,11 @@ class TestMetadata:
             channels=("DAPI", "Channel 1"),
             pixel_size=PixelSize(x=1.0),
             block_shape=(10, 5),
-            covered=found.covered,
+            covered=info.covered,
             rect=Rect(0, 0, 20, 10),
         )
-        assert found.covered is not None
-        assert len(found.covered) == 4
+        assert info.covered is not None
+        assert len(info.covered) == 4
 
     def test_a_copy_elsewhere_has_the_same_key_and_another_image_has_not(
         self, czi: MakeCzi
@@ -164,10 +164,10 @@ class TestMetadata:
             }
         )
         path = czi(*(SceneSpec(i, (100 * i, 0, 9, 9)) for i in range(3)), xml=xml)
-        found = list_scenes(path)
-        assert [scene.label for scene in found] == ["D6 P1", "D7", "Scene 2"]
-        assert [scene.well for scene in found] == ["D6", "D7", None]
-        assert [scene.center for scene in found] == [(12.5, -40), None, None]
+        scenes = list_scenes(path)
+        assert [scene.label for scene in scenes] == ["D6 P1", "D7", "Scene 2"]
+        assert [scene.well for scene in scenes] == ["D6", "D7", None]
+        assert [scene.center for scene in scenes] == [(12.5, -40), None, None]
 
     @pytest.mark.parametrize(
         ("times", "step"),

@@ -30,7 +30,7 @@ def scenes(path: Path, truth: dict[str, Any]) -> Iterator[tuple[CziImageStack, d
 
 
 def colours(scene: dict[str, Any], channel: int) -> int:
-    """Give how many channels of the stack one of the file is: 3 for colour."""
+    """Return the number of stack channels of a file's channel: 3 for colour."""
     (kind,) = scene["pixel_type_by_channel"][str(channel)]
     return 3 if kind.startswith("Bgr") else 1
 
@@ -92,8 +92,8 @@ def test_scenes_lie_where_they_do(path: Path, czi_truth: dict[str, Any]) -> None
 def test_pixel_size_is_that_of_the_metadata(path: Path, czi_truth: dict[str, Any]) -> None:
     wanted = czi_truth["metadata"].get("scale_um", {})
     for stack, _ in scenes(path, czi_truth):
-        found = stack.metadata.pixel_size
-        assert {"X": found.x, "Y": found.y, "Z": found.z} == pytest.approx(
+        pixel_size = stack.metadata.pixel_size
+        assert {"X": pixel_size.x, "Y": pixel_size.y, "Z": pixel_size.z} == pytest.approx(
             {axis: wanted.get(axis) for axis in "XYZ"}
         )
 

@@ -52,7 +52,7 @@ class TestScenes:
             assert (scene.data_path, scene.scene) == (path, 0)
             np.testing.assert_array_equal(whole(scene)[0], plane(whole_name))
 
-    def test_a_scene_given_twice_is_refused(self, path: Path) -> None:
+    def test_a_scene_named_twice_is_refused(self, path: Path) -> None:
         with pytest.raises(ValueError, match="name it once"):
             CziImageStack(f"{path}@3", scene=3)
 
@@ -63,7 +63,7 @@ class TestScenes:
         with pytest.raises(ValueError, match=rf"no scene {scene}; its scenes are 3, 7"):
             CziImageStack(path, scene=scene)
 
-    def test_a_file_without_scenes_says_so(self, czi: MakeCzi) -> None:
+    def test_a_scene_of_a_file_without_scenes_is_refused(self, czi: MakeCzi) -> None:
         with pytest.raises(ValueError, match="no scene 0; it has no scenes"):
             CziImageStack(czi(SceneSpec(None)), scene=0)
 
@@ -115,21 +115,21 @@ class TestBoundingRectangles:
 
     def test_they_are_named_by_scene(self, czi: MakeCzi) -> None:
         path = czi(SceneSpec(0, (-5, 3, 20, 10)), SceneSpec(1, (40, -8, 7, 30)), tile=(8, 8))
-        for found in self.both(path):
-            assert found == {0: (-5, 3, 20, 10), 1: (40, -8, 7, 30)}
-            assert (found[1].x, found[1].y, found[1].w, found[1].h) == (40, -8, 7, 30)
+        for rects in self.both(path):
+            assert rects == {0: (-5, 3, 20, 10), 1: (40, -8, 7, 30)}
+            assert (rects[1].x, rects[1].y, rects[1].w, rects[1].h) == (40, -8, 7, 30)
 
     def test_a_file_without_scenes_has_the_one_key_none(self, czi: MakeCzi) -> None:
-        for found in self.both(czi(SceneSpec(None, (-5, 3, 20, 10)))):
-            assert found == {None: (-5, 3, 20, 10)}
+        for rects in self.both(czi(SceneSpec(None, (-5, 3, 20, 10)))):
+            assert rects == {None: (-5, 3, 20, 10)}
 
     def test_ids_need_not_be_consecutive(self, czi: MakeCzi) -> None:
-        for found in self.both(czi(SceneSpec(3, (0, 0, 8, 8)), SceneSpec(7, (20, 0, 8, 8)))):
-            assert found == {3: (0, 0, 8, 8), 7: (20, 0, 8, 8)}
+        for rects in self.both(czi(SceneSpec(3, (0, 0, 8, 8)), SceneSpec(7, (20, 0, 8, 8)))):
+            assert rects == {3: (0, 0, 8, 8), 7: (20, 0, 8, 8)}
 
     def test_the_pyramid_does_not_count(self, czi: MakeCzi) -> None:
-        for found in self.both(czi(SceneSpec(0, (0, 0, 33, 31), pyramid=True))):
-            assert found == {0: (0, 0, 33, 31)}
+        for rects in self.both(czi(SceneSpec(0, (0, 0, 33, 31), pyramid=True))):
+            assert rects == {0: (0, 0, 33, 31)}
 
     def test_an_open_reader_stays_open(self, czi: MakeCzi) -> None:
         with open_czi(str(czi())) as reader:
@@ -200,7 +200,7 @@ class TestAxes:
                     wanted = plane(scene, **numbers, C=channel)
                     np.testing.assert_array_equal(whole(stack, sample)[channel], wanted)
 
-    def test_phases_merge_into_s_beside_a_depth_axis(self, czi: MakeCzi) -> None:
+    def test_phases_merge_into_s_with_a_depth_axis(self, czi: MakeCzi) -> None:
         scene = SceneSpec(0, (0, 0, 6, 4), t=2, z=range(1, 4), more={"H": 5})
         with CziImageStack(czi(scene), depth_axis="Z") as stack:
             assert stack.data_shape == [10, 1, 3, 4, 6]
@@ -235,8 +235,8 @@ class TestMissingPlanes:
 
     def test_they_are_known_along_the_depth_axis(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE), depth_axis="Z") as stack:
-            found = {(s, c): tuple(stack.missing(s, c)) for s in range(2) for c in range(2)}
-        assert found == {(0, 0): (2,), (0, 1): (2,), (1, 0): (1,), (1, 1): ()}
+            missing = {(s, c): tuple(stack.missing(s, c)) for s in range(2) for c in range(2)}
+        assert missing == {(0, 0): (2,), (0, 1): (2,), (1, 0): (1,), (1, 1): ()}
 
     def test_they_are_known_by_sample_without_a_depth_axis(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE)) as stack:
@@ -249,7 +249,7 @@ class TestMissingPlanes:
         assert not gone.any()
         np.testing.assert_array_equal(last, plane(self.SCENE, T=1, Z=3))
 
-    def test_a_description_of_the_source_holds_them(self, czi: MakeCzi) -> None:
+    def test_they_are_in_the_description_of_the_source(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE), depth_axis="Z") as stack:
             assert describe(stack).missing == {(0, 0, 2), (0, 1, 2), (1, 0, 1)}
 

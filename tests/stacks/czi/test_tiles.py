@@ -79,7 +79,7 @@ class TestMosaics:
             whole(stack)
             assert decoded["tiles"] == 1
 
-    def test_threads_that_ask_for_one_tile_decode_it_once(
+    def test_threads_that_need_the_same_tile_decode_it_once(
         self, czi: MakeCzi, decoded: Counter[str]
     ) -> None:
         path = czi(SceneSpec(0, (0, 0, 512, 512)), compression="zstd1:")

@@ -106,6 +106,12 @@ class Subblocks:
     def __len__(self) -> int:
         return len(self.position)
 
+    def at_full_resolution(self) -> NDArray[np.bool_]:
+        """Return a mask of the subblocks that are tiles of the image, not of its pyramid."""
+        width, height = self.rect[:, 2:].T
+        mask: NDArray[np.bool_] = (width == self.stored[:, 0]) & (height == self.stored[:, 1])
+        return mask
+
 
 @dataclass(frozen=True, slots=True)
 class CziDirectory:
@@ -205,7 +211,7 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
     The entries of a slide form few long runs: its tiles, then its pyramid.
     """
     offsets: list[int] = []
-    position, before, in_a_row = _DIRECTORY_HEAD, 0, 0
+    position, last_n, run = _DIRECTORY_HEAD, 0, 0
     while len(offsets) < count:
         n = _count_dimensions(data, position)
         if not n:
@@ -213,11 +219,11 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
                 f"{path}: damaged: entry {len(offsets)} of {count} in the subblock directory "
                 "can't be read; copy the file again, or save it anew in ZEN."
             )
-        in_a_row = in_a_row if n == before else 0
-        ahead = min(in_a_row, count - len(offsets)) if in_a_row >= _RUN_LENGTH else 1
-        alike, size = _count_alike(data, position, n, ahead), _entry_size(n)
-        offsets.extend(range(position, position + alike * size, size))
-        position, before, in_a_row = position + alike * size, n, in_a_row + alike
+        run = run if n == last_n else 0
+        expected = min(run, count - len(offsets)) if run >= _RUN_LENGTH else 1
+        equal, size = _count_equal(data, position, n, expected), _entry_size(n)
+        offsets.extend(range(position, position + equal * size, size))
+        position, last_n, run = position + equal * size, n, run + equal
     return np.array(offsets, np.int64)
 
 
@@ -232,19 +238,19 @@ def _count_dimensions(data: bytes, position: int) -> int:
     return n if 0 < n <= 40 and position + _entry_size(n) <= len(data) else 0
 
 
-def _count_alike(data: bytes, position: int, n: int, most: int) -> int:
-    """Count the valid entries of `n` dimensions from a valid one on, up to `most`."""
+def _count_equal(data: bytes, position: int, n: int, limit: int) -> int:
+    """Count the valid entries of `n` dimensions from a valid one on, up to a limit."""
     size = _entry_size(n)
-    fit = min(most, (len(data) - position) // size)
-    if fit == 1:
+    count = min(limit, (len(data) - position) // size)
+    if count == 1:
         return 1
-    heads = np.ndarray((fit,), _ENTRY, data, position, (size,))
-    alike = (heads["schema"] == b"DV") & (heads["n_dimensions"] == n)
-    return fit if alike.all() else int(np.argmin(alike))
+    heads = np.ndarray((count,), _ENTRY, data, position, (size,))
+    equal = (heads["schema"] == b"DV") & (heads["n_dimensions"] == n)
+    return count if equal.all() else int(np.argmin(equal))
 
 
 def distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the different values in ascending order; fast if there is only one."""
+    """Return the distinct values in ascending order; fast if there is only one."""
     first = values[:1]
     return first if (values == first).all() else np.unique(values)
 
@@ -319,14 +325,14 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
     """
     blocks = directory.subblocks
     if not len(blocks):
-        raise UnreadableFileError(f"{path}: the file holds no image (no subblocks).")
+        raise UnreadableFileError(f"{path}: the file contains no image (no subblocks).")
     _refuse(path, blocks, blocks.part != 0, _OTHER_PART, blocks.part)
     _refuse(path, blocks, ~np.isin(blocks.pixel_type, list(PIXEL_TYPES)), _TYPE, blocks.pixel_type)
     unknown = ~np.isin(blocks.compression, list(COMPRESSIONS))
     _refuse(path, blocks, unknown, _COMPRESSION, blocks.compression)
     _check_plane_count(path, blocks)
     decoded_bytes = _decoded_bytes(path, blocks)
-    if not (blocks.rect[:, 2:] == blocks.stored).all(axis=1).any():
+    if not blocks.at_full_resolution().any():
         raise UnreadableFileError(
             f"{path}: none of its {len(blocks)} subblocks is at full resolution; the file is "
             "damaged, copy it again."
@@ -338,7 +344,7 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
 
 
 _OTHER_PART = "lies in part {value} of a CZI in several files; save it as one file in ZEN"
-_TYPE = "has pixel type {value}, which libCZI can't decode; convert it in ZEN to 8 or 16 bit"
+_TYPE = "has pixel type {value}, which can't be read; convert it in ZEN to 8 or 16 bit"
 _COMPRESSION = (
     "has compression {value}; only "
     f"{', '.join(COMPRESSIONS.values())} can be read, save it as zstd in ZEN"

@@ -166,7 +166,7 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
     Pyramid subblocks do not count: their rectangles are rounded up to their own pixels.
     """
     in_scene = blocks.scene == scene if scene is not None else np.ones(len(blocks), bool)
-    rows = np.flatnonzero(in_scene & _at_full_resolution(blocks))
+    rows = np.flatnonzero(in_scene & blocks.at_full_resolution())
     axes = [axis for axis in PLANE_AXES if axis in f"{_ALWAYS_PRESENT}C{blocks.axes}"]
     planes = blocks.plane[rows][:, [PLANE_AXES.index(axis) for axis in axes]]
     low, high = planes.min(axis=0), planes.max(axis=0)
@@ -186,18 +186,12 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
 
 
 def _has_readable_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> bool:
-    if not np.any(in_scene & ~_at_full_resolution(blocks)):
+    if not np.any(in_scene & ~blocks.at_full_resolution()):
         return False
     # libCZI can't decode float colour, and leaves bytes of 16-bit zstd1 colour undefined.
     types, compressions = blocks.pixel_type[in_scene], blocks.compression[in_scene]
     wrong = (types == BGR96_FLOAT) | ((types == BGR48) & (compressions == ZSTD1))
     return not np.any(wrong)
-
-
-def _at_full_resolution(blocks: Subblocks) -> NDArray[np.bool_]:
-    width, height = blocks.rect[:, 2:].T
-    mask: NDArray[np.bool_] = (width == blocks.stored[:, 0]) & (height == blocks.stored[:, 1])
-    return mask
 
 
 def _bounds(rects: NDArray[np.int64]) -> Rect:
@@ -228,7 +222,7 @@ class CziScenes:
     @cached_property
     def ids(self) -> tuple[int, ...]:
         """The file's own ids of its scenes, in order; empty if no subblock names one."""
-        named = _at_full_resolution(self.blocks) & (self.blocks.scene >= 0)
+        named = self.blocks.at_full_resolution() & (self.blocks.scene >= 0)
         return tuple(distinct(self.blocks.scene[named]).tolist())
 
     def geometry(self, scene: SceneId | None) -> SceneGeometry:
