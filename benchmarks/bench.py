@@ -91,7 +91,7 @@ class Bench:
     peers: Peers | None = None
 
     def mosaic(self, compression: str, overlap: int = 0) -> tuple[Mosaic, Path]:
-        """Give a mosaic's description and its file, written if it is not there."""
+        """Return a mosaic's description and its file, written if it does not exist."""
         scale = self.scale
         # JPEG XR takes twenty times as long to decode.
         size = max(scale.size // 2, scale.tile) if compression == JPEG_XR else scale.size
@@ -147,7 +147,7 @@ class Bench:
         return sides
 
     def _timed(self, out: Path, work: Callable[[], object]) -> float:
-        """Time a side that writes anew: what it wrote before is no part of it."""
+        """Time a side that writes into an empty folder."""
         remove(out)
         seconds = timed(work)
         remove(out)
@@ -171,7 +171,7 @@ class Bench:
         }
 
     def sample(self, path: Path, size: int) -> tuple[list[Spot], int]:
-        """Choose patches evenly from an export's grid; give them and the size of the grid."""
+        """Choose patches evenly from an export's grid; return them and the size of the grid."""
         plan = self.plan(path, size)
         sources = describe_sources(plan)
         grid = plan.strategy.plan(sources)
@@ -184,7 +184,7 @@ class Bench:
         return spots, len(grid)
 
     def export_in_child(self, path: Path, size: int) -> dict[str, int]:
-        """Export in a fresh process; give what that took beyond a file of one tile.
+        """Export in a new process; return what that took beyond a file of one tile.
 
         Returns
         -------

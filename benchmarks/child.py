@@ -22,16 +22,16 @@ def main(plan_path: str) -> None:
 
 
 def transfers() -> dict[str, int]:
-    """Give the bytes that this process has asked the system to read and to write."""
+    """Return the bytes that this process has read and written by system calls."""
     lines = Path("/proc/self/io").read_text().splitlines()
     counts = dict(line.split(": ") for line in lines)
     return {"read": int(counts["rchar"]), "written": int(counts["wchar"])}
 
 
 def peak_memory() -> int:
-    """Give the largest resident size in bytes.
+    """Return the largest resident size in bytes.
 
-    Where the system says it, that of this program: `ru_maxrss` begins with the parent's.
+    VmHWM is that of this program; `ru_maxrss` begins with the parent's.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

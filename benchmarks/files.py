@@ -50,7 +50,7 @@ class Mosaic:
 
     @property
     def name(self) -> str:
-        """The file's name, which says all of it."""
+        """The file's name, which encodes every parameter."""
         counts = f"{self.scenes}x{self.depth}x{self.channels}x{self.size}"
         return f"{self.compression}-{counts}-t{self.tile}-o{self.overlap}.czi"
 
@@ -95,13 +95,13 @@ class Mosaic:
         return scene * (self.size + 1000)
 
     def _placed(self) -> Iterator[tuple[int, ...]]:
-        """Give scene, Z, C, Y, X, height and width of each tile."""
+        """Yield scene, Z, C, Y, X, height and width of each tile."""
         counts = map(range, (self.scenes, self.depth, self.channels))
         for *which, y, x in product(*counts, self.starts, self.starts):
             yield *which, y, x, min(self.tile, self.size - y), min(self.tile, self.size - x)
 
     def _stored_tiles(self) -> Iterator[tuple[bytes, bytes]]:
-        """Give each tile as its dimension entries and its stored bytes, of few different ones."""
+        """Yield each tile as its dimension entries and its stored bytes, few of which differ."""
         canvas = cells(self.tile)
         stored: dict[tuple[int, ...], bytes] = {}
         for number, (scene, z, c, y, x, h, w) in enumerate(self._placed()):
@@ -152,7 +152,7 @@ class Slide:
 
     @property
     def name(self) -> str:
-        """The file's name, which says all of it."""
+        """The file's name, which encodes every parameter."""
         return f"slide-{self.subblocks}-t{self.tile}{'-pyramid' * self.pyramid}.czi"
 
     @property
@@ -174,7 +174,7 @@ class Slide:
         return self._count(self.side)
 
     def value(self, row: int, column: int, level: int = 0) -> int:
-        """Give the grey value of a tile."""
+        """Return the grey value of a tile."""
         return (row * 31 + column * 7 + level) % DISTINCT_TILES * 200 + 100
 
     def write(self, folder: Path) -> Path:
@@ -196,7 +196,7 @@ class Slide:
         return sum(n * n for n in self._levels(side))
 
     def _subblocks(self) -> Iterator[tuple[bytes, bytes]]:
-        """Give each subblock as its dimension entries and its stored bytes."""
+        """Yield each subblock as its dimension entries and its stored bytes."""
         stored = {
             value: bytes(zstd_encode(np.full(self.tile**2, value, np.uint16).tobytes(), 1))
             for value in {self.value(i, 0) for i in range(DISTINCT_TILES)}
@@ -254,7 +254,7 @@ def _file_header(directory_at: int) -> bytes:
 
 
 def stored_bytes(path: Path) -> int:
-    """Give the bytes of all full-resolution tiles as they are stored."""
+    """Return the number of stored bytes of all full-resolution tiles."""
     from napari_patchset.stacks.czi.directory import read_directory
 
     blocks = read_directory(path).subblocks

@@ -17,13 +17,13 @@ from qtpy.QtCore import QEventLoop, QTimer
 from napari_patchset.plugin.preferences import PLUGIN
 
 _PANS = ((0.5, 0.5), (0.1, 0.2), (0.8, 0.4), (0.3, 0.9))
-"""Where to look at each level, as shares of the slide."""
+"""The centre of the view at each level, as shares of the slide."""
 
 _PATIENCE_S = 60
 
 
 class Tour:
-    """Open a slide, look at it at every level, in the window's own loop."""
+    """Open a slide and view every level, in the window's event loop."""
 
     def __init__(self, path: str) -> None:
         self._path, self._stall = path, 0.0
@@ -31,14 +31,14 @@ class Tour:
         self._finish_start()
 
     def _finish_start(self) -> None:
-        """Let napari load what it loads with the first layer of any kind."""
+        """Have napari load what it loads with the first layer of any kind."""
         self.viewer.add_image(np.eye(64), scale=(2, 2), units=("um", "um"))
         _turn()
         self.viewer.layers.clear()
         _turn()
 
     def run(self) -> dict[str, float]:
-        """Give the first picture's time and memory, and those of a tour through all levels.
+        """Return the first picture's time and memory, and those of a tour through all levels.
 
         Returns
         -------
@@ -106,7 +106,7 @@ def _in_loop(action: Callable[[], object]) -> None:
 
 
 def _turn() -> None:
-    """Let the window's own loop run once."""
+    """Run the window's event loop once."""
     loop = QEventLoop()
     QTimer.singleShot(0, loop.quit)
     loop.exec()
@@ -114,6 +114,6 @@ def _turn() -> None:
 
 if __name__ == "__main__":
     tour = Tour(sys.argv[1])
-    found = tour.run()
+    measured = tour.run()
     tour.viewer.close()
-    print(json.dumps(found))
+    print(json.dumps(measured))

@@ -130,7 +130,7 @@ def is_idle(widget: PatchesWidget) -> bool:
 
 
 def slow_down(folder: Path) -> None:
-    """Let each access to the files of a folder, and each read, take as long as on slow storage."""
+    """Delay each access to the files of a folder, and each read, as slow storage does."""
 
     def slow(call: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **options: Any) -> Any:
@@ -167,14 +167,16 @@ def measure(path: Path) -> dict[str, float]:
     finally:
         keys.end()
     print({name: [round(wait) for wait in waits] for name, waits in taken.items()}, file=sys.stderr)
-    found = {name: median(waits) for name, waits in taken.items()} | {"dock": taken["dock"][0]}
-    return _summed(found) | _summed_plain(plains[1:])
+    waits_by_step = {name: median(waits) for name, waits in taken.items()} | {
+        "dock": taken["dock"][0]
+    }
+    return _summed(waits_by_step) | _summed_plain(plains[1:])
 
 
-def _summed(found: dict[str, float]) -> dict[str, float]:
+def _summed(waits_by_step: dict[str, float]) -> dict[str, float]:
     kinds = {"opening": OPENING, "scene": SCENE, "removing": REMOVING}
-    summed = {kind: max(found.pop(name) for name in names) for kind, names in kinds.items()}
-    return summed | {"longest": max(found.values())}
+    summed = {kind: max(waits_by_step.pop(name) for name in names) for kind, names in kinds.items()}
+    return summed | {"longest": max(waits_by_step.values())}
 
 
 def _summed_plain(waits: list[dict[str, float]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How things are measured: both sides in turn, the median of the ratios, held to a target."""
+"""How rows are measured: both sides in turn, the median of the ratios, compared with a target."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ from peers import PeerError
 from napari_patchset.stacks.czi.tiles import CziPixels
 
 Side = Callable[[], float]
-"""Does its work once and gives the seconds that it took."""
+"""Does its work once and returns the seconds that it took."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Result:
         return None if figure is None else self.target.met(figure)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the line as it stands in the JSON file."""
+        """Return the row for the JSON file."""
         target = None if self.target is None else str(self.target)
         return {**asdict(self), "target": target, "ok": self.ok}
 
@@ -89,9 +89,9 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def in_turn(sides: Mapping[str, Side], repeats: int) -> dict[str, list[float]]:
-    """Run every side once, then every side again; give the seconds of each by name.
+    """Run every side once, then every side again; return the seconds of each by name.
 
-    A peer that fails is left out, and says why on the error stream.
+    A peer that fails is omitted, and its error is printed.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
@@ -105,7 +105,7 @@ def in_turn(sides: Mapping[str, Side], repeats: int) -> dict[str, list[float]]:
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Give the median of the ratios of each turn."""
+    """Return the median of the ratios of each turn."""
     return median(a / b for a, b in zip(above, below, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The packages that we are measured against: installed apart from ours, in a process apart."""
+"""The packages to compare with, in an environment and a process of their own."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ class PeerError(Exception):
 
 
 def peer_python(environment: Path = ENVIRONMENT) -> Path:
-    """Give the Python that has the peers; make its environment if it is not there.
+    """Return the Python that has the peers; build its environment if there is none.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class Peers:
         )
 
     def seconds(self, call: str, **arguments: Any) -> float:
-        """Run one function there, and give the seconds that it says it took.
+        """Run one function there, and return the seconds that it reports.
 
         Raises
         ------
@@ -91,10 +91,10 @@ class Peers:
         answer = self._process.stdout.readline()
         if not answer:
             raise PeerError(f"their process died in {call}")
-        found = json.loads(answer)
-        if isinstance(found, str):
-            raise PeerError(found)
-        return float(found)
+        result = json.loads(answer)
+        if isinstance(result, str):
+            raise PeerError(result)
+        return float(result)
 
     def __enter__(self) -> Self:
         return self

@@ -62,10 +62,10 @@ def measure_preview() -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = make_image(Path(folder) / "large.zarr")
-        found = _with_preview(path, _measured)
+        times = _with_preview(path, _measured)
         movie = make_image(Path(folder) / "movie.zarr", frames=4)
         plain, ours = _plain(movie), _with_preview(movie, lambda viewer, _: _moves(viewer))
-        return found | ours | {f"{name}_plain": value for name, value in plain.items()}
+        return times | ours | {f"{name}_plain": value for name, value in plain.items()}
 
 
 def _with_preview(path: Path, measure: Callable[..., dict[str, float]]) -> dict[str, float]:
@@ -81,7 +81,7 @@ def _with_preview(path: Path, measure: Callable[..., dict[str, float]]) -> dict[
 
 
 def _plain(path: Path) -> dict[str, float]:
-    """Measure napari alone, with its own lazy pyramid, as wide as beside the widget."""
+    """Measure napari alone, with its own lazy pyramid, as wide as next to the widget."""
     viewer = napari.Viewer()
     viewer.window.add_dock_widget(QLabel(" " * 90), area="right")
     levels = [da.from_zarr(path / str(i)) for i in range(7)]
@@ -94,32 +94,32 @@ def _plain(path: Path) -> dict[str, float]:
 
 
 def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
-    found = {"map": _median(viewer, widget)}
+    times = {"map": _median(viewer, widget)}
     viewer.scene.camera.zoom *= 25
     _draw(viewer)
-    found["outlines"] = _median(viewer, widget)
+    times["outlines"] = _median(viewer, widget)
     viewer.reset_view()
     _draw(viewer)
     widget.form.split.val.value = 10
-    found["split"] = _median(viewer, widget)
-    return found | {"patches": len(widget.plans.current.grid)}
+    times["split"] = _median(viewer, widget)
+    return times | {"patches": len(widget.plans.current.grid)}
 
 
 def _moves(viewer: napari.Viewer) -> dict[str, float]:
     """Measure the turns of the loop after each move: where outlines are drawn, and sliding."""
-    camera, found = viewer.scene.camera, {}
-    found["slide"] = _turns(viewer, lambda i: viewer.dims.set_point(0, i % 4))
+    camera, times = viewer.scene.camera, {}
+    times["slide"] = _turns(viewer, lambda i: viewer.dims.set_point(0, i % 4))
     camera.zoom *= 40
     _rest(viewer)
     _, y, x = camera.center
-    found["pan"] = _turns(viewer, lambda i: setattr(camera, "center", (0, y + 20 * i, x)))
+    times["pan"] = _turns(viewer, lambda i: setattr(camera, "center", (0, y + 20 * i, x)))
     zoom = camera.zoom
-    found["zoom"] = _turns(viewer, lambda i: setattr(camera, "zoom", zoom * 1.1**i))
-    return found
+    times["zoom"] = _turns(viewer, lambda i: setattr(camera, "zoom", zoom * 1.1**i))
+    return times
 
 
 def _turns(viewer: napari.Viewer, move: Callable[[int], object]) -> float:
-    """Give the ms that a move takes the window's thread, the median of some, all turns together."""
+    """Return the ms that a move takes the window's thread, the median of some."""
     taken = []
     for i in range(1, _MOVES + 1):
         began = thread_time()
@@ -129,7 +129,7 @@ def _turns(viewer: napari.Viewer, move: Callable[[int], object]) -> float:
 
 
 def _rest(viewer: napari.Viewer) -> float:
-    """Let the window do all that follows a move; give the seconds that it computed."""
+    """Run everything that follows a move; return the seconds of computing."""
     began = thread_time()
     for _ in range(4):
         _draw(viewer)

@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 import zarr
-from apart import first_picture, key_strokes, memory, preview, transfers, transfers_overlapping
 from bench import Bench
 from files import JPEG_XR
 from measure import Result, Target, counted_tiles, in_turn, median_ratio, timed
-from ours import opening, planning
+from own_rows import opening, planning
+from process_rows import (
+    first_picture,
+    key_strokes,
+    memory,
+    preview,
+    transfers,
+    transfers_overlapping,
+)
 
 from napari_patchset import CziImageStack, PatchSet
 
@@ -44,7 +51,7 @@ def export_against_careamics(bench: Bench) -> Iterator[Result]:
 
 
 def _raw_note(bench: Bench, key: tuple[str, int], peer: str) -> str:
-    """Say what decoding once and writing raw would reach: about the most that one can."""
+    """Return a note with the ratio of decoding once and writing raw: about the best possible."""
     times = bench.export_times(*key)
     return f"; raw: {median_ratio(times[peer], times['raw']):.3g}x" if peer in times else ""
 
@@ -145,7 +152,7 @@ def _random_reads(bench: Bench, patch_set: PatchSet) -> Iterator[Result]:
 
 
 def _read(get: Callable[[int], Any], indices: Sequence[int]) -> float:
-    """Give the seconds a patch."""
+    """Return the seconds per patch."""
     start = time.perf_counter()
     for i in indices:
         get(i)

@@ -28,7 +28,7 @@ STATE = {True: "[green]ok", False: "[red]below", None: ""}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the rows that were asked for."""
+    """Run the chosen rows."""
     options = _parser().parse_args(arguments)
     scale = Scale(size=FULL if options.full else options.size, repeats=options.repeats)
     results: list[Result] = []
@@ -60,7 +60,7 @@ def _start_peers(stack: ExitStack, console: Console) -> Peers | None:
 
 
 def measured(name: str, bench: Bench) -> Iterator[Result]:
-    """Give the results of a row; what fails is a result too, and the other rows go on."""
+    """Yield the results of a row; a failure is a result too."""
     try:
         yield from ROWS[name](bench)
     except Exception as error:  # a missing display, a full disk, a fault of ours
@@ -71,7 +71,7 @@ def measured(name: str, bench: Bench) -> Iterator[Result]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure napari-patchset against its peers.")
-    parser.add_argument("--data", type=Path, help="folder of the files; kept, and used again")
+    parser.add_argument("--data", type=Path, help="folder of the files, which are used again")
     parser.add_argument("--size", type=int, default=Scale.size, help="pixels of a scene's side")
     parser.add_argument("--full", action="store_true", help=f"the design's size, {FULL}")
     parser.add_argument("--repeats", type=int, default=Scale.repeats, help="turns of each side")
@@ -110,7 +110,7 @@ def _figure(value: float | None) -> str:
 
 
 def machine() -> dict[str, object]:
-    """Say what was measured where."""
+    """Describe the machine and the versions."""
     return {
         "cores": os.cpu_count(),
         "machine": platform.machine(),

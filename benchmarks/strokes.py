@@ -68,14 +68,14 @@ class Journey:
 
 
 def rest() -> None:
-    """Let the window's loop run for a while."""
+    """Run the window's event loop for a while."""
     end = perf_counter() + _REST_S
     while perf_counter() < end:
         turn()
 
 
 def turn() -> None:
-    """Let the window's own loop run once."""
+    """Run the window's event loop once."""
     loop = QEventLoop()
     QTimer.singleShot(1, loop.quit)
     loop.exec()

@@ -1,6 +1,6 @@
 """Put what `make bench` measured into performance.md: .venv/bin/python docs/performance.py.
 
-The figures are those of benchmarks/measured.json; none is typed by hand, and a test compares.
+The figures are those of benchmarks/measured.json; a test compares.
 """
 
 import json
@@ -14,7 +14,7 @@ HELD = {True: "yes", False: "**no**", None: ""}
 
 
 def table(measured: dict[str, Any]) -> str:
-    """Write the measured rows as a table, under a line that says where."""
+    """Return the measured rows as a table, under a line that describes the machine."""
     machine = dict(measured["machine"])
     cores, kind, python = (machine.pop(key) for key in ("cores", "machine", "python"))
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
@@ -24,7 +24,7 @@ def table(measured: dict[str, Any]) -> str:
 
 
 def filled(page: str, measured: dict[str, Any]) -> str:
-    """Give a page with the table between its marks."""
+    """Return a page with the table between its marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{table(measured)}\n\n{END}{after}"

@@ -67,18 +67,18 @@ def measure(each: Filter, grid: Any) -> dict[str, NDArray[np.float64]]:
 
 
 def background() -> NDArray[np.uint8]:
-    """Give the image in a few dark greys, so that the patches stand out."""
+    """Return the image in a few dark greys, so that the patches stand out."""
     picture = composite(PLANE[np.newaxis], image_metadata(STACK).channels)
     return np.round(picture / 255 * GREYS).astype(np.uint8) * np.uint8(12) + np.uint8(36)
 
 
 def pictures() -> dict[str, NDArray[np.uint8]]:
     """Draw all of them, by the name of their file."""
-    found = {
+    pictures = {
         f"edge-{edge}": draw(Tiled(size=SIZE, edge=edge))
         for edge in ("shift", "balance", "drop", "pad")
     }
-    return found | {
+    return pictures | {
         "strategy-tiled": draw(Tiled(size=SIZE, edge="drop")),
         "strategy-overlap": draw(Tiled(size=SIZE, overlap=(12, 12), edge="drop")),
         "strategy-random": draw(Random(size=SIZE, count=12, seed=1)),

@@ -1,6 +1,6 @@
 """Write the JSON Schema of the manifest from its model: .venv/bin/python docs/schema.py.
 
-What a docstring says of an attribute describes it in the schema; a test compares the file.
+Descriptions are taken from the docstrings; a test compares the file.
 """
 
 import inspect
@@ -21,7 +21,7 @@ ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*)(?: : .*)?\n((?: {4}.*\n?)+)", re.MULTI
 
 
 def schema() -> dict[str, Any]:
-    """Give the schema, each key with what the model says of it."""
+    """Return the schema, each key with its description."""
     made = Manifest.model_json_schema(mode="serialization")
     _describe(made, Manifest)
     for model in MODELS:

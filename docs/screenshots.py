@@ -134,7 +134,7 @@ class Tour:
         self.until(lambda: time.monotonic() > done)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Let the window work until something holds."""
+        """Run the window's event loop until a condition holds."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             QApplication.processEvents()

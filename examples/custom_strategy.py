@@ -1,7 +1,7 @@
-"""Places found by a program of yours: here, patches centred on the brightest nuclei.
+"""Choose positions with your own program: here, patches centred on the brightest nuclei.
 
-`Fixed` takes the places; the rest of the export is as ever. CONTRIBUTING.md says how to add a
-strategy to the package itself.
+`Fixed` takes the positions; the rest of the export does not change. docs/extending.md shows how to
+add a strategy to the package itself.
 """
 
 import numpy as np

@@ -23,7 +23,7 @@ rng = np.random.default_rng(0)
 
 
 def batches(size: int) -> Iterator[np.ndarray]:
-    """Give shuffled batches N, C, Y, X."""
+    """Yield shuffled batches N, C, Y, X."""
     try:
         from torch.utils.data import DataLoader
     except ImportError:

@@ -19,7 +19,7 @@ QUICK: dict[str, Any] = {"batch_size": 4, "num_epochs": 1, "num_steps": 2}
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the trainer leave its files in the test's folder."""
+    """Change to the test's folder, where the trainer writes files."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -14,6 +14,8 @@ from peers import PeerError
 from rows import ROWS
 from run import as_table, main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
@@ -66,10 +68,10 @@ def test_a_row_that_fails_is_reported_and_the_others_go_on(
     monkeypatch.setitem(ROWS, "opening", lambda bench: iter([1 / 0]))
     with pytest.raises(SystemExit) as ended:
         main(["--no-peers", "--only", "opening,planning", "--repeats", "1"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert ended.value.code == 1
-    assert "failed: ZeroDivisionError" in said
-    assert "plan 1000000 patches" in said
+    assert "failed: ZeroDivisionError" in output
+    assert "plan 1000000 patches" in output
 
 
 def test_the_table_is_written_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ from napari_patchset.cli.app import app
 from support.czi_maker import MakeCzi, SceneSpec
 from support.documents import REPOSITORY, blocks, commands, run_command
 
+pytestmark = pytest.mark.slow
+
 PAGE = REPOSITORY / "docs" / "cluster.md"
 
 SBATCH = """#!/bin/bash
@@ -52,17 +54,17 @@ def test_the_slurm_scripts_make_a_set(
     assert [words[1] for words in noted] == ["plan", *["score"] * 16, *["write"] * 16, "finalize"]
     for words in noted:
         run_command(words, monkeypatch)
-    made = PatchSet("cells.patches.zarr")
-    assert len(made["train"]) + len(made["val"]) > 6
+    patches = PatchSet("cells.patches.zarr")
+    assert len(patches["train"]) + len(patches["val"]) > 6
 
 
 @pytest.mark.parametrize("language", ["groovy", "console"])
 def test_every_command_is_one(language: str) -> None:
     texts = [text for kind, _, text in blocks(PAGE) if kind == language]
     filled = "\n".join(re.sub(r"\$\{[\w.]*(jobs|job)\}", "3", text) for text in texts)
-    found = list(commands(filled))
-    assert len(found) == {"groovy": 4, "console": 1}[language]
+    shown = list(commands(filled))
+    assert len(shown) == {"groovy": 4, "console": 1}[language]
     group = typer.main.get_command(app)
     context = typer.Context(group)
-    for _, name, *arguments in found:
+    for _, name, *arguments in shown:
         group.get_command(context, name).make_context(name, arguments).close()

@@ -77,18 +77,18 @@ def test_the_pictures_are_what_the_library_draws() -> None:
 
 def test_the_format_of_a_set_is_described_in_full() -> None:
     text = (DOCS / "patchset-format.md").read_text("utf-8")
-    said = set(re.findall(r"`(\w+)`", text))
+    documented = set(re.findall(r"`(\w+)`", text))
     models = (Manifest, ArrayEntry, ChannelStatistics, Provenance)
     fields = {
         name for model in models for name, field in model.model_fields.items() if not field.exclude
     }
-    assert fields <= said
+    assert fields <= documented
     one = source(1, 1, 3, 8, 8, axes="TCZYX", depth_axis="Z")
     grid = Tiled(size=(3, 8, 8)).plan([one])
     verdicts, nothing = judge(grid, [one]), np.zeros(1, np.int64)
     columns = patch_table([one], grid, verdicts, nothing, nothing.astype(np.uint32)).column_names
     repeated = {name for name in columns if re.fullmatch("[yx]_size|[yx]_.*_um", name)}
-    assert set(columns) - repeated <= said
+    assert set(columns) - repeated <= documented
 
 
 def test_no_figure_of_performance_is_typed_by_hand() -> None:

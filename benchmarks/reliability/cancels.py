@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, row: Row) -> None:
 
 
 def _slow_down(delay: float) -> None:
-    """Let every read of a source, and every file that is synced, take its time."""
+    """Delay every read of a source and every sync of a file."""
     for owner, name in ((OpenFiles, "read"), (OpenFiles, "read_into"), (os, "fsync")):
         setattr(owner, name, _delayed(getattr(owner, name), delay))
 
@@ -78,7 +78,7 @@ def _delayed(call: Callable[..., Any], delay: float) -> Callable[..., Any]:
 
 
 def close_it(plan: ExportPlan, after: float, delay: float) -> float:
-    """Close the generator at the first event after some seconds; give how long it took."""
+    """Close the generator at the first event after some seconds; return how long that took."""
     _slow_down(delay)
     began = time.monotonic()
     events = iter_export(plan, workers=2)

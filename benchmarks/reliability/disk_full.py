@@ -1,4 +1,4 @@
-"""A disk that fills up midway: one error that says so, and the export goes on with more room.
+"""A disk that fills up midway: one error that names it, and the export resumes when there is space.
 
 usage: disk_full.py [--n N] [--seed S] [--injected] [--json FILE]
 
@@ -89,10 +89,10 @@ def fill(plan: ExportPlan, room: int | None) -> None:
     try:
         export(plan)
     except ExportError as error:
-        said = str(error)
+        message = str(error)
     else:
         raise AssertionError("the disk was not full")
-    assert "a.partial: the disk is full" in said, said
+    assert "a.partial: the disk is full" in message, message
     assert digests_if_complete(Path(plan.out)) is None
 
 

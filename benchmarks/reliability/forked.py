@@ -1,7 +1,7 @@
-"""Run a case in a forked child, which may be killed, and hear what it found.
+"""Run a case in a forked child, which may be killed, and return its result.
 
-What is imported once is there in each child: a case costs milliseconds. The parent itself must
-neither export nor read a set: libraries start threads then, and threads do not live through a fork.
+Every child has the modules that the parent imported: a case costs milliseconds. The parent itself
+must neither export nor read a set: libraries start threads then, which a fork does not copy.
 """
 
 import json
@@ -41,7 +41,7 @@ class Child:
         os.close(write)
 
     def kill(self, after: float = PATIENCE) -> bool:
-        """Kill it after some seconds, and say whether that, or its own hand, ended it."""
+        """Kill it after some seconds; return whether a signal ended it."""
         select.select([self._read], [], [], after)
         os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -49,7 +49,7 @@ class Child:
         return os.WIFSIGNALED(status)
 
     def result(self, patience: float = PATIENCE) -> Any:
-        """Wait for what it found, so many seconds.
+        """Wait for its result, at most so many seconds.
 
         Raises
         ------
@@ -60,26 +60,26 @@ class Child:
         if not ready:
             os.kill(self.pid, signal.SIGKILL)
         with os.fdopen(self._read, "rb") as pipe:
-            said = pipe.read()
+            answer = pipe.read()
         _, status = os.waitpid(self.pid, 0)
-        if not said:
-            raise Died(f"it hung, or ended with status {status} and without a word")
-        found = cast("dict[str, Any]", json.loads(said))
-        if "error" in found:
-            raise Died(found["error"])
-        return found["result"]
+        if not answer:
+            raise Died(f"it hung, or ended with status {status} and no result")
+        result = cast("dict[str, Any]", json.loads(answer))
+        if "error" in result:
+            raise Died(result["error"])
+        return result["result"]
 
 
 def in_child(work: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """Call a function in a child and give what it returns."""
+    """Call a function in a child and return its result."""
     return Child(work).result(patience)
 
 
 def _work(work: Callable[[], Any], pipe: int) -> None:
     try:
-        found = {"result": work()}
+        result = {"result": work()}
     except BaseException:
-        found = {"error": traceback.format_exc(limit=-5)}
+        result = {"error": traceback.format_exc(limit=-5)}
     with os.fdopen(pipe, "w") as file:
-        json.dump(found, file)
+        json.dump(result, file)
     os._exit(0)

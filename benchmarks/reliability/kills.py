@@ -91,21 +91,21 @@ def _one_export(
     number: int,
     row: Row,
 ) -> int:
-    """Kill an export once or more often, then let it end; give the number of kills."""
+    """Kill an export once or more often, then let it end; return the number of kills."""
     replacing = chance.random() < 0.5
     out = Path(plan.out)
     out.parent.mkdir()
     if replacing:
         shutil.copytree(old.out, out)
-    kept: dict[str, list[int]] = {}
+    finished: dict[str, list[int]] = {}
     kills = 0
     try:
         while not kills or chance.random() < AGAIN:
             if not _kill(plan, replacing, reference, chance):
                 break  # it was faster
             kills += 1
-            kept = in_child(partial(look, plan, reference, kept, replacing))
-        in_child(partial(go_on, plan, reference, kept, replacing))
+            finished = in_child(partial(inspect, plan, reference, finished, replacing))
+        in_child(partial(go_on, plan, reference, finished, replacing))
     except Died as error:
         row.add("lost", f"{number}: {error}")
     for _ in range(kills):
@@ -126,27 +126,27 @@ def _kill(plan: ExportPlan, replacing: bool, reference: Reference, chance: Rando
     return Child(work).kill(after) if by_time else Child(work).kill()
 
 
-def look(
-    plan: ExportPlan, reference: Reference, kept: dict[str, list[int]], replacing: bool
+def inspect(
+    plan: ExportPlan, reference: Reference, before: dict[str, list[int]], replacing: bool
 ) -> dict[str, list[int]]:
-    """Require that what passes for a set is one; give the finished shards."""
+    """Require a complete patch set or none, and the shards of before; return the finished ones."""
     out = Path(plan.out)
-    found = digests_if_complete(out)
+    digests = digests_if_complete(out)
     whole = [reference.new, reference.old] if replacing else [reference.new]
-    assert found is None or found in whole, f"{out} metric_requests complete and is not"
-    assert found is not None or not out.exists(), f"{out} is there and can't be opened"
+    assert digests is None or digests in whole, f"{out} looks complete and is not"
+    assert digests is not None or not out.exists(), f"{out} is there and can't be opened"
     inner = digests_if_complete(out.with_name("a.partial") / "set")
     assert inner in (None, reference.new), "the partial set looks complete and is not"
     if not out.with_name("a.partial").joinpath("set").exists():
         return {}  # it was put in place, or not begun
     finished = finished_shards(plan)
-    for name, identity in kept.items():
+    for name, identity in before.items():
         assert finished.get(name) == identity, f"shard {name} was finished and is lost"
     return finished
 
 
 def go_on(
-    plan: ExportPlan, reference: Reference, kept: dict[str, list[int]], replacing: bool
+    plan: ExportPlan, reference: Reference, finished: dict[str, list[int]], replacing: bool
 ) -> None:
     """End the export; require the bytes of the uninterrupted one, and the shards of before."""
     is_whole = digests_if_complete(Path(plan.out)) == reference.new
@@ -158,7 +158,7 @@ def go_on(
                 raise
     assert digests(Path(plan.out)) == reference.new, "the resumed set is another one"
     shards = shards_in_place(plan)
-    for name, identity in kept.items():
+    for name, identity in finished.items():
         assert shards[name] == identity, f"shard {name} was finished and is written again"
     left = sorted(path.name for path in Path(plan.out).parent.iterdir())
     assert left == [Path(plan.out).name], f"left behind: {left}"

@@ -43,10 +43,12 @@ def run(options: argparse.Namespace, row: Row) -> None:
     row.figures["originals"] = len(originals)
     command = [sys.executable, __file__, "worker", str(options.seed), str(options.work)]
     last = options.first + options.n
-    for number, found in watched([*command, *map(str, originals)], options.first, last, LIMITS):
+    for number, verdict in watched([*command, *map(str, originals)], options.first, last, LIMITS):
         name = originals[number % len(originals)].name
-        row.add(found["kind"], f"{number} ({name}, {found.get('done')}): {found.get('detail')}")
-        if found["kind"] not in ("same", "changed", "refused") and options.keep:
+        row.add(
+            verdict["kind"], f"{number} ({name}, {verdict.get('done')}): {verdict.get('detail')}"
+        )
+        if verdict["kind"] not in ("same", "changed", "refused") and options.keep:
             path = options.keep / str(number) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             make(originals, options.seed, number, path)
@@ -54,19 +56,19 @@ def run(options: argparse.Namespace, row: Row) -> None:
 
 def find_originals(options: argparse.Namespace) -> list[Path]:
     """Write the project's own files and find the real ones."""
-    found = write_originals(options.work / "originals", options.only)
+    verdict = write_originals(options.work / "originals", options.only)
     if (options.data / "truth.json").is_file():
-        found += real_files(options.data)
-    return [path for path in found if options.only in path.name]
+        verdict += real_files(options.data)
+    return [path for path in verdict if options.only in path.name]
 
 
 def make(originals: list[Path], seed: int, number: int, path: Path) -> str:
-    """Write a mutant and say what was done to it."""
+    """Write a mutant and describe the damage."""
     return mutate(originals[number % len(originals)], path, Random(f"{seed}:{number}"))
 
 
 def judge_mutants(seed: int, work: Path, originals: list[Path]) -> Iterator[dict[str, Any]]:
-    """Make and judge each mutant whose number is asked for."""
+    """Make and judge each requested mutant."""
     from trial import judge, use
 
     out = work / "out"
@@ -84,16 +86,16 @@ def judge_mutants(seed: int, work: Path, originals: list[Path]) -> Iterator[dict
     # What the libraries take for themselves is taken before the first mutant.
     for original in originals[:: max(len(originals) // 20, 1)]:
         known(original)
-    found: dict[str, Any] = {}
+    verdict: dict[str, Any] = {}
     while True:
-        number = yield found
+        number = yield verdict
         original = originals[number % len(originals)]
         expected = known(original)
         path = work / "mutant" / original.name
         shutil.rmtree(path.parent, ignore_errors=True)
         path.parent.mkdir(parents=True)
         done = make(originals, seed, number, path)
-        found = {"done": done, **judge(path, out, expected)._asdict()}
+        verdict = {"done": done, **judge(path, out, expected)._asdict()}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 
 def mutate(original: Path, target: Path, random: Random) -> str:
-    """Write a damaged copy of a file or zarr folder and say what was done."""
+    """Write a damaged copy of a file or zarr folder and describe the damage."""
     if not original.is_dir():
         data = bytearray(original.read_bytes())
         done = _damage(data, random)
@@ -55,8 +55,8 @@ def _damage(data: bytearray, random: Random) -> str:
 def _place(data: bytearray, random: Random) -> int:
     """Choose a byte: anywhere, near a landmark, or near an end."""
     chance = random.random()
-    if chance < 0.5 and (found := [match.start() for match in _LANDMARKS.finditer(data)]):
-        return min(random.choice(found) + int(random.expovariate(1 / 60)), len(data) - 1)
+    if chance < 0.5 and (positions := [match.start() for match in _LANDMARKS.finditer(data)]):
+        return min(random.choice(positions) + int(random.expovariate(1 / 60)), len(data) - 1)
     if chance < 0.7:
         near = min(int(random.expovariate(1 / 100)), len(data) - 1)
         return near if random.random() < 0.5 else len(data) - 1 - near

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, row: Row) -> None:
 def open_many(
     options: argparse.Namespace, originals: list[Path]
 ) -> tuple[dict[str, int], list[str]]:
-    """Open in this process; give what came of it, and the files that stayed open."""
+    """Open in this process; return the outcome, and the files that stayed open."""
     warnings.simplefilter("ignore")
     for original in originals:
         is_refused(original)
@@ -85,12 +85,12 @@ def is_refused(path: Path) -> bool:
 
 def open_files() -> Counter[str]:
     """Count this process' open regular files by path."""
-    found: Counter[str] = Counter()
+    count: Counter[str] = Counter()
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             if stat.S_ISREG(link.stat().st_mode):
-                found[os.readlink(link)] += 1
-    return found
+                count[os.readlink(link)] += 1
+    return count
 
 
 if __name__ == "__main__":

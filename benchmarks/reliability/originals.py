@@ -29,17 +29,17 @@ Make = Callable[[Path], Any]
 
 
 def write_originals(folder: Path, only: str = "") -> list[Path]:
-    """Write originals, those whose name holds a text, into a folder and give their paths."""
+    """Write the originals whose name contains a text into a folder; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    paths = []
     for name, make in (*_czis(), *_tiffs(), *_zarrs()):
         if only not in name:
             continue
         path = folder / name
         if not path.exists():
             make(path)
-        found.append(path)
-    return found
+        paths.append(path)
+    return paths
 
 
 def real_files(data: Path) -> list[Path]:
@@ -56,7 +56,7 @@ def _bytes(path: Path) -> int:
 
 
 def pixels(*shape: int, dtype: Any = np.uint16) -> NDArray[Any]:
-    """Give pixels that say where they come from, the last two axes Y and X."""
+    """Return pixels that encode their position, the last two axes Y and X."""
     *outer, height, width = shape
     rows, columns = np.arange(height)[:, None], np.arange(width)
     planes = [encode(rows, columns, dtype, T=int(i)) for i in range(int(np.prod(outer)))]

@@ -51,7 +51,7 @@ def plan_of(sources: Iterable[Path], out: Path, size: int = 16, **more: Any) -> 
 
 
 def export(plan: ExportPlan, **options: Any) -> list[str]:
-    """Export, and give the sources that were left out."""
+    """Export, and return the sources that were skipped."""
     *_, last = iter_export(plan, workers=2, **options)
     return [str(failure) for failure in last.failures]
 
@@ -59,11 +59,11 @@ def export(plan: ExportPlan, **options: Any) -> list[str]:
 def digests(root: Path) -> dict[str, str]:
     """Digest every file of a set, and of its description all but the provenance."""
     files = [path for path in root.rglob("*") if path.is_file() and path != root / "zarr.json"]
-    found = {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    contents = {str(path.relative_to(root)): path.read_bytes() for path in files}
     made = PatchSet(root)
-    found["manifest"] = hashlib.sha256(made.manifest.model_dump_json().encode()).hexdigest()
+    contents["manifest"] = made.manifest.model_dump_json().encode()
     made.close()
-    return found
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
 
 
 def digests_if_complete(root: Path) -> dict[str, str] | None:
@@ -121,9 +121,9 @@ class Watch:
 
     def __post_init__(self) -> None:
         self._folder = os.fspath(self.folder)
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_event)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _EVENTS and str(arguments[0]).startswith(self._folder):
             self.count += 1
             if self.count == self.at:

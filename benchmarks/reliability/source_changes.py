@@ -49,15 +49,15 @@ def run(options: argparse.Namespace, row: Row) -> None:
         kind = chance.choice([delete, cut, replace])
         hit = [chance.randrange(len(sources))] if chance.random() < 0.7 else range(len(sources))
         try:
-            found, moments = in_child(partial(_measure, whole))
+            reference, moments = in_child(partial(_measure, whole))
             harm = partial(_harm, kind, [(sources[i], others[i]) for i in hit])
             at = chance.randint(1, moments)
             names = [str(sources[i]) for i in hit]
-            complete = in_child(partial(disturb, disturbed, at, harm, names, found["patches"]))
+            complete = in_child(partial(disturb, disturbed, at, harm, names, reference["patches"]))
             if not complete:
                 for i in hit:
                     shutil.copy2(originals[i], sources[i])
-                in_child(partial(go_on, disturbed, found["digests"]))
+                in_child(partial(go_on, disturbed, reference["digests"]))
             row.add("complete" if complete else "resumed")
         except Died as error:
             row.add("lost", f"{number}, {kind.__name__} {[*hit]}: {error}")
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, row: Row) -> None:
 
 
 def delete(path: Path, other: Path) -> None:
-    """Let a source vanish."""
+    """Remove a source."""
     path.unlink()
 
 
@@ -101,32 +101,32 @@ def _export_watched(plan: ExportPlan, at: int = -1, act: Any = None) -> tuple[Wa
 
 
 def patches_of(root: Path) -> Patches:
-    """Give the checksums of a set by source and place."""
+    """Return the checksums of a patch set by source and position."""
     made = PatchSet(root)
     rows = [row for row in made.table.to_pylist() if row["kept"]]
     paths = made.provenance.sources
     made.close()
-    found: Patches = {}
+    patches_by_source: Patches = {}
     for row in rows:
         place = ", ".join(str(row[name]) for name in ("sample", "y_start", "x_start"))
         source = paths[row["source_index"]]["path"]
-        found.setdefault(Path(source).name, {})[place] = row["checksum"]
-    return found
+        patches_by_source.setdefault(Path(source).name, {})[place] = row["checksum"]
+    return patches_by_source
 
 
 def disturb(
     plan: ExportPlan, at: int, harm: Callable[[], None], names: Sequence[str], whole: Patches
 ) -> bool:
-    """Export while sources are damaged; say whether a set came of it."""
+    """Export while sources are damaged; return whether a patch set was made."""
     out = Path(plan.out)
     try:
         _, failures = _export_watched(plan, at, harm)
     except ExportError as error:
-        said = str(error)
+        message = str(error)
     else:
         _require_the_others(plan, failures, names, whole)
         return True
-    assert any(name in said for name in names), f"no source is named: {said}"
+    assert any(name in message for name in names), f"no source is named: {message}"
     assert digests_if_complete(out) is None, "an error, and yet a set"
     return False
 
@@ -136,13 +136,13 @@ def _require_the_others(
 ) -> None:
     """Require what was undisturbed whole, and a word on each source that is left out."""
     out = Path(plan.out)
-    found = patches_of(out)
+    patches_by_source = patches_of(out)
     damaged = {Path(name).name for name in names}
-    for name, patches in found.items():
+    for name, patches in patches_by_source.items():
         assert patches == whole[name], f"other patches of {name}"
-    for name in damaged - found.keys():
+    for name in damaged - patches_by_source.keys():
         assert any(name in failure for failure in failures), f"{name} is left out without a word"
-    assert whole.keys() - damaged <= found.keys(), "a sound source was left out"
+    assert whole.keys() - damaged <= patches_by_source.keys(), "a sound source was left out"
     digests(out)
 
 

@@ -38,7 +38,7 @@ class WrongPixels(Exception):
 
 
 def judge(path: Path, out: Path, original: dict[str, str] | None) -> Outcome:
-    """Use a file and say whether it was read right, or refused by one error that names it.
+    """Use a file and return whether it was read right, or refused by one error that names it.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def judge(path: Path, out: Path, original: dict[str, str] | None) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = use(path, out)
+            digests = use(path, out)
     except WrongPixels as error:
         return Outcome("wrong pixels", str(error))
     except (PatchsetError, OSError) as error:
@@ -63,11 +63,11 @@ def judge(path: Path, out: Path, original: dict[str, str] | None) -> Outcome:
         return Outcome("wrong exception", traceback.format_exc(limit=-4))
     finally:
         shutil.rmtree(out, ignore_errors=True)
-    return Outcome("same" if original in (None, found) else "changed")
+    return Outcome("same" if original in (None, digests) else "changed")
 
 
 def use(path: Path, out: Path) -> dict[str, str]:
-    """List, open, show and export a file; give a digest of the shown pixels of each scene.
+    """List, open, show and export a file; return a digest of the shown pixels of each scene.
 
     Raises
     ------
@@ -90,11 +90,11 @@ def _shown(path: Path, scene: Any, fill: int) -> dict[str, NDArray[Any]]:
     """Read what napari would show of each layer, all of it or the middle, at every resolution."""
     # Memory that a decoder leaves as it found it differs from reading to reading.
     ctypes.CDLL(None).mallopt(_M_PERTURB, fill)
-    found = {}
+    digests = {}
     for data, options, _ in scene_layers(path, scene):
         for number, level in enumerate(data if isinstance(data, list) else [data]):
-            found[f"{options['name']}, level {number}"] = np.asarray(level[_middle(level.shape)])
-    return found
+            digests[f"{options['name']}, level {number}"] = np.asarray(level[_middle(level.shape)])
+    return digests
 
 
 def _middle(shape: Sequence[int]) -> tuple[int | slice, ...]:

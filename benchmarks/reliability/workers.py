@@ -24,20 +24,20 @@ class Limits:
 def watched(
     command: list[str], first: int, last: int, limits: Limits
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Let a worker judge the cases `first` up to, not with, `last`; see `serve`.
+    """Have a worker judge the cases `first` up to, not including, `last`; see `serve`.
 
     Yields
     ------
     tuple of int and dict
-        The case's number and what the worker said of it, or the kind "death", "hang" or "memory".
+        The case's number and the worker's verdict, or the kind "death", "hang" or "memory".
     """
     number = first
     while number < last:
         with tempfile.TemporaryFile() as errors:
             worker = _Worker(command, errors)
             while number < last:
-                found = worker.judge(number, limits)
-                yield number, found
+                verdict = worker.judge(number, limits)
+                yield number, verdict
                 number += 1
                 if worker.is_gone:
                     break
@@ -66,17 +66,17 @@ class _Worker:
             self._process.kill()
             self._process.wait()
             return {"kind": "death" if ready else "hang", "detail": self._last_words()}
-        found = cast("dict[str, Any]", json.loads(line))
-        if found["peak"] > self._baseline + limits.memory:
-            megabytes = (found["peak"] - self._baseline) // 2**20
-            found |= {"detail": f"{megabytes} MB: {found['kind']}: {found['detail']}"}
-            found["kind"] = "memory"
-        return found
+        verdict = cast("dict[str, Any]", json.loads(line))
+        if verdict["peak"] > self._baseline + limits.memory:
+            megabytes = (verdict["peak"] - self._baseline) // 2**20
+            verdict |= {"detail": f"{megabytes} MB: {verdict['kind']}: {verdict['detail']}"}
+            verdict["kind"] = "memory"
+        return verdict
 
     def _last_words(self) -> str:
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()
-        return f"exit code {self._process.returncode}: {said[-1500:]}"
+        errors = self._errors.read().decode(errors="replace").strip()
+        return f"exit code {self._process.returncode}: {errors[-1500:]}"
 
     def stop(self) -> None:
         self._process.stdin.close()
@@ -97,9 +97,9 @@ def serve(judge: Any) -> None:
     for line in sys.stdin:
         faulthandler.dump_traceback_later(9)
         _forget_peak()
-        found = judge.send(int(line))
+        verdict = judge.send(int(line))
         faulthandler.cancel_dump_traceback_later()
-        print(json.dumps({**found, "peak": _peak()}), file=results, flush=True)
+        print(json.dumps({**verdict, "peak": _peak()}), file=results, flush=True)
 
 
 def _forget_peak() -> None:

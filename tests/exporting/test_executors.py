@@ -36,6 +36,8 @@ from napari_patchset.patching.splits import Split
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import digests, small_shards
 
+pytestmark = pytest.mark.slow
+
 SCENES = (
     SceneSpec(id=3, rect=(-40, 10, 75, 65), t=range(1, 3), z=range(2, 4), c=2),
     SceneSpec(id=7, rect=(500, 0, 74, 82), t=1, z=range(2, 4), c=2),

@@ -22,6 +22,8 @@ from napari_patchset import ExportPlan, iter_export
 from napari_patchset.errors import ExportError
 from napari_patchset.patchset import layout
 
+pytestmark = pytest.mark.slow
+
 SEED = 1
 
 

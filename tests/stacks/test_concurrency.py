@@ -23,6 +23,8 @@ from support.pixels import expected, whole
 from support.stack_makers import STACKS, Case
 from support.tiff_maker import write
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20
 """Seconds after which a child counts as hanging; it takes milliseconds."""
 

@@ -1,4 +1,4 @@
-"""What a page shows is run as it stands: its blocks of Python and its commands, in their order."""
+"""Run the code of a page as it stands: its blocks of Python and its commands, in their order."""
 
 import importlib.util
 import re
@@ -21,14 +21,14 @@ _IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
 
 
 def blocks(page: Path) -> Iterator[tuple[str, int, str]]:
-    """Give each block of a page: its language, the line where it begins, its text."""
+    """Yield each code block of a page: its language, its first line's number, its text."""
     text = page.read_text(encoding="utf-8")
-    for found in _BLOCK.finditer(text):
-        yield found[1], text[: found.start()].count("\n") + 2, found[2]
+    for match in _BLOCK.finditer(text):
+        yield match[1], text[: match.start()].count("\n") + 2, match[2]
 
 
 def commands(block: str) -> Iterator[list[str]]:
-    """Give the words of each line that calls the command."""
+    """Yield the words of each line that calls the command."""
     joined = block.replace("\\\n", " ")
     for line in joined.splitlines():
         if line.strip().startswith("patchset "):
@@ -36,7 +36,7 @@ def commands(block: str) -> Iterator[list[str]]:
 
 
 def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run every block of a page in one scope, in the current folder, and give the scope."""
+    """Run every block of a page in one scope, in the current folder; return the scope."""
     scope: dict[str, Any] = {"__name__": page.stem}
     for language, line, block in blocks(page):
         if language == "sh":

@@ -1,4 +1,4 @@
-"""Rows of our side alone: plan a million patches, open a slide of very many subblocks."""
+"""Rows without a peer: plan a million patches, open a slide of very many subblocks."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -23,9 +23,9 @@ def opening(bench: Bench) -> Iterator[Result]:
     slide = Slide(bench.scale.subblocks)
     path = slide.write(bench.data)
     sides = {
-        "list": lambda: _anew(path, lambda: list_scenes(path)),
-        "stack": lambda: _anew(path, lambda: CziImageStack(path, 0).close()),
-        "first": lambda: _anew(path, lambda: _first_picture(path)),
+        "list": lambda: _timed_uncached(path, lambda: list_scenes(path)),
+        "stack": lambda: _timed_uncached(path, lambda: CziImageStack(path, 0).close()),
+        "first": lambda: _timed_uncached(path, lambda: _first_picture(path)),
     }
     if bench.peers is not None:
         peers = bench.peers
@@ -44,8 +44,8 @@ def opening(bench: Bench) -> Iterator[Result]:
     yield Result(f"{what}: empty share of the overview", "count", "", empty, target=limit)
 
 
-def _anew(path: Path, action: Callable[[], object]) -> float:
-    """Time what is done with a file that was just changed: nothing that is kept of it counts."""
+def _timed_uncached(path: Path, action: Callable[[], object]) -> float:
+    """Time an action on a file that was just changed, so that nothing is cached of it."""
     path.touch()
     return timed(action)
 

@@ -1,4 +1,4 @@
-"""Rows that are measured in processes of their own: bytes, tiles, memory, and the window."""
+"""Rows measured in separate processes: bytes, tiles and memory of an export, and the window."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ FIXED_BYTES = 2 * MIB
 """What an export may read and write besides pixels: fingerprints, directory, plan, manifest."""
 
 _ANSWER_MS = 100
-"""Within which the window answers, unless napari alone takes longer."""
+"""Limit within which the window answers, unless napari alone takes longer."""
 
 _NOISE = 1.25
 """By how much the longest of some waits differs from run to run."""
@@ -47,7 +47,7 @@ def _transfers(bench: Bench, overlap: int, megabytes: int) -> Iterator[Result]:
 
 
 def _traffic(name: str, took: int, needed: int) -> Result:
-    """Hold bytes to 1.01 times the needed ones, and in small files to a fixed sum beyond them."""
+    """Limit bytes to 1.01 times the needed ones, and in small files to a fixed sum beyond them."""
     limit = max(1.01, 1 + FIXED_BYTES / needed)
     note = "" if limit == 1.01 else f"small file: {FIXED_BYTES / MIB:.0f} MiB allowed"
     target = Target("<=", limit)
@@ -55,7 +55,7 @@ def _traffic(name: str, took: int, needed: int) -> Result:
 
 
 def memory(bench: Bench) -> Iterator[Result]:
-    """Hold the memory of exporting a file to that of exporting one of an eighth of its size."""
+    """Compare the memory of exporting a file with that for a file of an eighth of its size."""
     peaks = {}
     for depth in (2, 16):
         mosaic = Mosaic(bench.scale.size, bench.scale.tile, depth=depth, compression="uncompressed")
@@ -85,7 +85,7 @@ def preview(bench: Bench) -> Iterator[Result]:
 
 
 def first_picture(bench: Bench) -> Iterator[Result]:
-    """Show a slide of 100 000 px in the window, and look at it at every level."""
+    """Show a slide of 100 000 px in the window, at every level."""
     if find_spec("napari") is None:
         yield Result("slide in the window: first picture", "time", "s", 0, note="no napari")
         return
