@@ -23,7 +23,7 @@ COMMANDS = {
     "write": ("jobs", "Write a job's share of the patches."),
     "finalize": ("jobs", "Complete a patch set when all jobs are done."),
     "verify": ("verify", "Check a patch set, and compare it with its sources."),
-    "demo": ("export", "Export the sample file, and draw its patches."),
+    "demo": ("demo", "Export the sample file, and draw its patches."),
 }
 """The module of each subcommand, which has a function of its name, and a line of help."""
 

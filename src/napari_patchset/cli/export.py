@@ -1,12 +1,10 @@
-"""`patchset export` and `patchset demo`: make a patch set, until it is done or Ctrl-C stops it."""
+"""`patchset export`: make a patch set, until it is done or Ctrl-C stops it."""
 
 import signal
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import closing, contextmanager
-from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -23,14 +21,10 @@ from napari_patchset.cli.options import (
     plan_from,
     with_plan_options,
 )
-from napari_patchset.cli.preview import write_preview
 from napari_patchset.cli.progress import show_events
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan_options import make_plan
 from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
 from napari_patchset.exporting.workdir import PartialExport
-from napari_patchset.patchset.layout import SUFFIX
-from napari_patchset.sample import ensure_sample
 
 
 @with_plan_options
@@ -87,24 +81,6 @@ def export(
                     err=True,
                 )
             raise
-
-
-def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
-        "demo"
-    ),
-) -> None:
-    """Export the sample file, and draw its patches.
-
-    Example: patchset demo --out demo
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    sample = ensure_sample(report=partial(typer.echo, err=True))
-    plan = make_plan([str(sample)], str(out / f"cells{SUFFIX}"), overlap="16")
-    show_events(iter_export(plan, overwrite=True), as_json=False)
-    first, picture = plan.model_copy(update={"sources": plan.sources[:1]}), out / "preview.png"
-    write_preview(first, None, picture)
-    typer.echo(f"their grid on the first scene: {picture.absolute()}")
 
 
 def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
