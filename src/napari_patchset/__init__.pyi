@@ -70,7 +70,7 @@ from .stacks.protocol import ImageStack as ImageStack
 from .stacks.tiff.stack import TiffImageStack as TiffImageStack
 from .stacks.zarr.spool import spool as spool
 from .stacks.zarr.stack import ZarrImageStack as ZarrImageStack
-from .verification.findings import Finding as Finding
+from .verification.opened_set import Finding as Finding
 from .verification.verify import verify as verify
 
 __version__: str

@@ -1,4 +1,4 @@
-"""PatchGrid, and the starts along an axis."""
+"""PatchGrid, the starts along an axis, and padding by the modes of NumPy."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.patching.grid import PatchGrid, axis_starts
+from napari_patchset.patching.grid import PatchGrid, axis_padding_indices, axis_starts
 from napari_patchset.patching.strategies import Tiled
 from support.strategy_makers import axes, source
 
@@ -67,3 +67,11 @@ def test_a_grid_is_sliced_and_iterated_like_a_sequence() -> None:
     assert list(grid[grid.start[:, 1] == 16]) == [grid[2], grid[5]]
     with pytest.raises(IndexError):
         grid[6]
+
+
+@given(st.integers(-50, 50), st.integers(1, 60), st.integers(1, 20))
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge"])
+def test_padding_is_numpys_on_the_whole_image(mode: str, start: int, size: int, n: int) -> None:
+    padded = np.pad(np.arange(n), 120, mode)
+    expected = padded[start + 120 : start + 120 + size]
+    assert axis_padding_indices(start, size, n, mode).tolist() == expected.tolist()

@@ -11,7 +11,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching import regions
 from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
-from napari_patchset.patching.strategies import Random, Tiled, Whole, sampling
+from napari_patchset.patching.strategies import Random, Tiled, Whole, random
 from napari_patchset.patching.strategies.base import NO_POSITION, OUTSIDE
 from napari_patchset.source import SourceInfo
 from support.strategy_makers import box, cases, every_strategy, make_strategy, source, without_holes
@@ -153,7 +153,7 @@ def test_random_redraws_patches_outside_of_a_mask(overlap: float | None) -> None
 
 @pytest.mark.parametrize("rounds", [0, 1, 10])
 def test_draws_in_an_area_are_uniform(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MAX_ROUNDS", rounds)
+    monkeypatch.setattr(random, "MAX_ROUNDS", rounds)
     region = Polygon(points=[(0, 0), (8, 0), (8, 8)])
     grid = Random(size=(2, 2), count=3, region=region).plan([source(4000, 1, 8, 8)])
     starts, times = np.unique(grid.start, axis=0, return_counts=True)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.padding import axis_padding_indices
+from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
 from napari_patchset.patching.sites import find_sites
 from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole

@@ -15,7 +15,7 @@ from napari_patchset.preview.image import (
     random_rows,
     render,
 )
-from napari_patchset.preview.patch_colors import CATEGORY_COLORS, patch_categories
+from napari_patchset.preview.outlines import CATEGORY_COLORS, patch_categories
 from napari_patchset.stacks.metadata import Channel
 from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
 

@@ -28,7 +28,7 @@ from napari_patchset.patchset import table
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.reader import read_attributes, read_description
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.verification.findings import FindingName
+from napari_patchset.verification.opened_set import FindingName
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import plan_for
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from napari_patchset.cli.options import RUNNING, Memory, Threads, memory_from
 from napari_patchset.cli.progress import bar_on_terminal
 from napari_patchset.exporting.run import DEFAULT_WORKERS
-from napari_patchset.verification.findings import Finding
+from napari_patchset.verification.opened_set import Finding
 from napari_patchset.verification.verify import verify as find_differences
 
 

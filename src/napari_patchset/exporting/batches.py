@@ -11,8 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.padding import PadMode, padding_indices
+from napari_patchset.patching.grid import PadMode, PatchGrid, padding_indices
 from napari_patchset.source import SourceInfo
 
 _SORTED_AT_ONCE = 2**16

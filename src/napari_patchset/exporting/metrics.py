@@ -24,8 +24,7 @@ from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import MaskFilter, PatchFilter, metric_columns
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.grid import PadMode, PatchGrid
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 

@@ -22,8 +22,7 @@ from napari_patchset.exporting.selection import ArraySelection
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import PendingBatch, TileReader
 from napari_patchset.exporting.workdir import DoneMarker, PartialExport
-from napari_patchset.patching.grid import PatchSpec
-from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.grid import PadMode, PatchSpec
 
 _WRITING_THREADS = 2
 """One waits for the disk while the other sums up."""

@@ -5,19 +5,26 @@ one, write a class with a `kind` and `_measure`, and add it to the union `Filter
 ("range>5"), its column ("range_DAPI") and its row in the window follow from the kind.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import isfinite, prod
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
-from napari_patchset.patching.limits import Limit
 from napari_patchset.source import ChannelId, channel_indices
 
 _PIXELS_AT_ONCE = 2**17
@@ -25,6 +32,20 @@ _PIXELS_AT_ONCE = 2**17
 
 Pixels = NDArray[Any]
 Metric = NDArray[np.float64]
+
+
+def _check_limit(limit: float | str) -> float | str:
+    if isinstance(limit, str):
+        percentile = re.fullmatch(r"p(\d+(?:\.\d+)?)", limit)
+        if limit != "otsu" and not (percentile and float(percentile[1]) <= 100):
+            raise ValueError(f"{limit!r} is no limit; give a number, p0 to p100, or otsu")
+    elif not isfinite(limit):
+        raise ValueError(f"the limit {limit} is not finite")
+    return limit
+
+
+Limit = Annotated[float | str, AfterValidator(_check_limit)]
+"""A number; "p10", that percentile of the metric; or "otsu", Otsu's threshold of the metric."""
 
 
 class PatchFilter(Frozen, ABC):

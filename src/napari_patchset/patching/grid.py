@@ -1,14 +1,15 @@
 """PatchGrid: the patches of one size as columns, so that a million of them take milliseconds.
 
-Also the starts along one axis (`axis_starts`) and the order of patches: by source, sample and tile
-of the source, in which reading them decodes each tile once (`starts_by_tile`, `sort_by_tile`).
+Also the starts along one axis (`axis_starts`), the order of patches: by source, sample and tile of
+the source, in which reading them decodes each tile once (`starts_by_tile`, `sort_by_tile`), and the
+pixels that fill a patch past the image (`padding_indices`, `pad_patch`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, prod
-from typing import Literal, NamedTuple, Self, overload
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,3 +254,56 @@ def _digits(numbers: NDArray[np.int64], bases: Sequence[int]) -> list[NDArray[np
         digits.append((numbers % base).astype(np.int32))
         numbers = numbers // base
     return [numbers.astype(np.int32), *reversed(digits)]
+
+
+PadMode = Literal["reflect", "symmetric", "edge", "constant"]
+
+
+def padding_indices(
+    start: Sequence[int], size: Sequence[int], bounds: Sequence[int], mode: PadMode
+) -> list[NDArray[np.int64]]:
+    """Return, along each axis, the image's pixel that each pixel of a patch shows.
+
+    Parameters
+    ----------
+    start, size : sequence of int
+        The patch, along (Z)YX.
+    bounds : sequence of int
+        Size of the image along the same axes.
+    """
+    axes = zip(start, size, bounds, strict=True)
+    return [axis_padding_indices(first, extent, n, mode) for first, extent, n in axes]
+
+
+def axis_padding_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
+    """Return the pixel of an axis of `n` pixels that each pixel of a patch shows.
+
+    Raises
+    ------
+    ValueError
+        For "constant", which shows no pixel of the image.
+    """
+    if mode == "constant":
+        raise ValueError("'constant' padding shows no pixel of the image")
+    indices = np.arange(start, start + size)
+    if mode == "edge" or n == 1:
+        return np.clip(indices, 0, n - 1)
+    period = 2 * n - 2 if mode == "reflect" else 2 * n
+    mirrored = indices % period
+    last = period if mode == "reflect" else period - 1
+    return np.where(mirrored < n, mirrored, last - mirrored)
+
+
+def pad_patch(pixels: NDArray[Any], indices: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
+    """Return a patch made of the smallest box of pixels that contains all it shows.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        The box; its last axes are those of `indices`.
+    indices : list of int64 array
+        The `padding_indices` of the patch.
+    """
+    for axis, index in enumerate(indices, pixels.ndim - len(indices)):
+        pixels = np.take(pixels, index - index.min(), axis=axis)
+    return pixels

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.limits import resolve_limit
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits import ALL, NEITHER, SPLITS, Split
 from napari_patchset.source import SourceInfo
+
+_OTSU_BINS = 256
 
 ACROSS_SPLITS = "across the border of train and val"
 """The reason of a candidate that shares pixels with both splits."""
@@ -139,6 +140,42 @@ def _resolve_limits(
                     number = resolve_limit(limit, metrics[column])
                     limits.setdefault(column, {})[limit] = number
     return limits
+
+
+def resolve_limit(limit: float | str, metric: NDArray[np.float64]) -> float:
+    """Return a limit as a number; NaN if it depends on a metric that no candidate has.
+
+    Parameters
+    ----------
+    metric : float64 array
+        The metric of every candidate; those that are not finite do not count.
+    """
+    if not isinstance(limit, str):
+        return limit
+    known = metric[np.isfinite(metric)]
+    if not len(known):
+        return np.nan
+    if limit == "otsu":
+        return otsu_threshold(known)
+    return float(np.percentile(known, float(limit[1:])))
+
+
+def otsu_threshold(values: NDArray[np.float64]) -> float:
+    """Return the threshold that separates values into the two classes that are furthest apart.
+
+    Otsu (1979), doi:10.1109/TSMC.1979.4310076, on a histogram of 256 bins from the least to the
+    greatest value; the centre of the last bin of the lower class, as in scikit-image.
+    """
+    low, high = float(values.min()), float(values.max())
+    # Closer than this, floats are too coarse for that many bins; above the least is one class.
+    if high - low <= _OTSU_BINS * np.spacing(max(abs(low), abs(high))):
+        return low
+    counts, edges = np.histogram(values, bins=_OTSU_BINS, range=(low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below, total = counts.cumsum(), (counts * centres).cumsum()
+    n_low, n_high = below[:-1], below[-1] - below[:-1]
+    distance = total[:-1] / n_low - (total[-1] - total[:-1]) / n_high
+    return float(centres[np.argmax(n_low * n_high * distance**2)])
 
 
 def _passes(

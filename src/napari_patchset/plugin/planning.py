@@ -28,7 +28,7 @@ from napari_patchset.plugin.dialogs import USER_ERRORS
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Background
-from napari_patchset.preview.patch_colors import patch_categories
+from napari_patchset.preview.outlines import patch_categories
 from napari_patchset.source import SourceInfo
 
 Metrics = Mapping[str, NDArray[np.float64]]

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import PlanePatches
-from napari_patchset.preview.patch_colors import CATEGORY_COLORS
+from napari_patchset.preview.outlines import CATEGORY_COLORS, PlanePatches
 
 MAX_CELLS = 1024
 """Most cells along an axis: about the resolution of a screen."""

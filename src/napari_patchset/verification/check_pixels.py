@@ -16,8 +16,7 @@ from napari_patchset.patchset.manifest import REMEDY, digest_checksums
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums, channel_sums
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.patchset.writers.zarr import checksums
-from napari_patchset.verification.findings import Finding
-from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
+from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
 class PixelCheck:

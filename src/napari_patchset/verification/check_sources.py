@@ -25,8 +25,7 @@ from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
 from napari_patchset.verification.check_pixels import PixelCheck
-from napari_patchset.verification.findings import Finding
-from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
+from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
 class SourceCheck:

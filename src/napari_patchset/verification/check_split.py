@@ -11,8 +11,7 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.sites import find_sites
 from napari_patchset.patching.splits import TRAIN, VAL
 from napari_patchset.source import SourceInfo
-from napari_patchset.verification.findings import Finding
-from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
+from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 Integers = NDArray[np.int64]
 

@@ -1,9 +1,10 @@
-"""The patch set that is verified, and the candidates that its table records."""
+"""The patch set that is verified, the candidates in its table, and what is wrong: `Finding`."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,40 @@ from napari_patchset.patchset.table import grid_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.source import SourceInfo
+
+FindingName = Literal[
+    "missing file",
+    "damaged file",
+    "damaged patch",
+    "edited manifest",
+    "edited table",
+    "wrong counts",
+    "wrong statistics",
+    "overlapping split",
+    "absent source",
+    "changed source",
+    "differs from source",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between a set and what it should be.
+
+    Attributes
+    ----------
+    name : str
+        The kind of difference.
+    message : str
+        The file, shard or row that differs, and the remedy.
+    """
+
+    name: FindingName
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"
+
 
 _MAX_MISSING = 1000
 """Most missing files that are reported."""

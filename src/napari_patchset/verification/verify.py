@@ -7,13 +7,16 @@ from pathlib import Path
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.run import DEFAULT_WORKERS
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
-from napari_patchset.verification.check_manifest import check_files, check_manifest
+from napari_patchset.verification.check_metadata import (
+    check_files,
+    check_manifest,
+    check_table,
+    edited_table,
+)
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.check_sources import SourceCheck
 from napari_patchset.verification.check_split import check_split
-from napari_patchset.verification.check_table import check_table, edited_table
-from napari_patchset.verification.findings import Finding
-from napari_patchset.verification.opened_set import OpenedSet, RecordedCandidates
+from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
 def verify(

@@ -26,8 +26,7 @@ from napari_patchset.patching.axis_ranges import (
     selected_samples,
 )
 from napari_patchset.patching.coverage import covered_share
-from napari_patchset.patching.grid import PatchGrid, sort_by_tile
-from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
 from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
 from napari_patchset.source import SourceInfo
 

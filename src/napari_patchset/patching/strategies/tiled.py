@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.grid import Edge, PatchGrid, axis_starts, starts_by_tile
-from napari_patchset.patching.padding import PadMode
+from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, starts_by_tile
 from napari_patchset.patching.strategies.base import PixelsPerAxis, SelectedSource, SizedStrategy
 from napari_patchset.source import SourceInfo
 

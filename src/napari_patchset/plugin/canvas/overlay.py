@@ -19,8 +19,7 @@ from napari_patchset.plugin.napari_compat import camera, canvas_resized
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.worker import later
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import PlanePatches, Point, outline_segments
-from napari_patchset.preview.patch_colors import CATEGORY_COLORS
+from napari_patchset.preview.outlines import CATEGORY_COLORS, PlanePatches, Point, outline_segments
 from napari_patchset.preview.raster import PatchRaster, rasterize
 
 MOST_OUTLINES = 2000

@@ -8,7 +8,7 @@ import numpy as np
 from napari_patchset.patching.verdicts import ACROSS_SPLITS
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.planning import Planned
-from napari_patchset.preview.patch_colors import CATEGORY_COLORS, PatchCategory
+from napari_patchset.preview.outlines import CATEGORY_COLORS, PatchCategory
 from napari_patchset.source import SourceInfo
 
 MULTIPLE = 8

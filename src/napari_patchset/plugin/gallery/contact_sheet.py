@@ -15,7 +15,7 @@ from napari_patchset.plugin.layers.layer_files import open_image
 from napari_patchset.plugin.planning import Planned
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.preview.image import composite, contact_sheet, random_rows
-from napari_patchset.preview.patch_colors import CATEGORY_COLORS
+from napari_patchset.preview.outlines import CATEGORY_COLORS
 from napari_patchset.stacks.metadata import Channel
 
 _COUNT = 70
