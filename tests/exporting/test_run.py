@@ -9,7 +9,7 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.exporting import disk_space
+from napari_patchset.exporting import destination
 from napari_patchset.exporting.ownership import LOCK
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patchset.writers.zarr import shard_path
@@ -224,7 +224,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(destination.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ExportError, match=r"has 1.0 KB free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()

@@ -1,14 +1,19 @@
 """Checks of a plan's destination, before anything is written or removed.
 
 The set, and the folder NAME.partial in which it is written, must not touch a source, and must not
-take the place of anything that no export wrote.
+take the place of anything that no export wrote; and the disk needs space.
 """
 
+import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from napari_patchset.errors import ArgumentError
+from pydantic import ByteSize
+
+from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.ownership import (
     require_only_own_files,
     require_own_partial,
@@ -17,7 +22,7 @@ from napari_patchset.exporting.ownership import (
 )
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patching.regions import MaskRegion
-from napari_patchset.patchset.layout import partial_path
+from napari_patchset.patchset.layout import ArrayLayout, partial_path
 from napari_patchset.source import is_remote
 
 
@@ -83,3 +88,41 @@ def _locations(path: Path) -> set[str]:
 
 def _resolved(path: str | Path) -> str:
     return os.path.normcase(os.path.realpath(path))
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_space(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
+    """Raise ExportError if patches need more than the free space of the disk of `root`.
+
+    Parameters
+    ----------
+    sizes : iterable of (array, number of its patches)
+        Compressed arrays count nothing, since their size is not known in advance.
+    """
+    folder = next(path for path in root.absolute().parents if path.exists())
+    needed = sum(n * layout.patch_bytes for layout, n in sizes if layout.codec == "none")
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ExportError(
+            f"The patch set needs {_readable(needed)}, but {folder} has {_readable(free)} free; "
+            "make room, or export fewer patches."
+        )
+
+
+def _readable(n_bytes: int) -> str:
+    return ByteSize(n_bytes).human_readable(decimal=True, separator=" ")
+
+
+@contextmanager
+def explain_full_disk(root: Path) -> Iterator[None]:
+    """Convert the error of a full disk to an ExportError that says how to continue."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise ExportError(
+            f"{root}: the disk is full; what is written stays: make room and run the same again."
+        ) from error

@@ -4,24 +4,43 @@ It holds the sources as they were when the plan was made, so that a change is no
 layout of the arrays, so that every job writes the same shards.
 """
 
-from typing import Self
+from collections.abc import Callable
 
-from napari_patchset.exporting.sources import Survey
+from napari_patchset._model import Frozen
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.open_images import find_stat
+from napari_patchset.exporting.plan import MASK, SOURCE_ERRORS, ExportPlan, Failure, SourceRef
+from napari_patchset.exporting.sources import (
+    SourceDescriber,
+    check_agreement,
+    check_geometry,
+    read_masks,
+)
+from napari_patchset.patching.filters import MaskFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES, UNSPLIT, ArrayLayout
+from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET, UNSPLIT, ArrayLayout
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import SourceInfo
+from napari_patchset.stacks.cache import FileStat
 
 _SHARDS_PER_SCORE_RUN = 4
 
 
-class FrozenPlan(Survey):
+class FrozenPlan(Frozen):
     """A plan, its sources as they were when it was made, and what follows from both.
 
     Attributes
     ----------
-    requested, plan, images, stamps, failures
-        See `Survey`.
+    requested : tuple of SourceRef
+        The sources that the plan was made for.
+    plan : ExportPlan
+        With the sources that could be opened, and the scene of every image.
+    images : dict of role to tuple of SourceInfo
+        Description of every source's image, target, labels and mask.
+    file_stats : dict of str to FileStat
+        Size and time of each file, by path.
+    failures : tuple of Failure
+        The sources that could not be opened.
     size : tuple of int
         Of a patch along (Z)YX.
     n_candidates : int
@@ -35,30 +54,16 @@ class FrozenPlan(Survey):
         Candidates in a run; a run is scored by one job, and its metrics are one file.
     """
 
+    requested: tuple[SourceRef, ...]
+    plan: ExportPlan
+    images: dict[str, tuple[SourceInfo, ...]]
+    file_stats: dict[str, FileStat]
+    failures: tuple[Failure, ...]
     size: tuple[int, ...]
     n_candidates: int
     dropped: dict[str, int]
     arrays: tuple[ArrayLayout, ...]
     scored_at_once: int
-
-    @classmethod
-    def of(cls, survey: Survey, grid: PatchGrid) -> Self:
-        """Freeze a plan whose strategy chose these candidates in its sources."""
-        plan, n = survey.plan, len(grid)
-        arrays = []
-        for role in ROLES:
-            if role in survey.images:
-                dtype, first = None if role == LABELS else plan.dtype, survey.images[role][0]
-                name = f"{UNSPLIT}/{role}"
-                arrays.append(ArrayLayout.of(name, n, first, grid.size, dtype, plan.codec))
-        return cls(
-            **dict(survey),
-            size=grid.size,
-            n_candidates=n,
-            dropped=dict(grid.excluded),
-            arrays=tuple(arrays) if FORMATS[plan.format].has_pixels else (),
-            scored_at_once=_SHARDS_PER_SCORE_RUN * arrays[0].patches_per_shard,
-        )
 
     @property
     def score_runs(self) -> int:
@@ -74,3 +79,101 @@ class FrozenPlan(Survey):
     def sources(self) -> tuple[SourceInfo, ...]:
         """Descriptions of the images that patches are cut from."""
         return self.images[IMAGE]
+
+
+def freeze_plan(
+    plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
+) -> tuple[FrozenPlan, PatchGrid]:
+    """Open and describe every source, and choose the candidates.
+
+    Sources that can't be read are left out, unless all are.
+
+    Parameters
+    ----------
+    check_cancelled : callable
+        Called before each source is opened; whatever it raises ends the search.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If sources do not agree with each other or with their paired images; if none can be read.
+    """
+    requested = plan.resolved()
+    plan, images, failures = _describe_readable(requested, check_cancelled)
+    for role, infos in images.items():
+        if role != MASK:
+            refs = [ref.images[role] for ref in plan.sources]
+            check_agreement(refs, infos, None if role == LABELS else plan.dtype)
+        check_geometry(role, plan.sources, infos, images[IMAGE])
+    grid = plan.strategy.plan(images[IMAGE], read_masks(plan.strategy))
+    arrays = [
+        ArrayLayout.of(
+            f"{UNSPLIT}/{role}",
+            len(grid),
+            infos[0],
+            grid.size,
+            None if role == LABELS else plan.dtype,
+            plan.codec,
+        )
+        for role, infos in images.items()
+        if role != MASK
+    ]
+    paths = {image.path for ref in plan.sources for image in ref.images.values()}
+    frozen = FrozenPlan(
+        requested=requested.sources,
+        plan=plan,
+        images=images,
+        file_stats={path: stat for path in sorted(paths) if (stat := find_stat(path))},
+        failures=tuple(failures),
+        size=grid.size,
+        n_candidates=len(grid),
+        dropped=dict(grid.excluded),
+        arrays=tuple(arrays) if FORMATS[plan.format].has_pixels else (),
+        scored_at_once=_SHARDS_PER_SCORE_RUN * arrays[0].patches_per_shard,
+    )
+    return frozen, grid
+
+
+def _describe_readable(
+    plan: ExportPlan, check_cancelled: Callable[[], None]
+) -> tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]:
+    """Return a plan of the sources that can be read, their descriptions by role, and failures."""
+    roles, describe_image = _roles(plan), SourceDescriber(plan)
+    readable, descriptions, failures = list[SourceRef](), [], list[Failure]()
+    for requested in plan.sources:
+        check_cancelled()
+        try:
+            ref = requested.with_pair_scenes()
+            descriptions.append([describe_image(ref.images[role], role) for role in roles])
+            readable.append(ref)
+        except SOURCE_ERRORS as error:
+            if requested is plan.sources[-1] and not readable:
+                raise
+            failures.append(Failure(source=str(requested), message=str(error)))
+    images = dict(zip(roles, zip(*descriptions, strict=True), strict=True))
+    return plan.model_copy(update={"sources": tuple(readable)}), images, failures
+
+
+def _roles(plan: ExportPlan) -> list[str]:
+    """Return the roles that have an image in every source.
+
+    Raises
+    ------
+    ArgumentError
+        Naming a source without an image that other sources have, or that a filter needs.
+    """
+    roles = [IMAGE]
+    for role in (TARGET, LABELS):
+        if any(role in ref.images for ref in plan.sources):
+            _require_role(plan, role, f"Either every source has a paired {role}, or none")
+            roles.append(role)
+    if any(isinstance(each, MaskFilter) for each in plan.filters):
+        _require_role(plan, MASK, "The filter mask needs a mask or labels for every source")
+        roles.append(MASK)
+    return roles
+
+
+def _require_role(plan: ExportPlan, role: str, rule: str) -> None:
+    lacking = [str(ref) for ref in plan.sources if role not in ref.images]
+    if lacking:
+        raise ArgumentError(f"{rule}; {lacking[0]} has none ({len(lacking)} in all lack one).")

@@ -133,17 +133,25 @@ class MetricReader:
             self._check_cancelled,
             request.channels,
         )
+        waiting: deque[tuple[NDArray[np.int64], Future[Columns]]] = deque()
         pool = ThreadPoolExecutor(_MEASURING_THREADS, "measure")
         try:
-            with closing(self._measured(request, grid, reader, pool)) as tasks:
-                waiting: deque[tuple[NDArray[np.int64], Future[Columns]]] = deque()
-                for task in tasks:
-                    waiting.append(task)
+            with closing(reader.read()) as batches:
+                for batch in batches:
+                    # One channel after the other, as they are measured.
+                    shape = len(request.channels), len(batch.candidates), *grid.size
+                    patches = np.empty(shape, batch.dtype).swapaxes(0, 1)
+                    reader.fill(batch, patches)
+                    start = grid.start[batch.candidates].astype(np.int64)
+                    bounds = self._sources[request.role][batch.source_index].spatial_shape
+                    inside = np.minimum(grid.size, bounds - start)
+                    columns = pool.submit(_measure_inside, request, patches, inside)
+                    waiting.append((batch.candidates, columns))
                     if len(waiting) > 2 * _MEASURING_THREADS:
                         measured, columns = waiting.popleft()
                         yield measured, columns.result()
-                for measured, columns in waiting:
-                    yield measured, columns.result()
+            for measured, columns in waiting:
+                yield measured, columns.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -158,21 +166,6 @@ class MetricReader:
         run, index = np.divmod(candidates, run_length)
         part = run * -(-run_length // n) + index // n
         return Batches.of(grid, sources, _PAD, candidates, part)
-
-    def _measured(
-        self, request: MetricRequest, grid: PatchGrid, reader: TileReader, pool: ThreadPoolExecutor
-    ) -> Generator[tuple[NDArray[np.int64], Future[Columns]], None, None]:
-        """Cut batches, and yield their candidates and what measures them."""
-        with closing(reader.read()) as batches:
-            for batch in batches:
-                start, size = grid.start[batch.candidates].astype(np.int64), grid.size
-                # One channel after the other, as they are measured.
-                shape = len(request.channels), len(start), *size
-                patches = np.empty(shape, reader.dtype_of(batch)).swapaxes(0, 1)
-                reader.fill(batch, patches)
-                stack = self._images[batch.source_index, request.role].stack
-                inside = np.minimum(size, stack.data_shape[2:] - start)
-                yield batch.candidates, pool.submit(_measure_inside, request, patches, inside)
 
 
 def _measure_inside(
@@ -217,7 +210,7 @@ def score_job(
     runs = [run for run in range(first, last) if not export.scores.has(run)]
     if runs:
         frozen = export.frozen()
-        with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
+        with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
             reader = MetricReader(
                 frozen.plan.filters,
                 frozen.images,

@@ -24,9 +24,9 @@ def find_stat(path: str) -> FileStat | None:
     return FileStat.of(path) if Path(path).is_file() else None
 
 
-def require_unchanged(path: str, stamps: Mapping[str, FileStat]) -> None:
+def require_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
     """Raise UnreadableFileError if a file's size or time differs from when the plan was made."""
-    if find_stat(path) != stamps.get(path):
+    if find_stat(path) != file_stats.get(path):
         raise changed_file(path)
 
 
@@ -59,7 +59,7 @@ class OpenImages:
         Names the images.
     opener : callable
         Opens one of them, as `open_stack` does.
-    stamps : dict of str to FileStat, or None
+    file_stats : dict of str to FileStat, or None
         Size and time of each file when the plan was made. Another file in its place is refused,
         even if the original is back before the export ends.
     """
@@ -68,10 +68,9 @@ class OpenImages:
         self,
         plan: ExportPlan,
         opener: Callable[..., ClosableStack] = open_stack,
-        stamps: Mapping[str, FileStat] | None = None,
+        file_stats: Mapping[str, FileStat] | None = None,
     ) -> None:
-        self._plan, self._opener, self._stamps = plan, opener, stamps
-        self.pad = plan.strategy.padding
+        self._plan, self._opener, self._file_stats = plan, opener, file_stats
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
         self._pinned: set[tuple[int, str]] = set()
 
@@ -110,8 +109,8 @@ class OpenImages:
         with ExitStack() as on_error:
             stack = self._opener(ref.path, ref.scene, self._plan.depth_axis)
             on_error.callback(stack.close)
-            if self._stamps is not None:
-                require_unchanged(ref.path, self._stamps)
+            if self._file_stats is not None:
+                require_unchanged(ref.path, self._file_stats)
             image = OpenImage(stack, channel_indices(channel_names(stack), names))
             on_error.pop_all()
         return image

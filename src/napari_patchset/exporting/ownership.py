@@ -26,7 +26,7 @@ so its name, which nothing else has, marks the folder as ours."""
 PLAN = "plan.json"
 """The plan of an unfinished export; with it, a folder is ours even without the lock."""
 
-_PLAN_KEYS = {"plan", "images", "stamps", "n_candidates"}
+_PLAN_KEYS = {"plan", "images", "n_candidates"}
 
 _REMEDY = "choose another name, or move it away"
 

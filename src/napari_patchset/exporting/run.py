@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
-from napari_patchset.exporting.destination import check_apart, check_destination
-from napari_patchset.exporting.disk_space import check_space, explain_full_disk
+from napari_patchset.exporting.destination import (
+    check_apart,
+    check_destination,
+    check_space,
+    explain_full_disk,
+)
 from napari_patchset.exporting.executors import Job, run_jobs
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.folder_lock import locked

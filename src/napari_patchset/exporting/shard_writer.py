@@ -4,11 +4,11 @@ Patches are read in the order of tiles and go straight into the memory of their 
 is full is written by another thread, with its done marker, while further ones are filled.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import LifoQueue
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,9 +20,9 @@ from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.selection import ArraySelection
 from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
-from napari_patchset.exporting.tile_reader import PendingBatch, TileReader
+from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.workdir import DoneMarker, PartialExport
-from napari_patchset.patching.grid import PadMode, PatchSpec
+from napari_patchset.patching.grid import PatchSpec
 
 _WRITING_THREADS = 2
 """One waits for the disk while the other sums up."""
@@ -40,14 +40,15 @@ class ShardSpec(NamedTuple):
         return self.array.layout.name, self.number
 
     @property
-    def n(self) -> int:
-        """Number of patches."""
-        return len(self.array.layout.rows(self.number))
-
-    @property
     def candidates(self) -> NDArray[np.int64]:
         """The candidate of each patch."""
         return self.array.in_shard(self.number)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, (Z), Y, X."""
+        layout = self.array.layout
+        return len(layout.rows(self.number)), *layout.patch_shape
 
 
 class ShardBuffers:
@@ -65,8 +66,9 @@ class ShardBuffers:
 
     def __init__(self, write: Callable[[ShardSpec, NDArray[Any]], None], n_buffers: int) -> None:
         self._write = write
-        self._n_unused = n_buffers
-        self._free: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+        self._free: LifoQueue[NDArray[np.uint8]] = LifoQueue()
+        for _ in range(n_buffers):
+            self._free.put(np.empty(0, np.uint8))
         self._open: dict[tuple[str, int], tuple[NDArray[np.uint8], NDArray[Any], int]] = {}
         """By shard: buffer, the patches in it, and how many of them are missing."""
         self._pool = ThreadPoolExecutor(_WRITING_THREADS, "write")
@@ -75,10 +77,14 @@ class ShardBuffers:
     def rows(self, shard: ShardSpec, first: int, n: int) -> NDArray[Any]:
         """Return rows of a shard to be filled; a new shard may wait until another is written."""
         if shard.key not in self._open:
-            layout = shard.array.layout
-            buffer = self._take_buffer(min(layout.patches_per_shard, layout.n) * layout.patch_bytes)
-            used = buffer[: shard.n * layout.patch_bytes].view(layout.pixel_type)
-            self._open[shard.key] = buffer, used.reshape(shard.n, *layout.patch_shape), shard.n
+            layout, n_patches = shard.array.layout, shard.shape[0]
+            buffer = self._free.get()
+            self._raise_failed()
+            nbytes = min(layout.patches_per_shard, layout.n) * layout.patch_bytes
+            if len(buffer) < nbytes:
+                buffer = np.empty(nbytes, np.uint8)
+            used = buffer[: n_patches * layout.patch_bytes].view(layout.pixel_type)
+            self._open[shard.key] = buffer, used.reshape(shard.shape), n_patches
         return self._open[shard.key][1][first : first + n]
 
     def mark_filled(self, shard: ShardSpec, n: int) -> None:
@@ -98,19 +104,6 @@ class ShardBuffers:
         self._pool.shutdown(cancel_futures=kind is not None)
         if kind is None:
             self._raise_failed()
-
-    def _take_buffer(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return a buffer that is free and large enough, waiting for one if all are in use."""
-        buffer = None
-        with suppress(Empty):
-            buffer = self._free.get_nowait()
-        if buffer is None and self._n_unused:
-            self._n_unused -= 1
-            return np.empty(nbytes, np.uint8)
-        if buffer is None:
-            buffer = self._free.get()
-        self._raise_failed()
-        return buffer if len(buffer) >= nbytes else np.empty(nbytes, np.uint8)
 
     def _write_and_free(
         self, shard: ShardSpec, buffer: NDArray[np.uint8], patches: NDArray[Any]
@@ -152,84 +145,58 @@ def write_job(
     export = PartialExport(Path(root))
     frozen = export.frozen()
     arrays = export.selection().arrays(frozen.arrays)
-    with OpenImages(frozen.plan, stamps=frozen.stamps) as images:
-        for role in (layout.role for layout in frozen.arrays):
-            of_role = [array for array in arrays if array.layout.role == role]
-            shards = list(_missing_shards(export, of_role, first, last))
+    with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
+        for layout in frozen.arrays:
+            shards = [
+                ShardSpec(array, number)
+                for array in arrays
+                if array.layout.role == layout.role
+                for number in array.shards_of(first, last)
+                if export.done_marker(array, number) is None
+            ]
             if shards:
-                _ShardWriter(export, frozen, role, shards, memory).write(images, threads)
+                _write_shards(export, frozen, images, shards, memory, threads)
 
 
-def _missing_shards(
-    export: PartialExport, arrays: Sequence[ArraySelection], first: int, last: int
-) -> Iterator[ShardSpec]:
-    for array in arrays:
-        for number in array.shards_of(first, last):
-            if export.done_marker(array, number) is None:
-                yield ShardSpec(array, number)
+def _write_shards(
+    export: PartialExport,
+    frozen: FrozenPlan,
+    images: OpenImages,
+    shards: Sequence[ShardSpec],
+    memory: int,
+    threads: int,
+) -> None:
+    """Read the patches of shards of one role, and write each shard that is full."""
+    role, grid = shards[0].array.layout.role, export.candidates(frozen)
+    shard_of = np.full(len(grid), -1, np.int32)
+    for i, shard in enumerate(shards):
+        shard_of[shard.candidates] = i
+    candidates = np.flatnonzero(shard_of >= 0)
+    sources, shard_of = frozen.images[role], shard_of[candidates]
+    batches = Batches.of(grid, sources, frozen.plan.strategy.padding, candidates, shard_of)
+    n_buffers = len({shard.array.layout.name for shard in shards}) + _WRITING_THREADS
+    largest = max(shard.shape[0] * shard.array.layout.patch_bytes for shard in shards)
+    tile_memory = max(memory - n_buffers * largest, LEAST_TILES)
+    reader = TileReader(batches, images, role, tile_memory, threads, export.check_cancelled)
 
-
-class _ShardWriter:
-    """Write shards of one role, of all splits at once."""
-
-    def __init__(
-        self,
-        export: PartialExport,
-        frozen: FrozenPlan,
-        role: str,
-        shards: Sequence[ShardSpec],
-        memory: int,
-    ) -> None:
-        self._export, self._frozen, self._role, self._shards = export, frozen, role, shards
-        self._grid = export.candidates(frozen)
-        self._n_buffers = len({shard.array.layout.name for shard in shards}) + _WRITING_THREADS
-        largest = max(shard.n * shard.array.layout.patch_bytes for shard in shards)
-        self._tile_memory = max(memory - self._n_buffers * largest, LEAST_TILES)
-
-    def write(self, images: OpenImages, threads: int) -> None:
-        """Read every patch of the shards, and write each shard that is full."""
-        check_cancelled = self._export.check_cancelled
-        batches = self._batches(images.pad)
-        reader = TileReader(
-            batches, images, self._role, self._tile_memory, threads, check_cancelled
-        )
-        with (
-            ShardBuffers(self._write_shard, self._n_buffers) as buffers,
-            closing(reader.read()) as pending,
-        ):
-            for batch in pending:
-                check_cancelled()
-                shard, n = (
-                    self._shards[int(batches.destination[batch.number])],
-                    len(batch.candidates),
-                )
-                first = int(np.searchsorted(shard.candidates, batch.candidates[0]))
-                self._fill(reader, batch, buffers.rows(shard, first, n))
-                buffers.mark_filled(shard, n)
-
-    def _batches(self, pad: PadMode) -> Batches:
-        """Order the candidates of all shards as their sources are best read."""
-        shard_of = np.full(len(self._grid), -1, np.int32)
-        for i, shard in enumerate(self._shards):
-            shard_of[shard.candidates] = i
-        candidates = np.flatnonzero(shard_of >= 0)
-        sources = self._frozen.images[self._role]
-        return Batches.of(self._grid, sources, pad, candidates, shard_of[candidates])
-
-    def _fill(self, reader: TileReader, batch: PendingBatch, out: NDArray[Any]) -> None:
-        """Fill rows of a shard, casting the source's pixels to the array's type."""
-        dtype = reader.dtype_of(batch)
-        patches = out if out.dtype == dtype else np.empty(out.shape, dtype)
-        reader.fill(batch, patches)
-        if patches is not out:
-            source = self._frozen.plan.sources[batch.source_index]
-            out[...] = cast_exactly(patches, out.dtype, self._grid[batch.candidates], source)
-
-    def _write_shard(self, shard: ShardSpec, patches: NDArray[Any]) -> None:
+    def write_shard(shard: ShardSpec, patches: NDArray[Any]) -> None:
         array, number = shard
-        self._export.format.write(self._export.set, array.layout, number, patches)
+        export.format.write(export.set, array.layout, number, patches)
         done_marker = DoneMarker.of(array.shard_digest(number), patches)
-        self._export.write_done_marker(array, number, done_marker)
+        export.write_done_marker(array, number, done_marker)
+
+    with ShardBuffers(write_shard, n_buffers) as buffers, closing(reader.read()) as pending:
+        for batch in pending:
+            export.check_cancelled()
+            shard, n = shards[batch.destination], len(batch.candidates)
+            first = int(np.searchsorted(shard.candidates, batch.candidates[0]))
+            rows = buffers.rows(shard, first, n)
+            patches = rows if rows.dtype == batch.dtype else np.empty(rows.shape, batch.dtype)
+            reader.fill(batch, patches)
+            if patches is not rows:
+                source = frozen.plan.sources[batch.source_index]
+                rows[...] = cast_exactly(patches, rows.dtype, grid[batch.candidates], source)
+            buffers.mark_filled(shard, n)
 
 
 def cast_exactly(

@@ -1,8 +1,8 @@
 """The sources of a plan: described without reading pixels, and checked against each other.
 
-`survey` opens every image that a plan names, once. A set has one number of channels, pixel type,
-depth axis and pixel size, so all sources must agree in them; target, labels and mask must have the
-geometry of their source. The mask that is the region of a strategy is read here too.
+A set has one number of channels, pixel type, depth axis and pixel size, so all sources must agree
+in them; target, labels and mask must have the geometry of their source. The mask that is the region
+of a strategy is read here too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,23 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset._model import Frozen
-from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.open_images import find_stat
-from napari_patchset.exporting.plan import (
-    MASK,
-    SOURCE_ERRORS,
-    ExportPlan,
-    Failure,
-    ImageRef,
-    SourceRef,
-)
-from napari_patchset.patching.filters import MaskFilter
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.plan import ExportPlan, ImageRef, SourceRef
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
-from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET
+from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import ChannelId, SourceInfo, channel_indices
-from napari_patchset.stacks.cache import FileStat
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import open_stack
@@ -35,101 +24,6 @@ from napari_patchset.stacks.protocol import ClosableStack, ImageStack
 
 PIXEL_SIZE_TOLERANCE = 0.01
 """Relative difference up to which pixel sizes are equal."""
-
-
-class Survey(Frozen):
-    """The sources of a plan as they were when it was made.
-
-    Attributes
-    ----------
-    requested : tuple of SourceRef
-        The sources that the plan was made for.
-    plan : ExportPlan
-        With the sources that could be opened, and the scene of every image.
-    images : dict of role to tuple of SourceInfo
-        Description of every source's image, target, labels and mask.
-    stamps : dict of str to FileStat
-        Size and time of each file, by path.
-    failures : tuple of Failure
-        The sources that could not be opened.
-    """
-
-    requested: tuple[SourceRef, ...]
-    plan: ExportPlan
-    images: dict[str, tuple[SourceInfo, ...]]
-    stamps: dict[str, FileStat]
-    failures: tuple[Failure, ...]
-
-
-def survey(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None) -> Survey:
-    """Open and describe every source; those that can't be read are left out, unless all are.
-
-    Parameters
-    ----------
-    check_cancelled : callable
-        Called before each source is opened; raises to end the survey.
-
-    Raises
-    ------
-    PatchsetError, OSError
-        If sources do not agree with each other or with their paired images; if none can be read.
-    """
-    plan = plan.resolved()
-    roles, describe_image = _roles(plan), SourceDescriber(plan)
-    readable = list[SourceRef]()
-    infos: dict[str, list[SourceInfo]] = {role: [] for role in roles}
-    failures = list[Failure]()
-    for requested in plan.sources:
-        check_cancelled()
-        try:
-            ref = requested.with_pair_scenes()
-            described = {role: describe_image(ref.images[role], role) for role in roles}
-        except SOURCE_ERRORS as error:
-            if requested is plan.sources[-1] and not readable:
-                raise
-            failures.append(Failure(source=str(requested), message=str(error)))
-            continue
-        readable.append(ref)
-        for role, info in described.items():
-            infos[role].append(info)
-    for role in roles:
-        if role != MASK:
-            refs = [ref.images[role] for ref in readable]
-            check_agreement(refs, infos[role], None if role == LABELS else plan.dtype)
-        check_geometry(role, readable, infos[role], infos[IMAGE])
-    paths = {image.path for ref in readable for image in ref.images.values()}
-    return Survey(
-        requested=plan.sources,
-        plan=plan.model_copy(update={"sources": tuple(readable)}),
-        images={role: tuple(described) for role, described in infos.items()},
-        stamps={path: stamp for path in sorted(paths) if (stamp := find_stat(path))},
-        failures=tuple(failures),
-    )
-
-
-def _roles(plan: ExportPlan) -> list[str]:
-    """Return the roles that have an image in every source.
-
-    Raises
-    ------
-    ArgumentError
-        Naming a source without an image that other sources have, or that a filter needs.
-    """
-    roles = [IMAGE]
-    for role in (TARGET, LABELS):
-        if any(role in ref.images for ref in plan.sources):
-            _require_role(plan, role, f"Either every source has a paired {role}, or none")
-            roles.append(role)
-    if any(isinstance(each, MaskFilter) for each in plan.filters):
-        _require_role(plan, MASK, "The filter mask needs a mask or labels for every source")
-        roles.append(MASK)
-    return roles
-
-
-def _require_role(plan: ExportPlan, role: str, rule: str) -> None:
-    lacking = [str(ref) for ref in plan.sources if role not in ref.images]
-    if lacking:
-        raise ArgumentError(f"{rule}; {lacking[0]} has none ({len(lacking)} in all lack one).")
 
 
 def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:

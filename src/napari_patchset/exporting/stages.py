@@ -1,6 +1,6 @@
 """What an export does between planning and writing, in the process that runs it.
 
-`prepare` surveys the sources, chooses the candidates, and freezes both in NAME.partial;
+`prepare` describes the sources, chooses the candidates, and freezes both in NAME.partial;
 `select` applies filters and split once all candidates are scored; `find_changed` compares the
 sources with those that were planned for. Scoring and writing are jobs: see `metrics` and
 `shard_writer`.
@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.disk_space import check_space
-from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.destination import check_space
+from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.open_images import changed_file, require_unchanged
 from napari_patchset.exporting.plan import SOURCE_ERRORS, ExportPlan, Failure
 from napari_patchset.exporting.selection import Selection, select_candidates
-from napari_patchset.exporting.sources import SourceDescriber, read_masks, survey
+from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import check_filters
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.layout import IMAGE, UNSPLIT
+from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.writers import FORMATS
 
 
@@ -46,9 +46,7 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
         refuse_taken(partial, plan)
     if _is_prepared(partial, plan, overwrite):
         return True
-    surveyed = survey(plan, partial.check_cancelled)
-    grid = plan.strategy.plan(surveyed.images[IMAGE], read_masks(plan.strategy))
-    frozen = FrozenPlan.of(surveyed, grid)
+    frozen, grid = freeze_plan(plan, partial.check_cancelled)
     _check(frozen, grid, partial.root)
     partial.check_cancelled()
     partial.discard()
@@ -154,7 +152,7 @@ def find_changed(
         try:
             for role, infos in frozen.images.items():
                 image = ref.images[role]
-                require_unchanged(image.path, frozen.stamps)
+                require_unchanged(image.path, frozen.file_stats)
                 if describer.key(image) != infos[index].key:
                     raise changed_file(image.path)
         except SOURCE_ERRORS as error:

@@ -36,15 +36,19 @@ class PendingBatch(NamedTuple):
     ----------
     number : int
         Its index in the batches.
-    source_index : int
-        Index of its source.
+    source_index, destination : int
+        Of the batch; see `Batches`.
     candidates : int64 array
         Its patches, in the order in which they are filled.
+    dtype : dtype
+        Type of the source's pixels.
     """
 
     number: int
     source_index: int
+    destination: int
     candidates: NDArray[np.int64]
+    dtype: np.dtype[Any]
     patches: "PatchPaster"
     tiles: list[tuple[int, int, Block]]
     """Channel and depth of the output, and a tile that holds a part of it."""
@@ -115,10 +119,6 @@ class TileReader:
             else:
                 self._paste(batch, out)
 
-    def dtype_of(self, batch: PendingBatch) -> np.dtype[Any]:
-        """Return the pixel type of the stack that a batch is cut from."""
-        return np.dtype(self._open[batch.source_index][0].stack.data_dtype)
-
     @property
     def _nbytes(self) -> int:
         return sum(tiles.nbytes for _, tiles in self._open.values())
@@ -137,17 +137,18 @@ class TileReader:
                 channels = [channels[channel] for channel in self._channels]
             (z, top, left), (end, bottom, right) = batches.box(number)
             patches, window = self._patches(number), Rect(left, top, right - left, bottom - top)
-            itemsize, sample = np.dtype(stack.data_dtype).itemsize, int(batches.sample[number])
+            dtype, sample = np.dtype(stack.data_dtype), int(batches.sample[number])
             tiles, covered = [], set[tuple[int, int]]()
             for (c, channel), depth in product(enumerate(channels), range(z, end)):
                 for block in blocks_of(stack, sample, channel, depth, window):
                     if patches.meet(block.rect):
-                        tile_buffer.pin(block, number, itemsize)
+                        tile_buffer.pin(block, number, dtype.itemsize)
                         tiles.append((c, depth - z, block))
                         if patches.lie_in(_clipped(block.rect, stack.data_shape)):
                             covered.add((c, depth))
-        candidates = batches.candidates_of(number)
-        return PendingBatch(number, source, candidates, patches, tiles, len(covered))
+        destination, candidates = int(batches.destination[number]), batches.candidates_of(number)
+        columns = number, source, destination, candidates, dtype
+        return PendingBatch(*columns, patches, tiles, len(covered))
 
     def _patches(self, number: int) -> "PatchPaster":
         """Return where the patches of a batch lie; for a padded one, the box that it reads."""

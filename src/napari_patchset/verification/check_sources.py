@@ -216,7 +216,7 @@ class PatchRecutter:
             return candidates
         # No batch is larger than a shard.
         units = np.arange(len(candidates)) // self._array.patches_per_shard
-        batches = Batches.of(self._grid, [info] * (index + 1), images.pad, candidates, units)
+        batches = Batches.of(self._grid, [info] * (index + 1), plan.strategy.padding, candidates, units)
         cut = self._cut(images, plan, index, batches)
         different: NDArray[np.int64] = candidates[cut[candidates] != self._expected[candidates]]
         return different
@@ -230,7 +230,7 @@ class PatchRecutter:
         with closing(reader.read()) as pending:
             for batch in pending:
                 shape = (len(batch.candidates), *array.patch_shape)
-                patches = np.empty(shape, reader.dtype_of(batch))
+                patches = np.empty(shape, batch.dtype)
                 reader.fill(batch, patches)
                 grid, source = self._grid[batch.candidates], plan.sources[index]
                 cast = cast_exactly(patches, array.pixel_type, grid, source)
