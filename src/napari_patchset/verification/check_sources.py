@@ -216,7 +216,9 @@ class PatchRecutter:
             return candidates
         # No batch is larger than a shard.
         units = np.arange(len(candidates)) // self._array.patches_per_shard
-        batches = Batches.of(self._grid, [info] * (index + 1), plan.strategy.padding, candidates, units)
+        batches = Batches.of(
+            self._grid, [info] * (index + 1), plan.strategy.padding, candidates, units
+        )
         cut = self._cut(images, plan, index, batches)
         different: NDArray[np.int64] = candidates[cut[candidates] != self._expected[candidates]]
         return different
