@@ -46,7 +46,8 @@ def patch_images(
         for row in rows:
             spec = planned.grid[int(row)]
             stack, chosen = sources[spec.source_index, IMAGE]
-            patch = read_patch(stack, chosen, spec, sources.pad)
+            padding = planned.state.recipe.strategy.padding
+            patch = read_patch(stack, chosen, spec, padding)
             if patch.ndim == 4:
                 at = patch.shape[1] // 2 if depth is None else depth - spec.start[0]
                 patch = patch[:, at]
