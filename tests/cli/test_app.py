@@ -35,6 +35,7 @@ SCENES = (
 PLANS = {
     "big.json": {"sources": ["image.czi"], "strategy": {"size": "big"}},
     "flat.json": {"strategy": "tiled"},
+    "typo.json": {"sources": [{"pth": "image.czi"}]},
     "later.json": {"sources": ["image.czi"], "gamma": 2},
 }
 FILES = sorted(["circle.json", "float.tif", "image.czi", "text.czi", *PLANS])
@@ -408,6 +409,7 @@ def test_the_version_is_printed(run) -> None:
             "export --plan later.json",
             "later.json: gamma is no field of a plan; save",
         ),
+        ("export --plan typo.json", "With typo.json: path is missing; there is no pth here"),
         ("export --plan flat.json", "flat.json: strategy is 'tiled'; save the plan again"),
         (
             "export --plan big.json",

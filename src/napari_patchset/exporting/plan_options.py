@@ -256,16 +256,16 @@ def make_plan(
         If an option can't be parsed, or does not fit the others.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    saved = _read_plan(plan) if plan else {}
-    fields = saved | {
-        "sources": _sources(files, options, saved.get("sources", ())),
-        "strategy": _strategy(options, saved.get("strategy", {})),
-        "split": _split(options, saved.get("split")),
-    }
-    fields |= {_PLAN_FIELDS[name]: value for name, value in options.items() if name in _PLAN_FIELDS}
-    if out:
-        fields["out"] = out
+    fields = _read_plan(plan) if plan else {}
     try:
+        fields |= {
+            "sources": _sources(files, options, fields.get("sources", ())),
+            "strategy": _strategy(options, fields.get("strategy", {})),
+            "split": _split(options, fields.get("split")),
+        }
+        fields |= {_PLAN_FIELDS[name]: options[name] for name in _PLAN_FIELDS if name in options}
+        if out:
+            fields["out"] = out
         return ExportPlan.model_validate(fields)
     except ValidationError as error:
         where = f"With {plan}: " if plan else ""
