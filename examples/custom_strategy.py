@@ -24,18 +24,20 @@ with open_stack("nuclei.tif") as stack:
     source, (_, _, height, width) = describe(stack), stack.data_shape
     (plane,) = stack.extract_patch(0, [0], (0, 0), (height, width))
 
-found: list[tuple[int, int]] = []
+starts: list[tuple[int, int]] = []
 remaining = plane.astype(float)
-while len(found) < COUNT:
+while len(starts) < COUNT:
     y, x = np.unravel_index(remaining.argmax(), plane.shape)
-    remaining[max(0, y - SIZE) : y + SIZE, max(0, x - SIZE) : x + SIZE] = 0  # none beside it
+    remaining[max(0, y - SIZE) : y + SIZE, max(0, x - SIZE) : x + SIZE] = (
+        0  # no other patch overlaps it
+    )
     start = np.clip((y - SIZE // 2, x - SIZE // 2), 0, (height - SIZE, width - SIZE))
-    found.append((int(start[0]), int(start[1])))
+    starts.append((int(start[0]), int(start[1])))
 
-places = [FixedPatch(source=source.key, scene=source.scene, start=start) for start in found]
+patches = [FixedPatch(source=source.key, scene=source.scene, start=start) for start in starts]
 plan = ExportPlan(
     sources="nuclei.tif",
-    strategy=Fixed(size=SIZE, patches=places),
+    strategy=Fixed(size=SIZE, patches=patches),
     out="nuclei.patches.zarr",
 )
 patches = export(plan, overwrite=True)["all"]

@@ -1,6 +1,6 @@
-"""An array in memory: cut it, do something with each patch, and put the result together again.
+"""An array in memory: cut it, process each patch, and put the result together again.
 
-An export needs files: `spool` makes one of an array, named by its content.
+An export needs files: `spool` writes an array to one, named by its content.
 """
 
 from pathlib import Path

@@ -41,7 +41,7 @@ PLANS = {
 FILES = sorted(["circle.json", "float.tif", "image.czi", "text.czi", *PLANS])
 
 
-def test_info_says_what_is_in_a_file(run, czi: MakeCzi) -> None:
+def test_info_shows_what_is_in_a_file(run, czi: MakeCzi) -> None:
     sizes = {"X": 3e-7, "Y": 2e-7, "Z": 2e-6}
     xml = metadata_xml(sizes, {"Channel:0": "DAPI", "Channel:1": "EGFP"})
     code, out, _ = run("info", czi(*SCENES, xml=xml))
@@ -101,7 +101,7 @@ def test_a_broken_file_among_others_is_named_and_the_exit_code_says_so(
         assert failure["source"] == str(paths[0])
 
 
-def test_export_writes_what_was_asked_for(run, czi: MakeCzi) -> None:
+def test_export_writes_the_patches_that_its_options_describe(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
     options = ("--scene", 1, "--patch-size", "16,20", "--overlap", "4", "--channels", "1")
     code, out, _ = run("export", path, "--out", "a.patches.zarr", *options)
@@ -126,20 +126,20 @@ def test_a_warning_is_one_line(run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatc
         assert run("info", path)[2] == f"patchset: {path}: no valid OME-Zarr\n"
 
 
-def test_export_says_what_is_no_candidate(run, czi: MakeCzi) -> None:
+def test_export_reports_positions_that_are_no_candidates(run, czi: MakeCzi) -> None:
     path = czi(SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, z=2, missing=[{"T": 1, "Z": 1}]))
-    said = run("export", path, "--out", "a.patches.zarr", "--patch-size", "16,16")[1]
+    shown = run("export", path, "--out", "a.patches.zarr", "--patch-size", "16,16")[1]
     out = Path("a.patches.zarr").absolute()
-    assert said == f"36 patches in {out}: 12 left out (missing plane)\n"
+    assert shown == f"36 patches in {out}: 12 left out (missing plane)\n"
 
 
-def test_export_says_what_became_of_the_candidates(run, czi: MakeCzi) -> None:
+def test_export_reports_splits_and_rejected_patches(run, czi: MakeCzi) -> None:
     options = ("--patch-size", "8,8", "--filter", "std>p20", "--val", "0.2")
-    said = run("export", czi(*SCENES), "--out", "a.patches.zarr", *options)[1]
+    shown = run("export", czi(*SCENES), "--out", "a.patches.zarr", *options)[1]
     made = PatchSet("a.patches.zarr")
     n_train, n_val = len(made["train"]), len(made["val"])
     rejected = made.table.num_rows - n_train - n_val
-    assert said == (
+    assert shown == (
         f"{n_train + n_val} patches in {Path('a.patches.zarr').absolute()}: "
         f"{n_train} train, {n_val} val, {rejected} rejected\n"
     )
@@ -165,9 +165,14 @@ def test_events_come_as_json_lines(run, czi: MakeCzi) -> None:
 
 
 @pytest.mark.parametrize("command", ["export", "verify"])
-@pytest.mark.parametrize(("given", "n"), [((), 184 * 2**20), (("--memory", "1.5MiB"), 3 * 2**19)])
-def test_the_memory_is_handed_on(
-    run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch, command: str, given: tuple[str, ...], n: int
+@pytest.mark.parametrize(("options", "n"), [((), 184 * 2**20), (("--memory", "1.5MiB"), 3 * 2**19)])
+def test_the_memory_limit_is_passed_on(
+    run,
+    czi: MakeCzi,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: tuple[str, ...],
+    n: int,
 ) -> None:
     taken = []
 
@@ -178,12 +183,12 @@ def test_the_memory_is_handed_on(
     monkeypatch.setattr("napari_patchset.cli.export.iter_export", take)
     monkeypatch.setattr("napari_patchset.cli.verify.find_differences", take)
     words = {"export": (czi(*SCENES), "--out", "a.patches.zarr"), "verify": ("a.patches.zarr",)}
-    assert run(command, *words[command], *given)[2] == "patchset: seen.\n"
+    assert run(command, *words[command], *options)[2] == "patchset: seen.\n"
     assert taken == [n]
 
 
 @pytest.mark.parametrize("command", ["score", "write"])
-def test_a_job_takes_the_threads_and_memory_that_it_is_given(
+def test_a_job_takes_its_threads_and_memory(
     run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     taken = []
@@ -200,8 +205,8 @@ def test_a_job_takes_the_threads_and_memory_that_it_is_given(
 
 def test_a_set_is_the_same_with_little_memory(run, czi: MakeCzi) -> None:
     path = czi(*SCENES)
-    for name, given in (("a", ()), ("b", ("--memory", "1kB"))):
-        args = ("export", path, "--patch-size", "8,8", "--out", f"{name}.patches.zarr", *given)
+    for name, options in (("a", ()), ("b", ("--memory", "1kB"))):
+        args = ("export", path, "--patch-size", "8,8", "--out", f"{name}.patches.zarr", *options)
         assert run(*args)[0] == 0
     assert PatchSet("a.patches.zarr").manifest == PatchSet("b.patches.zarr").manifest
 
@@ -459,13 +464,13 @@ def test_the_command_loads_no_window() -> None:
         "gui = {'napari', 'qtpy', 'magicgui', 'vispy', 'PyQt6', 'PySide6'}\n"
         "print(sorted(gui & {name.partition('.')[0] for name in sys.modules}))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
-@pytest.mark.parametrize(("stage", "heard"), [("write", True), ("done", False)])
-def test_ctrl_c_is_heard_where_python_drops_it(stage: str, heard: bool) -> None:
+@pytest.mark.parametrize(("stage", "stops"), [("write", True), ("done", False)])
+def test_ctrl_c_stops_where_python_drops_it(stage: str, stops: bool) -> None:
     def dropping() -> Generator[SimpleNamespace, None, None]:
         yield SimpleNamespace(stage="plan")
         with suppress(KeyboardInterrupt):
@@ -473,13 +478,13 @@ def test_ctrl_c_is_heard_where_python_drops_it(stage: str, heard: bool) -> None:
         yield SimpleNamespace(stage=stage)
 
     before, events = signal.getsignal(signal.SIGINT), dropping()
-    with pytest.raises(KeyboardInterrupt) if heard else nullcontext():
+    with pytest.raises(KeyboardInterrupt) if stops else nullcontext():
         assert [event.stage for event in handle_interrupts(events)] == ["plan", stage]
     assert not list(events)
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(czi: MakeCzi, tmp_path: Path) -> None:
+def test_ctrl_c_stops_cleanly_and_the_same_command_resumes(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi(SceneSpec(rect=(0, 0, 1200, 1200), t=3), tile=(100, 100))
     command = [sys.executable, "-m", "napari_patchset", "export", str(path)]
     command += ["--out", "a.patches.zarr", "--patch-size", "16,16", "--overlap", "12"]

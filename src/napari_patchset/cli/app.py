@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete the name of a subcommand."""
-        ctx.command = self._listing()  # it is asked for the commands, not the group
+        ctx.command = self._listing()  # click lists the commands of that
         return ctx.command.shell_complete(ctx, incomplete)
 
     def _listing(self) -> TyperGroup:

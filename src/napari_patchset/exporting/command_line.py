@@ -57,12 +57,12 @@ def _pair(refs: Sequence[SourceRef], role: str) -> list[str] | None:
 
 def _words(option: PlanOption, values: dict[str, Any]) -> list[str] | None:
     """Return an option and its value, [] if it has its default, None if that can't be written."""
-    given = [values[field] for field in option.fields if field in values]
-    if not given:
+    own = [values[field] for field in option.fields if field in values]
+    if not own:
         return []
-    if option.format is None or any(value != given[0] for value in given):
+    if option.format is None or any(value != own[0] for value in own):
         return None
-    texts = map(str, given[0]) if option.name == "filter" else [option.format(given[0])]
+    texts = map(str, own[0]) if option.name == "filter" else [option.format(own[0])]
     return [word for text in texts for word in (option.flag, text)]
 
 
