@@ -211,6 +211,11 @@ def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | in
     return path.with_name(match[1]), int(match[2])
 
 
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts "10" after "9"."""
+    return [(int(n or 0), text) for n, text in re.findall(r"(\d{1,18})|(\D+|\d+)", name)]
+
+
 def join_scene(path: Path, scene: SceneId | None) -> Path:
     """Join path and scene to one name, "name.czi@3"; the inverse of `split_scene`."""
     return path if scene is None else path.with_name(f"{path.name}@{scene}")

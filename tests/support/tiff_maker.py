@@ -67,3 +67,57 @@ def write_two_series(path: Path) -> Path:
             },
         )
     return path
+
+
+OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+
+
+def write_ome_set(folder: Path, by: str, n: int = 3, size: int = 32) -> list[Path]:
+    """Write a set of OME-TIFFs, one file for each position, channel or time point.
+
+    Parameters
+    ----------
+    by : {"position", "channel", "time", "companion"}
+        What each file holds; "companion" is by position, described by a file of its own, which is
+        the last one of the list.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(7).integers(0, 2**16, (n, size, size), np.uint16)
+    paths = [folder / f"{by} {i}.ome.tif" for i in range(n)]
+    axis = {"channel": "C", "time": "T"}.get(by)
+
+    def data(i: int, index: int) -> str:
+        return (
+            f'<TiffData First{axis or "T"}="{index}" IFD="0" PlaneCount="1">'
+            f'<UUID FileName="{paths[i].name}">urn:uuid:{i}</UUID></TiffData>'
+        )
+
+    def image(number: int, content: str, sizes: dict[str, int]) -> str:
+        shape = " ".join(f'Size{a}="{sizes.get(a, 1)}"' for a in "ZCT")
+        channels = "".join(
+            f'<Channel ID="Channel:{number}:{c}" Name="ch{c}" SamplesPerPixel="1"/>'
+            for c in range(sizes.get("C", 1))
+        )
+        return (
+            f'<Image ID="Image:{number}" Name="image {number}"><Pixels ID="Pixels:{number}" '
+            f'DimensionOrder="XYZCT" Type="uint16" SizeX="{size}" SizeY="{size}" {shape} '
+            f'PhysicalSizeX="0.1" PhysicalSizeY="0.1">{channels}{content}</Pixels></Image>'
+        )
+
+    if axis:
+        images = image(0, "".join(data(i, i) for i in range(n)), {axis: n})
+    else:
+        images = "".join(image(i, data(i, 0), {}) for i in range(n))
+    for i, path in enumerate(paths):
+        content = images
+        if by == "companion":
+            content = '<BinaryOnly MetadataFile="all.companion.ome" UUID="urn:uuid:all"/>'
+        xml = f'<?xml version="1.0"?><OME xmlns="{OME}" UUID="urn:uuid:{i}">{content}</OME>'
+        write(path, pixels[i], description=xml, metadata=None)
+    if by != "companion":
+        return paths
+    companion = folder / "all.companion.ome"
+    companion.write_text(
+        f'<?xml version="1.0"?><OME xmlns="{OME}" UUID="urn:uuid:all">{images}</OME>'
+    )
+    return [*paths, companion]

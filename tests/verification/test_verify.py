@@ -502,7 +502,7 @@ def test_the_command_lists_each_finding_and_exits_with_1(
 ) -> None:
     path = made("zarr")
     code, out, _ = command(monkeypatch, capsys, path)
-    assert (code, out) == (0, f"{path}: no difference, held against itself and its sources\n")
+    assert (code, out) == (0, f"{path}: no difference, compared with itself and its sources\n")
     describe(path, change_statistics)
     first_file(path, "zarr", "target").unlink()
     code, out, err = command(monkeypatch, capsys, path)

@@ -4,7 +4,8 @@ It holds the sources as they were when the plan was made, so that a change is no
 layout of the arrays, so that every job writes the same shards.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
@@ -14,6 +15,7 @@ from napari_patchset.exporting.sources import (
     SourceDescriber,
     check_agreement,
     check_geometry,
+    find_repeats,
     read_masks,
 )
 from napari_patchset.patching.filters import MaskFilter
@@ -99,7 +101,8 @@ def freeze_plan(
         If sources do not agree with each other or with their paired images; if none can be read.
     """
     requested = plan.resolved()
-    plan, images, failures = _describe_readable(requested, check_cancelled)
+    describe_image = SourceDescriber(requested)
+    plan, images, failures = _describe_readable(requested, describe_image, check_cancelled)
     for role, infos in images.items():
         if role != MASK:
             refs = [ref.images[role] for ref in plan.sources]
@@ -119,6 +122,7 @@ def freeze_plan(
         if role != MASK
     ]
     paths = {image.path for ref in plan.sources for image in ref.images.values()}
+    paths |= describe_image.files
     frozen = FrozenPlan(
         requested=requested.sources,
         plan=plan,
@@ -135,10 +139,13 @@ def freeze_plan(
 
 
 def _describe_readable(
-    plan: ExportPlan, check_cancelled: Callable[[], None]
+    plan: ExportPlan, describe_image: SourceDescriber, check_cancelled: Callable[[], None]
 ) -> tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]:
-    """Return a plan of the sources that can be read, their descriptions by role, and failures."""
-    roles, describe_image = _roles(plan), SourceDescriber(plan)
+    """Return a plan of the sources that can be read, their descriptions by role, and failures.
+
+    Of sources that hold the same pixels one is taken.
+    """
+    roles = _roles(plan)
     readable, descriptions, failures = list[SourceRef](), [], list[Failure]()
     for requested in plan.sources:
         check_cancelled()
@@ -150,8 +157,22 @@ def _describe_readable(
             if requested is plan.sources[-1] and not readable:
                 raise
             failures.append(Failure(source=str(requested), message=str(error)))
+    infos = [described[0] for described in descriptions]
+    if repeats := find_repeats(readable, infos, describe_image.parts):
+        _warn_of_repeats(repeats, readable)
+        descriptions = [each for i, each in enumerate(descriptions) if i not in repeats]
+        readable = [each for i, each in enumerate(readable) if i not in repeats]
     images = dict(zip(roles, zip(*descriptions, strict=True), strict=True))
     return plan.model_copy(update={"sources": tuple(readable)}), images, failures
+
+
+def _warn_of_repeats(repeats: Mapping[int, int], refs: Sequence[SourceRef]) -> None:
+    index, other = next(iter(repeats.items()))
+    more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
+    warnings.warn(
+        f"{refs[index]} holds pixels of {refs[other]}{more}; the same pixels are cut once.",
+        stacklevel=2,
+    )
 
 
 def _roles(plan: ExportPlan) -> list[str]:

@@ -110,7 +110,8 @@ class OpenImages:
             stack = self._opener(ref.path, ref.scene, self._plan.depth_axis)
             on_error.callback(stack.close)
             if self._file_stats is not None:
-                require_unchanged(ref.path, self._file_stats)
+                for path in {ref.path, *map(str, getattr(stack, "files", ()))}:
+                    require_unchanged(path, self._file_stats)
             image = OpenImage(stack, channel_indices(channel_names(stack), names))
             on_error.pop_all()
         return image

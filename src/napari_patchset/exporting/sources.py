@@ -5,7 +5,7 @@ in them; target, labels and mask must have the geometry of their source. The mas
 of a strategy is read here too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from napari_patchset.exporting.plan import ExportPlan, ImageRef, SourceRef
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE
-from napari_patchset.source import ChannelId, SourceInfo, channel_indices
+from napari_patchset.source import ChannelId, SceneId, SourceInfo, channel_indices
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import open_stack
@@ -45,18 +45,89 @@ def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
     return infos
 
 
+def find_repeats(
+    refs: Sequence[SourceRef],
+    infos: Sequence[SourceInfo],
+    parts_of: Callable[[ImageRef], Sequence[str]],
+) -> dict[int, int]:
+    """Find sources whose pixels are all in another one: copies, links, members of a set.
+
+    A file of a set that lies alone has one scene, without an id.
+
+    Parameters
+    ----------
+    parts_of : callable
+        Returns the keys of the files that an image is in.
+
+    Returns
+    -------
+    dict of int to int
+        The index of each such source, and of the other one: the first of equal ones, else the one
+        with more files.
+
+    Raises
+    ------
+    ExportError
+        If two sources have some of their pixels in common, but neither has all of the other's.
+    """
+    files = [frozenset(parts_of(ref)) for ref in refs]
+    in_file: dict[str, dict[SceneId | None, list[int]]] = {}
+    for index, (keys, info) in enumerate(zip(files, infos, strict=True)):
+        for key in keys:
+            in_file.setdefault(key, {}).setdefault(info.scene, []).append(index)
+    repeats = dict[int, int]()
+    for index, (keys, info) in enumerate(zip(files, infos, strict=True)):
+        for other in _others_in(keys, info.scene, in_file):
+            if keys < files[other] or (keys == files[other] and other < index):
+                repeats[index] = other
+                break
+            if not files[other] <= keys:
+                raise ExportError(
+                    f"{refs[index]} and {refs[other]} have files in common, but neither has all "
+                    "of the other's; put all files of the set into one folder, and name it once."
+                )
+    return repeats
+
+
+def _others_in(
+    keys: Iterable[str],
+    scene: SceneId | None,
+    in_file: Mapping[str, Mapping[SceneId | None, Sequence[int]]],
+) -> list[int]:
+    """Return the sources of a scene in some files; None may be any scene."""
+    chosen = list[int]()
+    for key in sorted(keys):
+        scenes = in_file[key] if scene is None else (scene, None)
+        chosen += [index for each in scenes for index in in_file[key].get(each, ())]
+    return list(dict.fromkeys(chosen))
+
+
 class SourceDescriber:
-    """Describe images, computing the key of a file once for all of its scenes."""
+    """Describe images, computing the key of a file once for all of its scenes.
+
+    Attributes
+    ----------
+    files : set of str
+        Every file that the pixels of a described image are in, as far as a stack tells.
+    """
 
     def __init__(self, plan: ExportPlan) -> None:
+        self.files: set[str] = set()
         self._plan = plan
         self._keys: dict[str, str] = {}
+        self._parts: dict[ImageRef, Sequence[str]] = {}
+
+    def parts(self, ref: ImageRef) -> Sequence[str]:
+        """Return the keys of the files that a described image is in."""
+        return self._parts[ref]
 
     def __call__(self, ref: ImageRef, role: str) -> SourceInfo:
         """Describe one image; an image with the role "image" has the plan's channels only."""
         with open_source(self._plan, ref) as stack:
             info = describe(stack, self._keys.get(ref.path))
             self._store_key(ref, stack, info.key)
+            self.files.update(map(str, getattr(stack, "files", ())))
+            self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
         return select_channels(info, self._plan.channels if role == IMAGE else None)
 
     def key(self, ref: ImageRef) -> str:

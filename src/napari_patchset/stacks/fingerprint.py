@@ -4,6 +4,7 @@ A copy at another path has the same key. The cost does not grow with the size of
 """
 
 import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -52,6 +53,11 @@ def file_key(path: Path) -> str:
         for data in pool.map(lambda span: files.read(path, *span), _sampled_spans(size)):
             digest.update(data)
     return digest.hexdigest()
+
+
+def text_key(parts: Iterable[str]) -> str:
+    """Fingerprint texts, such as the keys of several files, in their order."""
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def _sampled_spans(size: int) -> list[tuple[int, int]]:

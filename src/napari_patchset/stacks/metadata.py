@@ -6,7 +6,8 @@ record is None. `describe` sums up a stack as a SourceInfo.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,6 +61,21 @@ class ImageMetadata:
     time_step: float | None = None
     """Seconds between two time points."""
     labels: LabelValues | None = None
+
+
+class FileSet(NamedTuple):
+    """The files that are opened as one.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        Those that are there.
+    absent : tuple of str
+        What the file names but is not there: files of a set, images of a plate.
+    """
+
+    files: tuple[Path, ...]
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

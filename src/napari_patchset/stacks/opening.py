@@ -15,9 +15,10 @@ from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
-from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.metadata import FileSet, SceneSummary
 from napari_patchset.stacks.protocol import ClosableStack
-from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
+from napari_patchset.stacks.tiff.ome import is_companion
+from napari_patchset.stacks.tiff.stack import open_tiff, tiff_files, tiff_scenes
 from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.store import is_zarr
 
@@ -36,6 +37,8 @@ class FileFormat(NamedTuple):
     open: Callable[[Path, SceneId | None, DepthAxis], ClosableStack]
     labels: Callable[[Path, SceneId | None], Sequence[SceneId]] = lambda *_: ()
     """Lists the label images of a scene, each by the id that opens it."""
+    files: Callable[[Path], FileSet] = lambda path: FileSet((path,))
+    """Lists the files that are opened as one with a file."""
 
 
 # zarr is imported with the first store: importing it takes longer than opening a slide.
@@ -61,7 +64,14 @@ def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
 
 FILE_FORMATS: tuple[FileFormat, ...] = (
     FileFormat("CZI", (".czi",), lambda _, head: is_czi(head), czi_scenes, open_czi),
-    FileFormat("TIFF", (".tif", ".tiff"), lambda _, head: is_tiff(head), tiff_scenes, open_tiff),
+    FileFormat(
+        "TIFF",
+        (".tif", ".tiff", ".ome"),
+        lambda path, head: is_tiff(head) or is_companion(path, head),
+        tiff_scenes,
+        open_tiff,
+        files=tiff_files,
+    ),
     FileFormat(
         "zarr", (".zarr",), lambda path, _: is_zarr(path), _zarr_scenes, _open_zarr, _zarr_labels
     ),
@@ -141,6 +151,10 @@ def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | 
     if scene is None:
         return ids
     if scene not in ids:
+        if ids == [None]:
+            raise ArgumentError(
+                f"{path}: there is no scene {scene}; it is a single image, so name no scene."
+            )
         listed = ", ".join(map(str, ids))
         raise ArgumentError(f"{path}: there is no scene {scene}; its scenes are {listed}.")
     return [scene]
@@ -149,6 +163,14 @@ def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | 
 def list_labels(path: Path, scene: SceneId | None = None) -> Sequence[SceneId]:
     """List the label images of a scene, each by the id by which `open_stack` opens it."""
     return find_format(path).labels(path, scene)
+
+
+def list_files(path: str | Path) -> FileSet:
+    """List the files that are opened as one with a file, and what they name but is not there."""
+    if is_remote(path):
+        return FileSet(())
+    path = Path(local_path(str(path)))
+    return find_format(path).files(path)
 
 
 def open_stack(

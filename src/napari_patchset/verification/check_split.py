@@ -1,8 +1,12 @@
-"""Prove that no place in a validation patch is in a training patch (`find_leak`)."""
+"""Prove that no place in a validation patch is in a training patch (`find_leak`).
+
+`check_repeats` proves by checksums that no pixels are, wherever they are from.
+"""
 
 from collections.abc import Iterator, Sequence
-from itertools import product
-from typing import NamedTuple
+from contextlib import closing
+from itertools import combinations, product
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +14,9 @@ from numpy.typing import NDArray
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.sites import find_sites
 from napari_patchset.patching.splits import TRAIN, VAL
+from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.source import SourceInfo
+from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 Integers = NDArray[np.int64]
@@ -123,3 +129,53 @@ def _overlap(train: Integers, val: Integers, start: Integers, size: Integers) ->
         if near.any():
             return Leak(row, int(val[near.argmax()]))
     return None
+
+
+def check_repeats(patch_set: OpenedSet, pixels: PixelCheck) -> Iterator[Finding]:
+    """Yield a finding if two images of different splits hold the same pixels, naming the rows.
+
+    Equal checksums are compared by their pixels. Patches of one value, such as the background of a
+    mosaic or a saturated spot, are no repetition.
+
+    Parameters
+    ----------
+    pixels : PixelCheck
+        With the checksums of all patches.
+    """
+    images = [array for array in patch_set.arrays if array.role == IMAGE and array.n]
+    for first, second in combinations(images, 2):
+        if pairs := sorted(_equal_rows(patch_set, pixels, first, second)):
+            a, b = pairs[0]
+            yield Finding(
+                "same pixels in two splits",
+                f"{patch_set.path}: {len(pairs)} patches of {second.name} hold the same pixels as "
+                f"one of {first.name}, the first are patch {a} of {first.name} and patch {b} of "
+                f"{second.name}; name each image once, or split by what repeats, and export again.",
+            )
+
+
+def _equal_rows(
+    patch_set: OpenedSet, pixels: PixelCheck, first: ArrayLayout, second: ArrayLayout
+) -> Iterator[tuple[int, int]]:
+    """Yield each row of the second array that is in the first, too, with the row there."""
+    sums = [pixels.checksums[array.name] for array in (first, second)]
+    readable = [~pixels.unreadable[array.name] for array in (first, second)]
+    shared = np.intersect1d(sums[0][readable[0]], sums[1][readable[1]])
+    form, root = patch_set.form, patch_set.path
+    with closing(form.open(root, first)) as one, closing(form.open(root, second)) as other:
+        for checksum in shared:
+            own, others = (
+                np.flatnonzero((each == checksum) & mask).tolist()
+                for each, mask in zip(sums, readable, strict=True)
+            )
+            patch = one.read(own[0])
+            if _has_one_value(patch):
+                continue
+            # Two different patches rarely have one checksum of 32 bits, three hardly ever.
+            yield from ((own[0], b) for b in others if np.array_equal(patch, other.read(b)))
+
+
+def _has_one_value(patch: NDArray[Any]) -> bool:
+    """Return whether all pixels of each channel have the same value."""
+    flat = patch.reshape(len(patch), -1)
+    return bool((flat == flat[:, :1]).all())

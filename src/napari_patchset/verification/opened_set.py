@@ -33,6 +33,7 @@ FindingName = Literal[
     "wrong counts",
     "wrong statistics",
     "overlapping split",
+    "same pixels in two splits",
     "absent source",
     "changed source",
     "differs from source",

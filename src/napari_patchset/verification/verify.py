@@ -15,7 +15,7 @@ from napari_patchset.verification.check_metadata import (
 )
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.check_sources import SourceCheck
-from napari_patchset.verification.check_split import check_split
+from napari_patchset.verification.check_split import check_repeats, check_split
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
@@ -71,6 +71,7 @@ def verify(
     count_read = _counter(progress, (1 + sources) * sum(array.n for array in patch_set.arrays))
     pixels = PixelCheck(patch_set, candidates, count_read)
     yield from pixels.run()
+    yield from check_repeats(patch_set, pixels)
     if sources and candidates:
         yield from SourceCheck(patch_set, candidates, pixels, count_read, memory, workers).run()
 

@@ -1,6 +1,7 @@
 """TiffImageStack: series, levels, sets of files, and metadata."""
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,11 @@ def test_a_set_of_files_is_one_image_from_each_of_them(ome_set: Path) -> None:
 
 def test_planes_of_a_missing_file_of_a_set_are_listed(ome_set: Path) -> None:
     ome_set.with_name("t0.ome.tif").unlink()
-    with TiffImageStack(ome_set, depth_axis="T") as stack:
+    with pytest.warns(
+        UserWarning, match=r"the file 't0\.ome\.tif' of its set is not in its folder"
+    ):
+        stack = TiffImageStack(ome_set, depth_axis="T")
+    with stack:
         assert stack.missing(0, 1) == (0,)
         assert stack.missing_planes == {(0, 0, 0), (0, 1, 0)}
         reference = planes(3, 2)
@@ -144,17 +149,51 @@ def test_a_file_of_a_set_cut_short_is_refused(ome_set: Path) -> None:
         TiffImageStack(ome_set)
 
 
-@pytest.mark.parametrize("name", ["../secret.tif", "/etc/x.tif", "C:\\x.tif", "a\\..\\..\\x.tif"])
-def test_a_set_that_leads_out_of_its_folder_is_refused(name: str, ome_set: Path) -> None:
-    content = ome_set.read_bytes()
-    assert len(content)
-    xml = tifffile.TiffFile(ome_set)
-    with xml:
-        text = xml.ome_metadata or ""
-        page = xml.pages[0].asarray()
-    write(ome_set, page, description=text.replace("t0.ome.tif", name), metadata=None)
-    with pytest.raises(UnreadableFileError, match="outside of its folder"):
-        TiffImageStack(ome_set)
+@pytest.mark.parametrize("name", ["../secret.tif", "{0}/secret.tif", "a\\..\\..\\secret.tif"])
+def test_a_set_is_read_from_its_own_folder_alone(name: str, ome_set: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.move(ome_set.with_name("t0.ome.tif"), outside / "secret.tif")
+    inside = outside / "inside"
+    inside.mkdir()
+    for path in tmp_path.glob("*.tif"):
+        shutil.move(path, inside)
+    rename_in_xml(inside / ome_set.name, "t0.ome.tif", name.format(outside))
+    with (
+        pytest.warns(UserWarning, match=r"'secret\.tif' of its set is not in its folder"),
+        TiffImageStack(inside / ome_set.name, depth_axis="T") as stack,
+    ):
+        assert stack.missing(0, 0) == (0,)
+
+
+def rename_in_xml(path: Path, old: str, new: str) -> None:
+    """Write a TIFF again with another name of a file in its OME-XML."""
+    with tifffile.TiffFile(path) as file:
+        xml, pixels = file.ome_metadata or "", [page.asarray() for page in file.pages]
+    write(path, np.stack(pixels), description=xml.replace(old, new), metadata=None)
+
+
+def test_a_set_that_was_moved_from_windows_is_read(ome_set: Path) -> None:
+    for name in ("t0.ome.tif", "t1.ome.tif", "t2.ome.tif"):
+        rename_in_xml(ome_set, name, f"D:\\data\\{name}")
+    with TiffImageStack(ome_set) as stack:
+        assert_whole(stack, planes(3, 2))
+
+
+def test_a_renamed_file_of_a_set_is_known_by_its_uuid(ome_set: Path) -> None:
+    renamed = ome_set.rename(ome_set.with_name("other name.tif"))
+    with TiffImageStack(renamed) as stack:
+        assert_whole(stack, planes(3, 2))
+
+
+def test_a_set_of_links_is_read_from_where_the_links_are(ome_set: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    for i, path in enumerate(sorted(tmp_path.glob("*.tif"))):
+        stored = path.rename(tmp_path / f"object{i}")
+        (folder / path.name).symlink_to(stored)
+    with TiffImageStack(folder / ome_set.name) as stack:
+        assert_whole(stack, planes(3, 2))
 
 
 def test_a_file_described_by_a_companion(ome_set: Path) -> None:
@@ -168,19 +207,29 @@ def test_a_file_described_by_a_companion(ome_set: Path) -> None:
         )
         path = ome_set.with_name(f"t{t}.ome.tif")
         write(path, planes(3, 2)[t], description=lone, metadata=None)
-    with pytest.raises(
-        UnreadableFileError, match=r"'all.companion.ome' describes; put that file into"
+    with (
+        pytest.warns(UserWarning, match=r"'all.companion.ome' that describes its set is not in"),
+        TiffImageStack(ome_set) as stack,
     ):
-        TiffImageStack(ome_set)
+        assert_whole(stack, planes(3, 2)[1][:, None])
     companion = xml.replace('UUID="urn:uuid:1"', 'UUID="urn:uuid:9"', 1)
     ome_set.with_name("all.companion.ome").write_text(companion)
-    with TiffImageStack(ome_set) as stack:
-        assert_whole(stack, planes(3, 2))
+    for name in (ome_set.name, "all.companion.ome"):
+        with open_stack(ome_set.with_name(name)) as stack:
+            assert_whole(stack, planes(3, 2))
+    ome_set.unlink()
+    with pytest.warns(UserWarning, match=r"'t1\.ome\.tif' of its set"):
+        assert len(list_scenes(ome_set.with_name("all.companion.ome"))) == 1
+    for name in ("t0.ome.tif", "t2.ome.tif"):
+        ome_set.with_name(name).unlink()
+    with pytest.raises(UnreadableFileError, match=r"none of the 3 files that it describes"):
+        open_stack(ome_set.with_name("all.companion.ome"))
 
 
 def test_nothing_is_printed(ome_set: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ome_set.with_name("t0.ome.tif").unlink()
-    TiffImageStack(ome_set).close()
+    with pytest.warns(UserWarning, match="of its set"):
+        TiffImageStack(ome_set).close()
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 

@@ -177,6 +177,8 @@ class PageReader:
                 f"{where}: decodes to {pixels.shape[-1]} samples a pixel, but the page declares "
                 f"{kind.shape[4]}. {COPY_AGAIN}"
             )
+        if kind.dtype == np.bool_ and pixels.dtype == np.uint8:  # as fax codecs do
+            pixels = pixels != 0
         if pixels.dtype.char != kind.dtype.char:
             raise UnreadableFileError(
                 f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. "

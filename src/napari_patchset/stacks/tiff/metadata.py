@@ -1,9 +1,18 @@
-"""Channels, pixel size and time step of a TIFF: by OME-XML, ImageJ's description, or tags alone."""
+"""Channels, pixel size and time step of a TIFF, by whatever its writer has stored.
 
-from collections.abc import Mapping, Sequence
+OME-XML, ImageJ's description, the metadata of a microscope's or slide scanner's own kind of TIFF as
+tifffile reads it, or resolution tags alone.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from tifffile import TiffPage
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
+from tifffile import TiffFile, TiffPage, TiffPageSeries, read_ndtiff_index
 
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
@@ -35,14 +44,151 @@ def imagej_metadata(
 ) -> ImageMetadata:
     """Return the metadata of an image that ImageJ wrote, from tifffile's `imagej_metadata`."""
     unit = str(described.get("unit", ""))
-    sizes = {axis: _pixel_size(page, axis, unit) for axis in "yx"}
+    units = {"x": unit, "y": str(described.get("yunit", unit))}
+    sizes = {axis: _pixel_size(page, axis, units[axis]) for axis in "yx"}
     if "Z" in axes:
-        sizes["z"] = positive(micrometres(described.get("spacing"), unit))
+        # ImageJ leaves out a spacing of 1, and writes a negative one for a stack from the top.
+        spacing = abs(number(described.get("spacing", 1)) or 1)
+        sizes["z"] = positive(micrometres(spacing, str(described.get("zunit", unit))))
     time_step = seconds(described.get("finterval"), str(described.get("tunit", "s")))
     channels = _imagej_channels(described, axes, n_channels)
     return ImageMetadata(
         _with_samples(channels, page, n_channels), PixelSize(**sizes), positive(time_step)
     )
+
+
+def native_metadata(series: TiffPageSeries, n_channels: int) -> ImageMetadata | None:
+    """Return the metadata of a microscope's or scanner's own kind of TIFF, None for any other."""
+    page = series.keyframe
+    read = _NATIVE.get(series.kind)
+    if read is None:
+        return None
+    described = ImageMetadata(())
+    with suppress(LookupError, TypeError, ValueError, ArithmeticError):  # it is not checked
+        described = read(series)
+    plain = plain_metadata(page, n_channels)
+    size, fallback = described.pixel_size, plain.pixel_size
+    has_size = size.x is not None
+    return ImageMetadata(
+        _with_samples(list(described.channels), page, n_channels),
+        PixelSize(z=size.z, y=size.y if has_size else fallback.y, x=size.x or fallback.x),
+        positive(described.time_step),
+    )
+
+
+def micromanager_metadata(series: TiffPageSeries) -> ImageMetadata:
+    """Return what the header of a Micro-Manager file or NDTiff says."""
+    file = series.keyframe.parent
+    if file.filehandle.closed:  # another file of the set
+        with TiffFile(file.filehandle.path) as again:
+            summary, own = _micromanager_header(again)
+    else:
+        summary, own = _micromanager_header(file)
+    names = _text_list(summary.get("ChNames"))
+    if series.kind == "ndtiff":
+        names = _ndtiff_channels(Path(file.filehandle.dirname)) or names
+    size = positive(number(summary.get("PixelSize_um", own.get("PixelSizeUm"))))
+    z, interval = (abs(number(summary.get(key)) or 0) for key in ("z-step_um", "Interval_ms"))
+    return ImageMetadata(
+        tuple(Channel(name) for name in names),
+        PixelSize(z=positive(z) if "Z" in series.axes else None, y=size, x=size),
+        positive(interval / 1000),
+    )
+
+
+def _micromanager_header(file: TiffFile) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return what the header says of all images, and what the first page says of its own."""
+    summary = (file.micromanager_metadata or {}).get("Summary", {})
+    own = file.pages.first.tags.valueof(51123)
+    return summary, own if isinstance(own, dict) else {}
+
+
+def _ndtiff_channels(folder: Path) -> list[str]:
+    """Return the names of channels in the order in which the index of an NDTiff first has them."""
+    entries = read_ndtiff_index(folder / "NDTiff.index")
+    names = dict.fromkeys(axes.get("channel") for axes, *_ in entries)
+    return [name for name in names if isinstance(name, str)]
+
+
+def _lsm_metadata(series: TiffPageSeries) -> ImageMetadata:
+    described = series.keyframe.parent.lsm_metadata or {}
+    sizes = {a.lower(): positive(micrometres(described.get(f"VoxelSize{a}"), "m")) for a in "ZYX"}
+    colors = described.get("ChannelColors", {})
+    names, rgb = _text_list(colors.get("ColorNames")), colors.get("Colors", ())
+    channels = tuple(
+        Channel(name, "#{:02x}{:02x}{:02x}".format(*rgb[i][:3]) if i < len(rgb) else None)
+        for i, name in enumerate(names)
+    )
+    step = number(described.get("TimeIntervall")) if "T" in series.axes else None
+    z = sizes.pop("z")
+    return ImageMetadata(channels, PixelSize(**sizes, z=z if "Z" in series.axes else None), step)
+
+
+def _stk_metadata(series: TiffPageSeries) -> ImageMetadata:
+    described = series.keyframe.parent.stk_metadata or {}
+    unit = str(described.get("CalibrationUnits", ""))
+    is_calibrated = described.get("SpatialCalibration", 1)
+    x, y = (
+        positive(micrometres(described.get(f"{axis}Calibration"), unit)) if is_calibrated else None
+        for axis in "XY"
+    )
+    distances = [abs(float(z)) for z in described.get("ZDistance", ()) if z]
+    z = micrometres(distances[0], unit) if distances and "Z" in series.axes else None
+    return ImageMetadata((), PixelSize(z=z, y=y, x=x))
+
+
+def _svs_metadata(series: TiffPageSeries) -> ImageMetadata:
+    found = re.search(r"\|\s*MPP\s*=\s*([\d.eE+-]+)", series.keyframe.description)
+    size = positive(number(found[1])) if found else None
+    return ImageMetadata((), PixelSize(y=size, x=size))
+
+
+def _qptiff_metadata(series: TiffPageSeries) -> ImageMetadata:
+    """Read Akoya's (PerkinElmer's) XML, of which each page has that of its own channel."""
+    channels: list[Channel] = []
+    for page in series:
+        # The XML declares UTF-16 although it is stored as UTF-8.
+        text = re.sub(r"^<\?xml[^>]*\?>", "", page.aspage().description if page else "")
+        try:
+            root = fromstring(text)
+        except (ParseError, DefusedXmlException):
+            break
+        color = re.fullmatch(r"(\d+),\s*(\d+),\s*(\d+)", root.findtext("Color", ""))
+        rgb = "#{:02x}{:02x}{:02x}".format(*map(int, color.groups())) if color else None
+        channels.append(Channel(root.findtext("Name") or f"Channel {len(channels)}", rgb))
+    return ImageMetadata(tuple(channels))
+
+
+def _sis_metadata(series: TiffPageSeries) -> ImageMetadata:
+    described = series.keyframe.parent.sis_metadata or {}
+    x, y = (positive(micrometres(described.get(f"pixelsize{axis}"), "m")) for axis in "xy")
+    return ImageMetadata((), PixelSize(y=y, x=x))
+
+
+def _fluoview_metadata(series: TiffPageSeries) -> ImageMetadata:
+    described = series.keyframe.parent.fluoview_metadata or {}
+    sizes = {
+        str(name).strip().lower(): positive(micrometres(abs(resolution), str(unit)))
+        for name, _, _, resolution, unit in described.get("Dimensions", ())
+    }
+    return ImageMetadata((), PixelSize(**{a: sizes[a] for a in "zyx" if a in sizes}))
+
+
+_NATIVE: dict[str, Callable[[TiffPageSeries], ImageMetadata]] = {
+    "mmstack": micromanager_metadata,
+    "ndtiff": micromanager_metadata,
+    "lsm": _lsm_metadata,
+    "stk": _stk_metadata,
+    "svs": _svs_metadata,
+    "qpi": _qptiff_metadata,
+    "sis": _sis_metadata,
+    "fluoview": _fluoview_metadata,
+}
+"""By tifffile's kind of series."""
+
+
+def _text_list(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
 
 
 def plain_metadata(page: TiffPage, n_channels: int) -> ImageMetadata:

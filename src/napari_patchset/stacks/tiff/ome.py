@@ -1,15 +1,20 @@
-"""The OME-XML that describes a TIFF's pages: in the file itself or in a companion file.
+"""The OME-XML that describes a TIFF's pages, and the files of a set that it names.
 
-`describe_file` finds and checks it before tifffile follows it: files that it names must lie in the
-same folder and be sound, and the sizes that it declares must be possible. `ome_images` reads the
-metadata of each Image element.
+`describe_file` finds the OME-XML, in the file itself, in another TIFF or in a companion file, and
+checks it before tifffile follows it. The files of a set are looked for in the folder of the file by
+their names alone, since sets are renamed and moved; tifffile gets a copy of the OME-XML with the
+paths of those that are there. `ome_images` reads the metadata of each Image element.
 """
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import tostring
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
@@ -24,33 +29,59 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _MAX_PLANES = 2**22
+_COMPANION_SUFFIXES = (".ome", ".ome.xml")
 
 
 @dataclass(frozen=True, slots=True)
 class TiffDescription:
-    """The file that tifffile should open, with the OME-XML that describes its pages, if any.
+    """The TIFF that tifffile should open, with the OME-XML that describes its pages, if any.
 
     Attributes
     ----------
     path : Path
-        The file; another TIFF than the one asked for if that leaves its description to the other.
-    xml, root : str, Element or None
-        The OME-XML as text and parsed.
+        The TIFF; not the file that was named if that leaves its description to another.
+    xml : str or None
+        The OME-XML, in which each file of a set has its path, and each Image its number as name if
+        there are several files.
+    images : tuple of OmeImage
+        The metadata of each Image; empty without OME-XML.
     ignore_ome : bool
         Whether the file has OME-XML that must not be used.
-    is_alone : bool
-        Whether pages and description are all in this one file.
+    files : tuple of Path
+        The files of the set that are there, companion file included; else the file alone.
+    absent : tuple of str
+        The names of those that are not there.
+    problem : str
+        What a reader should know of how the pages are read; "" for nothing.
     """
 
     path: Path
     xml: str | None = None
-    root: "Element | None" = None
+    images: "tuple[OmeImage, ...]" = ()
     ignore_ome: bool = False
-    is_alone: bool = True
+    files: tuple[Path, ...] = ()
+    absent: tuple[str, ...] = ()
+    problem: str = ""
 
-    def open(self) -> TiffFile:
-        """Open the file with this description."""
-        return TiffFile(self.path, omexml=self.xml, is_ome=False if self.ignore_ome else None)
+    @property
+    def is_set(self) -> bool:
+        """Whether it is about more than one file, be it there or not."""
+        return len(self.files) + len(self.absent) > 1
+
+    @contextmanager
+    def open(self) -> Iterator[TiffFile]:
+        """Open the file with this description, rather than with Micro-Manager's own."""
+        is_ome = False if self.ignore_ome else None
+        is_mmstack = False if self.xml else None
+        with TiffFile(self.path, omexml=self.xml, is_ome=is_ome, is_mmstack=is_mmstack) as file:
+            yield file
+
+
+def is_companion(path: Path, head: bytes) -> bool:
+    """Return whether a file is OME-XML of its own, which describes the TIFFs beside it."""
+    return (
+        path.name.lower().endswith(_COMPANION_SUFFIXES) and head.lstrip(b"\xef\xbb\xbf")[:1] == b"<"
+    )
 
 
 def describe_file(path: Path, *, plain: bool) -> TiffDescription:
@@ -61,50 +92,166 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
     UnreadableFileError
         If it can't be used; with `plain` it is ignored instead.
     """
-    with TiffFile(path) as file:
-        xml = file.ome_metadata
-    if not xml:
-        return TiffDescription(path)
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not is_tiff(head) and is_companion(path, head):
+        xml = path.read_text("utf-8", "replace")
+        return _described(path, xml, _parse(xml, path), {}, path)
+    check_structure(path)
+    with TiffFile(path) as tiff:
+        text = tiff.ome_metadata
+    if not text:
+        return TiffDescription(path, files=(path,))
     try:
-        return _read_description(path, xml)
+        return _read_description(path, text)
     except UnreadableFileError:
         if plain:
-            return TiffDescription(path, ignore_ome=True)
+            return TiffDescription(path, ignore_ome=True, files=(path,))
         raise
 
 
 def _read_description(path: Path, xml: str) -> TiffDescription:
     root = _parse(xml, path)
     binary_only = root.find("BinaryOnly")
-    if binary_only is not None:
-        path, xml = _read_companion(binary_only.get("MetadataFile", ""), path)
-        root = _parse(xml, path)
-    _check_sizes(root, path)
-    names = {uuid.get("FileName", "") for uuid in root.iter("UUID")}
-    for name in names:
-        _check_inside(name, path)
-    others = names - {"", path.name}
-    for name in others:
-        if (path.parent / name).is_file():
-            check_structure(path.parent / name)
-    return TiffDescription(path, xml, root, is_alone=binary_only is None and not others)
-
-
-def _read_companion(name: str, path: Path) -> tuple[Path, str]:
-    """Return the file to open and its OME-XML, for a file that is described by a companion."""
-    _check_inside(name, path)
-    companion = path.parent / name
-    if not name or not companion.is_file():
-        raise UnreadableFileError(
-            f"{path}: it is part of a set that the file {name!r} describes; put that file into the "
-            "same folder."
+    if binary_only is None:
+        return _described(path, xml, root, {root.get("UUID"): path}, path)
+    name = binary_only.get("MetadataFile", "")
+    companion = _find_file(name, path)
+    if companion is None:
+        return TiffDescription(
+            path,
+            ignore_ome=True,
+            files=(path,),
+            absent=(_base_name(name),),
+            problem=f"the file {name!r} that describes its set is not in its folder, so that only "
+            "its own pages are read",
         )
+    known = {root.get("UUID"): path}
     with companion.open("rb") as file:
-        if not is_tiff(file.read(4)):
-            return path, companion.read_text("utf-8", "replace")
+        is_other_tiff = is_tiff(file.read(4))
+    if not is_other_tiff:
+        text = companion.read_text("utf-8", "replace")
+        return _described(path, text, _parse(text, companion), known, companion)
     check_structure(companion)
     with TiffFile(companion) as tiff:
-        return companion, tiff.ome_metadata or ""
+        text = tiff.ome_metadata or ""
+    root = _parse(text, companion)
+    return _described(companion, text, root, known | {root.get("UUID"): companion}, companion)
+
+
+def _described(
+    path: Path, xml: str, root: "Element", known: Mapping[str | None, Path], companion: Path
+) -> TiffDescription:
+    """Find the files that the OME-XML names.
+
+    Parameters
+    ----------
+    path : Path
+        The TIFF to open, or the companion file if that was named.
+    known : mapping of str to Path
+        The files whose UUID is known.
+    companion : Path
+        The file that the OME-XML is from.
+    """
+    _check_sizes(root, companion)
+    is_handle = not known
+    files = _find_files(root, path, known)
+    absent = [name for name, file in files.items() if file is None]
+    problem = ""
+    if not is_handle and files and path not in files.values() and len(absent) == 1:
+        files[absent[0]] = path
+        problem = (
+            f"its OME-XML names the file {absent[0][1]!r}, which is not in its folder; the pages "
+            "of this file are read instead"
+        )
+        absent = []
+    present = dict.fromkeys(file for file in files.values() if file is not None)
+    names = tuple(dict.fromkeys(_base_name(name) for _, name in absent))
+    if files and not present:
+        if is_handle:
+            raise UnreadableFileError(
+                f"{path}: none of the {len(names)} files that it describes is in its folder "
+                f"({names[0]}, ...); put them there."
+            )
+        problem = f"none of the files that its OME-XML names is in its folder ({names[0]}, ...), "
+        problem += "so that only its own pages are read"
+        return TiffDescription(path, ignore_ome=True, files=(path,), absent=names, problem=problem)
+    if is_handle and not present:
+        raise UnreadableFileError(f"{path}: it does not name the files that hold its pixels.")
+    for file in present:
+        if file != path:
+            check_structure(file)
+    opened = next(iter(present)) if is_handle else path
+    images = tuple(ome_images(root))
+    everything = tuple(dict.fromkeys((*present, opened, companion)))
+    is_set = len(everything) + len(names) > 1
+    if is_set or any(_base_name(name) != path.name for _, name in files):
+        xml = _with_paths(root, files, opened, is_set)
+    return TiffDescription(opened, xml, images, False, everything, names, problem)
+
+
+def _find_files(
+    root: "Element", path: Path, known: Mapping[str | None, Path]
+) -> dict[tuple[str, str], Path | None]:
+    """Find the file of each pair of UUID and name, None if it is not there."""
+    pairs = dict.fromkeys((uuid.text or "", uuid.get("FileName", "")) for uuid in root.iter("UUID"))
+    counts = Counter(uuid for uuid, _ in pairs)
+    names = {file.name: file for file in known.values()}
+    files: dict[tuple[str, str], Path | None] = {}
+    for uuid, name in pairs:
+        # Writers that give all files of a set one UUID leave only their names.
+        if uuid in known and counts[uuid] == 1:
+            files[uuid, name] = known[uuid]
+        elif not name:
+            files[uuid, name] = path if known else None
+        else:
+            files[uuid, name] = names.get(_base_name(name)) or _find_file(name, path)
+    return files
+
+
+def _base_name(name: str) -> str:
+    """Return the last part of a path of any system."""
+    return PureWindowsPath(name).name
+
+
+def _find_file(name: str, path: Path) -> Path | None:
+    """Find a file by its name in the folder of another one, or in that of the link's target.
+
+    Where the name is a path, it was one on the computer that wrote the file: only a path into a
+    folder below is followed.
+    """
+    windows = PureWindowsPath(name)
+    is_below = not windows.anchor and ".." not in windows.parts
+    for folder in dict.fromkeys((path.parent, Path(os.path.realpath(path)).parent)):
+        for candidate in dict.fromkeys(([windows.as_posix()] if is_below else []) + [windows.name]):
+            if candidate and (folder / candidate).is_file():
+                return folder / candidate
+    return None
+
+
+def _with_paths(
+    root: "Element",
+    files: Mapping[tuple[str, str], Path | None],
+    opened: Path,
+    is_set: bool,
+) -> str:
+    """Write OME-XML that names each file by its path, without the pages of absent files."""
+    ids = {file: f"urn:uuid:{i}" for i, file in enumerate(dict.fromkeys(files.values()))}
+    root.set("UUID", ids.get(opened, "urn:uuid:opened"))
+    for i, (image, pixels) in enumerate(_images(root)):
+        if is_set:
+            image.set("Name", str(i))
+        for data in pixels.findall("TiffData"):
+            uuid = data.find("UUID")
+            if uuid is None:
+                continue
+            file = files[uuid.text or "", uuid.get("FileName", "")]
+            if file is None:
+                pixels.remove(data)
+            else:
+                uuid.text = ids[file]
+                uuid.set("FileName", str(file.absolute()))
+    return tostring(root, "unicode")
 
 
 def _parse(xml: str, path: Path) -> "Element":
@@ -132,16 +279,6 @@ def _check_sizes(root: "Element", path: Path) -> None:
             counts = [_integer(data, name) for name in ("IFD", "PlaneCount", "NumPlanes")]
             if not 0 <= min(counts) <= max(counts) <= _MAX_PLANES:
                 raise UnreadableFileError(f"{path}: its OME-XML has TiffData of {data.attrib}.")
-
-
-def _check_inside(name: str, path: Path) -> None:
-    """Refuse a file name that leads out of the folder of `path`, on any system."""
-    windows = PureWindowsPath(name)
-    if windows.anchor or ".." in windows.parts:
-        raise UnreadableFileError(
-            f"{path}: its OME-XML names the file {name!r}, which is outside of its folder; all "
-            "files of a set must be in one folder."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +311,15 @@ class OmeImage:
 
 def ome_images(root: "Element") -> Iterator[OmeImage]:
     """Yield the metadata of each Image element that has pixels."""
+    for image, pixels in _images(root):
+        yield _read_image(image.get("Name", ""), pixels)
+
+
+def _images(root: "Element") -> Iterator[tuple["Element", "Element"]]:
     for image in root.iter("Image"):
         pixels = image.find("Pixels")
         if pixels is not None:
-            yield _read_image(image.get("Name", ""), pixels)
+            yield image, pixels
 
 
 def _read_image(name: str, pixels: "Element") -> OmeImage:

@@ -6,9 +6,10 @@ all that reading its pixels takes once the file is closed. `series_index` caches
 """
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -23,10 +24,16 @@ from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.source import PixelSize, Rect
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.metadata import ImageMetadata
-from napari_patchset.stacks.tiff.metadata import imagej_metadata, ome_metadata, plain_metadata
-from napari_patchset.stacks.tiff.ome import OmeImage, TiffDescription, describe_file, ome_images
+from napari_patchset.stacks.tiff.metadata import (
+    imagej_metadata,
+    micromanager_metadata,
+    native_metadata,
+    ome_metadata,
+    plain_metadata,
+)
+from napari_patchset.stacks.tiff.ome import OmeImage, TiffDescription, describe_file
 from napari_patchset.stacks.tiff.pages import PageTable, read_pages
-from napari_patchset.stacks.tiff.structure import COPY_AGAIN, USE_FROM_TIFF, check_structure
+from napari_patchset.stacks.tiff.structure import COPY_AGAIN, USE_FROM_TIFF
 
 # What tifffile logs is raised here or known as a missing plane; add a handler to see its log.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -46,15 +53,15 @@ class TiffSeries:
         tifffile's series, valid while its file is open.
     ome : OmeImage or None
         The metadata of its Image element, if there is one.
-    is_alone : bool
-        Whether nothing of it is in another file.
+    is_partial : bool
+        Whether files of its set are absent.
     """
 
     index: int
     name: str
     pages: TiffPageSeries
     ome: OmeImage | None
-    is_alone: bool
+    is_partial: bool
 
     @property
     def is_extra(self) -> bool:
@@ -65,8 +72,10 @@ class TiffSeries:
 
 
 @contextmanager
-def open_series(path: Path, *, plain: bool = False) -> Iterator[list[TiffSeries]]:
-    """Open a TIFF and yield its series.
+def open_series(
+    path: Path, *, plain: bool = False
+) -> Iterator[tuple[list[TiffSeries], TiffDescription]]:
+    """Open a TIFF, or the set of files that it is in, and yield its series and its description.
 
     Parameters
     ----------
@@ -79,17 +88,16 @@ def open_series(path: Path, *, plain: bool = False) -> Iterator[list[TiffSeries]
     Raises
     ------
     UnreadableFileError
-        If the file is not a TIFF, is damaged, or lacks the file that describes it.
+        If the file is not a TIFF or is damaged.
     """
-    check_structure(path)
     try:
         description = describe_file(path, plain=plain)
         with description.open() as file:
-            series = list(file.series)
+            series = [part for each in file.series for part in _positions(each)]
             if not plain:
                 _check_described(series, file, description)
-            yield _list_series(series, description)
-    except (PatchsetError, FileNotFoundError, PermissionError):
+            yield _list_series(series, description), description
+    except (PatchsetError, FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     # tifffile parses untrusted bytes with struct, NumPy and XML, and passes their errors on.
     except Exception as error:
@@ -98,12 +106,36 @@ def open_series(path: Path, *, plain: bool = False) -> Iterator[list[TiffSeries]
         ) from error
 
 
+def _positions(series: TiffPageSeries) -> list[TiffPageSeries]:
+    """Return a series for each position of Micro-Manager, which tifffile has as an axis R."""
+    axes, shape = series.axes, series.shape
+    if series.kind not in ("mmstack", "ndtiff") or "R" not in axes:
+        return [series]
+    lead, at = axes.index("Y"), axes.index("R")
+    pages = np.empty(prod(shape[:lead]), object)
+    pages[:] = list(series)
+    pages = np.moveaxis(pages.reshape(shape[:lead]), at, 0)
+    return [
+        TiffPageSeries(
+            part.ravel().tolist(),
+            shape[:at] + shape[at + 1 :],
+            series.dtype,
+            axes[:at] + axes[at + 1 :],
+            name=f"Pos{position}",
+            kind=series.kind,
+            multifile=series.is_multifile,
+        )
+        for position, part in enumerate(pages)
+        if any(page is not None for page in part.flat)
+    ]
+
+
 def _check_described(
     series: list[TiffPageSeries], file: TiffFile, description: TiffDescription
 ) -> None:
     """Refuse pages whose description tifffile has ignored, as the meaning of the pages is lost."""
-    described = "OME-XML" if description.root is not None else "ImageJ's description"
-    is_described = description.root is not None or file.is_imagej
+    described = "OME-XML" if description.images else "ImageJ's description"
+    is_described = description.images or file.is_imagej
     if is_described and series and series[0].kind in ("generic", "uniform"):
         raise UnreadableFileError(
             f"{description.path}: its pages do not fit {described}. {USE_FROM_TIFF}"
@@ -113,32 +145,33 @@ def _check_described(
 def _list_series(series: list[TiffPageSeries], description: TiffDescription) -> list[TiffSeries]:
     if not series:
         raise UnreadableFileError(f"{description.path}: it holds no image. {COPY_AGAIN}")
-    images = _match_ome_images(series, description)
+    is_partial = bool(description.absent)
     return [
         TiffSeries(
-            index,
-            name=(ome.name if ome else pages.name) or f"Series {index}",
-            pages=pages,
-            ome=ome,
-            is_alone=description.is_alone,
+            index, (ome.name if ome else pages.name) or f"Series {index}", pages, ome, is_partial
         )
-        for index, (pages, ome) in enumerate(zip(series, images, strict=True))
+        for index, pages, ome in _numbered(series, description)
     ]
 
 
-def _match_ome_images(
+def _numbered(
     series: list[TiffPageSeries], description: TiffDescription
-) -> list[OmeImage | None]:
-    """Return each series' Image element; tifffile leaves out the images without pages."""
-    if description.root is None or series[0].kind != "ome":
-        return [None] * len(series)
-    images = list(ome_images(description.root))
-    if len(images) == len(series):
-        return list(images)
-    return [
-        next((i for i in images if (i.name, i.plane_shape) == (s.name, _plane_shape(s))), None)
-        for s in series
-    ]
+) -> Iterator[tuple[int, TiffPageSeries, OmeImage | None]]:
+    """Yield each series with its number and its Image element.
+
+    tifffile leaves out the images without pages; those of a set keep their number in the OME-XML,
+    so that it does not depend on which files are there.
+    """
+    images = description.images if series[0].kind == "ome" else ()
+    for index, pages in enumerate(series):
+        if images and description.is_set:
+            index = int(pages.name)
+            yield index, pages, images[index]
+        elif len(images) == len(series):
+            yield index, pages, images[index]
+        else:
+            own = (pages.name, _plane_shape(pages))
+            yield index, pages, next((i for i in images if (i.name, i.plane_shape) == own), None)
 
 
 def _plane_shape(series: TiffPageSeries) -> tuple[int, int]:
@@ -183,6 +216,17 @@ class PlaneAxes:
     def sizes(self) -> dict[str, int]:
         """Size by axis."""
         return dict(zip(self.axes, self.shape, strict=True))
+
+    def present_channels(self, table: PageTable) -> list[int]:
+        """Return the channels of which there is a plane."""
+        by_channel = np.moveaxis(self.planes, self.axes.index("C"), 0)
+        return [c for c, planes in enumerate(by_channel) if not table.is_missing(planes).all()]
+
+    def select_channels(self, channels: Sequence[int]) -> None:
+        """Leave out all other channels."""
+        at = self.axes.index("C")
+        self.planes = self.planes.take(channels, at)
+        self.shape = (*self.shape[:at], len(channels), *self.shape[at + 1 :])
 
     def layout(self, height: int, width: int, depth_axis: DepthAxis) -> AxisLayout:
         """Return the layout of a resolution whose planes have another size."""
@@ -245,6 +289,11 @@ class TiffImage:
     rect: Rect
     translation: Mapping[str, float]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that its pixels are in."""
+        return list(dict.fromkeys(kind.path for table in self.levels for kind in table.kinds))
+
 
 def read_image(series: TiffSeries, path: Path) -> TiffImage:
     """Read where a series' pixels lie and what they mean.
@@ -259,6 +308,10 @@ def read_image(series: TiffSeries, path: Path) -> TiffImage:
     coarser = (read_pages(level, path) for level in pages.levels[1:])
     axes = PlaneAxes(pages.axes, pages.shape)
     metadata = _read_metadata(series, axes)
+    if series.is_partial and "C" in axes.axes:
+        present = axes.present_channels(finest)
+        axes.select_channels(present)
+        metadata = replace(metadata, channels=tuple(metadata.channels[c] for c in present))
     return TiffImage(
         axes=axes,
         levels=(finest, *(table for table in coarser if _is_coarser(table, finest))),
@@ -271,10 +324,23 @@ def read_image(series: TiffSeries, path: Path) -> TiffImage:
 def _read_metadata(series: TiffSeries, axes: PlaneAxes) -> ImageMetadata:
     page, n_channels = series.pages.keyframe, axes.sizes.get("C", 1)
     if series.ome:
-        return ome_metadata(series.ome, page, n_channels)
+        metadata = ome_metadata(series.ome, page, n_channels)
+        return _completed(metadata, series.pages) if page.parent.is_micromanager else metadata
     if series.pages.kind == "imagej" and (described := page.parent.imagej_metadata):
         return imagej_metadata(described, page, axes.axes, n_channels)
-    return plain_metadata(page, n_channels)
+    return native_metadata(series.pages, n_channels) or plain_metadata(page, n_channels)
+
+
+def _completed(metadata: ImageMetadata, pages: TiffPageSeries) -> ImageMetadata:
+    """Complete OME-XML by what only Micro-Manager's own header says."""
+    try:
+        own = micromanager_metadata(pages)
+    except (LookupError, TypeError, ValueError):
+        return metadata
+    size, fallback = metadata.pixel_size, own.pixel_size
+    sizes = {axis: getattr(size, axis) or getattr(fallback, axis) for axis in "zyx"}
+    step = metadata.time_step or own.time_step
+    return replace(metadata, pixel_size=PixelSize(**sizes), time_step=step)
 
 
 def _rect(series: TiffSeries, pixel_size: PixelSize) -> Rect:
@@ -296,7 +362,7 @@ def _is_coarser(table: PageTable, finest: PageTable) -> bool:
 
 
 class SeriesIndex:
-    """The series of a file: all names, and the images that were read; threads may share it.
+    """The series of a file or set: all names, and the images that were read; threads may share it.
 
     Parameters
     ----------
@@ -307,39 +373,65 @@ class SeriesIndex:
 
     Attributes
     ----------
-    names : list of str
-        Of all series.
+    names : dict of int to str
+        Of all series, by number.
     images : list of int
         The series that are images: not thumbnails, masks and labels, unless there is nothing else.
+    description : TiffDescription
+        The files of the set.
     """
 
     def __init__(self, path: Path, series: int | None = None) -> None:
         self._path = path
         self._read: dict[int, TiffImage] = {}
-        with open_series(path) as listed:
-            self.names = [each.name for each in listed]
+        with open_series(path) as (listed, self.description):
+            self.names = {each.index: each.name for each in listed}
             self.images = [each.index for each in listed if not each.is_extra]
             self.images = self.images or [each.index for each in listed]
-            self._is_alone = listed[0].is_alone
             self._read_all(listed, self.images if series is None else [series])
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The names of the files of the set that are not there."""
+        return self.description.absent
+
+    def files(self) -> list[Path]:
+        """Return the files of the set that are there, those that a series is in among them."""
+        images = self.read(self.images)
+        return list(dict.fromkeys([*self.description.files, *(f for i in images for f in i.files)]))
 
     def read(self, series: Sequence[int]) -> list[TiffImage]:
         """Return some of the series, opening the file for those that were not read yet."""
         missing = [index for index in series if index not in self._read]
         if missing:
-            with open_series(self._path) as listed:
+            with open_series(self._path) as (listed, _):
                 self._read_all(listed, missing)
         return [self._read[index] for index in series]
 
     def cache_size(self) -> int | None:
         """Return the number of tiles and strips, None if other files of the set may change."""
+        if self.description.is_set or any(len(i.files) > 1 for i in self._read.values()):
+            return None
         tables = [table for image in self._read.values() for table in image.levels]
-        return sum(len(table.counts) for table in tables) if self._is_alone else None
+        return sum(len(table.counts) for table in tables)
+
+    def warn(self) -> None:
+        """Warn of what a reader of the file should know: absent files, pages read by a guess."""
+        absent = self.description.absent
+        problems = [self.description.problem] if self.description.problem else []
+        if absent and not problems:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            problems = [
+                f"the file {absent[0]!r} of its set{more} is not in its folder; what is in "
+                "it is left out"
+            ]
+        for problem in problems:
+            warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
 
     def _read_all(self, listed: Sequence[TiffSeries], series: Sequence[int]) -> None:
-        for index in series:
-            if 0 <= index < len(listed):
-                self._read[index] = read_image(listed[index], self._path)
+        for each in listed:
+            if each.index in series:
+                self._read[each.index] = read_image(each, self._path)
 
 
 _MAX_CACHED = 1_000_000
@@ -354,7 +446,7 @@ def series_index(path: Path, series: int | None = None) -> SeriesIndex:
     Raises
     ------
     UnreadableFileError
-        If the file is not a TIFF, is damaged, or lacks the file that describes it.
+        If the file is not a TIFF or is damaged.
     """
     return _INDEXES.get(path, partial(SeriesIndex, series=series))
 
@@ -367,13 +459,13 @@ def read_tiff(path: Path) -> NDArray[Any]:
     UnreadableFileError
         If the file is damaged or not a TIFF.
     """
-    with open_series(Path(path).absolute(), plain=True) as series:
+    with open_series(Path(path).absolute(), plain=True) as (series, _):
         data: NDArray[Any] = series[0].pages.asarray()
         return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
 def describe_tiff(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Return shape and type of what `read_tiff` reads."""
-    with open_series(Path(path).absolute(), plain=True) as series:
+    with open_series(Path(path).absolute(), plain=True) as (series, _):
         pages = series[0].pages
         return pages.shape, pages.dtype.newbyteorder("=")

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId, join_scene, split_scene
-from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
+from napari_patchset.stacks.fingerprint import file_key, text_key
+from napari_patchset.stacks.metadata import FileSet, ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
 from napari_patchset.stacks.tiff.pages import PagePlane
@@ -69,6 +70,7 @@ class TiffImageStack(FileStack):
         chosen = _choose(index, series, self.data_path)
         self.scene = chosen if len(index.images) > 1 else None
         (self._image,) = index.read([chosen])
+        index.warn()
         axes = self._image.axes
         require_depth_axis(axes.sizes, depth_axis, str(self.source))
         self._planes = axes.planes_of_stack(depth_axis)
@@ -128,6 +130,21 @@ class TiffImageStack(FileStack):
         for key, rect, decode in self._reader.blocks(self._level, plane, window):
             yield Block(key, rect, (sample_idx,), depths, (1, 2), decode, view)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its pixels are in."""
+        return tuple(self._image.files)
+
+    def fingerprint(self) -> str:
+        """Return a fingerprint of the files that its pixels are in, the same for their copies."""
+        keys = self.file_keys
+        return keys[0] if len(keys) == 1 else text_key(keys)
+
+    @cached_property
+    def file_keys(self) -> tuple[str, ...]:
+        """The fingerprint of each of `files`."""
+        return tuple(file_key(file) for file in self.files)
+
     def close(self) -> None:
         """Close the file, for all levels; closing again does nothing."""
         self._reader.close()
@@ -186,13 +203,25 @@ def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffI
 
 
 def tiff_scenes(path: Path) -> list[SceneSummary]:
-    """List the images of a TIFF file by their series; an only image has no id."""
+    """List the images of a TIFF file, or of the set that it is in, by their series.
+
+    The ones that lie in the file itself come first; an only image has no id.
+    """
     index = series_index(path)
     images = index.read(index.images)
+    index.warn()
     if len(images) == 1:
         return [_summary(None, path.stem, images[0])]
-    series = zip(index.images, images, strict=True)
+    series = sorted(
+        zip(index.images, images, strict=True), key=lambda pair: path not in pair[1].files
+    )
     return [_summary(number, index.names[number], image) for number, image in series]
+
+
+def tiff_files(path: Path) -> FileSet:
+    """Return the files of the set that a file is in, and the names of those that are absent."""
+    index = series_index(path)
+    return FileSet(tuple(index.files()), index.absent)
 
 
 def _summary(series: int | None, name: str, image: TiffImage) -> SceneSummary:
@@ -209,7 +238,7 @@ def _summary(series: int | None, name: str, image: TiffImage) -> SceneSummary:
 def _choose(index: SeriesIndex, series: int | None, path: Path) -> int:
     n, images = len(index.names), index.images
     if series is not None:
-        if not 0 <= series < n:
+        if series not in index.names:
             raise ArgumentError(f"{path}: there is no series {series}; it has {n}, from 0.")
         return series
     if len(images) > 1:

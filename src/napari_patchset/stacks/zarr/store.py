@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.source import FILE
+from napari_patchset.source import FILE, natural_key
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -133,7 +133,7 @@ class LocalRoot(Root):
             names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
         except NotADirectoryError:
             return []
-        return sorted(names, key=_natural_key)
+        return sorted(names, key=natural_key)
 
     def store(self) -> "Store":  # noqa: D102, documented on Root
         from zarr.storage import LocalStore
@@ -172,7 +172,7 @@ class RemoteRoot(Root):
         except Exception:  # a plain web server can't list folders
             return []
         names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
-        return sorted(names, key=_natural_key)
+        return sorted(names, key=natural_key)
 
     def store(self) -> "Store":  # noqa: D102, documented on Root
         from zarr.storage import FsspecStore
@@ -198,11 +198,6 @@ def open_root(path: Path | str) -> tuple[Root, str]:
     if node is not None and node.array is not None and is_zarr(parent):
         return LocalRoot(parent), path.absolute().name
     return root, ""
-
-
-def _natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts "10" after "9"."""
-    return [(int(n or 0), text) for n, text in re.findall(r"(\d{1,18})|(\D+|\d+)", name)]
 
 
 @dataclass(frozen=True, slots=True)

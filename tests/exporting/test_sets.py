@@ -1,0 +1,163 @@
+"""Sets of files are one source, whichever of their files, links or copies are named."""
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_patchset import ExportPlan, Tiled, expand_sources, export, verify
+from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset.patching.splits import Split
+from napari_patchset.stacks.opening import list_scenes
+from support.tiff_maker import write, write_ome_set
+
+KINDS = ("position", "channel", "time", "companion")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a set of each kind, its copy, and lone copies and links of its files."""
+    folder = tmp_path_factory.mktemp("sets")
+    for kind in KINDS:
+        for i, path in enumerate(write_ome_set(folder / kind, kind)):
+            (folder / kind / "links").mkdir(exist_ok=True)
+            (folder / kind / "links" / f"link {i}{path.suffix}").symlink_to(path)
+            if kind != "channel" and path.suffix == ".tif":
+                lone = folder / kind / f"lone {i}"
+                lone.mkdir()
+                shutil.copy(path, lone)
+        copy = folder / kind / "copy"
+        copy.mkdir()
+        for path in (folder / kind).glob("*.*"):
+            shutil.copy(path, copy)
+    return folder
+
+
+def cut(paths: Sequence[Path], out: Path, **fields: Any) -> dict[str, set[int]]:
+    """Export images, verify the set, and return the checksums in each split."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plan = ExportPlan(
+            sources=expand_sources(paths), strategy=Tiled(size=(16, 16)), out=out, **fields
+        )
+        export(plan, overwrite=True)
+        assert list(verify(out)) == []
+    table = pq.read_table(out / "patches.parquet").to_pylist()
+    splits: dict[str, list[int]] = {}
+    for row in table:
+        if row["kept"]:
+            splits.setdefault(row["split"], []).append(row["checksum"])
+    checksums = [checksum for each in splits.values() for checksum in each]
+    assert len(set(checksums)) == len(checksums)
+    return {split: set(each) for split, each in splits.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_a_set_is_cut_once_however_it_is_named(
+    kind: str, data: st.DataObject, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = sorted(path for path in (folder / kind).iterdir() if path.is_file())
+    others = sorted(path for path in (folder / kind).rglob("*.*") if path.parent.name != kind)
+    named = [data.draw(st.sampled_from(whole))]
+    named += data.draw(st.lists(st.sampled_from([*whole, *others]), max_size=5))
+    named = data.draw(st.permutations(named))
+    out = tmp_path_factory.mktemp("out") / "set.patches.zarr"
+    once = cut(whole[:1], out)
+    assert cut(named, out) == once
+    split = cut(named, out, split=Split(val=0.3))
+    assert split["train"] | split["val"] == once["all"]
+    assert not split["train"] & split["val"]
+
+
+def test_files_of_a_set_are_one_source_and_nothing_is_said(folder: Path) -> None:
+    paths = sorted((folder / "position").glob("*.tif"))
+    first, *others = paths
+    refs = expand_sources([others[1], first, others[0]])
+    assert [(ref.path, ref.scene) for ref in refs] == [(str(others[1]), i) for i in range(3)]
+    assert expand_sources([f"{others[1]}@1", f"{first}@1"]) == [refs[1]]
+
+
+def test_the_scene_in_a_file_comes_first(folder: Path) -> None:
+    for i, path in enumerate(sorted((folder / "position").glob("*.tif"))):
+        scenes = list_scenes(path)
+        assert scenes[0].id == i
+        assert sorted(str(scene.name) for scene in scenes) == ["image 0", "image 1", "image 2"]
+
+
+def test_a_file_that_is_named_twice_is_cut_once_with_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((40, 40), np.uint8))
+    link = tmp_path / "b.tif"
+    link.symlink_to(path)
+    for again in (path, link):
+        with pytest.warns(UserWarning, match=f"{again} is named twice; its patches are cut once"):
+            assert len(expand_sources([path, again])) == 1
+
+
+def test_a_copy_is_cut_once_with_a_warning(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (32, 32), np.uint8)
+    paths = [write(tmp_path / name, pixels) for name in ("a.tif", "b.tif")]
+    plan = ExportPlan(
+        sources=paths, strategy=Tiled(size=(16, 16)), out=tmp_path / "set.patches.zarr"
+    )
+    with pytest.warns(
+        UserWarning, match=r"b\.tif holds pixels of .*a\.tif; the same pixels are cut"
+    ):
+        patches = export(plan)
+    assert len(patches["all"]) == 4
+    assert len(patches.manifest.sources) == 1
+
+
+def test_copies_of_different_parts_of_a_set_are_refused(folder: Path, tmp_path: Path) -> None:
+    paths = sorted((folder / "time").glob("*.tif"))
+    for name, part in (("a", paths[:2]), ("b", paths[1:])):
+        (tmp_path / name).mkdir()
+        for path in part:
+            shutil.copy(path, tmp_path / name)
+    with pytest.raises(ExportError, match="have files in common, but neither has all"):
+        cut(
+            [tmp_path / "a" / paths[0].name, tmp_path / "b" / paths[2].name],
+            tmp_path / "s.patches.zarr",
+        )
+
+
+def test_the_same_pixels_in_other_files_are_found_by_verify(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(1, 255, (48, 48), np.uint8)
+    pixels[:16, :16] = 7  # one value is no repetition
+    paths = [
+        write(tmp_path / "a.tif", pixels),
+        write(tmp_path / "b.tif", pixels, compression="zlib"),
+    ]
+    plan = ExportPlan(
+        sources=paths,
+        strategy=Tiled(size=(16, 16)),
+        split=Split(val=0.5, by="file"),
+        out=tmp_path / "set.patches.zarr",
+    )
+    export(plan)
+    (finding,) = verify(plan.out)
+    assert finding.name == "same pixels in two splits"
+    assert "8 patches of val/image hold the same pixels as one of train/image" in finding.message
+    assert "patch 1 of train/image and patch 1 of val/image" in finding.message
+
+
+def test_a_folder_stands_for_the_images_in_it(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path / "10.tif", np.zeros((20, 20), np.uint8))
+    write(tmp_path / "9.tif", np.ones((20, 20), np.uint8))
+    (tmp_path / "notes.txt").write_text("none")
+    (tmp_path / "old.patches.zarr").mkdir()
+    names = [Path(ref.path).name for ref in expand_sources([tmp_path])]
+    assert names == ["9.tif", "10.tif"]
+    assert len(expand_sources([folder / "position"])) == 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArgumentError, match="there is no image in this folder"):
+        expand_sources([tmp_path / "empty"])
