@@ -28,16 +28,14 @@ starts: list[tuple[int, int]] = []
 remaining = plane.astype(float)
 while len(starts) < COUNT:
     y, x = np.unravel_index(remaining.argmax(), plane.shape)
-    remaining[max(0, y - SIZE) : y + SIZE, max(0, x - SIZE) : x + SIZE] = (
-        0  # no other patch overlaps it
-    )
+    remaining[max(0, y - SIZE) : y + SIZE, max(0, x - SIZE) : x + SIZE] = 0  # no patch overlaps it
     start = np.clip((y - SIZE // 2, x - SIZE // 2), 0, (height - SIZE, width - SIZE))
     starts.append((int(start[0]), int(start[1])))
 
-patches = [FixedPatch(source=source.key, scene=source.scene, start=start) for start in starts]
+positions = [FixedPatch(source=source.key, scene=source.scene, start=start) for start in starts]
 plan = ExportPlan(
     sources="nuclei.tif",
-    strategy=Fixed(size=SIZE, patches=patches),
+    strategy=Fixed(size=SIZE, patches=positions),
     out="nuclei.patches.zarr",
 )
 patches = export(plan, overwrite=True)["all"]
