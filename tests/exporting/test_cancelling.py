@@ -49,7 +49,7 @@ def goes_on(plan: ExportPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert digests(export(plan).path) == digests(export(whole).path)
 
 
-def test_within_a_patch_of_many_tiles(
+def test_a_stop_within_a_patch_of_many_tiles(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strategy = Tiled(size=(4, 48, 64))
@@ -63,7 +63,7 @@ def test_within_a_patch_of_many_tiles(
 
 
 @pytest.mark.parametrize("filters", [(), ("std>0",)])
-def test_between_the_sources_of_a_plan(
+def test_a_stop_between_the_sources_of_a_plan(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: tuple[str, ...]
 ) -> None:
     paths = [czi(SceneSpec(t=range(i, i + 1)), name=f"{i}.czi") for i in range(4)]
@@ -83,7 +83,7 @@ def test_between_the_sources_of_a_plan(
 @pytest.mark.parametrize(
     ("owner", "when"), [(finalize, "find_changed"), (finalize.WrittenArray, "of")]
 )
-def test_before_the_set_is_completed(
+def test_a_stop_before_the_set_is_completed(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, when: str
 ) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
@@ -100,7 +100,7 @@ class Waiting(Executor):
         return Future()
 
 
-def test_while_jobs_wait_for_a_worker(
+def test_a_stop_while_jobs_wait_for_a_worker(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
@@ -112,7 +112,7 @@ def test_while_jobs_wait_for_a_worker(
     goes_on(plan, monkeypatch, tmp_path)
 
 
-def test_a_request_from_before_stops_nothing(czi: MakeCzi, tmp_path: Path) -> None:
+def test_an_earlier_request_stops_nothing(czi: MakeCzi, tmp_path: Path) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
     stop(plan)()
     PartialExport.of(plan).root.mkdir()

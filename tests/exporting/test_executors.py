@@ -122,7 +122,7 @@ def check_same(made: PatchSet, reference: PatchSet) -> None:
     assert not list(verify(made.path))
 
 
-def test_the_progress_of_many_shards_is_found_by_a_look_into_each_folder(tmp_path: Path) -> None:
+def test_files_that_exist_are_found_by_listing_each_folder_once(tmp_path: Path) -> None:
     paths = [tmp_path / name / f"{i}.json" for name in "ab" for i in range(100)]
     (tmp_path / "a").mkdir()
     for path in paths[:3]:

@@ -223,7 +223,7 @@ for event in iter_export(ExportPlan.model_validate_json(Path(sys.argv[1]).read_t
 """
 
 
-def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(
+def test_killed_at_random_moments_it_resumes_to_the_same_bytes(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = czi(SceneSpec(rect=(0, 0, 200, 180), c=2), tile=(32, 32))
@@ -256,7 +256,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(
 
 @pytest.mark.parametrize("amid", [False, True], ids=["before tidying up", "amid it"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_killed_between_the_name_and_the_end_it_only_tidies_up(
+def test_killed_after_the_rename_it_only_cleans_up(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, amid: bool
 ) -> None:
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
@@ -273,7 +273,7 @@ def test_killed_between_the_name_and_the_end_it_only_tidies_up(
     assert not PartialExport.of(plan).root.exists()
 
 
-def test_killed_before_its_lock_was_gone_it_leaves_nothing_that_stays(
+def test_killed_before_its_lock_was_deleted_it_leaves_nothing_that_stays(
     czi: MakeCzi, tmp_path: Path
 ) -> None:
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")

@@ -357,7 +357,7 @@ def test_what_is_put_there_at_the_very_end_stays(source: Path) -> None:
     assert (partial.root / "scores").is_symlink()
 
 
-def test_an_unfinished_export_of_before_there_was_a_mark_goes_on(source: Path) -> None:
+def test_an_unfinished_export_with_the_lock_of_an_earlier_version_is_resumed(source: Path) -> None:
     folder = source.parent
     plan = plan_of(source, folder / OUT)
     stop_midway(plan)
@@ -384,7 +384,7 @@ def test_to_stop_an_export_touches_no_foreign_folder(source: Path) -> None:
     assert not list(partial.root.iterdir())
 
 
-def test_the_command_says_it_in_one_line(run: Any, source: Path) -> None:
+def test_the_command_reports_it_in_one_line(run: Any, source: Path) -> None:
     folder = source.parent
     write_source(folder / PARTIAL / "b.tif")
     for command in ("export", "plan"):
@@ -396,7 +396,7 @@ def test_the_command_says_it_in_one_line(run: Any, source: Path) -> None:
         assert tree(folder) == before
 
 
-def test_the_window_says_it_and_touches_nothing(window: Window, source: Path) -> None:
+def test_the_window_reports_it_and_touches_nothing(window: Window, source: Path) -> None:
     folder = source.parent
     write_source(folder / PARTIAL / "b.tif")
     before = tree(folder)

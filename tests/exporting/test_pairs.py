@@ -30,7 +30,9 @@ def paired(plan: ExportPlan, **beside: Any) -> ExportPlan:
 
 
 @pytest.mark.parametrize("depth_axis", ["none", "Z"])
-def test_target_is_cut_at_the_same_places(czi: MakeCzi, tmp_path: Path, depth_axis: str) -> None:
+def test_a_target_is_cut_at_the_same_positions(
+    czi: MakeCzi, tmp_path: Path, depth_axis: str
+) -> None:
     strategy = Tiled(size=(16, 16) if depth_axis == "none" else (2, 16, 16))
     fields = {"strategy": strategy, "depth_axis": depth_axis}
     target = ImageRef(path=str(czi(*TARGETS, name="target.czi")))
@@ -49,7 +51,7 @@ def test_target_is_cut_at_the_same_places(czi: MakeCzi, tmp_path: Path, depth_ax
         assert (entry.dtype, entry.shape[1]) == ("uint8", 1)
 
 
-def test_labels_of_another_format_lie_beside_the_target(czi: MakeCzi, tmp_path: Path) -> None:
+def test_labels_may_have_another_file_format_than_the_target(czi: MakeCzi, tmp_path: Path) -> None:
     scene = SceneSpec(rect=(0, 0, 40, 32))
     labels = expected(0, 0, 32, 40, np.uint8, K=7)
     tifffile.imwrite(tmp_path / "labels.tif", labels)
@@ -96,7 +98,9 @@ def test_a_target_that_lacks_the_scene_or_the_source_is_refused(
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", "float64"])
-def test_a_type_that_holds_every_value_is_cast_to(czi: MakeCzi, tmp_path: Path, dtype: str) -> None:
+def test_pixels_are_cast_to_a_type_that_holds_every_value(
+    czi: MakeCzi, tmp_path: Path, dtype: str
+) -> None:
     path = czi(SceneSpec(rect=(0, 0, 32, 32)))
     with (
         closing(export(plan_for(path, tmp_path / "own.patches.zarr"))) as own,
@@ -113,7 +117,7 @@ def test_a_value_that_does_not_fit_is_one_error(czi: MakeCzi, tmp_path: Path, dt
         export(plan)
 
 
-def test_what_is_cast_to_one_type_may_differ_before(czi: MakeCzi, tmp_path: Path) -> None:
+def test_sources_cast_to_one_type_may_differ_in_type(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi(SceneSpec(id=0), SceneSpec(id=1, rect=(200, 0, 64, 48), kind="Gray8"))
     with closing(export(plan_for(path, tmp_path / "a.patches.zarr", dtype="uint16"))) as made:
         assert set(made.table["scene"].to_pylist()) == {"0", "1"}

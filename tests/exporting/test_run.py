@@ -87,7 +87,7 @@ def test_a_copy_of_the_file_gives_the_same_set(czi: MakeCzi, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(
+def test_a_stopped_export_resumes_and_ends_with_the_same_bytes(
     czi: MakeCzi, tmp_path: Path
 ) -> None:
     path = czi(*SCENES)
@@ -126,7 +126,7 @@ def test_a_stop_requested_from_outside_stops_the_export(czi: MakeCzi, tmp_path: 
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_another_plan_does_not_take_up_what_lies_there(czi: MakeCzi, tmp_path: Path) -> None:
+def test_another_plan_does_not_resume_an_unfinished_export(czi: MakeCzi, tmp_path: Path) -> None:
     path, out = czi(*SCENES), tmp_path / "a.patches.zarr"
     events = iter_export(plan_for(path, out), workers=1)
     next(events)
@@ -220,7 +220,7 @@ def test_bad_input_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["image.czi"]
 
 
-def test_a_full_disk_is_said_before_the_first_byte(
+def test_too_little_space_is_refused_before_the_first_byte(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})

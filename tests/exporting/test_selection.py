@@ -92,7 +92,7 @@ def test_train_and_val_are_written_with_their_targets(czi: MakeCzi, tmp_path: Pa
             assert image == beside
 
 
-def test_the_mask_filter_looks_at_the_labels(czi: MakeCzi, tmp_path: Path) -> None:
+def test_the_mask_filter_reads_the_labels(czi: MakeCzi, tmp_path: Path) -> None:
     labels = np.zeros((48, 64), np.uint8)
     labels[:16, :20] = 1
     tifffile.imwrite(tmp_path / "labels.tif", labels)
@@ -108,7 +108,9 @@ def test_the_mask_filter_looks_at_the_labels(czi: MakeCzi, tmp_path: Path) -> No
         assert list(made.manifest.arrays) == ["all/image"]
 
 
-def test_nothing_kept_is_said_and_is_in_no_other_plans_way(czi: MakeCzi, tmp_path: Path) -> None:
+def test_a_plan_that_leaves_no_patch_is_refused_and_blocks_no_other(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
     path, out = czi(), tmp_path / "a.patches.zarr"
     with pytest.raises(ArgumentError, match="No patches left: mean>99999 rejected all 16"):
         export(filtered(path, out, "mean>99999"))
@@ -117,7 +119,7 @@ def test_nothing_kept_is_said_and_is_in_no_other_plans_way(czi: MakeCzi, tmp_pat
         assert len(made["all"]) == 16
 
 
-def test_what_fails_in_a_job_loses_nothing_that_was_done(
+def test_an_error_in_a_job_discards_nothing_that_was_done(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = filtered(czi(), tmp_path / "a.patches.zarr", "mean>0")
@@ -136,9 +138,7 @@ def test_what_fails_in_a_job_loses_nothing_that_was_done(
     assert partial.find_frozen() is not None
 
 
-def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(
-    czi: MakeCzi, tmp_path: Path
-) -> None:
+def test_an_export_resumes_when_a_missing_source_is_back(czi: MakeCzi, tmp_path: Path) -> None:
     scene = SceneSpec(rect=(0, 0, 64, 64))
     paths = [czi(replace(scene, t=range(i, i + 1)), name=f"{i}.czi") for i in range(2)]
     split = Split(val=0.5, by="file")
@@ -154,7 +154,7 @@ def test_a_set_for_which_a_source_was_away_goes_on_when_it_is_back(
     assert PartialExport.of(both).find_frozen() is not None
 
 
-def test_scoring_goes_on_where_it_stopped(
+def test_scoring_resumes_where_it_stopped(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = czi(*SCENES)

@@ -162,7 +162,7 @@ def test_a_stack_without_blocks_is_read_in_squares(
                 np.testing.assert_array_equal(patch, stack.extract_patch(sample, [0], start, size))
 
 
-def test_little_is_kept_beside_a_shard_of_noise() -> None:
+def test_a_done_marker_is_small_even_for_noise() -> None:
     shape = 2048, 2, 64, 64  # 32 MiB
     patches = np.random.default_rng(0).integers(0, 2**16, shape, np.uint16)
     assert len(DoneMarker.of("", patches).model_dump_json()) < 0.006 * patches.nbytes

@@ -235,7 +235,7 @@ def test_a_missing_shard_is_named(patch_set: PatchSet) -> None:
         PatchSet(patch_set.path)
 
 
-def test_what_is_no_patch_set_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_patch_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such"):
         PatchSet(tmp_path / "none.patches.zarr")
     with pytest.raises(IncompleteSetError, match="not a patch set"):

@@ -39,7 +39,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.one_of(exact_patches, wide_patches))
-def test_they_are_those_of_all_pixels(patches: np.ndarray[Any, Any]) -> None:
+def test_statistics_are_those_of_all_pixels(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
         pixels, found = patches[:, channel].astype(np.float64), ChannelStatistics.of(sums)
         assert found.count == pixels.size

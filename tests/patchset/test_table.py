@@ -11,7 +11,7 @@ from napari_patchset.patchset.table import column, column_values, text_column
     "dtype", ["bool", "int8", "int32", "int64", "uint32", "float32", "float64"]
 )
 @pytest.mark.parametrize("n", [0, 1, 13])
-def test_numbers_are_arrows_own(dtype: str, n: int) -> None:
+def test_number_columns_equal_those_of_arrow(dtype: str, n: int) -> None:
     values = np.arange(2 * n).astype(dtype)[::2]
     for absent in (None, np.zeros(n, bool), np.arange(n) % 3 == 0):
         made = column(values, absent)
@@ -22,7 +22,7 @@ def test_numbers_are_arrows_own(dtype: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("texts", [[], ["a"], [None, "", "µm", None]])
-def test_texts_are_arrows_own(texts: list[str | None]) -> None:
+def test_text_columns_equal_those_of_arrow(texts: list[str | None]) -> None:
     made = text_column(texts)
     made.validate(full=True)
     assert made.equals(pa.array(texts, pa.string()))

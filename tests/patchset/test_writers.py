@@ -168,7 +168,7 @@ def test_a_file_of_another_length_is_refused(plan: Any, form: str) -> None:
 
 
 @every_depth
-def test_a_tiff_says_pixel_size_channels_and_axes(plan: Any, depth_axis: str) -> None:
+def test_a_tiff_contains_pixel_size_channels_and_axes(plan: Any, depth_axis: str) -> None:
     with closing(export(plan("tiff", depth_axis))) as made:
         path = made.path / "val" / "image" / "000001.ome.tif"
         with tifffile.TiffFile(path) as tiff:

@@ -117,7 +117,7 @@ def _readable(n_bytes: int) -> str:
 
 @contextmanager
 def explain_full_disk(root: Path) -> Iterator[None]:
-    """Convert the error of a full disk to an ExportError that says how to continue."""
+    """Convert the error of a full disk to an ExportError with the remedy."""
     try:
         yield
     except OSError as error:

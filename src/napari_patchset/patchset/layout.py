@@ -72,7 +72,7 @@ PixelType = Annotated[
 class ArrayLayout(Frozen):
     """One array of a set: N patches of one shape, in shards.
 
-    It is planned with an export, says the writers where each patch goes, and becomes an entry of
+    It is planned with an export, tells the writers where each patch goes, and becomes an entry of
     the manifest.
 
     Attributes
