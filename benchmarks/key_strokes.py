@@ -114,19 +114,14 @@ def drop(viewer: napari.Viewer, path: Path) -> None:
 
 def has_image(widget: PatchesWidget) -> bool:
     """Whether it is known what is shown."""
-    return widget.sourcing.facts is not None
+    return widget.source_control.context is not None
 
 
 def is_idle(widget: PatchesWidget) -> bool:
     """Whether the plugin does nothing any more."""
-    sourcing, plans, preview = widget.sourcing, widget.plans, widget.preview
-    works = (
-        *(sourcing.opening, sourcing.reading, sourcing.adding, widget.loading),
-        *(plans.planning, plans.scoring, preview.view.pictures, preview.contact.pictures),
-        *(widget.exporting.spooling, widget.preferring),
-    )
-    rests = all(work.at_rest for work in works) and not widget.picker.loading
-    return rests and not widget.job.running
+    preview = widget.preview
+    workers = (*widget.workers, preview.view.pictures, preview.contact.pictures)
+    return all(worker.at_rest for worker in workers)
 
 
 def slow_down(folder: Path) -> None:

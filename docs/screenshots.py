@@ -42,7 +42,7 @@ class Tour:
         path = shutil.copy(ensure_sample(), self.folder / "cells.czi")
         self.viewer.open(str(path), plugin=PLUGIN)
         picker = self.widget.picker
-        self.until(lambda: len(picker.map.cells) == 3 and not picker.loading)
+        self.until(lambda: len(picker.map.cells) == 3 and picker.loading.at_rest)
         self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()  # the sliders came after napari had fitted the image
         self.save("tour-open")
@@ -50,7 +50,7 @@ class Tour:
     def choose_scene(self, scene: int) -> None:
         """Show another scene, as a click on its thumbnail does, and its middle plane."""
         self.widget.picker.map.picked.emit(scene)
-        self.until(lambda: self.widget.sourcing.shown.scene == scene)
+        self.until(lambda: self.widget.source_control.shown.scene == scene)
         self.viewer.dims.current_step = (1, 2, 0, 0)
         self.viewer.reset_view()
 

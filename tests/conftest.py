@@ -62,12 +62,21 @@ def czi(tmp_path: Path) -> MakeCzi:
     return make
 
 
-@pytest.fixture
-def window(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
-    """Open a viewer with the widget docked, a `window.Window`."""
-    from support.window import Window  # it imports napari, which most tests need not
+@pytest.fixture(scope="session")
+def viewer(qapp: Any) -> Iterator[Any]:
+    """Open the viewer that all tests with a `window` use, one after the other."""
+    from support.window import shared_viewer  # it imports napari, which most tests need not
 
-    window = Window(make_napari_viewer(show=True), qtbot)
+    with shared_viewer() as viewer:
+        yield viewer
+
+
+@pytest.fixture
+def window(viewer: Any, qtbot: Any) -> Iterator[Any]:
+    """Dock the widget in the shared viewer, a `window.Window`, and clear the viewer afterwards."""
+    from support.window import Window
+
+    window = Window(viewer, qtbot)
     yield window
     window.close()
 

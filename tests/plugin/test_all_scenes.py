@@ -150,7 +150,7 @@ def test_the_notification_docks_the_widget_once(
     opener._show_patches(viewer)
     assert list(viewer.window.dock_widgets.values()) == [widget]
     assert widget.isVisible()
-    qtbot.waitUntil(lambda: not widget.picker.loading)
+    qtbot.waitUntil(lambda: widget.picker.loading.at_rest)
 
 
 def test_a_file_that_lies_elsewhere_is_brought_into_sight(window: Window, czi: MakeCzi) -> None:

@@ -7,6 +7,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
+from napari_patchset.plugin.planning import known_metrics
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import drag
 from support.window import Window
@@ -16,12 +17,11 @@ def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(
     window: Window, czi: MakeCzi, tmp_path: Path
 ) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
+    window.type_size(8, 8)
     assert "<b>64</b> patches" in window.summary
     window.unfold("Where")
-    window.click(window.widget.form.where.draw)
-    layer = window.widget.form.where.region.value
+    window.click(window.widget.form.region.draw)
+    layer = window.widget.form.region.layer.value
     drag(window, (-2, -2), (16.2, 24.2))
     window.until(lambda: "<b>6</b> patches" in window.summary)
     drag(window, (39, 47), (65, 65))
@@ -44,11 +44,10 @@ def test_a_region_stays_where_it_was_drawn_and_another_scene_says_so(
     window: Window, file: Path
 ) -> None:
     window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
+    window.type_size(8, 8)
     window.unfold("Where")
-    window.click(window.widget.form.where.draw)
-    layer = window.widget.form.where.region.value
+    window.click(window.widget.form.region.draw)
+    layer = window.widget.form.region.layer.value
     layer.add(np.array([[-2, -2], [-2, 34], [34, 34], [34, -2]]), shape_type="polygon")
     window.until(lambda: "<b>96</b> patches" in window.summary)
     drawn = layer.data_to_world(layer.data[0][0])
@@ -93,13 +92,12 @@ def test_a_file_that_is_another_by_now_is_measured_anew(
 ) -> None:
     path = czi(SceneSpec(rect=(0, 0, 64, 64)))
     window.open(path)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 32)
+    window.type_size(32, 32)
     filters = window.widget.form.filters
     filters.text.value = "mean>0"
     filters.text.native.returnPressed.emit()
-    window.until(lambda: bool(window.widget.plans.metrics()))
-    before = window.widget.plans.metrics()
+    window.until(lambda: bool(known_metrics(window.widget.plans.current)))
+    before = known_metrics(window.widget.plans.current)
     path.unlink()
     czi(SceneSpec(rect=(0, 0, 64, 64), t=range(1, 2)))
     made = window.export_to(tmp_path / "made.patches.zarr")
@@ -113,13 +111,12 @@ def test_a_file_that_is_another_by_now_is_measured_anew(
 @pytest.mark.parametrize("moment", ["planning", "scoring"])
 def test_the_image_goes_at_any_moment(window: Window, file: Path, moment: str) -> None:
     window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
+    window.type_size(8, 8)
     if moment == "planning":
         window.widget.form.strategy.kind.value = "random"
     else:
-        window.click(window.widget.form.filters.add)
-        assert window.widget.plans.scoring.running
+        window.click(window.widget.form.filters.add, settle=False)
+        window.until(lambda: window.widget.plans.scoring.running)
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     window.qtbot.wait(50)

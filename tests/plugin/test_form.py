@@ -1,426 +1,286 @@
-"""The form's parts by real clicks and keys: what they say is in the plan, and on the image."""
+"""The form without a window: what is set in it, what it remembers, and what an image limits."""
 
-import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
-from napari.settings import get_plugin_settings, get_settings
+from magicgui.widgets import SpinBox
+from napari.layers import Labels
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
-from qtpy.QtWidgets import QApplication, QFileDialog
-from typer.testing import CliRunner
 
-from napari_patchset import ExportPlan, PatchSet, Tiled
-from napari_patchset.cli.app import app
-from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
-from napari_patchset.patching.strategies import Random
-from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin import preferences
-from napari_patchset.plugin import widget as widget_module
+from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
+from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.output import SplitSection
-from napari_patchset.plugin.preferences import PLUGIN, export_memory
-from napari_patchset.plugin.state import Descriptions
-from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import soon
-from support.window import WAIT_MS, Window, digests
+from napari_patchset.plugin.form.source import PairsSection
+from napari_patchset.plugin.layers.layer_stack import path_of
+from napari_patchset.source import PixelSize, SourceInfo
+
+IMAGE = {"T": 6, "Z": 12, "C": 2, "Y": 300, "X": 400}
+TINY = {"T": 3, "Z": 1, "C": 2, "Y": 38, "X": 20}
 
 
-def strategy(window: Window) -> Any:
-    return window.state.recipe.strategy
+def describe(channels: tuple[str, ...] = ("DAPI", "EGFP"), **sizes: int) -> SourceInfo:
+    sizes["C"] = len(channels)
+    return SourceInfo(
+        key="k", axes="".join(sizes), shape=(*sizes.values(),), dtype="uint16", channels=channels
+    )
 
 
-def test_a_newcomer_sees_little_and_the_rest_is_folded_away(window: Window, file: Path) -> None:
-    window.open(file)
-    form = window.widget.form
-    assert form.more.isVisible()
+def show(form: RecipeForm, *channels: str, **sizes: int) -> None:
+    """Show an image to the form."""
+    info = describe(channels or ("DAPI", "EGFP"), **(sizes or IMAGE))
+    form.offer(info, [(name, "#ffffff") for name in info.channels])
+
+
+@pytest.fixture
+def form(qtbot: QtBot) -> RecipeForm:
+    form = RecipeForm()
+    qtbot.addWidget(form.more)
+    qtbot.addWidget(form.patches.native)
+    show(form)
+    return form
+
+
+def strategy(form: RecipeForm) -> object:
+    return form.recipe(None).strategy
+
+
+def type_into(qtbot: QtBot, box: SpinBox, number: int) -> None:
+    """Type a number with the keyboard."""
+    box.native.selectAll()
+    qtbot.keyClicks(box.native, str(number))
+
+
+def test_a_newcomer_sees_little_and_the_rest_is_folded_away(form: RecipeForm) -> None:
+    form.more.show()
     assert not any(fold.isVisible() for fold in form.folds.values())
-    window.unfold("Strategy")
+    form.more.open()
+    assert all(fold.isVisible() for fold in form.folds.values())
     assert form.folds["Strategy"].button.text() == "Strategy: tiled"
+    assert not form.strategy.edge.native.isVisible()
+    form.folds["Strategy"].open()
     assert form.strategy.edge.native.isVisible()
     assert not form.strategy.seed.visible
 
 
-def test_every_strategy_is_reached_and_drawn(window: Window, file: Path) -> None:
-    window.open(file)
-    window.unfold("Strategy")
-    part = window.widget.form.strategy
-    window.choose(part.kind, "random")
-    window.type_number(part.n_patches, 5)
-    window.type_number(part.max_overlap, 50)
-    assert strategy(window).model_dump()["count"] == 5
-    assert strategy(window).max_overlap == 0.5
-    window.until(lambda: "</b> patches" in window.summary)
-    before = window.grid.data.copy()
-    window.type_number(part.seed, 7)
-    window.until(lambda: not np.array_equal(before, window.grid.data))
-    assert not window.widget.patches.overlap.visible
-    window.choose(part.kind, "stratified")
-    assert (strategy(window).kind, strategy(window).seed) == ("stratified", 7)
-    window.choose(part.kind, "whole")
-    assert not window.widget.patches.size.visible
-    assert f"<b>{2 * 3}</b> patches" in window.summary
+def test_every_strategy_has_its_fields(form: RecipeForm) -> None:
+    section = form.strategy
+    section.kind.value = "random"
+    section.n_patches.value, section.max_overlap.value, section.seed.value = 5, 50, 7
+    random = Random(size=(64, 64), count=5, max_overlap=0.5, seed=7)
+    assert strategy(form) == random
+    section.kind.value = "stratified"
+    assert strategy(form) == Stratified(size=(64, 64), seed=7)
+    section.kind.value = "whole"
+    assert strategy(form) == Whole()
+    section.kind.value, section.small.value = "tiled", "pad"
+    assert strategy(form) == Tiled(size=(64, 64), overlap=(0, 0), small="pad")
 
 
-def test_a_slow_plan_holds_up_nothing_and_is_dropped_when_it_is_stale(
-    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window.open(file)
-    go_on, plan = Event(), Random.plan
-    monkeypatch.setattr(Random, "plan", lambda *args: go_on.wait(60) and plan(*args))
-    window.unfold("Strategy")
-    kind = window.widget.form.strategy.kind
-    window.choose(kind, "random")
-    assert window.summary == "Planning…"
-    window.type_number(window.widget.patches.size.boxes[1], 32)
-    assert window.widget.plans.planning.running
-    window.choose(kind, "whole")
-    assert f"<b>{2 * 3}</b> patches" in window.summary
-    go_on.set()
-    QThreadPool.globalInstance().waitForDone()
-    QApplication.processEvents()
-    assert f"<b>{2 * 3}</b> patches" in window.summary
-    window.choose(kind, "random")
-    window.until(lambda: "<b>600</b> patches" in window.summary)
-
-
-def test_channels_are_left_out_by_name(window: Window, file: Path) -> None:
-    window.open(file)
-    window.unfold("Channels")
-    dapi, egfp = window.widget.form.channels.boxes
-    assert (dapi.text, egfp.text) == ("DAPI", "EGFP")
-    window.tick(dapi.native)
-    assert window.state.recipe.channels == (1,)
-    window.tick(egfp.native)
-    assert "No channel is ticked" in window.summary
-    window.tick(dapi.native)
-    window.tick(egfp.native)
-    assert window.state.recipe.channels is None
-
-
-def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) -> None:
-    window.open(file)
-    window.unfold("Where")
-    rows = window.widget.form.where.rows
-    assert list(rows) == ["T", "Z"]
-    window.type_number(rows["T"].last, 0)
-    window.viewer.dims.set_current_step(1, 1)
-    window.click(rows["Z"].from_here)
-    assert dict(strategy(window).select) == {"T": (0, 1), "Z": (1, 3)}
-    assert f"<b>{2 * 2}</b> patches" in window.summary
-    assert window.widget.form.folds["Where"].button.text() == "Where: T 0 to 0, Z 1 to 2"
-    window.viewer.dims.set_current_step(1, 0)
-    window.until(lambda: not len(window.grid.data))
-
-
-def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Path) -> None:
-    window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
-    window.unfold("Filters")
-    filters = window.widget.form.filters
-    window.click(filters.add)
-    assert str(window.state.recipe.filters[0]) == "std>p10"
-    window.until(lambda: not window.widget.plans.scoring.running)
-    assert "p10 of std_DAPI is" in window.summary
-    window.qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu")
-    window.qtbot.keyClick(filters.text.native, Qt.Key.Key_Return)
-    window.until(lambda: not window.widget.plans.scoring.running)
-    assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
-    assert "rejected" in window.summary
-    colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
-    assert len(colors) == 2
-    window.click(filters.rows[0][-1])
-    window.click(filters.rows[0][-1])
-    assert window.state.recipe.filters == ()
-    assert "rejected" not in window.summary
-
-
-def test_a_split_is_drawn_in_two_colours(window: Window, czi: MakeCzi) -> None:
-    window.open(czi(SceneSpec(rect=(0, 0, 256, 256))))
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
-    window.unfold("Split")
-    window.type_number(window.widget.form.split.val, 25)
-    assert window.state.recipe.split.val == 0.25
-    assert "train" in window.summary
-    assert "val" in window.summary
-    assert window.widget.form.folds["Split"].button.text() == "Split: 25 % for validation"
-
-
-def click_image(window: Window, y: float, x: float) -> None:
-    """Click on the image where a point is on the screen, in micrometres from its first pixel."""
-    camera, canvas = window.viewer.scene.camera, window.viewer.window._qt_viewer.canvas
-    height, width = window.viewer.canvas.size
-    top, left = window.images[0].translate[-2:]
-    at = QPoint(
-        round(width / 2 + (left + x - camera.center[-1]) * camera.zoom),
-        round(height / 2 + (top + y - camera.center[-2]) * camera.zoom),
+def test_a_recipe_that_is_loaded_is_the_form_s(form: RecipeForm) -> None:
+    recipe = Recipe(
+        strategy=Random(size=(3, 24, 24), count=5, select={"T": (1, 3)}),
+        depth_axis="Z",
+        channels=(1,),
+        filters=tuple(map(parse_filter, ("std[EGFP]>p10", "std[all EGFP]>5"))),
+        keep_fraction=0.125,
+        split=Split(val=0.2, by="scene"),
+        format="npz",
     )
-    window.qtbot.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=at)
+    form.load(recipe)
+    assert form.recipe(None) == recipe
+    show(form)
+    assert form.recipe(None) == recipe
 
 
-def test_a_clicked_patch_is_framed_and_shown_alone(window: Window, file: Path) -> None:
-    window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
-    before, view = len(window.grid.data), window.widget.preview.view
-    click_image(window, 20 * 0.5, 40 * 0.5)
-    window.until(lambda: not view.picture.pixmap().isNull())
-    assert window.widget.plans.current.grid[view.row].start == (16, 32)
-    assert "y 16, x 32" in view.text.text()
-    assert len(window.grid.data) == before + 12
-    click_image(window, -20.0, 20.0)
-    assert view.row is None
-    assert not view.isVisible()
-    assert len(window.grid.data) == before
+def test_channels_are_left_out_by_name(form: RecipeForm) -> None:
+    dapi, egfp = form.channels.boxes
+    dapi.value = False
+    assert form.recipe(None).channels == (1,)
+    assert form.folds["Channels"].button.text() == "Channels: EGFP"
+    egfp.value = False
+    with pytest.raises(ArgumentError, match=r"Channels: No channel is ticked"):
+        form.recipe(None)
 
 
-def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file: Path) -> None:
-    window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
-    window.unfold("Strategy")
-    window.choose(window.widget.form.strategy.kind, "fixed")
-    assert "<b>0</b> patches" in window.summary
-    click_image(window, 20 * 0.5, 40 * 0.5)
-    click_image(window, 62 * 0.5, 94 * 0.5)
-    starts = [place.start for place in strategy(window).patches]
-    np.testing.assert_allclose(starts, [(12, 32), (48, 80)], atol=1)  # the screen's pixels
-    assert "<b>2</b> patches" in window.summary
-    assert window.widget.form.folds["Strategy"].button.text() == "Strategy: 2 clicked"
-    click_image(window, 20 * 0.5, 40 * 0.5)
-    assert [place.start for place in strategy(window).patches] == starts[1:]
-    window.click(window.widget.form.strategy.forget)
-    assert strategy(window).patches == ()
+def test_a_channel_that_was_unticked_stays_so_whatever_was_shown_between(form: RecipeForm) -> None:
+    form.channels.boxes[0].value = False
+    show(form, "Brightfield")
+    assert form.recipe(None).channels is None
+    show(form)
+    assert form.recipe(None).channels == (1,)
 
 
-def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file: Path) -> None:
-    window.open(file)
-    window.type_number(window.widget.patches.size.boxes[1], 32)
-    preview = window.widget.preview
-    window.qtbot.mouseClick(preview.sheet_button, Qt.MouseButton.LeftButton)
-    window.until(lambda: not preview.contact.sheet.pixmap().isNull())
-    assert preview.contact.isVisible()
-    first = preview.contact.sheet.pixmap().toImage()
-    window.qtbot.mouseClick(preview.contact.again, Qt.MouseButton.LeftButton)
-    window.until(lambda: not preview.contact.pictures.running)
-    assert preview.contact.sheet.pixmap().size() == first.size()
+def test_filters_are_chosen_or_typed(qtbot: QtBot, form: RecipeForm) -> None:
+    filters = form.filters
+    filters.add.native.click()
+    assert [str(rule) for rule in form.recipe(None).filters] == ["std>p10"]
+    filters.rows[0].channel.value = "DAPI"
+    qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu\r")
+    assert [str(rule) for rule in form.recipe(None).filters] == ["std[DAPI]>p10", "max[DAPI]<otsu"]
+    assert form.folds["Filters"].button.text() == "Filters: std[DAPI]>p10, max[DAPI]<otsu"
+    for _ in range(2):
+        filters.rows[0][-1].native.click()
+    assert form.recipe(None).filters == ()
 
 
-def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:
-    window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
-    window.unfold("Where")
-    window.click(window.widget.form.where.draw)
-    layer = window.widget.form.where.region.value
-    assert layer.mode == "add_rectangle"
-    assert f"<b>{6 * 4 * 6}</b> patches" in window.summary
-    # In micrometres from the centre of the first pixel: 16 to 64 px along Y, 0 to 32 along X.
-    corners = np.array([[16, 0], [16, 32], [64, 32], [64, 0]]) - 0.5
-    layer.add_polygons([corners])
-    assert f"<b>{6 * 3 * 2}</b> patches" in window.summary
-    window.viewer.layers.remove(layer)
-    window.until(lambda: f"<b>{6 * 4 * 6}</b> patches" in window.summary)
-    assert window.widget.form.where.region.value is None
-
-
-def test_a_target_beside_the_image_is_exported(
-    window: Window, czi: MakeCzi, tmp_path: Path
+def test_a_filter_on_a_channel_that_the_next_image_lacks_is_named_and_stays(
+    form: RecipeForm,
 ) -> None:
-    spec = SceneSpec(rect=(0, 0, 64, 64))
-    target, image = czi(spec, name="target.czi"), czi(spec)
-    window.open(target)
-    window.open(image)
-    window.unfold("Target and labels")
-    window.choose(window.widget.form.pairs.boxes["target"], target)
-    assert window.state.source.target.path == str(target)
-    made = window.export_to(tmp_path / "pairs.patches.zarr")
-    assert made["all"].shape[0] == 1
-    assert (tmp_path / "pairs.patches.zarr" / "all" / "target").is_dir()
-    made.close()
+    form.filters.add.native.click()
+    (row,) = form.filters.rows
+    row.channel.value = "EGFP"
+    show(form, "DAPI", "mCherry")
+    with pytest.raises(ArgumentError, match=r"Filters: There is no channel 'EGFP'.*mCherry"):
+        form.recipe(None)
+    assert row.channel.current_choice == "EGFP (not in this image)"
+    show(form)
+    assert [str(rule) for rule in form.recipe(None).filters] == ["std[EGFP]>p10"]
+    assert [name for name, _ in row._channel_choices(None)] == ["any", "DAPI", "EGFP"]
 
 
-def test_a_saved_plan_gives_the_same_bytes_by_command_and_is_loaded_again(
-    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window.open(file)
-    window.type_number(window.widget.patches.size.boxes[1], 16)
-    window.widget.sourcing.more.all_scenes.value = True
-    made = window.export_to(tmp_path / "window.patches.zarr")
-    made.close()
-    saved, again = tmp_path / "plan.json", tmp_path / "command.patches.zarr"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
-    window.widget.export.save_plan.trigger()
-    ran = CliRunner().invoke(app, ["export", "--plan", str(saved), "--out", str(again)])
-    assert ran.exit_code == 0, ran.output
-    assert digests(again) == digests(tmp_path / "window.patches.zarr")
-
-    before = window.state
-    window.viewer.layers.clear()
-    window.until(lambda: window.state is None)
-    window.type_number(window.widget.patches.size.boxes[1], 8)
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
-    window.widget.export.load_plan.trigger()
-    assert (window.state.recipe, window.state.sources) == (before.recipe, before.sources)
-    assert json.loads(saved.read_text())["out"] == window.state.out
+def test_a_filter_on_a_channel_that_is_not_ticked_is_named(form: RecipeForm) -> None:
+    form.filters.add.native.click()
+    form.filters.rows[0].channel.value = "EGFP"
+    form.channels.boxes[1].value = False
+    with pytest.raises(ArgumentError, match=r"Filters: There is no channel 'EGFP'"):
+        form.recipe(None)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_exported_and_opened(
-    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    window.open(file)
-    window.unfold("Output")
-    output, export = window.widget.form.output, window.widget.export
-    window.choose(output.format, name)
-    assert output.codec.visible == (name == "zarr")
-    assert export.destination == str(file.with_name(f"image{FORMATS[name].suffix}"))
-    window.click(export.start)
-    window.until(lambda: export.status.value == f"Saved image{FORMATS[name].suffix}")
-    assert PatchSet(export.destination).manifest.counts == {"all": 12}
-    assert export.open.enabled == FORMATS[name].has_pixels
-    if export.open.enabled:
-        window.click(export.open)
-        window.until(lambda: "DAPI (all)" in window.viewer.layers)
-        assert window.viewer.layers["DAPI (all)"].data.shape == (12, 64, 64)
+def test_a_split_is_there_once_it_has_a_share(form: RecipeForm) -> None:
+    assert form.recipe(None).split is None
+    assert not form.split.by.visible
+    form.split.val.value = 25
+    assert form.recipe(None).split == Split(val=0.25)
+    assert form.folds["Split"].button.text() == "Split: 25 % for validation"
 
 
 @pytest.mark.parametrize(("fraction", "shown"), [(0.125, 12), (0.001, 0), (0.2, 20)])
 def test_a_loaded_share_stays_exact(qtbot: QtBot, fraction: float, shown: int) -> None:
-    part = SplitSection()
-    part.load(Split(val=fraction))
-    assert part.val.value == shown
-    assert part.value["val"] == fraction
-    part.val.value = 30
-    assert part.value["val"] == 0.3
+    section = SplitSection()
+    section.load(Split(val=fraction))
+    assert section.val.value == shown
+    assert section.value is not None
+    assert section.value["val"] == fraction
+    section.val.value = 30
+    assert section.value["val"] == 0.3
 
 
-def test_a_loaded_plan_keeps_its_format(
-    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_tiny_image_limits_the_size_for_itself_alone(form: RecipeForm) -> None:
+    form.patches.overlap.load((32, 32))
+    show(form, **TINY)
+    assert strategy(form) == Tiled(size=(32, 16), overlap=(16, 8))
+    assert form.patches.hint.value == "This image is too small for 64 × 64."
+    show(form)
+    assert strategy(form) == Tiled(size=(64, 64), overlap=(32, 32))
+    assert form.patches.hint.value == ""
+
+
+def test_what_is_typed_is_remembered(qtbot: QtBot, form: RecipeForm) -> None:
+    type_into(qtbot, form.patches.size.boxes[1], 48)
+    show(form, **TINY)
+    assert form.patches.size.value == (8, 32, 16)
+    type_into(qtbot, form.patches.size.boxes[2], 12)
+    show(form)
+    assert form.patches.size.value == (8, 48, 12)
+
+
+def test_a_size_that_fits_is_not_changed(form: RecipeForm) -> None:
+    form.patches.size.load((100, 200))
+    show(form, **{**TINY, "Y": 120, "X": 210})
+    assert strategy(form) == Tiled(size=(100, 200), overlap=(0, 0))
+
+
+def test_a_size_that_is_typed_too_large_stands_and_is_for_the_plan_to_refuse(
+    qtbot: QtBot, form: RecipeForm
 ) -> None:
-    out = str(tmp_path / "made.patches")
-    plan = ExportPlan(sources=[f"{file}@0"], strategy=Tiled(size=(16, 16)), format="npz", out=out)
-    saved = tmp_path / "plan.json"
-    saved.write_text(plan.model_dump_json())
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
-    window.widget.export.load_plan.trigger()
-    assert window.state.recipe.format == "npz"
-    assert window.widget.export.destination == out
-    assert window.widget.form.folds["Output"].button.text() == "Output: npz"
+    type_into(qtbot, form.patches.size.boxes[1], 500)
+    show(form)  # as after a layer was moved
+    form.patches.depth_axis.value = "Z"
+    assert form.patches.size.value == (8, 500, 64)
 
 
-def test_the_form_is_copied_as_a_command(
-    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window.open(file)
-    window.type_number(window.widget.patches.size.boxes[1], 16)
-    window.widget.export.out.value = tmp_path / "a.patches.zarr"
-    window.widget.export.copy_command.trigger()
-    said = QApplication.clipboard().text()
-    assert said.startswith(f"patchset export {file}@0 --out {tmp_path / 'a.patches.zarr'}")
-    assert "--patch-size 16,64" in said
-    assert "--memory" not in said
-    monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
-    window.widget.export.copy_command.trigger()
-    assert "--memory 512MiB" in QApplication.clipboard().text()
+def test_from_z_to_t_the_depth_fits(form: RecipeForm) -> None:
+    form.patches.depth_axis.value = "Z"
+    assert strategy(form) == Tiled(size=(8, 64, 64), overlap=(0, 0, 0))
+    form.patches.depth_axis.value = "T"
+    assert strategy(form) == Tiled(size=(4, 64, 64), overlap=(0, 0, 0))
+    assert form.patches.hint.value == "This image is too small for 8 × 64 × 64."
+    form.patches.depth_axis.value = "Z"
+    assert form.patches.size.value == (8, 64, 64)
 
 
-class Preferring:
-    """Dock a widget in the loop of a window; its preferences are read as soon as they may be."""
-
-    def __init__(
-        self, make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.may_read, self.read_in_window = Event(), list[bool]()
-        monkeypatch.setattr(preferences, "get_plugin_settings", self._read)
-        self._qtbot, viewer, made = qtbot, make_napari_viewer(), list[Window]()
-        soon(lambda: made.append(Window(viewer, qtbot)))
-        qtbot.waitUntil(lambda: bool(made), timeout=WAIT_MS)
-        (self.window,) = made
-
-    def _read(self, plugin: str) -> Any:
-        self.read_in_window.append(threading.current_thread() is threading.main_thread())
-        assert self.may_read.wait(60)
-        return get_plugin_settings(plugin)
-
-    @property
-    def output(self) -> dict[str, Any]:
-        return self.window.widget.form.output.value
-
-    def finish(self) -> None:
-        self.may_read.set()
-        self.window.until(lambda: self.window.widget.preferring.at_rest)
-        assert self.read_in_window == [False]
+def test_a_depth_axis_comes_back_with_the_next_image_that_has_it(form: RecipeForm) -> None:
+    form.patches.depth_axis.value = "Z"
+    show(form, Y=300, X=400)
+    assert form.recipe(None).depth_axis == "none"
+    assert form.patches.hint.value == "This image has no Z: 2-D patches."
+    show(form)
+    assert form.recipe(None).depth_axis == "Z"
+    assert form.patches.size.value == (8, 64, 64)
 
 
-@pytest.fixture
-def preferring(
-    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Preferring]:
-    preferred = get_plugin_settings(PLUGIN).export
-    monkeypatch.setattr(preferred, "format", "zarr")
-    monkeypatch.setattr(preferred, "compression", "zstd")
-    preferring = Preferring(make_napari_viewer, qtbot, monkeypatch)
-    yield preferring
-    preferring.finish()
-    preferring.window.close()
+def test_ranges_are_typed_and_limited_to_what_the_next_image_has(form: RecipeForm) -> None:
+    rows = form.region.rows
+    assert list(rows) == ["T", "Z"]
+    rows["T"].last.value, rows["Z"].first.value = 3, 4
+    assert form.region.select == {"T": (0, 4), "Z": (4, 12)}
+    assert form.folds["Where"].button.text() == "Where: T 0 to 3, Z 4 to 11"
+    show(form, **{**IMAGE, "T": 2, "Z": 6})
+    assert form.region.select == {"Z": (4, 6)}
+    show(form)
+    assert form.region.select == {"T": (0, 4), "Z": (4, 12)}
 
 
-def test_the_form_begins_with_what_is_preferred_and_the_window_does_not_wait_for_it(
-    preferring: Preferring,
-) -> None:
-    assert preferring.output["codec"] == "none"
-    preferring.finish()
-    preferring.window.until(lambda: bool(preferring.output["codec"] == "zstd"))
+def test_a_target_belongs_to_the_image_that_it_was_chosen_for(qtbot: QtBot) -> None:
+    section, (one, two, clean) = PairsSection(), map(Path, ("one.czi", "two.czi", "clean.czi"))
+    qtbot.addWidget(section.native)
+    section.offer(one, [two, clean])
+    section.boxes["target"].value = clean
+    assert section.value == {"target": clean}
+    section.offer(two, [one, clean])
+    assert (section.value, section.boxes["target"].value) == ({}, None)
+    assert section.of(one) == {"target": clean}
+    section.offer(one, [two, clean])
+    assert section.boxes["target"].value == clean
 
 
-def test_what_a_person_chose_before_the_preferences_were_read_stands(
-    preferring: Preferring,
-) -> None:
-    preferring.window.widget.form.output.codec.value = "lz4"
-    preferring.finish()
-    preferring.window.qtbot.wait(20)
-    assert preferring.output["codec"] == "lz4"
+def test_a_layer_that_is_removed_is_no_longer_chosen(qtbot: QtBot) -> None:
+    section, image = PairsSection(), Path("image.czi")
+    qtbot.addWidget(section.native)
+    labels = Labels(np.zeros((4, 4), np.uint8))  # something still holds it, as napari's undo does
+    heard: list[object] = []
+    section.changed.connect(heard.append)
+    section.offer(image, [path_of(labels)])
+    section.boxes["labels"].value = path_of(labels)
+    heard.clear()
+    section.offer(image, [])
+    assert section.value == {}
+    assert section.boxes["labels"].value is None
+    assert path_of(labels) not in section.boxes["labels"].choices
+    assert heard
 
 
-def test_preferences_that_cannot_be_read_are_said_and_the_form_is_there(
-    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(plugin: str) -> Any:
-        raise OSError(f"{plugin}: settings.yaml can't be read")
-
-    said: list[str] = []
-    monkeypatch.setattr(preferences, "get_plugin_settings", fail)
-    monkeypatch.setattr(widget_module, "show_error", said.append)
-    window = Window(make_napari_viewer(), qtbot)
-    assert said == [f"{PLUGIN}: settings.yaml can't be read"]
-    assert window.widget.form.output.value["codec"] == "none"
-    window.close()
+def test_a_file_that_was_chosen_stays_though_it_is_not_open(qtbot: QtBot) -> None:
+    section, image, target = PairsSection(), Path("image.czi"), Path("clean.czi")
+    qtbot.addWidget(section.native)
+    section.offer(image, [])
+    section.load({image: {"target": target}})
+    section.offer(image, [])
+    assert section.boxes["target"].value == target
 
 
-def test_an_export_takes_as_much_memory_as_is_preferred(
-    window: Window, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert export_memory() == DEFAULT_MEMORY
-    monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
-    assert export_memory() == 512 * 2**20
-
-
-def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words(czi: MakeCzi, file: Path) -> None:
-    info = Descriptions().of(str(file), 0)
+def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words() -> None:
+    info = describe(Y=64, X=96).model_copy(update={"pixel_size": PixelSize(z=1, y=0.5, x=0.5)})
     assert size_hint((32, 16), info) == "16.0 × 8.0 µm"
     assert "12 is no multiple of 8" in size_hint((16, 12), info)
-    unknown = Descriptions().of(str(czi(SceneSpec(), name="plain.czi")), None)
-    assert size_hint((8, 8), unknown) == ""
+    assert size_hint((8, 8), describe(Y=64, X=96)) == ""
 
 
 @pytest.mark.parametrize(
@@ -432,22 +292,3 @@ def test_the_time_left_follows_from_the_rate(
 ) -> None:
     assert time_left(done, left, seconds) == said
     assert time_left(0, left, seconds) == ""
-
-
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_what_is_wrong_is_legible_in_every_theme(
-    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch, theme: str
-) -> None:
-    monkeypatch.setattr(get_settings().appearance, "theme", theme)
-    window.open(file)
-    window.unfold("Channels")
-    for box in window.widget.form.channels.boxes:
-        window.tick(box.native)
-    assert "No channel is ticked" in window.summary
-    picture = window.widget.summary.grab().toImage()
-    seen = [
-        picture.pixelColor(x, y).lightness()
-        for x in range(picture.width())
-        for y in range(picture.height())
-    ]
-    assert max(seen) - min(seen) > 100

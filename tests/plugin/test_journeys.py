@@ -19,8 +19,8 @@ def seen(window: Window) -> tuple[object, ...]:
 
 def controls(window: Window) -> dict[str, Callable[[], None]]:
     """Give a way to change each control that the preview follows, in an order that works."""
-    form, sourcing = window.widget.form, window.widget.sourcing
-    strategy, split, patches, where = form.strategy, form.split, form.patches, form.where
+    form, sources = window.widget.form, window.widget.source_control
+    strategy, split, patches, where = form.strategy, form.split, form.patches, form.region
     typed, chosen = window.type_number, window.choose
     return {
         "size Y": lambda: typed(patches.size.boxes[1], 24),
@@ -46,7 +46,7 @@ def controls(window: Window) -> dict[str, Callable[[], None]]:
         "keep some": lambda: typed(form.filters.keep, 50),
         "validation": lambda: typed(split.val, 40),
         "scene": lambda: window.click_scene(1),
-        "all scenes": lambda: window.tick(sourcing.more.all_scenes.native),
+        "all scenes": lambda: window.tick(sources.extra_files.all_scenes.native),
         "split by": lambda: chosen(split.by, "block"),
         "split seed": lambda: typed(split.seed, 5),
         "pixel type": lambda: chosen(form.output.dtype, "float32"),
@@ -65,8 +65,6 @@ def test_the_preview_follows_every_control(window: Window, file: Path) -> None:
             window.until(lambda before=before: seen(window) != before)
         except window.qtbot.TimeoutError:
             pytest.fail(f"{name}: the preview stayed at {window.summary}")
-        window.until(lambda: not window.widget.plans.planning.running)
-        window.until(lambda: not window.widget.plans.scoring.running)
         assert "</b> patches" in window.summary, name
 
 
@@ -75,17 +73,16 @@ def test_export_cancel_export_again_and_open(
 ) -> None:
     monkeypatch.setattr(layout, "SHARD_BYTES", 16 * 1024)
     window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
+    window.type_size(8, 8)
     for box in window.widget.patches.overlap.boxes[1:]:
         window.type_number(box, 6)
     out = tmp_path / "made.patches.zarr"
     window.widget.export.out.value = out
-    window.click(window.widget.export.start)
+    window.click(window.widget.export.start, settle=False)
     window.until(lambda: window.widget.export.progress.value > 0)
     window.click(window.widget.export.cancel)
     window.until(lambda: not window.widget.job.running)
-    assert window.widget.export.status.value == "Stopped. Export again to go on."
+    assert window.widget.export.status.value == "Stopped. Press Export to resume."
     window.export_to(out).close()
     window.click(window.widget.export.open)
     window.until(lambda: "DAPI (all)" in window.viewer.layers)
@@ -113,12 +110,11 @@ def test_the_image_goes_while_it_is_exported_and_scored(
     window: Window, czi: MakeCzi, tmp_path: Path
 ) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=2)))
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
-    window.click(window.widget.form.filters.add)
-    assert window.widget.plans.scoring.running
+    window.type_size(8, 8)
+    window.click(window.widget.form.filters.add, settle=False)
+    window.until(lambda: window.widget.plans.scoring.running)
     window.widget.export.out.value = tmp_path / "made.patches.zarr"
-    window.click(window.widget.export.start)
+    window.click(window.widget.export.start, settle=False)
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     assert not window.widget.plans.scoring.running

@@ -50,7 +50,17 @@ def test_tab_goes_down_the_form_in_order(window: Window, file: Path) -> None:
     stops = tab_stops(window, window.widget.source.file.native)
     names = [named(part) for part in stops]
     assert names.index("Open…") < names.index("SceneMap") < names.index("none")
-    expected = ["More", "Strategy: tiled", "DAPI", "EGFP", "⇤", "×", "Add filter", "…", "Export"]
+    expected = [
+        "More options",
+        "Strategy: tiled",
+        "DAPI",
+        "EGFP",
+        "⇤",
+        "×",
+        "Add filter",
+        "…",
+        "Export",
+    ]
     where = [names.index(name) for name in expected]
     assert where == sorted(where)
     assert {form.channels.boxes[1].native, form.filters.rows[0].limit.native} <= set(stops)
@@ -88,7 +98,7 @@ def test_a_set_is_exported_by_keys_alone(window: Window, file: Path, tmp_path: P
         window.qtbot.keyClicks(focused(window), size)
         press(Qt.Key.Key_Tab)
     assert window.state.recipe.strategy.size == (3, 16, 16)
-    tab_to("More")
+    tab_to("More options")
     press(Qt.Key.Key_Return, Qt.Key.Key_Tab, Qt.Key.Key_Tab)
     assert named(focused(window)) == "Channels: all"
     press(Qt.Key.Key_Space, Qt.Key.Key_Tab, Qt.Key.Key_Space)
@@ -99,6 +109,6 @@ def test_a_set_is_exported_by_keys_alone(window: Window, file: Path, tmp_path: P
     press(Qt.Key.Key_Return)
     window.until(lambda: window.widget.export.open.enabled)
     assert out.is_dir()
-    assert named(focused(window)) == "Open it"
+    assert named(focused(window)) == "Open patch set"
     press(Qt.Key.Key_Return)
     window.until(lambda: "EGFP (all)" in window.viewer.layers)

@@ -51,8 +51,7 @@ def uploads(window: Window, name: str) -> Iterator[list[str]]:
 def test_what_stays_the_same_is_not_drawn_again(window: Window, file: Path) -> None:
     window.open(file)
     grid, camera = window.grid.name, window.viewer.scene.camera
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
+    window.type_size(8, 8)
     with uploads(window, grid) as drawn:
         camera.zoom *= 8
         window.until(lambda: bool(drawn))

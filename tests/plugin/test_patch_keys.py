@@ -14,8 +14,7 @@ SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModi
 def opened(window: Window, czi: MakeCzi) -> Window:
     """A window that shows an image of 4 x 4 patches of 16 px, and has the keyboard."""
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
+    window.type_size(16, 16)
     main = window.viewer.window._qt_window
     main.activateWindow()
     window.until(main.isActiveWindow)

@@ -68,7 +68,7 @@ def test_no_layer_is_added_or_removed_and_each_is_drawn_in_its_new_place(
     window.open(file)
     before, boxes = window.images, window.widget.form.channels.boxes
     heard, in_one_turn = Heard(window), Counter[str]()
-    window.widget.sourcing.known.connect(lambda *_: in_one_turn.update(heard.counts))
+    window.widget.source_control.known.connect(lambda *_: in_one_turn.update(heard.counts))
     pick(window, 1)
     assert window.images == before
     assert in_one_turn == {"data": 2, "set_data": 2, "thumbnail": 2}
@@ -95,7 +95,7 @@ def test_what_becomes_of_the_scene_before_is_no_edit_and_its_file_is_let_go(
     read.clear()
     stack = ref(stack_of(window.images[0]))
     pick(window, 1)
-    window.until(lambda: window.widget.sourcing.reading.at_rest)
+    window.until(lambda: window.widget.source_control.reading.at_rest)
     assert not read
     gc.collect()
     assert stack() is None

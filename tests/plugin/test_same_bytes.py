@@ -30,8 +30,7 @@ def test_every_format_with_everything_set(
     target, image = czi(spec, name="target.czi"), czi(spec)
     window.open(target)
     window.open(image)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
+    window.type_size(16, 16)
     add_region(window, region)
     form = window.widget.form
     form.pairs.boxes["target"].value = target
@@ -72,6 +71,6 @@ def add_region(window: Window, kind: str) -> None:
         mask = np.zeros((128, 160), np.uint8)
         mask[:, :130] = 1
         layer = window.viewer.add_labels(mask, **space)
-    where = window.widget.form.where.region
+    where = window.widget.form.region.layer
     window.until(lambda: layer in where.choices)
     where.value = layer

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.plugin.layers.stage import GAP, LEAST_GAP, SMALLEST, Cell, lay_out, neighbour
+from napari_patchset.plugin.layers.stage import GAP, LEAST_GAP, SMALLEST, Cell, lay_out
+from napari_patchset.plugin.navigation import nearest_ahead
 from napari_patchset.source import Rect
 
 WIDTH, HEIGHT = 320, 240
@@ -73,17 +74,20 @@ def test_whatever_the_stage_holds_is_drawn_apart_and_in_order(rects: list[Rect])
 
 
 @pytest.mark.parametrize(
-    ("start", "right", "down", "found"),
+    ("start", "right", "down", "expected"),
     [
         (0, 1, 0, 1),
-        (0, -1, 0, 0),
+        (0, -1, 0, None),
         (0, 0, -1, 12),
         (13, 0, 1, 1),
         (13, 1, 0, 14),
-        (95, 1, 0, 95),
-        (11, 1, 0, 11),
+        (95, 1, 0, None),
+        (11, 1, 0, None),
     ],
 )
-def test_the_arrows_find_the_neighbour(start: int, right: int, down: int, found: int) -> None:
+def test_the_arrows_find_the_neighbour(
+    start: int, right: int, down: int, expected: int | None
+) -> None:
     """The plate's rows rise as Y falls: row A lies lowest."""
-    assert neighbour(lay_out(PLATE, WIDTH, HEIGHT), start, right, down) == found
+    centers = [cell.center[::-1] for cell in lay_out(PLATE, WIDTH, HEIGHT)]
+    assert nearest_ahead(centers, centers[start], right, down) == expected

@@ -91,7 +91,7 @@ class Person:
     def __init__(self, window: Window, storage: Storage) -> None:
         self.window, self.storage = window, storage
         self.widget, self.export = window.widget, window.widget.export
-        self.more = window.widget.sourcing.more
+        self.more = window.widget.source_control.extra_files
 
     def does(self, action: Callable[[], object], is_done: Callable[[], bool]) -> None:
         soon(action)

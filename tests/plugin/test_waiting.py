@@ -94,7 +94,7 @@ def test_what_is_read_of_an_image_that_is_gone_is_dropped(
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     unread.ready.set()
-    window.until(lambda: window.widget.sourcing.reading.at_rest)
+    window.until(lambda: window.widget.source_control.reading.at_rest)
     assert window.state is None
     assert "Open a CZI" in window.summary
 
@@ -106,13 +106,13 @@ def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
     window.open(second)
     window.open(file)
     monkeypatch.setattr(facts, "scene_layers", lambda *args: go_on.wait(60) and opened(*args))
-    opening = window.widget.sourcing.opening
+    opening = window.widget.source_control.opening
     soon(lambda: window.click_scene(1))
     window.until(lambda: opening.running)
     window.widget.source.file.value = second
     go_on.set()
     window.until(lambda: opening.at_rest)
-    assert window.widget.sourcing.facts.path == second
+    assert window.widget.source_control.context.path == second
     assert window.state.path == second
 
 

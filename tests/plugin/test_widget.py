@@ -137,7 +137,7 @@ def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) 
 
 def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
-    window.tick(window.widget.sourcing.more.all_scenes.native)
+    window.tick(window.widget.source_control.extra_files.all_scenes.native)
     made = window.export_to(tmp_path / "all.patches.zarr")
     assert set(made.table["scene"].to_pylist()) == {"0", "1"}
     made.close()
@@ -156,11 +156,11 @@ def test_an_export_is_cancelled_and_goes_on(
     window.type_number(x, 12)
     out = tmp_path / "long.patches.zarr"
     window.widget.export.out.value = out
-    window.click(window.widget.export.start)
+    window.click(window.widget.export.start, settle=False)
     window.until(lambda: window.widget.export.progress.value > 0)
     window.click(window.widget.export.cancel)
     window.until(lambda: not window.widget.job.running)
-    assert window.widget.export.status.value == "Stopped. Export again to go on."
+    assert window.widget.export.status.value == "Stopped. Press Export to resume."
     assert not out.exists()
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "long.partial").rglob("*.json")}
     assert len(kept) > 1
@@ -177,7 +177,7 @@ def test_a_failure_is_a_notification_and_the_form_stays(
     before = window.state
     window.widget.export.out.value = tmp_path / "taken.patches.zarr"
     (tmp_path / "taken.patches.zarr").mkdir()
-    window.click(window.widget.export.start)
+    window.click(window.widget.export.start, settle=False)
     window.until(lambda: bool(said))
     assert "taken.patches.zarr exists; choose another name" in said[0]
     assert window.state.recipe == before.recipe
@@ -218,6 +218,7 @@ def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> N
     assert choices == {"image.czi", "other.czi"}
     assert not window.widget.picker.isVisible()
     window.widget.source.file.value = file
+    window.settle()
     assert window.state.scene == 0
     assert window.widget.picker.isVisible()
 
@@ -241,7 +242,7 @@ def test_a_closed_panel_takes_its_grid_along_and_listens_no_longer(
     assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP"]
     window.viewer.dims.set_point(1, 2.0)
     window.viewer.layers.clear()
-    window.dock, window.widget = window.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    window.dock_widget()
     window.open(file)
     assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
 
@@ -259,6 +260,8 @@ def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCz
 
 def test_the_first_patch_size_fits_a_small_image(window: Window, czi: MakeCzi) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 38, 20), z=3)))
+    assert window.widget.patches.size.value == (8, 16, 32)
+    window.choose_depth("Z")
     assert window.widget.patches.size.value == (2, 16, 32)
     assert "patches" in window.summary
 
@@ -268,16 +271,15 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
 ) -> None:
     window = Window(make_napari_viewer(show=True), qtbot)
     window.open(czi(SceneSpec(rect=(0, 0, 900, 900), t=2), tile=(100, 100)))
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
+    window.type_size(16, 16)
     for box in window.widget.patches.overlap.boxes[1:]:
         window.type_number(box, 12)
     window.widget.export.out.value = tmp_path / "long.patches.zarr"
-    window.click(window.widget.export.start)
-    job = window.widget.job
+    window.click(window.widget.export.start, settle=False)
+    worker = window.widget.job.worker
     window.until(lambda: (tmp_path / "long.partial").exists())
     window.viewer.close()
-    qtbot.waitUntil(lambda: not job.running, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: worker.at_rest, timeout=WAIT_MS)
     assert not (tmp_path / "long.patches.zarr").exists()
 
 

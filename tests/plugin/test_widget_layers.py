@@ -21,8 +21,7 @@ SCALE = (1, 0.5, 0.5)
 def add_image(window: Window, pixels: np.ndarray = PIXELS) -> None:
     window.viewer.add_image(pixels, name="in memory", scale=SCALE[-pixels.ndim :], units="um")
     window.until(lambda: window.state is not None)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 32)
+    window.type_size(32, 32)
 
 
 def test_a_layer_in_memory_is_planned_and_exported(window: Window, tmp_path: Path) -> None:
@@ -47,7 +46,7 @@ def test_labels_that_are_painted_are_exported_beside_the_image(
     labels = window.viewer.add_labels((PIXELS % 3).astype(np.int32), scale=(1, 0.5, 0.5))
     box = window.widget.form.pairs.boxes["labels"]
     window.until(lambda: len(box.choices) == 2)
-    box.value = window.widget.sourcing.others[0]
+    box.value = window.widget.source_control.others[0]
     labels.data[0, :32, :32] = 7
     window.export_to(tmp_path / "made.patches.zarr").close()
     made = zarr.open_array(tmp_path / "made.patches.zarr" / "all" / "labels", mode="r")
@@ -90,7 +89,7 @@ def test_a_new_layer_beside_a_file_is_offered_but_not_chosen(window: Window, fil
     window.viewer.add_image(PIXELS, name="filtered")
     window.until(lambda: len(window.widget.source.offered) == 2)
     assert window.state.path == file
-    window.widget.source.file.value = window.widget.sourcing.others[0]
+    window.widget.source.file.value = window.widget.source_control.others[0]
     assert window.widget.source.file.current_choice == "filtered"
     assert "patches" in window.summary
 
@@ -110,7 +109,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
 def test_a_painted_labels_layer_is_the_region(window: Window, tmp_path: Path) -> None:
     add_image(window)
     labels = window.viewer.add_labels(np.zeros(PIXELS.shape, np.uint8), name="good")
-    where = window.widget.form.where
+    where = window.widget.form.region
     window.until(lambda: len(where.region.choices) == 2)
     labels.data[1, :64, 32:] = 1
     where.region.value = labels
@@ -129,8 +128,7 @@ def test_a_loaded_plan_brings_its_region_along(
     window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     window.open(file)
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 16)
+    window.type_size(16, 16)
     space = plane_space(window.images[0])
     if kind == "shape":
         corners = np.array([[16, 0], [16, 32], [64, 32], [64, 0]]) - 0.5
@@ -139,7 +137,7 @@ def test_a_loaded_plan_brings_its_region_along(
         mask = np.zeros((64, 96), np.uint8)
         mask[16:64, :32] = 1
         layer = window.viewer.add_labels(mask, **space)
-    region = window.widget.form.where.region
+    region = window.widget.form.region.layer
     window.until(lambda: layer in region.choices)
     region.value = layer
     window.until(lambda: f"<b>{6 * 3 * 2}</b> patches" in window.summary)
@@ -157,12 +155,11 @@ def test_a_loaded_plan_brings_its_region_along(
 
 def test_an_ellipse_is_a_region(window: Window) -> None:
     add_image(window, PIXELS[0])
-    for box in window.widget.patches.size.boxes[1:]:
-        window.type_number(box, 8)
+    window.type_size(8, 8)
     box = [[-0.5, -0.5], [-0.5, 95.5], [95.5, 95.5], [95.5, -0.5]]
     shapes = window.viewer.add_shapes([box], shape_type="ellipse", scale=(0.5, 0.5))
-    window.until(lambda: len(window.widget.form.where.region.choices) == 2)
-    window.widget.form.where.region.value = shapes
+    window.until(lambda: len(window.widget.form.region.layer.choices) == 2)
+    window.widget.form.region.layer.value = shapes
     inside = [
         max((a - 6) ** 2 for a in (y, y + 1)) + max((a - 6) ** 2 for a in (x, x + 1)) <= 36
         for y in range(12)

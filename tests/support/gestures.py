@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QRadioButton
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QRadioButton, QWidget
 
 from support.window import Window
 
@@ -66,3 +66,20 @@ def drag(window: Window, start: tuple[float, float], stop: tuple[float, float]) 
         window.qtbot.mouseMove(canvas, point)
         window.qtbot.wait(60)  # napari takes a click that is too quick for no drag
     window.qtbot.mouseRelease(canvas, left, pos=last)
+
+
+def wheel(field: QWidget, ticks: int) -> None:
+    """Turn the wheel over the middle of a field, towards the person for negative ticks."""
+    place = field.mapToGlobal(QPointF(field.rect().center()))
+    turn = QPoint(0, 120 if ticks > 0 else -120)
+    buttons, keys = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+    phase = Qt.ScrollPhase.NoScrollPhase
+    for _ in range(abs(ticks)):
+        target = field.childAt(field.rect().center()) or field
+        while target is not None:  # Qt passes only the system's own events on to parents
+            at = target.mapFromGlobal(place)
+            event = QWheelEvent(at, place, QPoint(), turn, buttons, keys, phase, False)
+            QApplication.sendEvent(target, event)
+            if event.isAccepted():
+                break
+            target = target.parentWidget()

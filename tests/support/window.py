@@ -1,14 +1,25 @@
-"""The window as a person meets it: what the fixture `window` gives."""
+"""The window as a person meets it: what the fixture `window` returns.
 
+Every gesture waits until what follows from it has happened: the workers are at rest, no timer is
+running and the pixels are there. No test waits for a time.
+"""
+
+import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import napari
+from napari._qt._qapp_model.qactions import init_qactions
+from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari._qt.qt_viewer import QtViewer
+from napari.plugins import _initialize_plugins
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
-from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QRadioButton
+from qtpy.QtCore import QEvent, QPoint, Qt, QThreadPool
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QRadioButton
 
 from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
@@ -40,18 +51,41 @@ def digests(folder: Path) -> dict[str, str]:
     return found | {"manifest": PatchSet(folder).manifest.model_dump_json()}
 
 
+@contextmanager
+def shared_viewer() -> Iterator[napari.Viewer]:
+    """Open a viewer that several tests use one after the other: opening one takes a second."""
+    _initialize_plugins.cache_clear()  # napari's own fixture registers them in an app of its own
+    init_qactions.cache_clear()
+    with patch("napari._qt.threads.status_checker.StatusChecker.start", lambda *_: None):
+        viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    # napari's own fixture, which another test may use meanwhile, takes it for a leak.
+    QtViewer._instances.discard(viewer.window._qt_viewer)
+    # napari collects garbage whenever layers go: what is there by now need not be looked at.
+    gc.collect()
+    gc.freeze()
+    try:
+        yield viewer
+    finally:
+        gc.unfreeze()
+        with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
+            viewer.close()
+
+
 class Window:
     """A viewer with the widget docked, driven with real clicks and keys."""
 
     def __init__(self, viewer: napari.Viewer, qtbot: QtBot) -> None:
         self.viewer, self.qtbot = viewer, qtbot
-        self.dock, self.widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+        self.dock_widget()
+
+    def dock_widget(self) -> None:
+        self.dock, self.widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
         assert isinstance(self.widget, PatchesWidget)
 
     def open(self, path: Path) -> None:
         self.viewer.open(str(path), plugin=PLUGIN)
         self.until(lambda: self.state is not None and self.state.path == path)
-        self.qtbot.wait(20)  # until the form is laid out anew
+        self.settle()
 
     @property
     def state(self) -> Any:
@@ -60,33 +94,50 @@ class Window:
     def until(self, condition: Callable[[], bool]) -> None:
         self.qtbot.waitUntil(condition, timeout=WAIT_MS)
 
-    def click(self, part: Any) -> None:
-        self.widget.ensureWidgetVisible(part.native)
-        self.qtbot.mouseClick(part.native, Qt.MouseButton.LeftButton)
+    def settle(self) -> None:
+        """Wait until all that a gesture causes has happened; thumbnails may still be missing."""
+        self.qtbot.wait(0)
+        self.until(self._is_settled)
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
 
-    def type_number(self, box: Any, number: int) -> None:
+    def click(self, part: Any, settle: bool = True) -> None:
+        native = getattr(part, "native", part)
+        self.widget.ensureWidgetVisible(native)
+        self.qtbot.mouseClick(native, Qt.MouseButton.LeftButton)
+        if settle:
+            self.settle()
+
+    def type_number(self, box: Any, number: int, settle: bool = True) -> None:
         field = box.native.findChild(QAbstractSpinBox) or box.native
         self.widget.ensureWidgetVisible(field)
         field.setFocus()
         field.selectAll()
         self.qtbot.keyClicks(field, str(number))
         self.qtbot.keyClick(field, Qt.Key.Key_Return)
+        if settle:
+            self.settle()
 
-    def choose(self, box: Any, value: Any) -> None:
-        """Go through a list with the arrow keys until it says a value."""
+    def type_size(self, *size: int) -> None:
+        """Type the size of a patch along Y and X, or Z (or T), Y and X."""
+        for box, n in zip(self.widget.patches.size.boxes[-len(size) :], size, strict=True):
+            self.type_number(box, n)
+
+    def choose(self, box: Any, value: Any, settle: bool = True) -> None:
+        """Move through a list with the arrow keys until it has a value."""
         box.native.setFocus()
         self.qtbot.keyClick(box.native, Qt.Key.Key_Home)
         for _ in box.choices:
             if box.value == value:
-                return
+                break
             self.qtbot.keyClick(box.native, Qt.Key.Key_Down)
         assert box.value == value
+        if settle:
+            self.settle()
 
     def unfold(self, title: str) -> None:
         for fold in (self.widget.form.more, self.widget.form.folds[title]):
-            self.widget.ensureWidgetVisible(fold.button)
-            self.qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
-            self.qtbot.wait(20)  # until the form is laid out anew
+            if not fold.content.isVisible():
+                self.click(fold.button)
 
     def choose_depth(self, axis: str) -> None:
         buttons = self.widget.patches.depth_axis.native.findChildren(QRadioButton)
@@ -97,12 +148,15 @@ class Window:
         self.widget.ensureWidgetVisible(button)
         box = QPoint(8, button.height() // 2)
         self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=box)
+        self.settle()
 
-    def click_scene(self, row: int) -> None:
+    def click_scene(self, row: int, settle: bool = True) -> None:
         scene_map = self.widget.picker.map
         x, y = scene_map.cells[row].center
         position = QPoint(round(x), round(y))
         self.qtbot.mouseClick(scene_map, Qt.MouseButton.LeftButton, pos=position)
+        if settle:
+            self.settle()
 
     def export_to(self, path: Path) -> PatchSet:
         self.widget.export.out.value = path
@@ -125,19 +179,28 @@ class Window:
     @property
     def is_idle(self) -> bool:
         """Whether the plugin does nothing any more."""
-        widget = self.widget
-        sourcing, plans, preview = widget.sourcing, widget.plans, widget.preview
-        works = (
-            *(sourcing.opening, sourcing.reading, sourcing.adding, widget.loading),
-            *(plans.planning, plans.scoring, preview.view.pictures, preview.contact.pictures),
-            *(widget.exporting.spooling, widget.preferring),
-        )
-        rests = all(work.at_rest for work in works) and not widget.picker.loading
-        return rests and not widget.job.running
+        return self._is_settled() and self.widget.picker.loading.at_rest
+
+    def _is_settled(self) -> bool:
+        widget, preview = self.widget, self.widget.preview
+        workers = {*widget.workers, preview.view.pictures, preview.contact.pictures}
+        workers.discard(widget.picker.loading)
+        return not widget._refresh_soon.isActive() and all(each.at_rest for each in workers)
 
     def close(self) -> None:
-        """Wait for what runs in the background to end."""
+        """Wait for what runs to end, and leave the viewer empty, for the next test."""
         self.widget.job.cancel()
         self.until(lambda: self.is_idle)
         # What was replaced by newer work is still at work until its next step.
         assert QThreadPool.globalInstance().waitForDone(WAIT_MS)
+        if getattr(self.viewer.window, "_qt_window", None) is None:
+            return
+        for note in self.viewer.window._qt_window.findChildren(NapariQtNotification):
+            note.close()
+        self.viewer.layers.clear()
+        self.settle()
+        if self.dock in self.viewer.window._qt_window.findChildren(type(self.dock)):
+            self.viewer.window.remove_dock_widget(self.dock)
+        self.widget.deleteLater()
+        self.viewer.dims.reset()
+        self.viewer.status = "Ready"

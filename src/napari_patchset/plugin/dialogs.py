@@ -1,4 +1,4 @@
-"""Errors that a person can mend, as notifications; and dialogs for files."""
+"""What the plugin tells and asks: notifications of errors, and dialogs for files."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,13 +19,13 @@ from napari_patchset.errors import PatchsetError
 from napari_patchset.stacks.opening import FILE_FORMATS
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
-"""What a person can mend."""
+"""What a person can put right."""
 
 _Slot = TypeVar("_Slot", bound=Callable[..., None])
 
 
 def message(error: Exception) -> str:
-    """Say what is wrong in one line."""
+    """Return what is wrong in one line."""
     return user_message(error) if isinstance(error, ValidationError) else str(error)
 
 
@@ -35,7 +35,7 @@ def show_remedy(text: str, remedy: str, act: Callable[[], None]) -> None:
 
 
 def show_offer(text: str, offer: str, act: Callable[[], None]) -> None:
-    """Tell something, with a button that goes on from there."""
+    """Notify of something, with a button that follows it up."""
     _notify(text, NotificationSeverity.INFO, offer, act)
 
 
@@ -47,7 +47,7 @@ def _notify(
 
 
 def notifying(slot: _Slot) -> _Slot:
-    """Turn what a person can mend into a notification; whatever else goes wrong is raised."""
+    """Make a slot notify of `USER_ERRORS`; whatever else goes wrong is raised."""
 
     @wraps(slot)
     def notified(*args: Any) -> None:
@@ -60,19 +60,19 @@ def notifying(slot: _Slot) -> _Slot:
 
 
 def ask_image(parent: QWidget) -> Path | None:
-    """Ask for an image file, None if none is chosen."""
+    """Open a dialog for an image file; None if it is cancelled."""
     patterns = " ".join(f"*{suffix}" for form in FILE_FORMATS for suffix in form.suffixes)
     name, _ = QFileDialog.getOpenFileName(parent, "Open file", "", f"Images ({patterns})")
     return Path(name) if name else None
 
 
 def ask_plan(parent: QWidget) -> Path | None:
-    """Ask for a saved plan, None if none is chosen."""
+    """Open a dialog for a plan file; None if it is cancelled."""
     name, _ = QFileDialog.getOpenFileName(parent, "Load plan", "", "Plans (*.json)")
     return Path(name) if name else None
 
 
 def ask_plan_name(parent: QWidget, proposed: str) -> Path | None:
-    """Ask where to save a plan, None if nowhere."""
+    """Open a dialog for where to save a plan; None if it is cancelled."""
     name, _ = QFileDialog.getSaveFileName(parent, "Save plan", proposed, "Plans (*.json)")
     return Path(name) if name else None

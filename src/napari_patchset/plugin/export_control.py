@@ -1,23 +1,23 @@
-"""The export part at work: start, progress with time left, what came of it, and the plan's file.
+"""The export: its section of the panel, the run beside the window, and the plan as a file.
 
-An export in the background of the window.
-
-The export: in the background, with progress and cancel, and its plan as a file or a command.
+`ExportControl` turns buttons into actions. `BackgroundExport` runs one export at a time on a
+worker, which also writes layers into files first, and can be cancelled within a patch.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
 from typing import Any
 
-from napari.qt.threading import GeneratorWorker, thread_worker
+from magicgui.types import FileDialogMode
+from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from psygnal import Signal
-from qtpy.QtWidgets import QApplication
+from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
+from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import command_line
@@ -26,18 +26,86 @@ from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import refuse_taken
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
-from napari_patchset.patching.verdicts import Metrics
+from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
-from napari_patchset.plugin.form.output import ExportSection
+from napari_patchset.plugin.form.fields import Row, Section
 from napari_patchset.plugin.layers.layer_files import has_layers, spooled
+from napari_patchset.plugin.planning import PlanControl, Planned, known_metrics
 from napari_patchset.plugin.preferences import PLUGIN, chosen_memory, export_memory
 from napari_patchset.plugin.state import FormState, with_fresh_region
-from napari_patchset.plugin.worker import Background
+from napari_patchset.plugin.worker import Worker
+
+
+class ExportSection(Section):
+    """Destination, start, progress, and what else can be done with the plan."""
+
+    def __init__(self) -> None:
+        self.out = FileEdit(label="Save to", mode=FileDialogMode.OPTIONAL_FILE, nullable=True)
+        self.out.choose_btn.text, self.out.choose_btn.tooltip = "…", "Choose where to save."
+        self.out.choose_btn.native.setFixedWidth(28)
+        self.start = PushButton(
+            text="Export", tooltip="Write the patch set. An image must be open."
+        )
+        self.cancel = PushButton(
+            text="Cancel",
+            tooltip="Stop the export that runs. The next one resumes where it stopped.",
+            enabled=False,
+        )
+        self.open = PushButton(
+            text="Open patch set",
+            tooltip="Show what was exported as layers, unless it is coordinates only.",
+            enabled=False,
+        )
+        buttons = Row([self.start, self.cancel, self.open])
+        self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
+        self.status = Label(value="", visible=False)
+        super().__init__([Section([self.out]), buttons, self.progress, self.status], labels=False)
+        self.menu = QMenu()
+        self.copy_command = QAction("Copy as command")
+        self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
+        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
+        self.more = QPushButton("Plan")
+        self.more.setToolTip("The form as a command or as a plan file: copy, save, load.")
+        self.more.setMenu(self.menu)
+        buttons.native.layout().addWidget(self.more)
+
+    @property
+    def destination(self) -> str:
+        """The path to write, "" if none is chosen."""
+        value = self.out.value
+        return "" if value is None or value == Path() else str(value)
+
+    def choose(self) -> None:
+        """Open the dialog for another destination."""
+        self.out.choose_btn.native.click()
+
+    def end_in(self, suffix: str) -> None:
+        """Change the suffix of the destination to that of a format."""
+        self.out.filter, self.out.tooltip = f"*{suffix}", f"The folder to write, NAME{suffix}."
+        if self.destination:
+            out = Path(self.destination)
+            self.out.value = out.with_name(f"{stem_of(out)}{suffix}")
+
+    def show_running(self, running: bool) -> None:
+        """Enable the buttons that make sense while an export runs, or does not.
+
+        The keyboard focus moves from a button that is disabled to the next one, so what becomes
+        enabled goes first: from Export to Cancel and back.
+        """
+        buttons = [(self.start, not running), (self.cancel, running)]
+        for button, enabled in sorted(buttons, key=lambda each: not each[1]):
+            button.enabled = enabled
+        self.out.enabled, self.progress.visible = not running, running
+
+    def show_status(self, text: str) -> None:
+        """Show how the export is getting on."""
+        self.status.value = text
+        self.status.visible = bool(text)
 
 
 class BackgroundExport:
-    """Run one export at a time in a thread; its signals come in the window's own thread."""
+    """Run one export at a time on a worker; signals come in the window's thread."""
 
     progressed = Signal(Progress)
     finished = Signal(Path)
@@ -45,171 +113,149 @@ class BackgroundExport:
     failed = Signal(Exception)
 
     def __init__(self) -> None:
-        self._worker: GeneratorWorker | None = None
+        self.worker = Worker()
         self._plan: ExportPlan | None = None
         self._cancelled = Event()
-        self._outcome: Progress | Exception | None = None
+        self._latest: Progress | None = None
+        self.worker.yielded.connect(self._on_progress)
+        self.worker.returned.connect(lambda _: self._on_end())
+        self.worker.failed.connect(self._on_error)
 
     @property
     def running(self) -> bool:
         """Whether an export runs."""
-        return self._worker is not None
+        return self.worker.running
 
-    def start(
-        self, plan: ExportPlan, renew: Callable[[], ExportPlan], metrics: Callable[[], Metrics]
-    ) -> None:
-        """Start an export; exactly one of finished, stopped and failed will end it.
+    def start(self, state: FormState, planned: Planned | None) -> None:
+        """Start an export; exactly one of `finished`, `stopped` and `failed` ends it.
 
         Parameters
         ----------
-        plan : ExportPlan
+        state : FormState
             What to export.
-        renew : callable
-            Gives the same plan by its files as they are now; it is called in the thread.
-        metrics : callable
-            Gives what was measured already, see `iter_export`; likewise.
+        planned : Planned or None
+            The preview, of which the export takes what is measured already.
         """
-        self._plan, self._outcome, self._cancelled = plan, None, Event()
-        worker: GeneratorWorker = thread_worker(_events)(
-            plan, renew, metrics, export_memory(), self._cancelled
-        )
-        worker.yielded.connect(self._on_event)
-        worker.finished.connect(self._on_end)
-        self._worker = worker
-        worker.start()
+        self._plan, self._latest, self._cancelled = state.plan(), None, Event()
+        self.worker.run(_export, state, planned, export_memory(), self._cancelled)
 
     def cancel(self) -> None:
         """Stop the export within a patch; what is written stays."""
-        if self._worker is not None and self._plan is not None:
+        if self.running and self._plan is not None:
             self._cancelled.set()
             PartialExport.of(self._plan).request_stop()
 
-    def close(self) -> None:
-        """Cancel, and report to nobody any more: the window is going away."""
-        self.cancel()
-        for signal in (self.progressed, self.finished, self.stopped, self.failed):
-            signal.disconnect()
-
-    def _on_event(self, event: Progress | Exception) -> None:
-        self._outcome = event
-        if isinstance(event, Progress):
-            self.progressed.emit(event)
+    def _on_progress(self, progress: Progress) -> None:
+        self._latest = progress
+        self.progressed.emit(progress)
 
     def _on_end(self) -> None:
-        self._worker = None
-        outcome = self._outcome
-        if isinstance(outcome, Exception) and not isinstance(outcome, ExportStopped):
-            self.failed.emit(outcome)
-        elif isinstance(outcome, Progress) and outcome.stage == "done":
-            self.finished.emit(outcome.path)
+        if self._latest is not None and self._latest.stage == "done":
+            self.finished.emit(self._latest.path)
         else:
             self.stopped.emit()
 
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, ExportStopped):
+            self.stopped.emit()
+        else:
+            self.failed.emit(error)
 
-def _events(
-    plan: ExportPlan,
-    renew: Callable[[], ExportPlan],
-    metrics: Callable[[], Metrics],
-    memory: int,
-    cancelled: Event,
-) -> Iterator[Progress | Exception]:
-    """Yield what goes wrong too: a worker takes a RuntimeError for its own deletion.
 
-    A worker that is told to quit leaves its generator as it is, and with it the folder locked. So
-    the export is ended here, in its own thread.
-    """
-    try:
+def _export(
+    state: FormState, planned: Planned | None, memory: int, cancelled: Event
+) -> Iterator[Progress]:
+    """Export by the files as they are now; beside the window."""
 
-        def check_cancelled() -> None:
+    def check_cancelled() -> None:
+        if cancelled.is_set():
+            raise ExportStopped("The export was cancelled.")
+
+    plan = state.plan()
+    check_destination(plan, overwrite=False)  # before layers are written
+    refuse_taken(PartialExport.of(plan), plan)
+    named, metrics = spooled(_fresh_plan(state), check_cancelled), known_metrics(planned)
+    with closing(iter_export(named, metrics=metrics, memory=memory)) as events:
+        for event in events:
+            yield event
             if cancelled.is_set():
-                raise ExportStopped("The export was cancelled.")
-
-        check_destination(plan, overwrite=False)  # before layers are written
-        refuse_taken(PartialExport.of(plan), plan)
-        named, known = spooled(renew(), check_cancelled), metrics()
-        with closing(iter_export(named, metrics=known, memory=memory)) as events:
-            for event in events:
-                yield event
-                if cancelled.is_set():
-                    break
-    except Exception as error:
-        yield error
+                break
 
 
 class ExportControl:
-    """Carry out what the buttons of the export part say.
+    """Do what the buttons of the export section are for.
 
     Parameters
     ----------
-    part : ExportPart
-        The buttons, and what says how it is going.
+    section : ExportSection
+        The buttons, and the line that shows how it is going.
     viewer : Viewer
-        Where the result is opened.
+        Where the patch set is opened.
     state : callable
-        Gives the form as it is now.
-    metrics : callable
-        Gives what gives, in the background, what was measured of its candidates already.
+        Return the form as it is now.
+    plans : PlanControl
+        The preview, of which an export takes what is measured already.
     """
 
     def __init__(
         self,
-        part: ExportSection,
+        section: ExportSection,
         viewer: Viewer,
         state: Callable[[], FormState],
-        metrics: Callable[[], Callable[[], Metrics]],
+        plans: PlanControl,
     ) -> None:
-        self.job = BackgroundExport()
-        self._part, self._viewer = part, viewer
-        self._state, self._metrics = state, metrics
-        self.spooling = Background()
-        self._then: Callable[[Any], None] = self._copy_command
+        self.job, self.writing = BackgroundExport(), Worker()
+        self._section, self._viewer = section, viewer
+        self._state, self._plans = state, plans
+        self._on_written: Callable[[Any], None] = self._copy_command
         self._exported: ExportPlan | None = None
         self._began: tuple[float, int] | None = None
-        part.start.changed.connect(self._start)
-        part.cancel.changed.connect(self.job.cancel)
-        part.open.changed.connect(self._open)
-        part.copy_command.triggered.connect(lambda: self._copy())
-        part.save_plan.triggered.connect(lambda: self._save())
-        self.spooling.yielded.connect(lambda written: self._then(written))
-        self.spooling.failed.connect(self._on_failed)
+        section.start.changed.connect(self._start)
+        section.cancel.changed.connect(self.job.cancel)
+        section.open.changed.connect(self._open)
+        section.copy_command.triggered.connect(lambda: self._copy())
+        section.save_plan.triggered.connect(lambda: self._save())
+        self.writing.returned.connect(lambda written: self._on_written(written))
+        self.writing.failed.connect(self._on_failed)
         self.job.progressed.connect(self._on_progress)
         self.job.finished.connect(self._on_finished)
-        self.job.stopped.connect(lambda: self._on_end("Stopped. Export again to go on."))
+        self.job.stopped.connect(lambda: self._on_end("Stopped. Press Export to resume."))
         self.job.failed.connect(self._on_failed)
 
     @notifying
     def _start(self) -> None:
         state = self._state()
-        plan = self._exported = state.plan()
-        self._part.say("")
-        self._part.open.enabled = False
-        self._part.show_running(True)
+        self._exported = state.plan()
+        self._section.show_status("")
+        self._section.open.enabled = False
+        self._section.show_running(True)
         self._began = None
-        self.job.start(plan, partial(_fresh_plan, state), self._metrics())
+        self.job.start(state, self._plans.current)
 
     def _on_progress(self, event: Progress) -> None:
         now = monotonic()
         began, first = self._began = self._began or (now, event.done)
-        self._part.progress.max, self._part.progress.value = event.total, event.done
-        self._part.say(time_left(event.done - first, event.total - event.done, now - began))
+        self._section.progress.max, self._section.progress.value = event.total, event.done
+        left = time_left(event.done - first, event.total - event.done, now - began)
+        self._section.show_status(left)
 
     def _on_finished(self, path: Path) -> None:
         plan = self._exported
-        self._part.open.enabled = plan is not None and FORMATS[plan.format].has_pixels
+        self._section.open.enabled = plan is not None and FORMATS[plan.format].has_pixels
         self._on_end(f"Saved {path.name}")
         show_info(f"The patch set is in {path}")
 
     def _on_failed(self, error: Exception) -> None:
         self._on_end("Failed.")
-        plan, said = self._exported, message(error)
-        if plan is not None and _is_about_the_destination(said, plan):
-            show_remedy(said, "Choose another name…", self._part.choose)
+        plan, text = self._exported, message(error)
+        if plan is not None and _is_about_the_destination(text, plan):
+            show_remedy(text, "Choose another name…", self._section.choose)
         else:
-            show_error(said)
+            show_error(text)
 
-    def _on_end(self, said: str) -> None:
-        self._part.show_running(False)
-        self._part.say(said)
+    def _on_end(self, status: str) -> None:
+        self._section.show_running(False)
+        self._section.show_status(status)
 
     @notifying
     def _open(self) -> None:
@@ -218,7 +264,7 @@ class ExportControl:
 
     @notifying
     def _copy(self) -> None:
-        self._write(self._copy_command, _named, self._state())
+        self._write(self._copy_command, _written_plan, self._state())
 
     @notifying
     def _copy_command(self, plan: ExportPlan) -> None:
@@ -230,49 +276,52 @@ class ExportControl:
             )
         if (clipboard := QApplication.clipboard()) is not None:
             clipboard.setText(line)
-        self._part.say("The command is copied.")
+        self._section.show_status("The command is copied.")
 
     @notifying
     def _save(self) -> None:
         state = self._state()
         proposed = Path(state.plan().out).with_suffix(".json")
-        if (path := ask_plan_name(self._part.native, str(proposed))) is not None:
-            self._write(lambda saved: self._part.say(f"Saved {saved.name}"), _saved, state, path)
+        if (path := ask_plan_name(self._section.native, str(proposed))) is not None:
+            show = self._section.show_status
+            self._write(lambda saved: show(f"Saved {saved.name}"), _save_plan, state, path)
 
     def _write(
         self,
-        then: Callable[[Any], None],
-        work: Callable[..., Iterator[Any]],
+        on_written: Callable[[Any], None],
+        work: Callable[..., Any],
         state: FormState,
         *args: Path,
     ) -> None:
-        """Write what names files only, in the background; layers get theirs there."""
+        """Write a plan that names files only; layers are written into files first."""
         layers = has_layers(state.plan())
-        self._part.say("Writing the layers to files…" if layers else "Looking at the files…")
-        self._then = then
-        self.spooling.begin(work, state, *args)
+        self._section.show_status(
+            "Writing the layers to files…" if layers else "Reading the files…"
+        )
+        self._on_written = on_written
+        self.writing.run(work, state, *args)
 
 
 def _fresh_plan(state: FormState) -> ExportPlan:
     return with_fresh_region(state).plan()
 
 
-def _named(state: FormState) -> Iterator[ExportPlan]:
-    yield spooled(_fresh_plan(state))
+def _written_plan(state: FormState) -> ExportPlan:
+    return spooled(_fresh_plan(state))
 
 
-def _saved(state: FormState, path: Path) -> Iterator[Path]:
-    plan = spooled(_fresh_plan(state)).resolved()
+def _save_plan(state: FormState, path: Path) -> Path:
+    plan = _written_plan(state).resolved()
     path.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    yield path
+    return path
 
 
-def _is_about_the_destination(said: str, plan: ExportPlan) -> bool:
-    return any(str(path) in said for path in (plan.out, PartialExport.of(plan).root))
+def _is_about_the_destination(text: str, plan: ExportPlan) -> bool:
+    return any(str(path) in text for path in (plan.out, PartialExport.of(plan).root))
 
 
 def time_left(done: int, left: int, seconds: float) -> str:
-    """Say the rate, and how long the rest takes at it; "" before there is one."""
+    """Return the rate, and how long the rest takes at it; "" before there is a rate."""
     if not done or not seconds:
         return ""
     rate = done / seconds

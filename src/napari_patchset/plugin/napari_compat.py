@@ -256,21 +256,3 @@ def theme_colors() -> Colors:
     is_dark = text.lightnessF() > 0.5
     error = QColor("#ff8080") if is_dark else QColor("#b00020")
     return Colors(text, QColor(theme.current.as_hex()), error)
-
-
-# The following go as soon as the rest of the window has moved to `worker.Worker`.
-
-import threading  # noqa: E402
-
-from qtpy.QtCore import QThread  # noqa: E402
-
-
-def is_window_at_work() -> bool:
-    """Whether this is the window's thread, called from its loop."""
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    thread = QThread.currentThread()
-    return QCoreApplication.instance() is not None and thread is not None and thread.loopLevel() > 0
-
-
-import_beside = import_ahead

@@ -1,10 +1,7 @@
-"""Where the arrow keys point.
-
-From patch to patch of a plane, in the direction of an arrow key.
-"""
+"""Where the arrow keys lead: from scene to scene on a map, from patch to patch of a plane."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from qtpy.QtCore import Qt
 
 from napari_patchset.preview.outlines import PlanePatches
@@ -18,35 +15,38 @@ DIRECTIONS = {
 """Right and down, each -1, 0 or 1."""
 
 
-def neighbour_patch(
-    plane: PlanePatches, start: tuple[int, int], right: int, down: int
-) -> int | None:
-    """Give the row of the nearest patch in a direction, None if there is none.
+def nearest_ahead(points: ArrayLike, start: ArrayLike, right: int, down: int) -> int | None:
+    """Return the index of the nearest point in a direction, None if there is none.
 
-    What lies straight ahead is nearer than what lies aside.
+    What lies straight ahead counts as nearer than what lies aside: the distance is the way ahead
+    and twice the way aside, and a point more than twice as far aside as ahead is in no direction.
 
     Parameters
     ----------
-    plane : PlanePatches
-        The patches.
-    start : tuple of int
-        Where the patch begins that is left, YX.
+    points : array_like, (n, 2)
+        The points, YX.
+    start : array_like, (2,)
+        Where to start from, YX.
     right, down : int
-        -1, 0 or 1.
+        The direction, each -1, 0 or 1.
     """
-    y, x = (plane.start.astype(np.int64) - start).T
+    y, x = (np.asarray(points, float).reshape(-1, 2) - start).T
     ahead, aside = x * right + y * down, np.abs(x * down) + np.abs(y * right)
-    distance = np.where((ahead > 0) & (aside <= 2 * ahead), ahead + 2.0 * aside, np.inf)
-    return _least(plane, distance)
+    distance = np.where((ahead > 0) & (aside <= 2 * ahead), ahead + 2 * aside, np.inf)
+    return int(distance.argmin()) if np.isfinite(distance).any() else None
+
+
+def neighbour_patch(
+    plane: PlanePatches, start: tuple[int, int], right: int, down: int
+) -> int | None:
+    """Return the row of the nearest patch in a direction from a start YX, None if there is none."""
+    index = nearest_ahead(plane.start, start, right, down)
+    return None if index is None else int(plane.rows[index])
 
 
 def nearest_patch(plane: PlanePatches, y: float, x: float) -> int | None:
-    """Give the row of the patch whose middle is the nearest to a point, None if there is none."""
-    away = plane.start + np.array(plane.size) / 2 - (y, x)
-    return _least(plane, np.abs(away).max(axis=1, initial=0))
-
-
-def _least(plane: PlanePatches, distance: NDArray[np.float64]) -> int | None:
-    if not len(distance) or not np.isfinite(distance.min()):
+    """Return the row of the patch whose centre is nearest to a point, None if there is none."""
+    if not len(plane):
         return None
-    return int(plane.rows[distance.argmin()])
+    away = plane.start + np.array(plane.size) / 2 - (y, x)
+    return int(plane.rows[np.abs(away).max(axis=1).argmin()])

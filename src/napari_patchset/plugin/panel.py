@@ -1,6 +1,7 @@
 """A column of widgets in a dock of napari: most of it scrolls, what matters most stays in sight.
 
-Fields below each other begin at one place, however long their labels are.
+Labels below each other have one width, so that their fields line up. The mouse wheel scrolls the
+column; it changes a field only while that has the keyboard focus.
 """
 
 from collections import defaultdict
@@ -12,58 +13,43 @@ from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
+    QAbstractSpinBox,
     QApplication,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
     QLayout,
     QScrollArea,
     QSizePolicy,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
-
-_DEEPEST = 40
-"""A label further to the right is not the first of its row."""
-
-
-def align_labels(columns: Sequence[QWidget]) -> None:
-    """Give labels that begin at the same place the width of the widest of them."""
-    below_each_other: dict[int, list[QLabel]] = defaultdict(list)
-    for column in columns:
-        for label in column.findChildren(QLabel):
-            left = label.mapTo(column, QPoint(0, 0)).x()
-            if left < _DEEPEST and label.isVisibleTo(column) and _is_beside_a_field(label):
-                below_each_other[left].append(label)
-    for labels in below_each_other.values():
-        widest = max(label.sizeHint().width() for label in labels)
-        for label in labels:
-            label.setMinimumWidth(widest)
-
-
-def _is_beside_a_field(label: QLabel) -> bool:
-    parent = label.parentWidget()
-    layout = None if parent is None else parent.layout()
-    return isinstance(layout, QHBoxLayout) and layout.count() > 1 and bool(label.text())
-
 
 WIDTH = 360
 
 _BORDER = 2
 """The frame that napari's style draws around a scroll area."""
 
+_DEEPEST = 40
+"""A label further to the right, in pixels, is not the first of its row."""
+
+_WHEELED = (QAbstractSpinBox, QComboBox, QSlider)
+"""The fields whose value the wheel changes."""
+
 
 class Panel(QWidget):
-    """Scroll up and down only, go through the parts by keyboard, and notice that the dock closes.
+    """Scroll vertically, move through the fields by keyboard, and notice when the dock closes.
 
-    Tab goes from part to part as they are laid out, also those that came later; Enter presses a
-    button as the space bar does.
+    Tab moves from field to field as they are laid out, also through those that were added later;
+    Enter presses a button as the space bar does.
     """
 
     def fill(self, scrolled: Sequence[QWidget], fixed: Sequence[QWidget]) -> None:
         """Put widgets below each other: those that scroll, then those that are always in sight."""
         self._columns = content, foot = _column(scrolled), _column(fixed)
-        self._area = _Area(content)
+        self._area, self._wheel = _Area(content), _WheelGuard(self)
         foot.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -71,38 +57,39 @@ class Panel(QWidget):
         layout.addWidget(self._area)
         layout.addWidget(foot)
         layout.addStretch()
-        self._area.laid_out.connect(lambda: align_labels(self._columns))
+        self._area.laid_out.connect(self._on_laid_out)
         self.setMinimumWidth(self._area.minimumWidth())
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._wheel.guard(self)
 
     def sizeHint(self) -> QSize:
-        """Leave the room to the image."""
+        """Prefer a size that leaves most of the window to the image."""
         return QSize(WIDTH, 2 * WIDTH)
 
-    def ensureWidgetVisible(self, part: QWidget) -> None:
-        """Scroll to a part."""
-        self._area.ensureWidgetVisible(part)
+    def ensureWidgetVisible(self, widget: QWidget) -> None:
+        """Scroll to a widget."""
+        self._area.ensureWidgetVisible(widget)
 
     def event(self, event: QEvent | None) -> bool:
-        """Notice that napari closes the panel: it only takes it out of its dock."""
+        """Notice when napari closes the panel: it takes it out of its dock, and no more."""
         moved = event is not None and event.type() == QEvent.Type.ParentChange
         if moved and self.parent() is None:
             self.on_closed()
         return super().event(event)
 
     def on_closed(self) -> None:
-        """Let go of what outlives the panel."""
+        """Release what outlives the panel."""
 
     def focusNextPrevChild(self, forward: bool) -> bool:
-        """Go through the parts as they are laid out, and bring the next one into sight."""
-        stops = list(_stops(self))
+        """Move the focus through the fields as they are laid out, and scroll to the next one."""
+        stops = list(_tab_stops(self))
         for before, after in pairwise(stops):
             QWidget.setTabOrder(before, after)
         moved = super().focusNextPrevChild(forward)
         window = self.window()
-        now = window.focusWidget() if window is not None else None
-        if now is not None and self._area.isAncestorOf(now):
-            self._area.ensureWidgetVisible(now)
+        focused = window.focusWidget() if window is not None else None
+        if focused is not None and self._area.isAncestorOf(focused):
+            self._area.ensureWidgetVisible(focused)
         return moved
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
@@ -114,9 +101,34 @@ class Panel(QWidget):
         else:
             super().keyPressEvent(event)
 
+    def _on_laid_out(self) -> None:
+        self._wheel.guard(self)  # fields that were added since
+        align_labels(self._columns)
+
+
+class _WheelGuard(QObject):
+    """Let the wheel scroll past fields that do not have the focus."""
+
+    def guard(self, parent: QWidget) -> None:
+        """Guard every field in a widget; one that is guarded already stays so."""
+        for kind in _WHEELED:
+            for field in parent.findChildren(kind):
+                if field.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+                field.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ignore the wheel over a field without focus, so that the panel gets it."""
+        if event is None or event.type() != QEvent.Type.Wheel:
+            return False
+        if isinstance(watched, QWidget) and watched.hasFocus():
+            return False
+        event.ignore()
+        return True
+
 
 class _Area(QScrollArea):
-    """As high as its content where there is room."""
+    """A scroll area as high as its content, where there is space for that."""
 
     laid_out = Signal()
 
@@ -133,7 +145,7 @@ class _Area(QScrollArea):
         self.setMinimumWidth(WIDTH + (bar.sizeHint().width() if bar is not None else 0))
 
     def sizeHint(self) -> QSize:
-        """Ask for the height of the content."""
+        """Prefer the height of the content."""
         content = self.widget()
         if content is None:
             return super().sizeHint()
@@ -144,42 +156,62 @@ class _Area(QScrollArea):
         return QSize(hint.width(), height + _BORDER)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Ask anew when the content changes."""
+        """Take another height when the content is laid out again."""
         if event is not None and event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
             self.laid_out.emit()
         return super().eventFilter(watched, event)
 
 
-def _column(parts: Sequence[QWidget]) -> QWidget:
+def align_labels(columns: Sequence[QWidget]) -> None:
+    """Set labels that begin at the same place to the width of the widest of them."""
+    by_left: dict[int, list[QLabel]] = defaultdict(list)
+    for column in columns:
+        for label in column.findChildren(QLabel):
+            left = label.mapTo(column, QPoint(0, 0)).x()
+            if left < _DEEPEST and label.isVisibleTo(column) and _is_label_of_field(label):
+                by_left[left].append(label)
+    for labels in by_left.values():
+        widest = max(label.sizeHint().width() for label in labels)
+        for label in labels:
+            label.setMinimumWidth(widest)
+
+
+def _is_label_of_field(label: QLabel) -> bool:
+    parent = label.parentWidget()
+    layout = None if parent is None else parent.layout()
+    return isinstance(layout, QHBoxLayout) and layout.count() > 1 and bool(label.text())
+
+
+def _column(widgets: Sequence[QWidget]) -> QWidget:
     column = QWidget()
     layout = QVBoxLayout(column)
     layout.setSpacing(4)
-    for part in parts:
-        layout.addWidget(part)
+    for widget in widgets:
+        layout.addWidget(widget)
     return column
 
 
-def _stops(part: QWidget) -> Iterator[QWidget]:
-    """Give what Tab stops at, in the order of the layout."""
-    if not part.isVisible():
+def _tab_stops(widget: QWidget) -> Iterator[QWidget]:
+    """Yield the widgets that Tab stops at, in the order of the layout."""
+    if not widget.isVisible():
         return
-    if part.focusPolicy() & Qt.FocusPolicy.TabFocus:
-        yield part
-    elif isinstance(part, QScrollArea):
-        if (content := part.widget()) is not None:
-            yield from _stops(content)
-    elif (layout := part.layout()) is not None:
-        yield from _laid_out(layout)
+    if widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
+        yield widget
+    elif isinstance(widget, QScrollArea):
+        if (content := widget.widget()) is not None:
+            yield from _tab_stops(content)
+    elif (layout := widget.layout()) is not None:
+        yield from _tab_stops_in(layout)
 
 
-def _laid_out(layout: QLayout) -> Iterator[QWidget]:
+def _tab_stops_in(layout: QLayout) -> Iterator[QWidget]:
     for index in range(layout.count()):
         item = layout.itemAt(index)
         if item is None:
             continue
         widget, inner = item.widget(), item.layout()
         if widget is not None:
-            yield from _stops(widget)
+            yield from _tab_stops(widget)
         elif inner is not None:
-            yield from _laid_out(inner)
+            yield from _tab_stops_in(inner)

@@ -1,43 +1,44 @@
-"""What a form comes to: its patches, and what becomes of each of them.
+"""Planning: the patches of a form, and what becomes of each, computed beside the window.
 
-Plans at work: what the form comes to, kept up to date without blocking the window.
-
-What the form says, as one frozen value, and its patches, planned beside the window.
+`PlanControl.follow` takes a `FormState`; a worker plans it (`plan_form`), and another one measures
+the candidates that filters ask about (`score_form`), those on the screen first. Each result is a
+`Planned`, emitted in the window's thread. What was measured of the same candidates is used again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.verdicts import Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
-from napari_patchset.plugin.dialogs import USER_ERRORS
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
-from napari_patchset.plugin.worker import Background
+from napari_patchset.plugin.worker import Worker
 from napari_patchset.preview.outlines import patch_categories
 from napari_patchset.source import SourceInfo
 
 Metrics = Mapping[str, NDArray[np.float64]]
 
 _CHUNK = 2**16
-"""Candidates that are scored by one filter after the other."""
+"""Candidates that are measured by one filter after the other."""
 
 _EVERY_SECONDS = 0.3
-"""How often what is scored so far is shown."""
+"""How often what is measured so far is shown."""
+
+_SLOW_MS = 200
+"""A plan that takes longer is announced; a quicker one replaces the one before at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +54,11 @@ class Planned:
     grid : PatchGrid
         The candidates in all of them.
     verdicts : Verdicts
-        What becomes of each; provisional while some are not scored.
+        What becomes of each; provisional while some are not measured.
     category : uint8 array
-        The same as a person sees it, a `preview.PatchCategory`.
+        The same as it is drawn, a `preview.PatchCategory`.
     scored : bool array
-        Which candidates are scored.
+        Which candidates are measured.
     """
 
     state: FormState
@@ -69,24 +70,29 @@ class Planned:
 
     @property
     def shown(self) -> SourceInfo:
-        """The source that is on the screen."""
+        """The source on the screen."""
         return self.sources[self.state.shown]
 
     @property
     def is_provisional(self) -> bool:
-        """Whether verdicts may change as more candidates are scored."""
+        """Whether verdicts may change as more candidates are measured."""
         return not self.scored.all()
 
     @property
     def step(self) -> tuple[int, int]:
-        """How far neighbours lie apart along YX."""
+        """Distance between the starts of neighbours along Y and X, in pixels."""
         overlap = getattr(self.state.recipe.strategy, "overlap", ()) or (0, 0)
         height, width = (p - o for p, o in zip(self.grid.size[-2:], overlap[-2:], strict=True))
         return height, width
 
 
 def plan_form(state: FormState, before: Planned | None = None) -> Planned:
-    """Plan a form; what was measured of the same candidates before counts.
+    """Plan a form.
+
+    Parameters
+    ----------
+    before : Planned or None
+        An earlier plan: what it measured of the same candidates is used again.
 
     Raises
     ------
@@ -102,14 +108,12 @@ def plan_form(state: FormState, before: Planned | None = None) -> Planned:
 
 
 def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
-    """Score what is not scored yet, yielding what it comes to every now and then.
+    """Measure the candidates that are not measured yet, and yield the plan every now and then.
 
     Parameters
     ----------
-    planned : Planned
-        Where to begin.
     first : int64 array
-        The candidates whose turn it is first: those in view.
+        The candidates to measure first: those in view.
     """
     state = planned.state
     filters, names = state.recipe.filters, planned.sources[0].channels
@@ -141,9 +145,9 @@ def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.i
 
 
 def known_metrics(planned: Planned | None) -> Metrics:
-    """Give what is measured of the candidates; nothing if their files are others by now.
+    """Return what is measured of the candidates; nothing if their files have changed.
 
-    It describes every source again, if they were forgotten.
+    Sources that were forgotten are read again, so this is for a thread beside the window.
     """
     if planned is None or not planned.verdicts.metrics:
         return {}
@@ -172,76 +176,61 @@ def _judged(
 
 
 class PlanControl:
-    """Plan at once what is planned in no time, the rest in the background; score there too.
+    """Plan the latest form, then measure its candidates; both beside the window.
 
     Parameters
     ----------
-    in_view : callable
-        Gives the candidates that are on the screen: they are scored first.
+    rows_in_view : callable
+        Return the candidates on the screen, which are measured first.
     """
 
     changed = Signal(Planned)
     waiting = Signal()
-    """The plan takes its time."""
+    """The plan takes longer than a moment."""
     failed = Signal(Exception)
 
-    def __init__(self, in_view: Callable[[], NDArray[np.int64]]) -> None:
-        self.planning, self.scoring = Background(), Background()
+    def __init__(self, rows_in_view: Callable[[], NDArray[np.int64]]) -> None:
+        self.planning, self.scoring = Worker(), Worker()
         self.current: Planned | None = None
-        """What the form comes to now, None while that is not known, or nothing."""
+        """The plan of the form as it is now, None while there is none."""
         self._before: Planned | None = None
-        self._in_view = in_view
-        self.planning.yielded.connect(self._on_planned)
-        self.scoring.yielded.connect(self._on_scored)
-        self.planning.failed.connect(self.failed.emit)
-        self.scoring.failed.connect(self.failed.emit)
-
-    @property
-    def metrics(self) -> Callable[[], Metrics]:
-        """What gives the metrics of the candidates: to be called in the background."""
-        return partial(known_metrics, self.current)
+        self._rows_in_view = rows_in_view
+        self._slow = QTimer()
+        self._slow.setSingleShot(True)
+        self._slow.setInterval(_SLOW_MS)
+        self._slow.timeout.connect(lambda: self.waiting.emit())
+        self.planning.returned.connect(self._on_planned)
+        self.scoring.yielded.connect(self._show)
+        self.planning.failed.connect(self._on_failed)
+        self.scoring.failed.connect(self._on_failed)
 
     def follow(self, state: FormState) -> None:
         """Plan a form in place of the one before."""
         self.stop()
-        if not _is_quick(state):
-            self.waiting.emit()
-            self.planning.start(_planned, state, self._before)
-            return
-        try:
-            planned = plan_form(state, self._before)
-        except USER_ERRORS as error:
-            self.failed.emit(error)
-        else:
-            self._on_planned(planned)
+        self._slow.start()
+        self.planning.run(plan_form, state, self._before)
 
     def stop(self) -> None:
         """Plan nothing."""
+        self._slow.stop()
         self.planning.stop()
         self.scoring.stop()
         self.current = None
 
     def forget(self) -> None:
-        """Measure anew next time: pixels have changed."""
+        """Measure again next time: pixels have changed."""
         self._before = None
 
     def _on_planned(self, planned: Planned) -> None:
-        self._on_scored(planned)
+        self._show(planned)
         if planned.is_provisional:
-            self.scoring.start(score_form, planned, self._in_view())
+            self.scoring.run(score_form, planned, self._rows_in_view())
 
-    def _on_scored(self, planned: Planned) -> None:
+    def _show(self, planned: Planned) -> None:
+        self._slow.stop()
         self.current = self._before = planned
         self.changed.emit(planned)
 
-
-def _is_quick(state: FormState) -> bool:
-    """Whether planning opens no image, reads no mask and draws no lots."""
-    strategy = state.recipe.strategy
-    if strategy.kind == "random" or isinstance(strategy.region, MaskRegion):
-        return False
-    return state.is_known
-
-
-def _planned(state: FormState, before: Planned | None) -> Iterator[Planned]:
-    yield plan_form(state, before)
+    def _on_failed(self, error: Exception) -> None:
+        self.stop()
+        self.failed.emit(error)

@@ -1,6 +1,5 @@
-"""What a person prefers: the plugin's page of napari's preferences."""
+"""The plugin's page of napari's preferences."""
 
-from collections.abc import Iterator
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -14,17 +13,6 @@ _MEBIBYTE = 2**20
 _READING = Lock()
 
 
-def export_memory() -> int:
-    """Give the bytes that an export takes."""
-    return int(_export().memory) * _MEBIBYTE
-
-
-def chosen_memory() -> int | None:
-    """Give the bytes that an export takes; None if it is the default."""
-    memory = export_memory()
-    return None if memory == DEFAULT_MEMORY else memory
-
-
 class Output(NamedTuple):
     """What the form begins with: a format, a name in `FORMATS`, and a codec."""
 
@@ -32,22 +20,29 @@ class Output(NamedTuple):
     codec: str
 
 
-def read_output() -> Iterator[Output]:
-    """Read what the form begins with; beside the window."""
-    export = _export()
-    yield Output(str(export.format), str(export.compression))
+def read_output() -> Output:
+    """Read what the form begins with; slow the first time, so for a thread beside the window."""
+    export = _page().export
+    return Output(str(export.format), str(export.compression))
+
+
+def export_memory() -> int:
+    """Return the bytes of memory that an export may take."""
+    return int(_page().export.memory) * _MEBIBYTE
+
+
+def chosen_memory() -> int | None:
+    """Return the bytes of memory that an export may take, None if that is the default."""
+    memory = export_memory()
+    return None if memory == DEFAULT_MEMORY else memory
 
 
 def opens_all_scenes() -> bool:
     """Whether a file opens with all of its scenes."""
-    return bool(_settings().opening.all_scenes)
+    return bool(_page().opening.all_scenes)
 
 
-def _export() -> Any:
-    return _settings().export
-
-
-def _settings() -> Any:
-    """Give the page; the first time napari reads the manifests of all plugins for it."""
+def _page() -> Any:
+    """Return the page; the first time, napari reads the manifests of all plugins for it."""
     with _READING:
         return get_plugin_settings(PLUGIN)

@@ -1,15 +1,16 @@
-"""What is to be known of a scene before its patches are planned; read beside the window."""
+"""What must be known of a scene before its patches are planned, read beside the window."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patching.regions import Masks
-from napari_patchset.plugin.form.patches import default_out
-from napari_patchset.plugin.layers.layer_files import image_scenes, masks_of
+from napari_patchset.plugin.layers.layer_files import file_name, image_scenes, masks_of
+from napari_patchset.plugin.layers.layer_stack import layer_at
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.state import DESCRIPTIONS, read_plan
+from napari_patchset.sample import sample_path
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import SceneSummary
 
@@ -29,7 +30,7 @@ class SceneContext:
     info : SourceInfo
         The scene, all of its channels.
     out : str
-        A name for a patch set that is not taken.
+        A name for a patch set that is not taken yet.
     """
 
     path: Path
@@ -41,16 +42,16 @@ class SceneContext:
 
 @dataclass(frozen=True)
 class LoadedPlan:
-    """A plan and what its files say.
+    """A plan, and what must be known of its files.
 
     Attributes
     ----------
     plan : ExportPlan
         The plan.
-    facts : Facts
+    context : SceneContext
         What is known of its first source.
     layers : sequence of LayerTuple or None
-        The layers of that, None if they are there already.
+        The layers of that source, None if they are shown already.
     scenes : dict of Path to sequence of SceneSummary
         The scenes of each file.
     masks : dict
@@ -58,38 +59,38 @@ class LoadedPlan:
     """
 
     plan: ExportPlan
-    facts: SceneContext
+    context: SceneContext
     layers: Sequence[LayerTuple] | None
     scenes: Mapping[Path, Scenes]
     masks: Masks
 
 
-def read_scene_context(path: Path, scene: SceneId | None, suffix: str) -> Iterator[SceneContext]:
-    """Read what is to be known of a scene.
+def read_scene_context(path: Path, scene: SceneId | None, suffix: str) -> SceneContext:
+    """Read what must be known of a scene.
 
     Parameters
     ----------
     suffix : str
-        Of the patch set that a name is proposed for.
+        The suffix of the patch set that a name is proposed for.
     """
-    yield _facts(path, scene, image_scenes(path), suffix)
+    return _context(path, scene, image_scenes(path), suffix)
 
 
 def read_scene(
-    facts: SceneContext, scene: SceneId | None, suffix: str, axes: str | None
-) -> Iterator[tuple[Sequence[LayerTuple], SceneContext]]:
+    context: SceneContext, scene: SceneId | None, suffix: str, axes: str | None
+) -> tuple[Sequence[LayerTuple], SceneContext]:
     """Open another scene of a file as layers; see `read_scene_context` and `scene_layers`."""
-    layers = scene_layers(facts.path, scene, axes)
-    yield layers, _facts(facts.path, scene, facts.scenes, suffix)
+    layers = scene_layers(context.path, scene, axes)
+    return layers, _context(context.path, scene, context.scenes, suffix)
 
 
-def read_scenes(path: Path) -> Iterator[tuple[Path, Scenes]]:
+def read_scenes(path: Path) -> tuple[Path, Scenes]:
     """List the scenes of a file."""
-    yield path, image_scenes(path)
+    return path, image_scenes(path)
 
 
-def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> Iterator[LoadedPlan]:
-    """Read a plan, and what is to be known of its files.
+def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> LoadedPlan:
+    """Read a plan file, and what must be known of the plan's files.
 
     Parameters
     ----------
@@ -104,10 +105,24 @@ def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> Ite
     if scene is None:
         scene = scenes[file][0].id
     layers = None if scene in shown.get(file, ()) else scene_layers(file, scene)
-    facts = _facts(file, scene, scenes[file], "")
-    yield LoadedPlan(plan, facts, layers, scenes, masks_of(plan.strategy))
+    context = _context(file, scene, scenes[file], "")
+    return LoadedPlan(plan, context, layers, scenes, masks_of(plan.strategy))
 
 
-def _facts(path: Path, scene: SceneId | None, scenes: Scenes, suffix: str) -> SceneContext:
+def default_out(path: Path, suffix: str) -> str:
+    """Return a name that is not taken yet, in the folder of the file.
+
+    A patch set of the sample or of a layer goes into the home folder.
+    """
+    stem = file_name(path).split(".")[0]
+    if path == sample_path() or layer_at(path) is not None:
+        path = Path.home() / path.name
+    name, number = f"{stem}{suffix}", 2
+    while path.with_name(name).exists():
+        name, number = f"{stem}-{number}{suffix}", number + 1
+    return str(path.with_name(name))
+
+
+def _context(path: Path, scene: SceneId | None, scenes: Scenes, suffix: str) -> SceneContext:
     info = DESCRIPTIONS.of(str(path), scene)
     return SceneContext(path, scene, scenes, info, default_out(path, suffix))

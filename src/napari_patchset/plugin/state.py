@@ -1,10 +1,7 @@
-"""The form as one frozen value, and what follows from it; no window needed.
-
-What is known of scenes, so that no file is opened again to know it.
-"""
+"""The form as one frozen value, and what is known of the scenes that it names; no window needed."""
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -27,7 +24,7 @@ Scene = tuple[str, SceneId | None]
 
 
 _KEYS: FileCache[str] = FileCache(256)
-"""Fingerprints of files: they hold until a file changes, also of what is described anew."""
+"""Fingerprints of files: they hold until the file changes, whatever is forgotten else."""
 
 
 class Descriptions:
@@ -35,39 +32,34 @@ class Descriptions:
 
     def __init__(self) -> None:
         self._lock, self._times_forgotten = Lock(), 0
-        self._known: dict[tuple[Scene, DepthAxis], SourceInfo] = {}
+        self._infos: dict[tuple[Scene, DepthAxis], SourceInfo] = {}
         self._keys: dict[str, str] = {}
         self._latest: dict[Scene, SourceInfo] = {}
 
     def of(self, path: str, scene: SceneId | None, depth_axis: DepthAxis = "none") -> SourceInfo:
-        """Describe one scene, all of its channels; only what is not known yet is read."""
-        which = path, scene
+        """Describe one scene, all of its channels; reads only what is not known yet."""
+        key = path, scene
         with self._lock:
-            found, flat = (self._known.get((which, axis)) for axis in (depth_axis, "none"))
+            info, flat = (self._infos.get((key, axis)) for axis in (depth_axis, "none"))
             times = self._times_forgotten
-        if found is None:
+        if info is None:
             flat = flat or self._read(path, scene)
-            found = flat.with_depth_axis(depth_axis)
+            info = flat.with_depth_axis(depth_axis)
             with self._lock:
-                self._latest[which] = flat
+                self._latest[key] = flat
                 if times == self._times_forgotten:
-                    self._known |= {(which, "none"): flat, (which, depth_axis): found}
-        return found
+                    self._infos |= {(key, "none"): flat, (key, depth_axis): info}
+        return info
 
     def latest(self, path: str, scene: SceneId | None) -> SourceInfo | None:
-        """Give what was last known of a scene, without reading anything; None if nothing was."""
+        """Return what was last known of a scene, None if nothing was; reads nothing."""
         return self._latest.get((path, scene))
 
-    def has(self, scenes: Iterable[Scene]) -> bool:
-        """Whether describing these scenes reads nothing."""
-        with self._lock:
-            return all((scene, "none") in self._known for scene in scenes)
-
     def forget(self) -> None:
-        """Describe every scene anew: files and layers may have changed."""
+        """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._known, self._keys = {}, {}
+            self._infos, self._keys = {}, {}
 
     def _read(self, path: str, scene: SceneId | None) -> SourceInfo:
         with open_image(path, scene) as stack:
@@ -83,17 +75,17 @@ class Descriptions:
 
 
 DESCRIPTIONS = Descriptions()
-"""What the window knows."""
+"""What the window knows of files and layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormState:
-    """Everything the form says.
+    """Everything that is set in the form.
 
     Attributes
     ----------
     sources : tuple of SourceRef
-        What patches are cut from.
+        The images that patches are cut from.
     shown : int
         Which of them is on the screen.
     recipe : Recipe
@@ -109,38 +101,35 @@ class FormState:
 
     @property
     def source(self) -> SourceRef:
-        """What is on the screen."""
+        """The image on the screen."""
         return self.sources[self.shown]
 
     @property
     def path(self) -> Path:
-        """The file that is on the screen."""
+        """The file on the screen."""
         return Path(self.source.path)
 
     @property
     def scene(self) -> SceneId | None:
-        """The scene that is on the screen."""
+        """The scene on the screen."""
         return self.source.scene
 
     def infos(self) -> list[SourceInfo]:
-        """Describe every source as its patches will see it."""
-        depth, chosen = self.recipe.depth_axis, self.recipe.channels
+        """Describe every source as its patches see it: depth axis and channels applied."""
+        recipe = self.recipe
         return [
-            select_channels(DESCRIPTIONS.of(ref.path, ref.scene, depth), chosen)
+            select_channels(
+                DESCRIPTIONS.of(ref.path, ref.scene, recipe.depth_axis), recipe.channels
+            )
             for ref in self.sources
         ]
-
-    @property
-    def is_known(self) -> bool:
-        """Whether describing the sources opens no file."""
-        return DESCRIPTIONS.has((ref.path, ref.scene) for ref in self.sources)
 
     @property
     def candidates(self) -> Hashable:
         """What decides where candidates lie and what they measure: equal for the same ones."""
         recipe = self.recipe
-        where = recipe.strategy.model_dump_json()
-        return self.sources, where, recipe.depth_axis, recipe.channels
+        strategy = recipe.strategy.model_dump_json()
+        return self.sources, strategy, recipe.depth_axis, recipe.channels
 
     @property
     def rules(self) -> Hashable:
@@ -148,7 +137,7 @@ class FormState:
         return self.recipe.filters, self.recipe.keep_fraction, self.recipe.split
 
     def plan(self) -> ExportPlan:
-        """Give the plan of the export.
+        """Return the plan of the export.
 
         Raises
         ------
@@ -161,7 +150,7 @@ class FormState:
         return self._plan_to(self.out)
 
     def preview_plan(self) -> ExportPlan:
-        """Give a plan to open the sources by; it is written nowhere."""
+        """Return a plan by which the sources are opened; it is not exported."""
         return self._plan_to(f"preview{FORMATS[self.recipe.format].suffix}")
 
     def _plan_to(self, out: str) -> ExportPlan:
@@ -170,15 +159,27 @@ class FormState:
 
 
 def with_pairs(
-    sources: Sequence[SourceRef], path: Path, pairs: Mapping[PairRole, Path]
+    sources: Sequence[SourceRef], pairs_of: Callable[[Path], Mapping[PairRole, Path]]
 ) -> tuple[SourceRef, ...]:
-    """Lay files beside the images of a file; each takes the scene of its image."""
-    beside: dict[str, ImageRef] = {role: ImageRef(path=str(file)) for role, file in pairs.items()}
-    return tuple(ref.model_copy(update=beside) if ref.path == str(path) else ref for ref in sources)
+    """Name with each source the images that are paired with its file.
+
+    Parameters
+    ----------
+    pairs_of : callable
+        Return the target, labels and mask of a file, by role.
+    """
+    return tuple(
+        ref.model_copy(
+            update={
+                role: ImageRef(path=str(path)) for role, path in pairs_of(Path(ref.path)).items()
+            }
+        )
+        for ref in sources
+    )
 
 
 def with_fresh_region(state: FormState) -> FormState:
-    """Say of a region that it is of the file as it is now, which is read for that."""
+    """Read the shown file again, and bind the region to what it holds now."""
     DESCRIPTIONS.forget()
     recipe, region = state.recipe, state.recipe.strategy.region
     if region is None:
@@ -190,12 +191,12 @@ def with_fresh_region(state: FormState) -> FormState:
 
 
 def read_plan(path: Path) -> ExportPlan:
-    """Read a plan that was saved.
+    """Read a plan file.
 
     Raises
     ------
     ArgumentError, ValidationError
-        If it is none.
+        If it holds no plan.
     """
     try:
         return ExportPlan.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -205,6 +206,9 @@ def read_plan(path: Path) -> ExportPlan:
         raise ArgumentError(f"{path}: not a plan: {error}") from None
 
 
-def plan_pairs(plan: ExportPlan) -> dict[PairRole, Path]:
-    """Give the files that lie beside the first image of a plan."""
-    return {role: Path(ref.path) for role, ref in plan.sources[0].pairs.items()}
+def plan_pairs(plan: ExportPlan) -> dict[Path, dict[PairRole, Path]]:
+    """Return what is paired with each file of a plan, by role."""
+    return {
+        Path(source.path): {role: Path(ref.path) for role, ref in source.pairs.items()}
+        for source in plan.sources
+    }

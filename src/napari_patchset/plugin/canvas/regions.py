@@ -24,7 +24,7 @@ from napari_patchset.patching.regions import (
 )
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.dialogs import notifying
-from napari_patchset.plugin.form.where import RegionSection
+from napari_patchset.plugin.form.region import RegionSection
 from napari_patchset.plugin.layers.layer_files import labels_region
 from napari_patchset.plugin.layers.shown import Shown, number_shown, plane_space
 from napari_patchset.plugin.state import DESCRIPTIONS
@@ -83,7 +83,7 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
     if all(_is_beside(shape.bounds, info.layout.sizes) for shape in shapes):
         raise ArgumentError(
             f"{layer.name} lies beside this scene, as it was drawn on another one; draw a region "
-            'here, or choose none under "More", "Where".'
+            'here, or choose none under "More options", "Where".'
         )
     if len(points) == 1:
         return Polygon(points=points[0], source=info.key, scene=info.scene)
@@ -151,7 +151,7 @@ class RegionControl:
             drawn = layer.events.data if isinstance(layer, Shapes) else layer.events.paint
             drawn.disconnect(self._on_drawn)
             drawn.connect(self._on_drawn)
-        self._part.offer_regions([(layer.name, layer) for layer in layers])
+        self._part.offer_layers([(layer.name, layer) for layer in layers])
 
     def region(self, found: Shown) -> Region | None:
         """Give the region of an image, None where there is none.
@@ -161,7 +161,7 @@ class RegionControl:
         ArgumentError
             If the layer holds what is no region.
         """
-        layer = self._part.region.value
+        layer = self._part.layer.value
         info = DESCRIPTIONS.latest(str(found.path), found.scene)
         if layer is None or info is None:
             return None
@@ -173,7 +173,7 @@ class RegionControl:
         """Show the region of a strategy as a layer, and choose that."""
         found, region = self._shown(), strategy.region
         if found is None or region is None:
-            self._part.region.value = None
+            self._part.layer.value = None
             return
         image = found.layers[-1]
         if isinstance(region, MaskRegion):
@@ -184,7 +184,7 @@ class RegionControl:
             draw_region(layer, region, image)
             layer.mode = "pan_zoom"
         self.refresh()
-        self._part.region.value = layer
+        self._part.layer.value = layer
 
     def _on_drawn(self, event: object) -> None:
         layer = getattr(event, "source", None)
@@ -198,7 +198,7 @@ class RegionControl:
         if (found := self._shown()) is not None:
             layer = add_region_layer(self._viewer, found.layers[-1])
             self.refresh()
-            self._part.region.value = layer
+            self._part.layer.value = layer
 
     def _take_shown(self, axis: str, field: SpinBox) -> None:
         found = self._shown()

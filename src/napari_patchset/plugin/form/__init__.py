@@ -1,1 +1,1 @@
-"""The form: each part a magicgui container that gives, and takes, one part of a plan."""
+"""The form: each section a magicgui container that sets, and returns, one part of a plan."""

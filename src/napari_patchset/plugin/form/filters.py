@@ -1,4 +1,4 @@
-"""Filters: which patches are worth keeping, as rows or as the command's own text."""
+"""Filters: which patches are worth keeping, in rows of choices or as the text of a filter."""
 
 import json
 from abc import abstractmethod
@@ -8,8 +8,17 @@ from magicgui.widgets import ComboBox, LineEdit, PushButton, Widget
 from psygnal import Signal
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.filters import FILTERS, Filter, parse_filter
-from napari_patchset.plugin.form.rows import Part, Percent, Row, choices, choices_of
+from napari_patchset.plugin.form.fields import (
+    Percent,
+    Row,
+    Section,
+    choices,
+    choices_of,
+    description,
+    small_button,
+)
 
 _KINDS = choices_of(
     FILTERS,
@@ -25,45 +34,44 @@ _KIND_TIP = (
     "Shannon entropy in bits, the share of saturated pixels, or the share of pixels in the mask."
 )
 _LIMIT_TIP = (
-    "A number; p10 for the value that a tenth of the patches lie below; otsu for the threshold "
-    "that parts the patches best."
+    "A number; p10 for the value that a tenth of the patches lie below; otsu for the value that "
+    "separates the patches best."
 )
 _ANY = "any"
 
 
 class _FilterRow(Row):
-    """One filter as text, and a button to take it away."""
+    """One filter as text, and a button to remove it."""
 
     removed = Signal(object)
 
     def __init__(self, widgets: Sequence[Widget]) -> None:
-        remove = PushButton(text="×", tooltip="Take this filter away.")
-        remove.native.setFixedWidth(22)
+        remove = small_button("×", "Remove this filter.", width=22)
         super().__init__([*widgets, remove], spacing=2)
         remove.changed.connect(lambda: self.removed.emit(self))
 
     @property
     @abstractmethod
     def text(self) -> str:
-        """The filter, as the command takes it."""
+        """The filter, as `parse_filter` reads it."""
 
     @property
-    def said(self) -> str:
-        """The filter as it stands in the table and in the summary."""
+    def summary(self) -> str:
+        """The filter as the patch table names it."""
         try:
             return str(parse_filter(self.text))
         except ArgumentError:
             return self.text
 
 
-class ChosenRow(_FilterRow):
+class ChoiceRow(_FilterRow):
     """A filter by choices: what is measured, in which channel, and the limit."""
 
     def __init__(self, channels: Sequence[str]) -> None:
+        self._channels, self._absent = tuple(channels), ""
         self.kind = ComboBox(choices=_KINDS, value="std", tooltip=_KIND_TIP)
-        named = [(_ANY, ""), *((name, name) for name in channels)]
         self.channel = ComboBox(
-            choices=choices(*named),
+            choices=self._channel_choices,
             tooltip="The channel that is measured. Any: one of them is enough.",
         )
         self.side = ComboBox(
@@ -75,61 +83,77 @@ class ChosenRow(_FilterRow):
             field.native.setFixedWidth(width)
         super().__init__([self.kind, self.channel, self.side, self.limit])
 
+    def offer(self, channels: Sequence[str]) -> None:
+        """Offer the channels of another image; a chosen one that it lacks stays, marked so."""
+        chosen = self.channel.value
+        self._channels = tuple(channels)
+        with self.changed.blocked():
+            self._choose(chosen)
+
     @property
     def text(self) -> str:
-        """The filter, as the command takes it."""
+        """The filter, as `parse_filter` reads it."""
         named = self.channel.value and self.kind.value != "mask"
         channel = f"[{json.dumps(self.channel.value)}]" if named else ""
         return f"{self.kind.value}{channel}{self.side.value}{self.limit.value}"
 
-    def load(self, found: Filter) -> bool:
-        """Set the fields from a filter, and say whether they hold all of it."""
-        (channel, *_) = found.channels or ("",)
-        if channel in self.channel.choices:
-            self.channel.value = channel
-        self.kind.value = found.kind
-        self.side.value = "<" if found.above is None else ">"
-        limit = found.below if found.above is None else found.above
+    def load(self, rule: Filter) -> bool:
+        """Set the fields from a filter, and return whether they express all of it."""
+        (channel, *_) = rule.channels or ("",)
+        self._choose(channel if isinstance(channel, str) else "")
+        self.kind.value = rule.kind
+        self.side.value = "<" if rule.above is None else ">"
+        limit = rule.below if rule.above is None else rule.above
         self.limit.value = limit if isinstance(limit, str) else f"{limit!r}"
-        return parse_filter(self.text) == found
+        return parse_filter(self.text) == rule
+
+    def _choose(self, channel: str) -> None:
+        self._absent = channel if channel and channel not in self._channels else ""
+        self.channel.reset_choices()
+        self.channel.value = channel
+
+    def _channel_choices(self, _: object) -> list[tuple[str, str]]:
+        absent = [(f"{self._absent} (not in this image)", self._absent)] if self._absent else []
+        return [(_ANY, ""), *((name, name) for name in self._channels), *absent]
 
 
 class TextRow(_FilterRow):
-    """A filter that the choices can't say."""
+    """A filter that the choices cannot express."""
 
     def __init__(self, text: str) -> None:
-        self.line = LineEdit(value=text, tooltip="A filter, as the command takes it.")
+        self.line = LineEdit(value=text, tooltip="A filter such as std[DAPI]>p10.")
         super().__init__([self.line])
 
     @property
     def text(self) -> str:
-        """The filter, as the command takes it."""
+        """The filter, as `parse_filter` reads it."""
         return str(self.line.value)
 
 
-class FiltersSection(Part):
+class FiltersSection(Section):
     """The filters, each of which a patch must pass."""
 
     def __init__(self) -> None:
-        self.rows: list[ChosenRow | TextRow] = []
+        self.rows: list[ChoiceRow | TextRow] = []
         self._channels: tuple[str, ...] = ()
         self.add = PushButton(text="Add filter", tooltip="Keep only patches worth training on.")
-        self.text = LineEdit(tooltip="A filter as the command takes it. Enter adds it.")
+        self.text = LineEdit(tooltip="A filter such as std[DAPI]>p10. Enter adds it.")
         self.text.native.setPlaceholderText("std[DAPI]>p10")
         self.keep = Percent(
             max=100,
-            label="Keep anyway %",
-            tooltip="Of a hundred patches that a filter rejects, keep so many all the same.",
+            label="Keep rejected %",
+            tooltip=description(Recipe, "keep_fraction"),
         )
-        super().__init__([Row([self.add, self.text]), Part([self.keep])], labels=False)
-        self.add.changed.connect(lambda: self._append(ChosenRow(self._channels)))
+        super().__init__([Row([self.add, self.text]), Section([self.keep])], labels=False)
+        self.add.changed.connect(lambda: self._append(ChoiceRow(self._channels)))
         self.text.native.returnPressed.connect(self._add_text)
 
     def offer(self, channels: Sequence[str]) -> None:
-        """Offer channels by name; the filters stay."""
-        if self._channels != tuple(channels):
-            self._channels = tuple(channels)
-            self._set([row.text for row in self.rows])
+        """Offer the channels of an image by name; the filters stay."""
+        self._channels = tuple(channels)
+        for row in self.rows:
+            if isinstance(row, ChoiceRow):
+                row.offer(channels)
 
     @property
     def value(self) -> tuple[Filter, ...]:
@@ -138,7 +162,7 @@ class FiltersSection(Part):
         Raises
         ------
         ArgumentError
-            If one of them can't be understood.
+            If one cannot be read.
         """
         return tuple(parse_filter(row.text) for row in self.rows)
 
@@ -148,25 +172,22 @@ class FiltersSection(Part):
         return self.keep.fraction
 
     def load(self, filters: Sequence[Filter], keep_fraction: float) -> None:
-        """Set filters and the share that is kept all the same."""
+        """Set the filters, and the share of rejected patches that is kept."""
         self.keep.load(keep_fraction)
-        self._set([str(found) for found in filters])
-
-    @property
-    def said(self) -> str:
-        """What is set, in a word."""
-        return ", ".join(row.said for row in self.rows) or "none"
-
-    def _set(self, texts: Sequence[str]) -> None:
         with self.changed.blocked():
             for row in list(self.rows):
-                self._take_away(row)
-            for text in texts:
-                self._append(self._row(text))
+                self._remove(row)
+            for rule in filters:
+                self._append(self._row(str(rule)))
         self.changed.emit(self)
 
-    def _row(self, text: str) -> ChosenRow | TextRow:
-        row = ChosenRow(self._channels)
+    @property
+    def summary(self) -> str:
+        """What is set, in a few words."""
+        return ", ".join(row.summary for row in self.rows) or "none"
+
+    def _row(self, text: str) -> ChoiceRow | TextRow:
+        row = ChoiceRow(self._channels)
         try:
             return row if row.load(parse_filter(text)) else TextRow(text)
         except ArgumentError:
@@ -177,13 +198,13 @@ class FiltersSection(Part):
             self._append(self._row(text))
             self.text.value = ""
 
-    def _append(self, row: ChosenRow | TextRow) -> None:
-        row.removed.connect(self._take_away)
+    def _append(self, row: ChoiceRow | TextRow) -> None:
+        row.removed.connect(self._remove)
         self.rows.append(row)
         self.insert(len(self.rows) - 1, row)
         self.changed.emit(self)
 
-    def _take_away(self, row: ChosenRow | TextRow) -> None:
+    def _remove(self, row: ChoiceRow | TextRow) -> None:
         self.rows.remove(row)
         self.remove(row)
         self.changed.emit(self)

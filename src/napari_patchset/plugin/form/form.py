@@ -1,117 +1,108 @@
-"""The whole form: a recipe out of its parts, and a recipe into them."""
+"""The form as a whole: a recipe made of its sections, and a recipe loaded into them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from psygnal import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_patchset.axes import DepthAxis
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.regions import Region
+from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
 from napari_patchset.plugin.form.output import OutputSection, SplitSection
 from napari_patchset.plugin.form.patches import ChannelsSection, PatchesSection
-from napari_patchset.plugin.form.rows import Fold, Part
+from napari_patchset.plugin.form.region import RegionSection, extents
 from napari_patchset.plugin.form.source import PairsSection
 from napari_patchset.plugin.form.strategy import StrategySection
-from napari_patchset.plugin.form.where import Extent, RegionSection
+from napari_patchset.source import SourceInfo
 
 
 class RecipeForm:
-    """The parts of the form that make a recipe; `more` holds those that are folded away."""
+    """The sections that make a recipe; `more` holds those that are folded away."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         self.patches = PatchesSection()
-        self.strategy, self.channels, self.where = (
-            StrategySection(),
-            ChannelsSection(),
-            RegionSection(),
-        )
-        self.filters, self.split = FiltersSection(), SplitSection()
-        self.pairs, self.output = PairsSection(), OutputSection()
-        self.folds = self._folds()
-        self.more = Fold("More", _column(list(self.folds.values())), "Everything else.")
-        for part in (self.patches, *self._parts.values()):
-            part.changed.connect(self._on_change)
-        self._show()
-
-    @property
-    def _parts(self) -> dict[str, Part]:
-        return {
+        self.strategy, self.channels = StrategySection(), ChannelsSection()
+        self.region, self.filters = RegionSection(), FiltersSection()
+        self.split, self.pairs, self.output = SplitSection(), PairsSection(), OutputSection()
+        self._sections: dict[str, Section] = {
             "Strategy": self.strategy,
             "Channels": self.channels,
-            "Where": self.where,
+            "Where": self.region,
             "Filters": self.filters,
             "Split": self.split,
             "Target and labels": self.pairs,
             "Output": self.output,
         }
+        self.folds = {title: Fold(title, each.native) for title, each in self._sections.items()}
+        self.more = Fold("More options", _column(list(self.folds.values())))
+        for section in (self.patches, *self._sections.values()):
+            section.changed.connect(self._on_change)
+        self._show()
 
     def recipe(self, region: Region | None) -> Recipe:
-        """Give the recipe that the form describes.
+        """Return the recipe that the form describes.
 
         Raises
         ------
         ArgumentError, ValidationError
-            If the values do not fit each other.
+            If a value is wrong, or values do not fit each other; the message names the section.
         """
+        with blaming_section("Channels"):
+            channels = self.channels.value
+        with blaming_section("Filters"):
+            filters = self.filters.value
+            if self.channels.boxes:
+                metric_columns(filters, self.channels.names)  # finds no channel that is not ticked
         return Recipe.model_validate(
             {
                 "strategy": self._strategy(region),
                 "depth_axis": self.patches.depth_axis.value,
-                "channels": self.channels.value,
-                "filters": self.filters.value,
+                "channels": channels,
+                "filters": filters,
                 "keep_fraction": self.filters.keep_fraction,
                 "split": self.split.value,
                 **self.output.value,
             }
         )
 
-    def offer(
-        self,
-        depth_reasons: dict[DepthAxis, str],
-        extents: Mapping[str, Extent],
-        channels: Sequence[tuple[str, str]],
-    ) -> None:
-        """Offer what a scene has: depth axes, ranges, and channels by name and colour."""
+    def offer(self, info: SourceInfo, channels: Sequence[tuple[str, str]]) -> None:
+        """Offer what a scene has: depth axes, sizes, ranges, and channels by name and colour."""
         with self.changed.blocked():
-            self.patches.offer_depth_axes(depth_reasons)
-            self.where.offer(extents)
+            self.patches.fit(info.layout.sizes)
+            self.region.offer(extents(info))
             self.channels.offer(channels)
             self.filters.offer([name for name, _ in channels])
         self._show()
 
     def load(self, recipe: Recipe) -> None:
-        """Set every part from a recipe; its region is a layer's matter."""
+        """Set every section from a recipe, but for the region: that is a layer."""
         strategy = recipe.strategy
+        size, overlap = (getattr(strategy, name, ()) for name in ("size", "overlap"))
         with self.changed.blocked():
-            self.patches.depth_axis.value = recipe.depth_axis
-            self.patches.size.load(getattr(strategy, "size", ()))
-            self.patches.overlap.load(getattr(strategy, "overlap", ()))
+            self.patches.load(recipe.depth_axis, size, overlap)
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)
-            self.where.load(strategy.select)
+            self.region.load(strategy.select)
             self.filters.load(recipe.filters, recipe.keep_fraction)
             self.split.load(recipe.split)
             self.output.load(recipe)
         self._on_change()
 
     def _strategy(self, region: Region | None) -> dict[str, Any]:
-        depth, n = self.patches.depth_axis.value, 2
-        if depth != "none":
-            n = 3
+        n = 2 if self.patches.depth_axis.value == "none" else 3
         fields = self.strategy.value
         if fields["kind"] != "whole":
             fields["size"] = self.patches.size.value[-n:]
         if fields["kind"] == "tiled":
             fields["overlap"] = self.patches.overlap.value[-n:]
-        return {**fields, "region": region, "select": self.where.select}
-
-    def _folds(self) -> dict[str, Fold]:
-        return {title: Fold(title, part.native) for title, part in self._parts.items()}
+        return {**fields, "region": region, "select": self.region.select}
 
     def _on_change(self) -> None:
         self._show()
@@ -120,8 +111,17 @@ class RecipeForm:
     def _show(self) -> None:
         kind = self.strategy.kind.value
         self.patches.show_fields(kind != "whole", kind == "tiled")
-        for title, part in self._parts.items():
-            self.folds[title].say(part.said)
+        for title, section in self._sections.items():
+            self.folds[title].sum_up(section.summary)
+
+
+@contextmanager
+def blaming_section(title: str) -> Iterator[None]:
+    """Name the section of the form in what is raised."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise ArgumentError(f"{title}: {error}") from None
 
 
 def _column(widgets: Sequence[QWidget]) -> QWidget:

@@ -1,12 +1,10 @@
-"""Patches: depth axis, size and overlap, what everybody sets.
+"""Patches and channels: depth axis, size and overlap, and which channels go in.
 
-Channels: which of them go into the patches, by name and colour.
-
-Sensible first values, from what is known of the image.
+What an image has no room for, it limits for itself alone: the fields show the largest size that
+fits, the line beneath says so, and what was typed comes back with the next image.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from magicgui.widgets import CheckBox, Label, RadioButtons
 from qtpy.QtGui import QColor, QIcon, QPixmap
@@ -14,15 +12,12 @@ from qtpy.QtWidgets import QRadioButton, QSizePolicy
 
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.form.rows import Part, SizeRow
-from napari_patchset.plugin.form.where import Extent
-from napari_patchset.plugin.layers.layer_files import file_name
-from napari_patchset.plugin.layers.layer_stack import layer_at
-from napari_patchset.sample import sample_path
-from napari_patchset.source import ChannelId, SourceInfo
+from napari_patchset.patching.strategies import Tiled
+from napari_patchset.plugin.form.fields import Section, SizeRow, description
+from napari_patchset.source import ChannelId
 
 
-class PatchesSection(Part):
+class PatchesSection(Section):
     """Depth axis, size and overlap of the patches."""
 
     def __init__(self) -> None:
@@ -30,59 +25,129 @@ class PatchesSection(Part):
             label="Depth axis",
             choices=list(DEPTH_AXES),
             orientation="horizontal",
-            tooltip="The third axis of a patch; along the others, each plane has its own patches.",
+            tooltip="none: 2-D patches from every plane. Z or T: 3-D patches along that axis.",
         )
         self.depth_axis.value = "none"
         self.depth_axis.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
         self.size = SizeRow("Size", (8, 64, 64), 1, "Pixels along each axis of a patch.")
-        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, "Pixels that neighbouring patches share.")
+        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, description(Tiled, "overlap"))
         self.hint = Label(value="")
+        self._hint, self._extent = "", dict[str, int]()
+        self._typed_depth_axis: DepthAxis = "none"
+        self.depth_axis.changed.connect(self._on_depth_axis)  # before who listens to the section
         super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
         self.hint.label = " "
         self.hint.native.setWordWrap(True)
         self.hint.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
 
-    def offer_depth_axes(self, reasons: dict[DepthAxis, str]) -> None:
-        """Disable the depth axes that have a reason against them, and say it."""
-        for button in self.depth_axis.native.findChildren(QRadioButton):
-            reason = reasons.get(button.text(), "")
-            button.setEnabled(not reason)
-            button.setToolTip(reason)
-        if reasons.get(self.depth_axis.value):
-            self.depth_axis.value = "none"
+    def fit(self, extent: Mapping[str, int]) -> None:
+        """Limit depth axis, size and overlap to what an image has room for.
 
-    def say(self, hint: str) -> None:
-        """Say beneath the size what it comes to."""
-        if hint != self.hint.value:  # else all of the form would be laid out anew
-            self.hint.value = hint
+        Parameters
+        ----------
+        extent : dict of str to int
+            Pixels, planes and time points of the image, by axis. For the same extent as before
+            nothing changes: a size that was typed since is an error, not a size to correct.
+        """
+        if extent == self._extent:
+            return
+        self._extent = dict(extent)
+        self._offer_depth_axes()
+        self._limit()
+        self._show_hint()
+
+    def load(self, depth_axis: DepthAxis, size: Sequence[int], overlap: Sequence[int]) -> None:
+        """Set the fields as if they were typed."""
+        self.depth_axis.value = depth_axis
+        self.size.load(size)
+        self.overlap.load(overlap)
+
+    def show_hint(self, hint: str) -> None:
+        """Show beneath the size what it comes to."""
+        self._hint = hint
+        self._show_hint()
 
     def show_fields(self, has_size: bool, has_overlap: bool) -> None:
-        """Show what the strategy asks for."""
+        """Show the fields that the strategy has."""
         self.size.visible = self.hint.visible = has_size
         self.overlap.visible = has_overlap
         for row in (self.size, self.overlap):
             row.show_depth(self.depth_axis.value)
 
+    def _on_depth_axis(self, depth_axis: DepthAxis) -> None:
+        self._typed_depth_axis = depth_axis
+        self._limit(range(1))
+        self._show_hint()
+
+    def _offer_depth_axes(self) -> None:
+        """Disable the depth axes that the image does not have, with the reason as a tooltip."""
+        for button in self.depth_axis.native.findChildren(QRadioButton):
+            missing = button.text() != "none" and self._extent.get(button.text(), 1) < 2
+            noun = "plane" if button.text() == "Z" else "time point"
+            button.setEnabled(not missing)
+            reason = f"The image has only one {noun} along {button.text()}."
+            button.setToolTip(reason if missing else "")
+        typed = self._typed_depth_axis
+        fits = typed == "none" or self._extent.get(typed, 1) > 1
+        with self.depth_axis.changed.blocked():
+            self.depth_axis.value = typed if fits else "none"
+
+    def _limit(self, axes: range = range(3)) -> None:
+        """Limit the numbers along Z (or T), Y, X, or along some of them."""
+        names = (self.depth_axis.value, "Y", "X")
+        size, overlap = list(self.size.value), list(self.overlap.value)
+        for i in axes:
+            typed = self.size.typed[i]
+            size[i] = _fitting(typed, self._extent.get(names[i], typed))
+            # In proportion, so that it stays below the size.
+            overlap[i] = self.overlap.typed[i] * size[i] // typed
+        self.size.limit(size)
+        self.overlap.limit(overlap)
+
+    def _show_hint(self) -> None:
+        lines = [line for line in (self._limit_hint, self._hint) if line]
+        if (text := "<br>".join(lines)) != self.hint.value:  # a new one lays out the form again
+            self.hint.value = text
+
+    @property
+    def _limit_hint(self) -> str:
+        """What the image limits, "" for nothing."""
+        if self._typed_depth_axis != self.depth_axis.value:
+            return f"This image has no {self._typed_depth_axis}: 2-D patches."
+        if not self.size.is_limited:
+            return ""
+        first = 0 if self.depth_axis.value != "none" else 1
+        typed = " × ".join(map(str, self.size.typed[first:]))
+        return f"This image is too small for {typed}."
+
+
+def _fitting(typed: int, extent: int) -> int:
+    """Return a size, or the largest power of two that fits where the size does not."""
+    return typed if typed <= extent else 1 << (extent.bit_length() - 1)
+
 
 _SWATCH = 12
 
 
-class ChannelsSection(Part):
+class ChannelsSection(Section):
     """A box to tick for each channel."""
 
     def __init__(self) -> None:
         self.boxes: list[CheckBox] = []
         self._offered: Sequence[tuple[str, str]] = ()
+        self._unticked: set[str] = set()
         super().__init__([], labels=False)
 
     def offer(self, channels: Sequence[tuple[str, str]]) -> None:
-        """Offer channels by name and colour, "#rrggbb"; those of the same names keep their tick."""
+        """Offer channels by name and colour, "#rrggbb"; a name that was unticked stays so."""
         if list(channels) == list(self._offered):
             return
-        self._offered, ticked = channels, {box.text: box.value for box in self.boxes}
+        self._offered = channels
+        self.boxes = [_box(name, color, name not in self._unticked) for name, color in channels]
+        for box in self.boxes:
+            box.changed.connect(self._remember)
         with self.changed.blocked():
             self.clear()
-            self.boxes = [_box(name, color, ticked.get(name, True)) for name, color in channels]
             self.extend(self.boxes)
 
     @property
@@ -101,16 +166,24 @@ class ChannelsSection(Part):
             raise ArgumentError("No channel is ticked; a patch needs at least one.")
         return tuple(i for i, on in enumerate(ticked) if on)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the ticked channels."""
+        return [box.text for box in self.boxes if box.value]
+
     def load(self, channels: Sequence[ChannelId] | None) -> None:
-        """Tick channels, given by index or name."""
+        """Tick channels, by index or name."""
         for i, box in enumerate(self.boxes):
             box.value = channels is None or i in channels or box.text in channels
 
     @property
-    def said(self) -> str:
-        """What is set, in a word."""
-        ticked = [box.text for box in self.boxes if box.value]
-        return "all" if len(ticked) == len(self.boxes) else ", ".join(ticked) or "none"
+    def summary(self) -> str:
+        """What is set, in a few words."""
+        return "all" if len(self.names) == len(self.boxes) else ", ".join(self.names) or "none"
+
+    def _remember(self) -> None:
+        ticked, all_names = set(self.names), {box.text for box in self.boxes}
+        self._unticked = (self._unticked | all_names) - ticked
 
 
 def _box(name: str, color: str, ticked: bool) -> CheckBox:
@@ -119,42 +192,3 @@ def _box(name: str, color: str, ticked: bool) -> CheckBox:
     swatch.fill(QColor(color))
     box.native.setIcon(QIcon(swatch))
     return box
-
-
-def depth_choices(info: SourceInfo) -> dict[DepthAxis, str]:
-    """Give each depth axis and why it can't be chosen; an empty reason if it can."""
-    sizes = info.layout.sizes
-    return {
-        axis: ""
-        if axis == "none" or sizes.get(axis, 1) > 1
-        else f"The image has only one {'plane' if axis == 'Z' else 'time point'} along {axis}."
-        for axis in DEPTH_AXES
-    }
-
-
-def fitting_size(info: SourceInfo) -> tuple[int, int, int]:
-    """Give the largest patch that fits an image along Z (or T), Y, X: powers of two."""
-    sizes = info.layout.sizes
-    depth = max(sizes.get("Z", 1), sizes.get("T", 1))
-    z, y, x = (1 << (n.bit_length() - 1) for n in (depth, sizes["Y"], sizes["X"]))
-    return z, y, x
-
-
-def extents(info: SourceInfo) -> dict[str, Extent]:
-    """Give first and last number of each axis that ranges can be chosen along."""
-    return {
-        axis: Extent(start := info.starts.get(axis, 0), start + size - 1)
-        for axis, size in info.layout.sizes.items()
-        if axis not in "CYX" and size > 1
-    }
-
-
-def default_out(path: Path, suffix: str) -> str:
-    """Propose a name that is not taken yet: beside the file, at home for the sample and a layer."""
-    stem = file_name(path).split(".")[0]
-    if path == sample_path() or layer_at(path) is not None:
-        path = Path.home() / path.name
-    name, number = f"{stem}{suffix}", 2
-    while path.with_name(name).exists():
-        name, number = f"{stem}-{number}{suffix}", number + 1
-    return str(path.with_name(name))

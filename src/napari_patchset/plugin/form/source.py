@@ -1,12 +1,12 @@
-"""Source: which open image patches are cut from, and which other files go along.
+"""Source: which open image patches are cut from, what else goes into the set, and what is paired.
 
-Pairs: a target, labels and a mask beside the image, cut at the same places.
-
-What files and layers are called in a list of choices.
+A target, labels and a mask belong to the image that they were chosen for: another image has its
+own. A layer that is removed from the viewer is no choice any more.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from magicgui.widgets import CheckBox, ComboBox, PushButton
@@ -16,12 +16,12 @@ from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # 
 from qtpy.QtWidgets import QFileDialog, QListWidget
 
 from napari_patchset.exporting.plan import PairRole
-from napari_patchset.plugin.form.rows import Part, Row, keep_small
+from napari_patchset.plugin.form.fields import Row, Section, small_button
 from napari_patchset.plugin.layers.layer_stack import layer_at
 
 
 def labelled(paths: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Give each path a label: the name, after that of its folder where two are the same."""
+    """Return each path with a label: its name, after that of its folder where two are the same."""
     names = [_name(path) for path in paths]
     count = Counter(names)
     return [
@@ -35,15 +35,18 @@ def _name(path: Path) -> str:
     return path.name if layer is None else layer.name
 
 
-class SourceSection(Part):
+def _is_layer(path: Path) -> bool:
+    return str(path).startswith("layer:")
+
+
+class SourceSection(Section):
     """Which of the open images patches are cut from, and a button to open one."""
 
     def __init__(self) -> None:
         self.file = ComboBox(
             label="Image", choices=[], nullable=True, tooltip="The image to cut patches from."
         )
-        self.open = PushButton(text="Open…", tooltip="Open a CZI, a TIFF or another image file.")
-        keep_small(self.open)
+        self.open = small_button("Open…", "Open a CZI, a TIFF or another image file.")
         super().__init__([Row([self.file, self.open], label="Image")])
 
     @property
@@ -58,8 +61,8 @@ class SourceSection(Part):
             self.file.value = chosen
 
 
-class ExtraFilesSection(Part):
-    """Which other scenes and files go into the same set."""
+class ExtraFilesSection(Section):
+    """Which other scenes and files go into the same patch set."""
 
     files_changed = Signal()
 
@@ -67,26 +70,27 @@ class ExtraFilesSection(Part):
         self.all_scenes = CheckBox(
             text="All scenes",
             value=False,
-            tooltip="Cut patches from every scene of the file, not from the shown one only.",
+            tooltip="Cut patches from every scene of the file, not only from the shown one.",
         )
         self.add = PushButton(
-            text="Add file…", tooltip="Cut patches from more files; they go into the same set."
+            text="Add file…",
+            tooltip="Cut patches from more files; they go into the same patch set.",
         )
         self.files: tuple[Path, ...] = ()
         super().__init__([Row([self.all_scenes, self.add])], labels=False)
         self.list = QListWidget()
         self.list.setToolTip(
-            "More files of the same set. Double-click one, or press Delete, to leave it out."
+            "More files of the same patch set. Double-click one, or press Delete, to remove it."
         )
         self.list.itemDoubleClicked.connect(lambda _: self.leave_out(self.list.currentRow()))
-        leave = QShortcut(QKeySequence(QKeySequence.StandardKey.Delete), self.list)
-        leave.setContext(Qt.ShortcutContext.WidgetShortcut)
-        leave.activated.connect(lambda: self.leave_out(self.list.currentRow()))
+        delete = QShortcut(QKeySequence(QKeySequence.StandardKey.Delete), self.list)
+        delete.setContext(Qt.ShortcutContext.WidgetShortcut)
+        delete.activated.connect(lambda: self.leave_out(self.list.currentRow()))
         self.list.hide()
         self.native.layout().addWidget(self.list)
 
     def set_files(self, files: tuple[Path, ...]) -> None:
-        """Set the files that go along, each of them once."""
+        """Set the extra files, each of them once."""
         self.files = tuple(dict.fromkeys(files))
         self.list.clear()
         self.list.addItems([label for label, _ in labelled(self.files)])
@@ -95,68 +99,108 @@ class ExtraFilesSection(Part):
         self.files_changed.emit()
 
     def leave_out(self, index: int) -> None:
-        """Leave one of the files out."""
+        """Remove one of the extra files."""
         if index >= 0:
             self.set_files(self.files[:index] + self.files[index + 1 :])
 
 
 _TIPS: dict[PairRole, str] = {
-    "target": "The image that a network shall make of this one: denoised, deconvolved, ...",
+    "target": "What the network should predict, e.g. the clean image.",
     "labels": "The segmentation that belongs to the image.",
-    "mask": "What the filter “mask” looks at; without one, the labels.",
+    "mask": "What the filter “mask” measures; without one, the labels.",
 }
 
+Pairs = Mapping[PairRole, Path]
+"""The file, or the layer, of each role that has one."""
 
-class PairsSection(Part):
-    """A file for each image that lies beside the one of the patches."""
+
+class PairsSection(Section):
+    """A file for each image that is paired with the one that patches are cut from."""
 
     def __init__(self) -> None:
+        self._image: Path | None = None
         self._open: Sequence[Path] = ()
-        self._asked: dict[PairRole, Path] = {}
+        self._chosen: dict[Path, dict[PairRole, Path]] = {}
         self.boxes: dict[PairRole, ComboBox] = {}
         super().__init__([self._row(role, tip) for role, tip in _TIPS.items()])
 
-    def offer(self, files: Sequence[Path]) -> None:
-        """Offer the files that are open; what is chosen stays."""
-        with self.changed.blocked():
-            self._open = files
-            self.load(self.value)
+    def offer(self, image: Path | None, files: Sequence[Path]) -> None:
+        """Offer the open files for an image, and show what was chosen for it.
+
+        Parameters
+        ----------
+        image : Path or None
+            The image that is shown.
+        files : sequence of Path
+            What is open besides; a layer that is missing here is no longer chosen.
+        """
+        before = self.value
+        self._image, self._open = image, files
+        with self._quietly():
+            for role, box in self.boxes.items():
+                box.reset_choices()
+                box.value = self.value.get(role)
+        if self.value != before:
+            self.changed.emit(self)
 
     @property
-    def value(self) -> dict[PairRole, Path]:
-        """The file of each role that has one."""
-        return {role: box.value for role, box in self.boxes.items() if box.value is not None}
+    def value(self) -> Pairs:
+        """What is paired with the image that is shown."""
+        return self.of(self._image) if self._image else {}
 
-    def load(self, chosen: Mapping[PairRole, Path]) -> None:
-        """Set a file for each role."""
-        for role in self.boxes:
-            self._choose(role, chosen.get(role))
+    def of(self, image: Path) -> Pairs:
+        """Return what is paired with an image."""
+        chosen = self._chosen.get(image, {})
+        return {role: path for role, path in chosen.items() if self._is_there(path)}
+
+    def load(self, pairs: Mapping[Path, Pairs]) -> None:
+        """Pair files with images."""
+        self._chosen |= {image: dict(chosen) for image, chosen in pairs.items()}
+        self.offer(self._image, self._open)
+        self.changed.emit(self)
 
     @property
-    def said(self) -> str:
-        """What is set, in a word."""
+    def summary(self) -> str:
+        """What is set, in a few words."""
         return ", ".join(self.value) or "none"
 
     def _row(self, role: PairRole, tip: str) -> Row:
         box = ComboBox(choices=lambda _: self._choices(role), nullable=True, tooltip=tip)
-        ask = PushButton(text="…", tooltip=f"Choose the file of the {role}.")
-        ask.native.setFixedWidth(28)
+        ask = small_button("…", f"Choose the file of the {role}.", width=28)
         ask.changed.connect(lambda: self._ask(role))
+        box.changed.connect(lambda path: self._choose(role, path))
         self.boxes[role] = box
         return Row([box, ask], label=role.capitalize())
 
     def _choices(self, role: PairRole) -> list[tuple[str, Path]]:
-        asked = [self._asked[role]] if role in self._asked else []
-        return labelled(list(dict.fromkeys([*self._open, *asked])))
+        chosen = [self.value[role]] if role in self.value else []
+        return labelled(list(dict.fromkeys([*self._open, *chosen])))
 
-    def _choose(self, role: PairRole, file: Path | None) -> None:
-        if file is not None:
-            self._asked[role] = file
-        box = self.boxes[role]
-        box.reset_choices()
-        box.value = file
+    def _is_there(self, path: Path) -> bool:
+        return not _is_layer(path) or path in self._open
+
+    def _choose(self, role: PairRole, path: Path | None) -> None:
+        if self._image is None:
+            return
+        chosen = self._chosen.setdefault(self._image, {})
+        if path is None:
+            chosen.pop(role, None)
+        else:
+            chosen[role] = path
 
     def _ask(self, role: PairRole) -> None:
         name, _ = QFileDialog.getOpenFileName(self.native, f"The {role} of the image")
-        if name:
-            self._choose(role, Path(name))
+        if name and self._image is not None:
+            self.load({self._image: {**self.value, role: Path(name)}})
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Set the boxes without choosing anything by it."""
+        boxes = list(self.boxes.values())
+        for box in boxes:
+            box.changed.block()
+        try:
+            yield
+        finally:
+            for box in boxes:
+                box.changed.unblock()

@@ -4,14 +4,15 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, Label, PushButton, SpinBox, Widget
 
-from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Strategy
-from napari_patchset.plugin.form.rows import LARGEST, Part, choices, choices_of
+from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Random, Strategy, Tiled
+from napari_patchset.plugin.form.fields import LARGEST, Section, choices, choices_of, description
 
 _KINDS = choices_of(
     STRATEGIES,
     tiled="tiled: a regular grid",
     random="random",
-    stratified="stratified: random, one a cell",
+    stratified="stratified: random, one per cell",
     fixed="clicked on the image",
     whole="whole planes or volumes",
 )
@@ -27,48 +28,47 @@ _PADS = choices(
     ("the last pixel", "edge"),
     ("zero", "constant"),
 )
-_SMALL = choices(
-    ("is an error", "error"), ("is left out", "skip"), ("is padded (tiled only)", "pad")
-)
-_PER = choices(("in each plane or volume", "sample"), ("in all together", "total"))
+_SMALL = choices(("stop with an error", "error"), ("skip it", "skip"), ("pad it (tiled)", "pad"))
+_PER = choices(("per plane or volume", "sample"), ("in total", "total"))
 _NO_LIMIT = 100
 
-_DRAWN = ("n_patches", "per", "max_overlap", "seed")
+_RANDOM = ("n_patches", "per", "max_overlap", "seed")
 _CLICKED = ("places", "place", "forget")
-_FIELDS = ("edge", "pad", *_DRAWN, "small", *_CLICKED)
+_FIELDS = ("edge", "pad", *_RANDOM, "small", *_CLICKED)
 """The fields in the order of the form."""
 
 _SHOWN = {"count": {"n_patches"}, "patches": set(_CLICKED)}
-"""What a strategy's field is here, where it has another name."""
+"""The fields for a field of a strategy, where the names differ: `count` is a list's method."""
 
 
-def _used(kind: str) -> set[str]:
-    """Name what is shown for a kind: the fields that it has, as far as they are here."""
+def _fields_of(kind: str) -> set[str]:
+    """Return the names of the fields that a kind of strategy has."""
     fields = STRATEGIES[kind].model_fields
     return {name for field in fields for name in _SHOWN.get(field, {field})}
 
 
-class StrategySection(Part):
-    """How patches are chosen. Its value is a strategy's fields but size, overlap and where."""
+class StrategySection(Section):
+    """How patches are chosen; its value is a strategy but for size, overlap and region."""
 
     def __init__(self) -> None:
         self.kind = ComboBox(
-            label="Chosen", choices=_KINDS, tooltip="How the places of the patches are chosen."
+            label="Strategy", choices=_KINDS, tooltip=description(Recipe, "strategy")
         )
         self.patches: tuple[FixedPatch, ...] = ()
-        self._make_border()
-        self._make_drawn()
-        self._make_clicked()
+        self._make_border_fields()
+        self._make_random_fields()
+        self._make_click_fields()
         self._fields: dict[str, Widget] = {name: getattr(self, name) for name in _FIELDS}
         super().__init__([self.kind, *self._fields.values()])
         self.kind.changed.connect(self._show)
         self.edge.changed.connect(self._show)
+        self.small.changed.connect(self._show)
         self.forget.changed.connect(lambda: self.set_places(()))
         self._show()
 
-    def _make_border(self) -> None:
+    def _make_border_fields(self) -> None:
         self.edge = ComboBox(
-            label="At the border", choices=_EDGES, tooltip="What to do where the grid does not fit."
+            label="At the border", choices=_EDGES, tooltip=description(Tiled, "edge")
         )
         self.pad = ComboBox(
             label="Pad with", choices=_PADS, tooltip="What lies beyond the border of the image."
@@ -76,52 +76,57 @@ class StrategySection(Part):
         self.small = ComboBox(
             label="Small image",
             choices=_SMALL,
-            tooltip="What becomes of an image that is smaller than one patch.",
+            tooltip="What to do with an image that is smaller than one patch.",
         )
 
-    def _make_drawn(self) -> None:
+    def _make_random_fields(self) -> None:
         self.n_patches = SpinBox(
             value=100, min=1, max=LARGEST, label="Count", tooltip="How many patches to draw."
         )
-        self.per = ComboBox(label="Counted", choices=_PER, tooltip="What the count is of.")
+        self.per = ComboBox(
+            label="Count applies",
+            choices=_PER,
+            tooltip="Whether so many are drawn in each plane or volume, or in all together.",
+        )
         self.max_overlap = SpinBox(
             value=_NO_LIMIT,
             min=0,
             max=_NO_LIMIT,
             label="Max overlap %",
-            tooltip="How much two patches may share, in per cent; 100 for no limit.",
+            tooltip="The largest share of its pixels that two patches may have in common; "
+            "100 for no limit.",
         )
         self.seed = SpinBox(
             value=0,
             min=0,
             max=LARGEST,
             label="Seed",
-            tooltip="Another number, other patches; the same number, the same patches.",
+            tooltip=f"{description(Random, 'seed')} The same seed, the same patches.",
         )
 
-    def _make_clicked(self) -> None:
+    def _make_click_fields(self) -> None:
         self.places = Label(value="")
         self.place = PushButton(
-            text="Place one",
-            tooltip="Place a patch in the middle of the view, as a click on the image does there; "
-            "then Shift + arrow keys move it, and Del takes it away.",
+            text="Add patch",
+            tooltip="Add a patch in the middle of the view, as a click on the image does there; "
+            "then Shift + arrow keys move it, and Del removes it.",
         )
-        self.forget = PushButton(text="Forget all", tooltip="Forget the patches that were clicked.")
+        self.forget = PushButton(text="Remove all", tooltip="Remove the patches that were clicked.")
 
     @property
     def value(self) -> dict[str, Any]:
-        """The fields of the strategy, as it stands in a plan."""
+        """The fields of the strategy, as a plan has them."""
         kind = self.kind.value
         if kind == "fixed":
             return {"kind": kind, "patches": self.patches}
-        used = (name for name in self._fields if name in _used(kind))
-        chosen = {name: getattr(self, name).value for name in used}
+        used = (name for name in self._fields if name in _fields_of(kind))
+        fields = {name: getattr(self, name).value for name in used}
         if kind == "random":
-            chosen["count"], limit = chosen.pop("n_patches"), chosen["max_overlap"]
-            chosen["max_overlap"] = None if limit == _NO_LIMIT else limit / 100
-        if chosen.get("edge") != "pad" and chosen.get("small") != "pad":
-            chosen.pop("pad", None)
-        return {"kind": kind, **chosen}
+            fields["count"], limit = fields.pop("n_patches"), fields["max_overlap"]
+            fields["max_overlap"] = None if limit == _NO_LIMIT else limit / 100
+        if fields.get("edge") != "pad" and fields.get("small") != "pad":
+            fields.pop("pad", None)
+        return {"kind": kind, **fields}
 
     def load(self, strategy: Strategy) -> None:
         """Set the fields from a strategy."""
@@ -137,20 +142,20 @@ class StrategySection(Part):
             self.set_places(strategy.patches)
 
     def set_places(self, places: tuple[FixedPatch, ...]) -> None:
-        """Set the patches that were clicked."""
+        """Set the patches that are clicked on the image."""
         self.patches = places
         n = len(places)
         self.places.value = f"{n} clicked" if n else "Click on the image."
         self.changed.emit(self)
 
+    @property
+    def summary(self) -> str:
+        """What is set, in a few words."""
+        return str(self.kind.value) if self.kind.value != "fixed" else self.places.value
+
     def _show(self) -> None:
-        used = _used(self.kind.value)
+        used = _fields_of(self.kind.value)
         for name, field in self._fields.items():
             field.visible = name in used
         padded = self.edge.value == "pad" or self.small.value == "pad"
         self.pad.visible = "pad" in used and padded
-
-    @property
-    def said(self) -> str:
-        """What is set, in a word."""
-        return str(self.kind.value) if self.kind.value != "fixed" else self.places.value

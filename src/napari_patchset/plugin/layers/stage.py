@@ -85,21 +85,6 @@ def hide_each_other(rects: Sequence[Rect]) -> bool:
     return False
 
 
-def neighbour(cells: Sequence[Cell], start: int, right: int, down: int) -> int:
-    """Give the nearest cell in a direction, `start` itself if there is none.
-
-    What lies straight ahead is nearer than what lies aside; `right` and `down` are -1, 0 or 1.
-    """
-    here = cells[start].center
-    best, nearest = start, float("inf")
-    for index, cell in enumerate(cells):
-        x, y = cell.center[0] - here[0], cell.center[1] - here[1]
-        ahead, aside = x * right + y * down, abs(x * down) + abs(y * right)
-        if ahead > 0 and aside <= 2 * ahead and (distance := ahead + 2 * aside) < nearest:
-            best, nearest = index, distance
-    return best
-
-
 class _Axis:
     """One axis of the stage, cut where a scene begins or ends, to be drawn at any scale."""
 

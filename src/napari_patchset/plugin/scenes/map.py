@@ -1,4 +1,4 @@
-"""The map of a file's scenes: thumbnails where the scenes lie, by mouse and by keyboard."""
+"""The map of a file's scenes: thumbnails as they lie on the stage, for mouse and keyboard."""
 
 from collections.abc import Sequence
 
@@ -20,18 +20,18 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QToolTip, QWidget
 
-from napari_patchset.plugin.layers.stage import Cell, lay_out, neighbour
+from napari_patchset.plugin.layers.stage import Cell, lay_out
 from napari_patchset.plugin.napari_compat import theme_colors
-from napari_patchset.plugin.navigation import DIRECTIONS
+from napari_patchset.plugin.navigation import DIRECTIONS, nearest_ahead
 from napari_patchset.stacks.metadata import SceneSummary
 
 _MARGIN = 3
 _NAME_WIDTH = 54
-"""A thumbnail narrower than this has its name only where the mouse is."""
+"""A thumbnail narrower than this shows its name only as a tooltip."""
 
 
 class SceneMap(QWidget):
-    """Draw the scenes; emit the index of the one that is clicked, or entered by keyboard."""
+    """Draw the scenes, and emit the index of the one that is clicked, or chosen by keyboard."""
 
     picked = Signal(int)
     moved = Signal(int)
@@ -48,7 +48,7 @@ class SceneMap(QWidget):
         self.setAccessibleName("Map of the scenes")
 
     def set_scenes(self, scenes: Sequence[SceneSummary], shown: int) -> None:
-        """Draw these scenes, one of them marked as shown; their pictures are to follow."""
+        """Draw these scenes, one of them marked as shown; their pictures follow."""
         self._scenes, self._pictures, self._problems = scenes, {}, {}
         self.mark(shown)
 
@@ -58,23 +58,23 @@ class SceneMap(QWidget):
         self.update()
 
     def set_picture(self, index: int, picture: NDArray[np.uint8]) -> None:
-        """Set the thumbnail of a scene, RGB, YXC."""
+        """Set the thumbnail of a scene, uint8 RGB, YXC."""
         height, width, _ = picture.shape
         image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
         self._pictures[index] = QPixmap.fromImage(image)
         self.update()
 
     def set_problem(self, index: int, why: str) -> None:
-        """Say why a scene has no thumbnail."""
+        """Set the reason why a scene has no thumbnail."""
         self._problems[index] = why
         self.update()
 
     def picture(self, index: int) -> QPixmap | None:
-        """Give the thumbnail of a scene, None while it is to come."""
+        """Return the thumbnail of a scene, None before it is set."""
         return self._pictures.get(index)
 
     def fit(self, width: int, height: int) -> None:
-        """Lay the scenes out, and take the room that they need."""
+        """Lay the scenes out for a width and height, and take the space that they need."""
         rects = [scene.rect for scene in self._scenes]
         cells = lay_out(rects, width - 2 * _MARGIN, height - 2 * _MARGIN)
         right = max((c.x + c.w for c in cells), default=0) + 2 * _MARGIN
@@ -85,7 +85,7 @@ class SceneMap(QWidget):
         self.update()
 
     def index_at(self, x: float, y: float) -> int:
-        """Give the scene at a point, the uppermost one; -1 for none."""
+        """Return the index of the uppermost scene at a point, -1 for none."""
         for index in reversed(range(len(self.cells))):
             left, top, width, height = self.cells[index]
             if left <= x < left + width and top <= y < top + height:
@@ -93,7 +93,7 @@ class SceneMap(QWidget):
         return -1
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw every scene, the shown one framed."""
+        """Draw every scene, with a frame around the one that is shown."""
         text, accent, _ = theme_colors()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
@@ -123,21 +123,23 @@ class SceneMap(QWidget):
                 self.picked.emit(index)
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
-        """Frame the scene under the mouse."""
+        """Highlight the scene under the mouse."""
         if event is not None:
             self._hover(self.index_at(event.position().x(), event.position().y()))
 
     def leaveEvent(self, event: QEvent | None) -> None:
-        """Frame none."""
+        """Highlight no scene."""
         self._hover(-1)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Go to the neighbour that an arrow points at; pick with Enter or Space."""
+        """Move the cursor with the arrow keys; pick with Enter or Space."""
         if event is None:
             return
         key = Qt.Key(event.key())
         if key in DIRECTIONS and self.cells:
-            self.cursor_at = neighbour(self.cells, max(self.cursor_at, 0), *DIRECTIONS[key])
+            centers = [cell.center[::-1] for cell in self.cells]
+            ahead = nearest_ahead(centers, centers[max(self.cursor_at, 0)], *DIRECTIONS[key])
+            self.cursor_at = self.cursor_at if ahead is None else ahead
             self.moved.emit(self.cursor_at)
             self.update()
         elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
@@ -146,12 +148,12 @@ class SceneMap(QWidget):
             super().keyPressEvent(event)
 
     def focusInEvent(self, event: QFocusEvent | None) -> None:
-        """Begin at the shown scene."""
+        """Put the cursor on the shown scene."""
         self.cursor_at = self.shown
         super().focusInEvent(event)
 
     def event(self, event: QEvent | None) -> bool:
-        """Name the scene under the mouse."""
+        """Show the name of the scene under the mouse as a tooltip."""
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             index = self.index_at(event.pos().x(), event.pos().y())
             QToolTip.showText(event.globalPos(), self.describe(index), self)
@@ -159,12 +161,12 @@ class SceneMap(QWidget):
         return super().event(event)
 
     def describe(self, index: int) -> str:
-        """Name a scene and its size, and why it has no thumbnail; "" for none."""
+        """Return the name and size of a scene, and why it has no thumbnail; "" for no scene."""
         if index < 0:
             return ""
         scene = self._scenes[index]
-        named = f"{scene.label}: {scene.rect.w} × {scene.rect.h} px"
-        return "\n".join(filter(None, (named, self._problems.get(index))))
+        lines = [f"{scene.label}: {scene.rect.w} × {scene.rect.h} px", self._problems.get(index)]
+        return "\n".join(line for line in lines if line)
 
     def _hover(self, index: int) -> None:
         if index != self.hovered:
@@ -181,13 +183,13 @@ class SceneMap(QWidget):
         band = QRectF(frame.x(), frame.bottom() - metrics.height(), frame.width(), metrics.height())
         painter.fillRect(band, QColor(0, 0, 0, 160))
         painter.setPen(Qt.GlobalColor.white)
-        room = int(band.width()) - 4
-        name = metrics.elidedText(self._scenes[index].label, Qt.TextElideMode.ElideRight, room)
+        width = int(band.width()) - 4
+        name = metrics.elidedText(self._scenes[index].label, Qt.TextElideMode.ElideRight, width)
         painter.drawText(band, Qt.AlignmentFlag.AlignCenter, name)
 
 
 def _fitted(picture: QPixmap, frame: QRectF) -> QRectF:
-    """Give the largest rectangle of the picture's proportions in the middle of a frame."""
+    """Return the largest rectangle of the picture's proportions in the middle of a frame."""
     scale = min(frame.width() / picture.width(), frame.height() / picture.height())
     fitted = QRectF(0, 0, picture.width() * scale, picture.height() * scale)
     fitted.moveCenter(frame.center())

@@ -1,6 +1,6 @@
 """The scene picker: a map of thumbnails, and a list of names for the keyboard.
 
-Small pictures of the scenes, read in the background; a damaged scene is told, not raised.
+A worker reads the thumbnails one by one; a damaged scene has none, and the map says why.
 """
 
 from collections.abc import Generator, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from napari.qt.threading import GeneratorWorker, thread_worker
 from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 from psygnal import Signal
@@ -18,17 +17,18 @@ from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayo
 
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.scenes.map import SceneMap
+from napari_patchset.plugin.worker import Worker
 from napari_patchset.preview.image import composite, overview
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.metadata import SceneSummary, image_metadata
 from napari_patchset.stacks.opening import open_stack
 
 THUMBNAIL = 256
-"""Pixels along the longer side of a thumbnail, about."""
+"""Pixels along the longer side of a thumbnail, roughly."""
 
 
 class Thumbnail(NamedTuple):
-    """The picture of the scene in a row of the list, RGB, YXC, or why there is none."""
+    """The picture of the scene in a row of the list, uint8 RGB, YXC, or why there is none."""
 
     row: int
     picture: NDArray[np.uint8] | None
@@ -36,19 +36,18 @@ class Thumbnail(NamedTuple):
 
 
 def thumbnails(path: Path, scenes: Sequence[SceneId | None]) -> Generator[Thumbnail, None, str]:
-    """Give a picture of the middle plane of each scene, one after the other.
+    """Yield a picture of the middle plane of each scene, one after the other.
 
     Returns
     -------
     str
-        What is wrong with the scenes that have none, "" if all have one.
+        What is wrong with the scenes that have no picture, "" if all have one.
     """
     problems = []
     for index, scene in enumerate(scenes):
-        # A generator that is given up waits at a yield, with no file open.
         try:
             picture = _picture(path, scene)
-        except Exception as error:  # whatever it is, a person is told, and the others go on
+        except Exception as error:  # whatever it is, the map shows it, and the others go on
             problems.append(message(error) or type(error).__name__)
             yield Thumbnail(index, None, problems[-1])
         else:
@@ -63,7 +62,7 @@ def _picture(path: Path, scene: SceneId | None) -> NDArray[np.uint8]:
 
 
 def _thinned(planes: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Leave pixels out where the coarsest level is still larger than a thumbnail."""
+    """Take every n-th pixel where the coarsest level is still larger than a thumbnail."""
     step = max(1, max(planes.shape[-2:]) // THUMBNAIL)
     return planes[:, ::step, ::step]
 
@@ -77,7 +76,7 @@ def _summary(path: Path, problems: Sequence[str]) -> str:
 
 
 _HEIGHT, _TALLEST = 200, 230
-"""What a map is made to fit, and what it may be where its scenes are at their smallest."""
+"""The height that a map is fitted to, and the most it takes with scenes at their smallest."""
 
 _BORDER = 2
 """The frame that napari's style draws around a scroll area."""
@@ -86,7 +85,7 @@ _ON, _OFF = Qt.ScrollBarPolicy.ScrollBarAlwaysOn, Qt.ScrollBarPolicy.ScrollBarAl
 
 
 class ScenePicker(QWidget):
-    """Show the scenes of a file as thumbnails; emit the id of the one that is picked."""
+    """Show the scenes of a file as thumbnails, and emit the id of the one that is picked."""
 
     picked = Signal(object)
 
@@ -102,7 +101,9 @@ class ScenePicker(QWidget):
         layout.addWidget(self._area)
         layout.addWidget(self.names)
         self._ids: list[SceneId | None] = []
-        self._worker: GeneratorWorker | None = None
+        self.loading = Worker()
+        self.loading.yielded.connect(self._set_thumbnail)
+        self.loading.returned.connect(self._show_problem)
         self.map.picked.connect(self._pick)
         self.map.moved.connect(self._keep_in_sight)
         self.names.activated.connect(self._pick)
@@ -110,8 +111,8 @@ class ScenePicker(QWidget):
     def show_scenes(
         self, path: Path, scenes: Sequence[SceneSummary], current: SceneId | None
     ) -> None:
-        """Draw the scenes of a file with one of them marked; thumbnails follow by and by."""
-        self.stop()
+        """Draw the scenes of a file, the current one marked; thumbnails follow one by one."""
+        self.loading.stop()
         self._ids = [scene.id for scene in scenes]
         self.names.clear()
         self.names.addItems([scene.label for scene in scenes])
@@ -120,7 +121,7 @@ class ScenePicker(QWidget):
         self.setVisible(len(scenes) > 1)
         self._fit()
         if len(scenes) > 1:
-            self._load_thumbnails(path)
+            self.loading.run(thumbnails, path, list(self._ids))
 
     def mark(self, current: SceneId | None) -> None:
         """Mark the scene that is shown."""
@@ -129,24 +130,13 @@ class ScenePicker(QWidget):
         self.map.mark(index)
         self._keep_in_sight(index)
 
-    @property
-    def loading(self) -> bool:
-        """Whether thumbnails are still to come."""
-        return self._worker is not None and self._worker.is_running
-
-    def stop(self) -> None:
-        """Stop loading thumbnails."""
-        if self._worker is not None:
-            self._worker.quit()
-            self._worker = None
-
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Lay the map out anew."""
+        """Fit the map to the new width."""
         super().resizeEvent(event)
         self._fit()
 
     def _fit(self) -> None:
-        """Take the height that the map needs, up to a limit; past it the map scrolls."""
+        """Take the height that the map needs, up to a limit, beyond which the map scrolls."""
         bar = self._area.verticalScrollBar()
         thickness = bar.sizeHint().width() if bar is not None else 0
         width = self.width() - _BORDER
@@ -170,29 +160,20 @@ class ScenePicker(QWidget):
         self.mark(scene)
         self.picked.emit(scene)
 
-    def _load_thumbnails(self, path: Path) -> None:
-        worker = thread_worker(thumbnails)(path, list(self._ids))
-        worker.yielded.connect(lambda found: self._set_thumbnail(worker, found))
-        worker.returned.connect(lambda problem: self._tell(worker, problem))
-        self._worker = worker
-        worker.start()
-
-    def _set_thumbnail(self, worker: GeneratorWorker, found: Thumbnail) -> None:
-        if worker is not self._worker:
-            return
-        if found.picture is None:
-            self.map.set_problem(found.row, found.problem)
+    def _set_thumbnail(self, thumbnail: Thumbnail) -> None:
+        if thumbnail.picture is None:
+            self.map.set_problem(thumbnail.row, thumbnail.problem)
         else:
-            self.map.set_picture(found.row, found.picture)
+            self.map.set_picture(thumbnail.row, thumbnail.picture)
 
-    def _tell(self, worker: GeneratorWorker, problem: str) -> None:
-        """Say once what is wrong with all the scenes that have no picture."""
-        if worker is self._worker and problem:
+    def _show_problem(self, problem: str) -> None:
+        """Notify once of all the scenes that have no picture."""
+        if problem:
             show_error(problem)
 
 
 def _name_list() -> QComboBox:
-    """Make a list in which typing a part of a name finds it."""
+    """Return a list in which a scene is found by typing a part of its name."""
     names = QComboBox()
     names.setEditable(True)
     names.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)

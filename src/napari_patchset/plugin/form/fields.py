@@ -1,9 +1,14 @@
-"""What several parts of the form are made of."""
+"""What the sections of the form are made of: sections, rows, numbers per axis, folds.
+
+A field shows what a person typed. Where an image has no room for that, the field shows less, for
+that image alone; what was typed comes back with the next image that has the room.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
+from pydantic import BaseModel
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
@@ -13,21 +18,21 @@ LARGEST = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
 
 
-class Part(Container[Widget]):
-    """A part of the form: a column of labelled fields without a margin of its own."""
+class Section(Container[Widget]):
+    """A section of the form: a column of labelled fields without a margin of its own."""
 
     def __init__(self, widgets: Sequence[Widget], **options: Any) -> None:
         super().__init__(widgets=widgets, **{"labels": True, **options})
         self.margins = _NO_MARGINS
 
     @property
-    def said(self) -> str:
-        """What is set, in a word."""
+    def summary(self) -> str:
+        """What is set, in a few words: the section's title shows it while it is folded."""
         return ""
 
 
-class Row(Part):
-    """Some fields beside each other."""
+class Row(Section):
+    """Fields next to each other."""
 
     def __init__(self, widgets: Sequence[Widget], spacing: int = 6, **options: Any) -> None:
         super().__init__(widgets, **{"layout": "horizontal", "labels": False, **options})
@@ -35,13 +40,22 @@ class Row(Part):
 
 
 class SizeRow(Row):
-    """Three numbers along Z (or T), Y and X; the first is hidden without a depth axis."""
+    """Three numbers along Z (or T), Y and X; the first is hidden without a depth axis.
+
+    Attributes
+    ----------
+    typed : list of int
+        What a person typed, or a plan holds; `value` may be less, see `limit`.
+    """
 
     def __init__(self, label: str, value: tuple[int, int, int], minimum: int, tooltip: str) -> None:
+        self.typed = list(value)
         self.boxes = [
             SpinBox(value=n, min=minimum, max=LARGEST, label=axis, tooltip=tooltip)
             for n, axis in zip(value, "ZYX", strict=True)
         ]
+        for axis, box in enumerate(self.boxes):
+            box.changed.connect(lambda number, axis=axis: self._on_typed(axis, number))
         self._depth_axis: DepthAxis | None = None
         super().__init__(self.boxes, label=label, labels=True, spacing=4)
 
@@ -51,30 +65,39 @@ class SizeRow(Row):
         z, y, x = (int(box.value) for box in self.boxes)
         return z, y, x
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a visible number is less than what was typed."""
+        first = 0 if self._depth_axis != "none" else 1
+        return list(self.value[first:]) != self.typed[first:]
+
     def load(self, value: Sequence[int]) -> None:
-        """Set as many numbers as there are, the last ones."""
+        """Set as many numbers as `value` has, the last ones, as if they were typed."""
         for box, n in zip(reversed(self.boxes), reversed(value), strict=False):
             box.value = n
 
-    def fit(self, largest: Sequence[int]) -> None:
-        """Lower the numbers to what an image allows."""
-        with self.changed.blocked():
-            for box, n in zip(self.boxes, largest, strict=True):
-                box.value = min(box.value, n)
+    def limit(self, value: Sequence[int]) -> None:
+        """Show other numbers than were typed; what was typed is remembered."""
+        for box, n in zip(self.boxes, value, strict=True):
+            with box.changed.blocked():
+                box.value = n
 
     def show_depth(self, depth_axis: DepthAxis) -> None:
         """Show the first number, under the name of the depth axis, only where there is one."""
         if depth_axis == self._depth_axis:
-            return  # a style that is set anew takes milliseconds
+            return  # setting a style again takes milliseconds
         first, self._depth_axis = self.boxes[0], depth_axis
         first.visible = depth_axis != "none"
         first.label = depth_axis if depth_axis != "none" else "Z"
         for box in self.boxes:
-            narrow(box, depth_axis != "none")
+            without_buttons(box, depth_axis != "none")
+
+    def _on_typed(self, axis: int, number: int) -> None:
+        self.typed[axis] = number
 
 
 class Percent(SpinBox):
-    """A share in per cent, which remembers the exact fraction that it was loaded with."""
+    """A share in per cent, which remembers the exact fraction that a plan set."""
 
     def __init__(self, **options: Any) -> None:
         self._exact = 0.0
@@ -93,12 +116,12 @@ class Percent(SpinBox):
 
 
 class Fold(QWidget):
-    """A part of the form that is folded away under its title, which says what is set in it.
+    """A section of the form that is folded away under its title, which sums up what is set.
 
     Parameters
     ----------
     title : str
-        The name of the part.
+        The name of the section.
     content : QWidget
         What is folded away.
     """
@@ -117,17 +140,17 @@ class Fold(QWidget):
         layout.setSpacing(2)
         layout.addWidget(self.button)
         layout.addWidget(content)
-        self.say("")
+        self.sum_up("")
         self._toggle(False)
 
-    def say(self, value: str) -> None:
-        """Say beside the title what is set."""
-        text = f"{self._title}: {value}" if value else self._title
-        if text != self.button.text():  # else all of the form would be laid out anew
+    def sum_up(self, summary: str) -> None:
+        """Show after the title what is set."""
+        text = f"{self._title}: {summary}" if summary else self._title
+        if text != self.button.text():  # a new text lays out the whole form again
             self.button.setText(text)
 
     def open(self, opened: bool = True) -> None:
-        """Unfold, or fold, it."""
+        """Unfold or fold the section."""
         self.button.setChecked(opened)
 
     def _toggle(self, opened: bool) -> None:
@@ -135,24 +158,37 @@ class Fold(QWidget):
         self.content.setVisible(opened)
 
 
-def keep_small(button: PushButton) -> None:
-    """Leave the room of a row to the field beside a button."""
-    button.native.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+def small_button(text: str, tooltip: str, width: int | None = None) -> PushButton:
+    """Return a button that leaves the space of a row to the field next to it."""
+    button = PushButton(text=text, tooltip=tooltip)
+    if width is None:
+        button.native.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+    else:
+        button.native.setFixedWidth(width)
+    return button
 
 
-def narrow(box: SpinBox, on: bool = True) -> None:
-    """Leave the room for the number alone: arrow keys and wheel change it without buttons."""
+def without_buttons(box: SpinBox, on: bool = True) -> None:
+    """Leave the space of a spin box to its number; the arrow keys still step it."""
     symbols = QAbstractSpinBox.ButtonSymbols
     box.native.setButtonSymbols(symbols.NoButtons if on else symbols.UpDownArrows)
     box.native.setStyleSheet("min-width: 30px" if on else "")
 
 
-def choices(*named: tuple[str, Any]) -> Callable[[Any], list[tuple[str, Any]]]:
-    """Give choices in the form that survives docking: a list that is assigned vanishes."""
+def description(model: type[BaseModel], field: str) -> str:
+    """Return what help, documentation and tooltips alike say of a field of a plan."""
+    return model.model_fields[field].description or ""
+
+
+Choices = Callable[[Any], list[tuple[str, Any]]]
+
+
+def choices(*named: tuple[str, Any]) -> Choices:
+    """Return choices in the form that survives docking: magicgui resets a list."""
     return lambda _: list(named)
 
 
-def choices_of(names: Iterable[str], **labels: str) -> Callable[[Any], list[tuple[str, Any]]]:
-    """Give the names of a table as choices, in the order of their labels; others as they are."""
+def choices_of(names: Iterable[str], **labels: str) -> Choices:
+    """Return the names of a table as choices, those with a label first, in the labels' order."""
     order = [*labels, *(name for name in names if name not in labels)]
     return choices(*((labels.get(name, name), name) for name in order))

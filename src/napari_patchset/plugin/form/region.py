@@ -1,0 +1,141 @@
+"""Region: where patches may lie; a layer that is drawn on the image, and ranges of Z, T, ..."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from magicgui.widgets import ComboBox, SpinBox
+from psygnal import Signal
+
+from napari_patchset.patching.axis_ranges import AxisRange
+from napari_patchset.plugin.form.fields import Row, Section, small_button, without_buttons
+from napari_patchset.source import SourceInfo
+
+
+class Extent(NamedTuple):
+    """First and last number of an axis, as the file counts."""
+
+    first: int
+    last: int
+
+    def within(self, other: "Extent") -> "Extent":
+        """Return the numbers that two extents share, or all of the other for want of any."""
+        first, last = max(self.first, other.first), min(self.last, other.last)
+        return Extent(first, last) if first <= last else other
+
+
+def extents(info: SourceInfo) -> dict[str, Extent]:
+    """Return first and last number of each axis that has more than one, but for C, Y and X."""
+    return {
+        axis: Extent(start := info.starts.get(axis, 0), start + size - 1)
+        for axis, size in info.layout.sizes.items()
+        if axis not in "CYX" and size > 1
+    }
+
+
+class RangeRow(Row):
+    """The first and the last number along an axis, typed or taken from the sliders."""
+
+    shown_wanted = Signal(object)
+    """Ask for the number that the slider shows; carries the field that it is for."""
+
+    def __init__(self, axis: str, extent: Extent, value: Extent) -> None:
+        self.axis, self.extent = axis, extent
+        low, high = extent
+        self.first = SpinBox(value=value.first, min=low, max=high, tooltip=f"The first {axis}.")
+        self.last = SpinBox(
+            value=value.last, min=low, max=high, tooltip=f"The last {axis}, included."
+        )
+        self.from_here = small_button("⇤", f"From the {axis} that the slider shows.", width=28)
+        self.to_here = small_button("⇥", f"Up to the {axis} that the slider shows.", width=28)
+        for field in (self.first, self.last):
+            without_buttons(field)
+        super().__init__(
+            [self.from_here, self.first, self.last, self.to_here], label=axis, spacing=2
+        )
+        self.from_here.changed.connect(lambda: self.shown_wanted.emit(self.first))
+        self.to_here.changed.connect(lambda: self.shown_wanted.emit(self.last))
+
+    @property
+    def summary(self) -> str:
+        """What is set, in a few words."""
+        return f"{self.axis} {self.first.value} to {self.last.value}"
+
+    @property
+    def typed(self) -> Extent | None:
+        """The numbers in the fields, None if they are all there is."""
+        typed = Extent(int(self.first.value), int(self.last.value))
+        return None if typed == self.extent else typed
+
+
+class RegionSection(Section):
+    """Which part of the image patches are cut from."""
+
+    shown_wanted = Signal(str, object)
+    """Ask for the number that the slider of an axis shows; carries the axis and the field."""
+
+    def __init__(self) -> None:
+        self._layers: list[tuple[str, Any]] = []
+        self._typed: dict[str, Extent] = {}
+        self.layer = ComboBox(
+            label="Region",
+            choices=lambda _: self._layers,
+            nullable=True,
+            tooltip="Only patches wholly inside a shape, or inside the labels, of this layer.",
+        )
+        self.draw = small_button("Draw…", "Draw the region on the image.")
+        self.rows: dict[str, RangeRow] = {}
+        super().__init__([Row([self.layer, self.draw], label="Region")])
+
+    def offer(self, extents: Mapping[str, Extent]) -> None:
+        """Offer a range along each axis of an image.
+
+        A range that was typed for another image is limited to this one, and comes back with the
+        next that has room for it.
+        """
+        if {axis: row.extent for axis, row in self.rows.items()} == extents:
+            return
+        with self.changed.blocked():
+            for row in self.rows.values():
+                self.remove(row)
+            self.rows = {axis: self._row(axis, extent) for axis, extent in extents.items()}
+            self.extend(self.rows.values())
+
+    def offer_layers(self, layers: Sequence[tuple[str, Any]]) -> None:
+        """Offer layers by name as the region; the chosen one stays as long as it is there."""
+        chosen, self._layers = self.layer.value, list(layers)
+        with self.changed.blocked():
+            self.layer.reset_choices()
+        if chosen is not None and self.layer.value is not chosen:
+            self.changed.emit(self)
+
+    @property
+    def select(self) -> dict[str, AxisRange]:
+        """The half-open ranges that are less than all, by axis."""
+        typed = {axis: row.typed for axis, row in self.rows.items()}
+        return {axis: (each.first, each.last + 1) for axis, each in typed.items() if each}
+
+    def load(self, select: Mapping[str, AxisRange]) -> None:
+        """Set the ranges."""
+        for axis, row in self.rows.items():
+            first, stop = select.get(axis, (None, None))
+            row.first.value = row.extent.first if first is None else max(first, row.extent.first)
+            row.last.value = row.extent.last if stop is None else min(stop - 1, row.extent.last)
+
+    @property
+    def summary(self) -> str:
+        """What is set, in a few words."""
+        layer = [self.layer.current_choice] if self.layer.value is not None else []
+        ranges = [row.summary for row in self.rows.values() if row.typed]
+        return ", ".join(layer + ranges) or "all"
+
+    def _row(self, axis: str, extent: Extent) -> RangeRow:
+        row = RangeRow(axis, extent, self._typed.get(axis, extent).within(extent))
+        row.shown_wanted.connect(lambda field: self.shown_wanted.emit(axis, field))
+        row.changed.connect(lambda: self._remember(row))
+        return row
+
+    def _remember(self, row: RangeRow) -> None:
+        if row.typed is None:
+            self._typed.pop(row.axis, None)
+        else:
+            self._typed[row.axis] = row.typed

@@ -1,0 +1,426 @@
+"""The form's sections in a real window: what is set there is on the image and in the export."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.settings import get_plugin_settings, get_settings
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication, QFileDialog
+from typer.testing import CliRunner
+
+from napari_patchset import ExportPlan, PatchSet, Tiled
+from napari_patchset.cli.app import app
+from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
+from napari_patchset.patching.strategies import Random
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.plugin import preferences
+from napari_patchset.plugin import widget as widget_module
+from napari_patchset.plugin.layers.layer_stack import path_of
+from napari_patchset.plugin.preferences import PLUGIN, export_memory
+from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import wheel
+from support.window import Window, digests
+
+
+def strategy(window: Window) -> Any:
+    return window.state.recipe.strategy
+
+
+def test_a_slow_plan_holds_up_nothing_and_is_dropped_when_it_is_stale(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open(file)
+    go_on, plan = Event(), Random.plan
+    monkeypatch.setattr(Random, "plan", lambda *args: go_on.wait(60) and plan(*args))
+    window.unfold("Strategy")
+    kind = window.widget.form.strategy.kind
+    window.choose(kind, "random", settle=False)
+    window.until(lambda: window.summary == "Planning…")
+    window.type_number(window.widget.patches.size.boxes[1], 32, settle=False)
+    assert window.widget.plans.planning.running
+    window.choose(kind, "whole", settle=False)
+    window.until(lambda: f"<b>{2 * 3}</b> patches" in window.summary)
+    go_on.set()
+    window.settle()
+    assert f"<b>{2 * 3}</b> patches" in window.summary
+    window.choose(kind, "random")
+    window.until(lambda: "<b>600</b> patches" in window.summary)
+
+
+def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) -> None:
+    window.open(file)
+    window.unfold("Where")
+    rows = window.widget.form.region.rows
+    assert list(rows) == ["T", "Z"]
+    window.type_number(rows["T"].last, 0)
+    window.viewer.dims.set_current_step(1, 1)
+    window.click(rows["Z"].from_here)
+    assert dict(strategy(window).select) == {"T": (0, 1), "Z": (1, 3)}
+    assert f"<b>{2 * 2}</b> patches" in window.summary
+    assert window.widget.form.folds["Where"].button.text() == "Where: T 0 to 0, Z 1 to 2"
+    window.viewer.dims.set_current_step(1, 0)
+    window.until(lambda: not len(window.grid.data))
+
+
+def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(16, 16)
+    window.unfold("Filters")
+    filters = window.widget.form.filters
+    window.click(filters.add)
+    assert str(window.state.recipe.filters[0]) == "std>p10"
+    assert "p10 of std_DAPI is" in window.summary
+    window.qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu")
+    window.qtbot.keyClick(filters.text.native, Qt.Key.Key_Return)
+    window.settle()
+    assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
+    assert "rejected" in window.summary
+    colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
+    assert len(colors) == 2
+    window.click(filters.rows[0][-1])
+    window.click(filters.rows[0][-1])
+    assert window.state.recipe.filters == ()
+    assert "rejected" not in window.summary
+
+
+def click_image(window: Window, y: float, x: float) -> None:
+    """Click on the image where a point is on the screen, in micrometres from its first pixel."""
+    camera, canvas = window.viewer.scene.camera, window.viewer.window._qt_viewer.canvas
+    height, width = window.viewer.canvas.size
+    top, left = window.images[0].translate[-2:]
+    at = QPoint(
+        round(width / 2 + (left + x - camera.center[-1]) * camera.zoom),
+        round(height / 2 + (top + y - camera.center[-2]) * camera.zoom),
+    )
+    window.qtbot.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=at)
+    window.settle()
+
+
+def test_a_clicked_patch_is_framed_and_shown_alone(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(16, 16)
+    before, view = len(window.grid.data), window.widget.preview.view
+    click_image(window, 20 * 0.5, 40 * 0.5)
+    window.until(lambda: not view.picture.pixmap().isNull())
+    assert window.widget.plans.current.grid[view.row].start == (16, 32)
+    assert "y 16, x 32" in view.text.text()
+    assert len(window.grid.data) == before + 12
+    click_image(window, -20.0, 20.0)
+    assert view.row is None
+    assert not view.isVisible()
+    assert len(window.grid.data) == before
+
+
+def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(16, 16)
+    window.unfold("Strategy")
+    window.choose(window.widget.form.strategy.kind, "fixed")
+    assert "<b>0</b> patches" in window.summary
+    click_image(window, 20 * 0.5, 40 * 0.5)
+    click_image(window, 62 * 0.5, 94 * 0.5)
+    starts = [place.start for place in strategy(window).patches]
+    np.testing.assert_allclose(starts, [(12, 32), (48, 80)], atol=1)  # the screen's pixels
+    assert "<b>2</b> patches" in window.summary
+    assert window.widget.form.folds["Strategy"].button.text() == "Strategy: 2 clicked"
+    click_image(window, 20 * 0.5, 40 * 0.5)
+    assert [place.start for place in strategy(window).patches] == starts[1:]
+    window.click(window.widget.form.strategy.forget)
+    assert strategy(window).patches == ()
+
+
+def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 32)
+    preview = window.widget.preview
+    window.qtbot.mouseClick(preview.sheet_button, Qt.MouseButton.LeftButton)
+    window.until(lambda: not preview.contact.sheet.pixmap().isNull())
+    assert preview.contact.isVisible()
+    first = preview.contact.sheet.pixmap().toImage()
+    window.qtbot.mouseClick(preview.contact.again, Qt.MouseButton.LeftButton)
+    window.settle()
+    assert preview.contact.sheet.pixmap().size() == first.size()
+
+
+def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(16, 16)
+    window.unfold("Where")
+    window.click(window.widget.form.region.draw)
+    layer = window.widget.form.region.layer.value
+    assert layer.mode == "add_rectangle"
+    assert f"<b>{6 * 4 * 6}</b> patches" in window.summary
+    # In micrometres from the centre of the first pixel: 16 to 64 px along Y, 0 to 32 along X.
+    corners = np.array([[16, 0], [16, 32], [64, 32], [64, 0]]) - 0.5
+    layer.add_polygons([corners])
+    window.settle()
+    assert f"<b>{6 * 3 * 2}</b> patches" in window.summary
+    window.viewer.layers.remove(layer)
+    window.until(lambda: f"<b>{6 * 4 * 6}</b> patches" in window.summary)
+    assert window.widget.form.region.layer.value is None
+
+
+def test_a_target_beside_the_image_is_exported(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    spec = SceneSpec(rect=(0, 0, 64, 64))
+    target, image = czi(spec, name="target.czi"), czi(spec)
+    window.open(target)
+    window.open(image)
+    window.unfold("Target and labels")
+    window.choose(window.widget.form.pairs.boxes["target"], target)
+    assert window.state.source.target.path == str(target)
+    made = window.export_to(tmp_path / "pairs.patches.zarr")
+    assert made["all"].shape[0] == 1
+    assert (tmp_path / "pairs.patches.zarr" / "all" / "target").is_dir()
+    made.close()
+
+
+def test_a_saved_plan_gives_the_same_bytes_by_command_and_is_loaded_again(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 16)
+    window.tick(window.widget.source_control.extra_files.all_scenes.native)
+    made = window.export_to(tmp_path / "window.patches.zarr")
+    made.close()
+    saved, again = tmp_path / "plan.json", tmp_path / "command.patches.zarr"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
+    window.widget.export.save_plan.trigger()
+    window.settle()
+    ran = CliRunner().invoke(app, ["export", "--plan", str(saved), "--out", str(again)])
+    assert ran.exit_code == 0, ran.output
+    assert digests(again) == digests(tmp_path / "window.patches.zarr")
+
+    before = window.state
+    window.viewer.layers.clear()
+    window.until(lambda: window.state is None)
+    window.type_number(window.widget.patches.size.boxes[1], 8)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    window.settle()
+    assert (window.state.recipe, window.state.sources) == (before.recipe, before.sources)
+    assert json.loads(saved.read_text())["out"] == window.state.out
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_exported_and_opened(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    window.open(file)
+    window.unfold("Output")
+    output, export = window.widget.form.output, window.widget.export
+    window.choose(output.format, name)
+    assert output.codec.visible == (name == "zarr")
+    assert export.destination == str(file.with_name(f"image{FORMATS[name].suffix}"))
+    window.click(export.start)
+    window.until(lambda: export.status.value == f"Saved image{FORMATS[name].suffix}")
+    assert PatchSet(export.destination).manifest.counts == {"all": 12}
+    assert export.open.enabled == FORMATS[name].has_pixels
+    if export.open.enabled:
+        window.click(export.open)
+        window.until(lambda: "DAPI (all)" in window.viewer.layers)
+        assert window.viewer.layers["DAPI (all)"].data.shape == (12, 64, 64)
+
+
+def test_a_loaded_plan_keeps_its_format(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "made.patches")
+    plan = ExportPlan(sources=[f"{file}@0"], strategy=Tiled(size=(16, 16)), format="npz", out=out)
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_dump_json())
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    window.settle()
+    assert window.state.recipe.format == "npz"
+    assert window.widget.export.destination == out
+    assert window.widget.form.folds["Output"].button.text() == "Output: npz"
+
+
+def test_the_form_is_copied_as_a_command(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open(file)
+    window.type_number(window.widget.patches.size.boxes[1], 16)
+    window.widget.export.out.value = tmp_path / "a.patches.zarr"
+    window.widget.export.copy_command.trigger()
+    window.settle()
+    said = QApplication.clipboard().text()
+    assert said.startswith(f"patchset export {file}@0 --out {tmp_path / 'a.patches.zarr'}")
+    assert "--patch-size 16,64" in said
+    assert "--memory" not in said
+    monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
+    window.widget.export.copy_command.trigger()
+    window.settle()
+    assert "--memory 512MiB" in QApplication.clipboard().text()
+
+
+def test_an_export_takes_as_much_memory_as_is_preferred(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert export_memory() == DEFAULT_MEMORY
+    monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
+    assert export_memory() == 512 * 2**20
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_what_is_wrong_is_legible_in_every_theme(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch, theme: str
+) -> None:
+    monkeypatch.setattr(get_settings().appearance, "theme", theme)
+    window.open(file)
+    window.unfold("Channels")
+    for box in window.widget.form.channels.boxes:
+        window.tick(box.native)
+    assert "No channel is ticked" in window.summary
+    picture = window.widget.summary.grab().toImage()
+    seen = [
+        picture.pixelColor(x, y).lightness()
+        for x in range(picture.width())
+        for y in range(picture.height())
+    ]
+    assert max(seen) - min(seen) > 100
+
+
+class Preferences:
+    """Preferences that the widget can read only once they are allowed to be read."""
+
+    def __init__(self) -> None:
+        self.may_read, self.read_in = Event(), list[threading.Thread]()
+
+    def read(self, plugin: str) -> Any:
+        self.read_in.append(threading.current_thread())
+        assert self.may_read.wait(60)
+        return get_plugin_settings(plugin)
+
+
+@pytest.fixture
+def preferred(monkeypatch: pytest.MonkeyPatch) -> Iterator[Preferences]:
+    """Prefer zstd; ask for it before `window`."""
+    export, preferred = get_plugin_settings(PLUGIN).export, Preferences()
+    monkeypatch.setattr(export, "format", "zarr")
+    monkeypatch.setattr(export, "compression", "zstd")
+    monkeypatch.setattr(preferences, "get_plugin_settings", preferred.read)
+    yield preferred
+    preferred.may_read.set()
+
+
+def test_the_form_begins_with_what_is_preferred_and_the_window_does_not_wait_for_it(
+    preferred: Preferences, window: Window
+) -> None:
+    output = window.widget.form.output
+    assert output.value["codec"] == "none"
+    preferred.may_read.set()
+    window.settle()
+    assert output.value["codec"] == "zstd"
+    assert threading.main_thread() not in preferred.read_in
+
+
+def test_what_a_person_chose_before_the_preferences_were_read_stands(
+    preferred: Preferences, window: Window
+) -> None:
+    output = window.widget.form.output
+    output.codec.value = "lz4"
+    preferred.may_read.set()
+    window.settle()
+    assert output.value["codec"] == "lz4"
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Preferences that cannot be read, and what is notified."""
+
+    def fail(plugin: str) -> Any:
+        raise OSError(f"{plugin}: settings.yaml can't be read")
+
+    said: list[str] = []
+    monkeypatch.setattr(preferences, "get_plugin_settings", fail)
+    monkeypatch.setattr(widget_module, "show_error", said.append)
+    return said
+
+
+def test_preferences_that_cannot_be_read_are_said_and_the_form_is_there(
+    said: list[str], window: Window
+) -> None:
+    window.settle()
+    assert said == [f"{PLUGIN}: settings.yaml can't be read"]
+    assert window.widget.form.output.value["codec"] == "none"
+
+
+def test_the_wheel_over_the_form_changes_nothing(window: Window, file: Path) -> None:
+    window.open(file)
+    for title in ("Strategy", "Output"):
+        window.unfold(title)
+    form, before = window.widget.form, window.state
+    for field in (form.patches.size.boxes[1], form.strategy.kind, form.output.format):
+        window.widget.ensureWidgetVisible(field.native)
+        window.settle()
+        wheel(field.native, -3)
+        wheel(field.native, 2)
+    window.settle()
+    assert window.state == before
+
+
+def test_what_a_small_image_limits_does_not_stick(window: Window, file: Path, czi: MakeCzi) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 38, 20)), name="tiny.czi"))
+    assert window.state.recipe.strategy.size == (16, 32)
+    assert window.widget.patches.hint.value == "This image is too small for 64 × 64."
+    window.open(file)
+    assert window.state.recipe.strategy.size == (64, 64)
+    assert "too small" not in window.widget.patches.hint.value
+    window.choose_depth("Z")
+    assert window.state.recipe.strategy.size == (2, 64, 64)
+    window.choose_depth("T")
+    assert window.state.recipe.strategy.size == (2, 64, 64)
+    assert f"<b>{3 * 2}</b> patches" in window.summary
+
+
+def test_a_removed_labels_layer_is_not_exported(window: Window, file: Path, tmp_path: Path) -> None:
+    window.open(file)
+    labels = window.viewer.add_labels(np.ones((2, 3, 64, 96), np.uint8), name="cells")
+    window.settle()
+    window.unfold("Target and labels")
+    box = window.widget.form.pairs.boxes["labels"]
+    window.choose(box, path_of(labels))
+    assert window.state.source.labels is not None
+    window.viewer.layers.remove(labels)
+    window.settle()
+    assert box.value is None
+    window.export_to(tmp_path / "made.patches.zarr").close()
+    assert not (tmp_path / "made.patches.zarr" / "all" / "labels").exists()
+
+
+def test_a_target_of_the_last_file_is_not_the_next_one_s(
+    window: Window, file: Path, czi: MakeCzi
+) -> None:
+    other = czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi")
+    window.open(file)
+    window.widget.form.pairs.load({file: {"target": file}})
+    window.settle()
+    assert window.state.source.target.path == str(file)
+    window.open(other)
+    assert window.state.source.target is None
+    assert window.widget.form.folds["Target and labels"].button.text() == "Target and labels: none"
+    window.widget.source.file.value = file
+    window.settle()
+    assert window.state.source.target.path == str(file)
+
+
+def test_a_filter_on_a_channel_that_the_next_file_lacks_names_its_section(
+    window: Window, file: Path, czi: MakeCzi
+) -> None:
+    window.open(file)
+    window.unfold("Filters")
+    window.click(window.widget.form.filters.add)
+    window.choose(window.widget.form.filters.rows[0].channel, "EGFP")
+    assert "patches" in window.summary
+    window.viewer.open(str(czi(SceneSpec(rect=(0, 0, 128, 128)), name="next.czi")), plugin=PLUGIN)
+    window.until(lambda: "Filters: There is no channel 'EGFP'" in window.summary)
+    assert "Channel 0" in window.summary

@@ -1,0 +1,58 @@
+"""The panel's own behaviour, without a viewer."""
+
+import pytest
+from magicgui.widgets import ComboBox, SpinBox
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QWidget
+
+from napari_patchset.plugin.form.fields import Section
+from napari_patchset.plugin.panel import Panel
+from support.gestures import wheel
+
+
+@pytest.fixture
+def panel(qtbot: QtBot) -> Panel:
+    """A panel of many fields that is too low to show them all."""
+    panel = Panel()
+    qtbot.addWidget(panel)
+    fields = [SpinBox(value=64, max=100), ComboBox(choices=["a", "b", "c"], value="b")]
+    panel.fields = Section(fields + [SpinBox() for _ in range(20)])
+    panel.fill([panel.fields.native], [QWidget()])
+    panel.resize(400, 200)
+    with qtbot.waitExposed(panel):
+        panel.show()
+    return panel
+
+
+def scrolled(panel: Panel) -> int:
+    return panel._area.verticalScrollBar().value()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_wheel_scrolls_and_changes_no_field(panel: Panel, index: int) -> None:
+    field = panel.fields[index]
+    before = field.value
+    wheel(field.native, -3)
+    assert field.value == before
+    assert scrolled(panel) > 0
+    assert not field.native.hasFocus()
+
+
+def test_a_field_that_was_added_later_is_guarded_too(qtbot: QtBot, panel: Panel) -> None:
+    late = SpinBox(value=5)
+    panel.fields.insert(0, late)
+    qtbot.waitUntil(lambda: late.native.isVisible() and late.native.height() > 0)
+    qtbot.wait(0)
+    wheel(late.native, -3)
+    assert late.value == 5
+    assert scrolled(panel) > 0
+
+
+def test_the_wheel_turns_the_field_that_has_the_focus(qtbot: QtBot, panel: Panel) -> None:
+    panel.activateWindow()
+    field = panel.fields[0]
+    field.native.setFocus()
+    qtbot.waitUntil(field.native.hasFocus)
+    wheel(field.native, -3)
+    assert field.value == 61
+    assert scrolled(panel) == 0
