@@ -60,7 +60,7 @@ from .source import PixelSize as PixelSize
 from .source import Rect as Rect
 from .source import SourceInfo as SourceInfo
 from .stacks.czi.stack import CziImageStack as CziImageStack
-from .stacks.file import FileImageStack as FileImageStack
+from .stacks.memory import FileImageStack as FileImageStack
 from .stacks.memory import InMemoryImageStack as InMemoryImageStack
 from .stacks.metadata import SceneSummary as SceneSummary
 from .stacks.metadata import describe as describe

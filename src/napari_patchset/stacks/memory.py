@@ -1,16 +1,19 @@
-"""InMemoryImageStack: a stack over an array in memory."""
+"""Stacks over arrays in memory: InMemoryImageStack, and FileImageStack for one of many files.
+
+The latter knows its shape beforehand; `load` reads the whole file and `close` frees it.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from napari_patchset.axes import AxisLayout
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.stacks.protocol import BoundedStack
-from napari_patchset.stacks.tiff.series import read_tiff
+from napari_patchset.stacks.tiff.series import describe_tiff, read_tiff
 
 ReadFunc = Callable[..., NDArray[Any]]
 """Reads a file, by its path and keyword arguments, into an array."""
@@ -111,3 +114,127 @@ class InMemoryImageStack(BoundedStack):
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
     ) -> None:
         copy_window(self._data[sample_idx], channels, start, out)
+
+
+class FileImageStack(BoundedStack):
+    """Cut patches out of one of many files that do not fit into memory together.
+
+    The pixels are in memory between `load` and `close`.
+
+    Parameters
+    ----------
+    source : Path
+        The file.
+    axes : str
+        Its axes, e.g. "STCZYX".
+    data_shape : tuple of int
+        The shape SC(Z)YX after merging.
+    data_dtype : dtype
+        Type of a pixel.
+    read_func : callable
+        Reads the file into an array of `axes`.
+    read_kwargs : dict or None
+        Keyword arguments for `read_func`.
+    original_data_shape : tuple of int or None
+        The shape along `axes`.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        axes: str,
+        data_shape: tuple[int, ...],
+        data_dtype: DTypeLike,
+        read_func: ReadFunc,
+        read_kwargs: dict[str, Any] | Any = None,
+        original_data_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.source = source
+        self.axes = axes
+        self.data_shape = data_shape
+        self.data_dtype = data_dtype
+        self.read_func = read_func
+        self.read_kwargs = read_kwargs
+        self._original_data_shape = original_data_shape or ()
+        self._data: NDArray[Any] | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the pixels are in memory."""
+        return self._data is not None
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before merging into S."""
+        return self.axes
+
+    @property
+    def original_data_shape(self) -> tuple[int, ...]:
+        """Shape before merging into S."""
+        return self._original_data_shape
+
+    @classmethod
+    def from_tiff(cls, path: Path, axes: str) -> Self:
+        """Build a stack from the first series of a TIFF file without reading its pixels.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        axes : str
+            The axes of the array that `tifffile.imread` returns.
+
+        Raises
+        ------
+        ArgumentError
+            If the axes do not fit the array.
+        UnreadableFileError
+            If the file is damaged or no TIFF.
+        """
+        shape, dtype = describe_tiff(path)
+        data_shape = array_layout(axes, shape).stack_shape
+        return cls(path, axes, data_shape, dtype, read_tiff, original_data_shape=shape)
+
+    def load(self) -> None:
+        """Read the file.
+
+        Raises
+        ------
+        UnreadableFileError
+            If its data has another shape than `data_shape`.
+        """
+        data = self.read_func(self.source, **(self.read_kwargs or {}))
+        data = array_layout(self.axes, data.shape).to_stack(data)
+        if data.shape != tuple(self.data_shape):
+            raise UnreadableFileError(
+                f"{self.source}: its data has shape {data.shape} in the order SC(Z)YX, "
+                f"but {tuple(self.data_shape)} was expected."
+            )
+        self._data = data.astype(self.data_dtype, copy=False)
+
+    def close(self) -> None:
+        """Free the pixels; `load` reads them again."""
+        self._data = None
+
+    def extract_patch(  # noqa: D102, documented on the protocol
+        self,
+        sample_idx: int,
+        channels: Sequence[int] | None,
+        coords: Sequence[int],
+        patch_size: Sequence[int],
+    ) -> NDArray[Any]:
+        self._loaded()
+        return super().extract_patch(sample_idx, channels, coords, patch_size)
+
+    def _loaded(self) -> NDArray[Any]:
+        if self._data is None:
+            raise ArgumentError(
+                f"Cannot extract a patch because {self.source} has not been loaded; call `load` "
+                "first."
+            )
+        return self._data
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        copy_window(self._loaded()[sample_idx], channels, start, out)

@@ -9,8 +9,7 @@ import pytest
 import tifffile
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.stacks.file import FileImageStack
-from napari_patchset.stacks.memory import InMemoryImageStack
+from napari_patchset.stacks.memory import FileImageStack, InMemoryImageStack
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.tiff.stack import TiffImageStack
 from support.tiff_maker import H, W, assert_whole, planes, write

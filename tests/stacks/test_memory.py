@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.stacks.file import FileImageStack
-from napari_patchset.stacks.memory import InMemoryImageStack
+from napari_patchset.stacks.memory import FileImageStack, InMemoryImageStack
 from napari_patchset.stacks.protocol import ImageStack
 from support.pixels import expected
 
