@@ -1,5 +1,7 @@
-"""Statistics of a training split: exact, and the same however the patches were parted."""
+"""Statistics of a training split: exact, and the same however the patches are divided."""
 
+from fractions import Fraction
+from math import isqrt, sqrt
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,39 @@ from napari_patchset.patchset.statistics import (
 
 SHAPE = (6, 2, 5, 5)
 EXACT = [np.bool_, np.uint8, np.int8, np.uint16, np.int16]
-WIDE = [np.int32, np.uint32, np.float32, np.float64]
+WIDE = [np.int32, np.uint32, np.int64, np.uint64]
+FLOATS = [np.float16, np.float32, np.float64]
 
 exact_patches = st.sampled_from(EXACT).flatmap(lambda dtype: hnp.arrays(dtype, SHAPE))
-wide_patches = st.sampled_from(WIDE).flatmap(
-    lambda dtype: hnp.arrays(
-        dtype,
-        SHAPE,
-        elements=hnp.from_dtype(
-            np.dtype(dtype), min_value=0, max_value=2**31 - 256, allow_subnormal=False
-        ),
-    )
-)
+
+
+def arrays_of(dtypes: list[type]) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+    """Draw patches that spread around any number of a type, by little or by all of its range."""
+
+    def integers(dtype: type) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        spreads = st.sampled_from([0, 3, 300, 10**6, 10**12, high - low])
+        return st.tuples(st.integers(low, high), spreads).flatmap(
+            lambda pair: hnp.arrays(
+                dtype,
+                SHAPE,
+                elements=st.integers(max(low, pair[0] - pair[1]), min(high, pair[0] + pair[1])),
+            )
+        )
+
+    def floats(dtype: type) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+        width = np.finfo(dtype).bits
+        values = st.floats(width=width, allow_nan=False, allow_infinity=False)
+        noise = st.sampled_from([0, 1e-6, 1e-3, 0.5]).flatmap(
+            lambda spread: hnp.arrays(np.float64, SHAPE, elements=st.floats(-spread, spread))
+        )
+        around = st.builds(lambda v, each: (v / 2 * (1 + each)).astype(dtype), values, noise)
+        return st.one_of(hnp.arrays(dtype, SHAPE, elements=values), around)
+
+    def arrays(dtype: type) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+        return floats(dtype) if np.dtype(dtype).kind == "f" else integers(dtype)
+
+    return st.sampled_from(dtypes).flatmap(arrays)
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +61,66 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "_PART_PIXELS", 60)
 
 
-@given(st.one_of(exact_patches, wide_patches))
-def test_statistics_are_those_of_all_pixels(patches: np.ndarray[Any, Any]) -> None:
+def exact_moments(pixels: np.ndarray[Any, Any]) -> tuple[Fraction, Fraction]:
+    """Return mean and variance of all pixels as fractions."""
+    values = [Fraction(value) for value in pixels.ravel().tolist()]
+    mean = sum(values) / len(values)
+    return mean, sum((value - mean) ** 2 for value in values) / len(values)
+
+
+def exact_root(square: Fraction) -> Fraction:
+    """Return the square root to 100 bits more than the fraction has."""
+    bits = 100 + square.denominator.bit_length()
+    return Fraction(isqrt((square.numerator << 2 * bits) // square.denominator), 1 << bits)
+
+
+@given(st.one_of(exact_patches, arrays_of(WIDE)))
+def test_those_of_integers_are_exact(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
-        pixels, found = patches[:, channel].astype(np.float64), ChannelStatistics.of(sums)
-        assert found.count == pixels.size
-        assert found.mean == pytest.approx(pixels.mean(), rel=1e-12)
-        assert found.std == pytest.approx(pixels.std(), rel=1e-6, abs=1e-6 * abs(pixels).max())
-        assert (found.minimum, found.maximum) == (pixels.min(), pixels.max())
+        pixels, values = patches[:, channel], ChannelStatistics.of(sums)
+        mean, variance = exact_moments(pixels)
+        assert values.count == pixels.size
+        assert values.mean == float(mean)
+        assert values.std == pytest.approx(float(exact_root(variance)), rel=2.0**-52)
+        assert (values.minimum, values.maximum) == (pixels.min(), pixels.max())
+
+
+@given(arrays_of(FLOATS))
+def test_those_of_floats_keep_the_digits_of_their_spread(patches: np.ndarray[Any, Any]) -> None:
+    for channel, sums in enumerate(channel_sums(patches)):
+        pixels, values = patches[:, channel], ChannelStatistics.of(sums)
+        mean, variance = exact_moments(pixels)
+        std, largest = exact_root(variance), float(abs(pixels.astype(np.float64)).max())
+        assert values.count == pixels.size
+        assert Fraction(values.mean) == pytest.approx(mean, rel=2.0**-50, abs=2.0**-50 * largest)
+        assert abs(Fraction(values.std) - std) <= Fraction(2) ** -40 * std + Fraction(2) ** -1060
+        assert (values.minimum, values.maximum) == (pixels.min(), pixels.max())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "middle", "spread"),
+    [
+        ("int32", 2**30, 1),
+        ("uint32", 4 * 10**9, 1),
+        ("int64", 2**50, 3),
+        ("uint64", 2**63, 3),
+        ("float32", 1e5, 0.1),
+        ("float64", 1e8, 1),
+        ("float64", 1e5, 1e-3),
+        ("float64", 1e300, 1e299),
+        ("float64", 1e-200, 1e-201),
+        ("float64", 0.1, 0),
+    ],
+)
+def test_a_small_spread_around_a_large_mean(dtype: str, middle: float, spread: float) -> None:
+    noise = np.random.default_rng(0).normal(size=(8, 1, 16, 16)) * spread
+    if "int" in dtype:
+        patches = (int(middle) + noise.astype(int).astype(object)).astype(dtype)
+    else:
+        patches = (middle + noise).astype(dtype)
+    (sums,) = channel_sums(patches)
+    _, variance = exact_moments(patches)
+    assert ChannelStatistics.of(sums).std == pytest.approx(float(exact_root(variance)), rel=1e-9)
 
 
 @given(exact_patches)
@@ -56,23 +131,61 @@ def test_percentiles_of_short_integers_are_exact(patches: np.ndarray[Any, Any]) 
         np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12, atol=1e-9)
 
 
-@given(wide_patches)
+@given(arrays_of(WIDE + FLOATS))
 def test_percentiles_of_other_pixels_lie_within_a_bin(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
         pixels = np.sort(patches[:, channel].astype(np.float64), axis=None)
+        if np.abs(pixels).max() > 3e38:
+            continue
         ranks = np.array(PERCENTILES) / 100 * (pixels.size - 1)
-        found = np.array(list(ChannelStatistics.of(sums).percentiles.values()))
-        assert (found >= pixels[np.floor(ranks).astype(int)] * (1 - 0.008)).all()
-        assert (found <= pixels[np.ceil(ranks).astype(int)] * (1 + 0.008) + 1e-37).all()
+        low, high = (pixels[end(ranks).astype(int)] for end in (np.floor, np.ceil))
+        expected = low + (high - low) * (ranks % 1)
+        bound = 2.0**-7 * (np.abs(low) * (1 - ranks % 1) + np.abs(high) * (ranks % 1)) + 2e-38
+        values = np.array(list(ChannelStatistics.of(sums).percentiles.values()))
+        assert (np.abs(values - expected) <= bound).all()
 
 
-@given(exact_patches, st.integers(1, 5))
-def test_partial_sums_merge_exactly(patches: np.ndarray[Any, Any], cut: int) -> None:
+def test_a_percentile_next_to_a_jump() -> None:
+    for dtype in (np.int32, np.float32, np.float64):
+        pixels = np.repeat(np.array([0, 100_000], dtype), 50).reshape(4, 1, 5, 5)
+        (sums,) = channel_sums(pixels)
+        percentiles = ChannelStatistics.of(sums).percentiles
+        assert percentiles[25.0] == 0
+        assert percentiles[50.0] == pytest.approx(50_000, rel=0.008)
+
+
+@given(arrays_of([np.int32, np.uint64]), st.integers(0, 2**20 - 1))
+def test_percentiles_of_integers_that_span_little_are_exact(
+    patches: np.ndarray[Any, Any], span: int
+) -> None:
+    base = patches.dtype.type(min(int(patches.max()), int(np.iinfo(patches.dtype).max) - span))
+    near = base + (patches % np.asarray(span + 1, patches.dtype)).astype(patches.dtype)
+    parts = channel_sums(near[:3]), channel_sums(near[3:])
+    for channel, pair in enumerate(zip(*parts, strict=True)):
+        values = ChannelStatistics.of(pair[0] + pair[1]).percentiles
+        rest = (near[:, channel] - base).astype(np.float64)
+        expected = np.percentile(rest, PERCENTILES) + float(base)
+        np.testing.assert_allclose(list(values.values()), expected, rtol=1e-12, atol=1e-9)
+
+
+@given(st.one_of(exact_patches, arrays_of(WIDE)), st.integers(1, 5))
+def test_partial_sums_of_integers_merge_exactly(patches: np.ndarray[Any, Any], cut: int) -> None:
     parts = zip(channel_sums(patches[:cut]), channel_sums(patches[cut:]), strict=True)
     assert [a + b for a, b in parts] == channel_sums(patches)
 
 
-@given(st.one_of(exact_patches, wide_patches))
+@given(st.one_of(exact_patches, arrays_of(WIDE + FLOATS)), st.permutations(range(6)))
+def test_the_order_of_shards_does_not_matter(
+    patches: np.ndarray[Any, Any], order: list[int]
+) -> None:
+    shards = [channel_sums(patches[i : i + 1])[0] for i in range(6)]
+    merged, other = shards[0], shards[order[0]]
+    for i in range(1, 6):
+        merged, other = merged + shards[i], other + shards[order[i]]
+    assert ChannelStatistics.of(merged) == ChannelStatistics.of(other)
+
+
+@given(st.one_of(exact_patches, arrays_of(WIDE + FLOATS)))
 def test_sums_survive_their_file(patches: np.ndarray[Any, Any]) -> None:
     for sums in channel_sums(patches):
         assert ChannelSums.model_validate_json(sums.model_dump_json()) == sums
@@ -87,12 +200,6 @@ def test_the_squares_of_many_pixels_do_not_overflow() -> None:
     assert (found.count, found.mean, found.std) == (2**38, 65535, 0)
 
 
-def test_sums_of_wild_floats_give_no_negative_variance() -> None:
-    patches = np.full((3, 1, 1, 1), 1e8, np.float32)
-    (sums,) = channel_sums(patches)
-    assert ChannelStatistics.of(sums.model_copy(update={"squares": 3e16 - 8.0})).std == 0
-
-
 def test_pixels_that_are_no_number_do_not_count() -> None:
     patches = np.array([1, np.nan, 3, np.inf], np.float32).reshape(2, 1, 1, 2)
     (found,) = map(ChannelStatistics.of, channel_sums(patches))
@@ -101,10 +208,11 @@ def test_pixels_that_are_no_number_do_not_count() -> None:
     assert (none.count, none.percentiles) == (0, {})
 
 
-def test_pixels_whose_squares_are_infinite_do_not_count() -> None:
-    patches = np.array([1, 1e300, 3, -1e200], np.float64).reshape(2, 1, 1, 2)
-    (found,) = map(ChannelStatistics.of, channel_sums(patches))
-    assert (found.count, found.mean, found.std, found.maximum) == (2, 2, 1, 3)
+def test_pixels_whose_squares_are_infinite_count_too() -> None:
+    patches = np.array([1e300, -1e300, 3, -1e200], np.float64).reshape(2, 1, 1, 2)
+    (values,) = map(ChannelStatistics.of, channel_sums(patches))
+    assert (values.count, values.maximum) == (4, 1e300)
+    assert values.std == pytest.approx(1e300 * sqrt(0.5), rel=1e-12)
 
 
 def test_complex_pixels_count_by_their_magnitude() -> None:

@@ -3,13 +3,20 @@
 Each shard is summed up on its own (`channel_sums`), the sums of all shards are added, and
 `ChannelStatistics` follows from the total.
 
-Percentiles come from a histogram that needs no range beforehand. Integers of up to 16 bits have a
-bin for each value, so that they are exact. Other pixels are binned as float32: they share a bin if
-they agree in sign, exponent and the first 7 bits of the mantissa, so a bin is at most 0.8 % wide.
+Sums are integers of any size, in units of a power of two, so that adding them loses nothing and
+their order does not matter. Those of integer pixels are exact. Floating-point pixels are summed as
+differences from the mean of a few thousand neighbours, which keeps the digits of a small spread
+around a large mean (Chan, Golub and LeVeque, 1983, doi:10.1080/00031305.1983.10483115).
+
+Percentiles come from a histogram that needs no range beforehand. Integers that span less than 2^20
+have a bin for each value, so that they are exact. Other pixels are binned as float32: they share a
+bin if they agree in sign, exponent and the first 7 bits of the mantissa, so a bin is at most 0.8 %
+wide.
 """
 
 from collections.abc import Iterable, Iterator
-from math import sqrt
+from fractions import Fraction
+from math import frexp, ldexp, sqrt
 from typing import Any, Self
 
 import imagecodecs
@@ -19,7 +26,9 @@ from pydantic import ConfigDict
 
 from napari_patchset._model import Frozen
 
-_N_BINS = 2**16
+_MAX_INTEGERS = 2**20
+"""Most bins of one integer each; 8 MB while they are counted."""
+
 _SIGN = np.uint32(2**31)
 
 
@@ -43,16 +52,25 @@ class Histogram(Frozen):
     packed: bytes
 
     @classmethod
-    def count(cls, parts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> Self:
-        """Count finite pixels, in flat parts that are small enough for the processor's cache."""
-        exact = is_exact(dtype)
-        bins = np.zeros(_N_BINS, np.int64)
-        lowest = int(np.iinfo(dtype).min) if exact and dtype.kind != "b" else 0
+    def of_integers(cls, parts: Iterable[NDArray[Any]], lowest: int, highest: int) -> Self:
+        """Count integers between two bounds, in flat parts that fit into the processor's cache."""
+        bins = np.zeros(highest - lowest + 1, np.int64)
         for pixels in parts:
-            codes = pixels if exact else _float_bins(pixels)
-            counts = np.bincount(codes.astype(np.int64) - lowest if lowest else codes)
+            if pixels.itemsize > 2:  # the difference is less than `_MAX_INTEGERS`
+                codes = (pixels - pixels.dtype.type(lowest)).astype(np.int64)
+            else:
+                codes = pixels.astype(np.int64) - lowest if lowest else pixels
+            counts = np.bincount(codes)
             bins[: len(counts)] += counts
-        return cls._of(exact, lowest, bins)
+        return cls._of(True, lowest, bins)
+
+    @classmethod
+    def of_floats(cls, parts: Iterable[NDArray[Any]]) -> Self:
+        """Count numbers by their bins as float32, in flat parts."""
+        bins = np.zeros(2**16, np.int64)
+        for pixels in parts:
+            bins += np.bincount(_float_bins(pixels), minlength=len(bins))
+        return cls._of(False, 0, bins)
 
     @classmethod
     def _of(cls, exact: bool, origin: int, bins: NDArray[np.int64]) -> Self:
@@ -68,15 +86,31 @@ class Histogram(Frozen):
     def __add__(self, other: Self) -> "Histogram":
         parts = [(part.first, part.counts) for part in (self, other)]
         origin = min(first for first, _ in parts)
-        bins = np.zeros(max(first + len(counts) for first, counts in parts) - origin, np.int64)
+        n_bins = max(first + len(counts) for first, counts in parts) - origin
+        exact = self.exact and other.exact and n_bins <= _MAX_INTEGERS
+        if not exact and (self.exact or other.exact):
+            return self._as_floats() + other._as_floats()
+        bins = np.zeros(n_bins, np.int64)
         for first, counts in parts:
             bins[first - origin :][: len(counts)] += counts
-        return Histogram._of(self.exact, origin, bins)
+        return Histogram._of(exact, origin, bins)
+
+    def _as_floats(self) -> "Histogram":
+        """Return the histogram of the same pixels with the bins of floating-point pixels."""
+        if not self.exact:
+            return self
+        counts = self.counts
+        values = np.arange(len(counts), dtype=np.uint64 if self.first >= 0 else np.int64)
+        bins = np.zeros(2**16, np.int64)
+        np.add.at(bins, _float_bins(values + values.dtype.type(self.first)), counts)
+        return Histogram._of(False, 0, bins)
 
     def percentiles(self, percents: Iterable[float]) -> dict[float, float]:
         """Return percentiles as `numpy.percentile` defines them.
 
-        The pixels of a bin that is no single integer count as spread evenly over it.
+        The pixels of a bin that is no single integer count as spread evenly over it. So both
+        pixels that a percentile lies between are known to 0.8 %, if their magnitudes lie between
+        1.2e-38 and 3.4e38.
         """
         counts = self.counts
         total = counts.cumsum()
@@ -84,11 +118,22 @@ class Histogram(Frozen):
 
     def _value(self, rank: float, counts: NDArray[np.int64], total: NDArray[np.int64]) -> float:
         """Return the value of a fractional rank, counted from 0."""
-        low, high = np.searchsorted(total, [np.floor(rank), np.ceil(rank)], side="right").tolist()
+        ends = np.array([np.floor(rank), np.ceil(rank)])
+        low, high = np.searchsorted(total, ends, side="right").tolist()
         if self.exact:
             return float(self.first + low + (high - low) * (rank % 1))
-        lower, upper = _float_edges(self.first + low)
-        share = (rank + 0.5 - (total[low] - counts[low])) / counts[low]
+        below, above = (
+            self._spread(each, i, counts, total)
+            for each, i in zip(ends if low < high else (rank, rank), (low, high), strict=True)
+        )
+        return below + (above - below) * (rank % 1)
+
+    def _spread(
+        self, rank: float, i: int, counts: NDArray[np.int64], total: NDArray[np.int64]
+    ) -> float:
+        """Return the value of a rank in a bin whose pixels are spread evenly over it."""
+        lower, upper = _float_edges(self.first + i)
+        share = (rank + 0.5 - (total[i] - counts[i])) / counts[i]
         return float(lower + (upper - lower) * min(share, 1.0))
 
 
@@ -103,14 +148,11 @@ def _unpack(packed: bytes) -> NDArray[np.int64]:
     return np.frombuffer(counts, f"<u{packed[0]}").astype(np.int64)
 
 
-def is_exact(dtype: np.dtype[Any]) -> bool:
-    """Return whether each value of a pixel type has a bin of its own."""
-    return dtype.kind in "bui" and dtype.itemsize <= 2
-
-
 def _float_bins(pixels: NDArray[Any]) -> NDArray[np.int64]:
-    with np.errstate(over="ignore"):
-        bits = pixels.astype(np.float32).view(np.uint32)
+    """Return the bin of each number; one too large for float32 is in the last one."""
+    if pixels.dtype == np.float64:
+        pixels = np.clip(pixels, -_LARGEST, _LARGEST)
+    bits = pixels.astype(np.float32).view(np.uint32)
     ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return (ascending >> np.uint32(16)).astype(np.int64)
 
@@ -120,7 +162,8 @@ def _float_edges(code: int) -> tuple[float, float]:
     ascending = np.array([code << 16, (code << 16) + 0xFFFF], np.uint32)
     bits = np.where(ascending & _SIGN, ascending & ~_SIGN, ~ascending)
     lower, upper = bits.view(np.float32).tolist()
-    return lower, upper
+    # Next to zero, float32 is too coarse for bins of 0.8 %; most of these pixels are zero itself.
+    return (0.0, 0.0) if lower == 0 or upper == 0 else (lower, upper)
 
 
 PERCENTILES = (0.1, 1.0, 2.0, 3.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.8, 99.9)
@@ -129,30 +172,47 @@ PERCENTILES = (0.1, 1.0, 2.0, 3.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.8
 _PART_PIXELS = 2**16
 """Pixels that are counted at a time: they fit into the processor's cache."""
 
-_LARGEST = 1e140
-"""Double-precision pixels from here on do not count: the sum of their squares is not finite."""
+_LARGEST = float(np.finfo(np.float32).max)
 
 Number = int | float
 
 
 class ChannelSums(Frozen):
-    """Partial sums of one channel: integers of up to 16 bits are summed without rounding.
+    """Partial sums of one channel, which are added without rounding.
 
     Pixels that are not finite do not count; `extremes` is None if no pixel counts.
+
+    Attributes
+    ----------
+    count : int
+        Number of pixels.
+    total, squares : int
+        The sum of the pixels in units of 2^-scale, and of their squares in units of 2^(-2 scale).
+    scale : int
+        Zero for integer pixels.
+    extremes : tuple of int or float, or None
+        The least and the largest pixel.
     """
 
     count: int
-    total: Number
-    squares: Number
+    total: int
+    squares: int
+    scale: int = 0
     extremes: tuple[Number, Number] | None
     histogram: Histogram
 
     def __add__(self, other: Self) -> "ChannelSums":
         ends = [end for part in (self, other) for end in part.extremes or ()]
+        scale = max(self.scale, other.scale)
+        total = squares = 0
+        for part in (self, other):
+            total += part.total << (scale - part.scale)
+            squares += part.squares << 2 * (scale - part.scale)
         return ChannelSums(
             count=self.count + other.count,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
+            total=total,
+            squares=squares,
+            scale=scale,
             extremes=(min(ends), max(ends)) if ends else None,
             histogram=self.histogram + other.histogram,
         )
@@ -161,7 +221,8 @@ class ChannelSums(Frozen):
 class ChannelStatistics(Frozen):
     """Statistics of one channel over every finite pixel of every patch of a split.
 
-    Complex pixels count by their magnitude; those of 1e140 or more do not.
+    Complex pixels count by their magnitude. Mean and standard deviation of integers are exact, but
+    for the rounding of the result.
 
     Attributes
     ----------
@@ -170,7 +231,8 @@ class ChannelStatistics(Frozen):
     mean, std, minimum, maximum : float
         Zero where there is no pixel; the standard deviation has N in the denominator.
     percentiles : dict of float to float
-        By `PERCENTILES`; exact for integers of up to 16 bits, else within 0.8 %: see `Histogram`.
+        By `PERCENTILES`; exact for integers that span less than 2^20, else within 0.8 %: see
+        `Histogram.percentiles`.
     """
 
     count: int
@@ -186,66 +248,133 @@ class ChannelStatistics(Frozen):
         if sums.extremes is None:
             return cls(count=0, mean=0.0, std=0.0, minimum=0, maximum=0, percentiles={})
         n, (low, high) = sums.count, sums.extremes
-        variance = (n * sums.squares - sums.total**2) / n**2
         percentiles = sums.histogram.percentiles(PERCENTILES)
         return cls(
             count=n,
-            mean=sums.total / n,
-            std=sqrt(max(variance, 0.0)),
+            mean=sums.total / (n << sums.scale),
+            # Rounding the pixels' squares may make this negative.
+            std=_root(max(n * sums.squares - sums.total**2, 0), n**2 << 2 * sums.scale),
             minimum=low,
             maximum=high,
             percentiles={q: float(min(max(value, low), high)) for q, value in percentiles.items()},
         )
 
 
+def _root(numerator: int, denominator: int) -> float:
+    """Return the square root of a fraction, even if the fraction itself is no float."""
+    shift = (numerator.bit_length() - denominator.bit_length()) // 2
+    if abs(shift) < 500:
+        return sqrt(numerator / denominator)
+    root = sqrt((numerator << max(-2 * shift, 0)) / (denominator << max(2 * shift, 0)))
+    return ldexp(root, shift)
+
+
 def channel_sums(patches: NDArray[Any]) -> list[ChannelSums]:
     """Sum up each channel of patches N, C, (Z), Y, X."""
-    sums = _exact_sums if is_exact(patches.dtype) else _float_sums
+    sums = _integer_sums if patches.dtype.kind in "bui" else _float_sums
     return [sums(patches[:, c]) for c in range(patches.shape[1])]
 
 
-def _exact_sums(pixels: NDArray[Any]) -> ChannelSums:
-    """Derive the sums from the histogram: one pass, and no rounding."""
-    histogram = Histogram.count(_parts(pixels), pixels.dtype)
-    counts = histogram.counts
-    values = np.arange(histogram.first, histogram.first + len(counts))
-    high, low = np.divmod(values**2, 2**16)  # each product below stays under 2**63
+def _integer_sums(pixels: NDArray[Any]) -> ChannelSums:
+    """Sum up integers without rounding, from their histogram unless they span too many values."""
+    if pixels.dtype.kind == "b":
+        low, high = 0, 1
+    elif pixels.itemsize <= 2:
+        low, high = int(np.iinfo(pixels.dtype).min), int(np.iinfo(pixels.dtype).max)
+    else:
+        low, high = int(pixels.min()), int(pixels.max())
+    if high - low >= _MAX_INTEGERS:
+        total, squares = _wide_sums(pixels, low)
+        return ChannelSums(
+            count=pixels.size,
+            total=total,
+            squares=squares,
+            extremes=(low, high),
+            histogram=Histogram.of_floats(_parts(pixels)),
+        )
+    histogram = Histogram.of_integers(_parts(pixels), low, high)
+    counts, first = histogram.counts, histogram.first
+    above = np.arange(len(counts))
+    upper, lower = np.divmod(above**2, 2**16)  # each product below stays under 2**63
+    total, squares = int(counts @ above), (int(counts @ upper) << 16) + int(counts @ lower)
     return ChannelSums(
-        count=int(counts.sum()),
-        total=int(counts @ values),
-        squares=(int(counts @ high) << 16) + int(counts @ low),
-        extremes=(int(values[0]), int(values[-1])) if len(values) else None,
+        count=pixels.size,
+        total=total + pixels.size * first,
+        squares=squares + 2 * first * total + pixels.size * first**2,
+        extremes=(first, first + len(counts) - 1) if len(counts) else None,
         histogram=histogram,
     )
 
 
-def _float_sums(pixels: NDArray[Any]) -> ChannelSums:
-    count, total, squares, ends = 0, 0.0, 0.0, []
-    for part in _finite(pixels):
-        wide = part.astype(np.float64)
-        count += part.size
-        total += float(wide.sum())
+def _wide_sums(pixels: NDArray[Any], low: int) -> tuple[int, int]:
+    """Sum up integers and their squares without rounding, as digits of 16 bits.
+
+    A part has at most 2^16 pixels, so the sums of its digits' products are exact in float64.
+    """
+    total = squares = 0
+    for part in _parts(pixels):
+        above = part.astype(np.uint64) - np.uint64(low % 2**64)
+        n_digits = -(-int(above.max()).bit_length() // 16)
+        digits = [
+            ((above >> np.uint64(16 * i)) & np.uint64(0xFFFF)).astype(np.float64)
+            for i in range(n_digits)
+        ]
+        t = sum(int(digit.sum()) << 16 * i for i, digit in enumerate(digits))
         # Not BLAS: its threads would fight with those of the export.
-        squares += float(np.einsum("i,i->", wide, wide))
-        ends += [part.min().item(), part.max().item()]
+        s = sum(
+            int(np.einsum("i,i->", a, b)) << 16 * (i + j)
+            for i, a in enumerate(digits)
+            for j, b in enumerate(digits)
+        )
+        total += t + part.size * low
+        squares += s + 2 * low * t + part.size * low**2
+    return total, squares
+
+
+def _float_sums(pixels: NDArray[Any]) -> ChannelSums:
+    count, total, squares, ends = 0, Fraction(), Fraction(), []
+    for part in _finite(pixels):
+        low, high = float(part.min()), float(part.max())
+        count += part.size
+        ends += [low, high]
+        of_part = _part_sums(part.astype(np.float64), max(abs(low), abs(high)))
+        total, squares = total + of_part[0], squares + of_part[1]
+    # All denominators are powers of two.
+    scale = max(total.denominator.bit_length() - 1, squares.denominator.bit_length() // 2)
     return ChannelSums(
         count=count,
-        total=total,
-        squares=squares,
+        total=int(total * 2**scale),
+        squares=int(squares * 4**scale),
+        scale=scale,
         extremes=(min(ends), max(ends)) if ends else None,
-        histogram=Histogram.count(_finite(pixels), pixels.dtype),
+        histogram=Histogram.of_floats(_finite(pixels)),
     )
+
+
+def _part_sums(part: NDArray[np.float64], largest: float) -> tuple[Fraction, Fraction]:
+    """Sum up numbers and their squares; what is rounded are the differences from their mean."""
+    exponent = frexp(largest)[1]
+    if abs(exponent) > 400:  # squares would be infinite, or zero
+        total, squares = _part_sums(np.ldexp(part, -exponent), 1.0)
+        return total * Fraction(2) ** exponent, squares * Fraction(4) ** exponent
+    difference = part - part[0]
+    middle = difference.sum() / part.size
+    difference -= middle
+    mean, rest = (
+        Fraction(float(part[0])) + Fraction(float(middle)),
+        Fraction(float(difference.sum())),
+    )
+    squares = Fraction(float(np.square(difference, out=difference).sum()))
+    return part.size * mean + rest, part.size * mean**2 + 2 * mean * rest + squares
 
 
 def _finite(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield the pixels that count, complex ones by their magnitude."""
     for part in _parts(pixels):
         real = np.abs(part) if part.dtype.kind == "c" else part
-        counts = np.isfinite(real)
-        if real.itemsize > 4 and real.dtype.kind == "f":
-            counts = np.abs(real) < _LARGEST
-        if counts.any():
-            yield real[counts]
+        is_finite = np.isfinite(real)
+        if is_finite.any():
+            yield real[is_finite]
 
 
 def _parts(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
