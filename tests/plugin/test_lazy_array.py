@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from qtpy.QtCore import Qt
 
 from napari_patchset.errors import UnreadableFileError
@@ -71,6 +72,24 @@ def test_a_layer_comes_with_its_contrast_and_its_first_picture(window: Window, f
         expected = SCENES[0].pixels({"T": 0, "Z": 1, "C": channel})
         np.testing.assert_array_equal(picture, expected)
         assert expected.min() <= limits[0] < limits[1] <= expected.max()
+
+
+def test_no_channel_of_a_pyramid_is_black(window: Window, tmp_path: Path) -> None:
+    """Opened within the window's loop, as by a menu; nothing of a finer level is read for it."""
+    pixels = np.random.default_rng(0).integers(40, 1272, (2, 1024, 1024), np.uint16)
+    path = tmp_path / "pyramid.ome.tif"
+    with tifffile.TiffWriter(path) as writer:
+        options = {"tile": (256, 256), "photometric": "minisblack"}
+        writer.write(pixels, subifds=2, metadata={"axes": "CYX"}, **options)
+        for step in (2, 4):
+            writer.write(pixels[:, ::step, ::step], subfiletype=1, **options)
+    soon(lambda: window.viewer.open(str(path), plugin=PLUGIN))
+    window.until(lambda: len(window.viewer.layers) > 0)
+    first, second = window.images
+    for channel, layer in enumerate((first, second)):
+        low, high = layer.contrast_limits
+        assert (40 <= low <= 45, 1265 <= high <= 1271) == (True, True)
+        np.testing.assert_array_equal(layer._slice.thumbnail.raw, pixels[channel, ::4, ::4])
 
 
 def test_the_window_answers_while_no_pixel_comes(

@@ -3,6 +3,7 @@
 import napari
 from qtpy.QtCore import QTimer
 
+from napari_patchset.plugin.napari_compat import scale_bar
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.sample import ensure_sample
 
@@ -13,7 +14,7 @@ def main() -> None:
     viewer = napari.Viewer()
     viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     viewer.open(str(sample), plugin=PLUGIN)
-    viewer.canvas.overlays.scale_bar.visible = True
+    scale_bar(viewer).visible = True
     QTimer.singleShot(0, viewer.reset_view)  # once the window has its size
     napari.run()
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from threading import Thread, current_thread, main_thread
 from traceback import walk_stack
@@ -212,10 +213,20 @@ def canvas_resized(viewer: Viewer) -> Any:
     return _whole(viewer).window._qt_viewer.canvas._scene_canvas.events.resize
 
 
+def scale_bar(viewer: Viewer) -> Any:
+    """Return the scale bar: an overlay of the canvas from napari 0.9 on."""
+    return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
+
+
 def get_plugin_settings(plugin: str) -> Any:
-    """Return the plugin's page of the preferences; before napari 0.9 its defaults."""
+    """Return the plugin's page of the preferences; its defaults before napari 0.9."""
     if hasattr(napari.settings, "get_plugin_settings"):
         return napari.settings.get_plugin_settings(plugin)
+    return _default_settings(plugin)
+
+
+@cache
+def _default_settings(plugin: str) -> SimpleNamespace:
     pages = PluginManager.instance().get_manifest(plugin).contributions.configurations or {}
     return SimpleNamespace(
         **{

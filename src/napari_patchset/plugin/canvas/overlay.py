@@ -194,7 +194,7 @@ class GridOverlay:
         """Remove the layers."""
         self._layers.remove()
 
-    def _follow_soon(self) -> None:
+    def _follow_soon(self, event: object = None) -> None:
         if not self._soon.isActive():
             self._soon.start()
 
