@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ PATCHSET = '#!/bin/bash\nprintf "%q " patchset "$@" >> commands\necho >> command
 """Notes the commands, which then run in this process: a new one each takes a second."""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
 def test_the_slurm_scripts_make_a_set(
     tmp_path: Path, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
