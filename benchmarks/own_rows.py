@@ -80,7 +80,8 @@ def _planning(
     what = f"plan {count} patches, {strategy.kind}"
     limit = Target("<=", milliseconds, "ms")
     yield Result(what, "time", "ms", 1000 * median(times["ours"]), target=limit)
-    note = f"{grid.nbytes / MIB:.0f} MiB when planned"
+    size = sum(column.nbytes for column in (grid.source_index, grid.sample, grid.start))
+    note = f"{size / MIB:.0f} MiB when planned"
     limit = Target("<=", 64, "MB")
     yield Result(f"{what}: peak", "memory", "MB", peak / 1e6, target=limit, note=note)
     missing = abs(len(grid) - count)

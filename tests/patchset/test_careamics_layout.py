@@ -84,7 +84,7 @@ def test_careamics_opens_each_array_of_each_split(
     with closing(made(czi, out, depth_axis)) as patches:
         for name in ("train/image", "val/image", "train/target", "val/target"):
             stack = CareamicsArray(f"{out.as_uri()}/{name}", AXES[depth_axis])
-            ours = patches[name]
+            ours = patches[name.removesuffix("/image")]
             assert stack.data_shape == ours.shape
             assert stack.array.dtype == ours.dtype
             assert stack.array.chunks == (1, *ours.shape[1:])
