@@ -106,7 +106,7 @@ def test_scenes_filter_and_split_add_up_and_repeat(
     shard.write_bytes(data)
     assert run_command(monkeypatch, "verify", outs[0]) == 1
     no_difference, damage = capsys.readouterr().out.splitlines()
-    assert no_difference.endswith("no difference, held against itself and its sources")
+    assert no_difference.endswith("no difference, compared with itself and its sources")
     assert damage.startswith(f"damaged patch: train/image of {outs[0]}, shard 0: 1 of ")
 
 
