@@ -19,7 +19,7 @@ def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
     window.type_size(8, 8)
     assert "<b>64</b> patches" in window.summary
-    window.unfold("Where")
+    window.unfold("Region")
     window.click(window.widget.form.region.draw)
     layer = window.widget.form.region.layer.value
     drag(window, (-2, -2), (16.2, 24.2))
@@ -45,7 +45,7 @@ def test_a_region_stays_where_it_was_drawn_and_another_scene_says_so(
 ) -> None:
     window.open(file)
     window.type_size(8, 8)
-    window.unfold("Where")
+    window.unfold("Region")
     window.click(window.widget.form.region.draw)
     layer = window.widget.form.region.layer.value
     layer.add(np.array([[-2, -2], [-2, 34], [34, 34], [34, -2]]), shape_type="polygon")

@@ -231,7 +231,7 @@ def test_ranges_are_typed_and_limited_to_what_the_next_image_has(form: RecipeFor
     assert list(rows) == ["T", "Z"]
     rows["T"].last.value, rows["Z"].first.value = 3, 4
     assert form.region.select == {"T": (0, 4), "Z": (4, 12)}
-    assert form.folds["Where"].button.text() == "Where: T 0 to 3, Z 4 to 11"
+    assert form.folds["Region"].button.text() == "Region: T 0 to 3, Z 4 to 11"
     show(form, **{**IMAGE, "T": 2, "Z": 6})
     assert form.region.select == {"Z": (4, 6)}
     show(form)

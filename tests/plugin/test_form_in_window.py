@@ -55,7 +55,7 @@ def test_a_slow_plan_holds_up_nothing_and_is_dropped_when_it_is_stale(
 
 def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) -> None:
     window.open(file)
-    window.unfold("Where")
+    window.unfold("Region")
     rows = window.widget.form.region.rows
     assert list(rows) == ["T", "Z"]
     window.type_number(rows["T"].last, 0)
@@ -63,7 +63,7 @@ def test_ranges_are_typed_or_taken_from_the_sliders(window: Window, file: Path) 
     window.click(rows["Z"].from_here)
     assert dict(strategy(window).select) == {"T": (0, 1), "Z": (1, 3)}
     assert f"<b>{2 * 2}</b> patches" in window.summary
-    assert window.widget.form.folds["Where"].button.text() == "Where: T 0 to 0, Z 1 to 2"
+    assert window.widget.form.folds["Region"].button.text() == "Region: T 0 to 0, Z 1 to 2"
     window.viewer.dims.set_current_step(1, 0)
     window.until(lambda: not len(window.grid.data))
 
@@ -151,7 +151,7 @@ def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file:
 def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:
     window.open(file)
     window.type_size(16, 16)
-    window.unfold("Where")
+    window.unfold("Region")
     window.click(window.widget.form.region.draw)
     layer = window.widget.form.region.layer.value
     assert layer.mode == "add_rectangle"

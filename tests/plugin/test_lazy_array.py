@@ -120,7 +120,7 @@ def test_another_scene_is_shown_with_its_pixels_and_the_window_does_not_wait(
     window.open(file)
     window.until(lambda: window.is_idle)
     storage.close()
-    soon(lambda: window.click_scene(1))
+    window.click_scene(1, settle=False)
     window.until(lambda: bool(storage.in_window))
     assert window.state.scene == 0
     storage.opened.set()

@@ -13,7 +13,6 @@ from napari.utils.notifications import notification_manager
 
 from napari_patchset.plugin.scenes import source as sourcing
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
-from support.gestures import soon
 from support.tiff_maker import write_two_series
 from support.window import Window
 
@@ -48,7 +47,7 @@ class Heard:
 
 def pick(window: Window, scene: int) -> None:
     """Click a scene, and wait until its pixels are drawn."""
-    soon(lambda: window.click_scene(scene))
+    window.click_scene(scene, settle=False)
     window.until(lambda: window.state is not None and window.state.scene == scene)
     window.until(lambda: not any(slicer(each).is_reading for each in window.images))
     window.until(lambda: all(each._slice.image.raw.any() for each in window.images))
@@ -114,7 +113,7 @@ def test_a_hidden_channel_stays_hidden_and_shows_its_own_pixels_later(
 ) -> None:
     window.open(file)
     window.images[1].visible = False
-    soon(lambda: window.click_scene(1))
+    window.click_scene(1, settle=False)
     window.until(lambda: window.state is not None and window.state.scene == 1)
     egfp = window.images[1]
     assert not egfp.visible

@@ -78,7 +78,7 @@ def test_the_form_waits_for_what_it_asks_of_a_file(
     soon(lambda: drop(window, file))
     window.until(lambda: window.summary == "Reading image.czi…")
     assert not widget.export.start.enabled
-    window.type_number(widget.patches.size.boxes[1], 24)
+    window.type_number(widget.patches.size.boxes[1], 24, settle=False)
     assert window.state is None
     unread.ready.set()
     window.until(lambda: "</b> patches" in window.summary)
@@ -107,11 +107,11 @@ def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
     window.open(file)
     monkeypatch.setattr(facts, "scene_layers", lambda *args: go_on.wait(60) and opened(*args))
     opening = window.widget.source_control.opening
-    soon(lambda: window.click_scene(1))
+    window.click_scene(1, settle=False)
     window.until(lambda: opening.running)
     window.widget.source.file.value = second
     go_on.set()
-    window.until(lambda: opening.at_rest)
+    window.settle()
     assert window.widget.source_control.context.path == second
     assert window.state.path == second
 

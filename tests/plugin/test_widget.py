@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QRadioButton
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import dialogs as asking
 from napari_patchset.plugin import export_control as running
+from napari_patchset.plugin import reader
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.preferences import PLUGIN
 from support.czi_maker import MakeCzi, SceneSpec
@@ -21,7 +22,7 @@ from support.window import SCENES, WAIT_MS, Window
 def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the errors that are notified."""
     said: list[str] = []
-    for module in (asking, running):
+    for module in (asking, running, reader):
         monkeypatch.setattr(module, "show_error", said.append)
     monkeypatch.setattr(running, "show_remedy", lambda text, *_: said.append(text))
     return said

@@ -1,1 +1,1 @@
-"""The only room that knows napari, Qt and magicgui."""
+"""The napari plugin: the only package that imports napari, Qt, magicgui or vispy."""

@@ -32,7 +32,8 @@ from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, sh
 from napari_patchset.plugin.form.fields import Row, Section
 from napari_patchset.plugin.layers.layer_files import has_layers, spooled
 from napari_patchset.plugin.planning import PlanControl, Planned, known_metrics
-from napari_patchset.plugin.preferences import PLUGIN, chosen_memory, export_memory
+from napari_patchset.plugin.preferences import chosen_memory, export_memory
+from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.state import FormState, with_fresh_region
 from napari_patchset.plugin.worker import Worker
 
@@ -205,7 +206,8 @@ class ExportControl:
         plans: PlanControl,
     ) -> None:
         self.job, self.writing = BackgroundExport(), Worker()
-        self._section, self._viewer = section, viewer
+        self.opener = FileOpener(viewer)
+        self._section = section
         self._state, self._plans = state, plans
         self._on_written: Callable[[Any], None] = self._copy_command
         self._exported: ExportPlan | None = None
@@ -257,10 +259,9 @@ class ExportControl:
         self._section.show_running(False)
         self._section.show_status(status)
 
-    @notifying
     def _open(self) -> None:
         if self._exported is not None:
-            self._viewer.open(self._exported.out, plugin=PLUGIN)
+            self.opener.open(self._exported.out)
 
     @notifying
     def _copy(self) -> None:

@@ -2,8 +2,8 @@
 
 It reads the structure of a file and, of each layer, the plane that is shown first at its lowest
 resolution; everything else is read when napari draws it (`lazy.array`). napari calls a reader in
-the window's thread, which stands still meanwhile; the widget runs `read_file` in a thread of its
-own, and then `add_layers`.
+the window's thread, which stands still meanwhile; the widget's own buttons use `FileOpener`, which
+reads beside the window.
 """
 
 import re
@@ -22,7 +22,7 @@ from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.stage import MOST_SCENES, all_scene_layers
 from napari_patchset.plugin.napari_compat import Opener, is_closed, show_status
 from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
-from napari_patchset.plugin.worker import outbox
+from napari_patchset.plugin.worker import Worker, outbox
 from napari_patchset.source import split_scene
 from napari_patchset.stacks.opening import FILE_FORMATS, list_scenes
 from napari_patchset.stacks.zarr.store import is_zarr
@@ -114,6 +114,33 @@ def add_layers(viewer: Viewer, opened: Opened) -> None:
         viewer.add_layer(Layer.create(data, options, kind))
     if opened.notice:
         _notify(viewer, opened.notice)
+
+
+class FileOpener:
+    """Open one file at a time in a viewer, read beside the window."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.worker = Worker()
+        self._viewer, self._text = viewer, ""
+        self.worker.returned.connect(self._on_read)
+        self.worker.failed.connect(self._on_failed)
+
+    def open(self, path: str | Path) -> None:
+        """Read a file, and show it then; in place of one that is still being read."""
+        self._text = self._viewer.status = f"Opening {Path(path).name}…"
+        self.worker.run(read_file, str(path))
+
+    def _on_read(self, opened: Opened) -> None:
+        add_layers(self._viewer, opened)
+        self._end()
+
+    def _on_failed(self, error: Exception) -> None:
+        show_error(message(error))
+        self._end()
+
+    def _end(self) -> None:
+        if self._viewer.status == self._text:
+            self._viewer.status = _READY
 
 
 def _notify(viewer: Viewer | None, text: str) -> None:

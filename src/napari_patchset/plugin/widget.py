@@ -100,8 +100,8 @@ class PatchesWidget(Panel):
         source, plans, export = self.source_control, self.plans, self.export_control
         return (
             *(self.loading, self.preferences, plans.planning, plans.scoring),
-            *(source.opening, source.reading, source.adding, self.picker.loading),
-            *(export.writing, self.job.worker),
+            *(source.file_opener.worker, source.opening, source.reading, source.adding),
+            *(self.picker.loading, export.writing, export.opener.worker, self.job.worker),
         )
 
     def on_closed(self) -> None:

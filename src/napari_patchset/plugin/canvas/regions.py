@@ -1,4 +1,4 @@
-"""The part "Where" at work: the layer that holds the region, and the sliders as numbers.
+"""The region at work: the layer that holds the region, and the sliders as numbers.
 
 A region that is drawn on the image, as a napari Shapes layer.
 """
@@ -83,7 +83,7 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
     if all(_is_beside(shape.bounds, info.layout.sizes) for shape in shapes):
         raise ArgumentError(
             f"{layer.name} lies beside this scene, as it was drawn on another one; draw a region "
-            'here, or choose none under "More options", "Where".'
+            'here, or choose none under "More options", "Region".'
         )
     if len(points) == 1:
         return Polygon(points=points[0], source=info.key, scene=info.scene)

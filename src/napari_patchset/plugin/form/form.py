@@ -34,7 +34,7 @@ class RecipeForm:
         self._sections: dict[str, Section] = {
             "Strategy": self.strategy,
             "Channels": self.channels,
-            "Where": self.region,
+            "Region": self.region,
             "Filters": self.filters,
             "Split": self.split,
             "Target and labels": self.pairs,

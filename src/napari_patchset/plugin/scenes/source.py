@@ -14,7 +14,7 @@ from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.exporting.plan import SourceRef
-from napari_patchset.plugin.dialogs import ask_image, message, notifying
+from napari_patchset.plugin.dialogs import ask_image, message
 from napari_patchset.plugin.form.source import ExtraFilesSection, SourceSection
 from napari_patchset.plugin.layers.layer_stack import layer_at, path_of
 from napari_patchset.plugin.layers.replacing import add_beside, replace_layers
@@ -28,7 +28,7 @@ from napari_patchset.plugin.layers.shown import (
     shown_scenes,
 )
 from napari_patchset.plugin.layers.stage import common_axes, name_by_scene
-from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.scene_context import (
     LoadedPlan,
     SceneContext,
@@ -142,6 +142,7 @@ class SourceControl:
         self.section, self.picker = SourceSection(), ScenePicker()
         self.edits, self._extra = LayerEdits(), ExtraFiles()
         self.extra_files, self.adding = self._extra.section, self._extra.adding
+        self.file_opener, self.opening, self.reading = FileOpener(viewer), Worker(), Worker()
         self.context: SceneContext | None = None
         self._viewer, self._suffix = viewer, suffix
         self._chosen: dict[Path, SceneId | None] = {}
@@ -152,7 +153,6 @@ class SourceControl:
         self.extra_files.all_scenes.changed.connect(self.changed.emit)
         self.extra_files.files_changed.connect(self.changed.emit)
         self.picker.picked.connect(self._on_scene)
-        self.opening, self.reading = Worker(), Worker()
         self.opening.returned.connect(lambda result: self._show(*result))
         self.opening.failed.connect(self._on_failed)
         self.reading.returned.connect(self._on_known)
@@ -311,7 +311,6 @@ class SourceControl:
         show_error(message(error))
         self.failed.emit(error)
 
-    @notifying
     def _open(self) -> None:
         if (path := ask_image(self.section.native)) is not None:
-            self._viewer.open(str(path), plugin=PLUGIN)
+            self.file_opener.open(path)
