@@ -32,6 +32,7 @@ from napari_patchset.source import (
     is_remote,
     local_path,
     natural_key,
+    parse_channels,
     split_source,
 )
 from napari_patchset.stacks.opening import find_format, list_files, list_scenes, scene_ids
@@ -315,10 +316,8 @@ def _check_dtype(name: str) -> str:
 
 
 def _parse_channels(channels: Any) -> Any:
-    """Parse "0,DAPI": digits are an index, all else is a name."""
     if isinstance(channels, str):
-        names = (name.strip() for name in channels.split(","))
-        return tuple(int(name) if name.isdecimal() else name for name in names)
+        return parse_channels(channels)
     return (channels,) if isinstance(channels, int) else channels
 
 

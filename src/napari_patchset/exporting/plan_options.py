@@ -8,6 +8,7 @@ are those of the field, and the plan's models parse the text.
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -19,6 +20,7 @@ from napari_patchset._model import user_message
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import (
     PAIR_ROLES,
+    SOURCE_ERRORS,
     ExportPlan,
     ImageRef,
     SourceRef,
@@ -26,12 +28,20 @@ from napari_patchset.exporting.plan import (
 )
 from napari_patchset.exporting.sources import mask_region
 from napari_patchset.patching.axis_ranges import format_ranges
+from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import is_remote, local_path, split_source
-from napari_patchset.stacks.opening import scene_ids
+from napari_patchset.source import (
+    check_bare_numbers,
+    format_channels,
+    is_remote,
+    local_path,
+    split_source,
+)
+from napari_patchset.stacks.metadata import channel_names
+from napari_patchset.stacks.opening import open_stack, scene_ids
 
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
@@ -62,7 +72,7 @@ def format_bytes(n: int) -> str:
 
 
 def format_values(values: Iterable[object]) -> str:
-    """Return sizes or channels as text: "64,64", "0,DAPI"."""
+    """Return sizes as text: "64,64"."""
     return ",".join(map(str, values))
 
 
@@ -144,7 +154,7 @@ def _find_field(name: str) -> tuple[FieldInfo, list[str]]:
 _of = PlanOption.of
 OPTIONS: tuple[PlanOption, ...] = (
     PlanOption("scene", "Source", metavar="ID", help='One scene, by its id, or "all" (all).'),
-    _of("channels", "Source", "channels", metavar="LIST", format=format_values, default="all"),
+    _of("channels", "Source", "channels", metavar="LIST", format=format_channels, default="all"),
     _of(
         "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
     ),
@@ -264,12 +274,24 @@ def make_plan(
             "split": _split(options, fields.get("split")),
         }
         fields |= {_PLAN_FIELDS[name]: options[name] for name in _PLAN_FIELDS if name in options}
+        _check_channel_texts(fields["sources"], options)
         if out:
             fields["out"] = out
         return ExportPlan.model_validate(fields)
     except ValidationError as error:
         where = f"With {plan}: " if plan else ""
         raise ArgumentError(f"{where}{user_message(error, option_of)}.") from error
+
+
+def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:
+    """Refuse a number that names one channel of the first source and is the index of another."""
+    texts = [options.get("channels", ""), *map(channel_text, options.get("filter", ()))]
+    texts = [text for text in texts if re.search(r"\d", text)]
+    if not texts or not sources:
+        return
+    with suppress(*SOURCE_ERRORS), open_stack(sources[0].path, sources[0].scene) as stack:
+        for text in texts:
+            check_bare_numbers(text, channel_names(stack))
 
 
 def _read_plan(path: Path) -> Fields:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import ChannelId
+from napari_patchset.source import ChannelId, format_channels, parse_channels
 
 _LIMIT = r"[-+.\w]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -18,8 +18,6 @@ _FILTER = re.compile(
     rf"\s*(?:(?P<low>{_LIMIT})\s*<)?\s*(?P<kind>[a-z]+)\s*(?:\((?P<settings>[^)]*)\))?\s*"
     rf"(?:\[(?P<channels>(?:{_QUOTED}|[^\]\"])*)\])?\s*(?P<sign>[<>])\s*(?P<limit>{_LIMIT})\s*"
 )
-_CHANNEL = re.compile(rf'({_QUOTED})|([^,"]+)')
-_PLAIN = re.compile(r'[^\s,\[\]"]+(?: [^\s,\[\]"]+)*')
 _ALL = "all"
 
 Fields = dict[str, Any]
@@ -82,22 +80,21 @@ def _parse_channels(text: str | None) -> Fields:
     fields: Fields = {}
     if first == _ALL:
         fields, text = {"match": _ALL}, rest
-    channels = [_parse_channel(quoted, plain.strip()) for quoted, plain in _CHANNEL.findall(text)]
+    channels = list(parse_channels(text))
     return fields | ({"channels": channels} if channels else {})
 
 
-def _parse_channel(quoted: str, plain: str) -> ChannelId:
-    if quoted:
-        return str(json.loads(quoted))
-    return int(plain) if plain.isdecimal() else plain
+def channel_text(text: str) -> str:
+    """Return the channels in the text of a filter, "" if it names none."""
+    match = _FILTER.fullmatch(text)
+    return (match["channels"] if match else None) or ""
 
 
 def _format_channel(channel: ChannelId) -> str:
     """Format a channel, its name in quotes where it would be read as something else."""
-    if isinstance(channel, int):
-        return str(channel)
-    plain = _PLAIN.fullmatch(channel) and not channel.isdecimal() and channel.split()[0] != _ALL
-    return channel if plain else json.dumps(channel)
+    if isinstance(channel, str) and channel.split()[:1] == [_ALL]:
+        return json.dumps(channel)
+    return format_channels([channel])
 
 
 def _parse_value(text: str) -> float | str:
