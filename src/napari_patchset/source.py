@@ -254,15 +254,15 @@ def local_path(name: str) -> str:
 
 def split_source(
     name: str | Path, scene: Scene | None = None
-) -> tuple[str | Path, Scene | int | None]:
+) -> tuple[str | Path, Scene | int | str | None]:
     """Split what a user names, as `split_scene` does; a remote URL names no scene."""
     if isinstance(name, Path):
         return split_scene(name, scene)
     return (name, scene) if is_remote(name) else split_scene(local_path(name), scene)
 
 
-def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | int | None]:
-    """Split "name.czi@3" into path and scene, unless a file has that whole name.
+def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | int | str | None]:
+    """Split "name.czi@3" or "name.zarr@B/3/1" into path and scene, unless a file has that name.
 
     Raises
     ------
@@ -270,15 +270,25 @@ def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | in
         If the scene is in the name and an argument.
     """
     path = Path(path)
-    match = re.fullmatch(r"(.+)@(\d+)", path.name, re.DOTALL)
-    if match is None or path.exists():
+    if "@" not in str(path) or path.exists():
         return path, scene
-    if scene is not None:
+    named: int | str | None = None
+    if match := re.fullmatch(r"(.+)@(\d+)", path.name, re.DOTALL):
+        file, named = path.with_name(match[1]), int(match[2])
+    else:
+        texts = str(path).split("@")
+        heads = (("@".join(texts[:i]), "@".join(texts[i:])) for i in range(len(texts) - 1, 0, -1))
+        file = path
+        for head, tail in heads:
+            if head and tail and Path(head).exists():
+                file, named = Path(head), Path(tail).as_posix()
+                break
+    if named is not None and scene is not None:
         raise ArgumentError(
             f"The file name {path.name} names a scene, and so does the argument {scene!r}; "
             "name it once."
         )
-    return path.with_name(match[1]), int(match[2])
+    return file, scene if named is None else named
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

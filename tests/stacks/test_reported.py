@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset.source import PixelSize
-from napari_patchset.stacks.opening import list_files, list_scenes, open_stack
+from napari_patchset.errors import ArgumentError
+from napari_patchset.source import PixelSize, channel_indices, format_channels, parse_channels
+from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
 
 pytestmark = pytest.mark.realdata
 
@@ -32,7 +33,7 @@ def test_each_file_of_a_set_shows_its_own_position_first(reported: Path) -> None
 
 def test_the_absent_file_of_a_set_is_named_and_the_other_channel_is_there(reported: Path) -> None:
     path = reported / "ome_set_missing_part" / "tub_C0.ome.tif"
-    assert list_files(path).absent == ("tub_C1.ome.tif",)
+    assert list_absent(path) == ("tub_C1.ome.tif",)
     with pytest.warns(UserWarning, match=r"tub_C1\.ome\.tif"):
         stack = open_stack(path)
     with stack:
@@ -99,3 +100,35 @@ def test_bilevel_ccitt(reported: Path) -> None:
         assert np.dtype(stack.data_dtype).kind == "b"
         pages = [stack.extract_patch(i, None, (0, 0), stack.data_shape[2:])[0] for i in range(3)]
     np.testing.assert_array_equal(pages, tifffile.imread(path), strict=True)
+
+
+def test_a_plate_without_a_well_has_the_others(reported: Path) -> None:
+    path = reported / "plate_missing_well.zarr"
+    with pytest.warns(UserWarning, match="B/6"):
+        scenes = list_scenes(path)
+    assert [scene.id for scene in scenes] == ["B/3/0", "B/3/1", "B/5/0"]
+    assert "B/6" in list_absent(path)
+    with open_stack(f"{path}@B/3/1") as stack:
+        assert stack.data_shape == (1, 2, 64, 80)
+
+
+def test_a_scale_without_unit(reported: Path) -> None:
+    with open_stack(reported / "scale_without_unit.zarr") as stack:
+        assert stack.metadata.unitless == {"Z": 2, "Y": 0.5, "X": 0.5}
+
+
+def test_a_zipped_ome_zarr(reported: Path) -> None:
+    with open_stack(reported / "v05.ozx") as stack:
+        assert stack.metadata.pixel_size == PixelSize(z=2, y=0.5, x=0.5)
+        assert stack.original_axes == "CZYX"
+        assert stack.extract_patch(0, None, (0, 0), (64, 80)).any()
+
+
+def test_channel_names(reported: Path) -> None:
+    with open_stack(reported / "ome" / "names.ome.tif") as stack:
+        names = [channel.name for channel in stack.metadata.channels]
+    assert channel_indices(names, parse_channels("405")) == [0]
+    with pytest.raises(ArgumentError, match="2 channels 'DAPI'"):
+        channel_indices(names, parse_channels("DAPI"))
+    for index in (0, 3, 4, 5):
+        assert channel_indices(names, parse_channels(format_channels([names[index]]))) == [index]

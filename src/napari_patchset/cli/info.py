@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_patchset.source import is_remote, split_source
-from napari_patchset.stacks.metadata import describe
-from napari_patchset.stacks.opening import list_scenes, open_stack, scene_ids
+from napari_patchset.stacks.metadata import describe, image_metadata
+from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack, scene_ids
 
 _WIDTH = 500
 """Characters in a line where no terminal limits it."""
@@ -44,17 +44,29 @@ def info(
             scene, row["name"], _format_size(row), row["dtype"], _format_pixel(row), channels
         )
     console = Console()
+    for name in rows[0].get("absent", {}).get("names", []) if rows else ():
+        typer.echo(f"absent: {name}")
     (console if console.is_terminal else Console(width=_WIDTH)).print(table)
 
 
 def _scene_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
-    ids = scene_ids(file, chosen)
+    ids, absent = scene_ids(file, chosen), list(list_absent(file))
     rows = []
     for scene in list_scenes(file):
         if scene.id in ids:
             with open_stack(file, scene.id) as stack:
                 source = describe(stack)
-            rows.append(asdict(scene) | source.model_dump(mode="json", exclude={"scene"}))
+                metadata = image_metadata(stack)
+            row = asdict(scene) | source.model_dump(mode="json", exclude={"scene"})
+            rows.append(
+                row
+                | {
+                    "pixel_size_unit": "unknown" if metadata.unitless else "micrometer",
+                    "unitless_size": dict(metadata.unitless),
+                    "time_step_s": metadata.time_step,
+                    "absent": {"names": absent, "planes": len(source.missing)},
+                }
+            )
     return rows
 
 
@@ -94,4 +106,8 @@ def _format_pixel(row: dict[str, Any]) -> str:
     z, y, x = (row["pixel_size"][axis] for axis in "zyx")
     edges = list(dict.fromkeys(f"{n:.4g}" for n in (y, x) if n))
     depth = [f"Z {z:.4g}"] if z else []
-    return ", ".join([" x ".join(edges), *depth] if edges else depth) or "unknown"
+    known = [" x ".join(edges), *depth] if edges else depth
+    if row.get("unitless_size"):
+        sizes = ", ".join(f"{axis} {size:.4g}" for axis, size in row["unitless_size"].items())
+        known.append(f"{sizes} (unit unknown)")
+    return ", ".join(known) or "unknown"

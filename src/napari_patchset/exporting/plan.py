@@ -254,7 +254,7 @@ class _Expansion:
         real = _real_path(file)
         if real not in self._handles:
             try:
-                members: Sequence[Path] = list_files(file).files
+                members = list_files(file)
             except SOURCE_ERRORS:
                 members = ()
             for each in (real, *map(_real_path, members)):

@@ -175,4 +175,4 @@ def _is_only_ours(name: str) -> bool:
 
 def _suffix(name: str) -> str:
     """Return the suffix of a file, whether or not a scene is written behind it."""
-    return Path(re.sub(r"@\d+$", "", name)).suffix.lower()
+    return Path(re.sub(r"(\.zarr|\.ozx)@[^@]+$|@\d+$", r"\1", name)).suffix.lower()

@@ -6,8 +6,7 @@ record is None. `describe` sums up a stack as a SourceInfo.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -60,22 +59,9 @@ class ImageMetadata:
     pixel_size: PixelSize = field(default_factory=PixelSize)
     time_step: float | None = None
     """Seconds between two time points."""
+    unitless: Mapping[str, float] = field(default_factory=dict)
+    """Size of a pixel along Z, Y, X and T, in a unit that the file does not name."""
     labels: LabelValues | None = None
-
-
-class FileSet(NamedTuple):
-    """The files that are opened as one.
-
-    Attributes
-    ----------
-    files : tuple of Path
-        Those that are there.
-    absent : tuple of str
-        What the file names but is not there: files of a set, images of a plate.
-    """
-
-    files: tuple[Path, ...]
-    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
-from napari_patchset.stacks.metadata import FileSet, SceneSummary
+from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.tiff.ome import is_companion
-from napari_patchset.stacks.tiff.stack import open_tiff, tiff_files, tiff_scenes
+from napari_patchset.stacks.tiff.stack import open_tiff, tiff_absent, tiff_files, tiff_scenes
 from napari_patchset.stacks.tiff.structure import is_tiff
-from napari_patchset.stacks.zarr.store import is_zarr
+from napari_patchset.stacks.zarr.store import is_zarr, is_zipped_zarr
 
 if TYPE_CHECKING:
     from napari_patchset.stacks.zarr.stack import ZarrImageStack
@@ -37,8 +37,10 @@ class FileFormat(NamedTuple):
     open: Callable[[Path, SceneId | None, DepthAxis], ClosableStack]
     labels: Callable[[Path, SceneId | None], Sequence[SceneId]] = lambda *_: ()
     """Lists the label images of a scene, each by the id that opens it."""
-    files: Callable[[Path], FileSet] = lambda path: FileSet((path,))
+    files: Callable[[Path], Sequence[Path]] = lambda path: (path,)
     """Lists the files that are opened as one with a file."""
+    absent: Callable[[Path], Sequence[str]] = lambda _: ()
+    """Names what a file says is there but is not: files of a set, images of a plate."""
 
 
 # zarr is imported with the first store: importing it takes longer than opening a slide.
@@ -56,6 +58,12 @@ def _open_zarr(path: Path | str, scene: SceneId | None, depth_axis: DepthAxis) -
     return open_zarr(path, scene, depth_axis)
 
 
+def _zarr_absent(path: Path | str) -> list[str]:
+    from napari_patchset.stacks.zarr.stack import zarr_absent
+
+    return zarr_absent(path)
+
+
 def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
     from napari_patchset.stacks.zarr.stack import zarr_labels
 
@@ -71,9 +79,16 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
         tiff_scenes,
         open_tiff,
         files=tiff_files,
+        absent=tiff_absent,
     ),
     FileFormat(
-        "zarr", (".zarr",), lambda path, _: is_zarr(path), _zarr_scenes, _open_zarr, _zarr_labels
+        "zarr",
+        (".zarr", ".ozx"),
+        lambda path, head: is_zipped_zarr(path, head) if head else is_zarr(path),
+        _zarr_scenes,
+        _open_zarr,
+        _zarr_labels,
+        absent=_zarr_absent,
     ),
 )
 
@@ -150,6 +165,8 @@ def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | 
     ids = [summary.id for summary in list_scenes(path)]
     if scene is None:
         return ids
+    if scene not in ids and str(scene) in ids:  # a number that names an image of a zarr
+        return [str(scene)]
     if scene not in ids:
         if ids == [None]:
             raise ArgumentError(
@@ -165,12 +182,20 @@ def list_labels(path: Path, scene: SceneId | None = None) -> Sequence[SceneId]:
     return find_format(path).labels(path, scene)
 
 
-def list_files(path: str | Path) -> FileSet:
-    """List the files that are opened as one with a file, and what they name but is not there."""
+def list_files(path: str | Path) -> Sequence[Path]:
+    """List the files that are opened as one with a file, as far as they are there."""
     if is_remote(path):
-        return FileSet(())
+        return ()
     path = Path(local_path(str(path)))
     return find_format(path).files(path)
+
+
+def list_absent(path: str | Path) -> Sequence[str]:
+    """Name what a file says is there but is not: files of its set, wells and fields of a plate."""
+    if is_remote(path):
+        return _zarr_absent(str(path))
+    path = Path(local_path(str(path)))
+    return find_format(path).absent(path)
 
 
 def open_stack(

@@ -1,16 +1,20 @@
 """OME-Zarr: metadata, levels, series, plates, labels."""
 
+import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize, Rect
+from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import Channel
-from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
 from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr, zarr_scenes
 from support.zarr_maker import (
     assert_whole,
@@ -216,3 +220,98 @@ def test_an_unknown_axis_is_merged_into_s(tmp_path: Path) -> None:
     write_array(path / "0", data)
     with open_zarr(path) as stack:
         assert_whole(stack, data, "AYX")
+
+
+def test_a_scale_without_a_unit_is_kept_and_its_unit_unknown(tmp_path: Path) -> None:
+    data = drawn("TZYX", (2, 3, 16, 20))
+    path = write_image(tmp_path / "x.zarr", "TZYX", data, scale=(3, 2, 0.5, 0.25))
+
+    def leave_out_units(doc: dict[str, Any]) -> None:
+        for axis in doc["attributes"]["ome"]["multiscales"][0]["axes"]:
+            axis.pop("unit", None)
+
+    edit(path / "zarr.json", leave_out_units)
+    with open_stack(path) as stack:
+        assert stack.metadata.pixel_size == PixelSize()
+        assert stack.metadata.time_step is None
+        assert stack.metadata.unitless == {"T": 3, "Z": 2, "Y": 0.5, "X": 0.25}
+
+
+def test_a_negative_scale_is_the_size_of_a_pixel_all_the_same(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "x.zarr", "ZYX", drawn("ZYX", (3, 8, 8)), scale=(-2, -0.5, 0.5))
+    with open_stack(path) as stack:
+        assert stack.metadata.pixel_size == PixelSize(z=2, y=0.5, x=0.5)
+        assert not stack.metadata.unitless
+
+
+def test_each_multiscale_image_of_a_group_is_a_scene(tmp_path: Path) -> None:
+    data = drawn("ZYX", (3, 16, 20))
+    path = write_image(tmp_path / "x.zarr", "ZYX", data, data[:, ::2, ::2])
+    first = {**multiscale("ZYX", [1, 1, 1]), "name": "one"}
+    second = {**multiscale("ZYX", [1, 2, 2]), "name": "two"}
+    second["datasets"][0]["path"] = "1"
+    empty = {**multiscale("ZYX", [1, 1, 1]), "datasets": []}
+    write_group(path, {"multiscales": [first, second]})
+    assert [scene.id for scene in list_scenes(path)] == ["#0", "#1"]
+    write_group(path, {"multiscales": [first, empty, second]})
+    scenes = list_scenes(path)
+    assert [(scene.id, scene.name) for scene in scenes] == [("#0", "one"), ("#2", "two")]
+    with pytest.warns(UserWarning, match="no valid OME-Zarr"):
+        stack = open_stack(f"{path}@#2")
+    with stack:
+        assert isinstance(stack, ZarrImageStack)
+        assert_whole(stack, data[:, ::2, ::2], "ZYX")
+        assert stack.metadata.pixel_size == PixelSize(z=1, y=2, x=2)
+
+
+def test_a_plate_names_the_wells_and_fields_that_are_not_there(tmp_path: Path) -> None:
+    path = write_plate(tmp_path / "p.zarr", "0.4", ["B/3", "B/5", "B/6"], 2)
+    shutil.rmtree(path / "B" / "6")
+    shutil.rmtree(path / "B" / "5" / "1")
+    with pytest.warns(UserWarning, match=r"B/5/1: there is no image.*; .*B/6: there is no image"):
+        scenes = list_scenes(path)
+    assert [scene.id for scene in scenes] == ["B/3/0", "B/3/1", "B/5/0"]
+    assert list(list_absent(path)) == ["B/5/1", "B/6"]
+    with open_stack(f"{path}@B/3/1") as stack:
+        assert stack.scene == "B/3/1"
+
+
+@pytest.mark.parametrize("top", ["", "image.zarr/"])
+@pytest.mark.parametrize("name", ["x.zip", "x.ozx"])
+def test_a_zipped_store_is_read_like_its_folder(name: str, top: str, tmp_path: Path) -> None:
+    data = drawn("CYX", (2, 40, 50))
+    folder = write_image(tmp_path / "x.zarr", "CYX", data, data[:, ::2, ::2], scale=(1, 0.5, 0.5))
+    path = tmp_path / name
+    with ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, f"{top}{file.relative_to(folder).as_posix()}")
+    (scene,) = list_scenes(path)
+    assert (scene.axes, scene.shape) == ("CYX", (2, 40, 50))
+    with open_stack(path) as stack, open_stack(folder) as unzipped:
+        assert_whole(stack, data, "CYX")
+        assert [level.data_shape for level in stack.levels] == [
+            level.data_shape for level in unzipped.levels
+        ]
+        assert stack.metadata == unzipped.metadata
+        copy = shutil.copy(path, tmp_path / "copy.zip")
+        with open_stack(copy) as other:
+            assert content_key(other) == content_key(stack)
+        again = pickle.loads(pickle.dumps(stack))
+    with again:
+        assert_whole(again, data, "CYX")
+
+
+def test_a_zip_that_is_damaged_or_holds_no_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.ozx"
+    with ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "none")
+    with pytest.raises(UnreadableFileError, match="no zarr array"):
+        open_stack(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UnreadableFileError, match="its archive is damaged"):
+        open_stack(path)
+    with ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("notes.txt", "none")
+    with pytest.raises(UnreadableFileError, match=r"\.zip files can't be read"):
+        open_stack(tmp_path / "x.zip")

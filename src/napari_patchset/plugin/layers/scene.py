@@ -35,8 +35,12 @@ def space(
     pixel_size: PixelSize,
     time_step: float | None = None,
     translation: Mapping[str, float] | None = None,
+    unitless: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Give scale, place, units and labels; an axis whose size is unknown is counted in pixels."""
+    """Return scale, position, units and labels; an axis whose size is unknown is in pixels.
+
+    So is one whose size has no unit in the file, but the size is its scale.
+    """
     known = {
         "Z": (pixel_size.z, "um"),
         "Y": (pixel_size.y, "um"),
@@ -45,7 +49,10 @@ def space(
     }
     sizes = [known.get(axis, (None, "")) for axis in axes]
     return {
-        "scale": [size or 1.0 for size, _ in sizes],
+        "scale": [
+            size or (unitless or {}).get(axis, 1.0)
+            for axis, (size, _) in zip(axes, sizes, strict=True)
+        ],
         "translate": [(translation or {}).get(axis, 0.0) for axis in axes],
         "units": [unit if size else "pixel" for size, unit in sizes],
         "axis_labels": list(axes.lower()),
@@ -58,13 +65,14 @@ def translation_of(stack: ImageStack) -> Mapping[str, float]:
     In micrometres along an axis whose pixel size is known, else in pixels; what is stated in
     micrometres of an axis that is counted in pixels is left out.
     """
-    size = image_metadata(stack).pixel_size
+    metadata = image_metadata(stack)
+    size = metadata.pixel_size
     sizes = {"Z": size.z, "Y": size.y, "X": size.x}
     stated: Mapping[str, float] = getattr(stack, "translation", {})
     rect: Rect | None = getattr(stack, "rect", None)
     if rect is not None:
         return {"Y": rect.y * (size.y or 1.0), "X": rect.x * (size.x or 1.0)}
-    return {axis: value for axis, value in stated.items() if sizes[axis]}
+    return {a: value for a, value in stated.items() if sizes[a] or a in metadata.unitless}
 
 
 def levels_of(stack: ImageStack) -> Sequence[ImageStack]:
@@ -196,7 +204,13 @@ def _channel_layer(
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": index}},
         **display(color, len(metadata.channels)),
-        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, translation_of(stack)),
+        **space(
+            levels[0].axes,
+            metadata.pixel_size,
+            metadata.time_step,
+            translation_of(stack),
+            metadata.unitless,
+        ),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"
 
@@ -214,6 +228,12 @@ def _rgb_layer(
         "rgb": True,
         "multiscale": len(levels) > 1,
         "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": None}},
-        **space(levels[0].axes, metadata.pixel_size, metadata.time_step, translation_of(stack)),
+        **space(
+            levels[0].axes,
+            metadata.pixel_size,
+            metadata.time_step,
+            translation_of(stack),
+            metadata.unitless,
+        ),
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"

@@ -14,7 +14,7 @@ from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.fingerprint import file_key, text_key
-from napari_patchset.stacks.metadata import FileSet, ImageMetadata, SceneSummary
+from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
 from napari_patchset.stacks.tiff.pages import PagePlane
@@ -64,7 +64,8 @@ class TiffImageStack(FileStack):
     def __init__(
         self, data_path: str | Path, series: int | None = None, depth_axis: DepthAxis = "none"
     ) -> None:
-        path, series = split_scene(data_path, series)
+        path, named = split_scene(data_path, series)
+        series = _require_number(path, named)
         self.data_path = path.absolute()
         index = series_index(self.data_path, series)
         chosen = _choose(index, series, self.data_path)
@@ -197,9 +198,13 @@ def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffI
     ArgumentError
         If the scene is a name.
     """
-    if isinstance(scene, str):
-        raise ArgumentError(f"{path}: there is no series {scene!r}; a TIFF's series are numbers.")
-    return TiffImageStack(path, scene, depth_axis)
+    return TiffImageStack(path, _require_number(path, scene), depth_axis)
+
+
+def _require_number(path: Path, series: SceneId | None) -> int | None:
+    if isinstance(series, str):
+        raise ArgumentError(f"{path}: there is no series {series!r}; a TIFF's series are numbers.")
+    return series
 
 
 def tiff_scenes(path: Path) -> list[SceneSummary]:
@@ -218,10 +223,14 @@ def tiff_scenes(path: Path) -> list[SceneSummary]:
     return [_summary(number, index.names[number], image) for number, image in series]
 
 
-def tiff_files(path: Path) -> FileSet:
-    """Return the files of the set that a file is in, and the names of those that are absent."""
-    index = series_index(path)
-    return FileSet(tuple(index.files()), index.absent)
+def tiff_files(path: Path) -> list[Path]:
+    """Return the files of the set that a file is in, as far as they are there."""
+    return series_index(path).files()
+
+
+def tiff_absent(path: Path) -> tuple[str, ...]:
+    """Return the names of the files of the set that are not there."""
+    return series_index(path).absent
 
 
 def _summary(series: int | None, name: str, image: TiffImage) -> SceneSummary:

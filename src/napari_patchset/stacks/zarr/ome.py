@@ -78,9 +78,10 @@ class Multiscale:
     channels: tuple[Any, ...]
 
 
-def read_multiscale(node: Node) -> Multiscale | None:
-    """Read the first multiscale image of a group, None if there is none with resolutions."""
-    first = next(iter(as_list(node.ome.get("multiscales"))), None)
+def read_multiscale(node: Node, number: int = 0) -> Multiscale | None:
+    """Read a multiscale image of a group, None if there is none with resolutions."""
+    listed = as_list(node.ome.get("multiscales"))
+    first = listed[number] if number < len(listed) else None
     if not isinstance(first, dict):
         return None
     axes = tuple(_read_axis(axis) for axis in as_list(first.get("axes")))
@@ -95,6 +96,12 @@ def read_multiscale(node: Node) -> Multiscale | None:
     name = name if isinstance(name, str) and name else None
     version = str(node.ome.get("version") or first.get("version") or "of an unnamed version")
     return Multiscale(name, version, axes, datasets, tuple(channels)) if datasets else None
+
+
+def multiscale_numbers(node: Node) -> list[int]:
+    """Return the numbers of the multiscale images of a group that have resolutions."""
+    n = len(as_list(node.ome.get("multiscales")))
+    return [number for number in range(n) if read_multiscale(node, number)]
 
 
 def _read_axis(described: Any) -> OmeAxis:
@@ -185,23 +192,32 @@ def multiscale_metadata(
         _read_channel(described[i] if i < len(described) else None, i) for i in range(n_channels)
     ]
     axes = dict(zip(letters, multiscale.axes if multiscale else (), strict=False))
-    scale = {a: s for a, s in zip(letters, dataset.scale, strict=False) if s > 0}
-    sizes = {
-        axis.lower(): micrometres(scale.get(axis), axes[axis].unit)
-        for axis in "ZYX"
-        if axis in axes
-    }
-    time_step = seconds(scale.get("T"), axes["T"].unit) if "T" in axes else None
-    return ImageMetadata(tuple(channels), PixelSize(**sizes), time_step)
+    # A negative scale mirrors the image on the stage; pixels have a size all the same.
+    scale = {a: abs(s) for a, s in zip(letters, dataset.scale, strict=False) if s}
+    sizes = {a: micrometres(s, axes[a].unit) for a, s in scale.items() if a in "ZYX"}
+    time_step = seconds(scale["T"], axes["T"].unit) if "T" in scale else None
+    known = sizes | {"T": time_step}
+    return ImageMetadata(
+        tuple(channels),
+        PixelSize(**{axis.lower(): size for axis, size in sizes.items()}),
+        time_step,
+        unitless={a: s for a, s in scale.items() if a in "ZYXT" and known[a] is None},
+    )
 
 
 def multiscale_translation(
     multiscale: Multiscale, dataset: OmeDataset, letters: str
 ) -> dict[str, float]:
-    """Return the position of the image's first pixel in micrometres, by Z, Y and X if known."""
-    along = zip(letters, multiscale.axes, dataset.translation, strict=False)
-    position = {letter: micrometres(value, axis.unit) for letter, axis, value in along}
-    return {a: value for a, value in position.items() if a in "ZYX" and value is not None}
+    """Return the position of the image's first pixel, by Z, Y and X if known.
+
+    It is in micrometres, or in the unit that the file does not name.
+    """
+    position = {}
+    for letter, axis, value in zip(letters, multiscale.axes, dataset.translation, strict=False):
+        if letter in "ZYX":
+            converted = micrometres(value, axis.unit)
+            position[letter] = value if converted is None else converted
+    return position
 
 
 def _read_channel(described: Any, index: int) -> Channel:

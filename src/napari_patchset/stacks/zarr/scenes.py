@@ -5,6 +5,7 @@ lists the paths that may hold an image, and `scene_summaries` describes those th
 on a map for each.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +25,7 @@ from napari_patchset.stacks.zarr.ome import (
     axes_by_position,
     axis_letters,
     metadata_problem,
+    multiscale_numbers,
     read_multiscale,
 )
 from napari_patchset.stacks.zarr.store import (
@@ -86,21 +88,28 @@ class ZarrImage:
         return sizes["Y"], sizes["X"]
 
 
+_NUMBERED = re.compile(r"(?:(.*)/)?#(\d+)")
+"""The path of a group and the number of one of its multiscale images."""
+
+
 def find_image(root: Root, path: str) -> ZarrImage | None:
     """Find the image at a path, None if there is none.
 
     An array that the group around it lists as a resolution is that image, from this resolution on.
+    "#1" below a group is its second multiscale image.
 
     Raises
     ------
     UnreadableFileError
         If its metadata names arrays that can't be read.
     """
-    node = root.node(path)
+    node, number = root.node(path), 0
+    if node is None and (numbered := _NUMBERED.fullmatch(path)):
+        node, number = root.node(numbered[1] or ""), int(numbered[2])
     if node is None:
         return None
     if node.array is None:
-        multiscale = read_multiscale(node)
+        multiscale = read_multiscale(node, number)
         return _ome_image(root, node, multiscale) if multiscale else None
     return _image_from_level(root, path) or _plain_image(root, node, node.array)
 
@@ -212,7 +221,8 @@ def plate_fields(root: Root, plate: Node) -> Iterator[PlateField]:
         row_path, _, column = path.rpartition("/")
         row = row_path.rpartition("/")[2]
         position = _index_or_append(rows, row), _index_or_append(columns, column)
-        paths = list(_field_paths(root, path))
+        # A well that is not there is one field, so that it is named among what can't be read.
+        paths = list(_field_paths(root, path)) or [path]
         for number, field in enumerate(paths):
             yield PlateField(field, *position, number, len(paths))
 
@@ -321,9 +331,23 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
 
 def _summary(entry: SceneEntry, image: ZarrImage, rect: Rect) -> SceneSummary:
     array = image.levels[0].array
-    own_name = image.multiscale.name if entry.id is None and image.multiscale else None
+    is_only = entry.id is None or _NUMBERED.fullmatch(entry.id)
+    own_name = image.multiscale.name if is_only and image.multiscale else None
     name = own_name or entry.name
     return SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype)
+
+
+def absent_scenes(root: Root, base: str) -> list[str]:
+    """Return the ids of images that are listed below a path but not there."""
+    entries = find_scenes(root, base)
+    return [entry.id for entry in entries if entry.id and _is_absent(root, entry.path)]
+
+
+def _is_absent(root: Root, path: str) -> bool:
+    try:
+        return root.node(path) is None and not _NUMBERED.fullmatch(path)
+    except UnreadableFileError:
+        return False
 
 
 def find_scenes(root: Root, base: str) -> list[SceneEntry]:
@@ -334,7 +358,12 @@ def find_scenes(root: Root, base: str) -> list[SceneEntry]:
     """
     node = root.node(base)
     if node is not None and _is_image(node):
-        return [SceneEntry(None, base, root.full_name(base).rstrip("/").rsplit("/", 1)[-1])]
+        name = root.full_name(base).rstrip("/").rsplit("/", 1)[-1]
+        numbers = multiscale_numbers(node)
+        if len(numbers) < 2:
+            return [SceneEntry(None, base, name)]
+        ids = [f"#{number}" for number in numbers]
+        return [SceneEntry(each, root.join(base, each), f"{name} {each}") for each in ids]
     entries: list[SceneEntry] = []
     if node is not None and "plate" in node.ome:
         fields = plate_fields(root, node)

@@ -11,10 +11,12 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import ZipStore
 
 from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
+from napari_patchset.stacks.fingerprint import file_key, text_key
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
@@ -24,7 +26,13 @@ from napari_patchset.stacks.zarr.ome import (
     multiscale_metadata,
     multiscale_translation,
 )
-from napari_patchset.stacks.zarr.scenes import ZarrImage, ZarrLevel, find_image, scene_summaries
+from napari_patchset.stacks.zarr.scenes import (
+    ZarrImage,
+    ZarrLevel,
+    absent_scenes,
+    find_image,
+    scene_summaries,
+)
 from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, open_root, zarr_reason
 from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
 
@@ -135,6 +143,7 @@ class ZarrImageStack(FileStack):
         self.metadata = ImageMetadata(tuple(map(Channel, names)))
         self.translation: dict[str, float] = {}
         self._coarser: tuple[ZarrImageStack, ...] = ()
+        self._zip = array.store if isinstance(array.store, ZipStore) else None
 
     @property
     def levels(self) -> "tuple[ZarrImageStack, ...]":
@@ -143,6 +152,8 @@ class ZarrImageStack(FileStack):
 
     def fingerprint(self) -> str | None:
         """Return a fingerprint of the content, the same for a copy; None if not on a disk."""
+        if self._zip is not None:
+            return text_key([file_key(Path(self._zip.path)), self.data_path])
         return self._chunks.fingerprint()
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
@@ -185,6 +196,8 @@ class ZarrImageStack(FileStack):
         for stack in self._coarser:
             stack.close()
         self._chunks.close()
+        if self._zip is not None:
+            self._zip.close()
 
     def _read(
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
@@ -297,7 +310,7 @@ def _open_level(
     folder = root.folder(level.path)  # refuses a link out of the store, which zarr would follow
     try:
         array = zarr.open_array(
-            root.store(), path=level.path, mode="r", zarr_format=level.zarr_format
+            root.store(), path=root.store_path(level.path), mode="r", zarr_format=level.zarr_format
         )
     except Exception as error:  # zarr has no one error for metadata that it can't read
         raise UnreadableFileError(
@@ -333,9 +346,15 @@ def zarr_scenes(path: Path | str) -> list[SceneSummary]:
     """
     scenes, problems = scene_summaries(*open_root(path))
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        warnings.warn(f"left out: {problems[0]}{more}", UserWarning, stacklevel=2)
+        more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
+        listed = "; ".join(problem.rstrip(".") for problem in problems[:_MAX_LISTED])
+        warnings.warn(f"left out: {listed}{more}.", UserWarning, stacklevel=1)
     return scenes
+
+
+def zarr_absent(path: Path | str) -> list[str]:
+    """Return the ids of images that a store lists but lacks: wells and fields of a plate."""
+    return absent_scenes(*open_root(path))
 
 
 def zarr_labels(path: Path | str, scene: SceneId | None = None) -> list[str]:

@@ -8,11 +8,13 @@ is imported only where a store is opened, as importing it takes longer than open
 import json
 import os
 import re
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from errno import ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -34,6 +36,37 @@ ZarrFormat = Literal[2, 3]
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is a zarr group or array, at the top of a store or within one."""
     return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
+
+
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+def _is_zip(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+
+
+def is_zipped_zarr(path: Path, head: bytes) -> bool:
+    """Return whether a file is a zip archive of a zarr store, such as .ozx."""
+    if not head.startswith(_ZIP_MAGIC):
+        return False
+    try:
+        with ZipFile(path) as archive:
+            return _zip_top(archive) is not None
+    except BadZipFile:
+        return False
+
+
+def _zip_top(archive: ZipFile) -> str | None:
+    """Return the folder in an archive that is the store: "", or its only one; None if none is."""
+    names = archive.namelist()
+    tops = {name.partition("/")[0] for name in names}
+    for top in ("", *(f"{top}/" for top in sorted(tops) if len(tops) == 1)):
+        if any(f"{top}{name}" in names for name in METADATA_FILES):
+            return top
+    return None
 
 
 class Root(ABC):
@@ -66,6 +99,10 @@ class Root(ABC):
     @abstractmethod
     def store(self) -> "Store":
         """Return zarr's own store over this folder, for reading only."""
+
+    def store_path(self, path: str) -> str:
+        """Return the path in zarr's own store of a path in the hierarchy."""
+        return path
 
     def folder(self, path: str) -> Path | None:
         """Return the folder on disk of a path, None if the hierarchy is not on a disk."""
@@ -131,7 +168,7 @@ class LocalRoot(Root):
         folder = self.folder(path)
         try:
             names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(names, key=natural_key)
 
@@ -139,6 +176,46 @@ class LocalRoot(Root):
         from zarr.storage import LocalStore
 
         return LocalStore(self.path, read_only=True)
+
+
+class ZipRoot(Root):
+    """A zip archive that holds a store, at its top or in its only folder."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path.absolute()
+        try:
+            with ZipFile(path) as archive:
+                self._top = _zip_top(archive) or ""
+                self._names = archive.namelist()
+        except BadZipFile as error:
+            raise UnreadableFileError(
+                f"{path}: its archive is damaged: {error}; copy it again."
+            ) from error
+
+    def read(self, key: str) -> bytes | None:  # noqa: D102, documented on Root
+        try:
+            with ZipFile(self.path) as archive:
+                return archive.read(f"{self._top}{key}")
+        except KeyError:
+            return None
+        except (BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+            raise UnreadableFileError(
+                f"{self.full_name(key)}: can't be read: {error}; copy the archive again."
+            ) from error
+
+    def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
+        prefix = f"{self._top}{path}/" if path else self._top
+        below = (name.removeprefix(prefix) for name in self._names if name.startswith(prefix))
+        return sorted({name.partition("/")[0] for name in below if "/" in name}, key=natural_key)
+
+    def store_path(self, path: str) -> str:  # noqa: D102, documented on Root
+        return f"{self._top}{path}".rstrip("/")
+
+    def store(self) -> "Store":  # noqa: D102, documented on Root
+        from zarr.storage import ZipStore
+
+        return ZipStore(self.path, mode="r", read_only=True)
 
 
 class RemoteRoot(Root):
@@ -192,6 +269,8 @@ def open_root(path: Path | str) -> tuple[Root, str]:
     if isinstance(path, str) and "://" in path:
         return RemoteRoot(path), ""
     path = Path(path)
+    if _is_zip(path):
+        return ZipRoot(path), ""
     root = LocalRoot(path)
     node = root.node("")
     parent = path.absolute().parent
