@@ -58,7 +58,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def reference(image: str, tmp_path_factory: pytest.TempPathFactory) -> PatchSet:
-    """Export once, in one thread, what all other ways are held against."""
+    """Export once, in one thread, what all other ways are compared with."""
     return export(plan_of(image, tmp_path_factory.mktemp("reference")), workers=1)
 
 

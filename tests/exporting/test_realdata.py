@@ -1,4 +1,4 @@
-"""Real files exported, held against pylibCZIrw's own reading of the same planes."""
+"""Real files exported, compared with pylibCZIrw's own reading of the same planes."""
 
 import sys
 from math import ceil, prod

@@ -92,11 +92,12 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
     UnreadableFileError
         If it can't be used; with `plain` it is ignored instead.
     """
-    with path.open("rb") as file:
-        head = file.read(16)
-    if not is_tiff(head) and is_companion(path, head):
-        xml = path.read_text("utf-8", "replace")
-        return _described(path, xml, _parse(xml, path), {}, path)
+    if path.name.lower().endswith(_COMPANION_SUFFIXES):
+        with path.open("rb") as file:
+            head = file.read(16)
+        if is_companion(path, head):
+            xml = path.read_text("utf-8", "replace")
+            return _described(path, xml, _parse(xml, path), {}, path)
     check_structure(path)
     with TiffFile(path) as tiff:
         text = tiff.ome_metadata
