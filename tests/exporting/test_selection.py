@@ -35,6 +35,15 @@ def cut(path: Path, row: dict[str, Any]) -> np.ndarray:
         return stack.extract_patch(row["sample"], None, where, size)
 
 
+def test_the_same_filter_twice_counts_what_it_rejects(czi: MakeCzi, tmp_path: Path) -> None:
+    path, counts = czi(*SCENES, tile=(32, 32)), []
+    for i, texts in enumerate((["mean>p50"], ["mean>p50", "max>0", "mean>p50"])):
+        with closing(export(filtered(path, tmp_path / f"{i}.patches.zarr", *texts))) as made:
+            counts.append(made.manifest.rejected)
+            assert sum(counts[-1].values()) == made.table["kept"].to_pylist().count(False) > 0
+    assert counts[0] == counts[1]
+
+
 @pytest.mark.parametrize("edge", ["shift", "pad"])
 def test_every_candidate_has_its_metrics_and_the_rejected_their_reason(
     czi: MakeCzi, tmp_path: Path, edge: str

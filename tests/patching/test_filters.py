@@ -1,5 +1,7 @@
 """Filters: one contract for all of them, then the metric of each, then the text."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from napari_patchset.patching.filters import (
     StdFilter,
     parse_filter,
 )
+from support.moments import exact_moments, exact_root, patches_of
 
 TEXTS = ("max>5", "mean>5", "std>5", "shannon(bins=16,low=0,high=255)>2", "mask>0.2")
 TEXTS += ("saturation(level=200)<0.01",)
@@ -78,6 +81,24 @@ def test_moments_are_numpys(pixels: np.ndarray) -> None:
         np.testing.assert_allclose(kind(above=0).measure(pixels), wanted, rtol=1e-12, atol=1e-12)
 
 
+@given(patches_of([np.int32, np.int64, np.uint64, np.float32, np.float64]))
+def test_moments_are_those_of_fractions(pixels: np.ndarray) -> None:
+    rows = pixels.reshape(len(pixels), -1)
+    means, stds = MeanFilter(above=0).measure(rows), StdFilter(above=0).measure(rows)
+    for row, mean, std in zip(rows, means.tolist(), stds.tolist(), strict=True):
+        expected, variance = exact_moments(row)
+        root, largest = exact_root(variance), max(abs(Fraction(v)) for v in row.tolist())
+        assert abs(Fraction(mean) - expected) <= largest * Fraction(2) ** -50
+        assert abs(Fraction(std) - root) <= root * Fraction(2) ** -40 + Fraction(2) ** -1060
+
+
+@pytest.mark.parametrize("value", [0.1, 1e300, 1e-200])
+def test_a_constant_patch_has_no_spread(value: float) -> None:
+    pixels = np.full((1, 7, 9), value)
+    assert MeanFilter(above=0).measure(pixels) == value
+    assert StdFilter(above=0).measure(pixels) == 0
+
+
 @given(patches)
 def test_shannon_counts_grey_values_or_bins(pixels: np.ndarray) -> None:
     integers = pixels.astype(np.uint16)
@@ -105,6 +126,15 @@ def test_saturation_is_at_the_types_maximum_or_the_level() -> None:
     assert SaturationFilter(below=1).measure(pixels) == 0.5
     assert SaturationFilter(below=1, level=254).measure(pixels) == 0.75
     assert SaturationFilter(below=1).measure(pixels.astype(np.uint16)) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_saturation_of_64_bits_is_exact(dtype: type) -> None:
+    largest = int(np.iinfo(dtype).max)
+    pixels = np.array([[[largest, largest - 1, largest - 500, 0]]], dtype)
+    assert SaturationFilter(below=1).measure(pixels) == 0.25
+    above = SaturationFilter(below=1, level=2.0**53 + 2)
+    assert above.measure(np.array([[[2**53 + 1, 2**53 + 2]]], dtype)) == 0.5
 
 
 def test_a_mask_covers_where_it_is_not_zero() -> None:
@@ -197,6 +227,9 @@ def test_columns_are_named_by_metric_and_channel() -> None:
         2: "max_GFP 2",
         0: "max_DAPI",
     }
+    clashing = ("DAPI", "DAPI", "DAPI 0", "DAPI 0 0")
+    assert len(set(StdFilter(above=1).columns(clashing).values())) == 4
+    assert StdFilter(above=1).columns(clashing)[2] == "std_DAPI 0"
     assert ShannonFilter(above=1, bins=9).column("DAPI") == "shannon(bins=9)_DAPI"
     assert MaskFilter(above=1).columns(names) == {0: "mask"}
     with pytest.raises(ArgumentError, match=r"no channel 'Cy5'.* 0 \(DAPI\)"):

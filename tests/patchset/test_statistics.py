@@ -1,7 +1,7 @@
 """Statistics of a training split: exact, and the same however the patches are divided."""
 
 from fractions import Fraction
-from math import isqrt, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -17,42 +17,13 @@ from napari_patchset.patchset.statistics import (
     ChannelSums,
     channel_sums,
 )
+from support.moments import SHAPE, exact_moments, exact_root, patches_of
 
-SHAPE = (6, 2, 5, 5)
 EXACT = [np.bool_, np.uint8, np.int8, np.uint16, np.int16]
 WIDE = [np.int32, np.uint32, np.int64, np.uint64]
 FLOATS = [np.float16, np.float32, np.float64]
 
 exact_patches = st.sampled_from(EXACT).flatmap(lambda dtype: hnp.arrays(dtype, SHAPE))
-
-
-def arrays_of(dtypes: list[type]) -> st.SearchStrategy[np.ndarray[Any, Any]]:
-    """Draw patches that spread around any number of a type, by little or by all of its range."""
-
-    def integers(dtype: type) -> st.SearchStrategy[np.ndarray[Any, Any]]:
-        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-        spreads = st.sampled_from([0, 3, 300, 10**6, 10**12, high - low])
-        return st.tuples(st.integers(low, high), spreads).flatmap(
-            lambda pair: hnp.arrays(
-                dtype,
-                SHAPE,
-                elements=st.integers(max(low, pair[0] - pair[1]), min(high, pair[0] + pair[1])),
-            )
-        )
-
-    def floats(dtype: type) -> st.SearchStrategy[np.ndarray[Any, Any]]:
-        width = np.finfo(dtype).bits
-        values = st.floats(width=width, allow_nan=False, allow_infinity=False)
-        noise = st.sampled_from([0, 1e-6, 1e-3, 0.5]).flatmap(
-            lambda spread: hnp.arrays(np.float64, SHAPE, elements=st.floats(-spread, spread))
-        )
-        around = st.builds(lambda v, each: (v / 2 * (1 + each)).astype(dtype), values, noise)
-        return st.one_of(hnp.arrays(dtype, SHAPE, elements=values), around)
-
-    def arrays(dtype: type) -> st.SearchStrategy[np.ndarray[Any, Any]]:
-        return floats(dtype) if np.dtype(dtype).kind == "f" else integers(dtype)
-
-    return st.sampled_from(dtypes).flatmap(arrays)
 
 
 @pytest.fixture(autouse=True)
@@ -61,20 +32,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "_PART_PIXELS", 60)
 
 
-def exact_moments(pixels: np.ndarray[Any, Any]) -> tuple[Fraction, Fraction]:
-    """Return mean and variance of all pixels as fractions."""
-    values = [Fraction(value) for value in pixels.ravel().tolist()]
-    mean = sum(values) / len(values)
-    return mean, sum((value - mean) ** 2 for value in values) / len(values)
-
-
-def exact_root(square: Fraction) -> Fraction:
-    """Return the square root to 100 bits more than the fraction has."""
-    bits = 100 + square.denominator.bit_length()
-    return Fraction(isqrt((square.numerator << 2 * bits) // square.denominator), 1 << bits)
-
-
-@given(st.one_of(exact_patches, arrays_of(WIDE)))
+@given(st.one_of(exact_patches, patches_of(WIDE)))
 def test_those_of_integers_are_exact(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
         pixels, values = patches[:, channel], ChannelStatistics.of(sums)
@@ -85,7 +43,7 @@ def test_those_of_integers_are_exact(patches: np.ndarray[Any, Any]) -> None:
         assert (values.minimum, values.maximum) == (pixels.min(), pixels.max())
 
 
-@given(arrays_of(FLOATS))
+@given(patches_of(FLOATS))
 def test_those_of_floats_keep_the_digits_of_their_spread(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
         pixels, values = patches[:, channel], ChannelStatistics.of(sums)
@@ -131,7 +89,7 @@ def test_percentiles_of_short_integers_are_exact(patches: np.ndarray[Any, Any]) 
         np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12, atol=1e-9)
 
 
-@given(arrays_of(WIDE + FLOATS))
+@given(patches_of(WIDE + FLOATS))
 def test_percentiles_of_other_pixels_lie_within_a_bin(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
         pixels = np.sort(patches[:, channel].astype(np.float64), axis=None)
@@ -154,7 +112,7 @@ def test_a_percentile_next_to_a_jump() -> None:
         assert percentiles[50.0] == pytest.approx(50_000, rel=0.008)
 
 
-@given(arrays_of([np.int32, np.uint64]), st.integers(0, 2**20 - 1))
+@given(patches_of([np.int32, np.uint64]), st.integers(0, 2**20 - 1))
 def test_percentiles_of_integers_that_span_little_are_exact(
     patches: np.ndarray[Any, Any], span: int
 ) -> None:
@@ -168,13 +126,13 @@ def test_percentiles_of_integers_that_span_little_are_exact(
         np.testing.assert_allclose(list(values.values()), expected, rtol=1e-12, atol=1e-9)
 
 
-@given(st.one_of(exact_patches, arrays_of(WIDE)), st.integers(1, 5))
+@given(st.one_of(exact_patches, patches_of(WIDE)), st.integers(1, 5))
 def test_partial_sums_of_integers_merge_exactly(patches: np.ndarray[Any, Any], cut: int) -> None:
     parts = zip(channel_sums(patches[:cut]), channel_sums(patches[cut:]), strict=True)
     assert [a + b for a, b in parts] == channel_sums(patches)
 
 
-@given(st.one_of(exact_patches, arrays_of(WIDE + FLOATS)), st.permutations(range(6)))
+@given(st.one_of(exact_patches, patches_of(WIDE + FLOATS)), st.permutations(range(6)))
 def test_the_order_of_shards_does_not_matter(
     patches: np.ndarray[Any, Any], order: list[int]
 ) -> None:
@@ -185,7 +143,7 @@ def test_the_order_of_shards_does_not_matter(
     assert ChannelStatistics.of(merged) == ChannelStatistics.of(other)
 
 
-@given(st.one_of(exact_patches, arrays_of(WIDE + FLOATS)))
+@given(st.one_of(exact_patches, patches_of(WIDE + FLOATS)))
 def test_sums_survive_their_file(patches: np.ndarray[Any, Any]) -> None:
     for sums in channel_sums(patches):
         assert ChannelSums.model_validate_json(sums.model_dump_json()) == sums

@@ -8,6 +8,7 @@ A source that can't be read is a `Failure`: an export skips it, and stops when n
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileErr
 from napari_patchset.patching.filters import Filter, PatchFilter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
-from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, SUFFIXES
+from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, PIXEL_TYPE_PATTERN, SUFFIXES
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import (
@@ -307,12 +308,11 @@ def _check_format(name: str) -> str:
 
 
 def _check_dtype(name: str) -> str:
-    try:
-        return np.dtype(name).name
-    except TypeError:
-        raise ValueError(
-            f"there is no pixel type {name!r}; choose one like uint8, uint16 or float32"
-        ) from None
+    with suppress(TypeError):
+        dtype = np.dtype(name).name
+        if re.fullmatch(PIXEL_TYPE_PATTERN, dtype):
+            return dtype
+    raise ValueError(f"there is no pixel type {name!r}; choose one like uint8, uint16 or float32")
 
 
 def _parse_channels(channels: Any) -> Any:

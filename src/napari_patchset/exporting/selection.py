@@ -86,7 +86,9 @@ class Selection:
     def rejected(self) -> dict[str, int]:
         """Number of candidates that are not written, by reason."""
         verdicts = self.verdicts
-        counts = {r: int((verdicts.reason == i).sum()) for i, r in enumerate(verdicts.reasons)}
+        counts = dict.fromkeys(verdicts.reasons, 0)  # two equal filters have one reason
+        for i, reason in enumerate(verdicts.reasons):
+            counts[reason] += int((verdicts.reason == i).sum())
         return {reason: count for reason, count in counts.items() if count}
 
     def arrays(self, layouts: Sequence[ArrayLayout]) -> list[ArraySelection]:

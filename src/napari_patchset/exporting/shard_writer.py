@@ -216,13 +216,17 @@ def cast_exactly(
     ExportError
         If the type can't hold a value exactly.
     """
-    if np.can_cast(patches.dtype, dtype, "safe"):
+    # NumPy takes int64 to float64 for safe, but 2^53 + 1 becomes 2^53.
+    is_wide = patches.dtype in (np.int64, np.uint64) and dtype.kind in "fc"
+    if np.can_cast(patches.dtype, dtype, "safe") and not is_wide:
         return patches.astype(dtype, copy=False)
+    drops_imaginary = patches.dtype.kind == "c" and dtype.kind != "c"
+    numbers = patches.real if drops_imaginary else patches
     with np.errstate(invalid="ignore", over="ignore"):
-        cast = patches.astype(dtype)
-        is_exact = (cast == patches) & (cast.astype(patches.dtype) == patches)
-    if patches.dtype.kind == "f" and dtype.kind == "f":
-        is_exact |= np.isnan(patches)
+        cast = numbers.astype(dtype)
+        is_exact = _is_exact(numbers, cast)
+    if drops_imaginary:
+        is_exact &= patches.imag == 0
     if not is_exact.all():
         first = tuple(np.argwhere(~is_exact)[0].tolist())
         spec = grid[first[0]]
@@ -232,3 +236,18 @@ def cast_exactly(
             f"{patches.dtype}."
         )
     return cast
+
+
+def _is_exact(patches: NDArray[Any], cast: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which pixels are the same numbers in another type."""
+    if cast.dtype.kind == "c" and patches.dtype.kind != "c":
+        cast = cast.real
+    is_exact = np.asarray((cast == patches) & (cast.astype(patches.dtype) == patches))
+    # The first number past the range of an integer type is a float. What it is cast to depends on
+    # the processor, and may be the last one of the range.
+    for integers, numbers in ((patches, cast), (cast, patches)):
+        if integers.dtype.kind in "ui" and numbers.dtype.kind == "f":
+            is_exact &= numbers < float(np.iinfo(integers.dtype).max) + 1
+    if patches.dtype.kind == "f" and cast.dtype.kind == "f":
+        is_exact |= np.isnan(patches)
+    return is_exact

@@ -87,11 +87,13 @@ def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
         raise ExportError(f"No patch to export ({reasons}).")
     plan, first = frozen.plan, frozen.sources[0]
     check_filters(plan.filters, first.channels, first.dtype)
+    form = FORMATS[plan.format]
+    form.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
     if plan.filters:
         return
     if plan.split is not None:
         plan.split.assign(grid, frozen.sources)
-    FORMATS[plan.format].check(frozen.arrays)
+    form.check(frozen.arrays)
     check_space(root, ((layout, layout.n) for layout in frozen.arrays))
 
 

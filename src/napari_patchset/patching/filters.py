@@ -8,7 +8,7 @@ one, write a class with a `kind` and `_measure`, and add it to the union `Filter
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from math import isfinite, prod
+from math import ceil, isfinite, prod
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -126,7 +126,7 @@ class PatchFilter(Frozen, ABC):
         ArgumentError
             If there is no such channel.
         """
-        unique = [n if channels.count(n) == 1 else f"{n} {i}" for i, n in enumerate(channels)]
+        unique = _distinct_names(channels)
         return {i: self.column(unique[i]) for i in channel_indices(channels, self.channels)}
 
     @property
@@ -154,8 +154,12 @@ class MeanFilter(PatchFilter):
     kind: Literal["mean"] = "mean"
 
     def _measure(self, rows: Pixels) -> Pixels:
-        metric: Pixels = rows.astype(np.float64).mean(axis=1)
-        return metric
+        if _sums_are_exact(rows):
+            mean: Metric = rows.astype(np.float64).mean(axis=1)
+            return mean
+        first, difference, exponent = _differences(rows)
+        scaled: Metric = np.ldexp(first + difference.mean(axis=1), exponent)
+        return scaled
 
 
 class StdFilter(PatchFilter):
@@ -164,8 +168,12 @@ class StdFilter(PatchFilter):
     kind: Literal["std"] = "std"
 
     def _measure(self, rows: Pixels) -> Pixels:
-        metric: Pixels = rows.astype(np.float64).std(axis=1)
-        return metric
+        if _sums_are_exact(rows):
+            std: Metric = rows.astype(np.float64).std(axis=1)
+            return std
+        _, difference, exponent = _differences(rows)
+        scaled: Metric = np.ldexp(difference.std(axis=1), exponent)
+        return scaled
 
 
 class ShannonFilter(PatchFilter):
@@ -208,7 +216,7 @@ class ShannonFilter(PatchFilter):
 
     def _binned(self, rows: Pixels) -> Pixels:
         if self.low is None or self.high is None:
-            low, high = _grey_range(rows.dtype, "shannon(bins=256,low=0,high=1)>2")
+            low, high = map(float, _grey_range(rows.dtype, "shannon(bins=256,low=0,high=1)>2"))
         else:
             low, high = self.low, self.high
         if self.bins is None:
@@ -231,10 +239,11 @@ class SaturationFilter(PatchFilter):
     level: float | None = Field(default=None, allow_inf_nan=False)
 
     def _measure(self, rows: Pixels) -> Pixels:
-        level = self.level
+        level: float | None = self.level
         if level is None:
             _, level = _grey_range(rows.dtype, "saturation(level=1)<0.01")
-        return _share(rows >= level)
+        # Integers are compared as integers: a float can't hold all of those of 64 bits.
+        return _share(rows >= (level if rows.dtype.kind == "f" else ceil(level)))
 
 
 class MaskFilter(PatchFilter):
@@ -313,9 +322,44 @@ def _share(passes: NDArray[np.bool_]) -> Metric:
     return share
 
 
-def _grey_range(dtype: np.dtype[Any], example: str) -> tuple[float, float]:
+def _distinct_names(channels: Sequence[str]) -> list[str]:
+    """Return the names of channels, equal ones with their index: "DAPI 0", "DAPI 1"."""
+    names = [n if channels.count(n) == 1 else f"{n} {i}" for i, n in enumerate(channels)]
+    while len(set(names)) < len(names):  # a channel may be called "DAPI 0" itself
+        names = [
+            n if names.count(n) == 1 or channels.count(channels[i]) == 1 else f"{n} {i}"
+            for i, n in enumerate(names)
+        ]
+    return names
+
+
+def _sums_are_exact(rows: Pixels) -> bool:
+    """Whether sums of the pixels are exact in double precision: those of integers below 64 bits."""
+    return rows.dtype.kind in "bui" and rows.itemsize < 8
+
+
+def _differences(rows: Pixels) -> tuple[Metric, Pixels, NDArray[np.int32]]:
+    """Return the first pixel of each row, and how much each pixel differs from it.
+
+    Differences keep the digits of a small spread around a large mean. Both are in units of 2 to
+    the power of an exponent for each row, so that no square is infinite or zero.
+    """
+    exponent = np.zeros(len(rows), np.int32)
+    if rows.dtype.kind in "ui":
+        high, low = (rows >> 32).astype(np.int64), (rows & 0xFFFFFFFF).astype(np.int64)
+        difference = (high - high[:, :1]) * 2.0**32 + (low - low[:, :1])
+        return rows[:, 0].astype(np.float64), difference, exponent
+    wide = rows.astype(np.float64)
+    largest = np.frexp(np.abs(wide).max(axis=1))[1]
+    if (np.abs(largest) > 400).any():
+        exponent = largest
+        wide = np.ldexp(wide, -exponent[:, np.newaxis])
+    return wide[:, 0], wide - wide[:, :1], exponent
+
+
+def _grey_range(dtype: np.dtype[Any], example: str) -> tuple[int, int]:
     """Return the range of a pixel type; only integers have one."""
     if dtype.kind not in "iu":
         raise ArgumentError(f"{dtype} has no range of grey values; set it, as in {example}.")
     info = np.iinfo(dtype)
-    return float(info.min), float(info.max)
+    return int(info.min), int(info.max)

@@ -63,9 +63,9 @@ def partial_path(out: Path) -> Path:
     return out.with_name(stem_of(out) + PARTIAL_SUFFIX)
 
 
-PixelType = Annotated[
-    str, Field(pattern="^(bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128))$")
-]
+PIXEL_TYPE_PATTERN = "^(bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128))$"
+
+PixelType = Annotated[str, Field(pattern=PIXEL_TYPE_PATTERN)]
 """NumPy's name of a pixel type, without byte order."""
 
 

@@ -1,7 +1,7 @@
 """tiff: a folder of OME-TIFFs, one for each patch: train/image/000000.ome.tif."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +12,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import require_inside, write_file
-from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
+from napari_patchset.patchset.layout import ARRAY_PATTERN, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
 
@@ -30,6 +30,16 @@ class TiffSet(SetFormat):
     shard_pattern: ClassVar[re.Pattern[str]] = re.compile(
         rf"(?P<array>{ARRAY_PATTERN})/(?P<number>[0-9]{{6}}|[1-9][0-9]{{6,}})[.]ome[.]tif"
     )
+
+    def check(self, arrays: Sequence[ArrayLayout]) -> None:
+        """Refuse pixel types that OME-TIFF has no name for."""
+        for array in arrays:
+            if array.dtype in ("int64", "uint64", "float16"):
+                what = array.role if array.role == LABELS else f"{array.role} (or set dtype)"
+                raise ExportError(
+                    f"OME-TIFF has no pixel type {array.dtype}, the one of the {array.role}; "
+                    f"export a zarr or an npz, or convert the {what} to another type."
+                )
 
     def shard_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:
         """Return the file of each patch."""
