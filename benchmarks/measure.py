@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from peers import PeerError
 
-from napari_patchset.stacks.czi.tiles import CziPixels
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 
 Side = Callable[[], float]
 """Does its work once and returns the seconds that it took."""
@@ -113,14 +113,14 @@ def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
 def counted_tiles() -> Iterator[list[int]]:
     """List the tiles that CZI stacks decode in the meantime."""
     decoded: list[int] = []
-    decode = CziPixels.decode_tile
+    decode = SubblockDecoder.decode
 
-    def counting(self: CziPixels, plane: Any, tile: Any) -> Any:
-        decoded.append(tile.row)
-        return decode(self, plane, tile)
+    def counting(self: SubblockDecoder, row: int) -> Any:
+        decoded.append(row)
+        return decode(self, row)
 
-    CziPixels.decode_tile = counting  # type: ignore[method-assign]
+    SubblockDecoder.decode = counting  # type: ignore[method-assign]
     try:
         yield decoded
     finally:
-        CziPixels.decode_tile = decode  # type: ignore[method-assign]
+        SubblockDecoder.decode = decode  # type: ignore[method-assign]

@@ -15,15 +15,24 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Transpos
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from support.czi_maker import Block, SceneSpec, blocks_of, make_czi, metadata_xml, write_blocks
+from support.czi_maker import (
+    Block,
+    SceneSpec,
+    blocks_of,
+    jpeg,
+    jpegxr,
+    jpegxr_rgb,
+    lzw,
+    make_czi,
+    metadata_xml,
+    write_blocks,
+)
 from support.pixels import encode
 
 LARGEST_REAL = 2 * 2**20
 """Bytes of a real file above which it is left out: each mutant is a copy."""
 
 _SIZE = (48, 64)
-_BGR24, _RGB24 = b"\x0c", b"\x0d"
-_GUID = bytes.fromhex("24c3dd6f034efe4bb1853d77768dc9")
 
 Make = Callable[[Path], Any]
 
@@ -79,25 +88,26 @@ def _czis() -> Iterator[tuple[str, Make]]:
     yield "raw.czi", lambda path: make_czi(path, _MOSAIC, (24, 32), xml)
     for name, text in options.items():
         yield f"{name}.czi", lambda path, text=text: make_czi(path, _MOSAIC, (24, 32), None, text)
-    for kind in ("Gray8", "Gray32Float", "Bgr24", "Bgr48", "Bgr96Float"):
+    for kind in (
+        *("Gray8", "Gray32", "Gray32Float", "Gray64Float"),
+        *("Bgr24", "Bgr48", "Bgr96Float"),
+    ):
         scenes = (SceneSpec(kind=kind, overlap=8),)
         yield f"raw-{kind}.czi", lambda path, s=scenes: make_czi(path, s, (24, 32), xml)
     for name, pack in {"raw": None, "zstd": _zstd, "jpegxr": jpegxr}.items():
         yield f"pyramid-{name}.czi", lambda path, pack=pack: _packed(path, pack, pyramid=True)
     for kind in ("Gray8", "Gray16", "Gray32Float", "Bgr24", "Bgr48"):
         yield f"jpegxr-{kind}.czi", lambda path, kind=kind: _packed(path, jpegxr, kind=kind)
+    yield "jpegxr-rgb.czi", lambda path: _packed(path, jpegxr_rgb, kind="Bgr24")
+    for kind in ("Gray8", "Bgr24"):
+        yield f"jpeg-{kind}.czi", lambda path, kind=kind: _packed(path, jpeg, kind=kind)
+    for kind in ("Gray16", "Bgr24", "Gray64Float"):
+        yield f"lzw-{kind}.czi", lambda path, kind=kind: _packed(path, lzw, kind=kind)
 
 
 def _packed(path: Path, pack: Callable[[Block], Block] | None, **scene: Any) -> None:
     blocks = blocks_of((SceneSpec(c=2, overlap=8, **scene),), (24, 32))
     write_blocks(path, [pack(block) if pack else block for block in blocks], metadata_xml())
-
-
-def jpegxr(block: Block) -> Block:
-    """Compress a subblock without loss; colour in the order that libCZI asks for."""
-    stored = block.pixels[..., ::-1] if block.pixels.ndim == 3 else block.pixels
-    data = imagecodecs.jpegxr_encode(np.ascontiguousarray(stored))
-    return replace(block, data=data.replace(_GUID + _RGB24, _GUID + _BGR24), compression=4)
 
 
 def _zstd(block: Block) -> Block:

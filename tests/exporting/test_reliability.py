@@ -17,15 +17,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "reliability"))
 
 from mutants import LIMITS, make
-from originals import jpegxr, write_array, write_originals
 from originals import pixels as planes
+from originals import write_array, write_originals
 from workers import watched
 
 from napari_patchset import CziImageStack, open_stack
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.isolated import POOL, ReaderError, ReaderPool
 from napari_patchset.stacks.zarr.scenes import PlateField
-from support.czi_maker import SceneSpec, blocks_of, write_blocks
+from support.czi_maker import SceneSpec, blocks_of, jpegxr, write_blocks
 from support.pixels import whole
 
 WORKER = Path(__file__).parents[2] / "benchmarks" / "reliability" / "mutants.py"

@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from napari_patchset import ExportPlan, PatchSet, Random, Tiled
 from napari_patchset.stacks.cache import OpenFiles
-from napari_patchset.stacks.czi.tiles import CziPixels
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.tiff.decoding import PageReader
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from support.czi_maker import SceneSpec, make_czi
@@ -131,7 +131,7 @@ def size_of(path: Path) -> int:
 
 
 DECODERS = (
-    (CziPixels, "decode_tile"),
+    (SubblockDecoder, "decode"),
     (PageReader, "_decode_segment"),
     (ChunkReader, "_decode"),
 )

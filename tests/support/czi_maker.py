@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.sax.saxutils import quoteattr
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pylibCZIrw.czi import create_czi
@@ -25,6 +26,8 @@ KINDS: dict[str, tuple[int, str, bool]] = {
     "Bgr24": (3, "uint8", True),
     "Bgr48": (4, "uint16", True),
     "Bgr96Float": (8, "float32", True),
+    "Gray32": (12, "int32", False),
+    "Gray64Float": (13, "float64", False),
 }
 """By name: the format's number, the dtype of a component, whether it is colour."""
 
@@ -125,6 +128,34 @@ class Block:
     def is_pyramid(self) -> bool:
         """Whether it stores fewer pixels than it covers."""
         return self.pixels.shape[1::-1] != tuple(self.rect[2:])
+
+
+_JPEGXR_RGB24, _JPEGXR_BGR24 = (
+    bytes.fromhex(f"24c3dd6f034efe4bb1853d77768dc9{last}") for last in ("0d", "0c")
+)
+
+
+def jpeg(block: Block) -> Block:
+    """Compress a subblock of 8 bit; what it decodes to is near its pixels."""
+    return replace(block, data=bytes(imagecodecs.jpeg8_encode(block.pixels, 98)), compression=1)
+
+
+def lzw(block: Block) -> Block:
+    """Compress the bytes of a subblock."""
+    return replace(block, data=bytes(imagecodecs.lzw_encode(block.stored)), compression=2)
+
+
+def jpegxr(block: Block) -> Block:
+    """Compress a subblock, without loss but for float; 8-bit colour of the kind that ZEN writes."""
+    block = jpegxr_rgb(block)
+    assert block.data is not None
+    return replace(block, data=block.data.replace(_JPEGXR_RGB24, _JPEGXR_BGR24))
+
+
+def jpegxr_rgb(block: Block) -> Block:
+    """Compress a subblock in the same way; 8-bit colour of a kind that libCZI refuses."""
+    data = bytes(imagecodecs.jpegxr_encode(np.ascontiguousarray(block.pixels)))
+    return replace(block, data=data, compression=4)
 
 
 def make_czi(

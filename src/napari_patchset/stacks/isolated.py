@@ -1,9 +1,9 @@
 """Run crash-prone decoders in helper processes, so that damaged data can't take this process down.
 
-libCZI decodes a CZI's JPEG XR and composes its pyramid; other libraries decode a TIFF's JPEG XR,
-PNG and lossless JPEG. No check of headers foresees what damaged data do to these: they crash, hang
-or take all memory. All other decoders run in this process and pay nothing. `POOL` has the helper
-processes; each runs `isolated_worker` and is killed when it does not answer in time.
+libCZI composes a CZI's pyramid; imagecodecs decodes a CZI's JPEG, JPEG XR and LZW, and a TIFF's
+JPEG XR, PNG and lossless JPEG. No check of headers foresees what damaged data do to these: they
+crash, hang or take all memory. All other decoders run in this process and pay nothing. `POOL` has
+the helper processes; each runs `isolated_worker` and is killed when it does not answer in time.
 """
 
 import atexit
@@ -201,6 +201,29 @@ class ReaderPool:
             If it can't be decoded, or its process died or did not answer in time.
         """
         request = {"length": len(data), "path": path, "stat": FileStat.of(path), **page}
+        with self._leased() as process:
+            return process.read(request, n_bytes, data)
+
+    def decompress(self, codec: str, data: bytes, n_bytes: int, **options: Any) -> NDArray[Any]:
+        """Decode data with a codec of imagecodecs to an image, or to bytes if it returns these.
+
+        Parameters
+        ----------
+        codec : str
+            The name of the decoder, without "_decode".
+        data : bytes
+            The stored bytes.
+        n_bytes : int
+            Bytes of pixels that are expected.
+        **options
+            For the decoder.
+
+        Raises
+        ------
+        ReaderError
+            See `decode`; also if there are more than four times as many bytes.
+        """
+        request = {"length": len(data), "codec": codec, "limit": 4 * n_bytes, "options": options}
         with self._leased() as process:
             return process.read(request, n_bytes, data)
 

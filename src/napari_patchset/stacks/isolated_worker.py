@@ -1,7 +1,7 @@
 """The program of a helper process: a crash-prone library, and nothing that could be lost with it.
 
 It is run by its path, so that it imports no more than it needs. A request is a line of JSON on
-standard input, followed by the stored bytes if it is to decode a tile of a TIFF. The answer is the
+standard input, followed by the stored bytes if it is to decode those of a tile. The answer is the
 length of a JSON text in four bytes, the text, then the pixels as they are in memory.
 """
 
@@ -41,7 +41,11 @@ def _answer(request: dict[str, Any], readers: Readers, answers: FileIO) -> None:
             reader.close()
         return
     try:
-        pixels = _decode(**request) if "length" in request else _read(readers, **request)
+        if "length" not in request:
+            pixels = _read(readers, **request)
+        else:
+            data = sys.stdin.buffer.read(request.pop("length"))
+            pixels = (_decompress if "codec" in request else _decode)(data, **request)
     except Exception as error:  # the parent makes it an error of its own
         _write(answers, {"error": str(error) or repr(error)})
     else:
@@ -59,8 +63,18 @@ def _read(
     return pixels
 
 
+def _decompress(data: bytes, codec: str, limit: int, options: dict[str, Any]) -> NDArray[Any]:
+    import imagecodecs
+
+    result = getattr(imagecodecs, f"{codec}_decode")(data, **options)
+    pixels = result if isinstance(result, np.ndarray) else np.frombuffer(result, np.uint8)
+    if pixels.nbytes > limit:
+        raise ValueError(f"it decodes to {pixels.nbytes} bytes")
+    return pixels
+
+
 def _decode(
-    length: int,
+    data: bytes,
     path: str,
     stat: list[int],
     offset: int,
@@ -72,7 +86,6 @@ def _decode(
 
     `stat` is the file's, so that the decoder of a file that was replaced is not reused.
     """
-    data = sys.stdin.buffer.read(length)
     decode = _page_decoder(path, tuple(stat), offset, tuple(index))
     options = {"jpegtables": base64.b64decode(tables)} if tables else {}
     pixels: NDArray[Any] = decode(data, segment, **options)[0]

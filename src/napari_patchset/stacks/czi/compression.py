@@ -1,26 +1,79 @@
-"""How the pixels of a subblock are compressed: what can be read, and zstd itself.
+"""How the pixels of a subblock are stored: each compression that can be read, and its decoder.
 
-Raw and zstd data are decoded in this process, all else by libCZI in a helper process. A further
-compression is an entry of `COMPRESSIONS`; if decoded in this process, one of `DECODED_HERE` too and
-a case of `decompress`, and of `check_data` if its data declare sizes that a decoder trusts.
+`COMPRESSIONS` is the one table. Raw and zstd data are decoded in this process; JPEG, JPEG XR and
+LZW data by imagecodecs in a helper process (see `stacks.isolated`), as damaged data can crash a
+decoder. The size that data declare is checked before memory is allocated for it. A further
+compression is an entry of the table, and the functions that it names.
 """
 
-from typing import cast
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.stacks.cache import take_memory
+from napari_patchset.stacks.isolated import POOL, ReaderError
 
-UNCOMPRESSED, JPEG_XR, ZSTD0, ZSTD1 = 0, 4, 5, 6
-COMPRESSIONS = {UNCOMPRESSED: "uncompressed", JPEG_XR: "JPEG XR", ZSTD0: "zstd0", ZSTD1: "zstd1"}
-"""The compressions that can be read, by their number in the file."""
 
-DECODED_HERE = frozenset((UNCOMPRESSED, ZSTD0, ZSTD1))
+class DataError(Exception):
+    """A fault of a subblock, as the rest of the sentence "The subblock ..."."""
 
-HEAD_BYTES = {ZSTD0: 32, ZSTD1: 32}
-"""How much of the stored data `check_data` needs, by compression; nothing of others."""
+
+class TileFormat(NamedTuple):
+    """What a subblock decodes to: size in pixels, dtype and number of components of a pixel."""
+
+    height: int
+    width: int
+    dtype: np.dtype[np.generic]
+    components: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded pixels."""
+        return self.height * self.width * self.components * self.dtype.itemsize
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the decoded pixels: YX for grey, YXC for colour."""
+        return (self.height, self.width, self.components)[: 2 + (self.components > 1)]
+
+    def pixels(self, data: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return bytes, of which colour is in the order B, G, R, as pixels YX or YX + RGB."""
+        pixels = data.view(self.dtype.newbyteorder("<")).astype(self.dtype, copy=False)
+        pixels = pixels.reshape(self.shape)
+        return pixels if self.components == 1 else pixels[..., ::-1]
+
+
+_Decode = Callable[[bytes, TileFormat], NDArray[Any]]
+"""Decodes stored data to pixels YX or YX + RGB. Raises DataError."""
+
+_Check = Callable[[bytes, TileFormat], None]
+"""Checks what the beginning of the data declares. Raises DataError."""
+
+
+class Compression(NamedTuple):
+    """A compression.
+
+    Attributes
+    ----------
+    name : str
+        As a message names it.
+    decode : callable or None
+        Its decoder; None if the stored data are the pixels.
+    head_bytes : int
+        How many bytes of the stored data `check` gets; 0 for none.
+    check : callable
+        Checks what these declare, before the data are read whole.
+    """
+
+    name: str
+    decode: _Decode | None
+    head_bytes: int = 0
+    check: _Check = lambda data, tile: None
+
 
 _ZSTD_MAGIC = 0xFD2FB528.to_bytes(4, "little")
 _HILO = b"\x03\x01"
@@ -29,65 +82,47 @@ _ZSTD1_HEADERS = {b"\x01": b"\x01", b"\x03": _HILO}
 """What a zstd1 header begins with, by its first byte, which is its length."""
 
 
-class DataError(Exception):
-    """A fault of a subblock, as the rest of the sentence "The subblock ..."."""
-
-
-def check_data(compression: int, head: bytes, n_bytes: int) -> None:
-    """Check the first bytes of stored data, whose sizes a decoder would trust.
-
-    Parameters
-    ----------
-    compression : int
-        A key of `COMPRESSIONS`.
-    head : bytes
-        The first `HEAD_BYTES` of the data; the compression is one of these.
-    n_bytes : int
-        Bytes of the decoded pixels.
-
-    Raises
-    ------
-    DataError
-        If the data do not begin as they must, or declare another size.
-    """
-    if compression == ZSTD1:
-        expected = _ZSTD1_HEADERS.get(head[:1])
-        if expected is None or not head.startswith(expected):
-            raise DataError(f"has an unknown zstd header {head[:3]!r}")
-        head = head[head[0] :]
+def _check_zstd0(head: bytes, tile: TileFormat) -> None:
     if not head.startswith(_ZSTD_MAGIC):
         raise DataError("is no zstd data")
-    if (size := _zstd_content_size(head)) not in (None, n_bytes):
-        raise DataError(f"decodes to {size} bytes, not {n_bytes}")
+    if (size := _zstd_content_size(head)) not in (None, tile.nbytes):
+        raise DataError(f"decodes to {size} bytes, not {tile.nbytes}")
 
 
-def decompress(compression: int, data: bytes, pixels: NDArray[np.uint8]) -> None:
-    """Decompress zstd data that `check_data` accepts into the bytes of the pixels.
-
-    Raises
-    ------
-    DataError
-        If they can't be decoded, or not to as many bytes.
-    """
-    frame = memoryview(data)
-    if compression == ZSTD0:
-        _decode_zstd(frame, pixels)
-    elif data.startswith(_HILO) and data[2] & 1:
-        halves = take_memory(len(pixels))
-        _decode_zstd(frame[data[0] :], halves)
-        _join_bytes(halves, pixels)
-    else:
-        _decode_zstd(frame[data[0] :], pixels)
+def _check_zstd1(head: bytes, tile: TileFormat) -> None:
+    expected = _ZSTD1_HEADERS.get(head[:1])
+    if expected is None or not head.startswith(expected):
+        raise DataError(f"has an unknown zstd header {head[:3]!r}")
+    _check_zstd0(head[head[0] :], tile)
 
 
-def _decode_zstd(frame: memoryview, out: NDArray[np.uint8]) -> None:
+def _decode_zstd0(data: bytes, tile: TileFormat) -> NDArray[Any]:
+    return tile.pixels(_decompress_zstd(memoryview(data), tile.nbytes))
+
+
+def _decode_zstd1(data: bytes, tile: TileFormat) -> NDArray[Any]:
+    stored = _decompress_zstd(memoryview(data)[data[0] :], tile.nbytes)
+    if not (data.startswith(_HILO) and data[2] & 1):
+        return tile.pixels(stored)
+    # All low bytes of the 16-bit pixels come first, then all high bytes.
+    low, high = stored.reshape(2, -1)
+    joined = take_memory(tile.nbytes)
+    pixels = joined.view("<u2")
+    np.multiply(high, np.uint16(256), out=pixels)
+    np.add(pixels, low, out=pixels)
+    return tile.pixels(joined)
+
+
+def _decompress_zstd(frame: memoryview, nbytes: int) -> NDArray[np.uint8]:
+    out = take_memory(nbytes)
     try:
         # The stubs before imagecodecs 2026.10 accept bytes only; any buffer works.
         n = len(imagecodecs.zstd_decode(cast("bytes", frame), out=out.data))
     except imagecodecs.ZstdError as error:
         raise DataError(f"has zstd data that can't be decoded: {error}") from error
-    if n != len(out):
-        raise DataError(f"decodes to {n} bytes, not {len(out)}")
+    if n != nbytes:
+        raise DataError(f"decodes to {n} bytes, not {nbytes}")
+    return out
 
 
 def _zstd_content_size(frame: bytes) -> int | None:
@@ -103,9 +138,97 @@ def _zstd_content_size(frame: bytes) -> int | None:
     return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)
 
 
-def _join_bytes(halves: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-    """Undo the split of 16-bit pixels into all low bytes, then all high bytes."""
-    low, high = halves.reshape(2, -1)
-    joined = pixels.view("<u2")
-    np.multiply(high, np.uint16(256), out=joined)
-    np.add(joined, low, out=joined)
+def _decode_isolated(codec: str, data: bytes, tile: TileFormat, **options: Any) -> NDArray[Any]:
+    try:
+        return POOL.decompress(codec, data, tile.nbytes, **options)
+    except ReaderError as error:
+        raise DataError(f"can't be decoded: {error}") from error
+
+
+def _decode_lzw(data: bytes, tile: TileFormat) -> NDArray[Any]:
+    stored = _decode_isolated("lzw", data, tile, out=tile.nbytes)
+    if len(stored) != tile.nbytes:
+        raise DataError(f"decodes to {len(stored)} bytes, not {tile.nbytes}")
+    return tile.pixels(stored)
+
+
+def _check_jpeg(head: bytes, tile: TileFormat) -> None:
+    """Check the frame header of a JPEG (ITU-T T.81, B.2.2); it may lie beyond the head."""
+    if not head.startswith(b"\xff\xd8"):
+        raise DataError("is no JPEG data")
+    start = 2
+    while start + 10 <= len(head) and head[start] == 0xFF:
+        marker, length = struct.unpack_from(">BH", head, start + 1)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            precision, height, width, components = struct.unpack_from(">BHHB", head, start + 4)
+            if precision != 8 * tile.dtype.itemsize or components != tile.components:
+                raise DataError(f"is a JPEG of {components} x {precision} bit")
+            _check_size("JPEG", height, width, tile)
+            return
+        start += 2 + length
+
+
+def _decode_jpeg(data: bytes, tile: TileFormat) -> NDArray[Any]:
+    _check_jpeg(data, tile)
+    return _fitted(_decode_isolated("jpeg8", data, tile), tile)
+
+
+_IMAGE_TAG = 0xBCC0
+"""Of the directory entry of a JPEG XR that is the offset of its image (ITU-T T.832, annex A)."""
+
+
+def _check_jpegxr(head: bytes, tile: TileFormat) -> None:
+    """Check the image header of a JPEG XR (T.832, 8.3); it may lie beyond the head."""
+    if not head.startswith(b"II\xbc"):
+        raise DataError("is no JPEG XR data")
+    start = int.from_bytes(head[4:8], "little")
+    n_bytes = 12 * int.from_bytes(head[start : start + 2], "little")
+    entries = head[start + 2 : start + 2 + n_bytes]
+    whole = entries[: len(entries) // 12 * 12]
+    offsets = {tag: offset for tag, _, _, offset in struct.iter_unpack("<HHII", whole)}
+    start = offsets.get(_IMAGE_TAG, len(head))
+    image = head[start : start + 20]
+    if len(image) == 20 and image.startswith(b"WMPHOTO"):
+        width, height = struct.unpack_from(">HH" if image[10] & 0x80 else ">II", image, 12)
+        _check_size("JPEG XR", height + 1, width + 1, tile)
+
+
+def _decode_jpegxr(data: bytes, tile: TileFormat) -> NDArray[Any]:
+    _check_jpegxr(data, tile)
+    return _fitted(_decode_isolated("jpegxr", data, tile), tile)
+
+
+def _check_size(name: str, height: int, width: int, tile: TileFormat) -> None:
+    """Refuse an image much larger than its tile, before memory is allocated for it."""
+    if not (0 < height <= 2 * tile.height and 0 < width <= 2 * tile.width):
+        raise DataError(
+            f"is a {name} of {width} x {height} px in a tile of {tile.width} x {tile.height}"
+        )
+
+
+def _fitted(image: NDArray[Any], tile: TileFormat) -> NDArray[Any]:
+    """Return an image of the tile's size, cut or followed by zeros, as libCZI does.
+
+    Some writers round the size of a tile at an edge up, and that of its image down.
+    """
+    if image.dtype != tile.dtype or image.shape[2:] != tile.shape[2:]:
+        kinds = (f"{each.dtype.name} {each.shape[2:] or ''}".strip() for each in (image, tile))
+        raise DataError("decodes to {}, not {}".format(*kinds))
+    if image.shape == tile.shape:
+        return image
+    fitted = np.zeros(tile.shape, tile.dtype)
+    both = tuple(slice(min(sizes)) for sizes in zip(image.shape, tile.shape, strict=True))
+    fitted[both] = image[both]
+    return fitted
+
+
+UNCOMPRESSED, JPEG, LZW, JPEG_XR, ZSTD0, ZSTD1 = 0, 1, 2, 4, 5, 6
+COMPRESSIONS = {
+    UNCOMPRESSED: Compression("uncompressed", None),
+    JPEG: Compression("JPEG", _decode_jpeg, 1024, _check_jpeg),
+    LZW: Compression("LZW", _decode_lzw),
+    JPEG_XR: Compression("JPEG XR", _decode_jpegxr, 256, _check_jpegxr),
+    ZSTD0: Compression("zstd0", _decode_zstd0, 32, _check_zstd0),
+    ZSTD1: Compression("zstd1", _decode_zstd1, 32, _check_zstd1),
+}
+"""The compressions that can be read, by their number in the file."""

@@ -18,21 +18,21 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.czi.compression import COMPRESSIONS, UNCOMPRESSED
+from napari_patchset.stacks.czi.compression import COMPRESSIONS, UNCOMPRESSED, TileFormat
 
 PLANE_AXES = "TZRIHVBC"
 """The axes that number a plane: those that may merge into S, in that order, then C."""
 
 
 class PixelType(NamedTuple):
-    """A pixel type: libCZI's name of it, the dtype of a component, the number of components."""
+    """A pixel type: its name, the dtype of a component, the number of components."""
 
     name: str
     dtype: np.dtype[np.generic]
     components: int
 
 
-BGR48, BGR96_FLOAT = 4, 8
+BGR48, BGR96_FLOAT, GRAY32, GRAY64_FLOAT = 4, 8, 12, 13
 PIXEL_TYPES: dict[int, PixelType] = {
     0: PixelType("Gray8", np.dtype(np.uint8), 1),
     1: PixelType("Gray16", np.dtype(np.uint16), 1),
@@ -40,6 +40,8 @@ PIXEL_TYPES: dict[int, PixelType] = {
     3: PixelType("Bgr24", np.dtype(np.uint8), 3),
     BGR48: PixelType("Bgr48", np.dtype(np.uint16), 3),
     BGR96_FLOAT: PixelType("Bgr96Float", np.dtype(np.float32), 3),
+    GRAY32: PixelType("Gray32", np.dtype(np.int32), 1),
+    GRAY64_FLOAT: PixelType("Gray64Float", np.dtype(np.float64), 1),
 }
 """The pixel types that can be read, by their number in the file."""
 
@@ -111,6 +113,12 @@ class Subblocks:
         width, height = self.rect[:, 2:].T
         mask: NDArray[np.bool_] = (width == self.stored[:, 0]) & (height == self.stored[:, 1])
         return mask
+
+    def tile_format(self, row: int) -> TileFormat:
+        """Return what a subblock decodes to."""
+        _, dtype, components = PIXEL_TYPES[int(self.pixel_type[row])]
+        width, height = self.stored[row].tolist()
+        return TileFormat(height, width, dtype, components)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +317,10 @@ def _columns(*columns: NDArray[Any]) -> NDArray[Any]:
     return np.stack(columns).T
 
 
-_MAX_COORDINATE = 2**30
+_MAX_SIZE = 2**30
+"""Pixels along an axis of a subblock."""
+_MAX_EXTENT = 2**31
+"""Pixels along an axis of the whole image."""
 _MAX_TILE_BYTES = 2**31
 _MAX_PLANES_PER_SUBBLOCK = 1000
 """More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
@@ -347,7 +358,7 @@ _OTHER_PART = "lies in part {value} of a CZI in several files; save it as one fi
 _TYPE = "has pixel type {value}, which can't be read; convert it in ZEN to 8 or 16 bit"
 _COMPRESSION = (
     "has compression {value}; only "
-    f"{', '.join(COMPRESSIONS.values())} can be read, save it as zstd in ZEN"
+    f"{', '.join(each.name for each in COMPRESSIONS.values())} can be read, save it as zstd in ZEN"
 )
 _SIZE = "has an impossible size ({value}); the file is damaged, copy it again"
 _CUT = "at byte {value} reaches past the end of the file; it was cut short, copy it again"
@@ -367,9 +378,15 @@ def _check_plane_count(path: Path, blocks: Subblocks) -> None:
 def _decoded_bytes(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
     """Return the bytes of each decoded subblock; refuse sizes that no image has."""
     sizes = np.concatenate([blocks.rect[:, 2:], blocks.stored], axis=1)
-    far = np.abs(blocks.rect[:, :2]) > _MAX_COORDINATE
-    wild = np.concatenate([sizes < 1, sizes > _MAX_COORDINATE, far], axis=1)
-    _refuse(path, blocks, np.any(wild, axis=1), _SIZE, sizes)
+    _refuse(path, blocks, np.any((sizes < 1) | (sizes > _MAX_SIZE), axis=1), _SIZE, sizes)
+    starts = blocks.rect[:, :2]
+    extent = (starts + blocks.rect[:, 2:]).max(axis=0) - starts.min(axis=0)
+    if extent.max() > _MAX_EXTENT:
+        width, height = extent.tolist()
+        raise UnreadableFileError(
+            f"{path}: its subblocks lie {width} x {height} px apart, an impossible size; the file "
+            "is damaged, copy it again."
+        )
     bytes_by_kind = np.zeros(max(PIXEL_TYPES) + 1, np.int64)
     for kind, pixel_type in PIXEL_TYPES.items():
         bytes_by_kind[kind] = pixel_type.dtype.itemsize * pixel_type.components

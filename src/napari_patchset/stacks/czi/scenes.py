@@ -19,10 +19,12 @@ from napari_patchset.axes import AxisLayout, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.czi.compression import ZSTD1
+from napari_patchset.stacks.czi.compression import JPEG, LZW, ZSTD1
 from napari_patchset.stacks.czi.directory import (
     BGR48,
     BGR96_FLOAT,
+    GRAY32,
+    GRAY64_FLOAT,
     PIXEL_TYPES,
     PLANE_AXES,
     CziDirectory,
@@ -44,6 +46,9 @@ _ALWAYS_PRESENT = "TZ"
 _CHECKED_AT_OPENING = 2000
 """In a file of up to so many subblocks all headers are checked at once; of more, each one before it
 is first decoded."""
+
+_NOT_OF_LIBCZI = BGR96_FLOAT, GRAY32, GRAY64_FLOAT
+"""Pixel types that libCZI can't decode."""
 
 _MAX_CACHED_SUBBLOCKS = 200_000
 """Of all files, about 150 bytes each; the last file is cached in any case."""
@@ -188,10 +193,10 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
 def _has_readable_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> bool:
     if not np.any(in_scene & ~blocks.at_full_resolution()):
         return False
-    # libCZI can't decode float colour, and leaves bytes of 16-bit zstd1 colour undefined.
     types, compressions = blocks.pixel_type[in_scene], blocks.compression[in_scene]
-    wrong = (types == BGR96_FLOAT) | ((types == BGR48) & (compressions == ZSTD1))
-    return not np.any(wrong)
+    unreadable = np.isin(types, _NOT_OF_LIBCZI) | np.isin(compressions, (JPEG, LZW))
+    # libCZI leaves bytes of 16-bit zstd1 colour undefined.
+    return not np.any(unreadable | ((types == BGR48) & (compressions == ZSTD1)))
 
 
 def _bounds(rects: NDArray[np.int64]) -> Rect:

@@ -172,7 +172,7 @@ class CziImageStack(FileStack):
         depths = range(depth, depth + 1)
         for tile in plane.meeting(on_stage):
             rect = tile.rect._replace(x=tile.rect.x - left, y=tile.rect.y - top)
-            decode = partial(self._pixels.decode_tile, plane, tile)
+            decode = partial(self._pixels.decoder.decode, tile.row)
             yield Block(tile.row, rect, (sample_idx,), depths, (0, 1), decode, view)
 
     def close(self) -> None:  # noqa: D102, documented on BoundedStack

@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.cache import OpenFile, OpenFiles, take_memory
-from napari_patchset.stacks.czi.compression import (
-    DECODED_HERE,
-    HEAD_BYTES,
-    UNCOMPRESSED,
-    DataError,
-    check_data,
-    decompress,
-)
-from napari_patchset.stacks.czi.directory import DIMENSION, PIXEL_TYPES, PLANE_AXES, Subblocks
+from napari_patchset.stacks.czi.compression import COMPRESSIONS, UNCOMPRESSED, DataError
+from napari_patchset.stacks.czi.directory import DIMENSION, PLANE_AXES, Subblocks
 
 _HEAD = struct.Struct("<16sqqiiq2siqii6xi")
 """Segment id, allocated, used; metadata, attachment and data size; the directory entry again."""
@@ -114,10 +107,10 @@ def check_subblock(
     head = read(position, _HEAD.size + int(blocks.n_dimensions[row]) * DIMENSION.itemsize)
     try:
         start, size = _data_span(head, blocks, row, file_size - position)
-        compression = int(blocks.compression[row])
-        if compression in HEAD_BYTES:
-            data_head = read(position + start, min(size, HEAD_BYTES[compression]))
-            check_data(compression, data_head, decoded_bytes(blocks, row))
+        compression = COMPRESSIONS[int(blocks.compression[row])]
+        if compression.head_bytes:
+            data_head = read(position + start, min(size, compression.head_bytes))
+            compression.check(data_head, blocks.tile_format(row))
     except DataError as error:
         raise _unreadable(path, blocks, row, error) from None
     return DataSpan(position + start, size)
@@ -147,7 +140,7 @@ def _data_span(head: bytes, blocks: Subblocks, row: int, left: int) -> tuple[int
     start = _SEGMENT_HEAD + fixed + max(n_metadata, 0)
     if min(n_metadata, n_attachment, size) < 0 or start + size > left:
         raise DataError(f"claims {size} bytes of data where {max(left - start, 0)} are left")
-    expected = decoded_bytes(blocks, row)
+    expected = blocks.tile_format(row).nbytes
     if blocks.compression[row] == UNCOMPRESSED and size < expected:
         raise DataError(f"holds {size} of {expected} bytes")
     return start, size
@@ -176,13 +169,6 @@ def _check_dimensions(entry: bytes, blocks: Subblocks, row: int) -> None:
         raise DataError("lies at another position or plane than the directory says")
 
 
-def decoded_bytes(blocks: Subblocks, row: int) -> int:
-    """Return the bytes of a subblock's decoded pixels."""
-    pixel_type = PIXEL_TYPES[int(blocks.pixel_type[row])]
-    width, height = blocks.stored[row].tolist()
-    return int(width * height * pixel_type.components * pixel_type.dtype.itemsize)
-
-
 class SubblockDecoder:
     """Decodes single subblocks; it opens the file at the first one.
 
@@ -198,12 +184,8 @@ class SubblockDecoder:
         self._checked = checked
         self._files = OpenFiles([self._path])
 
-    def can_decode(self, row: int) -> bool:
-        """Whether a subblock has a compression that is decoded in this process."""
-        return int(self._blocks.compression[row]) in DECODED_HERE
-
     def decode(self, row: int) -> NDArray[Any]:
-        """Decode a subblock that `can_decode`.
+        """Decode a subblock.
 
         Returns
         -------
@@ -216,16 +198,16 @@ class SubblockDecoder:
             If the subblock is damaged, naming it.
         """
         span = self.check(row)
-        pixels = take_memory(decoded_bytes(self._blocks, row))
-        compression = int(self._blocks.compression[row])
-        if compression == UNCOMPRESSED:
-            self._files.read_into(self._path, span.position, pixels)
-        else:
-            try:
-                decompress(compression, self._files.read(self._path, *span), pixels)
-            except DataError as error:
-                raise _unreadable(self._path, self._blocks, row, error) from error
-        return self._as_pixels(row, pixels)
+        tile = self._blocks.tile_format(row)
+        decode = COMPRESSIONS[int(self._blocks.compression[row])].decode
+        if decode is None:
+            stored = take_memory(tile.nbytes)
+            self._files.read_into(self._path, span.position, stored)
+            return tile.pixels(stored)
+        try:
+            return decode(self._files.read(self._path, *span), tile)
+        except DataError as error:
+            raise _unreadable(self._path, self._blocks, row, error) from error
 
     def check(self, row: int) -> DataSpan:
         """Check a subblock's header, once, and return where its data lie.
@@ -248,11 +230,3 @@ class SubblockDecoder:
     def _read(self, position: int, length: int) -> bytes:
         left = max(self._file_size - position, 0)
         return self._files.read(self._path, position, min(length, left))
-
-    def _as_pixels(self, row: int, data: NDArray[np.uint8]) -> NDArray[Any]:
-        _, dtype, components = PIXEL_TYPES[int(self._blocks.pixel_type[row])]
-        width, height = self._blocks.stored[row].tolist()
-        pixels = data.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
-        if components == 1:
-            return pixels.reshape(height, width)
-        return pixels.reshape(height, width, components)[..., ::-1]

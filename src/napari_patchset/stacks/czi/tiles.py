@@ -1,4 +1,8 @@
-"""The pixels of one CZI scene: whole tiles through a cache, or a window at lower resolution."""
+"""The pixels of one CZI scene: whole tiles through a cache, or a window at lower resolution.
+
+Lower resolutions are composed by libCZI from the pyramid in the file. It runs in helper processes
+(see `stacks.isolated`), as damaged data can crash it.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from napari_patchset.stacks.cache import TileCache
 from napari_patchset.stacks.czi.directory import PIXEL_TYPES
-from napari_patchset.stacks.czi.libczi import LibCziFile
 from napari_patchset.stacks.czi.scenes import SceneGeometry
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
+from napari_patchset.stacks.isolated import POOL, ReaderError
 
 _FEW_TILES = 24
 """Up to so many, a loop over the tiles of a plane is faster than a call to NumPy."""
@@ -63,12 +68,83 @@ class PlaneTiles:
         ]
 
 
+_MAX_PIXEL_BYTES = 12
+"""Of three float32."""
+
+
+class LibCziFile:
+    """Reads rectangles of planes; threads may share it.
+
+    Each helper process opens the file when it first reads from it. An unpickled copy opens it anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._pool = POOL  # `__del__` may run when the module's names are gone
+        self._handle = POOL.new_handle()
+        self._is_closed = False
+
+    def read(
+        self,
+        window: Rect,
+        plane: dict[str, int],
+        scene: int | None,
+        pixel_type: str,
+        zoom: float,
+    ) -> NDArray[Any]:
+        """Read a window (in stage pixels) of a plane (in the file's numbering).
+
+        Returns
+        -------
+        ndarray
+            YX for grey pixels, YXC with C in the order R, G, B for colour; zero where there are
+            no pixels.
+
+        Raises
+        ------
+        UnreadableFileError
+            If libCZI refuses to decode it, or crashes, naming the plane and window.
+        """
+        if self._is_closed:
+            raise ValueError(f"{self.path}: the stack is closed; open the file again.")
+        options = {"plane": plane, "scene": scene, "zoom": zoom, "pixel_type": pixel_type}
+        n_bytes = round(window.w * window.h * zoom**2) * _MAX_PIXEL_BYTES
+        try:
+            pixels = self._pool.read(self._handle, self.path, n_bytes, window=window, **options)
+        except ReaderError as error:
+            indices = " ".join(f"{axis}={index}" for axis, index in plane.items())
+            raise UnreadableFileError(
+                f"{self.path}: libCZI can't decode {indices}, x={window.x}, y={window.y}, "
+                f"{window.w} x {window.h} px: {error}"
+            ) from error
+        return pixels[..., 0] if pixels.shape[2] == 1 else np.flip(pixels, axis=2)
+
+    def close(self) -> None:
+        """Close the file in every helper process."""
+        self._is_closed = True
+        self._pool.close(self._handle)
+
+    def __del__(self) -> None:
+        self._pool.close(self._handle)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "closed": self._is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]  # a fresh handle is what it needs
+        self._is_closed = state["closed"]
+
+
+_UNKNOWN_COLOUR = "Unsupported pixel format"
+"""What libCZI says of a JPEG XR whose colour is in the order R, G, B."""
+
+
 class CziPixels:
     """Reads planes of one scene; threads may share it."""
 
     def __init__(self, path: Path, geometry: SceneGeometry, decoder: SubblockDecoder) -> None:
         self._geometry = geometry
-        self._decoder = decoder
+        self.decoder = decoder
         self._libczi = LibCziFile(path)
         self.cache = TileCache()
         self.reduced = TileCache()
@@ -80,7 +156,7 @@ class CziPixels:
         """Fill `out` with a window (in stage pixels) of a plane, reduced by a factor.
 
         Where tiles overlap, the one with the highest M lies on top. Reduced pixels are those of the
-        pyramid in the file; without one, every `factor`-th pixel of each tile.
+        pyramid in the file; without one that libCZI can read, every `factor`-th pixel of each tile.
 
         Parameters
         ----------
@@ -89,62 +165,49 @@ class CziPixels:
         """
         if factor == 1:
             for tile in plane.meeting(window):
-                pixels = self.cache.get(tile.row, partial(self.decode_tile, plane, tile))
+                pixels = self.cache.get(tile.row, partial(self.decoder.decode, tile.row))
                 inside, outside = tile.rect.overlap(window)
                 out[outside] = color_plane(pixels, color)[inside]
-        elif self._geometry.has_pyramid:
-            self._read_pyramid(plane, color, window, factor, out)
-        else:
-            reduced_window = Rect(0, 0, out.shape[1], out.shape[0])
-            for tile in plane.meeting(window):
-                pixels, corner = self._reduced_tile(plane, tile, factor)
-                y, x = (corner.y - window.y) // factor, (corner.x - window.x) // factor
-                rect = Rect(x, y, pixels.shape[1], pixels.shape[0])
-                inside, outside = rect.overlap(reduced_window)
-                out[outside] = color_plane(pixels, color)[inside]
-
-    def decode_tile(self, plane: PlaneTiles, tile: Tile) -> NDArray[Any]:
-        """Decode a tile without caching it."""
-        if self._decoder.can_decode(tile.row):
-            return self._decoder.decode(tile.row)
-        # libCZI composes all tiles that meet the rectangle.
-        for neighbour in plane.meeting(tile.rect):
-            self._decoder.check(neighbour.row)
-        return self._read_libczi(plane, tile.pixel_type, tile.rect)
+            return
+        if self._geometry.has_pyramid and plane.tiles:
+            try:
+                self._read_pyramid(plane, color, window, factor, out)
+                return
+            except UnreadableFileError as error:
+                if _UNKNOWN_COLOUR not in str(error):
+                    raise
+        for tile in plane.meeting(window):
+            pixels, corner = self._reduced_tile(tile, factor)
+            y, x = (corner.y - window.y) // factor, (corner.x - window.x) // factor
+            rect = Rect(x, y, pixels.shape[1], pixels.shape[0])
+            inside, outside = rect.overlap(Rect(0, 0, out.shape[1], out.shape[0]))
+            out[outside] = color_plane(pixels, color)[inside]
 
     def close(self) -> None:
         """Close the file and drop the decoded tiles."""
         self._libczi.close()
-        self._decoder.close()
+        self.decoder.close()
         self.cache.clear()
         self.reduced.clear()
 
     def _read_pyramid(
         self, plane: PlaneTiles, color: int | None, window: Rect, factor: int, out: NDArray[Any]
     ) -> None:
-        if plane.tiles:
-            pixels = self._read_libczi(plane, plane.tiles[0].pixel_type, window, 1 / factor)
-            pixels = color_plane(pixels, color)
-            # libCZI rounds the size of a reduced window down.
-            height, width = (min(a, b) for a, b in zip(out.shape, pixels.shape, strict=True))
-            out[:height, :width] = pixels[:height, :width]
+        kind = PIXEL_TYPES[plane.tiles[0].pixel_type].name
+        pixels = self._libczi.read(window, plane.numbers, self._geometry.scene, kind, 1 / factor)
+        pixels = color_plane(pixels, color)
+        # libCZI rounds the size of a reduced window down.
+        height, width = (min(a, b) for a, b in zip(out.shape, pixels.shape, strict=True))
+        out[:height, :width] = pixels[:height, :width]
 
-    def _read_libczi(
-        self, plane: PlaneTiles, pixel_type: int, window: Rect, zoom: float = 1.0
-    ) -> NDArray[Any]:
-        name = PIXEL_TYPES[pixel_type].name
-        return self._libczi.read(window, plane.numbers, self._geometry.scene, name, zoom)
-
-    def _reduced_tile(
-        self, plane: PlaneTiles, tile: Tile, factor: int
-    ) -> tuple[NDArray[Any], Rect]:
+    def _reduced_tile(self, tile: Tile, factor: int) -> tuple[NDArray[Any], Rect]:
         """Return every `factor`-th pixel of a tile, counted from the scene's corner, and where."""
         scene = self._geometry.rect
         y, x = (scene.y - tile.rect.y) % factor, (scene.x - tile.rect.x) % factor
         corner = Rect(tile.rect.x + x, tile.rect.y + y, tile.rect.w - x, tile.rect.h - y)
         pixels = self.reduced.get(
             (tile.row, factor),
-            lambda: np.ascontiguousarray(self.decode_tile(plane, tile)[y::factor, x::factor]),
+            lambda: np.ascontiguousarray(self.decoder.decode(tile.row)[y::factor, x::factor]),
         )
         return pixels, corner
 
