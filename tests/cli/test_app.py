@@ -181,7 +181,7 @@ def test_the_memory_limit_is_passed_on(
         raise PatchsetError("seen")
 
     monkeypatch.setattr("napari_patchset.cli.export.iter_export", take)
-    monkeypatch.setattr("napari_patchset.cli.verify.find_differences", take)
+    monkeypatch.setattr("napari_patchset.cli.inspect.find_differences", take)
     words = {"export": (czi(*SCENES), "--out", "a.patches.zarr"), "verify": ("a.patches.zarr",)}
     assert run(command, *words[command], *options)[2] == "patchset: seen.\n"
     assert taken == [n]
@@ -192,7 +192,7 @@ def test_a_job_takes_its_threads_and_memory(
     run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     taken = []
-    part = f"napari_patchset.cli.jobs.{command}_part"
+    part = f"napari_patchset.cli.export.{command}_part"
     monkeypatch.setattr(part, lambda *args, **more: taken.append((args, more)))
     words = (command, "a.patches.zarr", "--job", 1, "--of", 3)
     assert run(*words)[0] == run(*words, "--workers", 4, "--memory", "1GiB")[0] == 0

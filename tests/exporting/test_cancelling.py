@@ -9,7 +9,7 @@ import pytest
 
 from napari_patchset import ExportPlan, Tiled, export, iter_export
 from napari_patchset.exporting import finalize
-from napari_patchset.exporting.ownership import LOCK
+from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport

@@ -13,7 +13,7 @@ import pytest
 
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting import folder_lock
-from napari_patchset.exporting.ownership import LOCK
+from napari_patchset.exporting.destination import LOCK
 
 
 class WindowsLocks:

@@ -14,10 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from napari_patchset import ExportPlan, Fixed, Random, Tiled, Whole
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.plan import SourceRef
 from napari_patchset.exporting.plan_options import (
     OPTIONS,
+    command_line,
     format_bytes,
     format_values,
     make_plan,

@@ -10,7 +10,7 @@ import pytest
 from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting import destination
-from napari_patchset.exporting.ownership import LOCK
+from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patchset.writers.zarr import shard_path
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml

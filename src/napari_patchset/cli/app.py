@@ -16,14 +16,14 @@ from napari_patchset.errors import DestinationExistsError, PatchsetError
 
 COMMANDS = {
     "info": ("info", "Show what is in an image file or a patch set."),
-    "preview": ("preview", "Draw the patches on an image, as a PNG."),
+    "preview": ("inspect", "Draw the patches on an image, as a PNG."),
     "export": ("export", "Export a patch set."),
-    "plan": ("jobs", "Plan an export that is carried out by jobs."),
-    "score": ("jobs", "Measure a job's share of the candidates."),
-    "write": ("jobs", "Write a job's share of the patches."),
-    "finalize": ("jobs", "Complete a patch set when all jobs are done."),
-    "verify": ("verify", "Check a patch set, and compare it with its sources."),
-    "demo": ("demo", "Export the sample file, and draw its patches."),
+    "plan": ("export", "Plan an export that is carried out by jobs."),
+    "score": ("export", "Measure a job's share of the candidates."),
+    "write": ("export", "Write a job's share of the patches."),
+    "finalize": ("export", "Complete a patch set when all jobs are done."),
+    "verify": ("inspect", "Check a patch set, and compare it with its sources."),
+    "demo": ("inspect", "Export the sample file, and draw its patches."),
 }
 """The module of each subcommand, which has a function of its name, and a line of help."""
 

@@ -12,7 +12,7 @@ import typer
 
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, make_plan, parse_bytes
-from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 
 PANELS = ("", "Source", "Patches", "Filters", "Split", "Output", "Running")

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import DestinationExistsError, ExportError
+from napari_patchset.exporting.candidates import ArraySelection, Selection
+from napari_patchset.exporting.destination import require_only_own_files, require_replaceable
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.ownership import require_only_own_files, require_replaceable
 from napari_patchset.exporting.plan import SourcesFailed
-from napari_patchset.exporting.selection import ArraySelection, Selection
 from napari_patchset.exporting.stages import find_changed
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.grid import PatchGrid

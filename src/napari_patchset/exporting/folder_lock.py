@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.ownership import LOCK, is_litter
+from napari_patchset.exporting.destination import LOCK, is_litter
 
 if sys.platform == "win32":
     import msvcrt

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.exporting.batches import Batches
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK, SourcesFailed
-from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import TileReader
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY, LEAST_TILES, Batches
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import MaskFilter, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PadMode, PatchGrid

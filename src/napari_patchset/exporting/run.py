@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Literal
 
 from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
+from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import (
     check_apart,
     check_destination,
     check_space,
     explain_full_disk,
+    require_own_partial,
 )
 from napari_patchset.exporting.executors import Job, run_jobs
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.folder_lock import locked
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.metrics import score_job
-from napari_patchset.exporting.ownership import require_own_partial
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
-from napari_patchset.exporting.selection import Selection
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.stages import find_changed, prepare, select
-from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE

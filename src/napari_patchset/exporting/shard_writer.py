@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.batches import Batches
+from napari_patchset.exporting.candidates import ArraySelection
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.selection import ArraySelection
-from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY, LEAST_TILES
 from napari_patchset.exporting.tile_reader import TileReader
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY, LEAST_TILES, Batches
 from napari_patchset.exporting.workdir import DoneMarker, PartialExport
 from napari_patchset.patching.grid import PatchSpec
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
+from napari_patchset.exporting.candidates import Selection, select_candidates
 from napari_patchset.exporting.destination import check_space
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.open_images import changed_file, require_unchanged
 from napari_patchset.exporting.plan import SOURCE_ERRORS, ExportPlan, Failure
-from napari_patchset.exporting.selection import Selection, select_candidates
 from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import check_filters

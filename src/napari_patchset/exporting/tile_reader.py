@@ -18,9 +18,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from napari_patchset.exporting.batches import Batches
 from napari_patchset.exporting.open_images import OpenImage, OpenImages
-from napari_patchset.exporting.tile_buffer import TileBuffer
+from napari_patchset.exporting.tiles import Batches, TileBuffer
 from napari_patchset.patching.grid import PadMode, PatchSpec, pad_patch, padding_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.protocol import Block, ImageStack, blocks_of

@@ -23,7 +23,9 @@ from pydantic import ConfigDict, ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.candidate_tables import (
+from napari_patchset.exporting.candidates import (
+    ArraySelection,
+    Selection,
     read_grid,
     read_metrics,
     read_verdicts,
@@ -31,10 +33,9 @@ from napari_patchset.exporting.candidate_tables import (
     write_metrics,
     write_verdicts,
 )
+from napari_patchset.exporting.destination import LOCK, PLAN, remove_own_files
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.ownership import LOCK, PLAN, remove_own_files
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
-from napari_patchset.exporting.selection import ArraySelection, Selection
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics

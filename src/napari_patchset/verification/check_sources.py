@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError
-from napari_patchset.exporting.batches import Batches
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef, SourcesFailed
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.sources import SourceDescriber, read_masks
 from napari_patchset.exporting.tile_reader import TileReader
+from napari_patchset.exporting.tiles import Batches
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums

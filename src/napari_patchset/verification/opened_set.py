@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.exporting.selection import UNREADABLE
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.reader import missing_files, read_description

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.run import DEFAULT_WORKERS
-from napari_patchset.exporting.tile_buffer import DEFAULT_MEMORY
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.verification.check_metadata import (
     check_files,
     check_manifest,

@@ -1,0 +1,141 @@
+"""`patchset preview`, `verify` and `demo`: look at patches, and at what is wrong with them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import imagecodecs
+import typer
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from napari_patchset.cli.options import (
+    RUNNING,
+    Files,
+    Json,
+    Memory,
+    SavedPlan,
+    Threads,
+    memory_from,
+    plan_from,
+    with_plan_options,
+)
+from napari_patchset.cli.progress import bar_on_terminal, show_events
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.plan_options import make_plan
+from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
+from napari_patchset.exporting.sources import describe_sources, open_source, read_masks
+from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.preview.image import render
+from napari_patchset.sample import ensure_sample
+from napari_patchset.verification.opened_set import Finding
+from napari_patchset.verification.verify import verify as find_differences
+
+
+@with_plan_options
+def preview(
+    out: Annotated[
+        Path,
+        typer.Option(metavar="PNG", help="The picture to write.", rich_help_panel="Output"),
+    ],
+    files: Files = None,
+    plan: SavedPlan = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The plane (or volume) to draw, counted from 0 (the middle one).",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Draw the patches on an image, as a PNG.
+
+    Example: patchset preview cells.czi --scene 1 --patch-size 64,64 --overlap 16 --out grid.png
+    """
+    chosen = plan_from(files, f"preview{SUFFIX}", plan, options)
+    if len(chosen.sources) > 1:
+        first, n = chosen.sources[0], len(chosen.sources)
+        raise ArgumentError(f"There are {n} images, the first is {first}; choose one: --scene.")
+    write_preview(chosen, sample, out)
+    typer.echo(json.dumps({"path": str(out)}) if as_json else out)
+
+
+def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> None:
+    """Write the patches of a plan's first source as a PNG: on one sample, at its middle depth."""
+    grid = plan.strategy.plan(describe_sources(plan), read_masks(plan.strategy))
+    with open_source(plan, plan.sources[0]) as stack:
+        n_samples, _, *spatial = stack.data_shape
+        depth = spatial[0] if plan.depth_axis != "none" else 1
+        index = n_samples // 2 if sample is None else sample
+        picture = render(stack, grid, 0, index, depth // 2)
+    out.write_bytes(imagecodecs.png_encode(picture))
+
+
+def verify(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="The patch set.")],
+    sources: Annotated[
+        bool, typer.Option(help="Cut every patch again from the sources, and compare.")
+    ] = True,
+    workers: Threads = DEFAULT_WORKERS,
+    memory: Memory = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the findings as JSON, one a line.", rich_help_panel=RUNNING
+        ),
+    ] = False,
+) -> None:
+    """Check a patch set, and compare it with its sources.
+
+    Compares every checksum and count, the split, and each patch with the sources' own pixels. Exit
+    code 1 if anything differs.
+
+    Example: patchset verify cells.patches.zarr
+    """
+    n = 0
+    for finding in _with_bar(name, sources, workers, memory_from(memory)):
+        n += 1
+        typer.echo(json.dumps(asdict(finding)) if as_json else str(finding))
+    if n:
+        typer.echo(f"{name}: {n} {'difference' if n == 1 else 'differences'}", err=True)
+        raise typer.Exit(1)
+    if not as_json:
+        what = "itself and its sources" if sources else "itself; the sources were not read"
+        typer.echo(f"{name}: no difference, compared with {what}")
+
+
+def _with_bar(name: Path, sources: bool, workers: int, memory: int) -> Iterator[Finding]:
+    """Yield the differences under a bar that shows how many patches are read."""
+    columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with bar_on_terminal(*columns, transient=True) as update:
+
+        def show(done: int, total: int) -> None:
+            update(completed=done, total=total)
+
+        yield from find_differences(
+            name, sources=sources, workers=workers, memory=memory, progress=show
+        )
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Export the sample file, and draw its patches.
+
+    Example: patchset demo --out demo
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sample = ensure_sample(report=partial(typer.echo, err=True))
+    plan = make_plan([str(sample)], str(out / f"cells{SUFFIX}"), overlap="16")
+    show_events(iter_export(plan, overwrite=True), as_json=False)
+    first, picture = plan.model_copy(update={"sources": plan.sources[:1]}), out / "preview.png"
+    write_preview(first, None, picture)
+    typer.echo(f"the patches on the first scene: {picture.absolute()}")
