@@ -104,7 +104,7 @@ def test_the_window_answers_while_no_pixel_comes(
         window.qtbot.keyClick(canvas, key)
     window.viewer.dims.set_current_step((0, 1), (1, 2))
     camera(window.viewer).zoom = 5
-    window.type_number(window.widget.patches.size.boxes[1], 24)
+    window.type_number(window.widget.patches.size.boxes[1], 24, settle=False)
     window.until(lambda: "patches" in window.summary)
 
     storage.opened.set()

@@ -6,6 +6,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin import reader
@@ -15,7 +16,7 @@ from napari_patchset.plugin.scenes import source as sourcing
 from napari_patchset.stacks.opening import list_scenes
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import drop, soon
-from support.window import Window
+from support.window import WAIT_MS, Window
 
 
 class SlowDisk:
@@ -56,6 +57,42 @@ def test_what_goes_wrong_is_said_once(
     assert not names(window)
     with pytest.raises(UnreadableFileError, match="not a CZI file"):
         window.viewer.open(str(path), plugin=PLUGIN)
+
+
+def test_keys_are_heard_while_a_file_is_opened_in_the_widget(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk()
+    monkeypatch.setattr(reader, "list_scenes", disk.image_scenes)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
+    window.click(window.widget.source.open, settle=False)
+    assert window.viewer.status == "Opening image.czi…"
+    window.type_number(window.widget.patches.size.boxes[1], 24, settle=False)
+    assert not names(window)
+    disk.ready.set()
+    window.until(lambda: window.state is not None)
+    window.settle()
+    assert names(window) == ["DAPI", "EGFP"]
+    assert window.state.recipe.strategy.size[0] == 24
+
+
+def test_a_window_that_is_closed_while_a_file_is_opened_shows_nothing(
+    make_napari_viewer: Any, qtbot: Any, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, said = SlowDisk(), list[str]()
+    monkeypatch.setattr(reader, "list_scenes", disk.image_scenes)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
+    for module in (reader, sourcing):
+        monkeypatch.setattr(module, "show_error", said.append)
+    viewer = make_napari_viewer(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    files = widget.source_control.file_opener.worker
+    widget.source.open.native.click()
+    assert files.running
+    viewer.close()
+    disk.ready.set()
+    qtbot.waitUntil(lambda: files.at_rest, timeout=WAIT_MS)
+    assert (said, list(viewer.layers)) == ([], [])
 
 
 def names(window: Window) -> list[str]:

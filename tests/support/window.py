@@ -23,6 +23,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QRad
 
 from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
+from napari_patchset.plugin.lazy.array import LazyArray
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
 from support.czi_maker import SceneSpec, metadata_xml
@@ -69,6 +70,10 @@ def shared_viewer() -> Iterator[napari.Viewer]:
         gc.unfreeze()
         with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
             viewer.close()
+
+
+def _finest(layer: Any) -> Any:
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 class Window:
@@ -185,7 +190,11 @@ class Window:
         widget, preview = self.widget, self.widget.preview
         workers = {*widget.workers, preview.view.pictures, preview.contact.pictures}
         workers.discard(widget.picker.loading)
-        return not widget._refresh_soon.isActive() and all(each.at_rest for each in workers)
+        timers = (widget._refresh_soon, preview._soon, preview.overlay._soon)
+        arrays = (_finest(layer) for layer in self.viewer.layers)
+        is_reading = any(each.slicer.is_reading for each in arrays if isinstance(each, LazyArray))
+        is_waiting = is_reading or any(timer.isActive() for timer in timers)
+        return not is_waiting and all(each.at_rest for each in workers)
 
     def close(self) -> None:
         """Wait for what runs to end, and leave the viewer empty, for the next test."""
