@@ -102,7 +102,7 @@ def test_public_names_are_documented() -> None:
         assert getattr(napari_patchset, name).__doc__, name
 
 
-@pytest.mark.parametrize("unneeded", ["zarr", "pyarrow", "pylibCZIrw", "napari_patchset.api"])
+@pytest.mark.parametrize("unneeded", ["zarr", "pyarrow", "pylibCZIrw", "napari_patchset.exporting"])
 def test_a_slide_is_opened_without_what_takes_long_to_import(czi: MakeCzi, unneeded: str) -> None:
     opens = (
         "import sys; from napari_patchset.stacks.opening import list_scenes, open_stack; "
