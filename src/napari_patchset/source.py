@@ -5,7 +5,7 @@ A user names it by a path or a URL, and a scene in it as "name.czi@3" (`split_so
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -52,6 +52,25 @@ class PixelSize(Frozen):
     x: float | None = None
 
 
+Plane = tuple[int, int, int]
+"""Sample, channel and depth, counted from 0."""
+
+
+class PartialPlanes(Frozen):
+    """Planes of a mosaic that have only some of its tiles.
+
+    Attributes
+    ----------
+    planes : frozenset of (sample, channel, depth)
+        The planes.
+    covered : tuple of Rect
+        The rectangles that have pixels in each of them.
+    """
+
+    planes: frozenset[Plane]
+    covered: tuple[Rect, ...]
+
+
 class SourceInfo(Frozen):
     """Describe one image (a file's scene) that patches are cut from.
 
@@ -80,7 +99,9 @@ class SourceInfo(Frozen):
     missing : frozenset of (sample, channel, depth)
         Planes that the file lacks, counted from 0.
     covered : tuple of Rect or None
-        The rectangles that have pixels, None if these are everywhere.
+        The rectangles that have pixels in any plane, None if these are everywhere.
+    partial_planes : tuple of PartialPlanes
+        The planes that have pixels in only some of these rectangles, by the rectangles.
     rect : Rect or None
         Position on the stage in pixels, None if unknown; scenes of one file whose rectangles
         overlap show the same place.
@@ -97,8 +118,9 @@ class SourceInfo(Frozen):
     channels: tuple[str, ...]
     pixel_size: PixelSize = PixelSize()
     block_shape: tuple[int, int] | None = None
-    missing: frozenset[tuple[int, int, int]] = Field(default=frozenset(), exclude=True)
+    missing: frozenset[Plane] = Field(default=frozenset(), exclude=True)
     covered: tuple[Rect, ...] | None = Field(default=None, exclude=True)
+    partial_planes: tuple[PartialPlanes, ...] = Field(default=(), exclude=True)
     rect: Rect | None = None
 
     @cached_property
@@ -132,16 +154,29 @@ class SourceInfo(Frozen):
         require_depth_axis(self.layout.sizes, depth_axis, self.name)
         layout = AxisLayout(self.axes, self.shape, depth_axis)
         known = {name: getattr(self, name) for name in type(self).model_fields}
-        missing = frozenset(self._plane_in(layout, plane) for plane in self.missing)
-        return SourceInfo(**{**known, "depth_axis": depth_axis, "missing": missing})
+        changed = SourceInfo(**{**known, "depth_axis": depth_axis})
+        return changed.with_planes(lambda plane: self._plane_in(layout, plane))
+
+    def with_planes(self, change: Callable[[Plane], Plane | None]) -> "SourceInfo":
+        """Return a copy whose planes have other indices, without those that become None."""
+
+        def changed(planes: frozenset[Plane]) -> frozenset[Plane]:
+            return frozenset(new for plane in planes if (new := change(plane)) is not None)
+
+        partial = [(changed(group.planes), group.covered) for group in self.partial_planes]
+        update = {
+            "missing": changed(self.missing),
+            "partial_planes": tuple(PartialPlanes(planes=p, covered=c) for p, c in partial if p),
+        }
+        return self.model_copy(update=update)
 
     def file_indices(self, sample_idx: int) -> dict[str, int]:
         """Return a sample's index along T, Z, ... in the file's own numbering."""
         indices = self.layout.unravel(sample_idx)
         return {axis: self.starts.get(axis, 0) + index for axis, index in indices.items()}
 
-    def _plane_in(self, layout: AxisLayout, plane: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Convert a plane, (sample, channel, depth), to another layout."""
+    def _plane_in(self, layout: AxisLayout, plane: Plane) -> Plane:
+        """Convert a plane to another layout."""
         sample, channel, depth = plane
         indices = {**self.layout.unravel(sample), self.depth_axis: depth}
         return layout.ravel(indices), channel, indices.get(layout.depth_axis, 0)

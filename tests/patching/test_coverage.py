@@ -1,12 +1,14 @@
 """The share of each patch that has pixels, in a mosaic whose tiles leave gaps."""
 
 import tracemalloc
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pylibCZIrw.czi import create_czi
 
 from napari_patchset import open_stack
 from napari_patchset.patching import coverage
@@ -14,7 +16,7 @@ from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.strategies import Random, Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
-from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.source import PartialPlanes, Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
 from support.strategy_makers import every_strategy, make_strategy, source
 
@@ -48,6 +50,71 @@ def test_the_share_is_the_mean_of_the_pixels(covered: list, side: int, few: bool
         assert valid is None
     else:
         np.testing.assert_allclose(valid, expected, rtol=1e-6)
+
+
+@st.composite
+def partly_acquired(draw: st.DrawFn) -> SourceInfo:
+    """Draw a mosaic of which each plane has some of the tiles."""
+    deep = draw(st.booleans())
+    shape, axes = ((3, 2, 4, 45, 60), "TCZYX") if deep else ((3, 2, 45, 60), "TCYX")
+    covered = draw(st.lists(tiles, min_size=1, max_size=5, unique=True))
+    whole = draw(st.booleans()) and [Rect(0, 0, 60, 45)]
+    planes = [(s, c, z) for s in range(3) for c in range(2) for z in range(4 if deep else 1)]
+    groups: dict[tuple[Rect, ...], set] = {}
+    for plane in planes:
+        some = draw(st.lists(st.sampled_from(covered), min_size=1, unique=True))
+        groups.setdefault(tuple(some), set()).add(plane)
+    info = source(*shape, axes=axes, covered=(*covered, *(whole or ())))
+    return info.model_copy(
+        update={
+            "channels": ("a", "b"),
+            "depth_axis": "Z" if deep else "none",
+            "partial_planes": tuple(
+                PartialPlanes(planes=frozenset(members), covered=some)
+                for some, members in groups.items()
+            ),
+        }
+    )
+
+
+@given(partly_acquired(), st.integers(4, 20), st.integers(1, 3))
+def test_the_plane_that_is_covered_least_counts(image: SourceInfo, side: int, deep: int) -> None:
+    size = (deep, side, side + 2) if image.depth_axis == "Z" else (side, side + 2)
+    grid = Tiled(size=size, edge="pad", min_covered=0).plan([image])
+    pixels = np.zeros((3, 2, 4, 45, 60), bool)
+    for group in image.partial_planes:
+        for plane in group.planes:
+            pixels[plane] = drawn(group.covered, 45, 60)
+    expected = []
+    for _, sample, start, extent in grid:
+        z, (y, x) = (start[0] if len(start) == 3 else 0), start[-2:]
+        planes = pixels[sample, :, z : z + (extent[0] if len(extent) == 3 else 1)]
+        part = planes[..., y : y + extent[-2], x : x + extent[-1]]
+        expected.append(part.mean(axis=(-2, -1)).min())
+    np.testing.assert_allclose(grid.valid, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["T", "C", "Z"])
+def test_an_aborted_run_has_no_patch_without_pixels(tmp_path: Path, axis: str) -> None:
+    """Of the second time point, channel or Z only the first of four tiles was acquired."""
+    tile = np.full((32, 32, 1), 1000, np.uint16)
+    with create_czi(str(tmp_path / "aborted.czi")) as file:
+        for n, i, j in product(range(2), range(2), range(2)):
+            if n == 0 or (i, j) == (0, 0):
+                file.write(tile, location=(j * 32, i * 32), plane={"C": 0, axis: n})
+        file.write_metadata()
+    depth = "Z" if axis == "Z" else "none"
+    with open_stack(tmp_path / "aborted.czi", depth_axis=depth) as stack:
+        size = (1, 32, 32) if axis == "Z" else (32, 32)
+        grid = Tiled(size=size, min_covered=1).plan([describe(stack)])
+        assert grid.excluded == {UNCOVERED: 3}
+        assert len(grid) == (1 if axis == "C" else 5)
+        for spec in grid:
+            assert stack.extract_patch(spec.sample, None, spec.start, spec.size).all()
+        image = describe(stack)
+        if axis == "Z":
+            image = image.with_depth_axis("none")
+            assert Tiled(size=(32, 32), min_covered=1).plan([image]).excluded == {UNCOVERED: 3}
 
 
 @every_strategy

@@ -152,13 +152,11 @@ def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> S
     shape = list(info.shape)
     if "C" in info.axes:
         shape[info.axes.index("C")] = len(indices)
-    missing = {(s, indices.index(c), z) for s, c, z in info.missing if c in indices}
-    update = {
-        "channels": tuple(info.channels[c] for c in indices),
-        "shape": tuple(shape),
-        "missing": frozenset(missing),
-    }
-    return SourceInfo(**{name: getattr(info, name) for name in SourceInfo.model_fields} | update)
+    update = {"channels": tuple(info.channels[c] for c in indices), "shape": tuple(shape)}
+    fields = {name: getattr(info, name) for name in SourceInfo.model_fields}
+    return SourceInfo(**fields | update).with_planes(
+        lambda plane: (plane[0], indices.index(plane[1]), plane[2]) if plane[1] in indices else None
+    )
 
 
 def check_agreement(

@@ -4,13 +4,15 @@ The tiles are drawn on a coarse grid whose lines are the tiles' edges. A summed-
 (Crow, 1984, doi:10.1145/800031.808600) gives the area covered in any number of patches.
 """
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import Plane, Rect, SourceInfo
 
 MAX_RECTS = 600
 """Most tiles that are drawn at once: they take a table of at most 1200 x 1200 numbers."""
@@ -25,22 +27,68 @@ Indices = NDArray[np.integer[Any]]
 
 
 def covered_share(grid: PatchGrid, source: SourceInfo) -> NDArray[np.float32] | None:
-    """Return the share of each patch that tiles cover, None if they cover the whole plane.
+    """Return the share of each patch that tiles cover, None if they cover every plane.
 
-    Only the part of a patch inside the image counts: what lies beyond is padding, not a gap.
+    Of the planes of a patch, its channels and depths, the one that is covered least counts; and of
+    a plane, only the part inside the image: what lies beyond is padding, not a gap.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        Patches of this source, sorted by sample.
     """
     if source.covered is None or not len(grid):
         return None
     *_, height, width = source.spatial_shape
-    tiles = np.array(source.covered, np.int64).reshape(-1, 4).T
-    tiles[2:] += tiles[:2]
-    if _cover_plane(tiles, height, width):
+    tiles = _boxes(source.covered)
+    is_whole = _cover_plane(tiles, height, width)
+    if is_whole and not source.partial_planes:
         return None
+    share = np.ones(len(grid)) if is_whole else _plane_share(tiles, grid, height, width)
+    for group in source.partial_planes:
+        rows = rows_touching(grid, source, group.planes)
+        if len(rows):
+            of_group = _plane_share(_boxes(group.covered), grid[rows], height, width)
+            share[rows] = np.minimum(share[rows], of_group)
+    return share.astype(np.float32)
+
+
+def rows_touching(
+    grid: PatchGrid, source: SourceInfo, planes: Collection[Plane]
+) -> NDArray[np.int64]:
+    """Return the patches, of one source and sorted by sample, that contain one of some planes."""
+    depths: defaultdict[int, set[int]] = defaultdict(set)
+    for sample, _, z in planes:
+        depths[sample].add(z)
+    samples = np.array(sorted(depths))
+    firsts, ends = (np.searchsorted(grid.sample, samples, side) for side in ("left", "right"))
+    rows = []
+    for sample, first, end in zip(samples.tolist(), firsts.tolist(), ends.tolist(), strict=True):
+        of_sample = np.arange(first, end)
+        if len(grid.size) == 3:
+            # The planes in a patch are those before its end, less those before its start.
+            present = np.zeros(source.spatial_shape[0] + 1, np.int64)
+            present[np.array(sorted(depths[sample])) + 1] = 1
+            before, start = present.cumsum(), grid.start[of_sample, 0]
+            stop = np.minimum(start + grid.size[0], source.spatial_shape[0])
+            of_sample = of_sample[before[stop] > before[start]]
+        rows.append(of_sample)
+    return np.concatenate(rows) if rows else np.empty(0, np.int64)
+
+
+def _boxes(rects: Sequence[Rect]) -> Boxes:
+    boxes = np.array(rects, np.int64).reshape(-1, 4).T
+    boxes[2:] += boxes[:2]
+    return boxes
+
+
+def _plane_share(tiles: Boxes, grid: PatchGrid, height: int, width: int) -> NDArray[np.float64]:
+    """Return the share of each patch that tiles cover in one plane."""
     y, x = grid.start[:, -2:].T.astype(np.int64)
     bottom, right = (np.minimum(grid.size[-2] + y, height), np.minimum(grid.size[-1] + x, width))
     areas = _covered_areas(tiles, np.stack([x, y, right, bottom]))
     share: NDArray[np.float64] = areas / ((right - x) * (bottom - y))
-    return share.astype(np.float32)
+    return share
 
 
 def summed_area_table(values: NDArray[Any], dtype: DTypeLike = np.int64) -> NDArray[Any]:

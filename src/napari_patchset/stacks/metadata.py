@@ -127,6 +127,7 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
         block_shape=getattr(stack, "block_shape", None),
         missing=getattr(stack, "missing_planes", frozenset()),
         covered=getattr(stack, "covered", None),
+        partial_planes=getattr(stack, "partial_planes", ()),
         rect=getattr(stack, "rect", None),
     )
 

@@ -25,7 +25,7 @@ from napari_patchset.patching.axis_ranges import (
     selected_depths,
     selected_samples,
 )
-from napari_patchset.patching.coverage import covered_share
+from napari_patchset.patching.coverage import covered_share, rows_touching
 from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
 from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
 from napari_patchset.source import SourceInfo
@@ -119,7 +119,8 @@ class PatchStrategy(Frozen, ABC):
         Half-open ranges of Z, T, ... in the file's own numbering, or of S, the sample counted
         from 0. A range along the depth axis limits where patches may lie, others the samples.
     min_covered : float
-        Exclude patches of which the tiles of a mosaic cover less than this share, 0 to 1.
+        Exclude patches of which the tiles of a mosaic cover less than this share, 0 to 1, in any
+        of their planes.
     """
 
     region: Region | None = Field(
@@ -202,7 +203,9 @@ class PatchStrategy(Frozen, ABC):
             inside = selected.area.contains(grid.start[:, -2:], (height, width))
             grid = exclude(grid, ~inside, OUTSIDE)
         if source.missing:
-            grid = exclude(grid, _touches_missing_plane(grid, source), MISSING_PLANE)
+            touches = np.zeros(len(grid), bool)
+            touches[rows_touching(grid, source, source.missing)] = True
+            grid = exclude(grid, touches, MISSING_PLANE)
         valid = covered_share(grid, source)
         if valid is None:
             return grid
@@ -306,20 +309,6 @@ def exclude(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchG
         return grid
     excluded = {**grid.excluded, reason: grid.excluded.get(reason, 0) + count}
     return replace(grid[~unwanted], excluded=excluded)
-
-
-def _touches_missing_plane(grid: PatchGrid, source: SourceInfo) -> NDArray[np.bool_]:
-    is_3d = len(grid.size) == 3
-    depth = source.spatial_shape[0] if is_3d else 1
-    missing = np.zeros((source.n_samples, depth), bool)
-    for sample, _, z in source.missing:
-        missing[sample, z if is_3d else 0] = True
-    # The missing planes in a patch are those before its end, less those before its start.
-    before = np.pad(missing.cumsum(axis=1), ((0, 0), (1, 0)))
-    first = grid.start[:, 0] if is_3d else 0
-    stop = np.minimum(first + grid.size[0], depth) if is_3d else 1
-    touches: NDArray[np.bool_] = before[grid.sample, stop] > before[grid.sample, first]
-    return touches
 
 
 def format_size(size: Sequence[int]) -> str:

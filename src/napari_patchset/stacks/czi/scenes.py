@@ -5,6 +5,7 @@ comes from the subblocks alone: libCZI's own bounding boxes and pixel types are 
 real files (axes that do not start at 0, sparse scene ids).
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -150,8 +151,30 @@ class SceneGeometry:
     @cached_property
     def covered(self) -> tuple[Rect, ...]:
         """The distinct rectangles of the tiles, relative to the scene's corner."""
-        rects = np.unique(self.blocks.rect[self.rows], axis=0) - (self.rect.x, self.rect.y, 0, 0)
-        return tuple(Rect(*rect) for rect in rects.tolist())
+        return self._rects_of_rows[0]
+
+    @cached_property
+    def partial_planes(self) -> tuple[tuple[NDArray[np.int64], tuple[Rect, ...]], ...]:
+        """The keys of planes that have only some of these rectangles, with those that they have."""
+        rects, index = self._rects_of_rows
+        keys, indices = np.divmod(np.unique(self.keys * len(rects) + index), len(rects))
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        counts = np.diff(first, append=len(keys))
+        groups: defaultdict[bytes, list[int]] = defaultdict(list)
+        for plane in np.flatnonzero(counts < len(rects)).tolist():
+            start = int(first[plane])
+            groups[indices[start : start + counts[plane]].tobytes()].append(int(keys[start]))
+        return tuple(
+            (np.array(planes), tuple(rects[i] for i in np.frombuffer(of_plane, np.int64).tolist()))
+            for of_plane, planes in groups.items()
+        )
+
+    @cached_property
+    def _rects_of_rows(self) -> tuple[tuple[Rect, ...], NDArray[np.int64]]:
+        """The distinct rectangles of the tiles, and the index of that of each row."""
+        rects, index = np.unique(self.blocks.rect[self.rows], axis=0, return_inverse=True)
+        rects -= (self.rect.x, self.rect.y, 0, 0)
+        return tuple(Rect(*rect) for rect in rects.tolist()), index.reshape(-1).astype(np.int64)
 
     def layout(self, depth_axis: DepthAxis) -> AxisLayout:
         """Lay the scene out as a stack."""

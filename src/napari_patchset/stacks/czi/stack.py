@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis, require_depth_axis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import Rect, SceneId, join_scene, split_scene
+from napari_patchset.source import PartialPlanes, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles
 from napari_patchset.stacks.czi.tiles import CziPixels, PlaneTiles, color_plane
@@ -109,6 +109,23 @@ class CziImageStack(FileStack):
     def covered(self) -> tuple[Rect, ...]:
         """The rectangles that tiles cover, relative to the scene's corner."""
         return self._geometry.covered
+
+    @property
+    def partial_planes(self) -> tuple[PartialPlanes, ...]:
+        """The planes that lack some of the scene's tiles, such as those of an aborted run."""
+        groups = []
+        for keys, covered in self._geometry.partial_planes:
+            shape = tuple(self._geometry.sizes.values())
+            columns = [column.tolist() for column in np.unravel_index(keys, shape)]
+            planes = [
+                (self._layout.ravel(indices), channel, indices.get(self._layout.depth_axis, 0))
+                for row in zip(*columns, strict=True)
+                for indices in [dict(zip(self._geometry.sizes, row, strict=True))]
+                for channel, each in enumerate(self._geometry.channels)
+                if each.channel == indices["C"]
+            ]
+            groups.append(PartialPlanes(planes=frozenset(planes), covered=covered))
+        return tuple(groups)
 
     @property
     def levels(self) -> "Sequence[CziImageStack | CziLevel]":
