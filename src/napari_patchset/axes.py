@@ -42,6 +42,28 @@ def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: st
         )
 
 
+def check_stated_axes(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
+    """Return axes that a person states for an image, in capitals.
+
+    Parameters
+    ----------
+    found, shape : str, tuple of int
+        The axes that the file states, and the size along each.
+
+    Raises
+    ------
+    ArgumentError
+        If they do not fit the image called `name`.
+    """
+    axes = axes.strip().upper()
+    try:
+        AxisLayout(axes, shape)
+    except ArgumentError as error:
+        sizes = " ".join(f"{axis}{n}" for axis, n in zip(found, shape, strict=True))
+        raise ArgumentError(f"{name}, which is {sizes}: {error}") from error
+    return axes
+
+
 @dataclass(frozen=True)
 class AxisLayout:
     """Map an image's own axes to the stack order SC(Z)YX.

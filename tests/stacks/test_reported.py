@@ -132,3 +132,11 @@ def test_channel_names(reported: Path) -> None:
         channel_indices(names, parse_channels("DAPI"))
     for index in (0, 3, 4, 5):
         assert channel_indices(names, parse_channels(format_channels([names[index]]))) == [index]
+
+
+def test_pages_without_axes_get_those_that_a_person_states(reported: Path) -> None:
+    for name, n in (("imagej/stack.tif", 6), ("plain_pages.tif", 5)):
+        with open_stack(reported / name, depth_axis="Z", axes="ZYX") as stack:
+            assert stack.data_shape == (1, 1, n, 64, 80)
+            pixels = stack.extract_patch(0, None, (0, 0, 0), (n, 64, 80))[0]
+        np.testing.assert_array_equal(pixels, tifffile.imread(reported / name))

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
@@ -29,6 +37,7 @@ from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import (
     ChannelId,
+    PixelSize,
     SceneId,
     is_remote,
     local_path,
@@ -36,6 +45,7 @@ from napari_patchset.source import (
     parse_channels,
     split_source,
 )
+from napari_patchset.stacks.metadata import parse_pixel_size
 from napari_patchset.stacks.opening import find_format, list_files, list_scenes, scene_ids
 from napari_patchset.stacks.zarr.store import is_zarr
 
@@ -78,6 +88,19 @@ PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
 """The roles of images paired with a source: fields of `SourceRef`, options of the command."""
 
 
+STATED = ("axes", "pixel_size", "channel_names")
+"""The fields of an image that a person may know better than the file."""
+
+
+def _parse_pixel_size(value: Any) -> Any:
+    is_parsed = value is None or isinstance(value, PixelSize | dict)
+    return value if is_parsed else parse_pixel_size(value)
+
+
+def _parse_names(value: Any) -> Any:
+    return tuple(map(str, parse_channels(value))) if isinstance(value, str) else value
+
+
 class ImageRef(Frozen):
     """Name one image: a file, and a scene where the file has several.
 
@@ -87,12 +110,28 @@ class ImageRef(Frozen):
         The file, or the URL of a zarr store.
     scene : int, str or None
         The file's own id of the scene; None for the only one.
+    axes, pixel_size, channel_names
+        What a person knows better than the file, see `open_stack`; None for the file's own.
     """
 
     path: Annotated[
         str, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)
     ]
     scene: SceneId | None = None
+    axes: str | None = None
+    pixel_size: Annotated[PixelSize | None, BeforeValidator(_parse_pixel_size)] = None
+    channel_names: Annotated[tuple[str, ...] | None, BeforeValidator(_parse_names)] = None
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What a person states of the image: arguments of `open_stack`."""
+        values = {name: getattr(self, name) for name in STATED}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @model_serializer(mode="wrap")
+    def _without_unstated(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {n: value for n, value in fields.items() if value is not None or n not in STATED}
 
     @classmethod
     def of(cls, path: str | Path) -> Self:

@@ -160,6 +160,24 @@ OPTIONS: tuple[PlanOption, ...] = (
         "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
     ),
     PlanOption(
+        "axes",
+        "Source",
+        metavar="AXES",
+        help="Axes of the files, where these do not state them: ZYX, TCYX (as stated).",
+    ),
+    PlanOption(
+        "source_pixel_size",
+        "Source",
+        metavar="UM",
+        help="Pixel size of the files in micrometres: 0.2, or Z,Y,X as 1,0.2,0.2 (as stated).",
+    ),
+    PlanOption(
+        "channel_names",
+        "Source",
+        metavar="LIST",
+        help='Names of the files\' channels: DAPI,EGFP or "Alexa 488, em 520",405 (as stated).',
+    ),
+    PlanOption(
         "target",
         "Source",
         metavar="PATH",
@@ -290,7 +308,10 @@ def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:
     texts = [text for text in texts if re.search(r"\d", text)]
     if not texts or not sources:
         return
-    with suppress(*SOURCE_ERRORS), open_stack(sources[0].path, sources[0].scene) as stack:
+    with (
+        suppress(*SOURCE_ERRORS),
+        open_stack(sources[0].path, sources[0].scene, **sources[0].stated) as stack,
+    ):
         for text in texts:
             check_bare_numbers(text, channel_names(stack))
 
@@ -325,7 +346,20 @@ def _sources(files: Sequence[str], options: Fields, saved: Iterable[Any]) -> lis
     for role in PAIR_ROLES:
         if path := options.get(role):
             sources = _paired(sources, role, path)
-    return sources
+    return [_stated(ref, options) for ref in sources]
+
+
+STATING = {"axes": "axes", "source_pixel_size": "pixel_size", "channel_names": "channel_names"}
+"""Fields of a source, by the option that sets them."""
+
+
+def _stated(ref: SourceRef, options: Fields) -> SourceRef:
+    """Return a source with what the options state of it; its pairs have its axes."""
+    stated = {field: options[name] for name, field in STATING.items() if name in options}
+    if "axes" in stated:
+        axes = {"axes": stated["axes"]}
+        ref = ref.with_pairs(lambda image: image.model_copy(update=axes))
+    return type(ref).model_validate({**dict(ref), **stated}) if stated else ref
 
 
 def _paired(sources: Sequence[SourceRef], role: str, path: str) -> list[SourceRef]:
@@ -419,9 +453,10 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     values = _values(plan)
     options = [_words(option, values) for option in OPTIONS]
     known = {field for option in OPTIONS for field in option.fields}
-    if None in (sources, *pairs, *options) or not values.keys() <= known:
+    stated = _stated_words(plan.sources)
+    if None in (sources, *pairs, *options, stated) or not values.keys() <= known:
         return None
-    words = [word for part in (sources, *pairs) for word in part or ()]
+    words = [word for part in (sources, *pairs, stated) for word in part or ()]
     words += ["--out", plan.out, *(word for option in options for word in option or ())]
     words += [] if memory is None else ["--memory", format_bytes(memory)]
     return shlex.join(["patchset", "export", *words])
@@ -448,6 +483,20 @@ def _pair(refs: Sequence[SourceRef], role: str) -> list[str] | None:
         image and image.scene in (None, ref.scene) for image, ref in zip(images, refs, strict=True)
     )
     return [f"--{role}", *paths] if is_same_scene and len(paths) == 1 else None
+
+
+def _stated_words(refs: Sequence[SourceRef]) -> list[str] | None:
+    """Return the options for what is stated of the sources, None if they differ in it."""
+    first = refs[0].stated
+    if any(ref.stated != first for ref in refs):
+        return None
+    texts: dict[str, Callable[[Any], str]] = {
+        "axes": str,
+        "pixel_size": lambda size: ",".join(f"{n!r}" for n in (size.z, size.y, size.x) if n),
+        "channel_names": format_channels,
+    }
+    flags = {field: "--" + name.replace("_", "-") for name, field in STATING.items()}
+    return [word for n, value in first.items() for word in (flags[n], texts[n](value))]
 
 
 def _words(option: PlanOption, values: dict[str, Any]) -> list[str] | None:

@@ -28,7 +28,7 @@ PIXEL_SIZE_TOLERANCE = 0.01
 
 def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:
     """Open one image of a plan."""
-    return open_stack(ref.path, ref.scene, plan.depth_axis)
+    return open_stack(ref.path, ref.scene, plan.depth_axis, **ref.stated)
 
 
 def describe_sources(plan: ExportPlan) -> list[SourceInfo]:

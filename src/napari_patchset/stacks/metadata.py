@@ -4,13 +4,15 @@ The formats' own modules fill these classes from XML, tags and attributes; what 
 record is None. `describe` sums up a stack as a SourceInfo.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from napari_patchset.axes import DepthAxis
+from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId, SourceInfo, local_path
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.protocol import ImageStack
@@ -99,6 +101,62 @@ class SceneSummary:
     def label(self) -> str:
         """Well and name, the latter alone if the two are the same."""
         return self.name if self.well in (None, self.name) else f"{self.well} {self.name}"
+
+
+def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelSize:
+    """Return a pixel size in micrometres: one number for Y and X, two for Y, X, three for Z, Y, X.
+
+    Raises
+    ------
+    ArgumentError
+        If it has another form, or a number is not positive.
+    """
+    if isinstance(value, PixelSize):
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        sizes = [float(part) for part in (parts if isinstance(parts, Sequence) else [parts])]
+    except (TypeError, ValueError):
+        sizes = []
+    if not 1 <= len(sizes) <= 3 or not all(0 < size < inf for size in sizes):
+        raise ArgumentError(
+            f"{value!r} is no pixel size; give micrometres like 0.2 (Y and X), 0.2,0.2 (Y,X) or "
+            "1,0.2,0.2 (Z,Y,X)."
+        )
+    *z, y, x = sizes * 2 if len(sizes) == 1 else sizes
+    return PixelSize(z=z[0] if z else None, y=y, x=x)
+
+
+def state_metadata(
+    stack: Any, pixel_size: PixelSize | None, channel_names: Sequence[str] | None
+) -> None:
+    """Replace metadata of a stack, and of its lower resolutions, by what a person knows.
+
+    Raises
+    ------
+    ArgumentError
+        If there is another number of channels.
+    """
+    metadata = image_metadata(stack)
+    if channel_names is not None and len(channel_names) != len(metadata.channels):
+        raise ArgumentError(
+            f"{stack.source}: {len(channel_names)} channel names are given "
+            f"({', '.join(channel_names)}), but it has {len(metadata.channels)} channels."
+        )
+    *_, height, width = stack.data_shape
+    for level in getattr(stack, "levels", (stack,)):
+        *_, h, w = level.data_shape
+        own = image_metadata(level)
+        if channel_names is not None:
+            named = zip(own.channels, channel_names, strict=True)
+            own = replace(own, channels=tuple(replace(c, name=name) for c, name in named))
+        if pixel_size is not None:
+            y, x = (
+                n and n * factor
+                for n, factor in ((pixel_size.y, height / h), (pixel_size.x, width / w))
+            )
+            own = replace(own, pixel_size=PixelSize(z=pixel_size.z, y=y, x=x), unitless={})
+        level.metadata = own
 
 
 def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:

@@ -5,17 +5,18 @@ A format is recognised by content, then by suffix. `list_scenes` lists what a fi
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
-from napari_patchset.source import SceneId, is_remote, local_path, split_source
+from napari_patchset.source import PixelSize, SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
 from napari_patchset.stacks.czi.scenes import czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
-from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.metadata import SceneSummary, parse_pixel_size, state_metadata
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.tiff.ome import is_companion
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_absent, tiff_files, tiff_scenes
@@ -34,11 +35,13 @@ class FileFormat(NamedTuple):
     recognises: Callable[[Path, bytes], bool]
     """Tells by path and first bytes (b"" for a folder) whether the content is of this format."""
     scenes: Callable[[Path], list[SceneSummary]]
-    open: Callable[[Path, SceneId | None, DepthAxis], ClosableStack]
+    open: Callable[..., ClosableStack]
+    """Opens a path's scene with a depth axis and, if `takes_axes`, with stated axes."""
     labels: Callable[[Path, SceneId | None], Sequence[SceneId]] = lambda *_: ()
     """Lists the label images of a scene, each by the id that opens it."""
     files: Callable[[Path], Sequence[Path]] = lambda path: (path,)
     """Lists the files that are opened as one with a file."""
+    takes_axes: bool = True
     absent: Callable[[Path], Sequence[str]] = lambda _: ()
     """Names what a file says is there but is not: files of a set, images of a plate."""
 
@@ -52,10 +55,12 @@ def _zarr_scenes(path: Path | str) -> list[SceneSummary]:
     return zarr_scenes(path)
 
 
-def _open_zarr(path: Path | str, scene: SceneId | None, depth_axis: DepthAxis) -> "ZarrImageStack":
+def _open_zarr(
+    path: Path | str, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None = None
+) -> "ZarrImageStack":
     from napari_patchset.stacks.zarr.stack import open_zarr
 
-    return open_zarr(path, scene, depth_axis)
+    return open_zarr(path, scene, depth_axis, axes)
 
 
 def _zarr_absent(path: Path | str) -> list[str]:
@@ -71,7 +76,9 @@ def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
 
 
 FILE_FORMATS: tuple[FileFormat, ...] = (
-    FileFormat("CZI", (".czi",), lambda _, head: is_czi(head), czi_scenes, open_czi),
+    FileFormat(
+        "CZI", (".czi",), lambda _, head: is_czi(head), czi_scenes, open_czi, takes_axes=False
+    ),
     FileFormat(
         "TIFF",
         (".tif", ".tiff", ".ome"),
@@ -199,9 +206,17 @@ def list_absent(path: str | Path) -> Sequence[str]:
 
 
 def open_stack(
-    path: str | Path, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
+    path: str | Path,
+    scene: SceneId | None = None,
+    depth_axis: DepthAxis = "none",
+    *,
+    axes: str | None = None,
+    pixel_size: PixelSize | str | float | Sequence[float] | None = None,
+    channel_names: Sequence[str] | None = None,
 ) -> ClosableStack:
     """Open one scene of a file as a stack.
+
+    Axes, pixel size and channel names replace those of the file, where a person knows better.
 
     Parameters
     ----------
@@ -212,18 +227,37 @@ def open_stack(
         The file's own id of the scene; None for the only one.
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch.
+    axes : str or None
+        A letter for each dimension of the image of more than one plane, such as "ZYX".
+    pixel_size : PixelSize, number, str or sequence, or None
+        In micrometres: 0.2 for Y and X, (1, 0.2, 0.2) for Z, Y, X.
+    channel_names : sequence of str, or None
+        One for each channel.
 
     Raises
     ------
     ValueError
         If the file has several scenes and none is chosen, listing them; if there is no such
-        scene; if the file can't be read.
+        scene; if the file can't be read; if what is stated does not fit it.
     RuntimeError
         If the scene does not contain the depth axis.
     """
+    size = None if pixel_size is None else parse_pixel_size(pixel_size)
     path, scene = split_source(path, scene)
+    stack = _open(path, scene, depth_axis, axes)
+    if size is not None or channel_names is not None:
+        with ExitStack() as on_error:
+            on_error.callback(stack.close)
+            state_metadata(stack, size, channel_names)
+            on_error.pop_all()
+    return stack
+
+
+def _open(
+    path: str | Path, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None
+) -> ClosableStack:
     if isinstance(path, str):
-        return _open_zarr(path, scene, depth_axis)
+        return _open_zarr(path, scene, depth_axis, axes)
     file_format = find_format(path)
     if scene is None:
         scenes = file_format.scenes(path)
@@ -231,4 +265,10 @@ def open_stack(
             listed = ", ".join(f"{s.id} ({s.name})" for s in scenes)
             raise ArgumentError(f"{path} has {len(scenes)} scenes; choose one: {listed}.")
         scene = scenes[0].id
-    return file_format.open(path, scene, depth_axis)
+    if axes is None:
+        return file_format.open(path, scene, depth_axis)
+    if not file_format.takes_axes:
+        raise ArgumentError(
+            f"{path}: a {file_format.name} states its axes; leave the axes {axes!r} out."
+        )
+    return file_format.open(path, scene, depth_axis, axes)

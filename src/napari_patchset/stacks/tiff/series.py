@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -19,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPageSeries
 
-from napari_patchset.axes import AxisLayout, DepthAxis
-from napari_patchset.errors import PatchsetError, UnreadableFileError
+from napari_patchset.axes import AxisLayout, DepthAxis, check_stated_axes
+from napari_patchset.errors import ArgumentError, PatchsetError, UnreadableFileError
 from napari_patchset.source import PixelSize, Rect
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.metadata import ImageMetadata
+from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.tiff.metadata import (
     imagej_metadata,
     micromanager_metadata,
@@ -217,6 +218,24 @@ class PlaneAxes:
         """Size by axis."""
         return dict(zip(self.axes, self.shape, strict=True))
 
+    def stated(self, axes: str, name: str) -> "PlaneAxes":
+        """Return the same planes with axes that a person states.
+
+        Raises
+        ------
+        ArgumentError
+            If they do not fit the image called `name`.
+        """
+        axes = check_stated_axes(axes, self.axes, self.shape, name)
+        if (axes.index("Y"), axes.index("X")) != (self.axes.index("Y"), self.axes.index("X")):
+            raise ArgumentError(
+                f"{name}: its pages are {self.axes}, so axes like {axes} can't be; Y and X must "
+                "keep their places."
+            )
+        other = copy(self)
+        other.axes = axes
+        return other
+
     def present_channels(self, table: PageTable) -> list[int]:
         """Return the channels of which there is a plane."""
         by_channel = np.moveaxis(self.planes, self.axes.index("C"), 0)
@@ -293,6 +312,16 @@ class TiffImage:
     def files(self) -> list[Path]:
         """The files that its pixels are in."""
         return list(dict.fromkeys(kind.path for table in self.levels for kind in table.kinds))
+
+
+def with_axes(image: TiffImage, axes: str, name: str) -> TiffImage:
+    """Return an image with axes that a person states; names of other channels are dropped."""
+    stated = image.axes.stated(axes, name)
+    metadata, n_channels = image.metadata, stated.sizes.get("C", 1)
+    if len(metadata.channels) != n_channels:
+        channels = tuple(Channel(f"Channel {i}") for i in range(n_channels))
+        metadata = replace(metadata, channels=channels)
+    return replace(image, axes=stated, metadata=metadata)
 
 
 def read_image(series: TiffSeries, path: Path) -> TiffImage:

@@ -18,7 +18,7 @@ from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
 from napari_patchset.stacks.tiff.pages import PagePlane
-from napari_patchset.stacks.tiff.series import SeriesIndex, TiffImage, series_index
+from napari_patchset.stacks.tiff.series import SeriesIndex, TiffImage, series_index, with_axes
 
 
 class TiffImageStack(FileStack):
@@ -33,6 +33,8 @@ class TiffImageStack(FileStack):
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch; the others are merged into S, see
         `AxisLayout`. The samples of a pixel (R, G, B) are channels.
+    axes : str or None
+        The image's own axes, such as "ZYX", where a person knows more than the file.
 
     Attributes
     ----------
@@ -62,7 +64,12 @@ class TiffImageStack(FileStack):
     """
 
     def __init__(
-        self, data_path: str | Path, series: int | None = None, depth_axis: DepthAxis = "none"
+        self,
+        data_path: str | Path,
+        series: int | None = None,
+        depth_axis: DepthAxis = "none",
+        *,
+        axes: str | None = None,
     ) -> None:
         path, named = split_scene(data_path, series)
         series = _require_number(path, named)
@@ -72,9 +79,10 @@ class TiffImageStack(FileStack):
         self.scene = chosen if len(index.images) > 1 else None
         (self._image,) = index.read([chosen])
         index.warn()
-        axes = self._image.axes
-        require_depth_axis(axes.sizes, depth_axis, str(self.source))
-        self._planes = axes.planes_of_stack(depth_axis)
+        if axes is not None:
+            self._image = with_axes(self._image, axes, str(self.source))
+        require_depth_axis(self._image.axes.sizes, depth_axis, str(self.source))
+        self._planes = self._image.axes.planes_of_stack(depth_axis)
         self._reader = PageReader(self._image.levels)
         self._set_up(0, depth_axis)
 
@@ -190,7 +198,9 @@ def _plane_of_segment(segment: NDArray[Any], depth: int, contiguous: int) -> NDA
     return segment[depth % len(segment), ..., contiguous]
 
 
-def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffImageStack:
+def open_tiff(
+    path: Path, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None = None
+) -> TiffImageStack:
     """Open one series of a TIFF file.
 
     Raises
@@ -198,7 +208,7 @@ def open_tiff(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> TiffI
     ArgumentError
         If the scene is a name.
     """
-    return TiffImageStack(path, _require_number(path, scene), depth_axis)
+    return TiffImageStack(path, _require_number(path, scene), depth_axis, axes=axes)
 
 
 def _require_number(path: Path, series: SceneId | None) -> int | None:

@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
-from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.axes import AxisLayout, DepthAxis, check_stated_axes, require_depth_axis
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.fingerprint import file_key, text_key
@@ -247,7 +247,10 @@ def _axis_layout(
 
 
 def open_zarr(
-    path: Path | str, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
+    path: Path | str,
+    scene: SceneId | None = None,
+    depth_axis: DepthAxis = "none",
+    axes: str | None = None,
 ) -> ZarrImageStack:
     """Open one image of a store as a stack, with its lower resolutions as `levels`.
 
@@ -259,6 +262,8 @@ def open_zarr(
         The image's path below `path`, such as "A/1/0", or a label image's; None for the only one.
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch.
+    axes : str or None
+        The array's axes, such as "ZYX", where a person knows more than the file.
 
     Warns
     -----
@@ -283,7 +288,11 @@ def open_zarr(
         scenes, _ = scene_summaries(root, base)
         existing = "it is a single image" if scenes[0].id is None else f"there are {_ids(scenes)}"
         raise ArgumentError(f"{path}: there is no scene {scene!r}; {existing}.")
-    if problems := image.problems:
+    if axes is not None:
+        shape = image.levels[0].array.shape
+        axes = check_stated_axes(axes, image.axes, shape, root.full_name(image_path))
+        image = replace(image, axes=axes)
+    elif problems := image.problems:
         warnings.warn(f"{root.full_name(image_path)}: {problems}.", UserWarning, stacklevel=2)
     coarser = []
     for level in image.levels[1:]:
