@@ -46,10 +46,10 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[-1])
-@nox.parametrize("napari", ["0.9", "newest"])
+@nox.parametrize("napari", ["0.7.1", "0.8.0", "newest"])
 def napari(session: nox.Session, napari: str) -> None:
-    """Run the window's tests with the oldest and the newest napari."""
-    wanted = "napari[pyqt6]" if napari == "newest" else f"napari[pyqt6]=={napari}.*"
+    """Run the window's tests with the oldest napari, with the newest, and with one in between."""
+    wanted = "napari[pyqt6]" if napari == "newest" else f"napari[pyqt6]=={napari}"
     session.install(".", wanted, "--group", "test")
     session.run("pytest", "-W", "default", "tests/plugin", *session.posargs)
 
@@ -57,7 +57,7 @@ def napari(session: nox.Session, napari: str) -> None:
 @nox.session(python=PYTHONS[-1])  # PySide6 6.12 ends Python 3.11: it drops references to None
 def pyside(session: nox.Session) -> None:
     """Run the window's tests on the other Qt."""
-    session.install(".", "napari>=0.9", "pyside6", "--group", "test")
+    session.install(".", "napari>=0.7.1", "pyside6", "--group", "test")
     qt = {"QT_API": "pyside6", "PYTEST_QT_API": "pyside6"}
     session.run("pytest", "-W", "default", *(session.posargs or ["tests/plugin"]), env=qt)
 
