@@ -10,6 +10,10 @@ from .errors import PatchsetError as PatchsetError
 from .errors import SampleIndexError as SampleIndexError
 from .errors import SkippedSourcesWarning as SkippedSourcesWarning
 from .errors import UnreadableFileError as UnreadableFileError
+from .exporting.jobs import finalize_export as finalize_export
+from .exporting.jobs import plan_export as plan_export
+from .exporting.jobs import score_part as score_part
+from .exporting.jobs import write_part as write_part
 from .exporting.plan import ExportPlan as ExportPlan
 from .exporting.plan import Failure as Failure
 from .exporting.plan import ImageRef as ImageRef
@@ -19,11 +23,7 @@ from .exporting.plan import SourcesFailed as SourcesFailed
 from .exporting.plan import expand_sources as expand_sources
 from .exporting.run import Progress as Progress
 from .exporting.run import export as export
-from .exporting.run import finalize_export as finalize_export
 from .exporting.run import iter_export as iter_export
-from .exporting.run import plan_export as plan_export
-from .exporting.run import score_part as score_part
-from .exporting.run import write_part as write_part
 from .patching.filters import MaskFilter as MaskFilter
 from .patching.filters import MaxFilter as MaxFilter
 from .patching.filters import MeanFilter as MeanFilter

@@ -10,6 +10,7 @@ import pytest
 from napari_patchset import ExportPlan, Tiled, export, iter_export
 from napari_patchset.exporting import finalize
 from napari_patchset.exporting.destination import LOCK
+from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.plan import expand_sources
 from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
@@ -81,7 +82,7 @@ def test_a_stop_between_the_sources_of_a_plan(
 
 
 @pytest.mark.parametrize(
-    ("owner", "when"), [(finalize, "find_changed"), (finalize.WrittenArray, "of")]
+    ("owner", "when"), [(FrozenPlan, "find_changed"), (finalize.WrittenArray, "of")]
 )
 def test_a_stop_before_the_set_is_completed(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, when: str

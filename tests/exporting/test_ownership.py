@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
 from napari_patchset.exporting.destination import LOCK
+from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.plan import ImageRef, SourceRef
-from napari_patchset.exporting.run import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.sources import mask_region
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter

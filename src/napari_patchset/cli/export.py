@@ -26,14 +26,8 @@ from napari_patchset.cli.options import (
 )
 from napari_patchset.cli.progress import show_counts, show_events, show_failures
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.run import (
-    DEFAULT_WORKERS,
-    finalize_export,
-    iter_export,
-    plan_export,
-    score_part,
-    write_part,
-)
+from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patchset.reader import read_description
 

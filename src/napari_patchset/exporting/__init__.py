@@ -1,7 +1,7 @@
 """From a plan to a patch set on disk.
 
 A plan (`plan`) is checked (`destination`, `sources`), frozen in the folder NAME.partial
-(`frozen_plan`, `workdir`), and carried out by jobs on any executor (`run`, `executors`); `finalize`
+(`frozen_plan`, `workdir`), and carried out by jobs (`jobs`) on any executor (`run`); `finalize`
 completes the set. Every step can be repeated, and resumes where it stopped.
 
 The way of a pixel from a file to a shard:

@@ -16,7 +16,6 @@ from napari_patchset.exporting.candidates import ArraySelection, Selection
 from napari_patchset.exporting.destination import require_only_own_files, require_replaceable
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.plan import SourcesFailed
-from napari_patchset.exporting.stages import find_changed
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import sync_folder, write_file
@@ -43,7 +42,7 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
         If a stop is requested.
     """
     frozen, selection = partial.frozen(), partial.selection()
-    if changed := find_changed(frozen, partial.failed(), partial.check_cancelled):
+    if changed := frozen.find_changed(partial.failed(), partial.check_cancelled):
         raise SourcesFailed(changed)
     arrays = [WrittenArray.of(partial, array) for array in selection.arrays(frozen.arrays)]
     table = _table(partial.candidates(frozen), frozen, selection, arrays)

@@ -5,11 +5,11 @@ layout of the arrays, so that every job writes the same shards.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.open_images import find_stat
+from napari_patchset.exporting.open_images import changed_file, find_stat, require_unchanged
 from napari_patchset.exporting.plan import MASK, SOURCE_ERRORS, ExportPlan, Failure, SourceRef
 from napari_patchset.exporting.sources import (
     SourceDescriber,
@@ -82,18 +82,41 @@ class FrozenPlan(Frozen):
         """Descriptions of the images that patches are cut from."""
         return self.images[IMAGE]
 
+    def find_changed(
+        self, ignored: Container[int], check_cancelled: Callable[[], None]
+    ) -> dict[int, Failure]:
+        """Find the sources that are gone, or differ in size, time or content from this plan.
+
+        Parameters
+        ----------
+        ignored : container of int
+            Indices of sources not to check.
+        check_cancelled : callable
+            Called before each source is opened; whatever it raises ends the search.
+        """
+        describer, failures = SourceDescriber(self.plan), {}
+        for index, ref in enumerate(self.plan.sources):
+            if index in ignored:
+                continue
+            check_cancelled()
+            try:
+                for role, infos in self.images.items():
+                    image = ref.images[role]
+                    require_unchanged(image.path, self.file_stats)
+                    if describer.key(image) != infos[index].key:
+                        raise changed_file(image.path)
+            except SOURCE_ERRORS as error:
+                failures[index] = Failure(source=str(ref), message=str(error))
+        return failures
+
 
 def freeze_plan(
-    plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
+    plan: ExportPlan, check_cancelled: Callable[[], None]
 ) -> tuple[FrozenPlan, PatchGrid]:
     """Open and describe every source, and choose the candidates.
 
-    Sources that can't be read are left out, unless all are.
-
-    Parameters
-    ----------
-    check_cancelled : callable
-        Called before each source is opened; whatever it raises ends the search.
+    Sources that can't be read are left out, unless all are. `check_cancelled` is called before each
+    source is opened; whatever it raises ends the search.
 
     Raises
     ------
@@ -159,30 +182,21 @@ def _describe_readable(
             failures.append(Failure(source=str(requested), message=str(error)))
     infos = [described[0] for described in descriptions]
     if repeats := find_repeats(readable, infos, describe_image.parts):
-        _warn_of_repeats(repeats, readable)
+        index, other = next(iter(repeats.items()))
+        more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
+        warnings.warn(
+            f"{readable[index]} holds pixels of {readable[other]}{more}; the same pixels are cut "
+            "once.",
+            stacklevel=2,
+        )
         descriptions = [each for i, each in enumerate(descriptions) if i not in repeats]
         readable = [each for i, each in enumerate(readable) if i not in repeats]
     images = dict(zip(roles, zip(*descriptions, strict=True), strict=True))
     return plan.model_copy(update={"sources": tuple(readable)}), images, failures
 
 
-def _warn_of_repeats(repeats: Mapping[int, int], refs: Sequence[SourceRef]) -> None:
-    index, other = next(iter(repeats.items()))
-    more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
-    warnings.warn(
-        f"{refs[index]} holds pixels of {refs[other]}{more}; the same pixels are cut once.",
-        stacklevel=2,
-    )
-
-
 def _roles(plan: ExportPlan) -> list[str]:
-    """Return the roles that have an image in every source.
-
-    Raises
-    ------
-    ArgumentError
-        Naming a source without an image that other sources have, or that a filter needs.
-    """
+    """Return the roles that have an image in every source; raise ArgumentError for one in some."""
     roles = [IMAGE]
     for role in (TARGET, LABELS):
         if any(role in ref.images for ref in plan.sources):

@@ -1,37 +1,29 @@
-"""Run an export: plan, score, select, write, finalize.
+"""Run an export: plan, score, select, write, finalize, on any executor.
 
-`export` and `iter_export` carry out every step. For a scheduler that starts jobs by itself the
-steps are functions of their own: `plan_export`, `score_part` and `write_part` for each job, and
-`finalize_export`. All state is in the folder NAME.partial, so that a step may be run again, and
-resumes where it stopped, in any process that has the same files.
+The steps are those of `jobs`. Threads, processes and clusters share only the file system, so
+progress is seen by the files that the jobs leave, and a stop is requested by a file.
 """
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import closing, contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from time import monotonic
+from typing import Any, Literal
 
 from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
 from napari_patchset.exporting.candidates import Selection
-from napari_patchset.exporting.destination import (
-    check_apart,
-    check_destination,
-    check_space,
-    explain_full_disk,
-    require_own_partial,
-)
-from napari_patchset.exporting.executors import Job, run_jobs
+from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.folder_lock import locked
-from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.jobs import prepare, select
 from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
 from napari_patchset.exporting.shard_writer import write_job
-from napari_patchset.exporting.stages import find_changed, prepare, select
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.verdicts import Metrics
@@ -39,6 +31,8 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
+
+Stage = Literal["plan", "score", "write", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +51,7 @@ class Progress:
         The sources that were skipped so far.
     """
 
-    stage: Literal["plan", "score", "write", "done"]
+    stage: Stage
     done: int
     total: int
     path: Path
@@ -158,7 +152,7 @@ def iter_export(
     """
     check_destination(plan, overwrite)
     partial = PartialExport.of(plan)
-    with locked(partial.root), explain_full_disk(partial.root):
+    with partial.locked():
         partial.clear_stop()
         try:
             is_resumed = prepare(partial, plan, overwrite)
@@ -184,20 +178,19 @@ class _Export:
 
     def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
-        if is_resumed:
-            failures = find_changed(
-                self._frozen, self._partial.failed(), self._partial.check_cancelled
-            )
-            if failures:
-                self._partial.record(SourcesFailed(failures))
+        partial = self._partial
+        if is_resumed and (
+            failures := self._frozen.find_changed(partial.failed(), partial.check_cancelled)
+        ):
+            partial.record(SourcesFailed(failures))
         yield from self._score(metrics)
         while True:
             try:
                 yield from self._write()
-                finalize(self._partial, self._overwrite)
+                finalize(partial, self._overwrite)
                 break
             except SourcesFailed as failed:
-                self._partial.record(failed)
+                partial.record(failed)
         yield from self.finished()
 
     def finished(self) -> Iterator[Progress]:
@@ -220,14 +213,6 @@ class _Export:
             yield self._progress("score", done, frozen.n_candidates)
 
     def _write(self) -> Iterator[Progress]:
-        units, done_markers, total = self._missing_shards()
-        done = total - sum(done_markers.values())
-        for written in self._run(write_job, units, done_markers):
-            done += written
-            yield self._progress("write", done, total)
-
-    def _missing_shards(self) -> tuple[list[int], dict[Path, int], int]:
-        """Return the shards to write: first candidates, done markers; and the number of patches."""
         partial, selection = self._partial, self._select()
         arrays = selection.arrays(self._frozen.arrays)
         partial.format.check([array.layout for array in arrays])
@@ -238,8 +223,12 @@ class _Export:
             for array, shard in missing
             if array.layout.role == IMAGE
         }
-        units = sorted(int(array.in_shard(shard)[0]) for array, shard in missing)
-        return units, done_markers, sum(selection.counts.values())
+        first_candidates = sorted(int(array.in_shard(shard)[0]) for array, shard in missing)
+        total = sum(selection.counts.values())
+        done = total - sum(done_markers.values())
+        for written in self._run(write_job, first_candidates, done_markers):
+            done += written
+            yield self._progress("write", done, total)
 
     def _select(self) -> Selection:
         """Select the patches; discard the export if there are none, as it needs another plan.
@@ -253,130 +242,99 @@ class _Export:
                 self._partial.discard()
             raise
 
-    def _run(self, job: Job, units: Sequence[int], done_files: Mapping[Path, int]) -> Iterator[int]:
+    def _run(
+        self, job: Callable[..., None], units: Sequence[int], done_files: Mapping[Path, int]
+    ) -> Iterator[int]:
         """Run one job of several threads in this process, or one job per worker of an executor."""
         jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
         options = {"memory": self._memory, "threads": threads}
         return run_jobs(self._partial, job, units, done_files, self._executor, jobs, **options)
 
-    def _progress(
-        self, stage: Literal["plan", "score", "write", "done"], done: int, total: int
-    ) -> Progress:
-        failed = self._partial.failed().values()
-        return Progress(
-            stage, done, total, Path(self._frozen.plan.out), (*self._frozen.failures, *failed)
-        )
+    def _progress(self, stage: Stage, done: int, total: int) -> Progress:
+        failures = (*self._frozen.failures, *self._partial.failed().values())
+        return Progress(stage, done, total, Path(self._frozen.plan.out), failures)
 
 
-def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
-    """Plan an export for jobs, unless that is done, and return the number of candidates.
-
-    Raises
-    ------
-    PatchsetError, OSError
-        If the plan can't be carried out, or the destination is taken and `overwrite` is not set.
-    """
-    check_destination(plan, overwrite)
-    partial = PartialExport.of(plan)
-    with locked(partial.root), explain_full_disk(partial.root):
-        partial.clear_stop()
-        prepare(partial, plan, overwrite)
-        return partial.frozen().n_candidates
+_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 0.5
+_POLL_RATIO = 10
+"""Pause between polls relative to their duration, for many files or a slow disk."""
 
 
-def score_part(
-    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
-) -> None:
-    """Score one job's share of the candidates; without filters, do nothing.
+def run_jobs(
+    partial: PartialExport,
+    job: Callable[..., None],
+    units: Sequence[int],
+    done_files: Mapping[Path, int],
+    executor: Executor | None,
+    workers: int,
+    **options: Any,
+) -> Iterator[int]:
+    """Run a job on units of work, and yield the amount of work done with each file that appears.
+
+    Closing the generator stops the jobs, and waits for them.
 
     Parameters
     ----------
-    out : str or Path
-        The patch set that the plan names.
-    job, of : int
-        Index of the job, counted from 0, and number of jobs.
-    threads : int
-        Number of threads that decode.
-    memory : int
-        Bytes for decoded tiles, and for patches that are measured or not yet written.
-
-    Raises
-    ------
-    ExportError
-        If there is no plan, or another export of the set is running.
+    job : callable
+        Takes the folder of the partial export, first and last (exclusive) of its units, and
+        `options`.
+    units : sequence of int
+        Ascending; each worker has a range of them.
+    done_files : dict of Path to int
+        The files that will appear, and the amount of work that each stands for.
+    executor : Executor or None
+        Where the jobs run; None for threads of this process.
     """
-    with _locked_by_job(out) as partial:
-        first, last = _share(partial.frozen().score_runs, job, of)
-        score_job(str(partial.root), first, last, threads=threads, memory=memory)
+    cuts = {units[len(units) * i // workers] for i in range(workers)} if units else ()
+    ranges = pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
+    with ExitStack() as stack:
+        pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
+        futures = [pool.submit(job, str(partial.root), *ends, **options) for ends in ranges]
+        stack.callback(_stop, partial, futures)
+        yield from _watch(partial, done_files, futures)
 
 
-def write_part(
-    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
-) -> None:
-    """Write one job's share of the shards; see `score_part` for the parameters.
-
-    A source that can't be read is recorded and skipped; where other jobs wrote shards before,
-    `finalize_export` names those to write again.
-
-    Raises
-    ------
-    ExportError
-        If candidates are not scored yet, or another export of the set is running.
-    """
-    with _locked_by_job(out) as partial:
-        frozen = partial.frozen()
-        first, last = _share(frozen.n_candidates, job, of)
-        while True:
-            select(partial, frozen)
+def _watch(
+    partial: PartialExport, done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
+) -> Iterator[int]:
+    expected, pending, pause = dict(done_files), set(futures), _POLL_SECONDS
+    while pending:
+        finished, pending = wait(pending, timeout=pause)
+        began = monotonic()
+        appeared = find_existing(expected)
+        duration = monotonic() - began
+        pause = min(max(_POLL_SECONDS, _POLL_RATIO * duration), _MAX_POLL_SECONDS)
+        for path in appeared:
+            yield expected.pop(path)
+        for future in finished:
             try:
-                return write_job(str(partial.root), first, last, threads=threads, memory=memory)
-            except SourcesFailed as failed:
-                partial.record(failed)
+                future.result()
+            except BrokenExecutor as error:
+                raise ExportError(
+                    f"A process that wrote died ({error}); run the same again to go on."
+                ) from error
+        if pending:  # jobs that still wait for a worker can't notice a stop
+            partial.check_cancelled()
 
 
-def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failure, ...]:
-    """Complete a set when all jobs are done, and return the sources that were skipped.
-
-    Raises
-    ------
-    ExportError
-        Naming what is missing.
-    SourcesFailed
-        If a source has changed or is gone; running `write_part` for every job again skips it.
-    """
-    partial, frozen = _planned(out)
-    with locked(partial.root), explain_full_disk(partial.root):
-        failures = (*frozen.failures, *partial.failed().values())
-        try:
-            if not partial.is_in_place:
-                finalize(partial, overwrite)
-        except SourcesFailed as failed:
-            partial.record(failed)
-            raise
-        partial.remove()
-    return failures
+def find_existing(paths: Iterable[Path]) -> list[Path]:
+    """Return the files that exist, listing each folder once: they may be tens of thousands."""
+    folders: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        folders[path.parent].append(path)
+    existing = []
+    for folder, members in folders.items():
+        with suppress(FileNotFoundError):
+            names = set(os.listdir(folder))
+            existing += [path for path in members if path.name in names]
+    return existing
 
 
-@contextmanager
-def _locked_by_job(out: str | Path) -> Iterator[PartialExport]:
-    """Lock a planned export for one of its jobs, together with the others."""
-    partial, _ = _planned(out)
-    with locked(partial.root, shared=True), explain_full_disk(partial.root):
-        yield partial
-
-
-def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:
-    """Return a planned export; its folder may have been moved since it was planned."""
-    partial = PartialExport.at(out)
-    require_own_partial(partial.root)
-    if not partial.root.exists() and Path(out).exists():
-        raise ExportError(f"{out} is complete; there is nothing left to do.")
-    frozen = partial.frozen()
-    check_apart(frozen.plan)
-    return partial, frozen
-
-
-def _share(n: int, job: int, of: int) -> tuple[int, int]:
-    if not 0 <= job < of:
-        raise ArgumentError(f"There is no job {job} of {of}; jobs are counted from 0.")
-    return n * job // of, n * (job + 1) // of
+def _stop(partial: PartialExport, futures: Sequence[Future[Any]]) -> None:
+    """Stop the jobs that still run, and wait for them."""
+    running = [future for future in futures if not future.done()]
+    if running:
+        partial.request_stop()
+        # A job that is cancelled before it began may stay queued for hours: don't wait for it.
+        wait([future for future in running if not future.cancel()])
+        partial.clear_stop()

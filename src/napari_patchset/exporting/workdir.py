@@ -12,7 +12,8 @@ stop                 as long as it is there, jobs stop before the next tile
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +34,8 @@ from napari_patchset.exporting.candidates import (
     write_metrics,
     write_verdicts,
 )
-from napari_patchset.exporting.destination import LOCK, PLAN, remove_own_files
+from napari_patchset.exporting.destination import LOCK, PLAN, explain_full_disk, remove_own_files
+from napari_patchset.exporting.folder_lock import locked
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
 from napari_patchset.patching.filters import metric_columns
@@ -170,6 +172,12 @@ class PartialExport:
     def at(cls, out: str | Path) -> Self:
         """Return the folder of the export of the set `out`."""
         return cls(partial_path(Path(out)))
+
+    @contextmanager
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Lock the folder, see `folder_lock.locked`; a full disk is an ExportError."""
+        with locked(self.root, shared=shared), explain_full_disk(self.root):
+            yield
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""

@@ -1,0 +1,252 @@
+"""The steps of an export, for schedulers that start jobs by themselves.
+
+`plan_export` describes the sources, chooses the candidates, and freezes both in NAME.partial. Each
+job scores (`score_part`) and writes (`write_part`) its share; `finalize_export` completes the set.
+All state is in the folder, so that a step may be run again, and resumes where it stopped, in any
+process that has the same files.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
+from napari_patchset.exporting.candidates import Selection, select_candidates
+from napari_patchset.exporting.destination import (
+    check_apart,
+    check_destination,
+    check_space,
+    require_own_partial,
+)
+from napari_patchset.exporting.finalize import finalize
+from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.metrics import score_job
+from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
+from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.patching.filters import check_filters
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.writers import FORMATS
+
+
+def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
+    """Plan an export for jobs, unless that is done, and return the number of candidates.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If the plan can't be carried out, or the destination is taken and `overwrite` is not set.
+    """
+    check_destination(plan, overwrite)
+    partial = PartialExport.of(plan)
+    with partial.locked():
+        partial.clear_stop()
+        prepare(partial, plan, overwrite)
+        return partial.frozen().n_candidates
+
+
+def score_part(
+    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
+) -> None:
+    """Score one job's share of the candidates; without filters, do nothing.
+
+    Parameters
+    ----------
+    out : str or Path
+        The patch set that the plan names.
+    job, of : int
+        Index of the job, counted from 0, and number of jobs.
+    threads : int
+        Number of threads that decode.
+    memory : int
+        Bytes for decoded tiles, and for patches that are measured or not yet written.
+
+    Raises
+    ------
+    ExportError
+        If there is no plan, or another export of the set is running.
+    """
+    with _locked_by_job(out) as partial:
+        first, last = _share(partial.frozen().score_runs, job, of)
+        score_job(str(partial.root), first, last, threads=threads, memory=memory)
+
+
+def write_part(
+    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
+) -> None:
+    """Write one job's share of the shards; see `score_part` for the parameters.
+
+    A source that can't be read is recorded and skipped; where other jobs wrote shards before,
+    `finalize_export` names those to write again.
+
+    Raises
+    ------
+    ExportError
+        If candidates are not scored yet, or another export of the set is running.
+    """
+    with _locked_by_job(out) as partial:
+        frozen = partial.frozen()
+        first, last = _share(frozen.n_candidates, job, of)
+        while True:
+            select(partial, frozen)
+            try:
+                return write_job(str(partial.root), first, last, threads=threads, memory=memory)
+            except SourcesFailed as failed:
+                partial.record(failed)
+
+
+def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failure, ...]:
+    """Complete a set when all jobs are done, and return the sources that were skipped.
+
+    Raises
+    ------
+    ExportError
+        Naming what is missing.
+    SourcesFailed
+        If a source has changed or is gone; running `write_part` for every job again skips it.
+    """
+    partial, frozen = _planned(out)
+    with partial.locked():
+        failures = (*frozen.failures, *partial.failed().values())
+        try:
+            if not partial.is_in_place:
+                finalize(partial, overwrite)
+        except SourcesFailed as failed:
+            partial.record(failed)
+            raise
+        partial.remove()
+    return failures
+
+
+@contextmanager
+def _locked_by_job(out: str | Path) -> Iterator[PartialExport]:
+    """Lock a planned export for one of its jobs, together with the others."""
+    partial, _ = _planned(out)
+    with partial.locked(shared=True):
+        yield partial
+
+
+def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:
+    """Return a planned export; its folder may have been moved since it was planned."""
+    partial = PartialExport.at(out)
+    require_own_partial(partial.root)
+    if not partial.root.exists() and Path(out).exists():
+        raise ExportError(f"{out} is complete; there is nothing left to do.")
+    frozen = partial.frozen()
+    check_apart(frozen.plan)
+    return partial, frozen
+
+
+def _share(n: int, job: int, of: int) -> tuple[int, int]:
+    if not 0 <= job < of:
+        raise ArgumentError(f"There is no job {job} of {of}; jobs are counted from 0.")
+    return n * job // of, n * (job + 1) // of
+
+
+def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -> bool:
+    """Freeze a plan in its folder, unless the folder has the same plan already.
+
+    Returns
+    -------
+    bool
+        Whether it had, so that the export is resumed.
+
+    Raises
+    ------
+    ArgumentError
+        If a filter can't measure the patches, or they can't be split.
+    ExportError
+        If no patch fits, something else is at the destination, or the disk lacks the space.
+    ExportStopped
+        If a stop is requested.
+    """
+    if not overwrite:
+        refuse_taken(partial, plan)
+    if _is_prepared(partial, plan, overwrite):
+        return True
+    frozen, grid = freeze_plan(plan, partial.check_cancelled)
+    _check(frozen, grid, partial.root)
+    partial.check_cancelled()
+    partial.discard()
+    partial.freeze(frozen, grid)
+    return False
+
+
+def refuse_taken(partial: PartialExport, plan: ExportPlan) -> None:
+    """Raise DestinationExistsError if the destination is not the set of this export itself."""
+    out = Path(plan.out)
+    if out.exists() and not partial.is_in_place:
+        raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
+
+
+def _is_prepared(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> bool:
+    """Return whether the folder has the same plan; another one is refused or ignored."""
+    try:
+        frozen = partial.find_frozen()
+    except ExportError:
+        if overwrite:
+            return False
+        raise
+    if frozen is None:
+        return False
+    is_same = frozen.requested == plan.resolved().sources and frozen.plan.recipe == plan.recipe
+    if not is_same and not overwrite:
+        raise DestinationExistsError(
+            f"{partial.root} holds an unfinished export of another plan; choose another name or "
+            "delete it."
+        )
+    return is_same
+
+
+def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
+    """Refuse what would fail later; with filters, the number of patches is not known yet."""
+    if not len(grid):
+        reasons = ", ".join(f"{n} {reason}" for reason, n in grid.excluded.items())
+        raise ExportError(f"No patch to export ({reasons}).")
+    plan, first = frozen.plan, frozen.sources[0]
+    check_filters(plan.filters, first.channels, first.dtype)
+    form = FORMATS[plan.format]
+    form.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
+    if plan.filters:
+        return
+    if plan.split is not None:
+        plan.split.assign(grid, frozen.sources)
+    form.check(frozen.arrays)
+    check_space(root, ((layout, layout.n) for layout in frozen.arrays))
+
+
+def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
+    """Apply filters and split once all candidates are scored, and record the selection.
+
+    Raises
+    ------
+    ExportError
+        If candidates are not scored yet.
+    ArgumentError
+        If a split has no patch.
+    """
+    grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
+    is_readable = ~np.isin(grid.source_index, list(partial.failed()))
+    selection = select_candidates(frozen.plan, grid, frozen.sources, metrics, is_readable)
+    if empty := [split for split, count in selection.counts.items() if not count]:
+        raise ArgumentError(_explain_empty(empty, selection, len(grid)))
+    partial.write_selection(selection)
+    return selection
+
+
+def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
+    """Explain why splits have no patches, and what to do."""
+    purposes = {UNSPLIT: "", "train": " for training", "val": " for validation"}
+    purpose = " and".join(purposes[split] for split in splits)
+    counts = list(selection.rejected.items())
+    if len(counts) == 1 and counts[0][1] == n:
+        return f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
+    return (
+        f"No patches left{purpose} of {n:,}. Rejected are {reasons}. Change the filters or the "
+        "split."
+    )
