@@ -1,7 +1,6 @@
 """`patchset preview`, `verify` and `demo`: look at patches, and at what is wrong with them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,6 @@ from napari_patchset.exporting.sources import describe_sources, open_source, rea
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.preview.image import render
 from napari_patchset.sample import ensure_sample
-from napari_patchset.verification.opened_set import Finding
 from napari_patchset.verification.verify import verify as find_differences
 
 
@@ -99,28 +97,23 @@ def verify(
     Example: patchset verify cells.patches.zarr
     """
     n = 0
-    for finding in _with_bar(name, sources, workers, memory_from(memory)):
-        n += 1
-        typer.echo(json.dumps(asdict(finding)) if as_json else str(finding))
+    columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with bar_on_terminal(*columns, transient=True) as update:
+        for finding in find_differences(
+            name,
+            sources=sources,
+            workers=workers,
+            memory=memory_from(memory),
+            progress=lambda done, total: update(completed=done, total=total),
+        ):
+            n += 1
+            typer.echo(json.dumps(asdict(finding)) if as_json else str(finding))
     if n:
         typer.echo(f"{name}: {n} {'difference' if n == 1 else 'differences'}", err=True)
         raise typer.Exit(1)
     if not as_json:
         what = "itself and its sources" if sources else "itself; the sources were not read"
         typer.echo(f"{name}: no difference, compared with {what}")
-
-
-def _with_bar(name: Path, sources: bool, workers: int, memory: int) -> Iterator[Finding]:
-    """Yield the differences under a bar that shows how many patches are read."""
-    columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with bar_on_terminal(*columns, transient=True) as update:
-
-        def show(done: int, total: int) -> None:
-            update(completed=done, total=total)
-
-        yield from find_differences(
-            name, sources=sources, workers=workers, memory=memory, progress=show
-        )
 
 
 def demo(

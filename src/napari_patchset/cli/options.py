@@ -91,15 +91,12 @@ def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         for option in OPTIONS
     ]
-    parameters.sort(key=_panel_index)
+    parameters.sort(
+        key=lambda each: PANELS.index(each.annotation.__metadata__[0].rich_help_panel or "")
+    )
     keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
     command.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]  # typer reads it
     return command
-
-
-def _panel_index(parameter: inspect.Parameter) -> int:
-    (info,) = parameter.annotation.__metadata__
-    return PANELS.index(info.rich_help_panel or "")
 
 
 def plan_from(

@@ -31,15 +31,7 @@ UNREADABLE = "source can't be read"
 
 @dataclass(frozen=True, eq=False)
 class ArraySelection:
-    """One array of the set, and the candidate of each of its rows.
-
-    Attributes
-    ----------
-    layout : ArrayLayout
-        Of the array.
-    candidates : int64 array
-        Index of the candidate of each row, ascending.
-    """
+    """One array of the set, and the index of the candidate of each of its rows, ascending."""
 
     layout: ArrayLayout
     candidates: NDArray[np.int64]
@@ -61,17 +53,7 @@ class ArraySelection:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Split and row of each candidate.
-
-    Attributes
-    ----------
-    verdicts : Verdicts
-        Split, reason and metrics of each.
-    split : int8 array
-        Index of its split, -1 for a candidate that is not written.
-    row : int64 array
-        Its row in the arrays of that split, -1 for a candidate that is not written.
-    """
+    """Index of the split of each candidate, and its row there; -1 if it is not written."""
 
     verdicts: Verdicts
     split: NDArray[np.int8]
@@ -120,11 +102,8 @@ def select_candidates(
 ) -> Selection:
     """Apply filters and split of a recipe.
 
-    Parameters
-    ----------
-    is_readable : bool array
-        Whether the source of each candidate can be read. The others are rejected, and count
-        neither for a limit nor for the split.
+    Candidates whose source can't be read (`is_readable`) are rejected, and count neither for a
+    limit nor for the split.
     """
     readable = np.flatnonzero(is_readable)
     verdicts = judge(
@@ -135,23 +114,17 @@ def select_candidates(
         split=recipe.split,
         metrics={column: values[readable] for column, values in metrics.items()},
     )
-    return Selection.of(_with_unreadable(verdicts, readable, len(grid)))
-
-
-def _with_unreadable(verdicts: Verdicts, readable: NDArray[np.intp], n: int) -> Verdicts:
-    """Extend verdicts on the readable candidates to all `n`."""
-    if len(readable) == n:
-        return verdicts
+    if (n := len(grid)) == len(readable):
+        return Selection.of(verdicts)
     split, reason = np.full(n, NEITHER, np.int8), np.full(n, len(verdicts.reasons), np.int8)
     split[readable], reason[readable] = verdicts.split, verdicts.reason
     metrics = {name: np.full(n, np.nan) for name in verdicts.metrics}
     for name, values in metrics.items():
         values[readable] = verdicts.metrics[name]
     reasons = (*verdicts.reasons, UNREADABLE)
-    return replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics)
-
-
-_VERDICTS_METADATA = b"verdicts"
+    return Selection.of(
+        replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics)
+    )
 
 
 def write_grid(path: Path, grid: PatchGrid) -> None:
@@ -159,56 +132,44 @@ def write_grid(path: Path, grid: PatchGrid) -> None:
     columns: dict[str, NDArray[Any]] = {"stack": grid.source_index, "sample": grid.sample}
     columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
     valid = {} if grid.valid is None else {"valid": grid.valid}
-    _write_columns(path, {**columns, **valid})
+    write_columns(path, {**columns, **valid})
 
 
 def read_grid(path: Path, size: tuple[int, ...]) -> PatchGrid:
     """Read a grid of patches of a size along (Z)YX."""
-    columns, _ = _read_columns(path)
+    columns, _ = read_columns(path)
     start = np.stack([columns[f"start{axis}"] for axis in range(len(size))], axis=1)
     stack, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
     return PatchGrid(size, stack, sample, start, valid=valid)
-
-
-def write_metrics(path: Path, metrics: Metrics) -> None:
-    """Write metrics by column."""
-    _write_columns(path, metrics)
-
-
-def read_metrics(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read metrics by column."""
-    return _read_columns(path)[0]
 
 
 def write_verdicts(path: Path, verdicts: Verdicts) -> None:
     """Write the verdict on each candidate; what they share is in the schema's metadata."""
     codes: dict[str, NDArray[Any]] = {"split": verdicts.split, "reason": verdicts.reason}
     shared = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
-    metadata = {_VERDICTS_METADATA: json.dumps(shared)}
-    _write_columns(path, {**codes, **verdicts.metrics}, metadata)
+    write_columns(path, {**codes, **verdicts.metrics}, {b"verdicts": json.dumps(shared)})
 
 
 def read_verdicts(path: Path) -> Verdicts:
     """Read the verdict on each candidate."""
-    columns, metadata = _read_columns(path)
-    shared = json.loads(metadata[_VERDICTS_METADATA])
+    columns, metadata = read_columns(path)
+    shared = json.loads(metadata[b"verdicts"])
     split, reason = columns.pop("split"), columns.pop("reason")
     splits, reasons = tuple(shared["splits"]), tuple(shared["reasons"])
     return Verdicts(splits, split, reason, reasons, columns, shared["limits"])
 
 
-def _write_columns(
-    path: Path,
-    columns: Mapping[str, NDArray[Any]],
-    metadata: Mapping[bytes, str] | None = None,
+def write_columns(
+    path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[bytes, str] | None = None
 ) -> None:
+    """Write a table, and its schema's metadata."""
     table = pa.table({name: column(values) for name, values in columns.items()})
     if metadata is not None:
         table = table.replace_schema_metadata(metadata)
     write_file(path, [encode_table([table])])
 
 
-def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
+def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
     """Read the columns of a table, and its schema's metadata."""
     with pq.ParquetFile(path) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}

@@ -39,6 +39,38 @@ from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import is_remote
 
+LOCK = "napari-patchset.lock"
+"""The file that is locked (see `folder_lock`). It is the first file in the folder and the last,
+so its name, which nothing else has, marks the folder as ours."""
+
+PLAN = "plan.json"
+"""The plan of an unfinished export; with it, a folder is ours even without the lock."""
+
+_REMEDY = "choose another name, or move it away"
+
+_EXPORT_FILE = re.compile(
+    rf"{re.escape(LOCK)}|lock|stop|{re.escape(PLAN)}|(candidates|selection)[.]parquet"
+    rf"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json|shards/{ARRAY_PATTERN}/[0-9]+[.]json"
+)
+"""A file of an unfinished export outside of its set. Earlier versions locked the file `lock`."""
+
+_SET_FILE = re.compile(
+    rf"{re.escape(TABLE)}|{re.escape(DESCRIPTION)}|(({ARRAY_PATTERN}|{SPLIT_PATTERN})/)?zarr[.]json"
+)
+"""A file of a set, complete or not, that holds no patches."""
+
+_DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
+
+_FOLDER = re.compile(
+    rf"(.*/)?(set|replaced|scores|failed|shards|[.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
+)
+"""A folder of an unfinished export or of a set; only empty ones are removed."""
+
+_LITTER = re.compile(
+    r"(.*/)?([.]DS_Store|Thumbs[.]db|desktop[.]ini|[.]nfs[0-9a-f]+)", re.IGNORECASE
+)
+"""Files of macOS's Finder, of Windows' Explorer, and of NFS for deleted files that are open."""
+
 
 def check_destination(plan: ExportPlan, overwrite: bool) -> None:
     """Refuse a plan whose set, or the folder that it is written in, would replace other files.
@@ -60,7 +92,7 @@ def check_destination(plan: ExportPlan, overwrite: bool) -> None:
         if overwrite:
             require_replaceable(out)
         else:
-            require_set(out)
+            _read_own_manifest(out)
 
 
 def check_apart(plan: ExportPlan) -> None:
@@ -104,29 +136,23 @@ def _resolved(path: str | Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 def check_space(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
     """Raise ExportError if patches need more than the free space of the disk of `root`.
 
-    Parameters
-    ----------
-    sizes : iterable of (array, number of its patches)
-        Compressed arrays count nothing, since their size is not known in advance.
+    `sizes` are arrays and the number of their patches. Compressed arrays count nothing, since their
+    size is not known in advance.
     """
     folder = next(path for path in root.absolute().parents if path.exists())
     needed = sum(n * layout.patch_bytes for layout, n in sizes if layout.codec == "none")
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ExportError(
-            f"The patch set needs {_readable(needed)}, but {folder} has {_readable(free)} free; "
-            "make room, or export fewer patches."
+        needs, has = (
+            ByteSize(n).human_readable(decimal=True, separator=" ") for n in (needed, free)
         )
-
-
-def _readable(n_bytes: int) -> str:
-    return ByteSize(n_bytes).human_readable(decimal=True, separator=" ")
+        raise ExportError(
+            f"The patch set needs {needs}, but {folder} has {has} free; make room, or export fewer "
+            "patches."
+        )
 
 
 @contextmanager
@@ -135,49 +161,11 @@ def explain_full_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ExportError(
             f"{root}: the disk is full; what is written stays: make room and run the same again."
         ) from error
-
-
-LOCK = "napari-patchset.lock"
-"""The file that is locked (see `folder_lock`). It is the first file in the folder and the last,
-so its name, which nothing else has, marks the folder as ours."""
-
-PLAN = "plan.json"
-"""The plan of an unfinished export; with it, a folder is ours even without the lock."""
-
-_PLAN_KEYS = {"plan", "images", "n_candidates"}
-
-_REMEDY = "choose another name, or move it away"
-
-_EXPORT_FILE = re.compile(
-    rf"{re.escape(LOCK)}|lock|stop|{re.escape(PLAN)}|(candidates|selection)[.]parquet"
-    rf"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json|shards/{ARRAY_PATTERN}/[0-9]+[.]json"
-)
-"""A file of an unfinished export outside of its set. Earlier versions locked the file `lock`."""
-
-_SET_FOLDERS = ("set/", "replaced/")
-"""The set that is being written, and the one that it replaces."""
-
-_SET_FILE = re.compile(
-    rf"{re.escape(TABLE)}|{re.escape(DESCRIPTION)}|(({ARRAY_PATTERN}|{SPLIT_PATTERN})/)?zarr[.]json"
-)
-"""A file of a set, complete or not, that holds no patches."""
-
-_DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
-
-_FOLDER = re.compile(
-    rf"(.*/)?(set|replaced|scores|failed|shards|[.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
-)
-"""A folder of an unfinished export or of a set; only empty ones are removed."""
-
-_LITTER = re.compile(
-    r"(.*/)?([.]DS_Store|Thumbs[.]db|desktop[.]ini|[.]nfs[0-9a-f]+)", re.IGNORECASE
-)
-"""Files of macOS's Finder, of Windows' Explorer, and of NFS for deleted files that are open."""
 
 
 def is_litter(name: str) -> bool:
@@ -186,10 +174,7 @@ def is_litter(name: str) -> bool:
 
 
 def require_own_partial(root: Path) -> None:
-    """Raise ExportError if NAME.partial exists and no export of ours made it.
-
-    An empty folder holds nothing to lose, so it counts as ours.
-    """
+    """Raise ExportError if NAME.partial exists and no export of ours made it."""
     if not _is_own_partial(root):
         raise ExportError(f"{root} exists and is no unfinished export of ours; {_REMEDY}.")
 
@@ -197,11 +182,6 @@ def require_own_partial(root: Path) -> None:
 def require_only_own_files(root: Path) -> None:
     """Raise ExportError if a NAME.partial of ours holds a file that no export writes."""
     _require_only(root, _is_export_file, "an unfinished export")
-
-
-def require_set(out: Path) -> None:
-    """Raise ExportError if `out` is no patch set: a file, a link, a folder without a manifest."""
-    _read_own_manifest(out)
 
 
 def require_replaceable(out: Path) -> None:
@@ -213,18 +193,13 @@ def require_replaceable(out: Path) -> None:
     _require_only(out, lambda name: name in names or form.contains(arrays, name), "a patch set")
 
 
-def remove_own_files(root: Path, keep: Callable[[str], bool]) -> None:
-    """Remove the files that an export writes, litter, and folders that are empty then.
+def remove_own_files(root: Path) -> None:
+    """Remove the files in NAME.partial that an export writes, litter, and folders empty then.
 
-    Parameters
-    ----------
-    root : Path
-        The folder NAME.partial, which itself stays.
-    keep : callable
-        Whether a file stays, by its path below `root` with slashes.
+    The folder itself stays, with what marks it as ours: lock and plan.
     """
     if root.is_dir():
-        _remove(root, "", keep)
+        _remove(root, "")
 
 
 def _is_own_partial(root: Path) -> bool:
@@ -236,9 +211,9 @@ def _is_own_partial(root: Path) -> bool:
         return True
     except NotADirectoryError:
         return False
-    if LOCK in names or all(map(is_litter, names)):
+    if LOCK in names or all(map(is_litter, names)):  # an empty folder has nothing to lose
         return True
-    return read_json(root / PLAN).keys() >= _PLAN_KEYS
+    return read_json(root / PLAN).keys() >= {"plan", "images", "n_candidates"}
 
 
 def _read_own_manifest(out: Path) -> Manifest:
@@ -257,12 +232,11 @@ def _read_own_manifest(out: Path) -> Manifest:
 def _is_export_file(name: str) -> bool:
     """Return whether a path below NAME.partial is that of a file which an export writes."""
     name = _DRAFT.sub(r"\g<folder>\g<name>", name)
-    folder = next((folder for folder in _SET_FOLDERS if name.startswith(folder)), None)
-    if folder is None:
+    folder, _, name_in_set = name.partition("/")
+    if folder not in ("set", "replaced"):  # being written, and replaced by it
         return _EXPORT_FILE.fullmatch(name) is not None
-    name = name.removeprefix(folder)
     patterns = (_SET_FILE, *(form.shard_pattern for form in FORMATS.values()))
-    return any(pattern.fullmatch(name) for pattern in patterns)
+    return any(pattern.fullmatch(name_in_set) for pattern in patterns)
 
 
 def _require_only(root: Path, is_own_file: Callable[[str], bool], kind: str) -> None:
@@ -292,7 +266,7 @@ def _entries(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, os.Dir
                 yield from _entries(entry.path, f"{prefix}{entry.name}/")
 
 
-def _remove(folder: Path | str, prefix: str, keep: Callable[[str], bool]) -> None:
+def _remove(folder: Path | str, prefix: str) -> None:
     with os.scandir(folder) as scanned:
         entries = list(scanned)
     for entry in entries:
@@ -300,11 +274,11 @@ def _remove(folder: Path | str, prefix: str, keep: Callable[[str], bool]) -> Non
         if entry.is_symlink():
             continue
         if entry.is_dir():
-            _remove(entry.path, f"{name}/", keep)
+            _remove(entry.path, f"{name}/")
             if _FOLDER.fullmatch(name) and not os.listdir(entry.path):
                 os.rmdir(entry.path)
         elif is_litter(name) and (not prefix or _FOLDER.fullmatch(prefix[:-1])):
             with suppress(OSError):  # the system may be using it, or have removed it itself
                 os.unlink(entry.path)
-        elif _is_export_file(name) and not keep(name):
+        elif _is_export_file(name) and name not in (LOCK, PLAN):
             os.unlink(entry.path)

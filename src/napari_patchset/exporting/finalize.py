@@ -34,10 +34,8 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     Raises
     ------
     ExportError
-        If a shard is missing, the destination exists and must not be overwritten, or something
-        that is not ours is in the way.
-    SourcesFailed
-        If a source has changed.
+        If a shard is missing, the destination exists and must not be overwritten, something that
+        is not ours is in the way, or a source has changed (SourcesFailed).
     ExportStopped
         If a stop is requested.
     """
@@ -52,28 +50,24 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     write_file(partial.set / TABLE, [table])
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
-        PROVENANCE: _provenance(frozen).model_dump(mode="json"),
+        PROVENANCE: Provenance(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            sources=tuple(ref.model_dump(exclude_none=True) for ref in frozen.plan.sources),
+            versions={name: version(name) for name in _RECORDED_PACKAGES},
+        ).model_dump(mode="json"),
     }
     partial.format.complete(partial.set, layouts, attributes)
     _rename_into_place(partial, Path(frozen.plan.out), overwrite)
 
 
 class WrittenArray(NamedTuple):
-    """An array whose shards are all written.
-
-    Attributes
-    ----------
-    candidates : int64 array
-        The candidate of each row.
-    checksums : uint32 array
-        The crc32c of every patch, in order.
-    statistics : tuple of ChannelStatistics
-        Of each channel, over every patch.
-    """
+    """An array whose shards are all written."""
 
     layout: ArrayLayout
     candidates: NDArray[np.int64]
+    """The candidate of each row."""
     checksums: NDArray[np.uint32]
+    """The crc32c of each patch."""
     statistics: tuple[ChannelStatistics, ...]
 
     @classmethod
@@ -110,10 +104,7 @@ def _table(
 
 
 def _manifest(
-    frozen: FrozenPlan,
-    selection: Selection,
-    arrays: Sequence[WrittenArray],
-    table_digest: str,
+    frozen: FrozenPlan, selection: Selection, arrays: Sequence[WrittenArray], table_digest: str
 ) -> Manifest:
     first, recipe = frozen.sources[0], frozen.plan.recipe
     training = selection.verdicts.splits[0]
@@ -135,14 +126,6 @@ def _manifest(
             for a in arrays
             if a.layout.split == training and a.layout.role != LABELS
         },
-    )
-
-
-def _provenance(frozen: FrozenPlan) -> Provenance:
-    return Provenance(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        sources=tuple(ref.model_dump(exclude_none=True) for ref in frozen.plan.sources),
-        versions={name: version(name) for name in _RECORDED_PACKAGES},
     )
 
 

@@ -46,15 +46,7 @@ else:
 def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
     """Lock a folder, which is created if needed, and removed at the end if it is empty.
 
-    Parameters
-    ----------
-    shared : bool
-        Whether other jobs of the same export may share the lock.
-
-    Raises
-    ------
-    ExportError
-        If another export has locked it.
+    Other jobs of the same export may share the lock. Raise ExportError if another export has it.
     """
     fd = _open_locked(root, shared)
     try:
@@ -62,8 +54,13 @@ def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
     finally:
         if sys.platform == "win32":  # where an open file can't be deleted, not even by another
             os.close(fd)
-        if not shared:
-            _remove_if_empty(root)
+        if not shared:  # a folder that holds more than the lock stays, and stays marked
+            with suppress(OSError):
+                others = [name for name in os.listdir(root) if name != LOCK]
+                if all(map(is_litter, others)):
+                    for name in (*others, LOCK):
+                        (root / name).unlink()
+                    root.rmdir()
         if sys.platform != "win32":
             os.close(fd)
 
@@ -83,13 +80,3 @@ def _open_locked(root: Path, shared: bool) -> int:
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         os.close(fd)
-
-
-def _remove_if_empty(root: Path) -> None:
-    """Remove a folder that holds nothing but the lock; any other stays, and stays marked."""
-    with suppress(OSError):
-        others = [name for name in os.listdir(root) if name != LOCK]
-        if all(map(is_litter, others)):
-            for name in (*others, LOCK):
-                (root / name).unlink()
-            root.rmdir()

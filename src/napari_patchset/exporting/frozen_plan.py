@@ -34,19 +34,14 @@ class FrozenPlan(Frozen):
     Attributes
     ----------
     requested : tuple of SourceRef
-        The sources that the plan was made for.
-    plan : ExportPlan
-        With the sources that could be opened, and the scene of every image.
+        The sources that the plan was made for; `plan` has those that could be opened, with the
+        scene of every image.
     images : dict of role to tuple of SourceInfo
         Description of every source's image, target, labels and mask.
     file_stats : dict of str to FileStat
         Size and time of each file, by path.
-    failures : tuple of Failure
-        The sources that could not be opened.
     size : tuple of int
         Of a patch along (Z)YX.
-    n_candidates : int
-        Number of candidates.
     dropped : dict of str to int
         Places where no candidate was made, by reason.
     arrays : tuple of ArrayLayout
@@ -85,15 +80,7 @@ class FrozenPlan(Frozen):
     def find_changed(
         self, ignored: Container[int], check_cancelled: Callable[[], None]
     ) -> dict[int, Failure]:
-        """Find the sources that are gone, or differ in size, time or content from this plan.
-
-        Parameters
-        ----------
-        ignored : container of int
-            Indices of sources not to check.
-        check_cancelled : callable
-            Called before each source is opened; whatever it raises ends the search.
-        """
+        """Find the sources that are gone, or differ in size, time or content from this plan."""
         describer, failures = SourceDescriber(self.plan), {}
         for index, ref in enumerate(self.plan.sources):
             if index in ignored:

@@ -23,7 +23,7 @@ from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, LEAST_TILES, Batches
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import MaskFilter, PatchFilter, metric_columns
-from napari_patchset.patching.grid import PadMode, PatchGrid
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 
@@ -35,26 +35,15 @@ _MEASURING_THREADS = 2
 _CUT_BYTES = 8 * 2**20
 """Pixels that are cut, then measured, at once; more only if a single patch has more."""
 
-_PAD: PadMode = "constant"
-"""Only pixels of the image are measured, so patches need not be filled beyond it."""
-
 
 class MetricRequest(NamedTuple):
-    """The metrics that are measured on the images of one role.
-
-    Attributes
-    ----------
-    role : {"image", "mask"}
-        Which images are read.
-    channels : list of int
-        Their channels that are read, ascending.
-    columns : list of (PatchFilter, int, str)
-        Filter, index into `channels`, and name of the column of each metric.
-    """
+    """The metrics that are measured on the images of one role, "image" or "mask"."""
 
     role: str
     channels: list[int]
+    """The channels that are read, ascending."""
     columns: list[tuple[PatchFilter, int, str]]
+    """Filter, index into `channels`, and name of the column of each metric."""
 
     def measure(self, patches: NDArray[Any]) -> Columns:
         """Measure patches, N, C, (Z), Y, X, of these channels and without padding."""
@@ -85,12 +74,8 @@ class MetricReader:
 
     Parameters
     ----------
-    filters : sequence of PatchFilter
-        What is measured.
     sources : dict of role to sequence of SourceInfo
         Descriptions of the images.
-    images : OpenImages
-        Their pixels.
     memory : int
         Bytes for decoded tiles and for the patches that are cut.
     threads : int
@@ -164,7 +149,8 @@ class MetricReader:
         run_length = self._run_length or len(grid)
         run, index = np.divmod(candidates, run_length)
         part = run * -(-run_length // n) + index // n
-        return Batches.of(grid, sources, _PAD, candidates, part)
+        # Only pixels of the image are measured, so patches need not be filled beyond it.
+        return Batches.of(grid, sources, "constant", candidates, part)
 
 
 def _measure_inside(
@@ -193,10 +179,8 @@ def score_job(
     ----------
     root : str
         The folder of the partial export.
-    memory : int
-        Bytes for decoded tiles and the patches that are measured; more if a single patch needs it.
-    threads : int
-        Number of threads that decode.
+    memory, threads : int
+        See `MetricReader`; more bytes if a single patch needs it.
 
     Raises
     ------
@@ -226,11 +210,7 @@ class _RunScorer:
     """Score runs of candidates, and write each as soon as all of it is measured."""
 
     def __init__(
-        self,
-        export: PartialExport,
-        frozen: FrozenPlan,
-        runs: Sequence[int],
-        reader: MetricReader,
+        self, export: PartialExport, frozen: FrozenPlan, runs: Sequence[int], reader: MetricReader
     ) -> None:
         self._export, self._frozen, self._reader = export, frozen, reader
         self._grid = export.candidates(frozen)

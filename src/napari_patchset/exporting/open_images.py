@@ -18,6 +18,8 @@ from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 
+_MAX_OPEN = 8
+
 
 def find_stat(path: str) -> FileStat | None:
     """Return size and time of a file, None for a folder or a URL."""
@@ -37,9 +39,6 @@ def changed_file(path: str) -> UnreadableFileError:
     )
 
 
-_MAX_OPEN = 8
-
-
 class OpenImage(NamedTuple):
     """A stack, and the indices of its channels that the plan uses."""
 
@@ -55,8 +54,6 @@ class OpenImages:
 
     Parameters
     ----------
-    plan : ExportPlan
-        Names the images.
     opener : callable
         Opens one of them, as `open_stack` does.
     file_stats : dict of str to FileStat, or None

@@ -51,13 +51,7 @@ _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "Gi
 
 
 def parse_bytes(option: str, text: str) -> int:
-    """Parse "512MiB" or "1.5 GB" as whole bytes.
-
-    Raises
-    ------
-    ArgumentError
-        If the text is not a number with a unit.
-    """
+    """Parse "512MiB" or "1.5 GB" as whole bytes; raise ArgumentError for anything else."""
     units = {unit.lower(): factor for unit, factor in _UNITS.items()}
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip().lower())
     if not match or match[2] not in units:
@@ -79,39 +73,17 @@ def format_values(values: Iterable[object]) -> str:
 
 @dataclass(frozen=True)
 class PlanOption:
-    """An option of the commands that take a plan.
+    """An option of the commands that take a plan."""
 
-    Attributes
-    ----------
-    name : str
-        "patch_size" is the option --patch-size.
-    panel : str
-        The group in which help lists it.
-    fields : tuple of str
-        The fields of a plan that it sets; "strategy.size" is one of the strategy.
-    format : callable or None
-        Writes a value of the field as text; None if it has no text.
-    type : type
-        Of the option's value on the command line.
-    metavar : str
-        How help names the value; by default the choices.
-    choices : tuple of str
-        The allowed values; by default those of the field, where it has a few.
-    help : str
-        By default the description of the field.
-    default : str
-        How help names the default; by default that of the field.
-    """
-
-    name: str
-    panel: Literal["Source", "Patches", "Filters", "Split", "Output"]
-    fields: tuple[str, ...] = ()
-    format: Callable[[Any], str] | None = str
-    type: Any = str
-    metavar: str = ""
+    name: str  # "patch_size" is the option --patch-size
+    panel: Literal["Source", "Patches", "Filters", "Split", "Output"]  # its group in help
+    fields: tuple[str, ...] = ()  # what it sets in a plan; "strategy.size" is of the strategy
+    format: Callable[[Any], str] | None = str  # writes the field's value; None if it has no text
+    type: Any = str  # of the value on the command line
+    metavar: str = ""  # how help names the value; by default the choices
     choices: tuple[str, ...] = ()
     help: str = ""
-    default: str = ""
+    default: str = ""  # how help names it
 
     @classmethod
     def of(cls, name: str, panel: Any, *fields: str, **more: Any) -> "PlanOption":
@@ -252,7 +224,6 @@ _STRATEGY_FIELDS = {
     for field in option.fields
     if field.startswith("strategy.")
 }
-_REGION: TypeAdapter[Region] = TypeAdapter(Region)
 
 
 def option_of(field: str) -> str:
@@ -427,7 +398,7 @@ def _read_region(path: Path) -> Any:
     if path.suffix != ".json":
         return mask_region(str(path))
     try:
-        return _REGION.validate_python(_read_json(path))
+        return TypeAdapter[Region](Region).validate_python(_read_json(path))
     except ValidationError as error:
         raise ArgumentError(f"{path}: no region: {user_message(error)}.") from None
 

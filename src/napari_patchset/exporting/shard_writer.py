@@ -53,14 +53,8 @@ class ShardSpec(NamedTuple):
 class ShardBuffers:
     """Memory for shards that are being filled, and threads that write the full ones.
 
-    Use it in a `with` statement, which waits at its end until every full shard is written.
-
-    Parameters
-    ----------
-    write : callable
-        Writes a full shard, with its patches.
-    n_buffers : int
-        Number of shards in memory at most, including those that are being written.
+    A `with` statement waits at its end until every full shard is written (`write`). At most
+    `n_buffers` shards are in memory, including those that are being written.
     """
 
     def __init__(self, write: Callable[[ShardSpec, NDArray[Any]], None], n_buffers: int) -> None:
@@ -135,11 +129,6 @@ def write_job(
         Bytes for decoded tiles and open shards; more if a batch of patches needs it.
     threads : int
         Number of threads that decode.
-
-    Raises
-    ------
-    ExportStopped
-        If a stop is requested.
     """
     export = PartialExport(Path(root))
     frozen = export.frozen()

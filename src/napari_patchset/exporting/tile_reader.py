@@ -29,24 +29,13 @@ _MAX_AHEAD = 4
 
 
 class PendingBatch(NamedTuple):
-    """A batch whose tiles are being decoded.
-
-    Attributes
-    ----------
-    number : int
-        Its index in the batches.
-    source_index, destination : int
-        Of the batch; see `Batches`.
-    candidates : int64 array
-        Its patches, in the order in which they are filled.
-    dtype : dtype
-        Type of the source's pixels.
-    """
+    """A batch whose tiles are being decoded; see `Batches`."""
 
     number: int
     source_index: int
     destination: int
     candidates: NDArray[np.int64]
+    """Its patches, in the order in which they are filled."""
     dtype: np.dtype[Any]
     patches: "PatchPaster"
     tiles: list[tuple[int, int, Block]]
@@ -60,12 +49,8 @@ class TileReader:
 
     Parameters
     ----------
-    batches : Batches
-        What is read.
-    images : OpenImages
-        The images of the plan.
     role : str
-        Which of them: "image", "target", "labels" or "mask".
+        Which of the images: "image", "target", "labels" or "mask".
     memory : int
         Bytes of decoded tiles; more if a single batch needs it.
     threads : int
@@ -146,8 +131,8 @@ class TileReader:
                         if patches.lie_in(_clipped(block.rect, stack.data_shape)):
                             covered.add((c, depth))
         destination, candidates = int(batches.destination[number]), batches.candidates_of(number)
-        columns = number, source, destination, candidates, dtype
-        return PendingBatch(*columns, patches, tiles, len(covered))
+        fields = number, source, destination, candidates, dtype, patches, tiles, len(covered)
+        return PendingBatch(*fields)
 
     def _patches(self, number: int) -> "PatchPaster":
         """Return where the patches of a batch lie; for a padded one, the box that it reads."""
@@ -216,10 +201,7 @@ def _read_padded(
 ) -> NDArray[Any]:
     """Read a patch, filling it beyond the image.
 
-    Parameters
-    ----------
-    read_box : callable
-        Reads a box of the image by start and size along (Z)YX, zero beyond the image.
+    `read_box` reads a box by start and size along (Z)YX, zero beyond the image.
     """
     is_inside = all(a + n <= b for a, n, b in zip(start, size, bounds, strict=True))
     if is_inside or pad == "constant":
@@ -255,15 +237,7 @@ class _Run(NamedTuple):
 
 
 class PatchPaster:
-    """Copy pixels of a plane into patches of one size.
-
-    Parameters
-    ----------
-    start : int64 array, (n, 2)
-        Their starts along YX, in the order of the output.
-    size : tuple of int
-        Height and width.
-    """
+    """Copy pixels of a plane into patches of one size, by their starts along YX, (n, 2)."""
 
     def __init__(self, start: NDArray[np.int64], size: tuple[int, ...]) -> None:
         self._start, self._size = start, size
@@ -274,14 +248,13 @@ class PatchPaster:
     def meet(self, rect: Rect) -> bool:
         """Return whether any patch has a pixel in a rectangle."""
         low, high = (rect.y, rect.x), (rect.y + rect.h, rect.x + rect.w)
-        inside = (self._start < high) & (self._start + self._size > low)
-        return bool(inside.all(axis=1).any())
+        meets = (self._start < high) & (self._start + self._size > low)
+        return bool(meets.all(axis=1).any())
 
     def lie_in(self, rect: Rect) -> bool:
         """Return whether every pixel of every patch is in a rectangle."""
         low, high = (rect.y, rect.x), (rect.y + rect.h, rect.x + rect.w)
-        inside = (self._start >= low) & (self._start + self._size <= high)
-        return bool(inside.all())
+        return bool(((self._start >= low) & (self._start + self._size <= high)).all())
 
     def paste(self, pixels: NDArray[Any], rect: Rect, out: NDArray[Any]) -> None:
         """Copy the pixels YX of a rectangle into the patches, `out` N, Y, X."""
@@ -312,14 +285,9 @@ class PatchPaster:
         """Find the runs that a tile holds parts of; they are the same for all planes."""
         if rect not in self._runs:
             height, width = self._size
-            self._runs[rect] = [
-                (
-                    lattice,
-                    list(_runs(lattice.ys, height, rect.y, rect.h)),
-                    list(_runs(lattice.xs, width, rect.x, rect.w)),
-                )
-                for lattice in self._lattices
-            ]
+            down = [list(_runs(each.ys, height, rect.y, rect.h)) for each in self._lattices]
+            across = [list(_runs(each.xs, width, rect.x, rect.w)) for each in self._lattices]
+            self._runs[rect] = list(zip(self._lattices, down, across, strict=True))
         return self._runs[rect]
 
 

@@ -35,8 +35,6 @@ class Batches:
 
     Attributes
     ----------
-    grid : PatchGrid
-        All candidates.
     pad : PadMode
         How a patch is filled beyond the image.
     candidates : int64 array
@@ -71,13 +69,7 @@ class Batches:
         candidates: NDArray[np.int64],
         destination: NDArray[np.integer],
     ) -> Self:
-        """Cut candidates, ascending, into batches.
-
-        Parameters
-        ----------
-        destination : int array
-            Where each candidate goes, such as the index of a shard.
-        """
+        """Cut candidates, ascending, into batches; a destination is the index of a shard, say."""
         parts = [
             cls._of_groups(grid, sources, pad, candidates[part], destination[part], group)
             for part, group in _parts_of_whole_groups(grid, sources, candidates)
@@ -219,10 +211,8 @@ class TileBuffer:
 
     Parameters
     ----------
-    batches : Batches
-        All batches that will be read.
     span : range
-        Those of them that read this stack.
+        The batches that read this stack.
     pool : Executor
         Decodes.
     check_cancelled : callable
@@ -256,12 +246,13 @@ class TileBuffer:
         """Decode a tile for a batch, unless it is in memory."""
         if block.key not in self._pinned:
             nbytes = block.rect.w * block.rect.h * itemsize
-            pixels = self._pool.submit(self._decode, block)
-            self._pinned[block.key] = _PinnedTile(block.rect, pixels, nbytes, batch)
 
-    def _decode(self, block: Block) -> NDArray[Any]:
-        self._check_cancelled()
-        return block.decode()
+            def decode() -> NDArray[Any]:
+                self._check_cancelled()
+                return block.decode()
+
+            pixels = self._pool.submit(decode)
+            self._pinned[block.key] = _PinnedTile(block.rect, pixels, nbytes, batch)
 
     def pixels(self, block: Block) -> tuple[NDArray[Any], int, int]:
         """Return a plane's pixels YX of a pinned tile, and the Y and X where they begin."""

@@ -27,11 +27,11 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.candidates import (
     ArraySelection,
     Selection,
+    read_columns,
     read_grid,
-    read_metrics,
     read_verdicts,
+    write_columns,
     write_grid,
-    write_metrics,
     write_verdicts,
 )
 from napari_patchset.exporting.destination import LOCK, PLAN, explain_full_disk, remove_own_files
@@ -54,22 +54,12 @@ class ExportStopped(Exception):
 
 
 class DoneMarker(Frozen):
-    """Says that a shard is written, and sums it up, so that it need not be read again.
-
-    Attributes
-    ----------
-    candidates_digest : str
-        Of the candidates in it; see `ArraySelection.shard_digest`.
-    packed_checksums : bytes
-        The crc32c of each patch, 32-bit little-endian.
-    sums : tuple of ChannelSums
-        Of each channel.
-    """
+    """Says that a shard is written, and sums it up, so that it need not be read again."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    candidates_digest: str
-    packed_checksums: bytes
+    candidates_digest: str  # see `ArraySelection.shard_digest`
+    packed_checksums: bytes  # the crc32c of each patch, 32-bit little-endian
     sums: tuple[ChannelSums, ...]
 
     @classmethod
@@ -103,16 +93,10 @@ class Scores:
 
     def write(self, run: int, metrics: Metrics) -> None:
         """Write the metrics of a run."""
-        write_metrics(self.path(run), metrics)
+        write_columns(self.path(run), metrics)
 
     def add_known(self, frozen: FrozenPlan, metrics: Metrics) -> None:
-        """Write those runs for which every metric of every candidate is already known.
-
-        Parameters
-        ----------
-        metrics : dict of str to float64 array
-            By column, of all candidates; NaN if unknown.
-        """
+        """Write those runs of which every metric is known: `metrics` has NaN where it is not."""
         columns = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
         for run in range(frozen.score_runs):
             of_run = frozen.score_run(run)
@@ -121,13 +105,7 @@ class Scores:
                 self.write(run, known)
 
     def read(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
-        """Read the metrics of all candidates.
-
-        Raises
-        ------
-        ExportError
-            If a run is not scored yet.
-        """
+        """Read the metrics of all candidates; raise ExportError if a run is not scored yet."""
         missing = [run for run in range(frozen.score_runs) if not self.has(run)]
         if missing:
             raise ExportError(
@@ -135,25 +113,20 @@ class Scores:
                 f"{frozen.score_runs} parts are missing). Score every job first, or run the same "
                 "export again."
             )
-        runs = [read_metrics(self.path(run)) for run in range(frozen.score_runs)]
+        runs = [read_columns(self.path(run))[0] for run in range(frozen.score_runs)]
         names = runs[0] if runs else ()
         return {name: np.concatenate([run[name] for run in runs]) for name in names}
 
     def delete_incomplete(self, frozen: FrozenPlan) -> None:
         """Delete the runs in which a candidate has no metric."""
         for run in filter(self.has, range(frozen.score_runs)):
-            if any(np.isnan(values).any() for values in read_metrics(self.path(run)).values()):
+            columns, _ = read_columns(self.path(run))
+            if any(np.isnan(values).any() for values in columns.values()):
                 self.path(run).unlink()
 
 
 class PartialExport:
-    """The folder of an unfinished export.
-
-    Parameters
-    ----------
-    root : Path
-        NAME.partial.
-    """
+    """The folder NAME.partial of an unfinished export."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -229,12 +202,9 @@ class PartialExport:
         return self._plan.exists() and not self.set.exists()
 
     def record(self, failed: SourcesFailed) -> None:
-        """Record which sources can't be read.
+        """Record which sources can't be read; raise SourcesFailed if none is left.
 
-        Raises
-        ------
-        SourcesFailed
-            If none is left. Nothing is recorded then, as a disk that was away may come back.
+        Nothing is recorded then, as a disk that was away may come back.
         """
         failures, frozen = self.failed() | failed.failures, self.frozen()
         if len(failures) == len(frozen.plan.sources):
@@ -255,13 +225,7 @@ class PartialExport:
         write_verdicts(self._selection, selection.verdicts)
 
     def selection(self) -> Selection:
-        """Read the selection.
-
-        Raises
-        ------
-        ExportError
-            If there is none, because nothing was written yet.
-        """
+        """Read the selection; raise ExportError if nothing was written yet."""
         if not self._selection.exists():
             raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
         return Selection.of(read_verdicts(self._selection))
@@ -307,14 +271,9 @@ class PartialExport:
         """Withdraw the request to stop."""
         self._stop.unlink(missing_ok=True)
 
-    @property
-    def stop_requested(self) -> bool:
-        """Whether jobs are requested to stop."""
-        return self._stop.exists()
-
     def check_cancelled(self) -> None:
         """Raise ExportStopped if jobs are requested to stop."""
-        if self.stop_requested:
+        if self._stop.exists():
             raise ExportStopped
 
     def discard(self) -> None:
@@ -327,5 +286,5 @@ class PartialExport:
 
         The lock stays, and whatever someone else put there.
         """
-        remove_own_files(self.root, keep={PLAN, LOCK}.__contains__)
+        remove_own_files(self.root)
         self._plan.unlink(missing_ok=True)
