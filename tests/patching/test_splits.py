@@ -1,6 +1,8 @@
 """The split: no pixel in common, the wanted share, whatever the order of the sources."""
 
 from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
 from napari_patchset.patching.sites import find_sites
-from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split
+from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split, _exchange_groups
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -30,7 +32,7 @@ def assigned(split: Split, grid: PatchGrid, sources: Sequence[SourceInfo]) -> np
     try:
         return split.assign(grid, sources)
     except ArgumentError as error:
-        if "needs patches" not in str(error):
+        if "needs patches" not in str(error) and "would leave out" not in str(error):
             raise
         return None
 
@@ -197,6 +199,50 @@ def test_files_and_scenes_stay_whole() -> None:
         assert codes[:, 0].sum() == n_val
         if by != "scene":
             assert (codes[:5] == codes[5:]).all()
+
+
+def files_of(sizes: Sequence[int]) -> list[SourceInfo]:
+    return [source(1, 1, 4, 4 * n, key=f"file {i}") for i, n in enumerate(sizes)]
+
+
+sizes_of_files = st.lists(st.integers(1, 60), min_size=2, max_size=9)
+
+
+@given(sizes_of_files, st.floats(0.02, 0.98), st.integers(0, 3))
+def test_no_choice_of_whole_files_comes_nearer(sizes: list[int], val: float, seed: int) -> None:
+    sources = files_of(sizes)
+    codes = Split(val=val, by="file", seed=seed).assign(Tiled(size=(4, 4)).plan(sources), sources)
+    every = [sum(each) for n in range(1, len(sizes)) for each in combinations(sizes, n)]
+    nearest = min(abs(Fraction(n, sum(sizes)) - Fraction(val)) for n in every)
+    assert abs(Fraction(int((codes == VAL).sum()), sum(sizes)) - Fraction(val)) == pytest.approx(
+        nearest, abs=1e-12
+    )
+
+
+@given(sizes_of_files, st.floats(0.02, 0.98))
+def test_exchanging_groups_never_goes_further_from_the_share(sizes: list[int], val: float) -> None:
+    counts, chosen = np.array(sizes), np.zeros(len(sizes), bool)
+    chosen[0] = True
+    target = val * sum(sizes)
+    exchanged = _exchange_groups(counts, chosen, target)
+    assert abs(counts[exchanged].sum() - target) <= abs(sizes[0] - target)
+    assert 0 < exchanged.sum() < len(sizes)
+
+
+def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:
+    split = Split(val=0.1, by="file")
+    assert split.remark({"train": 90, "val": 10}) is None
+    assert "50% of the patches validate, not 10%" in str(split.remark({"train": 5, "val": 5}))
+    assert "30% of the patches validate, not 90%" in str(
+        Split(val=0.9).remark({"train": 70, "val": 30})
+    )
+
+
+def test_a_split_that_would_leave_out_most_patches_is_refused() -> None:
+    image = [source(1, 1, 80, 80)]
+    grid = Tiled(size=(32, 32), overlap=(28, 28)).plan(image)
+    with pytest.raises(ArgumentError, match=r"leave out \d+ of \d+ patches.*Choose smaller"):
+        Split(val=0.3, by="block").assign(grid, image)
 
 
 def test_overlapping_scenes_are_one_group() -> None:

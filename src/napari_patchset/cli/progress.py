@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from napari_patchset.exporting.plan import Failure
+from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.reader import read_description
 
@@ -85,3 +86,6 @@ def show_counts(path: Path) -> None:
         parts.append(f"{rejected} rejected")
     parts += [f"{n} left out ({reason})" for reason, n in manifest.dropped.items() if n]
     typer.echo(f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""))
+    split = manifest.recipe.get("split")
+    if split and (remark := Split.model_validate(split).remark(manifest.counts)):
+        typer.echo(remark, err=True)

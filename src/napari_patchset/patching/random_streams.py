@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from napari_patchset.source import SourceInfo
 
 
-def random_stream(seed: int, source: SourceInfo, sample: int) -> np.random.Philox:
-    """Return the stream of random words of one sample of one source.
+def random_stream(seed: int, source: SourceInfo | None = None, sample: int = 0) -> np.random.Philox:
+    """Return the stream of random words of one sample of one source, or of a seed alone.
 
     Philox (Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3") is a keyed
     bijection of a counter, so streams of different keys are independent. The key is a digest of
     seed, source key, scene and sample. NumPy guarantees that the raw words never change, which it
     does not guarantee for `Generator`'s methods.
     """
-    return np.random.Philox(key=_digest(seed, source.key, source.scene, int(sample)))
+    name = (seed,) if source is None else (seed, source.key, source.scene, int(sample))
+    return np.random.Philox(key=_digest(*name))
 
 
 def hash_name(*name: int | str | None) -> np.uint64:

@@ -3,9 +3,12 @@
 A split keeps groups together: whole files, whole sites (scenes that overlap on the stage), or
 blocks, rectangles that a site is cut into. `choose_groups` picks the groups that validate by a
 hash, as many as come nearest to the share. A patch in blocks of both splits is in neither.
+
+The nearest share is a subset sum: the sums of some of the first k groups are a set of integers, and
+so the bits of one integer, from which those of k + 1 groups follow by a shift.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -38,6 +41,11 @@ _CODES_BY_CORNERS = np.array([TRAIN, NEITHER, NEITHER, NEITHER, VAL], np.int8)
 _GOOD_COST = 0.5
 """The cost, see `Split._cost`, up to which no further split is tried."""
 
+_MAX_RATIO = 1.5
+
+_MAX_SUMS = 2**28
+"""Most bits, of sums by groups, that are searched for the nearest share; they take 32 MB."""
+
 Codes = NDArray[np.int8]
 Counts = NDArray[np.int64]
 
@@ -52,7 +60,7 @@ class Split(Frozen):
     ----------
     val : float
         The share of patches that validate, above 0 and below 1. It is met as nearly as whole
-        groups allow: of two files, one validates.
+        groups allow: of two files, one validates. See `remark`.
     by : {"auto", "file", "scene", "block"}
         What stays together: files; scenes, those that overlap on the stage as one; or blocks of
         the plane, where a patch across the border of the two splits is in neither. "auto" takes
@@ -73,7 +81,7 @@ class Split(Frozen):
         Raises
         ------
         ArgumentError
-            If no split leaves a patch for each side.
+            If no split leaves a patch for each side, or each would leave out most patches.
         """
         if not len(grid):
             return np.empty(0, np.int8)
@@ -86,7 +94,34 @@ class Split(Frozen):
                 break
         if best is None:
             raise ArgumentError(self._impossible())
+        n_lost = np.count_nonzero(best == NEITHER)
+        if 2 * n_lost > len(best):
+            raise ArgumentError(
+                f"The split would leave out {n_lost} of {len(best)} patches, which lie across the "
+                "border of train and val. Choose smaller patches or less overlap, add sources and "
+                "split by file or scene, or leave the split out."
+            )
         return best
+
+    def remark(self, counts: Mapping[str, int]) -> str | None:
+        """Return a sentence if the smaller split is 1.5 times larger or smaller than wanted.
+
+        Parameters
+        ----------
+        counts : dict of str to int
+            Patches in each split.
+        """
+        n_train, n_val = (counts.get(name, 0) for name in SPLITS)
+        if not (n_train and n_val):
+            return None
+        share = n_val / (n_train + n_val)
+        wanted, actual = (v if self.val <= 0.5 else 1 - v for v in (self.val, share))
+        if wanted / _MAX_RATIO <= actual <= wanted * _MAX_RATIO:
+            return None
+        return (
+            f"{share:.0%} of the patches validate, not {self.val:.0%}: whole groups give no nearer "
+            "share. Split by block, or add sources."
+        )
 
     def _possible_splits(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Iterator[Codes]:
         """Yield splits, the ones with the most independent patches first."""
@@ -154,7 +189,8 @@ def choose_groups(
     """Choose the groups of patches that validate, in the order of their ranks.
 
     A group is chosen if it brings the share of validation patches nearer to `val` and leaves a
-    patch to train. If none does, the group is chosen that comes nearest alone.
+    patch to train. If none does, the group is chosen that comes nearest alone. Where no patch lies
+    in two groups, others are chosen if they come nearer.
 
     Parameters
     ----------
@@ -187,7 +223,62 @@ def choose_groups(
     if not n_val and len(order):
         alone = inside[order] / (n_patches - touching[order] + inside[order])
         chosen[order[np.argmin(np.abs(alone - val))]] = True
+    if np.array_equal(inside, touching) and len(order):
+        chosen[order] = _nearest_groups(inside[order], chosen[order], val)
     return chosen
+
+
+def _nearest_groups(sizes: Counts, chosen: NDArray[np.bool_], val: float) -> NDArray[np.bool_]:
+    """Return groups that come nearest to the share, the given ones if none do better.
+
+    Of many groups of many patches, single ones are exchanged as long as that helps.
+    """
+    unit, total = int(np.gcd.reduce(sizes)), int(sizes.sum())
+    target = val * total
+    error = abs(int(sizes[chosen].sum()) - target)
+    if error <= unit / 2:
+        return chosen
+    if len(sizes) * (total // unit) > _MAX_SUMS:
+        return _exchange_groups(sizes, chosen, target)
+    sums = [1]  # bit k: whether some of the first groups have k units of patches together
+    for size in (sizes // unit).tolist():
+        sums.append(sums[-1] | sums[-1] << size)
+    middle, last = int(target / unit), total // unit
+    below = sums[-1] & ((1 << middle + 1) - 2)
+    above = (sums[-1] & ((1 << last) - 1)) >> middle + 1
+    nearest = [below.bit_length() - 1] if below else []
+    nearest += [middle + (above & -above).bit_length()] if above else []
+    best = min(nearest, key=lambda n: abs(n * unit - target))
+    if not abs(best * unit - target) < error:
+        return chosen
+    chosen = np.zeros(len(sizes), bool)
+    for i in reversed(range(len(sizes))):
+        if not sums[i] >> best & 1:
+            chosen[i] = True
+            best -= int(sizes[i]) // unit
+    return chosen
+
+
+def _exchange_groups(sizes: Counts, chosen: NDArray[np.bool_], target: float) -> NDArray[np.bool_]:
+    """Add, remove or swap one group at a time, as long as that comes nearer to a sum."""
+    chosen = chosen.copy()
+    while True:
+        missing = target - sizes[chosen].sum()
+        leaving, coming = (np.unique(np.append(sizes[of], 0)) for of in (chosen, ~chosen))
+        # For each size that may leave, the two that come nearest to taking its place.
+        after = np.searchsorted(coming, leaving + missing).clip(1, len(coming) - 1)
+        pairs = [
+            (abs(leaving[i] + missing - coming[j]), leaving[i], coming[j])
+            for i in range(len(leaving))
+            for j in (after[i] - 1, after[i])
+            if 0 < sizes[chosen].sum() - leaving[i] + coming[j] < sizes.sum()
+        ]
+        error, out, back = min(pairs, default=(np.inf, 0, 0))
+        if not error < abs(missing):
+            return chosen
+        for size, of in ((out, chosen), (back, ~chosen)):
+            if size:
+                chosen[np.flatnonzero(of & (sizes == size))[0]] ^= True
 
 
 def _share(n_val: int, n_train: int) -> float:

@@ -57,12 +57,32 @@ def test_random_gives_the_wanted_number_or_counts_what_is_lacking(case: tuple) -
         )
 
 
-def test_a_total_is_shared_by_the_number_of_positions() -> None:
+def test_a_total_is_drawn_from_the_positions_of_all_samples() -> None:
     sources = [source(2, 1, 19, 19, key="b"), source(1, 1, 19, 29, key="a")]
-    grid = Random(size=(10, 10), count=40, per="total").plan(sources)
-    assert np.unique_counts(grid.source_index * 2 + grid.sample).counts.tolist() == [10, 10, 20]
-    uneven = Random(size=(10, 10), count=41, per="total").plan(sources)
-    assert np.unique_counts(uneven.source_index * 2 + uneven.sample).counts.tolist() == [10, 10, 21]
+    counts = np.zeros(3, int)
+    for seed in range(200):
+        grid = Random(size=(10, 10), count=20, per="total", seed=seed).plan(sources)
+        assert len(grid) == 20
+        counts += np.bincount(grid.source_index * 2 + grid.sample, minlength=3)
+    # Hypergeometric, with a standard deviation of 0.5 % of all draws.
+    np.testing.assert_allclose(counts / counts.sum(), [0.25, 0.25, 0.5], atol=0.025)
+
+
+def test_few_draws_fall_on_any_of_many_samples_and_files() -> None:
+    stack = [source(200, 1, 20, 20)]
+    files = [source(1, 1, 20, 20, key=f"k{i:02}") for i in range(30)]
+    samples, drawn = set(), set()
+    for seed in range(40):
+        strategy = Random(size=(4, 4), count=5, per="total", seed=seed)
+        samples |= set(strategy.plan(stack).sample.tolist())
+        grid = strategy.plan(files)
+        drawn |= set(grid.source_index.tolist())
+        keys = sorted((files[p.source_index].key, p.start) for p in grid)
+        backwards = files[::-1]
+        again = strategy.plan(backwards)
+        assert keys == sorted((backwards[p.source_index].key, p.start) for p in again)
+    assert len(samples) > 100
+    assert len(drawn) == 30
 
 
 def test_another_seed_gives_other_patches() -> None:

@@ -217,8 +217,8 @@ class Random(_RandomStrategy):
         Number of patches; fewer if there are not as many positions, and less those that touch
         a missing plane or the gaps of a mosaic.
     per : {"sample", "total"}
-        Whether `count` applies to each sample, or to all samples of all sources together, in
-        proportion to their numbers of positions.
+        Whether `count` applies to each sample, or to all samples of all sources together, whose
+        positions are equally likely.
     seed : int
         Another seed gives other patches. A sample's patches depend on nothing else but the
         source's content, scene and sample, and with "total" on its share of `count`.
@@ -240,7 +240,7 @@ class Random(_RandomStrategy):
         sources = [selected.cropped_to_area() for selected in sources]
         n_starts = [self._n_starts(selected) for selected in sources]
         if self.per == "total":
-            counts = distribute(self.count, sources, [prod(n) for n in n_starts])
+            counts = distribute(self.count, self.seed, sources, [prod(n) for n in n_starts])
         else:
             counts = [np.full(len(selected.samples), self.count) for selected in sources]
         return [self._draw(*args) for args in zip(sources, n_starts, counts, strict=True)]
@@ -320,12 +320,12 @@ class Stratified(_RandomStrategy):
 
 
 def distribute(
-    count: int, sources: Sequence[SelectedSource], n_positions: Sequence[int]
+    count: int, seed: int, sources: Sequence[SelectedSource], n_positions: Sequence[int]
 ) -> list[NDArray[np.int64]]:
-    """Distribute a number of patches over samples in proportion to their positions.
+    """Distribute a number of patches over samples, as if drawn from the positions of all of them.
 
-    By largest remainder; equal remainders are ranked by source key, scene and sample, so that the
-    order of the sources does not matter.
+    Samples are ranked by source key, scene and sample, so that the order of the sources does not
+    matter.
 
     Parameters
     ----------
@@ -337,20 +337,16 @@ def distribute(
     list of int64 array
         For each source, the number of patches of each selected sample.
     """
-    total = sum(n * len(each.samples) for n, each in zip(n_positions, sources, strict=True))
-    if not total:
-        return [np.zeros(len(each.samples), np.int64) for each in sources]
-    counts = [
-        np.full(len(each.samples), count * n // total, np.int64)
-        for n, each in zip(n_positions, sources, strict=True)
-    ]
-    remaining = count - sum(int(each.sum()) for each in counts)
-    remainders = [count * n % total for n in n_positions]
     ranked = sorted(
-        (-remainder, each.source.key, repr(each.source.scene), sample, index, i)
-        for index, (each, remainder) in enumerate(zip(sources, remainders, strict=True))
-        for i, sample in enumerate(each.samples.tolist())
+        range(len(sources)),
+        key=lambda i: (sources[i].source.key, repr(sources[i].source.scene), i),
     )
-    for *_, index, i in ranked[:remaining]:
-        counts[index][i] += 1
-    return counts
+    sizes = [np.full(len(sources[i].samples), n_positions[i]) for i in ranked]
+    ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    drawn = draw_distinct(random_stream(seed), min(count, total), total)
+    counts = np.diff(np.searchsorted(drawn, ends), prepend=0)
+    if total:
+        counts[0] += count - len(drawn)  # counted as lacking
+    parts = np.split(counts, np.cumsum([len(each) for each in sizes])[:-1])
+    return [part for _, part in sorted(zip(ranked, parts, strict=True), key=lambda pair: pair[0])]

@@ -25,6 +25,9 @@ def summarize(planned: Planned) -> str:
     if kept < len(planned.grid) or planned.state.recipe.split:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)
+    if split := planned.state.recipe.split:
+        counts = {"train": n[PatchCategory.TRAIN], "val": n[PatchCategory.VAL]}
+        lines += [remark] if (remark := split.remark(counts)) else []
     lines += [f"{count:,} left out: {why}" for why, count in planned.grid.excluded.items()]
     if planned.is_provisional:
         lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
