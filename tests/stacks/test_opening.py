@@ -156,8 +156,8 @@ def test_a_structure_is_read_once_until_the_file_changes(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, reads = czi(LEFT), []
-    read = scenes.read_directory
-    monkeypatch.setattr(scenes, "read_directory", lambda path: reads.append(path) or read(path))
+    read = scenes.read_parts
+    monkeypatch.setattr(scenes, "read_parts", lambda path: reads.append(path) or read(path))
     list_scenes(path)
     list_scenes(path)
     assert len(reads) == 2, "a file just written may change without a change of its timestamps"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 from xml.sax.saxutils import quoteattr
 
 import imagecodecs
@@ -239,24 +239,59 @@ def write_blocks(
 ) -> None:
     """Write the bytes of a CZI: header, subblocks, directory, metadata."""
     with path.open("wb") as file:
-        file.write(_file_header(file_part, 0, 0))
-        entries = []
-        for block in blocks:
-            entry = _entry(block, file.tell())
-            entries.append(entry)
-            stored = block.stored
-            head = struct.pack("<iiq", 0, 0, len(stored)) + entry
-            file.write(_segment("ZISRAWSUBBLOCK", head.ljust(256, b"\0") + stored))
-        directory_at = file.tell()
-        head = struct.pack("<i", len(entries)).ljust(128, b"\0")
-        file.write(_segment("ZISRAWDIRECTORY", head + b"".join(entries)))
-        metadata_at = 0
-        if xml is not None:
-            metadata_at, text = file.tell(), xml.encode()
-            head = struct.pack("<ii", len(text), 0).ljust(256, b"\0")
-            file.write(_segment("ZISRAWMETADATA", head + text))
-        file.seek(0)
-        file.write(_file_header(file_part, directory_at, metadata_at))
+        _finish(file, _write_subblocks(file, blocks), xml, file_part)
+
+
+def write_parts(
+    path: Path,
+    blocks: Collection[Block],
+    xml: str | None = None,
+    directories: Literal["master", "each", "scan"] = "master",
+) -> list[Path]:
+    """Write a CZI in several files, each with the blocks of its `part`; return their paths.
+
+    The directory of the master lists all subblocks, or each file has one of its own, or the parts
+    have none at all and their subblocks are in no directory.
+    """
+    paths, listed = [], list[bytes]()
+    for part in sorted({block.part for block in blocks} | {0}, reverse=True):
+        paths.append(path.with_stem(f"{path.stem} ({part})") if part else path)
+        with paths[-1].open("wb") as file:
+            entries = _write_subblocks(file, [block for block in blocks if block.part == part])
+            listed += entries
+            if part and directories != "each":
+                file.seek(0)
+                file.write(_file_header(part, 0, 0))
+            else:
+                everything = directories == "master" and part == 0
+                _finish(file, listed if everything else entries, None if part else xml, part)
+    return paths[::-1]
+
+
+def _write_subblocks(file: BinaryIO, blocks: Collection[Block]) -> list[bytes]:
+    """Write subblocks after room for the header, and return their directory entries."""
+    file.write(_file_header(0, 0, 0))
+    entries = []
+    for block in blocks:
+        entry = _entry(block, file.tell())
+        entries.append(entry)
+        stored = block.stored
+        head = struct.pack("<iiq", 0, 0, len(stored)) + entry
+        file.write(_segment("ZISRAWSUBBLOCK", head.ljust(256, b"\0") + stored))
+    return entries
+
+
+def _finish(file: BinaryIO, entries: Sequence[bytes], xml: str | None, file_part: int) -> None:
+    directory_at = file.tell()
+    head = struct.pack("<i", len(entries)).ljust(128, b"\0")
+    file.write(_segment("ZISRAWDIRECTORY", head + b"".join(entries)))
+    metadata_at = 0
+    if xml is not None:
+        metadata_at, text = file.tell(), xml.encode()
+        head = struct.pack("<ii", len(text), 0).ljust(256, b"\0")
+        file.write(_segment("ZISRAWMETADATA", head + text))
+    file.seek(0)
+    file.write(_file_header(file_part, directory_at, metadata_at))
 
 
 def metadata_xml(

@@ -13,7 +13,6 @@ from support.documents import REPOSITORY
 MISSING = "the real files are not here: set PATCHSET_DATA or put them into ../shared/data"
 
 REFUSED_CZI = {
-    "czi_synth/multifile_master_no_parts.czi": "part 1 of a CZI in several files",
     "czi_synth/no_subblocks.czi": "no subblocks",
     "czi_synth/truncated_subblock_data.czi": "past the end of the file",
 }

@@ -14,7 +14,7 @@ from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import PixelSize, SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
-from napari_patchset.stacks.czi.scenes import czi_scenes
+from napari_patchset.stacks.czi.scenes import czi_absent, czi_files, czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary, parse_pixel_size, state_metadata
 from napari_patchset.stacks.protocol import ClosableStack
@@ -77,7 +77,14 @@ def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
 
 FILE_FORMATS: tuple[FileFormat, ...] = (
     FileFormat(
-        "CZI", (".czi",), lambda _, head: is_czi(head), czi_scenes, open_czi, takes_axes=False
+        "CZI",
+        (".czi",),
+        lambda _, head: is_czi(head),
+        czi_scenes,
+        open_czi,
+        files=czi_files,
+        absent=czi_absent,
+        takes_axes=False,
     ),
     FileFormat(
         "TIFF",

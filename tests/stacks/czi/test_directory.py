@@ -144,8 +144,8 @@ def without_subblocks(path: Path) -> None:
     write_blocks(path, [])
 
 
-def second_part(path: Path) -> None:
-    write_blocks(path, list(blocks_of([SCENE])), file_part=1)
+def empty_part(path: Path) -> None:
+    write_blocks(path, [], file_part=1)
 
 
 def with_block(**changes: Any) -> Callable[[Path], None]:
@@ -184,8 +184,9 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut in the directory": (cut_at(0.9), "cut short"),
     "cut in the metadata": (cut_at(0.995), "cut short"),
     "no subblocks": (without_subblocks, "no subblocks"),
-    "a second part": (second_part, "part 1 of a CZI in several files"),
-    "a subblock in another part": (with_block(part=2), "part 2"),
+    "a part without subblocks": (empty_part, "no subblocks"),
+    "a subblock in a wild part": (with_block(part=2**30), "names the files 0 to 1073741824"),
+    "a subblock in a negative part": (with_block(part=-1), "names the files -1 to 0"),
     "unknown pixel type": (with_block(pixel_type=77), "pixel type 77"),
     "16-bit complex": (with_block(pixel_type=10), "pixel type 10"),
     "unknown compression": (with_block(compression=1234), "compression 1234"),

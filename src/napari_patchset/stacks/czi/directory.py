@@ -1,4 +1,4 @@
-"""A CZI's own structure: header, subblock directory and XML, read without libCZI.
+"""The structure of a CZI file: header, subblock directory and XML, read without libCZI.
 
 `read_directory` parses. `check_structure` refuses what libCZI can't read: it trusts the sizes and
 types in the directory, and a corrupt one crashes it or makes it loop. Offsets and fields follow the
@@ -7,6 +7,7 @@ ZISRAW (CZI) file format specification, schema "DV".
 
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from math import prod
@@ -46,7 +47,8 @@ PIXEL_TYPES: dict[int, PixelType] = {
 """The pixel types that can be read, by their number in the file."""
 
 _SEGMENT = struct.Struct("<16sqq")
-_HEADER = struct.Struct("<4i32siqqiq")
+_HEADER = struct.Struct("<16x16s16xiqq")
+"""The master's GUID, the file's number, where its directory and its XML begin."""
 _ENTRY = np.dtype(
     [("schema", "S2"), ("pixel_type", "<i4"), ("position", "<i8"), ("part", "<i4"),
      ("compression", "<i4"), ("pyramid", "u1"), ("spare", "S5"), ("n_dimensions", "<i4")]
@@ -56,6 +58,8 @@ DIMENSION = np.dtype(
 )
 _FILE_HEAD = 1024
 _DIRECTORY_HEAD = 128
+_SUBBLOCK_ENTRY_AT, _SUBBLOCK_HEAD = 16, 1024
+"""Where the entry begins in a subblock, and bytes that hold it with all of its dimensions."""
 _METADATA_HEAD = 256
 
 _READ_BYTES = 2**16
@@ -74,7 +78,7 @@ class Subblocks:
     position : ndarray
         Byte of the file at which the subblock's segment begins.
     part : ndarray
-        The file of a multi-file CZI that it lies in.
+        The number of the file that it lies in, 0 in a CZI of one file; -1 if that is absent.
     pixel_type, compression : ndarray
         Keys of `PIXEL_TYPES` and `COMPRESSIONS`.
     rect : ndarray of shape (n, 4)
@@ -121,10 +125,29 @@ class Subblocks:
         return TileFormat(height, width, dtype, components)
 
 
-@dataclass(frozen=True, slots=True)
-class CziDirectory:
-    """A CZI file before a pixel is read: subblocks, metadata XML, size in bytes."""
+class FileHeader(NamedTuple):
+    """The header of a file.
 
+    Attributes
+    ----------
+    master_guid : bytes
+        Of the master of a CZI in several files.
+    part : int
+        The file's number, 0 for the master and for a CZI in one file.
+    directory_at, metadata_at : int
+        Where its directory and its XML begin; 0 if it has none.
+    """
+
+    master_guid: bytes
+    part: int
+    directory_at: int
+    metadata_at: int
+
+
+class CziDirectory(NamedTuple):
+    """One file before a pixel is read: header, subblocks, metadata XML, size in bytes."""
+
+    header: FileHeader
     subblocks: Subblocks
     xml: bytes
     file_size: int
@@ -135,8 +158,22 @@ def is_czi(head: bytes) -> bool:
     return head.startswith(b"ZISRAWFILE")
 
 
+def read_header(path: Path) -> FileHeader:
+    """Read the header of a CZI file; raises as `read_directory` does."""
+    with path.open("rb", 0) as file:
+        return _header(file, path, os.fstat(file.fileno()).st_size)
+
+
+def _header(raw: BinaryIO, path: Path, file_size: int) -> FileHeader:
+    start = BytesIO(raw.read(_FILE_HEAD))
+    data = _segment(start, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
+    if len(data) < _HEADER.size:
+        raise UnreadableFileError(f"{path}: the file ends within its header; copy it again.")
+    return FileHeader(*_HEADER.unpack(data))
+
+
 def read_directory(path: Path) -> CziDirectory:
-    """Read the structure of a CZI file.
+    """Read the structure of one CZI file.
 
     Raises
     ------
@@ -147,20 +184,32 @@ def read_directory(path: Path) -> CziDirectory:
     """
     with path.open("rb", 0) as raw, BufferedReader(raw, _READ_BYTES) as file:
         file_size = os.fstat(file.fileno()).st_size
-        start = BytesIO(raw.read(_FILE_HEAD))
-        header = _segment(start, path, 0, "ZISRAWFILE", file_size)[: _HEADER.size]
-        if len(header) < _HEADER.size:
-            raise UnreadableFileError(f"{path}: the file ends within its header; copy it again.")
-        fields = _HEADER.unpack(header)
-        file_part, directory_at, metadata_at = fields[5:8]
-        if file_part:
-            raise UnreadableFileError(
-                f"{path}: this is part {file_part} of a CZI in several files; "
-                "save it as one file in ZEN."
-            )
-        entries = _segment(file, path, directory_at, "ZISRAWDIRECTORY", file_size)
-        xml = _read_xml(file, path, metadata_at, file_size) if metadata_at else b""
-    return CziDirectory(_parse_entries(entries, path), xml, file_size)
+        header = _header(raw, path, file_size)
+        if header.part and not header.directory_at:
+            blocks = _scan_subblocks(file, path, file_size)
+        else:
+            entries = _segment(file, path, header.directory_at, "ZISRAWDIRECTORY", file_size)
+            blocks = _parse_entries(entries, path)
+        xml = _read_xml(file, path, header.metadata_at, file_size) if header.metadata_at else b""
+    return CziDirectory(header, blocks, xml, file_size)
+
+
+def _scan_subblocks(file: BinaryIO, path: Path, file_size: int) -> Subblocks:
+    """Collect the entries of subblocks one by one, in a part that has no directory."""
+    entries, position = list[bytes](), 0
+    while 0 <= position <= file_size - _SEGMENT.size:
+        file.seek(position)
+        head = file.read(_SEGMENT.size + _SUBBLOCK_HEAD)
+        name, allocated, _ = _SEGMENT.unpack_from(head)
+        if not name.startswith(b"ZISRAW") or allocated < 0:
+            break
+        if name.rstrip(b"\0") == b"ZISRAWSUBBLOCK":
+            entry = head[_SEGMENT.size + _SUBBLOCK_ENTRY_AT :]
+            size = _entry_size(_count_dimensions(entry, 0)) if len(entry) >= _ENTRY.itemsize else 0
+            entries.append(entry[:6] + struct.pack("<q", position) + entry[14:size])
+        position += _SEGMENT.size + allocated
+    head = struct.pack("<i", len(entries)).ljust(_DIRECTORY_HEAD, b"\0")
+    return _parse_entries(head + b"".join(entries), path)
 
 
 def _name(head: bytes) -> str:
@@ -326,18 +375,25 @@ _MAX_PLANES_PER_SUBBLOCK = 1000
 """More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
 
 
-def check_structure(directory: CziDirectory, path: Path) -> None:
-    """Check that each subblock lies in the file and is of a kind that can be read.
+def check_structure(blocks: Subblocks, file_sizes: Mapping[int, int], path: Path) -> None:
+    """Check that each subblock lies in its file and is of a kind that can be read.
+
+    Parameters
+    ----------
+    blocks : Subblocks
+        All subblocks.
+    file_sizes : mapping of int to int
+        Bytes of each file by its number.
+    path : Path
+        For the message.
 
     Raises
     ------
     UnreadableFileError
         Naming the first fault, its value and the remedy.
     """
-    blocks = directory.subblocks
     if not len(blocks):
         raise UnreadableFileError(f"{path}: the file contains no image (no subblocks).")
-    _refuse(path, blocks, blocks.part != 0, _OTHER_PART, blocks.part)
     _refuse(path, blocks, ~np.isin(blocks.pixel_type, list(PIXEL_TYPES)), _TYPE, blocks.pixel_type)
     unknown = ~np.isin(blocks.compression, list(COMPRESSIONS))
     _refuse(path, blocks, unknown, _COMPRESSION, blocks.compression)
@@ -350,11 +406,11 @@ def check_structure(directory: CziDirectory, path: Path) -> None:
         )
     needed = np.where(blocks.compression == UNCOMPRESSED, decoded_bytes, 1)
     starts, ends = blocks.position, blocks.position + needed
-    outside = (starts < 0) | (np.maximum(starts, ends) > directory.file_size)
-    _refuse(path, blocks, outside, _CUT, blocks.position)
+    for part, size in file_sizes.items():
+        outside = (starts < 0) | (np.maximum(starts, ends) > size)
+        _refuse(path, blocks, outside & (blocks.part == part), _CUT, blocks.position)
 
 
-_OTHER_PART = "lies in part {value} of a CZI in several files; save it as one file in ZEN"
 _TYPE = "has pixel type {value}, which can't be read; convert it in ZEN to 8 or 16 bit"
 _COMPRESSION = (
     "has compression {value}; only "

@@ -5,6 +5,7 @@ comes from the subblocks alone: libCZI's own bounding boxes and pixel types are 
 real files (axes that do not start at 0, sparse scene ids).
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -28,13 +29,12 @@ from napari_patchset.stacks.czi.directory import (
     GRAY64_FLOAT,
     PIXEL_TYPES,
     PLANE_AXES,
-    CziDirectory,
     Subblocks,
     check_structure,
     distinct,
-    read_directory,
 )
 from napari_patchset.stacks.czi.metadata import CziChannel, CziScene, parse_metadata
+from napari_patchset.stacks.czi.parts import CziParts, read_parts
 from napari_patchset.stacks.czi.subblocks import CheckedSubblocks, SubblockDecoder, check_all
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 
@@ -85,6 +85,8 @@ class SceneGeometry:
         Rows of `blocks` that are this scene's tiles, ordered by plane, then from bottom to top.
     keys : ndarray
         The plane of each of `rows`, raveled over `sizes`.
+    known_rows : ndarray
+        The same in any order, and those in absent parts of a CZI in several files.
     has_pyramid : bool
         Whether the file also has lower resolutions of this scene that libCZI can read.
     """
@@ -96,6 +98,7 @@ class SceneGeometry:
     blocks: Subblocks
     rows: NDArray[np.int64]
     keys: NDArray[np.int64]
+    known_rows: NDArray[np.int64]
     has_pyramid: bool
 
     def plane_rows(self, plane: Mapping[str, int]) -> NDArray[np.int64]:
@@ -119,10 +122,10 @@ class SceneGeometry:
     @cached_property
     def channels(self) -> tuple[StackChannel, ...]:
         """The channels of the stack: one for a grey channel, R, G and B for a colour one."""
-        c = self.blocks.plane[self.rows, PLANE_AXES.index("C")] - self.starts["C"]
+        c = self.blocks.plane[self.known_rows, PLANE_AXES.index("C")] - self.starts["C"]
         channels: list[StackChannel] = []
         for channel in range(self.sizes["C"]):
-            types = distinct(self.blocks.pixel_type[self.rows[c == channel]]).tolist()
+            types = distinct(self.blocks.pixel_type[self.known_rows[c == channel]]).tolist()
             n_colors = max((PIXEL_TYPES[kind].components for kind in types), default=1)
             colors = (None,) if n_colors == 1 else range(n_colors)
             dtype = np.result_type(*(PIXEL_TYPES[kind].dtype for kind in types or self._types))
@@ -136,16 +139,17 @@ class SceneGeometry:
 
     @cached_property
     def _types(self) -> list[int]:
-        types: list[int] = distinct(self.blocks.pixel_type[self.rows]).tolist()
+        types: list[int] = distinct(self.blocks.pixel_type[self.known_rows]).tolist()
         return types
 
     @cached_property
     def tile_shape(self) -> tuple[int, int]:
         """Height and width of the most frequent tile."""
         # Packed into one number each: rows of two are sorted many times slower.
-        packed = self.blocks.rect[self.rows, 2] << 32 | self.blocks.rect[self.rows, 3]
-        sizes, counts = np.unique(packed, return_counts=True)
-        width, height = divmod(int(sizes[np.argmax(counts)]), 2**32)
+        sizes = self.blocks.rect[self.known_rows, 2:]
+        packed = sizes[:, 0] << 32 | sizes[:, 1]
+        values, counts = np.unique(packed, return_counts=True)
+        width, height = divmod(int(values[np.argmax(counts)]), 2**32)
         return height, width
 
     @cached_property
@@ -201,6 +205,7 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
     shape = tuple((high - low + 1).tolist())
     keys = np.ravel_multi_index(tuple((planes - low).T), shape)
     order = np.lexsort([blocks.m_index[rows], keys])
+    order = order[blocks.part[rows[order]] >= 0]
     return SceneGeometry(
         scene=scene,
         rect=_bounds(blocks.rect[rows]),
@@ -209,6 +214,7 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
         blocks=blocks,
         rows=rows[order],
         keys=keys[order],
+        known_rows=rows,
         has_pyramid=_has_readable_pyramid(blocks, in_scene),
     )
 
@@ -218,6 +224,7 @@ def _has_readable_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> boo
         return False
     types, compressions = blocks.pixel_type[in_scene], blocks.compression[in_scene]
     unreadable = np.isin(types, _NOT_OF_LIBCZI) | np.isin(compressions, (JPEG, LZW))
+    unreadable |= blocks.part[in_scene] != 0
     # libCZI leaves bytes of 16-bit zstd1 colour undefined.
     return not np.any(unreadable | ((types == BGR48) & (compressions == ZSTD1)))
 
@@ -232,20 +239,42 @@ def _bounds(rects: NDArray[np.int64]) -> Rect:
 class CziScenes:
     """The scenes of a CZI, each worked out when first needed; threads may share it."""
 
-    def __init__(self, directory: CziDirectory, path: Path) -> None:
-        self.blocks = directory.subblocks
-        self._metadata = parse_metadata(directory.xml)
-        self._path, self._file_size = path, directory.file_size
+    def __init__(self, parts: CziParts, path: Path) -> None:
+        self.blocks = parts.subblocks
+        self.absent = parts.absent
+        self._files = parts.files
+        self._metadata = parse_metadata(parts.xml)
+        self._path = path
         self._checked = CheckedSubblocks(len(self.blocks))
         self._geometries: dict[int | None, SceneGeometry] = {}
 
     def check_subblocks(self) -> None:
         """Refuse a file with a subblock that is not what the directory says."""
-        check_all(self._path, self.blocks, self._file_size, self._checked)
+        check_all(self._files, self.blocks, self._checked)
 
     def decoder(self) -> SubblockDecoder:
         """Return a new decoder of single subblocks; the caller closes it."""
-        return SubblockDecoder(self._path, self.blocks, self._file_size, self._checked)
+        return SubblockDecoder(self._files, self.blocks, self._checked)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the subblocks are in, the master first."""
+        return tuple(self._files[number].path for number in sorted(self._files))
+
+    def warn(self) -> None:
+        """Warn of absent files."""
+        if self.absent:
+            more = f" and {len(self.absent) - 1} more" if len(self.absent) > 1 else ""
+            warnings.warn(
+                f"{self._path.absolute()}: the file {self.absent[0]!r} of this CZI{more} is not in "
+                "its folder; what is in it is left out.",
+                UserWarning,
+                stacklevel=1,
+            )
+
+    def cache_size(self) -> int | None:
+        """Return the size in a cache by the path of one file, None if there are more files."""
+        return None if self.absent or len(self._files) > 1 else len(self.blocks)
 
     @cached_property
     def ids(self) -> tuple[int, ...]:
@@ -321,9 +350,7 @@ def _describe_channel(
     return Channel(letter if is_only else f"{name} {letter}", color, limits)
 
 
-_SCENES_OF_FILE: FileCache[CziScenes] = FileCache(
-    _MAX_CACHED_SUBBLOCKS, lambda scenes: len(scenes.blocks)
-)
+_SCENES_OF_FILE: FileCache[CziScenes] = FileCache(_MAX_CACHED_SUBBLOCKS, CziScenes.cache_size)
 
 
 def read_scenes(path: Path) -> CziScenes:
@@ -338,9 +365,10 @@ def read_scenes(path: Path) -> CziScenes:
 
 
 def _read_scenes(path: Path) -> CziScenes:
-    directory = read_directory(path)
-    check_structure(directory, path)
-    scenes = CziScenes(directory, path)
+    parts = read_parts(path)
+    sizes = {number: file.size for number, file in parts.files.items()}
+    check_structure(parts.subblocks, sizes, path)
+    scenes = CziScenes(parts, path)
     if len(scenes.blocks) <= _CHECKED_AT_OPENING:
         scenes.check_subblocks()
     return scenes
@@ -349,7 +377,18 @@ def _read_scenes(path: Path) -> CziScenes:
 def czi_scenes(path: Path) -> list[SceneSummary]:
     """List the scenes of a CZI file; one without an id if it has none."""
     scenes = read_scenes(path)
+    scenes.warn()
     return [scenes.summary(geometry) for geometry in scenes.all()]
+
+
+def czi_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that are one CZI with a file."""
+    return read_scenes(path).files
+
+
+def czi_absent(path: Path) -> tuple[str, ...]:
+    """Return the names of the files of a CZI that are not there."""
+    return read_scenes(path).absent
 
 
 def reader_rectangles(reader: "CziReader") -> dict[int | None, Rect]:

@@ -1,7 +1,7 @@
 """CziImageStack: one scene of a CZI file, or all of them, as a stack; and its lower resolutions."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from napari_patchset.source import PartialPlanes, Rect, SceneId, join_scene, spl
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles
 from napari_patchset.stacks.czi.tiles import CziPixels, PlaneTiles, color_plane
+from napari_patchset.stacks.fingerprint import file_key, text_key
 from napari_patchset.stacks.protocol import Block, BoundedStack, FileStack
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class CziImageStack(FileStack):
         Pixel size, and the channels' names, colours and display ranges.
     rect : Rect
         Where the scene lies on the stage, in pixels.
+    files : tuple of Path
+        The files that its pixels are in, more than one for a CZI in several files.
 
     Raises
     ------
@@ -81,10 +84,12 @@ class CziImageStack(FileStack):
     ) -> None:
         self.data_path, self.scene = split_scene(data_path, scene)
         scenes = read_scenes(self.data_path)
+        scenes.warn()
+        self.files = scenes.files
         self._geometry = geometry = scenes.geometry(self.scene)
         require_depth_axis(geometry.sizes, depth_axis, str(self.source))
         self._layout = geometry.layout(depth_axis)
-        self._pixels = CziPixels(self.data_path, geometry, scenes.decoder())
+        self._pixels = CziPixels(self.files[0], geometry, scenes.decoder())
         self._planes: SharedCache[tuple[int, int, int], PlaneTiles] = SharedCache(
             _MAX_CACHED_PLANES
         )
@@ -104,6 +109,16 @@ class CziImageStack(FileStack):
     def starts(self) -> dict[str, int]:
         """The file's own number of the first index along each axis."""
         return self._geometry.starts
+
+    def fingerprint(self) -> str:
+        """Return a fingerprint of the files that its pixels are in, the same for their copies."""
+        keys = self.file_keys
+        return keys[0] if len(keys) == 1 else text_key(keys)
+
+    @cached_property
+    def file_keys(self) -> tuple[str, ...]:
+        """The fingerprint of each of `files`."""
+        return tuple(file_key(file) for file in self.files)
 
     @property
     def covered(self) -> tuple[Rect, ...]:

@@ -7,7 +7,7 @@ rectangle: in a mosaic whose tiles overlap, several times each.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -36,6 +36,13 @@ ReadBytes = Callable[[int, int], bytes]
 """Reads a number of bytes from a position, fewer at the end of the file."""
 
 
+class CziFile(NamedTuple):
+    """A file with subblocks, and its size in bytes."""
+
+    path: Path
+    size: int
+
+
 class DataSpan(NamedTuple):
     """Where a subblock's stored pixels begin in the file, and how many bytes they take."""
 
@@ -59,7 +66,7 @@ class CheckedSubblocks:
         self._spans[row] = span
 
 
-def check_all(path: Path, blocks: Subblocks, file_size: int, checked: CheckedSubblocks) -> None:
+def check_all(files: Mapping[int, CziFile], blocks: Subblocks, checked: CheckedSubblocks) -> None:
     """Check every subblock, many at once: slow storage answers late, but in parallel.
 
     Raises
@@ -67,16 +74,18 @@ def check_all(path: Path, blocks: Subblocks, file_size: int, checked: CheckedSub
     UnreadableFileError
         See `check_subblock`; for the first faulty one.
     """
-    file, count = OpenFile(path), len(blocks)
+    opened = {part: OpenFile(file.path) for part, file in files.items()}
+    present = np.flatnonzero(blocks.part >= 0).tolist()
 
-    def check(rows: range) -> None:
+    def check(rows: list[int]) -> None:
         for row in rows:
-            span = check_subblock(_buffered(file.read), path, blocks, row, file_size)
-            checked.add(row, span)
+            part = int(blocks.part[row])
+            read = _buffered(opened[part].read)
+            checked.add(row, check_subblock(read, files[part], blocks, row))
 
-    share = -(-count // _N_THREADS)
+    share = -(-len(present) // _N_THREADS)
     with ThreadPoolExecutor(_N_THREADS, "subblocks") as pool:
-        shares = [range(i, min(i + share, count)) for i in range(0, count, share)]
+        shares = [present[i : i + share] for i in range(0, len(present), share)]
         list(pool.map(check, shares))  # raises what they raise
 
 
@@ -93,9 +102,7 @@ def _buffered(read: ReadBytes) -> ReadBytes:
     return read_ahead
 
 
-def check_subblock(
-    read: ReadBytes, path: Path, blocks: Subblocks, row: int, file_size: int
-) -> DataSpan:
+def check_subblock(read: ReadBytes, file: CziFile, blocks: Subblocks, row: int) -> DataSpan:
     """Check that a subblock is what the directory says, and return where its data lie.
 
     Raises
@@ -106,13 +113,13 @@ def check_subblock(
     position = int(blocks.position[row])
     head = read(position, _HEAD.size + int(blocks.n_dimensions[row]) * DIMENSION.itemsize)
     try:
-        start, size = _data_span(head, blocks, row, file_size - position)
+        start, size = _data_span(head, blocks, row, file.size - position)
         compression = COMPRESSIONS[int(blocks.compression[row])]
         if compression.head_bytes:
             data_head = read(position + start, min(size, compression.head_bytes))
             compression.check(data_head, blocks.tile_format(row))
     except DataError as error:
-        raise _unreadable(path, blocks, row, error) from None
+        raise _unreadable(file.path, blocks, row, error) from None
     return DataSpan(position + start, size)
 
 
@@ -170,19 +177,18 @@ def _check_dimensions(entry: bytes, blocks: Subblocks, row: int) -> None:
 
 
 class SubblockDecoder:
-    """Decodes single subblocks; it opens the file at the first one.
+    """Decodes single subblocks; it opens a file at the first one in it.
 
     Threads and forked processes may share it, and it pickles.
     """
 
     def __init__(
-        self, path: Path, blocks: Subblocks, file_size: int, checked: CheckedSubblocks
+        self, files: Mapping[int, CziFile], blocks: Subblocks, checked: CheckedSubblocks
     ) -> None:
-        self._path = path.absolute()
+        self._parts = {n: file._replace(path=file.path.absolute()) for n, file in files.items()}
         self._blocks = blocks
-        self._file_size = file_size
         self._checked = checked
-        self._files = OpenFiles([self._path])
+        self._files = OpenFiles(file.path for file in self._parts.values())
 
     def decode(self, row: int) -> NDArray[Any]:
         """Decode a subblock.
@@ -197,36 +203,36 @@ class SubblockDecoder:
         UnreadableFileError
             If the subblock is damaged, naming it.
         """
-        span = self.check(row)
+        span = self._check(row)
+        path = self._file(row).path
         tile = self._blocks.tile_format(row)
         decode = COMPRESSIONS[int(self._blocks.compression[row])].decode
         if decode is None:
             stored = take_memory(tile.nbytes)
-            self._files.read_into(self._path, span.position, stored)
+            self._files.read_into(path, span.position, stored)
             return tile.pixels(stored)
         try:
-            return decode(self._files.read(self._path, *span), tile)
+            return decode(self._files.read(path, *span), tile)
         except DataError as error:
-            raise _unreadable(self._path, self._blocks, row, error) from error
-
-    def check(self, row: int) -> DataSpan:
-        """Check a subblock's header, once, and return where its data lie.
-
-        Raises
-        ------
-        UnreadableFileError
-            See `check_subblock`.
-        """
-        span = self._checked.get(row)
-        if span is None:
-            span = check_subblock(self._read, self._path, self._blocks, row, self._file_size)
-            self._checked.add(row, span)
-        return span
+            raise _unreadable(path, self._blocks, row, error) from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._files.close()
 
-    def _read(self, position: int, length: int) -> bytes:
-        left = max(self._file_size - position, 0)
-        return self._files.read(self._path, position, min(length, left))
+    def _file(self, row: int) -> CziFile:
+        return self._parts[int(self._blocks.part[row])]
+
+    def _check(self, row: int) -> DataSpan:
+        """Check a subblock's header, once, and return where its data lie."""
+        span = self._checked.get(row)
+        if span is None:
+            file = self._file(row)
+
+            def read(position: int, length: int) -> bytes:
+                left = max(file.size - position, 0)
+                return self._files.read(file.path, position, min(length, left))
+
+            span = check_subblock(read, file, self._blocks, row)
+            self._checked.add(row, span)
+        return span

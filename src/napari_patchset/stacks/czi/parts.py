@@ -1,0 +1,164 @@
+"""The files of a CZI: those that belong together are read as one.
+
+A CZI in several files is a master, `NAME.czi`, whose directory lists all subblocks, and its parts
+`NAME (1).czi`, `NAME (2).czi`, ... No file stores the names of the others: they are found by this
+pattern, as Bio-Formats finds them, and must have the number and the master's GUID in their header,
+which a copy that a browser numbered does not have. What lies in an absent file is known, but
+missing; without the master each part has its own subblocks.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_patchset.errors import UnreadableFileError
+from napari_patchset.stacks.cache import OpenFile
+from napari_patchset.stacks.czi.directory import (
+    PLANE_AXES,
+    FileHeader,
+    Subblocks,
+    distinct,
+    read_directory,
+    read_header,
+)
+from napari_patchset.stacks.czi.subblocks import CziFile, check_subblock
+
+_MAX_PARTS = 999
+
+_PART_NAME = re.compile(r"(.+?) ?\((\d+)\)", re.DOTALL)
+"""The name of a part, without suffix."""
+
+
+class CziParts(NamedTuple):
+    """What is known of a CZI before a pixel is read.
+
+    Attributes
+    ----------
+    subblocks : Subblocks
+        Those of all files; the `part` of one in an absent file is -1.
+    xml : bytes
+        The metadata.
+    files : mapping of int to CziFile
+        Each file by its number, the master's is 0.
+    absent : tuple of str
+        The names of the files that are not there.
+    """
+
+    subblocks: Subblocks
+    xml: bytes
+    files: Mapping[int, CziFile]
+    absent: tuple[str, ...] = ()
+
+
+def read_parts(path: Path) -> CziParts:
+    """Read the structure of a CZI by any one of its files.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, IsADirectoryError
+        As the system reports it.
+    UnreadableFileError
+        If a file is damaged, or all subblocks lie in absent ones.
+    """
+    first_path, first = path, read_directory(path)
+    base, header, absent = path, first.header, list[str]()
+    if header.part and (match := _PART_NAME.fullmatch(path.stem)):
+        base = path.with_name(match[1] + path.suffix)
+        absent.append(base.name)
+    master = _find_master(path, header) if header.part else None
+    if master is not None:
+        base, absent = master, []
+        first_path, first = master, read_directory(master)
+    number, blocks = first.header.part, first.subblocks
+    if number:
+        blocks = _in_part(blocks, number)
+    files = {number: CziFile(first_path, first.file_size)}
+    named = set(distinct(blocks.part).tolist())
+    if named and not 0 <= min(named) <= max(named) <= _MAX_PARTS:
+        raise UnreadableFileError(
+            f"{path}: its directory names the files {min(named)} to {max(named)} of one CZI; it is "
+            "damaged, copy it again."
+        )
+    for number in range(1, _MAX_PARTS + 1):
+        if number in files:
+            continue
+        if (part := _find_part(base, header, number)) is not None:
+            files[number] = CziFile(part, part.stat().st_size)
+            if number not in named:
+                blocks = _join(blocks, _in_part(read_directory(part).subblocks, number))
+        elif number in named:
+            rows = np.flatnonzero(blocks.part == number)
+            in_first = _is_at(files[first.header.part], blocks, int(rows[0]))
+            blocks.part[rows] = first.header.part if in_first else -1
+            if not in_first:
+                absent.append(f"{base.stem} ({number}){base.suffix}")
+        elif number > max(named, default=0):
+            break
+    if len(blocks) and (blocks.part < 0).all():
+        raise UnreadableFileError(
+            f"{path}: all of its pixels are in {' and '.join(absent)}, which is not in its folder; "
+            "put it there."
+        )
+    return CziParts(blocks, first.xml, files, tuple(absent))
+
+
+def _names(path: Path) -> Iterator[Path]:
+    """Yield the path, and what it links to: either folder may have the other files."""
+    yield path
+    if path.is_symlink():
+        yield path.resolve()
+
+
+def _find_master(path: Path, header: FileHeader) -> Path | None:
+    for each in _names(path):
+        if match := _PART_NAME.fullmatch(each.stem):
+            master = each.with_name(match[1] + each.suffix)
+            if _is_part(master, header, 0):
+                return master
+    return None
+
+
+def _find_part(master: Path, header: FileHeader, number: int) -> Path | None:
+    for each in _names(master):
+        for space in (" ", ""):
+            part = each.with_name(f"{each.stem}{space}({number}){each.suffix}")
+            if _is_part(part, header, number):
+                return part
+    return None
+
+
+def _is_part(path: Path, header: FileHeader, number: int) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        found = read_header(path)
+    except (OSError, UnreadableFileError):
+        return False
+    return found.part == number and found.master_guid == header.master_guid
+
+
+def _in_part(blocks: Subblocks, number: int) -> Subblocks:
+    return replace(blocks, part=np.full(len(blocks), number, np.int32))
+
+
+def _is_at(file: CziFile, blocks: Subblocks, row: int) -> bool:
+    """Whether a subblock of another part is in this file, as some writers number the parts."""
+    try:
+        check_subblock(OpenFile(file.path).read, file, blocks, row)
+    except (UnreadableFileError, OSError, KeyError):  # a kind that is unknown is refused later
+        return False
+    return True
+
+
+def _join(blocks: Subblocks, more: Subblocks) -> Subblocks:
+    both = {
+        field.name: np.concatenate([getattr(blocks, field.name), getattr(more, field.name)])
+        for field in fields(blocks)
+        if field.name != "axes"
+    }
+    axes = "".join(axis for axis in PLANE_AXES if axis in blocks.axes + more.axes)
+    return Subblocks(**both, axes=axes)
