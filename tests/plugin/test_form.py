@@ -7,6 +7,7 @@ import pytest
 from magicgui.widgets import SpinBox
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QRadioButton
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
@@ -224,6 +225,16 @@ def test_a_depth_axis_comes_back_with_the_next_image_that_has_it(form: RecipeFor
     show(form)
     assert form.recipe(None).depth_axis == "Z"
     assert form.patches.size.value == (8, 64, 64)
+
+
+def test_a_depth_axis_that_the_image_lacks_is_disabled_and_says_why(form: RecipeForm) -> None:
+    show(form, T=3, Y=64, X=64)
+    buttons = form.patches.depth_axis.native.findChildren(QRadioButton)
+    assert {b.text(): (b.isEnabled(), b.toolTip()) for b in buttons} == {
+        "none": (True, ""),
+        "T": (True, ""),
+        "Z": (False, "The image has only one plane along Z."),
+    }
 
 
 def test_ranges_are_typed_and_limited_to_what_the_next_image_has(form: RecipeForm) -> None:

@@ -1,9 +1,11 @@
 """The scene picker, in a real window."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QToolTip
@@ -12,11 +14,13 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.scenes import picker as scenes
 from napari_patchset.plugin.scenes.map import SceneMap
+from napari_patchset.plugin.scenes.picker import ScenePicker
 from napari_patchset.source import Rect
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.opening import list_scenes
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
-from support.window import Window
+from support.window import WAIT_MS, Window
 
 WELLS = {8 * i + j: f"{'ABCDEFGH'[j]}{i + 1}" for i in range(12) for j in range(8)}
 
@@ -63,20 +67,39 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
     assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
 
 
-def test_every_scene_has_its_thumbnail_and_its_name(window: Window, file: Path) -> None:
-    window.open(file)
-    scene_map = window.widget.picker.map
+@pytest.fixture
+def picker(qtbot: QtBot) -> Iterator[ScenePicker]:
+    """A picker without a viewer."""
+    picker = ScenePicker()
+    qtbot.addWidget(picker)
+    yield picker
+    picker.loading.release()
+    qtbot.waitUntil(lambda: picker.loading.at_rest, timeout=WAIT_MS)
+
+
+def show(picker: ScenePicker, path: Path) -> None:
+    """Show the scenes of a file."""
+    scenes = list_scenes(path)
+    picker.show()
+    picker.show_scenes(path, scenes, scenes[0].id)
+
+
+def test_every_scene_has_its_thumbnail_and_its_name(
+    qtbot: QtBot, picker: ScenePicker, file: Path
+) -> None:
+    show(picker, file)
+    scene_map = picker.map
     assert [tooltip_over(scene_map, i) for i in (0, 1)] == ["Left: 96 × 64 px", "Right: 64 × 80 px"]
 
     def shows_pixels(index: int) -> bool:
         picture = scene_map.picture(index)
         return picture is not None and picture.toImage().pixelColor(30, 30).lightness() > 0
 
-    window.until(lambda: shows_pixels(0) and shows_pixels(1))
+    qtbot.waitUntil(lambda: shows_pixels(0) and shows_pixels(1), timeout=WAIT_MS)
 
 
 def test_a_damaged_scene_says_why_it_has_no_thumbnail_and_the_others_have_theirs(
-    window: Window, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, picker: ScenePicker, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode = SubblockDecoder.decode
 
@@ -88,9 +111,9 @@ def test_a_damaged_scene_says_why_it_has_no_thumbnail_and_the_others_have_theirs
     monkeypatch.setattr(SubblockDecoder, "decode", decoding)
     said: list[str] = []
     monkeypatch.setattr(scenes, "show_error", said.append)
-    window.open(czi(*(SceneSpec(id=i, rect=(100 * i, 0, 80, 60)) for i in range(4))))
-    window.until(lambda: bool(said))
-    scene_map = window.widget.picker.map
+    show(picker, czi(*(SceneSpec(id=i, rect=(100 * i, 0, 80, 60)) for i in range(4))))
+    qtbot.waitUntil(lambda: bool(said), timeout=WAIT_MS)
+    scene_map = picker.map
     assert said == ["2 scenes of image.czi have no thumbnail: image.czi: a tile is damaged."]
     assert [scene_map.picture(i) is None for i in range(4)] == [False, True, True, False]
     assert tooltip_over(scene_map, 2) == "Scene 2: 80 × 60 px\nimage.czi: a tile is damaged."
@@ -119,18 +142,16 @@ def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) 
     assert picker.map.shown == 95
 
 
-def test_a_file_of_one_scene_needs_no_map(window: Window, czi: MakeCzi) -> None:
-    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
-    assert not window.widget.picker.isVisible()
+def test_a_file_of_one_scene_needs_no_map(picker: ScenePicker, czi: MakeCzi) -> None:
+    show(picker, czi(SceneSpec(rect=(0, 0, 64, 64))))
+    assert not picker.isVisible()
 
 
 @pytest.mark.parametrize("columns", [11, 12, 13, 14, 15, 16])
 @pytest.mark.parametrize("rows", [2, 16])
 def test_no_column_of_the_map_is_cut_without_a_bar_to_reach_it(
-    qtbot: Any, columns: int, rows: int
+    picker: ScenePicker, columns: int, rows: int
 ) -> None:
-    picker = scenes.ScenePicker()
-    qtbot.addWidget(picker)
     rects = [Rect(i * 100, j * 100, 60, 60) for i in range(columns) for j in range(rows)]
     summaries = [
         SceneSummary(i, "A1", rect, "CYX", (1, 60, 60), "uint8") for i, rect in enumerate(rects)

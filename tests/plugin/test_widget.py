@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QRadioButton
+from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import dialogs as asking
@@ -88,17 +88,6 @@ def test_depth_axis_makes_volumes_and_follows_the_slider(
     made = window.export_to(tmp_path / "volumes.patches.zarr")
     assert made["all"].shape == (8, 2, 2, 64, 64)
     made.close()
-
-
-def test_a_depth_axis_that_the_file_lacks_is_disabled_and_says_why(
-    window: Window, czi: MakeCzi
-) -> None:
-    window.open(czi(SceneSpec(id=0, rect=(0, 0, 64, 64), t=3)))
-    buttons = window.widget.patches.depth_axis.native.findChildren(QRadioButton)
-    state = {b.text(): (b.isEnabled(), b.toolTip()) for b in buttons}
-    assert state["none"] == (True, "")
-    assert state["T"] == (True, "")
-    assert state["Z"] == (False, "The image has only one plane along Z.")
 
 
 def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
@@ -257,14 +246,6 @@ def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCz
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     assert len(window.viewer.layers) == 0
-
-
-def test_the_first_patch_size_fits_a_small_image(window: Window, czi: MakeCzi) -> None:
-    window.open(czi(SceneSpec(rect=(0, 0, 38, 20), z=3)))
-    assert window.widget.patches.size.value == (8, 16, 32)
-    window.choose_depth("Z")
-    assert window.widget.patches.size.value == (2, 16, 32)
-    assert "patches" in window.summary
 
 
 def test_closing_the_window_during_an_export_leaves_nothing_running(
