@@ -1,6 +1,7 @@
 """The form's sections in a real window: what is set there is on the image and in the export."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,6 +229,7 @@ def test_every_format_is_exported_and_opened(window: Window, file: Path) -> None
             for layer in ("DAPI (all)", "EGFP (all)"):
                 window.viewer.layers.remove(layer)
             window.settle()
+        shutil.rmtree(export.destination)  # the next format has the same name
 
 
 def test_a_loaded_plan_keeps_its_format(

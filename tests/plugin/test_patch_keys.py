@@ -29,6 +29,7 @@ def press(
 
 
 def framed(window: Window) -> tuple[int, ...]:
+    window.settle()
     preview = window.widget.preview
     assert preview.view.isVisible()
     return tuple(preview.drawn.planned.grid.start[preview.view.row].tolist())
@@ -93,6 +94,7 @@ def test_a_patch_is_placed_moved_and_taken_away(opened: Window) -> None:
     assert framed(window) == (25, 48)
     press(window, Qt.Key.Key_Delete)
     assert places(strategy) == [(24, 24)]
+    window.settle()
     assert preview.view.row is None
 
 

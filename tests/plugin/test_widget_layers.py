@@ -20,7 +20,7 @@ SCALE = (1, 0.5, 0.5)
 
 def add_image(window: Window, pixels: np.ndarray = PIXELS) -> None:
     window.viewer.add_image(pixels, name="in memory", scale=SCALE[-pixels.ndim :], units="um")
-    window.until(lambda: window.state is not None)
+    window.settle()
     window.type_size(32, 32)
 
 
@@ -57,6 +57,7 @@ def test_labels_that_are_painted_are_exported_beside_the_image(
 def test_other_pixels_in_a_layer_are_looked_at_anew(window: Window) -> None:
     add_image(window)
     window.viewer.layers["in memory"].data = PIXELS[:, :64, :64]
+    window.settle()
     assert f"<b>{3 * 2 * 2}</b> patches" in window.summary
 
 
@@ -90,6 +91,7 @@ def test_a_new_layer_beside_a_file_is_offered_but_not_chosen(window: Window, fil
     window.until(lambda: len(window.widget.source.offered) == 2)
     assert window.state.path == file
     window.widget.source.file.value = window.widget.source_control.others[0]
+    window.settle()
     assert window.widget.source.file.current_choice == "filtered"
     assert "patches" in window.summary
 
@@ -109,10 +111,10 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
 def test_a_painted_labels_layer_is_the_region(window: Window, tmp_path: Path) -> None:
     add_image(window)
     labels = window.viewer.add_labels(np.zeros(PIXELS.shape, np.uint8), name="good")
-    where = window.widget.form.region
-    window.until(lambda: len(where.region.choices) == 2)
+    region = window.widget.form.region.layer
+    window.until(lambda: len(region.choices) == 2)
     labels.data[1, :64, 32:] = 1
-    where.region.value = labels
+    region.value = labels
     window.until(lambda: f"<b>{3 * 2 * 3}</b> patches" in window.summary)
     labels.brush_size = 200
     with labels.block_history():
@@ -147,7 +149,7 @@ def test_a_loaded_plan_brings_its_region_along(
     window.widget.export.save_plan.trigger()
     window.until(saved.exists)
     window.viewer.layers.clear()
-    window.until(lambda: window.state is None)
+    window.settle()
     window.widget.export.load_plan.trigger()
     window.until(lambda: f"<b>{6 * 3 * 2}</b> patches" in window.summary)
     assert "Patch region" in window.viewer.layers
@@ -160,6 +162,7 @@ def test_an_ellipse_is_a_region(window: Window) -> None:
     shapes = window.viewer.add_shapes([box], shape_type="ellipse", scale=(0.5, 0.5))
     window.until(lambda: len(window.widget.form.region.layer.choices) == 2)
     window.widget.form.region.layer.value = shapes
+    window.settle()
     inside = [
         max((a - 6) ** 2 for a in (y, y + 1)) + max((a - 6) ** 2 for a in (x, x + 1)) <= 36
         for y in range(12)

@@ -47,6 +47,9 @@ class PlaceControl:
 
     @property
     def _framed(self) -> FixedPatch | None:
+        """The patch that keys move; one that was just moved is not planned yet."""
+        if self._to_frame in self._strategy.patches:
+            return self._to_frame
         grid, row = self._grid, self._preview.view.row
         return _patch_at(grid.planned, row) if grid is not None and row is not None else None
 
