@@ -21,6 +21,7 @@ from napari_patchset.cli.options import (
     SavedPlan,
     Threads,
     memory_from,
+    option,
     plan_from,
     with_plan_options,
 )
@@ -40,28 +41,13 @@ def export(
     overwrite: Overwrite = False,
     executor: Annotated[
         Literal["threads", "processes"],
-        typer.Option(
-            metavar="threads|processes",
-            help="What the export runs on, on this computer.",
-            rich_help_panel=RUNNING,
-        ),
+        option(RUNNING, "threads|processes", "What the export runs on, on this computer."),
     ] = "threads",
     workers: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Number of threads, processes, or jobs of a cluster.",
-            rich_help_panel=RUNNING,
-        ),
+        int, option(RUNNING, "N", "Number of threads, processes, or jobs of a cluster.", min=1)
     ] = DEFAULT_WORKERS,
     scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Run on the dask cluster of this scheduler.",
-            rich_help_panel=RUNNING,
-        ),
+        str | None, option(RUNNING, "ADDRESS", "Run on the dask cluster of this scheduler.")
     ] = None,
     memory: Memory = None,
     as_json: Json = False,
@@ -140,15 +126,8 @@ def _connect(scheduler: str) -> Any:
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The patch set that the plan names.")]
-Job = Annotated[
-    int,
-    typer.Option(
-        metavar="I", min=0, help="Which of the jobs, counted from 0.", rich_help_panel=RUNNING
-    ),
-]
-Of = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Number of jobs.", rich_help_panel=RUNNING)
-]
+Job = Annotated[int, option(RUNNING, "I", "Which of the jobs, counted from 0.", min=0)]
+Of = Annotated[int, option(RUNNING, "N", "Number of jobs.", min=1)]
 
 
 @with_plan_options

@@ -18,6 +18,7 @@ from napari_patchset.cli.options import (
     SavedPlan,
     Threads,
     memory_from,
+    option,
     plan_from,
     with_plan_options,
 )
@@ -35,18 +36,14 @@ from napari_patchset.verification.verify import verify as find_differences
 
 @with_plan_options
 def preview(
-    out: Annotated[
-        Path,
-        typer.Option(metavar="PNG", help="The picture to write.", rich_help_panel="Output"),
-    ],
+    out: Annotated[Path, option("Output", "PNG", "The picture to write.")],
     files: Files = None,
     plan: SavedPlan = None,
     sample: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="The plane (or volume) to draw, counted from 0 (the middle one).",
-            rich_help_panel="Output",
+        option(
+            *("Output", "N"),
+            "The plane (or volume) to draw, counted from 0 (the middle one).",
         ),
     ] = None,
     as_json: Json = False,

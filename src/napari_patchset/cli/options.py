@@ -18,6 +18,12 @@ from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 PANELS = ("", "Source", "Patches", "Filters", "Split", "Output", "Running")
 RUNNING = "Running"
 
+
+def option(panel: str, metavar: str, text: str, **more: Any) -> Any:
+    """Declare an option, its group in help, and its help."""
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, **more)
+
+
 Files = Annotated[
     list[str] | None,
     typer.Argument(
@@ -27,19 +33,13 @@ Files = Annotated[
     ),
 ]
 SavedPlan = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A saved plan; other options override its values.",
-        rich_help_panel="Source",
-    ),
+    Path | None, option("Source", "FILE", "A saved plan; other options override its values.")
 ]
 Out = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"The patch set to write: NAME{SUFFIX}, or NAME{FOLDER_SUFFIX} for other formats.",
-        rich_help_panel="Output",
+    option(
+        *("Output", "NAME"),
+        f"The patch set to write: NAME{SUFFIX}, or NAME{FOLDER_SUFFIX} for other formats.",
     ),
 ]
 Overwrite = Annotated[
@@ -52,19 +52,13 @@ Overwrite = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Memory of each process for decoded tiles and patches not yet written, like 1GiB "
+    option(
+        *(RUNNING, "SIZE"),
+        "Memory of each process for decoded tiles and patches not yet written, like 1GiB "
         f"({format_bytes(DEFAULT_MEMORY)}).",
-        rich_help_panel=RUNNING,
     ),
 ]
-Threads = Annotated[
-    int,
-    typer.Option(
-        metavar="N", min=1, help="Number of threads that decode.", rich_help_panel=RUNNING
-    ),
-]
+Threads = Annotated[int, option(RUNNING, "N", "Number of threads that decode.", min=1)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, one line each.", rich_help_panel=RUNNING)
 ]
@@ -76,20 +70,20 @@ def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD]
     parameters += [
         inspect.Parameter(
-            option.name,
+            each.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                option.type | None,
-                typer.Option(
-                    metavar=option.metavar or "|".join(option.choices),
-                    help=option.help_text,
-                    autocompletion=option.complete if option.choices else None,
-                    rich_help_panel=option.panel,
+                each.type | None,
+                option(
+                    each.panel,
+                    each.metavar or "|".join(each.choices),
+                    each.help_text,
+                    autocompletion=each.complete if each.choices else None,
                 ),
             ],
         )
-        for option in OPTIONS
+        for each in OPTIONS
     ]
     parameters.sort(
         key=lambda each: PANELS.index(each.annotation.__metadata__[0].rich_help_panel or "")

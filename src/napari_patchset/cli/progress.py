@@ -31,8 +31,21 @@ _DOING = {"plan": "planned", "score": "measured", "write": "written", "done": "w
 
 def show_events(events: Iterator[Any], as_json: bool) -> None:
     """Run an export and show its progress; exit with 1 if a source was skipped."""
-    last = _print_events(events) if as_json else _draw_bar(events)
-    show_failures(last.failures)
+    if as_json:
+        for event in events:
+            typer.echo(json.dumps(asdict(event), default=_to_json))
+    else:
+        first = next(events)  # an export that can't start fails before a bar is drawn
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        with bar_on_terminal(*columns, TimeRemainingColumn()) as update:
+            for event in chain([first], events):
+                update(description=_DOING[event.stage], completed=event.done, total=event.total)
+        show_counts(event.path)
+    show_failures(event.failures)
+
+
+def _to_json(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Failure) else str(value)
 
 
 def show_failures(failures: Sequence[Failure]) -> None:
@@ -41,26 +54,6 @@ def show_failures(failures: Sequence[Failure]) -> None:
         typer.echo(f"skipped: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
-
-
-def _print_events(events: Iterator[Any]) -> Any:
-    for event in events:
-        typer.echo(json.dumps(asdict(event), default=_to_json))
-    return event
-
-
-def _to_json(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, Failure) else str(value)
-
-
-def _draw_bar(events: Iterator[Any]) -> Any:
-    first = next(events)  # an export that can't start fails before a bar is drawn
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with bar_on_terminal(*columns, TimeRemainingColumn()) as update:
-        for event in chain([first], events):
-            update(description=_DOING[event.stage], completed=event.done, total=event.total)
-    show_counts(event.path)
-    return event
 
 
 @contextmanager

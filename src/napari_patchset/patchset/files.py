@@ -23,12 +23,7 @@ DRAFT_PATTERN = r"[.](?P<name>[^/]+)[.][0-9a-f]{32}[.]draft"
 def atomic_file(path: Path, *, sync: bool = True) -> Iterator[FileIO]:
     """Open a draft for writing and rename it into place at the end; delete it on any error.
 
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is created.
-    sync : bool
-        Whether the content must survive a power cut.
+    The folder is created. With `sync` the content survives a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two threads, or machines with equal process numbers, may write the same file.

@@ -114,14 +114,9 @@ class ArrayLayout(Frozen):
         dtype: str | None = None,
         codec: str = "none",
     ) -> Self:
-        """Lay out `n` patches that are cut from sources like this one.
+        """Lay out `n` patches of a size along (Z)YX that are cut from sources like this one.
 
-        Parameters
-        ----------
-        size : sequence of int
-            Of a patch along (Z)YX.
-        dtype : str or None
-            Pixel type to cast to; None for the source's own.
+        `dtype` is the pixel type to cast to, None for the source's own.
         """
         shape, dtype = (len(source.channels), *size), dtype or source.dtype
         return cls(

@@ -154,7 +154,9 @@ class PatchSet(Mapping[str, PatchArray]):
 
     def __getitem__(self, name: str) -> PatchArray:
         if name not in self._arrays:
-            raise MissingArrayError(f"{self.path} has no {name!r}; {self._describe_arrays()}")
+            arrays, form = f"its arrays are {', '.join(self)}", self.manifest.format
+            has = arrays if self else f"the format {form} holds no pixels"
+            raise MissingArrayError(f"{self.path} has no {name!r}; {has}.")
         return self._arrays[name]
 
     def __contains__(self, name: object) -> bool:
@@ -246,11 +248,6 @@ class PatchSet(Mapping[str, PatchArray]):
         """The row of the table of each patch, by split."""
         return rows_of_splits(self.table, self.manifest)
 
-    def _describe_arrays(self) -> str:
-        if self:
-            return f"its arrays are {', '.join(self)}."
-        return f"the format {self.manifest.format} holds no pixels."
-
 
 def _array_name(split: str, role: str) -> str:
     return split if role == IMAGE else f"{split}/{role}"
@@ -273,7 +270,13 @@ def read_description(path: Path) -> tuple[Manifest, Provenance]:
     """
     attributes = read_attributes(path)
     if attributes is None:
-        raise _reason_incomplete(path)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such patch set.")
+        if path.name.endswith(PARTIAL_SUFFIX):
+            raise IncompleteSetError(
+                f"{path}: an export that was not completed; run the same export again to resume it."
+            )
+        raise IncompleteSetError(f"{path}: not a patch set (no manifest).")
     try:
         manifest = Manifest.model_validate(attributes[MANIFEST])
         provenance = Provenance.model_validate(attributes[PROVENANCE])
@@ -300,13 +303,3 @@ def missing_files(path: Path, manifest: Manifest) -> Iterator[Path]:
         if file != last and not file.is_file():
             yield file.relative_to(path)
         last = file
-
-
-def _reason_incomplete(path: Path) -> Exception:
-    if not path.exists():
-        return FileNotFoundError(f"{path}: no such patch set.")
-    if path.name.endswith(PARTIAL_SUFFIX):
-        return IncompleteSetError(
-            f"{path}: an export that was not completed; run the same export again to resume it."
-        )
-    return IncompleteSetError(f"{path}: not a patch set (no manifest).")

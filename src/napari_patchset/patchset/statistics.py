@@ -76,12 +76,17 @@ class Histogram(Frozen):
     def _of(cls, exact: bool, origin: int, bins: NDArray[np.int64]) -> Self:
         filled = np.flatnonzero(bins)
         first, end = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
-        return cls(exact=exact, first=origin + first, packed=_pack(bins[first:end]))
+        counts = bins[first:end]
+        width = np.min_scalar_type(counts.max(initial=0)).newbyteorder("<")
+        packed = imagecodecs.zstd_encode(counts.astype(width).tobytes(), level=1)
+        packed = bytes([width.itemsize]) + packed
+        return cls(exact=exact, first=origin + first, packed=packed)
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """The number of pixels in each bin, from `first`."""
-        return _unpack(self.packed)
+        counts = imagecodecs.zstd_decode(self.packed[1:])
+        return np.frombuffer(counts, f"<u{self.packed[0]}").astype(np.int64)
 
     def __add__(self, other: Self) -> "Histogram":
         parts = [(part.first, part.counts) for part in (self, other)]
@@ -122,30 +127,13 @@ class Histogram(Frozen):
         low, high = np.searchsorted(total, ends, side="right").tolist()
         if self.exact:
             return float(self.first + low + (high - low) * (rank % 1))
-        below, above = (
-            self._spread(each, i, counts, total)
-            for each, i in zip(ends if low < high else (rank, rank), (low, high), strict=True)
-        )
+        values = []  # pixels are spread evenly over their bin
+        for each, i in zip(ends if low < high else (rank, rank), (low, high), strict=True):
+            lower, upper = _float_edges(self.first + i)
+            share = (each + 0.5 - (total[i] - counts[i])) / counts[i]
+            values.append(float(lower + (upper - lower) * min(share, 1.0)))
+        below, above = values
         return below + (above - below) * (rank % 1)
-
-    def _spread(
-        self, rank: float, i: int, counts: NDArray[np.int64], total: NDArray[np.int64]
-    ) -> float:
-        """Return the value of a rank in a bin whose pixels are spread evenly over it."""
-        lower, upper = _float_edges(self.first + i)
-        share = (rank + 0.5 - (total[i] - counts[i])) / counts[i]
-        return float(lower + (upper - lower) * min(share, 1.0))
-
-
-def _pack(counts: NDArray[np.int64]) -> bytes:
-    width = np.min_scalar_type(counts.max(initial=0)).newbyteorder("<")
-    packed = imagecodecs.zstd_encode(counts.astype(width).tobytes(), level=1)
-    return bytes([width.itemsize]) + packed
-
-
-def _unpack(packed: bytes) -> NDArray[np.int64]:
-    counts = imagecodecs.zstd_decode(packed[1:])
-    return np.frombuffer(counts, f"<u{packed[0]}").astype(np.int64)
 
 
 def _float_bins(pixels: NDArray[Any]) -> NDArray[np.int64]:
@@ -180,18 +168,9 @@ Number = int | float
 class ChannelSums(Frozen):
     """Partial sums of one channel, which are added without rounding.
 
-    Pixels that are not finite do not count; `extremes` is None if no pixel counts.
-
-    Attributes
-    ----------
-    count : int
-        Number of pixels.
-    total, squares : int
-        The sum of the pixels in units of 2^-scale, and of their squares in units of 2^(-2 scale).
-    scale : int
-        Zero for integer pixels.
-    extremes : tuple of int or float, or None
-        The least and the largest pixel.
+    Pixels that are not finite do not count. `total` is the sum of the pixels in units of 2^-scale,
+    `squares` that of their squares in units of 2^(-2 scale); the scale is zero for integers.
+    `extremes`, the least and the largest pixel, is None if no pixel counts.
     """
 
     count: int
@@ -360,10 +339,8 @@ def _part_sums(part: NDArray[np.float64], largest: float) -> tuple[Fraction, Fra
     difference = part - part[0]
     middle = difference.sum() / part.size
     difference -= middle
-    mean, rest = (
-        Fraction(float(part[0])) + Fraction(float(middle)),
-        Fraction(float(difference.sum())),
-    )
+    mean = Fraction(float(part[0])) + Fraction(float(middle))
+    rest = Fraction(float(difference.sum()))
     squares = Fraction(float(np.square(difference, out=difference).sum()))
     return part.size * mean + rest, part.size * mean**2 + 2 * mean * rest + squares
 

@@ -120,10 +120,8 @@ def patch_table(
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
     """Return the grid of the candidates in a table: the inverse of `patch_table`.
 
-    Raises
-    ------
-    UnreadableFileError
-        If a column is missing or of another type, or a patch lies in none of the sources.
+    Raise UnreadableFileError if a column is missing or of another type, or a patch lies in none of
+    the sources.
     """
     axes = sources[0].layout.spatial_axes.lower()
     source_index = _column(table, "source_index", pa.types.is_integer)
@@ -179,27 +177,22 @@ def patch_tables(
         yield patch_table(sources, grid[part], *columns, first)
 
 
-_LOOKUP_COLUMNS: Mapping[str, Callable[[pa.DataType], bool]] = {
-    "kept": pa.types.is_boolean,
-    "split": pa.types.is_string,
-    "source_index": pa.types.is_integer,
-}
-"""Columns by which a patch is found, and their types."""
-
-
 def read_table(path: Path, manifest: Manifest) -> pa.Table:
     """Read the table of a set.
 
-    Raises
-    ------
-    UnreadableFileError
-        If it is damaged, lacks a column by which patches are found, or contradicts the manifest.
+    Raise UnreadableFileError if it is damaged, lacks a column by which patches are found, or
+    contradicts the manifest.
     """
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFileError(f"{path}: it can't be read: {error}; {REMEDY}.") from error
-    for name, is_right in _LOOKUP_COLUMNS.items():
+    types_of_lookup = {
+        "kept": pa.types.is_boolean,
+        "split": pa.types.is_string,
+        "source_index": pa.types.is_integer,
+    }
+    for name, is_right in types_of_lookup.items():
         if name not in table.column_names or not is_right(table[name].type):
             raise UnreadableFileError(f"{path}: its column {name!r} is missing or wrong; {REMEDY}.")
     source = np.asarray(table["source_index"].to_numpy())
@@ -269,7 +262,8 @@ def _extents(
     for i, name in enumerate(sources[0].layout.spatial_axes.lower()):
         begin = start[:, i].astype(np.int64)
         extents = np.array([source.spatial_shape[i] for source in sources], np.int64)
-        pixel_sizes = np.array([_pixel_size(source, i - len(size)) for source in sources])
+        sizes_um = [getattr(source.pixel_size, name, None) for source in sources]
+        pixel_sizes = np.array(sizes_um, np.float64)
         extent, pixel_size = extents[source_index], pixel_sizes[source_index]
         unknown = np.isnan(pixel_size)
         columns[f"{name}_start"] = column(begin)
@@ -278,11 +272,3 @@ def _extents(
         columns[f"{name}_size_um"] = column(size[i] * pixel_size, unknown)
         columns[f"pad_{name}"] = column(np.maximum(begin + size[i] - extent, 0))
     return columns
-
-
-def _pixel_size(source: SourceInfo, axis: int) -> float:
-    """Return the pixel size along axis -1 (X), -2 (Y) or -3 (Z), NaN if unknown."""
-    if axis == -3 and source.depth_axis != "Z":
-        return np.nan
-    value = (source.pixel_size.z, source.pixel_size.y, source.pixel_size.x)[axis]
-    return np.nan if value is None else value

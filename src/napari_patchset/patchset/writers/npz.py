@@ -158,13 +158,7 @@ def _member(name: str) -> ZipInfo:
 
 
 def _map_member(path: Path, array: ArrayLayout) -> NDArray[Any]:
-    """Map an uncompressed member of the file.
-
-    Raises
-    ------
-    UnreadableFileError
-        If it is missing, or has another shape or type.
-    """
+    """Map an uncompressed member; raise UnreadableFileError if it is missing or does not fit."""
     name = MEMBERS[array.role]
     try:
         with path.open("rb") as file, ZipFile(file) as archive:

@@ -18,8 +18,6 @@ from napari_patchset.patchset.layout import ARRAY_PATTERN, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
 
-_UM_PER_CM = 1e4
-
 _CREATOR = f"tifffile.py {tifffile.__version__}".encode()
 """What tifffile writes into each file; another version may encode the same patch differently."""
 
@@ -109,6 +107,13 @@ def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
     """Encode a patch C(Z)YX as OME-TIFF, without a date, and with a digest as its UUID."""
     little = np.ascontiguousarray(patch, patch.dtype.newbyteorder("<"))
     digest = digest_bytes(f"{array.name}/{index}".encode() + little.tobytes())
+    ome: dict[str, Any] = {"axes": array.axes[1:], "Channel": {"Name": list(array.channels)}}
+    for axis, size in array.scale.items():
+        ome |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
+    resolution: dict[str, Any] = {}
+    if {"x", "y"} <= set(array.scale):  # for readers that do not know OME
+        pixels_per_cm = 1e4 / array.scale["x"], 1e4 / array.scale["y"]
+        resolution = {"resolution": pixels_per_cm, "resolutionunit": "CENTIMETER"}
     buffer = BytesIO()
     tifffile.imwrite(
         buffer,
@@ -116,26 +121,7 @@ def encode(patch: NDArray[Any], array: ArrayLayout, index: int) -> bytes:
         ome=True,
         byteorder="<",
         photometric="minisblack",
-        metadata=_ome_metadata(array) | {"UUID": str(UUID(digest))},
-        **_resolution(array),
+        metadata=ome | {"UUID": str(UUID(digest))},
+        **resolution,
     )
     return buffer.getvalue()
-
-
-def _ome_metadata(array: ArrayLayout) -> dict[str, Any]:
-    """Return axes, channels and pixel size by the names of OME-XML."""
-    ome: dict[str, Any] = {"axes": array.axes[1:], "Channel": {"Name": list(array.channels)}}
-    for axis, size in array.scale.items():
-        ome |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "µm"}
-    return ome
-
-
-def _resolution(array: ArrayLayout) -> dict[str, Any]:
-    """Return the pixel size as TIFF tags, for readers that do not know OME."""
-    size = array.scale
-    if not {"x", "y"} <= set(size):
-        return {}
-    return {
-        "resolution": (_UM_PER_CM / size["x"], _UM_PER_CM / size["y"]),
-        "resolutionunit": "CENTIMETER",
-    }

@@ -26,14 +26,7 @@ from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.stacks.cache import SharedCache
 
-EMPTY = 2**64 - 1
-"""Offset and length of an inner chunk that is not there."""
-
 _CHECKSUM_BYTES = 4
-_BITSHUFFLE = 2
-
-_FILL_VALUES: dict[str, Any] = {"b": False, "c": [0.0, 0.0]}
-"""Zero in a zarr.json, by the kind of pixel; for all others it is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +53,13 @@ class Codec:
             patch.tobytes(),
             level=self.level,
             compressor=self.compressor,
-            shuffle=_BITSHUFFLE,
+            shuffle=2,  # bits
             typesize=patch.dtype.itemsize,
             numthreads=1,  # the export has threads of its own, and the bytes must not depend on it
         )
 
     def decode(self, data: bytes, out: NDArray[Any]) -> None:
-        """Decompress into a contiguous patch.
-
-        Raises
-        ------
-        UnreadableFileError
-            If the data are damaged, or are not as many bytes as the patch.
-        """
+        """Decompress into a contiguous patch; raise UnreadableFileError for damaged data."""
         flat = out.reshape(-1).view(np.uint8)
         try:
             n_bytes = len(imagecodecs.blosc_decode(data, numthreads=1, out=flat.data))
@@ -139,6 +126,7 @@ def _array_metadata(array: ArrayLayout) -> dict[str, Any]:
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
     }
+    zeros = {"b": False, "c": [0.0, 0.0]}
     grid = {"chunk_shape": [array.patches_per_shard, *array.patch_shape]}
     return {
         "zarr_format": 3,
@@ -147,7 +135,7 @@ def _array_metadata(array: ArrayLayout) -> dict[str, Any]:
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": grid},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": _FILL_VALUES.get(dtype.kind, 0),
+        "fill_value": zeros.get(dtype.kind, 0),
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "attributes": {"channels": list(array.channels), "pixel_size_um": array.scale},
         "dimension_names": list(array.axes.lower()),
@@ -160,7 +148,7 @@ def _group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def encode_index(lengths: Iterable[int], capacity: int) -> bytes:
     """Encode the index of a shard of `capacity` patches, the first ones of these byte lengths."""
-    index = np.full((capacity, 2), EMPTY, "<u8")
+    index = np.full((capacity, 2), 2**64 - 1, "<u8")  # a chunk that is not there
     sizes = np.fromiter(lengths, "<u8")
     index[: len(sizes), 0] = sizes.cumsum() - sizes
     index[: len(sizes), 1] = sizes
@@ -170,17 +158,7 @@ def encode_index(lengths: Iterable[int], capacity: int) -> bytes:
 
 
 def write_shard(path: Path, array: ArrayLayout, patches: NDArray[Any]) -> None:
-    """Write a shard atomically.
-
-    Parameters
-    ----------
-    path : Path
-        The shard's file; its folder is created.
-    array : ArrayLayout
-        The array of the shard.
-    patches : ndarray
-        N, C, (Z), Y, X, contiguous, with N at most the array's patches per shard.
-    """
+    """Write a shard of an array atomically: patches N, C, (Z), Y, X, contiguous."""
     little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
     codec = CODECS[array.codec]
     if codec is None:
@@ -201,19 +179,12 @@ def checksums(patches: NDArray[Any]) -> NDArray[np.uint32]:
 def open_shard(path: Path, array: ArrayLayout, n: int) -> "NDArray[Any] | CompressedShard":
     """Map a shard of `n` patches for reading; an index returns a patch.
 
-    Raises
-    ------
-    UnreadableFileError
-        If the file is not what `write_shard` writes for that array.
+    Raise UnreadableFileError if the file is not what `write_shard` writes for that array.
     """
     codec = CODECS[array.codec]
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
-    if codec is None:
-        return _raw_shard(path, data, array, n)
-    return CompressedShard(path, data, array, n, codec)
-
-
-def _raw_shard(path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int) -> NDArray[Any]:
+    if codec is not None:
+        return CompressedShard(path, data, array, n, codec)
     index = encode_index([array.patch_bytes] * n, array.patches_per_shard)
     end = n * array.patch_bytes
     if len(data) != end + len(index) or data[end:].tobytes() != index:
