@@ -148,12 +148,7 @@ def _share(n: int, job: int, of: int) -> tuple[int, int]:
 
 
 def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -> bool:
-    """Freeze a plan in its folder, unless the folder has the same plan already.
-
-    Returns
-    -------
-    bool
-        Whether it had, so that the export is resumed.
+    """Freeze a plan in its folder; return whether the same plan was there, and is resumed.
 
     Raises
     ------
@@ -222,12 +217,7 @@ def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
 def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
     """Apply filters and split once all candidates are scored, and record the selection.
 
-    Raises
-    ------
-    ExportError
-        If candidates are not scored yet.
-    ArgumentError
-        If a split has no patch.
+    Raise ExportError if candidates are not scored yet, ArgumentError if a split has no patch.
     """
     grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
     is_readable = ~np.isin(grid.source_index, list(partial.failed()))

@@ -72,17 +72,10 @@ def export(
 
     Parameters
     ----------
-    plan : ExportPlan
-        What to export, and where to write it.
-    executor, workers, memory, overwrite, metrics
+    plan, executor, workers, memory, overwrite, metrics
         See `iter_export`.
     progress : callable or None
         Called with each `Progress`; an exception that it raises stops the export cleanly.
-
-    Returns
-    -------
-    PatchSet
-        The complete set.
 
     Raises
     ------
@@ -156,8 +149,10 @@ def iter_export(
         partial.clear_stop()
         try:
             is_resumed = prepare(partial, plan, overwrite)
-            export = _Export(partial, executor, workers, memory, overwrite)
-            yield from export.finished() if partial.is_in_place else export.run(is_resumed, metrics)
+            export = _Export(partial, executor, workers, memory)
+            if not partial.is_in_place:
+                yield from export.run(is_resumed, overwrite, metrics)
+            yield from export.finished()
         finally:
             partial.clear_stop()
 
@@ -166,17 +161,12 @@ class _Export:
     """An export whose plan is frozen."""
 
     def __init__(
-        self,
-        partial: PartialExport,
-        executor: Executor | None,
-        workers: int,
-        memory: int,
-        overwrite: bool,
+        self, partial: PartialExport, executor: Executor | None, workers: int, memory: int
     ) -> None:
-        self._partial, self._frozen, self._overwrite = partial, partial.frozen(), overwrite
+        self._partial, self._frozen = partial, partial.frozen()
         self._executor, self._workers, self._memory = executor, workers, memory
 
-    def run(self, is_resumed: bool, metrics: Metrics | None) -> Iterator[Progress]:
+    def run(self, is_resumed: bool, overwrite: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         partial = self._partial
         if is_resumed and (
@@ -187,11 +177,10 @@ class _Export:
         while True:
             try:
                 yield from self._write()
-                finalize(partial, self._overwrite)
+                finalize(partial, overwrite)
                 break
             except SourcesFailed as failed:
                 partial.record(failed)
-        yield from self.finished()
 
     def finished(self) -> Iterator[Progress]:
         """Report the complete set, and remove the folder of the unfinished one."""
@@ -276,14 +265,11 @@ def run_jobs(
     Parameters
     ----------
     job : callable
-        Takes the folder of the partial export, first and last (exclusive) of its units, and
-        `options`.
+        Takes the folder of the partial export, first and last (exclusive) of its units, `options`.
     units : sequence of int
         Ascending; each worker has a range of them.
     done_files : dict of Path to int
         The files that will appear, and the amount of work that each stands for.
-    executor : Executor or None
-        Where the jobs run; None for threads of this process.
     """
     cuts = {units[len(units) * i // workers] for i in range(workers)} if units else ()
     ranges = pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])

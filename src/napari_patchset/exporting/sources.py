@@ -5,7 +5,7 @@ in them; target, labels and mask must have the geometry of their source. The mas
 of a strategy is read here too.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from napari_patchset.source import ChannelId, SceneId, SourceInfo, channel_indic
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import open_stack
-from napari_patchset.stacks.protocol import ClosableStack, ImageStack
+from napari_patchset.stacks.protocol import ClosableStack
 
 PIXEL_SIZE_TOLERANCE = 0.01
 """Relative difference up to which pixel sizes are equal."""
@@ -32,13 +32,7 @@ def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:
 
 
 def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
-    """Describe the image of every source, with the plan's channels only.
-
-    Raises
-    ------
-    ExportError
-        If the sources do not agree; see `check_agreement`.
-    """
+    """Describe the image of every source, with the plan's channels only; see `check_agreement`."""
     describe_image = SourceDescriber(plan)
     infos = [describe_image(ref, IMAGE) for ref in plan.sources]
     check_agreement(plan.sources, infos, plan.dtype)
@@ -52,12 +46,8 @@ def find_repeats(
 ) -> dict[int, int]:
     """Find sources whose pixels are all in another one: copies, links, members of a set.
 
-    A file of a set that lies alone has one scene, without an id.
-
-    Parameters
-    ----------
-    parts_of : callable
-        Returns the keys of the files that an image is in.
+    A file of a set that lies alone has one scene, without an id. `parts_of` returns the keys of the
+    files that an image is in.
 
     Returns
     -------
@@ -77,7 +67,11 @@ def find_repeats(
             in_file.setdefault(key, {}).setdefault(info.scene, []).append(index)
     repeats = dict[int, int]()
     for index, (keys, info) in enumerate(zip(files, infos, strict=True)):
-        for other in _others_in(keys, info.scene, in_file):
+        others = list[int]()
+        for key in sorted(keys):  # without an id, it may be any scene
+            scenes = in_file[key] if info.scene is None else (info.scene, None)
+            others += [i for scene in scenes for i in in_file[key].get(scene, ())]
+        for other in dict.fromkeys(others):
             if keys < files[other] or (keys == files[other] and other < index):
                 repeats[index] = other
                 break
@@ -87,19 +81,6 @@ def find_repeats(
                     "of the other's; put all files of the set into one folder, and name it once."
                 )
     return repeats
-
-
-def _others_in(
-    keys: Iterable[str],
-    scene: SceneId | None,
-    in_file: Mapping[str, Mapping[SceneId | None, Sequence[int]]],
-) -> list[int]:
-    """Return the sources of a scene in some files; None may be any scene."""
-    chosen = list[int]()
-    for key in sorted(keys):
-        scenes = in_file[key] if scene is None else (scene, None)
-        chosen += [index for each in scenes for index in in_file[key].get(each, ())]
-    return list(dict.fromkeys(chosen))
 
 
 class SourceDescriber:
@@ -164,10 +145,7 @@ def check_agreement(
 ) -> None:
     """Raise ExportError, naming each source that differs from the first one.
 
-    Parameters
-    ----------
-    dtype : str or None
-        Pixel type that all of them are cast to.
+    `dtype` is the pixel type that all of them are cast to, if any.
     """
     compared: dict[str, Callable[[SourceInfo], Any]] = {
         "channels": lambda info: len(info.channels),
@@ -203,10 +181,7 @@ def _refuse_differing(what: str, first: str, differing: Sequence[str], note: str
 
 
 def check_geometry(
-    role: str,
-    refs: Sequence[SourceRef],
-    infos: Sequence[SourceInfo],
-    images: Sequence[SourceInfo],
+    role: str, refs: Sequence[SourceRef], infos: Sequence[SourceInfo], images: Sequence[SourceInfo]
 ) -> None:
     """Raise ExportError, naming each target, labels or mask with another geometry than its image.
 
@@ -215,7 +190,8 @@ def check_geometry(
     differing = [
         f"{ref.images[role]}, the {role} of {ref}, is {_shape_text(info)}, not {_shape_text(image)}"
         for ref, info, image in zip(refs, infos, images, strict=True)
-        if not _is_same_geometry(info, image)
+        if info.spatial_shape != image.spatial_shape
+        or not _is_same_sampling(_sample_sizes(info), _sample_sizes(image))
     ]
     if differing:
         raise ExportError(
@@ -223,11 +199,9 @@ def check_geometry(
         )
 
 
-def _is_same_geometry(info: SourceInfo, image: SourceInfo) -> bool:
-    sizes, expected = _sample_sizes(info), _sample_sizes(image)
+def _is_same_sampling(sizes: dict[str, int], expected: dict[str, int]) -> bool:
     is_swapped = sizes.keys() == expected.keys() and list(sizes) != list(expected)
-    is_same = list(sizes.values()) == list(expected.values())
-    return is_same and info.spatial_shape == image.spatial_shape and not is_swapped
+    return list(sizes.values()) == list(expected.values()) and not is_swapped
 
 
 def _sample_sizes(info: SourceInfo) -> dict[str, int]:
@@ -242,10 +216,6 @@ def _shape_text(info: SourceInfo) -> str:
     return ", ".join(f"{axis} {n}" for axis, n in sizes)
 
 
-_ROWS_AT_ONCE = 1024
-"""Rows of a mask that are read at a time."""
-
-
 def mask_region(path: str, of: SourceInfo | None = None) -> MaskRegion:
     """Return the region that is the mask in a file, for one source or for all of them."""
     with open_stack(path) as stack:
@@ -254,13 +224,7 @@ def mask_region(path: str, of: SourceInfo | None = None) -> MaskRegion:
 
 
 def read_masks(strategy: PatchStrategy) -> Mapping[str, NDArray[np.bool_]]:
-    """Read the mask that is the region of a strategy, by its digest; empty for another region.
-
-    Raises
-    ------
-    ExportError
-        If the plan does not name its file, or the file has changed.
-    """
+    """Read the mask that is the region of a strategy, by its digest; empty for another region."""
     region = strategy.region
     if not isinstance(region, MaskRegion):
         return {}
@@ -269,14 +233,9 @@ def read_masks(strategy: PatchStrategy) -> Mapping[str, NDArray[np.bool_]]:
     with open_stack(region.path) as stack:
         if content_key(stack) != region.digest:
             raise ExportError(f"{region.path} has changed since the plan was made; name it again.")
-        return {region.digest: _read_mask(stack)}
-
-
-def _read_mask(stack: ImageStack) -> NDArray[np.bool_]:
-    """Return where the first channel of the first sample is not zero."""
-    *_, height, width = stack.data_shape
-    mask = np.empty((height, width), bool)
-    for y in range(0, height, _ROWS_AT_ONCE):
-        n = min(_ROWS_AT_ONCE, height - y)
-        mask[y : y + n] = stack.extract_patch(0, [0], (y, 0), (n, width))[0] != 0
-    return mask
+        *_, height, width = stack.data_shape
+        mask = np.empty((height, width), bool)
+        for y in range(0, height, 1024):  # so many rows are read at a time
+            n = min(1024, height - y)
+            mask[y : y + n] = stack.extract_patch(0, [0], (y, 0), (n, width))[0] != 0
+    return {region.digest: mask}

@@ -119,7 +119,8 @@ class TileReader:
             (stack, channels), tile_buffer = self._open[source]
             if self._channels is not None:
                 channels = [channels[channel] for channel in self._channels]
-            (z, top, left), (end, bottom, right) = batches.box(number)
+            z, top, left = batches.low[number].tolist()
+            end, bottom, right = batches.high[number].tolist()
             patches, window = self._patches(number), Rect(left, top, right - left, bottom - top)
             dtype, sample = np.dtype(stack.data_dtype), int(batches.sample[number])
             tiles, covered = [], set[tuple[int, int]]()

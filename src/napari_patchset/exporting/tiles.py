@@ -130,10 +130,6 @@ class Batches:
         """Return the batches of a source."""
         return range(*np.searchsorted(self.source_index, (index, index + 1)).tolist())
 
-    def box(self, batch: int) -> tuple[list[int], list[int]]:
-        """Return the box along ZYX that a batch reads: its low and its high corner."""
-        return self.low[batch].tolist(), self.high[batch].tolist()
-
 
 def _parts_of_whole_groups(
     grid: PatchGrid, sources: Sequence[SourceInfo], candidates: NDArray[np.int64]
