@@ -63,7 +63,8 @@ class Descriptions:
 
     def _read(self, path: str, scene: SceneId | None) -> SourceInfo:
         with open_image(path, scene) as stack:
-            whole = not hasattr(stack, "fingerprint") and Path(path).is_file()
+            is_one_file = not getattr(stack, "file_keys", ()) and Path(path).is_file()
+            whole = is_one_file and not hasattr(stack, "fingerprint")
             return describe(stack, self._key_of(path) if whole else None)
 
     def _key_of(self, path: str) -> str:

@@ -26,11 +26,14 @@ _N_THREADS = 9
 def content_key(stack: ImageStack) -> str:
     """Fingerprint the content of a stack.
 
-    It is the stack's own `fingerprint()` if it has one, else that of its file, else of all pixels.
+    It is the stack's own `fingerprint()` if it has one, else that of its file or files, else of all
+    pixels.
     """
     fingerprint = getattr(stack, "fingerprint", None)
     if fingerprint is not None and (key := fingerprint()) is not None:
         return str(key)
+    if keys := getattr(stack, "file_keys", ()):
+        return text_key(keys)
     path: Any = getattr(stack, "data_path", stack.source)
     if isinstance(path, Path) and path.is_file():
         return file_key(path)

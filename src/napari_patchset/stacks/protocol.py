@@ -249,9 +249,5 @@ def blocks_of(
                 depths=range(depth, depth + 1),
                 yx=(0, 1),
                 decode=partial(decode, rect),
-                plane=_unchanged,
+                plane=lambda pixels: pixels,
             )
-
-
-def _unchanged(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels

@@ -7,7 +7,7 @@ ZISRAW (CZI) file format specification, schema "DV".
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from math import prod
@@ -254,12 +254,46 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
     offsets = _entry_offsets(data, count, path)
     raw = np.frombuffer(data, np.uint8)
     heads = _gather(raw, offsets, _ENTRY.itemsize).view(_ENTRY)[:, 0]
-    table = _DimensionTable(len(offsets))
+    count = len(offsets)
+    start = {axis: np.zeros(count, np.int32) for axis in f"{PLANE_AXES}XYM"}
+    start["S"] = np.full(count, -1, np.int32)
+    size, stored = ({axis: np.zeros(count, np.int64) for axis in "XY"} for _ in range(2))
+    named = set[str]()
     for n in distinct(heads["n_dimensions"]).tolist():
         rows = np.flatnonzero(heads["n_dimensions"] == n)
         dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, n * DIMENSION.itemsize)
-        table.fill(rows, dims.view(DIMENSION))
-    return table.subblocks(heads)
+        for column, name, mine in _by_axis(dims.view(DIMENSION)):
+            if name in start:
+                named.add(name)
+                start[name][rows[mine]] = column["start"][mine]
+            if name in size:
+                in_file = column["stored"][mine]
+                size[name][rows[mine]] = column["size"][mine]
+                stored[name][rows[mine]] = np.where(in_file, in_file, column["size"][mine])
+    return Subblocks(
+        position=heads["position"],
+        part=heads["part"],
+        pixel_type=heads["pixel_type"],
+        compression=heads["compression"],
+        rect=_columns(start["X"], start["Y"], size["X"], size["Y"]),
+        stored=_columns(stored["X"], stored["Y"]),
+        plane=_columns(*(start[axis] for axis in PLANE_AXES)),
+        scene=start["S"],
+        m_index=start["M"],
+        n_dimensions=heads["n_dimensions"],
+        axes="".join(axis for axis in PLANE_AXES if axis in named),
+    )
+
+
+def _by_axis(
+    dims: NDArray[np.void],
+) -> Iterator[tuple[NDArray[np.void], str, NDArray[np.bool_] | slice]]:
+    """Yield each column of dimensions, an axis in it, and a mask of the rows that are of it."""
+    for column in dims.T:
+        names = distinct(column["axis"])
+        for name in names:
+            mine = slice(None) if len(names) == 1 else column["axis"] == name
+            yield column, name.decode("latin-1"), mine
 
 
 def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
@@ -316,49 +350,6 @@ def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> ND
     if not len(offsets):
         return np.empty((0, size), np.uint8)
     return sliding_window_view(raw, size)[offsets]
-
-
-class _DimensionTable:
-    """Collects the dimensions of all entries into columns."""
-
-    def __init__(self, n: int) -> None:
-        self.start = {axis: np.zeros(n, np.int32) for axis in f"{PLANE_AXES}XYM"}
-        self.start["S"] = np.full(n, -1, np.int32)
-        self.size = {axis: np.zeros((n, 2), np.int64) for axis in "XY"}
-        self.named: set[str] = set()
-
-    def fill(self, rows: NDArray[np.int64], dims: NDArray[np.void]) -> None:
-        for column in dims.T:
-            names = distinct(column["axis"])
-            for name in names:
-                mine = slice(None) if len(names) == 1 else column["axis"] == name
-                self._fill_axis(name.decode("latin-1"), rows[mine], column[mine])
-
-    def _fill_axis(self, axis: str, rows: NDArray[np.int64], column: NDArray[np.void]) -> None:
-        if axis not in self.start:
-            return
-        self.named.add(axis)
-        self.start[axis][rows] = column["start"]
-        if axis in self.size:
-            size, stored = column["size"], column["stored"]
-            self.size[axis][rows, 0] = size
-            self.size[axis][rows, 1] = np.where(stored, stored, size)
-
-    def subblocks(self, heads: NDArray[np.void]) -> Subblocks:
-        start, size = self.start, self.size
-        return Subblocks(
-            position=heads["position"],
-            part=heads["part"],
-            pixel_type=heads["pixel_type"],
-            compression=heads["compression"],
-            rect=_columns(start["X"], start["Y"], size["X"][:, 0], size["Y"][:, 0]),
-            stored=_columns(size["X"][:, 1], size["Y"][:, 1]),
-            plane=_columns(*(start[axis] for axis in PLANE_AXES)),
-            scene=start["S"],
-            m_index=start["M"],
-            n_dimensions=heads["n_dimensions"],
-            axes="".join(axis for axis in PLANE_AXES if axis in self.named),
-        )
 
 
 def _columns(*columns: NDArray[Any]) -> NDArray[Any]:

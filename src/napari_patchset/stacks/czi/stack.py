@@ -15,7 +15,7 @@ from napari_patchset.source import PartialPlanes, Rect, SceneId, join_scene, spl
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles
 from napari_patchset.stacks.czi.tiles import CziPixels, PlaneTiles, color_plane
-from napari_patchset.stacks.fingerprint import file_key, text_key
+from napari_patchset.stacks.fingerprint import file_key
 from napari_patchset.stacks.protocol import Block, BoundedStack, FileStack
 
 if TYPE_CHECKING:
@@ -110,15 +110,10 @@ class CziImageStack(FileStack):
         """The file's own number of the first index along each axis."""
         return self._geometry.starts
 
-    def fingerprint(self) -> str:
-        """Return a fingerprint of the files that its pixels are in, the same for their copies."""
-        keys = self.file_keys
-        return keys[0] if len(keys) == 1 else text_key(keys)
-
     @cached_property
     def file_keys(self) -> tuple[str, ...]:
-        """The fingerprint of each of `files`."""
-        return tuple(file_key(file) for file in self.files)
+        """The fingerprint of each of `files`, if there are more than one."""
+        return tuple(map(file_key, self.files)) if len(self.files) > 1 else ()
 
     @property
     def covered(self) -> tuple[Rect, ...]:
