@@ -201,7 +201,10 @@ def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     """Refuse what would fail later; with filters, the number of patches is not known yet."""
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.excluded.items())
-        raise ExportError(f"No patch to export ({reasons}).")
+        pairs = zip(frozen.plan.sources, frozen.sources, strict=True)
+        lacking = [str(ref) for ref, info in pairs if info.missing]
+        where = f"; {lacking[0]} lacks planes, {len(lacking)} in all" if lacking else ""
+        raise ExportError(f"No patch to export ({reasons}{where}).")
     plan, first = frozen.plan, frozen.sources[0]
     check_filters(plan.filters, first.channels, first.dtype)
     form = FORMATS[plan.format]

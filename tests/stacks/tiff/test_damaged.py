@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,6 @@ def test_declared_pages_allocate_no_memory(description: str, tmp_path: Path) -> 
         (b"II*\0\0\0\0\0", "no page"),
         (b"II*\0\xff\xff\0\0", "page 0 should begin at byte 65535"),
         (b"II*\0\x08\0\0\0\0\0", "0 tags"),
-        (directory(*minimal(), following=8), "circle"),
         (directory(*minimal(), following=10**6), "page 1 should begin at byte 1000000"),
         (directory(*minimal(), (270, 2, 10**6, 100)), "ImageDescription ends at byte"),
         (directory(*minimal(), (256, 4, 1, 5)), "ImageWidth occurs twice"),
@@ -99,6 +99,28 @@ def test_damaged_structure_is_refused(content: bytes, match: str, tmp_path: Path
     path = tmp_path / "bad.tif"
     path.write_bytes(content)
     assert_refused(path, match)
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+@pytest.mark.parametrize("back_to", [0, 2])
+def test_pages_before_a_circle_are_read(
+    back_to: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    data = planes(3)
+    path = write(tmp_path / "a.tif", data, metadata=None, compression="zlib", **options)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.next_page_offset > file.pages[2].offset
+        link, target = file.pages.next_page_offset, file.pages[back_to].offset
+        stored = struct.pack(file.tiff.offsetformat, target)
+    with path.open("r+b") as damaged:
+        damaged.seek(link)
+        damaged.write(stored)
+    with pytest.warns(
+        UserWarning, match="its pages form a circle; the 3 pages before that are read"
+    ):
+        stack = TiffImageStack(path)
+    with stack:
+        assert_whole(stack, data[:, None])
 
 
 @pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "jpeg"])

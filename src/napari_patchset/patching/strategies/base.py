@@ -281,9 +281,14 @@ class SizedStrategy(PatchStrategy):
             raise ArgumentError(
                 f"Patch size {format_size(self.size)} is larger than {what}, which is "
                 f"{format_size(selected.shape)} ({source.layout.spatial_axes}); choose a smaller "
-                "patch."
+                f"patch{self._small_hint}."
             )
         return False
+
+    @property
+    def _small_hint(self) -> str:
+        """What else can be done about an image that is smaller than a patch."""
+        return ""
 
     def _check_count(self, selected: SelectedSource, strides: Sequence[int]) -> None:
         """Refuse more than `MAX_CANDIDATES`, before memory is allocated for them.

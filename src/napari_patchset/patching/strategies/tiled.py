@@ -114,6 +114,10 @@ class Tiled(SizedStrategy):
             np.tile(starts.T, n_samples).T,
         )
 
+    @property
+    def _small_hint(self) -> str:
+        return ", or set small to skip or pad it, in Python or in a saved plan"
+
     def _is_tiled(self, selected: SelectedSource) -> bool:
         if self.small != "pad":
             return self._fits(selected, self.small)

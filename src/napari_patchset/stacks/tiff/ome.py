@@ -9,7 +9,7 @@ paths of those that are there. `ome_images` reads the metadata of each Image ele
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PureWindowsPath
@@ -22,7 +22,14 @@ from tifffile import TiffFile
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.tiff.structure import USE_FROM_TIFF, check_structure, is_tiff
+from napari_patchset.stacks.tiff.structure import (
+    COPY_AGAIN,
+    USE_FROM_TIFF,
+    FileWithoutLoop,
+    Loop,
+    check_structure,
+    is_tiff,
+)
 from napari_patchset.stacks.units import micrometres, number, positive, seconds
 
 if TYPE_CHECKING:
@@ -53,6 +60,8 @@ class TiffDescription:
         The names of those that are not there.
     problem : str
         What a reader should know of how the pages are read; "" for nothing.
+    loop : Loop or None
+        Where its pages form a circle, if they do: only those before are read.
     """
 
     path: Path
@@ -62,6 +71,7 @@ class TiffDescription:
     files: tuple[Path, ...] = ()
     absent: tuple[str, ...] = ()
     problem: str = ""
+    loop: Loop | None = None
 
     @property
     def is_set(self) -> bool:
@@ -73,7 +83,12 @@ class TiffDescription:
         """Open the file with this description, rather than with Micro-Manager's own."""
         is_ome = False if self.ignore_ome else None
         is_mmstack = False if self.xml else None
-        with TiffFile(self.path, omexml=self.xml, is_ome=is_ome, is_mmstack=is_mmstack) as file:
+        with (
+            FileWithoutLoop(self.path, self.loop)
+            if self.loop
+            else nullcontext(self.path) as opened,
+            TiffFile(opened, omexml=self.xml, is_ome=is_ome, is_mmstack=is_mmstack) as file,
+        ):
             yield file
 
 
@@ -98,7 +113,11 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
         if is_companion(path, head):
             xml = path.read_text("utf-8", "replace")
             return _described(path, xml, _parse(xml, path), {}, path)
-    check_structure(path)
+    loop = check_structure(path)
+    if loop:
+        # Whether its OME-XML fits the pages that are left is not known.
+        problem = f"its pages form a circle; the {loop.n_pages} pages before that are read"
+        return TiffDescription(path, ignore_ome=True, files=(path,), problem=problem, loop=loop)
     with TiffFile(path) as tiff:
         text = tiff.ome_metadata
     if not text:
@@ -133,7 +152,7 @@ def _read_description(path: Path, xml: str) -> TiffDescription:
     if not is_other_tiff:
         text = companion.read_text("utf-8", "replace")
         return _described(path, text, _parse(text, companion), known, companion)
-    check_structure(companion)
+    _require_sound(companion)
     with TiffFile(companion) as tiff:
         text = tiff.ome_metadata or ""
     root = _parse(text, companion)
@@ -181,7 +200,7 @@ def _described(
         raise UnreadableFileError(f"{path}: it does not name the files that hold its pixels.")
     for file in present:
         if file != path:
-            check_structure(file)
+            _require_sound(file)
     opened = next(iter(present)) if is_handle else path
     images = tuple(ome_images(root))
     everything = tuple(dict.fromkeys((*present, opened, companion)))
@@ -189,6 +208,12 @@ def _described(
     if is_set or any(_base_name(name) != path.name for _, name in files):
         xml = _with_paths(root, files, opened, is_set)
     return TiffDescription(opened, xml, images, False, everything, names, problem)
+
+
+def _require_sound(path: Path) -> None:
+    """Refuse another file of a set that is damaged."""
+    if check_structure(path):
+        raise UnreadableFileError(f"{path}: its pages form a circle. {COPY_AGAIN}")
 
 
 def _find_files(

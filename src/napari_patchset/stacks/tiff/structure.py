@@ -1,8 +1,9 @@
 """A TIFF's directories, checked before tifffile, which follows circles and drops bad tags."""
 
 import struct
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from napari_patchset.errors import UnreadableFileError
 
@@ -66,22 +67,68 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in _FLAVOURS
 
 
-def check_structure(path: Path) -> None:
+class Loop(NamedTuple):
+    """The link by which a chain of directories returns to one before.
+
+    Attributes
+    ----------
+    start, length : int
+        Where the link is in the file, in bytes.
+    n_pages : int
+        Number of pages up to it.
+    """
+
+    start: int
+    length: int
+    n_pages: int
+
+
+class FileWithoutLoop(FileIO):
+    """A TIFF in which the link that closes a circle reads as the end of the chain.
+
+    tifffile follows circles.
+    """
+
+    def __init__(self, path: Path, loop: Loop) -> None:
+        super().__init__(str(path.absolute()))
+        self._loop = loop
+
+    def read(self, size: int | None = -1, /) -> bytes:  # noqa: D102, documented on FileIO
+        start = self.tell()
+        data = super().read(-1 if size is None else size) or b""
+        first = max(self._loop.start - start, 0)
+        last = min(self._loop.start + self._loop.length - start, len(data))
+        return data if first >= last else data[:first] + bytes(last - first) + data[last:]
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: D102, documented on FileIO
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def check_structure(path: Path) -> Loop | None:
     """Follow the chain of directories to its end and check the tags of the first one.
+
+    Returns
+    -------
+    Loop or None
+        Where the chain forms a circle, if it does.
 
     Raises
     ------
     UnreadableFileError
-        If the file is not a TIFF, if a directory or an essential tag lies outside of the file, if
-        such a tag occurs twice, or if the chain forms a circle.
+        If the file is not a TIFF, if a directory or an essential tag lies outside of the file, or
+        if such a tag occurs twice.
     """
     with path.open("rb", _BUFFER_BYTES) as file:
         head = file.read(4)
         if head not in _FLAVOURS:
             raise UnreadableFileError(f"{path}: not a TIFF file; it begins with {head!r}.")
         # An NDPI stores the high half of every offset elsewhere; tifffile tells it by suffix too.
-        if path.suffix.lower() != ".ndpi":
-            _DirectoryChain(file, path, _FLAVOURS[head]).check()
+        if path.suffix.lower() == ".ndpi":
+            return None
+        return _DirectoryChain(file, path, _FLAVOURS[head]).check()
 
 
 class _DirectoryChain:
@@ -92,13 +139,15 @@ class _DirectoryChain:
         self.path = path
         self.flavour = flavour
         self.size = file.seek(0, 2)
+        self.link = 0
+        """Where the offset of the next directory is stored, of the one read last."""
 
-    def check(self) -> None:
+    def check(self) -> Loop | None:
         offset = self._first_offset()
         seen: set[int] = set()
         while offset:
             if offset in seen:
-                raise self._damaged(f"its pages form a circle at byte {offset}")
+                return Loop(self.link, self.flavour.offset.size, len(seen))
             seen.add(offset)
             tags, next_offset = self._read(offset, page=len(seen) - 1)
             if len(seen) == 1:
@@ -106,6 +155,7 @@ class _DirectoryChain:
             offset = next_offset
         if not seen:
             raise self._damaged("it has no page")
+        return None
 
     def _first_offset(self) -> int:
         self.file.seek(8 if self.flavour.offset.size == 8 else 4)
@@ -125,6 +175,7 @@ class _DirectoryChain:
         if not 0 < count <= _MAX_TAGS:
             raise self._damaged(f"page {page} has {count} tags, not 1 to {_MAX_TAGS}")
         length = count * self.flavour.tag.size
+        self.link = offset + self.flavour.tag_count.size + length
         data = self.file.read(length + self.flavour.offset.size)
         if len(data) < length:
             raise self._damaged(f"the file ends within the tags of page {page}")
