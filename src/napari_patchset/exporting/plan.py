@@ -47,6 +47,7 @@ from napari_patchset.source import (
 )
 from napari_patchset.stacks.metadata import parse_pixel_size
 from napari_patchset.stacks.opening import find_format, list_files, list_scenes, scene_ids
+from napari_patchset.stacks.sequence import SequenceAxis
 from napari_patchset.stacks.zarr.store import is_zarr
 
 SOURCE_ERRORS = (UnreadableFileError, OSError)
@@ -88,7 +89,7 @@ PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
 """The roles of images paired with a source: fields of `SourceRef`, options of the command."""
 
 
-STATED = ("axes", "pixel_size", "channel_names")
+STATED = ("axes", "pixel_size", "channel_names", "sequence", "files")
 """The fields of an image that a person may know better than the file."""
 
 
@@ -112,6 +113,8 @@ class ImageRef(Frozen):
         The file's own id of the scene; None for the only one.
     axes, pixel_size, channel_names
         What a person knows better than the file, see `open_stack`; None for the file's own.
+    sequence, files : str, tuple of str
+        Files that are one image along T, Z or C, and that axis; `path` is the first of them.
     """
 
     path: Annotated[
@@ -121,6 +124,9 @@ class ImageRef(Frozen):
     axes: str | None = None
     pixel_size: Annotated[PixelSize | None, BeforeValidator(_parse_pixel_size)] = None
     channel_names: Annotated[tuple[str, ...] | None, BeforeValidator(_parse_names)] = None
+
+    sequence: SequenceAxis | None = None
+    files: tuple[str, ...] | None = None
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -141,7 +147,10 @@ class ImageRef(Frozen):
 
     def resolved(self) -> Self:
         """Return a reference to the same image by an absolute path."""
-        return self.model_copy(update={"path": absolute_path(self.path)})
+        update: dict[str, Any] = {"path": absolute_path(self.path)}
+        if self.files is not None:
+            update["files"] = tuple(map(absolute_path, self.files))
+        return self.model_copy(update=update)
 
     def __str__(self) -> str:
         return self.path if self.scene is None else f"{self.path}, scene {self.scene}"
@@ -248,6 +257,28 @@ def expand_sources(
     for path in paths:
         expansion.add(path)
     return list(expansion.sources)
+
+
+def sequence_source(
+    paths: Sequence[str | Path], axis: SequenceAxis, scene: SceneId | None = None
+) -> SourceRef:
+    """Return the source that files are along an axis, in the natural order of their names.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        A folder stands for the images in it.
+    axis : {"T", "Z", "C"}
+        The axis.
+    scene : int, str or None
+        The id of a scene, in each of them; None for the only one.
+    """
+    files = list[str]()
+    for path in paths:
+        is_folder = not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
+        files += map(str, images_in(Path(path)) if is_folder else [path])
+    files.sort(key=natural_key)
+    return SourceRef(path=files[0], scene=scene, sequence=axis, files=tuple(files))
 
 
 class _Expansion:

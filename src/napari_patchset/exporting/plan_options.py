@@ -26,6 +26,7 @@ from napari_patchset.exporting.plan import (
     ImageRef,
     SourceRef,
     expand_sources,
+    sequence_source,
 )
 from napari_patchset.exporting.sources import mask_region
 from napari_patchset.patching.axis_ranges import format_ranges
@@ -43,6 +44,7 @@ from napari_patchset.source import (
 )
 from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.opening import open_stack, scene_ids
+from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis
 
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
@@ -130,6 +132,13 @@ OPTIONS: tuple[PlanOption, ...] = (
     _of("channels", "Source", "channels", metavar="LIST", format=format_channels, default="all"),
     _of(
         "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
+    ),
+    PlanOption(
+        "sequence",
+        "Source",
+        choices=SEQUENCE_AXES,
+        help="The axis along which the files, in the order of their names, are one image "
+        "(each is an image).",
     ),
     PlanOption(
         "axes",
@@ -313,20 +322,41 @@ def _sources(files: Sequence[str], options: Fields, saved: Iterable[Any]) -> lis
     if files or "scene" in options:
         scene = options.get("scene", "all")
         named = files or list(dict.fromkeys(ref.path for ref in sources))
-        sources = expand_sources(named, int(scene) if scene.isdecimal() else scene)
+        scene = int(scene) if scene.isdecimal() else scene
+        if "sequence" in options:
+            one = None if scene == "all" else scene
+            sources = [sequence_source(named, _sequence_axis(options["sequence"]), one)]
+        else:
+            sources = expand_sources(named, scene)
     for role in PAIR_ROLES:
         if path := options.get(role):
             sources = _paired(sources, role, path)
     return [_stated(ref, options) for ref in sources]
 
 
-STATING = {"axes": "axes", "source_pixel_size": "pixel_size", "channel_names": "channel_names"}
+def _sequence_axis(text: str) -> SequenceAxis:
+    for axis in SEQUENCE_AXES:
+        if axis == text.upper():
+            return axis
+    raise ArgumentError(f"--sequence is {text!r}; choose one of {', '.join(SEQUENCE_AXES)}.")
+
+
+STATING = {
+    "axes": "axes",
+    "source_pixel_size": "pixel_size",
+    "channel_names": "channel_names",
+    "sequence": "sequence",
+}
 """Fields of a source, by the option that sets them."""
 
 
 def _stated(ref: SourceRef, options: Fields) -> SourceRef:
     """Return a source with what the options state of it; its pairs have its axes."""
-    stated = {field: options[name] for name, field in STATING.items() if name in options}
+    stated = {
+        field: options[name]
+        for name, field in STATING.items()
+        if name in options and name != "sequence"
+    }
     if "axes" in stated:
         axes = {"axes": stated["axes"]}
         ref = ref.with_pairs(lambda image: image.model_copy(update=axes))
@@ -435,6 +465,10 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
 
 def _files(refs: Sequence[SourceRef]) -> list[str] | None:
     """Return the files, each with its scene as "name.czi@3", or with one --scene for all."""
+    if any(ref.files for ref in refs):
+        (first, *more) = refs
+        own = [] if first.scene is None else ["--scene", str(first.scene)]
+        return None if more else [*(first.files or ()), *own]
     scenes = {ref.scene for ref in refs}
     (scene, *others) = scenes
     if isinstance(scene, str) and not others:
@@ -463,11 +497,12 @@ def _stated_words(refs: Sequence[SourceRef]) -> list[str] | None:
         return None
     texts: dict[str, Callable[[Any], str]] = {
         "axes": str,
+        "sequence": str,
         "pixel_size": lambda size: ",".join(f"{n!r}" for n in (size.z, size.y, size.x) if n),
         "channel_names": format_channels,
     }
     flags = {field: "--" + name.replace("_", "-") for name, field in STATING.items()}
-    return [word for n, value in first.items() for word in (flags[n], texts[n](value))]
+    return [word for n in texts if n in first for word in (flags[n], texts[n](first[n]))]
 
 
 def _words(option: PlanOption, values: dict[str, Any]) -> list[str] | None:

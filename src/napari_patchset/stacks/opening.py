@@ -18,6 +18,7 @@ from napari_patchset.stacks.czi.scenes import czi_absent, czi_files, czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
 from napari_patchset.stacks.metadata import SceneSummary, parse_pixel_size, state_metadata
 from napari_patchset.stacks.protocol import ClosableStack
+from napari_patchset.stacks.sequence import SequenceAxis, SequenceStack
 from napari_patchset.stacks.tiff.ome import is_companion
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_absent, tiff_files, tiff_scenes
 from napari_patchset.stacks.tiff.structure import is_tiff
@@ -220,6 +221,8 @@ def open_stack(
     axes: str | None = None,
     pixel_size: PixelSize | str | float | Sequence[float] | None = None,
     channel_names: Sequence[str] | None = None,
+    sequence: SequenceAxis | None = None,
+    files: Sequence[str | Path] = (),
 ) -> ClosableStack:
     """Open one scene of a file as a stack.
 
@@ -240,6 +243,10 @@ def open_stack(
         In micrometres: 0.2 for Y and X, (1, 0.2, 0.2) for Z, Y, X.
     channel_names : sequence of str, or None
         One for each channel.
+    sequence : {"T", "Z", "C"} or None
+        The axis along which `files` follow each other as one image.
+    files : sequence of str or Path
+        All files of a sequence, `path` among them.
 
     Raises
     ------
@@ -250,13 +257,35 @@ def open_stack(
         If the scene does not contain the depth axis.
     """
     size = None if pixel_size is None else parse_pixel_size(pixel_size)
-    path, scene = split_source(path, scene)
-    stack = _open(path, scene, depth_axis, axes)
+    stack: ClosableStack
+    if sequence is None:
+        path, scene = split_source(path, scene)
+        stack = _open(path, scene, depth_axis, axes)
+    else:
+        stack = _open_sequence(files or [path], sequence, scene, depth_axis, axes)
     if size is not None or channel_names is not None:
         with ExitStack() as on_error:
             on_error.callback(stack.close)
             state_metadata(stack, size, channel_names)
             on_error.pop_all()
+    return stack
+
+
+def _open_sequence(
+    files: Sequence[str | Path],
+    axis: SequenceAxis,
+    scene: SceneId | None,
+    depth_axis: DepthAxis,
+    axes: str | None,
+) -> SequenceStack:
+    depth: DepthAxis = "none" if axis == depth_axis else depth_axis
+    with ExitStack() as on_error:
+        parts = []
+        for file in files:
+            parts.append(_open(*split_source(file, scene), depth, axes))
+            on_error.callback(parts[-1].close)
+        stack = SequenceStack(parts, axis, depth_axis)
+        on_error.pop_all()
     return stack
 
 

@@ -1,0 +1,142 @@
+"""SequenceStack: files of one image each as one image, along an axis that none of them has."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.errors import ArgumentError
+from napari_patchset.stacks.fingerprint import content_key, text_key
+from napari_patchset.stacks.metadata import Channel, image_metadata
+from napari_patchset.stacks.protocol import ClosableStack, FileStack
+
+SequenceAxis = Literal["T", "Z", "C"]
+SEQUENCE_AXES: tuple[SequenceAxis, ...] = get_args(SequenceAxis)
+
+
+class SequenceStack(FileStack):
+    """Cut patches out of several files, each of which is one index along an axis.
+
+    Parameters
+    ----------
+    parts : sequence of stack
+        Of equal axes, shape and pixel type, without a depth axis if that is `axis`.
+    axis : {"T", "Z", "C"}
+        The axis that the files follow each other along.
+    depth_axis : {"none", "Z", "T"}
+        The axis that becomes the third one of a patch.
+
+    Attributes
+    ----------
+    source : str
+        The first file, and the number of files.
+    axes, data_shape, data_dtype, block_shape, metadata
+        See `TiffImageStack`; along C, the channels have the names of the files.
+
+    Raises
+    ------
+    ArgumentError
+        If the files differ, or have that axis already.
+    MissingAxisError
+        If the files lack the depth axis.
+    """
+
+    def __init__(
+        self, parts: Sequence[ClosableStack], axis: SequenceAxis, depth_axis: DepthAxis = "none"
+    ) -> None:
+        first, *others = parts
+        for other in others:
+            _require_equal(first, other)
+        if axis in first.original_axes:
+            raise ArgumentError(
+                f"{first.source} has an axis {axis} already ({_format_sizes(first)}), so that "
+                "files can't follow each other along it; choose another axis."
+            )
+        self.source = f"{first.source} and {len(others)} more along {axis}"
+        self._parts, self._axis = tuple(parts), axis
+        shape = tuple(first.original_data_shape)
+        self._layout = AxisLayout(f"{axis}{first.original_axes}", (len(parts), *shape), depth_axis)
+        require_depth_axis(self._layout.sizes, depth_axis, self.source)
+        part_depth: DepthAxis = "none" if axis == depth_axis else depth_axis
+        self._part_layout = AxisLayout(first.original_axes, shape, part_depth)
+        self.axes = self._layout.stack_axes
+        self.data_shape = self._layout.stack_shape
+        self.data_dtype = first.data_dtype
+        self.block_shape = getattr(first, "block_shape", None)
+        self.metadata = image_metadata(first)
+        if axis == "C":
+            channels = tuple(Channel(_stem(part)) for part in parts)
+            self.metadata = replace(self.metadata, channels=channels)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the pixels are in, as far as the parts tell."""
+        return tuple(dict.fromkeys(f for part in self._parts for f in getattr(part, "files", ())))
+
+    @cached_property
+    def file_keys(self) -> tuple[str, ...]:
+        """The fingerprint of each part."""
+        return tuple(content_key(part) for part in self._parts)
+
+    def fingerprint(self) -> str:
+        """Return a fingerprint of all files in their order, the same for copies."""
+        return text_key([self._axis, *self.file_keys])
+
+    @property
+    def missing_planes(self) -> frozenset[tuple[int, int, int]]:
+        """Every plane that a file lacks, as (sample, channel, depth)."""
+        missing = set()
+        for index, part in enumerate(self._parts):
+            for sample, channel, depth in getattr(part, "missing_planes", ()):
+                indices = {**self._part_layout.unravel(sample), self._axis: index}
+                channel = index if self._axis == "C" else channel
+                depth = index if self._axis == self._layout.depth_axis else depth
+                missing.add((self._layout.ravel(indices), channel, depth))
+        return frozenset(missing)
+
+    def close(self) -> None:
+        """Close all files."""
+        for part in self._parts:
+            part.close()
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        indices = self._layout.unravel(sample_idx)
+        sample = self._part_layout.ravel(indices)
+        size = out.shape[1:]
+        if self._axis == self._layout.depth_axis:
+            for i, part in enumerate(self._parts[start[0] : start[0] + size[0]]):
+                out[:, i] = part.extract_patch(sample, channels, start[1:], size[1:])
+        elif self._axis == "C":
+            for channel, plane in zip(channels, out, strict=True):
+                plane[...] = self._parts[channel].extract_patch(sample, [0], start, size)[0]
+        else:
+            part = self._parts[indices[self._axis]]
+            out[...] = part.extract_patch(sample, channels, start, size)
+
+
+def _require_equal(first: ClosableStack, other: ClosableStack) -> None:
+    if (_format_sizes(first), np.dtype(first.data_dtype)) != (
+        _format_sizes(other),
+        np.dtype(other.data_dtype),
+    ):
+        raise ArgumentError(
+            f"{other.source} is {_format_sizes(other)} of {np.dtype(other.data_dtype)}, but "
+            f"{first.source} is {_format_sizes(first)} of {np.dtype(first.data_dtype)}; files that "
+            "follow each other must be equal."
+        )
+
+
+def _format_sizes(stack: ClosableStack) -> str:
+    sizes = zip(stack.original_axes, stack.original_data_shape, strict=True)
+    return " ".join(f"{axis}{n}" for axis, n in sizes)
+
+
+def _stem(part: ClosableStack) -> str:
+    return Path(str(part.source)).name.partition(".")[0]
