@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,17 +18,23 @@ import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pylibCZIrw.czi import create_czi
 
 from napari_patchset import ExportPlan, Random, Tiled, export, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
 from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits import Split
+from napari_patchset.patching.strategies import base
 from napari_patchset.patchset import table
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.reader import read_attributes, read_description
+from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
 from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.source import SourceInfo
 from napari_patchset.verification.opened_set import FindingName
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import plan_for
@@ -529,3 +536,66 @@ def test_every_finding_is_described_in_the_docs() -> None:
     page = Path(__file__).parents[2] / "docs" / "patchset-format.md"
     text = page.read_text("utf-8")
     assert [name for name in get_args(FindingName) if f"| `{name}` |" not in text] == []
+
+
+def mosaic_of_an_aborted_run(path: Path) -> Path:
+    """Write two time points of 2 x 2 tiles, of the second one only the first tile."""
+    with create_czi(str(path)) as file:
+        for t, i, j in product(range(2), range(2), range(2)):
+            if t == 0 or (i, j) == (0, 0):
+                tile = np.full((32, 32, 1), 1000, np.uint16)
+                file.write(tile, location=(j * 32, i * 32), plane={"C": 0, "T": t})
+        file.write_metadata()
+    return path
+
+
+def test_an_error_in_the_exports_coverage_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    czi = mosaic_of_an_aborted_run(tmp_path / "aborted.czi")
+    fields = {"strategy": Tiled(size=32), "sources": czi}
+    export(ExportPlan(out=tmp_path / "right.patches.zarr", **fields)).close()
+    assert names(tmp_path / "right.patches.zarr") == set()
+
+    def of_the_mosaic(grid: PatchGrid, source: SourceInfo) -> np.ndarray | None:
+        return covered_share(grid, source.model_copy(update={"partial_planes": ()}))
+
+    monkeypatch.setattr(base, "covered_share", of_the_mosaic)
+    export(ExportPlan(out=tmp_path / "wrong.patches.zarr", **fields)).close()
+    assert names(tmp_path / "wrong.patches.zarr") == {"edited table"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "middle", "wrong"),
+    [("int32", 2**30, "std"), ("uint64", 2**62, "std"), ("float32", 1e5, "percentiles")],
+)
+def test_an_error_in_the_exports_statistics_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, middle: float, wrong: str
+) -> None:
+    noise = np.random.default_rng(0).integers(-3, 4, (64, 64))
+    tifffile.imwrite(tmp_path / "a.tif", (noise + int(middle)).astype(dtype))
+    fields = {"strategy": Tiled(size=16), "sources": tmp_path / "a.tif"}
+    export(ExportPlan(out=tmp_path / "right.patches.zarr", **fields)).close()
+    assert names(tmp_path / "right.patches.zarr") == set()
+    of = ChannelStatistics.of
+
+    def cancelled(sums: ChannelSums) -> ChannelStatistics:
+        right = of(sums)
+        values = {"std": 0.0, "percentiles": dict.fromkeys(right.percentiles, 0.0)}
+        return right.model_copy(update={wrong: values[wrong]})
+
+    monkeypatch.setattr(ChannelStatistics, "of", cancelled)
+    export(ExportPlan(out=tmp_path / "wrong.patches.zarr", **fields)).close()
+    findings = list(verify(tmp_path / "wrong.patches.zarr"))
+    assert {finding.name for finding in findings} == {"wrong statistics"}
+    assert all(f" {wrong} of all/image" in finding.message for finding in findings)
+
+
+def test_an_error_in_the_exports_split_is_found(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Split, "assign", lambda self, grid, sources: np.arange(len(grid), dtype=np.int8) % 2
+    )
+    export(plan_of(images, tmp_path / "a.patches.zarr", "zarr", filters=[])).close()
+    assert names(tmp_path / "a.patches.zarr") >= {"overlapping split"}

@@ -1,10 +1,8 @@
 """Check the pixels of a set against its checksums, digests and statistics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from functools import reduce
 from math import isclose
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,13 @@ from numpy.typing import NDArray
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.layout import LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY, digest_checksums
-from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums, channel_sums
+from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
+
+PERCENTILE_ERROR = 2.0**-7
+"""Largest relative error of the pixels that a percentile lies between, see `Histogram`."""
 
 
 class PixelCheck:
@@ -50,18 +51,18 @@ class PixelCheck:
     def run(self) -> Iterator[Finding]:
         """Read all arrays, and yield what is wrong with them."""
         for array in self._set.arrays:
-            sums: list[list[ChannelSums]] = []
+            moments = [Moments(each) for each in self._recorded(array)]
             has_damaged_patch = False
             with closing(self._set.form.open(self._set.path, array)) as store:
                 for shard in range(array.n_shards):
-                    for finding in self._check_shard(array, store, shard, sums):
+                    for finding in self._check_shard(array, store, shard, moments):
                         has_damaged_patch |= finding.name == "damaged patch"
                         yield finding
             if not has_damaged_patch and not self.unreadable[array.name].any():
-                yield from self._check_array(array, sums)
+                yield from self._check_array(array, moments)
 
     def _check_shard(
-        self, array: ArrayLayout, store: PatchStore, shard: int, sums: list[list[ChannelSums]]
+        self, array: ArrayLayout, store: PatchStore, shard: int, moments: Sequence["Moments"]
     ) -> Iterator[Finding]:
         rows = array.rows(shard)
         in_shard = slice(rows.start, rows.stop)
@@ -69,8 +70,10 @@ class PixelCheck:
         yield from self._read(array, store, rows, patches)
         self.checksums[array.name][in_shard] = checksums(patches)
         yield from self._compare_checksums(array, shard, in_shard)
-        if self._has_statistics(array) and not self.unreadable[array.name][in_shard].any():
-            sums.append(channel_sums(patches))
+        if not self.unreadable[array.name][in_shard].any():
+            for patch in patches:
+                for channel, each in zip(patch, moments, strict=False):
+                    each.add(channel)
         store.close()  # mapped files count as memory
         self._count_read(len(rows))
 
@@ -114,7 +117,7 @@ class PixelCheck:
                 f"{first}; {REMEDY}.",
             )
 
-    def _check_array(self, array: ArrayLayout, sums: list[list[ChannelSums]]) -> Iterator[Finding]:
+    def _check_array(self, array: ArrayLayout, moments: Sequence["Moments"]) -> Iterator[Finding]:
         digest = digest_checksums(self.checksums[array.name])
         recorded = self._set.manifest.arrays[array.name].digest
         if digest != recorded:
@@ -123,33 +126,91 @@ class PixelCheck:
                 f"{array.name} of {self._set.path}: the digest of its patches is {digest}, "
                 f"the manifest says {recorded}; {REMEDY}.",
             )
-        elif self._has_statistics(array):
-            yield from self._check_statistics(array, sums)
+            return
+        for channel, each in zip(array.channels, moments, strict=False):
+            for name, value in each.differences():
+                yield Finding(
+                    "wrong statistics",
+                    f"{self._set.path}: {name} of {array.name}, channel {channel}, is {value}; "
+                    f"{REMEDY}.",
+                )
 
-    def _has_statistics(self, array: ArrayLayout) -> bool:
+    def _recorded(self, array: ArrayLayout) -> tuple[ChannelStatistics, ...]:
+        """Return the statistics of each channel of an array, if it has any."""
         training = next(iter(self._set.manifest.counts), None)
-        return array.split == training and array.role != LABELS
-
-    def _check_statistics(
-        self, array: ArrayLayout, sums: list[list[ChannelSums]]
-    ) -> Iterator[Finding]:
-        recorded = self._set.manifest.statistics.get(array.role, ())
-        expected = [ChannelStatistics.of(reduce(add, each)) for each in zip(*sums, strict=True)]
-        if len(recorded) != len(expected):
-            return  # `check_manifest` has found that
-        for channel, has, should_have in zip(array.channels, recorded, expected, strict=True):
-            for name in ChannelStatistics.model_fields:
-                if not _is_close(getattr(has, name), getattr(should_have, name)):
-                    yield Finding(
-                        "wrong statistics",
-                        f"{self._set.path}: {name} of {array.name}, channel {channel}, is "
-                        f"{getattr(should_have, name)}, the manifest says {getattr(has, name)}; "
-                        f"{REMEDY}.",
-                    )
+        if array.split != training or array.role == LABELS:
+            return ()
+        statistics = self._set.manifest.statistics.get(array.role, ())
+        # `check_manifest` finds another number.
+        return statistics if len(statistics) == len(array.channels) else ()
 
 
-def _is_close(a: Any, b: Any) -> bool:
-    """Whether statistics are equal, except that floats may have been summed in another order."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_is_close(a[key], b[key]) for key in a)
-    return isclose(a, b, rel_tol=1e-9)
+class Moments:
+    """The statistics of one channel, computed patch by patch, and compared with the manifest's.
+
+    This is not the code of the export, so that an error of one shows in the other: each patch is
+    sorted, and count, mean and variance of patches are merged pairwise (Chan, Golub and LeVeque).
+    Of a percentile it is counted how many pixels lie on either side.
+    """
+
+    def __init__(self, recorded: ChannelStatistics) -> None:
+        self._recorded = recorded
+        self._count, self._mean, self._squares = 0, np.longdouble(0), np.longdouble(0)
+        self._rounding = 0.0
+        self._low: Any = None
+        self._high: Any = None
+        values = np.array(list(recorded.percentiles.values()), float)
+        slack = PERCENTILE_ERROR * np.abs(values) + 1e-37
+        self._edges = values - slack, values + slack
+        self._below, self._up_to = np.zeros(len(values), int), np.zeros(len(values), int)
+
+    def add(self, patch: NDArray[Any]) -> None:
+        """Add the pixels of one patch."""
+        pixels = np.abs(patch) if patch.dtype.kind == "c" else patch
+        pixels = np.sort(pixels[np.isfinite(pixels)], axis=None)
+        if not len(pixels):
+            return
+        ends = pixels[0].item(), pixels[-1].item()
+        self._low = ends[0] if self._low is None else min(self._low, ends[0])
+        self._high = ends[1] if self._high is None else max(self._high, ends[1])
+        wide: Any = pixels.astype(np.float64 if pixels.itemsize <= 4 else np.longdouble)
+        self._rounding = float(np.finfo(wide.dtype).eps)
+        mean = np.longdouble(wide.mean())
+        squares = np.longdouble(np.square(wide - wide.dtype.type(mean)).sum())
+        n, before = len(pixels), self._count
+        distance = mean - self._mean
+        self._count += n
+        self._squares += squares + distance**2 * (before * n / self._count)
+        self._mean += distance * (n / self._count)
+        low, high = self._edges
+        numbers = pixels.astype(np.float64)
+        self._below += np.searchsorted(numbers, low, "left")
+        self._up_to += np.searchsorted(numbers, high, "right")
+
+    def differences(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each statistic that is wrong, with both values."""
+        recorded = self._recorded
+        largest = max(abs(self._low), abs(self._high)) if self._count else 0
+        computed: dict[str, Any] = {
+            "count": self._count,
+            "mean": float(self._mean),
+            "std": float(np.sqrt(self._squares / max(self._count, 1))),
+            "minimum": self._low if self._count else 0,
+            "maximum": self._high if self._count else 0,
+        }
+        for name, value in computed.items():
+            has = getattr(recorded, name)
+            # The squares of the largest numbers are infinite where long double is double.
+            error = largest * (self._rounding if name == "std" else 1e-13)
+            is_equal = np.isinf(value) or isclose(has, value, rel_tol=1e-9, abs_tol=error)
+            if not (is_equal if name in ("mean", "std") else has == value):
+                yield name, f"{value}, the manifest says {has}"
+        ranks = np.array(list(recorded.percentiles), float) / 100 * (self._count - 1)
+        wrong = (self._below > np.ceil(ranks)) | (self._up_to <= np.floor(ranks))
+        for i in np.flatnonzero(wrong).tolist():
+            percent, value = list(recorded.percentiles.items())[i]
+            yield (
+                "percentiles",
+                f"{percent} % at {value} by the manifest, but {self._up_to[i]} of {self._count} "
+                "pixels are up to that",
+            )

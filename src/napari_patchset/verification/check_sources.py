@@ -4,6 +4,7 @@
 (image, target, labels) cuts the patches. Last, the recipe must give the candidates of the table.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -153,12 +154,59 @@ class SourceCheck:
                 f"{self._set.table_path}: its {len(recorded)} candidates are not the "
                 f"{len(planned)} of the recipe; export the set again.",
             )
+        yield from self._check_coverage(sources)
         if dict(planned.excluded) != excluded:
             yield Finding(
                 "wrong counts",
                 f"{self._set.path}: excluded by the manifest: {excluded}, by the recipe: "
                 f"{dict(planned.excluded)}; export the set again.",
             )
+
+    def _check_coverage(self, sources: Sequence[SourceInfo]) -> Iterator[Finding]:
+        """Draw the tiles of a mosaic in each patch, and compare with the table's column `valid`.
+
+        This is not the code of the export, so that an error of one shows in the other.
+        """
+        grid = self._candidates.grid
+        recorded = np.ones(len(grid)) if grid.valid is None else grid.valid
+        drawings = [_Tiles(source) if source.covered is not None else None for source in sources]
+        for row, (index, sample, start, size) in enumerate(grid):
+            tiles = drawings[index]
+            share = 1.0 if tiles is None else tiles.share(sample, start, size)
+            if abs(share - recorded[row]) > 1e-6:
+                yield Finding(
+                    "edited table",
+                    f"{self._set.table_path}: valid of row {row} is {recorded[row]:.6g}, but tiles "
+                    f"cover {share:.6g} of the patch; export the set again.",
+                )
+                return
+
+
+class _Tiles:
+    """The tiles of a mosaic, to be drawn."""
+
+    def __init__(self, source: SourceInfo) -> None:
+        self._plane_shape = source.spatial_shape[-2:]
+        covered = [source.covered or (), *(group.covered for group in source.partial_planes)]
+        self._rects = [np.array(rects, np.int64).reshape(-1, 4) for rects in covered]
+        self._groups: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        for i, group in enumerate(source.partial_planes, 1):
+            for sample, _, depth in group.planes:
+                self._groups[sample, depth].add(i)
+
+    def share(self, sample: int, start: Sequence[int], size: Sequence[int]) -> float:
+        """Return the share of a patch that tiles cover, in the plane of which they cover least."""
+        depths = range(start[0], start[0] + size[0]) if len(start) == 3 else range(1)
+        groups = {0}.union(*(self._groups.get((sample, depth), ()) for depth in depths))
+        (height, width), (y, x) = self._plane_shape, start[-2:]
+        shares = []
+        for rects in (self._rects[i] for i in groups):
+            plane = np.zeros((min(size[-2], height - y), min(size[-1], width - x)), bool)
+            boxes = rects - (x, y, 0, 0)
+            for left, top, w, h in boxes[(boxes[:, :2] + boxes[:, 2:] > 0).all(axis=1)].tolist():
+                plane[max(top, 0) : max(top + h, 0), max(left, 0) : max(left + w, 0)] = True
+            shares.append(float(plane.mean()))
+        return min(shares)
 
 
 class PatchRecutter:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.sites import find_sites
 from napari_patchset.patching.splits import TRAIN, VAL
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.source import SourceInfo
@@ -58,18 +57,38 @@ def find_leak(
     split : int8 array
         The code of each patch's split; patches in neither do not matter.
     """
-    sites, size = find_sites(sources), np.array(grid.size[-2:])
-    start = np.stack([sites.starts(grid, axis) for axis in (0, 1)], axis=1).astype(np.int64)
-    # An empty row and column of cells at the end keep the cells of two sites apart.
+    size = np.array(grid.size[-2:])
+    plane, start = _positions(grid, sources)
+    # An empty row and column of cells at the end keep the cells of two planes apart.
     rows, columns = start.max(axis=0, initial=0) // size + 2
     y, x = (start // size).T
-    cell = (sites.index[grid.source_index] * rows + y) * columns + x
+    cell = (plane * rows + y) * columns + x
     place = cell * size.prod() + (start % size) @ [size[1], 1]
     train, val = (_group_by_cell(split == code, cell, place, start) for code in (TRAIN, VAL))
     for i, j in _near_cells(train, val, size, int(columns)):
         if leak := _overlap(train.rows_in(i), val.rows_in(j), start, size):
             return leak
     return None
+
+
+def _positions(grid: PatchGrid, sources: Sequence[SourceInfo]) -> tuple[Integers, Integers]:
+    """Return the plane of each patch, and its start there along YX.
+
+    All scenes of a file whose position is known lie on one plane, the stage. This is not the code
+    by which patches are split, so that an error of one shows in the other. A patch that reaches
+    past its image counts as the last one inside, whose pixels its padding shows.
+    """
+    names = [(s.key, None if s.rect else s.scene) for s in sources]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    plane_of = np.array([numbers[name] for name in names])
+    corner = np.array([(s.rect.y, s.rect.x) if s.rect else (0, 0) for s in sources])
+    last = np.array([s.spatial_shape[-2:] for s in sources]) - grid.size[-2:]
+    which, start = grid.source_index, grid.start[:, -2:].astype(np.int64)
+    start = np.minimum(start, np.maximum(last, 0)[which]) + corner[which]
+    plane = plane_of[which]
+    for number in range(len(numbers)):
+        start[plane == number] -= start[plane == number].min(axis=0, initial=2**62)
+    return plane, start
 
 
 class _Cells(NamedTuple):
