@@ -1,4 +1,4 @@
-"""What the plugin tells and asks: notifications of errors, and dialogs for files."""
+"""Notifications of errors, and dialogs for files."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,7 +19,7 @@ from napari_patchset.errors import PatchsetError
 from napari_patchset.stacks.opening import FILE_FORMATS
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
-"""What a person can put right."""
+"""Errors that the user can put right."""
 
 _Slot = TypeVar("_Slot", bound=Callable[..., None])
 

@@ -1,4 +1,4 @@
-"""The export: its section of the panel, the run beside the window, and the plan as a file.
+"""The export: its section of the panel, the run in a background thread, and the plan as a file.
 
 `ExportControl` turns buttons into actions. `BackgroundExport` runs one export at a time on a
 worker, which also writes layers into files first, and can be cancelled within a patch.
@@ -39,7 +39,7 @@ from napari_patchset.plugin.worker import Worker
 
 
 class ExportSection(Section):
-    """Destination, start, progress, and what else can be done with the plan."""
+    """Destination, start and progress of an export, and buttons to copy, save and load the plan."""
 
     def __init__(self) -> None:
         self.out = FileEdit(label="Save to", mode=FileDialogMode.OPTIONAL_FILE, nullable=True)
@@ -89,7 +89,7 @@ class ExportSection(Section):
             self.out.value = out.with_name(f"{stem_of(out)}{suffix}")
 
     def show_running(self, running: bool) -> None:
-        """Enable the buttons that make sense while an export runs, or does not.
+        """Enable the buttons that apply while an export runs, or while none does.
 
         The keyboard focus moves from a button that is disabled to the next one, so what becomes
         enabled goes first: from Export to Cancel and back.
@@ -100,13 +100,13 @@ class ExportSection(Section):
         self.out.enabled, self.progress.visible = not running, running
 
     def show_status(self, text: str) -> None:
-        """Show how the export is getting on."""
+        """Show the progress of the export."""
         self.status.value = text
         self.status.visible = bool(text)
 
 
 class BackgroundExport:
-    """Run one export at a time on a worker; signals come in the window's thread."""
+    """Run one export at a time on a worker; signals are emitted in the GUI thread."""
 
     progressed = Signal(Progress)
     finished = Signal(Path)
@@ -135,7 +135,7 @@ class BackgroundExport:
         state : FormState
             What to export.
         planned : Planned or None
-            The preview, of which the export takes what is measured already.
+            The preview; the export reuses the metrics that it has measured.
         """
         self._plan, self._latest, self._cancelled = state.plan(), None, Event()
         self.worker.run(_export, state, planned, export_memory(), self._cancelled)
@@ -166,7 +166,7 @@ class BackgroundExport:
 def _export(
     state: FormState, planned: Planned | None, memory: int, cancelled: Event
 ) -> Iterator[Progress]:
-    """Export by the files as they are now; beside the window."""
+    """Export the current content of the files; runs in a background thread."""
 
     def check_cancelled() -> None:
         if cancelled.is_set():
@@ -184,18 +184,18 @@ def _export(
 
 
 class ExportControl:
-    """Do what the buttons of the export section are for.
+    """Carry out the actions of the export section.
 
     Parameters
     ----------
     section : ExportSection
-        The buttons, and the line that shows how it is going.
+        The buttons and the progress line.
     viewer : Viewer
         Where the patch set is opened.
     state : callable
-        Return the form as it is now.
+        Return the current state of the form.
     plans : PlanControl
-        The preview, of which an export takes what is measured already.
+        The preview; an export reuses the metrics that it has measured.
     """
 
     def __init__(
@@ -322,7 +322,7 @@ def _is_about_the_destination(text: str, plan: ExportPlan) -> bool:
 
 
 def time_left(done: int, left: int, seconds: float) -> str:
-    """Return the rate, and how long the rest takes at it; "" before there is a rate."""
+    """Return the rate and the time left as text; "" before there is a rate."""
     if not done or not seconds:
         return ""
     rate = done / seconds

@@ -1,6 +1,6 @@
-"""What leans on the insides of napari, vispy and Qt, and what differs between napari's versions.
+"""Workarounds that use private parts of napari, vispy and Qt, and differences between versions.
 
-Nothing else in the plugin names a private part of them, or looks at who calls it. Each entry says
+Nothing else in the plugin uses a private name or inspects its callers. Each entry says
 which versions need it and where upstream knows of it; `tests/plugin/test_napari_compat.py` has a
 test for each that fails as soon as it is no longer needed.
 """
@@ -50,14 +50,14 @@ def require_napari(version: str = napari.__version__) -> None:
 require_napari()
 
 
-# Who calls
+# Callers
 
 
 def is_slicing_to_draw() -> bool:
-    """Whether the caller's caller is napari, which slices an image to draw it.
+    """Return whether the caller's caller is napari, slicing an image to draw it.
 
-    napari slices in the window's thread and has no way to be answered later, so that an array has
-    to know whether it may answer with less than all. Up to napari 0.9.2; asynchronous slicing is an
+    napari slices in the GUI thread and can't be answered later, so that an array has to know
+    whether it may return incomplete pixels. Up to napari 0.9.2; asynchronous slicing is an
     experiment that is off (napari issue 4795).
     """
     caller = str(sys._getframe(2).f_globals.get("__name__", ""))
@@ -69,14 +69,14 @@ def is_slicing_to_draw() -> bool:
 
 
 class Opener(NamedTuple):
-    """For whom a reader reads.
+    """The viewer, and whether a user or a script, that called the reader.
 
     Attributes
     ----------
     viewer : Viewer or None
-        The viewer in whose `open` the caller is.
+        The viewer whose `open` is running.
     is_person : bool
-        Whether a person opened the file in its window, rather than a script.
+        Whether the user opened the file in the window, rather than a script.
     """
 
     viewer: Viewer | None
@@ -99,7 +99,7 @@ def open_viewers() -> list[Viewer]:
 
 
 def is_closed(viewer: Viewer) -> bool:
-    """Whether the window of a viewer is closed: napari forgets it, or Qt has hidden it for good."""
+    """Return whether the window of a viewer is closed: forgotten by napari, or hidden for good."""
     window = _window_of(viewer)
     if window is None or not isalive(window):  # type: ignore[no-untyped-call]  # as qtpy is
         return True
@@ -110,13 +110,13 @@ def is_closed(viewer: Viewer) -> bool:
 def call_when_closing(viewer: Viewer, listener: QObject, call: Callable[[], None]) -> None:
     """Have a function called when the window of a viewer closes, before napari takes it apart.
 
-    Until then results may be drawn; from then on napari's canvas is on its way out, and a layer
-    that is added or changed leaves half of it behind. napari has no event for it (up to 0.9.2).
+    Until then results may be drawn; afterwards napari's canvas is being destroyed, and adding or
+    changing a layer would leave parts of it behind. napari has no event for it (up to 0.9.2).
 
     Parameters
     ----------
     listener : QObject
-        Until it is deleted, the window is listened to.
+        The connection ends when it is deleted.
     """
     _window_of(viewer).installEventFilter(_Closing(listener, call))
 
@@ -130,9 +130,9 @@ class _Closing(QObject):
         self._is_asked = False
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Notice that napari closes its window, or hides it as a person wants it closed.
+        """Notice that napari closes its window, or hides it because the user closes it.
 
-        In between napari may ask the person, and then ignore the event.
+        In between napari may ask the user to confirm, and then ignore the event.
         """
         if event is not None and not event.spontaneous():
             is_hidden = event.type() == QEvent.Type.Hide and self._is_asked
@@ -153,7 +153,7 @@ def _whole(viewer: Viewer) -> Any:
 
 
 def show_status(viewer: Viewer, text: str) -> None:
-    """Say something in the status bar at once, though the window's thread is busy from then on."""
+    """Show a message in the status bar at once, before the GUI thread becomes busy."""
     viewer.status = text
     if not is_closed(viewer):
         _window_of(viewer).statusBar().repaint()
@@ -176,7 +176,7 @@ def draw_in_own_context(viewer: Viewer) -> None:
 
 @contextmanager
 def drawn_once(layer: Layer) -> Iterator[None]:
-    """Change settings of a layer, each of which would be drawn: a hidden layer is not."""
+    """Change settings of a layer while it is hidden, so that not each of them is drawn."""
     was_visible = layer.visible
     with layer.events.visible.blocker():
         layer.visible = False
@@ -239,21 +239,21 @@ def _default_settings(plugin: str) -> SimpleNamespace:
 # Imports and colours
 
 NEEDED_SOON = ("scipy.ndimage", "pandas")
-"""Imported by napari when they are first needed: for the first image, and for the first lines.
+"""Modules that napari imports on first use: for the first image, and for the first lines.
 
-That takes a few tenths of a second, in which the window would stand still (napari 0.7.1 to 0.9.2).
+That takes a few tenths of a second, during which the window would freeze (napari 0.7.1 to 0.9.2).
 """
 
 
 def import_ahead() -> None:
-    """Import in a thread what napari will import in the window's."""
+    """Import in a background thread what napari would import in the GUI thread."""
     missing = [name for name in NEEDED_SOON if name not in sys.modules]
     if missing:
         Thread(target=lambda: [*map(import_module, missing)], name="patchset-imports").start()
 
 
 class Colors(NamedTuple):
-    """Of text, of what is chosen, and of what is wrong; the last is legible on the background."""
+    """Colours of text, of the selection and of errors; the last is legible on the background."""
 
     text: QColor
     accent: QColor
@@ -261,7 +261,7 @@ class Colors(NamedTuple):
 
 
 def theme_colors() -> Colors:
-    """Return the colours of the preferred theme, for what napari's style does not reach."""
+    """Return the colours of the preferred theme, for widgets that napari's style does not reach."""
     theme = get_theme(napari.settings.get_settings().appearance.theme)
     text = QColor(theme.text.as_hex())
     is_dark = text.lightnessF() > 0.5

@@ -1,4 +1,4 @@
-"""Where the arrow keys lead: from scene to scene on a map, from patch to patch of a plane."""
+"""Navigation with the arrow keys: between scenes on a map, and between patches of a plane."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,8 +18,8 @@ DIRECTIONS = {
 def nearest_ahead(points: ArrayLike, start: ArrayLike, right: int, down: int) -> int | None:
     """Return the index of the nearest point in a direction, None if there is none.
 
-    What lies straight ahead counts as nearer than what lies aside: the distance is the way ahead
-    and twice the way aside, and a point more than twice as far aside as ahead is in no direction.
+    Points straight ahead count as nearer: the cost is the distance ahead plus twice the distance to
+    the side. A point more than twice as far to the side as ahead is not considered.
 
     Parameters
     ----------

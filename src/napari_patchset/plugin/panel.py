@@ -1,6 +1,6 @@
-"""A column of widgets in a dock of napari: most of it scrolls, what matters most stays in sight.
+"""A column of widgets in a dock of napari: most of it scrolls, the most important stay visible.
 
-Labels below each other have one width, so that their fields line up. The mouse wheel scrolls the
+Labels in a column have the same width, so that their fields line up. The mouse wheel scrolls the
 column; it changes a field only while that has the keyboard focus.
 """
 
@@ -47,7 +47,7 @@ class Panel(QWidget):
     """
 
     def fill(self, scrolled: Sequence[QWidget], fixed: Sequence[QWidget]) -> None:
-        """Put widgets below each other: those that scroll, then those that are always in sight."""
+        """Stack widgets: those that scroll, then those that are always visible."""
         self._columns = content, foot = _column(scrolled), _column(fixed)
         self._area, self._wheel = _Area(content), _WheelGuard(self)
         foot.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
@@ -71,14 +71,14 @@ class Panel(QWidget):
         self._area.ensureWidgetVisible(widget)
 
     def event(self, event: QEvent | None) -> bool:
-        """Notice when napari closes the panel: it takes it out of its dock, and no more."""
+        """Notice when napari closes the panel, which only takes it out of its dock."""
         moved = event is not None and event.type() == QEvent.Type.ParentChange
         if moved and self.parent() is None:
             self.on_closed()
         return super().event(event)
 
     def on_closed(self) -> None:
-        """Release what outlives the panel."""
+        """Release resources that would outlive the panel."""
 
     def focusNextPrevChild(self, forward: bool) -> bool:
         """Move the focus through the fields as they are laid out, and scroll to the next one."""
@@ -110,7 +110,7 @@ class _WheelGuard(QObject):
     """Let the wheel scroll past fields that do not have the focus."""
 
     def guard(self, parent: QWidget) -> None:
-        """Guard every field in a widget; one that is guarded already stays so."""
+        """Guard every field in a widget that is not guarded yet."""
         for kind in _WHEELED:
             for field in parent.findChildren(kind):
                 if field.focusPolicy() == Qt.FocusPolicy.WheelFocus:

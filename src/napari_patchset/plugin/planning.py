@@ -1,8 +1,8 @@
-"""Planning: the patches of a form, and what becomes of each, computed beside the window.
+"""Planning: the patches of a form and their verdicts, computed in background threads.
 
 `PlanControl.follow` takes a `FormState`; a worker plans it (`plan_form`), and another one measures
-the candidates that filters ask about (`score_form`), those on the screen first. Each result is a
-`Planned`, emitted in the window's thread. What was measured of the same candidates is used again.
+the candidates' metrics for the filters (`score_form`), those in view first. Each result is a
+`Planned`, emitted in the GUI thread. Metrics of the same candidates are reused.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,10 +35,10 @@ _CHUNK = 2**16
 """Candidates that are measured by one filter after the other."""
 
 _EVERY_SECONDS = 0.3
-"""How often what is measured so far is shown."""
+"""How often the metrics so far are shown."""
 
 _SLOW_MS = 200
-"""A plan that takes longer is announced; a quicker one replaces the one before at once."""
+"""A plan that takes longer is announced; a quicker one replaces the previous one directly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,9 @@ class Planned:
     grid : PatchGrid
         The candidates in all of them.
     verdicts : Verdicts
-        What becomes of each; provisional while some are not measured.
+        The verdict on each; provisional while some are not measured.
     category : uint8 array
-        The same as it is drawn, a `preview.PatchCategory`.
+        The verdicts as they are drawn, a `preview.PatchCategory` each.
     scored : bool array
         Which candidates are measured.
     """
@@ -92,7 +92,7 @@ def plan_form(state: FormState, before: Planned | None = None) -> Planned:
     Parameters
     ----------
     before : Planned or None
-        An earlier plan: what it measured of the same candidates is used again.
+        An earlier plan; its metrics of the same candidates are reused.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def plan_form(state: FormState, before: Planned | None = None) -> Planned:
 
 
 def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
-    """Measure the candidates that are not measured yet, and yield the plan every now and then.
+    """Measure the candidates that are not measured yet, and yield the plan at intervals.
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.i
 
 
 def known_metrics(planned: Planned | None) -> Metrics:
-    """Return what is measured of the candidates; nothing if their files have changed.
+    """Return the metrics measured so far; none if the files have changed.
 
-    Sources that were forgotten are read again, so this is for a thread beside the window.
+    Sources that were forgotten are read again, so call it in a background thread.
     """
     if planned is None or not planned.verdicts.metrics:
         return {}
@@ -176,7 +176,7 @@ def _judged(
 
 
 class PlanControl:
-    """Plan the latest form, then measure its candidates; both beside the window.
+    """Plan the latest form, then measure its candidates, both in background threads.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class PlanControl:
     def __init__(self, rows_in_view: Callable[[], NDArray[np.int64]]) -> None:
         self.planning, self.scoring = Worker(), Worker()
         self.current: Planned | None = None
-        """The plan of the form as it is now, None while there is none."""
+        """The plan of the current form, None while there is none."""
         self._before: Planned | None = None
         self._rows_in_view = rows_in_view
         self._slow = QTimer()
@@ -205,7 +205,7 @@ class PlanControl:
         self.scoring.failed.connect(self._on_failed)
 
     def follow(self, state: FormState) -> None:
-        """Plan a form in place of the one before."""
+        """Plan a form, replacing the previous plan."""
         self.stop()
         self._slow.start()
         self.planning.run(plan_form, state, self._before)

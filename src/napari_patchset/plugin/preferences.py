@@ -14,14 +14,14 @@ _READING = Lock()
 
 
 class Output(NamedTuple):
-    """What the form begins with: a format, a name in `FORMATS`, and a codec."""
+    """Defaults of the form: a format, a name in `FORMATS`, and a codec."""
 
     format: str
     codec: str
 
 
 def read_output() -> Output:
-    """Read what the form begins with; slow the first time, so for a thread beside the window."""
+    """Read the form's defaults; slow the first time, so call it in a background thread."""
     export = _page().export
     return Output(str(export.format), str(export.compression))
 
@@ -32,13 +32,13 @@ def export_memory() -> int:
 
 
 def chosen_memory() -> int | None:
-    """Return the bytes of memory that an export may take, None if that is the default."""
+    """Return the bytes of memory that an export may take, None for the default."""
     memory = export_memory()
     return None if memory == DEFAULT_MEMORY else memory
 
 
 def opens_all_scenes() -> bool:
-    """Whether a file opens with all of its scenes."""
+    """Return whether a file opens with all of its scenes."""
     return bool(_page().opening.all_scenes)
 
 

@@ -2,8 +2,8 @@
 
 It reads the structure of a file and, of each layer, the plane that is shown first at its lowest
 resolution; everything else is read when napari draws it (`lazy.array`). napari calls a reader in
-the window's thread, which stands still meanwhile; the widget's own buttons use `FileOpener`, which
-reads beside the window.
+the GUI thread, which blocks meanwhile; the widget's own buttons use `FileOpener`, which reads in a
+background thread.
 """
 
 import re
@@ -30,22 +30,22 @@ from napari_patchset.stacks.zarr.store import is_zarr
 _READY = "Ready"
 
 NO_LAYERS: list[Any] = [(None,)]
-"""By which a reader tells napari that it did its work, and that nothing is to be shown."""
+"""Tells napari that the reader has succeeded and that there is nothing to show."""
 
 Reader = Callable[[str | list[str]], list[LayerTuple]]
 
 
 class Opened(NamedTuple):
-    """The layers of a file, and what is to be said of its other scenes, "" if nothing."""
+    """The layers of a file, and a notice about its other scenes, "" for none."""
 
     layers: list[LayerTuple]
     notice: str = ""
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """Return the reader of a path; None for several paths, and for what others read.
+    """Return the reader of a path; None for several paths and for formats of other readers.
 
-    A folder may have any name: a file of zarr's in it tells what it is.
+    A folder may have any name: zarr's metadata files in it identify it.
     """
     if isinstance(path, list):
         return None
@@ -59,8 +59,8 @@ def get_reader(path: str | list[str]) -> Reader | None:
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """Read a file for napari: see `read_file`.
 
-    What takes its time is said in the status bar. An error is raised; where a person opened a file
-    that no other reader could open, it is shown in one notification instead.
+    Show progress in the status bar. An error is raised; where the user opened a file that no other
+    reader could open, it is shown in one notification instead.
     """
     name, opener = path if isinstance(path, str) else path[0], Opener.find()
     viewer, text = opener.viewer, f"Opening {Path(name).name}…"
@@ -84,7 +84,7 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
 def read_file(name: str) -> Opened:
     """Read the first scene of a file, a scene that the name states, or a patch set; in any thread.
 
-    Where a person prefers it, all scenes of a file are read.
+    All scenes of a file are read if the preferences say so.
     """
     file, scene = split_scene(name, None)
     if file.name.endswith(SUFFIXES):
@@ -95,7 +95,7 @@ def read_file(name: str) -> Opened:
     if scene is not None:
         return Opened(scene_layers(file, scene))
     scenes = list_scenes(file)
-    # napari looks through all plugins before it knows a preference: asked only where it matters
+    # napari looks through all plugins before it knows a preference: read only where it matters
     if 1 < len(scenes) <= MOST_SCENES and opens_all_scenes():
         return Opened(*all_scene_layers(file, scenes))
     layers = scene_layers(file, scenes[0].id)
@@ -109,7 +109,7 @@ def read_file(name: str) -> Opened:
 
 
 def add_layers(viewer: Viewer, opened: Opened) -> None:
-    """Show what `read_file` read; in the window's thread."""
+    """Show the result of `read_file`; call it in the GUI thread."""
     for data, options, kind in opened.layers:
         viewer.add_layer(Layer.create(data, options, kind))
     if opened.notice:
@@ -117,7 +117,7 @@ def add_layers(viewer: Viewer, opened: Opened) -> None:
 
 
 class FileOpener:
-    """Open one file at a time in a viewer, read beside the window."""
+    """Open one file at a time in a viewer, read in a background thread."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.worker = Worker()
@@ -126,7 +126,7 @@ class FileOpener:
         self.worker.failed.connect(self._on_failed)
 
     def open(self, path: str | Path) -> None:
-        """Read a file, and show it then; in place of one that is still being read."""
+        """Read a file, then show it; replaces one that is still being read."""
         self._text = self._viewer.status = f"Opening {Path(path).name}…"
         self.worker.run(read_file, str(path))
 
@@ -146,7 +146,7 @@ class FileOpener:
 def _notify(viewer: Viewer | None, text: str) -> None:
     """Notify of the scenes of a file, with a button that shows them in the widget.
 
-    The window does so once the layers are there: to draw a notification takes as long as one.
+    Deferred until the layers are drawn; a notification costs as much as a layer.
     """
     if viewer is None:
         show_info(text)
@@ -162,7 +162,7 @@ def _notify(viewer: Viewer | None, text: str) -> None:
 
 
 def _show_patches(viewer: Viewer | None) -> None:
-    """Dock the widget, or bring it to the fore where it is docked."""
+    """Dock the widget, or raise it if it is docked."""
     if viewer is not None:
         dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
         dock.show()

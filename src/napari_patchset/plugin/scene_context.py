@@ -1,4 +1,4 @@
-"""What must be known of a scene before its patches are planned, read beside the window."""
+"""The scene metadata that planning needs, read in a background thread."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Scenes = Sequence[SceneSummary]
 
 @dataclass(frozen=True)
 class SceneContext:
-    """What is known of a scene.
+    """The metadata of a scene that planning needs.
 
     Attributes
     ----------
@@ -42,14 +42,14 @@ class SceneContext:
 
 @dataclass(frozen=True)
 class LoadedPlan:
-    """A plan, and what must be known of its files.
+    """A plan, and the metadata of its files.
 
     Attributes
     ----------
     plan : ExportPlan
         The plan.
     context : SceneContext
-        What is known of its first source.
+        The metadata of its first source.
     layers : sequence of LayerTuple or None
         The layers of that source, None if they are shown already.
     scenes : dict of Path to sequence of SceneSummary
@@ -66,12 +66,12 @@ class LoadedPlan:
 
 
 def read_scene_context(path: Path, scene: SceneId | None, suffix: str) -> SceneContext:
-    """Read what must be known of a scene.
+    """Read the metadata of a scene.
 
     Parameters
     ----------
     suffix : str
-        The suffix of the patch set that a name is proposed for.
+        The suffix of the proposed name of the patch set.
     """
     return _context(path, scene, image_scenes(path), suffix)
 
@@ -90,7 +90,7 @@ def read_scenes(path: Path) -> tuple[Path, Scenes]:
 
 
 def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> LoadedPlan:
-    """Read a plan file, and what must be known of the plan's files.
+    """Read a plan file, and the metadata of the plan's files.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> Loa
 
 
 def default_out(path: Path, suffix: str) -> str:
-    """Return a name that is not taken yet, in the folder of the file.
+    """Return an unused name in the folder of the file.
 
     A patch set of the sample or of a layer goes into the home folder.
     """

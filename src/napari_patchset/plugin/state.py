@@ -1,4 +1,4 @@
-"""The form as one frozen value, and what is known of the scenes that it names; no window needed."""
+"""The form's state as one frozen value, and cached metadata of its scenes; needs no window."""
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -24,7 +24,7 @@ Scene = tuple[str, SceneId | None]
 
 
 _KEYS: FileCache[str] = FileCache(256)
-"""Fingerprints of files: they hold until the file changes, whatever is forgotten else."""
+"""Fingerprints of files, valid until the file changes, even after `forget`."""
 
 
 class Descriptions:
@@ -52,7 +52,7 @@ class Descriptions:
         return info
 
     def latest(self, path: str, scene: SceneId | None) -> SourceInfo | None:
-        """Return what was last known of a scene, None if nothing was; reads nothing."""
+        """Return the cached metadata of a scene, None if there is none; reads no file."""
         return self._latest.get((path, scene))
 
     def forget(self) -> None:
@@ -76,7 +76,7 @@ class Descriptions:
 
 
 DESCRIPTIONS = Descriptions()
-"""What the window knows of files and layers."""
+"""The cached metadata of files and layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +127,14 @@ class FormState:
 
     @property
     def candidates(self) -> Hashable:
-        """What decides where candidates lie and what they measure: equal for the same ones."""
+        """Key of the settings that determine the candidates and their metrics."""
         recipe = self.recipe
         strategy = recipe.strategy.model_dump_json()
         return self.sources, strategy, recipe.depth_axis, recipe.channels
 
     @property
     def rules(self) -> Hashable:
-        """What decides what becomes of the candidates."""
+        """Key of the filter and split settings."""
         return self.recipe.filters, self.recipe.keep_fraction, self.recipe.split
 
     def plan(self) -> ExportPlan:
@@ -151,7 +151,7 @@ class FormState:
         return self._plan_to(self.out)
 
     def preview_plan(self) -> ExportPlan:
-        """Return a plan by which the sources are opened; it is not exported."""
+        """Return a plan for opening the sources; it is not exported."""
         return self._plan_to(f"preview{FORMATS[self.recipe.format].suffix}")
 
     def _plan_to(self, out: str) -> ExportPlan:
@@ -162,7 +162,7 @@ class FormState:
 def with_pairs(
     sources: Sequence[SourceRef], pairs_of: Callable[[Path], Mapping[PairRole, Path]]
 ) -> tuple[SourceRef, ...]:
-    """Name with each source the images that are paired with its file.
+    """Add to each source the images that are paired with its file.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def read_plan(path: Path) -> ExportPlan:
 
 
 def plan_pairs(plan: ExportPlan) -> dict[Path, dict[PairRole, Path]]:
-    """Return what is paired with each file of a plan, by role."""
+    """Return the images paired with each file of a plan, by role."""
     return {
         Path(source.path): {role: Path(ref.path) for role, ref in source.pairs.items()}
         for source in plan.sources

@@ -1,7 +1,7 @@
-"""The "Patches" widget: it connects the parts; what they show is computed elsewhere.
+"""The "Patches" widget: it only connects the parts.
 
 State flows one way. The form and the viewer make a `FormState`; `PlanControl` turns the latest one
-into a `Planned`, beside the window; `PreviewControl` draws that.
+into a `Planned` in a background thread; `PreviewControl` draws that.
 """
 
 from pathlib import Path
@@ -96,7 +96,7 @@ class PatchesWidget(Panel):
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Everything that runs beside the window for the form and the export."""
+        """The workers of the form and the export."""
         source, plans, export = self.source_control, self.plans, self.export_control
         return (
             *(self.loading, self.preferences, plans.planning, plans.scoring),
@@ -111,7 +111,7 @@ class PatchesWidget(Panel):
             self.preview.overlay.remove()
 
     def _release(self) -> None:
-        """Release the viewer and what runs; also when napari deletes the widget unasked."""
+        """Release the viewer and the workers, also when napari deletes the widget."""
         if not self._released:
             self._released = True
             self._refresh_soon.stop()
@@ -142,7 +142,7 @@ class PatchesWidget(Panel):
         self.source_control.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
-        self.form.output.changed.connect(self.preferences.stop)  # what a person chose stands
+        self.form.output.changed.connect(self.preferences.stop)  # the user's choice has priority
         self.region_control.changed.connect(self._plan)
         self.region_control.painted.connect(self._on_paint)
         self.plans.changed.connect(self._show)
@@ -155,7 +155,7 @@ class PatchesWidget(Panel):
             worker.failed.connect(lambda error: show_error(message(error)))
 
     def _refresh(self) -> None:
-        """Offer the layers that are there now."""
+        """Offer the current layers."""
         self.region_control.refresh()
         self.source_control.refresh()
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
@@ -168,7 +168,7 @@ class PatchesWidget(Panel):
         self._plan()
 
     def _on_known(self, context: SceneContext, is_new: bool) -> None:
-        """Offer what the shown scene has, and plan."""
+        """Offer the options of the shown scene, and plan."""
         self._show_parts()
         if is_new:
             self.export.out.value = Path(context.out)
@@ -196,7 +196,7 @@ class PatchesWidget(Panel):
         self.source_control.read()
 
     def _forget(self) -> None:
-        """Read again what may have changed."""
+        """Read again files and layers that may have changed."""
         DESCRIPTIONS.forget()
         self.plans.forget()
 
@@ -207,7 +207,7 @@ class PatchesWidget(Panel):
             self._plan()
 
     def _plan(self) -> None:
-        """Plan the form as it is now, or show why that cannot be."""
+        """Plan the current form, or show why that is impossible."""
         try:
             state = self.state
         except USER_ERRORS as error:

@@ -1,10 +1,9 @@
-"""One thread beside the window: a function or a generator runs in it, the latest one wins.
+"""A background thread that runs the latest function or generator.
 
-`Worker.run` starts a thread. What the function returns, and what a generator yields, is posted to
-the window's thread and emitted there as a signal: by the window's own event loop, in the order in
-which it was made, and only while it is still wanted. A run that was replaced or stopped emits
-nothing more, and a worker that was released never runs again, so that nothing reaches a widget, or
-is drawn into a viewer, that closes.
+`Worker.run` starts a thread. The result of the function, or each value of the generator, is posted
+to the GUI thread and emitted there as a signal by the event loop, in order. A run that was replaced
+or stopped emits nothing more, and a released worker never runs again, so that nothing reaches a
+widget or viewer that closes.
 """
 
 from collections.abc import Callable, Generator
@@ -21,15 +20,15 @@ class Worker:
     """Run one function or generator at a time in a thread.
 
     Exactly one of `returned` and `failed` ends a run, unless that is replaced or stopped first. A
-    generator that is given up is closed in its own thread, at its next `yield`.
+    generator that was stopped is closed in its own thread, at its next `yield`.
     """
 
     yielded = Signal(object)
-    """What a generator yields."""
+    """A value that the generator yields."""
     returned = Signal(object)
-    """What the function, or at its end the generator, returns."""
+    """The return value of the function or the generator."""
     failed = Signal(Exception)
-    """What either of them raises."""
+    """The exception that either of them raises."""
 
     def __init__(self) -> None:
         self._run: _Run | None = None
@@ -43,11 +42,11 @@ class Worker:
 
     @property
     def at_rest(self) -> bool:
-        """Whether no thread is left, not even one that was given up and is about to end."""
+        """Whether no thread is left, not even one that was stopped and is about to end."""
         return not self._unfinished
 
     def run(self, work: Callable[..., Any], *args: Any) -> None:
-        """Call `work(*args)` in a thread, in place of what runs now.
+        """Call `work(*args)` in a thread, replacing the current run.
 
         `work` must touch neither viewer nor widget.
         """
@@ -58,18 +57,18 @@ class Worker:
             run.start()
 
     def stop(self) -> None:
-        """Give up what runs now: it emits nothing more."""
+        """Stop the current run: it emits nothing more."""
         if self._run is not None:
             self._run.stopped.set()
             self._run = None
 
     def release(self) -> None:
-        """Give up what runs now, and run nothing from now on: the window closes."""
+        """Stop the current run and refuse further ones: the window closes."""
         self._is_released = True
         self.stop()
 
     def _deliver(self, run: "_Run", kind: str, value: Any) -> None:
-        """Emit what a run made; in the window's thread."""
+        """Emit a result of a run; called in the GUI thread."""
         is_wanted = run is self._run
         if kind != "yielded":
             self._unfinished.discard(run)
@@ -89,7 +88,7 @@ class _Run(Thread):
         self._work, self._deliver, self._outbox = work, deliver, outbox()
 
     def run(self) -> None:
-        """Work, and post each result to the window's thread."""
+        """Run the function, and post each result to the GUI thread."""
         try:
             result = self._work()
             if isinstance(result, Generator):
@@ -100,7 +99,7 @@ class _Run(Thread):
             self._post("returned", result)
 
     def _exhaust(self, results: Generator[Any, None, Any]) -> Any:
-        """Post what a generator yields, and return what it returns; None if it is given up."""
+        """Post what a generator yields, and return what it returns; None if it was stopped."""
         try:
             while not self.stopped.is_set() and main_thread().is_alive():  # False as Python exits
                 self._post("yielded", next(results))
@@ -114,7 +113,7 @@ class _Run(Thread):
 
 
 class Outbox(QObject):
-    """Calls that any thread posts, made in the window's thread by its event loop."""
+    """Calls posted by any thread, made in the GUI thread by its event loop."""
 
     _posted = QtSignal(object)
 
@@ -123,7 +122,7 @@ class Outbox(QObject):
         self._posted.connect(self._call, Qt.ConnectionType.QueuedConnection)
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have a function called in the window's thread; from any thread."""
+        """Have a function called in the GUI thread; may be called from any thread."""
         self._posted.emit(call)
 
     def _call(self, call: Callable[[], None]) -> None:
@@ -131,19 +130,19 @@ class Outbox(QObject):
 
 
 def outbox() -> Outbox:
-    """Return the application's one outbox; in the window's thread."""
+    """Return the application's one outbox; call it in the GUI thread."""
     app = QCoreApplication.instance()
     assert app is not None  # a widget needs one
     return next(iter(app.findChildren(Outbox)), None) or Outbox(app)
 
 
 def later(parent: QObject, act: Callable[[], None], wait_ms: int = 0) -> QTimer:
-    """Make a timer that does something once, in a later turn of the window's loop; `start` it.
+    """Return a single-shot timer for a call in a later turn of the event loop; `start` it.
 
     Parameters
     ----------
     parent : QObject
-        Whose destruction ends it: what has no parent is gone before that, when the program ends.
+        The owner of the timer; without one it would be destroyed too early when the program ends.
     wait_ms : int
         How much later.
     """

@@ -27,19 +27,19 @@ _MARGINS = (0.5, 0.2)
 """Fractions of the view that are drawn beyond it, the best one first."""
 
 _THIN, _THICK = 1, 2
-"""Width of a line on the screen, whatever the zoom: whole pixels, so that all are alike."""
+"""Width of a line on the screen at any zoom, in whole pixels so that all look the same."""
 
 _SMALL = 24
 """Patches of fewer pixels on the screen have thin lines, which cover less of the image."""
 
 _SAME_WIDTH = 1.25
-"""A line may become so many times as thick before it is drawn anew; thinner, it would vanish."""
+"""Factor by which a line may thicken before it is redrawn; thinner, it would vanish."""
 
 _COLORS = np.array([[*rgb(color), 1] for color in (*CATEGORY_COLORS, "#ffffff")])
 _PICKED = len(CATEGORY_COLORS)
 
 _WAIT_MS = 30
-"""A camera that moves on is followed no more often than that."""
+"""Shortest time between redraws while the camera moves."""
 
 Corner = tuple[int, int]
 """The start of a patch along YX."""
@@ -55,7 +55,7 @@ class PlaneGrid(NamedTuple):
     image : Image
         The layer that shows its image.
     sample, depth : int
-        Which plane that is, as patches count them.
+        The plane, as patches count them.
     patches : PlanePatches
         The patches there.
     """
@@ -70,7 +70,7 @@ class PlaneGrid(NamedTuple):
     def find(
         cls, planned: Planned, image: Image, plane: tuple[int, int], before: "PlaneGrid | None"
     ) -> "PlaneGrid":
-        """Select the patches of a plane; those that were selected before are not looked for."""
+        """Select the patches of a plane, reusing an earlier selection."""
         if before is not None and before._has_patches_of(planned, plane):
             patches = before.patches
         else:
@@ -93,26 +93,26 @@ class Box(NamedTuple):
     high: Point
 
     def contains(self, other: "Box") -> bool:
-        """Whether another part lies inside."""
+        """Return whether another part lies inside."""
         lows, highs = zip(self.low, other.low, strict=True), zip(other.high, self.high, strict=True)
         return all(a <= b for a, b in (*lows, *highs))
 
     def widened(self, fraction: float) -> "Box":
-        """Add a fraction of its extent on every side."""
+        """Return the box extended by a fraction of its size on every side."""
         low, high = np.array(self)
         margin = fraction * (high - low)
         return Box(*map(tuple, (low - margin, high + margin)))
 
 
 class _Drawing(NamedTuple):
-    """What the layers show.
+    """The content of the layers.
 
     Attributes
     ----------
     pixel : float
-        The pixels of the image that one of the screen showed then.
+        Pixels of the image per pixel of the screen.
     view : Box
-        What was in view.
+        The part in view.
     outlined : Box or None
         Where the patches have outlines; None if the map is shown instead.
     """
@@ -125,17 +125,17 @@ class _Drawing(NamedTuple):
     outlined: Box | None
 
     def shows(self, patches: PlanePatches, picked: Corner | None, space: Space) -> bool:
-        """Whether it shows these patches at this place, for whatever view."""
+        """Return whether it shows these patches at this place, in any view."""
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
         return same and self.picked == picked and self.patches.looks_like(patches)
 
     def is_valid_for(self, view: Box, pixel: float) -> bool:
-        """Whether nothing else would be drawn for another view."""
+        """Return whether the drawing would be the same for another view."""
         inside = self.outlined.contains(view) if self.outlined else self.view == view
         return inside and self.has_lines_for(pixel)
 
     def has_lines_for(self, pixel: float) -> bool:
-        """Whether lines that were drawn at its zoom are as good at another."""
+        """Return whether its lines suit another zoom."""
         return 0.999 < self.pixel / pixel < _SAME_WIDTH
 
 
@@ -154,7 +154,7 @@ class GridOverlay:
         self._viewer = viewer
         self._layers = OverlayLayers(viewer)
         self.grid: PlaneGrid | None = None
-        """What is drawn now."""
+        """The grid that is drawn."""
         self._picked: Corner | None = None
         self._drawing: _Drawing | None = None
         self._raster: PatchRaster | None = None
@@ -165,7 +165,7 @@ class GridOverlay:
 
     @property
     def is_shown(self) -> bool:
-        """Whether its layer is there: a person may remove it."""
+        """Whether its layer exists: the user may remove it."""
         return self._layers.lines is not None
 
     def draw(self, grid: PlaneGrid, picked: Corner | None = None) -> None:
@@ -179,7 +179,7 @@ class GridOverlay:
         self._layers.clear()
 
     def release(self) -> None:
-        """Follow the camera no longer, and release the image."""
+        """Stop following the camera, and release the image."""
         self.grid = self._raster = self._drawing = None
         self._soon.stop()
         self._layers.release()
@@ -203,7 +203,7 @@ class GridOverlay:
             self._redraw()
 
     def _redraw(self) -> None:
-        """Draw what is not drawn already; nothing while it is hidden."""
+        """Draw what is missing; nothing while the grid is hidden."""
         if self.grid is None or self._layers.is_hidden:
             return
         image, patches = self.grid.image, self.grid.patches
@@ -241,7 +241,7 @@ class GridOverlay:
 
 
 def _outlined(patches: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box | None]:
-    """Find the patches that get outlines, and where they lie; none if there are too many."""
+    """Return the patches to outline and their box; none if there are too many."""
     seen = patches.in_view(*view)
     if len(seen) > MOST_OUTLINES:
         return seen[:0], None

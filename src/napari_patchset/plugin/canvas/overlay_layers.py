@@ -1,4 +1,4 @@
-"""The two layers that the grid is drawn in: lines, and a map where those would be too many."""
+"""The two layers of the grid: outlines, and a map where there would be too many outlines."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +26,11 @@ _MOST_IN_THUMBNAIL = 64
 """napari draws a layer's thumbnail line by line, in Python."""
 
 Space = Mapping[str, Any]
-"""Where the planes of an image lie, as the options of a flat layer: see `shown.plane_space`."""
+"""The position of an image's planes, as options of a flat layer: see `shown.plane_space`."""
 
 
 class OverlayLayers:
-    """Add, change and remove the layers; each change is drawn once, what stays not at all."""
+    """Add, change and remove the layers. Redraw only what changed, once."""
 
     uncovered = Signal()
     """The grid was hidden, and is shown again."""
@@ -48,7 +48,7 @@ class OverlayLayers:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether a person hides the grid; its map goes with it."""
+        """Whether the user hides the grid, and so its map."""
         return self.lines is not None and not self.lines.visible
 
     def draw_lines(
@@ -82,12 +82,12 @@ class OverlayLayers:
                 if raster is not self._raster:
                     layer.data = raster.picture
                 _update(layer, space)
-                layer.affine = affine  # a hidden layer measures its extent anew for this only
+                layer.affine = affine  # a hidden layer would recompute its extent for this only
         self._raster = raster
         self.show_map(True)
 
     def show_map(self, shown: bool) -> None:
-        """Show or hide the map; who hides the grid wants neither."""
+        """Show or hide the map. It stays hidden while the grid is."""
         layer, wanted = self._layer(MAP_NAME), shown and not self.is_hidden and bool(self.lines)
         if layer is not None and layer.visible != wanted:
             layer.visible = wanted
@@ -108,13 +108,13 @@ class OverlayLayers:
                 layers.move(layers.index(layer), len(layers))
 
     def remove(self) -> None:
-        """Take the layers away."""
+        """Remove the layers."""
         for name in OVERLAYS:
             if (layer := self._layer(name)) is not None:
                 self._viewer.layers.remove(layer)
 
     def release(self) -> None:
-        """Listen to the viewer no longer."""
+        """Disconnect from the viewer."""
         self._viewer.layers.events.removing.disconnect(self._on_removing)
 
     def _on_removing(self) -> None:
@@ -138,7 +138,7 @@ class OverlayLayers:
 
     def _add(self, layer: Image | Vectors) -> None:
         selected = self._viewer.layers.selection.active
-        # Adding a layer moves the sliders, which draws: by then the layer must be known.
+        # Adding a layer moves the sliders, which redraws: the layer must be registered by then.
         self._layers[layer.name] = layer
         self._viewer.add_layer(layer)
         self._viewer.layers.selection.active = selected
@@ -151,12 +151,12 @@ class OverlayLayers:
 
 
 def _mark(name: str) -> dict[str, Any]:
-    """Give the metadata by which a layer is known to be drawn by the plugin."""
+    """Return the metadata that mark a layer as drawn by the plugin."""
     return {METADATA_KEY: {OVERLAY: name}}
 
 
 def _cells_to_pixels(raster: PatchRaster, space: Space) -> NDArray[np.float64]:
-    """Give what takes the world in which a cell is a pixel to the world: one change, not two."""
+    """Return the affine from raster cells to world coordinates; scale and translate draw twice."""
     cell = np.array(raster.cell)
     centre = np.array(raster.low) + (cell - 1) / 2
     found = np.diag([*cell, 1.0])
@@ -165,7 +165,7 @@ def _cells_to_pixels(raster: PatchRaster, space: Space) -> NDArray[np.float64]:
 
 
 def _update(layer: Image | Vectors, options: Space) -> None:
-    """Set what differs: each setting is drawn."""
+    """Set only the values that differ, since each setting redraws."""
     for name, value in options.items():
         if not np.array_equal(getattr(layer, name), value):
             setattr(layer, name, value)

@@ -12,18 +12,18 @@ from napari_patchset.plugin.layers.shown import point_on
 from napari_patchset.plugin.planning import Planned
 
 _STEPS = 4
-"""By what part of its size a patch is moved."""
+"""Fraction of its size by which a key moves a patch."""
 
 
 class PlaceControl:
-    """Place patches, move them and remove them, where the strategy is to place each by hand.
+    """Place, move and remove patches, with the strategy that places each by hand.
 
     Parameters
     ----------
     preview : PreviewControl
-        Where it is clicked, and which patch is framed.
+        The preview, which reports clicks and frames the patch.
     strategy : StrategySection
-        What holds the patches.
+        The section that holds the patches.
     """
 
     def __init__(self, preview: PreviewControl, strategy: StrategySection) -> None:
@@ -42,7 +42,7 @@ class PlaceControl:
 
     @property
     def _grid(self) -> PlaneGrid | None:
-        """What is drawn, None where patches are chosen otherwise."""
+        """The grid that is drawn, None with another strategy."""
         return self._preview.drawn if self._strategy.kind.value == "fixed" else None
 
     @property

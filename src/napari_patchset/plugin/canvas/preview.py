@@ -33,14 +33,14 @@ from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 
 _WAIT_MS = 30
-"""Sliders that move on are followed no more often than that."""
+"""Shortest time between redraws while sliders move."""
 
 _STILL = 4
-"""A mouse that moved fewer pixels than that did not drag."""
+"""A mouse that moved fewer pixels than this did not drag."""
 
 
 class Clicks:
-    """Emit where the image is clicked, in world coordinates; a drag is no click."""
+    """Emit the position of clicks on the image, in world coordinates; a drag is no click."""
 
     clicked = Signal(tuple)
 
@@ -49,13 +49,13 @@ class Clicks:
         viewer.mouse_drag_callbacks.append(self._on_press)
 
     def release(self) -> None:
-        """Listen no longer."""
+        """Disconnect."""
         if self._on_press in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
 
     def _on_press(self, viewer: Viewer, event: Any) -> Iterator[None]:
         active = viewer.layers.selection.active
-        # A layer that is drawn on takes the click for itself.
+        # A layer in a drawing mode handles the click itself.
         if event.button != 1 or str(getattr(active, "mode", "pan_zoom")) != "pan_zoom":
             return
         began = event.pos
@@ -67,7 +67,7 @@ class Clicks:
 
 
 class PreviewControl:
-    """Draw what a form comes to, and show the patches that a person asks for.
+    """Draw the planned patches, and show those that the user picks.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class PreviewControl:
 
     @property
     def drawn(self) -> PlaneGrid | None:
-        """What is drawn, None for nothing; sliders that have just moved are followed first."""
+        """The grid that is drawn, None for none; first updated to the sliders."""
         if self._soon.isActive():
             self._follow()
         return self.overlay.grid
@@ -137,12 +137,12 @@ class PreviewControl:
         self.overlay.clear()
 
     def follow(self) -> None:
-        """Draw anew soon when the sliders move; a grid that was removed stays away."""
+        """Redraw soon when the sliders move; a grid that the user removed is not drawn again."""
         if not self._soon.isActive():
             self._soon.start()
 
     def release(self) -> None:
-        """Release the viewer and end what runs."""
+        """Release the viewer and stop the workers."""
         self._shown = None
         self._soon.stop()
         self.clicks.release()
@@ -151,7 +151,7 @@ class PreviewControl:
         self.contact.release()
 
     def frame(self, row: int) -> None:
-        """Frame a patch, bring it into sight and show it alone; the keys go to it."""
+        """Frame a patch, scroll to it, show it alone and give it the keyboard focus."""
         self._show_patch(row)
         if (grid := self.drawn) is not None:
             start = _start_of(grid.planned, row)

@@ -1,7 +1,4 @@
-"""The region at work: the layer that holds the region, and the sliders as numbers.
-
-A region that is drawn on the image, as a napari Shapes layer.
-"""
+"""The layer that holds the region, napari shapes or labels, and ranges from the sliders."""
 
 from collections.abc import Callable, Mapping
 
@@ -49,7 +46,7 @@ def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
 
 
 def add_mask_layer(viewer: Viewer, mask: NDArray[np.bool_], image: Image) -> Labels:
-    """Add a layer that says where a mask lies on the image."""
+    """Add a layer that shows a mask on the image."""
     layer = Labels(mask.view(np.uint8), name=REGION_NAME, **plane_space(image))
     viewer.add_layer(layer)
     return layer
@@ -68,12 +65,12 @@ def draw_region(layer: Shapes, region: Polygon | Rectangle | ShapesRegion, image
 
 
 def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | ShapesRegion | None:
-    """Give the shapes of a layer as a region of an image, None if nothing is drawn yet.
+    """Return the shapes of a layer as a region of an image, None if nothing is drawn yet.
 
     Raises
     ------
     ArgumentError
-        If a shape encloses nothing, or all lie beside the image, as those of another scene do.
+        If a shape encloses nothing, or all lie outside of the image, like those of another scene.
     """
     drawn = zip(layer.data, layer.shape_type, strict=True)
     points = [_points(layer, corners, str(kind), image) for corners, kind in drawn]
@@ -82,7 +79,7 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
     shapes = tuple(Polygon(points=each) for each in points)
     if all(_is_beside(shape.bounds, info.layout.sizes) for shape in shapes):
         raise ArgumentError(
-            f"{layer.name} lies beside this scene, as it was drawn on another one; draw a region "
+            f"{layer.name} lies outside of this scene, as it was drawn on another; draw a region "
             'here, or choose none under "More options", "Region".'
         )
     if len(points) == 1:
@@ -91,7 +88,7 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
 
 
 def _is_beside(shape: Rect, sizes: Mapping[str, int]) -> bool:
-    """Whether a shape has no pixel of an image."""
+    """Return whether a shape contains no pixel of an image."""
     above_or_left = shape.x + shape.w <= 0 or shape.y + shape.h <= 0
     return above_or_left or shape.x >= sizes["X"] or shape.y >= sizes["Y"]
 
@@ -99,7 +96,7 @@ def _is_beside(shape: Rect, sizes: Mapping[str, int]) -> bool:
 def _points(
     layer: Shapes, drawn: NDArray[np.floating], kind: str, image: Image
 ) -> tuple[PointXY, ...]:
-    """Give the corners of a shape in pixels of an image."""
+    """Return the corners of a shape in pixels of an image."""
     if kind in ("line", "path"):
         raise ArgumentError(f"{layer.name} has a {kind}, which encloses nothing; draw a polygon.")
     outer = (0.0,) * (image.ndim - 2)
@@ -111,7 +108,7 @@ def _points(
 
 
 def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Give the corners of a polygon that is an ellipse in a box, given by its corners in order."""
+    """Return a polygon in the shape of an ellipse, from the corners of its box in order."""
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
     along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
     corners: NDArray[np.floating] = (
@@ -121,16 +118,16 @@ def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 class RegionControl:
-    """Offer shapes and labels layers as regions, and give the one that is chosen.
+    """Offer shapes and labels layers as regions, and return the one that is chosen.
 
     Parameters
     ----------
     viewer : Viewer
         Where the layers are.
-    part : WherePart
+    section : RegionSection
         What is chosen.
     shown : callable
-        Gives the layers that show the image.
+        Returns the layers that show the image.
     """
 
     changed = Signal()
@@ -145,7 +142,7 @@ class RegionControl:
         part.shown_wanted.connect(self._take_shown)
 
     def refresh(self) -> None:
-        """Offer the layers that are there."""
+        """Offer the current layers."""
         layers = [layer for layer in self._viewer.layers if isinstance(layer, (Shapes, Labels))]
         for layer in layers:
             drawn = layer.events.data if isinstance(layer, Shapes) else layer.events.paint
@@ -154,12 +151,12 @@ class RegionControl:
         self._part.offer_layers([(layer.name, layer) for layer in layers])
 
     def region(self, found: Shown) -> Region | None:
-        """Give the region of an image, None where there is none.
+        """Return the region of an image, None if there is none.
 
         Raises
         ------
         ArgumentError
-            If the layer holds what is no region.
+            If the content of the layer is not a region.
         """
         layer = self._part.layer.value
         info = DESCRIPTIONS.latest(str(found.path), found.scene)
@@ -170,7 +167,7 @@ class RegionControl:
         return region_of(layer, found.layers[-1], info)
 
     def load(self, strategy: PatchStrategy, masks: Masks) -> None:
-        """Show the region of a strategy as a layer, and choose that."""
+        """Show the region of a strategy as a layer, and choose it."""
         found, region = self._shown(), strategy.region
         if found is None or region is None:
             self._part.layer.value = None

@@ -1,4 +1,4 @@
-"""What a plan comes to in words: counts, sizes and reasons, as rich text."""
+"""A summary of a plan as rich text: counts, sizes and reasons."""
 
 from collections.abc import Iterable
 from math import prod
@@ -12,11 +12,11 @@ from napari_patchset.preview.outlines import CATEGORY_COLORS, PatchCategory
 from napari_patchset.source import SourceInfo
 
 MULTIPLE = 8
-"""What the sizes of a network's input are usually a multiple of."""
+"""The sizes of a network's input are usually a multiple of this."""
 
 
 def summarize(planned: Planned) -> str:
-    """Say how many patches there are of each kind, what they take on disk, and what is left out."""
+    """Summarize the number of patches of each kind, their size on disk, and those left out."""
     n = [int(np.count_nonzero(planned.category == each)) for each in PatchCategory]
     kept = n[PatchCategory.TRAIN] + n[PatchCategory.VAL]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
@@ -35,13 +35,13 @@ def summarize(planned: Planned) -> str:
 
 
 def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
-    """Say how large a patch is in micrometres, and warn of a size that networks dislike."""
+    """Return the size of a patch in micrometres, with a warning if it does not suit networks."""
     pixel = {"Z": info.pixel_size.z, "Y": info.pixel_size.y, "X": info.pixel_size.x}
     pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
     known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
     said = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
     if odd := [n for n in size[-2:] if n % MULTIPLE]:
-        said.append(f"{odd[0]} is no multiple of {MULTIPLE}, as most networks want it")
+        said.append(f"{odd[0]} is not a multiple of {MULTIPLE}, as most networks need")
     return "<br>".join(said)
 
 

@@ -1,7 +1,7 @@
-"""What the sections of the form are made of: sections, rows, numbers per axis, folds.
+"""The building blocks of the form: sections, rows, numbers per axis, folds.
 
-A field shows what a person typed. Where an image has no room for that, the field shows less, for
-that image alone; what was typed comes back with the next image that has the room.
+A field shows the value that the user typed. If it is too large for an image, the field shows less
+for that image alone, and the typed value again with the next image that is large enough.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ class Section(Container[Widget]):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words: the section's title shows it while it is folded."""
+        """A short summary of the settings; the section's title shows it while it is folded."""
         return ""
 
 
@@ -45,7 +45,7 @@ class SizeRow(Row):
     Attributes
     ----------
     typed : list of int
-        What a person typed, or a plan holds; `value` may be less, see `limit`.
+        The values typed or loaded from a plan; `value` may be less, see `limit`.
     """
 
     def __init__(self, label: str, value: tuple[int, int, int], minimum: int, tooltip: str) -> None:
@@ -72,12 +72,12 @@ class SizeRow(Row):
         return list(self.value[first:]) != self.typed[first:]
 
     def load(self, value: Sequence[int]) -> None:
-        """Set as many numbers as `value` has, the last ones, as if they were typed."""
+        """Set the last numbers, as many as `value` has, as if they were typed."""
         for box, n in zip(reversed(self.boxes), reversed(value), strict=False):
             box.value = n
 
     def limit(self, value: Sequence[int]) -> None:
-        """Show other numbers than were typed; what was typed is remembered."""
+        """Show other numbers than were typed; the typed ones are remembered."""
         for box, n in zip(self.boxes, value, strict=True):
             with box.changed.blocked():
                 box.value = n
@@ -116,14 +116,14 @@ class Percent(SpinBox):
 
 
 class Fold(QWidget):
-    """A section of the form that is folded away under its title, which sums up what is set.
+    """A section of the form that is folded under its title, which summarizes the settings.
 
     Parameters
     ----------
     title : str
         The name of the section.
     content : QWidget
-        What is folded away.
+        The widget to fold.
     """
 
     def __init__(self, title: str, content: QWidget, tooltip: str = "") -> None:
@@ -144,7 +144,7 @@ class Fold(QWidget):
         self._toggle(False)
 
     def sum_up(self, summary: str) -> None:
-        """Show after the title what is set."""
+        """Show the summary after the title."""
         text = f"{self._title}: {summary}" if summary else self._title
         if text != self.button.text():  # a new text lays out the whole form again
             self.button.setText(text)
@@ -159,7 +159,7 @@ class Fold(QWidget):
 
 
 def small_button(text: str, tooltip: str, width: int | None = None) -> PushButton:
-    """Return a button that leaves the space of a row to the field next to it."""
+    """Return a button that takes no more of a row than it needs."""
     button = PushButton(text=text, tooltip=tooltip)
     if width is None:
         button.native.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
@@ -176,7 +176,7 @@ def without_buttons(box: SpinBox, on: bool = True) -> None:
 
 
 def description(model: type[BaseModel], field: str) -> str:
-    """Return what help, documentation and tooltips alike say of a field of a plan."""
+    """Return the description of a field of a plan, the same in help, documentation and tooltips."""
     return model.model_fields[field].description or ""
 
 

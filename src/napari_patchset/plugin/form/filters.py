@@ -1,4 +1,4 @@
-"""Filters: which patches are worth keeping, in rows of choices or as the text of a filter."""
+"""Filters that patches must pass, as rows of choices or as text."""
 
 import json
 from abc import abstractmethod
@@ -65,7 +65,7 @@ class _FilterRow(Row):
 
 
 class ChoiceRow(_FilterRow):
-    """A filter by choices: what is measured, in which channel, and the limit."""
+    """A filter as choices: metric, channel and limit."""
 
     def __init__(self, channels: Sequence[str]) -> None:
         self._channels, self._absent = tuple(channels), ""
@@ -84,7 +84,7 @@ class ChoiceRow(_FilterRow):
         super().__init__([self.kind, self.channel, self.side, self.limit])
 
     def offer(self, channels: Sequence[str]) -> None:
-        """Offer the channels of another image; a chosen one that it lacks stays, marked so."""
+        """Offer the channels of an image; a chosen one that it lacks is marked as absent."""
         chosen = self.channel.value
         self._channels = tuple(channels)
         with self.changed.blocked():
@@ -168,11 +168,11 @@ class FiltersSection(Section):
 
     @property
     def keep_fraction(self) -> float:
-        """The share of rejected patches that is kept all the same."""
+        """The share of rejected patches to export nevertheless."""
         return self.keep.fraction
 
     def load(self, filters: Sequence[Filter], keep_fraction: float) -> None:
-        """Set the filters, and the share of rejected patches that is kept."""
+        """Set the filters, and the share of rejected patches to export."""
         self.keep.load(keep_fraction)
         with self.changed.blocked():
             for row in list(self.rows):
@@ -183,7 +183,7 @@ class FiltersSection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return ", ".join(row.summary for row in self.rows) or "none"
 
     def _row(self, text: str) -> ChoiceRow | TextRow:

@@ -73,7 +73,7 @@ class RecipeForm:
         )
 
     def offer(self, info: SourceInfo, channels: Sequence[tuple[str, str]]) -> None:
-        """Offer what a scene has: depth axes, sizes, ranges, and channels by name and colour."""
+        """Offer a scene's depth axes, sizes, ranges, and channels by name and colour."""
         with self.changed.blocked():
             self.patches.fit(info.layout.sizes)
             self.region.offer(extents(info))
@@ -117,7 +117,7 @@ class RecipeForm:
 
 @contextmanager
 def blaming_section(title: str) -> Iterator[None]:
-    """Name the section of the form in what is raised."""
+    """Name the section of the form in the error."""
     try:
         yield
     except ArgumentError as error:

@@ -1,4 +1,4 @@
-"""Output and split: what is written, and which share of the patches is for validation."""
+"""Output and split: format of the set, and share of the patches for validation."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ class OutputSection(Section):
         return FORMATS[self.format.value].suffix
 
     def prefer(self, output: Output) -> None:
-        """Set the format and the codec that a person prefers."""
+        """Set the format and the codec of the preferences."""
         self.format.value, self.codec.value = output
 
     def load(self, recipe: Recipe) -> None:
@@ -73,7 +73,7 @@ class OutputSection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return ", ".join(v for v in self.value.values() if v and v != "none")
 
     def _show(self) -> None:
@@ -125,7 +125,7 @@ class SplitSection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return f"{100 * self.val.fraction:.4g} % for validation" if self.val.fraction else "none"
 
     def _show(self) -> None:

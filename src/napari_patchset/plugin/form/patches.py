@@ -1,7 +1,7 @@
 """Patches and channels: depth axis, size and overlap, and which channels go in.
 
-What an image has no room for, it limits for itself alone: the fields show the largest size that
-fits, the line beneath says so, and what was typed comes back with the next image.
+A size too large for an image is limited for that image alone: the fields show the largest size that
+fits, the line below says so, and the typed size returns with the next image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,14 +34,14 @@ class PatchesSection(Section):
         self.hint = Label(value="")
         self._hint, self._extent = "", dict[str, int]()
         self._typed_depth_axis: DepthAxis = "none"
-        self.depth_axis.changed.connect(self._on_depth_axis)  # before who listens to the section
+        self.depth_axis.changed.connect(self._on_depth_axis)  # before listeners of the section
         super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
         self.hint.label = " "
         self.hint.native.setWordWrap(True)
         self.hint.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
 
     def fit(self, extent: Mapping[str, int]) -> None:
-        """Limit depth axis, size and overlap to what an image has room for.
+        """Limit depth axis, size and overlap to the extent of an image.
 
         Parameters
         ----------
@@ -63,12 +63,12 @@ class PatchesSection(Section):
         self.overlap.load(overlap)
 
     def show_hint(self, hint: str) -> None:
-        """Show beneath the size what it comes to."""
+        """Show the size in micrometres below the fields."""
         self._hint = hint
         self._show_hint()
 
     def show_fields(self, has_size: bool, has_overlap: bool) -> None:
-        """Show the fields that the strategy has."""
+        """Show the fields of the strategy."""
         self.size.visible = self.hint.visible = has_size
         self.overlap.visible = has_overlap
         for row in (self.size, self.overlap):
@@ -111,7 +111,7 @@ class PatchesSection(Section):
 
     @property
     def _limit_hint(self) -> str:
-        """What the image limits, "" for nothing."""
+        """A notice of the limits set by the image, "" for none."""
         if self._typed_depth_axis != self.depth_axis.value:
             return f"This image has no {self._typed_depth_axis}: 2-D patches."
         if not self.size.is_limited:
@@ -178,7 +178,7 @@ class ChannelsSection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return "all" if len(self.names) == len(self.boxes) else ", ".join(self.names) or "none"
 
     def _remember(self) -> None:

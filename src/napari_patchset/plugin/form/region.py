@@ -1,4 +1,4 @@
-"""Region: where patches may lie; a layer that is drawn on the image, and ranges of Z, T, ..."""
+"""Region that must contain the patches: a layer drawn on the image, and ranges of Z, T, ..."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class Extent(NamedTuple):
     last: int
 
     def within(self, other: "Extent") -> "Extent":
-        """Return the numbers that two extents share, or all of the other for want of any."""
+        """Return the numbers that two extents share, or all of the other if none."""
         first, last = max(self.first, other.first), min(self.last, other.last)
         return Extent(first, last) if first <= last else other
 
@@ -57,18 +57,18 @@ class RangeRow(Row):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return f"{self.axis} {self.first.value} to {self.last.value}"
 
     @property
     def typed(self) -> Extent | None:
-        """The numbers in the fields, None if they are all there is."""
+        """The numbers in the fields, None for the whole extent."""
         typed = Extent(int(self.first.value), int(self.last.value))
         return None if typed == self.extent else typed
 
 
 class RegionSection(Section):
-    """Which part of the image patches are cut from."""
+    """The part of the image that patches are cut from."""
 
     shown_wanted = Signal(str, object)
     """Ask for the number that the slider of an axis shows; carries the axis and the field."""
@@ -89,8 +89,8 @@ class RegionSection(Section):
     def offer(self, extents: Mapping[str, Extent]) -> None:
         """Offer a range along each axis of an image.
 
-        A range that was typed for another image is limited to this one, and comes back with the
-        next that has room for it.
+        A range that was typed for another image is limited to this one, and returns with the next
+        that is large enough.
         """
         if {axis: row.extent for axis, row in self.rows.items()} == extents:
             return
@@ -101,7 +101,7 @@ class RegionSection(Section):
             self.extend(self.rows.values())
 
     def offer_layers(self, layers: Sequence[tuple[str, Any]]) -> None:
-        """Offer layers by name as the region; the chosen one stays as long as it is there."""
+        """Offer layers by name as the region; the chosen one stays while it exists."""
         chosen, self._layers = self.layer.value, list(layers)
         with self.changed.blocked():
             self.layer.reset_choices()
@@ -110,7 +110,7 @@ class RegionSection(Section):
 
     @property
     def select(self) -> dict[str, AxisRange]:
-        """The half-open ranges that are less than all, by axis."""
+        """The half-open ranges that are less than the whole extent, by axis."""
         typed = {axis: row.typed for axis, row in self.rows.items()}
         return {axis: (each.first, each.last + 1) for axis, each in typed.items() if each}
 
@@ -123,7 +123,7 @@ class RegionSection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         layer = [self.layer.current_choice] if self.layer.value is not None else []
         ranges = [row.summary for row in self.rows.values() if row.typed]
         return ", ".join(layer + ranges) or "all"

@@ -1,7 +1,7 @@
-"""Source: which open image patches are cut from, what else goes into the set, and what is paired.
+"""Source: the image to cut patches from, other files of the set, and paired images.
 
 A target, labels and a mask belong to the image that they were chosen for: another image has its
-own. A layer that is removed from the viewer is no choice any more.
+own. A layer that was removed from the viewer is no longer offered.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ def _is_layer(path: Path) -> bool:
 
 
 class SourceSection(Section):
-    """Which of the open images patches are cut from, and a button to open one."""
+    """The choice of an open image to cut patches from, and a button to open one."""
 
     def __init__(self) -> None:
         self.file = ComboBox(
@@ -62,7 +62,7 @@ class SourceSection(Section):
 
 
 class ExtraFilesSection(Section):
-    """Which other scenes and files go into the same patch set."""
+    """The other scenes and files of the same patch set."""
 
     files_changed = Signal()
 
@@ -125,14 +125,14 @@ class PairsSection(Section):
         super().__init__([self._row(role, tip) for role, tip in _TIPS.items()])
 
     def offer(self, image: Path | None, files: Sequence[Path]) -> None:
-        """Offer the open files for an image, and show what was chosen for it.
+        """Offer the open files for an image, and show those chosen for it.
 
         Parameters
         ----------
         image : Path or None
             The image that is shown.
         files : sequence of Path
-            What is open besides; a layer that is missing here is no longer chosen.
+            The other open files; a layer that is missing here is no longer chosen.
         """
         before = self.value
         self._image, self._open = image, files
@@ -145,11 +145,11 @@ class PairsSection(Section):
 
     @property
     def value(self) -> Pairs:
-        """What is paired with the image that is shown."""
+        """The images paired with the shown image, by role."""
         return self.of(self._image) if self._image else {}
 
     def of(self, image: Path) -> Pairs:
-        """Return what is paired with an image."""
+        """Return the images paired with an image."""
         chosen = self._chosen.get(image, {})
         return {role: path for role, path in chosen.items() if self._is_there(path)}
 
@@ -161,7 +161,7 @@ class PairsSection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return ", ".join(self.value) or "none"
 
     def _row(self, role: PairRole, tip: str) -> Row:
@@ -195,7 +195,7 @@ class PairsSection(Section):
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Set the boxes without choosing anything by it."""
+        """Set the boxes without emitting a choice."""
         boxes = list(self.boxes.values())
         for box in boxes:
             box.changed.block()

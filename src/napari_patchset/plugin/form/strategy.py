@@ -1,4 +1,4 @@
-"""Strategy: how patches are chosen, and the options of each way to choose."""
+"""Strategy: the way patches are chosen, and the options of each kind."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def _fields_of(kind: str) -> set[str]:
 
 
 class StrategySection(Section):
-    """How patches are chosen; its value is a strategy but for size, overlap and region."""
+    """The way patches are chosen; its value is a strategy without size, overlap and region."""
 
     def __init__(self) -> None:
         self.kind = ComboBox(
@@ -86,7 +86,7 @@ class StrategySection(Section):
         self.per = ComboBox(
             label="Count applies",
             choices=_PER,
-            tooltip="Whether so many are drawn in each plane or volume, or in all together.",
+            tooltip="Whether this number is drawn in each plane or volume, or in all together.",
         )
         self.max_overlap = SpinBox(
             value=_NO_LIMIT,
@@ -150,7 +150,7 @@ class StrategySection(Section):
 
     @property
     def summary(self) -> str:
-        """What is set, in a few words."""
+        """A short summary of the settings."""
         return str(self.kind.value) if self.kind.value != "fixed" else self.places.value
 
     def _show(self) -> None:

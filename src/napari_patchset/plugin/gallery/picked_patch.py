@@ -1,4 +1,4 @@
-"""The patch that is picked, alone: its picture, place and metrics, and the keys that act on it."""
+"""The picked patch: its picture, position and metrics, and the keys that act on it."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ from napari_patchset.stacks.metadata import Channel
 _SIDE = 128
 
 _KEYS = (
-    "Arrow keys: the next patch in that direction. Enter: zoom to it. Esc: put it away.\n"
+    "Arrow keys: the next patch in that direction. Enter: zoom to it. Esc: close it.\n"
     "Where patches are clicked on the image: Shift + arrow keys move it by a quarter of its size, "
     "with Ctrl by a pixel; Del takes it away."
 )
 
 
 class PatchView(QWidget):
-    """Show one patch at full resolution, and what is known of it; step to others by keyboard."""
+    """Show one patch at full resolution with its metrics; step to others by keyboard."""
 
     stepped = Signal(int, int)
     """To the next patch: right and down, each -1, 0 or 1."""
@@ -92,7 +92,7 @@ class PatchView(QWidget):
             super().keyPressEvent(event)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw a frame while the keys go here."""
+        """Draw a frame while it has the keyboard focus."""
         super().paintEvent(event)
         if self.hasFocus():
             painter = QPainter(self)
@@ -106,7 +106,7 @@ class PatchView(QWidget):
 
 
 def describe_patch(planned: Planned, row: int) -> str:
-    """Describe a candidate as rich text: whether it is kept, where it lies, what it measures."""
+    """Describe a candidate as rich text: verdict, position and metrics."""
     spec = planned.grid[row]
     info = planned.sources[spec.source_index]
     axes = info.layout.spatial_axes

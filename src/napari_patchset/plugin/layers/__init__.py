@@ -1,1 +1,1 @@
-"""Between files and layers of napari: what is shown, where it lies, and what a layer stands for."""
+"""Files as napari layers, and layers as files."""

@@ -1,7 +1,4 @@
-"""Layers among the files: opened like them, and written to files for an export.
-
-A labels layer as the region of an image: where it is not zero, in any of its planes.
-"""
+"""Layers as sources: opened like files, used as masks, and written to files for an export."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +34,7 @@ def labels_region(layer: Labels, of: SourceInfo) -> MaskRegion:
 
 
 def region_layer(strategy: PatchStrategy) -> Labels | None:
-    """Give the layer that is the region of a strategy, if one is."""
+    """Return the layer that is the region of a strategy, None if there is none."""
     region = strategy.region
     layer = layer_at(region.path or "") if isinstance(region, MaskRegion) else None
     return layer if isinstance(layer, Labels) else None
@@ -52,7 +49,7 @@ def masks_of(strategy: PatchStrategy) -> Masks:
 def with_mask_file(
     strategy: _Strategy, folder: Path, check_cancelled: Callable[[], None]
 ) -> _Strategy:
-    """Write the layer that is the region of a strategy into a file, and name that."""
+    """Write the layer that is the region into a file; return the strategy with that file."""
     layer, region = region_layer(strategy), strategy.region
     if layer is None or region is None:
         return strategy
@@ -71,7 +68,7 @@ def _mask(layer: Labels) -> NDArray[np.bool_]:
 
 
 def file_name(path: Path) -> str:
-    """Give the name of a file, or a file's name for a layer."""
+    """Return the name of a file or a layer."""
     layer = layer_at(path)
     return path.name if layer is None else re.sub(r"[^\w-]+", "_", layer.name).strip("_") or "layer"
 
@@ -96,18 +93,18 @@ def image_scenes(path: Path) -> list[SceneSummary]:
 
 
 def has_layers(plan: ExportPlan) -> bool:
-    """Whether a plan names layers."""
+    """Return whether a plan names layers."""
     refs = [ref for source in plan.sources for ref in source.images.values()]
     return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
 
 
 def spooled(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None) -> ExportPlan:
-    """Write the layers that a plan names into files beside its patch set, and name those.
+    """Write the layers of a plan into files next to its patch set; return the plan with these.
 
     Parameters
     ----------
-    proceed : callable
-        Asked before each read; what it raises ends the writing.
+    check_cancelled : callable Called before each read; an exception that it raises ends the
+    writing.
     """
     out = Path(plan.out).absolute()
     folder = out.with_name(f"{stem_of(out)}.layers")

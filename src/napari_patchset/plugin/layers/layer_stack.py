@@ -19,13 +19,13 @@ from napari_patchset.stacks.protocol import FileStack
 from napari_patchset.stacks.zarr.spool import spooled_fingerprint
 
 _LEADING = "BVHIRSTZ"
-"""What the axes before Y and X are where the layer does not say: counted from the last."""
+"""The axes before Y and X of a layer without axis labels, counted from the last."""
 
 _RGB = "RGB"
 
 
 class LayerStack(FileStack):
-    """Cut patches out of the data of a layer: in memory, or lazy in whatever way.
+    """The data of a layer as a stack, in memory or lazy.
 
     Y and X are the last two axes, before the colours of an RGB layer; the ones before them are
     what the layer's axis labels call them ("t", "z", "c", ...), else Z, T and so on from the
@@ -38,7 +38,7 @@ class LayerStack(FileStack):
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch.
     level : int
-        Of a multiscale layer, counted from the finest.
+        The level of a multiscale layer, counted from the finest.
 
     Raises
     ------
@@ -126,16 +126,16 @@ def _channels(layer: Image | Labels, count: int) -> tuple[Channel, ...]:
 
 
 _LAYERS: WeakValueDictionary[str, Image | Labels] = WeakValueDictionary()
-"""By the path that stands for each; a layer that is gone is not kept."""
+"""Layers by the path that stands for each; deleted layers drop out."""
 
 
 def path_of(layer: Image | Labels) -> Path:
-    """Give the path that stands for a layer while it is there."""
+    """Register a layer, and return the path that stands for it while it exists."""
     path = f"layer:{layer.unique_id}"
     _LAYERS[path] = layer
     return Path(path)
 
 
 def layer_at(path: str | Path) -> Image | Labels | None:
-    """Give the layer that a path stands for, None if it is a file's."""
+    """Return the layer that a path stands for, None for the path of a file."""
     return _LAYERS.get(str(path))

@@ -1,4 +1,4 @@
-"""A scene in place of another: layers stay and take its pixels; what they look like stays too."""
+"""Replacement of a scene by another one, reusing layers and their appearance."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,10 +29,10 @@ _PLACE = ("scale", "translate", "units", "axis_labels")
 
 
 def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
-    """Show another scene in place of one, if that is shown; what its layers look like stays.
+    """Replace a shown scene by another one, with the same appearance.
 
-    A layer takes the pixels of its like: napari needs a tenth of a second to add one. Where none
-    can, others of the same axes are added first: an empty viewer makes all its sliders anew.
+    Reuse matching layers, since adding one costs 0.1 s. If none matches, add before removing, so
+    that napari need not rebuild its sliders.
     """
     old = layers_of(viewer, found) if found else []
     likes = _likes(old, new)
@@ -51,13 +51,13 @@ def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple
 
 
 def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
-    """Put the layers of another scene above a scene's, looking the same."""
+    """Add the layers of another scene above a scene's, with the same appearance."""
     old = layers_of(viewer, found)
     _insert(viewer, viewer.layers.index(old[-1]) + 1, _likes(old, new))
 
 
 def _likes(old: Sequence[Layer], new: Sequence[LayerTuple]) -> list[_Pair]:
-    """Give with each new layer the one that shows the same part of another scene."""
+    """Return each new layer with the one that shows the same part of another scene."""
     by_part = {_part(layer.metadata, layer.name): layer for layer in old}
     return [(by_part.get(_part(each[1]["metadata"], each[1]["name"])), each) for each in new]
 
@@ -76,20 +76,20 @@ def _remove(viewer: Viewer, layers: Sequence[Layer]) -> None:
 
 
 def _have_same_axes(old: Sequence[Layer], new: Sequence[LayerTuple]) -> bool:
-    """Whether layers go together: napari would put axes of other units on one slider."""
+    """Return whether layers agree in units: napari would put axes of other units on one slider."""
     return {layer.axis_labels for layer in old} == {tuple(each[1]["axis_labels"]) for each in new}
 
 
 def _part(metadata: dict[str, Any], name: str) -> int | str | None:
-    """Tell the layers of a scene apart: images by their channel, labels by their name."""
+    """Return a key of a layer in its scene: the channel of an image, the name of labels."""
     tag = metadata[METADATA_KEY]
     return name.rpartition(": ")[2] if LABELS_OF in tag else tag["channel"]
 
 
 def _can_take(layer: Layer, new: LayerTuple) -> bool:
-    """Whether a layer can show other pixels: napari keeps it RGB, or a pyramid, for good.
+    """Return whether a layer can show other pixels; RGB or pyramid can't change in napari.
 
-    A layer that a person turned does not: another scene lies where its file says.
+    A layer that the user rotated can't: another scene has the position in its file.
     """
     data, options, kind = new
     return (
@@ -102,9 +102,9 @@ def _can_take(layer: Layer, new: LayerTuple) -> bool:
 
 
 def _turn(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
-    """Have layers show other pixels; the window hears of it when all do, and draws each once.
+    """Give layers other pixels; events are emitted after all are set, so that each is drawn once.
 
-    What is drawn on the image goes with it: napari warns of layers whose units differ.
+    Layers drawn on the image move with it: napari warns of layers whose units differ.
     """
     axes, overlays = viewer.dims.axis_labels, overlays_of(viewer) if taking else []
     with ExitStack() as changes:
@@ -139,7 +139,7 @@ def _place(layer: Layer, options: dict[str, Any]) -> None:
 
 @contextmanager
 def _told_later(layer: Layer) -> Iterator[None]:
-    """Change data and place of a layer, and tell each only then: halfway they do not fit."""
+    """Set data and position of a layer. Emit the events only after all values are set."""
     data, before = layer.data, {name: getattr(layer, name) for name in _PLACE}
     with ExitStack() as silence:
         for name in ("data", *_PLACE):

@@ -1,8 +1,6 @@
 """From a stack to napari's layer tuples: lazy, named, coloured, in micrometres.
 
-The options of a layer that say where it lies and what colour it has.
-
-From the label images beside a scene to napari's layer tuples.
+Options set position and colour; label images of the scene become layers too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +23,7 @@ from napari_patchset.stacks.protocol import ClosableStack, ImageStack
 
 
 def display(color: str, n_channels: int) -> dict[str, Any]:
-    """Give colour and blending; channels add up."""
+    """Return colour and blending; channels add up."""
     blending = "additive" if n_channels > 1 else "translucent_no_depth"
     return {"colormap": color, "blending": blending}
 
@@ -39,7 +37,7 @@ def space(
 ) -> dict[str, Any]:
     """Return scale, position, units and labels; an axis whose size is unknown is in pixels.
 
-    So is one whose size has no unit in the file, but the size is its scale.
+    An axis whose size has no unit in the file is in pixels too, but scaled by that size.
     """
     known = {
         "Z": (pixel_size.z, "um"),
@@ -60,10 +58,10 @@ def space(
 
 
 def translation_of(stack: ImageStack) -> Mapping[str, float]:
-    """Give where an image begins on the stage, as far as its file says it.
+    """Return the position of an image on the stage, as far as it is known.
 
-    In micrometres along an axis whose pixel size is known, else in pixels; what is stated in
-    micrometres of an axis that is counted in pixels is left out.
+    In micrometres along an axis whose pixel size is known, else in pixels. Offsets in micrometres
+    are dropped for axes without a pixel size.
     """
     metadata = image_metadata(stack)
     size = metadata.pixel_size
@@ -76,17 +74,17 @@ def translation_of(stack: ImageStack) -> Mapping[str, float]:
 
 
 def levels_of(stack: ImageStack) -> Sequence[ImageStack]:
-    """Give a stack at all of its resolutions, the finest first."""
+    """Return a stack at all of its resolutions, the finest first."""
     levels: Sequence[ImageStack] = getattr(stack, "levels", (stack,))
     return levels
 
 
 _OTHER_VALUES = "#808080"
-"""The colour of values of which the file says none, where it does of others."""
+"""The colour of values without a colour, if the file has one for others."""
 
 
 class LazyLabels(LazyChannel):
-    """Labels that are read where they are indexed; a copy of them lies in memory, to be painted."""
+    """Labels that are read when they are indexed; a copy is in memory and can be painted."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self | NDArray[Any]:
         if self.slicer.levels > 1:
@@ -97,7 +95,7 @@ class LazyLabels(LazyChannel):
 def labels_layer(
     path: Path, labels: SceneId, image: ImageStack
 ) -> tuple[Any, dict[str, Any], str] | None:
-    """Give labels of an image as a layer; None for what can't be read or does not fit it."""
+    """Return labels of an image as a layer, None if they can't be read or do not fit."""
     try:
         stack = open_stack(path, labels)
     except PatchsetError:
@@ -123,7 +121,7 @@ def _space(stack: ClosableStack, image: ImageStack, axes: str) -> dict[str, Any]
 
 
 def _look(stack: ClosableStack) -> dict[str, Any]:
-    """Give the colours and properties that the file states for the values."""
+    """Return the colours and properties of the values in the file."""
     stated = image_metadata(stack).labels or LabelValues()
     limits = np.iinfo(stack.data_dtype)
     known: dict[int | None, Any] = {
@@ -139,7 +137,7 @@ def _look(stack: ClosableStack) -> dict[str, Any]:
 
 
 def _table(properties: Mapping[int, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Give one column for each name; napari knows the value of a row by the column "index"."""
+    """Return one column for each name; napari finds the value of a row in the column "index"."""
     names = dict.fromkeys(name for known in properties.values() for name in known)
     columns = {name: [_cell(known.get(name)) for known in properties.values()] for name in names}
     return {**columns, "index": list(properties)}
@@ -152,10 +150,10 @@ def _cell(value: Any) -> Any:
 LayerTuple = tuple[Any, dict[str, Any], str]
 
 METADATA_KEY = "napari-patchset"
-"""Where a layer's metadata says which file, scene and channel it shows."""
+"""Key in a layer's metadata of its file, scene and channel."""
 
 OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
-"""What it holds instead where a layer is no source: the drawn grid, patches, and labels."""
+"""Entry for a layer that is not a source: the drawn grid, patches, and labels."""
 
 
 def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> list[LayerTuple]:

@@ -1,7 +1,4 @@
-"""The images in a viewer: which file and scene a layer shows, and where.
-
-Bring a patch into sight.
-"""
+"""The images in a viewer: file, scene and position of each layer, and zooming to a patch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +26,7 @@ class Shown(NamedTuple):
 
 
 def shown_files(viewer: Viewer) -> list[Path]:
-    """Give the files that are shown, the newest first; a layer of other origin is one by itself."""
+    """Return the shown files, the newest first; a layer of other origin counts as a file."""
     paths = [path for layer in reversed(viewer.layers) if (path := _path(layer))]
     return list(dict.fromkeys(paths))
 
@@ -47,12 +44,12 @@ def shown(viewer: Viewer, path: Path, scene: SceneId | None = None) -> Shown | N
 
 
 def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
-    """Give the scenes of a file that are shown, the lowest first."""
+    """Return the shown scenes of a file, the lowest first."""
     return list(dict.fromkeys(map(_scene, _images(viewer, path))))
 
 
 def layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
-    """Give the images of a scene and its labels."""
+    """Return the layers of a scene, images and labels."""
     return [
         layer
         for layer in viewer.layers
@@ -61,18 +58,18 @@ def layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
 
 
 def overlays_of(viewer: Viewer) -> list[Layer]:
-    """Give the layers that the plugin draws on an image."""
+    """Return the layers that the plugin draws on an image."""
     return [layer for layer in viewer.layers if OVERLAY in _written(layer)]
 
 
 def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
-    """Give the sample and the depth that an image layer shows now, as patches count them."""
+    """Return the sample and the depth that an image layer shows, as patches count them."""
     indices = _indices(viewer, image)
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
 
 
 def is_straight(layer: Layer) -> bool:
-    """Whether the pixels of a layer lie along the axes of the window."""
+    """Return whether the pixels of a layer lie along the axes of the window."""
     matrices = (layer.rotate, layer.affine.affine_matrix)
     straight = all(np.allclose(each, np.eye(len(each))) for each in matrices)
     return straight and not np.any(layer.shear)
@@ -95,7 +92,7 @@ def require_straight(image: Image) -> None:
 
 
 def plane_space(image: Image) -> dict[str, Any]:
-    """Give where the planes of an image lie, as the options of a flat layer on it."""
+    """Return the position of an image's planes, as options of a flat layer on it."""
     return {
         "scale": image.scale[-2:],
         "translate": image.translate[-2:],
@@ -105,7 +102,7 @@ def plane_space(image: Image) -> dict[str, Any]:
 
 
 def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Give the part of the plane that the window shows, as YX corners in pixels of an image."""
+    """Return the visible part of the plane, as YX corners in pixels of an image."""
     eye, size = camera(viewer), np.array(canvas_size(viewer))
     centre, half = np.array(eye.center[-2:]), size / eye.zoom / 2
     outer = viewer.dims.point[: viewer.dims.ndim - 2]
@@ -115,18 +112,18 @@ def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[fl
 
 
 def point_on(image: Image, position: Sequence[float]) -> tuple[float, float]:
-    """Give the place of a point of the world on an image, YX in pixels from its corner."""
+    """Convert a point of the world to pixels YX from an image's corner."""
     y, x = np.array(image.world_to_data(position[-image.ndim :])[-2:]) + 0.5
     return float(y), float(x)
 
 
 def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> int:
-    """Give the number along an axis that the sliders show, as the file counts."""
+    """Return the number along an axis that the sliders show, as the file counts."""
     return info.starts.get(axis, 0) + _indices(viewer, image).get(axis, 0)
 
 
 def channels_of(found: Shown, info: SourceInfo) -> list[Channel]:
-    """Give the channels of a scene in the colour and contrast that they are shown in."""
+    """Return the channels of a scene with their colour and contrast on the screen."""
     if found.layers[0].rgb:
         limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
         colors = ("#ff0000", "#00ff00", "#0000ff")
@@ -148,7 +145,7 @@ def _color(layer: Image) -> str:
 
 
 def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
-    """Give the index along each axis that an image layer shows now."""
+    """Return the index along each axis that an image layer shows."""
     data = _array(image)
     axes = data.axes if isinstance(data, LazyChannel) else LayerStack(image).original_axes
     point = image.world_to_data(viewer.dims.point[-image.ndim :])
@@ -157,7 +154,7 @@ def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
 
 
 def _tag(layer: Layer) -> dict[str, Any]:
-    """Give what the plugin wrote on a layer of a file; empty for every other layer."""
+    """Return the plugin's metadata of a layer; empty for the layers of others."""
     tag = _written(layer)
     is_ours = isinstance(layer, Image) and isinstance(_array(layer), LazyChannel)
     return tag if "path" in tag and is_ours else {}
@@ -173,7 +170,7 @@ def _scene(layer: Layer) -> SceneId | None:
 
 
 def _path(layer: Layer) -> Path | None:
-    """Give the file that a layer shows, or the path that stands for it; None for no image."""
+    """Return the file that a layer shows, or the path that stands for it; None for no image."""
     if tag := _tag(layer):
         return Path(tag["path"])
     is_other = isinstance(layer, Image) and not {OVERLAY, PATCH_SET} & _written(layer).keys()
@@ -181,7 +178,7 @@ def _path(layer: Layer) -> Path | None:
 
 
 def _labels_of(layer: Layer) -> Path | None:
-    """Give the file whose labels a layer shows; None for a copy that is painted."""
+    """Return the file whose labels a layer shows; None for a copy that is painted."""
     path = _written(layer).get(LABELS_OF) if isinstance(_array(layer), LazyChannel) else None
     return Path(path) if path else None
 
@@ -196,13 +193,13 @@ def _array(layer: Layer) -> Any:
 
 
 _PATCH, _ALL = 0.4, 0.95
-"""How much of the view a patch takes that is zoomed to, and an image."""
+"""Fractions of the view that a patch, and an image, take when zoomed to."""
 
 Corner = tuple[int, int]
 
 
 def bring_into_view(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
-    """Move the view to a part of an image, YX in its pixels, unless all of it is in sight."""
+    """Move the view to a part of an image, YX in its pixels, unless all of it is visible."""
     low, high = view_of(viewer, image)
     stop = np.add(start, size)
     if np.any(np.less(start, low)) or np.any(np.greater(stop, high)):
@@ -220,7 +217,7 @@ def show_all(viewer: Viewer, image: Image) -> None:
 
 
 def show_unseen(viewer: Viewer, image: Image) -> None:
-    """Fill the view with an image that no part of is in sight, as its file lies elsewhere."""
+    """Fill the view with an image of which no part is visible."""
     low, high = view_of(viewer, image)
     if np.any(np.less_equal(high, 0)) or np.any(np.greater_equal(low, _extent(image))):
         show_all(viewer, image)

@@ -1,7 +1,4 @@
-"""Where a map draws a file's scenes: as they lie on the stage, the empty space between squeezed.
-
-All scenes of a file beside each other, each where it lies on the stage.
-"""
+"""The arrangement of a file's scenes by stage position, on the map and as layers side by side."""
 
 from collections.abc import Sequence
 from math import ceil, sqrt
@@ -19,16 +16,16 @@ from napari_patchset.source import Rect
 from napari_patchset.stacks.metadata import SceneSummary
 
 SMALLEST = 22
-"""Pixels of the screen that a scene has at least along each side."""
+"""Least size of a scene on the screen, in pixels."""
 
 GAP, LEAST_GAP = 4, 2
-"""Pixels of the screen that empty space has at most, and at least."""
+"""Most and least size of empty space on the screen, in pixels."""
 
 _HALVINGS = 40
 
 
 class Cell(NamedTuple):
-    """Where a scene is drawn, in pixels of the screen."""
+    """The rectangle in which a scene is drawn, in pixels of the screen."""
 
     x: float
     y: float
@@ -53,7 +50,7 @@ def lay_out(rects: Sequence[Rect], width: int, height: int) -> list[Cell]:
     rects : sequence of Rect
         The scenes on the stage.
     width, height : int
-        Of the map. Scenes too many for it at their smallest reach past it.
+        Of the map; too many scenes reach past it.
     """
     if not rects:
         return []
@@ -68,12 +65,12 @@ def lay_out(rects: Sequence[Rect], width: int, height: int) -> list[Cell]:
 
 
 def apart(rects: Sequence[Rect]) -> Sequence[Rect]:
-    """Give scenes as they lie, or in rows if they hide each other."""
+    """Return the positions of scenes, or rows if they would hide each other."""
     return _in_rows(rects) if hide_each_other(rects) else rects
 
 
 def hide_each_other(rects: Sequence[Rect]) -> bool:
-    """Whether the middle of a scene lies within another one."""
+    """Return whether the middle of a scene lies within another one."""
     x, y, w, h = np.array(rects, float).T
     middle_x, middle_y = x + w / 2, y + h / 2
     for left, top, width, height in rects:
@@ -100,7 +97,7 @@ class _Axis:
             self._least[first:last] = np.maximum(self._least[first:last], SMALLEST * share)
 
     def fit(self, extent: int) -> float:
-        """Give the largest scale that the axis fits with, next to 0 if it does not fit at all."""
+        """Return the largest scale at which the axis fits, nearly 0 if it can't fit."""
         low, high = 0.0, extent / self._lengths[self._least > 0].max()
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
@@ -108,7 +105,7 @@ class _Axis:
         return low
 
     def draw(self, scale: float) -> list[tuple[float, float]]:
-        """Give start and stop of each scene."""
+        """Return start and stop of each scene."""
         places = np.concatenate([[0.0], np.cumsum(self._sizes(scale))])
         return [
             (float(places[first]), float(places[last]))
@@ -134,7 +131,7 @@ def _in_rows(rects: Sequence[Rect]) -> list[Rect]:
 
 
 MOST_SCENES = 32
-"""How many are opened at once: with hundreds of layers napari is slow."""
+"""Most scenes that are opened: with hundreds of layers napari is slow."""
 
 
 def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[LayerTuple], str]:
@@ -142,14 +139,14 @@ def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[L
 
     All have the axes that any of them has: napari puts the last axes of layers together, so that T
     of one would else be Z of another. Scenes that would hide each other, as those of files without
-    positions do, stand as they do on the map of the scenes.
+    positions do, are arranged as on the map of the scenes.
 
     Returns
     -------
     list of layer tuple
         Of those that can be opened.
     str
-        What is wrong with the others, "" if nothing.
+        The problems of the others, "" if none.
 
     Raises
     ------
@@ -172,7 +169,7 @@ def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[L
 
 
 def common_axes(scenes: Sequence[SceneSummary]) -> str:
-    """Give the axes of which any scene has more than one index, then Y and X."""
+    """Return the axes of which any scene has more than one index, then Y and X."""
     visible = "".join(visible_axes(AxisLayout(s.axes, s.shape))[:-2] for s in scenes)
     ordered = max((scene.axes for scene in scenes), key=len) + visible
     return "".join(dict.fromkeys(axis for axis in ordered if axis in visible)) + "YX"
@@ -194,7 +191,7 @@ def _left_out(path: Path, count: int, errors: Sequence[Exception]) -> str:
 
 
 def _place(scenes: Sequence[SceneSummary], opened: Sequence[Sequence[LayerTuple]]) -> None:
-    """Move the layers of scenes that hide each other to where the map shows them."""
+    """Move the layers of scenes that hide each other as on the map."""
     if not hide_each_other(
         [_rect(layers[0][1], s) for s, layers in zip(scenes, opened, strict=True)]
     ):
@@ -207,6 +204,6 @@ def _place(scenes: Sequence[SceneSummary], opened: Sequence[Sequence[LayerTuple]
 
 
 def _rect(options: dict[str, Any], scene: SceneSummary) -> Rect:
-    """Give where a layer lies, in pixels."""
+    """Return the position of a layer, in pixels."""
     (top, left), (y, x) = options["translate"][-2:], options["scale"][-2:]
     return Rect(round(left / x), round(top / y), scene.rect.w, scene.rect.h)

@@ -3,7 +3,7 @@
 Indexed by napari to draw a layer, a `LazyArray` answers at once with an array that an `AsyncSlicer`
 fills: block by block, in threads, from the middle of the view. What is missing is shown as the
 enlarged overview of the plane, or as the plane before, and the layer is drawn again as blocks
-arrive. Indexed by anybody else (an export, a script, another plugin), it reads and returns pixels.
+arrive. For every other caller (an export, a script, another plugin), it reads and returns pixels.
 """
 
 from abc import ABC, abstractmethod
@@ -33,33 +33,34 @@ _LARGEST_COPY = 2 * 2**30
 """Bytes of memory that a copy of a layer may take."""
 
 BLOCK = 512
-"""Pixels along a side of what is read at once, about, where the source has no larger tiles."""
+"""Approximate side in pixels of a block that is read at once, unless the source has larger
+tiles."""
 
 _MIDDLE = 1024
-"""Pixels along a side of what contrast is estimated from, where a plane is larger."""
+"""Side in pixels of the part that contrast is estimated from, where a plane is larger."""
 
 _WHOLE = 4096
-"""Pixels along a side of a plane up to which its first picture is read before it is shown."""
+"""Side in pixels of a plane up to which it is read before it is first shown."""
 
 _THREADS = 2
 """Readers at once, for each layer."""
 
 _LARGEST_CACHE = 64 * 2**20
 _LEAST_CACHED = 2
-"""Slices that a layer keeps whatever their size: what it shows, and its thumbnail."""
+"""Slices that a layer caches whatever their size: what it shows, and its thumbnail."""
 
 _REDRAW_SECONDS = 0.06
-"""How often a layer is drawn again while its blocks arrive."""
+"""Shortest time between redraws of a layer while its blocks arrive."""
 
 _WAIT_SECONDS, _REST_SECONDS = 0.02, 0.03
-"""The window waits so long for pixels that are nearly there, then not at all for a while."""
+"""Max wait per draw, and pause before waiting again."""
 
 _REPEAT_SECONDS = 10
-"""An error is shown once in that time, for all channels and tiles that have it."""
+"""An error is shown once in this time, for all channels and tiles that have it."""
 
 
 class LazyArray(ABC):
-    """An array that is read where it is indexed.
+    """An array that reads its pixels when it is indexed.
 
     Parameters
     ----------
@@ -68,16 +69,16 @@ class LazyArray(ABC):
     dtype : dtype
         Of the array.
     block : sequence of int
-        What is read at once, along each axis.
+        Size of the blocks that are read at once, along each axis.
     y_axis : int
         Which axis is Y; X comes after it.
 
     Attributes
     ----------
     slicer : AsyncSlicer
-        What napari draws of it; one for all resolutions of an image.
+        Reads for napari; one for all resolutions of an image.
     level : int
-        Which of the resolutions, 0 for the finest.
+        The resolution, 0 for the finest.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, block: Sequence[int], y_axis: int) -> None:
@@ -93,7 +94,7 @@ class LazyArray(ABC):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """What napari widens its view to, so that moving a little needs no other pixels."""
+        """Block size by which napari extends its view, so that small moves need no new pixels."""
         yx = range(self.y_axis, self.y_axis + 2)
         return tuple(_fraction(n) if axis in yx else n for axis, n in enumerate(self.block))
 
@@ -121,7 +122,7 @@ class LazyArray(ABC):
 
 
 class LazyView:
-    """What napari takes to draw: a part of an array that can be indexed further, not read yet."""
+    """A slice of an array for napari: it can be indexed further, and is not read yet."""
 
     def __init__(self, array: LazyArray, index: Index) -> None:
         self._array, self._index = array, index
@@ -136,19 +137,19 @@ class LazyView:
 
 
 def refuse_to_write(array: LazyArray) -> NoReturn:
-    """Refuse to change what a file holds; the layers that show it can't be edited from then on.
+    """Refuse to change the pixels of a file, and make its layers read-only.
 
     Raises
     ------
     ArgumentError
-        Always, with what to do instead.
+        Always, with the remedy.
     """
     layers = array.slicer.layers
     for layer in layers:
         layer.editable = False
     name = layers[0].name if layers else "this array"
     raise ArgumentError(
-        f"{name} shows what its file holds, and that is never changed; right-click the layer, "
+        f"{name} shows the content of its file, which is never changed; right-click the layer, "
         "Duplicate, and paint on the copy."
     )
 
@@ -171,11 +172,11 @@ def in_memory(array: LazyArray) -> NDArray[Any]:
 
 
 def read_first_plane(array: LazyArray) -> Limits:
-    """Read what is drawn first of a layer, and return the contrast limits that suit it.
+    """Read the first plane of a layer, and return suitable contrast limits.
 
     That is the plane where napari's sliders begin, which is then drawn as soon as the layer is
-    made; of a plane that is too large for that, only the middle. What can't be read has the limits
-    of its dtype: the layer says what is wrong with it.
+    added; of a plane that is too large, only the middle is read. If it can't be read, the limits
+    are those of its dtype; the layer will report the error.
 
     Parameters
     ----------
@@ -218,20 +219,20 @@ def _fraction(n: int) -> int:
 
 
 class SliceBuffer:
-    """The pixels of one slice: first a guess, then, block by block from the middle, the real ones.
+    """The pixels of one slice: a substitute until the blocks are read, from the middle outwards.
 
     Attributes
     ----------
     pixels : ndarray
-        What napari draws; it changes in place until all is there.
+        The array that napari draws; it changes in place until it is complete.
     missing : dict
-        The blocks that are not there yet, and where in `pixels` each belongs.
+        The blocks that are not read yet, and the position of each in `pixels`.
     todo : list
-        Those of them that no thread reads yet, the next one last.
+        The missing blocks that no thread reads yet, the next one last.
     done : Event
-        Whether all is there.
+        Set when the slice is complete.
     guess : str
-        What is shown in place of what is missing: the "overview", the plane "before", or nothing.
+        The substitute for missing pixels: the "overview", the plane "before", or "" for none.
     """
 
     def __init__(self, array: LazyArray, index: Index) -> None:
@@ -242,11 +243,11 @@ class SliceBuffer:
         self.guess = ""
 
     def place(self, block: Index, pixels: NDArray[Any]) -> None:
-        """Put a block in that was read."""
+        """Insert a block that was read."""
         self.pixels[self.missing.pop(block)] = pixels
 
     def fill(self, guess: NDArray[Any]) -> None:
-        """Show something else where pixels are missing."""
+        """Show a substitute where pixels are missing."""
         for where in self.missing.values():
             self.pixels[where] = guess[where]
 
@@ -262,9 +263,9 @@ def _centre(part: int | range) -> float:
 
 
 class AsyncSlicer:
-    """What one layer shows, at all of its resolutions: slices that threads fill, the newest first.
+    """The slices of one layer at all of its resolutions, filled by threads, the newest first.
 
-    It belongs to the window's thread; only `store` and `_read_blocks` run in others.
+    Use it in the GUI thread; only `store` and `_read_blocks` run in others.
 
     Parameters
     ----------
@@ -276,19 +277,19 @@ class AsyncSlicer:
         self._shapes, self._lock = shapes, Lock()
         self._slices: OrderedDict[tuple[int, Index], SliceBuffer] = OrderedDict()
         self._wanted: dict[bool, tuple[LazyArray, SliceBuffer]] = {}
-        """What is to be read: the overview (True) before the view, as it stands in for that."""
+        """The slices to read: the overview (True) before the view, for which it is a substitute."""
         self._readers = [Worker() for _ in range(_THREADS)]
         for reader in self._readers:
             reader.yielded.connect(self._on_read)
             reader.returned.connect(self._start_readers)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "AsyncSlicer":
-        """Begin anew for a copy of the layer."""
+        """Start over for a copy of the layer."""
         return AsyncSlicer(self._shapes)
 
     @property
     def levels(self) -> int:
-        """How many resolutions there are."""
+        """The number of resolutions."""
         return len(self._shapes)
 
     @property
@@ -307,7 +308,7 @@ class AsyncSlicer:
         ]
 
     def store(self, array: LazyArray, index: Index, pixels: NDArray[Any]) -> None:
-        """Keep a slice that was read already, so that it is drawn at once."""
+        """Store a slice that was read already, so that it is drawn at once."""
         buffer = SliceBuffer(array, index)
         buffer.pixels, buffer.missing, buffer.todo = pixels, {}, []
         buffer.done.set()
@@ -315,19 +316,19 @@ class AsyncSlicer:
             self._slices[array.level, index] = buffer
 
     def show(self, array: LazyArray, index: Index) -> NDArray[Any]:
-        """Return a slice: its pixels, or what can be had of them without waiting."""
+        """Return a slice: its pixels, or those that are available without waiting."""
         buffer = self._request(array, index)
         if not buffer.done.is_set() and not buffer.done.wait(_PATIENCE.left()):
             self._guess(buffer, array, index)
         return buffer.pixels
 
     def give_up(self) -> None:
-        """Read nothing more of what is not asked for again."""
+        """Cancel reads that are not requested again."""
         with self._lock:
             self._wanted.clear()
 
     def _request(self, array: LazyArray, index: Index) -> SliceBuffer:
-        """Return a slice that is there, or on its way."""
+        """Return a slice that is read or being read."""
         with self._lock:
             buffer = self._slices.get((array.level, index)) or SliceBuffer(array, index)
             self._slices[array.level, index] = buffer
@@ -339,7 +340,7 @@ class AsyncSlicer:
         return buffer
 
     def _start_readers(self, _: object = None) -> None:
-        """Have no more threads read than there are blocks; also when one ended just too early."""
+        """Start readers, at most one per block; also if one has just ended."""
         with self._lock:
             count = sum(len(buffer.todo) for _, buffer in self._wanted.values())
         for reader in self._readers[:count]:
@@ -347,14 +348,14 @@ class AsyncSlicer:
                 reader.run(self._read_blocks)
 
     def _read_blocks(self) -> Iterator[Exception | None]:
-        """Read what is wanted; yield when there is something to draw, or what went wrong."""
+        """Read requested blocks; yield when there is something to draw, or an error."""
         drawn = monotonic()
         while (job := self._next_block()) is not None:
             array, buffer, block = job
             error = None
             try:
                 pixels = array.read(block)
-            except Exception as reason:  # whatever it is, a person is told, and the rest goes on
+            except Exception as reason:  # any error is shown, and the rest is read
                 error, pixels = reason, np.zeros(shape_of(block), array.dtype)
             with self._lock:
                 buffer.place(block, pixels)
@@ -375,7 +376,7 @@ class AsyncSlicer:
             return None
 
     def _on_read(self, error: Exception | None) -> None:
-        """Draw the layers again; where none is left, read nothing more."""
+        """Redraw the layers; if none is left, stop reading."""
         layers = self.layers
         if not layers:
             self.give_up()
@@ -385,7 +386,7 @@ class AsyncSlicer:
             layer.refresh(extent=False, highlight=False)
 
     def _is_overview(self, array: LazyArray, index: Index) -> bool:
-        """Whether a slice is the whole plane at the lowest of several resolutions."""
+        """Return whether a slice is the whole plane at the lowest of several resolutions."""
         is_coarsest = array.level == self.levels - 1 > 0
         return is_coarsest and self._overview_of(array, index)[1] == index
 
@@ -395,7 +396,7 @@ class AsyncSlicer:
         return self.levels - 1, (*index[:y], *whole, *index[y + 2 :])
 
     def _guess(self, buffer: SliceBuffer, array: LazyArray, index: Index) -> None:
-        """Fill in what is known: the plane at the lowest resolution, else the plane before."""
+        """Fill in a substitute: the plane at the lowest resolution, else the previous plane."""
         with self._lock:
             overview = self._slices.get(self._overview_of(array, index))
             if overview in (None, buffer) or not overview.done.is_set():
@@ -411,7 +412,7 @@ class AsyncSlicer:
     def _plane_before(
         self, buffer: SliceBuffer, array: LazyArray, index: Index
     ) -> SliceBuffer | None:
-        """Return what was shown last of another plane at the same place."""
+        """Return the slice of another plane that was shown last at the same place."""
         y = array.y_axis
         for (level, other), before in reversed(self._slices.items()):
             is_same = level == array.level and other[y:] == index[y:] and before is not buffer
@@ -446,7 +447,7 @@ def _finest(layer: Layer) -> Any:
 
 
 class _Patience:
-    """How long the window may still wait for pixels; all layers share it."""
+    """The time that the window may still wait for pixels, shared by all layers."""
 
     def __init__(self) -> None:
         self._end = 0.0
@@ -462,7 +463,7 @@ class _Patience:
 _PATIENCE = _Patience()
 
 _shown_errors: dict[str, float] = {}
-"""When each error was shown last."""
+"""The time at which each error was shown last."""
 
 
 def _show_once(text: str) -> None:

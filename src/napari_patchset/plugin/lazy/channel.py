@@ -13,7 +13,7 @@ from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice, of_r
 from napari_patchset.stacks.protocol import ImageStack
 
 _REDUCED_BLOCK = 256
-"""Pixels along a side of what is read at once of a lower resolution, which may take many tiles."""
+"""Side in pixels of a block of a lower resolution, which may take many tiles."""
 
 
 class LazyChannel(LazyArray):
@@ -77,7 +77,7 @@ def lazy_levels(
     kind: type[LazyChannel] = LazyChannel,
     axes: str | None = None,
 ) -> list[LazyChannel]:
-    """Make a channel at each resolution; the lowest one stands in for what is not there yet."""
+    """Return a channel at each resolution; the lowest one is the substitute for missing pixels."""
     levels = [kind(stack, channels, axes) for stack in stacks]
     slicer = AsyncSlicer([level.shape for level in levels])
     for number, level in enumerate(levels):

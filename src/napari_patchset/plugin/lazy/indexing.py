@@ -1,15 +1,15 @@
-"""What an index selects, spelled out: one number or range for each axis."""
+"""Indices in full form: one number or range for each axis."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from typing import Any
 
 Index = tuple[int | range, ...]
-"""For each axis of an array a number, which takes the axis away, or a range."""
+"""For each axis of an array a number, which drops the axis, or a range."""
 
 
 def select(index: Index, key: Any) -> Index:
-    """Give what a key selects of what an index selects, as NumPy would.
+    """Apply a key to the selection of an index, as NumPy would.
 
     Raises
     ------
@@ -22,12 +22,12 @@ def select(index: Index, key: Any) -> Index:
 
 
 def shape_of(index: Index) -> tuple[int, ...]:
-    """Give the shape of what an index selects."""
+    """Return the shape of a selection."""
     return tuple(len(part) for part in index if isinstance(part, range))
 
 
 def split(index: Index, block: Sequence[int]) -> Iterator[tuple[Index, tuple[slice, ...]]]:
-    """Cut what an index selects along the borders of blocks.
+    """Cut a selection along the borders of blocks.
 
     Yields
     ------
@@ -42,17 +42,17 @@ def split(index: Index, block: Sequence[int]) -> Iterator[tuple[Index, tuple[sli
 
 
 def as_range(part: int | range) -> range:
-    """Give an index as a range."""
+    """Return an index as a range."""
     return range(part, part + 1) if isinstance(part, int) else part
 
 
 def of_range(part: int | range) -> int | slice:
-    """Give what takes the axis of a single index away, and leaves a range as it is."""
+    """Return 0 to drop an int-indexed axis, slice(None) to retain a range."""
     return 0 if isinstance(part, int) else slice(None)
 
 
 def as_slice(part: int | range) -> int | slice:
-    """Give what NumPy takes for a range."""
+    """Return a range as a slice."""
     if isinstance(part, int):
         return part
     stop = part.stop if part.stop >= 0 else None
@@ -60,7 +60,7 @@ def as_slice(part: int | range) -> int | slice:
 
 
 def _expanded(key: Any, ndim: int) -> list[int | slice]:
-    """Spell out a key: one int or slice for each axis."""
+    """Expand a key to one int or slice for each axis."""
     parts = list(key) if isinstance(key, tuple) else [key]
     if Ellipsis in parts:
         at = parts.index(Ellipsis)

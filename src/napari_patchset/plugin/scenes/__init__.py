@@ -1,1 +1,1 @@
-"""Which image: the file, its scenes on their map, and what the form needs to know of it."""
+"""The choice of image and scene, and the map of a file's scenes."""

@@ -48,7 +48,7 @@ class SceneMap(QWidget):
         self.setAccessibleName("Map of the scenes")
 
     def set_scenes(self, scenes: Sequence[SceneSummary], shown: int) -> None:
-        """Draw these scenes, one of them marked as shown; their pictures follow."""
+        """Draw these scenes, one of them marked as shown; thumbnails follow."""
         self._scenes, self._pictures, self._problems = scenes, {}, {}
         self.mark(shown)
 
@@ -74,7 +74,7 @@ class SceneMap(QWidget):
         return self._pictures.get(index)
 
     def fit(self, width: int, height: int) -> None:
-        """Lay the scenes out for a width and height, and take the space that they need."""
+        """Lay out the scenes for a width and height, and take the space that they need."""
         rects = [scene.rect for scene in self._scenes]
         cells = lay_out(rects, width - 2 * _MARGIN, height - 2 * _MARGIN)
         right = max((c.x + c.w for c in cells), default=0) + 2 * _MARGIN

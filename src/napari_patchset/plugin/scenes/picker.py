@@ -28,7 +28,7 @@ THUMBNAIL = 256
 
 
 class Thumbnail(NamedTuple):
-    """The picture of the scene in a row of the list, uint8 RGB, YXC, or why there is none."""
+    """The picture of the scene in a row of the list, uint8 RGB, YXC, or the error."""
 
     row: int
     picture: NDArray[np.uint8] | None
@@ -41,7 +41,7 @@ def thumbnails(path: Path, scenes: Sequence[SceneId | None]) -> Generator[Thumbn
     Returns
     -------
     str
-        What is wrong with the scenes that have no picture, "" if all have one.
+        The problems of the scenes that have no picture, "" if all have one.
     """
     problems = []
     for index, scene in enumerate(scenes):
@@ -76,7 +76,7 @@ def _summary(path: Path, problems: Sequence[str]) -> str:
 
 
 _HEIGHT, _TALLEST = 200, 230
-"""The height that a map is fitted to, and the most it takes with scenes at their smallest."""
+"""The height that a map is fitted to, and its maximum with scenes at their smallest."""
 
 _BORDER = 2
 """The frame that napari's style draws around a scroll area."""

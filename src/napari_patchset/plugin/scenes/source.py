@@ -1,7 +1,7 @@
-"""Which image and scene patches are cut from, and which other files go into the same set.
+"""The choice of the image and scene to cut patches from, and of other files for the same set.
 
 `SourceControl` follows the viewer's layers: it offers the images that are open, shows the scene
-that is picked, and reads beside the window what must be known of it (`SceneContext`).
+that is picked, and reads its metadata (`SceneContext`) in a background thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,7 @@ class ExtraFiles:
         self._scenes.update(scenes)
 
     def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
-        """Return what patches are cut from, and the index of what is shown."""
+        """Return the sources to cut patches from, and the index of the one that is shown."""
         all_scenes = [scene.id for scene in context.scenes]
         scenes = all_scenes if self.section.all_scenes.value else [context.scene]
         refs = [SourceRef(path=str(context.path), scene=scene) for scene in scenes]
@@ -123,20 +123,20 @@ class SourceControl:
     Attributes
     ----------
     context : SceneContext or None
-        What is known of the shown scene; None while it is read.
+        The metadata of the shown scene; None while it is read.
     edits : LayerEdits
-        What others do to the layers.
+        Edits of the layers by the user or other plugins.
     """
 
     file_changed = Signal()
     """Another image is chosen, or none; nothing is known of it yet."""
     known = Signal(SceneContext, bool)
-    """The shown scene is read; the flag is set if its image was chosen anew."""
+    """The shown scene is read; the flag is set if another image was chosen."""
     failed = Signal(Exception)
     changed = Signal()
     """Other scenes or files go into the set."""
     replaced = Signal()
-    """The layers are about to show another scene, of which nothing is drawn yet."""
+    """The layers are about to show another scene, on which nothing is drawn yet."""
 
     def __init__(self, viewer: Viewer, suffix: Callable[[], str]) -> None:
         self.section, self.picker = SourceSection(), ScenePicker()
@@ -167,21 +167,21 @@ class SourceControl:
 
     @property
     def scenes_shown(self) -> dict[Path, list[SceneId | None]]:
-        """Each image that is shown, and which scenes of it."""
+        """Each image that is shown, and its shown scenes."""
         return {path: shown_scenes(self._viewer, path) for path in shown_files(self._viewer)}
 
     @property
     def others(self) -> list[Path]:
-        """What is open besides the chosen image: other images, and labels."""
+        """The other open images, and labels."""
         images = [path for path in shown_files(self._viewer) if path != self.section.file.value]
         return images + [path_of(each) for each in self._viewer.layers if isinstance(each, Labels)]
 
     def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
-        """Return what patches are cut from, and the index of what is shown."""
+        """Return the sources to cut patches from, and the index of the one that is shown."""
         return self._extra.sources(context)
 
     def refresh(self) -> None:
-        """Offer what is open; choose a file that is new, or another image for one that is gone."""
+        """Offer the open images; choose a new one, or another image for one that is gone."""
         images, chosen = shown_files(self._viewer), self.section.file.value
         offered = self.section.offered
         new = [path for path in images if path not in offered and layer_at(path) is None]
@@ -197,7 +197,7 @@ class SourceControl:
             self._follow_scene()
 
     def read(self) -> None:
-        """Read what must be known of the shown scene; until then, what was known holds."""
+        """Read the metadata of the shown scene again; until then the old one is used."""
         scene, known = self.shown, self.context
         if known is not None and (scene is None or scene[:2] != (known.path, known.scene)):
             self.context = None
@@ -236,7 +236,7 @@ class SourceControl:
         self.read()
 
     def _on_known(self, context: SceneContext) -> None:
-        """Mark the scene that is known now; of an image that was chosen anew, show all scenes."""
+        """Mark the scene whose metadata is read; of a newly chosen image, show all scenes."""
         self.context = context
         self._extra.learn({context.path: context.scenes})
         is_new, self._is_new = self._is_new, False
@@ -266,7 +266,7 @@ class SourceControl:
             self.opening.run(read_scene, context, scene, self._suffix(), axes)
 
     def _show(self, layers: Sequence[LayerTuple], context: SceneContext) -> None:
-        """Show a scene in place of the one before; where several are shown, next to them."""
+        """Show a scene, replacing the previous one; where several are shown, next to them."""
         before = shown(self._viewer, context.path, self._chosen.get(context.path))
         if before is None:
             return
@@ -282,7 +282,7 @@ class SourceControl:
         self._on_known(context)
 
     def _replace(self, before: Shown | None, layers: Sequence[LayerTuple]) -> None:
-        """Show another scene in place of one; that is no edit of a layer."""
+        """Replace a scene by another one, without reporting an edit of a layer."""
         self.replaced.emit()
         with self.edits.made.blocked():
             replace_layers(self._viewer, before, layers)
@@ -294,7 +294,7 @@ class SourceControl:
             show_all(self._viewer, layers.layers[-1])
 
     def _follow_scene(self) -> None:
-        """Read what must be known of the shown scene, if it is another one."""
+        """Read the metadata of the shown scene, if it is another one."""
         scene = self.shown
         if scene is not None and scene.scene != self._followed:
             self._followed = scene.scene
