@@ -10,6 +10,7 @@ import tifffile
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, channel_indices, format_channels, parse_channels
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
+from napari_patchset.stacks.tiff.series import split_positions
 
 pytestmark = pytest.mark.realdata
 
@@ -140,3 +141,15 @@ def test_pages_without_axes_get_those_that_a_person_states(reported: Path) -> No
             assert stack.data_shape == (1, 1, n, 64, 80)
             pixels = stack.extract_patch(0, None, (0, 0, 0), (n, 64, 80))[0]
         np.testing.assert_array_equal(pixels, tifffile.imread(reported / name))
+
+
+def test_positions_of_micromanager_without_ome_xml_are_series(reported: Path) -> None:
+    paths = sorted((reported / "micromanager").glob("*.tif"))
+    with tifffile.TiffFile(paths[0]) as file:
+        (whole,) = file.series
+        assert whole.kind == "mmstack"
+        data = whole.asarray()
+        series = split_positions(whole)
+        assert [(each.name, each.axes) for each in series] == [("Pos0", "TCZYX"), ("Pos1", "TCZYX")]
+        for position, each in enumerate(series):
+            np.testing.assert_array_equal(each.asarray(), data[position])

@@ -94,7 +94,7 @@ def open_series(
     try:
         description = describe_file(path, plain=plain)
         with description.open() as file:
-            series = [part for each in file.series for part in _positions(each)]
+            series = [part for each in file.series for part in split_positions(each)]
             if not plain:
                 _check_described(series, file, description)
             yield _list_series(series, description), description
@@ -107,7 +107,7 @@ def open_series(
         ) from error
 
 
-def _positions(series: TiffPageSeries) -> list[TiffPageSeries]:
+def split_positions(series: TiffPageSeries) -> list[TiffPageSeries]:
     """Return a series for each position of Micro-Manager, which tifffile has as an axis R."""
     axes, shape = series.axes, series.shape
     if series.kind not in ("mmstack", "ndtiff") or "R" not in axes:
