@@ -3,9 +3,11 @@
 import os
 import pickle
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from napari_patchset import (
     list_scenes,
     open_stack,
 )
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset.errors import MissingAxisError, UnreadableFileError
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import list_absent, list_files
 from support.czi_maker import (
@@ -210,3 +212,27 @@ def test_lower_resolutions_are_of_all_files(tmp_path: Path) -> None:
     with CziImageStack(path) as stack:
         for level in stack.levels:
             assert level.extract_patch(0, None, (0, 0), level.data_shape[-2:]).all()
+
+
+@pytest.mark.parametrize("directories", ["master", "each", "scan"])
+def test_a_damaged_file_of_a_set_is_read_or_refused(tmp_path: Path, directories: Any) -> None:
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    paths = write_parts(sound / "image.czi", in_parts(), XML, directories)
+    outcomes = set()
+    for number in range(40):
+        random = Random(number)
+        folder = shutil.copytree(sound, tmp_path / str(number))
+        damaged, opened = (folder / random.choice(paths).name for _ in range(2))
+        data = bytearray(damaged.read_bytes())
+        for _ in range(4):
+            data[random.choice([random.randrange(len(data)), random.randrange(600)])] ^= 255
+        damaged.write_bytes(data[: random.choice([len(data), random.randrange(len(data))])])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                images(opened)
+            outcomes.add("read")
+        except (UnreadableFileError, MissingAxisError):
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}

@@ -65,38 +65,39 @@ def read_parts(path: Path) -> CziParts:
         If a file is damaged, or all subblocks lie in absent ones.
     """
     first_path, first = path, read_directory(path)
-    base, header, absent = path, first.header, list[str]()
-    if header.part and (match := _PART_NAME.fullmatch(path.stem)):
-        base = path.with_name(match[1] + path.suffix)
-        absent.append(base.name)
-    master = _find_master(path, header) if header.part else None
-    if master is not None:
-        base, absent = master, []
-        first_path, first = master, read_directory(master)
-    number, blocks = first.header.part, first.subblocks
-    if number:
-        blocks = _in_part(blocks, number)
-    files = {number: CziFile(first_path, first.file_size)}
-    named = set(distinct(blocks.part).tolist())
-    if named and not 0 <= min(named) <= max(named) <= _MAX_PARTS:
+    master, absent = path, list[str]()
+    if first.header.part:
+        if (found := _find_master(path, first.header)) is not None:
+            first_path, first, master = found, read_directory(found), found
+        elif named := _PART_NAME.fullmatch(path.stem):
+            master = path.with_name(named[1] + path.suffix)
+            absent.append(master.name)
+    header, blocks = first.header, first.subblocks
+    if header.part:
+        blocks = _in_part(blocks, header.part)
+    files = {header.part: CziFile(first_path, first.file_size)}
+    listed = set(distinct(blocks.part).tolist())
+    if listed and not 0 <= min(listed) <= max(listed) <= _MAX_PARTS:
         raise UnreadableFileError(
-            f"{path}: its directory names the files {min(named)} to {max(named)} of one CZI; it is "
-            "damaged, copy it again."
+            f"{path}: its directory names the files {min(listed)} to {max(listed)} of one CZI; it "
+            "is damaged, copy it again."
         )
     for number in range(1, _MAX_PARTS + 1):
         if number in files:
             continue
-        if (part := _find_part(base, header, number)) is not None:
+        part = _find_part(master, header, number)
+        if part is not None:
             files[number] = CziFile(part, part.stat().st_size)
-            if number not in named:
+            if number not in listed:
                 blocks = _join(blocks, _in_part(read_directory(part).subblocks, number))
-        elif number in named:
+        elif number in listed:
             rows = np.flatnonzero(blocks.part == number)
-            in_first = _is_at(files[first.header.part], blocks, int(rows[0]))
-            blocks.part[rows] = first.header.part if in_first else -1
-            if not in_first:
-                absent.append(f"{base.stem} ({number}){base.suffix}")
-        elif number > max(named, default=0):
+            if _is_in(files[header.part], blocks, int(rows[0])):
+                blocks.part[rows] = header.part
+            else:
+                blocks.part[rows] = -1
+                absent.append(f"{master.stem} ({number}){master.suffix}")
+        elif number > max(listed, default=0):
             break
     if len(blocks) and (blocks.part < 0).all():
         raise UnreadableFileError(
@@ -145,8 +146,8 @@ def _in_part(blocks: Subblocks, number: int) -> Subblocks:
     return replace(blocks, part=np.full(len(blocks), number, np.int32))
 
 
-def _is_at(file: CziFile, blocks: Subblocks, row: int) -> bool:
-    """Whether a subblock of another part is in this file, as some writers number the parts."""
+def _is_in(file: CziFile, blocks: Subblocks, row: int) -> bool:
+    """Whether a subblock of another part is in this file, where readers that know no parts look."""
     try:
         check_subblock(OpenFile(file.path).read, file, blocks, row)
     except (UnreadableFileError, OSError, KeyError):  # a kind that is unknown is refused later
