@@ -201,6 +201,9 @@ class PatchStrategy(Frozen, ABC):
         if selected.area is not None and len(grid):
             height, width = grid.size[-2:]
             inside = selected.area.contains(grid.start[:, -2:], (height, width))
+            # A rectangle may be larger than the image; padding is inside of no region.
+            past_end = grid.start[:, -2:] + (height, width) > source.spatial_shape[-2:]
+            inside &= ~past_end.any(axis=1)
             grid = exclude(grid, ~inside, OUTSIDE)
         if source.missing:
             touches = np.zeros(len(grid), bool)
