@@ -20,10 +20,10 @@ from .exporting.plan import ImageRef as ImageRef
 from .exporting.plan import Recipe as Recipe
 from .exporting.plan import SourceRef as SourceRef
 from .exporting.plan import SourcesFailed as SourcesFailed
-from .exporting.plan import expand_sources as expand_sources
 from .exporting.run import Progress as Progress
 from .exporting.run import export as export
 from .exporting.run import iter_export as iter_export
+from .exporting.sources import expand_sources as expand_sources
 from .patching.filters import MaskFilter as MaskFilter
 from .patching.filters import MaxFilter as MaxFilter
 from .patching.filters import MeanFilter as MeanFilter

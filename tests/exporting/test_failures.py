@@ -21,7 +21,7 @@ from napari_patchset.exporting import metrics, shard_writer
 from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.jobs import finalize_export, plan_export, write_part
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import expand_sources
+from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files

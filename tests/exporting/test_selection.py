@@ -13,7 +13,8 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, op
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting import run as engine
 from napari_patchset.exporting.metrics import MetricRequest
-from napari_patchset.exporting.plan import ImageRef, expand_sources
+from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport, Scores
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from napari_patchset import ExportPlan, Tiled
-from napari_patchset.exporting.plan import expand_sources
+from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.patchset import layout
 from support.czi_maker import SceneSpec
 

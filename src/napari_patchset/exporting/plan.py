@@ -9,8 +9,7 @@ A source that can't be read is a `Failure`: an export skips it, and stops when n
 
 import os
 import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -32,7 +31,7 @@ from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileErr
 from napari_patchset.patching.filters import Filter, PatchFilter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
-from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, PIXEL_TYPE_PATTERN, SUFFIXES
+from napari_patchset.patchset.layout import IMAGE, PIXEL_TYPE_PATTERN
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import (
@@ -41,14 +40,12 @@ from napari_patchset.source import (
     SceneId,
     is_remote,
     local_path,
-    natural_key,
     parse_channels,
     split_source,
 )
 from napari_patchset.stacks.metadata import parse_pixel_size
-from napari_patchset.stacks.opening import find_format, list_files, list_scenes, scene_ids
+from napari_patchset.stacks.opening import list_scenes
 from napari_patchset.stacks.sequence import SequenceAxis
-from napari_patchset.stacks.zarr.store import is_zarr
 
 SOURCE_ERRORS = (UnreadableFileError, OSError)
 """Raised by a file that is damaged or missing; a file that does not fit the plan raises others."""
@@ -199,25 +196,22 @@ class SourceRef(ImageRef):
     def with_pair_scenes(self) -> Self:
         """Return a copy in which each paired image has a scene.
 
-        In a file of several scenes, that is the one with the id of the source's scene.
-
-        Raises
-        ------
-        ArgumentError
-            If the file has several scenes, none of which has that id.
+        In a file of several scenes, that is the one with the id of the source's scene; raise
+        ArgumentError if there is none.
         """
-        return self.with_pairs(self._with_scene)
 
-    def _with_scene(self, image: ImageRef) -> ImageRef:
-        if image.scene is not None:
-            return image
-        ids = [summary.id for summary in list_scenes(image.path)]
-        if len(ids) > 1 and self.scene not in ids:
-            raise ArgumentError(
-                f"{image.path} has no scene {self.scene} to pair with {self}; its scenes are "
-                f"{', '.join(map(str, ids))}."
-            )
-        return image.model_copy(update={"scene": self.scene if len(ids) > 1 else ids[0]})
+        def with_scene(image: ImageRef) -> ImageRef:
+            if image.scene is not None:
+                return image
+            ids = [summary.id for summary in list_scenes(image.path)]
+            if len(ids) > 1 and self.scene not in ids:
+                raise ArgumentError(
+                    f"{image.path} has no scene {self.scene} to pair with {self}; its scenes are "
+                    f"{', '.join(map(str, ids))}."
+                )
+            return image.model_copy(update={"scene": self.scene if len(ids) > 1 else ids[0]})
+
+        return self.with_pairs(with_scene)
 
     def resolved(self) -> Self:
         """Return a reference to the same images by absolute paths."""
@@ -227,148 +221,6 @@ class SourceRef(ImageRef):
 def absolute_path(path: str) -> str:
     """Make a path absolute, for jobs that run in another folder; leave a URL unchanged."""
     return path if is_remote(path) else os.path.abspath(local_path(path))
-
-
-def expand_sources(
-    paths: Sequence[str | Path], scene: SceneId | Literal["all"] = "all"
-) -> list[SourceRef]:
-    """Return a source for every scene of some files, or for one scene of each.
-
-    Files of one set are one file, whichever of them are named and in whatever order.
-
-    Parameters
-    ----------
-    paths : sequence of str or Path
-        "name.czi@3" is one scene. A folder stands for the images in it.
-    scene : int, str or "all"
-        The id of a scene, for all files that do not name one.
-
-    Raises
-    ------
-    ArgumentError
-        If a file has no such scene, or a folder no image.
-
-    Warns
-    -----
-    UserWarning
-        If a file is named twice, be it by a link.
-    """
-    expansion = _Expansion(scene)
-    for path in paths:
-        expansion.add(path)
-    return list(expansion.sources)
-
-
-def sequence_source(
-    paths: Sequence[str | Path], axis: SequenceAxis, scene: SceneId | None = None
-) -> SourceRef:
-    """Return the source that files are along an axis, in the natural order of their names.
-
-    Parameters
-    ----------
-    paths : sequence of str or Path
-        A folder stands for the images in it.
-    axis : {"T", "Z", "C"}
-        The axis.
-    scene : int, str or None
-        The id of a scene, in each of them; None for the only one.
-    """
-    files = list[str]()
-    for path in paths:
-        is_folder = not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
-        files += map(str, images_in(Path(path)) if is_folder else [path])
-    files.sort(key=natural_key)
-    return SourceRef(path=files[0], scene=scene, sequence=axis, files=tuple(files))
-
-
-class _Expansion:
-    """Scenes of files, each of which is there once.
-
-    Parameters
-    ----------
-    scene : int, str or "all"
-        Of files that do not name one.
-    """
-
-    def __init__(self, scene: SceneId | Literal["all"]) -> None:
-        self.sources: dict[SourceRef, None] = {}
-        self._scene = scene
-        self._handles: dict[str, str] = {}
-        """The first named file of a set, by the real path of each of its files."""
-        self._ids: dict[str, list[SceneId | None]] = {}
-        self._sets: set[str] = set()
-        self._named: set[str] = set()
-
-    def add(self, path: str | Path) -> None:
-        file, scene = split_source(path, None if self._scene == "all" else self._scene)
-        if isinstance(file, Path) and file.is_dir() and not is_zarr(file):
-            for each in images_in(file):
-                self._add(each, scene)
-        else:
-            self._add(file, scene)
-
-    def _add(self, file: Path | str, scene: SceneId | None) -> None:
-        handle = self._handle(file)
-        try:
-            ids = self._scene_ids(handle) if scene is None else scene_ids(handle, scene)
-        except SOURCE_ERRORS:  # the export reports it, and continues with the others
-            ids = [scene]
-        refs = [SourceRef(path=handle, scene=scene_id) for scene_id in ids]
-        real = _real_path(file)
-        if real in self._named and all(ref in self.sources for ref in refs):
-            warnings.warn(f"{file} is named twice; its patches are cut once.", stacklevel=4)
-        self._named.add(real)
-        self.sources.update(dict.fromkeys(refs))
-
-    def _handle(self, file: Path | str) -> str:
-        """Return the file by which a set is named: the first of its files."""
-        real = _real_path(file)
-        if real not in self._handles:
-            try:
-                members = list_files(file)
-            except SOURCE_ERRORS:
-                members = ()
-            for each in (real, *map(_real_path, members)):
-                self._handles.setdefault(each, str(file))
-            if len(members) > 1:
-                self._sets.add(str(file))
-        return self._handles[real]
-
-    def _scene_ids(self, handle: str) -> list[SceneId | None]:
-        """Return the scenes of a file, those of a set in one order whichever file names it."""
-        if handle not in self._ids:
-            ids = scene_ids(handle)
-            if handle in self._sets:
-                ids.sort(key=lambda scene: natural_key(str(scene)))
-            self._ids[handle] = ids
-        return self._ids[handle]
-
-
-def _real_path(path: str | Path) -> str:
-    return str(path) if is_remote(path) else os.path.realpath(local_path(str(path)))
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the images in a folder, patch sets excluded, in the order of their names.
-
-    Raises
-    ------
-    ArgumentError
-        If there is none.
-    """
-    images = []
-    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
-        if path.name.startswith(".") or path.name.endswith((*SUFFIXES, PARTIAL_SUFFIX)):
-            continue
-        with suppress(UnreadableFileError):  # of no format
-            find_format(path)
-            images.append(path)
-    if not images:
-        raise ArgumentError(f"{folder}: there is no image in this folder; name one, or another.")
-    return images
-
-
-_SEPARATORS = os.sep + (os.altsep or "")
 
 
 def _check_format(name: str) -> str:
@@ -489,7 +341,7 @@ class ExportPlan(Recipe):
     @classmethod
     def _from_path(cls, out: Any) -> Any:
         name = os.fspath(out) if isinstance(out, Path) else out
-        return name.rstrip(_SEPARATORS) if isinstance(name, str) else name
+        return name.rstrip(os.sep + (os.altsep or "")) if isinstance(name, str) else name
 
     @model_validator(mode="after")
     def _check(self) -> Self:

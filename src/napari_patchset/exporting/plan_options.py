@@ -25,10 +25,8 @@ from napari_patchset.exporting.plan import (
     ExportPlan,
     ImageRef,
     SourceRef,
-    expand_sources,
-    sequence_source,
 )
-from napari_patchset.exporting.sources import mask_region
+from napari_patchset.exporting.sources import expand_sources, mask_region, sequence_source
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
