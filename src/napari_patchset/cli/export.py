@@ -102,27 +102,24 @@ def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
 def _executor(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
     """Provide a cluster or a process pool; a pool never forks, which libCZI and threads forbid."""
     if scheduler is not None:
-        with _connect(scheduler) as client:
+        try:
+            import distributed
+        except ImportError:
+            raise ArgumentError(
+                "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
+            ) from None
+        typer.echo(f"connecting to {scheduler}", err=True)
+        try:
+            client: Any = distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error
+        with client:
             yield client.get_executor()
     elif kind == "threads":
         yield None
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             yield pool
-
-
-def _connect(scheduler: str) -> Any:
-    try:
-        import distributed
-    except ImportError:
-        raise ArgumentError(
-            "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
-        ) from None
-    typer.echo(f"connecting to {scheduler}", err=True)
-    try:
-        return distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
-    except (OSError, ValueError) as error:
-        raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The patch set that the plan names.")]

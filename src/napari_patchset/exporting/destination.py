@@ -40,7 +40,7 @@ from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import is_remote
 
 LOCK = "napari-patchset.lock"
-"""The file that is locked (see `folder_lock`). It is the first file in the folder and the last,
+"""The file that is locked (see `workdir`). It is the first file in the folder and the last,
 so its name, which nothing else has, marks the folder as ours."""
 
 PLAN = "plan.json"

@@ -6,8 +6,6 @@ All state is in the folder, so that a step may be run again, and resumes where i
 process that has the same files.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +68,8 @@ def score_part(
     ExportError
         If there is no plan, or another export of the set is running.
     """
-    with _locked_by_job(out) as partial:
+    partial, _ = _planned(out)
+    with partial.locked(shared=True):
         first, last = _share(partial.frozen().score_runs, job, of)
         score_job(str(partial.root), first, last, threads=threads, memory=memory)
 
@@ -88,7 +87,8 @@ def write_part(
     ExportError
         If candidates are not scored yet, or another export of the set is running.
     """
-    with _locked_by_job(out) as partial:
+    partial, _ = _planned(out)
+    with partial.locked(shared=True):
         frozen = partial.frozen()
         first, last = _share(frozen.n_candidates, job, of)
         while True:
@@ -120,14 +120,6 @@ def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failur
             raise
         partial.remove()
     return failures
-
-
-@contextmanager
-def _locked_by_job(out: str | Path) -> Iterator[PartialExport]:
-    """Lock a planned export for one of its jobs, together with the others."""
-    partial, _ = _planned(out)
-    with partial.locked(shared=True):
-        yield partial
 
 
 def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:

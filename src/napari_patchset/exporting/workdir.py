@@ -1,6 +1,6 @@
 """NAME.partial: the folder of an unfinished export, by which any process can continue it.
 
-napari-patchset.lock marks the folder as ours; see `folder_lock`
+napari-patchset.lock marks the folder as ours, and is locked by one export, or several jobs of one
 plan.json            the plan, and its sources as they were when it was made
 candidates.parquet   every candidate: source, sample, start along (Z)YX, valid share
 scores/I.parquet     metrics of run I of the candidates
@@ -12,6 +12,7 @@ stop                 as long as it is there, jobs stop before the next tile
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -34,8 +35,13 @@ from napari_patchset.exporting.candidates import (
     write_grid,
     write_verdicts,
 )
-from napari_patchset.exporting.destination import LOCK, PLAN, explain_full_disk, remove_own_files
-from napari_patchset.exporting.folder_lock import locked
+from napari_patchset.exporting.destination import (
+    LOCK,
+    PLAN,
+    explain_full_disk,
+    is_litter,
+    remove_own_files,
+)
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
 from napari_patchset.patching.filters import metric_columns
@@ -47,6 +53,76 @@ from napari_patchset.patchset.statistics import ChannelSums, channel_sums
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.patchset.writers.zarr import checksums
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _MAX_SHARED = 1024
+
+    def _try_lock(fd: int, shared: bool) -> bool:
+        """Lock every byte of a range, or any one of them, since Windows' C library shares none."""
+        if shared:
+            return any(_lock_bytes(fd, first, 1) for first in range(_MAX_SHARED))
+        return _lock_bytes(fd, 0, _MAX_SHARED)
+
+    def _lock_bytes(fd: int, first: int, n: int) -> bool:
+        os.lseek(fd, first, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, n)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(fd: int, shared: bool) -> bool:
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock a folder, which is created if needed, and removed at the end if it is empty.
+
+    Other jobs of the same export may share the lock. Raise ExportError if another export has it.
+    The system releases it when the process ends, however it ends.
+    """
+    fd = _open_locked(root, shared)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # where an open file can't be deleted, not even by another
+            os.close(fd)
+        if not shared:  # a folder that holds more than the lock stays, and stays marked
+            with suppress(OSError):
+                others = [name for name in os.listdir(root) if name != LOCK]
+                if all(map(is_litter, others)):
+                    for name in (*others, LOCK):
+                        (root / name).unlink()
+                    root.rmdir()
+        if sys.platform != "win32":
+            os.close(fd)
+
+
+def _open_locked(root: Path, shared: bool) -> int:
+    path = root / LOCK
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _try_lock(fd, shared):
+            os.close(fd)
+            raise ExportError(
+                f"{root}: another export is writing there; wait for it, stop it, or choose "
+                "another name."
+            )
+        with suppress(FileNotFoundError):  # an export that has just ended deleted it
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        os.close(fd)
 
 
 class ExportStopped(Exception):
@@ -148,7 +224,7 @@ class PartialExport:
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Lock the folder, see `folder_lock.locked`; a full disk is an ExportError."""
+        """Lock the folder (see `locked`); a full disk is an ExportError."""
         with locked(self.root, shared=shared), explain_full_disk(self.root):
             yield
 
