@@ -10,7 +10,6 @@ and what a tile holds of a lattice is copied in a few calls of NumPy, not patch 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
@@ -98,10 +97,16 @@ class TileReader:
     def fill(self, batch: PendingBatch, out: NDArray[Any]) -> None:
         """Fill `out`, N, C, (Z), Y, X and of the stack's type, with the patches of a batch."""
         with self._images.source_errors(batch.source_index):
-            if self._batches.is_padded[batch.number]:
-                self._fill_padded(batch, out)
-            else:
+            if not self._batches.is_padded[batch.number]:
                 self._paste(batch, out)
+                return
+            batches, stack = self._batches, self._open[batch.source_index][0].stack
+            size, (start,) = batches.grid.size, batches.starts_of(batch.number).tolist()
+            extent = (batches.high - batches.low)[batch.number, -len(size) :]
+            box = np.empty((1, out.shape[1], *extent), out.dtype)
+            self._paste(batch, box)
+            indices = padding_indices(start, size, stack.data_shape[2:], batches.pad)
+            out[...] = pad_patch(box, indices)
 
     @property
     def _nbytes(self) -> int:
@@ -143,16 +148,6 @@ class TileReader:
         low, high = batches.low[number, 1:], batches.high[number, 1:]
         return PatchPaster(low[np.newaxis], tuple((high - low).tolist()))
 
-    def _fill_padded(self, batch: PendingBatch, out: NDArray[Any]) -> None:
-        def read_box(_: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
-            box = np.empty((1, out.shape[1], *size), out.dtype)
-            self._paste(batch, box)
-            return box
-
-        stack = self._open[batch.source_index][0].stack
-        start, size = self._batches.starts_of(batch.number)[0].tolist(), self._batches.grid.size
-        out[...] = _read_padded(read_box, start, size, stack.data_shape[2:], self._batches.pad)
-
     def _paste(self, batch: PendingBatch, out: NDArray[Any]) -> None:
         planes = out if out.ndim == 5 else out[:, :, np.newaxis]
         if batch.n_covered < planes.shape[1] * planes.shape[2]:
@@ -189,28 +184,14 @@ def read_patch(
     stack: ImageStack, channels: Sequence[int], spec: PatchSpec, pad: PadMode
 ) -> NDArray[Any]:
     """Read one patch C(Z)YX through the stack's own cache, padded as in an export."""
-    read_box = partial(stack.extract_patch, spec.sample, channels)
-    return _read_padded(read_box, spec.start, spec.size, stack.data_shape[2:], pad)
-
-
-def _read_padded(
-    read_box: Callable[[Sequence[int], Sequence[int]], NDArray[Any]],
-    start: Sequence[int],
-    size: Sequence[int],
-    bounds: Sequence[int],
-    pad: PadMode,
-) -> NDArray[Any]:
-    """Read a patch, filling it beyond the image.
-
-    `read_box` reads a box by start and size along (Z)YX, zero beyond the image.
-    """
+    start, size, bounds = spec.start, spec.size, stack.data_shape[2:]
     is_inside = all(a + n <= b for a, n, b in zip(start, size, bounds, strict=True))
     if is_inside or pad == "constant":
-        return read_box(start, size)
+        return stack.extract_patch(spec.sample, channels, start, size)
     indices = padding_indices(start, size, bounds, pad)
     low = [int(index.min()) for index in indices]
     extent = [int(index.max()) + 1 - first for index, first in zip(indices, low, strict=True)]
-    return pad_patch(read_box(low, extent), indices)
+    return pad_patch(stack.extract_patch(spec.sample, channels, low, extent), indices)
 
 
 _MIN_LATTICE = 8
