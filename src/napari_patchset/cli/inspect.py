@@ -24,8 +24,8 @@ from napari_patchset.cli.options import (
 )
 from napari_patchset.cli.progress import bar_on_terminal, show_events
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.plan_options import make_plan
 from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
 from napari_patchset.exporting.sources import describe_sources, open_source, read_masks
 from napari_patchset.patchset.layout import SUFFIX

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, make_plan, parse_bytes
+from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, parse_bytes
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 

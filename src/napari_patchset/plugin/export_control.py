@@ -20,10 +20,10 @@ from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it whi
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.jobs import refuse_taken
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.plan_options import command_line
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.workdir import ExportStopped, PartialExport
 from napari_patchset.patchset.layout import stem_of
