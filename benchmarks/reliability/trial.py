@@ -47,7 +47,7 @@ def judge(path: Path, out: Path, original: dict[str, str] | None) -> Outcome:
     out : Path
         Folder to export into; it is emptied.
     original : dict or None
-        What `pixels_of` gave for the sound file, None where this is the sound file.
+        What `use` returned for the sound file, None where this is the sound file.
     """
     try:
         with warnings.catch_warnings():
