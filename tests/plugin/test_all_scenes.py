@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import zarr
 from napari._qt.dialogs.qt_notification import NapariQtNotification
-from napari.settings import get_plugin_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
 
@@ -15,6 +14,8 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin import reader as opener
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.layers import stage as all_scenes
+from napari_patchset.plugin.napari_compat import camera as camera_of
+from napari_patchset.plugin.napari_compat import get_plugin_settings
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.reader import read_layers
 from support.czi_maker import MakeCzi, SceneSpec
@@ -103,7 +104,7 @@ def test_the_picker_turns_from_scene_to_scene(window: Window, file: Path) -> Non
     window.until(lambda: window.state.scene == 1)
     assert [layer.name for layer in window.images] == names
     np.testing.assert_allclose(window.grid.translate, (15, 200), atol=1)
-    np.testing.assert_allclose(viewer.scene.camera.center[-2:], (15 + 20, 200 + 16), atol=1)
+    np.testing.assert_allclose(camera_of(viewer).center[-2:], (15 + 20, 200 + 16), atol=1)
 
     for name in names[2:]:
         viewer.layers.remove(name)
@@ -155,7 +156,7 @@ def test_the_notification_docks_the_widget_once(
 
 def test_a_file_that_lies_elsewhere_is_brought_into_sight(window: Window, czi: MakeCzi) -> None:
     def is_in_sight(left: int) -> bool:
-        return abs(window.viewer.scene.camera.center[-1] - left - 40) < 1
+        return abs(camera_of(window.viewer).center[-1] - left - 40) < 1
 
     near = czi(SceneSpec(rect=(0, 0, 80, 60)), name="near.czi")
     far = czi(SceneSpec(rect=(9000, 0, 80, 60)), name="far.czi")

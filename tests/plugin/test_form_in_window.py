@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.settings import get_plugin_settings, get_settings
+from napari.settings import get_settings
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
@@ -23,6 +23,8 @@ from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin import preferences
 from napari_patchset.plugin import widget as widget_module
 from napari_patchset.plugin.layers.layer_stack import path_of
+from napari_patchset.plugin.napari_compat import camera as camera_of
+from napari_patchset.plugin.napari_compat import canvas_size, get_plugin_settings
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import wheel
@@ -92,8 +94,8 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
 
 def click_image(window: Window, y: float, x: float) -> None:
     """Click on the image where a point is on the screen, in micrometres from its first pixel."""
-    camera, canvas = window.viewer.scene.camera, window.viewer.window._qt_viewer.canvas
-    height, width = window.viewer.canvas.size
+    camera, canvas = camera_of(window.viewer), window.viewer.window._qt_viewer.canvas
+    height, width = canvas_size(window.viewer)
     top, left = window.images[0].translate[-2:]
     at = QPoint(
         round(width / 2 + (left + x - camera.center[-1]) * camera.zoom),

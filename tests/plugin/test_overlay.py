@@ -12,6 +12,7 @@ import pytest
 
 from napari_patchset.plugin.canvas import overlay
 from napari_patchset.plugin.canvas.overlay_layers import MAP_NAME
+from napari_patchset.plugin.napari_compat import camera as camera_of
 from support.czi_maker import MakeCzi, SceneSpec
 from support.window import Window
 
@@ -50,7 +51,7 @@ def uploads(window: Window, name: str) -> Iterator[list[str]]:
 
 def test_what_stays_the_same_is_not_drawn_again(window: Window, file: Path) -> None:
     window.open(file)
-    grid, camera = window.grid.name, window.viewer.scene.camera
+    grid, camera = window.grid.name, camera_of(window.viewer)
     window.type_size(8, 8)
     with uploads(window, grid) as drawn:
         camera.zoom *= 8

@@ -4,6 +4,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_patchset.plugin.form.strategy import StrategySection
+from napari_patchset.plugin.napari_compat import camera as camera_of
 from support.czi_maker import MakeCzi, SceneSpec
 from support.window import Window
 
@@ -59,7 +60,7 @@ def test_arrow_keys_go_from_patch_to_patch(opened: Window) -> None:
 
 def test_enter_zooms_to_a_patch_and_the_view_follows_the_next_one(opened: Window) -> None:
     window, preview = opened, opened.widget.preview
-    camera = window.viewer.scene.camera
+    camera = camera_of(window.viewer)
     before = camera.zoom
     window.qtbot.mouseClick(preview.pick_button, Qt.MouseButton.LeftButton)
     press(window, Qt.Key.Key_Return)
@@ -81,10 +82,12 @@ def test_a_patch_is_placed_moved_and_taken_away(opened: Window) -> None:
     window.until(lambda: preview.view.hasFocus())
     assert places(strategy) == [framed(window)] == [(24, 24)]
     press(window, Qt.Key.Key_Right, SHIFT)
-    press(window, Qt.Key.Key_Down, SHIFT | CTRL)
+    press(window, Qt.Key.Key_Down, SHIFT | CTRL)  # before the first step is drawn
+    window.settle()
     assert places(strategy) == [framed(window)] == [(25, 28)]
     for _ in range(9):  # it stays within the image
         press(window, Qt.Key.Key_Right, SHIFT)
+    window.settle()
     assert places(strategy) == [framed(window)] == [(25, 48)]
     window.viewer.reset_view()
     window.click(strategy.place)
@@ -93,6 +96,7 @@ def test_a_patch_is_placed_moved_and_taken_away(opened: Window) -> None:
     press(window, Qt.Key.Key_Right)
     assert framed(window) == (25, 48)
     press(window, Qt.Key.Key_Delete)
+    window.settle()
     assert places(strategy) == [(24, 24)]
     window.settle()
     assert preview.view.row is None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.scenes import source as sourcing
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.tiff_maker import write_two_series
@@ -179,8 +180,8 @@ def test_a_pyramid_takes_another_and_shows_all_of_it(window: Window, czi: MakeCz
     other = SceneSpec(id=1, rect=(9000, 0, 1100, 700), pyramid=True)
     window.open(czi(SceneSpec(id=0, rect=LARGE, pyramid=True), other))
     (layer,) = window.images
-    window.viewer.scene.camera.zoom *= 30  # so that only a corner of the finest level is drawn
-    window.viewer.scene.camera.center = (0, 1000, 1200)
+    camera_of(window.viewer).zoom *= 30  # so that only a corner of the finest level is drawn
+    camera_of(window.viewer).center = (0, 1000, 1200)
     window.until(lambda: layer.data_level == 0)
     pick(window, 1)
     assert window.images == [layer]

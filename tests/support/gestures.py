@@ -7,6 +7,8 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QRadioButton, QWidget
 
+from napari_patchset.plugin.napari_compat import camera as camera_of
+from napari_patchset.plugin.napari_compat import canvas_size
 from support.window import Window
 
 
@@ -48,8 +50,8 @@ def answering(window: Window, choice: str) -> list[list[str]]:
 
 def place_on_screen(window: Window, y: float, x: float) -> QPoint:
     """Give where a point of the image's world is on the canvas."""
-    camera = window.viewer.scene.camera
-    height, width = window.viewer.canvas.size
+    camera = camera_of(window.viewer)
+    height, width = canvas_size(window.viewer)
     return QPoint(
         round(width / 2 + (x - camera.center[-1]) * camera.zoom),
         round(height / 2 + (y - camera.center[-2]) * camera.zoom),

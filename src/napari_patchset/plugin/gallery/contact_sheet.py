@@ -1,6 +1,6 @@
 """The contact sheet: patches at full resolution, drawn at random, in a window of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,8 @@ RGBImage = NDArray[np.uint8]
 
 def patch_images(
     planned: Planned, rows: Sequence[int], channels: Sequence[Channel], depth: int | None = None
-) -> list[RGBImage]:
-    """Read patches at full resolution, as an export does.
+) -> Generator[RGBImage, None, list[RGBImage]]:
+    """Read patches at full resolution, as an export does; yield each, and return all of them.
 
     Parameters
     ----------
@@ -52,6 +52,7 @@ def patch_images(
                 at = patch.shape[1] // 2 if depth is None else depth - spec.start[0]
                 patch = patch[:, at]
             images.append(composite(patch, channels))
+            yield images[-1]
     return images
 
 
