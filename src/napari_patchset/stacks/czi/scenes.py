@@ -35,7 +35,7 @@ from napari_patchset.stacks.czi.directory import (
 )
 from napari_patchset.stacks.czi.metadata import CziChannel, CziScene, parse_metadata
 from napari_patchset.stacks.czi.parts import CziParts, read_parts
-from napari_patchset.stacks.czi.subblocks import CheckedSubblocks, SubblockDecoder, check_all
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder, check_all
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 
 if TYPE_CHECKING:
@@ -245,16 +245,16 @@ class CziScenes:
         self._files = parts.files
         self._metadata = parse_metadata(parts.xml)
         self._path = path
-        self._checked = CheckedSubblocks(len(self.blocks))
+        self._spans = np.zeros((len(self.blocks), 2), np.int64)
         self._geometries: dict[int | None, SceneGeometry] = {}
 
     def check_subblocks(self) -> None:
         """Refuse a file with a subblock that is not what the directory says."""
-        check_all(self._files, self.blocks, self._checked)
+        check_all(self._files, self.blocks, self._spans)
 
     def decoder(self) -> SubblockDecoder:
         """Return a new decoder of single subblocks; the caller closes it."""
-        return SubblockDecoder(self._files, self.blocks, self._checked)
+        return SubblockDecoder(self._files, self.blocks, self._spans)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -1,9 +1,9 @@
 """Single subblocks: their own headers are checked, then their pixels decoded.
 
 A subblock repeats its directory entry. The two are compared before any data is decoded, as one
-flipped bit in the size of a compressed tile makes libCZI read or write beyond its memory. Subblocks
-are decoded one by one, because libCZI decodes every subblock that meets a rectangle, again for each
-rectangle: in a mosaic whose tiles overlap, several times each.
+flipped bit in the size of a compressed tile makes a decoder read or write beyond its memory.
+Subblocks are decoded one by one, because libCZI decodes every subblock that meets a rectangle,
+again for each rectangle: in a mosaic whose tiles overlap, several times each.
 """
 
 import struct
@@ -50,24 +50,14 @@ class DataSpan(NamedTuple):
     size: int
 
 
-class CheckedSubblocks:
-    """The data spans of the subblocks whose headers were checked; threads may share it."""
-
-    def __init__(self, count: int) -> None:
-        self._spans = np.zeros((count, 2), np.int64)
-
-    def get(self, row: int) -> DataSpan | None:
-        """Return the span of a subblock, None if its header was not checked."""
-        position, size = self._spans[row].tolist()
-        return DataSpan(position, size) if position else None
-
-    def add(self, row: int, span: DataSpan) -> None:
-        """Record the span of a subblock."""
-        self._spans[row] = span
+Spans = NDArray[np.int64]
+"""Of shape (n, 2): the span of each subblock, zeros until its header was checked."""
 
 
-def check_all(files: Mapping[int, CziFile], blocks: Subblocks, checked: CheckedSubblocks) -> None:
-    """Check every subblock, many at once: slow storage answers late, but in parallel.
+def check_all(files: Mapping[int, CziFile], blocks: Subblocks, spans: Spans) -> None:
+    """Check every subblock and fill in its span, many at once.
+
+    Slow storage answers late, but in parallel.
 
     Raises
     ------
@@ -81,7 +71,7 @@ def check_all(files: Mapping[int, CziFile], blocks: Subblocks, checked: CheckedS
         for row in rows:
             part = int(blocks.part[row])
             read = _buffered(opened[part].read)
-            checked.add(row, check_subblock(read, files[part], blocks, row))
+            spans[row] = check_subblock(read, files[part], blocks, row)
 
     share = -(-len(present) // _N_THREADS)
     with ThreadPoolExecutor(_N_THREADS, "subblocks") as pool:
@@ -182,12 +172,10 @@ class SubblockDecoder:
     Threads and forked processes may share it, and it pickles.
     """
 
-    def __init__(
-        self, files: Mapping[int, CziFile], blocks: Subblocks, checked: CheckedSubblocks
-    ) -> None:
+    def __init__(self, files: Mapping[int, CziFile], blocks: Subblocks, spans: Spans) -> None:
         self._parts = {n: file._replace(path=file.path.absolute()) for n, file in files.items()}
         self._blocks = blocks
-        self._checked = checked
+        self._spans = spans
         self._files = OpenFiles(file.path for file in self._parts.values())
 
     def decode(self, row: int) -> NDArray[Any]:
@@ -225,8 +213,8 @@ class SubblockDecoder:
 
     def _check(self, row: int) -> DataSpan:
         """Check a subblock's header, once, and return where its data lie."""
-        span = self._checked.get(row)
-        if span is None:
+        span = DataSpan(*self._spans[row].tolist())
+        if not span.position:
             file = self._file(row)
 
             def read(position: int, length: int) -> bytes:
@@ -234,5 +222,5 @@ class SubblockDecoder:
                 return self._files.read(file.path, position, min(length, left))
 
             span = check_subblock(read, file, self._blocks, row)
-            self._checked.add(row, span)
+            self._spans[row] = span
         return span
