@@ -347,9 +347,14 @@ class PartialExport:
         """Withdraw the request to stop."""
         self._stop.unlink(missing_ok=True)
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether jobs are requested to stop."""
+        return self._stop.exists()
+
     def check_cancelled(self) -> None:
         """Raise ExportStopped if jobs are requested to stop."""
-        if self._stop.exists():
+        if self.stop_requested:
             raise ExportStopped
 
     def discard(self) -> None:
