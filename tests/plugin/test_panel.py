@@ -21,6 +21,7 @@ def panel(qtbot: QtBot) -> Panel:
     panel.resize(400, 200)
     with qtbot.waitExposed(panel):
         panel.show()
+    qtbot.waitUntil(lambda: panel._area.verticalScrollBar().maximum() > 0)
     return panel
 
 

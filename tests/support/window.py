@@ -61,9 +61,7 @@ def shared_viewer() -> Iterator[napari.Viewer]:
         viewer = napari.Viewer(show=True, show_welcome_screen=False)
     # napari's own fixture, which another test may use meanwhile, takes it for a leak.
     QtViewer._instances.discard(viewer.window._qt_viewer)
-    # napari collects garbage whenever layers go: what is there by now need not be looked at.
-    gc.collect()
-    gc.freeze()
+    _warm_up(viewer)
     try:
         yield viewer
     finally:
@@ -74,6 +72,18 @@ def shared_viewer() -> Iterator[napari.Viewer]:
 
 def _finest(layer: Any) -> Any:
     return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def _warm_up(viewer: napari.Viewer) -> None:
+    """Import and build once what every window has, and hide it from the garbage collector.
+
+    napari collects garbage whenever layers are removed.
+    """
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+    viewer.window.remove_dock_widget(dock)
+    widget.deleteLater()
+    gc.collect()
+    gc.freeze()
 
 
 class Window:

@@ -1,7 +1,6 @@
 """A column of widgets in a dock of napari: most of it scrolls, the most important stay visible.
 
-Labels in a column have the same width, so that their fields line up. The mouse wheel scrolls the
-column; it changes a field only while that has the keyboard focus.
+Labels in a column have the same width, so that their fields line up.
 """
 
 from collections import defaultdict
@@ -10,19 +9,16 @@ from itertools import pairwise
 
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
-from qtpy.QtGui import QKeyEvent
+from qtpy.QtGui import QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
-    QAbstractSpinBox,
     QApplication,
-    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
     QLayout,
     QScrollArea,
     QSizePolicy,
-    QSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -35,9 +31,6 @@ _BORDER = 2
 _DEEPEST = 40
 """A label further to the right, in pixels, is not the first of its row."""
 
-_WHEELED = (QAbstractSpinBox, QComboBox, QSlider)
-"""The fields whose value the wheel changes."""
-
 
 class Panel(QWidget):
     """Scroll vertically, move through the fields by keyboard, and notice when the dock closes.
@@ -48,19 +41,25 @@ class Panel(QWidget):
 
     def fill(self, scrolled: Sequence[QWidget], fixed: Sequence[QWidget]) -> None:
         """Stack widgets: those that scroll, then those that are always visible."""
-        self._columns = content, foot = _column(scrolled), _column(fixed)
-        self._area, self._wheel = _Area(content), _WheelGuard(self)
+        columns = content, foot = _column(scrolled), _column(fixed)
+        self._area = _Area(content)
         foot.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        layout = QVBoxLayout(self)
+        # In no layout of the panel's, or else napari's whole window is laid out again with it.
+        self._body = QWidget(self)
+        layout = QVBoxLayout(self._body)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self._area)
         layout.addWidget(foot)
         layout.addStretch()
-        self._area.laid_out.connect(self._on_laid_out)
-        self.setMinimumWidth(self._area.minimumWidth())
+        self._area.laid_out.connect(lambda: align_labels(columns))
+        self.setMinimumSize(self._area.minimumWidth(), WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        self._wheel.guard(self)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Give the content all of the panel."""
+        super().resizeEvent(event)
+        self._body.resize(self.size())
 
     def sizeHint(self) -> QSize:
         """Prefer a size that leaves most of the window to the image."""
@@ -82,7 +81,7 @@ class Panel(QWidget):
 
     def focusNextPrevChild(self, forward: bool) -> bool:
         """Move the focus through the fields as they are laid out, and scroll to the next one."""
-        stops = list(_tab_stops(self))
+        stops = list(_tab_stops(self._body))
         for before, after in pairwise(stops):
             QWidget.setTabOrder(before, after)
         moved = super().focusNextPrevChild(forward)
@@ -100,31 +99,6 @@ class Panel(QWidget):
             focused.click()
         else:
             super().keyPressEvent(event)
-
-    def _on_laid_out(self) -> None:
-        self._wheel.guard(self)  # fields that were added since
-        align_labels(self._columns)
-
-
-class _WheelGuard(QObject):
-    """Let the wheel scroll past fields that do not have the focus."""
-
-    def guard(self, parent: QWidget) -> None:
-        """Guard every field in a widget that is not guarded yet."""
-        for kind in _WHEELED:
-            for field in parent.findChildren(kind):
-                if field.focusPolicy() == Qt.FocusPolicy.WheelFocus:
-                    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-                field.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Ignore the wheel over a field without focus, so that the panel gets it."""
-        if event is None or event.type() != QEvent.Type.Wheel:
-            return False
-        if isinstance(watched, QWidget) and watched.hasFocus():
-            return False
-        event.ignore()
-        return True
 
 
 class _Area(QScrollArea):

@@ -1,7 +1,8 @@
 """The building blocks of the form: sections, rows, numbers per axis, folds.
 
 A field shows the value that the user typed. If it is too large for an image, the field shows less
-for that image alone, and the typed value again with the next image that is large enough.
+for that image alone, and the typed value again with the next image that is large enough. The mouse
+wheel scrolls the form; it changes a field only while that has the keyboard focus.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,8 +10,15 @@ from typing import Any
 
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from pydantic import BaseModel
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_patchset.axes import DepthAxis
 
@@ -24,6 +32,13 @@ class Section(Container[Widget]):
     def __init__(self, widgets: Sequence[Widget], **options: Any) -> None:
         super().__init__(widgets=widgets, **{"labels": True, **options})
         self.margins = _NO_MARGINS
+        for widget in widgets:
+            scroll_past(widget.native)
+
+    def insert(self, key: int, widget: Widget) -> None:
+        """Insert a field; the wheel scrolls past it."""
+        super().insert(key, widget)
+        scroll_past(widget.native)
 
     @property
     def summary(self) -> str:
@@ -156,6 +171,25 @@ class Fold(QWidget):
     def _toggle(self, opened: bool) -> None:
         self.button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self.content.setVisible(opened)
+
+
+def scroll_past(field: QWidget) -> None:
+    """Let the mouse wheel scroll the form: it changes a field only while that has the focus."""
+    if field.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+        field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    if isinstance(field, QAbstractSpinBox | QComboBox):
+        field.installEventFilter(_WheelFilter(field))
+
+
+class _WheelFilter(QObject):
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ignore the wheel over a field without focus, so that its parents get it."""
+        if event is None or event.type() != QEvent.Type.Wheel:
+            return False
+        if isinstance(watched, QWidget) and watched.hasFocus():
+            return False
+        event.ignore()
+        return True
 
 
 def small_button(text: str, tooltip: str, width: int | None = None) -> PushButton:

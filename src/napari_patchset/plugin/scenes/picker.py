@@ -16,6 +16,7 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.plugin.dialogs import message
+from napari_patchset.plugin.form.fields import scroll_past
 from napari_patchset.plugin.scenes.map import SceneMap
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.preview.image import composite, overview
@@ -92,6 +93,7 @@ class ScenePicker(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.map, self.names = SceneMap(), _name_list()
+        scroll_past(self.names)
         self._area = QScrollArea()
         self._area.setWidget(self.map)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
