@@ -2,7 +2,8 @@
 
 A plan (`plan`) is checked (`destination`, `sources`), frozen in the folder NAME.partial
 (`frozen_plan`, `workdir`), and carried out by jobs (`jobs`) on any executor (`run`); `finalize`
-completes the set. Every step can be repeated, and resumes where it stopped.
+completes the set. Every step can be repeated, and resumes where it stopped. `command_line` reads
+and writes a plan as options of the command (`plan_options`).
 
 The way of a pixel from a file to a shard:
 
