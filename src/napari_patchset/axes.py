@@ -43,7 +43,7 @@ def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: st
 
 
 def check_stated_axes(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
-    """Return axes that a person states for an image, in capitals.
+    """Return the user's axes for an image, in capitals.
 
     Parameters
     ----------

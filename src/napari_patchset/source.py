@@ -272,13 +272,13 @@ def check_bare_numbers(text: str, names: Sequence[str]) -> None:
 
 
 FILE = "file://"
-"""What the URL of a local file begins with."""
+"""Prefix of the URL of a local file."""
 
 Scene = TypeVar("Scene", bound=SceneId)
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is the URL of a store, "https://..." or "s3://..."."""
+    """Return whether a path is the URL of a store, "https://..." or "s3://..."."""
     return isinstance(path, str) and "://" in path and not path.startswith(FILE)
 
 
@@ -290,7 +290,7 @@ def local_path(name: str) -> str:
 def split_source(
     name: str | Path, scene: Scene | None = None
 ) -> tuple[str | Path, Scene | int | str | None]:
-    """Split what a user names, as `split_scene` does; a remote URL names no scene."""
+    """Split a user's path as `split_scene` does; a remote URL names no scene."""
     if isinstance(name, Path):
         return split_scene(name, scene)
     return (name, scene) if is_remote(name) else split_scene(local_path(name), scene)

@@ -412,7 +412,7 @@ def test_the_version_is_printed(run) -> None:
         ),
         (
             "export --plan later.json",
-            "later.json: gamma is no field of a plan; save",
+            "later.json: gamma is not a field of a plan; save",
         ),
         ("export --plan typo.json", "With typo.json: path is missing; there is no pth here"),
         ("export --plan flat.json", "flat.json: strategy is 'tiled'; save the plan again"),
@@ -496,7 +496,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_resumes(czi: MakeCzi, tmp_pat
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "run the same again" in err
+    assert "run the same command again" in err
     assert not (tmp_path / "a.patches.zarr").exists()
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert len(PatchSet(tmp_path / "a.patches.zarr")["all"]) == 3 * 297**2

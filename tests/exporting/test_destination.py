@@ -392,7 +392,9 @@ def test_the_command_reports_it_in_one_line(run: Any, source: Path) -> None:
         before = tree(folder)
         code, said, err = run(*arguments)
         assert (code, said, err.count("\n")) == (1, "", 1)
-        assert "mine.partial exists and is no unfinished export of ours; choose another" in err
+        assert (
+            "mine.partial exists and is not an unfinished export of patchset; choose another" in err
+        )
         assert tree(folder) == before
 
 

@@ -105,9 +105,12 @@ def test_one_number_is_for_y_and_x() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"strategy": {"kind": "tiled", "size": "8;8"}}, "'8;8' is no number of pixels; write one"),
+        (
+            {"strategy": {"kind": "tiled", "size": "8;8"}},
+            "'8;8' is not a number of pixels; write one",
+        ),
         ({"strategy": {"kind": "whole", "select": "T"}}, "'T' is not a selection; write ranges"),
-        ({"filters": "sharp"}, "'sharp' is no filter; write it like std>5"),
+        ({"filters": "sharp"}, "'sharp' is not a filter; write it like std>5"),
         ({"split": 2}, "less than 1"),
         ({"strategy": Tiled(size=8), "format": "png"}, "there is no format 'png'"),
     ],

@@ -200,7 +200,7 @@ def test_texts_are_parsed(text: str, expected: Filter) -> None:
         ("5<std>6", "write it like std>5"),
         ("std", "write it like std>5"),
         ("entropy>5", "it is one of max, mean, std, shannon, saturation, mask"),
-        ("std>p200", "'p200' is no limit; give a number, p0 to p100, or otsu"),
+        ("std>p200", "'p200' is not a limit; give a number, p0 to p100, or otsu"),
         ("std>inf", "not finite"),
         ("std(bins=5)>2", "there is no bins here"),
         ("shannon(64)>2", "write it like bins=64"),
@@ -209,7 +209,7 @@ def test_texts_are_parsed(text: str, expected: Filter) -> None:
     ],
 )
 def test_invalid_texts_are_refused_with_the_fault(text: str, fault: str) -> None:
-    with pytest.raises(ArgumentError, match=r"no filter|no setting") as error:
+    with pytest.raises(ArgumentError, match=r"not a (filter|setting)") as error:
         parse_filter(text)
     assert repr(text) in str(error.value)
     assert fault in str(error.value)

@@ -52,7 +52,7 @@ def test_a_region_stays_where_it_was_drawn_and_another_scene_says_so(
     window.until(lambda: "<b>96</b> patches" in window.summary)
     drawn = layer.data_to_world(layer.data[0][0])
     window.click_scene(1)
-    window.until(lambda: "Patch region lies beside this scene" in window.summary)
+    window.until(lambda: "Patch region lies outside of this scene" in window.summary)
     assert not len(window.grid.data)
     assert layer.data_to_world(layer.data[0][0]) == drawn
     window.click_scene(0)

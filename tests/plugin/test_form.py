@@ -290,7 +290,7 @@ def test_a_file_that_was_chosen_stays_though_it_is_not_open(qtbot: QtBot) -> Non
 def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words() -> None:
     info = describe(Y=64, X=96).model_copy(update={"pixel_size": PixelSize(z=1, y=0.5, x=0.5)})
     assert size_hint((32, 16), info) == "16.0 × 8.0 µm"
-    assert "12 is no multiple of 8" in size_hint((16, 12), info)
+    assert "12 is not a multiple of 8" in size_hint((16, 12), info)
     assert size_hint((8, 8), describe(Y=64, X=96)) == ""
 
 

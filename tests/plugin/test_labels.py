@@ -88,7 +88,7 @@ def test_painting_on_the_file_is_refused_once_and_a_copy_is_painted(
     with window.qtbot.captureExceptions() as raised:
         drag(window, (10, 10), (40, 40))
     assert [str(error) for _, error, _ in raised] == [
-        "nuclei shows what its file holds, and that is never changed; right-click the layer, "
+        "nuclei shows the content of its file, which is never changed; right-click the layer, "
         "Duplicate, and paint on the copy."
     ]
     assert (nuclei.mode, nuclei.editable) == ("pan_zoom", False)

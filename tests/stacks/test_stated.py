@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"3 channel names .* it has 1 channels"):
         open_stack(path, channel_names=["a", "b", "c"])
     for size in ("0", "-1", "a", "1,1,1,1", ()):
-        with pytest.raises(ArgumentError, match="is no pixel size"):
+        with pytest.raises(ArgumentError, match="is not a pixel size"):
             parse_pixel_size(size)
 
 

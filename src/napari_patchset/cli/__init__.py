@@ -1,4 +1,4 @@
-"""The command `patchset`: thin, every subcommand builds a plan and hands it on."""
+"""The command `patchset`: every subcommand builds a plan and passes it on."""
 
 from napari_patchset.cli.app import main
 

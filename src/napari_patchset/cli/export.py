@@ -41,7 +41,11 @@ def export(
     overwrite: Overwrite = False,
     executor: Annotated[
         Literal["threads", "processes"],
-        option(RUNNING, "threads|processes", "What the export runs on, on this computer."),
+        option(
+            RUNNING,
+            "threads|processes",
+            "What runs the export on this computer: threads or processes.",
+        ),
     ] = "threads",
     workers: Annotated[
         int, option(RUNNING, "N", "Number of threads, processes, or jobs of a cluster.", min=1)
@@ -68,7 +72,8 @@ def export(
             partial_folder = PartialExport.of(chosen).root
             if partial_folder.exists():
                 typer.echo(
-                    f"Stopped. What is done is in {partial_folder}; run the same again to resume.",
+                    f"Stopped. The finished part is in {partial_folder}; "
+                    "run the same command again to resume.",
                     err=True,
                 )
             raise
@@ -123,7 +128,7 @@ def _executor(kind: str, workers: int, scheduler: str | None) -> Iterator[Execut
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The patch set that the plan names.")]
-Job = Annotated[int, option(RUNNING, "I", "Which of the jobs, counted from 0.", min=0)]
+Job = Annotated[int, option(RUNNING, "I", "Index of the job, counted from 0.", min=0)]
 Of = Annotated[int, option(RUNNING, "N", "Number of jobs.", min=1)]
 
 

@@ -74,7 +74,7 @@ def _patch_set_rows(file: str | Path) -> list[dict[str, Any]]:
     """Describe the arrays of a patch set like scenes; [] if it is none, or holds no pixels."""
     if is_remote(file) or not Path(file).is_dir():
         return []
-    # What reads a patch set takes longer to import than all that reads an image.
+    # The modules for patch sets take longer to import than those for images.
     from napari_patchset.patchset.reader import read_attributes, read_description
 
     if read_attributes(Path(file)) is None:

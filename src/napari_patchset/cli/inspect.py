@@ -1,4 +1,4 @@
-"""`patchset preview`, `verify` and `demo`: look at patches, and at what is wrong with them."""
+"""`patchset preview`, `verify` and `demo`: draw, check and try out patches."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What several subcommands take: sources, a plan's options, memory and threads.
+"""Parameters of several subcommands: sources, a plan's options, memory and threads.
 
 Help lists options in the groups of `PANELS`.
 """
@@ -97,7 +97,7 @@ def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
 def plan_from(
     files: Sequence[str] | None, out: str | None, plan: Path | None, options: dict[str, Any]
 ) -> ExportPlan:
-    """Make the plan of a command line; what is missing in it is wrong usage, exit code 2."""
+    """Return the plan of a command line; a missing argument is wrong usage, exit code 2."""
     if not plan:
         if not files:
             raise typer.BadParameter("name a file, or a plan with --plan", param_hint="FILES")

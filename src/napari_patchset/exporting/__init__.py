@@ -5,7 +5,7 @@ A plan (`plan`) is checked (`destination`, `sources`), frozen in the folder NAME
 completes the set. Every step can be repeated, and resumes where it stopped. `command_line` reads
 and writes a plan as options of the command (`plan_options`).
 
-The way of a pixel from a file to a shard:
+How a pixel gets from a file to a shard:
 
 1. `shard_writer`: a job takes the shards that are missing, and orders their candidates by the
    tiles of the sources that hold them (`tiles`).
@@ -15,5 +15,5 @@ The way of a pixel from a file to a shard:
 3. `shard_writer`: the patches are rows of a shard's buffer. A full buffer is written by the format
    of the set (`napari_patchset.patchset.writers`), and marked as done with its checksums and sums.
 
-Filters see pixels on the same way: `metrics` measures the batches instead of writing them.
+Filters read pixels in the same way: `metrics` measures the batches instead of writing them.
 """

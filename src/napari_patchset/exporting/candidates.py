@@ -1,7 +1,7 @@
 """Candidates of an unfinished export: their files, and the selection of those that are written.
 
-`Selection` gives each kept candidate a row in the arrays of its split. Candidates, metrics and
-verdicts are parquet files.
+`Selection` assigns each exported candidate a row in the arrays of its split. Candidates, metrics
+and verdicts are parquet files.
 """
 
 import json
@@ -61,7 +61,7 @@ class Selection:
 
     @classmethod
     def of(cls, verdicts: Verdicts) -> Self:
-        """Assign rows to the kept candidates of each split, in order."""
+        """Assign rows to the exported candidates of each split, in order."""
         split = np.where(verdicts.kept, verdicts.split, np.int8(-1))
         row = np.full(len(split), -1, np.int64)
         for index in range(len(verdicts.splits)):

@@ -111,8 +111,8 @@ def _read_plan(path: Path) -> Fields:
     plan: Fields = content.get("plan", content)
     if unknown := set(plan) - set(ExportPlan.model_fields):
         raise ArgumentError(
-            f"{path}: {', '.join(sorted(unknown))} is no field of a plan; save the plan again with "
-            "the version that runs it."
+            f"{path}: {', '.join(sorted(unknown))} is not a field of a plan; save the plan again "
+            "with the version that runs it."
         )
     for name, kind in {"sources": list, "strategy": dict}.items():
         if not isinstance(plan.get(name, kind()), kind):
@@ -158,7 +158,7 @@ STATING = {
 
 
 def _stated(ref: SourceRef, options: Fields) -> SourceRef:
-    """Return a source with what the options state of it; its pairs have its axes."""
+    """Return a source with the overrides of the options; its pairs get the same axes."""
     stated = {
         field: options[name]
         for name, field in STATING.items()
@@ -298,7 +298,7 @@ def _pair(refs: Sequence[SourceRef], role: str) -> list[str] | None:
 
 
 def _stated_words(refs: Sequence[SourceRef]) -> list[str] | None:
-    """Return the options for what is stated of the sources, None if they differ in it."""
+    """Return the options for overrides of metadata, None if the sources differ in them."""
     first = refs[0].stated
     if any(ref.stated != first for ref in refs):
         return None

@@ -1,4 +1,4 @@
-"""Where a set goes: what an export may remove and replace there, and whether there is space.
+"""The destination of a set: files that an export may remove or replace, and free disk space.
 
 The set, and the folder NAME.partial in which it is written, must not touch a source, and must not
 replace anything that no export wrote. NAME.partial is ours if our lock file or a plan of ours is in
@@ -46,7 +46,7 @@ so its name, which nothing else has, marks the folder as ours."""
 PLAN = "plan.json"
 """The plan of an unfinished export; with it, a folder is ours even without the lock."""
 
-_REMEDY = "choose another name, or move it away"
+_REMEDY = "choose another name, or move it elsewhere"
 
 _EXPORT_FILE = re.compile(
     rf"{re.escape(LOCK)}|lock|stop|{re.escape(PLAN)}|(candidates|selection)[.]parquet"
@@ -127,7 +127,7 @@ def _local_images(plan: ExportPlan) -> Iterator[str]:
 
 
 def _locations(path: Path) -> set[str]:
-    """Return where a name is, and where it leads if it is a link."""
+    """Return the path of a name, and its target if it is a link."""
     own = os.path.join(_resolved(path.parent), os.path.normcase(path.name))
     return {own, _resolved(path)}
 
@@ -164,7 +164,8 @@ def explain_full_disk(root: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ExportError(
-            f"{root}: the disk is full; what is written stays: make room and run the same again."
+            f"{root}: the disk is full; what is written stays: free space and "
+            "run the same command again."
         ) from error
 
 
@@ -176,7 +177,7 @@ def is_litter(name: str) -> bool:
 def require_own_partial(root: Path) -> None:
     """Raise ExportError if NAME.partial exists and no export of ours made it."""
     if not _is_own_partial(root):
-        raise ExportError(f"{root} exists and is no unfinished export of ours; {_REMEDY}.")
+        raise ExportError(f"{root} exists and is not an unfinished export of patchset; {_REMEDY}.")
 
 
 def require_only_own_files(root: Path) -> None:
@@ -224,7 +225,7 @@ def _read_own_manifest(out: Path) -> Manifest:
         manifest.require_consistent(out)
     except (IncompleteSetError, UnreadableFileError, OSError) as error:
         raise ExportError(
-            f"{out} exists; {_REMEDY}: it is not replaced, as it is no patch set of ours."
+            f"{out} exists; {_REMEDY}: it is no napari-patchset export and is not replaced."
         ) from error
     return manifest
 
@@ -249,7 +250,7 @@ def _require_only(root: Path, is_own_file: Callable[[str], bool], kind: str) -> 
             is_own = is_own_file(name) or is_litter(name)
         if not is_own:
             raise ExportError(
-                f"{root} holds {name}, which is no part of {kind}: move it away, or choose "
+                f"{root} holds {name}, which is not part of {kind}: move it away, or choose "
                 "another name."
             )
 

@@ -103,7 +103,7 @@ def freeze_plan(
     """Open and describe every source, and choose the candidates.
 
     Sources that can't be read are left out, unless all are. `check_cancelled` is called before each
-    source is opened; whatever it raises ends the search.
+    source is opened; an exception that it raises ends planning.
 
     Raises
     ------

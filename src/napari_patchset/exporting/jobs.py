@@ -127,7 +127,7 @@ def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:
     partial = PartialExport.at(out)
     require_own_partial(partial.root)
     if not partial.root.exists() and Path(out).exists():
-        raise ExportError(f"{out} is complete; there is nothing left to do.")
+        raise ExportError(f"{out} is complete; nothing is left to do.")
     frozen = partial.frozen()
     check_apart(frozen.plan)
     return partial, frozen

@@ -83,7 +83,7 @@ class MetricReader:
     run_length : int or None
         Candidates in a run: patches that are measured at once are of one run.
     check_cancelled : callable
-        Called before each tile is decoded; whatever it raises ends the reading.
+        Called before each tile is decoded; an exception that it raises ends the reading.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The plan of an export: which sources, how patches are chosen, and where the set goes.
+"""The plan of an export: sources, choice of patches, and destination.
 
 `ExportPlan` is one frozen model that is also its own JSON file. It is a `Recipe`, which does not
 depend on where files lie, with `SourceRef`s, each of which names an image and the images that are
@@ -87,7 +87,7 @@ PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
 
 
 STATED = ("axes", "pixel_size", "channel_names", "sequence", "files")
-"""The fields of an image that a person may know better than the file."""
+"""The fields of an image that override the metadata of the file."""
 
 
 def _parse_pixel_size(value: Any) -> Any:
@@ -109,7 +109,7 @@ class ImageRef(Frozen):
     scene : int, str or None
         The file's own id of the scene; None for the only one.
     axes, pixel_size, channel_names
-        What a person knows better than the file, see `open_stack`; None for the file's own.
+        Overrides of the file's metadata, see `open_stack`; None for the file's own.
     sequence, files : str, tuple of str
         Files that are one image along T, Z or C, and that axis; `path` is the first of them.
     """
@@ -127,7 +127,7 @@ class ImageRef(Frozen):
 
     @property
     def stated(self) -> dict[str, Any]:
-        """What a person states of the image: arguments of `open_stack`."""
+        """The user's overrides of metadata, as arguments of `open_stack`."""
         values = {name: getattr(self, name) for name in STATED}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -248,16 +248,14 @@ def _parse_split(split: Any) -> Any:
 
 
 class Recipe(Frozen):
-    """How patches are chosen: the part of a plan that does not depend on where files lie.
+    """The choice of patches: the part of a plan that does not depend on file paths.
 
-    A value that has a text may be given as that text: `filters=["std>5"]`, `channels="0,DAPI"`,
+    A value with a text form may be passed as text: `filters=["std>5"]`, `channels="0,DAPI"`,
     `split=0.1` for `Split(val=0.1)`.
     """
 
     strategy: Strategy = Field(description="How patches are chosen.")
-    depth_axis: DepthAxis = Field(
-        default="none", description="The axis that is the third one of a patch."
-    )
+    depth_axis: DepthAxis = Field(default="none", description="Third axis of a patch.")
     channels: Annotated[tuple[ChannelId, ...] | None, BeforeValidator(_parse_channels)] = Field(
         default=None, description="Channels by index or name, in this order: 0,2 or DAPI,EGFP."
     )
@@ -265,13 +263,13 @@ class Recipe(Frozen):
         default=(), description="Keep only patches that pass, like std>5, max[DAPI]>p10, mean<otsu."
     )
     keep_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the rejected patches to keep all the same."
+        default=0.0, ge=0, le=1, description="Share of the rejected patches to export nevertheless."
     )
     split: Annotated[Split | None, BeforeValidator(_parse_split)] = Field(
         default=None, description="Training and validation patches; None for one group, all."
     )
     dtype: Annotated[str, AfterValidator(_check_dtype)] | None = Field(
-        default=None, description="Pixel type to cast to; refused where values would be lost."
+        default=None, description="Pixel type to cast to; an error if values would be lost."
     )
     format: Annotated[str, AfterValidator(_check_format)] = Field(
         default="zarr", description="Format of the patch set."
@@ -307,9 +305,9 @@ class ExportPlan(Recipe):
     channels : tuple of int or str, or str, or None
         Channels by index or name, in this order; "0,DAPI" for both; None for all.
     filters : sequence of filters or str
-        A patch is kept if it passes each of them: `["std>5", "mean<otsu"]`.
+        A patch must pass each of them: `["std>5", "mean<otsu"]`.
     keep_fraction : float
-        Share of the patches rejected by a filter that is kept all the same, 0 to 1.
+        Share of the patches rejected by a filter to export nevertheless, 0 to 1.
     split : Split, float or None
         Training and validation patches; a number is the share of the latter. None for one group,
         "all".

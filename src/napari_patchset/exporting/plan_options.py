@@ -120,19 +120,19 @@ OPTIONS: tuple[PlanOption, ...] = (
         "axes",
         "Source",
         metavar="AXES",
-        help="Axes of the files, where these do not state them: ZYX, TCYX (as stated).",
+        help="Axes of the files, instead of their own: ZYX, TCYX (as in the file).",
     ),
     PlanOption(
         "source_pixel_size",
         "Source",
         metavar="UM",
-        help="Pixel size of the files in micrometres: 0.2, or Z,Y,X as 1,0.2,0.2 (as stated).",
+        help="Pixel size of the files in micrometres: 0.2, or Z,Y,X as 1,0.2,0.2 (as in the file).",
     ),
     PlanOption(
         "channel_names",
         "Source",
         metavar="LIST",
-        help='Names of the files\' channels: DAPI,EGFP or "Alexa 488, em 520",405 (as stated).',
+        help='Names of the channels: DAPI,EGFP or "Alexa 488, em 520",405 (as in the file).',
     ),
     PlanOption(
         "target",
@@ -182,7 +182,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         "strategy.region",
         metavar="FILE",
         format=None,
-        help="Where patches may lie: a mask image, or a JSON file such as "
+        help="Region that must contain each patch: a mask image, or a JSON file such as "
         '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.',
     ),
     _of(

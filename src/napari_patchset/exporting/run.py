@@ -85,7 +85,8 @@ def export(
     Warns
     -----
     SkippedSourcesWarning
-        If some of the sources could not be read; its attribute `failures` says which and why.
+        If some of the sources could not be read; its attribute `failures` lists them with the
+        reasons.
     """
     with closing(
         iter_export(
@@ -297,7 +298,7 @@ def _watch(
                 future.result()
             except BrokenExecutor as error:
                 raise ExportError(
-                    f"A process that wrote died ({error}); run the same again to go on."
+                    f"A process that wrote died ({error}); run the same command again to resume."
                 ) from error
         if pending:  # jobs that still wait for a worker can't notice a stop
             partial.check_cancelled()

@@ -220,7 +220,7 @@ def cast_exactly(
         spec = grid[first[0]]
         raise ExportError(
             f"{source}: {dtype} can't hold the value {patches[first]} of the patch at "
-            f"{spec.start}, sample {spec.sample}; leave dtype out, or choose one that holds "
+            f"{spec.start}, sample {spec.sample}; omit dtype, or choose one that holds "
             f"{patches.dtype}."
         )
     return cast

@@ -319,7 +319,7 @@ def _refuse_differing(what: str, first: str, differing: Sequence[str], note: str
     if differing:
         raise ExportError(
             f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. "
-            "Export them as sets of their own."
+            "Export them as separate sets."
         )
 
 
@@ -378,7 +378,7 @@ def read_masks(strategy: PatchStrategy) -> Mapping[str, NDArray[np.bool_]]:
             raise ExportError(f"{region.path} has changed since the plan was made; name it again.")
         *_, height, width = stack.data_shape
         mask = np.empty((height, width), bool)
-        for y in range(0, height, 1024):  # so many rows are read at a time
+        for y in range(0, height, 1024):  # rows read at a time
             n = min(1024, height - y)
             mask[y : y + n] = stack.extract_patch(0, [0], (y, 0), (n, width))[0] != 0
     return {region.digest: mask}

@@ -55,7 +55,7 @@ class TileReader:
     threads : int
         Number of threads that decode.
     check_cancelled : callable
-        Called before each tile is decoded; whatever it raises ends the reading.
+        Called before each tile is decoded; an exception that it raises ends the reading.
     channels : sequence of int or None
         Which of the plan's channels, by index; None for all.
     """
@@ -213,7 +213,7 @@ class _Run(NamedTuple):
     n: int
     step: int
     source: int
-    """Where the part of the first patch begins in the tile."""
+    """Start of the part of the first patch in the tile."""
     part: slice
     """The pixels of each patch that the tile holds."""
 

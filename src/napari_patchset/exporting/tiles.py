@@ -212,7 +212,7 @@ class TileBuffer:
     pool : Executor
         Decodes.
     check_cancelled : callable
-        Called before each tile is decoded; whatever it raises, `pixels` raises.
+        Called before each tile is decoded; an exception that it raises passes through `pixels`.
     """
 
     def __init__(

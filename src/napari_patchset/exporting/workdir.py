@@ -8,7 +8,7 @@ failed/I.json        why source I can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  done marker of shard I of an array
-stop                 as long as it is there, jobs stop before the next tile
+stop                 while it exists, jobs stop before the next tile
 """
 
 import os
@@ -130,7 +130,7 @@ class ExportStopped(Exception):
 
 
 class DoneMarker(Frozen):
-    """Says that a shard is written, and sums it up, so that it need not be read again."""
+    """Marks a shard as written, with its checksums and sums, so that it need not be read again."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
@@ -160,7 +160,7 @@ class Scores:
         self._folder = folder
 
     def path(self, run: int) -> Path:
-        """Return the file that is there if a run is scored."""
+        """Return the metrics file of a run."""
         return self._folder / f"{run}.parquet"
 
     def has(self, run: int) -> bool:
@@ -245,13 +245,13 @@ class PartialExport:
             return None
         except ValidationError as error:
             raise ExportError(
-                f"{self.root}: the plan in it can't be read; export with overwrite to begin anew."
+                f"{self.root}: the plan in it can't be read; export with overwrite to start over."
             ) from error
         out = Path(os.path.abspath(self.root)).with_name(Path(frozen.plan.out).name)
         if partial_path(out).name != self.root.name:
             raise ExportError(
-                f"{self.root}: the plan in it is of {out.name}; export with overwrite to begin "
-                "anew."
+                f"{self.root}: the plan in it is of {out.name}; export with overwrite to start "
+                "over."
             )
         plan = frozen.plan.model_copy(update={"out": str(out)})
         return frozen.model_copy(update={"plan": plan})
@@ -274,7 +274,7 @@ class PartialExport:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the complete set already has its name, and only this folder is left to remove."""
+        """Whether the set is complete under its name, and only this folder remains."""
         return self._plan.exists() and not self.set.exists()
 
     def record(self, failed: SourcesFailed) -> None:
@@ -358,7 +358,7 @@ class PartialExport:
             raise ExportStopped
 
     def discard(self) -> None:
-        """Delete an export that is given up; the plan first, so that no rest of it is resumed."""
+        """Delete an abandoned export; the plan first, so that no remainder is resumed."""
         self._plan.unlink(missing_ok=True)
         self.remove()
 

@@ -1,1 +1,1 @@
-"""Where patches lie: no pixels, no files."""
+"""The choice of patches; no pixels, no files."""

@@ -109,7 +109,7 @@ def box_sums(
 
 
 def _cover_plane(tiles: Boxes, height: int, width: int) -> bool:
-    """Whether tiles cover a plane; False without a check if their edges make too many cells."""
+    """Return whether tiles cover a plane; False without a check if there are too many cells."""
     plane = np.array([[0], [0], [width], [height]])
     if ((tiles[:2] <= 0) & (tiles[2:] >= plane[2:])).all(axis=0).any():
         return True

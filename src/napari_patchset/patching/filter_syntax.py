@@ -34,7 +34,8 @@ def parse_fields(text: str) -> Fields:
     match = _FILTER.fullmatch(text)
     if not match or (match["low"] and match["sign"] == ">"):
         raise ArgumentError(
-            f"{text!r} is no filter; write it like std>5, std[DAPI]>p10, 0.1<mask<0.9 or max>otsu."
+            f"{text!r} is not a filter; write it like std>5, std[DAPI]>p10, "
+            "0.1<mask<0.9 or max>otsu."
         )
     side = "above" if match["sign"] == ">" else "below"
     fields: Fields = {"kind": match["kind"], side: _parse_value(match["limit"])}
@@ -69,7 +70,7 @@ def format_metric(kind: str, settings: Mapping[str, float]) -> str:
 def _parse_settings(settings: str, text: str) -> Fields:
     pairs = [pair.partition("=") for pair in settings.split(",") if pair.strip()]
     if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise ArgumentError(f"{text!r}: {wrong[0]!r} is no setting; write it like bins=64.")
+        raise ArgumentError(f"{text!r}: {wrong[0]!r} is not a setting; write it like bins=64.")
     return {name.strip(): _parse_value(value.strip()) for name, _, value in pairs}
 
 

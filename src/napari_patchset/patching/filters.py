@@ -38,7 +38,7 @@ def _check_limit(limit: float | str) -> float | str:
     if isinstance(limit, str):
         percentile = re.fullmatch(r"p(\d+(?:\.\d+)?)", limit)
         if limit != "otsu" and not (percentile and float(percentile[1]) <= 100):
-            raise ValueError(f"{limit!r} is no limit; give a number, p0 to p100, or otsu")
+            raise ValueError(f"{limit!r} is not a limit; give a number, p0 to p100, or otsu")
     elif not isfinite(limit):
         raise ValueError(f"the limit {limit} is not finite")
     return limit
@@ -296,7 +296,7 @@ def parse_filter(text: str) -> Filter:
     try:
         return _FILTER.validate_python(parse_fields(text))
     except ValidationError as error:
-        raise ArgumentError(f"{text!r} is no filter: {user_message(error)}.") from error
+        raise ArgumentError(f"{text!r} is not a filter: {user_message(error)}.") from error
 
 
 def metric_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
@@ -334,7 +334,7 @@ def _distinct_names(channels: Sequence[str]) -> list[str]:
 
 
 def _sums_are_exact(rows: Pixels) -> bool:
-    """Whether sums of the pixels are exact in double precision: those of integers below 64 bits."""
+    """Return whether sums of the pixels are exact in double precision: integers below 64 bits."""
     return rows.dtype.kind in "bui" and rows.itemsize < 8
 
 

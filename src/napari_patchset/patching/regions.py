@@ -30,7 +30,7 @@ class Area(Protocol):
     """The part of a plane that a region allows."""
 
     is_box: ClassVar[bool]
-    """Whether every patch inside of the bounds lies inside of the area."""
+    """Whether every patch inside of the bounds is inside of the area."""
 
     @property
     def bounds(self) -> Rect:
@@ -47,7 +47,7 @@ class _SourceRegion(Frozen):
     scene: SceneId | None = None
 
     def is_of(self, source: SourceInfo) -> bool:
-        """Whether the region applies to a source."""
+        """Return whether the region applies to a source."""
         return self.source in (None, source.key) and self.scene in (None, source.scene)
 
 

@@ -62,18 +62,18 @@ class Split(Frozen):
         The share of patches that validate, above 0 and below 1. It is met as nearly as whole
         groups allow: of two files, one validates. See `remark`.
     by : {"auto", "file", "scene", "block"}
-        What stays together: files; scenes, those that overlap on the stage as one; or blocks of
-        the plane, where a patch across the border of the two splits is in neither. "auto" takes
-        the first of these that comes near to `val`.
+        The groups that stay together: files; scenes, those that overlap on the stage as one; or
+        blocks of the plane, where a patch across the border of the two splits is in neither. "auto"
+        takes the first of these that comes near to `val`.
     seed : int
         Another seed chooses other groups.
     """
 
     val: float = Field(gt=0, lt=1, description="Approximate share of patches for validation.")
     by: Literal["auto", "file", "scene", "block"] = Field(
-        default="auto", description="What is in one split as a whole."
+        default="auto", description="Unit that is never divided between splits."
     )
-    seed: int = Field(default=0, description="Another seed, another choice.")
+    seed: int = Field(default=0, description="Seed of the split.")
 
     def assign(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
         """Return the code of each patch's split, or `NEITHER`.
@@ -229,7 +229,7 @@ def choose_groups(
 
 
 def _nearest_groups(sizes: Counts, chosen: NDArray[np.bool_], val: float) -> NDArray[np.bool_]:
-    """Return groups that come nearest to the share, the given ones if none do better.
+    """Return groups that come nearest to the share, the same ones if none do better.
 
     Of many groups of many patches, single ones are exchanged as long as that helps.
     """

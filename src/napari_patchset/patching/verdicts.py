@@ -1,7 +1,7 @@
-"""Verdicts: which candidates are kept, in which split, and why the others are rejected.
+"""Verdicts: the candidates that are exported, their split, and why the others are rejected.
 
-`judge` applies the filters to the metrics, keeps a fraction of the rejected candidates if wanted,
-and splits the rest.
+`judge` applies the filters to the metrics, retains a fraction of the rejected candidates if
+requested, and splits the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class Verdicts:
         Index into `splits`; if there are two, `NEITHER` for a patch across their border or one
         that a filter rejects.
     reason : int8 array
-        Index into `reasons` of why it is rejected, -1 if it is kept.
+        Index into `reasons` of why it is rejected, -1 if it is exported.
     reasons : tuple of str
         Why a candidate can be rejected: the filters, and `ACROSS_SPLITS`.
     metrics : dict of str to float64 array
@@ -60,7 +60,7 @@ class Verdicts:
 
     @property
     def kept(self) -> NDArray[np.bool_]:
-        """Which candidates are exported."""
+        """A mask of the candidates that are exported."""
         kept: NDArray[np.bool_] = self.reason < 0
         return kept
 
@@ -97,8 +97,8 @@ def judge(
     filters : sequence of filters
         A patch must pass each of them.
     keep_fraction : float
-        The share of candidates rejected by a filter that is kept nevertheless; chosen by a hash
-        of the source's key and scene, and of the patch's sample and start.
+        The share of candidates rejected by a filter that are exported nevertheless; chosen by a
+        hash of the source's key and scene, and of the patch's sample and start.
     metrics : dict of str to float64 array
         By column, in the order of the grid. A candidate without a metric, or with NaN, is not
         measured yet and passes.

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the JSON files of a patch set.
+"""Atomic files, which are complete or absent, and the JSON files of a patch set.
 
 A file is written under a temporary name (a draft) in its own folder, synced, and renamed into
 place, so that neither a killed process nor a power cut leaves half of it under its name.

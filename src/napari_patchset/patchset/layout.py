@@ -42,7 +42,7 @@ UNSPLIT = "all"
 
 IMAGE, TARGET, LABELS = "image", "target", "labels"
 ROLES = (IMAGE, TARGET, LABELS)
-"""What an array of a split holds: its name is SPLIT/ROLE."""
+"""The content of an array of a split, whose name is SPLIT/ROLE."""
 
 SPLIT_PATTERN = f"({UNSPLIT}|train|val)"
 ARRAY_PATTERN = f"{SPLIT_PATTERN}/({'|'.join(ROLES)})"
@@ -142,7 +142,7 @@ class ArrayLayout(Frozen):
 
     @property
     def role(self) -> str:
-        """What the array holds, one of `ROLES`."""
+        """The content of the array, one of `ROLES`."""
         return self.name.partition("/")[2]
 
     @property

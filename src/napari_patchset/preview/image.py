@@ -127,7 +127,7 @@ def render(
     source_index, sample, depth : int
         The plane to draw.
     verdicts : Verdicts or None
-        The verdicts on the patches of the grid; None if all are kept without a split.
+        The verdicts on the patches of the grid; None if all are exported without a split.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from napari_patchset.patching.verdicts import Verdicts
 
 
 class PatchCategory(IntEnum):
-    """What a patch is used for."""
+    """The use of a patch."""
 
     TRAIN = 0
     VAL = 1
@@ -89,7 +89,7 @@ class PlanePatches:
         return type(self)(self.rows[index], start, self.size, self.category[index])
 
     def looks_like(self, other: Self) -> bool:
-        """Whether another plane's patches have the same positions and categories.
+        """Return whether another plane's patches have the same positions and categories.
 
         This is so in all frames of a movie.
         """

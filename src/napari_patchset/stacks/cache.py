@@ -146,7 +146,7 @@ class TileCache(SharedCache[Hashable, NDArray[Any]]):
 
 
 class FileStat(NamedTuple):
-    """What tells, without opening it, that a file is not the one it was.
+    """Size and time of a file, which reveal a change without opening it.
 
     Attributes
     ----------

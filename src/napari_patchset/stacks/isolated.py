@@ -66,7 +66,7 @@ class ReaderProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def read(self, request: dict[str, Any], n_bytes: int, data: bytes = b"") -> NDArray[Any]:

@@ -16,7 +16,7 @@ from napari_patchset.stacks.protocol import BoundedStack
 from napari_patchset.stacks.tiff.series import describe_tiff, read_tiff
 
 ReadFunc = Callable[..., NDArray[Any]]
-"""Reads a file, by its path and keyword arguments, into an array."""
+"""Function that reads a file, by its path and keyword arguments, into an array."""
 
 
 def array_layout(axes: str, shape: Sequence[int]) -> AxisLayout:

@@ -1,4 +1,4 @@
-"""What a file records of an image beside its pixels: pixel size, channels, scenes, label values.
+"""Metadata of an image: pixel size, channels, scenes, label values.
 
 The formats' own modules fill these classes from XML, tags and attributes; what a file does not
 record is None. `describe` sums up a stack as a SourceInfo.
@@ -120,7 +120,7 @@ def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelS
         sizes = []
     if not 1 <= len(sizes) <= 3 or not all(0 < size < inf for size in sizes):
         raise ArgumentError(
-            f"{value!r} is no pixel size; give micrometres like 0.2 (Y and X), 0.2,0.2 (Y,X) or "
+            f"{value!r} is not a pixel size; give micrometres like 0.2 (Y and X), 0.2,0.2 (Y,X) or "
             "1,0.2,0.2 (Z,Y,X)."
         )
     *z, y, x = sizes * 2 if len(sizes) == 1 else sizes
@@ -130,7 +130,7 @@ def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelS
 def state_metadata(
     stack: Any, pixel_size: PixelSize | None, channel_names: Sequence[str] | None
 ) -> None:
-    """Replace metadata of a stack, and of its lower resolutions, by what a person knows.
+    """Override metadata of a stack, and of its lower resolutions, with the user's.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class FileFormat(NamedTuple):
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[Path, bytes], bool]
-    """Tells by path and first bytes (b"" for a folder) whether the content is of this format."""
+    """Return whether path and first bytes (b"" for a folder) are of this format."""
     scenes: Callable[[Path], list[SceneSummary]]
     open: Callable[..., ClosableStack]
     """Opens a path's scene with a depth axis and, if `takes_axes`, with stated axes."""
@@ -44,7 +44,7 @@ class FileFormat(NamedTuple):
     """Lists the files that are opened as one with a file."""
     takes_axes: bool = True
     absent: Callable[[Path], Sequence[str]] = lambda _: ()
-    """Names what a file says is there but is not: files of a set, images of a plate."""
+    """Return the names of missing parts: files of a set, images of a plate."""
 
 
 # zarr is imported with the first store: importing it takes longer than opening a slide.
@@ -206,7 +206,7 @@ def list_files(path: str | Path) -> Sequence[Path]:
 
 
 def list_absent(path: str | Path) -> Sequence[str]:
-    """Name what a file says is there but is not: files of its set, wells and fields of a plate."""
+    """Return the names of missing parts: files of its set, wells and fields of a plate."""
     if is_remote(path):
         return _zarr_absent(str(path))
     path = Path(local_path(str(path)))
@@ -226,7 +226,7 @@ def open_stack(
 ) -> ClosableStack:
     """Open one scene of a file as a stack.
 
-    Axes, pixel size and channel names replace those of the file, where a person knows better.
+    Axes, pixel size and channel names override those of the file.
 
     Parameters
     ----------

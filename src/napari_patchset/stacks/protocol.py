@@ -32,7 +32,7 @@ class ImageStack(Protocol):
 
     @property
     def source(self) -> str | Path:
-        """Where the image comes from."""
+        """The origin of the image."""
 
     @property
     def data_shape(self) -> Sequence[int]:
@@ -185,7 +185,7 @@ class FileStack(BoundedStack):
 
 
 class Block(NamedTuple):
-    """What a source decodes at once (a tile, strip or chunk), as one plane of a stack sees it.
+    """A block that a source decodes at once (a tile, strip or chunk), as part of one plane.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ def check_files(patch_set: OpenedSet) -> Iterator[Finding]:
 
 
 def _redundant_entries(patch_set: OpenedSet) -> Iterator[tuple[str, Any, Any]]:
-    """Yield what follows from other entries: its name, the recorded and the expected value."""
+    """Yield entries that follow from others: name, recorded and expected value."""
     manifest, first = patch_set.manifest, patch_set.sources[0]
     for name in ("depth_axis", "channels", "pixel_size"):
         yield name, getattr(manifest, name), getattr(first, name)

@@ -49,7 +49,7 @@ class PixelCheck:
         self.unreadable = {a.name: np.zeros(a.n, bool) for a in patch_set.arrays}
 
     def run(self) -> Iterator[Finding]:
-        """Read all arrays, and yield what is wrong with them."""
+        """Read all arrays, and yield their faults."""
         for array in self._set.arrays:
             moments = [Moments(each) for each in self._recorded(array)]
             has_damaged_patch = False

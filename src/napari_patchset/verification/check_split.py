@@ -1,6 +1,6 @@
-"""Prove that no place in a validation patch is in a training patch (`find_leak`).
+"""Prove that training and validation patches share no place and no pixels.
 
-`check_repeats` proves by checksums that no pixels are, wherever they are from.
+`find_leak` compares positions, `check_repeats` checksums, so that it finds copies in any source.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The patch set that is verified, the candidates in its table, and what is wrong: `Finding`."""
+"""The patch set that is verified, the candidates in its table, and each `Finding`."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,7 +88,7 @@ class OpenedSet:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How the patches were chosen; raises ValidationError if it is invalid."""
+        """The recipe; raises ValidationError if it is invalid."""
         return Recipe.model_validate(self.manifest.recipe)
 
     @property

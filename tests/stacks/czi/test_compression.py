@@ -154,7 +154,7 @@ DAMAGED: dict[str, tuple[int, bytes, str]] = {
     "a JPEG of colour": (JPEG, jpeg_of(24, 32, 3), "is a JPEG of 3 x 8 bit"),
     "a larger JPEG": (JPEG, jpeg_of(24, 65), "is a JPEG of 65 x 24 px in a tile of 32 x 24"),
     "a JPEG without an end": (JPEG, jpeg_of(24, 32)[:60], "can't be decoded"),
-    "no JPEG": (JPEG, bytes(600), "is no JPEG data"),
+    "no JPEG": (JPEG, bytes(600), "is not JPEG data"),
     "a larger JPEG XR": (
         *(JPEG_XR, jpegxr_of(np.zeros((24, 65), np.uint8))),
         "is a JPEG XR of 65 x 24 px in a tile of 32 x 24",
@@ -164,7 +164,7 @@ DAMAGED: dict[str, tuple[int, bytes, str]] = {
         "decodes to uint16, not uint8",
     ),
     "a JPEG XR without an end": (JPEG_XR, jpegxr_of(np.zeros((24, 32), np.uint8))[:150], "decode"),
-    "no JPEG XR": (JPEG_XR, bytes(600), "is no JPEG XR data"),
+    "no JPEG XR": (JPEG_XR, bytes(600), "is not JPEG XR data"),
     "few LZW data": (LZW, imagecodecs.lzw_encode(bytes(99)), "decodes to 99 bytes, not 768"),
     "no LZW data": (LZW, b"\xff" * 99, "decode"),
 }

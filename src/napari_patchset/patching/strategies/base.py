@@ -123,9 +123,7 @@ class PatchStrategy(Frozen, ABC):
         of their planes.
     """
 
-    region: Region | None = Field(
-        default=None, description="Where patches may lie; they must lie wholly inside."
-    )
+    region: Region | None = Field(default=None, description="Region that must contain each patch.")
     select: AxisRanges = Field(
         default_factory=dict,
         description="Half-open ranges in the file's own numbers, Z=5:25,T=:10.",
@@ -162,7 +160,7 @@ class PatchStrategy(Frozen, ABC):
 
     @property
     def padding(self) -> PadMode:
-        """What fills a patch beyond the image; only `Tiled` lets patches reach there."""
+        """The padding of a patch beyond the image; only `Tiled` lets patches reach there."""
         return "constant"
 
     def with_mask_path(self, change: Callable[[str], str | None]) -> Self:
@@ -222,7 +220,7 @@ def _parse_pixels(pixels: Any) -> Any:
             return tuple(int(n) for n in pixels.split(","))
         except ValueError:
             raise ValueError(
-                f"{pixels!r} is no number of pixels; write one, or one per axis like 64,64"
+                f"{pixels!r} is not a number of pixels; write one, or one per axis like 64,64"
             ) from None
     return (pixels,) if isinstance(pixels, int) else pixels
 
@@ -232,7 +230,7 @@ PixelsPerAxis = Annotated[tuple[int, ...], BeforeValidator(_parse_pixels)]
 
 
 class SizedStrategy(PatchStrategy):
-    """Choose patches of a given size.
+    """Choose patches of a fixed size.
 
     Parameters
     ----------
@@ -265,7 +263,7 @@ class SizedStrategy(PatchStrategy):
             )
 
     def _fits(self, selected: SelectedSource, small: Literal["error", "skip"]) -> bool:
-        """Whether a patch fits; False too if no sample is selected.
+        """Return whether a patch fits; False too if no sample is selected.
 
         Raises
         ------

@@ -35,7 +35,7 @@ MAX_LISTED = 2**25
 """Of more starts those in the area are not listed: it would take seconds."""
 
 MAX_TRIES = 100
-"""Draws in a row that overlap too much before no more patches are drawn."""
+"""Consecutive draws that overlap too much before drawing stops."""
 
 _CHUNK = 2**20
 _BATCH = 1024
@@ -64,7 +64,7 @@ class StartsInArea:
     size: Start
 
     def contains(self, flat: FlatStarts) -> NDArray[np.bool_]:
-        """Whether the patch of each start lies inside of the area."""
+        """Return whether the patch of each start lies inside of the area."""
         start = np.stack(np.unravel_index(flat, self.n_starts)[-2:], axis=1) + self.origin[-2:]
         return self.area.contains(start, (self.size[-2], self.size[-1]))
 
@@ -190,7 +190,7 @@ def _draws(
 class _RandomStrategy(SizedStrategy):
     """Draw patches by a seed."""
 
-    seed: int = Field(default=0, description="Another seed, other patches.")
+    seed: int = Field(default=0, description="Seed of the random patches.")
     small: Literal["error", "skip"] = "error"
 
     def _n_starts(self, selected: SelectedSource) -> tuple[int, ...]:

@@ -43,9 +43,7 @@ class Tiled(SizedStrategy):
 
     kind: Literal["tiled"] = "tiled"
     overlap: PixelsPerAxis = Field(default=(), description="Pixels shared by neighbours.")
-    edge: Edge = Field(
-        default="shift", description="What happens to a last patch that does not fit."
-    )
+    edge: Edge = Field(default="shift", description="Treatment of a last patch that does not fit.")
     pad: PadMode = "reflect"
     small: Literal["error", "skip", "pad"] = "error"
 

@@ -19,7 +19,7 @@ from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
 
 _CREATOR = f"tifffile.py {tifffile.__version__}".encode()
-"""What tifffile writes into each file; another version may encode the same patch differently."""
+"""The software tag of each file; another version may encode the same patch differently."""
 
 
 class TiffSet(SetFormat):

@@ -101,7 +101,7 @@ class StrategySection(Section):
             min=0,
             max=LARGEST,
             label="Seed",
-            tooltip=f"{description(Random, 'seed')} The same seed, the same patches.",
+            tooltip=f"{description(Random, 'seed')} The same seed gives the same patches.",
         )
 
     def _make_click_fields(self) -> None:

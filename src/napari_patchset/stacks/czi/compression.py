@@ -1,4 +1,4 @@
-"""How the pixels of a subblock are stored: each compression that can be read, and its decoder.
+"""The compressions of subblocks that can be read, and their decoders.
 
 `COMPRESSIONS` is the one table. Raw and zstd data are decoded in this process; JPEG, JPEG XR and
 LZW data by imagecodecs in a helper process (see `stacks.isolated`), as damaged data can crash a
@@ -23,7 +23,7 @@ class DataError(Exception):
 
 
 class TileFormat(NamedTuple):
-    """What a subblock decodes to: size in pixels, dtype and number of components of a pixel."""
+    """The decoded form of a subblock: size in pixels, dtype and number of components of a pixel."""
 
     height: int
     width: int
@@ -48,10 +48,10 @@ class TileFormat(NamedTuple):
 
 
 _Decode = Callable[[bytes, TileFormat], NDArray[Any]]
-"""Decodes stored data to pixels YX or YX + RGB. Raises DataError."""
+"""Decoder of stored data to pixels YX or YX + RGB. Raises DataError."""
 
 _Check = Callable[[bytes, TileFormat], None]
-"""Checks what the beginning of the data declares. Raises DataError."""
+"""Check of the header at the beginning of the data. Raises DataError."""
 
 
 class Compression(NamedTuple):
@@ -64,9 +64,9 @@ class Compression(NamedTuple):
     decode : callable or None
         Its decoder; None if the stored data are the pixels.
     head_bytes : int
-        How many bytes of the stored data `check` gets; 0 for none.
+        Number of bytes of the stored data that `check` gets; 0 for none.
     check : callable
-        Checks what these declare, before the data are read whole.
+        Checks the header in these, before all data are read.
     """
 
     name: str
@@ -79,12 +79,12 @@ _ZSTD_MAGIC = 0xFD2FB528.to_bytes(4, "little")
 _HILO = b"\x03\x01"
 """Begins a zstd1 header of 3 bytes; the last one tells whether high and low bytes are split."""
 _ZSTD1_HEADERS = {b"\x01": b"\x01", b"\x03": _HILO}
-"""What a zstd1 header begins with, by its first byte, which is its length."""
+"""First bytes of a zstd1 header, by the first one, which is its length."""
 
 
 def _check_zstd0(head: bytes, tile: TileFormat) -> None:
     if not head.startswith(_ZSTD_MAGIC):
-        raise DataError("is no zstd data")
+        raise DataError("is not zstd data")
     if (size := _zstd_content_size(head)) not in (None, tile.nbytes):
         raise DataError(f"decodes to {size} bytes, not {tile.nbytes}")
 
@@ -155,7 +155,7 @@ def _decode_lzw(data: bytes, tile: TileFormat) -> NDArray[Any]:
 def _check_jpeg(head: bytes, tile: TileFormat) -> None:
     """Check the frame header of a JPEG (ITU-T T.81, B.2.2); it may lie beyond the head."""
     if not head.startswith(b"\xff\xd8"):
-        raise DataError("is no JPEG data")
+        raise DataError("is not JPEG data")
     start = 2
     while start + 10 <= len(head) and head[start] == 0xFF:
         marker, length = struct.unpack_from(">BH", head, start + 1)
@@ -180,7 +180,7 @@ _IMAGE_TAG = 0xBCC0
 def _check_jpegxr(head: bytes, tile: TileFormat) -> None:
     """Check the image header of a JPEG XR (T.832, 8.3); it may lie beyond the head."""
     if not head.startswith(b"II\xbc"):
-        raise DataError("is no JPEG XR data")
+        raise DataError("is not JPEG XR data")
     start = int.from_bytes(head[4:8], "little")
     n_bytes = 12 * int.from_bytes(head[start : start + 2], "little")
     entries = head[start + 2 : start + 2 + n_bytes]

@@ -59,14 +59,14 @@ DIMENSION = np.dtype(
 _FILE_HEAD = 1024
 _DIRECTORY_HEAD = 128
 _SUBBLOCK_ENTRY_AT, _SUBBLOCK_HEAD = 16, 1024
-"""Where the entry begins in a subblock, and bytes that hold it with all of its dimensions."""
+"""Offset of the entry in a subblock, and bytes that hold it with all of its dimensions."""
 _METADATA_HEAD = 256
 
 _READ_BYTES = 2**16
 """Bytes of a read: most often a whole directory, or all of the XML."""
 
 _RUN_LENGTH = 8
-"""After so many consecutive entries of one length, as many more are expected."""
+"""After this many consecutive entries of one length, as many more are expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Subblocks:
         return mask
 
     def tile_format(self, row: int) -> TileFormat:
-        """Return what a subblock decodes to."""
+        """Return the decoded form of a subblock."""
         _, dtype, components = PIXEL_TYPES[int(self.pixel_type[row])]
         width, height = self.stored[row].tolist()
         return TileFormat(height, width, dtype, components)
@@ -154,7 +154,7 @@ class CziDirectory(NamedTuple):
 
 
 def is_czi(head: bytes) -> bool:
-    """Whether a file begins as a CZI does."""
+    """Return whether a file begins as a CZI does."""
     return head.startswith(b"ZISRAWFILE")
 
 
@@ -308,7 +308,7 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
         if not n:
             raise UnreadableFileError(
                 f"{path}: damaged: entry {len(offsets)} of {count} in the subblock directory "
-                "can't be read; copy the file again, or save it anew in ZEN."
+                "can't be read; copy the file again, or save it again in ZEN."
             )
         run = run if n == last_n else 0
         expected = min(run, count - len(offsets)) if run >= _RUN_LENGTH else 1

@@ -34,7 +34,7 @@ _PART_NAME = re.compile(r"(.+?) ?\((\d+)\)", re.DOTALL)
 
 
 class CziParts(NamedTuple):
-    """What is known of a CZI before a pixel is read.
+    """The structure of a CZI, read before its pixels.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class CziParts(NamedTuple):
     files : mapping of int to CziFile
         Each file by its number, the master's is 0.
     absent : tuple of str
-        The names of the files that are not there.
+        The names of the missing files.
     """
 
     subblocks: Subblocks

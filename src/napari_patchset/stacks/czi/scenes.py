@@ -1,4 +1,4 @@
-"""The scenes of a CZI: from subblocks to what lies where, of which planes, tiles and pixel types.
+"""The scenes of a CZI: position, planes, tiles and pixel types, found from the subblocks.
 
 `read_scenes` reads and checks a file once and caches the result until the file changes. Geometry
 comes from the subblocks alone: libCZI's own bounding boxes and pixel types are wrong, or fail, in
@@ -45,8 +45,8 @@ _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
 
 _CHECKED_AT_OPENING = 2000
-"""In a file of up to so many subblocks all headers are checked at once; of more, each one before it
-is first decoded."""
+"""With up to this many subblocks all headers are checked at once; with more, each before it is
+first decoded."""
 
 _NOT_OF_LIBCZI = BGR96_FLOAT, GRAY32, GRAY64_FLOAT
 """Pixel types that libCZI can't decode."""
@@ -75,7 +75,7 @@ class SceneGeometry:
     scene : int or None
         The file's own id; None for the union of all.
     rect : Rect
-        Where it lies on the stage, in pixels.
+        Its position on the stage, in pixels.
     starts, sizes : dict of str to int
         First number and extent along each axis: T, Z, R, I, H, V, B, the order of merging into S,
         then C.
@@ -230,14 +230,14 @@ def _has_readable_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> boo
 
 
 def _bounds(rects: NDArray[np.int64]) -> Rect:
-    """Return the smallest rectangle around rectangles given as rows x, y, w, h."""
+    """Return the bounding box of rectangles in rows x, y, w, h."""
     x, y = rects[:, :2].min(axis=0).tolist()
     right, bottom = (rects[:, :2] + rects[:, 2:]).max(axis=0).tolist()
     return Rect(x, y, right - x, bottom - y)
 
 
 class CziScenes:
-    """The scenes of a CZI, each worked out when first needed; threads may share it."""
+    """The scenes of a CZI, each computed when first needed; threads may share it."""
 
     def __init__(self, parts: CziParts, path: Path) -> None:
         self.blocks = parts.subblocks

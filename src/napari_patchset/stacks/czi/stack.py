@@ -28,7 +28,7 @@ _COARSEST = 512
 """Halving stops when the longer side of a plane is no longer than this."""
 
 _PYRAMID_BLOCK = (_COARSEST, _COARSEST)
-"""So the coarsest plane is one read: libCZI searches all subblocks for each."""
+"""Thus the coarsest plane is one read: libCZI searches all subblocks for each."""
 
 _MAX_CACHED_PLANES = 64
 """Random patches use few planes often."""
@@ -62,14 +62,14 @@ class CziImageStack(FileStack):
     metadata : ImageMetadata
         Pixel size, and the channels' names, colours and display ranges.
     rect : Rect
-        Where the scene lies on the stage, in pixels.
+        Position of the scene on the stage, in pixels.
     files : tuple of Path
         The files that its pixels are in, more than one for a CZI in several files.
 
     Raises
     ------
     ValueError
-        If the scene is given twice or does not exist.
+        If the scene is named twice or does not exist.
     RuntimeError
         If the scene does not contain the depth axis.
     UnreadableFileError

@@ -33,7 +33,7 @@ _READ_AHEAD = 4096
 _N_THREADS = 16
 
 ReadBytes = Callable[[int, int], bytes]
-"""Reads a number of bytes from a position, fewer at the end of the file."""
+"""Function that reads a number of bytes from a position, fewer at the end of the file."""
 
 
 class CziFile(NamedTuple):
@@ -44,7 +44,7 @@ class CziFile(NamedTuple):
 
 
 class DataSpan(NamedTuple):
-    """Where a subblock's stored pixels begin in the file, and how many bytes they take."""
+    """Offset of a subblock's stored pixels in the file, and their number of bytes."""
 
     position: int
     size: int
@@ -93,7 +93,7 @@ def _buffered(read: ReadBytes) -> ReadBytes:
 
 
 def check_subblock(read: ReadBytes, file: CziFile, blocks: Subblocks, row: int) -> DataSpan:
-    """Check that a subblock is what the directory says, and return where its data lie.
+    """Check that a subblock agrees with the directory, and return the span of its data.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def check_subblock(read: ReadBytes, file: CziFile, blocks: Subblocks, row: int) 
 def _unreadable(path: Path, blocks: Subblocks, row: int, error: DataError) -> UnreadableFileError:
     return UnreadableFileError(
         f"{path}: subblock {row} of {len(blocks)} at byte {blocks.position[row]} {error}; the file "
-        "is damaged or of a kind that can't be read: copy it again, or save it anew in ZEN."
+        "is damaged or of a kind that can't be read: copy it again, or save it again in ZEN."
     )
 
 
@@ -167,7 +167,7 @@ def _check_dimensions(entry: bytes, blocks: Subblocks, row: int) -> None:
 
 
 class SubblockDecoder:
-    """Decodes single subblocks; it opens a file at the first one in it.
+    """Decoder of single subblocks; it opens a file at the first one in it.
 
     Threads and forked processes may share it, and it pickles.
     """

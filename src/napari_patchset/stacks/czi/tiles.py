@@ -21,7 +21,7 @@ from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.isolated import POOL, ReaderError
 
 _FEW_TILES = 24
-"""Up to so many, a loop over the tiles of a plane is faster than a call to NumPy."""
+"""Up to this many tiles, a loop over them is faster than a call to NumPy."""
 
 
 class Tile(NamedTuple):
@@ -73,9 +73,10 @@ _MAX_PIXEL_BYTES = 12
 
 
 class LibCziFile:
-    """Reads rectangles of planes; threads may share it.
+    """Reader of rectangles of planes; threads may share it.
 
-    Each helper process opens the file when it first reads from it. An unpickled copy opens it anew.
+    Each helper process opens the file when it first reads from it. An unpickled copy opens it
+    again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,11 +137,11 @@ class LibCziFile:
 
 
 _UNKNOWN_COLOUR = "Unsupported pixel format"
-"""What libCZI says of a JPEG XR whose colour is in the order R, G, B."""
+"""libCZI's error for a JPEG XR whose colour is in the order R, G, B."""
 
 
 class CziPixels:
-    """Reads planes of one scene; threads may share it."""
+    """Reader of the planes of one scene; threads may share it."""
 
     def __init__(self, path: Path, geometry: SceneGeometry, decoder: SubblockDecoder) -> None:
         self._geometry = geometry

@@ -1,4 +1,4 @@
-"""Channels, pixel size and time step of a TIFF, by whatever its writer has stored.
+"""Channels, pixel size and time step of a TIFF, in the formats of various writers.
 
 OME-XML, ImageJ's description, the metadata of a microscope's or slide scanner's own kind of TIFF as
 tifffile reads it, or resolution tags alone.
@@ -77,7 +77,7 @@ def native_metadata(series: TiffPageSeries, n_channels: int) -> ImageMetadata | 
 
 
 def micromanager_metadata(series: TiffPageSeries) -> ImageMetadata:
-    """Return what the header of a Micro-Manager file or NDTiff says."""
+    """Return the metadata in the header of a Micro-Manager file or NDTiff."""
     file = series.keyframe.parent
     if file.filehandle.closed:  # another file of the set
         with TiffFile(file.filehandle.path) as again:
@@ -97,7 +97,7 @@ def micromanager_metadata(series: TiffPageSeries) -> ImageMetadata:
 
 
 def _micromanager_header(file: TiffFile) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return what the header says of all images, and what the first page says of its own."""
+    """Return the metadata of all images in the header, and those of the first page."""
     summary = (file.micromanager_metadata or {}).get("Summary", {})
     own = file.pages.first.tags.valueof(51123)
     return summary, own if isinstance(own, dict) else {}

@@ -57,9 +57,9 @@ class TiffDescription:
     files : tuple of Path
         The files of the set that are there, companion file included; else the file alone.
     absent : tuple of str
-        The names of those that are not there.
+        The names of the missing ones.
     problem : str
-        What a reader should know of how the pages are read; "" for nothing.
+        A problem that affects how the pages are read; "" for none.
     loop : Loop or None
         Where its pages form a circle, if they do: only those before are read.
     """
@@ -75,7 +75,7 @@ class TiffDescription:
 
     @property
     def is_set(self) -> bool:
-        """Whether it is about more than one file, be it there or not."""
+        """Whether it describes more than one file, present or missing."""
         return len(self.files) + len(self.absent) > 1
 
     @contextmanager
@@ -93,7 +93,7 @@ class TiffDescription:
 
 
 def is_companion(path: Path, head: bytes) -> bool:
-    """Return whether a file is OME-XML of its own, which describes the TIFFs beside it."""
+    """Return whether a file is a companion OME-XML, which describes the TIFFs in its folder."""
     return (
         path.name.lower().endswith(_COMPANION_SUFFIXES) and head.lstrip(b"\xef\xbb\xbf")[:1] == b"<"
     )

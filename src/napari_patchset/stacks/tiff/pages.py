@@ -1,7 +1,7 @@
-"""Where an image's pixels lie in its files: a table of pages, taken from tifffile.
+"""The position of an image's pixels in its files: a table of pages, taken from tifffile.
 
-`read_pages` copies what reading takes from tifffile's pages into a `PageTable`, which is small and
-picklable, and checks each size that the file declares before anything is allocated for it.
+`read_pages` copies the required properties of tifffile's pages into a `PageTable`, which is small
+and picklable, and checks each size that the file declares before anything is allocated for it.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """The images of a TIFF file: its series, as tifffile groups the pages, checked and described.
 
-`open_series` opens a file and yields its series; `read_image` makes a `TiffImage` of one, which is
-all that reading its pixels takes once the file is closed. `series_index` caches these by file.
+`open_series` opens a file and yields its series; `read_image` returns a `TiffImage` of one, which
+suffices to read its pixels once the file is closed. `series_index` caches these by file.
 `read_tiff` reads the first series as one array, as `tifffile.imread` does.
 """
 
@@ -36,7 +36,7 @@ from napari_patchset.stacks.tiff.ome import OmeImage, TiffDescription, describe_
 from napari_patchset.stacks.tiff.pages import PageTable, read_pages
 from napari_patchset.stacks.tiff.structure import COPY_AGAIN, USE_FROM_TIFF
 
-# What tifffile logs is raised here or known as a missing plane; add a handler to see its log.
+# Problems in tifffile's log are raised here or become missing planes; add a handler to see it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _SLIDE_EXTRAS = frozenset({"thumbnail", "label", "macro", "overview", "map"})
@@ -219,7 +219,7 @@ class PlaneAxes:
         return dict(zip(self.axes, self.shape, strict=True))
 
     def stated(self, axes: str, name: str) -> "PlaneAxes":
-        """Return the same planes with axes that a person states.
+        """Return the same planes with the user's axes.
 
         Raises
         ------
@@ -315,7 +315,7 @@ class TiffImage:
 
 
 def with_axes(image: TiffImage, axes: str, name: str) -> TiffImage:
-    """Return an image with axes that a person states; names of other channels are dropped."""
+    """Return an image with the user's axes; names of other channels are dropped."""
     stated = image.axes.stated(axes, name)
     metadata, n_channels = image.metadata, stated.sizes.get("C", 1)
     if len(metadata.channels) != n_channels:
@@ -361,7 +361,7 @@ def _read_metadata(series: TiffSeries, axes: PlaneAxes) -> ImageMetadata:
 
 
 def _completed(metadata: ImageMetadata, pages: TiffPageSeries) -> ImageMetadata:
-    """Complete OME-XML by what only Micro-Manager's own header says."""
+    """Complete OME-XML by the metadata that only Micro-Manager's own header has."""
     try:
         own = micromanager_metadata(pages)
     except (LookupError, TypeError, ValueError):

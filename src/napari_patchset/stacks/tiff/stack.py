@@ -34,7 +34,7 @@ class TiffImageStack(FileStack):
         The axis that becomes the third one of a patch; the others are merged into S, see
         `AxisLayout`. The samples of a pixel (R, G, B) are channels.
     axes : str or None
-        The image's own axes, such as "ZYX", where a person knows more than the file.
+        The image's own axes, such as "ZYX", to override those of the file.
 
     Attributes
     ----------

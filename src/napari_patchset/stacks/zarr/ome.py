@@ -1,4 +1,4 @@
-"""What OME-Zarr metadata (0.4 and 0.5, older, or partly invalid) says of an image.
+"""OME-Zarr metadata of an image: 0.4 and 0.5, older, or partly invalid.
 
 A group's "multiscales" are read into a `Multiscale`: its axes with their units, and for each
 resolution ("dataset") the path, scale and translation. From these come the axis letters, and the
@@ -175,7 +175,7 @@ def axes_by_position(shape: tuple[int, ...], name: str) -> str:
     """
     if not 2 <= len(shape) <= len(_BY_POSITION):
         raise UnreadableFileError(
-            f"{name}: an array of {len(shape)} dimensions is no image; "
+            f"{name}: an array of {len(shape)} dimensions is not an image; "
             f"2 to {len(_BY_POSITION)} can be read."
         )
     if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4:
@@ -254,7 +254,7 @@ def metadata_problem(node: Node, multiscale: Multiscale) -> str | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where, message = ".".join(map(str, first["loc"])), first["msg"].partition("\n")[0]
-        return f"the metadata is no valid OME-Zarr {version} ({where}: {message})"
+        return f"the metadata is not valid OME-Zarr {version} ({where}: {message})"
     return None
 
 

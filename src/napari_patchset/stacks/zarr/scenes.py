@@ -1,4 +1,4 @@
-"""Which images a zarr store holds: one, a plate's fields, a converted file's series, or arrays.
+"""The images in a zarr store: one, a plate's fields, a converted file's series, or arrays.
 
 `find_image` matches the OME metadata of one path with the arrays that are there. `find_scenes`
 lists the paths that may hold an image, and `scene_summaries` describes those that do, with a place
@@ -42,7 +42,7 @@ from napari_patchset.stacks.zarr.store import (
 
 @dataclass(frozen=True, slots=True)
 class ZarrLevel:
-    """One array of an image: its path in the store, and what the OME metadata says of it."""
+    """One array of an image: its path in the store, and its OME metadata."""
 
     path: str
     array: ArrayHead
@@ -76,7 +76,7 @@ class ZarrImage:
 
     @property
     def problems(self) -> str:
-        """What is wrong with the metadata although the pixels can be read; "" for nothing."""
+        """The problems of the metadata although the pixels can be read; "" for none."""
         invalid = metadata_problem(self.node, self.multiscale) if self.multiscale else None
         read_as = [f"{invalid}; the pixels are read as {self.axes}"] if invalid else []
         return "; ".join((*read_as, *self.level_problems))

@@ -263,7 +263,7 @@ def open_zarr(
     depth_axis : {"none", "Z", "T"}
         The axis that becomes the third one of a patch.
     axes : str or None
-        The array's axes, such as "ZYX", where a person knows more than the file.
+        The array's axes, such as "ZYX", to override those of the file.
 
     Warns
     -----

@@ -41,7 +41,7 @@ _BLOSC_HEADER = struct.Struct("<4x3I")
 """Bytes of the decoded data, of a block and of the stored data, after versions and flags."""
 
 ChunkCheck = Callable[[BinaryIO, int], str | None]
-"""Returns what is wrong with a chunk file of a number of bytes, None if nothing is."""
+"""Check of a chunk file of a number of bytes: returns the problem, None if there is none."""
 
 
 def check_array(array: zarr.Array[Any], name: str) -> None:
