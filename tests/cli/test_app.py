@@ -418,7 +418,7 @@ def test_the_version_is_printed(run) -> None:
         ("export --plan flat.json", "flat.json: strategy is 'tiled'; save the plan again"),
         (
             "export --plan big.json",
-            "With big.json: 'big' is no number of pixels",
+            "With big.json: 'big' is not a number of pixels",
         ),
     ],
 )

@@ -225,7 +225,7 @@ def _read_own_manifest(out: Path) -> Manifest:
         manifest.require_consistent(out)
     except (IncompleteSetError, UnreadableFileError, OSError) as error:
         raise ExportError(
-            f"{out} exists; {_REMEDY}: it is no napari-patchset export and is not replaced."
+            f"{out} exists; {_REMEDY}: it was not written by napari-patchset."
         ) from error
     return manifest
 

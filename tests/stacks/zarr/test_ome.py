@@ -184,9 +184,9 @@ def test_a_plate_without_one_of_its_wells_lists_the_others(tmp_path: Path) -> No
     [
         ({"axes": None, "version": "0.1"}, "TCZYX", r"OME-Zarr 0\.1 is older"),
         ({"axes": list("tczyx"), "version": "0.3"}, "TCZYX", r"OME-Zarr 0\.3 is older"),
-        ({"axes": axes_of("ZTCYX")}, "ZTCYX", r"no valid OME-Zarr 0\.4 \(multiscales"),
+        ({"axes": axes_of("ZTCYX")}, "ZTCYX", r"not valid OME-Zarr 0\.4 \(multiscales"),
         ({"axes": axes_of("CYX")}, "TCZYX", "axes do not fit the array; it is read as TCZYX"),
-        ({"axes": "nonsense"}, "TCZYX", r"no valid OME-Zarr 0\.4"),
+        ({"axes": "nonsense"}, "TCZYX", r"not valid OME-Zarr 0\.4"),
     ],
 )
 def test_older_and_invalid_metadata_is_a_warning(
@@ -256,7 +256,7 @@ def test_each_multiscale_image_of_a_group_is_a_scene(tmp_path: Path) -> None:
     write_group(path, {"multiscales": [first, empty, second]})
     scenes = list_scenes(path)
     assert [(scene.id, scene.name) for scene in scenes] == [("#0", "one"), ("#2", "two")]
-    with pytest.warns(UserWarning, match="no valid OME-Zarr"):
+    with pytest.warns(UserWarning, match="not valid OME-Zarr"):
         stack = open_stack(f"{path}@#2")
     with stack:
         assert isinstance(stack, ZarrImageStack)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.realdata
 
 EXPECTED_WARNINGS = {
     "zarr/ome-zarr-examples__invalid_image-04.zarr": "the resolution '1' of shape",
-    "zarr/viv__blobs_image_v04.ome.zarr": r"no valid OME-Zarr 0\.4 \(multiscales",
-    "zarr/viv__blobs_image_v05.ome.zarr": r"no valid OME-Zarr 0\.5 \(multiscales",
+    "zarr/viv__blobs_image_v04.ome.zarr": r"not valid OME-Zarr 0\.4 \(multiscales",
+    "zarr/viv__blobs_image_v05.ome.zarr": r"not valid OME-Zarr 0\.5 \(multiscales",
 }
 
 
