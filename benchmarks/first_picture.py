@@ -33,9 +33,9 @@ class Tour:
     def _finish_start(self) -> None:
         """Have napari load what it loads with the first layer of any kind."""
         self.viewer.add_image(np.eye(64), scale=(2, 2), units=("um", "um"))
-        _turn()
+        _reuse_layers()
         self.viewer.layers.clear()
-        _turn()
+        _reuse_layers()
 
     def run(self) -> dict[str, float]:
         """Return the first picture's time and memory, and those of a tour through all levels.
@@ -91,9 +91,9 @@ class Tour:
             began = perf_counter()
             if began > end:
                 raise TimeoutError(f"{self._path}: not drawn within {_PATIENCE_S} s")
-            _turn()
+            _reuse_layers()
             self._stall = max(self._stall, perf_counter() - began)
-        _turn()
+        _reuse_layers()
         self.viewer.window._qt_viewer.canvas._scene_canvas.context.finish()
 
 
@@ -102,10 +102,10 @@ def _in_loop(action: Callable[[], object]) -> None:
     done: list[object] = []
     QTimer.singleShot(0, lambda: done.append(action()))
     while not done:
-        _turn()
+        _reuse_layers()
 
 
-def _turn() -> None:
+def _reuse_layers() -> None:
     """Run the window's event loop once."""
     loop = QEventLoop()
     QTimer.singleShot(0, loop.quit)

@@ -21,8 +21,9 @@ from napari_patchset.patching.filters import Filter
 from napari_patchset.patching.regions import BoolArray, MaskRegion, Polygon
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge
+from napari_patchset.preview.categories import patch_categories
 from napari_patchset.preview.image import composite, draw_patches
-from napari_patchset.preview.outlines import PlanePatches, patch_categories
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.sample import sample_plane
 from napari_patchset.stacks.metadata import image_metadata
 

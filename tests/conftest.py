@@ -39,7 +39,7 @@ TIMEOUT_S = 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this run preferences of its own: napari saves them as soon as they change."""
+    """Return this run preferences of its own: napari saves them as soon as they change."""
     folder = tempfile.mkdtemp(prefix="patchset-settings-")
     os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -53,7 +53,7 @@ WIDTH = 100
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of the sources, and of what is made of them."""
+    """Return the folder of the sources, and of what is made of them."""
     folder = tmp_path_factory.mktemp("pinned")
     make_sources(folder)
     return folder
@@ -162,7 +162,7 @@ def run(*words: str) -> str:
 
 
 def described_set(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the manifest and the provenance of a set."""
+    """Return the manifest and the provenance of a set."""
     if root.suffix == ".zarr":
         found = json.loads((root / "zarr.json").read_text("utf-8"))["attributes"]["patchset"]
     else:
@@ -171,7 +171,7 @@ def described_set(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def manifest_values(root: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the manifest without what depends on the bytes of the table."""
+    """Return the manifest without what depends on the bytes of the table."""
     table = hashlib.blake2b((root / "patches.parquet").read_bytes(), digest_size=16)
     assert manifest["table_digest"] == table.hexdigest()
     values: dict[str, Any] = rounded(manifest)
@@ -187,7 +187,7 @@ def shortened(statistics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arrays(root: Path, form: str) -> dict[str, Any]:
-    """Give what each array is, and the digest of its pixels."""
+    """Return what each array is, and the digest of its pixels."""
     if form == "zarr":
         return dict(zarr_arrays(root))
     if form == "npz":
@@ -266,7 +266,7 @@ class Keys:
 
 
 def layers(folder: Path, name: str) -> list[Any]:
-    """Give what is pinned of the layers that the reader gives."""
+    """Return what is pinned of the layers that the reader gives."""
     path = export(folder, name)[0] if name in EXPORTS else folder / name
     get_reader = reader_command()
     reader = get_reader(str(path))
@@ -295,7 +295,7 @@ def layer_values(data: Any, options: Mapping[str, Any], kind: str, folder: Path)
 
 
 def as_text(value: Any, folder: str) -> Any:
-    """Give a value as JSON has it, an object without the module of its class."""
+    """Return a value as JSON has it, an object without the module of its class."""
     if isinstance(value, Mapping):
         return {str(name): as_text(item, folder) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -313,7 +313,7 @@ def as_text(value: Any, folder: str) -> Any:
 
 
 def described(folder: Path, name: str) -> dict[str, Any]:
-    """Give what `patchset info` says of a file."""
+    """Return what `patchset info` says of a file."""
     scenes = json.loads(run("info", str(folder / name), "--json"))
     keys = [scene["key"] for scene in scenes]
     return {"values": Keys(keys).replaced(rounded(scenes)), "bytes": {"keys": keys}}
@@ -332,7 +332,7 @@ def rounded(value: Any) -> Any:
 
 
 def keys_of(value: Any) -> Any:
-    """Give the keys of nested objects, without what they hold."""
+    """Return the keys of nested objects, without what they hold."""
     if isinstance(value, dict):
         return {name: keys_of(item) for name, item in value.items()}
     return [keys_of(item) for item in value] if isinstance(value, list) else "..."

@@ -1,4 +1,4 @@
-"""Channels by index and name, as a person writes them."""
+"""Channels by index and name, as a user writes them."""
 
 import pytest
 from hypothesis import given

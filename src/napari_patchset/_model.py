@@ -19,7 +19,7 @@ def by_kind(union: Any) -> dict[str, Any]:
 
 
 def user_message(error: ValidationError, name: Callable[[str], str] = str) -> str:
-    """Return in one line what is wrong with a model's arguments.
+    """Return the faults of a model's arguments in one line.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class Rect(NamedTuple):
     w: int
     h: int
 
-    def overlap(self, window: "Rect") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    def overlap_slices(self, window: "Rect") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return the common rectangle as YX slices of this one and as YX slices of the window."""
         x, y, w, h = self
         from_x, from_y, width, height = window

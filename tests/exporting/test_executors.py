@@ -77,7 +77,7 @@ def plan_of(image: str, folder: Path) -> ExportPlan:
 
 @contextmanager
 def dask_scheduler() -> Iterator[str]:
-    """Give the address of a scheduler of two worker processes."""
+    """Return the address of a scheduler of two worker processes."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"

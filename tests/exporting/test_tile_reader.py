@@ -97,7 +97,7 @@ def test_less_memory_gives_the_same_bytes(
     reference = export(plan)
     enough = counted["tiles"]
     for module in (metrics, shard_writer):
-        monkeypatch.setattr(module, "LEAST_TILES", 0)
+        monkeypatch.setattr(module, "MIN_TILE_BYTES", 0)
     scarce = plan.model_copy(update={"out": str(tmp_path / "b.patches.zarr")})
     assert digests(export(scarce, memory=0).path) == digests(reference.path)
     assert counted["tiles"] > 2 * enough

@@ -14,7 +14,7 @@ from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
 from napari_patchset.patching.sites import find_sites
-from napari_patchset.patching.splits import NEITHER, TRAIN, VAL, Split, _exchange_groups
+from napari_patchset.patching.splits import NO_SPLIT, TRAIN, VAL, Split, _exchange_groups
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -96,7 +96,7 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
     assert not train & val
     assert find_leak(grid, codes, sources) is None
     if split.by in ("file", "scene"):
-        assert (codes != NEITHER).all()
+        assert (codes != NO_SPLIT).all()
 
 
 @pytest.mark.parametrize("by", ["auto", "block"])
@@ -158,7 +158,7 @@ def test_blocks_meet_the_share_and_lose_few_patches(val: float, overlap: int) ->
     image = [source(2, 1, 2048, 2048)]
     grid = Tiled(size=(64, 64), overlap=(overlap, overlap)).plan(image)
     codes = Split(val=val, by="block").assign(grid, image)
-    kept = codes[codes != NEITHER]
+    kept = codes[codes != NO_SPLIT]
     assert kept.mean() == pytest.approx(val, rel=0.2)
     assert len(codes) - len(kept) <= (0.2 * len(codes) if overlap else 0)
 
@@ -172,8 +172,8 @@ def test_patches_that_lie_anywhere_are_split_too(
 ) -> None:
     image = [source(2, 1, n, n)]
     codes = Split(val=0.1).assign(strategy.plan(image), image)
-    assert np.count_nonzero(codes == NEITHER) < most_lost * len(codes)
-    assert 0 < codes[codes != NEITHER].mean() < 0.2
+    assert np.count_nonzero(codes == NO_SPLIT) < most_lost * len(codes)
+    assert 0 < codes[codes != NO_SPLIT].mean() < 0.2
 
 
 def test_all_planes_of_a_place_are_in_one_split() -> None:

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import NEITHER, Split
+from napari_patchset.patching.splits import NO_SPLIT, Split
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.verdicts import (
     ACROSS_SPLITS,
@@ -100,7 +100,7 @@ def test_candidates_that_pass_are_split(keep: int) -> None:
     verdicts = judge(grid, image, metrics=metrics, **how)
     assert verdicts.splits == ("train", "val")
     assert 0.1 < verdicts.split[verdicts.kept].mean() < 0.3
-    np.testing.assert_array_equal(verdicts.split == NEITHER, ~verdicts.kept)
+    np.testing.assert_array_equal(verdicts.split == NO_SPLIT, ~verdicts.kept)
     counts = Counter(verdicts.reasons[i] for i in verdicts.reason if i >= 0)
     assert counts["std>5"] == (0 if keep else (metrics["std_a"] == 0).sum())
     assert 0 < counts[ACROSS_SPLITS] < 0.3 * verdicts.kept.sum()

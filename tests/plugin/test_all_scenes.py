@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QPushButton
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin import reader as opener
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
-from napari_patchset.plugin.layers import stage as all_scenes
+from napari_patchset.plugin.layers import scene_layout as all_scenes
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.napari_compat import get_plugin_settings
 from napari_patchset.plugin.preferences import PLUGIN
@@ -87,7 +87,7 @@ def test_more_scenes_than_are_good_and_one_that_is_broken(
     monkeypatch.setattr(opener, "show_info", said.append)
     assert len(read_layers(str(path))) == 2
     assert said == ["image.czi: 1 of 3 scenes is left out: image.czi: scene 1 is damaged."]
-    monkeypatch.setattr("napari_patchset.plugin.reader.MOST_SCENES", 2)
+    monkeypatch.setattr("napari_patchset.plugin.reader.MAX_SCENES", 2)
     assert len(read_layers(str(path))) == 1
     assert said[1].startswith("image.czi has 3 scenes; this is Scene 0.")
 

@@ -13,7 +13,7 @@ from napari.layers import Image
 from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.errors import MissingAxisError
 from napari_patchset.plugin import state as descriptions
-from napari_patchset.plugin.layers.layer_stack import LayerStack, path_of
+from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
 from napari_patchset.plugin.state import Descriptions
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -44,7 +44,7 @@ def make_zarr(folder: Path, _: MakeCzi) -> Path:
 
 
 def said(info: SourceInfo) -> object:
-    """Give all that a description says; only the order of depth and channels may be another."""
+    """Return all that a description says; only the order of depth and channels may be another."""
     own = {name: getattr(info, name) for name in SourceInfo.model_fields if name != "axes"}
     layout = info.layout
     laid_out = layout.sample_axes, layout.sample_shape, layout.stack_axes, layout.stack_shape
@@ -67,7 +67,7 @@ def test_another_depth_axis_needs_no_file(
 
 def test_a_layer_has_depth_too() -> None:
     layer = Image(np.zeros((3, 4, 20, 30)), axis_labels=("t", "z", "y", "x"))
-    found = Descriptions().of(str(path_of(layer)), None, "Z")
+    found = Descriptions().of(str(register_layer(layer)), None, "Z")
     assert found.layout == LayerStack(layer, "Z")._layout
     assert found.layout.stack_shape == (3, 1, 4, 20, 30)
 

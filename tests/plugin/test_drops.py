@@ -86,7 +86,7 @@ def test_the_sample_opens_from_the_menu(
 
 
 def _actions(actions: Sequence[Any]) -> Sequence[Any]:
-    """Give the actions of a menu and of those in it."""
+    """Return the actions of a menu and of those in it."""
     found = []
     for action in actions:
         found.append(action)

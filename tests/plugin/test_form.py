@@ -18,8 +18,8 @@ from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.output import SplitSection
-from napari_patchset.plugin.form.source import PairsSection
-from napari_patchset.plugin.layers.layer_stack import path_of
+from napari_patchset.plugin.form.source_section import PairsSection
+from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.source import PixelSize, SourceInfo
 
 IMAGE = {"T": 6, "Z": 12, "C": 2, "Y": 300, "X": 400}
@@ -268,13 +268,13 @@ def test_a_layer_that_is_removed_is_no_longer_chosen(qtbot: QtBot) -> None:
     labels = Labels(np.zeros((4, 4), np.uint8))  # something still holds it, as napari's undo does
     heard: list[object] = []
     section.changed.connect(heard.append)
-    section.offer(image, [path_of(labels)])
-    section.boxes["labels"].value = path_of(labels)
+    section.offer(image, [register_layer(labels)])
+    section.boxes["labels"].value = register_layer(labels)
     heard.clear()
     section.offer(image, [])
     assert section.value == {}
     assert section.boxes["labels"].value is None
-    assert path_of(labels) not in section.boxes["labels"].choices
+    assert register_layer(labels) not in section.boxes["labels"].choices
     assert heard
 
 

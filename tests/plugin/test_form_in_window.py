@@ -22,7 +22,7 @@ from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin import preferences
 from napari_patchset.plugin import widget as widget_module
-from napari_patchset.plugin.layers.layer_stack import path_of
+from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.napari_compat import canvas_size, get_plugin_settings
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
@@ -395,7 +395,7 @@ def test_a_removed_labels_layer_is_not_exported(window: Window, file: Path, tmp_
     window.settle()
     window.unfold("Target and labels")
     box = window.widget.form.pairs.boxes["labels"]
-    window.choose(box, path_of(labels))
+    window.choose(box, register_layer(labels))
     assert window.state.source.labels is not None
     window.viewer.layers.remove(labels)
     window.settle()

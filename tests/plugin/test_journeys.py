@@ -12,13 +12,13 @@ from support.window import Window
 
 
 def seen(window: Window) -> tuple[object, ...]:
-    """Give what a person sees of the plan: the words, and lines and colours on the image."""
+    """Return what the user sees of the plan: the words, and lines and colours on the image."""
     grid = window.grid
     return window.summary, grid.data.tobytes(), np.asarray(grid.edge_color).tobytes()
 
 
 def controls(window: Window) -> dict[str, Callable[[], None]]:
-    """Give a way to change each control that the preview follows, in an order that works."""
+    """Return a way to change each control that the preview follows, in an order that works."""
     form, sources = window.widget.form, window.widget.source_control
     strategy, split, patches, where = form.strategy, form.split, form.patches, form.region
     typed, chosen = window.type_number, window.choose

@@ -14,7 +14,7 @@ from support.window import Window
 
 @pytest.fixture(autouse=True)
 def _with_the_keys(window: Window) -> None:
-    """Give the window the keyboard, as a person's click into it does."""
+    """Focus the window, as a click of the user does."""
     main = window.viewer.window._qt_window
     main.activateWindow()
     window.until(main.isActiveWindow)
@@ -25,7 +25,7 @@ def focused(window: Window) -> Any:
 
 
 def tab_stops(window: Window, first: QWidget) -> list[Any]:
-    """Give what Tab stops at in the panel, beginning with the first stop."""
+    """Return what Tab stops at in the panel, beginning with the first stop."""
     first.setFocus()
     stops = []
     while window.widget.isAncestorOf(part := focused(window)) and part not in stops:
@@ -35,7 +35,7 @@ def tab_stops(window: Window, first: QWidget) -> list[Any]:
 
 
 def named(part: Any) -> str:
-    """Give the words on a part, or its place in the panel for want of any."""
+    """Return the words on a part, or its place in the panel for want of any."""
     return part.text() if isinstance(part, QAbstractButton) else type(part).__name__
 
 
@@ -46,7 +46,7 @@ def test_tab_goes_down_the_form_in_order(window: Window, file: Path) -> None:
     for fold in form.folds.values():
         fold.open()
     form.filters.add.native.click()
-    window.qtbot.wait(50)  # until the form is laid out anew
+    window.qtbot.wait(50)  # until the form is laid out again
     stops = tab_stops(window, window.widget.source.file.native)
     names = [named(part) for part in stops]
     assert names.index("Open…") < names.index("SceneMap") < names.index("none")

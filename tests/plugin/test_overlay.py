@@ -34,7 +34,7 @@ def test_a_program_that_ends_with_its_window_open_ends_quietly() -> None:
 
 @contextmanager
 def uploads(window: Window, name: str) -> Iterator[list[str]]:
-    """Collect how often the pixels or lines of a layer are drawn anew."""
+    """Collect how often the pixels or lines of a layer are redrawn."""
     seen: list[str] = []
 
     def note(event: object) -> None:

@@ -25,7 +25,7 @@ REFUSED = {
 
 
 def images(path: Path | str) -> list[dict[str, Any]]:
-    """Give the options of the image layers, each with its data."""
+    """Return the options of the image layers, each with its data."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd in a file is another test's
         layers = read_layers(str(path))

@@ -12,7 +12,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_patchset.plugin.napari_compat import camera as camera_of
-from napari_patchset.plugin.scenes import source as sourcing
+from napari_patchset.plugin.scenes import source_control as sourcing
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.tiff_maker import write_two_series
 from support.window import Window

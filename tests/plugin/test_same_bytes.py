@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from napari_patchset import PatchSet
 from napari_patchset.cli.app import app
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin.layers.shown import plane_space
+from napari_patchset.plugin.layers.viewer_images import plane_space
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests
 from support.window import Window

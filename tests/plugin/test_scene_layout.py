@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.plugin.layers.stage import GAP, LEAST_GAP, SMALLEST, Cell, lay_out
+from napari_patchset.plugin.layers.scene_layout import GAP, MIN_GAP, SMALLEST, Cell, lay_out
 from napari_patchset.plugin.navigation import nearest_ahead
 from napari_patchset.source import Rect
 
@@ -55,7 +55,7 @@ def test_scenes_without_positions_stand_in_rows(count: int) -> None:
 def test_more_scenes_than_the_map_has_room_for_reach_past_it() -> None:
     cells = lay_out([Rect(i * 100, 0, 50, 50) for i in range(100)], WIDTH, HEIGHT)
     assert {round(cell.w) for cell in cells} == {SMALLEST}
-    assert cells[1].x - (cells[0].x + cells[0].w) == pytest.approx(LEAST_GAP)
+    assert cells[1].x - (cells[0].x + cells[0].w) == pytest.approx(MIN_GAP)
 
 
 spot = st.integers(-(2**31), 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Whatever a person does, no file is read in the window's thread: however slow, it goes on."""
+"""No file is read in the GUI thread, whatever the user does and however slow the storage is."""
 
 import builtins
 import io
@@ -29,7 +29,7 @@ SHAPE = (2, 2, 3, 64, 80)
 
 
 class Storage:
-    """Note what the plugin reads in the window's thread."""
+    """Note what the plugin reads in the GUI thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.read_in_window, self.asked = str(folder), list[str](), 0
@@ -50,7 +50,7 @@ class Storage:
 
 
 def _caller() -> str:
-    """Give who in the plugin reads; "" where napari does, and for this test."""
+    """Return who in the plugin reads; "" where napari does, and for this test."""
     frame = sys._getframe(3)
     while frame is not None:
         room = frame.f_globals.get("__name__", "").partition(".")[0]

@@ -12,7 +12,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin import reader
 from napari_patchset.plugin import scene_context as facts
 from napari_patchset.plugin.preferences import PLUGIN
-from napari_patchset.plugin.scenes import source as sourcing
+from napari_patchset.plugin.scenes import source_control as sourcing
 from napari_patchset.stacks.opening import list_scenes
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import drop, soon
@@ -20,7 +20,7 @@ from support.window import WAIT_MS, Window
 
 
 class SlowDisk:
-    """Give no file's structure until it is told to."""
+    """Return no file's structure until it is told to."""
 
     def __init__(self) -> None:
         self.ready, self.fault = Event(), ""

@@ -29,7 +29,7 @@ def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def lines_of(layer: Any) -> set[tuple[float, ...]]:
-    """Give the drawn lines as y, x, height, width in pixels from the image's corner."""
+    """Return the drawn lines as y, x, height, width in pixels from the image's corner."""
     return {
         tuple(float(v) for v in (*(start + 0.5), *extent))
         for start, extent in zip(layer.data[:, 0], layer.data[:, 1], strict=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from napari_patchset.cli.app import app
 from napari_patchset.plugin.canvas.overlay_layers import OVERLAYS
-from napari_patchset.plugin.layers.shown import plane_space
+from napari_patchset.plugin.layers.viewer_images import plane_space
 from support.czi_maker import MakeCzi, SceneSpec
 from support.window import Window, digests
 

@@ -1,4 +1,4 @@
-"""The one worker: a thread beside the window, whose results come in the window's own thread."""
+"""The one worker: a background thread, whose results are emitted in the GUI thread."""
 
 from collections.abc import Iterator
 from threading import Event, current_thread, main_thread

@@ -5,6 +5,7 @@ import pytest
 
 from napari_patchset import InMemoryImageStack, Tiled
 from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.preview.categories import CATEGORY_COLORS, patch_categories
 from napari_patchset.preview.image import (
     channel_colors,
     composite,
@@ -15,7 +16,6 @@ from napari_patchset.preview.image import (
     random_rows,
     render,
 )
-from napari_patchset.preview.outlines import CATEGORY_COLORS, patch_categories
 from napari_patchset.stacks.metadata import Channel
 from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from napari_patchset import Random, Tiled
-from napari_patchset.preview.outlines import PatchCategory, PlanePatches, outline_segments
+from napari_patchset.preview.categories import PatchCategory
+from napari_patchset.preview.outlines import PlanePatches, outline_segments
 from support.plane_patches import grid_over, plane_of
 
 

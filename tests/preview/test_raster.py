@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from napari_patchset import Tiled
 from napari_patchset.preview import raster
-from napari_patchset.preview.outlines import PatchCategory, PlanePatches
+from napari_patchset.preview.categories import PatchCategory
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.preview.raster import rasterize
 from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
 

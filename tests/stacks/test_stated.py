@@ -1,4 +1,4 @@
-"""Axes, pixel size and channel names that a person states."""
+"""Axes, pixel size and channel names that the user states."""
 
 from pathlib import Path
 

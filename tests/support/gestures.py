@@ -49,7 +49,7 @@ def answering(window: Window, choice: str) -> list[list[str]]:
 
 
 def place_on_screen(window: Window, y: float, x: float) -> QPoint:
-    """Give where a point of the image's world is on the canvas."""
+    """Return where a point of the image's world is on the canvas."""
     camera = camera_of(window.viewer)
     height, width = canvas_size(window.viewer)
     return QPoint(

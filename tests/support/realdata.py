@@ -26,7 +26,7 @@ def find_data() -> Path | None:
 
 
 def truths(kind: str, but: Container[str]) -> Sequence[Any]:
-    """Give the entries of truth.json of one format ("czi", "tiff", ...) as parameters."""
+    """Return the entries of truth.json of one format ("czi", "tiff", ...) as parameters."""
     folder = find_data()
     if folder is None:
         return [pytest.param(None, marks=pytest.mark.skip(reason=MISSING))]

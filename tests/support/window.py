@@ -1,4 +1,4 @@
-"""The window as a person meets it: what the fixture `window` returns.
+"""The window as the user meets it: what the fixture `window` returns.
 
 Every gesture waits until what follows from it has happened: the workers are at rest, no timer is
 running and the pixels are there. No test waits for a time.

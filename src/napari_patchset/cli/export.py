@@ -199,5 +199,5 @@ def finalize(name: Name, overwrite: Overwrite = False, as_json: Json = False) ->
 
 
 def _echo(stage: str, name: str, **more: Any) -> None:
-    """Print what a step did as JSON, with the names of the events of `export`."""
+    """Print the result of a step as JSON, with the names of the events of `export`."""
     typer.echo(json.dumps({"stage": stage, "path": name, **more}))

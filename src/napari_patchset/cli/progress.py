@@ -26,7 +26,7 @@ from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.reader import read_description
 
 _DOING = {"plan": "planned", "score": "measured", "write": "written", "done": "written"}
-"""The bar's word for what is counted, by the stage of an export."""
+"""The bar's verb, by the stage of an export."""
 
 
 def show_events(events: Iterator[Any], as_json: bool) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import NEITHER
+from napari_patchset.patching.splits import NO_SPLIT
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import ArrayLayout
@@ -116,7 +116,7 @@ def select_candidates(
     )
     if (n := len(grid)) == len(readable):
         return Selection.of(verdicts)
-    split, reason = np.full(n, NEITHER, np.int8), np.full(n, len(verdicts.reasons), np.int8)
+    split, reason = np.full(n, NO_SPLIT, np.int8), np.full(n, len(verdicts.reasons), np.int8)
     split[readable], reason[readable] = verdicts.split, verdicts.reason
     metrics = {name: np.full(n, np.nan) for name in verdicts.metrics}
     for name, values in metrics.items():
@@ -144,7 +144,7 @@ def read_grid(path: Path, size: tuple[int, ...]) -> PatchGrid:
 
 
 def write_verdicts(path: Path, verdicts: Verdicts) -> None:
-    """Write the verdict on each candidate; what they share is in the schema's metadata."""
+    """Write the verdict on each candidate; common values are in the schema's metadata."""
     codes: dict[str, NDArray[Any]] = {"split": verdicts.split, "reason": verdicts.reason}
     shared = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
     write_columns(path, {**codes, **verdicts.metrics}, {b"verdicts": json.dumps(shared)})

@@ -199,7 +199,7 @@ def _partner(file: str, path: str) -> str:
 
 
 def _strategy(options: Fields, saved: Fields) -> Fields:
-    """Return the strategy: options, else what the saved one has in common with this kind."""
+    """Return the strategy: options, else the fields that the saved one shares with this kind."""
     kind: str = options.get("strategy") or saved.get("kind", "tiled")
     if kind not in STRATEGIES:
         raise ArgumentError(f"--strategy is {kind!r}; choose one of {', '.join(STRATEGIES)}.")

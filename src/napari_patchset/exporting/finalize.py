@@ -1,4 +1,4 @@
-"""Complete an export: merge what the jobs left, write table and manifest, and rename the set."""
+"""Complete an export: merge the results of the jobs, write table and manifest, rename the set."""
 
 import os
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ _SHARDS_PER_SCORE_RUN = 4
 
 
 class FrozenPlan(Frozen):
-    """A plan, its sources as they were when it was made, and what follows from both.
+    """A plan, its sources as they were when it was made, and values that follow from both.
 
     Attributes
     ----------

@@ -190,7 +190,7 @@ def _is_prepared(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> b
 
 
 def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
-    """Refuse what would fail later; with filters, the number of patches is not known yet."""
+    """Raise errors of later steps early; with filters, the number of patches is not known yet."""
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.excluded.items())
         pairs = zip(frozen.plan.sources, frozen.sources, strict=True)
@@ -224,7 +224,7 @@ def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
 
 
 def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
-    """Explain why splits have no patches, and what to do."""
+    """Explain why splits have no patches, with the remedy."""
     purposes = {UNSPLIT: "", "train": " for training", "val": " for validation"}
     purpose = " and".join(purposes[split] for split in splits)
     counts = list(selection.rejected.items())

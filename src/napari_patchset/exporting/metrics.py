@@ -20,7 +20,7 @@ from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK, SourcesFailed
 from napari_patchset.exporting.tile_reader import TileReader
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY, LEAST_TILES, Batches
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import PartialExport
 from napari_patchset.patching.filters import MaskFilter, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PatchGrid
@@ -100,7 +100,7 @@ class MetricReader:
         self.requests = metric_requests(filters, sources[IMAGE][0].channels)
         self._sources, self._images, self._run_length = sources, images, run_length
         self._threads, self._check_cancelled = threads, check_cancelled
-        self._tile_memory = max(memory - (2 * _MEASURING_THREADS + 1) * _CUT_BYTES, LEAST_TILES)
+        self._tile_memory = max(memory - (2 * _MEASURING_THREADS + 1) * _CUT_BYTES, MIN_TILE_BYTES)
 
     def read(
         self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]

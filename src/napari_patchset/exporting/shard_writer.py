@@ -19,7 +19,7 @@ from napari_patchset.exporting.candidates import ArraySelection
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import TileReader
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY, LEAST_TILES, Batches
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import DoneMarker, PartialExport
 from napari_patchset.patching.grid import PatchSpec
 
@@ -164,7 +164,7 @@ def _write_shards(
     batches = Batches.of(grid, sources, frozen.plan.strategy.padding, candidates, shard_of)
     n_buffers = len({shard.array.layout.name for shard in shards}) + _WRITING_THREADS
     largest = max(shard.shape[0] * shard.array.layout.patch_bytes for shard in shards)
-    tile_memory = max(memory - n_buffers * largest, LEAST_TILES)
+    tile_memory = max(memory - n_buffers * largest, MIN_TILE_BYTES)
     reader = TileReader(batches, images, role, tile_memory, threads, export.check_cancelled)
 
     def write_shard(shard: ShardSpec, patches: NDArray[Any]) -> None:

@@ -91,7 +91,7 @@ def sequence_source(
 
 
 class _Expansion:
-    """Scenes of files, each of which is there once."""
+    """Scenes of files, each listed once."""
 
     def __init__(self, scene: SceneId | Literal["all"]) -> None:
         self.sources: dict[SourceRef, None] = {}

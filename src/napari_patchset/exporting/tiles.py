@@ -188,7 +188,7 @@ def _boxes(
 DEFAULT_MEMORY = 184 * 2**20
 """Bytes for decoded tiles and open shards."""
 
-LEAST_TILES = 32 * 2**20
+MIN_TILE_BYTES = 32 * 2**20
 """Bytes of the memory that decoded tiles have at least, whatever the limit."""
 
 
@@ -203,7 +203,7 @@ class _PinnedTile:
 
 
 class TileBuffer:
-    """The tiles of one stack; each is decoded once as long as what is needed of them fits.
+    """The tiles of one stack; each is decoded once as long as the needed parts fit.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ class TileBuffer:
         return block.plane(tile.pixels.result()), tile.rect.y, tile.rect.x
 
     def unpin(self, block: Block, batch: int) -> None:
-        """Free what no batch after this one needs of a tile."""
+        """Free the part of a tile that no later batch needs."""
         tile = self._pinned.get(block.key)
         if tile is None:
             return

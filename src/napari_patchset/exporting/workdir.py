@@ -126,7 +126,7 @@ def _open_locked(root: Path, shared: bool) -> int:
 
 
 class ExportStopped(Exception):
-    """A stop was requested; what is written stays."""
+    """A stop was requested; finished shards stay."""
 
 
 class DoneMarker(Frozen):
@@ -363,7 +363,7 @@ class PartialExport:
         self.remove()
 
     def remove(self) -> None:
-        """Delete what is left of a complete export; the plan last, as it marks the folder as ours.
+        """Delete the remains of a complete export; the plan last, as it marks the folder as ours.
 
         The lock stays, and whatever someone else put there.
         """

@@ -32,10 +32,10 @@ TRAIN, VAL = 0, 1
 ALL = ("all",)
 """The names if nothing is split."""
 
-NEITHER = -1
+NO_SPLIT = -1
 """The code of a patch that is in no split, as it shares pixels with both."""
 
-_CODES_BY_CORNERS = np.array([TRAIN, NEITHER, NEITHER, NEITHER, VAL], np.int8)
+_CODES_BY_CORNERS = np.array([TRAIN, NO_SPLIT, NO_SPLIT, NO_SPLIT, VAL], np.int8)
 """The code of a patch by how many of its corners lie in blocks that validate."""
 
 _GOOD_COST = 0.5
@@ -76,7 +76,7 @@ class Split(Frozen):
     seed: int = Field(default=0, description="Seed of the split.")
 
     def assign(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
-        """Return the code of each patch's split, or `NEITHER`.
+        """Return the code of each patch's split, or `NO_SPLIT`.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Split(Frozen):
                 break
         if best is None:
             raise ArgumentError(self._impossible())
-        n_lost = np.count_nonzero(best == NEITHER)
+        n_lost = np.count_nonzero(best == NO_SPLIT)
         if 2 * n_lost > len(best):
             raise ArgumentError(
                 f"The split would leave out {n_lost} of {len(best)} patches, which lie across the "

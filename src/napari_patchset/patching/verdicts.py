@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import hash_name, hash_rows
-from napari_patchset.patching.splits import ALL, NEITHER, SPLITS, Split
+from napari_patchset.patching.splits import ALL, NO_SPLIT, SPLITS, Split
 from napari_patchset.source import SourceInfo
 
 _OTSU_BINS = 256
@@ -38,7 +38,7 @@ class Verdicts:
     splits : tuple of str
         The names of the splits, ("all",) or ("train", "val").
     split : int8 array
-        Index into `splits`; if there are two, `NEITHER` for a patch across their border or one
+        Index into `splits`; if there are two, `NO_SPLIT` for a patch across their border or one
         that a filter rejects.
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is exported.
@@ -122,9 +122,9 @@ def judge(
         if passed.all():  # a million patches need no copy
             codes = split.assign(grid, sources)
         else:
-            codes.fill(NEITHER)
+            codes.fill(NO_SPLIT)
             codes[passed] = split.assign(grid[passed], sources)
-        reason[passed & (codes == NEITHER)] = len(filters)
+        reason[passed & (codes == NO_SPLIT)] = len(filters)
     reasons = (*map(str, filters), ACROSS_SPLITS)
     return Verdicts(SPLITS if split else ALL, codes, reason, reasons, metrics, limits)
 

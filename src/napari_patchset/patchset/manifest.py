@@ -24,7 +24,7 @@ from napari_patchset.source import PixelSize, SourceInfo
 SCHEMA_VERSION: Literal[1] = 1
 
 REMEDY = "copy the set again, or export it again"
-"""What a user can do about a set that was edited or damaged."""
+"""The remedy for a set that was edited or damaged."""
 
 ArrayName = Annotated[str, Field(pattern=f"^{ARRAY_PATTERN}$")]
 """SPLIT/ROLE: nothing that leads out of the set."""
@@ -113,7 +113,7 @@ class Manifest(Frozen):
 
     @property
     def format(self) -> str:
-        """How the set is written, a name in `FORMATS`."""
+        """The format of the set, a name in `FORMATS`."""
         return str(self.recipe.get("format"))
 
     def require_consistent(self, path: Path) -> None:

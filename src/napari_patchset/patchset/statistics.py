@@ -331,7 +331,7 @@ def _float_sums(pixels: NDArray[Any]) -> ChannelSums:
 
 
 def _part_sums(part: NDArray[np.float64], largest: float) -> tuple[Fraction, Fraction]:
-    """Sum up numbers and their squares; what is rounded are the differences from their mean."""
+    """Sum up numbers and their squares; only the differences from their mean are rounded."""
     exponent = frexp(largest)[1]
     if abs(exponent) > 400:  # squares would be infinite, or zero
         total, squares = _part_sums(np.ldexp(part, -exponent), 1.0)

@@ -25,7 +25,7 @@ _Slot = TypeVar("_Slot", bound=Callable[..., None])
 
 
 def message(error: Exception) -> str:
-    """Return what is wrong in one line."""
+    """Return the message of an error in one line."""
     return user_message(error) if isinstance(error, ValidationError) else str(error)
 
 

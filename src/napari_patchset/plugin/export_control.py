@@ -30,11 +30,11 @@ from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
 from napari_patchset.plugin.form.fields import Row, Section
-from napari_patchset.plugin.layers.layer_files import has_layers, spooled
-from napari_patchset.plugin.planning import PlanControl, Planned, known_metrics
+from napari_patchset.plugin.layers.layer_files import has_layers, spool_layers
+from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.reader import FileOpener
-from napari_patchset.plugin.state import FormState, with_fresh_region
+from napari_patchset.plugin.state import FormState, refresh_region
 from napari_patchset.plugin.worker import Worker
 
 
@@ -127,21 +127,21 @@ class BackgroundExport:
         """Whether an export runs."""
         return self.worker.running
 
-    def start(self, state: FormState, planned: Planned | None) -> None:
+    def start(self, state: FormState, planned: PlanPreview | None) -> None:
         """Start an export; exactly one of `finished`, `stopped` and `failed` ends it.
 
         Parameters
         ----------
         state : FormState
             What to export.
-        planned : Planned or None
+        planned : PlanPreview or None
             The preview; the export reuses the metrics that it has measured.
         """
         self._plan, self._latest, self._cancelled = state.plan(), None, Event()
         self.worker.run(_export, state, planned, export_memory(), self._cancelled)
 
     def cancel(self) -> None:
-        """Stop the export within a patch; what is written stays."""
+        """Stop the export within a patch; finished shards stay."""
         if self.running and self._plan is not None:
             self._cancelled.set()
             PartialExport.of(self._plan).request_stop()
@@ -164,7 +164,7 @@ class BackgroundExport:
 
 
 def _export(
-    state: FormState, planned: Planned | None, memory: int, cancelled: Event
+    state: FormState, planned: PlanPreview | None, memory: int, cancelled: Event
 ) -> Iterator[Progress]:
     """Export the current content of the files; runs in a background thread."""
 
@@ -175,7 +175,7 @@ def _export(
     plan = state.plan()
     check_destination(plan, overwrite=False)  # before layers are written
     refuse_taken(PartialExport.of(plan), plan)
-    named, metrics = spooled(_fresh_plan(state), check_cancelled), known_metrics(planned)
+    named, metrics = spool_layers(_fresh_plan(state), check_cancelled), known_metrics(planned)
     with closing(iter_export(named, metrics=metrics, memory=memory)) as events:
         for event in events:
             yield event
@@ -304,11 +304,11 @@ class ExportControl:
 
 
 def _fresh_plan(state: FormState) -> ExportPlan:
-    return with_fresh_region(state).plan()
+    return refresh_region(state).plan()
 
 
 def _written_plan(state: FormState) -> ExportPlan:
-    return spooled(_fresh_plan(state))
+    return spool_layers(_fresh_plan(state))
 
 
 def _save_plan(state: FormState, path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 `PlanControl.follow` takes a `FormState`; a worker plans it (`plan_form`), and another one measures
 the candidates' metrics for the filters (`score_form`), those in view first. Each result is a
-`Planned`, emitted in the GUI thread. Metrics of the same candidates are reused.
+`PlanPreview`, emitted in the GUI thread. Metrics of the same candidates are reused.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker
-from napari_patchset.preview.outlines import patch_categories
+from napari_patchset.preview.categories import patch_categories
 from napari_patchset.source import SourceInfo
 
 Metrics = Mapping[str, NDArray[np.float64]]
@@ -35,14 +35,14 @@ _CHUNK = 2**16
 """Candidates that are measured by one filter after the other."""
 
 _EVERY_SECONDS = 0.3
-"""How often the metrics so far are shown."""
+"""Interval at which the metrics so far are shown."""
 
 _SLOW_MS = 200
 """A plan that takes longer is announced; a quicker one replaces the previous one directly."""
 
 
 @dataclass(frozen=True, eq=False)
-class Planned:
+class PlanPreview:
     """The patches of a form.
 
     Attributes
@@ -86,12 +86,12 @@ class Planned:
         return height, width
 
 
-def plan_form(state: FormState, before: Planned | None = None) -> Planned:
+def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPreview:
     """Plan a form.
 
     Parameters
     ----------
-    before : Planned or None
+    before : PlanPreview or None
         An earlier plan; its metrics of the same candidates are reused.
 
     Raises
@@ -99,15 +99,15 @@ def plan_form(state: FormState, before: Planned | None = None) -> Planned:
     PatchsetError
         If the form's values do not fit its sources.
     """
-    if before is not None and before.state.candidates == state.candidates:
-        if before.state.rules == state.rules:
+    if before is not None and before.state.candidates_key == state.candidates_key:
+        if before.state.verdicts_key == state.verdicts_key:
             return replace(before, state=state)
         return _judged(state, before.sources, before.grid, before.verdicts.metrics)
     sources, strategy = state.infos(), state.recipe.strategy
     return _judged(state, sources, strategy.plan(sources, masks_of(strategy)), {})
 
 
-def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
+def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanPreview]:
     """Measure the candidates that are not measured yet, and yield the plan at intervals.
 
     Parameters
@@ -136,7 +136,7 @@ def score_form(planned: Planned, first: NDArray[np.int64]) -> Iterator[Planned]:
     yield _judged(state, planned.sources, planned.grid, columns)
 
 
-def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _chunks(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     todo = ~planned.scored
     near = np.unique(first[todo[first]])
     todo[near] = False
@@ -144,7 +144,7 @@ def _chunks(planned: Planned, first: NDArray[np.int64]) -> Iterator[NDArray[np.i
         yield from (rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK))
 
 
-def known_metrics(planned: Planned | None) -> Metrics:
+def known_metrics(planned: PlanPreview | None) -> Metrics:
     """Return the metrics measured so far; none if the files have changed.
 
     Sources that were forgotten are read again, so call it in a background thread.
@@ -158,7 +158,7 @@ def known_metrics(planned: Planned | None) -> Metrics:
 
 def _judged(
     state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics
-) -> Planned:
+) -> PlanPreview:
     recipe = state.recipe
     names = sources[0].channels
     verdicts = judge(
@@ -172,7 +172,7 @@ def _judged(
     scored = np.ones(len(grid), bool)
     for name in metric_columns(recipe.filters, names):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
-    return Planned(state, sources, grid, verdicts, patch_categories(verdicts), scored)
+    return PlanPreview(state, sources, grid, verdicts, patch_categories(verdicts), scored)
 
 
 class PlanControl:
@@ -184,16 +184,16 @@ class PlanControl:
         Return the candidates on the screen, which are measured first.
     """
 
-    changed = Signal(Planned)
+    changed = Signal(PlanPreview)
     waiting = Signal()
     """The plan takes longer than a moment."""
     failed = Signal(Exception)
 
     def __init__(self, rows_in_view: Callable[[], NDArray[np.int64]]) -> None:
         self.planning, self.scoring = Worker(), Worker()
-        self.current: Planned | None = None
+        self.current: PlanPreview | None = None
         """The plan of the current form, None while there is none."""
-        self._before: Planned | None = None
+        self._before: PlanPreview | None = None
         self._rows_in_view = rows_in_view
         self._slow = QTimer()
         self._slow.setSingleShot(True)
@@ -221,12 +221,12 @@ class PlanControl:
         """Measure again next time: pixels have changed."""
         self._before = None
 
-    def _on_planned(self, planned: Planned) -> None:
+    def _on_planned(self, planned: PlanPreview) -> None:
         self._show(planned)
         if planned.is_provisional:
             self.scoring.run(score_form, planned, self._rows_in_view())
 
-    def _show(self, planned: Planned) -> None:
+    def _show(self, planned: PlanPreview) -> None:
         self._slow.stop()
         self.current = self._before = planned
         self.changed.emit(planned)

@@ -13,17 +13,17 @@ _MEBIBYTE = 2**20
 _READING = Lock()
 
 
-class Output(NamedTuple):
+class OutputDefaults(NamedTuple):
     """Defaults of the form: a format, a name in `FORMATS`, and a codec."""
 
     format: str
     codec: str
 
 
-def read_output() -> Output:
+def read_output_defaults() -> OutputDefaults:
     """Read the form's defaults; slow the first time, so call it in a background thread."""
     export = _page().export
-    return Output(str(export.format), str(export.compression))
+    return OutputDefaults(str(export.format), str(export.compression))
 
 
 def export_memory() -> int:

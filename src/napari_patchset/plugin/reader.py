@@ -19,7 +19,7 @@ from napari.viewer import Viewer
 from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.dialogs import USER_ERRORS, message, show_offer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
-from napari_patchset.plugin.layers.stage import MOST_SCENES, all_scene_layers
+from napari_patchset.plugin.layers.scene_layout import MAX_SCENES, all_scene_layers
 from napari_patchset.plugin.napari_compat import Opener, is_closed, show_status
 from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
 from napari_patchset.plugin.worker import Worker, outbox
@@ -96,7 +96,7 @@ def read_file(name: str) -> Opened:
         return Opened(scene_layers(file, scene))
     scenes = list_scenes(file)
     # napari looks through all plugins before it knows a preference: read only where it matters
-    if 1 < len(scenes) <= MOST_SCENES and opens_all_scenes():
+    if 1 < len(scenes) <= MAX_SCENES and opens_all_scenes():
         return Opened(*all_scene_layers(file, scenes))
     layers = scene_layers(file, scenes[0].id)
     if len(scenes) == 1:

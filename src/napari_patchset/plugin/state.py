@@ -37,7 +37,7 @@ class Descriptions:
         self._latest: dict[Scene, SourceInfo] = {}
 
     def of(self, path: str, scene: SceneId | None, depth_axis: DepthAxis = "none") -> SourceInfo:
-        """Describe one scene, all of its channels; reads only what is not known yet."""
+        """Describe one scene, all of its channels; reads the file only if it is not cached."""
         key = path, scene
         with self._lock:
             info, flat = (self._infos.get((key, axis)) for axis in (depth_axis, "none"))
@@ -126,14 +126,14 @@ class FormState:
         ]
 
     @property
-    def candidates(self) -> Hashable:
+    def candidates_key(self) -> Hashable:
         """Key of the settings that determine the candidates and their metrics."""
         recipe = self.recipe
         strategy = recipe.strategy.model_dump_json()
         return self.sources, strategy, recipe.depth_axis, recipe.channels
 
     @property
-    def rules(self) -> Hashable:
+    def verdicts_key(self) -> Hashable:
         """Key of the filter and split settings."""
         return self.recipe.filters, self.recipe.keep_fraction, self.recipe.split
 
@@ -179,8 +179,8 @@ def with_pairs(
     )
 
 
-def with_fresh_region(state: FormState) -> FormState:
-    """Read the shown file again, and bind the region to what it holds now."""
+def refresh_region(state: FormState) -> FormState:
+    """Forget the shown file, read it again, and bind the region to its current content."""
     DESCRIPTIONS.forget()
     recipe, region = state.recipe, state.recipe.strategy.region
     if region is None:

@@ -1,7 +1,7 @@
 """The "Patches" widget: it only connects the parts.
 
 State flows one way. The form and the viewer make a `FormState`; `PlanControl` turns the latest one
-into a `Planned` in a background thread; `PreviewControl` draws that.
+into a `PlanPreview` in a background thread; `PreviewControl` draws that.
 """
 
 from pathlib import Path
@@ -21,15 +21,15 @@ from napari_patchset.plugin.export_control import ExportControl, ExportSection
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.layers.layer_files import file_name
 from napari_patchset.plugin.layers.layer_stack import layer_at
-from napari_patchset.plugin.layers.shown import channels_of, require_straight
+from napari_patchset.plugin.layers.viewer_images import channels_of, require_straight
 from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
 from napari_patchset.plugin.panel import Panel
-from napari_patchset.plugin.planning import PlanControl, Planned
-from napari_patchset.plugin.preferences import Output, read_output
+from napari_patchset.plugin.planning import PlanControl, PlanPreview
+from napari_patchset.plugin.preferences import OutputDefaults, read_output_defaults
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
-from napari_patchset.plugin.scenes.source import SourceControl
+from napari_patchset.plugin.scenes.source_control import SourceControl
 from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
-from napari_patchset.plugin.worker import Worker, later
+from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 _NOTHING_OPEN = (
     "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
@@ -44,7 +44,7 @@ class PatchesWidget(Panel):
         self._released = False
         self._viewer = napari_viewer
         # napari's layer list may not be changed from within its own events.
-        self._refresh_soon = later(self, self._refresh)
+        self._refresh_soon = single_shot_timer(self, self._refresh)
         self.form = RecipeForm()
         self.source_control = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.region_control = RegionControl(
@@ -74,7 +74,7 @@ class PatchesWidget(Panel):
         self._on_format()
         self._on_file()
         self._refresh()
-        self.preferences.run(read_output)
+        self.preferences.run(read_output_defaults)
 
     @property
     def state(self) -> FormState | None:
@@ -105,7 +105,7 @@ class PatchesWidget(Panel):
         )
 
     def on_closed(self) -> None:
-        """Stop what runs, and remove the grid from the image."""
+        """Stop the workers, and remove the grid from the image."""
         if not self._released:
             self._release()
             self.preview.overlay.remove()
@@ -184,7 +184,7 @@ class PatchesWidget(Panel):
         self.form.more.setVisible(is_open)
         self.source_control.extra_files.visible = is_open
 
-    def _on_preferred(self, output: Output) -> None:
+    def _on_preferred(self, output: OutputDefaults) -> None:
         self.form.output.prefer(output)
         import_ahead()  # one after the other, as each holds up the drawing of the widget
 
@@ -220,7 +220,7 @@ class PatchesWidget(Panel):
         else:
             self._show_nothing(_NOTHING_OPEN)
 
-    def _show(self, planned: Planned) -> None:
+    def _show(self, planned: PlanPreview) -> None:
         if (shown := self.source_control.shown) is not None:
             self.patches.show_hint(size_hint(planned.grid.size, planned.shown))
             self._show_text(summarize(planned))

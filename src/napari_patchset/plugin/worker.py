@@ -136,7 +136,7 @@ def outbox() -> Outbox:
     return next(iter(app.findChildren(Outbox)), None) or Outbox(app)
 
 
-def later(parent: QObject, act: Callable[[], None], wait_ms: int = 0) -> QTimer:
+def single_shot_timer(parent: QObject, act: Callable[[], None], wait_ms: int = 0) -> QTimer:
     """Return a single-shot timer for a call in a later turn of the event loop; `start` it.
 
     Parameters

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview.outlines import CATEGORY_COLORS, PlanePatches, patch_categories
+from napari_patchset.preview.categories import CATEGORY_COLORS, patch_categories
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ImageStack
 

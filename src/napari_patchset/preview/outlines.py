@@ -1,4 +1,4 @@
-"""The patches of one plane, their colours, and their outlines as line segments.
+"""The patches of one plane, and their outlines as line segments.
 
 `PlanePatches.of` takes the patches of a plane out of a grid by index arithmetic, which takes
 milliseconds for a million of them; `outline_segments` returns the lines to draw. Coordinates are
@@ -6,7 +6,6 @@ pixels of the image; the centre of the first pixel is 0.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple, Self
 
@@ -14,27 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid, take_starts
-from napari_patchset.patching.verdicts import Verdicts
-
-
-class PatchCategory(IntEnum):
-    """The use of a patch."""
-
-    TRAIN = 0
-    VAL = 1
-    REJECTED = 2
-
-
-CATEGORY_COLORS = ("#ffd60a", "#40e0ff", "#ff453a")
-"""The colour of each category; patches without a split have the first."""
-
-
-def patch_categories(verdicts: Verdicts) -> NDArray[np.uint8]:
-    """Return the category of each candidate."""
-    category = np.full(len(verdicts.split), PatchCategory.REJECTED, np.uint8)
-    np.copyto(category, verdicts.split, where=verdicts.kept, casting="unsafe")
-    return category
-
+from napari_patchset.preview.categories import PatchCategory
 
 Point = tuple[float, float]
 """Y and X in pixels of the image."""

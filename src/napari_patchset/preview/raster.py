@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import CATEGORY_COLORS, PlanePatches
+from napari_patchset.preview.outlines import PlanePatches
 
 MAX_CELLS = 1024
 """Most cells along an axis: about the resolution of a screen."""

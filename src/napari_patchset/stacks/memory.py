@@ -103,7 +103,7 @@ class InMemoryImageStack(BoundedStack):
     def from_custom_file_type(
         cls, path: Path, axes: str, read_func: ReadFunc, **read_kwargs: Any
     ) -> Self:
-        """Build a stack from what `read_func(path, **read_kwargs)` returns, of any axes."""
+        """Build a stack from the result of `read_func(path, **read_kwargs)`, of any axes."""
         return cls._from_axes(path, read_func(path, **read_kwargs), axes)
 
     @classmethod

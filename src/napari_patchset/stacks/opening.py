@@ -198,7 +198,7 @@ def list_labels(path: Path, scene: SceneId | None = None) -> Sequence[SceneId]:
 
 
 def list_files(path: str | Path) -> Sequence[Path]:
-    """List the files that are opened as one with a file, as far as they are there."""
+    """List the existing files that are opened as one with a file."""
     if is_remote(path):
         return ()
     path = Path(local_path(str(path)))

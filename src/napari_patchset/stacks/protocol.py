@@ -214,7 +214,7 @@ class Block(NamedTuple):
 
 @runtime_checkable
 class BlockStack(Protocol):
-    """A stack that tells what it decodes at once."""
+    """A stack that reports the blocks that it decodes at once."""
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
         """Yield the blocks of a plane that meet a window, from bottom to top; maybe none."""

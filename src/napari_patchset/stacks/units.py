@@ -11,7 +11,7 @@ _SI_PREFIXES = {
 }
 
 _MICRO_SYMBOLS = ("u", "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}", "\\u00b5")
-"""The last one is what ImageJ writes where it escapes the sign."""
+"""The last one is ImageJ's escape of the sign."""
 
 _MICROMETRES: Mapping[str, float] = {
     **{f"{prefix}meter": 10.0 ** (power + 6) for prefix, power in _SI_PREFIXES.items()},
@@ -48,7 +48,7 @@ def number(value: Any) -> float | None:
 
 
 def positive(value: float | None) -> float | None:
-    """Return what can be a size or a step, None for anything else."""
+    """Return a valid size or step, None for anything else."""
     return value if value and value > 0 else None
 
 

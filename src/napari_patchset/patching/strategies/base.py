@@ -288,7 +288,7 @@ class SizedStrategy(PatchStrategy):
 
     @property
     def _small_hint(self) -> str:
-        """What else can be done about an image that is smaller than a patch."""
+        """A further remedy for an image that is smaller than a patch."""
         return ""
 
     def _check_count(self, selected: SelectedSource, strides: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""The patch grid on the image: outlines of what is in view or, zoomed out, a map of categories.
+"""The patch grid on the image: outlines of the visible patches or, zoomed out, a map of categories.
 
 `GridOverlay.draw` takes the patches of the shown plane as a `PlaneGrid`; from then on the overlay
 follows the camera. It draws a margin around the view, so that panning draws nothing new, and only
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
 from napari_patchset.plugin.canvas.overlay_layers import OverlayLayers, Space
-from napari_patchset.plugin.layers.shown import plane_space, view_of
+from napari_patchset.plugin.layers.viewer_images import YX, plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
-from napari_patchset.plugin.planning import Planned
-from napari_patchset.plugin.worker import later
+from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.worker import single_shot_timer
+from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import CATEGORY_COLORS, PlanePatches, Point, outline_segments
+from napari_patchset.preview.outlines import PlanePatches, Point, outline_segments
 from napari_patchset.preview.raster import PatchRaster, rasterize
 
 MOST_OUTLINES = 2000
@@ -41,16 +42,13 @@ _PICKED = len(CATEGORY_COLORS)
 _WAIT_MS = 30
 """Shortest time between redraws while the camera moves."""
 
-Corner = tuple[int, int]
-"""The start of a patch along YX."""
-
 
 class PlaneGrid(NamedTuple):
     """The patches of a plan on the plane of an image that the sliders show.
 
     Attributes
     ----------
-    planned : Planned
+    planned : PlanPreview
         The plan.
     image : Image
         The layer that shows its image.
@@ -60,7 +58,7 @@ class PlaneGrid(NamedTuple):
         The patches there.
     """
 
-    planned: Planned
+    planned: PlanPreview
     image: Image
     sample: int
     depth: int
@@ -68,7 +66,7 @@ class PlaneGrid(NamedTuple):
 
     @classmethod
     def find(
-        cls, planned: Planned, image: Image, plane: tuple[int, int], before: "PlaneGrid | None"
+        cls, planned: PlanPreview, image: Image, plane: tuple[int, int], before: "PlaneGrid | None"
     ) -> "PlaneGrid":
         """Select the patches of a plane, reusing an earlier selection."""
         if before is not None and before._has_patches_of(planned, plane):
@@ -77,7 +75,7 @@ class PlaneGrid(NamedTuple):
             patches = PlanePatches.of(planned.grid, planned.category, planned.state.shown, *plane)
         return cls(planned, image, *plane, patches)
 
-    def _has_patches_of(self, planned: Planned, plane: tuple[int, int]) -> bool:
+    def _has_patches_of(self, planned: PlanPreview, plane: tuple[int, int]) -> bool:
         return (
             self.planned.grid is planned.grid
             and self.planned.category is planned.category
@@ -118,13 +116,13 @@ class _Drawing(NamedTuple):
     """
 
     patches: PlanePatches
-    picked: Corner | None
+    picked: YX | None
     space: Space
     pixel: float
     view: Box
     outlined: Box | None
 
-    def shows(self, patches: PlanePatches, picked: Corner | None, space: Space) -> bool:
+    def shows(self, patches: PlanePatches, picked: YX | None, space: Space) -> bool:
         """Return whether it shows these patches at this place, in any view."""
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
         return same and self.picked == picked and self.patches.looks_like(patches)
@@ -155,11 +153,11 @@ class GridOverlay:
         self._layers = OverlayLayers(viewer)
         self.grid: PlaneGrid | None = None
         """The grid that is drawn."""
-        self._picked: Corner | None = None
+        self._picked: YX | None = None
         self._drawing: _Drawing | None = None
         self._raster: PatchRaster | None = None
-        self._soon = later(parent, self._follow, _WAIT_MS)
-        self._layers.uncovered.connect(self._follow)
+        self._soon = single_shot_timer(parent, self._follow, _WAIT_MS)
+        self._layers.shown_again.connect(self._follow)
         camera(viewer).events.connect(self._follow_soon)
         canvas_resized(viewer).connect(self._follow_soon)
 
@@ -168,7 +166,7 @@ class GridOverlay:
         """Whether its layer exists: the user may remove it."""
         return self._layers.lines is not None
 
-    def draw(self, grid: PlaneGrid, picked: Corner | None = None) -> None:
+    def draw(self, grid: PlaneGrid, picked: YX | None = None) -> None:
         """Draw the patches of a plane, one of them framed."""
         self.grid, self._picked = grid, picked
         self._redraw()
@@ -254,7 +252,7 @@ def _outlined(patches: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box 
     return seen, view
 
 
-def _frame(start: Corner, size: tuple[int, int], width: float) -> NDArray[np.float64]:
+def _frame(start: YX, size: tuple[int, int], width: float) -> NDArray[np.float64]:
     """Return the lines of a thick frame: three outlines around each other."""
     boxes = []
     for n in range(3):

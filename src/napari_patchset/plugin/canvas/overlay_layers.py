@@ -26,14 +26,14 @@ _MOST_IN_THUMBNAIL = 64
 """napari draws a layer's thumbnail line by line, in Python."""
 
 Space = Mapping[str, Any]
-"""The position of an image's planes, as options of a flat layer: see `shown.plane_space`."""
+"""The position of an image's planes, as options of a flat layer: see `plane_space`."""
 
 
 class OverlayLayers:
     """Add, change and remove the layers. Redraw only what changed, once."""
 
-    uncovered = Signal()
-    """The grid was hidden, and is shown again."""
+    shown_again = Signal()
+    """Emitted when a hidden grid is shown again."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
@@ -147,7 +147,7 @@ class OverlayLayers:
         if self.is_hidden:
             self.show_map(False)
         else:
-            self.uncovered.emit()
+            self.shown_again.emit()
 
 
 def _mark(name: str) -> dict[str, Any]:

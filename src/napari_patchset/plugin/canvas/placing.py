@@ -8,8 +8,8 @@ from napari_patchset.patching.strategies import FixedPatch
 from napari_patchset.plugin.canvas.overlay import PlaneGrid
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.form.strategy import StrategySection
-from napari_patchset.plugin.layers.shown import point_on
-from napari_patchset.plugin.planning import Planned
+from napari_patchset.plugin.layers.viewer_images import point_on
+from napari_patchset.plugin.planning import PlanPreview
 
 _STEPS = 4
 """Fraction of its size by which a key moves a patch."""
@@ -34,7 +34,7 @@ class PlaceControl:
         preview.view.removed.connect(self._remove)
         strategy.place.changed.connect(self._add)
 
-    def follow(self, planned: Planned) -> None:
+    def follow(self, planned: PlanPreview) -> None:
         """Frame in a new plan the patch that was placed or moved by a key."""
         patch, self._to_frame = self._to_frame, None
         if patch is not None and (row := _row_of(planned, patch)) is not None:
@@ -90,12 +90,12 @@ class PlaceControl:
         self._strategy.set_places((*others, *new))
 
 
-def _patch_at(planned: Planned, row: int) -> FixedPatch:
+def _patch_at(planned: PlanPreview, row: int) -> FixedPatch:
     info, spec = planned.shown, planned.grid[row]
     return FixedPatch(source=info.key, scene=info.scene, sample=spec.sample, start=spec.start)
 
 
-def _row_of(planned: Planned, patch: FixedPatch) -> int | None:
+def _row_of(planned: PlanPreview, patch: FixedPatch) -> int | None:
     grid = planned.grid
     is_there = (grid.source_index == planned.state.shown) & (grid.sample == patch.sample)
     rows = np.flatnonzero(is_there & (grid.start == patch.start).all(axis=1))

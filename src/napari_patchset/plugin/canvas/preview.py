@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
-from napari_patchset.plugin.canvas.overlay import Corner, GridOverlay, PlaneGrid
+from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
 from napari_patchset.plugin.gallery.contact_sheet import ContactSheet
 from napari_patchset.plugin.gallery.picked_patch import PatchView
-from napari_patchset.plugin.layers.shown import (
-    Shown,
+from napari_patchset.plugin.layers.viewer_images import (
+    YX,
+    SceneLayers,
     bring_into_view,
     channels_of,
     plane_of,
@@ -26,9 +27,9 @@ from napari_patchset.plugin.layers.shown import (
     zoom_to,
 )
 from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
-from napari_patchset.plugin.planning import Planned
+from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.state import DESCRIPTIONS
-from napari_patchset.plugin.worker import later
+from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 
@@ -79,8 +80,8 @@ class PreviewControl:
 
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
         self._viewer = viewer
-        self._shown: tuple[Shown, Planned] | None = None
-        self._soon = later(window, self._follow, _WAIT_MS)
+        self._shown: tuple[SceneLayers, PlanPreview] | None = None
+        self._soon = single_shot_timer(window, self._follow, _WAIT_MS)
         self.overlay, self.clicks = GridOverlay(viewer, window), Clicks(viewer)
         self.view, self.contact = PatchView(), ContactSheet(window)
         self.sheet_button = QPushButton("Contact sheet…")
@@ -115,13 +116,13 @@ class PreviewControl:
 
     @property
     def middle(self) -> tuple[float, float] | None:
-        """The middle of what is in view, YX in pixels of the image; None if nothing is drawn."""
+        """The middle of the view, YX in pixels of the image; None if nothing is drawn."""
         if (grid := self.overlay.grid) is None:
             return None
         (top, left), (bottom, right) = view_of(self._viewer, grid.image)
         return (top + bottom) / 2, (left + right) / 2
 
-    def show(self, shown: Shown, planned: Planned) -> None:
+    def show(self, shown: SceneLayers, planned: PlanPreview) -> None:
         """Draw the patches of a plan on the layers that show its image."""
         if self._shown is None or self._shown[1].grid is not planned.grid:
             self.view.clear()
@@ -232,12 +233,12 @@ def _row(*buttons: QPushButton) -> QWidget:
     return row
 
 
-def _start_of(planned: Planned, row: int) -> Corner:
+def _start_of(planned: PlanPreview, row: int) -> YX:
     y, x = planned.grid.start[row, -2:].tolist()
     return y, x
 
 
-def _channels(shown: Shown, planned: Planned) -> list[Channel]:
+def _channels(shown: SceneLayers, planned: PlanPreview) -> list[Channel]:
     """Return the channels of a patch in the colours and contrast of the image."""
     info = DESCRIPTIONS.latest(str(shown.path), shown.scene) or planned.shown
     chosen = channel_indices(info.channels, planned.state.recipe.channels)

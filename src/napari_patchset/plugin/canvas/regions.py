@@ -23,7 +23,7 @@ from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.dialogs import notifying
 from napari_patchset.plugin.form.region import RegionSection
 from napari_patchset.plugin.layers.layer_files import labels_region
-from napari_patchset.plugin.layers.shown import Shown, number_shown, plane_space
+from napari_patchset.plugin.layers.viewer_images import SceneLayers, number_shown, plane_space
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.source import Rect, SourceInfo
 
@@ -77,7 +77,7 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
     if not points:
         return None
     shapes = tuple(Polygon(points=each) for each in points)
-    if all(_is_beside(shape.bounds, info.layout.sizes) for shape in shapes):
+    if all(_is_outside(shape.bounds, info.layout.sizes) for shape in shapes):
         raise ArgumentError(
             f"{layer.name} lies outside of this scene, as it was drawn on another; draw a region "
             'here, or choose none under "More options", "Region".'
@@ -87,7 +87,7 @@ def region_of(layer: Shapes, image: Image, info: SourceInfo) -> Polygon | Shapes
     return ShapesRegion(shapes=shapes, source=info.key, scene=info.scene)
 
 
-def _is_beside(shape: Rect, sizes: Mapping[str, int]) -> bool:
+def _is_outside(shape: Rect, sizes: Mapping[str, int]) -> bool:
     """Return whether a shape contains no pixel of an image."""
     above_or_left = shape.x + shape.w <= 0 or shape.y + shape.h <= 0
     return above_or_left or shape.x >= sizes["X"] or shape.y >= sizes["Y"]
@@ -135,11 +135,11 @@ class RegionControl:
     painted = Signal(Labels)
 
     def __init__(
-        self, viewer: Viewer, part: RegionSection, shown: Callable[[], Shown | None]
+        self, viewer: Viewer, section: RegionSection, shown: Callable[[], SceneLayers | None]
     ) -> None:
-        self._viewer, self._part, self._shown = viewer, part, shown
-        part.draw.changed.connect(self._draw)
-        part.shown_wanted.connect(self._take_shown)
+        self._viewer, self._section, self._shown = viewer, section, shown
+        section.draw.changed.connect(self._draw)
+        section.shown_wanted.connect(self._take_shown)
 
     def refresh(self) -> None:
         """Offer the current layers."""
@@ -148,9 +148,9 @@ class RegionControl:
             drawn = layer.events.data if isinstance(layer, Shapes) else layer.events.paint
             drawn.disconnect(self._on_drawn)
             drawn.connect(self._on_drawn)
-        self._part.offer_layers([(layer.name, layer) for layer in layers])
+        self._section.offer_layers([(layer.name, layer) for layer in layers])
 
-    def region(self, found: Shown) -> Region | None:
+    def region(self, found: SceneLayers) -> Region | None:
         """Return the region of an image, None if there is none.
 
         Raises
@@ -158,7 +158,7 @@ class RegionControl:
         ArgumentError
             If the content of the layer is not a region.
         """
-        layer = self._part.layer.value
+        layer = self._section.layer.value
         info = DESCRIPTIONS.latest(str(found.path), found.scene)
         if layer is None or info is None:
             return None
@@ -170,7 +170,7 @@ class RegionControl:
         """Show the region of a strategy as a layer, and choose it."""
         found, region = self._shown(), strategy.region
         if found is None or region is None:
-            self._part.layer.value = None
+            self._section.layer.value = None
             return
         image = found.layers[-1]
         if isinstance(region, MaskRegion):
@@ -181,7 +181,7 @@ class RegionControl:
             draw_region(layer, region, image)
             layer.mode = "pan_zoom"
         self.refresh()
-        self._part.layer.value = layer
+        self._section.layer.value = layer
 
     def _on_drawn(self, event: object) -> None:
         layer = getattr(event, "source", None)
@@ -195,7 +195,7 @@ class RegionControl:
         if (found := self._shown()) is not None:
             layer = add_region_layer(self._viewer, found.layers[-1])
             self.refresh()
-            self._part.layer.value = layer
+            self._section.layer.value = layer
 
     def _take_shown(self, axis: str, field: SpinBox) -> None:
         found = self._shown()

@@ -7,15 +7,15 @@ import numpy as np
 
 from napari_patchset.patching.verdicts import ACROSS_SPLITS
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin.planning import Planned
-from napari_patchset.preview.outlines import CATEGORY_COLORS, PatchCategory
+from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.source import SourceInfo
 
 MULTIPLE = 8
 """The sizes of a network's input are usually a multiple of this."""
 
 
-def summarize(planned: Planned) -> str:
+def summarize(planned: PlanPreview) -> str:
     """Summarize the number of patches of each kind, their size on disk, and those left out."""
     n = [int(np.count_nonzero(planned.category == each)) for each in PatchCategory]
     kept = n[PatchCategory.TRAIN] + n[PatchCategory.VAL]
@@ -45,7 +45,7 @@ def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
     return "<br>".join(said)
 
 
-def _on_disk(planned: Planned, kept: int) -> str:
+def _on_disk(planned: PlanPreview, kept: int) -> str:
     recipe, info = planned.state.recipe, planned.sources[0]
     if not FORMATS[recipe.format].has_pixels:
         return ", coordinates only"
@@ -53,7 +53,7 @@ def _on_disk(planned: Planned, kept: int) -> str:
     return f", {_bytes(kept * prod(planned.grid.size) * len(info.channels) * itemsize)}"
 
 
-def _legend(planned: Planned, counts: list[int]) -> str:
+def _legend(planned: PlanPreview, counts: list[int]) -> str:
     names = ("train", "val") if planned.state.recipe.split else ("kept", "")
     said = [
         f'<span style="color:{color}">■</span>&nbsp;{count:,}&nbsp;{name}'
@@ -64,7 +64,7 @@ def _legend(planned: Planned, counts: list[int]) -> str:
     return f"{'&nbsp; '.join(said)}&nbsp;({share:.0%})"
 
 
-def _reasons(planned: Planned) -> list[str]:
+def _reasons(planned: PlanPreview) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()

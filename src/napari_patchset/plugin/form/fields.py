@@ -82,7 +82,7 @@ class SizeRow(Row):
 
     @property
     def is_limited(self) -> bool:
-        """Whether a visible number is less than what was typed."""
+        """Whether a visible number is less than the typed one."""
         first = 0 if self._depth_axis != "none" else 1
         return list(self.value[first:]) != self.typed[first:]
 

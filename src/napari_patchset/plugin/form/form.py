@@ -16,7 +16,7 @@ from napari_patchset.plugin.form.filters import FiltersSection
 from napari_patchset.plugin.form.output import OutputSection, SplitSection
 from napari_patchset.plugin.form.patches import ChannelsSection, PatchesSection
 from napari_patchset.plugin.form.region import RegionSection, extents
-from napari_patchset.plugin.form.source import PairsSection
+from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.form.strategy import StrategySection
 from napari_patchset.source import SourceInfo
 

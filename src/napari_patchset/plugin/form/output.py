@@ -15,7 +15,7 @@ from napari_patchset.plugin.form.fields import (
     choices_of,
     description,
 )
-from napari_patchset.plugin.preferences import Output
+from napari_patchset.plugin.preferences import OutputDefaults
 
 _FORMATS = choices_of(
     FORMATS,
@@ -62,7 +62,7 @@ class OutputSection(Section):
         """The suffix of the patch set's name."""
         return FORMATS[self.format.value].suffix
 
-    def prefer(self, output: Output) -> None:
+    def prefer(self, output: OutputDefaults) -> None:
         """Set the format and the codec of the preferences."""
         self.format.value, self.codec.value = output
 

@@ -12,10 +12,10 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import read_patch
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import open_image
-from napari_patchset.plugin.planning import Planned
+from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
+from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.preview.image import composite, contact_sheet, random_rows
-from napari_patchset.preview.outlines import CATEGORY_COLORS
 from napari_patchset.stacks.metadata import Channel
 
 _COUNT = 70
@@ -28,7 +28,7 @@ RGBImage = NDArray[np.uint8]
 
 
 def patch_images(
-    planned: Planned, rows: Sequence[int], channels: Sequence[Channel], depth: int | None = None
+    planned: PlanPreview, rows: Sequence[int], channels: Sequence[Channel], depth: int | None = None
 ) -> Generator[RGBImage, None, list[RGBImage]]:
     """Read patches at full resolution, as an export does; yield each, and return all of them.
 
@@ -80,13 +80,13 @@ class ContactSheet(QDialog):
         layout.addWidget(self.again)
         self._seed = 0
         self._colors: list[str] = []
-        self._planned: tuple[Planned, Sequence[Channel]] | None = None
+        self._planned: tuple[PlanPreview, Sequence[Channel]] | None = None
         self.pictures = Worker()
         self.pictures.returned.connect(self._on_read)
         self.pictures.failed.connect(lambda error: self.sheet.setText(str(error)))
         self.again.clicked.connect(self._draw)
 
-    def show_sample(self, planned: Planned, channels: Sequence[Channel]) -> None:
+    def show_sample(self, planned: PlanPreview, channels: Sequence[Channel]) -> None:
         """Show a random subset of the patches of a plan."""
         self._planned = planned, channels
         self.show()

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_patchset.plugin.gallery.contact_sheet import RGBImage, patch_images, pixmap
 from napari_patchset.plugin.navigation import DIRECTIONS
-from napari_patchset.plugin.planning import Planned
+from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.stacks.metadata import Channel
 
@@ -61,7 +61,7 @@ class PatchView(QWidget):
         self.hide()
 
     def show_patch(
-        self, planned: Planned, row: int, channels: Sequence[Channel], depth: int
+        self, planned: PlanPreview, row: int, channels: Sequence[Channel], depth: int
     ) -> None:
         """Show a candidate; its picture follows."""
         self.row = row
@@ -105,7 +105,7 @@ class PatchView(QWidget):
         self.picture.setPixmap(pixmap(images[0]).scaled(_SIDE, _SIDE, keep, sharp))
 
 
-def describe_patch(planned: Planned, row: int) -> str:
+def describe_patch(planned: PlanPreview, row: int) -> str:
     """Describe a candidate as rich text: verdict, position and metrics."""
     spec = planned.grid[row]
     info = planned.sources[spec.source_index]
@@ -124,7 +124,7 @@ def describe_patch(planned: Planned, row: int) -> str:
     return "<br>".join(lines)
 
 
-def _fate(planned: Planned, row: int) -> str:
+def _fate(planned: PlanPreview, row: int) -> str:
     verdicts = planned.verdicts
     if verdicts.reason[row] >= 0:
         return f"rejected: {verdicts.reasons[verdicts.reason[row]]}".replace("<", "&lt;")

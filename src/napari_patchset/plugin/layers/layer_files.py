@@ -15,7 +15,7 @@ from napari_patchset.exporting.sources import mask_region, read_masks
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import stem_of
-from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, path_of
+from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, register_layer
 from napari_patchset.source import Rect, SceneId, SourceInfo
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.metadata import SceneSummary
@@ -29,7 +29,7 @@ _Strategy = TypeVar("_Strategy", bound=PatchStrategy)
 
 def labels_region(layer: Labels, of: SourceInfo) -> MaskRegion:
     """Name a layer as the region of an image; its path stands for its content too."""
-    path = str(path_of(layer))
+    path = str(register_layer(layer))
     return MaskRegion(path=path, digest=path, source=of.key, scene=of.scene)
 
 
@@ -43,10 +43,10 @@ def region_layer(strategy: PatchStrategy) -> Labels | None:
 def masks_of(strategy: PatchStrategy) -> Masks:
     """Read the mask that is the region of a strategy, in a layer or in a file."""
     layer = region_layer(strategy)
-    return read_masks(strategy) if layer is None else {str(path_of(layer)): _mask(layer)}
+    return read_masks(strategy) if layer is None else {str(register_layer(layer)): _mask(layer)}
 
 
-def with_mask_file(
+def spool_region_mask(
     strategy: _Strategy, folder: Path, check_cancelled: Callable[[], None]
 ) -> _Strategy:
     """Write the layer that is the region into a file; return the strategy with that file."""
@@ -98,7 +98,9 @@ def has_layers(plan: ExportPlan) -> bool:
     return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
 
 
-def spooled(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None) -> ExportPlan:
+def spool_layers(
+    plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
+) -> ExportPlan:
     """Write the layers of a plan into files next to its patch set; return the plan with these.
 
     Parameters
@@ -117,5 +119,5 @@ def spooled(plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
         )
 
     sources = tuple(named(ref).with_pairs(named) for ref in plan.sources)
-    strategy = with_mask_file(plan.strategy, folder, check_cancelled)
+    strategy = spool_region_mask(plan.strategy, folder, check_cancelled)
     return plan.model_copy(update={"sources": sources, "strategy": strategy})

@@ -129,7 +129,7 @@ _LAYERS: WeakValueDictionary[str, Image | Labels] = WeakValueDictionary()
 """Layers by the path that stands for each; deleted layers drop out."""
 
 
-def path_of(layer: Image | Labels) -> Path:
+def register_layer(layer: Image | Labels) -> Path:
     """Register a layer, and return the path that stands for it while it exists."""
     path = f"layer:{layer.unique_id}"
     _LAYERS[path] = layer

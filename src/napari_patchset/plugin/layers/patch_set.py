@@ -33,7 +33,7 @@ class LazyPatches(LazyArray):
         return stacked[0] if isinstance(first, int) else stacked
 
 
-class LazyLabels(LazyPatches):
+class PatchLabels(LazyPatches):
     """Labels of patches; a copy of them lies in memory, to be painted."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NDArray[Any]:
@@ -89,4 +89,4 @@ def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
 
 def _labels(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
     options = {"name": f"{LABELS} ({patches.layout.split})", **common}
-    return [(LazyLabels(patches, i), options, "labels") for i in range(patches.shape[1])]
+    return [(PatchLabels(patches, i), options, "labels") for i in range(patches.shape[1])]

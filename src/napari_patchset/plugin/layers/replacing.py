@@ -9,7 +9,12 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
-from napari_patchset.plugin.layers.shown import Shown, is_straight, layers_of, overlays_of
+from napari_patchset.plugin.layers.viewer_images import (
+    SceneLayers,
+    is_straight,
+    layers_of,
+    overlays_of,
+)
 from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import drawn_once
 
@@ -28,7 +33,7 @@ _Pair = tuple[Layer | None, LayerTuple]
 _PLACE = ("scale", "translate", "units", "axis_labels")
 
 
-def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple]) -> None:
+def replace_layers(viewer: Viewer, found: SceneLayers | None, new: Sequence[LayerTuple]) -> None:
     """Replace a shown scene by another one, with the same appearance.
 
     Reuse matching layers, since adding one costs 0.1 s. If none matches, add before removing, so
@@ -42,7 +47,7 @@ def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple
     at = viewer.layers.index(old[0]) if old else len(viewer.layers)
     last = leaving if not taken and _have_same_axes(old, new) else []
     _remove(viewer, [] if last else leaving)
-    _turn(viewer, taking)
+    _reuse_layers(viewer, taking)
     _insert(viewer, at + len(taken or last), [pair for pair in likes if pair[0] not in taken])
     _remove(viewer, last)
     if not viewer.layers.selection:
@@ -50,7 +55,7 @@ def replace_layers(viewer: Viewer, found: Shown | None, new: Sequence[LayerTuple
     viewer.reset_view()
 
 
-def add_beside(viewer: Viewer, found: Shown, new: Sequence[LayerTuple]) -> None:
+def add_above(viewer: Viewer, found: SceneLayers, new: Sequence[LayerTuple]) -> None:
     """Add the layers of another scene above a scene's, with the same appearance."""
     old = layers_of(viewer, found)
     _insert(viewer, viewer.layers.index(old[-1]) + 1, _likes(old, new))
@@ -101,7 +106,7 @@ def _can_take(layer: Layer, new: LayerTuple) -> bool:
     )
 
 
-def _turn(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
+def _reuse_layers(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
     """Give layers other pixels; events are emitted after all are set, so that each is drawn once.
 
     Layers drawn on the image move with it: napari warns of layers whose units differ.
@@ -110,7 +115,7 @@ def _turn(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
     with ExitStack() as changes:
         for layer in (*overlays, *(layer for layer, _ in taking)):
             changes.enter_context(drawn_once(layer))
-            changes.enter_context(_told_later(layer))
+            changes.enter_context(_deferred_events(layer))
         for layer, new in taking:
             _take(layer, new)
         for layer in overlays:
@@ -138,7 +143,7 @@ def _place(layer: Layer, options: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _told_later(layer: Layer) -> Iterator[None]:
+def _deferred_events(layer: Layer) -> Iterator[None]:
     """Set data and position of a layer. Emit the events only after all values are set."""
     data, before = layer.data, {name: getattr(layer, name) for name in _PLACE}
     with ExitStack() as silence:

@@ -1,1 +1,1 @@
-"""Lazy arrays: napari slices them, threads read what it draws, and the window never waits."""
+"""Lazy arrays: napari slices them, threads read the pixels, and the window never waits."""

@@ -47,7 +47,7 @@ _THREADS = 2
 
 _LARGEST_CACHE = 64 * 2**20
 _LEAST_CACHED = 2
-"""Slices that a layer caches whatever their size: what it shows, and its thumbnail."""
+"""Slices that a layer caches whatever their size: the shown one, and its thumbnail."""
 
 _REDRAW_SECONDS = 0.06
 """Shortest time between redraws of a layer while its blocks arrive."""
@@ -100,7 +100,7 @@ class LazyArray(ABC):
 
     @abstractmethod
     def read(self, index: Index) -> NDArray[Any]:
-        """Read what an index selects."""
+        """Read the selection of an index."""
 
     def __getitem__(self, key: Any) -> Any:
         index = select(self.whole, key)

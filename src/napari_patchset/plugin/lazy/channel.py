@@ -49,7 +49,7 @@ class LazyChannel(LazyArray):
         )
 
     def read(self, index: Index) -> NDArray[Any]:
-        """Read what an index selects, plane by plane."""
+        """Read the selection of an index, plane by plane."""
         y = self.y_axis
         outer = [as_range(i) for i in index[:y]]
         rows, columns = (as_range(i) for i in index[y : y + 2])

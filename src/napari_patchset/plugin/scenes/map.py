@@ -20,7 +20,7 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QToolTip, QWidget
 
-from napari_patchset.plugin.layers.stage import Cell, lay_out
+from napari_patchset.plugin.layers.scene_layout import Cell, lay_out
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.navigation import DIRECTIONS, nearest_ahead
 from napari_patchset.stacks.metadata import SceneSummary

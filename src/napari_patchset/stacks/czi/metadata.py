@@ -1,4 +1,4 @@
-"""Read pixel size, channels and scene names out of a CZI's XML, tolerant of what is missing."""
+"""Read pixel size, channels and scene names from a CZI's XML, tolerant of missing elements."""
 
 import re
 from collections.abc import Iterator

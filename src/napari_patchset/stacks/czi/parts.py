@@ -108,7 +108,7 @@ def read_parts(path: Path) -> CziParts:
 
 
 def _names(path: Path) -> Iterator[Path]:
-    """Yield the path, and what it links to: either folder may have the other files."""
+    """Yield the path, and the target of a link: either folder may have the other files."""
     yield path
     if path.is_symlink():
         yield path.resolve()

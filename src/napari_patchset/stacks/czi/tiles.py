@@ -167,7 +167,7 @@ class CziPixels:
         if factor == 1:
             for tile in plane.meeting(window):
                 pixels = self.cache.get(tile.row, partial(self.decoder.decode, tile.row))
-                inside, outside = tile.rect.overlap(window)
+                inside, outside = tile.rect.overlap_slices(window)
                 out[outside] = color_plane(pixels, color)[inside]
             return
         if self._geometry.has_pyramid and plane.tiles:
@@ -181,7 +181,7 @@ class CziPixels:
             pixels, corner = self._reduced_tile(tile, factor)
             y, x = (corner.y - window.y) // factor, (corner.x - window.x) // factor
             rect = Rect(x, y, pixels.shape[1], pixels.shape[0])
-            inside, outside = rect.overlap(Rect(0, 0, out.shape[1], out.shape[0]))
+            inside, outside = rect.overlap_slices(Rect(0, 0, out.shape[1], out.shape[0]))
             out[outside] = color_plane(pixels, color)[inside]
 
     def close(self) -> None:

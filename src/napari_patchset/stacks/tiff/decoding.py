@@ -85,13 +85,13 @@ class PageReader:
         for segment, rect, decode, is_stored in self._segments(kind, level, plane, window):
             key = level, plane.page, segment
             pixels = self._cache.get(key, decode) if is_stored else decode()
-            inside, outside = rect.overlap(window)
+            inside, outside = rect.overlap_slices(window)
             yield pixels[plane.depth % kind.tile[0]][inside], outside
 
     def blocks(
         self, level: int, plane: PagePlane, window: Rect
     ) -> Iterator[tuple[Hashable, Rect, Callable[[], NDArray[Any]]]]:
-        """Yield what is decoded at once of a plane: a key, its rectangle, and its decoder to ZYXS.
+        """Yield each block of a plane that is decoded at once: key, rectangle, and decoder to ZYXS.
 
         Uncompressed pages have bands of whole rows. Segments that are not stored are left out if
         they are zero.
@@ -109,7 +109,7 @@ class PageReader:
             yield (level, plane.page, segment), rect, decode
 
     def close(self) -> None:
-        """Close the files and drop what was decoded."""
+        """Close the files and drop the decoded segments."""
         self._files.close()
         self._cache.clear()
 

@@ -325,7 +325,7 @@ def with_axes(image: TiffImage, axes: str, name: str) -> TiffImage:
 
 
 def read_image(series: TiffSeries, path: Path) -> TiffImage:
-    """Read where a series' pixels lie and what they mean.
+    """Read the position and the meaning of a series' pixels.
 
     Raises
     ------
@@ -421,11 +421,11 @@ class SeriesIndex:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The names of the files of the set that are not there."""
+        """The names of the missing files of the set."""
         return self.description.absent
 
     def files(self) -> list[Path]:
-        """Return the files of the set that are there, those that a series is in among them."""
+        """Return the existing files of the set, including those of a series."""
         images = self.read(self.images)
         return list(dict.fromkeys([*self.description.files, *(f for i in images for f in i.files)]))
 
@@ -445,7 +445,7 @@ class SeriesIndex:
         return sum(len(table.counts) for table in tables)
 
     def warn(self) -> None:
-        """Warn of what a reader of the file should know: absent files, pages read by a guess."""
+        """Warn of absent files and of pages whose meaning is a guess."""
         absent = self.description.absent
         problems = [self.description.problem] if self.description.problem else []
         if absent and not problems:
@@ -470,7 +470,7 @@ _INDEXES: FileCache[SeriesIndex] = FileCache(_MAX_CACHED, SeriesIndex.cache_size
 
 
 def series_index(path: Path, series: int | None = None) -> SeriesIndex:
-    """Read a TIFF's series, or return what was read while the file is unchanged.
+    """Read a TIFF's series, or return the cached ones while the file is unchanged.
 
     Raises
     ------
@@ -494,7 +494,7 @@ def read_tiff(path: Path) -> NDArray[Any]:
 
 
 def describe_tiff(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Return shape and type of what `read_tiff` reads."""
+    """Return shape and type of the result of `read_tiff`."""
     with open_series(Path(path).absolute(), plain=True) as (series, _):
         pages = series[0].pages
         return pages.shape, pages.dtype.newbyteorder("=")

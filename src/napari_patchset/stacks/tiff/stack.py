@@ -234,12 +234,12 @@ def tiff_scenes(path: Path) -> list[SceneSummary]:
 
 
 def tiff_files(path: Path) -> list[Path]:
-    """Return the files of the set that a file is in, as far as they are there."""
+    """Return the existing files of the set that a file is in."""
     return series_index(path).files()
 
 
 def tiff_absent(path: Path) -> tuple[str, ...]:
-    """Return the names of the files of the set that are not there."""
+    """Return the names of the missing files of the set."""
     return series_index(path).absent
 
 

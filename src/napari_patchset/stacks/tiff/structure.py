@@ -140,7 +140,7 @@ class _DirectoryChain:
         self.flavour = flavour
         self.size = file.seek(0, 2)
         self.link = 0
-        """Where the offset of the next directory is stored, of the one read last."""
+        """The position of the offset of the next directory."""
 
     def check(self) -> Loop | None:
         offset = self._first_offset()

@@ -42,7 +42,7 @@ class ChunkReader:
     array : zarr.Array
         Numbers on a regular grid of chunks.
     name : str
-        What an error calls the array.
+        Name of the array in errors.
     plane_axes : tuple of int
         The dimensions that are Y and X.
 
@@ -241,7 +241,7 @@ def fingerprint_array(
 
 
 def chunk_ends(stored: bytes) -> bytes:
-    """Return what is fingerprinted of a stored chunk: its size and its ends."""
+    """Return the size and the ends of a stored chunk, for its fingerprint."""
     return _read_ends(lambda start, length: stored[start : start + length], len(stored))
 
 

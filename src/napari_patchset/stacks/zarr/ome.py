@@ -237,7 +237,7 @@ def _read_contrast_limits(window: Any) -> tuple[float, float] | None:
 
 
 def metadata_problem(node: Node, multiscale: Multiscale) -> str | None:
-    """Return in one line what is invalid in an image's OME metadata, None if it is valid.
+    """Return in one line the fault of an image's OME metadata, None if it is valid.
 
     Units and display settings are not checked: the pixels are read the same without them.
     """

@@ -70,7 +70,7 @@ def _zip_top(archive: ZipFile) -> str | None:
 
 
 class Root(ABC):
-    """The folder that a hierarchy lies in; `name` is what an error calls it."""
+    """The folder of a hierarchy; `name` is its name in errors."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -109,7 +109,7 @@ class Root(ABC):
         return None
 
     def full_name(self, path: str) -> str:
-        """Return what an error calls a path in the hierarchy."""
+        """Return the name of a path in the hierarchy, for errors."""
         return f"{self.name}/{path}" if path else self.name
 
     def join(self, base: str, relative: Any) -> str:
@@ -388,7 +388,7 @@ def node_uri(node: "StorePath") -> str:
 
 
 def node_name(node: "StorePath") -> str:
-    """Return what an error calls a node: the path of one on disk, the URI of any other."""
+    """Return the name of a node, for errors: the path of one on disk, else the URI."""
     return node_uri(node).replace(FILE, "")
 
 

@@ -18,7 +18,7 @@ from napari_patchset.stacks.metadata import SceneSummary
 SMALLEST = 22
 """Least size of a scene on the screen, in pixels."""
 
-GAP, LEAST_GAP = 4, 2
+GAP, MIN_GAP = 4, 2
 """Most and least size of empty space on the screen, in pixels."""
 
 _HALVINGS = 40
@@ -115,7 +115,7 @@ class _Axis:
     def _sizes(self, scale: float) -> NDArray[np.float64]:
         drawn = self._lengths * scale
         empty = self._least == 0
-        gaps = np.clip(drawn, LEAST_GAP, GAP)
+        gaps = np.clip(drawn, MIN_GAP, GAP)
         return np.where(empty, gaps, np.maximum(drawn, self._least))
 
 
@@ -130,7 +130,7 @@ def _in_rows(rects: Sequence[Rect]) -> list[Rect]:
     ]
 
 
-MOST_SCENES = 32
+MAX_SCENES = 32
 """Most scenes that are opened: with hundreds of layers napari is slow."""
 
 

@@ -15,19 +15,19 @@ from psygnal import Signal
 
 from napari_patchset.exporting.plan import SourceRef
 from napari_patchset.plugin.dialogs import ask_image, message
-from napari_patchset.plugin.form.source import ExtraFilesSection, SourceSection
-from napari_patchset.plugin.layers.layer_stack import layer_at, path_of
-from napari_patchset.plugin.layers.replacing import add_beside, replace_layers
+from napari_patchset.plugin.form.source_section import ExtraFilesSection, SourceSection
+from napari_patchset.plugin.layers.layer_stack import layer_at, register_layer
+from napari_patchset.plugin.layers.replacing import add_above, replace_layers
 from napari_patchset.plugin.layers.scene import LayerTuple
-from napari_patchset.plugin.layers.shown import (
-    Shown,
+from napari_patchset.plugin.layers.scene_layout import common_axes, name_by_scene
+from napari_patchset.plugin.layers.viewer_images import (
+    SceneLayers,
+    find_scene_layers,
     show_all,
     show_unseen,
-    shown,
     shown_files,
     shown_scenes,
 )
-from napari_patchset.plugin.layers.stage import common_axes, name_by_scene
 from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.scene_context import (
     LoadedPlan,
@@ -111,7 +111,7 @@ class LayerEdits:
 
 
 class SourceControl:
-    """Offer the open images, show the scene that is picked, and name what is chosen.
+    """Offer the open images, show the scene that is picked, and return the chosen sources.
 
     Parameters
     ----------
@@ -160,10 +160,10 @@ class SourceControl:
         self.picker.hide()
 
     @property
-    def shown(self) -> Shown | None:
+    def shown(self) -> SceneLayers | None:
         """The layers of the chosen scene of the chosen file, None if there are none."""
         path = self.section.file.value
-        return shown(self._viewer, path, self._chosen.get(path)) if path else None
+        return find_scene_layers(self._viewer, path, self._chosen.get(path)) if path else None
 
     @property
     def scenes_shown(self) -> dict[Path, list[SceneId | None]]:
@@ -174,7 +174,9 @@ class SourceControl:
     def others(self) -> list[Path]:
         """The other open images, and labels."""
         images = [path for path in shown_files(self._viewer) if path != self.section.file.value]
-        return images + [path_of(each) for each in self._viewer.layers if isinstance(each, Labels)]
+        return images + [
+            register_layer(each) for each in self._viewer.layers if isinstance(each, Labels)
+        ]
 
     def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
         """Return the sources to cut patches from, and the index of the one that is shown."""
@@ -211,7 +213,7 @@ class SourceControl:
         self.opening.stop()
         self.reading.stop()
         if loaded.layers is not None:
-            before = shown(self._viewer, context.path, self._chosen.get(context.path))
+            before = find_scene_layers(self._viewer, context.path, self._chosen.get(context.path))
             self._replace(before, loaded.layers)
         self.section.offer(shown_files(self._viewer), context.path)
         self._extra.learn(loaded.scenes)
@@ -267,13 +269,13 @@ class SourceControl:
 
     def _show(self, layers: Sequence[LayerTuple], context: SceneContext) -> None:
         """Show a scene, replacing the previous one; where several are shown, next to them."""
-        before = shown(self._viewer, context.path, self._chosen.get(context.path))
+        before = find_scene_layers(self._viewer, context.path, self._chosen.get(context.path))
         if before is None:
             return
         self.reading.stop()
         if len(shown_scenes(self._viewer, context.path)) > 1:
             summary = next(each for each in context.scenes if each.id == context.scene)
-            add_beside(self._viewer, before, name_by_scene(layers, summary))
+            add_above(self._viewer, before, name_by_scene(layers, summary))
             self._turn_to(context.path, context.scene)
         else:
             self._replace(before, layers)
@@ -281,7 +283,7 @@ class SourceControl:
         self._follow_moves()
         self._on_known(context)
 
-    def _replace(self, before: Shown | None, layers: Sequence[LayerTuple]) -> None:
+    def _replace(self, before: SceneLayers | None, layers: Sequence[LayerTuple]) -> None:
         """Replace a scene by another one, without reporting an edit of a layer."""
         self.replaced.emit()
         with self.edits.made.blocked():
@@ -290,7 +292,7 @@ class SourceControl:
     def _turn_to(self, path: Path, scene: SceneId | None) -> None:
         """Choose a scene among several that are shown, and bring it into view."""
         self._chosen[path] = scene
-        if (layers := shown(self._viewer, path, scene)) is not None:
+        if (layers := find_scene_layers(self._viewer, path, scene)) is not None:
             show_all(self._viewer, layers.layers[-1])
 
     def _follow_scene(self) -> None:

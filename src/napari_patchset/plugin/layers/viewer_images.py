@@ -9,7 +9,7 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, path_of
+from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, register_layer
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET
 from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import camera, canvas_size
@@ -17,7 +17,7 @@ from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
 
 
-class Shown(NamedTuple):
+class SceneLayers(NamedTuple):
     """The layers that show one scene of a file, the lowest first."""
 
     path: Path
@@ -31,8 +31,10 @@ def shown_files(viewer: Viewer) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def shown(viewer: Viewer, path: Path, scene: SceneId | None = None) -> Shown | None:
-    """Find the layers that show a scene of a file, or another of its scenes where it is not shown.
+def find_scene_layers(
+    viewer: Viewer, path: Path, scene: SceneId | None = None
+) -> SceneLayers | None:
+    """Return the layers that show a scene of a file, else another of its scenes.
 
     None if there are none.
     """
@@ -40,7 +42,9 @@ def shown(viewer: Viewer, path: Path, scene: SceneId | None = None) -> Shown | N
     if not scenes:
         return None
     chosen = scene if scene in scenes else scenes[0]
-    return Shown(path, chosen, [each for each in _images(viewer, path) if _scene(each) == chosen])
+    return SceneLayers(
+        path, chosen, [each for each in _images(viewer, path) if _scene(each) == chosen]
+    )
 
 
 def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
@@ -48,7 +52,7 @@ def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
     return list(dict.fromkeys(map(_scene, _images(viewer, path))))
 
 
-def layers_of(viewer: Viewer, found: Shown) -> list[Layer]:
+def layers_of(viewer: Viewer, found: SceneLayers) -> list[Layer]:
     """Return the layers of a scene, images and labels."""
     return [
         layer
@@ -122,7 +126,7 @@ def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> i
     return info.starts.get(axis, 0) + _indices(viewer, image).get(axis, 0)
 
 
-def channels_of(found: Shown, info: SourceInfo) -> list[Channel]:
+def channels_of(found: SceneLayers, info: SourceInfo) -> list[Channel]:
     """Return the channels of a scene with their colour and contrast on the screen."""
     if found.layers[0].rgb:
         limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
@@ -174,7 +178,7 @@ def _path(layer: Layer) -> Path | None:
     if tag := _tag(layer):
         return Path(tag["path"])
     is_other = isinstance(layer, Image) and not {OVERLAY, PATCH_SET} & _written(layer).keys()
-    return path_of(layer) if is_other else None
+    return register_layer(layer) if is_other else None
 
 
 def _labels_of(layer: Layer) -> Path | None:
@@ -195,10 +199,11 @@ def _array(layer: Layer) -> Any:
 _PATCH, _ALL = 0.4, 0.95
 """Fractions of the view that a patch, and an image, take when zoomed to."""
 
-Corner = tuple[int, int]
+YX = tuple[int, int]
+"""Start or size along Y and X, in pixels of an image."""
 
 
-def bring_into_view(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
+def bring_into_view(viewer: Viewer, image: Image, start: YX, size: YX) -> None:
     """Move the view to a part of an image, YX in its pixels, unless all of it is visible."""
     low, high = view_of(viewer, image)
     stop = np.add(start, size)
@@ -206,7 +211,7 @@ def bring_into_view(viewer: Viewer, image: Image, start: Corner, size: Corner) -
         _centre(viewer, image, start, size)
 
 
-def zoom_to(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
+def zoom_to(viewer: Viewer, image: Image, start: YX, size: YX) -> None:
     """Fill much of the view with a patch of an image."""
     _zoom(viewer, image, start, size, _PATCH)
 
@@ -223,19 +228,19 @@ def show_unseen(viewer: Viewer, image: Image) -> None:
         show_all(viewer, image)
 
 
-def _extent(image: Image) -> Corner:
+def _extent(image: Image) -> YX:
     shape = image.level_shapes[0] if image.multiscale else image.data.shape
     height, width = shape[image.ndim - 2 : image.ndim]
     return int(height), int(width)
 
 
-def _zoom(viewer: Viewer, image: Image, start: Corner, size: Corner, share: float) -> None:
+def _zoom(viewer: Viewer, image: Image, start: YX, size: YX, share: float) -> None:
     extent = np.multiply(size, image.scale[-2:])
     camera(viewer).zoom = float(share * min(np.divide(canvas_size(viewer), extent)))
     _centre(viewer, image, start, size)
 
 
-def _centre(viewer: Viewer, image: Image, start: Corner, size: Corner) -> None:
+def _centre(viewer: Viewer, image: Image, start: YX, size: YX) -> None:
     # napari measures from the centre of the first pixel, a patch from its corner.
     middle = np.add(start, np.divide(size, 2)) - 0.5
     outer = (0.0,) * (image.ndim - 2)
