@@ -55,7 +55,8 @@ def break_reading(monkeypatch: pytest.MonkeyPatch, broken: Path) -> None:
     decode = SubblockDecoder.decode
 
     def decoding(self: SubblockDecoder, row: int) -> Any:
-        if self._path == broken and self._blocks.rect[row, 1::2].sum() > 16:
+        files = [file.path for file in self._parts.values()]
+        if files == [broken] and self._blocks.rect[row, 1::2].sum() > 16:
             raise UnreadableFileError(f"{broken}: a tile is damaged.")
         return decode(self, row)
 
