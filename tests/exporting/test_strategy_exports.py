@@ -146,7 +146,7 @@ def test_every_format_gives_the_pixels_that_the_table_names(
 
 
 def check_places(made: PatchSet, file: Path, depth_axis: str) -> None:
-    """Cut what a set without pixels names, and hold it against its rows."""
+    """Cut what a set without pixels names, and compare it with its rows."""
     axes = {"none": "yx", "Z": "zyx", "T": "tyx"}[depth_axis]
     with open_stack(file, depth_axis=depth_axis) as stack:
         for row in made.table.to_pylist():

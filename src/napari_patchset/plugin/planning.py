@@ -14,7 +14,7 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QObject
 
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
@@ -25,7 +25,7 @@ from napari_patchset.patching.verdicts import Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
-from napari_patchset.plugin.worker import Worker
+from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.preview.categories import patch_categories
 from napari_patchset.source import SourceInfo
 
@@ -180,6 +180,8 @@ class PlanControl:
 
     Parameters
     ----------
+    parent : QObject
+        The widget that it plans for.
     rows_in_view : callable
         Return the candidates on the screen, which are measured first.
     """
@@ -189,16 +191,13 @@ class PlanControl:
     """The plan takes longer than a moment."""
     failed = Signal(Exception)
 
-    def __init__(self, rows_in_view: Callable[[], NDArray[np.int64]]) -> None:
+    def __init__(self, parent: QObject, rows_in_view: Callable[[], NDArray[np.int64]]) -> None:
         self.planning, self.scoring = Worker(), Worker()
         self.current: PlanPreview | None = None
         """The plan of the current form, None while there is none."""
         self._before: PlanPreview | None = None
         self._rows_in_view = rows_in_view
-        self._slow = QTimer()
-        self._slow.setSingleShot(True)
-        self._slow.setInterval(_SLOW_MS)
-        self._slow.timeout.connect(lambda: self.waiting.emit())
+        self._slow = single_shot_timer(parent, lambda: self.waiting.emit(), _SLOW_MS)
         self.planning.returned.connect(self._on_planned)
         self.scoring.yielded.connect(self._show)
         self.planning.failed.connect(self._on_failed)

@@ -54,7 +54,7 @@ class PatchesWidget(Panel):
         self.patches, self.export, self.summary = self.form.patches, ExportSection(), QLabel()
         self.preview = PreviewControl(napari_viewer, self)
         self.placing = PlaceControl(self.preview, self.form.strategy)
-        self.plans = PlanControl(lambda: self.preview.rows_in_view)
+        self.plans = PlanControl(self, lambda: self.preview.rows_in_view)
         self.export_control = ExportControl(
             self.export, napari_viewer, self._form_state, self.plans
         )
