@@ -186,7 +186,7 @@ def require_only_own_files(root: Path) -> None:
 
 
 def require_replaceable(out: Path) -> None:
-    """Raise ExportError if `out` is no patch set, or naming a file that does not belong to it."""
+    """Raise ExportError if `out` is not a patch set, or has a file that does not belong to it."""
     manifest = _read_own_manifest(out)
     form, arrays = FORMATS[manifest.format], manifest.arrays
     metadata_files = form.metadata_files(Path(), list(arrays.values()), {})

@@ -9,6 +9,8 @@ selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  done marker of shard I of an array
 stop                 while it exists, jobs stop before the next tile
+
+`jobs.prepare` resumes the same plan; scores and shards that are done are not made again.
 """
 
 import os

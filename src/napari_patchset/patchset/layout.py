@@ -32,7 +32,7 @@ SUFFIXES = (SUFFIX, FOLDER_SUFFIX)
 PARTIAL_SUFFIX = ".partial"
 TABLE = "patches.parquet"
 DESCRIPTION = "patchset.json"
-"""Manifest and provenance of a set that is no zarr."""
+"""Manifest and provenance of a set that is not a zarr."""
 
 ATTRIBUTE = "patchset"
 MANIFEST = "manifest"

@@ -254,7 +254,7 @@ def _array_name(split: str, role: str) -> str:
 
 
 def read_attributes(root: Path) -> dict[str, Any] | None:
-    """Read manifest and provenance of the set at `root` as JSON, None if it is no complete set."""
+    """Read manifest and provenance of the set at `root` as JSON, None for an incomplete set."""
     zarr = read_json(root / "zarr.json").get("attributes")
     attributes = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else read_json(root / DESCRIPTION)
     return attributes if isinstance(attributes, dict) and attributes else None

@@ -240,7 +240,7 @@ class ChannelStatistics(Frozen):
 
 
 def _root(numerator: int, denominator: int) -> float:
-    """Return the square root of a fraction, even if the fraction itself is no float."""
+    """Return the square root of a fraction, even if the fraction exceeds the range of floats."""
     shift = (numerator.bit_length() - denominator.bit_length()) // 2
     if abs(shift) < 500:
         return sqrt(numerator / denominator)

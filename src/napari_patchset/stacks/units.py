@@ -29,12 +29,12 @@ _SECONDS: Mapping[str, float] = {
 
 
 def micrometres(value: Any, unit: str | None) -> float | None:
-    """Convert a length; None if it is no number, or the unit no length (such as "pixel")."""
+    """Convert a length; None if it is not a number, or the unit not one of length ("pixel")."""
     return _convert(value, _MICROMETRES.get(_unit_name(unit).replace("metre", "meter")))
 
 
 def seconds(value: Any, unit: str | None) -> float | None:
-    """Convert a time; None if it is no number, or the unit no time."""
+    """Convert a time; None if it is not a number, or the unit not one of time."""
     return _convert(value, _SECONDS.get(_unit_name(unit)))
 
 

@@ -173,7 +173,7 @@ class RecordedCandidates:
         return candidates if len(candidates) == array.n else None
 
     def is_skipped(self, source_index: int) -> bool:
-        """Whether a source has no patch in the set because it could not be read."""
+        """Return whether a source has no patch in the set because it could not be read."""
         of_source = self.grid.source_index == source_index
         return bool(of_source.any()) and not self.is_readable[of_source].any()
 

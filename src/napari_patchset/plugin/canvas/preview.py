@@ -41,7 +41,7 @@ _STILL = 4
 
 
 class Clicks:
-    """Emit the position of clicks on the image, in world coordinates; a drag is no click."""
+    """Emit the position of clicks on the image, in world coordinates; drags are ignored."""
 
     clicked = Signal(tuple)
 

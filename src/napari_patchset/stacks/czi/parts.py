@@ -147,7 +147,7 @@ def _in_part(blocks: Subblocks, number: int) -> Subblocks:
 
 
 def _is_in(file: CziFile, blocks: Subblocks, row: int) -> bool:
-    """Whether a subblock of another part is in this file, where readers that know no parts look."""
+    """Return whether a subblock of another part is in this file, as some writers store it."""
     try:
         check_subblock(OpenFile(file.path).read, file, blocks, row)
     except (UnreadableFileError, OSError, KeyError):  # a kind that is unknown is refused later

@@ -249,7 +249,7 @@ class CziScenes:
         self._geometries: dict[int | None, SceneGeometry] = {}
 
     def check_subblocks(self) -> None:
-        """Refuse a file with a subblock that is not what the directory says."""
+        """Raise an error for a file with a subblock that contradicts the directory."""
         check_all(self._files, self.blocks, self._spans)
 
     def decoder(self) -> SubblockDecoder:

@@ -1,4 +1,4 @@
-"""Spool a stack that is no file, an array or a layer, to an OME-Zarr, so that a plan can name it.
+"""Spool a stack without a file, an array or a layer, to an OME-Zarr, so that a plan can name it.
 
 The file is named by a digest of its pixels and described by OME-Zarr 0.5 metadata: axes, pixel size
 and channels.
