@@ -39,10 +39,10 @@ def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
     pixel = {"Z": info.pixel_size.z, "Y": info.pixel_size.y, "X": info.pixel_size.x}
     pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
     known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
-    said = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
+    lines = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
     if odd := [n for n in size[-2:] if n % MULTIPLE]:
-        said.append(f"{odd[0]} is not a multiple of {MULTIPLE}, as most networks need")
-    return "<br>".join(said)
+        lines.append(f"{odd[0]} is not a multiple of {MULTIPLE}, as most networks need")
+    return "<br>".join(lines)
 
 
 def _on_disk(planned: PlanPreview, kept: int) -> str:
@@ -55,13 +55,13 @@ def _on_disk(planned: PlanPreview, kept: int) -> str:
 
 def _legend(planned: PlanPreview, counts: list[int]) -> str:
     names = ("train", "val") if planned.state.recipe.split else ("kept", "")
-    said = [
+    entries = [
         f'<span style="color:{color}">■</span>&nbsp;{count:,}&nbsp;{name}'
         for color, count, name in zip(CATEGORY_COLORS, counts, (*names, "rejected"), strict=True)
         if name
     ]
     share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
-    return f"{'&nbsp; '.join(said)}&nbsp;({share:.0%})"
+    return f"{'&nbsp; '.join(entries)}&nbsp;({share:.0%})"
 
 
 def _reasons(planned: PlanPreview) -> list[str]:
@@ -69,14 +69,14 @@ def _reasons(planned: PlanPreview) -> list[str]:
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
     causes = [why if why == ACROSS_SPLITS else f"by {why}" for why in verdicts.reasons]
-    said = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
+    rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
     limits = [
         f"{limit} of {column} is {value:.4g}"
         for column, each in verdicts.limits.items()
         for limit, value in each.items()
         if np.isfinite(value)
     ]
-    rejected_by = [f"Rejected: {', '.join(said)}"] if said else []
+    rejected_by = [f"Rejected: {', '.join(rejections)}"] if rejections else []
     return [_escaped(line) for line in (*rejected_by, ", ".join(limits)) if line]
 
 

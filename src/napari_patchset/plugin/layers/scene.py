@@ -179,8 +179,8 @@ def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> 
         if options.get("contrast_limits", limits) is None:
             options["contrast_limits"] = limits
     tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
-    beside = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
-    shown = [layer for layer in beside if layer is not None]
+    annotations = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
+    shown = [layer for layer in annotations if layer is not None]
     return [*images, *((data, {**options, "metadata": tag}, kind) for data, options, kind in shown)]
 
 
