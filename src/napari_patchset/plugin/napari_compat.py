@@ -21,7 +21,7 @@ import napari.settings
 from napari.layers import Layer, Vectors
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
-from npe2 import PluginManager
+from npe2 import PluginManifest
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
@@ -227,7 +227,7 @@ def get_plugin_settings(plugin: str) -> Any:
 
 @cache
 def _default_settings(plugin: str) -> SimpleNamespace:
-    pages = PluginManager.instance().get_manifest(plugin).contributions.configurations or {}
+    pages = PluginManifest.from_distribution(plugin).contributions.configurations or {}
     return SimpleNamespace(
         **{
             name: SimpleNamespace(**{key: each.default for key, each in page.properties.items()})

@@ -1,0 +1,22 @@
+"""The short form of benchmarks/reliability/closings.py: windows that are closed at any moment."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "reliability"))
+
+import closings
+from reporting import Row
+
+pytestmark = [pytest.mark.slow, pytest.mark.gui]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_viewer_that_is_closed_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+    row = Row("closings", 1)
+    closings.run(argparse.Namespace(n=6, seed=1, work=tmp_path), row)
+    assert not row.defects
+    assert row.counts == {"closed": 6}
