@@ -57,7 +57,7 @@ class Panel(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Give the content all of the panel."""
+        """Fit the content to the panel."""
         super().resizeEvent(event)
         self._body.resize(self.size())
 

@@ -107,7 +107,7 @@ def _can_take(layer: Layer, new: LayerTuple) -> bool:
 
 
 def _reuse_layers(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> None:
-    """Give layers other pixels; events are emitted after all are set, so that each is drawn once.
+    """Replace layers' pixels; events are emitted once all are set, so that each is drawn once.
 
     Layers drawn on the image move with it: napari warns of layers whose units differ.
     """
