@@ -199,3 +199,11 @@ def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     path.write_text("this is no image")
     with pytest.raises(UnreadableFileError, match=r"text\.czi: not a CZI file"):
         read(path)
+
+
+def test_a_single_file_opened_as_a_stack_is_read_like_any(czi: MakeCzi) -> None:
+    """As npe2 does for a file that is dropped with Shift held."""
+    path = str(czi(SCENE, xml=XML))
+    reader = get_reader([path])
+    assert reader is not None
+    assert [options["name"] for _, options, _ in reader([path])] == ["DAPI", "EGFP"]

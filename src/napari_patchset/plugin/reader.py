@@ -45,10 +45,12 @@ class Opened(NamedTuple):
 def get_reader(path: str | list[str]) -> Reader | None:
     """Return the reader of a path; None for several paths and for formats of other readers.
 
+    A single file opened as a stack (dropped with Shift held) comes as a list of one.
+
     A folder may have any name: zarr's metadata files in it identify it.
     """
     if isinstance(path, list):
-        return None
+        return get_reader(path[0]) if len(path) == 1 else None
     name = Path(path).name.lower()
     suffixes = [suffix for form in FILE_FORMATS for suffix in form.suffixes]
     if name.endswith(SUFFIXES) or _suffix(path) in suffixes or is_zarr(Path(path)):
