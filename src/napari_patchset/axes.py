@@ -42,7 +42,7 @@ def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: st
         )
 
 
-def check_stated_axes(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
+def check_axes_override(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
     """Return the user's axes for an image, in capitals.
 
     Parameters

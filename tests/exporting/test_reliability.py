@@ -130,7 +130,7 @@ def test_a_reader_process_that_dies_is_replaced(jpegxr_file: Path, when: str) ->
 def test_a_read_that_does_not_end_is_ended(
     jpegxr_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_SECONDS", 0.2)
     pool = ReaderPool()
     with pool._leased() as process:
         process._process.send_signal(signal.SIGSTOP)

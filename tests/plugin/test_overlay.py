@@ -86,7 +86,7 @@ def test_what_stays_the_same_is_not_drawn_again(window: Window, file: Path) -> N
 def test_a_changed_value_draws_the_map_once(
     window: Window, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overlay, "MOST_OUTLINES", 10)
+    monkeypatch.setattr(overlay, "MAX_OUTLINES", 10)
     window.open(czi(SceneSpec(rect=(0, 0, 128, 128))))
     _, y, x = window.widget.patches.size.boxes
     window.type_number(y, 8)

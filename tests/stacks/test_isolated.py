@@ -43,9 +43,9 @@ def helped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     lengths: list[int] = []
     decode = ReaderPool.decode
 
-    def decoding(self: ReaderPool, data: bytes, n_bytes: int, **page: Any) -> Any:
+    def decoding(self: ReaderPool, data: bytes, nbytes: int, **page: Any) -> Any:
         lengths.append(len(data))
-        return decode(self, data, n_bytes, **page)
+        return decode(self, data, nbytes, **page)
 
     monkeypatch.setattr(ReaderPool, "decode", decoding)
     return lengths
@@ -139,8 +139,8 @@ def test_a_helper_that_dies_over_a_tile_is_an_error(
 ) -> None:
     options = {"compression": "jpegxr", "photometric": "minisblack"}
     path = write(tmp_path / "a.tif", GREY, **options)
-    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_S", 0.0)
-    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_S_PER_BYTE", 0.0)
+    monkeypatch.setattr("napari_patchset.stacks.isolated._TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr("napari_patchset.stacks.isolated._SECONDS_PER_BYTE", 0.0)
     POOL.end()
     with pytest.raises(UnreadableFileError, match=r"a\.tif: page 0.*did not end within 0 s"):
         read(path)

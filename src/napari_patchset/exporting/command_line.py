@@ -97,7 +97,7 @@ def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:
         return
     with (
         suppress(*SOURCE_ERRORS),
-        open_stack(sources[0].path, sources[0].scene, **sources[0].stated) as stack,
+        open_stack(sources[0].path, sources[0].scene, **sources[0].overrides) as stack,
     ):
         for text in texts:
             check_bare_numbers(text, channel_names(stack))
@@ -159,15 +159,15 @@ STATING = {
 
 def _stated(ref: SourceRef, options: Fields) -> SourceRef:
     """Return a source with the overrides of the options; its pairs get the same axes."""
-    stated = {
+    overrides = {
         field: options[name]
         for name, field in STATING.items()
         if name in options and name != "sequence"
     }
-    if "axes" in stated:
-        axes = {"axes": stated["axes"]}
+    if "axes" in overrides:
+        axes = {"axes": overrides["axes"]}
         ref = ref.with_pairs(lambda image: image.model_copy(update=axes))
-    return type(ref).model_validate({**dict(ref), **stated}) if stated else ref
+    return type(ref).model_validate({**dict(ref), **overrides}) if overrides else ref
 
 
 def _paired(sources: Sequence[SourceRef], role: str, path: str) -> list[SourceRef]:
@@ -261,10 +261,10 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     values = _values(plan)
     options = [_words(option, values) for option in OPTIONS]
     known = {field for option in OPTIONS for field in option.fields}
-    stated = _stated_words(plan.sources)
-    if None in (sources, *pairs, *options, stated) or not values.keys() <= known:
+    overrides = _override_words(plan.sources)
+    if None in (sources, *pairs, *options, overrides) or not values.keys() <= known:
         return None
-    words = [word for part in (sources, *pairs, stated) for word in part or ()]
+    words = [word for part in (sources, *pairs, overrides) for word in part or ()]
     words += ["--out", plan.out, *(word for option in options for word in option or ())]
     words += [] if memory is None else ["--memory", format_bytes(memory)]
     return shlex.join(["patchset", "export", *words])
@@ -297,10 +297,10 @@ def _pair(refs: Sequence[SourceRef], role: str) -> list[str] | None:
     return [f"--{role}", *paths] if is_same_scene and len(paths) == 1 else None
 
 
-def _stated_words(refs: Sequence[SourceRef]) -> list[str] | None:
+def _override_words(refs: Sequence[SourceRef]) -> list[str] | None:
     """Return the options for overrides of metadata, None if the sources differ in them."""
-    first = refs[0].stated
-    if any(ref.stated != first for ref in refs):
+    first = refs[0].overrides
+    if any(ref.overrides != first for ref in refs):
         return None
     texts: dict[str, Callable[[Any], str]] = {
         "axes": str,

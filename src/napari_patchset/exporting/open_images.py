@@ -104,7 +104,7 @@ class OpenImages:
         ref = self._plan.sources[index].images[role]
         names = self._plan.channels if role == IMAGE else None
         with ExitStack() as on_error:
-            stack = self._opener(ref.path, ref.scene, self._plan.depth_axis, **ref.stated)
+            stack = self._opener(ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
             on_error.callback(stack.close)
             if self._file_stats is not None:
                 for path in {ref.path, *map(str, getattr(stack, "files", ()))}:

@@ -86,7 +86,7 @@ PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
 """The roles of images paired with a source: fields of `SourceRef`, options of the command."""
 
 
-STATED = ("axes", "pixel_size", "channel_names", "sequence", "files")
+OVERRIDES = ("axes", "pixel_size", "channel_names", "sequence", "files")
 """The fields of an image that override the metadata of the file."""
 
 
@@ -126,15 +126,15 @@ class ImageRef(Frozen):
     files: tuple[str, ...] | None = None
 
     @property
-    def stated(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, Any]:
         """The user's overrides of metadata, as arguments of `open_stack`."""
-        values = {name: getattr(self, name) for name in STATED}
+        values = {name: getattr(self, name) for name in OVERRIDES}
         return {name: value for name, value in values.items() if value is not None}
 
     @model_serializer(mode="wrap")
-    def _without_unstated(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_unset_overrides(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        return {n: value for n, value in fields.items() if value is not None or n not in STATED}
+        return {n: value for n, value in fields.items() if value is not None or n not in OVERRIDES}
 
     @classmethod
     def of(cls, path: str | Path) -> Self:

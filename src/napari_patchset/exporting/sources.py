@@ -171,7 +171,7 @@ PIXEL_SIZE_TOLERANCE = 0.01
 
 def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:
     """Open one image of a plan."""
-    return open_stack(ref.path, ref.scene, plan.depth_axis, **ref.stated)
+    return open_stack(ref.path, ref.scene, plan.depth_axis, **ref.overrides)
 
 
 def describe_sources(plan: ExportPlan) -> list[SourceInfo]:

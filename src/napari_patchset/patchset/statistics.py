@@ -139,7 +139,7 @@ class Histogram(Frozen):
 def _float_bins(pixels: NDArray[Any]) -> NDArray[np.int64]:
     """Return the bin of each number; one too large for float32 is in the last one."""
     if pixels.dtype == np.float64:
-        pixels = np.clip(pixels, -_LARGEST, _LARGEST)
+        pixels = np.clip(pixels, -_MAX_FLOAT, _MAX_FLOAT)
     bits = pixels.astype(np.float32).view(np.uint32)
     ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return (ascending >> np.uint32(16)).astype(np.int64)
@@ -160,7 +160,7 @@ PERCENTILES = (0.1, 1.0, 2.0, 3.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.8
 _PART_PIXELS = 2**16
 """Pixels that are counted at a time: they fit into the processor's cache."""
 
-_LARGEST = float(np.finfo(np.float32).max)
+_MAX_FLOAT = float(np.finfo(np.float32).max)
 
 Number = int | float
 

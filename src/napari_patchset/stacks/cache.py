@@ -172,7 +172,7 @@ class FileStat(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns)
 
 
-_SETTLED_S = 2
+_SETTLED_SECONDS = 2
 """A file modified so recently may be modified again without a change of its timestamps."""
 
 
@@ -197,7 +197,7 @@ class FileCache(Generic[_Value]):
             If there is no such file, as the system reports it, and whatever `read` raises.
         """
         status = path.stat()
-        if time() - max(status.st_mtime, status.st_ctime) < _SETTLED_S:
+        if time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
             return read(path)
         # The inode and its time expose a replaced file that has the old size and time.
         inode = status.st_dev, status.st_ino, status.st_ctime_ns

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MAX_MEMORY = 8 * 2**30
 """Bytes of address space of a process: enough for the largest tile, twice, and the libraries."""
 
-_TIMEOUT_S, _TIMEOUT_S_PER_BYTE = 8.0, 1e-6
+_TIMEOUT_SECONDS, _SECONDS_PER_BYTE = 8.0, 1e-6
 """Seconds that a read may take before its process is killed, and more for each byte of pixels."""
 
 _MAX_PROCESSES = os.cpu_count() or 1
@@ -69,7 +69,7 @@ class ReaderProcess:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def read(self, request: dict[str, Any], n_bytes: int, data: bytes = b"") -> NDArray[Any]:
+    def read(self, request: dict[str, Any], nbytes: int, data: bytes = b"") -> NDArray[Any]:
         """Send a request and its `data`; return the pixels of the answer.
 
         Raises
@@ -77,7 +77,7 @@ class ReaderProcess:
         ReaderError
             If the library refuses, or the process died or did not answer in time.
         """
-        timeout = _TIMEOUT_S + n_bytes * _TIMEOUT_S_PER_BYTE
+        timeout = _TIMEOUT_SECONDS + nbytes * _SECONDS_PER_BYTE
         with _kill_after(timeout, self._process) as is_expired:
             try:
                 self.close_handles()
@@ -172,8 +172,8 @@ class ReaderPool:
         """Return a number for a file, which `read` opens and `close` closes."""
         return next(self._handles)
 
-    def read(self, handle: int, path: Path, n_bytes: int, **options: Any) -> NDArray[Any]:
-        """Read a `window` of a CZI, of `n_bytes` of pixels, with options of pylibCZIrw's `read`.
+    def read(self, handle: int, path: Path, nbytes: int, **options: Any) -> NDArray[Any]:
+        """Read a `window` of a CZI, of `nbytes` of pixels, with options of pylibCZIrw's `read`.
 
         Raises
         ------
@@ -181,10 +181,10 @@ class ReaderPool:
             If libCZI refuses, or its process died or did not answer in time.
         """
         with self._leased() as process:
-            return process.read({"handle": handle, "path": str(path), **options}, n_bytes)
+            return process.read({"handle": handle, "path": str(path), **options}, nbytes)
 
-    def decode(self, data: bytes, n_bytes: int, path: str, **page: Any) -> NDArray[Any]:
-        """Decode a tile or strip of a TIFF to `n_bytes` of pixels ZYXS.
+    def decode(self, data: bytes, nbytes: int, path: str, **page: Any) -> NDArray[Any]:
+        """Decode a tile or strip of a TIFF to `nbytes` of pixels ZYXS.
 
         Parameters
         ----------
@@ -202,9 +202,9 @@ class ReaderPool:
         """
         request = {"length": len(data), "path": path, "stat": FileStat.of(path), **page}
         with self._leased() as process:
-            return process.read(request, n_bytes, data)
+            return process.read(request, nbytes, data)
 
-    def decompress(self, codec: str, data: bytes, n_bytes: int, **options: Any) -> NDArray[Any]:
+    def decompress(self, codec: str, data: bytes, nbytes: int, **options: Any) -> NDArray[Any]:
         """Decode data with a codec of imagecodecs to an image, or to bytes if it returns these.
 
         Parameters
@@ -223,9 +223,9 @@ class ReaderPool:
         ReaderError
             See `decode`; also if there are more than four times as many bytes.
         """
-        request = {"length": len(data), "codec": codec, "limit": 4 * n_bytes, "options": options}
+        request = {"length": len(data), "codec": codec, "limit": 4 * nbytes, "options": options}
         with self._leased() as process:
-            return process.read(request, n_bytes, data)
+            return process.read(request, nbytes, data)
 
     def close(self, handle: int) -> None:
         """Close a file in every process: now, or in one that is reading before its next read.

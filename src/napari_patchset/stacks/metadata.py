@@ -127,7 +127,7 @@ def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelS
     return PixelSize(z=z[0] if z else None, y=y, x=x)
 
 
-def state_metadata(
+def override_metadata(
     stack: Any, pixel_size: PixelSize | None, channel_names: Sequence[str] | None
 ) -> None:
     """Override metadata of a stack, and of its lower resolutions, with the user's.

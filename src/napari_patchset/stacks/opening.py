@@ -16,7 +16,7 @@ from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
 from napari_patchset.stacks.czi.scenes import czi_absent, czi_files, czi_scenes
 from napari_patchset.stacks.czi.stack import open_czi
-from napari_patchset.stacks.metadata import SceneSummary, parse_pixel_size, state_metadata
+from napari_patchset.stacks.metadata import SceneSummary, override_metadata, parse_pixel_size
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.sequence import SequenceAxis, SequenceStack
 from napari_patchset.stacks.tiff.ome import is_companion
@@ -37,7 +37,7 @@ class FileFormat(NamedTuple):
     """Return whether path and first bytes (b"" for a folder) are of this format."""
     scenes: Callable[[Path], list[SceneSummary]]
     open: Callable[..., ClosableStack]
-    """Opens a path's scene with a depth axis and, if `takes_axes`, with stated axes."""
+    """Opens a path's scene with a depth axis and, if `takes_axes`, with an override of axes."""
     labels: Callable[[Path, SceneId | None], Sequence[SceneId]] = lambda *_: ()
     """Lists the label images of a scene, each by the id that opens it."""
     files: Callable[[Path], Sequence[Path]] = lambda path: (path,)
@@ -252,7 +252,7 @@ def open_stack(
     ------
     ValueError
         If the file has several scenes and none is chosen, listing them; if there is no such
-        scene; if the file can't be read; if what is stated does not fit it.
+        scene; if the file can't be read; if an override does not fit it.
     RuntimeError
         If the scene does not contain the depth axis.
     """
@@ -266,7 +266,7 @@ def open_stack(
     if size is not None or channel_names is not None:
         with ExitStack() as on_error:
             on_error.callback(stack.close)
-            state_metadata(stack, size, channel_names)
+            override_metadata(stack, size, channel_names)
             on_error.pop_all()
     return stack
 

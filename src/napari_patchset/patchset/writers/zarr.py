@@ -62,11 +62,11 @@ class Codec:
         """Decompress into a contiguous patch; raise UnreadableFileError for damaged data."""
         flat = out.reshape(-1).view(np.uint8)
         try:
-            n_bytes = len(imagecodecs.blosc_decode(data, numthreads=1, out=flat.data))
+            nbytes = len(imagecodecs.blosc_decode(data, numthreads=1, out=flat.data))
         except imagecodecs.BloscError as error:
             raise UnreadableFileError(str(error)) from error
-        if n_bytes != flat.size:
-            raise UnreadableFileError(f"{n_bytes} bytes where a patch has {flat.size}")
+        if nbytes != flat.size:
+            raise UnreadableFileError(f"{nbytes} bytes where a patch has {flat.size}")
 
 
 CODECS: Mapping[str, Codec | None] = {

@@ -23,7 +23,7 @@ from napari_patchset.preview.image import rgb
 from napari_patchset.preview.outlines import PlanePatches, Point, outline_segments
 from napari_patchset.preview.raster import PatchRaster, rasterize
 
-MOST_OUTLINES = 2000
+MAX_OUTLINES = 2000
 _MARGINS = (0.5, 0.2)
 """Fractions of the view that are drawn beyond it, the best one first."""
 
@@ -241,10 +241,10 @@ class GridOverlay:
 def _outlined(patches: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box | None]:
     """Return the patches to outline and their box; none if there are too many."""
     seen = patches.in_view(*view)
-    if len(seen) > MOST_OUTLINES:
+    if len(seen) > MAX_OUTLINES:
         return seen[:0], None
     # Those of one colour share their lines.
-    most = MOST_OUTLINES * (4 if patches[seen].is_uniform else 1)
+    most = MAX_OUTLINES * (4 if patches[seen].is_uniform else 1)
     for fraction in _MARGINS:
         wide = view.widened(fraction)
         if len(more := patches.in_view(*wide)) <= most:

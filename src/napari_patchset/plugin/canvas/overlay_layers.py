@@ -22,7 +22,7 @@ MAP_NAME = "Patch map"
 OVERLAYS = (GRID_NAME, MAP_NAME)
 
 _MAP_OPACITY = 0.45
-_MOST_IN_THUMBNAIL = 64
+_MAX_IN_THUMBNAIL = 64
 """napari draws a layer's thumbnail line by line, in Python."""
 
 Space = Mapping[str, Any]
@@ -130,7 +130,7 @@ class OverlayLayers:
         options = {**space, "edge_width": width, "vector_style": "line", "opacity": 0.9}
         options["metadata"] = _mark(GRID_NAME)
         layer = Vectors(lines, name=GRID_NAME, **options)
-        limit_thumbnail(layer, _MOST_IN_THUMBNAIL)
+        limit_thumbnail(layer, _MAX_IN_THUMBNAIL)
         if len(lines):
             layer.edge_color = colors
         layer.events.visible.connect(self._on_visible)

@@ -20,7 +20,7 @@ from napari_patchset.stacks.metadata import Channel
 
 _COUNT = 70
 _SIZE = (760, 560)
-_LEAST_SIDE = 64
+_MIN_SIDE = 64
 """Smaller patches are enlarged."""
 
 RGBImage = NDArray[np.uint8]
@@ -109,7 +109,7 @@ class ContactSheet(QDialog):
         self.pictures.run(patch_images, planned, rows.tolist(), channels)
 
     def _on_read(self, images: list[RGBImage]) -> None:
-        times = max(1, -(-_LEAST_SIDE // max(images[0].shape[:2])))
+        times = max(1, -(-_MIN_SIDE // max(images[0].shape[:2])))
         large = [each.repeat(times, axis=0).repeat(times, axis=1) for each in images]
         viewport = self._area.viewport()
         width = _SIZE[0] if viewport is None else viewport.width()

@@ -66,11 +66,11 @@ def translation_of(stack: ImageStack) -> Mapping[str, float]:
     metadata = image_metadata(stack)
     size = metadata.pixel_size
     sizes = {"Z": size.z, "Y": size.y, "X": size.x}
-    stated: Mapping[str, float] = getattr(stack, "translation", {})
+    translation: Mapping[str, float] = getattr(stack, "translation", {})
     rect: Rect | None = getattr(stack, "rect", None)
     if rect is not None:
         return {"Y": rect.y * (size.y or 1.0), "X": rect.x * (size.x or 1.0)}
-    return {a: value for a, value in stated.items() if sizes[a] or a in metadata.unitless}
+    return {a: value for a, value in translation.items() if sizes[a] or a in metadata.unitless}
 
 
 def levels_of(stack: ImageStack) -> Sequence[ImageStack]:
@@ -122,17 +122,17 @@ def _space(stack: ClosableStack, image: ImageStack, axes: str) -> dict[str, Any]
 
 def _look(stack: ClosableStack) -> dict[str, Any]:
     """Return the colours and properties of the values in the file."""
-    stated = image_metadata(stack).labels or LabelValues()
+    labels = image_metadata(stack).labels or LabelValues()
     limits = np.iinfo(stack.data_dtype)
     known: dict[int | None, Any] = {
-        v: c for v, c in stated.colors.items() if limits.min <= v <= limits.max
+        v: c for v, c in labels.colors.items() if limits.min <= v <= limits.max
     }
     found: dict[str, Any] = {}
     if known:
         colors = {None: _OTHER_VALUES, 0: "transparent"} | known
         found["colormap"] = DirectLabelColormap(color_dict=colors)
-    if stated.properties:
-        found["features"] = _table(stated.properties)
+    if labels.properties:
+        found["features"] = _table(labels.properties)
     return found
 
 

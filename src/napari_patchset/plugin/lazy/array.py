@@ -29,7 +29,7 @@ from napari_patchset.preview.image import display_limits
 
 Limits = tuple[float, float]
 
-_LARGEST_COPY = 2 * 2**30
+_MAX_COPY_BYTES = 2 * 2**30
 """Bytes of memory that a copy of a layer may take."""
 
 BLOCK = 512
@@ -45,8 +45,8 @@ _WHOLE = 4096
 _THREADS = 2
 """Readers at once, for each layer."""
 
-_LARGEST_CACHE = 64 * 2**20
-_LEAST_CACHED = 2
+_MAX_CACHE_BYTES = 64 * 2**20
+_MIN_CACHED = 2
 """Slices that a layer caches whatever their size: the shown one, and its thumbnail."""
 
 _REDRAW_SECONDS = 0.06
@@ -163,10 +163,10 @@ def in_memory(array: LazyArray) -> NDArray[Any]:
         If they take too much memory.
     """
     nbytes = array.size * array.dtype.itemsize
-    if nbytes > _LARGEST_COPY:
+    if nbytes > _MAX_COPY_BYTES:
         raise ArgumentError(
             f"A copy takes {nbytes / 2**30:.1f} GB of memory, more than the "
-            f"{_LARGEST_COPY / 2**30:.0f} GB that a layer may; crop the image first."
+            f"{_MAX_COPY_BYTES / 2**30:.0f} GB that a layer may; crop the image first."
         )
     return array.read(array.whole)
 
@@ -422,7 +422,7 @@ class AsyncSlicer:
 
     def _forget_oldest(self) -> None:
         size = sum(buffer.pixels.nbytes for buffer in self._slices.values())
-        while len(self._slices) > _LEAST_CACHED and size > _LARGEST_CACHE:
+        while len(self._slices) > _MIN_CACHED and size > _MAX_CACHE_BYTES:
             size -= self._slices.popitem(last=False)[1].pixels.nbytes
 
 

@@ -182,8 +182,8 @@ def _check_jpegxr(head: bytes, tile: TileFormat) -> None:
     if not head.startswith(b"II\xbc"):
         raise DataError("is not JPEG XR data")
     start = int.from_bytes(head[4:8], "little")
-    n_bytes = 12 * int.from_bytes(head[start : start + 2], "little")
-    entries = head[start + 2 : start + 2 + n_bytes]
+    nbytes = 12 * int.from_bytes(head[start : start + 2], "little")
+    entries = head[start + 2 : start + 2 + nbytes]
     whole = entries[: len(entries) // 12 * 12]
     offsets = {tag: offset for tag, _, _, offset in struct.iter_unpack("<HHII", whole)}
     start = offsets.get(_IMAGE_TAG, len(head))

@@ -109,9 +109,9 @@ class LibCziFile:
         if self._is_closed:
             raise ValueError(f"{self.path}: the stack is closed; open the file again.")
         options = {"plane": plane, "scene": scene, "zoom": zoom, "pixel_type": pixel_type}
-        n_bytes = round(window.w * window.h * zoom**2) * _MAX_PIXEL_BYTES
+        nbytes = round(window.w * window.h * zoom**2) * _MAX_PIXEL_BYTES
         try:
-            pixels = self._pool.read(self._handle, self.path, n_bytes, window=window, **options)
+            pixels = self._pool.read(self._handle, self.path, nbytes, window=window, **options)
         except ReaderError as error:
             indices = " ".join(f"{axis}={index}" for axis, index in plane.items())
             raise UnreadableFileError(

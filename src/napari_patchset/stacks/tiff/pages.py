@@ -351,10 +351,10 @@ def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
         keyframe.decode(None, 0)
     except (ValueError, NotImplementedError, ImportError) as error:
         raise UnreadableFileError(f"{kind.path}: its pixels can't be decoded: {error}") from error
-    n_bytes = prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize
-    if not kind.is_raw and n_bytes > _MAX_SEGMENT_BYTES:
+    nbytes = prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize
+    if not kind.is_raw and nbytes > _MAX_SEGMENT_BYTES:
         raise UnreadableFileError(
-            f"{kind.path}: a tile or strip of {n_bytes} bytes is above the limit of "
+            f"{kind.path}: a tile or strip of {nbytes} bytes is above the limit of "
             f"{_MAX_SEGMENT_BYTES}. Save it in tiles, e.g. of 512 x 512 px."
         )
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPageSeries
 
-from napari_patchset.axes import AxisLayout, DepthAxis, check_stated_axes
+from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override
 from napari_patchset.errors import ArgumentError, PatchsetError, UnreadableFileError
 from napari_patchset.source import PixelSize, Rect
 from napari_patchset.stacks.cache import FileCache
@@ -218,7 +218,7 @@ class PlaneAxes:
         """Size by axis."""
         return dict(zip(self.axes, self.shape, strict=True))
 
-    def stated(self, axes: str, name: str) -> "PlaneAxes":
+    def renamed(self, axes: str, name: str) -> "PlaneAxes":
         """Return the same planes with the user's axes.
 
         Raises
@@ -226,7 +226,7 @@ class PlaneAxes:
         ArgumentError
             If they do not fit the image called `name`.
         """
-        axes = check_stated_axes(axes, self.axes, self.shape, name)
+        axes = check_axes_override(axes, self.axes, self.shape, name)
         if (axes.index("Y"), axes.index("X")) != (self.axes.index("Y"), self.axes.index("X")):
             raise ArgumentError(
                 f"{name}: its pages are {self.axes}, so axes like {axes} can't be; Y and X must "
@@ -316,12 +316,12 @@ class TiffImage:
 
 def with_axes(image: TiffImage, axes: str, name: str) -> TiffImage:
     """Return an image with the user's axes; names of other channels are dropped."""
-    stated = image.axes.stated(axes, name)
-    metadata, n_channels = image.metadata, stated.sizes.get("C", 1)
+    renamed = image.axes.renamed(axes, name)
+    metadata, n_channels = image.metadata, renamed.sizes.get("C", 1)
     if len(metadata.channels) != n_channels:
         channels = tuple(Channel(f"Channel {i}") for i in range(n_channels))
         metadata = replace(metadata, channels=channels)
-    return replace(image, axes=stated, metadata=metadata)
+    return replace(image, axes=renamed, metadata=metadata)
 
 
 def read_image(series: TiffSeries, path: Path) -> TiffImage:

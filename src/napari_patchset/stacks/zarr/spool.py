@@ -23,7 +23,7 @@ from napari_patchset.stacks.metadata import image_metadata
 from napari_patchset.stacks.protocol import ImageStack
 from napari_patchset.stacks.zarr.chunks import chunk_ends, fingerprint_array
 
-_LARGEST_CHUNK = 2048
+_MAX_CHUNK_SIDE = 2048
 _ARRAY = "0"
 
 
@@ -85,7 +85,7 @@ def _write(stack: ImageStack, store: LocalStore, check_cancelled: Callable[[], N
 def _create(stack: ImageStack, store: Any) -> zarr.Array[Any]:
     axes, shape = stack.original_axes, stack.original_data_shape
     group = zarr.create_group(store, attributes={"ome": _ome(stack)})
-    plane = [min(n, _LARGEST_CHUNK) for n in shape[-2:]]
+    plane = [min(n, _MAX_CHUNK_SIDE) for n in shape[-2:]]
     return group.create_array(
         _ARRAY,
         shape=shape,

@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
-from napari_patchset.axes import AxisLayout, DepthAxis, check_stated_axes, require_depth_axis
+from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override, require_depth_axis
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.fingerprint import file_key, text_key
@@ -290,7 +290,7 @@ def open_zarr(
         raise ArgumentError(f"{path}: there is no scene {scene!r}; {existing}.")
     if axes is not None:
         shape = image.levels[0].array.shape
-        axes = check_stated_axes(axes, image.axes, shape, root.full_name(image_path))
+        axes = check_axes_override(axes, image.axes, shape, root.full_name(image_path))
         image = replace(image, axes=axes)
     elif problems := image.problems:
         warnings.warn(f"{root.full_name(image_path)}: {problems}.", UserWarning, stacklevel=2)

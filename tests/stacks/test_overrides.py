@@ -1,4 +1,4 @@
-"""Axes, pixel size and channel names that the user states."""
+"""Axes, pixel size and channel names that the user overrides."""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def test_what_is_stated_is_in_plan_command_and_set(tmp_path: Path) -> None:
     }
     plan = make_plan([str(path)], str(tmp_path / "set.patches.zarr"), **options)
     (source,) = plan.sources
-    assert source.stated == {
+    assert source.overrides == {
         "axes": "CYX",
         "pixel_size": PixelSize(y=0.25, x=0.25),
         "channel_names": NAMES,
