@@ -25,7 +25,7 @@ from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import JobFolder, PartialExport
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
@@ -251,7 +251,7 @@ _POLL_RATIO = 10
 
 
 def run_jobs(
-    partial: PartialExport,
+    folder: JobFolder,
     job: Callable[..., None],
     units: Sequence[int],
     done_files: Mapping[Path, int],
@@ -266,7 +266,7 @@ def run_jobs(
     Parameters
     ----------
     job : callable
-        Takes the folder of the partial export, first and last (exclusive) of its units, `options`.
+        Takes the folder, the first and last (exclusive) of its units, and `options`.
     units : sequence of int
         Ascending; each worker has a range of them.
     done_files : dict of Path to int
@@ -276,13 +276,13 @@ def run_jobs(
     ranges = pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
     with ExitStack() as stack:
         pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
-        futures = [pool.submit(job, str(partial.root), *ends, **options) for ends in ranges]
-        stack.callback(_stop, partial, futures)
-        yield from _watch(partial, done_files, futures)
+        futures = [pool.submit(job, str(folder.root), *ends, **options) for ends in ranges]
+        stack.callback(_stop, folder, futures)
+        yield from _watch(folder, done_files, futures)
 
 
 def _watch(
-    partial: PartialExport, done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
+    folder: JobFolder, done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
 ) -> Iterator[int]:
     expected, pending, pause = dict(done_files), set(futures), _POLL_SECONDS
     while pending:
@@ -301,7 +301,7 @@ def _watch(
                     f"A process that wrote died ({error}); run the same command again to resume."
                 ) from error
         if pending:  # jobs that still wait for a worker can't notice a stop
-            partial.check_cancelled()
+            folder.check_cancelled()
 
 
 def find_existing(paths: Iterable[Path]) -> list[Path]:
@@ -317,11 +317,11 @@ def find_existing(paths: Iterable[Path]) -> list[Path]:
     return existing
 
 
-def _stop(partial: PartialExport, futures: Sequence[Future[Any]]) -> None:
+def _stop(folder: JobFolder, futures: Sequence[Future[Any]]) -> None:
     """Stop the jobs that still run, and wait for them."""
     running = [future for future in futures if not future.done()]
     if running:
-        partial.request_stop()
+        folder.request_stop()
         # A job that is cancelled before it began may stay queued for hours: don't wait for it.
         wait([future for future in running if not future.cancel()])
-        partial.clear_stop()
+        folder.clear_stop()

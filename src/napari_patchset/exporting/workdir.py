@@ -203,14 +203,54 @@ class Scores:
                 self.path(run).unlink()
 
 
-class PartialExport:
-    """The folder NAME.partial of an unfinished export."""
+class JobFolder:
+    """The folder of unfinished work, which jobs of any process share: its lock, and how they stop.
+
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._stop = root / "stop"
+
+    @contextmanager
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Lock the folder (see `locked`); a full disk is an ExportError."""
+        with locked(self.root, shared=shared), explain_full_disk(self.root):
+            yield
+
+    def request_stop(self) -> None:
+        """Request every job, in any process or machine, to stop."""
+        if (self.root / LOCK).is_file():  # without it, no job runs
+            with suppress(FileNotFoundError):  # the work has just ended
+                self._stop.touch()
+
+    def clear_stop(self) -> None:
+        """Withdraw the request to stop."""
+        self._stop.unlink(missing_ok=True)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether jobs are requested to stop."""
+        return self._stop.exists()
+
+    def check_cancelled(self) -> None:
+        """Raise ExportStopped if jobs are requested to stop."""
+        if self.stop_requested:
+            raise ExportStopped
+
+
+class PartialExport(JobFolder):
+    """The folder NAME.partial of an unfinished export."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.set = root / "set"
         self.scores = Scores(root / "scores")
-        self._plan, self._stop, self._failed = root / PLAN, root / "stop", root / "failed"
+        self._plan, self._failed = root / PLAN, root / "failed"
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
 
@@ -223,12 +263,6 @@ class PartialExport:
     def at(cls, out: str | Path) -> Self:
         """Return the folder of the export of the set `out`."""
         return cls(partial_path(Path(out)))
-
-    @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Lock the folder (see `locked`); a full disk is an ExportError."""
-        with locked(self.root, shared=shared), explain_full_disk(self.root):
-            yield
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
@@ -338,26 +372,6 @@ class PartialExport:
         for shard in missing:
             self.done_marker_path(array, shard).unlink(missing_ok=True)
         return missing
-
-    def request_stop(self) -> None:
-        """Request every job of the export, in any process or machine, to stop."""
-        if (self.root / LOCK).is_file():  # without it, no job runs
-            with suppress(FileNotFoundError):  # the export has just ended
-                self._stop.touch()
-
-    def clear_stop(self) -> None:
-        """Withdraw the request to stop."""
-        self._stop.unlink(missing_ok=True)
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether jobs are requested to stop."""
-        return self._stop.exists()
-
-    def check_cancelled(self) -> None:
-        """Raise ExportStopped if jobs are requested to stop."""
-        if self.stop_requested:
-            raise ExportStopped
 
     def discard(self) -> None:
         """Delete an abandoned export; the plan first, so that no remainder is resumed."""
