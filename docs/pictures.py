@@ -56,7 +56,9 @@ def draw(
     if strategy.region is not None:
         area = strategy.region.area(SOURCE, masks or {})
         picture[~area.contains(PIXELS, (1, 1)).reshape(PLANE.shape)] //= 2
-    return draw_patches(picture, PlanePatches.of(grid, patch_categories(verdicts), 0, 0), scale=1)
+    return draw_patches(
+        picture, PlanePatches.from_grid(grid, patch_categories(verdicts), 0, 0), scale=1
+    )
 
 
 def measure(each: Filter, grid: Any) -> dict[str, NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.axes import AxisLayout, require_depth_axis
+from napari_patchset.axes import AxisLayout, check_depth_axis
 from napari_patchset.errors import ArgumentError, MissingAxisError, SampleIndexError
 
 
@@ -116,14 +116,14 @@ def test_axes_and_shape_of_different_lengths_are_refused() -> None:
 @pytest.mark.parametrize("sizes", [{"Y": 4, "X": 4}, {"Z": 1, "Y": 4, "X": 4}])
 def test_a_depth_axis_that_is_absent_or_of_size_1_is_missing(sizes: dict[str, int]) -> None:
     with pytest.raises(MissingAxisError, match=r"a\.czi does not contain a Z axis"):
-        require_depth_axis(sizes, "Z", "a.czi")
+        check_depth_axis(sizes, "Z", "a.czi")
 
 
 def test_an_existing_depth_axis_is_accepted() -> None:
-    require_depth_axis({"Z": 2}, "Z", "a.czi")
-    require_depth_axis({}, "none", "a.czi")
+    check_depth_axis({"Z": 2}, "Z", "a.czi")
+    check_depth_axis({}, "none", "a.czi")
 
 
 def test_an_unknown_depth_axis_is_refused() -> None:
     with pytest.raises(ArgumentError, match="depth_axis is 'H'"):
-        require_depth_axis({"H": 5}, "H", "a.czi")
+        check_depth_axis({"H": 5}, "H", "a.czi")

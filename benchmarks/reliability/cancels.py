@@ -25,7 +25,7 @@ from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, iter_export
-from napari_patchset.exporting.workdir import ExportStopped, PartialExport
+from napari_patchset.exporting.workdir import ExportStopped, WorkDir
 from napari_patchset.stacks.cache import OpenFiles
 
 LATEST = 3.0
@@ -91,7 +91,7 @@ def close_it(plan: ExportPlan, after: float, delay: float) -> float:
 
 def ask_it(plan: ExportPlan, after: float, delay: float) -> float:
     """Ask the export to stop from another thread."""
-    return _until_stopped(plan, after, delay, PartialExport.of(plan).request_stop)
+    return _until_stopped(plan, after, delay, WorkDir.for_set(plan.out).request_stop)
 
 
 def interrupt_it(plan: ExportPlan, after: float, delay: float) -> float:

@@ -15,7 +15,7 @@ import tifffile
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, iter_export
 from napari_patchset.errors import IncompleteSetError
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.writers.zarr import shard_path
@@ -77,7 +77,7 @@ def digests_if_complete(root: Path) -> dict[str, str] | None:
 
 def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
     """Find the shards that a partial export counts as written, and what tells them from others."""
-    partial = PartialExport.of(plan)
+    partial = WorkDir.for_set(plan.out)
     if not (partial.root / "selection.parquet").is_file():
         return {}
     arrays = partial.selection().arrays(partial.frozen().arrays)

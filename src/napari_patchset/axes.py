@@ -22,7 +22,7 @@ _SAMPLE_ORDER = "STZRIHVB"
 """The order in which S merges axes, whatever their order in a file."""
 
 
-def require_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str) -> None:
+def check_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str) -> None:
     """Require that an image has the depth axis, with a size of at least 2.
 
     Raises

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_patchset._model import Frozen
-from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
 from napari_patchset.errors import ArgumentError
 
 SceneId = int | str
@@ -151,7 +151,7 @@ class SourceInfo(Frozen):
         MissingAxisError
             If the image lacks it.
         """
-        require_depth_axis(self.layout.sizes, depth_axis, self.name)
+        check_depth_axis(self.layout.sizes, depth_axis, self.name)
         layout = AxisLayout(self.axes, self.shape, depth_axis)
         known = {name: getattr(self, name) for name in type(self).model_fields}
         changed = SourceInfo(**{**known, "depth_axis": depth_axis})

@@ -12,7 +12,7 @@ from napari_patchset.exporting import finalize
 from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.sources import SourceDescriber, expand_sources
-from napari_patchset.exporting.workdir import ExportStopped, PartialExport
+from napari_patchset.exporting.workdir import ExportStopped, WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec
@@ -38,13 +38,13 @@ def calling(
 
 
 def stop(plan: ExportPlan) -> Callable[[], None]:
-    return lambda: PartialExport.of(plan).request_stop()
+    return lambda: WorkDir.for_set(plan.out).request_stop()
 
 
 def goes_on(plan: ExportPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """End a stopped export with the bytes of one that was not."""
     monkeypatch.undo()
-    assert PartialExport.of(plan).root.exists()
+    assert WorkDir.for_set(plan.out).root.exists()
     whole = plan.model_copy(update={"out": tmp_path / "whole.patches.zarr"})
     assert digests(export(plan).path) == digests(export(whole).path)
 
@@ -77,11 +77,11 @@ def test_a_stop_between_the_sources_of_a_plan(
     with pytest.raises(ExportStopped):
         export(plan)
     assert len(described) == 2
-    assert not PartialExport.of(plan).root.exists()
+    assert not WorkDir.for_set(plan.out).root.exists()
 
 
 @pytest.mark.parametrize(
-    ("owner", "when"), [(FrozenPlan, "find_changed"), (finalize.WrittenArray, "of")]
+    ("owner", "when"), [(FrozenPlan, "find_changed"), (finalize.WrittenArray, "from_done_markers")]
 )
 def test_a_stop_before_the_set_is_completed(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, when: str
@@ -115,8 +115,8 @@ def test_a_stop_while_jobs_wait_for_a_worker(
 def test_an_earlier_request_stops_nothing(czi: MakeCzi, tmp_path: Path) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
     stop(plan)()
-    PartialExport.of(plan).root.mkdir()
-    (PartialExport.of(plan).root / LOCK).touch()
+    WorkDir.for_set(plan.out).root.mkdir()
+    (WorkDir.for_set(plan.out).root / LOCK).touch()
     stop(plan)()
-    assert PartialExport.of(plan).stop_requested
+    assert WorkDir.for_set(plan.out).stop_requested
     assert len(export(plan)["all"])

@@ -19,7 +19,7 @@ from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.sources import mask_region
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.writers import FORMATS
 from support.export_makers import plan_for
@@ -321,11 +321,11 @@ def test_litter_in_a_folder_of_others_stays(source: Path) -> None:
     folder = source.parent
     plan = plan_of(source, folder / OUT)
     plan_export(plan)
-    partial = PartialExport.of(plan)
-    (partial.root / "notes").mkdir()
-    (partial.root / "notes" / ".DS_Store").touch()
-    partial.remove()
-    assert (partial.root / "notes" / ".DS_Store").exists()
+    workdir = WorkDir.for_set(plan.out)
+    (workdir.root / "notes").mkdir()
+    (workdir.root / "notes" / ".DS_Store").touch()
+    workdir.remove()
+    assert (workdir.root / "notes" / ".DS_Store").exists()
 
 
 def test_what_is_put_there_during_an_export_stays(source: Path) -> None:
@@ -346,15 +346,15 @@ def test_what_is_put_there_during_an_export_stays(source: Path) -> None:
 def test_what_is_put_there_at_the_very_end_stays(source: Path) -> None:
     plan = plan_of(source, source.parent / OUT)
     plan_export(plan)
-    partial = PartialExport.of(plan)
-    notes = [partial.root / name for name in ("notes.txt", "set/notes.txt", "replaced/a/b")]
+    workdir = WorkDir.for_set(plan.out)
+    notes = [workdir.root / name for name in ("notes.txt", "set/notes.txt", "replaced/a/b")]
     for path in notes:
         write_source(path)
-    (partial.root / "scores").symlink_to("nowhere")
-    partial.remove()
-    files = [path for path in partial.root.rglob("*") if path.is_file()]
-    assert sorted(files) == sorted([*notes, partial.root / LOCK])
-    assert (partial.root / "scores").is_symlink()
+    (workdir.root / "scores").symlink_to("nowhere")
+    workdir.remove()
+    files = [path for path in workdir.root.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted([*notes, workdir.root / LOCK])
+    assert (workdir.root / "scores").is_symlink()
 
 
 def test_an_unfinished_export_with_the_lock_of_an_earlier_version_is_resumed(source: Path) -> None:
@@ -378,10 +378,10 @@ def test_killed_before_there_was_a_plan_it_begins_anew(source: Path, files: list
 
 
 def test_to_stop_an_export_touches_no_foreign_folder(source: Path) -> None:
-    partial = PartialExport.at(source.parent / OUT)
-    partial.root.mkdir()
-    partial.request_stop()
-    assert not list(partial.root.iterdir())
+    workdir = WorkDir.for_set(source.parent / OUT)
+    workdir.root.mkdir()
+    workdir.request_stop()
+    assert not list(workdir.root.iterdir())
 
 
 def test_the_command_reports_it_in_one_line(run: Any, source: Path) -> None:

@@ -22,7 +22,7 @@ from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.jobs import finalize_export, plan_export, write_part
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.sources import expand_sources
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
@@ -161,7 +161,7 @@ def test_two_exports_into_one_folder_give_one_error(czi: MakeCzi, tmp_path: Path
             attempt()
     *_, last = first
     assert last.stage == "done"
-    assert not PartialExport.of(plan).root.exists()
+    assert not WorkDir.for_set(plan.out).root.exists()
 
 
 def test_a_full_disk_is_one_error_and_the_export_goes_on(
@@ -247,12 +247,12 @@ def test_killed_at_random_moments_it_resumes_to_the_same_bytes(
         if not Path(plan.out).exists():
             with pytest.raises(FileNotFoundError):
                 PatchSet(plan.out)
-    if not Path(plan.out).exists() or PartialExport.of(plan).root.exists():
+    if not Path(plan.out).exists() or WorkDir.for_set(plan.out).root.exists():
         export(plan)
     with closing(PatchSet(plan.out)) as made:
         assert made.manifest == whole.manifest
     assert digests(Path(plan.out)) == digests(whole.path)
-    assert not PartialExport.of(plan).root.exists()
+    assert not WorkDir.for_set(plan.out).root.exists()
 
 
 @pytest.mark.parametrize("amid", [False, True], ids=["before tidying up", "amid it"])
@@ -264,14 +264,14 @@ def test_killed_after_the_rename_it_only_cleans_up(
     if overwrite:
         export(plan_for(czi(*SCENES), tmp_path / "a.patches.zarr", strategy=Tiled(size=(8, 8))))
     with monkeypatch.context() as patched:
-        patched.setattr(PartialExport, "remove", lambda self: None)
+        patched.setattr(WorkDir, "remove", lambda self: None)
         export(plan, overwrite=overwrite)
     for gone in ("candidates.parquet", "selection.parquet")[: 2 * amid]:
-        (PartialExport.of(plan).root / gone).unlink()
+        (WorkDir.for_set(plan.out).root / gone).unlink()
     before = digests(Path(plan.out))
     assert export(plan, overwrite=overwrite)["all"].shape[2:] == (16, 16)
     assert digests(Path(plan.out)) == before
-    assert not PartialExport.of(plan).root.exists()
+    assert not WorkDir.for_set(plan.out).root.exists()
 
 
 def test_killed_before_its_lock_was_deleted_it_leaves_nothing_that_stays(
@@ -284,4 +284,4 @@ def test_killed_before_its_lock_was_deleted_it_leaves_nothing_that_stays(
     with pytest.raises(ExportError, match=r"a\.patches\.zarr exists"):
         export(plan)
     assert digests(Path(plan.out)) == before
-    assert not PartialExport.of(plan).root.exists()
+    assert not WorkDir.for_set(plan.out).root.exists()

@@ -11,7 +11,7 @@ from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, ex
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting import destination
 from napari_patchset.exporting.destination import LOCK
-from napari_patchset.exporting.workdir import ExportStopped, PartialExport
+from napari_patchset.exporting.workdir import ExportStopped, WorkDir
 from napari_patchset.patchset.writers.zarr import shard_path
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.export_makers import SCENES, digests, plan_for
@@ -97,12 +97,12 @@ def test_a_stopped_export_resumes_and_ends_with_the_same_bytes(
     assert next(events).stage == "plan"
     assert next(events).done > 0
     events.close()
-    partial = PartialExport.of(plan)
-    frozen = partial.frozen()
-    (array,) = partial.selection().arrays(frozen.arrays)
-    written = [i for i in range(array.layout.n_shards) if partial.done_marker(array, i)]
+    workdir = WorkDir.for_set(plan.out)
+    frozen = workdir.frozen()
+    (array,) = workdir.selection().arrays(frozen.arrays)
+    written = [i for i in range(array.layout.n_shards) if workdir.done_marker(array, i)]
     assert written
-    stamps = [shard_path(partial.set, array.layout, i).stat().st_mtime_ns for i in written]
+    stamps = [shard_path(workdir.set, array.layout, i).stat().st_mtime_ns for i in written]
     assert not Path(plan.out).exists()
     with pytest.raises(FileNotFoundError):
         PatchSet(plan.out)
@@ -111,7 +111,7 @@ def test_a_stopped_export_resumes_and_ends_with_the_same_bytes(
     assert again == stamps
     assert resumed.manifest == whole.manifest
     assert digests(resumed.path) == digests(whole.path)
-    assert not partial.root.exists()
+    assert not workdir.root.exists()
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -119,10 +119,10 @@ def test_a_stop_requested_from_outside_stops_the_export(czi: MakeCzi, tmp_path: 
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
     events = iter_export(plan, workers=1)
     next(events)
-    PartialExport.of(plan).request_stop()
+    WorkDir.for_set(plan.out).request_stop()
     with pytest.raises(ExportStopped):
         list(events)
-    assert not PartialExport.of(plan).stop_requested
+    assert not WorkDir.for_set(plan.out).stop_requested
 
 
 @pytest.mark.usefixtures("small_shards")

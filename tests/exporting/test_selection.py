@@ -15,7 +15,7 @@ from napari_patchset.exporting import run as engine
 from napari_patchset.exporting.metrics import MetricRequest
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.exporting.sources import expand_sources
-from napari_patchset.exporting.workdir import ExportStopped, PartialExport, Scores
+from napari_patchset.exporting.workdir import ExportStopped, Scores, WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from support.czi_maker import MakeCzi, SceneSpec
@@ -143,9 +143,9 @@ def test_an_error_in_a_job_discards_nothing_that_was_done(
             break
     with pytest.raises(ArgumentError, match="no scene 3 now"):
         export(plan)
-    partial = PartialExport.of(plan)
-    assert partial.scores.has(0)
-    assert partial.find_frozen() is not None
+    workdir = WorkDir.for_set(plan.out)
+    assert workdir.scores.has(0)
+    assert workdir.find_frozen() is not None
 
 
 def test_an_export_resumes_when_a_missing_source_is_back(czi: MakeCzi, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_export_resumes_when_a_missing_source_is_back(czi: MakeCzi, tmp_path:
     with pytest.raises(ArgumentError, match="at least two files"):
         export(both)
     hidden.rename(paths[1])
-    assert PartialExport.of(both).find_frozen() is not None
+    assert WorkDir.for_set(both.out).find_frozen() is not None
 
 
 def test_scoring_resumes_where_it_stopped(
@@ -180,16 +180,16 @@ def test_scoring_resumes_where_it_stopped(
         write(self, run, columns)
         runs.append(run)
         if len(runs) == 2:
-            PartialExport.of(plan).request_stop()
+            WorkDir.for_set(plan.out).request_stop()
 
     monkeypatch.setattr(MetricRequest, "measure", counting)
     monkeypatch.setattr(Scores, "write", stopping)
     with pytest.raises(ExportStopped):
         export(plan, workers=1)
-    stopped = PartialExport.of(plan).frozen()
+    stopped = WorkDir.for_set(plan.out).frozen()
     measured.clear()
     resumed = export(plan, workers=1)
-    assert sorted(runs) == list(range(stopped.score_runs))
+    assert sorted(runs) == list(range(stopped.n_score_chunks))
     assert sum(measured) == len(resumed.table) - 2 * stopped.scored_at_once
     assert resumed.manifest == whole.manifest
     assert digests(resumed.path) == digests(whole.path)

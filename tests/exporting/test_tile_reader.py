@@ -146,7 +146,7 @@ def test_a_stack_without_blocks_is_read_in_squares(
     plan = ExportPlan(sources="a.tif", strategy=strategy, out=tmp_path / "a.patches.zarr")
     grid = strategy.plan([source(*pixels.shape)])
     with OpenImages(plan, lambda *_: stack) as images:
-        batches = Batches.of(
+        batches = Batches.from_candidates(
             grid,
             [source(*pixels.shape)],
             "constant",
@@ -165,7 +165,7 @@ def test_a_stack_without_blocks_is_read_in_squares(
 def test_a_done_marker_is_small_even_for_noise() -> None:
     shape = 2048, 2, 64, 64  # 32 MiB
     patches = np.random.default_rng(0).integers(0, 2**16, shape, np.uint16)
-    assert len(DoneMarker.of("", patches).model_dump_json()) < 0.006 * patches.nbytes
+    assert len(DoneMarker.from_patches("", patches).model_dump_json()) < 0.006 * patches.nbytes
 
 
 def written(plan: ExportPlan) -> tuple[int, int]:

@@ -35,7 +35,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.one_of(exact_patches, patches_of(WIDE)))
 def test_those_of_integers_are_exact(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
-        pixels, values = patches[:, channel], ChannelStatistics.of(sums)
+        pixels, values = patches[:, channel], ChannelStatistics.from_sums(sums)
         mean, variance = exact_moments(pixels)
         assert values.count == pixels.size
         assert values.mean == float(mean)
@@ -46,7 +46,7 @@ def test_those_of_integers_are_exact(patches: np.ndarray[Any, Any]) -> None:
 @given(patches_of(FLOATS))
 def test_those_of_floats_keep_the_digits_of_their_spread(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
-        pixels, values = patches[:, channel], ChannelStatistics.of(sums)
+        pixels, values = patches[:, channel], ChannelStatistics.from_sums(sums)
         mean, variance = exact_moments(pixels)
         std, largest = exact_root(variance), float(abs(pixels.astype(np.float64)).max())
         assert values.count == pixels.size
@@ -78,13 +78,15 @@ def test_a_small_spread_around_a_large_mean(dtype: str, middle: float, spread: f
         patches = (middle + noise).astype(dtype)
     (sums,) = channel_sums(patches)
     _, variance = exact_moments(patches)
-    assert ChannelStatistics.of(sums).std == pytest.approx(float(exact_root(variance)), rel=1e-9)
+    assert ChannelStatistics.from_sums(sums).std == pytest.approx(
+        float(exact_root(variance)), rel=1e-9
+    )
 
 
 @given(exact_patches)
 def test_percentiles_of_short_integers_are_exact(patches: np.ndarray[Any, Any]) -> None:
     for channel, sums in enumerate(channel_sums(patches)):
-        found = ChannelStatistics.of(sums).percentiles
+        found = ChannelStatistics.from_sums(sums).percentiles
         expected = np.percentile(patches[:, channel].astype(np.float64), PERCENTILES)
         np.testing.assert_allclose(list(found.values()), expected, rtol=1e-12, atol=1e-9)
 
@@ -99,7 +101,7 @@ def test_percentiles_of_other_pixels_lie_within_a_bin(patches: np.ndarray[Any, A
         low, high = (pixels[end(ranks).astype(int)] for end in (np.floor, np.ceil))
         expected = low + (high - low) * (ranks % 1)
         bound = 2.0**-7 * (np.abs(low) * (1 - ranks % 1) + np.abs(high) * (ranks % 1)) + 2e-38
-        values = np.array(list(ChannelStatistics.of(sums).percentiles.values()))
+        values = np.array(list(ChannelStatistics.from_sums(sums).percentiles.values()))
         assert (np.abs(values - expected) <= bound).all()
 
 
@@ -107,7 +109,7 @@ def test_a_percentile_next_to_a_jump() -> None:
     for dtype in (np.int32, np.float32, np.float64):
         pixels = np.repeat(np.array([0, 100_000], dtype), 50).reshape(4, 1, 5, 5)
         (sums,) = channel_sums(pixels)
-        percentiles = ChannelStatistics.of(sums).percentiles
+        percentiles = ChannelStatistics.from_sums(sums).percentiles
         assert percentiles[25.0] == 0
         assert percentiles[50.0] == pytest.approx(50_000, rel=0.008)
 
@@ -120,7 +122,7 @@ def test_percentiles_of_integers_that_span_little_are_exact(
     near = base + (patches % np.asarray(span + 1, patches.dtype)).astype(patches.dtype)
     parts = channel_sums(near[:3]), channel_sums(near[3:])
     for channel, pair in enumerate(zip(*parts, strict=True)):
-        values = ChannelStatistics.of(pair[0] + pair[1]).percentiles
+        values = ChannelStatistics.from_sums(pair[0] + pair[1]).percentiles
         rest = (near[:, channel] - base).astype(np.float64)
         expected = np.percentile(rest, PERCENTILES) + float(base)
         np.testing.assert_allclose(list(values.values()), expected, rtol=1e-12, atol=1e-9)
@@ -140,7 +142,7 @@ def test_the_order_of_shards_does_not_matter(
     merged, other = shards[0], shards[order[0]]
     for i in range(1, 6):
         merged, other = merged + shards[i], other + shards[order[i]]
-    assert ChannelStatistics.of(merged) == ChannelStatistics.of(other)
+    assert ChannelStatistics.from_sums(merged) == ChannelStatistics.from_sums(other)
 
 
 @given(st.one_of(exact_patches, patches_of(WIDE + FLOATS)))
@@ -154,26 +156,26 @@ def test_the_squares_of_many_pixels_do_not_overflow() -> None:
     (sums,) = channel_sums(pixels)
     for _ in range(20):
         sums += sums
-    found = ChannelStatistics.of(sums)
+    found = ChannelStatistics.from_sums(sums)
     assert (found.count, found.mean, found.std) == (2**38, 65535, 0)
 
 
 def test_pixels_that_are_no_number_do_not_count() -> None:
     patches = np.array([1, np.nan, 3, np.inf], np.float32).reshape(2, 1, 1, 2)
-    (found,) = map(ChannelStatistics.of, channel_sums(patches))
+    (found,) = map(ChannelStatistics.from_sums, channel_sums(patches))
     assert (found.count, found.mean, found.maximum) == (2, 2, 3)
-    (none,) = map(ChannelStatistics.of, channel_sums(np.full((1, 1, 2, 2), np.nan)))
+    (none,) = map(ChannelStatistics.from_sums, channel_sums(np.full((1, 1, 2, 2), np.nan)))
     assert (none.count, none.percentiles) == (0, {})
 
 
 def test_pixels_whose_squares_are_infinite_count_too() -> None:
     patches = np.array([1e300, -1e300, 3, -1e200], np.float64).reshape(2, 1, 1, 2)
-    (values,) = map(ChannelStatistics.of, channel_sums(patches))
+    (values,) = map(ChannelStatistics.from_sums, channel_sums(patches))
     assert (values.count, values.maximum) == (4, 1e300)
     assert values.std == pytest.approx(1e300 * sqrt(0.5), rel=1e-12)
 
 
 def test_complex_pixels_count_by_their_magnitude() -> None:
     patches = np.array([3 + 4j, 5, np.nan, 5j], np.complex64).reshape(2, 1, 1, 2)
-    (found,) = map(ChannelStatistics.of, channel_sums(patches))
+    (found,) = map(ChannelStatistics.from_sums, channel_sums(patches))
     assert (found.count, found.mean, found.std, found.minimum) == (3, 5, 0, 5)

@@ -60,14 +60,14 @@ def test_another_depth_axis_needs_no_file(
     for axis in DEPTH_AXES:
         with open_stack(path, None, axis) as stack:
             expected = describe(stack)
-        found = known.of(str(path), expected.scene, axis)
+        found = known.describe(str(path), expected.scene, axis)
         assert said(found) == said(expected)
-        assert found.with_depth_axis("none") == known.of(str(path), expected.scene)
+        assert found.with_depth_axis("none") == known.describe(str(path), expected.scene)
 
 
 def test_a_layer_has_depth_too() -> None:
     layer = Image(np.zeros((3, 4, 20, 30)), axis_labels=("t", "z", "y", "x"))
-    found = Descriptions().of(str(register_layer(layer)), None, "Z")
+    found = Descriptions().describe(str(register_layer(layer)), None, "Z")
     assert found.layout == LayerStack(layer, "Z")._layout
     assert found.layout.stack_shape == (3, 1, 4, 20, 30)
 
@@ -75,7 +75,7 @@ def test_a_layer_has_depth_too() -> None:
 def test_an_axis_that_is_not_there_is_refused(czi: MakeCzi) -> None:
     path = czi(SceneSpec(z=2))
     with pytest.raises(MissingAxisError, match=r"image\.czi@0 does not contain a T axis"):
-        Descriptions().of(str(path), 0, "T")
+        Descriptions().describe(str(path), 0, "T")
 
 
 def test_a_scene_is_opened_once_until_it_is_forgotten(
@@ -88,13 +88,13 @@ def test_a_scene_is_opened_once_until_it_is_forgotten(
     )
     known = Descriptions()
     assert known.latest(path, 0) is None
-    flat = known.of(path, 0)
-    assert known.of(path, 0, "Z") is known.of(path, 0, "Z")
-    assert known.of(path, 0, "Z").depth_axis == "Z"
+    flat = known.describe(path, 0)
+    assert known.describe(path, 0, "Z") is known.describe(path, 0, "Z")
+    assert known.describe(path, 0, "Z").depth_axis == "Z"
     assert len(opened) == 1
     known.forget()
     assert known.latest(path, 0) is flat
-    assert known.of(path, 0) == flat
+    assert known.describe(path, 0) == flat
     assert len(opened) == 2
 
 
@@ -112,5 +112,5 @@ def test_what_is_forgotten_meanwhile_is_not_taken_for_new(
 
     monkeypatch.setattr(descriptions, "describe", forgotten)
     for _ in range(3):
-        known.of(path, 0)
+        known.describe(path, 0)
     assert len(described) == 2

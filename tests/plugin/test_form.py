@@ -257,7 +257,7 @@ def test_a_target_belongs_to_the_image_that_it_was_chosen_for(qtbot: QtBot) -> N
     assert section.value == {"target": clean}
     section.offer(two, [one, clean])
     assert (section.value, section.boxes["target"].value) == ({}, None)
-    assert section.of(one) == {"target": clean}
+    assert section.of_image(one) == {"target": clean}
     section.offer(one, [two, clean])
     assert section.boxes["target"].value == clean
 

@@ -22,13 +22,13 @@ from napari_patchset.plugin.napari_compat import (
     call_when_closing,
     camera,
     canvas_size,
+    check_napari,
     draw_in_own_context,
     drawn_once,
     get_plugin_settings,
     is_closed,
     limit_thumbnail,
     open_viewers,
-    require_napari,
 )
 from napari_patchset.plugin.preferences import PLUGIN
 from support.window import Window
@@ -37,12 +37,12 @@ from support.window import Window
 @pytest.mark.parametrize("version", ["0.6.6", "0.7.0", "0.5.6.dev3+g12"])
 def test_an_old_napari_is_refused_in_one_sentence(version: str) -> None:
     with pytest.raises(ImportError, match=rf"needs napari 0\.7\.1 or newer.*{version[:5]}"):
-        require_napari(version)
+        check_napari(version)
 
 
 @pytest.mark.parametrize("version", ["0.7.1", "0.8.0", "0.9.2.dev1+gabc", napari.__version__])
 def test_every_napari_from_the_oldest_one_on_will_do(version: str) -> None:
-    require_napari(version)
+    check_napari(version)
 
 
 def test_napari_slices_in_the_windows_thread() -> None:

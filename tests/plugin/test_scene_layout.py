@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.plugin.layers.scene_layout import GAP, MIN_GAP, SMALLEST, Cell, lay_out
+from napari_patchset.plugin.layers.scene_layout import GAP, MIN_GAP, MIN_SIDE, Cell, lay_out
 from napari_patchset.plugin.navigation import nearest_ahead
 from napari_patchset.source import Rect
 
@@ -35,13 +35,13 @@ def test_a_plate_is_a_plate() -> None:
     assert len({cell.x for cell in cells}) == 12
     assert len({cell.y for cell in cells}) == 8
     assert cells[0].y > cells[-1].y
-    assert min(min(cell.w, cell.h) for cell in cells) >= SMALLEST - 1e-6
+    assert min(min(cell.w, cell.h) for cell in cells) >= MIN_SIDE - 1e-6
     assert extent(cells)[0] <= WIDTH
 
 
 def test_a_scene_much_smaller_than_the_other_can_still_be_hit() -> None:
     _, small = lay_out([Rect(0, 0, 100_000, 80_000), Rect(120_000, 90_000, 100, 200)], 320, 240)
-    assert (small.w, small.h) == (pytest.approx(SMALLEST), pytest.approx(SMALLEST))
+    assert (small.w, small.h) == (pytest.approx(MIN_SIDE), pytest.approx(MIN_SIDE))
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 96])
@@ -54,7 +54,7 @@ def test_scenes_without_positions_stand_in_rows(count: int) -> None:
 
 def test_more_scenes_than_the_map_has_room_for_reach_past_it() -> None:
     cells = lay_out([Rect(i * 100, 0, 50, 50) for i in range(100)], WIDTH, HEIGHT)
-    assert {round(cell.w) for cell in cells} == {SMALLEST}
+    assert {round(cell.w) for cell in cells} == {MIN_SIDE}
     assert cells[1].x - (cells[0].x + cells[0].w) == pytest.approx(MIN_GAP)
 
 
@@ -65,7 +65,7 @@ size = st.integers(1, 200_000)
 @given(st.lists(st.builds(Rect, spot, spot, size, size), min_size=1, max_size=12))
 def test_whatever_the_stage_holds_is_drawn_apart_and_in_order(rects: list[Rect]) -> None:
     cells = lay_out(rects, WIDTH, HEIGHT)
-    assert min(min(cell.w, cell.h) for cell in cells) >= SMALLEST - 1e-6
+    assert min(min(cell.w, cell.h) for cell in cells) >= MIN_SIDE - 1e-6
     for (rect, cell), (other, its) in combinations(zip(rects, cells, strict=True), 2):
         if not overlap(rect, other):
             assert min(cell.x + cell.w - its.x, its.x + its.w - cell.x) <= 1e-6 or (

@@ -73,7 +73,7 @@ def test_a_plane_has_the_patches_that_contain_it() -> None:
     assert grid.start[:, 0].tolist() == [0, 2, 4] * 2
     assert plane_of(grid, sample=1, depth=2).rows.tolist() == [3, 4]
     assert plane_of(grid, sample=1, depth=6).rows.tolist() == [5]
-    assert len(PlanePatches.of(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
+    assert len(PlanePatches.from_grid(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
 
 
 def test_patches_in_view_are_those_that_touch_it() -> None:
@@ -87,6 +87,6 @@ def test_patches_in_view_are_those_that_touch_it() -> None:
 
 def test_a_point_belongs_to_the_patch_with_the_nearest_centre() -> None:
     plane = plane_of(grid_over(1, 1, 40, 40, strategy=Tiled(size=(16, 16), overlap=(8, 8))))
-    assert plane.at(1, 1) == 0
-    assert plane.start[plane.at(20, 25)].tolist() == [8, 16]
-    assert plane.at(41, 5) is None
+    assert plane.row_at(1, 1) == 0
+    assert plane.start[plane.row_at(20, 25)].tolist() == [8, 16]
+    assert plane.row_at(41, 5) is None

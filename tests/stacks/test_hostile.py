@@ -27,7 +27,7 @@ from napari_patchset import (
     open_stack,
 )
 from napari_patchset.errors import IncompleteSetError, PatchsetError, UnreadableFileError
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patchset import layout
 from support.czi_maker import MakeCzi, SceneSpec, blocks_of, write_blocks
 
@@ -346,7 +346,7 @@ def test_a_plan_edited_by_hand_writes_nowhere_else(czi: MakeCzi, tmp_path: Path)
     events = iter_export(plan)
     next(events)
     events.close()
-    frozen = PartialExport.of(plan).root / "plan.json"
+    frozen = WorkDir.for_set(plan.out).root / "plan.json"
     (tmp_path / "other").mkdir()
     edit(frozen, lambda doc: doc["plan"].update(out=str(tmp_path / "other" / "b.patches.zarr")))
     with pytest.raises(PatchsetError, match=r"a\.partial: the plan in it is of b\.patches\.zarr"):

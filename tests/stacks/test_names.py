@@ -22,7 +22,7 @@ from napari_patchset import (
     open_stack,
 )
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for
 from support.pixels import expected
@@ -188,8 +188,8 @@ def test_a_clock_that_jumps(
         if event.stage == "write":
             break
     events.close()
-    assert PartialExport.of(plan).root.exists()
-    for file in PartialExport.of(plan).root.rglob("*"):
+    assert WorkDir.for_set(plan.out).root.exists()
+    for file in WorkDir.for_set(plan.out).root.rglob("*"):
         os.utime(file, (2**33, 2**33))
     made = export(plan)
     assert digests(made.path) == digests(whole.path)

@@ -23,6 +23,6 @@ def plane_of(
     grid: PatchGrid, *category: int, sample: int = 0, depth: int | None = None
 ) -> PlanePatches:
     """Return the patches of a plane; the categories are repeated over them."""
-    return PlanePatches.of(
+    return PlanePatches.from_grid(
         grid, np.resize(category or (0,), len(grid)).astype(np.uint8), 0, sample, depth
     )

@@ -577,14 +577,14 @@ def test_an_error_in_the_exports_statistics_is_found(
     fields = {"strategy": Tiled(size=16), "sources": tmp_path / "a.tif"}
     export(ExportPlan(out=tmp_path / "right.patches.zarr", **fields)).close()
     assert names(tmp_path / "right.patches.zarr") == set()
-    of = ChannelStatistics.of
+    from_sums = ChannelStatistics.from_sums
 
     def cancelled(sums: ChannelSums) -> ChannelStatistics:
-        right = of(sums)
+        right = from_sums(sums)
         values = {"std": 0.0, "percentiles": dict.fromkeys(right.percentiles, 0.0)}
         return right.model_copy(update={wrong: values[wrong]})
 
-    monkeypatch.setattr(ChannelStatistics, "of", cancelled)
+    monkeypatch.setattr(ChannelStatistics, "from_sums", cancelled)
     export(ExportPlan(out=tmp_path / "wrong.patches.zarr", **fields)).close()
     findings = list(verify(tmp_path / "wrong.patches.zarr"))
     assert {finding.name for finding in findings} == {"wrong statistics"}

@@ -29,7 +29,7 @@ from napari_patchset.cli.progress import show_counts, show_events, show_failures
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patchset.reader import read_description
 
 
@@ -69,10 +69,10 @@ def export(
         try:
             show_events(handle_interrupts(events), as_json)
         except KeyboardInterrupt:
-            partial_folder = PartialExport.of(chosen).root
-            if partial_folder.exists():
+            folder = WorkDir.for_set(chosen.out).root
+            if folder.exists():
                 typer.echo(
-                    f"Stopped. The finished part is in {partial_folder}; "
+                    f"Stopped. The finished part is in {folder}; "
                     "run the same command again to resume.",
                     err=True,
                 )

@@ -60,7 +60,7 @@ class Selection:
     row: NDArray[np.int64]
 
     @classmethod
-    def of(cls, verdicts: Verdicts) -> Self:
+    def from_verdicts(cls, verdicts: Verdicts) -> Self:
         """Assign rows to the exported candidates of each split, in order."""
         split = np.where(verdicts.kept, verdicts.split, np.int8(-1))
         row = np.full(len(split), -1, np.int64)
@@ -115,14 +115,14 @@ def select_candidates(
         metrics={column: values[readable] for column, values in metrics.items()},
     )
     if (n := len(grid)) == len(readable):
-        return Selection.of(verdicts)
+        return Selection.from_verdicts(verdicts)
     split, reason = np.full(n, NO_SPLIT, np.int8), np.full(n, len(verdicts.reasons), np.int8)
     split[readable], reason[readable] = verdicts.split, verdicts.reason
     metrics = {name: np.full(n, np.nan) for name in verdicts.metrics}
     for name, values in metrics.items():
         values[readable] = verdicts.metrics[name]
     reasons = (*verdicts.reasons, UNREADABLE)
-    return Selection.of(
+    return Selection.from_verdicts(
         replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics)
     )
 

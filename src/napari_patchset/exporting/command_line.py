@@ -123,7 +123,7 @@ def _read_plan(path: Path) -> Fields:
 def _sources(files: Sequence[str], options: Fields, saved: Iterable[Any]) -> list[SourceRef]:
     """Return every scene of the files, or the sources of the saved plan, with their pairs."""
     sources = [
-        SourceRef.of(ref) if isinstance(ref, str) else SourceRef.model_validate(ref)
+        SourceRef.from_path(ref) if isinstance(ref, str) else SourceRef.model_validate(ref)
         for ref in saved
     ]
     if files or "scene" in options:

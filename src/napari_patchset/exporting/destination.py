@@ -32,7 +32,7 @@ from napari_patchset.patchset.layout import (
     SPLIT_PATTERN,
     TABLE,
     ArrayLayout,
-    partial_path,
+    workdir_path,
 )
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import read_description
@@ -84,13 +84,13 @@ def check_destination(plan: ExportPlan, overwrite: bool) -> None:
     """
     check_apart(plan)
     out = Path(plan.out)
-    root = partial_path(out)
-    require_own_partial(root)
+    root = workdir_path(out)
+    check_own_workdir(root)
     if root.exists():
-        require_only_own_files(root)
+        check_only_own_files(root)
     if os.path.lexists(out):
         if overwrite:
-            require_replaceable(out)
+            check_replaceable(out)
         else:
             _read_own_manifest(out)
 
@@ -101,7 +101,7 @@ def check_apart(plan: ExportPlan) -> None:
     Links are resolved.
     """
     out = Path(os.path.abspath(plan.out))
-    folders = [(folder, real) for folder in (out, partial_path(out)) for real in _locations(folder)]
+    folders = [(folder, real) for folder in (out, workdir_path(out)) for real in _locations(folder)]
     for image in dict.fromkeys(_local_images(plan.resolved())):
         real_image = _resolved(image)
         for folder, real in folders:
@@ -174,24 +174,24 @@ def is_litter(name: str) -> bool:
     return _LITTER.fullmatch(name) is not None
 
 
-def require_own_partial(root: Path) -> None:
+def check_own_workdir(root: Path) -> None:
     """Raise ExportError if NAME.partial exists and no export of ours made it."""
-    if not _is_own_partial(root):
+    if not _is_own_workdir(root):
         raise ExportError(f"{root} exists and is not an unfinished export of patchset; {_REMEDY}.")
 
 
-def require_only_own_files(root: Path) -> None:
+def check_only_own_files(root: Path) -> None:
     """Raise ExportError if a NAME.partial of ours holds a file that no export writes."""
-    _require_only(root, _is_export_file, "an unfinished export")
+    _check_only(root, _is_export_file, "an unfinished export")
 
 
-def require_replaceable(out: Path) -> None:
+def check_replaceable(out: Path) -> None:
     """Raise ExportError if `out` is not a patch set, or has a file that does not belong to it."""
     manifest = _read_own_manifest(out)
-    form, arrays = FORMATS[manifest.format], manifest.arrays
-    metadata_files = form.metadata_files(Path(), list(arrays.values()), {})
+    set_format, arrays = FORMATS[manifest.format], manifest.arrays
+    metadata_files = set_format.metadata_files(Path(), list(arrays.values()), {})
     names = {TABLE, *(path.as_posix() for path in metadata_files)}
-    _require_only(out, lambda name: name in names or form.contains(arrays, name), "a patch set")
+    _check_only(out, lambda name: name in names or set_format.contains(arrays, name), "a patch set")
 
 
 def remove_own_files(root: Path) -> None:
@@ -203,7 +203,7 @@ def remove_own_files(root: Path) -> None:
         _remove(root, "")
 
 
-def _is_own_partial(root: Path) -> bool:
+def _is_own_workdir(root: Path) -> bool:
     if root.is_symlink():
         return False
     try:
@@ -222,7 +222,7 @@ def _read_own_manifest(out: Path) -> Manifest:
         if out.is_symlink():
             raise IncompleteSetError("a link")
         manifest, _ = read_description(out)
-        manifest.require_consistent(out)
+        manifest.check_consistent(out)
     except (IncompleteSetError, UnreadableFileError, OSError) as error:
         raise ExportError(
             f"{out} exists; {_REMEDY}: it was not written by napari-patchset."
@@ -236,11 +236,11 @@ def _is_export_file(name: str) -> bool:
     folder, _, name_in_set = name.partition("/")
     if folder not in ("set", "replaced"):  # being written, and replaced by it
         return _EXPORT_FILE.fullmatch(name) is not None
-    patterns = (_SET_FILE, *(form.shard_pattern for form in FORMATS.values()))
+    patterns = (_SET_FILE, *(set_format.shard_pattern for set_format in FORMATS.values()))
     return any(pattern.fullmatch(name_in_set) for pattern in patterns)
 
 
-def _require_only(root: Path, is_own_file: Callable[[str], bool], kind: str) -> None:
+def _check_only(root: Path, is_own_file: Callable[[str], bool], kind: str) -> None:
     for name, entry in _entries(root):
         if entry.is_symlink():
             is_own = False

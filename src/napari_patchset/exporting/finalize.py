@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.candidates import ArraySelection, Selection
-from napari_patchset.exporting.destination import require_only_own_files, require_replaceable
+from napari_patchset.exporting.destination import check_only_own_files, check_replaceable
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.plan import SourcesFailed
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import sync_folder, write_file
 from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE, TABLE, ArrayLayout
@@ -28,7 +28,7 @@ from napari_patchset.patchset.table import encode_table, patch_tables
 _RECORDED_PACKAGES = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 
 
-def finalize(partial: PartialExport, overwrite: bool = False) -> None:
+def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
     """Write table and manifest of a set whose shards are all written, and rename it into place.
 
     Raises
@@ -39,15 +39,17 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
     ExportStopped
         If a stop is requested.
     """
-    frozen, selection = partial.frozen(), partial.selection()
-    if changed := frozen.find_changed(partial.failed(), partial.check_cancelled):
+    frozen, selection = workdir.frozen(), workdir.selection()
+    if changed := frozen.find_changed(workdir.failed(), workdir.check_cancelled):
         raise SourcesFailed(changed)
-    arrays = [WrittenArray.of(partial, array) for array in selection.arrays(frozen.arrays)]
-    table = _table(partial.candidates(frozen), frozen, selection, arrays)
+    arrays = [
+        WrittenArray.from_done_markers(workdir, array) for array in selection.arrays(frozen.arrays)
+    ]
+    table = _table(workdir.candidates(frozen), frozen, selection, arrays)
     manifest = _manifest(frozen, selection, arrays, digest_bytes(table))
     layouts = [array.layout for array in arrays]
-    _remove_leftovers(partial, layouts)
-    write_file(partial.set / TABLE, [table])
+    _remove_leftovers(workdir, layouts)
+    write_file(workdir.set / TABLE, [table])
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
         PROVENANCE: Provenance(
@@ -56,8 +58,8 @@ def finalize(partial: PartialExport, overwrite: bool = False) -> None:
             versions={name: version(name) for name in _RECORDED_PACKAGES},
         ).model_dump(mode="json"),
     }
-    partial.format.complete(partial.set, layouts, attributes)
-    _rename_into_place(partial, Path(frozen.plan.out), overwrite)
+    workdir.format.complete(workdir.set, layouts, attributes)
+    _rename_into_place(workdir, Path(frozen.plan.out), overwrite)
 
 
 class WrittenArray(NamedTuple):
@@ -71,13 +73,13 @@ class WrittenArray(NamedTuple):
     statistics: tuple[ChannelStatistics, ...]
 
     @classmethod
-    def of(cls, partial: PartialExport, array: ArraySelection) -> Self:
+    def from_done_markers(cls, workdir: WorkDir, array: ArraySelection) -> Self:
         """Merge the done markers of an array, one by one, as all at once may be large."""
         layout, missing, sums = array.layout, list[int](), tuple[ChannelSums, ...]()
         checksums = np.empty(layout.n, np.uint32)
         for shard in range(layout.n_shards):
-            partial.check_cancelled()
-            done_marker, rows = partial.done_marker(array, shard), layout.rows(shard)
+            workdir.check_cancelled()
+            done_marker, rows = workdir.done_marker(array, shard), layout.rows(shard)
             if done_marker is None:
                 missing.append(shard)
                 continue
@@ -85,10 +87,12 @@ class WrittenArray(NamedTuple):
             sums = tuple(map(add, sums, done_marker.sums)) if sums else done_marker.sums
         if missing:
             raise ExportError(
-                f"{partial.root}: {len(missing)} of the {layout.n_shards} shards of {layout.name} "
+                f"{workdir.root}: {len(missing)} of the {layout.n_shards} shards of {layout.name} "
                 f"are not written yet, the first is {missing[0]}; run the same export again."
             )
-        return cls(layout, array.candidates, checksums, tuple(map(ChannelStatistics.of, sums)))
+        return cls(
+            layout, array.candidates, checksums, tuple(map(ChannelStatistics.from_sums, sums))
+        )
 
 
 def _table(
@@ -119,7 +123,7 @@ def _manifest(
         dropped=frozen.dropped,
         rejected=selection.rejected,
         limits=selection.verdicts.finite_limits,
-        arrays={a.layout.name: ArrayEntry.written(a.layout, a.checksums) for a in arrays},
+        arrays={a.layout.name: ArrayEntry.from_checksums(a.layout, a.checksums) for a in arrays},
         table_digest=table_digest,
         statistics={
             a.layout.role: a.statistics
@@ -129,24 +133,24 @@ def _manifest(
     )
 
 
-def _remove_leftovers(partial: PartialExport, arrays: Sequence[ArrayLayout]) -> None:
+def _remove_leftovers(workdir: WorkDir, arrays: Sequence[ArrayLayout]) -> None:
     """Delete drafts of a killed job, and shards of an earlier selection."""
-    require_only_own_files(partial.root)
-    root = partial.set
+    check_only_own_files(workdir.root)
+    root = workdir.set
     shards = ((array, shard) for array in arrays for shard in range(array.n_shards))
-    written = {path for shard in shards for path in partial.format.shard_paths(root, *shard)}
+    written = {path for shard in shards for path in workdir.format.shard_paths(root, *shard)}
     for path in root.rglob("*"):
         if path.is_file() and path not in written:
             path.unlink()
 
 
-def _rename_into_place(partial: PartialExport, out: Path, overwrite: bool) -> None:
+def _rename_into_place(workdir: WorkDir, out: Path, overwrite: bool) -> None:
     """Rename the complete set; one that it replaces is moved aside first, and deleted later."""
-    PatchSet(partial.set).close()
+    PatchSet(workdir.set).close()
     if os.path.lexists(out):
         if not overwrite:
             raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
-        require_replaceable(out)
-        out.rename(partial.root / "replaced")
-    partial.set.rename(out)
+        check_replaceable(out)
+        out.rename(workdir.root / "replaced")
+    workdir.set.rename(out)
     sync_folder(out.parent)

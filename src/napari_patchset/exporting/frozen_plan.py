@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.open_images import changed_file, find_stat, require_unchanged
+from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
 from napari_patchset.exporting.plan import MASK, SOURCE_ERRORS, ExportPlan, Failure, SourceRef
 from napari_patchset.exporting.sources import (
     SourceDescriber,
@@ -25,7 +25,7 @@ from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.cache import FileStat
 
-_SHARDS_PER_SCORE_RUN = 4
+_SHARDS_PER_SCORE_CHUNK = 4
 
 
 class FrozenPlan(Frozen):
@@ -48,7 +48,7 @@ class FrozenPlan(Frozen):
         One for each role, as if every candidate were written and there were no split; empty for a
         format without pixels.
     scored_at_once : int
-        Candidates in a run; a run is scored by one job, and its metrics are one file.
+        Candidates in a chunk, which is scored by one job; its metrics are one file.
     """
 
     requested: tuple[SourceRef, ...]
@@ -63,13 +63,13 @@ class FrozenPlan(Frozen):
     scored_at_once: int
 
     @property
-    def score_runs(self) -> int:
-        """Number of runs in which the candidates are scored; 0 without filters."""
+    def n_score_chunks(self) -> int:
+        """Number of chunks in which the candidates are scored; 0 without filters."""
         return -(-self.n_candidates // self.scored_at_once) if self.plan.filters else 0
 
-    def score_run(self, run: int) -> range:
-        """Return the candidates of a run."""
-        first = run * self.scored_at_once
+    def score_chunk(self, chunk: int) -> range:
+        """Return the candidates of a chunk."""
+        first = chunk * self.scored_at_once
         return range(first, min(first + self.scored_at_once, self.n_candidates))
 
     @property
@@ -89,7 +89,7 @@ class FrozenPlan(Frozen):
             try:
                 for role, infos in self.images.items():
                     image = ref.images[role]
-                    require_unchanged(image.path, self.file_stats)
+                    check_unchanged(image.path, self.file_stats)
                     if describer.key(image) != infos[index].key:
                         raise changed_file(image.path)
             except SOURCE_ERRORS as error:
@@ -120,7 +120,7 @@ def freeze_plan(
         check_geometry(role, plan.sources, infos, images[IMAGE])
     grid = plan.strategy.plan(images[IMAGE], read_masks(plan.strategy))
     arrays = [
-        ArrayLayout.of(
+        ArrayLayout.from_source(
             f"{UNSPLIT}/{role}",
             len(grid),
             infos[0],
@@ -143,7 +143,7 @@ def freeze_plan(
         n_candidates=len(grid),
         dropped=dict(grid.excluded),
         arrays=tuple(arrays) if FORMATS[plan.format].has_pixels else (),
-        scored_at_once=_SHARDS_PER_SCORE_RUN * arrays[0].patches_per_shard,
+        scored_at_once=_SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
     )
     return frozen, grid
 
@@ -187,15 +187,15 @@ def _roles(plan: ExportPlan) -> list[str]:
     roles = [IMAGE]
     for role in (TARGET, LABELS):
         if any(role in ref.images for ref in plan.sources):
-            _require_role(plan, role, f"Either every source has a paired {role}, or none")
+            _check_role(plan, role, f"Either every source has a paired {role}, or none")
             roles.append(role)
     if any(isinstance(each, MaskFilter) for each in plan.filters):
-        _require_role(plan, MASK, "The filter mask needs a mask or labels for every source")
+        _check_role(plan, MASK, "The filter mask needs a mask or labels for every source")
         roles.append(MASK)
     return roles
 
 
-def _require_role(plan: ExportPlan, role: str, rule: str) -> None:
+def _check_role(plan: ExportPlan, role: str, rule: str) -> None:
     lacking = [str(ref) for ref in plan.sources if role not in ref.images]
     if lacking:
         raise ArgumentError(f"{rule}; {lacking[0]} has none ({len(lacking)} in all lack one).")

@@ -15,8 +15,8 @@ from napari_patchset.exporting.candidates import Selection, select_candidates
 from napari_patchset.exporting.destination import (
     check_apart,
     check_destination,
+    check_own_workdir,
     check_space,
-    require_own_partial,
 )
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
@@ -24,7 +24,7 @@ from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.exporting.workdir import PartialExport
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import check_filters
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import UNSPLIT
@@ -40,11 +40,11 @@ def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
         If the plan can't be carried out, or the destination is taken and `overwrite` is not set.
     """
     check_destination(plan, overwrite)
-    partial = PartialExport.of(plan)
-    with partial.locked():
-        partial.clear_stop()
-        prepare(partial, plan, overwrite)
-        return partial.frozen().n_candidates
+    workdir = WorkDir.for_set(plan.out)
+    with workdir.locked():
+        workdir.clear_stop()
+        prepare(workdir, plan, overwrite)
+        return workdir.frozen().n_candidates
 
 
 def score_part(
@@ -68,10 +68,10 @@ def score_part(
     ExportError
         If there is no plan, or another export of the set is running.
     """
-    partial, _ = _planned(out)
-    with partial.locked(shared=True):
-        first, last = _share(partial.frozen().score_runs, job, of)
-        score_job(str(partial.root), first, last, threads=threads, memory=memory)
+    workdir, _ = _planned(out)
+    with workdir.locked(shared=True):
+        first, last = _share(workdir.frozen().n_score_chunks, job, of)
+        score_job(str(workdir.root), first, last, threads=threads, memory=memory)
 
 
 def write_part(
@@ -87,16 +87,16 @@ def write_part(
     ExportError
         If candidates are not scored yet, or another export of the set is running.
     """
-    partial, _ = _planned(out)
-    with partial.locked(shared=True):
-        frozen = partial.frozen()
+    workdir, _ = _planned(out)
+    with workdir.locked(shared=True):
+        frozen = workdir.frozen()
         first, last = _share(frozen.n_candidates, job, of)
         while True:
-            select(partial, frozen)
+            select(workdir, frozen)
             try:
-                return write_job(str(partial.root), first, last, threads=threads, memory=memory)
+                return write_job(str(workdir.root), first, last, threads=threads, memory=memory)
             except SourcesFailed as failed:
-                partial.record(failed)
+                workdir.record(failed)
 
 
 def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failure, ...]:
@@ -109,28 +109,28 @@ def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failur
     SourcesFailed
         If a source has changed or is gone; running `write_part` for every job again skips it.
     """
-    partial, frozen = _planned(out)
-    with partial.locked():
-        failures = (*frozen.failures, *partial.failed().values())
+    workdir, frozen = _planned(out)
+    with workdir.locked():
+        failures = (*frozen.failures, *workdir.failed().values())
         try:
-            if not partial.is_in_place:
-                finalize(partial, overwrite)
+            if not workdir.is_in_place:
+                finalize(workdir, overwrite)
         except SourcesFailed as failed:
-            partial.record(failed)
+            workdir.record(failed)
             raise
-        partial.remove()
+        workdir.remove()
     return failures
 
 
-def _planned(out: str | Path) -> tuple[PartialExport, FrozenPlan]:
+def _planned(out: str | Path) -> tuple[WorkDir, FrozenPlan]:
     """Return a planned export; its folder may have been moved since it was planned."""
-    partial = PartialExport.at(out)
-    require_own_partial(partial.root)
-    if not partial.root.exists() and Path(out).exists():
+    workdir = WorkDir.for_set(out)
+    check_own_workdir(workdir.root)
+    if not workdir.root.exists() and Path(out).exists():
         raise ExportError(f"{out} is complete; nothing is left to do.")
-    frozen = partial.frozen()
+    frozen = workdir.frozen()
     check_apart(frozen.plan)
-    return partial, frozen
+    return workdir, frozen
 
 
 def _share(n: int, job: int, of: int) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def _share(n: int, job: int, of: int) -> tuple[int, int]:
     return n * job // of, n * (job + 1) // of
 
 
-def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -> bool:
+def prepare(workdir: WorkDir, plan: ExportPlan, overwrite: bool = False) -> bool:
     """Freeze a plan in its folder; return whether the same plan was there, and is resumed.
 
     Raises
@@ -152,28 +152,28 @@ def prepare(partial: PartialExport, plan: ExportPlan, overwrite: bool = False) -
         If a stop is requested.
     """
     if not overwrite:
-        refuse_taken(partial, plan)
-    if _is_prepared(partial, plan, overwrite):
+        check_not_taken(workdir, plan)
+    if _is_prepared(workdir, plan, overwrite):
         return True
-    frozen, grid = freeze_plan(plan, partial.check_cancelled)
-    _check(frozen, grid, partial.root)
-    partial.check_cancelled()
-    partial.discard()
-    partial.freeze(frozen, grid)
+    frozen, grid = freeze_plan(plan, workdir.check_cancelled)
+    _check(frozen, grid, workdir.root)
+    workdir.check_cancelled()
+    workdir.discard()
+    workdir.freeze(frozen, grid)
     return False
 
 
-def refuse_taken(partial: PartialExport, plan: ExportPlan) -> None:
+def check_not_taken(workdir: WorkDir, plan: ExportPlan) -> None:
     """Raise DestinationExistsError if the destination is not the set of this export itself."""
     out = Path(plan.out)
-    if out.exists() and not partial.is_in_place:
+    if out.exists() and not workdir.is_in_place:
         raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
 
 
-def _is_prepared(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> bool:
+def _is_prepared(workdir: WorkDir, plan: ExportPlan, overwrite: bool) -> bool:
     """Return whether the folder has the same plan; another one is refused or ignored."""
     try:
-        frozen = partial.find_frozen()
+        frozen = workdir.find_frozen()
     except ExportError:
         if overwrite:
             return False
@@ -183,7 +183,7 @@ def _is_prepared(partial: PartialExport, plan: ExportPlan, overwrite: bool) -> b
     is_same = frozen.requested == plan.resolved().sources and frozen.plan.recipe == plan.recipe
     if not is_same and not overwrite:
         raise DestinationExistsError(
-            f"{partial.root} holds an unfinished export of another plan; choose another name or "
+            f"{workdir.root} holds an unfinished export of another plan; choose another name or "
             "delete it."
         )
     return is_same
@@ -199,27 +199,27 @@ def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
         raise ExportError(f"No patch to export ({reasons}{where}).")
     plan, first = frozen.plan, frozen.sources[0]
     check_filters(plan.filters, first.channels, first.dtype)
-    form = FORMATS[plan.format]
-    form.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
+    set_format = FORMATS[plan.format]
+    set_format.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
     if plan.filters:
         return
     if plan.split is not None:
         plan.split.assign(grid, frozen.sources)
-    form.check(frozen.arrays)
+    set_format.check(frozen.arrays)
     check_space(root, ((layout, layout.n) for layout in frozen.arrays))
 
 
-def select(partial: PartialExport, frozen: FrozenPlan) -> Selection:
+def select(workdir: WorkDir, frozen: FrozenPlan) -> Selection:
     """Apply filters and split once all candidates are scored, and record the selection.
 
     Raise ExportError if candidates are not scored yet, ArgumentError if a split has no patch.
     """
-    grid, metrics = partial.candidates(frozen), partial.scores.read(frozen)
-    is_readable = ~np.isin(grid.source_index, list(partial.failed()))
+    grid, metrics = workdir.candidates(frozen), workdir.scores.read(frozen)
+    is_readable = ~np.isin(grid.source_index, list(workdir.failed()))
     selection = select_candidates(frozen.plan, grid, frozen.sources, metrics, is_readable)
     if empty := [split for split, count in selection.counts.items() if not count]:
         raise ArgumentError(_explain_empty(empty, selection, len(grid)))
-    partial.write_selection(selection)
+    workdir.write_selection(selection)
     return selection
 
 

@@ -21,14 +21,11 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK, SourcesFailed
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
-from napari_patchset.exporting.workdir import PartialExport
-from napari_patchset.patching.filters import MaskFilter, PatchFilter, metric_columns
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
-
-Columns = dict[str, NDArray[np.float64]]
-"""Metrics by column, one value for each candidate."""
 
 _MEASURING_THREADS = 2
 
@@ -45,7 +42,7 @@ class MetricRequest(NamedTuple):
     columns: list[tuple[PatchFilter, int, str]]
     """Filter, index into `channels`, and name of the column of each metric."""
 
-    def measure(self, patches: NDArray[Any]) -> Columns:
+    def measure(self, patches: NDArray[Any]) -> dict[str, Metric]:
         """Measure patches, N, C, (Z), Y, X, of these channels and without padding."""
         return {column: each.measure(patches[:, channel]) for each, channel, column in self.columns}
 
@@ -80,8 +77,8 @@ class MetricReader:
         Bytes for decoded tiles and for the patches that are cut.
     threads : int
         Number of threads that decode.
-    run_length : int or None
-        Candidates in a run: patches that are measured at once are of one run.
+    chunk_length : int or None
+        Candidates in a chunk: patches that are measured at once are of one chunk.
     check_cancelled : callable
         Called before each tile is decoded; an exception that it raises ends the reading.
     """
@@ -94,17 +91,17 @@ class MetricReader:
         *,
         memory: int = DEFAULT_MEMORY,
         threads: int = 1,
-        run_length: int | None = None,
+        chunk_length: int | None = None,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
         self.requests = metric_requests(filters, sources[IMAGE][0].channels)
-        self._sources, self._images, self._run_length = sources, images, run_length
+        self._sources, self._images, self._chunk_length = sources, images, chunk_length
         self._threads, self._check_cancelled = threads, check_cancelled
         self._tile_memory = max(memory - (2 * _MEASURING_THREADS + 1) * _CUT_BYTES, MIN_TILE_BYTES)
 
     def read(
         self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
-    ) -> Generator[tuple[NDArray[np.int64], Columns], None, None]:
+    ) -> Generator[tuple[NDArray[np.int64], dict[str, Metric]], None, None]:
         """Measure candidates, ascending; yield some of them and their metrics at a time."""
         if not len(candidates):
             return
@@ -117,7 +114,7 @@ class MetricReader:
             self._check_cancelled,
             request.channels,
         )
-        waiting: deque[tuple[NDArray[np.int64], Future[Columns]]] = deque()
+        waiting: deque[tuple[NDArray[np.int64], Future[dict[str, Metric]]]] = deque()
         pool = ThreadPoolExecutor(_MEASURING_THREADS, "measure")
         try:
             with closing(reader.read()) as batches:
@@ -142,23 +139,23 @@ class MetricReader:
     def _batches(
         self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
     ) -> Batches:
-        """Cut candidates into batches of at most `_CUT_BYTES`, each of one run."""
+        """Cut candidates into batches of at most `_CUT_BYTES`, each of one chunk."""
         sources = self._sources[request.role]
         itemsize = max(np.dtype(source.dtype).itemsize for source in sources)
         n = max(1, _CUT_BYTES // (prod(grid.size) * len(request.channels) * itemsize))
-        run_length = self._run_length or len(grid)
-        run, index = np.divmod(candidates, run_length)
-        part = run * -(-run_length // n) + index // n
+        chunk_length = self._chunk_length or len(grid)
+        chunk, index = np.divmod(candidates, chunk_length)
+        part = chunk * -(-chunk_length // n) + index // n
         # Only pixels of the image are measured, so patches need not be filled beyond it.
-        return Batches.of(grid, sources, "constant", candidates, part)
+        return Batches.from_candidates(grid, sources, "constant", candidates, part)
 
 
 def _measure_inside(
     request: MetricRequest, patches: NDArray[Any], inside: NDArray[np.int64]
-) -> Columns:
+) -> dict[str, Metric]:
     """Measure the part of each patch that is inside of the image, of the size `inside`."""
     sizes, which = np.unique(inside, axis=0, return_inverse=True)
-    columns: Columns = {name: np.empty(len(patches)) for _, _, name in request.columns}
+    columns: dict[str, Metric] = {name: np.empty(len(patches)) for _, _, name in request.columns}
     for i, size in enumerate(sizes.tolist()):
         part = (slice(None), slice(None), *map(slice, size))
         members = slice(None) if len(sizes) == 1 else np.flatnonzero(which == i)
@@ -170,15 +167,15 @@ def _measure_inside(
 def score_job(
     root: str, first: int, last: int, *, memory: int = DEFAULT_MEMORY, threads: int = 1
 ) -> None:
-    """Score the runs of candidates from `first` up to, not including, `last`.
+    """Score the chunks of candidates from `first` up to, not including, `last`.
 
-    Runs that are scored already stay. A source that can't be read is recorded, and its candidates
+    Chunks that are scored already stay. A source that can't be read is recorded, and its candidates
     stay without metrics.
 
     Parameters
     ----------
     root : str
-        The folder of the partial export.
+        The folder of the unfinished export.
     memory, threads : int
         See `MetricReader`; more bytes if a single patch needs it.
 
@@ -189,10 +186,10 @@ def score_job(
     SourcesFailed
         If it is the last source that could be read.
     """
-    export = PartialExport(Path(root))
-    runs = [run for run in range(first, last) if not export.scores.has(run)]
-    if runs:
-        frozen = export.frozen()
+    workdir = WorkDir(Path(root))
+    chunks = [i for i in range(first, last) if not workdir.scores.has(i)]
+    if chunks:
+        frozen = workdir.frozen()
         with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
             reader = MetricReader(
                 frozen.plan.filters,
@@ -200,21 +197,21 @@ def score_job(
                 images,
                 memory=memory,
                 threads=threads,
-                run_length=frozen.scored_at_once,
-                check_cancelled=export.check_cancelled,
+                chunk_length=frozen.scored_at_once,
+                check_cancelled=workdir.check_cancelled,
             )
-            _RunScorer(export, frozen, runs, reader).score()
+            _ChunkScorer(workdir, frozen, chunks, reader).score()
 
 
-class _RunScorer:
-    """Score runs of candidates, and write each as soon as all of it is measured."""
+class _ChunkScorer:
+    """Score chunks of candidates, and write each as soon as all of it is measured."""
 
     def __init__(
-        self, export: PartialExport, frozen: FrozenPlan, runs: Sequence[int], reader: MetricReader
+        self, workdir: WorkDir, frozen: FrozenPlan, chunks: Sequence[int], reader: MetricReader
     ) -> None:
-        self._export, self._frozen, self._reader = export, frozen, reader
-        self._grid = export.candidates(frozen)
-        self._candidates = np.concatenate([np.array(frozen.score_run(run)) for run in runs])
+        self._workdir, self._frozen, self._reader = workdir, frozen, reader
+        self._grid = workdir.candidates(frozen)
+        self._candidates = np.concatenate([np.array(frozen.score_chunk(i)) for i in chunks])
         self._is_done = np.zeros(len(self._candidates), bool)
         names = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
@@ -227,7 +224,7 @@ class _RunScorer:
             try:
                 self._score(self._candidates[low:high])
             except SourcesFailed as failed:
-                self._export.record(failed)
+                self._workdir.record(failed)
                 for values in self._columns.values():
                     values[low:high] = np.nan
                 self._finish(np.arange(low, high))
@@ -237,7 +234,7 @@ class _RunScorer:
         for request in self._reader.requests:
             with closing(self._reader.read(request, self._grid, candidates)) as parts:
                 for measured, columns in parts:
-                    self._export.check_cancelled()
+                    self._workdir.check_cancelled()
                     index = np.searchsorted(self._candidates, measured)
                     for column, values in columns.items():
                         self._columns[column][index] = values
@@ -245,11 +242,11 @@ class _RunScorer:
                         self._finish(index)
 
     def _finish(self, index: NDArray[np.intp]) -> None:
-        """Mark candidates as done, and write the runs that they complete."""
+        """Mark candidates as done, and write the chunks that they complete."""
         self._is_done[index] = True
-        for run in np.unique(self._candidates[index] // self._frozen.scored_at_once).tolist():
-            of_run = self._frozen.score_run(run)
-            low, high = np.searchsorted(self._candidates, (of_run.start, of_run.stop)).tolist()
-            if self._is_done[low:high].all() and not self._export.scores.has(run):
+        for chunk in np.unique(self._candidates[index] // self._frozen.scored_at_once).tolist():
+            of_chunk = self._frozen.score_chunk(chunk)
+            low, high = np.searchsorted(self._candidates, (of_chunk.start, of_chunk.stop)).tolist()
+            if self._is_done[low:high].all() and not self._workdir.scores.has(chunk):
                 columns = {name: values[low:high] for name, values in self._columns.items()}
-                self._export.scores.write(run, columns)
+                self._workdir.scores.write(chunk, columns)

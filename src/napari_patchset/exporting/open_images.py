@@ -23,10 +23,10 @@ _MAX_OPEN = 8
 
 def find_stat(path: str) -> FileStat | None:
     """Return size and time of a file, None for a folder or a URL."""
-    return FileStat.of(path) if Path(path).is_file() else None
+    return FileStat.from_file(path) if Path(path).is_file() else None
 
 
-def require_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
+def check_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
     """Raise UnreadableFileError if a file's size or time differs from when the plan was made."""
     if find_stat(path) != file_stats.get(path):
         raise changed_file(path)
@@ -108,7 +108,7 @@ class OpenImages:
             on_error.callback(stack.close)
             if self._file_stats is not None:
                 for path in {ref.path, *map(str, getattr(stack, "files", ()))}:
-                    require_unchanged(path, self._file_stats)
+                    check_unchanged(path, self._file_stats)
             image = OpenImage(stack, channel_indices(channel_names(stack), names))
             on_error.pop_all()
         return image

@@ -137,7 +137,7 @@ class ImageRef(Frozen):
         return {n: value for n, value in fields.items() if value is not None or n not in OVERRIDES}
 
     @classmethod
-    def of(cls, path: str | Path) -> Self:
+    def from_path(cls, path: str | Path) -> Self:
         """Return the reference that a path alone means; "name.czi@3" chooses a scene."""
         file, scene = split_source(path)
         return cls(path=str(file), scene=scene)
@@ -173,7 +173,7 @@ class SourceRef(ImageRef):
     @field_validator(*PAIR_ROLES, mode="before")
     @classmethod
     def _from_path(cls, image: Any) -> Any:
-        return ImageRef.of(image) if isinstance(image, str | Path) else image
+        return ImageRef.from_path(image) if isinstance(image, str | Path) else image
 
     @property
     def images(self) -> dict[str, ImageRef]:
@@ -333,7 +333,7 @@ class ExportPlan(Recipe):
     def _from_paths(cls, sources: Any) -> list[Any]:
         if isinstance(sources, str | Path | SourceRef | Mapping):
             sources = [sources]
-        return [SourceRef.of(s) if isinstance(s, str | Path) else s for s in sources]
+        return [SourceRef.from_path(s) if isinstance(s, str | Path) else s for s in sources]
 
     @field_validator("out", mode="before")
     @classmethod

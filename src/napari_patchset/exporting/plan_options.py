@@ -64,7 +64,7 @@ class PlanOption:
     default: str = ""  # how help names it
 
     @classmethod
-    def of(cls, name: str, panel: Any, *fields: str, **more: Any) -> "PlanOption":
+    def from_field(cls, name: str, panel: Any, *fields: str, **more: Any) -> "PlanOption":
         """Declare an option, with help, choices and default of the first field it sets."""
         field, kinds = _find_field(fields[0])
         is_choice = get_origin(field.annotation) is Literal
@@ -102,11 +102,13 @@ def _find_field(name: str) -> tuple[FieldInfo, list[str]]:
     return model.model_fields[name], []
 
 
-_of = PlanOption.of
+_plan_option = PlanOption.from_field
 OPTIONS: tuple[PlanOption, ...] = (
     PlanOption("scene", "Source", metavar="ID", help='One scene, by its id, or "all" (all).'),
-    _of("channels", "Source", "channels", metavar="LIST", format=format_channels, default="all"),
-    _of(
+    _plan_option(
+        "channels", "Source", "channels", metavar="LIST", format=format_channels, default="all"
+    ),
+    _plan_option(
         "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
     ),
     PlanOption(
@@ -148,7 +150,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         metavar="PATH",
         help="Mask images for the filter mask, named like --target (the labels).",
     ),
-    _of("depth_axis", "Patches", "depth_axis"),
+    _plan_option("depth_axis", "Patches", "depth_axis"),
     PlanOption(
         "strategy",
         "Patches",
@@ -156,7 +158,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         choices=tuple(STRATEGIES),
         help="How patches are chosen (tiled).",
     ),
-    _of(
+    _plan_option(
         "patch_size",
         "Patches",
         "strategy.size",
@@ -164,10 +166,12 @@ OPTIONS: tuple[PlanOption, ...] = (
         format=format_values,
         default="64,64",
     ),
-    _of("overlap", "Patches", "strategy.overlap", metavar="Y,X", format=format_values, default="0"),
-    _of("edge", "Patches", "strategy.edge"),
-    _of("count", "Patches", "strategy.count", metavar="N", type=int),
-    _of(
+    _plan_option(
+        "overlap", "Patches", "strategy.overlap", metavar="Y,X", format=format_values, default="0"
+    ),
+    _plan_option("edge", "Patches", "strategy.edge"),
+    _plan_option("count", "Patches", "strategy.count", metavar="N", type=int),
+    _plan_option(
         "seed",
         "Patches",
         "strategy.seed",
@@ -176,7 +180,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         type=int,
         help="Seed of random patches and of the split.",
     ),
-    _of(
+    _plan_option(
         "region",
         "Patches",
         "strategy.region",
@@ -185,7 +189,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         help="Region that must contain each patch: a mask image, or a JSON file such as "
         '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.',
     ),
-    _of(
+    _plan_option(
         "filter",
         "Filters",
         "filters",
@@ -193,12 +197,14 @@ OPTIONS: tuple[PlanOption, ...] = (
         type=list[str],
         help='Keep only patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu"; may be repeated.',
     ),
-    _of("keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"),
-    _of("val", "Split", "split.val", metavar="SHARE", type=float, default="no split"),
-    _of("split_by", "Split", "split.by"),
-    _of("format", "Output", "format", choices=tuple(FORMATS)),
-    _of("dtype", "Output", "dtype", metavar="TYPE", default="that of the files"),
-    _of("codec", "Output", "codec"),
+    _plan_option(
+        "keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"
+    ),
+    _plan_option("val", "Split", "split.val", metavar="SHARE", type=float, default="no split"),
+    _plan_option("split_by", "Split", "split.by"),
+    _plan_option("format", "Output", "format", choices=tuple(FORMATS)),
+    _plan_option("dtype", "Output", "dtype", metavar="TYPE", default="that of the files"),
+    _plan_option("codec", "Output", "codec"),
 )
 """Every option of a plan, in the order of help."""
 

@@ -25,7 +25,7 @@ from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.exporting.workdir import JobFolder, PartialExport
+from napari_patchset.exporting.workdir import JobFolder, WorkDir
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
@@ -145,71 +145,71 @@ def iter_export(
         disk is full.
     """
     check_destination(plan, overwrite)
-    partial = PartialExport.of(plan)
-    with partial.locked():
-        partial.clear_stop()
+    workdir = WorkDir.for_set(plan.out)
+    with workdir.locked():
+        workdir.clear_stop()
         try:
-            is_resumed = prepare(partial, plan, overwrite)
-            export = _Export(partial, executor, workers, memory)
-            if not partial.is_in_place:
+            is_resumed = prepare(workdir, plan, overwrite)
+            export = _Export(workdir, executor, workers, memory)
+            if not workdir.is_in_place:
                 yield from export.run(is_resumed, overwrite, metrics)
             yield from export.finished()
         finally:
-            partial.clear_stop()
+            workdir.clear_stop()
 
 
 class _Export:
     """An export whose plan is frozen."""
 
     def __init__(
-        self, partial: PartialExport, executor: Executor | None, workers: int, memory: int
+        self, workdir: WorkDir, executor: Executor | None, workers: int, memory: int
     ) -> None:
-        self._partial, self._frozen = partial, partial.frozen()
+        self._workdir, self._frozen = workdir, workdir.frozen()
         self._executor, self._workers, self._memory = executor, workers, memory
 
     def run(self, is_resumed: bool, overwrite: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
-        partial = self._partial
+        workdir = self._workdir
         if is_resumed and (
-            failures := self._frozen.find_changed(partial.failed(), partial.check_cancelled)
+            failures := self._frozen.find_changed(workdir.failed(), workdir.check_cancelled)
         ):
-            partial.record(SourcesFailed(failures))
+            workdir.record(SourcesFailed(failures))
         yield from self._score(metrics)
         while True:
             try:
                 yield from self._write()
-                finalize(partial, overwrite)
+                finalize(workdir, overwrite)
                 break
             except SourcesFailed as failed:
-                partial.record(failed)
+                workdir.record(failed)
 
     def finished(self) -> Iterator[Progress]:
         """Report the complete set, and remove the folder of the unfinished one."""
         manifest, _ = read_description(Path(self._frozen.plan.out))
         total = sum(manifest.counts.values())
         event = self._progress("done", total, total)
-        self._partial.remove()
+        self._workdir.remove()
         yield event
 
     def _score(self, metrics: Metrics | None) -> Iterator[Progress]:
-        partial, frozen = self._partial, self._frozen
+        workdir, frozen = self._workdir, self._frozen
         if metrics:
-            partial.scores.add_known(frozen, metrics)
-        missing = [run for run in range(frozen.score_runs) if not partial.scores.has(run)]
-        sizes = {partial.scores.path(run): len(frozen.score_run(run)) for run in missing}
+            workdir.scores.add_known(frozen, metrics)
+        missing = [i for i in range(frozen.n_score_chunks) if not workdir.scores.has(i)]
+        sizes = {workdir.scores.path(i): len(frozen.score_chunk(i)) for i in missing}
         done = frozen.n_candidates - sum(sizes.values())
         for scored in self._run(score_job, missing, sizes):
             done += scored
             yield self._progress("score", done, frozen.n_candidates)
 
     def _write(self) -> Iterator[Progress]:
-        partial, selection = self._partial, self._select()
+        workdir, selection = self._workdir, self._select()
         arrays = selection.arrays(self._frozen.arrays)
-        partial.format.check([array.layout for array in arrays])
-        missing = [(array, shard) for array in arrays for shard in partial.missing_shards(array)]
-        check_space(partial.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in missing))
+        workdir.format.check([array.layout for array in arrays])
+        missing = [(array, shard) for array in arrays for shard in workdir.missing_shards(array)]
+        check_space(workdir.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in missing))
         done_markers = {
-            partial.done_marker_path(array, shard): len(array.layout.rows(shard))
+            workdir.done_marker_path(array, shard): len(array.layout.rows(shard))
             for array, shard in missing
             if array.layout.role == IMAGE
         }
@@ -226,10 +226,10 @@ class _Export:
         Unless a source failed: when that can be read, the same plan may have patches.
         """
         try:
-            return select(self._partial, self._frozen)
+            return select(self._workdir, self._frozen)
         except ArgumentError:
-            if not self._partial.failed():
-                self._partial.discard()
+            if not self._workdir.failed():
+                self._workdir.discard()
             raise
 
     def _run(
@@ -238,10 +238,10 @@ class _Export:
         """Run one job of several threads in this process, or one job per worker of an executor."""
         jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
         options = {"memory": self._memory, "threads": threads}
-        return run_jobs(self._partial, job, units, done_files, self._executor, jobs, **options)
+        return run_jobs(self._workdir, job, units, done_files, self._executor, jobs, **options)
 
     def _progress(self, stage: Stage, done: int, total: int) -> Progress:
-        failures = (*self._frozen.failures, *self._partial.failed().values())
+        failures = (*self._frozen.failures, *self._workdir.failed().values())
         return Progress(stage, done, total, Path(self._frozen.plan.out), failures)
 
 

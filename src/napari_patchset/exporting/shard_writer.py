@@ -20,7 +20,7 @@ from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
-from napari_patchset.exporting.workdir import DoneMarker, PartialExport
+from napari_patchset.exporting.workdir import DoneMarker, WorkDir
 from napari_patchset.patching.grid import PatchSpec
 
 _WRITING_THREADS = 2
@@ -124,15 +124,15 @@ def write_job(
     Parameters
     ----------
     root : str
-        The folder of the partial export.
+        The folder of the unfinished export.
     memory : int
         Bytes for decoded tiles and open shards; more if a batch of patches needs it.
     threads : int
         Number of threads that decode.
     """
-    export = PartialExport(Path(root))
-    frozen = export.frozen()
-    arrays = export.selection().arrays(frozen.arrays)
+    workdir = WorkDir(Path(root))
+    frozen = workdir.frozen()
+    arrays = workdir.selection().arrays(frozen.arrays)
     with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
         for layout in frozen.arrays:
             shards = [
@@ -140,14 +140,14 @@ def write_job(
                 for array in arrays
                 if array.layout.role == layout.role
                 for number in array.shards_of(first, last)
-                if export.done_marker(array, number) is None
+                if workdir.done_marker(array, number) is None
             ]
             if shards:
-                _write_shards(export, frozen, images, shards, memory, threads)
+                _write_shards(workdir, frozen, images, shards, memory, threads)
 
 
 def _write_shards(
-    export: PartialExport,
+    workdir: WorkDir,
     frozen: FrozenPlan,
     images: OpenImages,
     shards: Sequence[ShardSpec],
@@ -155,27 +155,29 @@ def _write_shards(
     threads: int,
 ) -> None:
     """Read the patches of shards of one role, and write each shard that is full."""
-    role, grid = shards[0].array.layout.role, export.candidates(frozen)
+    role, grid = shards[0].array.layout.role, workdir.candidates(frozen)
     shard_of = np.full(len(grid), -1, np.int32)
     for i, shard in enumerate(shards):
         shard_of[shard.candidates] = i
     candidates = np.flatnonzero(shard_of >= 0)
     sources, shard_of = frozen.images[role], shard_of[candidates]
-    batches = Batches.of(grid, sources, frozen.plan.strategy.padding, candidates, shard_of)
+    batches = Batches.from_candidates(
+        grid, sources, frozen.plan.strategy.padding, candidates, shard_of
+    )
     n_buffers = len({shard.array.layout.name for shard in shards}) + _WRITING_THREADS
     largest = max(shard.shape[0] * shard.array.layout.patch_bytes for shard in shards)
     tile_memory = max(memory - n_buffers * largest, MIN_TILE_BYTES)
-    reader = TileReader(batches, images, role, tile_memory, threads, export.check_cancelled)
+    reader = TileReader(batches, images, role, tile_memory, threads, workdir.check_cancelled)
 
     def write_shard(shard: ShardSpec, patches: NDArray[Any]) -> None:
         array, number = shard
-        export.format.write(export.set, array.layout, number, patches)
-        done_marker = DoneMarker.of(array.shard_digest(number), patches)
-        export.write_done_marker(array, number, done_marker)
+        workdir.format.write(workdir.set, array.layout, number, patches)
+        done_marker = DoneMarker.from_patches(array.shard_digest(number), patches)
+        workdir.write_done_marker(array, number, done_marker)
 
     with ShardBuffers(write_shard, n_buffers) as buffers, closing(reader.read()) as pending:
         for batch in pending:
-            export.check_cancelled()
+            workdir.check_cancelled()
             shard, n = shards[batch.destination], len(batch.candidates)
             first = int(np.searchsorted(shard.candidates, batch.candidates[0]))
             rows = buffers.rows(shard, first, n)

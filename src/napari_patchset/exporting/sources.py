@@ -301,7 +301,7 @@ def check_agreement(
             for ref, info in zip(refs, infos, strict=True)
             if value(info) != value(infos[0])
         ]
-        _refuse_differing(what, f"{refs[0]} has {value(infos[0])}", differing)
+        _check_equal(what, f"{refs[0]} has {value(infos[0])}", differing)
     for axis in ("z", "y", "x"):
         sizes = [getattr(info.pixel_size, axis) for info in infos]
         known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
@@ -312,10 +312,10 @@ def check_agreement(
             if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
         ]
         first_size = f"{first_ref} has {first:g} um"
-        _refuse_differing(f"pixel size along {axis}", first_size, differing, " (1 % is allowed)")
+        _check_equal(f"pixel size along {axis}", first_size, differing, " (1 % is allowed)")
 
 
-def _refuse_differing(what: str, first: str, differing: Sequence[str], note: str = "") -> None:
+def _check_equal(what: str, first: str, differing: Sequence[str], note: str = "") -> None:
     if differing:
         raise ExportError(
             f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. "

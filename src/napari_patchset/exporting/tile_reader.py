@@ -36,7 +36,7 @@ class PendingBatch(NamedTuple):
     candidates: NDArray[np.int64]
     """Its patches, in the order in which they are filled."""
     dtype: np.dtype[Any]
-    patches: "PatchPaster"
+    paster: "PatchPaster"
     tiles: list[tuple[int, int, Block]]
     """Channel and depth of the output, and a tile that holds a part of it."""
     n_covered: int
@@ -157,7 +157,7 @@ class TileReader:
             pixels, y, x = tile_buffer.pixels(block)
             rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), image.stack.data_shape)
             pixels = pixels[: rect.h, : rect.w]
-            batch.patches.paste(pixels, rect, planes[:, channel, depth])
+            batch.paster.paste(pixels, rect, planes[:, channel, depth])
 
     def _end(self, batch: PendingBatch) -> None:
         """Free the tiles that no later batch needs."""
@@ -212,7 +212,7 @@ class _Run(NamedTuple):
     first: int
     n: int
     step: int
-    source: int
+    offset: int
     """Start of the part of the first patch in the tile."""
     part: slice
     """The pixels of each patch that the tile holds."""
@@ -249,7 +249,7 @@ class PatchPaster:
                 target = patches[y.first : y.first + y.n, x.first : x.first + x.n, y.part, x.part]
                 height, width = pixels.strides
                 strides = y.step * height, x.step * width, height, width
-                first = pixels[y.source :, x.source :]
+                first = pixels[y.offset :, x.offset :]
                 target[...] = as_strided(first, target.shape, strides, writeable=False)
 
     def _paste_each(self, pixels: NDArray[Any], rect: Rect, out: NDArray[Any]) -> None:
@@ -302,6 +302,6 @@ def _runs(starts: list[int], size: int, low: int, extent: int) -> Iterator[_Run]
             last, step = last + 1, gap
         begin, end = parts[first]
         if begin < end:
-            source = starts[first] + begin - low
-            yield _Run(first, last + 1 - first, step, source, slice(begin, end))
+            offset = starts[first] + begin - low
+            yield _Run(first, last + 1 - first, step, offset, slice(begin, end))
         first = last + 1

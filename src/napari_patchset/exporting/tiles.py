@@ -61,7 +61,7 @@ class Batches:
     is_padded: NDArray[np.bool_]
 
     @classmethod
-    def of(
+    def from_candidates(
         cls,
         grid: PatchGrid,
         sources: Sequence[SourceInfo],
@@ -71,7 +71,7 @@ class Batches:
     ) -> Self:
         """Cut candidates, ascending, into batches; a destination is the index of a shard, say."""
         parts = [
-            cls._of_groups(grid, sources, pad, candidates[part], destination[part], group)
+            cls._from_groups(grid, sources, pad, candidates[part], destination[part], group)
             for part, group in _parts_of_whole_groups(grid, sources, candidates)
         ]
         begins = np.cumsum([0, *(len(part.candidates) for part in parts)])
@@ -81,7 +81,7 @@ class Batches:
         return cls(grid=grid, pad=pad, borders=np.concatenate([*borders, begins[-1:]]), **columns)
 
     @classmethod
-    def _of_groups(
+    def _from_groups(
         cls,
         grid: PatchGrid,
         sources: Sequence[SourceInfo],

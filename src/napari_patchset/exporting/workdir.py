@@ -3,7 +3,7 @@
 napari-patchset.lock marks the folder as ours, and is locked by one export, or several jobs of one
 plan.json            the plan, and its sources as they were when it was made
 candidates.parquet   every candidate: source, sample, start along (Z)YX, valid share
-scores/I.parquet     metrics of run I of the candidates
+scores/I.parquet     metrics of chunk I of the candidates
 failed/I.json        why source I can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
@@ -45,12 +45,12 @@ from napari_patchset.exporting.destination import (
     remove_own_files,
 )
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
+from napari_patchset.exporting.plan import Failure, SourcesFailed
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.files import write_file, write_json
-from napari_patchset.patchset.layout import partial_path
+from napari_patchset.patchset.layout import workdir_path
 from napari_patchset.patchset.statistics import ChannelSums, channel_sums
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
@@ -141,7 +141,7 @@ class DoneMarker(Frozen):
     sums: tuple[ChannelSums, ...]
 
     @classmethod
-    def of(cls, candidates_digest: str, patches: NDArray[Any]) -> Self:
+    def from_patches(cls, candidates_digest: str, patches: NDArray[Any]) -> Self:
         """Sum up the patches N, C, (Z), Y, X of a shard."""
         return cls(
             candidates_digest=candidates_digest,
@@ -156,51 +156,51 @@ class DoneMarker(Frozen):
 
 
 class Scores:
-    """The metrics of an export's candidates, in a file for each run of candidates."""
+    """The metrics of an export's candidates, in a file for each chunk of candidates."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def path(self, run: int) -> Path:
-        """Return the metrics file of a run."""
-        return self._folder / f"{run}.parquet"
+    def path(self, chunk: int) -> Path:
+        """Return the metrics file of a chunk."""
+        return self._folder / f"{chunk}.parquet"
 
-    def has(self, run: int) -> bool:
-        """Return whether a run is scored."""
-        return self.path(run).is_file()
+    def has(self, chunk: int) -> bool:
+        """Return whether a chunk is scored."""
+        return self.path(chunk).is_file()
 
-    def write(self, run: int, metrics: Metrics) -> None:
-        """Write the metrics of a run."""
-        write_columns(self.path(run), metrics)
+    def write(self, chunk: int, metrics: Metrics) -> None:
+        """Write the metrics of a chunk."""
+        write_columns(self.path(chunk), metrics)
 
     def add_known(self, frozen: FrozenPlan, metrics: Metrics) -> None:
-        """Write those runs of which every metric is known: `metrics` has NaN where it is not."""
+        """Write those chunks of which every metric is known: `metrics` has NaN where it is not."""
         columns = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
-        for run in range(frozen.score_runs):
-            of_run = frozen.score_run(run)
-            known = {c: metrics[c][of_run.start : of_run.stop] for c in columns if c in metrics}
+        for chunk in range(frozen.n_score_chunks):
+            of_chunk = frozen.score_chunk(chunk)
+            known = {c: metrics[c][of_chunk.start : of_chunk.stop] for c in columns if c in metrics}
             if len(known) == len(columns) and not any(np.isnan(v).any() for v in known.values()):
-                self.write(run, known)
+                self.write(chunk, known)
 
     def read(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
-        """Read the metrics of all candidates; raise ExportError if a run is not scored yet."""
-        missing = [run for run in range(frozen.score_runs) if not self.has(run)]
+        """Read the metrics of all candidates; raise ExportError if a chunk is not scored yet."""
+        missing = [chunk for chunk in range(frozen.n_score_chunks) if not self.has(chunk)]
         if missing:
             raise ExportError(
                 f"{self._folder.parent}: scoring is not finished ({len(missing)} of "
-                f"{frozen.score_runs} parts are missing). Score every job first, or run the same "
-                "export again."
+                f"{frozen.n_score_chunks} parts are missing). Score every job first, or run the "
+                "same export again."
             )
-        runs = [read_columns(self.path(run))[0] for run in range(frozen.score_runs)]
-        names = runs[0] if runs else ()
-        return {name: np.concatenate([run[name] for run in runs]) for name in names}
+        chunks = [read_columns(self.path(chunk))[0] for chunk in range(frozen.n_score_chunks)]
+        names = chunks[0] if chunks else ()
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
     def delete_incomplete(self, frozen: FrozenPlan) -> None:
-        """Delete the runs in which a candidate has no metric."""
-        for run in filter(self.has, range(frozen.score_runs)):
-            columns, _ = read_columns(self.path(run))
+        """Delete the chunks in which a candidate has no metric."""
+        for chunk in filter(self.has, range(frozen.n_score_chunks)):
+            columns, _ = read_columns(self.path(chunk))
             if any(np.isnan(values).any() for values in columns.values()):
-                self.path(run).unlink()
+                self.path(chunk).unlink()
 
 
 class JobFolder:
@@ -243,7 +243,7 @@ class JobFolder:
             raise ExportStopped
 
 
-class PartialExport(JobFolder):
+class WorkDir(JobFolder):
     """The folder NAME.partial of an unfinished export."""
 
     def __init__(self, root: Path) -> None:
@@ -255,14 +255,9 @@ class PartialExport(JobFolder):
         self._selection = root / "selection.parquet"
 
     @classmethod
-    def of(cls, plan: ExportPlan) -> Self:
-        """Return the folder of a plan's export."""
-        return cls.at(plan.out)
-
-    @classmethod
-    def at(cls, out: str | Path) -> Self:
-        """Return the folder of the export of the set `out`."""
-        return cls(partial_path(Path(out)))
+    def for_set(cls, out: str | Path) -> Self:
+        """Return the folder in which the set `out` is written."""
+        return cls(workdir_path(Path(out)))
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
@@ -284,7 +279,7 @@ class PartialExport(JobFolder):
                 f"{self.root}: the plan in it can't be read; export with overwrite to start over."
             ) from error
         out = Path(os.path.abspath(self.root)).with_name(Path(frozen.plan.out).name)
-        if partial_path(out).name != self.root.name:
+        if workdir_path(out).name != self.root.name:
             raise ExportError(
                 f"{self.root}: the plan in it is of {out.name}; export with overwrite to start "
                 "over."
@@ -340,7 +335,7 @@ class PartialExport(JobFolder):
         """Read the selection; raise ExportError if nothing was written yet."""
         if not self._selection.exists():
             raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
-        return Selection.of(read_verdicts(self._selection))
+        return Selection.from_verdicts(read_verdicts(self._selection))
 
     def done_marker_path(self, array: ArraySelection, shard: int) -> Path:
         """Return the file of a shard's done marker."""

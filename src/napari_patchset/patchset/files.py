@@ -79,7 +79,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_file(path, [(json.dumps(content, indent=1) + "\n").encode()])
 
 
-def require_inside(root: Path, path: Path) -> None:
+def check_inside(root: Path, path: Path) -> None:
     """Raise UnreadableFileError if a file or folder of the set at `root` is a link out of it."""
     folder = os.path.realpath(root)
     if os.path.commonpath([folder, os.path.realpath(path)]) != folder:

@@ -58,7 +58,7 @@ def stem_of(out: Path) -> str:
     return out.name.removesuffix(suffix)
 
 
-def partial_path(out: Path) -> Path:
+def workdir_path(out: Path) -> Path:
     """Return the folder in which the set at `out` is written until it is complete."""
     return out.with_name(stem_of(out) + PARTIAL_SUFFIX)
 
@@ -105,7 +105,7 @@ class ArrayLayout(Frozen):
     pixel_size: PixelSize
 
     @classmethod
-    def of(
+    def from_source(
         cls,
         name: str,
         n: int,

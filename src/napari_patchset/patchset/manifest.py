@@ -45,7 +45,7 @@ class ArrayEntry(ArrayLayout):
     digest: str
 
     @classmethod
-    def written(cls, array: ArrayLayout, checksums: NDArray[np.uint32]) -> Self:
+    def from_checksums(cls, array: ArrayLayout, checksums: NDArray[np.uint32]) -> Self:
         """Describe an array whose patches have these checksums (crc32c), in order."""
         return cls(**dict(array), digest=digest_checksums(checksums))
 
@@ -116,7 +116,7 @@ class Manifest(Frozen):
         """The format of the set, a name in `FORMATS`."""
         return str(self.recipe.get("format"))
 
-    def require_consistent(self, path: Path) -> None:
+    def check_consistent(self, path: Path) -> None:
         """Raise UnreadableFileError, naming the set at `path`, if the manifest contradicts itself.
 
         Anyone can edit it.

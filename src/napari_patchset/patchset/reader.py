@@ -23,7 +23,7 @@ from napari_patchset.errors import (
     MissingArrayError,
     UnreadableFileError,
 )
-from napari_patchset.patchset.files import read_json, require_inside
+from napari_patchset.patchset.files import check_inside, read_json
 from napari_patchset.patchset.layout import (
     ATTRIBUTE,
     DESCRIPTION,
@@ -140,22 +140,22 @@ class PatchSet(Mapping[str, PatchArray]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
         self.manifest, self.provenance = read_description(self.path)
-        self.manifest.require_consistent(self.path)
+        self.manifest.check_consistent(self.path)
         for file in missing_files(self.path, self.manifest):
             raise UnreadableFileError(f"{self.path}: {file} is missing; {REMEDY}.")
         for name in (TABLE, *self.manifest.arrays):
-            require_inside(self.path, self.path / name)
-        form = FORMATS[self.manifest.format]
+            check_inside(self.path, self.path / name)
+        set_format = FORMATS[self.manifest.format]
         self._arrays = {}
         for split, role in product(self.splits, ROLES):
             if layout := self.manifest.arrays.get(f"{split}/{role}"):
                 name = _array_name(split, role)
-                self._arrays[name] = PatchArray(layout, form.open(self.path, layout))
+                self._arrays[name] = PatchArray(layout, set_format.open(self.path, layout))
 
     def __getitem__(self, name: str) -> PatchArray:
         if name not in self._arrays:
-            arrays, form = f"its arrays are {', '.join(self)}", self.manifest.format
-            has = arrays if self else f"the format {form} holds no pixels"
+            no_pixels = f"the format {self.manifest.format} holds no pixels"
+            has = f"its arrays are {', '.join(self)}" if self else no_pixels
             raise MissingArrayError(f"{self.path} has no {name!r}; {has}.")
         return self._arrays[name]
 
@@ -297,8 +297,8 @@ def missing_files(path: Path, manifest: Manifest) -> Iterator[Path]:
 
     A generator, because a damaged manifest may declare more files than a list can hold.
     """
-    form, last = FORMATS[manifest.format], None
-    arrays = [form.files(path, layout) for layout in manifest.arrays.values()]
+    set_format, last = FORMATS[manifest.format], None
+    arrays = [set_format.files(path, layout) for layout in manifest.arrays.values()]
     for file in chain([path / TABLE], *arrays):
         if file != last and not file.is_file():
             yield file.relative_to(path)

@@ -52,7 +52,7 @@ class Histogram(Frozen):
     packed: bytes
 
     @classmethod
-    def of_integers(cls, parts: Iterable[NDArray[Any]], lowest: int, highest: int) -> Self:
+    def from_integers(cls, parts: Iterable[NDArray[Any]], lowest: int, highest: int) -> Self:
         """Count integers between two bounds, in flat parts that fit into the processor's cache."""
         bins = np.zeros(highest - lowest + 1, np.int64)
         for pixels in parts:
@@ -62,18 +62,18 @@ class Histogram(Frozen):
                 codes = pixels.astype(np.int64) - lowest if lowest else pixels
             counts = np.bincount(codes)
             bins[: len(counts)] += counts
-        return cls._of(True, lowest, bins)
+        return cls._from_bins(True, lowest, bins)
 
     @classmethod
-    def of_floats(cls, parts: Iterable[NDArray[Any]]) -> Self:
+    def from_floats(cls, parts: Iterable[NDArray[Any]]) -> Self:
         """Count numbers by their bins as float32, in flat parts."""
         bins = np.zeros(2**16, np.int64)
         for pixels in parts:
             bins += np.bincount(_float_bins(pixels), minlength=len(bins))
-        return cls._of(False, 0, bins)
+        return cls._from_bins(False, 0, bins)
 
     @classmethod
-    def _of(cls, exact: bool, origin: int, bins: NDArray[np.int64]) -> Self:
+    def _from_bins(cls, exact: bool, origin: int, bins: NDArray[np.int64]) -> Self:
         filled = np.flatnonzero(bins)
         first, end = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
         counts = bins[first:end]
@@ -98,7 +98,7 @@ class Histogram(Frozen):
         bins = np.zeros(n_bins, np.int64)
         for first, counts in parts:
             bins[first - origin :][: len(counts)] += counts
-        return Histogram._of(exact, origin, bins)
+        return Histogram._from_bins(exact, origin, bins)
 
     def _as_floats(self) -> "Histogram":
         """Return the histogram of the same pixels with the bins of floating-point pixels."""
@@ -108,7 +108,7 @@ class Histogram(Frozen):
         values = np.arange(len(counts), dtype=np.uint64 if self.first >= 0 else np.int64)
         bins = np.zeros(2**16, np.int64)
         np.add.at(bins, _float_bins(values + values.dtype.type(self.first)), counts)
-        return Histogram._of(False, 0, bins)
+        return Histogram._from_bins(False, 0, bins)
 
     def percentiles(self, percents: Iterable[float]) -> dict[float, float]:
         """Return percentiles as `numpy.percentile` defines them.
@@ -222,7 +222,7 @@ class ChannelStatistics(Frozen):
     percentiles: dict[float, float]
 
     @classmethod
-    def of(cls, sums: ChannelSums) -> Self:
+    def from_sums(cls, sums: ChannelSums) -> Self:
         """Derive the statistics from merged sums."""
         if sums.extremes is None:
             return cls(count=0, mean=0.0, std=0.0, minimum=0, maximum=0, percentiles={})
@@ -269,9 +269,9 @@ def _integer_sums(pixels: NDArray[Any]) -> ChannelSums:
             total=total,
             squares=squares,
             extremes=(low, high),
-            histogram=Histogram.of_floats(_parts(pixels)),
+            histogram=Histogram.from_floats(_parts(pixels)),
         )
-    histogram = Histogram.of_integers(_parts(pixels), low, high)
+    histogram = Histogram.from_integers(_parts(pixels), low, high)
     counts, first = histogram.counts, histogram.first
     above = np.arange(len(counts))
     upper, lower = np.divmod(above**2, 2**16)  # each product below stays under 2**63
@@ -326,7 +326,7 @@ def _float_sums(pixels: NDArray[Any]) -> ChannelSums:
         squares=int(squares * 4**scale),
         scale=scale,
         extremes=(min(ends), max(ends)) if ends else None,
-        histogram=Histogram.of_floats(_finite(pixels)),
+        histogram=Histogram.from_floats(_finite(pixels)),
     )
 
 

@@ -131,12 +131,12 @@ def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
     valid = _column(table, "valid", pa.types.is_floating)
     if not len(table) or any(np.ptp(size) for size in sizes):
         raise UnreadableFileError("its patches are not of one size")
-    _require_below("source_index", source_index, np.array(len(sources)))
+    _check_below("source_index", source_index, np.array(len(sources)))
     n_samples = np.array([source.n_samples for source in sources])
-    _require_below("sample", sample, n_samples[source_index])
+    _check_below("sample", sample, n_samples[source_index])
     for i, start in enumerate(starts):
         extent = np.array([source.spatial_shape[i] for source in sources])
-        _require_below(f"{axes[i]}_start", start, extent[source_index])
+        _check_below(f"{axes[i]}_start", start, extent[source_index])
     return PatchGrid(
         tuple(int(size[0]) for size in sizes),
         source_index.astype(np.int32),
@@ -156,7 +156,7 @@ def _column(table: pa.Table, name: str, is_right: Callable[[pa.DataType], bool])
     return values
 
 
-def _require_below(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
+def _check_below(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
     outside = np.flatnonzero((values < 0) | (values >= end))
     if len(outside):
         row = int(outside[0])

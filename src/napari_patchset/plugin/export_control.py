@@ -22,10 +22,10 @@ from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
-from napari_patchset.exporting.jobs import refuse_taken
+from napari_patchset.exporting.jobs import check_not_taken
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
-from napari_patchset.exporting.workdir import ExportStopped, PartialExport
+from napari_patchset.exporting.workdir import ExportStopped, WorkDir
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
@@ -144,7 +144,7 @@ class BackgroundExport:
         """Stop the export within a patch; finished shards stay."""
         if self.running and self._plan is not None:
             self._cancelled.set()
-            PartialExport.of(self._plan).request_stop()
+            WorkDir.for_set(self._plan.out).request_stop()
 
     def _on_progress(self, progress: Progress) -> None:
         self._latest = progress
@@ -174,7 +174,7 @@ def _export(
 
     plan = state.plan()
     check_destination(plan, overwrite=False)  # before layers are written
-    refuse_taken(PartialExport.of(plan), plan)
+    check_not_taken(WorkDir.for_set(plan.out), plan)
     named, metrics = spool_layers(_fresh_plan(state), check_cancelled), known_metrics(planned)
     with closing(iter_export(named, metrics=metrics, memory=memory)) as events:
         for event in events:
@@ -318,7 +318,7 @@ def _save_plan(state: FormState, path: Path) -> Path:
 
 
 def _is_about_the_destination(text: str, plan: ExportPlan) -> bool:
-    return any(str(path) in text for path in (plan.out, PartialExport.of(plan).root))
+    return any(str(path) in text for path in (plan.out, WorkDir.for_set(plan.out).root))
 
 
 def time_left(done: int, left: int, seconds: float) -> str:

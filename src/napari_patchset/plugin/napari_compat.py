@@ -31,7 +31,7 @@ OLDEST = (0, 7, 1)
 """The oldest napari that is tested."""
 
 
-def require_napari(version: str = napari.__version__) -> None:
+def check_napari(version: str = napari.__version__) -> None:
     """Refuse to run in a napari that is too old.
 
     Raises
@@ -47,7 +47,7 @@ def require_napari(version: str = napari.__version__) -> None:
         )
 
 
-require_napari()
+check_napari()
 
 
 # Callers

@@ -5,7 +5,7 @@ the candidates' metrics for the filters (`score_form`), those in view first. Eac
 `PlanPreview`, emitted in the GUI thread. Metrics of the same candidates are reused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,15 +21,13 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.verdicts import Verdicts, judge
+from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_files import masks_of, open_image
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.preview.categories import patch_categories
 from napari_patchset.source import SourceInfo
-
-Metrics = Mapping[str, NDArray[np.float64]]
 
 _CHUNK = 2**16
 """Candidates that are measured by one filter after the other."""

@@ -124,5 +124,5 @@ def default_out(path: Path, suffix: str) -> str:
 
 
 def _context(path: Path, scene: SceneId | None, scenes: Scenes, suffix: str) -> SceneContext:
-    info = DESCRIPTIONS.of(str(path), scene)
+    info = DESCRIPTIONS.describe(str(path), scene)
     return SceneContext(path, scene, scenes, info, default_out(path, suffix))

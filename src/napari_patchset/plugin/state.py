@@ -36,7 +36,9 @@ class Descriptions:
         self._keys: dict[str, str] = {}
         self._latest: dict[Scene, SourceInfo] = {}
 
-    def of(self, path: str, scene: SceneId | None, depth_axis: DepthAxis = "none") -> SourceInfo:
+    def describe(
+        self, path: str, scene: SceneId | None, depth_axis: DepthAxis = "none"
+    ) -> SourceInfo:
         """Describe one scene, all of its channels; reads the file only if it is not cached."""
         key = path, scene
         with self._lock:
@@ -120,7 +122,7 @@ class FormState:
         recipe = self.recipe
         return [
             select_channels(
-                DESCRIPTIONS.of(ref.path, ref.scene, recipe.depth_axis), recipe.channels
+                DESCRIPTIONS.describe(ref.path, ref.scene, recipe.depth_axis), recipe.channels
             )
             for ref in self.sources
         ]
@@ -185,7 +187,7 @@ def refresh_region(state: FormState) -> FormState:
     recipe, region = state.recipe, state.recipe.strategy.region
     if region is None:
         return state
-    key = DESCRIPTIONS.of(state.source.path, state.scene).key
+    key = DESCRIPTIONS.describe(state.source.path, state.scene).key
     region = region.model_copy(update={"source": key})
     strategy = recipe.strategy.model_copy(update={"region": region})
     return replace(state, recipe=recipe.model_copy(update={"strategy": strategy}))

@@ -21,7 +21,7 @@ from napari_patchset.plugin.export_control import ExportControl, ExportSection
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.layers.layer_files import file_name
 from napari_patchset.plugin.layers.layer_stack import layer_at
-from napari_patchset.plugin.layers.viewer_images import channels_of, require_straight
+from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight
 from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
 from napari_patchset.plugin.panel import Panel
 from napari_patchset.plugin.planning import PlanControl, PlanPreview
@@ -88,10 +88,10 @@ class PatchesWidget(Panel):
         shown, context = self.source_control.shown, self.source_control.context
         if shown is None or context is None:
             return None
-        require_straight(shown.layers[-1])
+        check_straight(shown.layers[-1])
         sources, index = self.source_control.sources(context)
         recipe = self.form.recipe(self.region_control.region(shown))
-        sources = with_pairs(sources, self.form.pairs.of)
+        sources = with_pairs(sources, self.form.pairs.of_image)
         return FormState(sources, index, recipe, self.export.destination)
 
     @property

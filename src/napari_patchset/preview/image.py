@@ -140,7 +140,7 @@ def render(
     enlarge = max(1, SCREEN // max(picture.shape))
     picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
     category = patch_categories(verdicts) if verdicts else np.zeros(len(grid), np.uint8)
-    patches = PlanePatches.of(grid, category, source_index, sample, depth)
+    patches = PlanePatches.from_grid(grid, category, source_index, sample, depth)
     return draw_patches(picture, patches, scale * enlarge)
 
 

@@ -1,6 +1,6 @@
 """The patches of one plane, and their outlines as line segments.
 
-`PlanePatches.of` takes the patches of a plane out of a grid by index arithmetic, which takes
+`PlanePatches.from_grid` takes the patches of a plane out of a grid by index arithmetic, which takes
 milliseconds for a million of them; `outline_segments` returns the lines to draw. Coordinates are
 pixels of the image; the centre of the first pixel is 0.
 """
@@ -41,7 +41,7 @@ class PlanePatches:
     category: NDArray[np.uint8]
 
     @classmethod
-    def of(
+    def from_grid(
         cls,
         grid: PatchGrid,
         category: NDArray[np.uint8],
@@ -85,7 +85,7 @@ class PlanePatches:
         seen &= (x < high[1]) & (x > low[1] - self.size[1])
         return np.flatnonzero(seen)
 
-    def at(self, y: float, x: float) -> int | None:
+    def row_at(self, y: float, x: float) -> int | None:
         """Return the row of the patch at a point, the one with the nearest centre; else None."""
         near = self[self.in_view((y, x), (y + 1e-6, x + 1e-6))]
         if not len(near):

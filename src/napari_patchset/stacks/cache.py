@@ -160,7 +160,7 @@ class FileStat(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, file: str | Path | int) -> Self:
+    def from_file(cls, file: str | Path | int) -> Self:
         """Return size and time of a path or an open file descriptor.
 
         Raises
@@ -251,7 +251,7 @@ class OpenFiles:
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._stats = {path: FileStat.of(path) for path in paths}
+        self._stats = {path: FileStat.from_file(path) for path in paths}
         self._is_closed = False
         self._open: SharedCache[Path, OpenFile] = SharedCache(_MAX_OPEN_FILES)
 
@@ -270,7 +270,7 @@ class OpenFiles:
         parts = [file.read(offset, length)]
         while (done := sum(map(len, parts))) < length and parts[-1]:
             parts.append(file.read(offset + done, length - done))
-        _require_all(path, offset, done, length)
+        _check_read_all(path, offset, done, length)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, path: Path, offset: int, out: NDArray[np.uint8]) -> None:
@@ -278,14 +278,14 @@ class OpenFiles:
         file, rest, done = self._file(path), out.data, 0
         while rest and (n := file.read_into(offset + done, rest)):
             rest, done = rest[n:], done + n
-        _require_all(path, offset, done, len(out))
+        _check_read_all(path, offset, done, len(out))
 
     def close(self) -> None:
         """Close the files; reading then raises, closing again does nothing."""
         self._is_closed = True
         self._open.clear()
 
-    def require_open(self) -> None:
+    def check_open(self) -> None:
         """Raise ValueError if `close` was called."""
         if self._is_closed:
             first = next(iter(self._stats))
@@ -295,14 +295,14 @@ class OpenFiles:
         return self._open.get(path, partial(self._open_file, path))
 
     def _open_file(self, path: Path) -> OpenFile:
-        self.require_open()
+        self.check_open()
         file = OpenFile(path)
-        if FileStat.of(file.descriptor) != self._stats[path]:
+        if FileStat.from_file(file.descriptor) != self._stats[path]:
             raise UnreadableFileError(f"{path}: it was changed since it was opened; open it again.")
         return file
 
 
-def _require_all(path: Path, offset: int, done: int, length: int) -> None:
+def _check_read_all(path: Path, offset: int, done: int, length: int) -> None:
     if done < length:
         raise UnreadableFileError(
             f"{path}: it ended at byte {offset + done} while {length} bytes were read from "

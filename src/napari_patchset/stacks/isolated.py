@@ -200,7 +200,7 @@ class ReaderPool:
         ReaderError
             If it can't be decoded, or its process died or did not answer in time.
         """
-        request = {"length": len(data), "path": path, "stat": FileStat.of(path), **page}
+        request = {"length": len(data), "path": path, "stat": FileStat.from_file(path), **page}
         with self._leased() as process:
             return process.read(request, nbytes, data)
 

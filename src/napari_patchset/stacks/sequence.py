@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.stacks.fingerprint import content_key, text_key
 from napari_patchset.stacks.metadata import Channel, image_metadata
@@ -51,7 +51,7 @@ class SequenceStack(FileStack):
     ) -> None:
         first, *others = parts
         for other in others:
-            _require_equal(first, other)
+            _check_same_image(first, other)
         if axis in first.original_axes:
             raise ArgumentError(
                 f"{first.source} has an axis {axis} already ({_format_sizes(first)}), so that "
@@ -61,7 +61,7 @@ class SequenceStack(FileStack):
         self._parts, self._axis = tuple(parts), axis
         shape = tuple(first.original_data_shape)
         self._layout = AxisLayout(f"{axis}{first.original_axes}", (len(parts), *shape), depth_axis)
-        require_depth_axis(self._layout.sizes, depth_axis, self.source)
+        check_depth_axis(self._layout.sizes, depth_axis, self.source)
         part_depth: DepthAxis = "none" if axis == depth_axis else depth_axis
         self._part_layout = AxisLayout(first.original_axes, shape, part_depth)
         self.axes = self._layout.stack_axes
@@ -121,7 +121,7 @@ class SequenceStack(FileStack):
             out[...] = part.extract_patch(sample, channels, start, size)
 
 
-def _require_equal(first: ClosableStack, other: ClosableStack) -> None:
+def _check_same_image(first: ClosableStack, other: ClosableStack) -> None:
     if (_format_sizes(first), np.dtype(first.data_dtype)) != (
         _format_sizes(other),
         np.dtype(other.data_dtype),

@@ -49,16 +49,16 @@ def check_files(patch_set: OpenedSet) -> Iterator[Finding]:
     for file in patch_set.missing:
         yield Finding("missing file", f"{patch_set.path / file}: {REMEDY}.")
     attributes = read_attributes(patch_set.path) or {}
-    expected = patch_set.form.metadata_files(patch_set.path, patch_set.arrays, attributes)
+    expected = patch_set.set_format.metadata_files(patch_set.path, patch_set.arrays, attributes)
     for path, content in expected.items():
         if not path.is_file():
             yield Finding("missing file", f"{path}: {REMEDY}.")
         elif read_json(path) != content:
             yield Finding("damaged file", f"{path}: it contradicts the manifest; {REMEDY}.")
     for array in patch_set.arrays:
-        files = patch_set.form.files(patch_set.path, array)
+        files = patch_set.set_format.files(patch_set.path, array)
         exist = all(file.is_file() for file in files)
-        if exist and (damage := patch_set.form.find_damage(patch_set.path, array)):
+        if exist and (damage := patch_set.set_format.find_damage(patch_set.path, array)):
             yield Finding("damaged file", f"{array.name} of {patch_set.path}: {damage}; {REMEDY}.")
 
 
@@ -67,7 +67,7 @@ def _redundant_entries(patch_set: OpenedSet) -> Iterator[tuple[str, Any, Any]]:
     manifest, first = patch_set.manifest, patch_set.sources[0]
     for name in ("depth_axis", "channels", "pixel_size"):
         yield name, getattr(manifest, name), getattr(first, name)
-    has_pixels = patch_set.form.has_pixels
+    has_pixels = patch_set.set_format.has_pixels
     roles = {IMAGE, *(array.role for array in patch_set.arrays)} if has_pixels else set()
     arrays = {f"{split}/{role}" for split in manifest.counts for role in roles}
     yield "the list of arrays", sorted(manifest.arrays), sorted(arrays)
@@ -81,7 +81,7 @@ def _redundant_array_entries(
 ) -> Iterator[tuple[str, Any, Any]]:
     recipe, counts = patch_set.recipe, patch_set.manifest.counts
     size, first = array.patch_shape[1:], patch_set.sources[0]
-    planned = ArrayLayout.of(array.name, array.n, first, size, recipe.dtype, recipe.codec)
+    planned = ArrayLayout.from_source(array.name, array.n, first, size, recipe.dtype, recipe.codec)
     yield f"the number of patches in {array.name}", array.n, counts.get(array.split)
     yield f"axes of {array.name}", array.axes, planned.axes
     yield f"codec of {array.name}", array.codec, planned.codec
@@ -125,7 +125,7 @@ def _select_again(patch_set: OpenedSet, candidates: RecordedCandidates) -> Selec
 def _check_columns(
     patch_set: OpenedSet, candidates: RecordedCandidates, selection: Selection
 ) -> Iterator[Finding]:
-    rows = selection.row if patch_set.form.has_pixels else np.full_like(selection.row, -1)
+    rows = selection.row if patch_set.set_format.has_pixels else np.full_like(selection.row, -1)
     grid, verdicts = candidates.grid, selection.verdicts
     tables = patch_tables(patch_set.sources, grid, verdicts, rows, candidates.checksums)
     first, wrong = 0, set[str]()

@@ -53,7 +53,7 @@ class PixelCheck:
         for array in self._set.arrays:
             moments = [Moments(each) for each in self._recorded(array)]
             has_damaged_patch = False
-            with closing(self._set.form.open(self._set.path, array)) as store:
+            with closing(self._set.set_format.open(self._set.path, array)) as store:
                 for shard in range(array.n_shards):
                     for finding in self._check_shard(array, store, shard, moments):
                         has_damaged_patch |= finding.name == "damaged patch"
@@ -82,11 +82,11 @@ class PixelCheck:
     ) -> Iterator[Finding]:
         """Read patches, and yield each unreadable file once; missing files are known already."""
         messages = set()
-        form, root = self._set.form, self._set.path
+        set_format, root = self._set.set_format, self._set.path
         for i, row in enumerate(rows):
             try:
                 out[i] = store.read(row)
-                if not form.is_as_written(root, array, row, out[i]):
+                if not set_format.is_as_written(root, array, row, out[i]):
                     yield Finding(
                         "damaged file",
                         f"patch {row} of {array.name} of {root}: the size, channels or digest in "

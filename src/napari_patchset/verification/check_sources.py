@@ -85,7 +85,7 @@ class SourceCheck:
 
     def _make_plan(self) -> ExportPlan | None:
         """Return the plan of the set, whose name does not matter; None if it is invalid."""
-        recipe, out = self._set.recipe, f"set{self._set.form.suffix}"
+        recipe, out = self._set.recipe, f"set{self._set.set_format.suffix}"
         fields = {name: getattr(recipe, name) for name in Recipe.model_fields}
         try:
             refs = [SourceRef.model_validate(ref) for ref in self._set.provenance.sources]
@@ -264,7 +264,7 @@ class PatchRecutter:
             return candidates
         # No batch is larger than a shard.
         units = np.arange(len(candidates)) // self._array.patches_per_shard
-        batches = Batches.of(
+        batches = Batches.from_candidates(
             self._grid, [info] * (index + 1), plan.strategy.padding, candidates, units
         )
         cut = self._cut(images, plan, index, batches)

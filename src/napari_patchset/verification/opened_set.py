@@ -77,7 +77,7 @@ class OpenedSet:
         self.manifest, self.provenance = read_description(path)
 
     @property
-    def form(self) -> SetFormat:
+    def set_format(self) -> SetFormat:
         """The format of the set."""
         return FORMATS[self.manifest.format]
 

@@ -149,7 +149,7 @@ class PatchStrategy(Frozen, ABC):
         """
         selected = [self._select(i, source) for i, source in enumerate(sources)]
         if not any(len(each.samples) for each in selected):
-            self._refuse_empty_selection(sources)
+            self._raise_empty_selection(sources)
         selected = [self._limit_to_region(each, masks or {}) for each in selected]
         grids = zip(self._candidates(selected), selected, strict=True)
         return PatchGrid.concatenate([self._eligible(grid, each) for grid, each in grids])
@@ -185,7 +185,7 @@ class PatchStrategy(Frozen, ABC):
             return selected
         return replace(selected, area=self.region.area(selected.source, masks))
 
-    def _refuse_empty_selection(self, sources: Sequence[SourceInfo]) -> None:
+    def _raise_empty_selection(self, sources: Sequence[SourceInfo]) -> None:
         if self.region is not None and not any(self.region.is_of(source) for source in sources):
             wanted = f"source {self.region.source}, scene {self.region.scene}"
             raise ArgumentError(f"The region is of {wanted}, which is none of the sources.")

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
-from napari_patchset.patchset.files import require_inside, write_file
+from napari_patchset.patchset.files import check_inside, write_file
 from napari_patchset.patchset.layout import ARRAY_PATTERN, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
@@ -74,10 +74,10 @@ class TiffPatches:
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX."""
         path = patch_path(self.root, self.array, index)
-        require_inside(self.root, path)
+        check_inside(self.root, path)
         try:
             with tifffile.TiffFile(path) as tiff:
-                self._require_fit(tiff)
+                self._check_fit(tiff)
                 pixels: NDArray[Any] = tiff.asarray()
         except FileNotFoundError:
             raise
@@ -85,7 +85,7 @@ class TiffPatches:
             raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error
         return pixels.reshape(self.array.patch_shape)  # tifffile drops axes of size 1
 
-    def _require_fit(self, tiff: tifffile.TiffFile) -> None:
+    def _check_fit(self, tiff: tifffile.TiffFile) -> None:
         """Raise ValueError for another shape or type, before memory is allocated for it."""
         (series,), array = tiff.series, self.array
         if series.size != array.patch_size or series.dtype != array.pixel_type:

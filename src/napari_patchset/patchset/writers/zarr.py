@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patchset.files import require_inside, write_file
+from napari_patchset.patchset.files import check_inside, write_file
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, SUFFIX, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.writers.base import SetFormat
@@ -251,5 +251,5 @@ class MappedShards:
 
     def _map(self, number: int) -> NDArray[Any] | CompressedShard:
         path = shard_path(self._root, self._array, number)
-        require_inside(self._root, path)
+        check_inside(self._root, path)
         return open_shard(path, self._array, len(self._array.rows(number)))

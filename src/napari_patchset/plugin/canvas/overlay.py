@@ -72,7 +72,9 @@ class PlaneGrid(NamedTuple):
         if before is not None and before._has_patches_of(planned, plane):
             patches = before.patches
         else:
-            patches = PlanePatches.of(planned.grid, planned.category, planned.state.shown, *plane)
+            patches = PlanePatches.from_grid(
+                planned.grid, planned.category, planned.state.shown, *plane
+            )
         return cls(planned, image, *plane, patches)
 
     def _has_patches_of(self, planned: PlanPreview, plane: tuple[int, int]) -> bool:

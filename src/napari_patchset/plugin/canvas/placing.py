@@ -58,7 +58,7 @@ class PlaceControl:
         if (grid := self._grid) is None:
             return
         point = point_on(grid.image, position)
-        if (row := grid.patches.at(*point)) is not None:
+        if (row := grid.patches.row_at(*point)) is not None:
             self._replace(_patch_at(grid.planned, row))
         else:
             self._strategy.set_places((*self._strategy.patches, _patch_around(grid, point)))

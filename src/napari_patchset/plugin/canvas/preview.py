@@ -187,7 +187,7 @@ class PreviewControl:
     def _pick(self, position: tuple[float, ...]) -> None:
         """Frame the patch that is clicked and show it alone; outside of all patches, none."""
         if (grid := self.overlay.grid) is not None:
-            self._show_patch(grid.patches.at(*point_on(grid.image, position)))
+            self._show_patch(grid.patches.row_at(*point_on(grid.image, position)))
 
     def _pick_middle(self) -> None:
         grid, middle = self.drawn, self.middle

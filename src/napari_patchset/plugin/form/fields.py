@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_patchset.axes import DepthAxis
 
-LARGEST = 2**31 - 1
+MAX_INT = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
 
 
@@ -66,7 +66,7 @@ class SizeRow(Row):
     def __init__(self, label: str, value: tuple[int, int, int], minimum: int, tooltip: str) -> None:
         self.typed = list(value)
         self.boxes = [
-            SpinBox(value=n, min=minimum, max=LARGEST, label=axis, tooltip=tooltip)
+            SpinBox(value=n, min=minimum, max=MAX_INT, label=axis, tooltip=tooltip)
             for n, axis in zip(value, "ZYX", strict=True)
         ]
         for axis, box in enumerate(self.boxes):

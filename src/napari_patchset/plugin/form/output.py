@@ -8,7 +8,7 @@ from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.fields import (
-    LARGEST,
+    MAX_INT,
     Percent,
     Section,
     choices,
@@ -102,7 +102,7 @@ class SplitSection(Section):
         self.seed = SpinBox(
             value=0,
             min=0,
-            max=LARGEST,
+            max=MAX_INT,
             label="Seed",
             tooltip=description(Split, "seed"),
         )

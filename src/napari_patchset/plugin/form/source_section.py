@@ -146,9 +146,9 @@ class PairsSection(Section):
     @property
     def value(self) -> Pairs:
         """The images paired with the shown image, by role."""
-        return self.of(self._image) if self._image else {}
+        return self.of_image(self._image) if self._image else {}
 
-    def of(self, image: Path) -> Pairs:
+    def of_image(self, image: Path) -> Pairs:
         """Return the images paired with an image."""
         chosen = self._chosen.get(image, {})
         return {role: path for role, path in chosen.items() if self._is_there(path)}

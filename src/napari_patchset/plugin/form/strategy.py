@@ -6,7 +6,7 @@ from magicgui.widgets import ComboBox, Label, PushButton, SpinBox, Widget
 
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Random, Strategy, Tiled
-from napari_patchset.plugin.form.fields import LARGEST, Section, choices, choices_of, description
+from napari_patchset.plugin.form.fields import MAX_INT, Section, choices, choices_of, description
 
 _KINDS = choices_of(
     STRATEGIES,
@@ -81,7 +81,7 @@ class StrategySection(Section):
 
     def _make_random_fields(self) -> None:
         self.n_patches = SpinBox(
-            value=100, min=1, max=LARGEST, label="Count", tooltip="How many patches to draw."
+            value=100, min=1, max=MAX_INT, label="Count", tooltip="How many patches to draw."
         )
         self.per = ComboBox(
             label="Count applies",
@@ -99,7 +99,7 @@ class StrategySection(Section):
         self.seed = SpinBox(
             value=0,
             min=0,
-            max=LARGEST,
+            max=MAX_INT,
             label="Seed",
             tooltip=f"{description(Random, 'seed')} The same seed gives the same patches.",
         )

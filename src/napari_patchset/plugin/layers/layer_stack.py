@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_patchset.axes import AxisLayout, DepthAxis, require_depth_axis
+from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import Channel, ImageMetadata
 from napari_patchset.stacks.protocol import FileStack
@@ -58,7 +58,7 @@ class LayerStack(FileStack):
         height, width = data.shape[len(leading) : len(leading) + 2]
         self._layout = AxisLayout("".join(planes) + "YX", (*planes.values(), height, width))
         if depth_axis != "none":
-            require_depth_axis(self._layout.sizes, depth_axis, layer.name)
+            check_depth_axis(self._layout.sizes, depth_axis, layer.name)
             self._layout = AxisLayout(self._layout.axes, self._layout.shape, depth_axis)
         self.source = layer.name
         self.axes = self._layout.stack_axes

@@ -15,7 +15,7 @@ from napari_patchset.plugin.lazy.channel import visible_axes
 from napari_patchset.source import Rect
 from napari_patchset.stacks.metadata import SceneSummary
 
-SMALLEST = 22
+MIN_SIDE = 22
 """Least size of a scene on the screen, in pixels."""
 
 GAP, MIN_GAP = 4, 2
@@ -42,7 +42,7 @@ def lay_out(rects: Sequence[Rect], width: int, height: int) -> list[Cell]:
     """Draw scenes as they lie on the stage, as large as the map allows.
 
     Order and overlap along X and Y stay, empty space shrinks to `GAP`, and a scene much smaller
-    than the others grows to `SMALLEST`. Scenes that hide each other, as those of files without
+    than the others grows to `MIN_SIDE`. Scenes that hide each other, as those of files without
     positions do, are drawn in rows instead.
 
     Parameters
@@ -94,7 +94,7 @@ class _Axis:
         self._least = np.zeros(len(self._lengths))
         for first, last in zip(self._first, self._last, strict=True):
             share = self._lengths[first:last] / self._lengths[first:last].sum()
-            self._least[first:last] = np.maximum(self._least[first:last], SMALLEST * share)
+            self._least[first:last] = np.maximum(self._least[first:last], MIN_SIDE * share)
 
     def fit(self, extent: int) -> float:
         """Return the largest scale at which the axis fits, nearly 0 if it can't fit."""

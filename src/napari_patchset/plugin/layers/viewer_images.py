@@ -79,7 +79,7 @@ def is_straight(layer: Layer) -> bool:
     return straight and not np.any(layer.shear)
 
 
-def require_straight(image: Image) -> None:
+def check_straight(image: Image) -> None:
     """Refuse a layer whose pixels do not lie along the axes of the window.
 
     Raises

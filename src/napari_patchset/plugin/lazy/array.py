@@ -112,7 +112,7 @@ class LazyArray(ABC):
         return np.asarray(pixels, dtype=dtype)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        refuse_to_write(self)
+        raise_read_only(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Self | NDArray[Any]":
         """Read the same pixels, for a copy of the layer."""
@@ -136,7 +136,7 @@ class LazyView:
         return np.asarray(self._array.slicer.show(self._array, self._index), dtype=dtype)
 
 
-def refuse_to_write(array: LazyArray) -> NoReturn:
+def raise_read_only(array: LazyArray) -> NoReturn:
     """Refuse to change the pixels of a file, and make its layers read-only.
 
     Raises

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.axes import DepthAxis, require_depth_axis
+from napari_patchset.axes import DepthAxis, check_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PartialPlanes, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.cache import SharedCache
@@ -87,7 +87,7 @@ class CziImageStack(FileStack):
         scenes.warn()
         self.files = scenes.files
         self._geometry = geometry = scenes.geometry(self.scene)
-        require_depth_axis(geometry.sizes, depth_axis, str(self.source))
+        check_depth_axis(geometry.sizes, depth_axis, str(self.source))
         self._layout = geometry.layout(depth_axis)
         self._pixels = CziPixels(self.files[0], geometry, scenes.decoder())
         self._planes: SharedCache[tuple[int, int, int], PlaneTiles] = SharedCache(

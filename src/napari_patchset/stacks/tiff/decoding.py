@@ -71,7 +71,7 @@ class PageReader:
         ValueError
             If the reader was closed.
         """
-        self._files.require_open()
+        self._files.check_open()
         kind = self._kind(level, plane)
         if kind is None:
             return

@@ -152,7 +152,7 @@ def _read_description(path: Path, xml: str) -> TiffDescription:
     if not is_other_tiff:
         text = companion.read_text("utf-8", "replace")
         return _described(path, text, _parse(text, companion), known, companion)
-    _require_sound(companion)
+    _check_no_circle(companion)
     with TiffFile(companion) as tiff:
         text = tiff.ome_metadata or ""
     root = _parse(text, companion)
@@ -200,7 +200,7 @@ def _described(
         raise UnreadableFileError(f"{path}: it does not name the files that hold its pixels.")
     for file in present:
         if file != path:
-            _require_sound(file)
+            _check_no_circle(file)
     opened = next(iter(present)) if is_handle else path
     images = tuple(ome_images(root))
     everything = tuple(dict.fromkeys((*present, opened, companion)))
@@ -210,7 +210,7 @@ def _described(
     return TiffDescription(opened, xml, images, False, everything, names, problem)
 
 
-def _require_sound(path: Path) -> None:
+def _check_no_circle(path: Path) -> None:
     """Refuse another file of a set that is damaged."""
     if check_structure(path):
         raise UnreadableFileError(f"{path}: its pages form a circle. {COPY_AGAIN}")

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.axes import DepthAxis, require_depth_axis
+from napari_patchset.axes import DepthAxis, check_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.fingerprint import file_key, text_key
@@ -72,7 +72,7 @@ class TiffImageStack(FileStack):
         axes: str | None = None,
     ) -> None:
         path, named = split_scene(data_path, series)
-        series = _require_number(path, named)
+        series = _series_number(path, named)
         self.data_path = path.absolute()
         index = series_index(self.data_path, series)
         chosen = _choose(index, series, self.data_path)
@@ -81,7 +81,7 @@ class TiffImageStack(FileStack):
         index.warn()
         if axes is not None:
             self._image = with_axes(self._image, axes, str(self.source))
-        require_depth_axis(self._image.axes.sizes, depth_axis, str(self.source))
+        check_depth_axis(self._image.axes.sizes, depth_axis, str(self.source))
         self._planes = self._image.axes.planes_of_stack(depth_axis)
         self._reader = PageReader(self._image.levels)
         self._set_up(0, depth_axis)
@@ -208,10 +208,10 @@ def open_tiff(
     ArgumentError
         If the scene is a name.
     """
-    return TiffImageStack(path, _require_number(path, scene), depth_axis, axes=axes)
+    return TiffImageStack(path, _series_number(path, scene), depth_axis, axes=axes)
 
 
-def _require_number(path: Path, series: SceneId | None) -> int | None:
+def _series_number(path: Path, series: SceneId | None) -> int | None:
     if isinstance(series, str):
         raise ArgumentError(f"{path}: there is no series {series!r}; a TIFF's series are numbers.")
     return series

@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
-from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override, require_depth_axis
+from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override, check_depth_axis
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.fingerprint import file_key, text_key
@@ -242,7 +242,7 @@ def _axis_layout(
     if depth_axis is None:
         return AxisLayout(axes, shape, "Z" if "Z" in axes else "none")
     layout = AxisLayout(axes, shape, depth_axis)
-    require_depth_axis(layout.sizes, depth_axis, name)
+    check_depth_axis(layout.sizes, depth_axis, name)
     return layout
 
 
