@@ -146,18 +146,12 @@ class TileCache(SharedCache[Hashable, NDArray[Any]]):
 
 
 class FileStat(NamedTuple):
-    """Size and time of a file, which reveal a change without opening it.
-
-    Attributes
-    ----------
-    size : int
-        In bytes.
-    mtime_ns : int
-        Time of the last change, in nanoseconds since the epoch.
-    """
+    """Size and time of a file, which reveal a change without opening it."""
 
     size: int
+    """In bytes."""
     mtime_ns: int
+    """Time of the last change, in nanoseconds since the epoch."""
 
     @classmethod
     def from_file(cls, file: str | Path | int) -> Self:

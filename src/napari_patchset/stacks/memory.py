@@ -19,7 +19,7 @@ ReadFunc = Callable[..., NDArray[Any]]
 """Function that reads a file, by its path and keyword arguments, into an array."""
 
 
-def array_layout(axes: str, shape: Sequence[int]) -> AxisLayout:
+def _layout(axes: str, shape: Sequence[int]) -> AxisLayout:
     """Lay out an array of any axes; a Z axis of any size is the depth axis."""
     return AxisLayout(axes, tuple(shape), "Z" if "Z" in axes else "none")
 
@@ -33,7 +33,19 @@ def copy_window(
         np.copyto(target, sample[channel][window])
 
 
-class InMemoryImageStack(BoundedStack):
+class _ArrayStack(BoundedStack):
+    """A stack whose pixels are an array SC(Z)YX, or will be."""
+
+    _data: NDArray[Any] | None
+
+    def _read(
+        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        if self._data is not None:
+            copy_window(self._data[sample_idx], channels, start, out)
+
+
+class InMemoryImageStack(_ArrayStack):
     """Cut patches out of an array that is already in memory.
 
     Parameters
@@ -61,18 +73,8 @@ class InMemoryImageStack(BoundedStack):
         self.data_shape = data.shape
         self.data_dtype = data.dtype
         self._data = data
-        self._original_axes = original_axes or ("SCYX" if data.ndim == 4 else "SCZYX")
-        self._original_data_shape = original_data_shape or data.shape
-
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self._original_axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        return self._original_data_shape
+        self.original_axes = original_axes or ("SCYX" if data.ndim == 4 else "SCZYX")
+        self.original_data_shape = original_data_shape or data.shape
 
     @classmethod
     def from_array(cls, data: NDArray[Any], axes: str) -> Self:
@@ -108,15 +110,10 @@ class InMemoryImageStack(BoundedStack):
 
     @classmethod
     def _from_axes(cls, source: Path | Literal["array"], data: NDArray[Any], axes: str) -> Self:
-        return cls(source, array_layout(axes, data.shape).to_stack(data), axes, data.shape)
-
-    def _read(
-        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
-    ) -> None:
-        copy_window(self._data[sample_idx], channels, start, out)
+        return cls(source, _layout(axes, data.shape).to_stack(data), axes, data.shape)
 
 
-class FileImageStack(BoundedStack):
+class FileImageStack(_ArrayStack):
     """Cut patches out of one of many files that do not fit into memory together.
 
     The pixels are in memory between `load` and `close`.
@@ -155,23 +152,14 @@ class FileImageStack(BoundedStack):
         self.data_dtype = data_dtype
         self.read_func = read_func
         self.read_kwargs = read_kwargs
-        self._original_data_shape = original_data_shape or ()
+        self.original_axes = axes
+        self.original_data_shape = original_data_shape or ()
         self._data: NDArray[Any] | None = None
 
     @property
     def is_loaded(self) -> bool:
         """Whether the pixels are in memory."""
         return self._data is not None
-
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self.axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        return self._original_data_shape
 
     @classmethod
     def from_tiff(cls, path: Path, axes: str) -> Self:
@@ -192,7 +180,7 @@ class FileImageStack(BoundedStack):
             If the file is damaged or no TIFF.
         """
         shape, dtype = describe_tiff(path)
-        data_shape = array_layout(axes, shape).stack_shape
+        data_shape = _layout(axes, shape).stack_shape
         return cls(path, axes, data_shape, dtype, read_tiff, original_data_shape=shape)
 
     def load(self) -> None:
@@ -204,7 +192,7 @@ class FileImageStack(BoundedStack):
             If its data has another shape than `data_shape`.
         """
         data = self.read_func(self.source, **(self.read_kwargs or {}))
-        data = array_layout(self.axes, data.shape).to_stack(data)
+        data = _layout(self.axes, data.shape).to_stack(data)
         if data.shape != tuple(self.data_shape):
             raise UnreadableFileError(
                 f"{self.source}: its data has shape {data.shape} in the order SC(Z)YX, "
@@ -223,18 +211,9 @@ class FileImageStack(BoundedStack):
         coords: Sequence[int],
         patch_size: Sequence[int],
     ) -> NDArray[Any]:
-        self._loaded()
-        return super().extract_patch(sample_idx, channels, coords, patch_size)
-
-    def _loaded(self) -> NDArray[Any]:
         if self._data is None:
             raise ArgumentError(
                 f"Cannot extract a patch because {self.source} has not been loaded; call `load` "
                 "first."
             )
-        return self._data
-
-    def _read(
-        self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
-    ) -> None:
-        copy_window(self._loaded()[sample_idx], channels, start, out)
+        return super().extract_patch(sample_idx, channels, coords, patch_size)

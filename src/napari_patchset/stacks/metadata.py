@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize, Rect, SceneId, SourceInfo, local_path
 from napari_patchset.stacks.fingerprint import content_key
@@ -20,37 +19,24 @@ from napari_patchset.stacks.protocol import ImageStack
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel as the file describes it.
-
-    Attributes
-    ----------
-    name : str
-        Its name, or "Channel N" where the file has none.
-    color : str or None
-        "#rrggbb".
-    contrast_limits : tuple of float or None
-        Grey values displayed as black and white.
-    """
+    """A channel as the file describes it."""
 
     name: str
+    """Its name, or "Channel N" where the file has none."""
     color: str | None = None
+    """"#rrggbb"."""
     contrast_limits: tuple[float, float] | None = None
+    """Grey values displayed as black and white."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelValues:
-    """Colours and properties of the values of a label image.
-
-    Attributes
-    ----------
-    colors : mapping of int to tuple of float
-        Red, green, blue and alpha of each value, 0 to 1.
-    properties : mapping of int to mapping
-        Properties of each value by name.
-    """
+    """Colours and properties of the values of a label image."""
 
     colors: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """Red, green, blue and alpha of each value, 0 to 1."""
     properties: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Properties of each value by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +54,23 @@ class ImageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class SceneSummary:
-    """A scene in the list of a file's scenes.
-
-    Attributes
-    ----------
-    id : int, str or None
-        The file's own id; None if the file has no scenes.
-    name : str
-        As the file names it, else "Scene N".
-    rect : Rect
-        Position on the stage and size, in pixels.
-    axes, shape : str, tuple of int
-        The image's own axes and its size along each.
-    dtype : str
-        NumPy's name of the pixel type.
-    well : str or None
-        The name of its well on a plate.
-    center : tuple of float or None
-        Its centre on the stage, x and y in micrometres.
-    """
+    """A scene in the list of a file's scenes."""
 
     id: SceneId | None
+    """The file's own id; None if the file has no scenes."""
     name: str
+    """As the file names it, else "Scene N"."""
     rect: Rect
+    """Position on the stage and size, in pixels."""
     axes: str
     shape: tuple[int, ...]
+    """The image's own axes and its size along each."""
     dtype: str
+    """NumPy's name of the pixel type."""
     well: str | None = None
+    """The name of its well on a plate."""
     center: tuple[float, float] | None = None
+    """Its centre on the stage, x and y in micrometres."""
 
     @property
     def label(self) -> str:
@@ -143,20 +118,21 @@ def override_metadata(
             f"{stack.source}: {len(channel_names)} channel names are given "
             f"({', '.join(channel_names)}), but it has {len(metadata.channels)} channels."
         )
-    *_, height, width = stack.data_shape
     for level in getattr(stack, "levels", (stack,)):
-        *_, h, w = level.data_shape
         own = image_metadata(level)
         if channel_names is not None:
             named = zip(own.channels, channel_names, strict=True)
             own = replace(own, channels=tuple(replace(c, name=name) for c, name in named))
         if pixel_size is not None:
-            y, x = (
-                n and n * factor
-                for n, factor in ((pixel_size.y, height / h), (pixel_size.x, width / w))
-            )
-            own = replace(own, pixel_size=PixelSize(z=pixel_size.z, y=y, x=x), unitless={})
+            sizes = scaled_pixel_size(pixel_size, stack.data_shape, level.data_shape)
+            own = replace(own, pixel_size=sizes, unitless={})
         level.metadata = own
+
+
+def scaled_pixel_size(size: PixelSize, full: Sequence[int], reduced: Sequence[int]) -> PixelSize:
+    """Return the pixel size of a lower resolution, from the shapes ...YX of both."""
+    y, x = (a / b for a, b in zip(full[-2:], reduced[-2:], strict=True))
+    return PixelSize(z=size.z, y=size.y and size.y * y, x=size.x and size.x * x)
 
 
 def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
@@ -171,13 +147,14 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
     key : str or None
         Its `content_key`, if known from another scene of the same file.
     """
+    axes = getattr(stack, "axes", None)
     return SourceInfo(
         name=local_path(str(stack.source)),
         key=key or content_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,
         shape=tuple(stack.original_data_shape),
-        depth_axis=_depth_axis(stack),
+        depth_axis="none" if len(stack.data_shape) == 4 else "T" if axes == "SCTYX" else "Z",
         starts={axis: start for axis, start in getattr(stack, "starts", {}).items() if start},
         dtype=np.dtype(stack.data_dtype).name,
         channels=channel_names(stack),
@@ -201,9 +178,3 @@ def image_metadata(stack: ImageStack) -> ImageMetadata:
     if metadata is not None:
         return metadata
     return ImageMetadata(tuple(Channel(f"Channel {i}") for i in range(stack.data_shape[1])))
-
-
-def _depth_axis(stack: ImageStack) -> DepthAxis:
-    if len(stack.data_shape) == 4:
-        return "none"
-    return "T" if getattr(stack, "axes", None) == "SCTYX" else "Z"

@@ -6,8 +6,9 @@ A format is recognised by content, then by suffix. `list_scenes` lists what a fi
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError, UnreadableFileError
@@ -23,9 +24,6 @@ from napari_patchset.stacks.tiff.ome import is_companion
 from napari_patchset.stacks.tiff.stack import open_tiff, tiff_absent, tiff_files, tiff_scenes
 from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.store import is_zarr, is_zipped_zarr
-
-if TYPE_CHECKING:
-    from napari_patchset.stacks.zarr.stack import ZarrImageStack
 
 
 class FileFormat(NamedTuple):
@@ -47,35 +45,24 @@ class FileFormat(NamedTuple):
     """Return the names of missing parts: files of a set, images of a plate."""
 
 
-# zarr is imported with the first store: importing it takes longer than opening a slide.
+def _lazy(name: str) -> Callable[..., Any]:
+    """Return a function of `zarr.stack`, imported when called, as importing zarr is slow."""
+
+    def call(*args: Any) -> Any:
+        return getattr(import_module("napari_patchset.stacks.zarr.stack"), name)(*args)
+
+    return call
 
 
-def _zarr_scenes(path: Path | str) -> list[SceneSummary]:
-    from napari_patchset.stacks.zarr.stack import zarr_scenes
-
-    return zarr_scenes(path)
-
-
-def _open_zarr(
-    path: Path | str, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None = None
-) -> "ZarrImageStack":
-    from napari_patchset.stacks.zarr.stack import open_zarr
-
-    return open_zarr(path, scene, depth_axis, axes)
-
-
-def _zarr_absent(path: Path | str) -> list[str]:
-    from napari_patchset.stacks.zarr.stack import zarr_absent
-
-    return zarr_absent(path)
-
-
-def _zarr_labels(path: Path, scene: SceneId | None) -> list[str]:
-    from napari_patchset.stacks.zarr.stack import zarr_labels
-
-    return zarr_labels(path, scene)
-
-
+_ZARR = FileFormat(
+    "zarr",
+    (".zarr", ".ozx"),
+    lambda path, head: is_zipped_zarr(path, head) if head else is_zarr(path),
+    _lazy("zarr_scenes"),
+    _lazy("open_zarr"),
+    _lazy("zarr_labels"),
+    absent=_lazy("zarr_absent"),
+)
 FILE_FORMATS: tuple[FileFormat, ...] = (
     FileFormat(
         "CZI",
@@ -96,17 +83,8 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
         files=tiff_files,
         absent=tiff_absent,
     ),
-    FileFormat(
-        "zarr",
-        (".zarr", ".ozx"),
-        lambda path, head: is_zipped_zarr(path, head) if head else is_zarr(path),
-        _zarr_scenes,
-        _open_zarr,
-        _zarr_labels,
-        absent=_zarr_absent,
-    ),
+    _ZARR,
 )
-
 
 _FORMAT_OF_FILE: FileCache[FileFormat] = FileCache(256)
 
@@ -122,6 +100,14 @@ def find_format(path: Path) -> FileFormat:
         If no format fits.
     """
     return _recognise(path, b"") if path.is_dir() else _FORMAT_OF_FILE.get(path, _recognise_file)
+
+
+def _locate(path: str | Path) -> tuple[FileFormat, Any]:
+    """Return the format of a file or URL, and its path without "file://"."""
+    if is_remote(path):
+        return _ZARR, str(path)
+    path = Path(local_path(str(path)))
+    return find_format(path), path
 
 
 def _recognise_file(path: Path) -> FileFormat:
@@ -163,10 +149,8 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
     UnreadableFileError
         If the file is damaged or of a kind that can't be read.
     """
-    if is_remote(path):
-        return _zarr_scenes(str(path))
-    path = Path(local_path(str(path)))
-    return find_format(path).scenes(path)
+    file_format, located = _locate(path)
+    return file_format.scenes(located)
 
 
 def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
@@ -199,18 +183,14 @@ def list_labels(path: Path, scene: SceneId | None = None) -> Sequence[SceneId]:
 
 def list_files(path: str | Path) -> Sequence[Path]:
     """List the existing files that are opened as one with a file."""
-    if is_remote(path):
-        return ()
-    path = Path(local_path(str(path)))
-    return find_format(path).files(path)
+    file_format, located = _locate(path)
+    return () if is_remote(path) else file_format.files(located)
 
 
 def list_absent(path: str | Path) -> Sequence[str]:
     """Return the names of missing parts: files of its set, wells and fields of a plate."""
-    if is_remote(path):
-        return _zarr_absent(str(path))
-    path = Path(local_path(str(path)))
-    return find_format(path).absent(path)
+    file_format, located = _locate(path)
+    return file_format.absent(located)
 
 
 def open_stack(
@@ -257,34 +237,20 @@ def open_stack(
         If the scene does not contain the depth axis.
     """
     size = None if pixel_size is None else parse_pixel_size(pixel_size)
-    stack: ClosableStack
-    if sequence is None:
-        path, scene = split_source(path, scene)
-        stack = _open(path, scene, depth_axis, axes)
-    else:
-        stack = _open_sequence(files or [path], sequence, scene, depth_axis, axes)
-    if size is not None or channel_names is not None:
-        with ExitStack() as on_error:
-            on_error.callback(stack.close)
-            override_metadata(stack, size, channel_names)
-            on_error.pop_all()
-    return stack
-
-
-def _open_sequence(
-    files: Sequence[str | Path],
-    axis: SequenceAxis,
-    scene: SceneId | None,
-    depth_axis: DepthAxis,
-    axes: str | None,
-) -> SequenceStack:
-    depth: DepthAxis = "none" if axis == depth_axis else depth_axis
     with ExitStack() as on_error:
-        parts = []
-        for file in files:
-            parts.append(_open(*split_source(file, scene), depth, axes))
-            on_error.callback(parts[-1].close)
-        stack = SequenceStack(parts, axis, depth_axis)
+        stack: ClosableStack
+        if sequence is None:
+            stack = _open(*split_source(path, scene), depth_axis, axes)
+        else:
+            depth: DepthAxis = "none" if sequence == depth_axis else depth_axis
+            parts = []
+            for file in files or [path]:
+                parts.append(_open(*split_source(file, scene), depth, axes))
+                on_error.callback(parts[-1].close)
+            stack = SequenceStack(parts, sequence, depth_axis)
+        on_error.callback(stack.close)
+        if size is not None or channel_names is not None:
+            override_metadata(stack, size, channel_names)
         on_error.pop_all()
     return stack
 
@@ -293,7 +259,7 @@ def _open(
     path: str | Path, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None
 ) -> ClosableStack:
     if isinstance(path, str):
-        return _open_zarr(path, scene, depth_axis, axes)
+        return _ZARR.open(path, scene, depth_axis, axes)
     file_format = find_format(path)
     if scene is None:
         scenes = file_format.scenes(path)

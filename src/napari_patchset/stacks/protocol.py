@@ -185,31 +185,21 @@ class FileStack(BoundedStack):
 
 
 class Block(NamedTuple):
-    """A block that a source decodes at once (a tile, strip or chunk), as part of one plane.
-
-    Attributes
-    ----------
-    key : hashable
-        Identifies the block within the stack; several planes may share one.
-    rect : Rect
-        Where it lies in the plane; it may reach beyond the image.
-    samples, depths : tuple of int, range
-        All planes of the channel that it covers in part.
-    yx : tuple of int
-        The axes of the decoded array that are Y and X.
-    decode : callable
-        Returns the decoded array.
-    plane : callable
-        Returns this plane's pixels YX of the decoded array, or of a part of it along Y and X.
-    """
+    """A block that a source decodes at once (a tile, strip or chunk), as part of one plane."""
 
     key: Hashable
+    """Identifies the block within the stack; several planes may share one."""
     rect: Rect
+    """Where it lies in the plane; it may reach beyond the image."""
     samples: tuple[int, ...]
     depths: range
+    """All planes of the channel that it covers in part."""
     yx: tuple[int, int]
+    """The axes of the decoded array that are Y and X."""
     decode: Callable[[], NDArray[Any]]
+    """Returns the decoded array."""
     plane: Callable[[NDArray[Any]], NDArray[Any]]
+    """Returns this plane's pixels YX of the decoded array, or of a part of it along Y and X."""
 
 
 @runtime_checkable

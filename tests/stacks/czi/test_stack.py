@@ -235,13 +235,11 @@ class TestMissingPlanes:
 
     def test_they_are_known_along_the_depth_axis(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE), depth_axis="Z") as stack:
-            missing = {(s, c): tuple(stack.missing(s, c)) for s in range(2) for c in range(2)}
-        assert missing == {(0, 0): (2,), (0, 1): (2,), (1, 0): (1,), (1, 1): ()}
+            assert stack.missing_planes == {(0, 0, 2), (0, 1, 2), (1, 0, 1)}
 
     def test_they_are_known_by_sample_without_a_depth_axis(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE)) as stack:
-            missing = [s for s in range(6) if 0 in stack.missing(s, 0)]
-        assert missing == [2, 4]
+            assert stack.missing_planes == {(2, 0, 0), (2, 1, 0), (4, 0, 0)}
 
     def test_they_are_zero_and_their_neighbours_are_not(self, czi: MakeCzi) -> None:
         with CziImageStack(czi(self.SCENE), depth_axis="Z") as stack:

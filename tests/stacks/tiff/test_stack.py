@@ -249,7 +249,7 @@ def test_tiles_that_are_not_stored_have_the_fill_value(tmp_path: Path) -> None:
     )
     with TiffImageStack(tmp_path / "sparse.tif") as stack:
         assert_whole(stack, tifffile.imread(tmp_path / "sparse.tif")[None, None])
-        assert stack.missing(0, 0) == ()
+        assert not stack.missing_planes
 
 
 # --- laziness -----------------------------------------------------------------------------------

@@ -55,24 +55,16 @@ _Check = Callable[[bytes, TileFormat], None]
 
 
 class Compression(NamedTuple):
-    """A compression.
-
-    Attributes
-    ----------
-    name : str
-        As a message names it.
-    decode : callable or None
-        Its decoder; None if the stored data are the pixels.
-    head_bytes : int
-        Number of bytes of the stored data that `check` gets; 0 for none.
-    check : callable
-        Checks the header in these, before all data are read.
-    """
+    """A compression."""
 
     name: str
+    """As a message names it."""
     decode: _Decode | None
+    """Its decoder; None if the stored data are the pixels."""
     head_bytes: int = 0
+    """Number of bytes of the stored data that `check` gets; 0 for none."""
     check: _Check = lambda data, tile: None
+    """Checks the header in these, before all data are read."""
 
 
 _ZSTD_MAGIC = 0xFD2FB528.to_bytes(4, "little")

@@ -71,43 +71,30 @@ _RUN_LENGTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Subblocks:
-    """The subblock directory as columns, one row for each subblock (a tile, or one of a pyramid).
-
-    Attributes
-    ----------
-    position : ndarray
-        Byte of the file at which the subblock's segment begins.
-    part : ndarray
-        The number of the file that it lies in, 0 in a CZI of one file; -1 if that is absent.
-    pixel_type, compression : ndarray
-        Keys of `PIXEL_TYPES` and `COMPRESSIONS`.
-    rect : ndarray of shape (n, 4)
-        x, y, width and height on the stage, in pixels of full resolution.
-    stored : ndarray of shape (n, 2)
-        Width and height in stored pixels.
-    plane : ndarray of shape (n, 8)
-        Index along each of `PLANE_AXES`, in the file's numbering; 0 along one that is not named.
-    scene : ndarray
-        Id of the scene, -1 if none.
-    m_index : ndarray
-        Order in which overlapping tiles lie on each other, the highest on top.
-    n_dimensions : ndarray
-        Number of dimensions that the entry names.
-    axes : str
-        Those of `PLANE_AXES` that some subblock names.
-    """
+    """The subblock directory as columns: a row for each subblock, a tile or one of a pyramid."""
 
     position: NDArray[np.int64]
+    """Byte of the file at which the subblock's segment begins."""
     part: NDArray[np.int32]
+    """The number of the file that it lies in, 0 in a CZI of one file; -1 if that is absent."""
     pixel_type: NDArray[np.int32]
     compression: NDArray[np.int32]
+    """Keys of `PIXEL_TYPES` and `COMPRESSIONS`."""
     rect: NDArray[np.int64]
+    """Of shape (n, 4): x, y, width and height on the stage, in pixels of full resolution."""
     stored: NDArray[np.int64]
+    """Of shape (n, 2): Width and height in stored pixels."""
     plane: NDArray[np.int32]
+    """Of shape (n, 8): Index along each of `PLANE_AXES`, in the file's numbering; 0 along one that
+    is not named."""
     scene: NDArray[np.int32]
+    """Id of the scene, -1 if none."""
     m_index: NDArray[np.int32]
+    """Order in which overlapping tiles lie on each other, the highest on top."""
     n_dimensions: NDArray[np.int32]
+    """Number of dimensions that the entry names."""
     axes: str
+    """Those of `PLANE_AXES` that some subblock names."""
 
     def __len__(self) -> int:
         return len(self.position)
@@ -126,22 +113,15 @@ class Subblocks:
 
 
 class FileHeader(NamedTuple):
-    """The header of a file.
-
-    Attributes
-    ----------
-    master_guid : bytes
-        Of the master of a CZI in several files.
-    part : int
-        The file's number, 0 for the master and for a CZI in one file.
-    directory_at, metadata_at : int
-        Where its directory and its XML begin; 0 if it has none.
-    """
+    """The header of a file."""
 
     master_guid: bytes
+    """Of the master of a CZI in several files."""
     part: int
+    """The file's number, 0 for the master and for a CZI in one file."""
     directory_at: int
     metadata_at: int
+    """Where its directory and its XML begin; 0 if it has none."""
 
 
 class CziDirectory(NamedTuple):

@@ -34,24 +34,16 @@ _PART_NAME = re.compile(r"(.+?) ?\((\d+)\)", re.DOTALL)
 
 
 class CziParts(NamedTuple):
-    """The structure of a CZI, read before its pixels.
-
-    Attributes
-    ----------
-    subblocks : Subblocks
-        Those of all files; the `part` of one in an absent file is -1.
-    xml : bytes
-        The metadata.
-    files : mapping of int to CziFile
-        Each file by its number, the master's is 0.
-    absent : tuple of str
-        The names of the missing files.
-    """
+    """The structure of a CZI, read before its pixels."""
 
     subblocks: Subblocks
+    """Those of all files; the `part` of one in an absent file is -1."""
     xml: bytes
+    """The metadata."""
     files: Mapping[int, CziFile]
+    """Each file by its number, the master's is 0."""
     absent: tuple[str, ...] = ()
+    """The names of the missing files."""
 
 
 def read_parts(path: Path) -> CziParts:

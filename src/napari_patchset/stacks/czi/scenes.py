@@ -68,38 +68,26 @@ class StackChannel(NamedTuple):
 
 @dataclass(frozen=True)
 class SceneGeometry:
-    """The true extent of one scene, or of all scenes together.
-
-    Attributes
-    ----------
-    scene : int or None
-        The file's own id; None for the union of all.
-    rect : Rect
-        Its position on the stage, in pixels.
-    starts, sizes : dict of str to int
-        First number and extent along each axis: T, Z, R, I, H, V, B, the order of merging into S,
-        then C.
-    blocks : Subblocks
-        All subblocks of the file.
-    rows : ndarray
-        Rows of `blocks` that are this scene's tiles, ordered by plane, then from bottom to top.
-    keys : ndarray
-        The plane of each of `rows`, raveled over `sizes`.
-    known_rows : ndarray
-        The same in any order, and those in absent parts of a CZI in several files.
-    has_pyramid : bool
-        Whether the file also has lower resolutions of this scene that libCZI can read.
-    """
+    """The true extent of one scene, or of all scenes together."""
 
     scene: int | None
+    """The file's own id; None for the union of all."""
     rect: Rect
+    """Its position on the stage, in pixels."""
     starts: dict[str, int]
     sizes: dict[str, int]
+    """First number and extent along each axis: T, Z, R, I, H, V, B, the order of merging into S,
+    then C."""
     blocks: Subblocks
+    """All subblocks of the file."""
     rows: NDArray[np.int64]
+    """Rows of `blocks` that are this scene's tiles, ordered by plane, then from bottom to top."""
     keys: NDArray[np.int64]
+    """The plane of each of `rows`, raveled over `sizes`."""
     known_rows: NDArray[np.int64]
+    """The same in any order, and those in absent parts of a CZI in several files."""
     has_pyramid: bool
+    """Whether the file also has lower resolutions of this scene that libCZI can read."""
 
     def plane_rows(self, plane: Mapping[str, int]) -> NDArray[np.int64]:
         """Return the rows of a plane's tiles, none if the file does not have the plane.

@@ -149,23 +149,15 @@ class CziImageStack(FileStack):
             factors.append(2 * factors[-1])
         return (self, *(CziLevel(self, factor, block) for factor in factors[1:]))
 
-    def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
-        """Return the indices along the depth axis of planes that the file does not have.
-
-        Without a depth axis it is (0,) for a missing plane. `extract_patch` returns zeros for one.
-        """
-        depth = self.data_shape[2] if len(self.axes) == 5 else 1
-        planes = (self._plane_indices(sample_idx, channel, z) for z in range(depth))
-        return tuple(z for z, each in enumerate(planes) if not len(self._geometry.plane_rows(each)))
-
     @property
     def missing_planes(self) -> frozenset[tuple[int, int, int]]:
-        """Every plane that the file does not have, as (sample, channel, depth)."""
+        """Every plane that the file does not have, as (sample, channel, depth); read as zeros."""
         if self._geometry.is_complete:
             return frozenset()
-        n_samples, n_channels = self.data_shape[:2]
-        pairs = product(range(n_samples), range(n_channels))
-        return frozenset((s, c, z) for s, c in pairs for z in self.missing(s, c))
+        n_samples, n_channels, *deep, _, _ = self.data_shape
+        planes = product(range(n_samples), range(n_channels), range(*deep or (1,)))
+        rows, indices = self._geometry.plane_rows, self._plane_indices
+        return frozenset(plane for plane in planes if not len(rows(indices(*plane))))
 
     @classmethod
     def get_bounding_rectangles(

@@ -41,37 +41,25 @@ _COMPANION_SUFFIXES = (".ome", ".ome.xml")
 
 @dataclass(frozen=True, slots=True)
 class TiffDescription:
-    """The TIFF that tifffile should open, with the OME-XML that describes its pages, if any.
-
-    Attributes
-    ----------
-    path : Path
-        The TIFF; not the file that was named if that leaves its description to another.
-    xml : str or None
-        The OME-XML, in which each file of a set has its path, and each Image its number as name if
-        there are several files.
-    images : tuple of OmeImage
-        The metadata of each Image; empty without OME-XML.
-    ignore_ome : bool
-        Whether the file has OME-XML that must not be used.
-    files : tuple of Path
-        The files of the set that are there, companion file included; else the file alone.
-    absent : tuple of str
-        The names of the missing ones.
-    problem : str
-        A problem that affects how the pages are read; "" for none.
-    loop : Loop or None
-        Where its pages form a circle, if they do: only those before are read.
-    """
+    """The TIFF that tifffile should open, with the OME-XML that describes its pages, if any."""
 
     path: Path
+    """The TIFF; not the file that was named if that leaves its description to another."""
     xml: str | None = None
+    """The OME-XML, in which each file of a set has its path, and each Image its number as name if
+    there are several files."""
     images: "tuple[OmeImage, ...]" = ()
+    """The metadata of each Image; empty without OME-XML."""
     ignore_ome: bool = False
+    """Whether the file has OME-XML that must not be used."""
     files: tuple[Path, ...] = ()
+    """The files of the set that are there, companion file included; else the file alone."""
     absent: tuple[str, ...] = ()
+    """The names of the missing ones."""
     problem: str = ""
+    """A problem that affects how the pages are read; "" for none."""
     loop: Loop | None = None
+    """Where its pages form a circle, if they do: only those before are read."""
 
     @property
     def is_set(self) -> bool:
@@ -309,30 +297,20 @@ def _check_sizes(root: "Element", path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OmeImage:
-    """The metadata of one Image element.
-
-    Attributes
-    ----------
-    name : str
-        Empty if it has none.
-    plane_shape : tuple of int
-        Height and width in pixels.
-    channels : tuple of (str or None, str or None)
-        Name and colour ("#rrggbb") of each.
-    pixel_size : PixelSize
-        In micrometres.
-    position : tuple of float
-        X and Y on the stage in micrometres, 0 if it has none.
-    time_step : float or None
-        In seconds.
-    """
+    """The metadata of one Image element."""
 
     name: str
+    """Empty if it has none."""
     plane_shape: tuple[int, int]
+    """Height and width in pixels."""
     channels: tuple[tuple[str | None, str | None], ...]
+    """Name and colour ("#rrggbb") of each."""
     pixel_size: PixelSize
+    """In micrometres."""
     position: tuple[float, float]
+    """X and Y on the stage in micrometres, 0 if it has none."""
     time_step: float | None
+    """In seconds."""
 
 
 def ome_images(root: "Element") -> Iterator[OmeImage]:

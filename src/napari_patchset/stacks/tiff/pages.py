@@ -26,37 +26,26 @@ class PageKind:
     """The properties that all pages with one of tifffile's keyframes share.
 
     A segment is a tile or strip.
-
-    Attributes
-    ----------
-    path, offset, index : Path, int, tuple of int
-        The keyframe's file, the offset of its directory, and its index in the tree of pages.
-    shape : tuple of int
-        Separate samples, depth, height, width, contiguous samples.
-    tile : tuple of int
-        Depth, height and width of a segment.
-    dtype : dtype
-        Of a pixel as stored, with its byte order.
-    is_raw : bool
-        Whether a page is one run of uncompressed pixels.
-    is_jpeg : bool
-        Whether a page may have JPEG tables of its own.
-    is_fragile : bool
-        Whether damaged pixels may crash the process that decodes them.
-    fill : float
-        The value of segments that are not stored.
     """
 
     path: Path
     offset: int
     index: tuple[int, ...]
+    """The keyframe's file, the offset of its directory, and its index in the tree of pages."""
     shape: tuple[int, int, int, int, int]
+    """Separate samples, depth, height, width, contiguous samples."""
     tile: tuple[int, int, int]
+    """Depth, height and width of a segment."""
     dtype: np.dtype[np.generic]
+    """Of a pixel as stored, with its byte order."""
     is_raw: bool
+    """Whether a page is one run of uncompressed pixels."""
     is_jpeg: bool
+    """Whether a page may have JPEG tables of its own."""
     is_fragile: bool
+    """Whether damaged pixels may crash the process that decodes them."""
     fill: float
+    """The value of segments that are not stored."""
 
     @property
     def nbytes(self) -> int:
@@ -89,45 +78,30 @@ class PageKind:
 
 
 class PagePlane(NamedTuple):
-    """One plane of a page, with its contiguous samples.
-
-    Attributes
-    ----------
-    page : int
-        Number of the page in its table.
-    sample, depth : int
-        Separate sample, and depth in a volumetric page.
-    """
+    """One plane of a page, with its contiguous samples."""
 
     page: int
+    """Number of the page in its table."""
     sample: int
     depth: int
+    """Separate sample, and depth in a volumetric page."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """All pages of an image at one resolution, by number; picklable and small.
-
-    Attributes
-    ----------
-    kinds : tuple of PageKind
-        One for each file and keyframe.
-    kind_index : ndarray of int32
-        Each page's index into `kinds`, -1 for a page that the file lacks.
-    first_segment : ndarray of int64
-        Index of each page's first segment in `offsets` and `counts`; at the end, their length.
-    offsets, counts : ndarray of int64
-        Offset and number of bytes of each segment; 0 bytes if it is not stored.
-    jpeg_tables : dict of int to bytes
-        By page, for JPEG.
-    """
+    """All pages of an image at one resolution, by number; picklable and small."""
 
     kinds: tuple[PageKind, ...]
+    """One for each file and keyframe."""
     kind_index: NDArray[np.int32]
+    """Each page's index into `kinds`, -1 for a page that the file lacks."""
     first_segment: NDArray[np.int64]
+    """Index of each page's first segment in `offsets` and `counts`; at the end, their length."""
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
+    """Offset and number of bytes of each segment; 0 bytes if it is not stored."""
     jpeg_tables: dict[int, bytes] = field(default_factory=dict)
+    """By page, for JPEG."""
 
     @property
     def page_shape(self) -> tuple[int, int, int, int, int]:

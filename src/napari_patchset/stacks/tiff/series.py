@@ -44,25 +44,17 @@ _SLIDE_EXTRAS = frozenset({"thumbnail", "label", "macro", "overview", "map"})
 
 @dataclass(frozen=True, slots=True)
 class TiffSeries:
-    """A series of an open file.
-
-    Attributes
-    ----------
-    index, name : int, str
-        Its index in the file; "Series N" if the file does not name it.
-    pages : TiffPageSeries
-        tifffile's series, valid while its file is open.
-    ome : OmeImage or None
-        The metadata of its Image element, if there is one.
-    is_partial : bool
-        Whether files of its set are absent.
-    """
+    """A series of an open file."""
 
     index: int
     name: str
+    """Its index in the file; "Series N" if the file does not name it."""
     pages: TiffPageSeries
+    """tifffile's series, valid while its file is open."""
     ome: OmeImage | None
+    """The metadata of its Image element, if there is one."""
     is_partial: bool
+    """Whether files of its set are absent."""
 
     @property
     def is_extra(self) -> bool:
@@ -286,27 +278,18 @@ def _unique_letters(letters: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TiffImage:
-    """A series without its pixels, independent of the open file.
-
-    Attributes
-    ----------
-    axes : PlaneAxes
-        Its axes, shape and planes.
-    levels : tuple of PageTable
-        Its pages at each resolution, finest first.
-    metadata : ImageMetadata
-        At the finest resolution.
-    rect : Rect
-        Position on the stage and size, in pixels.
-    translation : dict of str to float
-        Position on the stage in micrometres by axis, where the file has it.
-    """
+    """A series without its pixels, independent of the open file."""
 
     axes: PlaneAxes
+    """Its axes, shape and planes."""
     levels: tuple[PageTable, ...]
+    """Its pages at each resolution, finest first."""
     metadata: ImageMetadata
+    """At the finest resolution."""
     rect: Rect
+    """Position on the stage and size, in pixels."""
     translation: Mapping[str, float]
+    """Position on the stage in micrometres by axis, where the file has it."""
 
     @property
     def files(self) -> list[Path]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis, check_depth_axis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import PixelSize, Rect, SceneId, join_scene, split_scene
+from napari_patchset.source import Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.fingerprint import file_key, text_key
-from napari_patchset.stacks.metadata import ImageMetadata, SceneSummary
+from napari_patchset.stacks.metadata import SceneSummary, scaled_pixel_size
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
 from napari_patchset.stacks.tiff.pages import PagePlane
@@ -95,7 +95,9 @@ class TiffImageStack(FileStack):
         self.data_shape = self._layout.stack_shape
         self.data_dtype = table.dtype
         self.block_shape = table.kinds[0].block_shape
-        self.metadata = _scaled_metadata(self._image.metadata, self._image.rect, height, width)
+        metadata, full = self._image.metadata, self._image.rect
+        size = scaled_pixel_size(metadata.pixel_size, (full.h, full.w), (height, width))
+        self.metadata = replace(metadata, pixel_size=size)
         self._coarser: list[Self] = []
 
     @property
@@ -115,18 +117,12 @@ class TiffImageStack(FileStack):
         self._coarser.extend(self._at_level(level) for level in missing)
         return [self, *self._coarser]
 
-    def missing(self, sample_idx: int, channel: int) -> tuple[int, ...]:
-        """Return the indices along the depth axis whose plane the file lacks.
-
-        Without a depth axis it is (0,) for a missing plane. `extract_patch` returns zeros for it.
-        """
-        return tuple(np.flatnonzero(self._is_missing(self._planes[sample_idx, channel])).tolist())
-
     @property
     def missing_planes(self) -> frozenset[tuple[int, int, int]]:
         """Every plane that the file lacks, as (sample, channel, depth)."""
         n_samples, n_channels = self._planes.shape[:2]
-        missing = np.argwhere(self._is_missing(self._planes.reshape(n_samples, n_channels, -1)))
+        planes = self._planes.reshape(n_samples, n_channels, -1)
+        missing = np.argwhere(self._image.levels[self._level].is_missing(planes))
         return frozenset((s, c, z) for s, c, z in missing.tolist())
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
@@ -157,9 +153,6 @@ class TiffImageStack(FileStack):
     def close(self) -> None:
         """Close the file, for all levels; closing again does nothing."""
         self._reader.close()
-
-    def _is_missing(self, planes: NDArray[np.int64]) -> NDArray[np.bool]:
-        return self._image.levels[self._level].is_missing(planes)
 
     def _at_level(self, level: int) -> Self:
         # Without a reference to this stack: a cycle would keep the file open until it is collected.
@@ -264,11 +257,3 @@ def _choose(index: SeriesIndex, series: int | None, path: Path) -> int:
         listed = ", ".join(f"{number} ({index.names[number]})" for number in images)
         raise ArgumentError(f"{path} has {len(images)} series; choose one: {listed}.")
     return images[0]
-
-
-def _scaled_metadata(metadata: ImageMetadata, full: Rect, height: int, width: int) -> ImageMetadata:
-    """Return the metadata of a lower resolution of the given size, in pixels."""
-    size = metadata.pixel_size
-    y = size.y and size.y * (full.h / height)
-    x = size.x and size.x * (full.w / width)
-    return replace(metadata, pixel_size=PixelSize(z=size.z, y=y, x=x))

@@ -68,19 +68,13 @@ def is_tiff(head: bytes) -> bool:
 
 
 class Loop(NamedTuple):
-    """The link by which a chain of directories returns to one before.
-
-    Attributes
-    ----------
-    start, length : int
-        Where the link is in the file, in bytes.
-    n_pages : int
-        Number of pages up to it.
-    """
+    """The link by which a chain of directories returns to one before."""
 
     start: int
     length: int
+    """Where the link is in the file, in bytes."""
     n_pages: int
+    """Number of pages up to it."""
 
 
 class FileWithoutLoop(FileIO):

@@ -33,38 +33,25 @@ _BY_POSITION = "BVHIRSTCZYX"
 
 
 class OmeAxis(NamedTuple):
-    """An axis as the file describes it.
-
-    Attributes
-    ----------
-    name : str
-        Such as "t", "c", "z", or the writer's own.
-    kind : str or None
-        OME's "type": "time", "channel", "space", or the writer's own.
-    unit : str or None
-        Such as "micrometer" or "second".
-    """
+    """An axis as the file describes it."""
 
     name: str
+    """Such as "t", "c", "z", or the writer's own."""
     kind: str | None = None
+    """OME's "type": "time", "channel", "space", or the writer's own."""
     unit: str | None = None
+    """Such as "micrometer" or "second"."""
 
 
 @dataclass(frozen=True, slots=True)
 class OmeDataset:
-    """One resolution as "datasets" lists it.
-
-    Attributes
-    ----------
-    path : object
-        The array's path below the image; not checked yet.
-    scale, translation : tuple of float
-        Along each axis, in the axis's unit; empty if the file has none.
-    """
+    """One resolution as "datasets" lists it."""
 
     path: Any
+    """The array's path below the image; not checked yet."""
     scale: tuple[float, ...] = ()
     translation: tuple[float, ...] = ()
+    """Along each axis, in the axis's unit; empty if the file has none."""
 
 
 @dataclass(frozen=True, slots=True)

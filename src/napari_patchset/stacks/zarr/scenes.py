@@ -52,27 +52,18 @@ class ZarrLevel:
 
 @dataclass(frozen=True, slots=True)
 class ZarrImage:
-    """An image.
-
-    Attributes
-    ----------
-    axes : str
-        A letter for each axis of its arrays.
-    levels : tuple of ZarrLevel
-        Its arrays, finest first.
-    node : Node
-        The group, or the array where there is no group.
-    multiscale : Multiscale or None
-        The OME metadata.
-    level_problems : tuple of str
-        Why levels or axes of the metadata are not used.
-    """
+    """An image."""
 
     axes: str
+    """A letter for each axis of its arrays."""
     levels: tuple[ZarrLevel, ...]
+    """Its arrays, finest first."""
     node: Node
+    """The group, or the array where there is no group."""
     multiscale: Multiscale | None = None
+    """The OME metadata."""
     level_problems: tuple[str, ...] = ()
+    """Why levels or axes of the metadata are not used."""
 
     @property
     def problems(self) -> str:
@@ -185,23 +176,16 @@ _GAP = 10
 
 @dataclass(frozen=True, slots=True)
 class PlateField:
-    """One field of view of a plate.
-
-    Attributes
-    ----------
-    path : str
-        Of its image.
-    row, column : int
-        Of its well, counted from 0.
-    number, n_fields : int
-        Its index among the fields of its well, and how many these are.
-    """
+    """One field of view of a plate."""
 
     path: str
+    """Of its image."""
     row: int
     column: int
+    """Of its well, counted from 0."""
     number: int
     n_fields: int
+    """Its index among the fields of its well, and how many these are."""
 
     @property
     def name(self) -> str:
