@@ -50,7 +50,7 @@ class Tour:
     def choose_scene(self, scene: int) -> None:
         """Show another scene, as a click on its thumbnail does, and its middle plane."""
         self.widget.picker.map.picked.emit(scene)
-        self.until(lambda: self.widget.source_control.shown.scene == scene)
+        self.until(lambda: self.widget.source_control.shown_scene.scene == scene)
         self.viewer.dims.current_step = (1, 2, 0, 0)
         self.viewer.reset_view()
 

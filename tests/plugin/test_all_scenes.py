@@ -108,7 +108,7 @@ def test_the_picker_turns_from_scene_to_scene(window: Window, file: Path) -> Non
 
     for name in names[2:]:
         viewer.layers.remove(name)
-    window.until(lambda: window.widget.picker.map.shown == 0)
+    window.until(lambda: window.widget.picker.map.shown_index == 0)
     assert window.state.scene == 0
     window.click_scene(1)  # the only scene that is left is replaced
     window.until(lambda: window.state.scene == 1)

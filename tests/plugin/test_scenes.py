@@ -125,7 +125,7 @@ def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) 
     assert picker.names.currentText() == "A1"
     window.click_scene(8 * 6 + 3)
     window.until(lambda: window.state.scene == 8 * 6 + 3)
-    assert (picker.names.currentText(), picker.map.shown) == ("D7", 8 * 6 + 3)
+    assert (picker.names.currentText(), picker.map.shown_index) == ("D7", 8 * 6 + 3)
 
     press(window, Qt.Key.Key_Right, Qt.Key.Key_Down, Qt.Key.Key_Down)
     assert window.state.scene == 8 * 6 + 3
@@ -139,7 +139,7 @@ def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) 
     window.qtbot.keyClicks(picker.names, "H12")
     window.qtbot.keyClick(picker.names, Qt.Key.Key_Return)
     window.until(lambda: window.state.scene == 95)
-    assert picker.map.shown == 95
+    assert picker.map.shown_index == 95
 
 
 def test_a_file_of_one_scene_needs_no_map(picker: ScenePicker, czi: MakeCzi) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from napari_patchset.cli.options import (
+from napari_patchset.cli.parameters import (
     RUNNING,
     Files,
     Json,

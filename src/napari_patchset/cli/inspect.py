@@ -10,7 +10,7 @@ import imagecodecs
 import typer
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from napari_patchset.cli.options import (
+from napari_patchset.cli.parameters import (
     RUNNING,
     Files,
     Json,

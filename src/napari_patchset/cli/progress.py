@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from napari_patchset.exporting.plan import Failure
+from napari_patchset.exporting.failures import Failure
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.reader import read_description

@@ -15,13 +15,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import (
-    PAIR_ROLES,
-    SOURCE_ERRORS,
-    ExportPlan,
-    ImageRef,
-    SourceRef,
-)
+from napari_patchset.exporting.failures import SOURCE_ERRORS
+from napari_patchset.exporting.plan import PAIR_ROLES, ExportPlan, ImageRef, SourceRef
 from napari_patchset.exporting.plan_options import OPTIONS, PlanOption, format_bytes, option_of
 from napari_patchset.exporting.sources import expand_sources, mask_region, sequence_source
 from napari_patchset.patching.filter_syntax import channel_text

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.candidates import ArraySelection, Selection
 from napari_patchset.exporting.destination import check_only_own_files, check_replaceable
+from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.plan import SourcesFailed
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import sync_folder, write_file

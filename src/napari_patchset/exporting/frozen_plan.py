@@ -9,8 +9,9 @@ from collections.abc import Callable, Container
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
-from napari_patchset.exporting.plan import MASK, SOURCE_ERRORS, ExportPlan, Failure, SourceRef
+from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
 from napari_patchset.exporting.sources import (
     SourceDescriber,
     check_agreement,

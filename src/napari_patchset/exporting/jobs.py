@@ -18,10 +18,11 @@ from napari_patchset.exporting.destination import (
     check_own_workdir,
     check_space,
 )
+from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.metrics import score_job
-from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir

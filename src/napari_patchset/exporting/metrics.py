@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import MASK, SourcesFailed
+from napari_patchset.exporting.plan import MASK
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.plan import SOURCE_ERRORS, ExportPlan, Failure, SourcesFailed
+from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import channel_indices
 from napari_patchset.stacks.cache import FileStat

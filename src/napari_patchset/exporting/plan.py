@@ -3,8 +3,6 @@
 `ExportPlan` is one frozen model that is also its own JSON file. It is a `Recipe`, which does not
 depend on where files lie, with `SourceRef`s, each of which names an image and the images that are
 paired with it, and an output path.
-
-A source that can't be read is a `Failure`: an export skips it, and stops when none is left.
 """
 
 import os
@@ -27,7 +25,7 @@ from pydantic import (
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
-from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
+from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import Filter, PatchFilter
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
@@ -46,37 +44,6 @@ from napari_patchset.source import (
 from napari_patchset.stacks.metadata import parse_pixel_size
 from napari_patchset.stacks.opening import list_scenes
 from napari_patchset.stacks.sequence import SequenceAxis
-
-SOURCE_ERRORS = (UnreadableFileError, OSError)
-"""Raised by a file that is damaged or missing; a file that does not fit the plan raises others."""
-
-
-class Failure(Frozen):
-    """A source that was skipped, and why."""
-
-    source: str
-    message: str
-
-    def __str__(self) -> str:
-        return self.message if self.source in self.message else f"{self.source}: {self.message}"
-
-
-class SourcesFailed(ExportError):
-    """Sources can't be read, or have changed since the plan was made.
-
-    Attributes
-    ----------
-    failures : dict of int to Failure
-        By index of the source.
-    """
-
-    def __init__(self, failures: Mapping[int, Failure]) -> None:
-        super().__init__("; ".join(map(str, failures.values())))
-        self.failures = dict(failures)
-
-    def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[dict[int, Failure]]]:
-        return SourcesFailed, (self.failures,)
-
 
 MASK = "mask"
 """The role of an image that a filter reads; see `patchset.layout.ROLES` for the others."""

@@ -19,10 +19,11 @@ from typing import Any, Literal
 from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
 from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
+from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.jobs import prepare, select
 from napari_patchset.exporting.metrics import score_job
-from napari_patchset.exporting.plan import ExportPlan, Failure, SourcesFailed
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import JobFolder, WorkDir

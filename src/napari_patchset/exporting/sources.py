@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
-from napari_patchset.exporting.plan import SOURCE_ERRORS, ExportPlan, ImageRef, SourceRef
+from napari_patchset.exporting.failures import SOURCE_ERRORS
+from napari_patchset.exporting.plan import ExportPlan, ImageRef, SourceRef
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, SUFFIXES

@@ -44,8 +44,8 @@ from napari_patchset.exporting.destination import (
     is_litter,
     remove_own_files,
 )
+from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.plan import Failure, SourcesFailed
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics

@@ -67,9 +67,9 @@ class PlanPreview:
     scored: NDArray[np.bool_]
 
     @property
-    def shown(self) -> SourceInfo:
+    def shown_source(self) -> SourceInfo:
         """The source on the screen."""
-        return self.sources[self.state.shown]
+        return self.sources[self.state.shown_index]
 
     @property
     def is_provisional(self) -> bool:

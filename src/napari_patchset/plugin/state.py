@@ -89,7 +89,7 @@ class FormState:
     ----------
     sources : tuple of SourceRef
         The images that patches are cut from.
-    shown : int
+    shown_index : int
         Which of them is on the screen.
     recipe : Recipe
         How patches are chosen and written.
@@ -98,14 +98,14 @@ class FormState:
     """
 
     sources: tuple[SourceRef, ...]
-    shown: int
+    shown_index: int
     recipe: Recipe
     out: str = ""
 
     @property
     def source(self) -> SourceRef:
         """The image on the screen."""
-        return self.sources[self.shown]
+        return self.sources[self.shown_index]
 
     @property
     def path(self) -> Path:

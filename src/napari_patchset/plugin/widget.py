@@ -19,11 +19,11 @@ from napari_patchset.plugin.canvas.summary import size_hint, summarize
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notifying
 from napari_patchset.plugin.export_control import ExportControl, ExportSection
 from napari_patchset.plugin.form.form import RecipeForm
+from napari_patchset.plugin.form.scroll_panel import Panel
 from napari_patchset.plugin.layers.layer_files import file_name
 from napari_patchset.plugin.layers.layer_stack import layer_at
 from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight
 from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
-from napari_patchset.plugin.panel import Panel
 from napari_patchset.plugin.planning import PlanControl, PlanPreview
 from napari_patchset.plugin.preferences import OutputDefaults, read_output_defaults
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
@@ -48,7 +48,7 @@ class PatchesWidget(Panel):
         self.form = RecipeForm()
         self.source_control = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.region_control = RegionControl(
-            napari_viewer, self.form.region, lambda: self.source_control.shown
+            napari_viewer, self.form.region, lambda: self.source_control.shown_scene
         )
         self.source, self.picker = self.source_control.section, self.source_control.picker
         self.patches, self.export, self.summary = self.form.patches, ExportSection(), QLabel()
@@ -85,7 +85,7 @@ class PatchesWidget(Panel):
         ArgumentError, ValidationError
             If its values do not fit each other.
         """
-        shown, context = self.source_control.shown, self.source_control.context
+        shown, context = self.source_control.shown_scene, self.source_control.context
         if shown is None or context is None:
             return None
         check_straight(shown.layers[-1])
@@ -173,13 +173,13 @@ class PatchesWidget(Panel):
         if is_new:
             self.export.out.value = Path(context.out)
             self._on_format()  # that may have changed since the name was proposed
-        if (shown := self.source_control.shown) is not None:
+        if (shown := self.source_control.shown_scene) is not None:
             channels = channels_of(shown, context.info)
             self.form.offer(context.info, [(c.name, c.color or "#ffffff") for c in channels])
         self._plan()
 
     def _show_parts(self) -> None:
-        is_open = self.source_control.shown is not None
+        is_open = self.source_control.shown_scene is not None
         self.export.start.enabled = self.source_control.context is not None and not self.job.running
         self.form.more.setVisible(is_open)
         self.source_control.extra_files.visible = is_open
@@ -221,8 +221,8 @@ class PatchesWidget(Panel):
             self._show_nothing(_NOTHING_OPEN)
 
     def _show(self, planned: PlanPreview) -> None:
-        if (shown := self.source_control.shown) is not None:
-            self.patches.show_hint(size_hint(planned.grid.size, planned.shown))
+        if (shown := self.source_control.shown_scene) is not None:
+            self.patches.show_hint(size_hint(planned.grid.size, planned.shown_source))
             self._show_text(summarize(planned))
             self.preview.show(shown, planned)
             self.placing.follow(planned)

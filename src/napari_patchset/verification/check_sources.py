@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError
+from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef, SourcesFailed
+from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.sources import SourceDescriber, read_masks
 from napari_patchset.exporting.tile_reader import TileReader

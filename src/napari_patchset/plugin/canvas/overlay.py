@@ -73,7 +73,7 @@ class PlaneGrid(NamedTuple):
             patches = before.patches
         else:
             patches = PlanePatches.from_grid(
-                planned.grid, planned.category, planned.state.shown, *plane
+                planned.grid, planned.category, planned.state.shown_index, *plane
             )
         return cls(planned, image, *plane, patches)
 
@@ -81,7 +81,7 @@ class PlaneGrid(NamedTuple):
         return (
             self.planned.grid is planned.grid
             and self.planned.category is planned.category
-            and self.planned.state.shown == planned.state.shown
+            and self.planned.state.shown_index == planned.state.shown_index
             and (self.sample, self.depth) == plane
         )
 

@@ -74,7 +74,7 @@ class PlaceControl:
         grid, patch = self._grid, self._framed
         if grid is None or patch is None:
             return
-        size, shape = grid.planned.grid.size, grid.planned.shown.spatial_shape
+        size, shape = grid.planned.grid.size, grid.planned.shown_source.spatial_shape
         step = [1 if is_fine else max(1, n // _STEPS) for n in size[-2:]]
         y, x = patch.start[-2] + down * step[0], patch.start[-1] + right * step[1]
         start = _inside((*patch.start[:-2], y, x), size, shape)
@@ -91,20 +91,20 @@ class PlaceControl:
 
 
 def _patch_at(planned: PlanPreview, row: int) -> FixedPatch:
-    info, spec = planned.shown, planned.grid[row]
+    info, spec = planned.shown_source, planned.grid[row]
     return FixedPatch(source=info.key, scene=info.scene, sample=spec.sample, start=spec.start)
 
 
 def _row_of(planned: PlanPreview, patch: FixedPatch) -> int | None:
     grid = planned.grid
-    is_there = (grid.source_index == planned.state.shown) & (grid.sample == patch.sample)
+    is_there = (grid.source_index == planned.state.shown_index) & (grid.sample == patch.sample)
     rows = np.flatnonzero(is_there & (grid.start == patch.start).all(axis=1))
     return int(rows[0]) if len(rows) else None
 
 
 def _patch_around(grid: PlaneGrid, point: tuple[float, float]) -> FixedPatch:
     """Place a patch around a point of the plane that is shown, YX."""
-    info, size = grid.planned.shown, grid.planned.grid.size
+    info, size = grid.planned.shown_source, grid.planned.grid.size
     centre = (grid.depth, *point)[-len(size) :]
     start = [round(c - n / 2) for c, n in zip(centre, size, strict=True)]
     inside = _inside(start, size, info.spatial_shape)

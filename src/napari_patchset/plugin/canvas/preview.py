@@ -170,7 +170,7 @@ class PreviewControl:
             return
         shown, planned = self._shown
         image, row = shown.layers[-1], self.view.row
-        plane = plane_of(self._viewer, image, planned.shown)
+        plane = plane_of(self._viewer, image, planned.shown_source)
         grid = PlaneGrid.find(planned, image, plane, self.overlay.grid)
         self.overlay.draw(grid, None if row is None else _start_of(planned, row))
 
@@ -240,7 +240,7 @@ def _start_of(planned: PlanPreview, row: int) -> YX:
 
 def _channels(shown: SceneLayers, planned: PlanPreview) -> list[Channel]:
     """Return the channels of a patch in the colours and contrast of the image."""
-    info = DESCRIPTIONS.latest(str(shown.path), shown.scene) or planned.shown
+    info = DESCRIPTIONS.latest(str(shown.path), shown.scene) or planned.shown_source
     chosen = channel_indices(info.channels, planned.state.recipe.channels)
     channels = channels_of(shown, info)
     return [channels[i] for i in chosen]

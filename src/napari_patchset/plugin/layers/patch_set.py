@@ -80,8 +80,8 @@ def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
     layers: list[LayerTuple] = []
     for index, (name, color) in enumerate(zip(names, colors, strict=True)):
         data = LazyPatches(patches, index)
-        shown = name if role == IMAGE else f"{name} {role}"
-        own = {"name": f"{shown} ({patches.layout.split})", "rgb": False}
+        label = name if role == IMAGE else f"{name} {role}"
+        own = {"name": f"{label} ({patches.layout.split})", "rgb": False}
         limits = {"contrast_limits": read_first_plane(data)}
         layers.append((data, {**own, **limits, **common, **display(color, len(colors))}, "image"))
     return layers

@@ -180,8 +180,11 @@ def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> 
             options["contrast_limits"] = limits
     tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
     annotations = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
-    shown = [layer for layer in annotations if layer is not None]
-    return [*images, *((data, {**options, "metadata": tag}, kind) for data, options, kind in shown)]
+    present = [layer for layer in annotations if layer is not None]
+    return [
+        *images,
+        *((data, {**options, "metadata": tag}, kind) for data, options, kind in present),
+    ]
 
 
 def _channel_layer(

@@ -39,7 +39,7 @@ class SceneMap(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.cells: list[Cell] = []
-        self.shown = self.cursor_at = self.hovered = -1
+        self.shown_index = self.cursor_at = self.hovered = -1
         self._scenes: Sequence[SceneSummary] = ()
         self._pictures: dict[int, QPixmap] = {}
         self._problems: dict[int, str] = {}
@@ -54,7 +54,7 @@ class SceneMap(QWidget):
 
     def mark(self, shown: int) -> None:
         """Mark a scene as the one that is shown."""
-        self.shown = self.cursor_at = shown
+        self.shown_index = self.cursor_at = shown
         self.update()
 
     def set_picture(self, index: int, picture: NDArray[np.uint8]) -> None:
@@ -108,8 +108,8 @@ class SceneMap(QWidget):
             self._draw_name(painter, index, frame)
             if index == self.hovered:
                 _outline(painter, frame, text, 1)
-        if 0 <= self.shown < len(self.cells):
-            _outline(painter, QRectF(*self.cells[self.shown]), accent, 3)
+        if 0 <= self.shown_index < len(self.cells):
+            _outline(painter, QRectF(*self.cells[self.shown_index]), accent, 3)
         if self.hasFocus() and 0 <= self.cursor_at < len(self.cells):
             _outline(painter, QRectF(*self.cells[self.cursor_at]), text, 1, Qt.PenStyle.DashLine)
         painter.end()
@@ -149,7 +149,7 @@ class SceneMap(QWidget):
 
     def focusInEvent(self, event: QFocusEvent | None) -> None:
         """Put the cursor on the shown scene."""
-        self.cursor_at = self.shown
+        self.cursor_at = self.shown_index
         super().focusInEvent(event)
 
     def event(self, event: QEvent | None) -> bool:

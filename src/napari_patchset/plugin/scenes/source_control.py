@@ -160,7 +160,7 @@ class SourceControl:
         self.picker.hide()
 
     @property
-    def shown(self) -> SceneLayers | None:
+    def shown_scene(self) -> SceneLayers | None:
         """The layers of the chosen scene of the chosen file, None if there are none."""
         path = self.section.file.value
         return find_scene_layers(self._viewer, path, self._chosen.get(path)) if path else None
@@ -200,7 +200,7 @@ class SourceControl:
 
     def read(self) -> None:
         """Read the metadata of the shown scene again; until then the old one is used."""
-        scene, known = self.shown, self.context
+        scene, known = self.shown_scene, self.context
         if known is not None and (scene is None or scene[:2] != (known.path, known.scene)):
             self.context = None
         self.reading.stop()
@@ -230,7 +230,7 @@ class SourceControl:
         self.opening.stop()
         self.picker.setVisible(False)
         self.context, self._is_new = None, True
-        if (scene := self.shown) is not None:
+        if (scene := self.shown_scene) is not None:
             self._followed = scene.scene
             show_unseen(self._viewer, scene.layers[-1])
         self._follow_moves()
@@ -251,7 +251,7 @@ class SourceControl:
 
     def _follow_moves(self) -> None:
         """Notice when the image is moved, turned or scaled."""
-        for layer in self.shown.layers if self.shown else ():
+        for layer in self.shown_scene.layers if self.shown_scene else ():
             self.edits.follow_moves(layer)
 
     def _on_scene(self, scene: SceneId | None) -> None:
@@ -297,7 +297,7 @@ class SourceControl:
 
     def _follow_scene(self) -> None:
         """Read the metadata of the shown scene, if it is another one."""
-        scene = self.shown
+        scene = self.shown_scene
         if scene is not None and scene.scene != self._followed:
             self._followed = scene.scene
             self._follow_moves()

@@ -6,7 +6,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QWidget
 
 from napari_patchset.plugin.form.fields import Section
-from napari_patchset.plugin.panel import Panel
+from napari_patchset.plugin.form.scroll_panel import Panel
 from support.gestures import wheel
 
 
