@@ -30,6 +30,9 @@ from napari_patchset.source import SourceInfo
 
 _MEASURING_THREADS = 2
 
+_READ_AT_ONCE = 2**16
+"""Candidates of small sources that are read together, as threads are started for each reading."""
+
 _CUT_BYTES = 8 * 2**20
 """Pixels that are cut, then measured, at once; more only if a single patch has more."""
 
@@ -98,6 +101,10 @@ class MetricReader:
         self.requests = metric_requests(filters, sources[IMAGE][0].channels)
         self._sources, self._images, self._chunk_length = sources, images, chunk_length
         self._threads, self._check_cancelled = threads, check_cancelled
+        self._itemsize = {
+            request.role: max(np.dtype(source.dtype).itemsize for source in sources[request.role])
+            for request in self.requests
+        }
         self._tile_memory = max(memory - (2 * _MEASURING_THREADS + 1) * _CUT_BYTES, MIN_TILE_BYTES)
 
     def read(
@@ -141,8 +148,7 @@ class MetricReader:
         self, request: MetricRequest, grid: PatchGrid, candidates: NDArray[np.int64]
     ) -> Batches:
         """Cut candidates into batches of at most `_CUT_BYTES`, each of one chunk."""
-        sources = self._sources[request.role]
-        itemsize = max(np.dtype(source.dtype).itemsize for source in sources)
+        sources, itemsize = self._sources[request.role], self._itemsize[request.role]
         n = max(1, _CUT_BYTES // (prod(grid.size) * len(request.channels) * itemsize))
         chunk_length = self._chunk_length or len(grid)
         chunk, index = np.divmod(candidates, chunk_length)
@@ -218,17 +224,29 @@ class _ChunkScorer:
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
 
     def score(self) -> None:
-        """Score source by source, so that a broken one affects no other."""
+        """Score whole sources; one that can't be read affects no other."""
         sources = self._grid.source_index[self._candidates]
-        for source in np.unique(sources).tolist():
-            low, high = np.searchsorted(sources, (source, source + 1)).tolist()
+        first, n = 0, len(sources)
+        while first < n:
+            last_source = sources[min(first + _READ_AT_ONCE, n) - 1]
+            end = int(np.searchsorted(sources, last_source, "right"))
+            self._score_readable(np.arange(first, end), sources[first:end])
+            first = end
+
+    def _score_readable(self, index: NDArray[np.intp], sources: NDArray[np.int32]) -> None:
+        """Score candidates by their index; those of a source that can't be read get no metrics."""
+        while len(index):
             try:
-                self._score(self._candidates[low:high])
+                return self._score(self._candidates[index])
             except SourcesFailed as failed:
                 self._workdir.record(failed)
+                is_failed = np.isin(sources, list(failed.failures))
                 for values in self._columns.values():
-                    values[low:high] = np.nan
-                self._finish(np.arange(low, high))
+                    values[index[is_failed]] = np.nan
+                self._finish(index[is_failed])
+                rest = ~is_failed & ~self._is_done[index]
+                index, sources = index[rest], sources[rest]
+        return None
 
     def _score(self, candidates: NDArray[np.int64]) -> None:
         *_, last = self._reader.requests

@@ -92,9 +92,7 @@ class Batches:
     ) -> Self:
         patches = grid[candidates]
         start = patches.start.astype(np.int64)
-        bounds = np.array([source.spatial_shape for source in sources], np.int64)[
-            patches.source_index
-        ]
+        bounds = _by_source(patches, sources, lambda source: source.spatial_shape)
         is_padded = np.asarray((start + grid.size > bounds).any(axis=1) & (pad != "constant"))
         order = np.lexsort((candidates, destination, group))
         alone = np.where(is_padded, np.arange(len(start)), -1)
@@ -152,11 +150,21 @@ def _groups(grid: PatchGrid, sources: Sequence[SourceInfo]) -> NDArray[np.int64]
     this row. Patches that reach into the next tile to the right are not, since every row of patches
     does.
     """
-    blocks = [source.block_shape or source.spatial_shape[-2:] for source in sources]
-    height, width = np.array(blocks, np.int64)[grid.source_index].T
+    blocks = _by_source(grid, sources, lambda each: each.block_shape or each.spatial_shape[-2:])
+    height, width = blocks.T
     *depth, y, x = grid.start.T
     last_row = (y + grid.size[-2] - 1) // height
     return _number_runs([grid.source_index, grid.sample, *depth, y // height, last_row, x // width])
+
+
+def _by_source(
+    grid: PatchGrid, sources: Sequence[SourceInfo], value: Callable[[SourceInfo], Sequence[int]]
+) -> NDArray[np.int64]:
+    """Return a value of the source of each patch; sources without a patch here are left out."""
+    first, last = int(grid.source_index.min()), int(grid.source_index.max())
+    values = np.array([value(source) for source in sources[first : last + 1]], np.int64)
+    by_patch: NDArray[np.int64] = values[grid.source_index - first]
+    return by_patch
 
 
 def _number_runs(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

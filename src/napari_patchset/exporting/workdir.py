@@ -55,6 +55,7 @@ from napari_patchset.patchset.statistics import ChannelSums, channel_sums
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.patchset.writers.zarr import checksums
+from napari_patchset.stacks.cache import FileCache
 
 if sys.platform == "win32":
     import msvcrt
@@ -243,6 +244,10 @@ class JobFolder:
             raise ExportStopped
 
 
+def _read_plan(path: Path) -> FrozenPlan:
+    return FrozenPlan.model_validate_json(path.read_bytes())
+
+
 class WorkDir(JobFolder):
     """The folder NAME.partial of an unfinished export."""
 
@@ -251,6 +256,7 @@ class WorkDir(JobFolder):
         self.set = root / "set"
         self.scores = Scores(root / "scores")
         self._plan, self._failed = root / PLAN, root / "failed"
+        self._plans: FileCache[FrozenPlan] = FileCache(1)
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
 
@@ -271,7 +277,7 @@ class WorkDir(JobFolder):
         Its destination is where it is now: folders are moved, and files edited.
         """
         try:
-            frozen = FrozenPlan.model_validate_json(self._plan.read_bytes())
+            frozen = self._plans.get(self._plan, _read_plan)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValidationError as error:
@@ -313,8 +319,9 @@ class WorkDir(JobFolder):
 
         Nothing is recorded then, as a disk that was away may come back.
         """
-        failures, frozen = self.failed() | failed.failures, self.frozen()
-        if len(failures) == len(frozen.plan.sources):
+        recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.frozen()
+        if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
+            failures = self.failed() | failed.failures
             self.scores.delete_incomplete(frozen)
             for path in self._failed.glob("*.json"):
                 path.unlink()

@@ -235,20 +235,20 @@ def _sample_numbers(
     sources: Sequence[SourceInfo], source_index: NDArray[np.int32], sample: NDArray[np.int32]
 ) -> Mapping[str, pa.Array]:
     """Return the columns `t`, `z`, ...: the index along each axis of S, as the file counts."""
-    columns = {}
-    for axis in NUMBERED_AXES:
-        numbers = np.zeros(len(source_index), np.int64)
-        has_axis = np.zeros(len(source_index), bool)
-        for i in np.unique(source_index).tolist():
-            source, layout = sources[i], sources[i].layout
-            if axis in layout.sample_axes:
-                of_source = source_index == i
-                indices = np.unravel_index(sample[of_source], layout.sample_shape)
-                index = indices[layout.sample_axes.index(axis)]
-                numbers[of_source] = index + source.starts.get(axis, 0)
-                has_axis |= of_source
-        columns[axis.lower()] = column(numbers, ~has_axis)
-    return columns
+    order = np.argsort(source_index, kind="stable")
+    present, first = np.unique(source_index[order], return_index=True)
+    numbers = {axis: np.zeros(len(order), np.int64) for axis in NUMBERED_AXES}
+    has_axis = {axis: np.zeros(len(order), bool) for axis in NUMBERED_AXES}
+    for i, rows in zip(present.tolist(), np.split(order, first[1:]), strict=True):
+        layout, starts = sources[i].layout, sources[i].starts
+        if not layout.sample_axes:
+            continue
+        indices = np.unravel_index(sample[rows], layout.sample_shape)
+        for axis, index in zip(layout.sample_axes, indices, strict=True):
+            if axis in numbers:
+                numbers[axis][rows] = index + starts.get(axis, 0)
+                has_axis[axis][rows] = True
+    return {axis.lower(): column(numbers[axis], ~has_axis[axis]) for axis in NUMBERED_AXES}
 
 
 def _extents(

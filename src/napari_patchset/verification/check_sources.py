@@ -171,7 +171,10 @@ class SourceCheck:
         grid = self._candidates.grid
         recorded = np.ones(len(grid)) if grid.valid is None else grid.valid
         drawings = [_Tiles(source) if source.covered is not None else None for source in sources]
-        for row, (index, sample, start, size) in enumerate(grid):
+        is_mosaic = np.array([drawing is not None for drawing in drawings])
+        suspects = np.flatnonzero(is_mosaic[grid.source_index] | (np.abs(1 - recorded) > 1e-6))
+        for row in suspects.tolist():
+            index, sample, start, size = grid[row]
             tiles = drawings[index]
             share = 1.0 if tiles is None else tiles.share(sample, start, size)
             if abs(share - recorded[row]) > 1e-6:
@@ -233,7 +236,7 @@ class PatchRecutter:
         memory: int,
         threads: int,
     ) -> None:
-        self._grid, self._array = candidates.grid, arrays[0]
+        self._recorded, self._grid, self._array = candidates, candidates.grid, arrays[0]
         self._count_read, self._memory, self._threads = count_read, memory, threads
         self._expected = np.zeros(len(self._grid), np.uint32)
         self._is_known = np.zeros(len(self._grid), bool)
@@ -260,7 +263,8 @@ class PatchRecutter:
         ExportError
             If its pixels do not fit into the pixel type of the set.
         """
-        candidates = np.flatnonzero(self._is_known & (self._grid.source_index == index))
+        of_source = self._recorded.rows_of(index)
+        candidates = of_source[self._is_known[of_source]]
         if not len(candidates):
             return candidates
         # No batch is larger than a shard.
@@ -269,14 +273,15 @@ class PatchRecutter:
             self._grid, [info] * (index + 1), plan.strategy.padding, candidates, units
         )
         cut = self._cut(images, plan, index, batches)
-        different: NDArray[np.int64] = candidates[cut[candidates] != self._expected[candidates]]
+        different: NDArray[np.int64] = candidates[cut != self._expected[candidates]]
         return different
 
     def _cut(
         self, images: OpenImages, plan: ExportPlan, index: int, batches: Batches
     ) -> NDArray[np.uint32]:
-        """Return the checksum of each candidate's pixels in its source."""
-        array, result = self._array, np.zeros(len(self._grid), np.uint32)
+        """Return the checksum in the source of each candidate of the batches, ascending."""
+        array, candidates = self._array, np.sort(batches.candidates)
+        result = np.zeros(len(candidates), np.uint32)
         reader = TileReader(batches, images, array.role, self._memory, self._threads)
         with closing(reader.read()) as pending:
             for batch in pending:
@@ -285,7 +290,7 @@ class PatchRecutter:
                 reader.fill(batch, patches)
                 grid, source = self._grid[batch.candidates], plan.sources[index]
                 cast = cast_exactly(patches, array.pixel_type, grid, source)
-                result[batch.candidates] = checksums(cast)
+                result[np.searchsorted(candidates, batch.candidates)] = checksums(cast)
                 self._count_read(len(batch.candidates))
         return result
 

@@ -86,8 +86,10 @@ def _positions(grid: PatchGrid, sources: Sequence[SourceInfo]) -> tuple[Integers
     which, start = grid.source_index, grid.start[:, -2:].astype(np.int64)
     start = np.minimum(start, np.maximum(last, 0)[which]) + corner[which]
     plane = plane_of[which]
-    for number in range(len(numbers)):
-        start[plane == number] -= start[plane == number].min(axis=0, initial=2**62)
+    for starts in start.T:
+        least = np.full(len(numbers), 2**62)
+        np.minimum.at(least, plane, starts)
+        starts -= least[plane]
     return plane, start
 
 

@@ -174,8 +174,21 @@ class RecordedCandidates:
 
     def is_skipped(self, source_index: int) -> bool:
         """Return whether a source has no patch in the set because it could not be read."""
-        of_source = self.grid.source_index == source_index
-        return bool(of_source.any()) and not self.is_readable[of_source].any()
+        rows = self.rows_of(source_index)
+        return len(rows) > 0 and not self.is_readable[rows].any()
+
+    def rows_of(self, source_index: int) -> NDArray[np.int64]:
+        """Return the rows of a source."""
+        of_each = self.grid.source_index
+        if self._is_sorted:
+            return np.arange(*np.searchsorted(of_each, (source_index, source_index + 1)))
+        return np.flatnonzero(of_each == source_index)
+
+    @cached_property
+    def _is_sorted(self) -> bool:
+        """Whether rows are sorted by source, as in any table that nobody edited."""
+        of_each = self.grid.source_index
+        return bool((of_each[1:] >= of_each[:-1]).all())
 
     def image_checksums(self, array: ArrayLayout) -> NDArray[np.uint32] | None:
         """Return the recorded checksums of an array's patches, None if there are none."""

@@ -1,0 +1,100 @@
+"""What an export of many files costs: the same for each file, however many there are."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+
+from napari_patchset import verify
+from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.source import SourceInfo
+from napari_patchset.stacks import cache
+from napari_patchset.stacks.cache import OpenFiles
+from support.export_makers import plan_for
+from support.pixels import encode
+
+FEW, MANY = 15, 60
+
+
+def write_files(folder: Path, n: int) -> Path:
+    folder.mkdir()
+    for i in range(n):
+        pixels = encode(*[[[k] for k in range(32)], range(32)], T=i)
+        tifffile.imwrite(folder / f"{i}.tif", pixels, photometric="minisblack")
+    return folder
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count how often a source's description is looked at, and how often files are read."""
+    counts: Counter[str] = Counter()
+
+    def look_up(self: SourceInfo, name: str) -> Any:
+        counts["descriptions"] += not name.startswith("_")
+        return object.__getattribute__(self, name)
+
+    read = OpenFiles.read
+
+    def counted_read(self: OpenFiles, path: Path, offset: int, length: int) -> bytes:
+        counts["reads"] += 1
+        return read(self, path, offset, length)
+
+    monkeypatch.setattr(SourceInfo, "__getattribute__", look_up, raising=False)
+    monkeypatch.setattr(OpenFiles, "read", counted_read)
+    return counts
+
+
+def test_the_work_per_file_does_not_grow_with_the_number_of_files(
+    tmp_path: Path, lookups: Counter[str]
+) -> None:
+    per_file: dict[tuple[int, str], Counter[str]] = {}
+    for n in (FEW, MANY):
+        out = tmp_path / f"{n}.patches.zarr"
+        plan = plan_for(write_files(tmp_path / str(n), n), out, filters=["max>0"], split=0.2)
+        steps = {
+            "plan": lambda plan=plan: plan_export(plan),
+            "score": lambda out=out: score_part(out, 0, 1),
+            "write": lambda out=out: write_part(out, 0, 1),
+            "finalize": lambda out=out: finalize_export(out),
+            "verify": lambda out=out: list(verify(out)),
+        }
+        for name, run in steps.items():
+            lookups.clear()
+            assert not (run() if name == "verify" else run() and None)
+            per_file[n, name] = Counter({what: k / n for what, k in lookups.items()})
+    for (n, step), counts in per_file.items():
+        if n == MANY:
+            few = per_file[FEW, step]
+            grown = {what: (few[what], k) for what, k in counts.items() if k > 1.25 * few[what] + 1}
+            assert not grown, step
+
+
+def test_a_small_file_is_fingerprinted_by_one_read(tmp_path: Path, lookups: Counter[str]) -> None:
+    plan_export(plan_for(write_files(tmp_path / "in", 10), tmp_path / "a.patches.zarr"))
+    assert lookups["reads"] <= 10 * 4  # its head, its structure, and its fingerprint
+
+
+def test_recording_failures_parses_the_plan_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.patches.zarr"
+    plan = plan_for(write_files(tmp_path / "in", 12), out, filters=["max>0"])
+    plan_export(plan)
+    for i in range(8):
+        (tmp_path / "in" / f"{i}.tif").write_bytes(b"damaged")
+    monkeypatch.setattr(cache, "_SETTLED_S", -1)
+    parsed = Counter[str]()
+    parse = FrozenPlan.model_validate_json
+
+    def counted(data: bytes) -> FrozenPlan:
+        parsed["plan"] += 1
+        return parse(data)
+
+    monkeypatch.setattr(FrozenPlan, "model_validate_json", counted)
+    score_part(out, 0, 1)
+    assert len(WorkDir.for_set(out).failed()) == 8
+    assert parsed["plan"] <= 2  # by the step, and by its job
