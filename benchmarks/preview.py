@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep, thread_time
+from time import monotonic, perf_counter, sleep, thread_time
 
 import dask.array as da
 import napari
 import zarr
+from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication, QLabel
 
+from napari_patchset.patching.strategies import Tiled
+from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
 
@@ -22,6 +25,7 @@ SIDE = 48_000
 """Pixels along each side of the image: a million patches of 64 px that overlap by 16."""
 
 _REPEATS, _MOVES = 7, 12
+_PATIENCE_S = 60
 
 
 def make_image(path: Path, frames: int = 0) -> Path:
@@ -72,9 +76,8 @@ def _with_preview(path: Path, measure: Callable[..., dict[str, float]]) -> dict[
     viewer = napari.Viewer()
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     viewer.open(str(path), plugin=PLUGIN)
-    widget.patches.overlap.load((16, 16))
-    _draw(viewer)
     try:
+        _change(viewer, widget, (16, 16))
         return measure(viewer, widget)
     finally:
         viewer.close()
@@ -102,7 +105,7 @@ def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
     _draw(viewer)
     widget.form.split.val.value = 10
     times["split"] = _median(viewer, widget)
-    return times | {"patches": len(widget.plans.current.grid)}
+    return times | {"patches": len(widget.preview.overlay.grid.planned.grid)}
 
 
 def _moves(viewer: napari.Viewer) -> dict[str, float]:
@@ -141,10 +144,27 @@ def _median(viewer: napari.Viewer, widget: PatchesWidget) -> float:
     taken = []
     for i in range(_REPEATS):
         began = perf_counter()
-        widget.patches.overlap.boxes[2].value = 16 + i % 2
-        _draw(viewer)
+        _change(viewer, widget, (16, 17 - i % 2))
         taken.append(perf_counter() - began)
+    _change(viewer, widget, (16, 16))
     return 1000 * median(taken)
+
+
+def _change(viewer: napari.Viewer, widget: PatchesWidget, overlap: tuple[int, int]) -> None:
+    """Set the overlap, and draw until its patches are on the screen."""
+    widget.patches.overlap.load(overlap)
+    end = monotonic() + _PATIENCE_S
+    while (grid := widget.preview.overlay.grid) is None or _overlap(grid.planned) != overlap:
+        if monotonic() > end:
+            raise TimeoutError(f"no patches within {_PATIENCE_S} s: {widget.summary.text()}")
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+    _draw(viewer)
+
+
+def _overlap(planned: PlanPreview) -> tuple[int, ...]:
+    strategy = planned.state.recipe.strategy
+    assert isinstance(strategy, Tiled)
+    return tuple(strategy.overlap)
 
 
 def _draw(viewer: napari.Viewer) -> None:
