@@ -164,9 +164,9 @@ def measure(path: Path) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        In ms: "docking", "opening", "scene", "removing" and, of all other steps, the "longest"; with
-        "_plain" those of napari alone. "reads" is the number of reads that opening waits for, in
-        which "opening" is not counted.
+        In ms: "docking", "opening", "scene", "removing" and, of all other steps, the "longest";
+        with "_plain" those of napari alone. "reads" is the number of reads that the window waits
+        for while it opens a file, and "opening" the longest wait without them.
     """
     keys, taken = Keys(), defaultdict[str, list[float]](list)
     try:

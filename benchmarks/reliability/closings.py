@@ -31,6 +31,9 @@ LIMITS = Limits(120, 4 * 2**30)
 LATEST_MS = 1500
 """When a window is closed at the latest, after the last thing that was done to it."""
 
+PER_PROCESS = 50
+"""Windows of one process: napari keeps the layers of those that a person closes."""
+
 PATIENCE_S = 10.0
 """How long what was given up may take to end."""
 
@@ -46,8 +49,10 @@ def main() -> int:
 def run(options: argparse.Namespace, row: Row) -> None:
     """Close `n` windows, in processes that are replaced where one dies."""
     command = [sys.executable, __file__, "--serve", str(options.work), str(options.seed)]
-    for number, verdict in watched(command, 0, options.n, LIMITS):
-        row.add(verdict["kind"], f"{number}: {verdict['detail']}")
+    for first in range(0, options.n, PER_PROCESS):
+        last = min(first + PER_PROCESS, options.n)
+        for number, verdict in watched(command, first, last, LIMITS):
+            row.add(verdict["kind"], f"{number}: {verdict['detail']}")
 
 
 def judge(folder: Path, seed: int) -> Generator[dict[str, Any], int, None]:
