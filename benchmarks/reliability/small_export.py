@@ -29,13 +29,15 @@ with suppress(ImportError):  # pyarrow would do it in every forked child, and ta
 _EVENTS = frozenset({"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir"})
 
 
-def write_sources(folder: Path, seed: int = 0) -> list[Path]:
+def write_sources(
+    folder: Path, seed: int = 0, shape: tuple[int, int, int] = (2, 96, 112)
+) -> list[Path]:
     """Write TIFFs of noise, each another one, and put only few patches into a shard from now on."""
     layout.SHARD_BYTES = SHARD_BYTES
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i}.tif" for i in range(N_SOURCES)]
     for i, path in enumerate(paths):
-        pixels = np.random.default_rng((seed, i)).integers(0, 4096, (2, 96, 112), np.uint16)
+        pixels = np.random.default_rng((seed, i)).integers(0, 4096, shape, np.uint16)
         options: dict[str, Any] = {"tile": (32, 32), "compression": "zlib"}
         tifffile.imwrite(
             path, pixels, metadata={"axes": "ZYX"}, photometric="minisblack", **options

@@ -20,8 +20,8 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet, __version__
+from napari_patchset.cli import signals
 from napari_patchset.cli.app import COMMANDS
-from napari_patchset.cli.export import handle_interrupts
 from napari_patchset.errors import PatchsetError
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.zarr_maker import drawn, put_in_memory, write_image
@@ -478,8 +478,9 @@ def test_ctrl_c_stops_where_python_drops_it(stage: str, stops: bool) -> None:
         yield SimpleNamespace(stage=stage)
 
     before, events = signal.getsignal(signal.SIGINT), dropping()
-    with pytest.raises(KeyboardInterrupt) if stops else nullcontext():
-        assert [event.stage for event in handle_interrupts(events)] == ["plan", stage]
+    with pytest.raises(KeyboardInterrupt) if stops else nullcontext(), signals.handled():
+        signals.interrupt_from_now()
+        assert [event.stage for event in signals.until_interrupted(events)] == ["plan", stage]
     assert not list(events)
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
+from napari_patchset.cli.signals import interrupt_from_now
 from napari_patchset.errors import DestinationExistsError, PatchsetError
 
 COMMANDS = {
@@ -43,7 +44,18 @@ class LazyGroup(TyperGroup):
             own = typer.Typer(add_completion=False, rich_markup_mode="rich")
             own.command(cmd_name)(function)
             self.commands[cmd_name] = typer.main.get_command(own)
+            interrupt_from_now()
         return self.commands.get(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand; report in one line that a signal ended it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            typer.echo(
+                f"patchset: {interrupt.args[0] if interrupt.args else 'interrupted'}", err=True
+            )
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of the group."""
@@ -83,8 +95,8 @@ def _root(
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command; exit code 0, 1 for bad input, 2 for wrong usage, 130 if interrupted."""
+def run() -> None:
+    """Run the command line; a user's error is one line, and exit code 1."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -1,12 +1,15 @@
 """`patchset export`, and its steps as subcommands for schedulers that start jobs by themselves."""
 
 import json
-import signal
-from collections.abc import Generator, Iterator
+import logging
+import os
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import closing, contextmanager
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any, Literal
 
 import typer
@@ -26,6 +29,7 @@ from napari_patchset.cli.parameters import (
     with_plan_options,
 )
 from napari_patchset.cli.progress import show_counts, show_events, show_failures
+from napari_patchset.cli.signals import deferred, until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
@@ -67,64 +71,75 @@ def export(
     with _executor(executor, workers, scheduler) as pool:
         events = iter_export(chosen, pool, workers=workers, memory=limit, overwrite=overwrite)
         try:
-            show_events(handle_interrupts(events), as_json)
-        except KeyboardInterrupt:
+            show_events(until_interrupted(events), as_json)
+        except KeyboardInterrupt as interrupt:
             folder = WorkDir.for_set(chosen.out).root
             if folder.exists():
-                typer.echo(
-                    f"Stopped. The finished part is in {folder}; "
-                    "run the same command again to resume.",
-                    err=True,
+                interrupt.args = (
+                    f"stopped; the finished part is in {folder}; run the same command again to "
+                    "resume.",
                 )
             raise
-
-
-def handle_interrupts(events: Generator[Any, None, None]) -> Iterator[Any]:
-    """Yield the events of an export, until Ctrl-C.
-
-    Python drops a `KeyboardInterrupt` that is raised in a destructor or a callback; it is raised
-    again at the next event, unless that event reports that the set is complete.
-    """
-    is_interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal is_interrupted
-        is_interrupted = True
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        with closing(events):
-            for event in events:
-                if is_interrupted and event.stage != "done":
-                    raise KeyboardInterrupt
-                yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
 def _executor(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
     """Provide a cluster or a process pool; a pool never forks, which libCZI and threads forbid."""
     if scheduler is not None:
-        try:
-            import distributed
-        except ImportError:
-            raise ArgumentError(
-                "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
-            ) from None
-        typer.echo(f"connecting to {scheduler}", err=True)
-        try:
-            client: Any = distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
-        except (OSError, ValueError) as error:
-            raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error
-        with client:
+        with connected(scheduler) as client:
             yield client.get_executor()
     elif kind == "threads":
         yield None
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+            with deferred():
+                pool.submit(os.getpid)  # the first job starts all processes
             yield pool
+
+
+def end_with_parent() -> None:
+    """End this process of a pool as soon as the process that started it is gone, even by kill -9.
+
+    Otherwise it would wait for work forever: it holds the other end of its pipe, too.
+    """
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Any]:
+    """Connect to a dask scheduler."""
+    try:
+        import distributed
+    except ImportError:
+        raise ArgumentError(
+            "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
+        ) from None
+    typer.echo(f"connecting to {scheduler}", err=True)
+    _log_quietly("distributed", "asyncio", "tornado")
+    try:
+        client: Any = distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error
+    with client:
+        yield client
+
+
+def _log_quietly(*packages: str) -> None:
+    """Have packages log like this one, and not to standard error: one line tells what is lost."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] in packages and isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
+    for package in packages:
+        logging.getLogger(package).addHandler(logging.NullHandler())
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The patch set that the plan names.")]

@@ -49,7 +49,7 @@ PLAN = "plan.json"
 _REMEDY = "choose another name, or move it elsewhere"
 
 _EXPORT_FILE = re.compile(
-    rf"{re.escape(LOCK)}|lock|stop|{re.escape(PLAN)}|(candidates|selection)[.]parquet"
+    rf"{re.escape(LOCK)}|lock|stop|running[.][0-9a-f]{{32}}|{re.escape(PLAN)}|(candidates|selection)[.]parquet"
     rf"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json|shards/{ARRAY_PATTERN}/[0-9]+[.]json"
 )
 """A file of an unfinished export outside of its set. Earlier versions locked the file `lock`."""

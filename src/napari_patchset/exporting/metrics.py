@@ -25,6 +25,7 @@ from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batc
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter, metric_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
 
@@ -172,7 +173,13 @@ def _measure_inside(
 
 
 def score_job(
-    root: str, first: int, last: int, *, memory: int = DEFAULT_MEMORY, threads: int = 1
+    root: str,
+    first: int,
+    last: int,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    threads: int = 1,
+    token: str | None = None,
 ) -> None:
     """Score the chunks of candidates from `first` up to, not including, `last`.
 
@@ -185,6 +192,8 @@ def score_job(
         The folder of the unfinished export.
     memory, threads : int
         See `MetricReader`; more bytes if a single patch needs it.
+    token : str or None
+        See `WorkDir`.
 
     Raises
     ------
@@ -193,7 +202,7 @@ def score_job(
     SourcesFailed
         If it is the last source that could be read.
     """
-    workdir = WorkDir(Path(root))
+    workdir = WorkDir(Path(root), token)
     chunks = [i for i in range(first, last) if not workdir.scores.has(i)]
     if chunks:
         frozen = workdir.frozen()
@@ -207,7 +216,8 @@ def score_job(
                 chunk_length=frozen.scored_at_once,
                 check_cancelled=workdir.check_cancelled,
             )
-            _ChunkScorer(workdir, frozen, chunks, reader).score()
+            with permitted_by(workdir.check_token):
+                _ChunkScorer(workdir, frozen, chunks, reader).score()
 
 
 class _ChunkScorer:

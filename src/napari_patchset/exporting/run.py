@@ -8,8 +8,15 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, suppress
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -238,8 +245,11 @@ class _Export:
     ) -> Iterator[int]:
         """Run one job of several threads in this process, or one job per worker of an executor."""
         jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
-        options = {"memory": self._memory, "threads": threads}
-        return run_jobs(self._workdir, job, units, done_files, self._executor, jobs, **options)
+        with self._workdir.running() as token:
+            options = {"memory": self._memory, "threads": threads, "token": token}
+            yield from run_jobs(
+                self._workdir, job, units, done_files, self._executor, jobs, **options
+            )
 
     def _progress(self, stage: Stage, done: int, total: int) -> Progress:
         failures = (*self._frozen.failures, *self._workdir.failed().values())
@@ -277,7 +287,8 @@ def run_jobs(
     ranges = pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
     with ExitStack() as stack:
         pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
-        futures = [pool.submit(job, str(folder.root), *ends, **options) for ends in ranges]
+        with _explain_lost_job():
+            futures = [pool.submit(job, str(folder.root), *ends, **options) for ends in ranges]
         stack.callback(_stop, folder, futures)
         yield from _watch(folder, done_files, futures)
 
@@ -295,14 +306,26 @@ def _watch(
         for path in appeared:
             yield expected.pop(path)
         for future in finished:
-            try:
+            with _explain_lost_job():
                 future.result()
-            except BrokenExecutor as error:
-                raise ExportError(
-                    f"A process that wrote died ({error}); run the same command again to resume."
-                ) from error
         if pending:  # jobs that still wait for a worker can't notice a stop
             folder.check_cancelled()
+
+
+@contextmanager
+def _explain_lost_job() -> Iterator[None]:
+    """Convert the error of an executor, which is none of the job that it ran, to an ExportError."""
+    try:
+        yield
+    except Exception as error:
+        is_of_dask = type(error).__module__.partition(".")[0] == "distributed"
+        if not is_of_dask and not isinstance(error, BrokenExecutor | CancelledError):
+            raise
+        detail = str(error).partition("\n")[0] or type(error).__name__
+        raise ExportError(
+            f"A job was lost with its process or scheduler ({detail:.200}); run the same command "
+            "again to resume."
+        ) from error
 
 
 def find_existing(paths: Iterable[Path]) -> list[Path]:

@@ -22,6 +22,7 @@ from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import DoneMarker, WorkDir
 from napari_patchset.patching.grid import PatchSpec
+from napari_patchset.patchset.files import permitted_by
 
 _WRITING_THREADS = 2
 """One waits for the disk while the other sums up."""
@@ -115,7 +116,13 @@ class ShardBuffers:
 
 
 def write_job(
-    root: str, first: int, last: int, *, memory: int = DEFAULT_MEMORY, threads: int = 1
+    root: str,
+    first: int,
+    last: int,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    threads: int = 1,
+    token: str | None = None,
 ) -> None:
     """Write the shards whose first candidate is one of `first` up to, not including, `last`.
 
@@ -129,8 +136,10 @@ def write_job(
         Bytes for decoded tiles and open shards; more if a batch of patches needs it.
     threads : int
         Number of threads that decode.
+    token : str or None
+        See `WorkDir`.
     """
-    workdir = WorkDir(Path(root))
+    workdir = WorkDir(Path(root), token)
     frozen = workdir.frozen()
     arrays = workdir.selection().arrays(frozen.arrays)
     with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
@@ -171,9 +180,10 @@ def _write_shards(
 
     def write_shard(shard: ShardSpec, patches: NDArray[Any]) -> None:
         array, number = shard
-        workdir.format.write(workdir.set, array.layout, number, patches)
-        done_marker = DoneMarker.from_patches(array.shard_digest(number), patches)
-        workdir.write_done_marker(array, number, done_marker)
+        with permitted_by(workdir.check_token):
+            workdir.format.write(workdir.set, array.layout, number, patches)
+            done_marker = DoneMarker.from_patches(array.shard_digest(number), patches)
+            workdir.write_done_marker(array, number, done_marker)
 
     with ShardBuffers(write_shard, n_buffers) as buffers, closing(reader.read()) as pending:
         for batch in pending:

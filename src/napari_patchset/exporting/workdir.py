@@ -8,6 +8,7 @@ failed/I.json        why source I can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  done marker of shard I of an array
+running.TOKEN        while it exists, jobs with this token may write
 stop                 while it exists, jobs stop before the next tile
 
 `jobs.prepare` resumes the same plan; scores and shards that are done are not made again.
@@ -20,6 +21,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +131,7 @@ def _open_locked(root: Path, shared: bool) -> int:
 
 
 class ExportStopped(Exception):
-    """A stop was requested; finished shards stay."""
+    """A stop was requested, or another process goes on with the export; finished shards stay."""
 
 
 class DoneMarker(Frozen):
@@ -211,10 +213,15 @@ class JobFolder:
     ----------
     root : Path
         The folder.
+
+    Parameters
+    ----------
+    token : str or None
+        What `running` yielded to the process that started this job; None for one of a scheduler.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, token: str | None = None) -> None:
+        self.root, self._token = root, token
         self._stop = root / "stop"
 
     @contextmanager
@@ -239,9 +246,33 @@ class JobFolder:
         return self._stop.exists()
 
     def check_cancelled(self) -> None:
-        """Raise ExportStopped if jobs are requested to stop."""
+        """Raise ExportStopped if jobs are requested to stop, or the token is no longer valid."""
         if self.stop_requested:
             raise ExportStopped
+        self.check_token()
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Yield a token for jobs; jobs with an earlier one, which still live, stop writing.
+
+        A process that is killed leaves its token behind, and on a cluster its jobs.
+        """
+        for left in self.root.glob("running.*"):
+            left.unlink(missing_ok=True)
+        token = uuid4().hex
+        self._token_path(token).touch()
+        try:
+            yield token
+        finally:
+            self._token_path(token).unlink(missing_ok=True)
+
+    def check_token(self) -> None:
+        """Raise ExportStopped if the work that this job is part of is over."""
+        if self._token is not None and not self._token_path(self._token).exists():
+            raise ExportStopped
+
+    def _token_path(self, token: str) -> Path:
+        return self.root / f"running.{token}"
 
 
 def _read_plan(path: Path) -> FrozenPlan:
@@ -251,8 +282,8 @@ def _read_plan(path: Path) -> FrozenPlan:
 class WorkDir(JobFolder):
     """The folder NAME.partial of an unfinished export."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, token: str | None = None) -> None:
+        super().__init__(root, token)
         self.set = root / "set"
         self.scores = Scores(root / "scores")
         self._plan, self._failed = root / PLAN, root / "failed"

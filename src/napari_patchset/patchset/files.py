@@ -6,8 +6,9 @@ place, so that neither a killed process nor a power cut leaves half of it under 
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,31 @@ DRAFT_PATTERN = r"[.](?P<name>[^/]+)[.][0-9a-f]{32}[.]draft"
 """Regular expression of a draft's name; the group is the name of the file that it becomes."""
 
 
+_permit: ContextVar[Callable[[], None]] = ContextVar("permit", default=lambda: None)
+
+
+@contextmanager
+def permitted_by(permit: Callable[[], None]) -> Iterator[None]:
+    """Call a function before each file is begun within, and before it is renamed into place.
+
+    An exception that it raises leaves no file: for work that may have been given to another process
+    in the meantime.
+    """
+    token = _permit.set(permit)
+    try:
+        yield
+    finally:
+        _permit.reset(token)
+
+
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = True) -> Iterator[FileIO]:
     """Open a draft for writing and rename it into place at the end; delete it on any error.
 
     The folder is created. With `sync` the content survives a power cut.
     """
+    permit = _permit.get()
+    permit()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two threads, or machines with equal process numbers, may write the same file.
     draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
@@ -33,6 +53,7 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[FileIO]:
             yield file
             if sync:
                 os.fsync(file.fileno())
+        permit()
         draft.replace(path)
     except OSError as error:  # a write or sync that fails names no file
         error.filename = error.filename or str(path)

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM, which schedulers send before they kill, end the command in one line.
+
+While libraries are imported nothing is open, and the process exits at once: some libraries turn a
+KeyboardInterrupt into an error of their own. Once a subcommand runs, a signal is a
+KeyboardInterrupt, so that an export stops cleanly.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import TypeVar
+
+Event = TypeVar("Event")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_is_running = False
+"""Whether a subcommand runs, and must be stopped cleanly."""
+
+_received: list[int] = []
+"""The signals that came since the subcommand began."""
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Handle both signals; exit with 130 or 143 if one of them ended what is done within."""
+    global _is_running
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has signals
+        return
+    _is_running = False
+    _received.clear()
+    before = {number: signal.signal(number, _on_signal) for number in SIGNALS}
+    try:
+        yield
+    except SystemExit as ended:
+        # 130 is what typer makes of a KeyboardInterrupt.
+        if _received and ended.code == 130:
+            sys.exit(128 + _received[-1])
+        raise
+    finally:
+        _is_running = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt_from_now() -> None:
+    """Let signals be a KeyboardInterrupt from now on: a subcommand begins."""
+    global _is_running
+    _is_running = True
+
+
+def _on_signal(number: int, _: FrameType | None) -> None:
+    if not _is_running:
+        os.write(2, b"patchset: interrupted\n")
+        os._exit(128 + number)
+    _received.append(number)
+    raise KeyboardInterrupt
+
+
+def until_interrupted(events: Generator[Event, None, None]) -> Iterator[Event]:
+    """Yield the events of an export until a signal comes, and close it.
+
+    Python drops a KeyboardInterrupt that is raised in a destructor or a callback; it is raised
+    again at the next event, unless that is the last one.
+    """
+    with closing(events):
+        for event in events:
+            if _received and getattr(event, "stage", "") != "done":
+                raise KeyboardInterrupt
+            yield event
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Defer Ctrl-C to the end; processes that start within never get it.
+
+    A terminal sends it to all of its processes, but only the first one may decide what stops.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
