@@ -4,6 +4,7 @@ A user names it by a path or a URL, and a scene in it as "name.czi@3" (`split_so
 """
 
 import json
+import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -92,6 +93,9 @@ class SourceInfo(Frozen):
         NumPy's name of the pixel type.
     channels : tuple of str
         One name for each channel.
+    filter_channels : tuple of str
+        Names of channels that are not exported, but that a filter measures; planes count them
+        behind the others.
     pixel_size : PixelSize
         In micrometres.
     block_shape : tuple of int or None
@@ -116,6 +120,7 @@ class SourceInfo(Frozen):
     starts: dict[str, int] = Field(default_factory=dict)
     dtype: str
     channels: tuple[str, ...]
+    filter_channels: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     pixel_size: PixelSize = PixelSize()
     block_shape: tuple[int, int] | None = None
     missing: frozenset[Plane] = Field(default=frozenset(), exclude=True)

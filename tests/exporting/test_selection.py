@@ -3,21 +3,25 @@
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, open_stack
-from napari_patchset.errors import ArgumentError
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, open_stack, verify
+from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting import run as engine
 from napari_patchset.exporting.metrics import MetricRequest
-from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.exporting.workdir import ExportStopped, Scores, WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
+from napari_patchset.stacks.metadata import channel_names
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import SCENES, digests, plan_for
 
@@ -43,6 +47,65 @@ def test_the_same_filter_twice_counts_what_it_rejects(czi: MakeCzi, tmp_path: Pa
             counts.append(made.manifest.rejected)
             assert sum(counts[-1].values()) == made.table["kept"].to_pylist().count(False) > 0
     assert counts[0] == counts[1]
+
+
+def test_a_filter_measures_a_channel_that_is_not_exported(czi: MakeCzi, tmp_path: Path) -> None:
+    path = czi(*SCENES, tile=(32, 32))
+    with open_stack(path, 3) as stack:
+        first, second = channel_names(stack)
+    texts, out = (f"mean[{second}]>p30", f"max[{first}]>0", "max[0]>0"), tmp_path / "a.patches.zarr"
+    with closing(export(filtered(path, out, *texts, channels=[second, first]))) as made:
+        both = made.table
+    out = tmp_path / "b.patches.zarr"
+    with closing(export(filtered(path, out, *texts, channels=[first]))) as made:
+        table, images = made.table, made["all"][:]
+        assert made.manifest.channels == (first,)
+        assert made.manifest.sources[0].filter_channels == (second,)
+    # An index counts the exported channels: it was the second one before.
+    assert {name for name in table.column_names if name.startswith("max_")} == {f"max_{first}"}
+    for column in ("kept", f"mean_{second}", f"max_{first}"):
+        assert table[column].equals(both[column])
+    rows = [row for row in table.to_pylist() if row["kept"]]
+    assert 0 < len(rows) < len(table)
+    for row, image in zip(rows, images, strict=True):
+        np.testing.assert_array_equal(cut(path, row)[:1], image)
+    assert list(verify(out)) == []
+
+
+def test_a_filter_on_a_channel_that_another_source_lacks_is_refused(tmp_path: Path) -> None:
+    files = []
+    for i, (name, channels) in enumerate((("a", "DAPI,GFP"), ("b", "DAPI,Cy5"))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.full((2, 32, 32), i, "u1"))
+        files.append(SourceRef(path=tmp_path / f"{name}.tif", axes="CYX", channel_names=channels))
+    plan = ExportPlan(
+        sources=files,
+        out=tmp_path / "a.patches.zarr",
+        strategy=Tiled(size=16),
+        channels="DAPI",
+        filters="max[GFP]>0",
+    )
+    with pytest.raises(ExportError, match="channels for filters"):
+        export(plan)
+    with pytest.raises(ArgumentError, match="There is no channel 'Cy7'"):
+        export(plan.model_copy(update={"filters": (parse_filter("max[Cy7]>0"),)}))
+
+
+@settings(max_examples=8)
+@given(st.integers(-2, 2), st.sampled_from([2**53, 2**60, 2**63 - 4, -(2**55)]))
+def test_integers_of_64_bits_are_compared_exactly(offset: int, near: int) -> None:
+    limit, values = near + offset, near + np.arange(-3, 4)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "wide.tif"
+        tifffile.imwrite(path, np.array([values], np.int64), metadata=None)
+        for text, expected in ((f"max>{limit}", values > limit), (f"max<{limit}", values < limit)):
+            plan = filtered(path, Path(folder) / "a.patches.zarr", text, strategy=Tiled(size=1))
+            assert parse_filter(str(plan.filters[0])) == plan.filters[0]
+            with closing(export(plan, overwrite=True)) as made:
+                table = made.table
+                assert table["kept"].to_pylist() == expected.tolist()
+                assert list(verify(made.path)) == []
+            parts = [table[f"{rest}max_Channel 0"].to_pylist() for rest in ("", "rest of ")]
+            assert [int(a) + int(b) for a, b in zip(*parts, strict=True)] == values.tolist()
 
 
 @pytest.mark.parametrize("edge", ["shift", "pad"])

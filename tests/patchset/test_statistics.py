@@ -105,13 +105,19 @@ def test_percentiles_of_other_pixels_lie_within_a_bin(patches: np.ndarray[Any, A
         assert (np.abs(values - expected) <= bound).all()
 
 
-def test_a_percentile_next_to_a_jump() -> None:
-    for dtype in (np.int32, np.float32, np.float64):
-        pixels = np.repeat(np.array([0, 100_000], dtype), 50).reshape(4, 1, 5, 5)
-        (sums,) = channel_sums(pixels)
-        percentiles = ChannelStatistics.from_sums(sums).percentiles
-        assert percentiles[25.0] == 0
-        assert percentiles[50.0] == pytest.approx(50_000, rel=0.008)
+@given(
+    st.sampled_from([np.int32, np.uint64, np.float32, np.float64]),
+    st.integers(0, 10**5),
+    st.integers(2**20, 10**9),
+    st.integers(1, 999),
+)
+def test_a_percentile_next_to_a_jump(dtype: Any, below: int, jump: int, n_below: int) -> None:
+    values = np.array([below, below + jump], dtype)
+    pixels = np.repeat(values, [n_below, 1000 - n_below])
+    (sums,) = channel_sums(pixels.reshape(10, 1, 10, 10))
+    found = list(ChannelStatistics.from_sums(sums).percentiles.values())
+    exact = np.percentile(pixels.astype(np.float64), PERCENTILES)
+    np.testing.assert_allclose(found, exact, rtol=2.0**-7, atol=1e-37)
 
 
 @given(patches_of([np.int32, np.uint64]), st.integers(0, 2**20 - 1))

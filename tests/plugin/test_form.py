@@ -146,12 +146,12 @@ def test_a_filter_on_a_channel_that_the_next_image_lacks_is_named_and_stays(
     assert [name for name, _ in row._channel_choices(None)] == ["any", "DAPI", "EGFP"]
 
 
-def test_a_filter_on_a_channel_that_is_not_ticked_is_named(form: RecipeForm) -> None:
+def test_a_filter_may_measure_a_channel_that_is_not_ticked(form: RecipeForm) -> None:
     form.filters.add.native.click()
     form.filters.rows[0].channel.value = "EGFP"
     form.channels.boxes[1].value = False
-    with pytest.raises(ArgumentError, match=r"Filters: There is no channel 'EGFP'"):
-        form.recipe(None)
+    recipe = form.recipe(None)
+    assert recipe.read_channels(["DAPI", "EGFP"]) == ([0], [1])
 
 
 def test_a_split_is_there_once_it_has_a_share(form: RecipeForm) -> None:

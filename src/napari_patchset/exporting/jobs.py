@@ -198,8 +198,8 @@ def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
         lacking = [str(ref) for ref, info in pairs if info.missing]
         where = f"; {lacking[0]} lacks planes, {len(lacking)} in all" if lacking else ""
         raise ExportError(f"No patch to export ({reasons}{where}).")
-    plan, first = frozen.plan, frozen.sources[0]
-    check_filters(plan.filters, first.channels, first.dtype)
+    plan = frozen.plan
+    check_filters(plan.filters, frozen.sources)
     set_format = FORMATS[plan.format]
     set_format.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
     if plan.filters:

@@ -23,7 +23,14 @@ from napari_patchset.exporting.plan import MASK
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter, metric_columns
+from napari_patchset.patching.filters import (
+    MaskFilter,
+    Measurement,
+    Metric,
+    PatchFilter,
+    measurements,
+    metric_columns,
+)
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.layout import IMAGE
@@ -44,30 +51,26 @@ class MetricRequest(NamedTuple):
     role: str
     channels: list[int]
     """The channels that are read, ascending."""
-    columns: list[tuple[PatchFilter, int, str]]
-    """Filter, index into `channels`, and name of the column of each metric."""
+    measurements: list[Measurement]
+    """What is measured, by the index into `channels`."""
 
     def measure(self, patches: NDArray[Any]) -> dict[str, Metric]:
         """Measure patches, N, C, (Z), Y, X, of these channels and without padding."""
-        return {column: each.measure(patches[:, channel]) for each, channel, column in self.columns}
+        return {each.column: each.measure(patches[:, each.channel]) for each in self.measurements}
 
 
-def metric_requests(filters: Sequence[PatchFilter], names: Sequence[str]) -> list[MetricRequest]:
-    """Sort filters by the images that they need; the request for "image", if any, is the last.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The channels of the images; see `PatchFilter.columns`.
-    """
+def metric_requests(
+    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]
+) -> list[MetricRequest]:
+    """Sort filters by the images that they need; the request for "image", if any, is the last."""
     requests = []
     for role in (MASK, IMAGE):
         of_role = [each for each in filters if isinstance(each, MaskFilter) == (role == MASK)]
-        metrics = [(each, *item) for each in of_role for item in each.columns(names).items()]
-        channels = sorted({channel for _, channel, _ in metrics})
-        columns = [(each, channels.index(channel), name) for each, channel, name in metrics]
-        if columns:
-            requests.append(MetricRequest(role, channels, columns))
+        found = measurements(of_role, sources)
+        channels = sorted({each.channel for each in found})
+        if found:
+            found = [each._replace(channel=channels.index(each.channel)) for each in found]
+            requests.append(MetricRequest(role, channels, found))
     return requests
 
 
@@ -99,7 +102,7 @@ class MetricReader:
         chunk_length: int | None = None,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
-        self.requests = metric_requests(filters, sources[IMAGE][0].channels)
+        self.requests = metric_requests(filters, sources[IMAGE])
         self._sources, self._images, self._chunk_length = sources, images, chunk_length
         self._threads, self._check_cancelled = threads, check_cancelled
         self._itemsize = {
@@ -163,7 +166,7 @@ def _measure_inside(
 ) -> dict[str, Metric]:
     """Measure the part of each patch that is inside of the image, of the size `inside`."""
     sizes, which = np.unique(inside, axis=0, return_inverse=True)
-    columns: dict[str, Metric] = {name: np.empty(len(patches)) for _, _, name in request.columns}
+    columns = {each.column: np.empty(len(patches)) for each in request.measurements}
     for i, size in enumerate(sizes.tolist()):
         part = (slice(None), slice(None), *map(slice, size))
         members = slice(None) if len(sizes) == 1 else np.flatnonzero(which == i)
@@ -230,7 +233,7 @@ class _ChunkScorer:
         self._grid = workdir.candidates(frozen)
         self._candidates = np.concatenate([np.array(frozen.score_chunk(i)) for i in chunks])
         self._is_done = np.zeros(len(self._candidates), bool)
-        names = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
+        names = metric_columns(frozen.plan.filters, frozen.sources)
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
 
     def score(self) -> None:

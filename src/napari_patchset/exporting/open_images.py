@@ -13,7 +13,6 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patchset.layout import IMAGE
-from napari_patchset.source import channel_indices
 from napari_patchset.stacks.cache import FileStat
 from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.opening import open_stack
@@ -41,10 +40,11 @@ def changed_file(path: str) -> UnreadableFileError:
 
 
 class OpenImage(NamedTuple):
-    """A stack, and the indices of its channels that the plan uses."""
+    """A stack, the indices of its channels that are exported, and of those only for filters."""
 
     stack: ClosableStack
     channels: list[int]
+    filter_channels: list[int]
 
 
 class OpenImages:
@@ -103,14 +103,17 @@ class OpenImages:
 
     def _open_image(self, index: int, role: str) -> OpenImage:
         ref = self._plan.sources[index].images[role]
-        names = self._plan.channels if role == IMAGE else None
         with ExitStack() as on_error:
             stack = self._opener(ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
             on_error.callback(stack.close)
             if self._file_stats is not None:
                 for path in {ref.path, *map(str, getattr(stack, "files", ()))}:
                     check_unchanged(path, self._file_stats)
-            image = OpenImage(stack, channel_indices(channel_names(stack), names))
+            names = channel_names(stack)
+            channels = [*range(len(names))], list[int]()
+            image = OpenImage(
+                stack, *(self._plan.read_channels(names) if role == IMAGE else channels)
+            )
             on_error.pop_all()
         return image
 

@@ -7,7 +7,7 @@ paired with it, and an output path.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -26,7 +26,7 @@ from pydantic import (
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import Filter, PatchFilter
+from napari_patchset.patching.filters import Filter, PatchFilter, other_channels
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import IMAGE, PIXEL_TYPE_PATTERN
@@ -36,6 +36,7 @@ from napari_patchset.source import (
     ChannelId,
     PixelSize,
     SceneId,
+    channel_indices,
     is_remote,
     local_path,
     parse_channels,
@@ -249,6 +250,23 @@ class Recipe(Frozen):
     @classmethod
     def _from_one_filter(cls, filters: Any) -> Any:
         return [filters] if isinstance(filters, str | PatchFilter) else filters
+
+    def read_channels(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Return the channels that are exported, and those that only a filter measures.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The names of the source's channels.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such channel, or several have its name.
+        """
+        chosen = channel_indices(names, self.channels)
+        exported = [names[channel] for channel in chosen]
+        return chosen, other_channels(self.filters, exported, names)
 
     @property
     def hash(self) -> str:

@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
-from napari_patchset.exporting.plan import ExportPlan, ImageRef, SourceRef
+from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.source import (
-    ChannelId,
     SceneId,
     SourceInfo,
-    channel_indices,
     is_remote,
     local_path,
     natural_key,
@@ -253,7 +251,7 @@ class SourceDescriber:
             self._store_key(ref, stack, info.key)
             self.files.update(map(str, getattr(stack, "files", ())))
             self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
-        return select_channels(info, self._plan.channels if role == IMAGE else None)
+        return select_channels(info, self._plan) if role == IMAGE else info
 
     def key(self, ref: ImageRef) -> str:
         """Return the key of an image, opening each file once."""
@@ -269,18 +267,22 @@ class SourceDescriber:
             self._keys[ref.path] = key
 
 
-def select_channels(info: SourceInfo, channels: Sequence[ChannelId] | None) -> SourceInfo:
-    """Return the description of a source with only some of its channels; None for all."""
-    if channels is None:
+def select_channels(info: SourceInfo, recipe: Recipe) -> SourceInfo:
+    """Return the description of a source with only the channels that a recipe reads."""
+    if recipe.channels is None:
         return info
-    indices = channel_indices(info.channels, channels)
-    shape = list(info.shape)
+    exported, others = recipe.read_channels(info.channels)
+    read, shape = [*exported, *others], list(info.shape)
     if "C" in info.axes:
-        shape[info.axes.index("C")] = len(indices)
-    update = {"channels": tuple(info.channels[c] for c in indices), "shape": tuple(shape)}
+        shape[info.axes.index("C")] = len(exported)
+    update = {
+        "channels": tuple(info.channels[c] for c in exported),
+        "filter_channels": tuple(info.channels[c] for c in others),
+        "shape": tuple(shape),
+    }
     fields = {name: getattr(info, name) for name in SourceInfo.model_fields}
     return SourceInfo(**fields | update).with_planes(
-        lambda plane: (plane[0], indices.index(plane[1]), plane[2]) if plane[1] in indices else None
+        lambda plane: (plane[0], read.index(plane[1]), plane[2]) if plane[1] in read else None
     )
 
 
@@ -293,6 +295,7 @@ def check_agreement(
     """
     compared: dict[str, Callable[[SourceInfo], Any]] = {
         "channels": lambda info: len(info.channels),
+        "channels for filters": lambda info: len(info.filter_channels),
         "pixel type": lambda info: dtype or info.dtype,
         "depth axis": lambda info: info.depth_axis,
     }

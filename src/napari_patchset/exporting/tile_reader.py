@@ -57,7 +57,8 @@ class TileReader:
     check_cancelled : callable
         Called before each tile is decoded; an exception that it raises ends the reading.
     channels : sequence of int or None
-        Which of the plan's channels, by index; None for all.
+        Which of the plan's channels, by index, those that only filters measure behind the others;
+        None for all that are exported.
     """
 
     def __init__(
@@ -121,9 +122,10 @@ class TileReader:
                 span = batches.of_source(source)
                 tile_buffer = TileBuffer(batches, span, pool, self._check_cancelled)
                 self._open[source] = image, tile_buffer
-            (stack, channels), tile_buffer = self._open[source]
+            (stack, channels, filter_channels), tile_buffer = self._open[source]
             if self._channels is not None:
-                channels = [channels[channel] for channel in self._channels]
+                read = [*channels, *filter_channels]
+                channels = [read[channel] for channel in self._channels]
             z, top, left = batches.low[number].tolist()
             end, bottom, right = batches.high[number].tolist()
             patches, window = self._patches(number), Rect(left, top, right - left, bottom - top)

@@ -178,7 +178,7 @@ class Scores:
 
     def add_known(self, frozen: FrozenPlan, metrics: Metrics) -> None:
         """Write those chunks of which every metric is known: `metrics` has NaN where it is not."""
-        columns = metric_columns(frozen.plan.filters, frozen.sources[0].channels)
+        columns = metric_columns(frozen.plan.filters, frozen.sources)
         for chunk in range(frozen.n_score_chunks):
             of_chunk = frozen.score_chunk(chunk)
             known = {c: metrics[c][of_chunk.start : of_chunk.stop] for c in columns if c in metrics}

@@ -7,6 +7,7 @@ settings and limits there are is left to the models in `filters`.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from napari_patchset.errors import ArgumentError
@@ -99,10 +100,10 @@ def _format_channel(channel: ChannelId) -> str:
 
 
 def _parse_value(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    for parse in (int, float):  # an integer may have more digits than a float holds
+        with suppress(ValueError):
+            return parse(text)
+    return text
 
 
 def _format_value(value: float | str | None) -> str:

@@ -7,9 +7,9 @@ one, write a class with a `kind` and `_measure`, and add it to the union `Filter
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, isfinite, prod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,20 @@ from pydantic import (
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
-from napari_patchset.source import ChannelId, channel_indices
+from napari_patchset.source import ChannelId, SourceInfo, channel_indices
 
 _PIXELS_AT_ONCE = 2**17
 """Pixels that are measured at once: a megabyte as float64, which fits into the CPU's cache."""
 
 Pixels = NDArray[Any]
 Metric = NDArray[np.float64]
+
+
+def _shortest(number: float) -> float:
+    """Return an integer as a float, if a float holds it exactly."""
+    if isinstance(number, int) and abs(number) < 2**1000 and int(float(number)) == number:
+        return float(number)
+    return number
 
 
 def _check_limit(limit: float | str) -> float | str:
@@ -41,10 +48,12 @@ def _check_limit(limit: float | str) -> float | str:
             raise ValueError(f"{limit!r} is not a limit; give a number, p0 to p100, or otsu")
     elif not isfinite(limit):
         raise ValueError(f"the limit {limit} is not finite")
+    else:
+        limit = _shortest(limit)
     return limit
 
 
-Limit = Annotated[float | str, AfterValidator(_check_limit)]
+Limit = Annotated[float | int | str, AfterValidator(_check_limit)]
 """A number; "p10", that percentile of the metric; or "otsu", Otsu's threshold of the metric."""
 
 
@@ -58,7 +67,8 @@ class PatchFilter(Frozen, ABC):
     above, below : float, "pNN", "otsu" or None
         The metric must be greater, or less, than that; at least one is required.
     channels : tuple of int or str, or None
-        The channels that are measured; None for all.
+        The channels that are measured, by name, or by their index among the exported ones; a
+        name may be that of a channel that is not exported. None for all that are.
     match : {"any", "all"}
         Whether any of the channels, or each of them, must pass.
     """
@@ -113,21 +123,32 @@ class PatchFilter(Frozen, ABC):
         """Return the name of a channel's column in the table: "std_DAPI"."""
         return f"{self._metric}_{channel}"
 
-    def columns(self, channels: Sequence[str]) -> dict[int, str]:
+    def measure_rest(self, patches: Pixels) -> Metric:
+        """Measure what `measure` leaves out where a float can't hold the metric of an integer."""
+        return np.zeros(len(patches))
+
+    def columns(self, channels: Sequence[str], others: Sequence[str] = ()) -> dict[int, str]:
         """Return the column of each measured channel, by the channel's index.
 
         Parameters
         ----------
         channels : sequence of str
-            The names of all channels; equal names are distinguished by the index.
+            The names of the exported channels; equal names are distinguished by the index.
+        others : sequence of str
+            The names of further channels; their indices follow those of the exported ones.
 
         Raises
         ------
         ArgumentError
             If there is no such channel.
         """
-        unique = _distinct_names(channels)
-        return {i: self.column(unique[i]) for i in channel_indices(channels, self.channels)}
+        unique = _distinct_names([*channels, *others])
+        indices = (
+            channel_indices(channels, None)
+            if self.channels is None
+            else [_find_channel(each, channels, others) for each in self.channels]
+        )
+        return {i: self.column(unique[i]) for i in indices}
 
     @property
     def _metric(self) -> str:
@@ -146,6 +167,13 @@ class MaxFilter(PatchFilter):
     def _measure(self, rows: Pixels) -> Pixels:
         metric: Pixels = rows.max(axis=1)
         return metric
+
+    def measure_rest(self, patches: Pixels) -> Metric:  # noqa: D102, on PatchFilter
+        rest = np.zeros(len(patches))
+        if patches.dtype.kind in "ui":
+            largest = patches.reshape(len(patches), -1).max(axis=1).tolist()
+            rest[:] = [number - int(float(number)) for number in largest]
+        return rest
 
 
 class MeanFilter(PatchFilter):
@@ -236,7 +264,9 @@ class SaturationFilter(PatchFilter):
     """
 
     kind: Literal["saturation"] = "saturation"
-    level: float | None = Field(default=None, allow_inf_nan=False)
+    level: Annotated[float | int, AfterValidator(_shortest)] | None = Field(
+        default=None, allow_inf_nan=False
+    )
 
     def _measure(self, rows: Pixels) -> Pixels:
         level: float | None = self.level
@@ -260,7 +290,9 @@ class MaskFilter(PatchFilter):
     def _measure(self, rows: Pixels) -> Pixels:
         return _share(rows != 0)
 
-    def columns(self, channels: Sequence[str]) -> dict[int, str]:  # noqa: D102, on PatchFilter
+    def columns(  # noqa: D102, on PatchFilter
+        self, channels: Sequence[str], others: Sequence[str] = ()
+    ) -> dict[int, str]:
         return {0: self.column("mask")}
 
     def column(self, channel: str) -> str:  # noqa: D102, on PatchFilter
@@ -299,12 +331,46 @@ def parse_filter(text: str) -> Filter:
         raise ArgumentError(f"{text!r} is not a filter: {user_message(error)}.") from error
 
 
-def metric_columns(filters: Sequence[PatchFilter], channels: Sequence[str]) -> list[str]:
+REST = "rest of "
+"""Prefix of the column that has what a float can't hold of a metric: the two are added exactly."""
+
+
+class Measurement(NamedTuple):
+    """What is measured of one channel: the column, the channel's index, and how."""
+
+    column: str
+    channel: int
+    measure: Callable[[Pixels], Metric]
+
+
+def measurements(
+    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]
+) -> list[Measurement]:
+    """Return everything that filters measure in sources, each column once.
+
+    The largest pixel of integers of 64 bits has a second column, see `REST`.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such channel.
+    """
+    first, found = sources[0], dict[str, Measurement]()
+    is_wide = any(source.dtype in ("int64", "uint64") for source in sources)
+    for each in filters:
+        for channel, column in each.columns(first.channels, first.filter_channels).items():
+            found[column] = Measurement(column, channel, each.measure)
+            if is_wide and isinstance(each, MaxFilter):
+                found[REST + column] = Measurement(REST + column, channel, each.measure_rest)
+    return list(found.values())
+
+
+def metric_columns(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> list[str]:
     """Return the columns of all metrics that filters need, each once, sorted."""
-    return sorted({column for each in filters for column in each.columns(channels).values()})
+    return sorted(each.column for each in measurements(filters, sources))
 
 
-def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype: str) -> None:
+def check_filters(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> None:
     """Refuse filters that can't measure the patches, before any patch is read.
 
     Raises
@@ -312,9 +378,41 @@ def check_filters(filters: Sequence[PatchFilter], channels: Sequence[str], dtype
     ArgumentError
         If a channel does not exist, or the pixel type has no range of grey values.
     """
-    metric_columns(filters, channels)
+    metric_columns(filters, sources)
     for each in filters:
-        each.measure(np.zeros((1, 1), dtype))
+        each.measure(np.zeros((1, 1), sources[0].dtype))
+
+
+def other_channels(
+    filters: Sequence[PatchFilter], channels: Sequence[str], names: Sequence[str]
+) -> list[int]:
+    """Return the indices of channels that filters name although they are not exported.
+
+    Parameters
+    ----------
+    channels, names : sequence of str
+        The names of the exported channels, and of all of them.
+
+    Raises
+    ------
+    ArgumentError
+        If several channels have such a name.
+    """
+    others = list[int]()
+    for channel in (channel for each in filters for channel in each.channels or ()):
+        is_exported = str(channel) in channels or channel in range(len(channels))
+        if not is_exported and str(channel) in names:
+            (index,) = channel_indices(names, [str(channel)])
+            others += [] if index in others else [index]
+    return others
+
+
+def _find_channel(channel: ChannelId, channels: Sequence[str], others: Sequence[str]) -> int:
+    """Return the index of a channel among the exported ones, or behind them among the others."""
+    is_exported = str(channel) in channels or channel in range(len(channels))
+    if not is_exported and str(channel) in others:
+        return len(channels) + others.index(str(channel))
+    return channel_indices(channels, [channel])[0]
 
 
 def _share(passes: NDArray[np.bool_]) -> Metric:

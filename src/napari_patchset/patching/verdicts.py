@@ -11,7 +11,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.filters import Metric, PatchFilter
+from napari_patchset.patching.filters import REST, Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits import ALL, NO_SPLIT, SPLITS, Split
@@ -109,11 +109,14 @@ def judge(
         If a filter names a channel that does not exist, or the split can't be made.
     """
     metrics = metrics or {}
-    channels = sources[0].channels
-    limits = _resolve_limits(filters, channels, metrics)
+    columns = [
+        list(each.columns(sources[0].channels, sources[0].filter_channels).values())
+        for each in filters
+    ]
+    limits = _resolve_limits(filters, columns, metrics)
     reason = np.full(len(grid), -1, np.int8)
-    for i, each in reversed(list(enumerate(filters))):
-        reason[~_passes(each, channels, metrics, limits, len(grid))] = i
+    for i, (each, of_filter) in reversed(list(enumerate(zip(filters, columns, strict=True)))):
+        reason[~_passes(each, of_filter, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
     codes = np.zeros(len(grid), np.int8)
@@ -130,11 +133,11 @@ def judge(
 
 
 def _resolve_limits(
-    filters: Sequence[PatchFilter], channels: Sequence[str], metrics: Metrics
+    filters: Sequence[PatchFilter], columns: Sequence[Sequence[str]], metrics: Metrics
 ) -> dict[str, dict[str, float]]:
     limits: dict[str, dict[str, float]] = {}
-    for each in filters:
-        for column in each.columns(channels).values():
+    for each, of_filter in zip(filters, columns, strict=True):
+        for column in of_filter:
             for limit in (each.above, each.below):
                 if isinstance(limit, str) and column in metrics:
                     number = resolve_limit(limit, metrics[column])
@@ -179,13 +182,13 @@ def otsu_threshold(values: NDArray[np.float64]) -> float:
 
 
 def _passes(
-    each: PatchFilter, channels: Sequence[str], metrics: Metrics, limits: ResolvedLimits, n: int
+    each: PatchFilter, columns: Sequence[str], metrics: Metrics, limits: ResolvedLimits, n: int
 ) -> NDArray[np.bool_]:
     by_channel = [
-        _lies_within(each, metrics[column], limits.get(column, {}))
+        _lies_within(each, metrics[column], metrics.get(REST + column), limits.get(column, {}))
         if column in metrics
         else np.ones(n, bool)
-        for column in each.columns(channels).values()
+        for column in columns
     ]
     combine = np.logical_or if each.match == "any" else np.logical_and
     passes: NDArray[np.bool_] = combine.reduce(by_channel)
@@ -193,13 +196,20 @@ def _passes(
 
 
 def _lies_within(
-    each: PatchFilter, metric: Metric, limits: Mapping[str, float]
+    each: PatchFilter, metric: Metric, rest: Metric | None, limits: Mapping[str, float]
 ) -> NDArray[np.bool_]:
     inside = np.isfinite(metric)
-    if each.above is not None:
-        inside &= metric > (limits[each.above] if isinstance(each.above, str) else each.above)
-    if each.below is not None:
-        inside &= metric < (limits[each.below] if isinstance(each.below, str) else each.below)
+    for limit, compare in ((each.above, np.greater), (each.below, np.less)):
+        if limit is not None:
+            number = limits[limit] if isinstance(limit, str) else limit
+            nearest = float(number)
+            passes = compare(metric, nearest)
+            if rest is not None or nearest != number:
+                # Integers that a float does not hold are compared by what it leaves out.
+                left_out = number - int(nearest) if isinstance(number, int) else 0
+                beyond = np.zeros(1) if rest is None else rest
+                passes |= (metric == nearest) & compare(beyond, left_out)
+            inside &= passes
     return inside | np.isnan(metric)
 
 

@@ -114,10 +114,10 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
         The candidates to measure first: those in view.
     """
     state = planned.state
-    filters, names = state.recipe.filters, planned.sources[0].channels
+    filters = state.recipe.filters
     columns = {
         name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
-        for name in metric_columns(filters, names)
+        for name in metric_columns(filters, planned.sources)
     }
     shown = monotonic()
     infos = {IMAGE: planned.sources, MASK: planned.sources}  # a mask has the geometry of its image
@@ -158,7 +158,6 @@ def _judged(
     state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics
 ) -> PlanPreview:
     recipe = state.recipe
-    names = sources[0].channels
     verdicts = judge(
         grid,
         sources,
@@ -168,7 +167,7 @@ def _judged(
         metrics={name: values.copy() for name, values in metrics.items()},
     )
     scored = np.ones(len(grid), bool)
-    for name in metric_columns(recipe.filters, names):
+    for name in metric_columns(recipe.filters, sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
     return PlanPreview(state, sources, grid, verdicts, patch_categories(verdicts), scored)
 

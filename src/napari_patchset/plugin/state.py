@@ -121,9 +121,7 @@ class FormState:
         """Describe every source as its patches see it: depth axis and channels applied."""
         recipe = self.recipe
         return [
-            select_channels(
-                DESCRIPTIONS.describe(ref.path, ref.scene, recipe.depth_axis), recipe.channels
-            )
+            select_channels(DESCRIPTIONS.describe(ref.path, ref.scene, recipe.depth_axis), recipe)
             for ref in self.sources
         ]
 
@@ -132,7 +130,9 @@ class FormState:
         """Key of the settings that determine the candidates and their metrics."""
         recipe = self.recipe
         strategy = recipe.strategy.model_dump_json()
-        return self.sources, strategy, recipe.depth_axis, recipe.channels
+        measured = frozenset(c for each in recipe.filters for c in each.channels or ())
+        channels = recipe.channels and (recipe.channels, measured)
+        return self.sources, strategy, recipe.depth_axis, channels
 
     @property
     def verdicts_key(self) -> Hashable:

@@ -116,7 +116,7 @@ def edited_table(patch_set: OpenedSet, what: str) -> Finding:
 def _select_again(patch_set: OpenedSet, candidates: RecordedCandidates) -> Selection:
     """Judge the candidates by the metrics in the table."""
     recipe, table = patch_set.recipe, candidates.table
-    columns = metric_columns(recipe.filters, patch_set.sources[0].channels)
+    columns = metric_columns(recipe.filters, patch_set.sources)
     metrics = {c: pc.fill_null(table[c], np.nan).to_numpy().astype(np.float64) for c in columns}
     grid, is_readable = candidates.grid, candidates.is_readable
     return select_candidates(recipe, grid, patch_set.sources, metrics, is_readable)

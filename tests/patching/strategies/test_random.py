@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.strategies import Random, Stratified
 from napari_patchset.patching.strategies.base import NO_POSITION, OVERLAPS
+from napari_patchset.patching.strategies.random import StartsInArea
 from support.strategy_makers import axes, cases, source, without_holes
 
 
@@ -66,6 +68,25 @@ def test_a_total_is_drawn_from_the_positions_of_all_samples() -> None:
         counts += np.bincount(grid.source_index * 2 + grid.sample, minlength=3)
     # Hypergeometric, with a standard deviation of 0.5 % of all draws.
     np.testing.assert_allclose(counts / counts.sum(), [0.25, 0.25, 0.5], atol=0.025)
+
+
+def test_a_total_is_drawn_evenly_from_what_a_region_covers() -> None:
+    # Of a triangle, large images have more than small ones, unlike of the box around it.
+    triangle = Polygon(points=((0, 0), (60, 0), (0, 60)))
+    sources = [source(1, 1, 24, 60, key="a"), source(1, 1, 60, 60, key="b")]
+    n = [
+        StartsInArea(triangle, (0, 0), (s.spatial_shape[0] - 3, 57), (4, 4)).count for s in sources
+    ]
+    starts = [(y, x) for y in range(57) for x in range(57) if y + x <= 52]
+    assert n == [sum(y < 21 for y, _ in starts), len(starts)]
+    everything = Random(size=(4, 4), count=sum(n), per="total", region=triangle).plan(sources)
+    assert len(everything) == sum(n)
+    assert not everything.excluded
+    counts = np.zeros(2)
+    for seed in range(200):
+        strategy = Random(size=(4, 4), count=20, per="total", seed=seed, region=triangle)
+        counts += np.bincount(strategy.plan(sources).source_index, minlength=2)
+    np.testing.assert_allclose(counts / counts.sum(), np.array(n) / sum(n), atol=0.025)
 
 
 def test_few_draws_fall_on_any_of_many_samples_and_files() -> None:

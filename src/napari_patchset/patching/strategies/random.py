@@ -9,6 +9,7 @@ start is the index of one in C order among all `n_starts`.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -86,17 +87,32 @@ class StartsInArea:
         more = remaining[draw_distinct(stream, count - len(drawn), len(remaining))]
         return np.sort(np.concatenate([drawn, more]))
 
+    @property
+    def count(self) -> int:
+        """Number of starts in the area; of very many starts, estimated from a million of them."""
+        *depth, height, width = self.n_starts
+        in_plane = height * width
+        if in_plane <= MAX_LISTED:
+            return prod(depth) * len(self._in_plane)
+        drawn = draw_integers(random_stream(0), np.full(_CHUNK, in_plane, np.uint64))
+        share = Fraction(int(self.contains(drawn).sum()), _CHUNK)
+        return prod(depth) * max(1, int(share * in_plane))
+
+    @cached_property
+    def _in_plane(self) -> FlatStarts:
+        """The starts in one plane of the area."""
+        in_plane = self.n_starts[-2] * self.n_starts[-1]
+        chunks = (np.arange(i, min(i + _CHUNK, in_plane)) for i in range(0, in_plane, _CHUNK))
+        return np.concatenate([chunk[self.contains(chunk)] for chunk in chunks])
+
     @cached_property
     def _all(self) -> FlatStarts:
         """All starts in the area, or none if there are too many to go through."""
         *depth, height, width = self.n_starts
         if prod(self.n_starts) > MAX_LISTED:
             return np.empty(0, np.int64)
-        in_plane = height * width
-        chunks = (np.arange(i, min(i + _CHUNK, in_plane)) for i in range(0, in_plane, _CHUNK))
-        plane = np.concatenate([chunk[self.contains(chunk)] for chunk in chunks])
-        planes = np.arange(prod(depth)) * in_plane
-        flat: FlatStarts = (planes[:, np.newaxis] + plane).ravel()
+        planes = np.arange(prod(depth)) * (height * width)
+        flat: FlatStarts = (planes[:, np.newaxis] + self._in_plane).ravel()
         return flat
 
 
@@ -239,20 +255,32 @@ class Random(_RandomStrategy):
     def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
         sources = [selected.cropped_to_area() for selected in sources]
         n_starts = [self._n_starts(selected) for selected in sources]
+        allowed = [self._allowed(*each) for each in zip(sources, n_starts, strict=True)]
         if self.per == "total":
-            counts = distribute(self.count, self.seed, sources, [prod(n) for n in n_starts])
+            n_positions = [
+                prod(n) if area is None else area.count
+                for n, area in zip(n_starts, allowed, strict=True)
+            ]
+            counts = distribute(self.count, self.seed, sources, n_positions)
         else:
             counts = [np.full(len(selected.samples), self.count) for selected in sources]
-        return [self._draw(*args) for args in zip(sources, n_starts, counts, strict=True)]
+        return [self._draw(*args) for args in zip(sources, n_starts, counts, allowed, strict=True)]
+
+    def _allowed(self, selected: SelectedSource, n_starts: tuple[int, ...]) -> StartsInArea | None:
+        """Return the starts in an area, None if it is a box that all of them lie in."""
+        if selected.area is None or selected.area.is_box or not prod(n_starts):
+            return None
+        return StartsInArea(selected.area, selected.origin, n_starts, self.size)
 
     def _draw(
-        self, selected: SelectedSource, n_starts: tuple[int, ...], counts: NDArray[np.int64]
+        self,
+        selected: SelectedSource,
+        n_starts: tuple[int, ...],
+        counts: NDArray[np.int64],
+        allowed: StartsInArea | None,
     ) -> PatchGrid:
         if not prod(n_starts):
             return selected.empty_grid(self.size)
-        allowed = None
-        if selected.area is not None and not selected.area.is_box:
-            allowed = StartsInArea(selected.area, selected.origin, n_starts, self.size)
         drawn = [
             self._draw_sample(selected, sample, n_starts, count, allowed)
             for sample, count in zip(selected.samples.tolist(), counts.tolist(), strict=True)

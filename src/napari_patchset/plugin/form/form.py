@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.regions import Region
 from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
@@ -59,7 +58,8 @@ class RecipeForm:
         with blaming_section("Filters"):
             filters = self.filters.value
             if self.channels.boxes:
-                metric_columns(filters, self.channels.names)  # finds no channel that is not ticked
+                for each in filters:
+                    each.columns(self.channels.names, self.channels.unticked)
         return Recipe.model_validate(
             {
                 "strategy": self._strategy(region),

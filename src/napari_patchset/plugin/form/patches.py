@@ -171,6 +171,11 @@ class ChannelsSection(Section):
         """The names of the ticked channels."""
         return [box.text for box in self.boxes if box.value]
 
+    @property
+    def unticked(self) -> list[str]:
+        """The names of the other channels."""
+        return [box.text for box in self.boxes if not box.value]
+
     def load(self, channels: Sequence[ChannelId] | None) -> None:
         """Tick channels, by index or name."""
         for i, box in enumerate(self.boxes):

@@ -45,7 +45,7 @@ def patch_images(
     with OpenImages(planned.state.preview_plan(), open_image) as sources:
         for row in rows:
             spec = planned.grid[int(row)]
-            stack, chosen = sources[spec.source_index, IMAGE]
+            stack, chosen, _ = sources[spec.source_index, IMAGE]
             padding = planned.state.recipe.strategy.padding
             patch = read_patch(stack, chosen, spec, padding)
             if patch.ndim == 4:
