@@ -16,7 +16,7 @@ from zarr.codecs import BloscCodec
 from napari_patchset import open_stack
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.isolated import POOL, ReaderPool
-from napari_patchset.stacks.tiff.decoding import is_plain_jpeg
+from napari_patchset.stacks.jpeg import is_plain_jpeg
 from support.pixels import expected
 
 GREY = expected(0, 0, 48, 64) % 4096

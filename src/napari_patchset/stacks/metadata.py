@@ -129,6 +129,14 @@ def override_metadata(
         level.metadata = own
 
 
+def absent_files(names: Sequence[str], owner: str) -> str:
+    """Return the warning that files are absent, "" for none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"the file {names[0]!r} of {owner}{more} is not in its folder; what is in it is left out"
+
+
 def scaled_pixel_size(size: PixelSize, full: Sequence[int], reduced: Sequence[int]) -> PixelSize:
     """Return the pixel size of a lower resolution, from the shapes ...YX of both."""
     y, x = (a / b for a, b in zip(full[-2:], reduced[-2:], strict=True))

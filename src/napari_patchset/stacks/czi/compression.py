@@ -8,6 +8,7 @@ compression is an entry of the table, and the functions that it names.
 
 import struct
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import imagecodecs
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.stacks.cache import take_memory
 from napari_patchset.stacks.isolated import POOL, ReaderError
+from napari_patchset.stacks.jpeg import is_jpeg, jpeg_frames
 
 
 class DataError(Exception):
@@ -145,19 +147,13 @@ def _decode_lzw(data: bytes, tile: TileFormat) -> NDArray[Any]:
 
 
 def _check_jpeg(head: bytes, tile: TileFormat) -> None:
-    """Check the frame header of a JPEG (ITU-T T.81, B.2.2); it may lie beyond the head."""
-    if not head.startswith(b"\xff\xd8"):
+    """Check the frame header of a JPEG; it may lie beyond the head."""
+    if not is_jpeg(head):
         raise DataError("is not JPEG data")
-    start = 2
-    while start + 10 <= len(head) and head[start] == 0xFF:
-        marker, length = struct.unpack_from(">BH", head, start + 1)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            precision, height, width, components = struct.unpack_from(">BHHB", head, start + 4)
-            if precision != 8 * tile.dtype.itemsize or components != tile.components:
-                raise DataError(f"is a JPEG of {components} x {precision} bit")
-            _check_size("JPEG", height, width, tile)
-            return
-        start += 2 + length
+    for precision, height, width, components in islice(jpeg_frames(head), 1):
+        if precision != 8 * tile.dtype.itemsize or components != tile.components:
+            raise DataError(f"is a JPEG of {components} x {precision} bit")
+        _check_size("JPEG", height, width, tile)
 
 
 def _decode_jpeg(data: bytes, tile: TileFormat) -> NDArray[Any]:

@@ -1,16 +1,13 @@
 """The structure of a CZI file: header, subblock directory and XML, read without libCZI.
 
-`read_directory` parses. `check_structure` refuses what libCZI can't read: it trusts the sizes and
-types in the directory, and a corrupt one crashes it or makes it loop. Offsets and fields follow the
-ZISRAW (CZI) file format specification, schema "DV".
+Offsets and fields follow the ZISRAW (CZI) file format specification, schema "DV". What the
+directory claims is checked in `subblocks`.
 """
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
-from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.czi.compression import COMPRESSIONS, UNCOMPRESSED, TileFormat
+from napari_patchset.stacks.czi.compression import TileFormat
 
 PLANE_AXES = "TZRIHVBC"
 """The axes that number a plane: those that may merge into S, in that order, then C."""
@@ -139,7 +136,7 @@ def is_czi(head: bytes) -> bool:
 
 
 def read_header(path: Path) -> FileHeader:
-    """Read the header of a CZI file; raises as `read_directory` does."""
+    """Read the header of a CZI file."""
     with path.open("rb", 0) as file:
         return _header(file, path, os.fstat(file.fileno()).st_size)
 
@@ -153,15 +150,7 @@ def _header(raw: BinaryIO, path: Path, file_size: int) -> FileHeader:
 
 
 def read_directory(path: Path) -> CziDirectory:
-    """Read the structure of one CZI file.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError, IsADirectoryError
-        As the system reports it.
-    UnreadableFileError
-        If the file is no CZI, or a segment that it refers to is missing.
-    """
+    """Read the structure of one CZI file, which must have the segments that it refers to."""
     with path.open("rb", 0) as raw, BufferedReader(raw, _READ_BYTES) as file:
         file_size = os.fstat(file.fileno()).st_size
         header = _header(raw, path, file_size)
@@ -170,7 +159,11 @@ def read_directory(path: Path) -> CziDirectory:
         else:
             entries = _segment(file, path, header.directory_at, "ZISRAWDIRECTORY", file_size)
             blocks = _parse_entries(entries, path)
-        xml = _read_xml(file, path, header.metadata_at, file_size) if header.metadata_at else b""
+        xml = b""
+        if header.metadata_at:
+            data = _segment(file, path, header.metadata_at, "ZISRAWMETADATA", file_size)
+            (size,) = struct.unpack_from("<i", data) if len(data) >= 4 else (0,)
+            xml = data[_METADATA_HEAD : _METADATA_HEAD + max(size, 0)]
     return CziDirectory(header, blocks, xml, file_size)
 
 
@@ -222,12 +215,6 @@ def _segment(file: BinaryIO, path: Path, position: int, kind: str, file_size: in
     return file.read(size)
 
 
-def _read_xml(file: BinaryIO, path: Path, position: int, file_size: int) -> bytes:
-    data = _segment(file, path, position, "ZISRAWMETADATA", file_size)
-    (size,) = struct.unpack_from("<i", data) if len(data) >= 4 else (0,)
-    return data[_METADATA_HEAD : _METADATA_HEAD + max(size, 0)]
-
-
 def _parse_entries(data: bytes, path: Path) -> Subblocks:
     """Parse the entries, whose lengths depend on the number of their dimensions."""
     count = struct.unpack_from("<i", data)[0] if len(data) >= _DIRECTORY_HEAD else 0
@@ -242,14 +229,17 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
     for n in distinct(heads["n_dimensions"]).tolist():
         rows = np.flatnonzero(heads["n_dimensions"] == n)
         dims = _gather(raw, offsets[rows] + _ENTRY.itemsize, n * DIMENSION.itemsize)
-        for column, name, mine in _by_axis(dims.view(DIMENSION)):
-            if name in start:
-                named.add(name)
-                start[name][rows[mine]] = column["start"][mine]
-            if name in size:
-                in_file = column["stored"][mine]
-                size[name][rows[mine]] = column["size"][mine]
-                stored[name][rows[mine]] = np.where(in_file, in_file, column["size"][mine])
+        for column in dims.view(DIMENSION).T:
+            for code in (codes := distinct(column["axis"])):
+                mine = slice(None) if len(codes) == 1 else column["axis"] == code
+                axis = code.decode("latin-1")
+                if axis in start:
+                    named.add(axis)
+                    start[axis][rows[mine]] = column["start"][mine]
+                if axis in size:
+                    in_file = column["stored"][mine]
+                    size[axis][rows[mine]] = column["size"][mine]
+                    stored[axis][rows[mine]] = np.where(in_file, in_file, column["size"][mine])
     return Subblocks(
         position=heads["position"],
         part=heads["part"],
@@ -265,21 +255,10 @@ def _parse_entries(data: bytes, path: Path) -> Subblocks:
     )
 
 
-def _by_axis(
-    dims: NDArray[np.void],
-) -> Iterator[tuple[NDArray[np.void], str, NDArray[np.bool_] | slice]]:
-    """Yield each column of dimensions, an axis in it, and a mask of the rows that are of it."""
-    for column in dims.T:
-        names = distinct(column["axis"])
-        for name in names:
-            mine = slice(None) if len(names) == 1 else column["axis"] == name
-            yield column, name.decode("latin-1"), mine
-
-
 def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
-    """Find each entry by the length of the one before, a run of equal lengths at once.
+    """Find each entry by the length of the one before.
 
-    The entries of a slide form few long runs: its tiles, then its pyramid.
+    A run of equal lengths is found at once: those of a slide form few, its tiles, then its pyramid.
     """
     offsets: list[int] = []
     position, last_n, run = _DIRECTORY_HEAD, 0, 0
@@ -290,9 +269,12 @@ def _entry_offsets(data: bytes, count: int, path: Path) -> NDArray[np.int64]:
                 f"{path}: damaged: entry {len(offsets)} of {count} in the subblock directory "
                 "can't be read; copy the file again, or save it again in ZEN."
             )
-        run = run if n == last_n else 0
-        expected = min(run, count - len(offsets)) if run >= _RUN_LENGTH else 1
-        equal, size = _count_equal(data, position, n, expected), _entry_size(n)
+        run, size, equal = run if n == last_n else 0, _entry_size(n), 1
+        if run >= _RUN_LENGTH:
+            equal = min(run, count - len(offsets), (len(data) - position) // size)
+            heads = np.ndarray((equal,), _ENTRY, data, position, (size,))
+            same = (heads["schema"] == b"DV") & (heads["n_dimensions"] == n)
+            equal = equal if same.all() else int(np.argmin(same))
         offsets.extend(range(position, position + equal * size, size))
         position, last_n, run = position + equal * size, n, run + equal
     return np.array(offsets, np.int64)
@@ -307,17 +289,6 @@ def _count_dimensions(data: bytes, position: int) -> int:
     fits = position + _ENTRY.itemsize <= len(data) and data[position : position + 2] == b"DV"
     n = int.from_bytes(data[position + 28 : position + 32], "little") if fits else 0
     return n if 0 < n <= 40 and position + _entry_size(n) <= len(data) else 0
-
-
-def _count_equal(data: bytes, position: int, n: int, limit: int) -> int:
-    """Count the valid entries of `n` dimensions from a valid one on, up to a limit."""
-    size = _entry_size(n)
-    count = min(limit, (len(data) - position) // size)
-    if count == 1:
-        return 1
-    heads = np.ndarray((count,), _ENTRY, data, position, (size,))
-    equal = (heads["schema"] == b"DV") & (heads["n_dimensions"] == n)
-    return count if equal.all() else int(np.argmin(equal))
 
 
 def distinct(values: NDArray[Any]) -> NDArray[Any]:
@@ -335,102 +306,3 @@ def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> ND
 def _columns(*columns: NDArray[Any]) -> NDArray[Any]:
     """Join columns, each contiguous in memory, since computations run along them."""
     return np.stack(columns).T
-
-
-_MAX_SIZE = 2**30
-"""Pixels along an axis of a subblock."""
-_MAX_EXTENT = 2**31
-"""Pixels along an axis of the whole image."""
-_MAX_TILE_BYTES = 2**31
-_MAX_PLANES_PER_SUBBLOCK = 1000
-"""More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
-
-
-def check_structure(blocks: Subblocks, file_sizes: Mapping[int, int], path: Path) -> None:
-    """Check that each subblock lies in its file and is of a kind that can be read.
-
-    Parameters
-    ----------
-    blocks : Subblocks
-        All subblocks.
-    file_sizes : mapping of int to int
-        Bytes of each file by its number.
-    path : Path
-        For the message.
-
-    Raises
-    ------
-    UnreadableFileError
-        Naming the first fault, its value and the remedy.
-    """
-    if not len(blocks):
-        raise UnreadableFileError(f"{path}: the file contains no image (no subblocks).")
-    _refuse(path, blocks, ~np.isin(blocks.pixel_type, list(PIXEL_TYPES)), _TYPE, blocks.pixel_type)
-    unknown = ~np.isin(blocks.compression, list(COMPRESSIONS))
-    _refuse(path, blocks, unknown, _COMPRESSION, blocks.compression)
-    _check_plane_count(path, blocks)
-    decoded_bytes = _decoded_bytes(path, blocks)
-    if not blocks.at_full_resolution().any():
-        raise UnreadableFileError(
-            f"{path}: none of its {len(blocks)} subblocks is at full resolution; the file is "
-            "damaged, copy it again."
-        )
-    needed = np.where(blocks.compression == UNCOMPRESSED, decoded_bytes, 1)
-    starts, ends = blocks.position, blocks.position + needed
-    for part, size in file_sizes.items():
-        outside = (starts < 0) | (np.maximum(starts, ends) > size)
-        _refuse(path, blocks, outside & (blocks.part == part), _CUT, blocks.position)
-
-
-_TYPE = "has pixel type {value}, which can't be read; convert it in ZEN to 8 or 16 bit"
-_COMPRESSION = (
-    "has compression {value}; only "
-    f"{', '.join(each.name for each in COMPRESSIONS.values())} can be read, save it as zstd in ZEN"
-)
-_SIZE = "has an impossible size ({value}); the file is damaged, copy it again"
-_CUT = "at byte {value} reaches past the end of the file; it was cut short, copy it again"
-
-
-def _check_plane_count(path: Path, blocks: Subblocks) -> None:
-    spans = blocks.plane.max(axis=0).astype(int) - blocks.plane.min(axis=0) + 1
-    limit = _MAX_PLANES_PER_SUBBLOCK * max(len(blocks), 10)
-    if prod(spans.tolist()) > limit:
-        extents = ", ".join(f"{a} {n}" for a, n in zip(PLANE_AXES, spans, strict=True) if n > 1)
-        raise UnreadableFileError(
-            f"{path}: the directory of {len(blocks)} subblocks claims {extents}; "
-            "the file is damaged, copy it again."
-        )
-
-
-def _decoded_bytes(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
-    """Return the bytes of each decoded subblock; refuse sizes that no image has."""
-    sizes = np.concatenate([blocks.rect[:, 2:], blocks.stored], axis=1)
-    _refuse(path, blocks, np.any((sizes < 1) | (sizes > _MAX_SIZE), axis=1), _SIZE, sizes)
-    starts = blocks.rect[:, :2]
-    extent = (starts + blocks.rect[:, 2:]).max(axis=0) - starts.min(axis=0)
-    if extent.max() > _MAX_EXTENT:
-        width, height = extent.tolist()
-        raise UnreadableFileError(
-            f"{path}: its subblocks lie {width} x {height} px apart, an impossible size; the file "
-            "is damaged, copy it again."
-        )
-    bytes_by_kind = np.zeros(max(PIXEL_TYPES) + 1, np.int64)
-    for kind, pixel_type in PIXEL_TYPES.items():
-        bytes_by_kind[kind] = pixel_type.dtype.itemsize * pixel_type.components
-    bytes_each, stored = bytes_by_kind[blocks.pixel_type], blocks.stored
-    huge = stored[:, 0] > _MAX_TILE_BYTES // (stored[:, 1] * bytes_each)
-    _refuse(path, blocks, huge, _SIZE, sizes)
-    return stored[:, 0] * stored[:, 1] * bytes_each
-
-
-def _refuse(
-    path: Path,
-    blocks: Subblocks,
-    faulty: NDArray[np.bool_],
-    fault: str,
-    values: NDArray[np.int32] | NDArray[np.int64],
-) -> None:
-    if faulty.any():
-        row = int(np.argmax(faulty))
-        text = fault.format(value=values[row].tolist())
-        raise UnreadableFileError(f"{path}: subblock {row} of {len(blocks)} {text}.")

@@ -47,15 +47,7 @@ class CziParts(NamedTuple):
 
 
 def read_parts(path: Path) -> CziParts:
-    """Read the structure of a CZI by any one of its files.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError, IsADirectoryError
-        As the system reports it.
-    UnreadableFileError
-        If a file is damaged, or all subblocks lie in absent ones.
-    """
+    """Read the structure of a CZI by any one of its files."""
     first_path, first = path, read_directory(path)
     master, absent = path, list[str]()
     if first.header.part:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +30,17 @@ from napari_patchset.stacks.czi.directory import (
     PIXEL_TYPES,
     PLANE_AXES,
     Subblocks,
-    check_structure,
     distinct,
 )
 from napari_patchset.stacks.czi.metadata import CziChannel, CziScene, parse_metadata
-from napari_patchset.stacks.czi.parts import CziParts, read_parts
-from napari_patchset.stacks.czi.subblocks import SubblockDecoder, check_all
-from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
-
-if TYPE_CHECKING:
-    from pylibCZIrw.czi import CziReader
+from napari_patchset.stacks.czi.parts import read_parts
+from napari_patchset.stacks.czi.subblocks import SubblockDecoder, check_all, check_structure
+from napari_patchset.stacks.metadata import (
+    Channel,
+    ImageMetadata,
+    SceneSummary,
+    absent_files,
+)
 
 _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
@@ -90,13 +91,7 @@ class SceneGeometry:
     """Whether the file also has lower resolutions of this scene that libCZI can read."""
 
     def plane_rows(self, plane: Mapping[str, int]) -> NDArray[np.int64]:
-        """Return the rows of a plane's tiles, none if the file does not have the plane.
-
-        Parameters
-        ----------
-        plane : mapping of str to int
-            Index along each axis, counted from 0; 0 along one that is not named.
-        """
+        """Return the rows of the tiles of the plane at the indices along each axis, if any."""
         indices = [plane.get(axis, 0) for axis in self.sizes]
         key = int(np.ravel_multi_index(indices, tuple(self.sizes.values())))
         first, last = np.searchsorted(self.keys, [key, key + 1])
@@ -116,19 +111,16 @@ class SceneGeometry:
             types = distinct(self.blocks.pixel_type[self.known_rows[c == channel]]).tolist()
             n_colors = max((PIXEL_TYPES[kind].components for kind in types), default=1)
             colors = (None,) if n_colors == 1 else range(n_colors)
-            dtype = np.result_type(*(PIXEL_TYPES[kind].dtype for kind in types or self._types))
+            dtypes = [PIXEL_TYPES[kind].dtype for kind in types] or [self.dtype]
+            dtype = np.result_type(*dtypes)
             channels += [StackChannel(channel, color, dtype) for color in colors]
         return tuple(channels)
 
     @cached_property
     def dtype(self) -> np.dtype[np.generic]:
         """The one type that holds every channel's pixels."""
-        return np.result_type(*(PIXEL_TYPES[kind].dtype for kind in self._types))
-
-    @cached_property
-    def _types(self) -> list[int]:
-        types: list[int] = distinct(self.blocks.pixel_type[self.known_rows]).tolist()
-        return types
+        types = distinct(self.blocks.pixel_type[self.known_rows]).tolist()
+        return np.result_type(*(PIXEL_TYPES[kind].dtype for kind in types))
 
     @cached_property
     def tile_shape(self) -> tuple[int, int]:
@@ -196,7 +188,7 @@ def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
     order = order[blocks.part[rows[order]] >= 0]
     return SceneGeometry(
         scene=scene,
-        rect=_bounds(blocks.rect[rows]),
+        rect=bounds(blocks.rect[rows]),
         starts=dict(zip(axes, low.tolist(), strict=True)),
         sizes=dict(zip(axes, shape, strict=True)),
         blocks=blocks,
@@ -217,7 +209,7 @@ def _has_readable_pyramid(blocks: Subblocks, in_scene: NDArray[np.bool_]) -> boo
     return not np.any(unreadable | ((types == BGR48) & (compressions == ZSTD1)))
 
 
-def _bounds(rects: NDArray[np.int64]) -> Rect:
+def bounds(rects: NDArray[np.int64]) -> Rect:
     """Return the bounding box of rectangles in rows x, y, w, h."""
     x, y = rects[:, :2].min(axis=0).tolist()
     right, bottom = (rects[:, :2] + rects[:, 2:]).max(axis=0).tolist()
@@ -227,18 +219,15 @@ def _bounds(rects: NDArray[np.int64]) -> Rect:
 class CziScenes:
     """The scenes of a CZI, each computed when first needed; threads may share it."""
 
-    def __init__(self, parts: CziParts, path: Path) -> None:
-        self.blocks = parts.subblocks
-        self.absent = parts.absent
-        self._files = parts.files
-        self._metadata = parse_metadata(parts.xml)
+    def __init__(self, path: Path) -> None:
+        self.blocks, xml, self._files, self.absent = read_parts(path)
+        check_structure(self.blocks, self._files, path)
+        self._metadata = parse_metadata(xml)
         self._path = path
         self._spans = np.zeros((len(self.blocks), 2), np.int64)
         self._geometries: dict[int | None, SceneGeometry] = {}
-
-    def check_subblocks(self) -> None:
-        """Raise an error for a file with a subblock that contradicts the directory."""
-        check_all(self._files, self.blocks, self._spans)
+        if len(self.blocks) <= _CHECKED_AT_OPENING:
+            check_all(self._files, self.blocks, self._spans)
 
     def decoder(self) -> SubblockDecoder:
         """Return a new decoder of single subblocks; the caller closes it."""
@@ -251,14 +240,8 @@ class CziScenes:
 
     def warn(self) -> None:
         """Warn of absent files."""
-        if self.absent:
-            more = f" and {len(self.absent) - 1} more" if len(self.absent) > 1 else ""
-            warnings.warn(
-                f"{self._path.absolute()}: the file {self.absent[0]!r} of this CZI{more} is not in "
-                "its folder; what is in it is left out.",
-                UserWarning,
-                stacklevel=1,
-            )
+        if problem := absent_files(self.absent, "this CZI"):
+            warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
 
     def cache_size(self) -> int | None:
         """Return the size in a cache by the path of one file, None if there are more files."""
@@ -271,13 +254,7 @@ class CziScenes:
         return tuple(distinct(self.blocks.scene[named]).tolist())
 
     def geometry(self, scene: SceneId | None) -> SceneGeometry:
-        """Return one scene, or the union of all for None.
-
-        Raises
-        ------
-        ArgumentError
-            If there is no such scene.
-        """
+        """Return one scene, or the union of all for None."""
         if scene is not None and (isinstance(scene, str) or scene not in self.ids):
             ids = self.ids
             has = f"its scenes are {', '.join(map(str, ids))}" if ids else "it has no scenes"
@@ -342,24 +319,8 @@ _SCENES_OF_FILE: FileCache[CziScenes] = FileCache(_MAX_CACHED_SUBBLOCKS, CziScen
 
 
 def read_scenes(path: Path) -> CziScenes:
-    """Read and check a CZI's structure, once until the file changes.
-
-    Raises
-    ------
-    UnreadableFileError
-        If the file is no CZI, is damaged, or is of a kind that can't be read.
-    """
-    return _SCENES_OF_FILE.get(path, _read_scenes)
-
-
-def _read_scenes(path: Path) -> CziScenes:
-    parts = read_parts(path)
-    sizes = {number: file.size for number, file in parts.files.items()}
-    check_structure(parts.subblocks, sizes, path)
-    scenes = CziScenes(parts, path)
-    if len(scenes.blocks) <= _CHECKED_AT_OPENING:
-        scenes.check_subblocks()
-    return scenes
+    """Read and check a CZI's structure, once until the file changes."""
+    return _SCENES_OF_FILE.get(path, CziScenes)
 
 
 def czi_scenes(path: Path) -> list[SceneSummary]:
@@ -377,22 +338,3 @@ def czi_files(path: Path) -> tuple[Path, ...]:
 def czi_absent(path: Path) -> tuple[str, ...]:
     """Return the names of the files of a CZI that are not there."""
     return read_scenes(path).absent
-
-
-def reader_rectangles(reader: "CziReader") -> dict[int | None, Rect]:
-    """Return the rectangle of each scene in an open file, around its full-resolution subblocks.
-
-    libCZI's own list of scenes fails if their ids are not consecutive.
-    """
-    rects: dict[int | None, list[tuple[int, int, int, int]]] = {}
-
-    def add(_: int, block: Any) -> bool:
-        rect, stored = block.logicalRect, block.physicalSize
-        if (rect.w, rect.h) == (stored.w, stored.h):
-            scene = block.coordinate.to_dict().get("S")
-            rects.setdefault(scene, []).append((rect.x, rect.y, rect.w, rect.h))
-        return True
-
-    reader.enumerate_subblocks(add)
-    numbered = sorted(scene for scene in rects if scene is not None)
-    return {scene: _bounds(np.array(rects[scene])) for scene in numbered or (None,)}

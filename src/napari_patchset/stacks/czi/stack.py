@@ -13,7 +13,7 @@ from napari_patchset.axes import DepthAxis, check_depth_axis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PartialPlanes, Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.cache import SharedCache
-from napari_patchset.stacks.czi.scenes import read_scenes, reader_rectangles
+from napari_patchset.stacks.czi.scenes import bounds, read_scenes
 from napari_patchset.stacks.czi.tiles import CziPixels, PlaneTiles, color_plane
 from napari_patchset.stacks.fingerprint import file_key
 from napari_patchset.stacks.protocol import Block, BoundedStack, FileStack
@@ -179,7 +179,7 @@ class CziImageStack(FileStack):
         from pylibCZIrw.czi import CziReader, Rectangle
 
         if isinstance(czi, CziReader):
-            return {scene: Rectangle(*rect) for scene, rect in reader_rectangles(czi).items()}
+            return {scene: Rectangle(*rect) for scene, rect in _rectangles(czi).items()}
         return {scene.scene: Rectangle(*scene.rect) for scene in read_scenes(Path(czi)).all()}
 
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
@@ -255,8 +255,7 @@ class CziLevel(BoundedStack):
     def __init__(
         self, full: CziImageStack, factor: int, block_shape: tuple[int, int] | None
     ) -> None:
-        self._full = full
-        self.factor = factor
+        self._full, self.factor = full, factor
         *outer, height, width = full.data_shape
         self.data_shape = [*outer, -(-height // factor), -(-width // factor)]
         self.block_shape = block_shape
@@ -271,6 +270,22 @@ class CziLevel(BoundedStack):
         self, sample_idx: int, channels: Sequence[int], start: Sequence[int], out: NDArray[Any]
     ) -> None:
         self._full.read_reduced(self.factor, sample_idx, channels, start, out)
+
+
+def _rectangles(reader: "CziReader") -> dict[int | None, Rect]:
+    """Find the scenes in an open file; libCZI's list fails if their ids are not consecutive."""
+    rects: dict[int | None, list[tuple[int, int, int, int]]] = {}
+
+    def add(_: int, block: Any) -> bool:
+        rect, stored = block.logicalRect, block.physicalSize
+        if (rect.w, rect.h) == (stored.w, stored.h):
+            scene = block.coordinate.to_dict().get("S")
+            rects.setdefault(scene, []).append((rect.x, rect.y, rect.w, rect.h))
+        return True
+
+    reader.enumerate_subblocks(add)
+    numbered = sorted(scene for scene in rects if scene is not None)
+    return {scene: bounds(np.array(rects[scene])) for scene in numbered or (None,)}
 
 
 def open_czi(path: Path, scene: SceneId | None, depth_axis: DepthAxis) -> CziImageStack:

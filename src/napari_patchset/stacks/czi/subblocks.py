@@ -1,16 +1,18 @@
-"""Single subblocks: their own headers are checked, then their pixels decoded.
+"""Subblocks: checked as the directory lists them, then each by its own header, and decoded.
 
-A subblock repeats its directory entry. The two are compared before any data is decoded, as one
-flipped bit in the size of a compressed tile makes a decoder read or write beyond its memory.
-Subblocks are decoded one by one, because libCZI decodes every subblock that meets a rectangle,
-again for each rectangle: in a mosaic whose tiles overlap, several times each.
+`check_structure` refuses what no decoder can read: libCZI trusts the sizes and types in the
+directory, and a corrupt one crashes it or makes it loop. A subblock repeats its directory entry:
+the two are compared before any data is decoded, as one flipped bit in the size of a compressed tile
+makes a decoder read or write beyond its memory. Subblocks are decoded one by one, because libCZI
+decodes every subblock that meets a rectangle, again for each rectangle.
 """
 
 import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.cache import OpenFile, OpenFiles, take_memory
 from napari_patchset.stacks.czi.compression import COMPRESSIONS, UNCOMPRESSED, DataError
-from napari_patchset.stacks.czi.directory import DIMENSION, PLANE_AXES, Subblocks
+from napari_patchset.stacks.czi.directory import DIMENSION, PIXEL_TYPES, PLANE_AXES, Subblocks
 
 _HEAD = struct.Struct("<16sqqiiq2siqii6xi")
 """Segment id, allocated, used; metadata, attachment and data size; the directory entry again."""
@@ -54,16 +56,87 @@ Spans = NDArray[np.int64]
 """Of shape (n, 2): the span of each subblock, zeros until its header was checked."""
 
 
+_MAX_SIZE = 2**30
+"""Pixels along an axis of a subblock."""
+_MAX_EXTENT = 2**31
+"""Pixels along an axis of the whole image."""
+_MAX_TILE_BYTES = 2**31
+_MAX_PLANES_PER_SUBBLOCK = 1000
+"""More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
+
+
+def check_structure(blocks: Subblocks, files: Mapping[int, CziFile], path: Path) -> None:
+    """Check that each subblock lies in its file and is of a kind that can be read."""
+    if not len(blocks):
+        raise UnreadableFileError(f"{path}: the file contains no image (no subblocks).")
+    _refuse(path, blocks, ~np.isin(blocks.pixel_type, list(PIXEL_TYPES)), _TYPE, blocks.pixel_type)
+    unknown = ~np.isin(blocks.compression, list(COMPRESSIONS))
+    _refuse(path, blocks, unknown, _COMPRESSION, blocks.compression)
+    spans = blocks.plane.max(axis=0).astype(int) - blocks.plane.min(axis=0) + 1
+    if prod(spans.tolist()) > _MAX_PLANES_PER_SUBBLOCK * max(len(blocks), 10):
+        extents = ", ".join(f"{a} {n}" for a, n in zip(PLANE_AXES, spans, strict=True) if n > 1)
+        raise UnreadableFileError(
+            f"{path}: the directory of {len(blocks)} subblocks claims {extents}; "
+            "the file is damaged, copy it again."
+        )
+    decoded_bytes = _decoded_bytes(path, blocks)
+    if not blocks.at_full_resolution().any():
+        raise UnreadableFileError(
+            f"{path}: none of its {len(blocks)} subblocks is at full resolution; the file is "
+            "damaged, copy it again."
+        )
+    needed = np.where(blocks.compression == UNCOMPRESSED, decoded_bytes, 1)
+    starts, ends = blocks.position, blocks.position + needed
+    for part, file in files.items():
+        outside = (starts < 0) | (np.maximum(starts, ends) > file.size)
+        _refuse(path, blocks, outside & (blocks.part == part), _CUT, blocks.position)
+
+
+_TYPE = "has pixel type {value}, which can't be read; convert it in ZEN to 8 or 16 bit"
+_COMPRESSION = (
+    "has compression {value}; only "
+    f"{', '.join(each.name for each in COMPRESSIONS.values())} can be read, save it as zstd in ZEN"
+)
+_SIZE = "has an impossible size ({value}); the file is damaged, copy it again"
+_CUT = "at byte {value} reaches past the end of the file; it was cut short, copy it again"
+
+
+def _decoded_bytes(path: Path, blocks: Subblocks) -> NDArray[np.int64]:
+    """Return the bytes of each decoded subblock; refuse sizes that no image has."""
+    sizes = np.concatenate([blocks.rect[:, 2:], blocks.stored], axis=1)
+    _refuse(path, blocks, np.any((sizes < 1) | (sizes > _MAX_SIZE), axis=1), _SIZE, sizes)
+    starts = blocks.rect[:, :2]
+    extent = (starts + blocks.rect[:, 2:]).max(axis=0) - starts.min(axis=0)
+    if extent.max() > _MAX_EXTENT:
+        width, height = extent.tolist()
+        raise UnreadableFileError(
+            f"{path}: its subblocks lie {width} x {height} px apart, an impossible size; the file "
+            "is damaged, copy it again."
+        )
+    bytes_by_kind = np.zeros(max(PIXEL_TYPES) + 1, np.int64)
+    for kind, pixel_type in PIXEL_TYPES.items():
+        bytes_by_kind[kind] = pixel_type.dtype.itemsize * pixel_type.components
+    bytes_each, stored = bytes_by_kind[blocks.pixel_type], blocks.stored
+    huge = stored[:, 0] > _MAX_TILE_BYTES // (stored[:, 1] * bytes_each)
+    _refuse(path, blocks, huge, _SIZE, sizes)
+    return stored[:, 0] * stored[:, 1] * bytes_each
+
+
+def _refuse(
+    path: Path,
+    blocks: Subblocks,
+    faulty: NDArray[np.bool_],
+    fault: str,
+    values: NDArray[np.int32] | NDArray[np.int64],
+) -> None:
+    if faulty.any():
+        row = int(np.argmax(faulty))
+        text = fault.format(value=values[row].tolist())
+        raise UnreadableFileError(f"{path}: subblock {row} of {len(blocks)} {text}.")
+
+
 def check_all(files: Mapping[int, CziFile], blocks: Subblocks, spans: Spans) -> None:
-    """Check every subblock and fill in its span, many at once.
-
-    Slow storage answers late, but in parallel.
-
-    Raises
-    ------
-    UnreadableFileError
-        See `check_subblock`; for the first faulty one.
-    """
+    """Check every subblock and fill in its span, many at once: slow storage answers in parallel."""
     opened = {part: OpenFile(file.path) for part, file in files.items()}
     present = np.flatnonzero(blocks.part >= 0).tolist()
 
@@ -93,13 +166,7 @@ def _buffered(read: ReadBytes) -> ReadBytes:
 
 
 def check_subblock(read: ReadBytes, file: CziFile, blocks: Subblocks, row: int) -> DataSpan:
-    """Check that a subblock agrees with the directory, and return the span of its data.
-
-    Raises
-    ------
-    UnreadableFileError
-        Naming the fault, the subblock's position and the remedy.
-    """
+    """Check that a subblock agrees with the directory, and return the span of its data."""
     position = int(blocks.position[row])
     head = read(position, _HEAD.size + int(blocks.n_dimensions[row]) * DIMENSION.itemsize)
     try:
@@ -143,10 +210,6 @@ def _data_span(head: bytes, blocks: Subblocks, row: int, left: int) -> tuple[int
     return start, size
 
 
-_Dimension = tuple[bytes, int, int, float, int]
-"""A `DIMENSION`: axis, start, size, coordinate, stored size."""
-
-
 def _check_dimensions(entry: bytes, blocks: Subblocks, row: int) -> None:
     """Compare start and stored size along each axis with the directory's."""
     x, y = blocks.rect[row, :2].tolist()
@@ -154,9 +217,8 @@ def _check_dimensions(entry: bytes, blocks: Subblocks, row: int) -> None:
     planes = dict(zip(PLANE_AXES, blocks.plane[row].tolist(), strict=True))
     expected = {**planes, "S": int(blocks.scene[row]), "X": x, "Y": y}
     starts, stored = {"S": -1}, {"X": 0, "Y": 0}
-    for name, start, size, _, on_disk in cast(
-        "list[_Dimension]", np.frombuffer(entry, DIMENSION).tolist()
-    ):
+    dimensions: Any = np.frombuffer(entry, DIMENSION).tolist()
+    for name, start, size, _, on_disk in dimensions:
         axis = name.decode("latin-1")
         starts[axis] = start
         stored[axis] = on_disk or size
@@ -174,24 +236,12 @@ class SubblockDecoder:
 
     def __init__(self, files: Mapping[int, CziFile], blocks: Subblocks, spans: Spans) -> None:
         self._parts = {n: file._replace(path=file.path.absolute()) for n, file in files.items()}
-        self._blocks = blocks
-        self._spans = spans
+        self._blocks, self._spans = blocks, spans
         self._files = OpenFiles(file.path for file in self._parts.values())
 
     def decode(self, row: int) -> NDArray[Any]:
-        """Decode a subblock.
-
-        Returns
-        -------
-        ndarray
-            YX for grey pixels, YXC with C in the order R, G, B for colour.
-
-        Raises
-        ------
-        UnreadableFileError
-            If the subblock is damaged, naming it.
-        """
-        span = self._check(row)
+        """Decode a subblock to YX, or for colour to YXC with C in the order R, G, B."""
+        span = self._checked_span(row)
         path = self._file(row).path
         tile = self._blocks.tile_format(row)
         decode = COMPRESSIONS[int(self._blocks.compression[row])].decode
@@ -211,8 +261,7 @@ class SubblockDecoder:
     def _file(self, row: int) -> CziFile:
         return self._parts[int(self._blocks.part[row])]
 
-    def _check(self, row: int) -> DataSpan:
-        """Check a subblock's header, once, and return where its data lie."""
+    def _checked_span(self, row: int) -> DataSpan:
         span = DataSpan(*self._spans[row].tolist())
         if not span.position:
             file = self._file(row)

@@ -33,15 +33,7 @@ class Tile(NamedTuple):
 
 
 class PlaneTiles:
-    """The tiles of one plane, looked up by window.
-
-    Parameters
-    ----------
-    geometry : SceneGeometry
-        The scene.
-    indices : mapping of str to int
-        The plane, by the index along each axis, counted from 0.
-    """
+    """The tiles of one plane, given by its index along each axis, looked up by window."""
 
     def __init__(self, geometry: SceneGeometry, indices: Mapping[str, int]) -> None:
         self.numbers = {axis: i + geometry.starts[axis] for axis, i in indices.items()}
@@ -95,16 +87,8 @@ class LibCziFile:
     ) -> NDArray[Any]:
         """Read a window (in stage pixels) of a plane (in the file's numbering).
 
-        Returns
-        -------
-        ndarray
-            YX for grey pixels, YXC with C in the order R, G, B for colour; zero where there are
-            no pixels.
-
-        Raises
-        ------
-        UnreadableFileError
-            If libCZI refuses to decode it, or crashes, naming the plane and window.
+        It is YX, or for colour YXC with C in the order R, G, B, and zero where the file has no
+        pixels.
         """
         if self._is_closed:
             raise ValueError(f"{self.path}: the stack is closed; open the file again.")
@@ -158,11 +142,6 @@ class CziPixels:
 
         Where tiles overlap, the one with the highest M lies on top. Reduced pixels are those of the
         pyramid in the file; without one that libCZI can read, every `factor`-th pixel of each tile.
-
-        Parameters
-        ----------
-        color : int or None
-            0, 1, 2 for R, G, B; None for a grey plane.
         """
         if factor == 1:
             for tile in plane.meeting(window):

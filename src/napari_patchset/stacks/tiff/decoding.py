@@ -5,8 +5,6 @@ decodes them; codecs that damaged data can crash run in a process of their own. 
 checked first: it decides which decoder runs, and how much memory that allocates.
 """
 
-import re
-import struct
 from base64 import b64encode
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
@@ -21,6 +19,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from napari_patchset.stacks.cache import TILE_BYTES, OpenFiles, SharedCache, TileCache
 from napari_patchset.stacks.isolated import POOL
+from napari_patchset.stacks.jpeg import is_plain_jpeg, jpeg_frames
 from napari_patchset.stacks.tiff.pages import PageKind, PagePlane, PageTable
 from napari_patchset.stacks.tiff.structure import COPY_AGAIN
 
@@ -200,22 +199,18 @@ class _SegmentDecoder:
 
     def decode(self, data: bytes, segment: int, jpeg_tables: bytes | None) -> NDArray[Any]:
         """Decode a segment to ZYXS; in another process if damaged data could crash this one."""
-        kind, options = self._kind, {}
+        kind, options, is_safe = self._kind, {}, not self._kind.is_fragile
         if kind.is_jpeg:
-            check_jpeg_size(data, kind.tile[1:])
+            _, max_height, max_width = (2 * n for n in kind.tile)
+            for frame in jpeg_frames(data):  # before memory is allocated for it
+                if frame.height > max_height or frame.width > max_width:
+                    raise ValueError(f"its JPEG is of {frame.width} x {frame.height} px")
             options = {"jpegtables": jpeg_tables, "jpegheader": self._jpeg_header}
-        if kind.is_fragile or (
-            kind.is_jpeg
-            and not is_plain_jpeg((self._jpeg_header or b"") + data, jpeg_tables, kind.shape[4])
-        ):
-            return self._decode_isolated(data, segment, jpeg_tables)
-        pixels: NDArray[Any] = self._decode(data, segment, **options)[0]
-        return pixels
-
-    def _decode_isolated(
-        self, data: bytes, segment: int, jpeg_tables: bytes | None
-    ) -> NDArray[Any]:
-        kind = self._kind
+            whole = (self._jpeg_header or b"") + data
+            is_safe = is_safe and is_plain_jpeg(whole, jpeg_tables, kind.shape[4])
+        if is_safe:
+            pixels: NDArray[Any] = self._decode(data, segment, **options)[0]
+            return pixels
         return POOL.decode(
             data,
             prod(kind.tile) * kind.shape[4] * kind.dtype.itemsize,
@@ -225,85 +220,3 @@ class _SegmentDecoder:
             segment=segment,
             tables=b64encode(jpeg_tables).decode() if jpeg_tables else None,
         )
-
-
-_SOI, _SOF, _DHT, _SOS = b"\xff\xd8", range(0xC0, 0xD0), 0xC4, 0xDA
-_NO_SOF = (0xC4, 0xC8, 0xCC)
-_BASELINE = (0xC0, 0xC1, 0xC2)
-_LATER_TABLES = re.compile(rb"\xff[\xc0-\xcf]")
-_MAX_CODES = 256
-
-
-def check_jpeg_size(data: bytes, tile: tuple[int, int]) -> None:
-    """Refuse a JPEG much larger than its tile, before memory is allocated for it.
-
-    Raises
-    ------
-    ValueError
-        If its header declares more than twice the tile's height or width.
-    """
-    for marker, body, _ in _jpeg_segments(data):
-        if marker in _SOF and marker not in _NO_SOF and len(body) >= 5:
-            height, width = struct.unpack(">HH", body[1:5])
-            if height > 2 * tile[0] or width > 2 * tile[1]:
-                raise ValueError(f"its JPEG is of {width} x {height} px")
-
-
-def is_plain_jpeg(data: bytes, tables: bytes | None, samples: int) -> bool:
-    """Return whether libjpeg decodes a JPEG, and imagecodecs does not fall back to ljpeg.
-
-    No content of the pixels can crash libjpeg; ljpeg, for lossless JPEG, can be crashed.
-
-    Parameters
-    ----------
-    data : bytes
-        The JPEG.
-    tables : bytes or None
-        The page's JPEG tables, common to all of its tiles.
-    samples : int
-        How many each pixel should have.
-    """
-    if tables and not all(_is_sound(*segment[:2], samples) for segment in _jpeg_segments(tables)):
-        return False
-    segments = list(_jpeg_segments(data))
-    if not all(_is_sound(marker, body, samples) for marker, body, _ in segments):
-        return False
-    n_sizes = sum(marker in _BASELINE for marker, _, _ in segments)
-    has_pixels = bool(segments) and segments[-1][0] == _SOS
-    return has_pixels and n_sizes == 1 and not _LATER_TABLES.search(data, segments[-1][2])
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Yield each segment up to the pixels: its marker, its content, and where it ends."""
-    start = len(_SOI)
-    while data.startswith(_SOI) and start + 4 <= len(data) and data[start] == 0xFF:
-        marker, length = data[start + 1], int.from_bytes(data[start + 2 : start + 4], "big")
-        end = start + 2 + length
-        yield marker, data[start + 4 : end], end
-        if marker == _SOS:
-            return
-        start = end
-
-
-def _is_sound(marker: int, body: bytes, samples: int) -> bool:
-    if marker == _DHT:
-        return _are_sound_tables(body)
-    if marker in _SOF:
-        return marker in _BASELINE and body[:1] == b"\x08" and body[5:6] == bytes([samples])
-    return True
-
-
-def _are_sound_tables(body: bytes) -> bool:
-    """Return whether every Huffman table of a segment is complete, with no impossible codes."""
-    while body:
-        counts = body[1:17]
-        n = sum(counts)
-        codes_used = sum(count << (16 - length) for length, count in enumerate(counts, 1))
-        is_dc = body[0] < 16
-        symbols = body[17 : 17 + n]
-        if len(symbols) < n or n > _MAX_CODES or codes_used > 1 << 16 or body[0] & 0x0F > 3:
-            return False
-        if body[0] > 0x13 or (is_dc and max(symbols, default=0) > 15):
-            return False
-        body = body[17 + n :]
-    return True

@@ -7,6 +7,7 @@ tifffile reads it, or resolution tags alone.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,45 @@ _MAX_PIXEL_SIZE = 100.0
 """Micrometres; larger ones are placeholders of programs: 72 dpi, 1 pixel per inch."""
 
 
-def ome_metadata(image: OmeImage, page: TiffPage, n_channels: int) -> ImageMetadata:
-    """Return the metadata of an image that has OME-XML."""
-    described = [
-        Channel(name or f"Channel {i}", color) for i, (name, color) in enumerate(image.channels)
-    ]
-    channels = _with_samples(described, page, n_channels)
-    return ImageMetadata(channels, image.pixel_size, image.time_step)
+def series_metadata(
+    series: TiffPageSeries, ome: OmeImage | None, axes: str, n_channels: int
+) -> ImageMetadata:
+    """Return the metadata of a series, which may have OME-XML; `axes` are those of its stack."""
+    page = series.keyframe
+    if ome:
+        described = [Channel(n or f"Channel {i}", c) for i, (n, c) in enumerate(ome.channels)]
+        channels = _with_samples(described, page, n_channels)
+        metadata = ImageMetadata(channels, ome.pixel_size, ome.time_step)
+        return _completed(metadata, series) if page.parent.is_micromanager else metadata
+    if series.kind == "imagej" and (imagej := page.parent.imagej_metadata):
+        return _imagej_metadata(imagej, page, axes, n_channels)
+    plain = _plain_metadata(page, n_channels)
+    if (read := _NATIVE.get(series.kind)) is None:
+        return plain
+    native = ImageMetadata(())
+    with suppress(LookupError, TypeError, ValueError, ArithmeticError):  # it is not checked
+        native = read(series)
+    size, has_size = native.pixel_size, native.pixel_size.x is not None
+    return ImageMetadata(
+        _with_samples(list(native.channels), page, n_channels),
+        size if has_size else PixelSize(z=size.z, y=plain.pixel_size.y, x=plain.pixel_size.x),
+        positive(native.time_step),
+    )
 
 
-def imagej_metadata(
+def _completed(metadata: ImageMetadata, series: TiffPageSeries) -> ImageMetadata:
+    """Complete OME-XML by the metadata that only Micro-Manager's own header has."""
+    try:
+        own = _micromanager_metadata(series)
+    except (LookupError, TypeError, ValueError):
+        return metadata
+    size, fallback = metadata.pixel_size, own.pixel_size
+    sizes = {axis: getattr(size, axis) or getattr(fallback, axis) for axis in "zyx"}
+    step = metadata.time_step or own.time_step
+    return replace(metadata, pixel_size=PixelSize(**sizes), time_step=step)
+
+
+def _imagej_metadata(
     described: Mapping[str, Any], page: TiffPage, axes: str, n_channels: int
 ) -> ImageMetadata:
     """Return the metadata of an image that ImageJ wrote, from tifffile's `imagej_metadata`."""
@@ -57,26 +87,7 @@ def imagej_metadata(
     )
 
 
-def native_metadata(series: TiffPageSeries, n_channels: int) -> ImageMetadata | None:
-    """Return the metadata of a microscope's or scanner's own kind of TIFF, None for any other."""
-    page = series.keyframe
-    read = _NATIVE.get(series.kind)
-    if read is None:
-        return None
-    described = ImageMetadata(())
-    with suppress(LookupError, TypeError, ValueError, ArithmeticError):  # it is not checked
-        described = read(series)
-    plain = plain_metadata(page, n_channels)
-    size, fallback = described.pixel_size, plain.pixel_size
-    has_size = size.x is not None
-    return ImageMetadata(
-        _with_samples(list(described.channels), page, n_channels),
-        PixelSize(z=size.z, y=size.y if has_size else fallback.y, x=size.x or fallback.x),
-        positive(described.time_step),
-    )
-
-
-def micromanager_metadata(series: TiffPageSeries) -> ImageMetadata:
+def _micromanager_metadata(series: TiffPageSeries) -> ImageMetadata:
     """Return the metadata in the header of a Micro-Manager file or NDTiff."""
     file = series.keyframe.parent
     if file.filehandle.closed:  # another file of the set
@@ -175,8 +186,8 @@ def _fluoview_metadata(series: TiffPageSeries) -> ImageMetadata:
 
 
 _NATIVE: dict[str, Callable[[TiffPageSeries], ImageMetadata]] = {
-    "mmstack": micromanager_metadata,
-    "ndtiff": micromanager_metadata,
+    "mmstack": _micromanager_metadata,
+    "ndtiff": _micromanager_metadata,
     "lsm": _lsm_metadata,
     "stk": _stk_metadata,
     "svs": _svs_metadata,
@@ -191,7 +202,7 @@ def _text_list(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else []
 
 
-def plain_metadata(page: TiffPage, n_channels: int) -> ImageMetadata:
+def _plain_metadata(page: TiffPage, n_channels: int) -> ImageMetadata:
     """Return the metadata of an image that has only resolution tags."""
     unit = _RESOLUTION_UNITS.get(int(page.resolutionunit), "")
     sizes = {axis: _pixel_size(page, axis, unit) for axis in "yx"}

@@ -17,8 +17,8 @@ from napari_patchset.stacks.fingerprint import file_key, text_key
 from napari_patchset.stacks.metadata import SceneSummary, scaled_pixel_size
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
+from napari_patchset.stacks.tiff.image import SeriesIndex, TiffImage, series_index
 from napari_patchset.stacks.tiff.pages import PagePlane
-from napari_patchset.stacks.tiff.series import SeriesIndex, TiffImage, series_index, with_axes
 
 
 class TiffImageStack(FileStack):
@@ -80,7 +80,7 @@ class TiffImageStack(FileStack):
         (self._image,) = index.read([chosen])
         index.warn()
         if axes is not None:
-            self._image = with_axes(self._image, axes, str(self.source))
+            self._image = self._image.with_axes(axes, str(self.source))
         check_depth_axis(self._image.axes.sizes, depth_axis, str(self.source))
         self._planes = self._image.axes.planes_of_stack(depth_axis)
         self._reader = PageReader(self._image.levels)
