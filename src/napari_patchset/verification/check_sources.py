@@ -1,14 +1,13 @@
 """Check a set against its sources: cut every patch again, and compare the checksums.
 
-`SourceCheck` opens each source and compares its description; a `PatchRecutter` for each role
-(image, target, labels) cuts the patches. Last, the recipe must give the candidates of the table.
+`SourceCheck` opens each source, compares its description, and cuts the patches of each role (image,
+target, labels). Last, the recipe must give the candidates of the table.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from itertools import groupby
-from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,19 @@ from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
+class _Expected(NamedTuple):
+    """The checksum of each candidate's patch in one role, where it is known; one of its arrays."""
+
+    array: ArrayLayout
+    checksums: NDArray[np.uint32]
+    is_known: NDArray[np.bool_]
+
+
 class SourceCheck:
     """Open every source again, and cut every patch of the set from it.
+
+    Images are compared with the checksums in the table; targets and labels, which have none there,
+    with the checksums of the patches in the set.
 
     Parameters
     ----------
@@ -54,12 +64,19 @@ class SourceCheck:
         memory: int,
         threads: int,
     ) -> None:
-        self._set, self._candidates = patch_set, candidates
-        by_role = attrgetter("role")
-        self._recutters = {
-            role: PatchRecutter(candidates, pixels, list(arrays), count_read, memory, threads)
-            for role, arrays in groupby(sorted(patch_set.arrays, key=by_role), by_role)
-        }
+        self._set, self._candidates, self._count_read = patch_set, candidates, count_read
+        self._memory, self._threads = memory, threads
+        self._expected: dict[str, _Expected] = {}
+        n = len(candidates.grid)
+        for array in patch_set.arrays:
+            empty = _Expected(array, np.zeros(n, np.uint32), np.zeros(n, bool))
+            _, checksums, is_known = self._expected.setdefault(array.role, empty)
+            rows = candidates.of_array(array)
+            if rows is None:  # `check_table` has found that
+                continue
+            recorded = candidates.image_checksums(array)
+            checksums[rows] = pixels.checksums[array.name] if recorded is None else recorded
+            is_known[rows] = recorded is not None or ~pixels.unreadable[array.name]
 
     def run(self) -> Iterator[Finding]:
         """Yield sources that are absent or changed, and patches that differ from theirs."""
@@ -119,11 +136,11 @@ class SourceCheck:
         self, images: OpenImages, plan: ExportPlan, index: int, role: str, info: SourceInfo
     ) -> Iterator[Finding]:
         """Cut the patches of one image again."""
-        if role not in self._recutters:
+        if role not in self._expected:
             return
         image = plan.sources[index].images[role]
         try:
-            different = self._recutters[role].find_different(images, plan, index, info)
+            different = self._find_different(images, plan, index, role, info)
         except SourcesFailed as failed:
             yield Finding("changed source", f"{failed}; export the set again.")
             return
@@ -137,6 +154,40 @@ class SourceCheck:
                 f"pixels of {image}, the first is in row {different[0]} of the table; export the "
                 "set again.",
             )
+
+    def _find_different(
+        self, images: OpenImages, plan: ExportPlan, index: int, role: str, info: SourceInfo
+    ) -> NDArray[np.int64]:
+        """Return the candidates of one image whose pixels differ from those of the set.
+
+        Raises
+        ------
+        SourcesFailed
+            If the image can't be read.
+        ExportError
+            If its pixels do not fit into the pixel type of the set.
+        """
+        array, expected, is_known = self._expected[role]
+        grid, source = self._candidates.grid, plan.sources[index]
+        of_source = self._candidates.rows_of(index)
+        candidates = of_source[is_known[of_source]]
+        if not len(candidates):
+            return candidates
+        sources, padding = [info] * (index + 1), plan.strategy.padding
+        # No batch is larger than a shard.
+        shards = np.arange(len(candidates)) // array.patches_per_shard
+        batches = Batches.from_candidates(grid, sources, padding, candidates, shards)
+        reader = TileReader(batches, images, role, self._memory, self._threads)
+        different = []
+        with closing(reader.read()) as pending:
+            for batch in pending:
+                rows = batch.candidates
+                patches = np.empty((len(rows), *array.patch_shape), batch.dtype)
+                reader.fill(batch, patches)
+                patches = cast_exactly(patches, array.pixel_type, grid[rows], source)
+                different.append(rows[checksums(patches) != expected[rows]])
+                self._count_read(len(rows))
+        return np.sort(np.concatenate(different))
 
     def _check_candidates(
         self, plan: ExportPlan, sources: Sequence[SourceInfo]
@@ -211,88 +262,6 @@ class _Tiles:
                 plane[max(top, 0) : max(top + h, 0), max(left, 0) : max(left + w, 0)] = True
             shares.append(float(plane.mean()))
         return min(shares)
-
-
-class PatchRecutter:
-    """Cut the patches of one role again, in the order of the source's tiles.
-
-    Images are compared with the checksums in the table; targets and labels, which have none there,
-    with the checksums of the patches in the set.
-
-    Parameters
-    ----------
-    arrays : list of ArrayLayout
-        The arrays of the role, one for each split.
-    count_read, memory, threads
-        See `SourceCheck`.
-    """
-
-    def __init__(
-        self,
-        candidates: RecordedCandidates,
-        pixels: PixelCheck,
-        arrays: list[ArrayLayout],
-        count_read: Callable[[int], None],
-        memory: int,
-        threads: int,
-    ) -> None:
-        self._recorded, self._grid, self._array = candidates, candidates.grid, arrays[0]
-        self._count_read, self._memory, self._threads = count_read, memory, threads
-        self._expected = np.zeros(len(self._grid), np.uint32)
-        self._is_known = np.zeros(len(self._grid), bool)
-        for array in arrays:
-            rows = candidates.of_array(array)
-            if rows is None:  # `check_table` has found that
-                continue
-            recorded = candidates.image_checksums(array)
-            if recorded is None:
-                self._expected[rows] = pixels.checksums[array.name]
-                self._is_known[rows] = ~pixels.unreadable[array.name]
-            else:
-                self._expected[rows], self._is_known[rows] = recorded, True
-
-    def find_different(
-        self, images: OpenImages, plan: ExportPlan, index: int, info: SourceInfo
-    ) -> NDArray[np.int64]:
-        """Return the candidates of one source whose pixels differ from the source's.
-
-        Raises
-        ------
-        SourcesFailed
-            If the source can't be read.
-        ExportError
-            If its pixels do not fit into the pixel type of the set.
-        """
-        of_source = self._recorded.rows_of(index)
-        candidates = of_source[self._is_known[of_source]]
-        if not len(candidates):
-            return candidates
-        # No batch is larger than a shard.
-        units = np.arange(len(candidates)) // self._array.patches_per_shard
-        batches = Batches.from_candidates(
-            self._grid, [info] * (index + 1), plan.strategy.padding, candidates, units
-        )
-        cut = self._cut(images, plan, index, batches)
-        different: NDArray[np.int64] = candidates[cut != self._expected[candidates]]
-        return different
-
-    def _cut(
-        self, images: OpenImages, plan: ExportPlan, index: int, batches: Batches
-    ) -> NDArray[np.uint32]:
-        """Return the checksum in the source of each candidate of the batches, ascending."""
-        array, candidates = self._array, np.sort(batches.candidates)
-        result = np.zeros(len(candidates), np.uint32)
-        reader = TileReader(batches, images, array.role, self._memory, self._threads)
-        with closing(reader.read()) as pending:
-            for batch in pending:
-                shape = (len(batch.candidates), *array.patch_shape)
-                patches = np.empty(shape, batch.dtype)
-                reader.fill(batch, patches)
-                grid, source = self._grid[batch.candidates], plan.sources[index]
-                cast = cast_exactly(patches, array.pixel_type, grid, source)
-                result[np.searchsorted(candidates, batch.candidates)] = checksums(cast)
-                self._count_read(len(batch.candidates))
-        return result
 
 
 def _changes(info: SourceInfo, before: SourceInfo) -> str:

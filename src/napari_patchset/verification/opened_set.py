@@ -18,6 +18,7 @@ from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
+from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.reader import missing_files, read_description
 from napari_patchset.patchset.table import grid_of
 from napari_patchset.patchset.writers import FORMATS
@@ -114,6 +115,14 @@ class OpenedSet:
     def table_path(self) -> Path:
         """The file of the table."""
         return self.path / TABLE
+
+    def finding(self, name: FindingName, difference: str, file: Path | None = None) -> Finding:
+        """Return a difference in a file, by default the set itself, with the remedy."""
+        return Finding(name, f"{file or self.path}: {difference}; {REMEDY}.")
+
+    def edited_table(self, difference: str) -> Finding:
+        """Return the finding that the table is not the one that was written."""
+        return self.finding("edited table", difference, self.table_path)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from napari_patchset.verification.check_metadata import (
     check_files,
     check_manifest,
     check_table,
-    edited_table,
 )
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.check_sources import SourceCheck
@@ -64,25 +63,20 @@ def verify(
         try:
             candidates = RecordedCandidates.read(patch_set)
         except UnreadableFileError as error:
-            yield edited_table(patch_set, f"it can't be read: {error}")
+            yield patch_set.edited_table(f"it can't be read: {error}")
         else:
             yield from check_table(patch_set, candidates)
             yield from check_split(patch_set, candidates)
-    count_read = _counter(progress, (1 + sources) * sum(array.n for array in patch_set.arrays))
+    done, total = 0, (1 + sources) * sum(array.n for array in patch_set.arrays)
+
+    def count_read(n: int) -> None:
+        nonlocal done
+        done += n
+        progress(done, total)
+
+    count_read(0)
     pixels = PixelCheck(patch_set, candidates, count_read)
     yield from pixels.run()
     yield from check_repeats(patch_set, pixels)
     if sources and candidates:
         yield from SourceCheck(patch_set, candidates, pixels, count_read, memory, workers).run()
-
-
-def _counter(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
-    done = 0
-
-    def count(n: int) -> None:
-        nonlocal done
-        done += n
-        progress(done, total)
-
-    progress(0, total)
-    return count
