@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from operator import add
 from pathlib import Path
@@ -26,6 +27,8 @@ from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
 from napari_patchset.patchset.table import encode_table, patch_tables
 
 _RECORDED_PACKAGES = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
+
+_version = cache(version)  # it parses all of a package's metadata
 
 
 def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
@@ -55,7 +58,7 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
         PROVENANCE: Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             sources=tuple(ref.model_dump(exclude_none=True) for ref in frozen.plan.sources),
-            versions={name: version(name) for name in _RECORDED_PACKAGES},
+            versions={name: _version(name) for name in _RECORDED_PACKAGES},
         ).model_dump(mode="json"),
     }
     workdir.format.complete(workdir.set, layouts, attributes)

@@ -25,7 +25,7 @@ from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patchset.files import permitted_by
 
 _WRITING_THREADS = 2
-"""One waits for the disk while the other sums up."""
+"""Shards that are written at once, each summed up by another thread while the disk is busy."""
 
 
 class ShardSpec(NamedTuple):
@@ -181,11 +181,17 @@ def _write_shards(
     def write_shard(shard: ShardSpec, patches: NDArray[Any]) -> None:
         array, number = shard
         with permitted_by(workdir.check_token):
+            done_marker = summing.submit(
+                DoneMarker.from_patches, array.shard_digest(number), patches
+            )
             workdir.format.write(workdir.set, array.layout, number, patches)
-            done_marker = DoneMarker.from_patches(array.shard_digest(number), patches)
-            workdir.write_done_marker(array, number, done_marker)
+            workdir.write_done_marker(array, number, done_marker.result())
 
-    with ShardBuffers(write_shard, n_buffers) as buffers, closing(reader.read()) as pending:
+    with (
+        ThreadPoolExecutor(_WRITING_THREADS, "sum") as summing,
+        ShardBuffers(write_shard, n_buffers) as buffers,
+        closing(reader.read()) as pending,
+    ):
         for batch in pending:
             workdir.check_cancelled()
             shard, n = shards[batch.destination], len(batch.candidates)
