@@ -82,10 +82,7 @@ class ReaderProcess:
     def read(self, request: dict[str, Any], nbytes: int, data: bytes = b"") -> NDArray[Any]:
         """Send a request and its `data`; return the pixels of the answer.
 
-        Raises
-        ------
-        ReaderError
-            If the library refuses, or the process died or did not answer in time.
+        Raises ReaderError if the library refuses, or the process died or did not answer in time.
         """
         timeout = _TIMEOUT_SECONDS + nbytes * _SECONDS_PER_BYTE
         with _kill_after(timeout, self._process) as is_expired:
@@ -183,32 +180,14 @@ class ReaderPool:
         return next(self._handles)
 
     def read(self, handle: int, path: Path, nbytes: int, **options: Any) -> NDArray[Any]:
-        """Read a `window` of a CZI, of `nbytes` of pixels, with options of pylibCZIrw's `read`.
-
-        Raises
-        ------
-        ReaderError
-            If libCZI refuses, or its process died or did not answer in time.
-        """
+        """Read a `window` of a CZI to `nbytes` of pixels, with options of pylibCZIrw's `read`."""
         with self._leased() as process:
             return process.read({"handle": handle, "path": str(path), **options}, nbytes)
 
     def decode(self, data: bytes, nbytes: int, path: str, **page: Any) -> NDArray[Any]:
         """Decode a tile or strip of a TIFF to `nbytes` of pixels ZYXS.
 
-        Parameters
-        ----------
-        data : bytes
-            The stored bytes.
-        path : str
-            The file.
-        **page
-            Its page in the file and its index in the page, see `isolated_worker`.
-
-        Raises
-        ------
-        ReaderError
-            If it can't be decoded, or its process died or did not answer in time.
+        `page` is its page in the file at `path` and its index in the page, see `isolated_worker`.
         """
         request = {"length": len(data), "path": path, "stat": FileStat.from_file(path), **page}
         with self._leased() as process:
@@ -217,21 +196,8 @@ class ReaderPool:
     def decompress(self, codec: str, data: bytes, nbytes: int, **options: Any) -> NDArray[Any]:
         """Decode data with a codec of imagecodecs to an image, or to bytes if it returns these.
 
-        Parameters
-        ----------
-        codec : str
-            The name of the decoder, without "_decode".
-        data : bytes
-            The stored bytes.
-        n_bytes : int
-            Bytes of pixels that are expected.
-        **options
-            For the decoder.
-
-        Raises
-        ------
-        ReaderError
-            See `decode`; also if there are more than four times as many bytes.
+        `codec` is the name of the decoder without "_decode". Of more than four times `nbytes`,
+        which are expected, it is an error.
         """
         request = {"length": len(data), "codec": codec, "limit": 4 * nbytes, "options": options}
         with self._leased() as process:
