@@ -80,11 +80,11 @@ class WrittenArray(NamedTuple):
         """Merge the done markers of an array, one by one, as all at once may be large."""
         layout, missing, sums = array.layout, list[int](), tuple[ChannelSums, ...]()
         checksums = np.empty(layout.n, np.uint32)
-        for shard in range(layout.n_shards):
+        for shard in array.shards:
             workdir.check_cancelled()
-            done_marker, rows = workdir.done_marker(array, shard), layout.rows(shard)
+            done_marker, rows = workdir.done_marker(shard), layout.rows(shard.number)
             if done_marker is None:
-                missing.append(shard)
+                missing.append(shard.number)
                 continue
             checksums[rows.start : rows.stop] = done_marker.checksums
             sums = tuple(map(add, sums, done_marker.sums)) if sums else done_marker.sums
