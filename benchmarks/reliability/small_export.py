@@ -79,15 +79,15 @@ def digests_if_complete(root: Path) -> dict[str, str] | None:
 
 def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
     """Find the shards that a partial export counts as written, and what tells them from others."""
-    workdir = WorkDir.for_set(plan.out)
-    if not (workdir.root / "selection.parquet").is_file():
+    partial = WorkDir.for_set(plan.out)
+    if not (partial.root / "selection.parquet").is_file():
         return {}
-    arrays = workdir.selection().arrays(workdir.frozen().arrays)
+    arrays = partial.selection().arrays(partial.frozen().arrays)
     paths = {
-        f"{shard.layout.name}/{shard.number}": shard_path(workdir.set, shard.layout, shard.number)
+        f"{array.layout.name}/{i}": shard_path(partial.set, array.layout, i)
         for array in arrays
-        for shard in array.shards
-        if workdir.done_marker(shard)
+        for i in range(array.layout.n_shards)
+        if partial.done_marker(array, i)
     }
     return {name: _identity(path) for name, path in paths.items()}
 

@@ -408,7 +408,7 @@ def test_the_version_is_printed(run) -> None:
         ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q (its only number is 0)"),
         (
             "export image.czi --region circle.json",
-            "circle.json: no region: there is no kind 'circle'",
+            "circle.json: not a region: there is no kind 'circle'",
         ),
         (
             "export --plan later.json",

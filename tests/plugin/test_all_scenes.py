@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.plugin import reader as opener
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.layers import scene_layout as all_scenes
@@ -77,10 +78,10 @@ def test_more_scenes_than_are_good_and_one_that_is_broken(
     path = czi(*(SceneSpec(id=i, rect=(100 * i, 0, 80, 60)) for i in range(3)))
     opened = all_scenes.scene_layers
 
-    def open_two(path: Path, scene: Any, *others: Any) -> Any:
-        if scene == 1:
+    def open_two(ref: ImageRef, *others: Any) -> Any:
+        if ref.scene == 1:
             raise UnreadableFileError("image.czi: scene 1 is damaged.")
-        return opened(path, scene, *others)
+        return opened(ref, *others)
 
     said: list[str] = []
     monkeypatch.setattr(all_scenes, "scene_layers", open_two)

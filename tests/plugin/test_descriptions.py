@@ -12,6 +12,7 @@ from napari.layers import Image
 
 from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.errors import MissingAxisError
+from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.plugin import state as descriptions
 from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
 from napari_patchset.plugin.state import Descriptions
@@ -60,14 +61,15 @@ def test_another_depth_axis_needs_no_file(
     for axis in DEPTH_AXES:
         with open_stack(path, None, axis) as stack:
             expected = describe(stack)
-        found = known.describe(str(path), expected.scene, axis)
+        ref = ImageRef(path=str(path), scene=expected.scene)
+        found = known.describe(ref, axis)
         assert said(found) == said(expected)
-        assert found.with_depth_axis("none") == known.describe(str(path), expected.scene)
+        assert found.with_depth_axis("none") == known.describe(ref)
 
 
 def test_a_layer_has_depth_too() -> None:
     layer = Image(np.zeros((3, 4, 20, 30)), axis_labels=("t", "z", "y", "x"))
-    found = Descriptions().describe(str(register_layer(layer)), None, "Z")
+    found = Descriptions().describe(ImageRef(path=str(register_layer(layer))), "Z")
     assert found.layout == LayerStack(layer, "Z")._layout
     assert found.layout.stack_shape == (3, 1, 4, 20, 30)
 
@@ -75,33 +77,33 @@ def test_a_layer_has_depth_too() -> None:
 def test_an_axis_that_is_not_there_is_refused(czi: MakeCzi) -> None:
     path = czi(SceneSpec(z=2))
     with pytest.raises(MissingAxisError, match=r"image\.czi@0 does not contain a T axis"):
-        Descriptions().describe(str(path), 0, "T")
+        Descriptions().describe(ImageRef(path=str(path), scene=0), "T")
 
 
 def test_a_scene_is_opened_once_until_it_is_forgotten(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, opened = str(czi(SceneSpec(z=2))), list[Any]()
+    ref, opened = ImageRef(path=str(czi(SceneSpec(z=2))), scene=0), list[Any]()
     open_image = descriptions.open_image
     monkeypatch.setattr(
         descriptions, "open_image", lambda *args: opened.append(args) or open_image(*args)
     )
     known = Descriptions()
-    assert known.latest(path, 0) is None
-    flat = known.describe(path, 0)
-    assert known.describe(path, 0, "Z") is known.describe(path, 0, "Z")
-    assert known.describe(path, 0, "Z").depth_axis == "Z"
+    assert known.latest(ref) is None
+    flat = known.describe(ref)
+    assert known.describe(ref, "Z") is known.describe(ref, "Z")
+    assert known.describe(ref, "Z").depth_axis == "Z"
     assert len(opened) == 1
     known.forget()
-    assert known.latest(path, 0) is flat
-    assert known.describe(path, 0) == flat
+    assert known.latest(ref) is flat
+    assert known.describe(ref) == flat
     assert len(opened) == 2
 
 
 def test_what_is_forgotten_meanwhile_is_not_taken_for_new(
     czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, known, described = str(czi()), Descriptions(), list[Any]()
+    ref, known, described = ImageRef(path=str(czi()), scene=0), Descriptions(), list[Any]()
     describe = descriptions.describe
 
     def forgotten(*args: Any) -> Any:
@@ -112,5 +114,5 @@ def test_what_is_forgotten_meanwhile_is_not_taken_for_new(
 
     monkeypatch.setattr(descriptions, "describe", forgotten)
     for _ in range(3):
-        known.describe(path, 0)
+        known.describe(ref)
     assert len(described) == 2

@@ -303,3 +303,62 @@ def test_the_time_left_follows_from_the_rate(
 ) -> None:
     assert time_left(done, left, seconds) == said
     assert time_left(0, left, seconds) == ""
+
+
+def recipe_filters(form: RecipeForm) -> list[str]:
+    return [str(rule) for rule in form.recipe(None).filters]
+
+
+NAMES = ("405", "DAPI", "DAPI", "Alexa 488, em 520", "1", "CD8 [Opal 570]")
+
+
+def test_a_filter_chooses_any_channel_whatever_its_name(form: RecipeForm) -> None:
+    show(form, *NAMES)
+    form.filters.add.native.click()
+    (row,) = form.filters.rows
+    offered = dict(row._channel_choices(None))
+    assert list(offered) == ["any", "405", "DAPI 1", "DAPI 2", *NAMES[3:]]
+    for index, label in enumerate(list(offered)[1:]):
+        row.channel.value = offered[label]
+        (rule,) = form.recipe(None).filters
+        assert list(rule.columns(NAMES)) == [index]
+
+
+def test_equal_names_are_counted_among_the_exported_channels(form: RecipeForm) -> None:
+    show(form, *NAMES)
+    form.filters.add.native.click()
+    (row,) = form.filters.rows
+    row.channel.value = 2
+    assert recipe_filters(form) == ["std[2]>p10"]
+    form.channels.boxes[0].value = False
+    assert recipe_filters(form) == ["std[1]>p10"]
+    loaded = form.recipe(None)
+    show(form)
+    assert row._absent == 2
+    with pytest.raises(ArgumentError, match=r"Filters: There is no channel"):
+        form.recipe(None)
+    show(form, *NAMES)
+    form.load(loaded)
+    assert form.filters.rows[0].channel.value == 2
+    assert recipe_filters(form) == ["std[1]>p10"]
+
+
+def test_a_number_that_is_an_index_and_another_channel_is_refused(form: RecipeForm) -> None:
+    show(form, *NAMES)
+    form.filters.text.value = "std[1]>p10"
+    form.filters.text.native.returnPressed.emit()
+    with pytest.raises(ArgumentError, match="1 is the index of channel 'DAPI', and the name"):
+        form.recipe(None)
+    form.filters.rows[0][-1].native.click()
+    for text, shown in {"std[405]>p10": "405", "std[#4]>p10": "1", 'std["1"]>p10': "1"}.items():
+        form.filters.text.value = text
+        form.filters.text.native.returnPressed.emit()
+        (row,) = form.filters.rows
+        assert row.channel.value == shown
+        row[-1].native.click()
+
+
+def test_channels_are_loaded_by_index_or_by_a_name_that_is_a_number(form: RecipeForm) -> None:
+    show(form, *NAMES)
+    form.load(Recipe(strategy=Tiled(size=(64, 64)), channels=(405, "CD8 [Opal 570]", 2)))
+    assert form.channels.value == (0, 2, 5)

@@ -191,7 +191,8 @@ def test_a_zarr_is_known_by_what_lies_in_the_folder(tmp_path: Path, zarr_format:
 
 def test_what_is_not_ours_is_left_to_others(czi: MakeCzi) -> None:
     assert get_reader("picture.jpg") is None
-    assert get_reader([str(czi()), str(czi(name="b.czi"))]) is None
+    assert get_reader(["a.jpg", "b.jpg"]) is None
+    assert get_reader([str(czi()), "b.jpg"]) is None
 
 
 def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:

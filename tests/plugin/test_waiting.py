@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.plugin import reader
 from napari_patchset.plugin import scene_context as facts
 from napari_patchset.plugin.preferences import PLUGIN
@@ -25,11 +26,14 @@ class SlowDisk:
     def __init__(self) -> None:
         self.ready, self.fault = Event(), ""
 
-    def image_scenes(self, path: Path) -> Any:
+    def list_scenes(self, path: Path) -> Any:
         assert self.ready.wait(60), "the window waits for storage"
         if self.fault:
             raise UnreadableFileError(self.fault)
         return list_scenes(path)
+
+    def image_scenes(self, ref: ImageRef) -> Any:
+        return self.list_scenes(Path(ref.path))
 
 
 def test_the_status_bar_says_what_is_opened_and_that_it_is_done(
@@ -63,7 +67,7 @@ def test_keys_are_heard_while_a_file_is_opened_in_the_widget(
     window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SlowDisk()
-    monkeypatch.setattr(reader, "list_scenes", disk.image_scenes)
+    monkeypatch.setattr(reader, "list_scenes", disk.list_scenes)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
     window.click(window.widget.source.open, settle=False)
     assert window.viewer.status == "Opening image.czi…"
@@ -80,7 +84,7 @@ def test_a_window_that_is_closed_while_a_file_is_opened_shows_nothing(
     make_napari_viewer: Any, qtbot: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, said = SlowDisk(), list[str]()
-    monkeypatch.setattr(reader, "list_scenes", disk.image_scenes)
+    monkeypatch.setattr(reader, "list_scenes", disk.list_scenes)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
     for module in (reader, sourcing):
         monkeypatch.setattr(module, "show_error", said.append)

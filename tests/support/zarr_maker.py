@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -58,12 +59,14 @@ def axes_of(letters: str, units: dict[str, str] = UNITS) -> list[dict[str, str]]
     ]
 
 
-def multiscale(letters: str, *scales: Sequence[float], **more: Any) -> dict[str, Any]:
+def multiscale(
+    letters: str, *scales: Sequence[float], units: dict[str, str] = UNITS, **more: Any
+) -> dict[str, Any]:
     datasets = [
         {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}
         for i, scale in enumerate(scales)
     ]
-    return {"axes": axes_of(letters), "datasets": datasets, **more}
+    return {"axes": axes_of(letters, units), "datasets": datasets, **more}
 
 
 def write_group(path: Path, attributes: dict[str, Any], version: str = "0.5") -> Path:
@@ -80,6 +83,7 @@ def write_image(
     *levels: NDArray[Any],
     version: str = "0.5",
     scale: Sequence[float] = (),
+    units: dict[str, str] = UNITS,
     **more: Any,
 ) -> Path:
     """Write an OME-Zarr image; a pixel's size, 1 um by default, doubles from level to level."""
@@ -88,11 +92,22 @@ def write_image(
         [size * 2.0**i if a in "YX" else size for a, size in sizes.items()]
         for i in range(len(levels))
     ]
-    attributes = {"multiscales": [{**multiscale(letters, *scales), "version": version}], **more}
+    image = {**multiscale(letters, *scales, units=units), "version": version}
+    attributes = {"multiscales": [image], **more}
     write_group(path, attributes, version)
     for i, level in enumerate(levels):
         write_array(path / str(i), level, 3 if version == "0.5" else 2)
     return path
+
+
+def zip_store(store: Path, archive: Path, folder: str = "") -> Path:
+    """Write a store into a zip archive, in a folder of it, as the file managers of systems do."""
+    with ZipFile(archive, "w") as target:
+        for file in sorted(path for path in store.rglob("*") if path.is_file()):
+            target.write(file, str(Path(folder, file.relative_to(store))))
+        if folder:
+            target.writestr(f"__MACOSX/{folder}/._zarr.json", b"")
+    return archive
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

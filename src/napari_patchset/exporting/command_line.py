@@ -229,10 +229,16 @@ def _split(options: Fields, saved: Fields | None) -> Fields | None:
 def _read_region(path: Path) -> Any:
     if path.suffix != ".json":
         return mask_region(str(path))
+    content = _read_json(path)
+    if not isinstance(content, dict) or "kind" not in content:
+        raise ArgumentError(
+            f"{path}: not a region; a region is a mask image, or a JSON object such as "
+            '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.'
+        )
     try:
-        return TypeAdapter[Region](Region).validate_python(_read_json(path))
+        return TypeAdapter[Region](Region).validate_python(content)
     except ValidationError as error:
-        raise ArgumentError(f"{path}: no region: {user_message(error)}.") from None
+        raise ArgumentError(f"{path}: not a region: {user_message(error)}.") from None
 
 
 def _read_json(path: Path) -> Any:

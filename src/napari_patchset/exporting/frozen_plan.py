@@ -18,6 +18,7 @@ from napari_patchset.exporting.sources import (
     check_geometry,
     find_repeats,
     read_masks,
+    repeats_notice,
 )
 from napari_patchset.patching.filters import MaskFilter
 from napari_patchset.patching.grid import PatchGrid
@@ -170,13 +171,7 @@ def _describe_readable(
             failures.append(Failure(source=str(requested), message=str(error)))
     infos = [described[0] for described in descriptions]
     if repeats := find_repeats(readable, infos, describe_image.parts):
-        index, other = next(iter(repeats.items()))
-        more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
-        warnings.warn(
-            f"{readable[index]} holds pixels of {readable[other]}{more}; the same pixels are cut "
-            "once.",
-            stacklevel=2,
-        )
+        warnings.warn(repeats_notice(readable, repeats), stacklevel=2)
         descriptions = [each for i, each in enumerate(descriptions) if i not in repeats]
         readable = [each for i, each in enumerate(readable) if i not in repeats]
     images = dict(zip(roles, zip(*descriptions, strict=True), strict=True))

@@ -225,6 +225,13 @@ def find_repeats(
     return repeats
 
 
+def repeats_notice(names: Sequence[object], repeats: Mapping[int, int]) -> str:
+    """Say which source is left out, by the result of `find_repeats`, and how many more."""
+    index, other = next(iter(repeats.items()))
+    more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
+    return f"{names[index]} holds pixels of {names[other]}{more}; the same pixels are cut once."
+
+
 class SourceDescriber:
     """Describe images, computing the key of a file once for all of its scenes.
 
@@ -287,11 +294,11 @@ def select_channels(info: SourceInfo, recipe: Recipe) -> SourceInfo:
 
 
 def check_agreement(
-    refs: Sequence[ImageRef], infos: Sequence[SourceInfo], dtype: str | None = None
+    refs: Sequence[object], infos: Sequence[SourceInfo], dtype: str | None = None
 ) -> None:
     """Raise ExportError, naming each source that differs from the first one.
 
-    `dtype` is the pixel type that all of them are cast to, if any.
+    `refs` name the sources; `dtype` is the pixel type that all of them are cast to, if any.
     """
     compared: dict[str, Callable[[SourceInfo], Any]] = {
         "channels": lambda info: len(info.channels),

@@ -142,7 +142,7 @@ class PatchFilter(Frozen, ABC):
         ArgumentError
             If there is no such channel.
         """
-        unique = _distinct_names([*channels, *others])
+        unique = distinct_names([*channels, *others])
         indices = (
             channel_indices(channels, None)
             if self.channels is None
@@ -420,7 +420,7 @@ def _share(passes: NDArray[np.bool_]) -> Metric:
     return share
 
 
-def _distinct_names(channels: Sequence[str]) -> list[str]:
+def distinct_names(channels: Sequence[str]) -> list[str]:
     """Return the names of channels, equal ones with their index: "DAPI 0", "DAPI 1"."""
     names = [n if channels.count(n) == 1 else f"{n} {i}" for i, n in enumerate(channels)]
     while len(set(names)) < len(names):  # a channel may be called "DAPI 0" itself

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError
-from napari_patchset.stacks.opening import FILE_FORMATS
+from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
 """Errors that the user can put right."""
@@ -61,8 +61,9 @@ def notifying(slot: _Slot) -> _Slot:
 
 def ask_image(parent: QWidget) -> Path | None:
     """Open a dialog for an image file; None if it is cancelled."""
-    patterns = " ".join(f"*{suffix}" for form in FILE_FORMATS for suffix in form.suffixes)
-    name, _ = QFileDialog.getOpenFileName(parent, "Open file", "", f"Images ({patterns})")
+    suffixes = [suffix for form in FILE_FORMATS for suffix in form.suffixes] + [ZIP_SUFFIX]
+    kinds = f"Images ({' '.join(f'*{suffix}' for suffix in suffixes)});;All files (*)"
+    name, _ = QFileDialog.getOpenFileName(parent, "Open file", "", kinds)
     return Path(name) if name else None
 
 

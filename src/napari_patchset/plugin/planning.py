@@ -57,6 +57,8 @@ class PlanPreview:
         The verdicts as they are drawn, a `preview.PatchCategory` each.
     scored : bool array
         Which candidates are measured.
+    notice : str
+        Which sources are left out since their pixels are in another one, "" for none.
     """
 
     state: FormState
@@ -65,6 +67,7 @@ class PlanPreview:
     verdicts: Verdicts
     category: NDArray[np.uint8]
     scored: NDArray[np.bool_]
+    notice: str = ""
 
     @property
     def shown_source(self) -> SourceInfo:
@@ -95,14 +98,17 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
     Raises
     ------
     PatchsetError
-        If the form's values do not fit its sources.
+        If the form's values do not fit its sources, or these do not fit each other.
     """
+    state, notice = state.without_repeats()
     if before is not None and before.state.candidates_key == state.candidates_key:
         if before.state.verdicts_key == state.verdicts_key:
-            return replace(before, state=state)
-        return _judged(state, before.sources, before.grid, before.verdicts.metrics)
+            return replace(before, state=state, notice=notice)
+        metrics = before.verdicts.metrics
+        return _judged(state, before.sources, before.grid, metrics, notice)
     sources, strategy = state.infos(), state.recipe.strategy
-    return _judged(state, sources, strategy.plan(sources, masks_of(strategy)), {})
+    state.check_agreement(sources)
+    return _judged(state, sources, strategy.plan(sources, masks_of(strategy)), {}, notice)
 
 
 def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanPreview]:
@@ -119,6 +125,10 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
         name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
         for name in metric_columns(filters, planned.sources)
     }
+
+    def judged() -> PlanPreview:
+        return _judged(state, planned.sources, planned.grid, columns, planned.notice)
+
     shown = monotonic()
     infos = {IMAGE: planned.sources, MASK: planned.sources}  # a mask has the geometry of its image
     with OpenImages(state.preview_plan(), open_image) as images:
@@ -129,9 +139,9 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
                     for name, values in metrics.items():
                         columns[name][measured] = values
                     if monotonic() - shown > _EVERY_SECONDS:
-                        yield _judged(state, planned.sources, planned.grid, columns)
+                        yield judged()
                         shown = monotonic()
-    yield _judged(state, planned.sources, planned.grid, columns)
+    yield judged()
 
 
 def _chunks(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -155,7 +165,7 @@ def known_metrics(planned: PlanPreview | None) -> Metrics:
 
 
 def _judged(
-    state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics
+    state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics, notice: str
 ) -> PlanPreview:
     recipe = state.recipe
     verdicts = judge(
@@ -169,7 +179,7 @@ def _judged(
     scored = np.ones(len(grid), bool)
     for name in metric_columns(recipe.filters, sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
-    return PlanPreview(state, sources, grid, verdicts, patch_categories(verdicts), scored)
+    return PlanPreview(state, sources, grid, verdicts, patch_categories(verdicts), scored, notice)
 
 
 class PlanControl:

@@ -1,4 +1,4 @@
-"""Open a file: the npe2 reader, a plain function from a path to layer tuples.
+"""Open files: the npe2 reader, a plain function from paths to layer tuples.
 
 It reads the structure of a file and, of each layer, the plane that is shown first at its lowest
 resolution; everything else is read when napari draws it (`lazy.array`). napari calls a reader in
@@ -7,7 +7,8 @@ background thread.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import ref
@@ -21,10 +22,11 @@ from napari_patchset.plugin.dialogs import USER_ERRORS, message, show_offer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.scene_layout import MAX_SCENES, all_scene_layers
 from napari_patchset.plugin.napari_compat import Opener, is_closed, show_status
+from napari_patchset.plugin.overrides import open_sequence, remember, source_ref
 from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
 from napari_patchset.plugin.worker import Worker, outbox
 from napari_patchset.source import split_scene
-from napari_patchset.stacks.opening import FILE_FORMATS, list_scenes
+from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX, find_format, list_scenes
 from napari_patchset.stacks.zarr.store import is_zarr
 
 _READY = "Ready"
@@ -36,26 +38,40 @@ Reader = Callable[[str | list[str]], list[LayerTuple]]
 
 
 class Opened(NamedTuple):
-    """The layers of a file, and a notice about its other scenes, "" for none."""
+    """The layers of a file, and a notice of what else it has, "" for none, with a button."""
 
     layers: list[LayerTuple]
     notice: str = ""
+    button: str = "Show the scenes"
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """Return the reader of a path; None for several paths and for formats of other readers.
+    """Return the reader of a path, None for formats of other readers.
 
-    A single file opened as a stack (dropped with Shift held) comes as a list of one.
-
-    A folder may have any name: zarr's metadata files in it identify it.
+    Files to open as a stack (dropped with Shift held) come as a list, a folder of them as a list of
+    one. A zarr folder may have any name: zarr's metadata files in it identify it. So does the
+    content of a zip archive.
     """
-    if isinstance(path, list):
-        return get_reader(path[0]) if len(path) == 1 else None
-    name = Path(path).name.lower()
+    if isinstance(path, str):
+        return read_layers if _is_ours(path) else None
+    if len(path) == 1 and _is_plain_folder(Path(path[0])):
+        return read_layers if any(_is_ours(str(each)) for each in Path(path[0]).iterdir()) else None
+    return read_layers if path and all(map(_is_ours, path)) else None
+
+
+def _is_ours(name: str) -> bool:
+    path, suffix = Path(name), _suffix(name)
+    if suffix == ZIP_SUFFIX:
+        with suppress(*USER_ERRORS):
+            return bool(find_format(path))
+        return False
     suffixes = [suffix for form in FILE_FORMATS for suffix in form.suffixes]
-    if name.endswith(SUFFIXES) or _suffix(path) in suffixes or is_zarr(Path(path)):
-        return read_layers
-    return None
+    return path.name.lower().endswith(SUFFIXES) or suffix in suffixes or is_zarr(path)
+
+
+def _is_plain_folder(path: Path) -> bool:
+    """Return whether a path is a folder of files, neither a zarr nor a patch set."""
+    return path.is_dir() and not is_zarr(path) and not path.name.endswith(SUFFIXES)
 
 
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
@@ -65,11 +81,12 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     reader could open, it is shown in one notification instead.
     """
     name, opener = path if isinstance(path, str) else path[0], Opener.find()
+    is_stack = not isinstance(path, str) and (len(path) > 1 or _is_plain_folder(Path(name)))
     viewer, text = opener.viewer, f"Opening {Path(name).name}…"
     if viewer is not None:
         show_status(viewer, text)
     try:
-        opened = read_file(name)
+        opened = read_sequence(path) if is_stack else read_file(name)
     except USER_ERRORS as error:
         if not (opener.is_person and _is_only_ours(name)):
             raise
@@ -79,7 +96,7 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
         if viewer is not None and viewer.status == text:
             viewer.status = _READY
     if opened.notice:
-        _notify(viewer, opened.notice)
+        _notify(viewer, opened)
     return opened.layers
 
 
@@ -95,12 +112,12 @@ def read_file(name: str) -> Opened:
 
         return Opened(patch_set_layers(file))
     if scene is not None:
-        return Opened(scene_layers(file, scene))
+        return Opened(scene_layers(source_ref(file, scene)))
     scenes = list_scenes(file)
     # napari looks through all plugins before it knows a preference: read only where it matters
     if 1 < len(scenes) <= MAX_SCENES and opens_all_scenes():
-        return Opened(*all_scene_layers(file, scenes))
-    layers = scene_layers(file, scenes[0].id)
+        return Opened(*all_scene_layers(source_ref(file), scenes))
+    layers = scene_layers(source_ref(file, scenes[0].id))
     if len(scenes) == 1:
         return Opened(layers)
     return Opened(
@@ -110,12 +127,27 @@ def read_file(name: str) -> Opened:
     )
 
 
+def read_sequence(paths: Sequence[str]) -> Opened:
+    """Read files, or those in a folder, as one image along an axis that they do not have."""
+    ref = open_sequence(paths)
+    if ref.files is None:
+        return read_file(ref.path)
+    layers = scene_layers(ref)
+    remember(ref)
+    return Opened(
+        layers,
+        f"{len(ref.files)} files are one image along {ref.sequence}. Another axis can be chosen "
+        "under Metadata in Plugins > Patches.",
+        "Show the metadata",
+    )
+
+
 def add_layers(viewer: Viewer, opened: Opened) -> None:
     """Show the result of `read_file`; call it in the GUI thread."""
     for data, options, kind in opened.layers:
         viewer.add_layer(Layer.create(data, options, kind))
     if opened.notice:
-        _notify(viewer, opened.notice)
+        _notify(viewer, opened)
 
 
 class FileOpener:
@@ -129,12 +161,8 @@ class FileOpener:
 
     def open(self, path: str | Path) -> None:
         """Read a file, then show it; replaces one that is still being read."""
-        self.run(f"Opening {Path(path).name}…", read_file, str(path))
-
-    def run(self, text: str, read: Callable[..., Opened], *args: Any) -> None:
-        """Call `read(*args)`, then show the result; the status bar shows a text meanwhile."""
-        self._text = self._viewer.status = text
-        self.worker.run(read, *args)
+        self._text = self._viewer.status = f"Opening {Path(path).name}…"
+        self.worker.run(read_file, str(path))
 
     def _on_read(self, opened: Opened) -> None:
         add_layers(self._viewer, opened)
@@ -149,20 +177,20 @@ class FileOpener:
             self._viewer.status = _READY
 
 
-def _notify(viewer: Viewer | None, text: str) -> None:
-    """Notify of the scenes of a file, with a button that shows them in the widget.
+def _notify(viewer: Viewer | None, opened: Opened) -> None:
+    """Notify of what else a file has, with a button that shows it in the widget.
 
     Deferred until the layers are drawn; a notification costs as much as a layer.
     """
     if viewer is None:
-        show_info(text)
+        show_info(opened.notice)
         return
     known = ref(viewer)  # napari keeps its notifications
 
     def offer() -> None:
         viewer = known()
         if viewer is not None and not is_closed(viewer):
-            show_offer(text, "Show the scenes", lambda: _show_patches(known()))
+            show_offer(opened.notice, opened.button, lambda: _show_patches(known()))
 
     outbox().post(offer)
 

@@ -1,18 +1,23 @@
 """The scene metadata that planning needs, read in a background thread."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.regions import Masks
 from napari_patchset.plugin.layers.layer_files import file_name, image_scenes, masks_of
 from napari_patchset.plugin.layers.layer_stack import layer_at
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
+from napari_patchset.plugin.layers.scene_layout import all_scene_layers
+from napari_patchset.plugin.overrides import image_path, remember, source_ref
 from napari_patchset.plugin.state import DESCRIPTIONS, read_plan
 from napari_patchset.sample import sample_path
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.opening import find_format, list_absent
 
 Scenes = Sequence[SceneSummary]
 
@@ -24,19 +29,29 @@ class SceneContext:
     Attributes
     ----------
     path, scene : Path, int, str or None
-        The file and the scene.
+        The image, as it is named in the window, and the scene.
+    ref : SourceRef
+        What these stand for: the file with the user's overrides.
     scenes : sequence of SceneSummary
         All scenes of the file.
-    info : SourceInfo
-        The scene, all of its channels.
+    info, own : SourceInfo
+        The scene, all of its channels, with the overrides and as the file describes it.
+    takes_axes : bool
+        Whether the axes can be stated.
+    notes : tuple of str
+        What is absent or unknown.
     out : str
         A name for a patch set that is not taken yet.
     """
 
     path: Path
     scene: SceneId | None
+    ref: SourceRef
     scenes: Scenes
     info: SourceInfo
+    own: SourceInfo
+    takes_axes: bool
+    notes: tuple[str, ...]
     out: str
 
 
@@ -73,20 +88,41 @@ def read_scene_context(path: Path, scene: SceneId | None, suffix: str) -> SceneC
     suffix : str
         The suffix of the proposed name of the patch set.
     """
-    return _context(path, scene, image_scenes(path), suffix)
+    ref = source_ref(path, scene)
+    return _context(ref, image_scenes(ref), suffix)
 
 
 def read_scene(
     context: SceneContext, scene: SceneId | None, suffix: str, axes: str | None
 ) -> tuple[Sequence[LayerTuple], SceneContext]:
     """Open another scene of a file as layers; see `read_scene_context` and `scene_layers`."""
-    layers = scene_layers(context.path, scene, axes)
-    return layers, _context(context.path, scene, context.scenes, suffix)
+    ref = context.ref.model_copy(update={"scene": scene})
+    return scene_layers(ref, axes), _context(ref, context.scenes, suffix)
+
+
+def read_with_overrides(
+    ref: SourceRef, shown: Sequence[SceneId | None], suffix: str
+) -> tuple[Sequence[LayerTuple], SceneContext]:
+    """Open the shown scenes of a file as layers, with new overrides.
+
+    Parameters
+    ----------
+    ref : SourceRef
+        The file with the overrides, and the scene that patches are cut from.
+    shown : sequence of SceneId or None
+        The scenes that have layers.
+    """
+    scenes = image_scenes(ref)
+    context = _context(ref, scenes, suffix)
+    if len(shown) == 1:
+        return scene_layers(ref), context
+    layers, _ = all_scene_layers(ref, [scene for scene in scenes if scene.id in shown])
+    return layers, context
 
 
 def read_scenes(path: Path) -> tuple[Path, Scenes]:
     """List the scenes of a file."""
-    return path, image_scenes(path)
+    return path, image_scenes(source_ref(path))
 
 
 def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> LoadedPlan:
@@ -99,23 +135,42 @@ def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> Loa
     """
     DESCRIPTIONS.forget()
     plan = read_plan(path)
-    files = dict.fromkeys(Path(ref.path) for ref in plan.sources)
-    scenes = {file: image_scenes(file) for file in files}
-    file, scene = Path(plan.sources[0].path), plan.sources[0].scene
-    if scene is None:
-        scene = scenes[file][0].id
-    layers = None if scene in shown.get(file, ()) else scene_layers(file, scene)
-    context = _context(file, scene, scenes[file], "")
-    return LoadedPlan(plan, context, layers, scenes, masks_of(plan.strategy))
+    images = _images_of(plan)
+    scenes = {file: image_scenes(ref) for file, ref in images.items()}
+    first, file = plan.sources[0], image_path(plan.sources[0])
+    scene = scenes[file][0].id if first.scene is None else first.scene
+    ref = images[file].model_copy(update={"scene": scene})
+    is_shown = scene in shown.get(file, ()) and source_ref(file, scene) == ref
+    layers = None if is_shown else scene_layers(ref)
+    context = _context(ref, scenes[file], "")
+    masks = masks_of(plan.strategy)
+    for each in (*images.values(), *(pair for s in plan.sources for pair in s.pairs.values())):
+        remember(each)
+    return LoadedPlan(plan, context, layers, scenes, masks)
+
+
+def _images_of(plan: ExportPlan) -> dict[Path, SourceRef]:
+    """Return the images of a plan by path, each with its overrides and without a scene."""
+    images: dict[Path, SourceRef] = {}
+    for source in plan.sources:
+        ref, path = SourceRef(path=source.path, **source.overrides), image_path(source)
+        if images.setdefault(path, ref) != ref:
+            raise ArgumentError(
+                f"{path}: the plan states other axes, pixel sizes or names for its scenes; the "
+                "window has one for all of them. Export it with the command."
+            )
+    return images
 
 
 def default_out(path: Path, suffix: str) -> str:
     """Return an unused name in the folder of the file.
 
-    A patch set of the sample or of a layer goes into the home folder.
+    A patch set of the sample, of a layer, or of a file in a folder that can't be written goes into
+    the home folder.
     """
     stem = file_name(path).split(".")[0]
-    if path == sample_path() or layer_at(path) is not None:
+    is_elsewhere = path == sample_path() or layer_at(path) is not None
+    if is_elsewhere or not os.access(path.parent, os.W_OK):
         path = Path.home() / path.name
     name, number = f"{stem}{suffix}", 2
     while path.with_name(name).exists():
@@ -123,6 +178,40 @@ def default_out(path: Path, suffix: str) -> str:
     return str(path.with_name(name))
 
 
-def _context(path: Path, scene: SceneId | None, scenes: Scenes, suffix: str) -> SceneContext:
-    info = DESCRIPTIONS.describe(str(path), scene)
-    return SceneContext(path, scene, scenes, info, default_out(path, suffix))
+def _context(ref: SourceRef, scenes: Scenes, suffix: str) -> SceneContext:
+    path, info = image_path(ref), DESCRIPTIONS.describe(ref)
+    own = DESCRIPTIONS.describe(ref.model_copy(update=dict.fromkeys(OVERRIDDEN)))
+    is_layer = layer_at(path) is not None
+    takes_axes = not is_layer and find_format(Path(ref.path)).takes_axes
+    files = () if is_layer else ref.files or (ref.path,)
+    absent = [name for file in files for name in list_absent(file)]
+    notes = tuple(_notes(ref, info, absent, takes_axes))
+    out = default_out(path, suffix)
+    return SceneContext(path, ref.scene, ref, scenes, info, own, takes_axes, notes, out)
+
+
+OVERRIDDEN = ("axes", "pixel_size", "channel_names")
+"""The metadata of a file that can be overridden."""
+
+_MOST_NAMES = 3
+
+_UNKNOWN_AXES = "SQ"
+"""The letters that a TIFF's dimensions get where the file does not name them."""
+
+
+def _notes(
+    ref: SourceRef, info: SourceInfo, absent: Sequence[str], takes_axes: bool
+) -> Iterator[str]:
+    """Yield what is absent in a file, and what the file does not say."""
+    if absent:
+        more = len(absent) - _MOST_NAMES
+        names = ", ".join(absent[:_MOST_NAMES])
+        yield f"Absent: {names}{f' and {more} more' if more > 0 else ''}"
+    if missing := len(info.missing):
+        yield f"{missing:,} of {info.n_samples * len(info.channels):,} planes are missing"
+    for axis, n in info.layout.sizes.items() if takes_axes and ref.axes is None else ():
+        if axis in _UNKNOWN_AXES and n > 1:
+            yield f"Whether its {n:,} planes are Z, T or C is not in the file: set it in Metadata"
+    if unitless := DESCRIPTIONS.unitless(ref):
+        sizes = ", ".join(f"{axis} {size:g}" for axis, size in unitless.items())
+        yield f"Pixel size {sizes}: the unit is not in the file"

@@ -11,17 +11,20 @@ from pydantic import ValidationError
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, PairRole, Recipe, SourceRef
-from napari_patchset.exporting.sources import select_channels
+from napari_patchset.exporting.sources import (
+    check_agreement,
+    find_repeats,
+    repeats_notice,
+    select_channels,
+)
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_files import open_image
+from napari_patchset.plugin.layers.layer_stack import layer_at
+from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import file_key
-from napari_patchset.stacks.metadata import describe
-
-Scene = tuple[str, SceneId | None]
-"""A path, and a scene of it."""
-
+from napari_patchset.stacks.metadata import describe, image_metadata
 
 _KEYS: FileCache[str] = FileCache(256)
 """Fingerprints of files, valid until the file changes, even after `forget`."""
@@ -32,20 +35,20 @@ class Descriptions:
 
     def __init__(self) -> None:
         self._lock, self._times_forgotten = Lock(), 0
-        self._infos: dict[tuple[Scene, DepthAxis], SourceInfo] = {}
+        self._infos: dict[tuple[ImageRef, DepthAxis], SourceInfo] = {}
         self._keys: dict[str, str] = {}
-        self._latest: dict[Scene, SourceInfo] = {}
+        self._latest: dict[ImageRef, SourceInfo] = {}
+        self._parts: dict[ImageRef, Sequence[str]] = {}
+        self._unitless: dict[ImageRef, Mapping[str, float]] = {}
 
-    def describe(
-        self, path: str, scene: SceneId | None, depth_axis: DepthAxis = "none"
-    ) -> SourceInfo:
+    def describe(self, ref: ImageRef, depth_axis: DepthAxis = "none") -> SourceInfo:
         """Describe one scene, all of its channels; reads the file only if it is not cached."""
-        key = path, scene
+        key = _alone(ref)
         with self._lock:
             info, flat = (self._infos.get((key, axis)) for axis in (depth_axis, "none"))
             times = self._times_forgotten
         if info is None:
-            flat = flat or self._read(path, scene)
+            flat = flat or self._read(key)
             info = flat.with_depth_axis(depth_axis)
             with self._lock:
                 self._latest[key] = flat
@@ -53,9 +56,17 @@ class Descriptions:
                     self._infos |= {(key, "none"): flat, (key, depth_axis): info}
         return info
 
-    def latest(self, path: str, scene: SceneId | None) -> SourceInfo | None:
+    def latest(self, ref: ImageRef) -> SourceInfo | None:
         """Return the cached metadata of a scene, None if there is none; reads no file."""
-        return self._latest.get((path, scene))
+        return self._latest.get(_alone(ref))
+
+    def parts(self, ref: ImageRef) -> Sequence[str]:
+        """Return the keys of the files that a described scene is in."""
+        return self._parts[_alone(ref)]
+
+    def unitless(self, ref: ImageRef) -> Mapping[str, float]:
+        """Return the pixel sizes of a described scene whose unit the file does not name."""
+        return self._unitless[_alone(ref)]
 
     def forget(self) -> None:
         """Describe every scene again: files and layers may have changed."""
@@ -63,11 +74,14 @@ class Descriptions:
             self._times_forgotten += 1
             self._infos, self._keys = {}, {}
 
-    def _read(self, path: str, scene: SceneId | None) -> SourceInfo:
-        with open_image(path, scene) as stack:
-            is_one_file = not getattr(stack, "file_keys", ()) and Path(path).is_file()
-            whole = is_one_file and not hasattr(stack, "fingerprint")
-            return describe(stack, self._key_of(path) if whole else None)
+    def _read(self, ref: ImageRef) -> SourceInfo:
+        with open_image(ref.path, ref.scene, **ref.overrides) as stack:
+            parts = getattr(stack, "file_keys", ())
+            whole = not parts and Path(ref.path).is_file() and not hasattr(stack, "fingerprint")
+            info = describe(stack, self._key_of(ref.path) if whole else None)
+            self._parts[ref] = parts or (info.key,)
+            self._unitless[ref] = image_metadata(stack).unitless
+        return info
 
     def _key_of(self, path: str) -> str:
         """Fingerprint a file once for all of its scenes."""
@@ -75,6 +89,11 @@ class Descriptions:
         if path not in keys:
             keys[path] = _KEYS.get(Path(path), file_key)
         return keys[path]
+
+
+def _alone(ref: ImageRef) -> ImageRef:
+    """Return a reference to an image without the images that are paired with it."""
+    return ImageRef(path=ref.path, scene=ref.scene, **ref.overrides)
 
 
 DESCRIPTIONS = Descriptions()
@@ -121,7 +140,48 @@ class FormState:
         """Describe every source as its patches see it: depth axis and channels applied."""
         recipe = self.recipe
         return [
-            select_channels(DESCRIPTIONS.describe(ref.path, ref.scene, recipe.depth_axis), recipe)
+            select_channels(DESCRIPTIONS.describe(ref, recipe.depth_axis), recipe)
+            for ref in self.sources
+        ]
+
+    def without_repeats(self) -> tuple["FormState", str]:
+        """Leave out sources whose pixels are all in another one, as the export does.
+
+        Returns
+        -------
+        FormState
+            The state, unchanged if there are none.
+        str
+            A notice of what is left out, "" for nothing.
+
+        Raises
+        ------
+        ExportError
+            If two sources have some of their pixels in common, but neither has all of the other's.
+        """
+        if len(self.sources) == 1:
+            return self, ""
+        infos = [DESCRIPTIONS.describe(ref) for ref in self.sources]
+        repeats = find_repeats(self.sources, infos, DESCRIPTIONS.parts)
+        if not repeats:
+            return self, ""
+        notice = repeats_notice(self.names, repeats)
+        left = [i for i in range(len(self.sources)) if i not in repeats]
+        shown = self.shown_index
+        while shown in repeats:
+            shown = repeats[shown]
+        sources = tuple(self.sources[i] for i in left)
+        return replace(self, sources=sources, shown_index=left.index(shown)), notice
+
+    def check_agreement(self, infos: Sequence[SourceInfo]) -> None:
+        """Refuse sources that differ from the first one, as the export does."""
+        check_agreement(self.names, infos, self.recipe.dtype)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each source, for messages: "cells.czi, scene 3"."""
+        return [
+            f"{_name(image_path(ref))}{'' if ref.scene is None else f', scene {ref.scene}'}"
             for ref in self.sources
         ]
 
@@ -164,21 +224,29 @@ class FormState:
 def with_pairs(
     sources: Sequence[SourceRef], pairs_of: Callable[[Path], Mapping[PairRole, Path]]
 ) -> tuple[SourceRef, ...]:
-    """Add to each source the images that are paired with its file.
+    """Add to each source the images that are paired with it; stated axes hold for them too.
 
     Parameters
     ----------
     pairs_of : callable
-        Return the target, labels and mask of a file, by role.
+        Return the target, labels and mask of an image, by role.
     """
+
+    def pair(path: Path, axes: str | None) -> ImageRef:
+        own = source_ref(path)
+        return ImageRef(path=own.path, **{"axes": axes} | own.overrides)
+
     return tuple(
         ref.model_copy(
-            update={
-                role: ImageRef(path=str(path)) for role, path in pairs_of(Path(ref.path)).items()
-            }
+            update={role: pair(path, ref.axes) for role, path in pairs_of(image_path(ref)).items()}
         )
         for ref in sources
     )
+
+
+def _name(path: Path) -> str:
+    layer = layer_at(path)
+    return path.name if layer is None else layer.name
 
 
 def refresh_region(state: FormState) -> FormState:
@@ -187,7 +255,7 @@ def refresh_region(state: FormState) -> FormState:
     recipe, region = state.recipe, state.recipe.strategy.region
     if region is None:
         return state
-    key = DESCRIPTIONS.describe(state.source.path, state.scene).key
+    key = DESCRIPTIONS.describe(state.source).key
     region = region.model_copy(update={"source": key})
     strategy = recipe.strategy.model_copy(update={"region": region})
     return replace(state, recipe=recipe.model_copy(update={"strategy": strategy}))
@@ -210,8 +278,8 @@ def read_plan(path: Path) -> ExportPlan:
 
 
 def plan_pairs(plan: ExportPlan) -> dict[Path, dict[PairRole, Path]]:
-    """Return the images paired with each file of a plan, by role."""
+    """Return the images paired with each image of a plan, by role."""
     return {
-        Path(source.path): {role: Path(ref.path) for role, ref in source.pairs.items()}
+        image_path(source): {role: image_path(ref) for role, ref in source.pairs.items()}
         for source in plan.sources
     }

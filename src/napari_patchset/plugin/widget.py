@@ -63,7 +63,7 @@ class PatchesWidget(Panel):
         self.fill(
             (
                 *(self.source.native, self.picker, self.source_control.extra_files.native),
-                *(self.patches.native, self.form.more),
+                *(self.source_control.fold, self.patches.native, self.form.more),
             ),
             (
                 *(self.summary, self.preview.buttons),
@@ -101,6 +101,7 @@ class PatchesWidget(Panel):
         return (
             *(self.loading, self.preferences, plans.planning, plans.scoring),
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
+            source.overriding,
             *(self.picker.loading, export.writing, export.opener.worker, self.job.worker),
         )
 
@@ -133,7 +134,7 @@ class PatchesWidget(Panel):
         layers.removed.connect(self._on_layers)
         dims.current_step.connect(self.preview.follow)
         self.destroyed.connect(lambda: self._release())
-        call_when_closing(self._viewer, self._release, self)
+        call_when_closing(self._viewer, self, self._release)
         self.source_control.file_changed.connect(self._on_file)
         self.source_control.known.connect(self._on_known)
         self.source_control.failed.connect(self._on_failed)

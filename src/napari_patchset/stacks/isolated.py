@@ -24,9 +24,6 @@ from numpy.typing import NDArray
 
 from napari_patchset.stacks.cache import FileStat
 
-if sys.platform == "linux":
-    from fcntl import F_SETPIPE_SZ, fcntl
-
 if TYPE_CHECKING:
     from io import FileIO
 
@@ -36,9 +33,6 @@ _MAX_MEMORY = 8 * 2**30
 
 _TIMEOUT_SECONDS, _SECONDS_PER_BYTE = 8.0, 1e-6
 """Seconds that a read may take before its process is killed, and more for each byte of pixels."""
-
-_PIPE_BYTES = 2**20
-"""Capacity of a pipe where it can be set: a tile of 8 MB passes in 8 turns instead of 128."""
 
 _MAX_PROCESSES = os.cpu_count() or 1
 
@@ -67,10 +61,6 @@ class ReaderProcess:
         )
         self._requests = cast("FileIO", self._process.stdin)
         self._answers = cast("FileIO", self._process.stdout)
-        if sys.platform == "linux":
-            with suppress(OSError):  # the pipes of a user have a limit together
-                for pipe in (self._requests, self._answers):
-                    fcntl(pipe, F_SETPIPE_SZ, _PIPE_BYTES)
         self.closing: deque[int] = deque()
         """Handles to close before the next read."""
 
@@ -82,7 +72,10 @@ class ReaderProcess:
     def read(self, request: dict[str, Any], nbytes: int, data: bytes = b"") -> NDArray[Any]:
         """Send a request and its `data`; return the pixels of the answer.
 
-        Raises ReaderError if the library refuses, or the process died or did not answer in time.
+        Raises
+        ------
+        ReaderError
+            If the library refuses, or the process died or did not answer in time.
         """
         timeout = _TIMEOUT_SECONDS + nbytes * _SECONDS_PER_BYTE
         with _kill_after(timeout, self._process) as is_expired:
@@ -180,14 +173,32 @@ class ReaderPool:
         return next(self._handles)
 
     def read(self, handle: int, path: Path, nbytes: int, **options: Any) -> NDArray[Any]:
-        """Read a `window` of a CZI to `nbytes` of pixels, with options of pylibCZIrw's `read`."""
+        """Read a `window` of a CZI, of `nbytes` of pixels, with options of pylibCZIrw's `read`.
+
+        Raises
+        ------
+        ReaderError
+            If libCZI refuses, or its process died or did not answer in time.
+        """
         with self._leased() as process:
             return process.read({"handle": handle, "path": str(path), **options}, nbytes)
 
     def decode(self, data: bytes, nbytes: int, path: str, **page: Any) -> NDArray[Any]:
         """Decode a tile or strip of a TIFF to `nbytes` of pixels ZYXS.
 
-        `page` is its page in the file at `path` and its index in the page, see `isolated_worker`.
+        Parameters
+        ----------
+        data : bytes
+            The stored bytes.
+        path : str
+            The file.
+        **page
+            Its page in the file and its index in the page, see `isolated_worker`.
+
+        Raises
+        ------
+        ReaderError
+            If it can't be decoded, or its process died or did not answer in time.
         """
         request = {"length": len(data), "path": path, "stat": FileStat.from_file(path), **page}
         with self._leased() as process:
@@ -196,8 +207,21 @@ class ReaderPool:
     def decompress(self, codec: str, data: bytes, nbytes: int, **options: Any) -> NDArray[Any]:
         """Decode data with a codec of imagecodecs to an image, or to bytes if it returns these.
 
-        `codec` is the name of the decoder without "_decode". Of more than four times `nbytes`,
-        which are expected, it is an error.
+        Parameters
+        ----------
+        codec : str
+            The name of the decoder, without "_decode".
+        data : bytes
+            The stored bytes.
+        n_bytes : int
+            Bytes of pixels that are expected.
+        **options
+            For the decoder.
+
+        Raises
+        ------
+        ReaderError
+            See `decode`; also if there are more than four times as many bytes.
         """
         request = {"length": len(data), "codec": codec, "limit": 4 * nbytes, "options": options}
         with self._leased() as process:

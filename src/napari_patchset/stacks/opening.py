@@ -25,6 +25,9 @@ from napari_patchset.stacks.tiff.stack import open_tiff, tiff_absent, tiff_files
 from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.store import is_zarr, is_zipped_zarr
 
+ZIP_SUFFIX = ".zip"
+"""A zip archive may hold a zarr, or anything: its content decides."""
+
 
 class FileFormat(NamedTuple):
     """A file format: how to recognise it, list its scenes and open one of them."""
@@ -45,23 +48,26 @@ class FileFormat(NamedTuple):
     """Return the names of missing parts: files of a set, images of a plate."""
 
 
-def _lazy(module: str, name: str) -> Callable[..., Any]:
-    """Return a function that imports its module when called: zarr and its models are slow."""
+def _lazy(name: str) -> Callable[..., Any]:
+    """Return a function of `zarr.stack`, imported when called, as importing zarr is slow."""
 
     def call(*args: Any) -> Any:
-        return getattr(import_module(f"napari_patchset.stacks.{module}"), name)(*args)
+        return getattr(import_module("napari_patchset.stacks.zarr.stack"), name)(*args)
 
     return call
 
+
+TIFF_SUFFIXES = (".tf2", ".tf8", ".btf", ".lsm", ".stk", ".svs", ".ndpi", ".scn", ".qptiff", ".bif")
+"""Suffixes of BigTIFFs, and of microscopes' and slide scanners' own kinds of TIFF."""
 
 _ZARR = FileFormat(
     "zarr",
     (".zarr", ".ozx"),
     lambda path, head: is_zipped_zarr(path, head) if head else is_zarr(path),
-    _lazy("zarr.scenes", "zarr_scenes"),
-    _lazy("zarr.stack", "open_zarr"),
-    _lazy("zarr.scenes", "zarr_labels"),
-    absent=_lazy("zarr.scenes", "zarr_absent"),
+    _lazy("zarr_scenes"),
+    _lazy("open_zarr"),
+    _lazy("zarr_labels"),
+    absent=_lazy("zarr_absent"),
 )
 FILE_FORMATS: tuple[FileFormat, ...] = (
     FileFormat(
@@ -76,7 +82,7 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
     ),
     FileFormat(
         "TIFF",
-        (".tif", ".tiff", ".ome"),
+        (".tif", ".tiff", ".ome", *TIFF_SUFFIXES),
         lambda path, head: is_tiff(head) or is_companion(path, head),
         tiff_scenes,
         open_tiff,
@@ -90,7 +96,15 @@ _FORMAT_OF_FILE: FileCache[FileFormat] = FileCache(256)
 
 
 def find_format(path: Path) -> FileFormat:
-    """Find the format of a file or folder by its content, else by its suffix."""
+    """Find the format of a file or folder by its content, else by its suffix.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        As the system reports it.
+    UnreadableFileError
+        If no format fits.
+    """
     return _recognise(path, b"") if path.is_dir() else _FORMAT_OF_FILE.get(path, _recognise_file)
 
 
@@ -146,7 +160,13 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
 
 
 def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
-    """Return the ids of a file's scenes, or only that of one scene, which must be there."""
+    """Return the ids of a file's scenes, or only that of one scene.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such scene.
+    """
     ids = [summary.id for summary in list_scenes(path)]
     if scene is None:
         return ids

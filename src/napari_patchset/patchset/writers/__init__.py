@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.writers.base import PatchStore, SetFormat
 from napari_patchset.patchset.writers.npz import NpzSet
@@ -31,7 +30,7 @@ class CoordinatesSet(SetFormat):
     def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
         """Write nothing."""
 
-    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> PatchStore:
+    def open(self, root: Path, array: ArrayLayout) -> PatchStore:
         """Raise NotImplementedError: there are no arrays."""
         raise NotImplementedError
 

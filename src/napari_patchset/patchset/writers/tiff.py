@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import check_inside, write_file
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ARRAY_PATTERN, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
@@ -60,9 +59,9 @@ class TiffSet(SetFormat):
         data = patch_path(root, array, index).read_bytes()
         return data == encode(patch, array, index) or _CREATOR not in data
 
-    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> "TiffPatches":
+    def open(self, root: Path, array: ArrayLayout) -> "TiffPatches":
         """Open an array; a file is opened when its patch is read."""
-        return TiffPatches(root, array, identity)
+        return TiffPatches(root, array)
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,11 @@ class TiffPatches:
 
     root: Path
     array: ArrayLayout
-    identity: SetIdentity
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX."""
         path = patch_path(self.root, self.array, index)
-        with self.identity.checked():
-            check_inside(self.root, path)
-            return self._read(path)
-
-    def _read(self, path: Path) -> NDArray[Any]:
+        check_inside(self.root, path)
         try:
             with tifffile.TiffFile(path) as tiff:
                 self._check_fit(tiff)

@@ -27,6 +27,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     zoom_to,
 )
 from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
+from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import single_shot_timer
@@ -240,7 +241,7 @@ def _start_of(planned: PlanPreview, row: int) -> YX:
 
 def _channels(shown: SceneLayers, planned: PlanPreview) -> list[Channel]:
     """Return the channels of a patch in the colours and contrast of the image."""
-    info = DESCRIPTIONS.latest(str(shown.path), shown.scene) or planned.shown_source
+    info = DESCRIPTIONS.latest(source_ref(shown.path, shown.scene)) or planned.shown_source
     chosen = channel_indices(info.channels, planned.state.recipe.channels)
     channels = channels_of(shown, info)
     return [channels[i] for i in chosen]

@@ -24,6 +24,7 @@ from napari_patchset.plugin.dialogs import notifying
 from napari_patchset.plugin.form.region import RegionSection
 from napari_patchset.plugin.layers.layer_files import labels_region
 from napari_patchset.plugin.layers.viewer_images import SceneLayers, number_shown, plane_space
+from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.source import Rect, SourceInfo
 
@@ -159,7 +160,7 @@ class RegionControl:
             If the content of the layer is not a region.
         """
         layer = self._section.layer.value
-        info = DESCRIPTIONS.latest(str(found.path), found.scene)
+        info = DESCRIPTIONS.latest(source_ref(found.path, found.scene))
         if layer is None or info is None:
             return None
         if isinstance(layer, Labels):
@@ -199,6 +200,6 @@ class RegionControl:
 
     def _take_shown(self, axis: str, field: SpinBox) -> None:
         found = self._shown()
-        info = found and DESCRIPTIONS.latest(str(found.path), found.scene)
+        info = found and DESCRIPTIONS.latest(source_ref(found.path, found.scene))
         if found and info:
             field.value = number_shown(self._viewer, found.layers[-1], info, axis)

@@ -29,6 +29,7 @@ def summarize(planned: PlanPreview) -> str:
         counts = {"train": n[PatchCategory.TRAIN], "val": n[PatchCategory.VAL]}
         lines += [remark] if (remark := split.remark(counts)) else []
     lines += [f"{count:,} left out: {why}" for why, count in planned.grid.excluded.items()]
+    lines += [_escaped(planned.notice)] if planned.notice else []
     if planned.is_provisional:
         lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
     return "<br>".join(lines)

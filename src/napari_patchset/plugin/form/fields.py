@@ -164,6 +164,11 @@ class Fold(QWidget):
         if text != self.button.text():  # a new text lays out the whole form again
             self.button.setText(text)
 
+    def put_button(self, row: QWidget) -> None:
+        """Move the title into a row of other fields, above the section."""
+        if (layout := row.layout()) is not None:
+            layout.addWidget(self.button)
+
     def open(self, opened: bool = True) -> None:
         """Unfold or fold the section."""
         self.button.setChecked(opened)

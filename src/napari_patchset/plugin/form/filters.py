@@ -9,7 +9,8 @@ from psygnal import Signal
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.filters import FILTERS, Filter, parse_filter
+from napari_patchset.patching.filter_syntax import channel_text
+from napari_patchset.patching.filters import FILTERS, Filter, distinct_names, parse_filter
 from napari_patchset.plugin.form.fields import (
     Percent,
     Row,
@@ -19,6 +20,7 @@ from napari_patchset.plugin.form.fields import (
     description,
     small_button,
 )
+from napari_patchset.source import ChannelId, channel_indices, check_bare_numbers
 
 _KINDS = choices_of(
     FILTERS,
@@ -38,6 +40,50 @@ _LIMIT_TIP = (
     "separates the patches best."
 )
 _ANY = "any"
+
+
+class ChannelNames:
+    """The channels of the image, and those of them that go into the patches.
+
+    A filter names channels of the patches: a number counts those. Channels of equal names are
+    chosen by their number in the image.
+    """
+
+    def __init__(self, names: Sequence[str] = (), chosen: Sequence[int] | None = None) -> None:
+        self.names = tuple(names)
+        self.chosen = tuple(range(len(names)) if chosen is None else chosen)
+
+    @property
+    def exported(self) -> list[str]:
+        """The names of those that go into the patches."""
+        return [self.names[index] for index in self.chosen]
+
+    @property
+    def choices(self) -> list[tuple[str, ChannelId]]:
+        """A label for each channel, and its name, or its number if there are several of that."""
+        return [
+            (label, name if self.names.count(name) == 1 else index)
+            for index, (label, name) in enumerate(
+                zip(distinct_names(self.names), self.names, strict=True)
+            )
+        ]
+
+    def text(self, channel: ChannelId) -> str:
+        """Return a choice as it is written in a filter."""
+        if isinstance(channel, int) and channel in self.chosen:
+            return f"#{self.chosen.index(channel)}"
+        labels = {choice: label for label, choice in self.choices}
+        return json.dumps(
+            channel if isinstance(channel, str) else labels.get(channel, f"{channel}")
+        )
+
+    def choice(self, channel: ChannelId) -> ChannelId:
+        """Return the choice that a channel of a filter is."""
+        try:
+            (index,) = channel_indices(self.exported, [channel])
+        except ArgumentError:
+            return str(channel)
+        return self.choices[self.chosen[index]][1]
 
 
 class _FilterRow(Row):
@@ -67,8 +113,9 @@ class _FilterRow(Row):
 class ChoiceRow(_FilterRow):
     """A filter as choices: metric, channel and limit."""
 
-    def __init__(self, channels: Sequence[str]) -> None:
-        self._channels, self._absent = tuple(channels), ""
+    def __init__(self, channels: ChannelNames) -> None:
+        self._channels = channels
+        self._absent: ChannelId = ""
         self.kind = ComboBox(choices=_KINDS, value="std", tooltip=_KIND_TIP)
         self.channel = ComboBox(
             choices=self._channel_choices,
@@ -83,38 +130,50 @@ class ChoiceRow(_FilterRow):
             field.native.setFixedWidth(width)
         super().__init__([self.kind, self.channel, self.side, self.limit])
 
-    def offer(self, channels: Sequence[str]) -> None:
+    def offer(self, channels: ChannelNames) -> None:
         """Offer the channels of an image; a chosen one that it lacks is marked as absent."""
         chosen = self.channel.value
-        self._channels = tuple(channels)
+        self._channels = channels
         with self.changed.blocked():
             self._choose(chosen)
+
+    def follow(self, channels: ChannelNames) -> None:
+        """Take the same channels, of which others go into the patches."""
+        self._channels = channels
 
     @property
     def text(self) -> str:
         """The filter, as `parse_filter` reads it."""
-        named = self.channel.value and self.kind.value != "mask"
-        channel = f"[{json.dumps(self.channel.value)}]" if named else ""
+        named = self.channel.value != "" and self.kind.value != "mask"
+        channel = f"[{self._channels.text(self.channel.value)}]" if named else ""
         return f"{self.kind.value}{channel}{self.side.value}{self.limit.value}"
 
     def load(self, rule: Filter) -> bool:
         """Set the fields from a filter, and return whether they express all of it."""
         (channel, *_) = rule.channels or ("",)
-        self._choose(channel if isinstance(channel, str) else "")
+        self._choose(channel if channel == "" else self._channels.choice(channel))
         self.kind.value = rule.kind
         self.side.value = "<" if rule.above is None else ">"
         limit = rule.below if rule.above is None else rule.above
         self.limit.value = limit if isinstance(limit, str) else f"{limit!r}"
-        return parse_filter(self.text) == rule
+        return self._means(rule)
 
-    def _choose(self, channel: str) -> None:
-        self._absent = channel if channel and channel not in self._channels else ""
+    def _means(self, rule: Filter) -> bool:
+        """Return whether the fields are a filter, however it names its channel."""
+        own = parse_filter(self.text)
+        named = [[self._channels.choice(c) for c in each.channels or ()] for each in (own, rule)]
+        return named[0] == named[1] and own == rule.model_copy(update={"channels": own.channels})
+
+    def _choose(self, channel: ChannelId) -> None:
+        offered = [choice for _, choice in self._channels.choices]
+        self._absent = "" if channel in ("", *offered) else channel
         self.channel.reset_choices()
         self.channel.value = channel
 
-    def _channel_choices(self, _: object) -> list[tuple[str, str]]:
-        absent = [(f"{self._absent} (not in this image)", self._absent)] if self._absent else []
-        return [(_ANY, ""), *((name, name) for name in self._channels), *absent]
+    def _channel_choices(self, _: object) -> list[tuple[str, ChannelId]]:
+        is_absent = self._absent != ""
+        absent = [(f"{self._absent} (not in this image)", self._absent)] if is_absent else []
+        return [(_ANY, ""), *self._channels.choices, *absent]
 
 
 class TextRow(_FilterRow):
@@ -135,7 +194,7 @@ class FiltersSection(Section):
 
     def __init__(self) -> None:
         self.rows: list[ChoiceRow | TextRow] = []
-        self._channels: tuple[str, ...] = ()
+        self._channels = ChannelNames()
         self.add = PushButton(text="Add filter", tooltip="Keep only patches worth training on.")
         self.text = LineEdit(tooltip="A filter such as std[DAPI]>p10. Enter adds it.")
         self.text.native.setPlaceholderText("std[DAPI]>p10")
@@ -148,12 +207,18 @@ class FiltersSection(Section):
         self.add.changed.connect(lambda: self._append(ChoiceRow(self._channels)))
         self.text.native.returnPressed.connect(self._add_text)
 
-    def offer(self, channels: Sequence[str]) -> None:
-        """Offer the channels of an image by name; the filters stay."""
-        self._channels = tuple(channels)
+    def offer(self, names: Sequence[str], chosen: Sequence[int] | None = None) -> None:
+        """Offer the channels of an image by name; the filters stay.
+
+        `chosen` are the indices of the channels that go into the patches, None for all.
+        """
+        before, self._channels = self._channels, ChannelNames(names, chosen)
         for row in self.rows:
             if isinstance(row, ChoiceRow):
-                row.offer(channels)
+                if before.names == self._channels.names:
+                    row.follow(self._channels)
+                else:
+                    row.offer(self._channels)
 
     @property
     def value(self) -> tuple[Filter, ...]:
@@ -164,6 +229,8 @@ class FiltersSection(Section):
         ArgumentError
             If one cannot be read.
         """
+        for row in self.rows:
+            check_bare_numbers(channel_text(row.text), self._channels.exported)
         return tuple(parse_filter(row.text) for row in self.rows)
 
     @property
@@ -178,7 +245,7 @@ class FiltersSection(Section):
             for row in list(self.rows):
                 self._remove(row)
             for rule in filters:
-                self._append(self._row(str(rule)))
+                self._append(self._row(rule))
         self.changed.emit(self)
 
     @property
@@ -186,16 +253,18 @@ class FiltersSection(Section):
         """A short summary of the settings."""
         return ", ".join(row.summary for row in self.rows) or "none"
 
-    def _row(self, text: str) -> ChoiceRow | TextRow:
+    def _row(self, rule: Filter) -> ChoiceRow | TextRow:
         row = ChoiceRow(self._channels)
-        try:
-            return row if row.load(parse_filter(text)) else TextRow(text)
-        except ArgumentError:
-            return TextRow(text)
+        return row if row.load(rule) else TextRow(str(rule))
 
     def _add_text(self) -> None:
         if text := str(self.text.value).strip():
-            self._append(self._row(text))
+            try:
+                check_bare_numbers(channel_text(text), self._channels.exported)
+                row = self._row(parse_filter(text))
+            except ArgumentError:  # `value` raises it again
+                row = TextRow(text)
+            self._append(row)
             self.text.value = ""
 
     def _append(self, row: ChoiceRow | TextRow) -> None:

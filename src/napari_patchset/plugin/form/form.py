@@ -1,7 +1,7 @@
 """The form as a whole: a recipe made of its sections, and a recipe loaded into them."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from psygnal import Signal
@@ -56,6 +56,7 @@ class RecipeForm:
         with blaming_section("Channels"):
             channels = self.channels.value
         with blaming_section("Filters"):
+            self.filters.offer([box.text for box in self.channels.boxes], channels)
             filters = self.filters.value
             if self.channels.boxes:
                 for each in filters:
@@ -90,6 +91,8 @@ class RecipeForm:
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)
             self.region.load(strategy.select)
+            with suppress(ArgumentError):  # none is ticked
+                self.filters.offer([box.text for box in self.channels.boxes], self.channels.value)
             self.filters.load(recipe.filters, recipe.keep_fraction)
             self.split.load(recipe.split)
             self.output.load(recipe)

@@ -5,6 +5,7 @@ fits, the line below says so, and the typed size returns with the next image.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from magicgui.widgets import CheckBox, Label, RadioButtons
 from qtpy.QtGui import QColor, QIcon, QPixmap
@@ -14,7 +15,7 @@ from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.plugin.form.fields import Section, SizeRow, description
-from napari_patchset.source import ChannelId
+from napari_patchset.source import ChannelId, channel_indices
 
 
 class PatchesSection(Section):
@@ -177,9 +178,13 @@ class ChannelsSection(Section):
         return [box.text for box in self.boxes if not box.value]
 
     def load(self, channels: Sequence[ChannelId] | None) -> None:
-        """Tick channels, by index or name."""
+        """Tick channels, by index or name; those that the image lacks are ignored."""
+        names, ticked = [box.text for box in self.boxes], set[int]()
+        for channel in channels or range(len(names)):
+            with suppress(ArgumentError):
+                ticked.update(channel_indices(names, [channel]))
         for i, box in enumerate(self.boxes):
-            box.value = channels is None or i in channels or box.text in channels
+            box.value = i in ticked
 
     @property
     def summary(self) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from magicgui.widgets import CheckBox, ComboBox, PushButton
+from magicgui.widgets import CheckBox, ComboBox, Label, PushButton
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # qtpy adds it
-from qtpy.QtWidgets import QFileDialog, QListWidget
+from qtpy.QtWidgets import QFileDialog, QListWidget, QSizePolicy
 
 from napari_patchset.exporting.plan import PairRole
 from napari_patchset.plugin.form.fields import Row, Section, small_button
@@ -40,14 +40,22 @@ def _is_layer(path: Path) -> bool:
 
 
 class SourceSection(Section):
-    """The choice of an open image to cut patches from, and a button to open one."""
+    """The choice of an open image to cut patches from, what it lacks, and a button to open one."""
 
     def __init__(self) -> None:
         self.file = ComboBox(
             label="Image", choices=[], nullable=True, tooltip="The image to cut patches from."
         )
         self.open = small_button("Open…", "Open a CZI, a TIFF or another image file.")
-        super().__init__([Row([self.file, self.open], label="Image")])
+        self.notes = Label(value="", visible=False)
+        super().__init__([Row([self.file, self.open], label="Image"), self.notes])
+        self.notes.label = " "
+        self.notes.native.setWordWrap(True)
+        self.notes.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+
+    def show_notes(self, notes: Sequence[str]) -> None:
+        """Show what is absent or unknown in the image's file, a line each."""
+        self.notes.value, self.notes.visible = "\n".join(notes), bool(notes)
 
     @property
     def offered(self) -> list[Path]:
@@ -77,7 +85,8 @@ class ExtraFilesSection(Section):
             tooltip="Cut patches from more files; they go into the same patch set.",
         )
         self.files: tuple[Path, ...] = ()
-        super().__init__([Row([self.all_scenes, self.add])], labels=False)
+        self.row = Row([self.all_scenes, self.add])
+        super().__init__([self.row], labels=False)
         self.list = QListWidget()
         self.list.setToolTip(
             "More files of the same patch set. Double-click one, or press Delete, to remove it."

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from napari.layers import Labels
@@ -74,22 +75,39 @@ def file_name(path: Path) -> str:
 
 
 def open_image(
-    path: str | Path, scene: SceneId | None = None, depth_axis: DepthAxis = "none"
+    path: str | Path,
+    scene: SceneId | None = None,
+    depth_axis: DepthAxis = "none",
+    **overrides: Any,
 ) -> ClosableStack:
     """Open a layer or a file; see `open_stack`."""
-    layer = layer_at(path)
-    return open_stack(path, scene, depth_axis) if layer is None else LayerStack(layer, depth_axis)
+    if (layer := layer_at(path)) is not None:
+        return LayerStack(layer, depth_axis)
+    return open_stack(path, scene, depth_axis, **overrides)
 
 
-def image_scenes(path: Path) -> list[SceneSummary]:
-    """List the scenes of a file; a layer is one."""
-    if (layer := layer_at(path)) is None:
-        return list_scenes(path)
+def image_scenes(ref: ImageRef) -> list[SceneSummary]:
+    """List the scenes of an image's file, with the axes that are stated; a layer is one."""
+    if (layer := layer_at(ref.path)) is None:
+        return [_with_overrides(summary, ref) for summary in list_scenes(ref.path)]
     stack = LayerStack(layer)
     height, width = stack.data_shape[-2:]
     axes, shape = stack.original_axes, stack.original_data_shape
     dtype = np.dtype(stack.data_dtype).name
     return [SceneSummary(None, layer.name, Rect(0, 0, width, height), axes, shape, dtype)]
+
+
+def _with_overrides(summary: SceneSummary, ref: ImageRef) -> SceneSummary:
+    """Return a scene with the axes that are stated, where they fit it, and that of a sequence."""
+    sizes = list(zip(summary.axes, summary.shape, strict=True))
+    for dimensions in (sizes, [(axis, n) for axis, n in sizes if n > 1 or axis in "YX"]):
+        if ref.axes and len(ref.axes) == len(dimensions):
+            sizes = [(axis, n) for axis, (_, n) in zip(ref.axes, dimensions, strict=True)]
+            break
+    if ref.sequence and ref.files:
+        sizes.insert(0, (ref.sequence, len(ref.files)))
+    axes, shape = "".join(axis for axis, _ in sizes), tuple(n for _, n in sizes)
+    return replace(summary, axes=axes, shape=shape)
 
 
 def has_layers(plan: ExportPlan) -> bool:

@@ -16,7 +16,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     overlays_of,
 )
 from napari_patchset.plugin.lazy.channel import LazyChannel
-from napari_patchset.plugin.napari_compat import drawn_once
+from napari_patchset.plugin.napari_compat import drawn_once, slice_in_new_units
 
 _LOOK = (
     "visible",
@@ -112,6 +112,7 @@ def _reuse_layers(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> N
     Layers drawn on the image move with it: napari warns of layers whose units differ.
     """
     axes, overlays = viewer.dims.axis_labels, overlays_of(viewer) if taking else []
+    units = {layer: layer.units for layer, _ in taking}
     with ExitStack() as changes:
         for layer in (*overlays, *(layer for layer, _ in taking)):
             changes.enter_context(drawn_once(layer))
@@ -120,6 +121,9 @@ def _reuse_layers(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> N
             _take(layer, new)
         for layer in overlays:
             _place(layer, taking[-1][1][1])
+    for layer, _ in taking:
+        if layer.units != units[layer]:
+            slice_in_new_units(layer)
     if viewer.dims.axis_labels != axes:
         viewer.dims.current_step = tuple((n - 1) // 2 for n in viewer.dims.nsteps)
 

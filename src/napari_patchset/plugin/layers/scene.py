@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
+from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.plugin.lazy.array import in_memory, read_first_plane
 from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
+from napari_patchset.plugin.overrides import image_path
 from napari_patchset.preview.image import channel_colors
 from napari_patchset.source import PixelSize, Rect, SceneId
 from napari_patchset.stacks.metadata import ImageMetadata, LabelValues, image_metadata
@@ -93,11 +95,14 @@ class LazyLabels(LazyChannel):
 
 
 def labels_layer(
-    path: Path, labels: SceneId, image: ImageStack
+    path: Path, labels: SceneId, image: ImageStack, pixel_size: PixelSize | None = None
 ) -> tuple[Any, dict[str, Any], str] | None:
-    """Return labels of an image as a layer, None if they can't be read or do not fit."""
+    """Return labels of an image as a layer, None if they can't be read or do not fit.
+
+    `pixel_size` overrides that of the file.
+    """
     try:
-        stack = open_stack(path, labels)
+        stack = open_stack(path, labels, pixel_size=pixel_size)
     except PatchsetError:
         return None
     levels = lazy_levels(levels_of(stack), 0, LazyLabels)
@@ -156,15 +161,18 @@ OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
 """Entry for a layer that is not a source: the drawn grid, patches, and labels."""
 
 
-def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> list[LayerTuple]:
+def scene_layers(ref: ImageRef, axes: str | None = None) -> list[LayerTuple]:
     """Open one scene of a file as layers: one for each channel, RGB as one, then its labels.
 
     Parameters
     ----------
+    ref : ImageRef
+        The file, the scene, and the user's overrides.
     axes : str or None
         The axes to show, ending in "YX"; None for those of more than one index.
     """
-    stack = open_stack(path, scene)
+    path, scene = image_path(ref), ref.scene
+    stack = open_stack(ref.path, scene, **ref.overrides)
     metadata = image_metadata(stack)
     names = [channel.name for channel in metadata.channels]
     if names == ["R", "G", "B"]:
@@ -179,7 +187,8 @@ def scene_layers(path: Path, scene: SceneId | None, axes: str | None = None) -> 
         if options.get("contrast_limits", limits) is None:
             options["contrast_limits"] = limits
     tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
-    annotations = [labels_layer(path, labels, stack) for labels in list_labels(path, scene)]
+    labels = () if ref.sequence else list_labels(Path(ref.path), scene)
+    annotations = [labels_layer(path, each, stack, ref.pixel_size) for each in labels]
     present = [layer for layer in annotations if layer is not None]
     return [
         *images,

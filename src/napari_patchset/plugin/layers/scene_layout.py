@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
+from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.lazy.channel import visible_axes
+from napari_patchset.plugin.overrides import image_path
 from napari_patchset.source import Rect
 from napari_patchset.stacks.metadata import SceneSummary
 
@@ -134,8 +136,8 @@ MAX_SCENES = 32
 """Most scenes that are opened: with hundreds of layers napari is slow."""
 
 
-def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[LayerTuple], str]:
-    """Open all scenes of a file, their layers named by scene.
+def all_scene_layers(ref: ImageRef, scenes: Sequence[SceneSummary]) -> tuple[list[LayerTuple], str]:
+    """Open several scenes of a file, their layers named by scene.
 
     All have the axes that any of them has: napari puts the last axes of layers together, so that T
     of one would else be Z of another. Scenes that would hide each other, as those of files without
@@ -158,14 +160,15 @@ def all_scene_layers(path: Path, scenes: Sequence[SceneSummary]) -> tuple[list[L
     axes = common_axes(scenes)
     for scene in scenes:
         try:
-            opened.append((scene, scene_layers(path, scene.id, axes)))
+            of_scene = ref.model_copy(update={"scene": scene.id})
+            opened.append((scene, scene_layers(of_scene, axes)))
         except USER_ERRORS as error:
             errors.append(error)
     if not opened:
         raise errors[0]
     _place([scene for scene, _ in opened], [layers for _, layers in opened])
     named = [each for scene, layers in opened for each in name_by_scene(layers, scene)]
-    return named, _left_out(path, len(scenes), errors)
+    return named, _left_out(image_path(ref), len(scenes), errors)
 
 
 def common_axes(scenes: Sequence[SceneSummary]) -> str:

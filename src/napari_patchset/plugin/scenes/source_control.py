@@ -13,12 +13,15 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from psygnal import Signal
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import SourceRef
-from napari_patchset.plugin.dialogs import ask_image, message
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_image, message
+from napari_patchset.plugin.form.fields import Fold
+from napari_patchset.plugin.form.metadata import MetadataSection
 from napari_patchset.plugin.form.source_section import ExtraFilesSection, SourceSection
 from napari_patchset.plugin.layers.layer_stack import layer_at, register_layer
 from napari_patchset.plugin.layers.replacing import add_above, replace_layers
-from napari_patchset.plugin.layers.scene import LayerTuple
+from napari_patchset.plugin.layers.scene import METADATA_KEY, LayerTuple
 from napari_patchset.plugin.layers.scene_layout import common_axes, name_by_scene
 from napari_patchset.plugin.layers.viewer_images import (
     SceneLayers,
@@ -28,6 +31,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     shown_files,
     shown_scenes,
 )
+from napari_patchset.plugin.overrides import image_path, remember, source_ref
 from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.scene_context import (
     LoadedPlan,
@@ -36,6 +40,7 @@ from napari_patchset.plugin.scene_context import (
     read_scene,
     read_scene_context,
     read_scenes,
+    read_with_overrides,
 )
 from napari_patchset.plugin.scenes.picker import ScenePicker
 from napari_patchset.plugin.worker import Worker
@@ -60,10 +65,10 @@ class ExtraFiles:
         """Return the sources to cut patches from, and the index of the one that is shown."""
         all_scenes = [scene.id for scene in context.scenes]
         scenes = all_scenes if self.section.all_scenes.value else [context.scene]
-        refs = [SourceRef(path=str(context.path), scene=scene) for scene in scenes]
+        refs = [source_ref(context.path, scene) for scene in scenes]
         for path in self.section.files:
             if path != context.path:
-                refs += [SourceRef(path=str(path), scene=s.id) for s in self._scenes[path]]
+                refs += [source_ref(path, scene.id) for scene in self._scenes[path]]
         return tuple(refs), scenes.index(context.scene)
 
     def _add(self) -> None:
@@ -142,6 +147,9 @@ class SourceControl:
         self.section, self.picker = SourceSection(), ScenePicker()
         self.edits, self._extra = LayerEdits(), ExtraFiles()
         self.extra_files, self.adding = self._extra.section, self._extra.adding
+        self.metadata, self.overriding = MetadataSection(), Worker()
+        self.fold = Fold("Metadata", self.metadata.native, "Set what the file does not say right.")
+        self.fold.put_button(self.extra_files.row.native)
         self.file_opener, self.opening, self.reading = FileOpener(viewer), Worker(), Worker()
         self.context: SceneContext | None = None
         self._viewer, self._suffix = viewer, suffix
@@ -152,6 +160,9 @@ class SourceControl:
         self.section.open.changed.connect(self._open)
         self.extra_files.all_scenes.changed.connect(self.changed.emit)
         self.extra_files.files_changed.connect(self.changed.emit)
+        self.metadata.edited.connect(self._on_metadata)
+        self.overriding.returned.connect(lambda result: self._show_with_overrides(*result))
+        self.overriding.failed.connect(self._refuse_metadata)
         self.picker.picked.connect(self._on_scene)
         self.opening.returned.connect(lambda result: self._show(*result))
         self.opening.failed.connect(self._on_failed)
@@ -179,7 +190,15 @@ class SourceControl:
         ]
 
     def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
-        """Return the sources to cut patches from, and the index of the one that is shown."""
+        """Return the sources to cut patches from, and the index of the one that is shown.
+
+        Raises
+        ------
+        ArgumentError
+            If the metadata that are typed do not fit the image.
+        """
+        if self.metadata.problem:
+            raise ArgumentError(f"Metadata: {self.metadata.problem}")
         return self._extra.sources(context)
 
     def refresh(self) -> None:
@@ -210,7 +229,7 @@ class SourceControl:
     def load(self, loaded: LoadedPlan) -> None:
         """Show the first image of a plan, and add the others."""
         plan, context = loaded.plan, loaded.context
-        self.opening.stop()
+        self._stop_opening()
         self.reading.stop()
         if loaded.layers is not None:
             before = find_scene_layers(self._viewer, context.path, self._chosen.get(context.path))
@@ -221,14 +240,17 @@ class SourceControl:
         self._is_new = True
         self._on_known(context)
         self._follow_moves()
-        paths = [Path(ref.path) for ref in plan.sources]
+        paths = [image_path(ref) for ref in plan.sources]
         self.extra_files.set_files(tuple(path for path in paths if path != context.path))
         self.extra_files.all_scenes.value = paths.count(context.path) > 1
         self.changed.emit()
 
     def _on_file(self) -> None:
-        self.opening.stop()
+        self._stop_opening()
         self.picker.setVisible(False)
+        self.section.show_notes(())
+        self.fold.button.setVisible(False)
+        self.fold.open(False)
         self.context, self._is_new = None, True
         if (scene := self.shown_scene) is not None:
             self._followed = scene.scene
@@ -240,6 +262,8 @@ class SourceControl:
     def _on_known(self, context: SceneContext) -> None:
         """Mark the scene whose metadata is read; of a newly chosen image, show all scenes."""
         self.context = context
+        self.section.show_notes(context.notes)
+        self._offer_metadata(context)
         self._extra.learn({context.path: context.scenes})
         is_new, self._is_new = self._is_new, False
         if is_new:
@@ -254,8 +278,52 @@ class SourceControl:
         for layer in self.shown_scene.layers if self.shown_scene else ():
             self.edits.follow_moves(layer)
 
-    def _on_scene(self, scene: SceneId | None) -> None:
+    def _offer_metadata(self, context: SceneContext) -> None:
+        self.metadata.offer(context.ref, context.own, context.takes_axes)
+        self.fold.sum_up(self.metadata.summary)
+        self.fold.button.setVisible(layer_at(context.path) is None)
+
+    def _on_metadata(self) -> None:
+        """Open the image with the metadata that are typed."""
+        self._stop_opening()
+        try:
+            ref = self.metadata.value
+        except ArgumentError as error:
+            self._refuse_metadata(error)
+            return
+        context = self.context
+        if ref is None or context is None:
+            return
+        if ref == context.ref:
+            self.metadata.problem = ""
+            self.changed.emit()
+        else:
+            shown = shown_scenes(self._viewer, context.path)
+            self.overriding.run(read_with_overrides, ref, shown, self._suffix())
+
+    def _show_with_overrides(self, layers: Sequence[LayerTuple], context: SceneContext) -> None:
+        """Replace all shown scenes of a file by the same ones with other metadata."""
+        self.reading.stop()
+        remember(context.ref)
+        for scene in shown_scenes(self._viewer, context.path):
+            own = [each for each in layers if each[1]["metadata"][METADATA_KEY]["scene"] == scene]
+            if own:
+                self._replace(find_scene_layers(self._viewer, context.path, scene), own)
+        self._follow_moves()
+        self._on_known(context)
+
+    def _refuse_metadata(self, error: Exception) -> None:
+        if not isinstance(error, USER_ERRORS):
+            raise error
+        self.metadata.problem = message(error)
+        self.changed.emit()
+
+    def _stop_opening(self) -> None:
         self.opening.stop()
+        self.overriding.stop()
+
+    def _on_scene(self, scene: SceneId | None) -> None:
+        self._stop_opening()
         context = self.context
         if context is None or scene == context.scene:
             return
