@@ -314,24 +314,22 @@ _idle: deque[memoryview] = deque(maxlen=2)
 def take_memory(nbytes: int) -> NDArray[np.uint8]:
     """Return uninitialised memory for a tile, reused once no array refers to it any more.
 
-    New memory costs the system as much as reading a tile into it, and fragments the heap.
+    New memory costs the system as much as reading a tile into it, and fragments the heap. What is
+    mapped returns to the system as soon as it is freed; malloc may keep it.
     """
-    memory = _find_idle(nbytes) or _new_memory(nbytes)
-    # Over a memoryview, so that views are based on this array and keep it alive.
-    array = np.frombuffer(memory, np.uint8)
-    weakref.finalize(array, _idle.append, memory).atexit = False
-    return array
-
-
-def _new_memory(nbytes: int) -> memoryview:
-    """Map memory that returns to the system as soon as it is freed; malloc may keep it."""
-    if sys.platform != "win32" and nbytes >= _MAPPED:
+    memory = _find_idle(nbytes)
+    if memory is None and sys.platform != "win32" and nbytes >= _MAPPED:
         mapped = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if sys.platform == "linux":
             with suppress(OSError):  # a kernel without huge pages
                 mapped.madvise(mmap.MADV_HUGEPAGE)
-        return memoryview(mapped)
-    return np.empty(nbytes, np.uint8).data
+        memory = memoryview(mapped)
+    if memory is None:
+        memory = np.empty(nbytes, np.uint8).data
+    # Over a memoryview, so that views are based on this array and keep it alive.
+    array = np.frombuffer(memory, np.uint8)
+    weakref.finalize(array, _idle.append, memory).atexit = False
+    return array
 
 
 def _find_idle(nbytes: int) -> memoryview | None:

@@ -78,16 +78,25 @@ class ReaderProcess:
             If the library refuses, or the process died or did not answer in time.
         """
         timeout = _TIMEOUT_SECONDS + nbytes * _SECONDS_PER_BYTE
-        with _kill_after(timeout, self._process) as is_expired:
-            try:
-                self.close_handles()
-                self._send(request, data)
-                return self._receive()
-            except (BrokenPipeError, EOFError):
-                code = self._process.wait()
+        is_expired = Event()
+        timer = Timer(timeout, self._expire, [is_expired])
+        timer.daemon = True
+        timer.start()
+        try:
+            self.close_handles()
+            self._send(request, data)
+            return self._receive()
+        except (BrokenPipeError, EOFError):
+            code = self._process.wait()
+        finally:
+            timer.cancel()
         if is_expired.is_set():
             raise ReaderError(f"it did not end within {timeout:g} s")
         raise ReaderError(f"it ended its process (exit code {code})")
+
+    def _expire(self, is_expired: Event) -> None:
+        is_expired.set()
+        self._process.kill()
 
     def close_handles(self) -> None:
         """Send the requests to close files."""
@@ -132,24 +141,6 @@ class ReaderProcess:
                 raise EOFError
             view = view[n:]
         return buffer
-
-
-@contextmanager
-def _kill_after(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[Event]:
-    """Kill a process that is not done in time, and then set the event."""
-    is_expired = Event()
-
-    def kill() -> None:
-        is_expired.set()
-        process.kill()
-
-    timer = Timer(seconds, kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield is_expired
-    finally:
-        timer.cancel()
 
 
 class ReaderPool:

@@ -8,6 +8,7 @@ compression is an entry of the table, and the functions that it names.
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -66,7 +67,7 @@ class Compression(NamedTuple):
     head_bytes: int = 0
     """Number of bytes of the stored data that `check` gets; 0 for none."""
     check: _Check = lambda data, tile: None
-    """Checks the header in these, before all data are read."""
+    """Checks the header in these before all data are read, then in all before they are decoded."""
 
 
 _ZSTD_MAGIC = 0xFD2FB528.to_bytes(4, "little")
@@ -87,7 +88,7 @@ def _check_zstd1(head: bytes, tile: TileFormat) -> None:
     expected = _ZSTD1_HEADERS.get(head[:1])
     if expected is None or not head.startswith(expected):
         raise DataError(f"has an unknown zstd header {head[:3]!r}")
-    _check_zstd0(head[head[0] :], tile)
+    _check_zstd0(head[head[0] : 32], tile)
 
 
 def _decode_zstd0(data: bytes, tile: TileFormat) -> NDArray[Any]:
@@ -156,9 +157,8 @@ def _check_jpeg(head: bytes, tile: TileFormat) -> None:
         _check_size("JPEG", height, width, tile)
 
 
-def _decode_jpeg(data: bytes, tile: TileFormat) -> NDArray[Any]:
-    _check_jpeg(data, tile)
-    return _fitted(_decode_isolated("jpeg8", data, tile), tile)
+def _decode_image(codec: str, data: bytes, tile: TileFormat) -> NDArray[Any]:
+    return _fitted(_decode_isolated(codec, data, tile), tile)
 
 
 _IMAGE_TAG = 0xBCC0
@@ -179,11 +179,6 @@ def _check_jpegxr(head: bytes, tile: TileFormat) -> None:
     if len(image) == 20 and image.startswith(b"WMPHOTO"):
         width, height = struct.unpack_from(">HH" if image[10] & 0x80 else ">II", image, 12)
         _check_size("JPEG XR", height + 1, width + 1, tile)
-
-
-def _decode_jpegxr(data: bytes, tile: TileFormat) -> NDArray[Any]:
-    _check_jpegxr(data, tile)
-    return _fitted(_decode_isolated("jpegxr", data, tile), tile)
 
 
 def _check_size(name: str, height: int, width: int, tile: TileFormat) -> None:
@@ -213,9 +208,9 @@ def _fitted(image: NDArray[Any], tile: TileFormat) -> NDArray[Any]:
 UNCOMPRESSED, JPEG, LZW, JPEG_XR, ZSTD0, ZSTD1 = 0, 1, 2, 4, 5, 6
 COMPRESSIONS = {
     UNCOMPRESSED: Compression("uncompressed", None),
-    JPEG: Compression("JPEG", _decode_jpeg, 1024, _check_jpeg),
+    JPEG: Compression("JPEG", partial(_decode_image, "jpeg8"), 1024, _check_jpeg),
     LZW: Compression("LZW", _decode_lzw),
-    JPEG_XR: Compression("JPEG XR", _decode_jpegxr, 256, _check_jpegxr),
+    JPEG_XR: Compression("JPEG XR", partial(_decode_image, "jpegxr"), 256, _check_jpegxr),
     ZSTD0: Compression("zstd0", _decode_zstd0, 32, _check_zstd0),
     ZSTD1: Compression("zstd1", _decode_zstd1, 32, _check_zstd1),
 }

@@ -140,14 +140,10 @@ def _time_step(root: "Element") -> float | None:
 
 def _scenes(root: "Element") -> Iterator[tuple[int, CziScene]]:
     for scene in root.findall(f"{_IMAGE}/Dimensions/S/Scenes/Scene"):
-        index, shape = scene.get("Index", ""), scene.find("Shape")
+        index, shape, center = scene.get("Index", ""), scene.find("Shape"), None
+        match [number(text) for text in scene.findtext("CenterPosition", "").split(",")]:
+            case [float(x), float(y)]:
+                center = x, y
         if index.isdecimal():
             well = None if shape is None else shape.get("Name") or None
-            yield int(index), CziScene(scene.get("Name") or None, well, _center(scene))
-
-
-def _center(scene: "Element") -> tuple[float, float] | None:
-    match [number(text) for text in scene.findtext("CenterPosition", "").split(",")]:
-        case [float(x), float(y)]:
-            return x, y
-    return None
+            yield int(index), CziScene(scene.get("Name") or None, well, center)

@@ -8,7 +8,7 @@ missing; without the master each part has its own subblocks.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -91,13 +91,6 @@ def read_parts(path: Path) -> CziParts:
     return CziParts(blocks, first.xml, files, tuple(absent))
 
 
-def _names(path: Path) -> Iterator[Path]:
-    """Yield the path, and the target of a link: either folder may have the other files."""
-    yield path
-    if path.is_symlink():
-        yield path.resolve()
-
-
 def _find_master(path: Path, header: FileHeader) -> Path | None:
     for each in _names(path):
         if match := _PART_NAME.fullmatch(each.stem):
@@ -108,22 +101,24 @@ def _find_master(path: Path, header: FileHeader) -> Path | None:
 
 
 def _find_part(master: Path, header: FileHeader, number: int) -> Path | None:
-    for each in _names(master):
-        for space in (" ", ""):
-            part = each.with_name(f"{each.stem}{space}({number}){each.suffix}")
-            if _is_part(part, header, number):
-                return part
-    return None
+    ends = f" ({number})", f"({number})"
+    names = (
+        each.with_name(each.stem + end + each.suffix) for each in _names(master) for end in ends
+    )
+    return next((part for part in names if _is_part(part, header, number)), None)
+
+
+def _names(path: Path) -> tuple[Path, ...]:
+    """Return the path, and the target of a link: either folder may have the other files."""
+    return (path, path.resolve()) if path.is_symlink() else (path,)
 
 
 def _is_part(path: Path, header: FileHeader, number: int) -> bool:
-    if not path.is_file():
-        return False
     try:
-        found = read_header(path)
+        found = read_header(path) if path.is_file() else None
     except (OSError, UnreadableFileError):
         return False
-    return found.part == number and found.master_guid == header.master_guid
+    return found is not None and (found.part, found.master_guid) == (number, header.master_guid)
 
 
 def _in_part(blocks: Subblocks, number: int) -> Subblocks:

@@ -244,13 +244,15 @@ class SubblockDecoder:
         span = self._checked_span(row)
         path = self._file(row).path
         tile = self._blocks.tile_format(row)
-        decode = COMPRESSIONS[int(self._blocks.compression[row])].decode
-        if decode is None:
+        compression = COMPRESSIONS[int(self._blocks.compression[row])]
+        if compression.decode is None:
             stored = take_memory(tile.nbytes)
             self._files.read_into(path, span.position, stored)
             return tile.pixels(stored)
         try:
-            return decode(self._files.read(path, *span), tile)
+            data = self._files.read(path, *span)
+            compression.check(data, tile)
+            return compression.decode(data, tile)
         except DataError as error:
             raise _unreadable(path, self._blocks, row, error) from error
 

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
-from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from napari_patchset.stacks.cache import TILE_BYTES, OpenFiles, SharedCache, TileCache
 from napari_patchset.stacks.isolated import POOL
 from napari_patchset.stacks.jpeg import is_plain_jpeg, jpeg_frames
 from napari_patchset.stacks.tiff.pages import PageKind, PagePlane, PageTable
-from napari_patchset.stacks.tiff.structure import COPY_AGAIN
+from napari_patchset.stacks.tiff.structure import damaged
 
 _MAX_DECODERS = 1000
 """Decoders of about 10 kB each; an image has one for each kind of page."""
@@ -168,20 +167,18 @@ class PageReader:
         try:
             pixels = decoder.decode(data, segment, table.jpeg_tables.get(plane.page))
         except Exception as error:  # each codec raises errors of its own
-            raise UnreadableFileError(
-                f"{where}: can't be decoded: {error}. {COPY_AGAIN}"
-            ) from error
+            raise damaged(where, f"can't be decoded: {error}") from error
         if pixels.shape[-1] != kind.shape[4]:
-            raise UnreadableFileError(
-                f"{where}: decodes to {pixels.shape[-1]} samples a pixel, but the page declares "
-                f"{kind.shape[4]}. {COPY_AGAIN}"
+            raise damaged(
+                where,
+                f"decodes to {pixels.shape[-1]} samples a pixel, but the page declares "
+                f"{kind.shape[4]}",
             )
         if kind.dtype == np.bool_ and pixels.dtype == np.uint8:  # as fax codecs do
             pixels = pixels != 0
         if pixels.dtype.char != kind.dtype.char:
-            raise UnreadableFileError(
-                f"{where}: decodes to {pixels.dtype}, but the page declares {kind.dtype.name}. "
-                f"{COPY_AGAIN}"
+            raise damaged(
+                where, f"decodes to {pixels.dtype}, but the page declares {kind.dtype.name}"
             )
         return pixels
 

@@ -222,10 +222,16 @@ def _imagej_channels(described: Mapping[str, Any], axes: str, n_channels: int) -
     names = _imagej_names(described.get("Labels", ()), axes, n_channels)
     ranges = described.get("Ranges") or (described.get("min"), described.get("max"))
     luts = described.get("LUTs", ())
-    return [
-        Channel(name, _lut_color(luts, i), _contrast_limits(ranges[2 * i : 2 * i + 2]))
-        for i, name in enumerate(names)
-    ]
+    channels = []
+    for i, name in enumerate(names):
+        color = limits = None
+        if i < len(luts) and getattr(luts[i], "shape", None) == (3, 256):
+            color = "#{:02x}{:02x}{:02x}".format(*luts[i][:, -1].tolist())  # of the brightest value
+        match [number(value) for value in ranges[2 * i : 2 * i + 2]]:
+            case [float(low), float(high)] if low < high:
+                limits = low, high
+        channels.append(Channel(name, color, limits))
+    return channels
 
 
 def _imagej_names(labels: Sequence[str], axes: str, n_channels: int) -> list[str]:
@@ -235,18 +241,6 @@ def _imagej_names(labels: Sequence[str], axes: str, n_channels: int) -> list[str
         return default
     repeats = all(label == labels[i % n_channels] for i, label in enumerate(labels))
     return list(labels[:n_channels]) if repeats else default
-
-
-def _lut_color(luts: Sequence[Any], index: int) -> str | None:
-    """Return the colour of the brightest grey value in a lookup table."""
-    if index >= len(luts) or getattr(luts[index], "shape", None) != (3, 256):
-        return None
-    return "#{:02x}{:02x}{:02x}".format(*luts[index][:, -1].tolist())
-
-
-def _contrast_limits(limits: Sequence[Any]) -> tuple[float, float] | None:
-    low, high = map(number, limits) if len(limits) == 2 else (None, None)
-    return (low, high) if low is not None and high is not None and low < high else None
 
 
 def _with_samples(described: list[Channel], page: TiffPage, n_channels: int) -> tuple[Channel, ...]:

@@ -23,11 +23,11 @@ from tifffile import TiffFile
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.tiff.structure import (
-    COPY_AGAIN,
     USE_FROM_TIFF,
     FileWithoutLoop,
     Loop,
     check_structure,
+    damaged,
     is_tiff,
 )
 from napari_patchset.stacks.units import micrometres, number, positive, seconds
@@ -201,7 +201,7 @@ def _described(
 def _check_no_circle(path: Path) -> None:
     """Refuse another file of a set that is damaged."""
     if check_structure(path):
-        raise UnreadableFileError(f"{path}: its pages form a circle. {COPY_AGAIN}")
+        raise damaged(path, "its pages form a circle")
 
 
 def _find_files(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tifffile import TiffFrame, TiffPage, TiffPageSeries
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.stacks.tiff.structure import COPY_AGAIN, USE_FROM_TIFF
+from napari_patchset.stacks.tiff.structure import USE_FROM_TIFF, damaged
 
 _BAND_BYTES = 2**20
 """Of the rows that are one block where pixels are not in tiles or strips."""
@@ -166,7 +166,7 @@ def _page_count(series: TiffPageSeries, path: Path) -> int:
     separate, deep, height, width, together = series.keyframe.shaped
     axes, shape = series.axes, series.shape
     if min(shape, default=0) < 1:
-        raise UnreadableFileError(f"{path}: it holds no image: its shape is {shape}. {COPY_AGAIN}")
+        raise damaged(path, f"it holds no image: its shape is {shape}")
     y, x = axes.find("Y"), axes.find("X")
     fits = 0 <= y == x - 1 and shape[y : x + 1] == (height, width)
     if not fits or prod(shape[x + 1 :]) != together or prod(shape[:y]) % (separate * deep):
@@ -181,9 +181,10 @@ def _contiguous_pages(kind: PageKind, start: int, n_pages: int) -> PageTable:
     size = kind.path.stat().st_size
     # The number of pages may come from a line of text; check it before allocating the table.
     if start + n_pages * kind.nbytes > size:
-        raise UnreadableFileError(
-            f"{kind.path}: it declares {n_pages} pages of {kind.nbytes} bytes from byte {start}, "
-            f"but the file has {size} bytes. {COPY_AGAIN}"
+        raise damaged(
+            kind.path,
+            f"it declares {n_pages} pages of {kind.nbytes} bytes from byte {start}, "
+            f"but the file has {size} bytes",
         )
     return PageTable(
         kinds=(kind,),
@@ -197,91 +198,73 @@ def _contiguous_pages(kind: PageKind, start: int, n_pages: int) -> PageTable:
 def _separate_pages(
     pages: Iterable[TiffPage | TiffFrame | None], n_pages: int, path: Path
 ) -> PageTable:
-    builder = _TableBuilder(path)
+    kinds: list[PageKind] = []
+    index_of_keyframe: dict[int, int] = {}
+    kind_index, lengths, offsets, counts = list[int](), list[int](), list[int](), list[int]()
+    jpeg_tables: dict[int, bytes] = {}
     for number, page in enumerate(pages):
-        builder.add(number, page)
-    if len(builder.lengths) != n_pages:
-        raise UnreadableFileError(
-            f"{path}: its shape needs {n_pages} pages, but it holds {len(builder.lengths)}. "
-            f"{COPY_AGAIN}"
-        )
-    return builder.table()
-
-
-class _TableBuilder:
-    """The columns of a page table, to which pages are added one by one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.keyframes: dict[int, int] = {}
-        self.kinds: list[PageKind] = []
-        self.kind_index: list[int] = []
-        self.lengths: list[int] = []
-        self.offsets: list[int] = []
-        self.counts: list[int] = []
-        self.jpeg_tables: dict[int, bytes] = {}
-
-    def add(self, number: int, page: TiffPage | TiffFrame | None) -> None:
         if page is None:
-            self.kind_index.append(-1)
-            self.lengths.append(0)
-            return
-        index = self._kind_of(page)
-        offsets, counts = self._segments(page, self.kinds[index], number)
+            kind_index.append(-1)
+            lengths.append(0)
+            continue
+        if (keyframe := page.keyframe) is None:
+            raise damaged(path, f"{page} can't be understood")
+        if id(keyframe) not in index_of_keyframe:
+            kinds.append(_page_kind(keyframe, path))
+            _check_alike(kinds[-1], kinds[0])
+            index_of_keyframe[id(keyframe)] = len(kinds) - 1
+        index = index_of_keyframe[id(keyframe)]
+        starts, stored = _segments(page, kinds[index], number)
         # A page without a stored segment was declared but never written.
-        self.kind_index.append(index if any(counts) else -1)
-        self.lengths.append(len(offsets))
-        self.offsets.extend(offsets)
-        self.counts.extend(counts)
-        if self.kinds[index].is_jpeg and page.jpegtables:
-            self.jpeg_tables[number] = page.jpegtables
+        kind_index.append(index if any(stored) else -1)
+        lengths.append(len(starts))
+        offsets.extend(starts)
+        counts.extend(stored)
+        if kinds[index].is_jpeg and page.jpegtables:
+            jpeg_tables[number] = page.jpegtables
+    if len(lengths) != n_pages:
+        raise damaged(path, f"its shape needs {n_pages} pages, but it holds {len(lengths)}")
+    if not kinds:
+        raise damaged(path, "none of its pages holds pixels")
+    return PageTable(
+        tuple(kinds),
+        np.array(kind_index, np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.array(offsets, np.int64),
+        np.array(counts, np.int64),
+        jpeg_tables,
+    )
 
-    def table(self) -> PageTable:
-        if not self.kinds:
-            raise UnreadableFileError(f"{self.path}: none of its pages holds pixels. {COPY_AGAIN}")
-        return PageTable(
-            tuple(self.kinds),
-            np.array(self.kind_index, np.int32),
-            np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
-            np.array(self.offsets, np.int64),
-            np.array(self.counts, np.int64),
-            self.jpeg_tables,
+
+def _check_alike(kind: PageKind, first: PageKind) -> None:
+    if (kind.shape, kind.dtype.char) != (first.shape, first.dtype.char):
+        raise UnreadableFileError(
+            f"{kind.path}: its pages are {kind.shape} {kind.dtype}, those of "
+            f"{first.path.name} are {first.shape} {first.dtype}."
         )
 
-    def _kind_of(self, page: TiffPage | TiffFrame) -> int:
-        keyframe = page.keyframe
-        if keyframe is None:
-            raise UnreadableFileError(f"{self.path}: {page} can't be understood. {COPY_AGAIN}")
-        if id(keyframe) not in self.keyframes:
-            kind = _page_kind(keyframe, self.path)
-            first = self.kinds[0] if self.kinds else kind
-            if (kind.shape, kind.dtype.char) != (first.shape, first.dtype.char):
-                raise UnreadableFileError(
-                    f"{kind.path}: its pages are {kind.shape} {kind.dtype}, those of "
-                    f"{first.path.name} are {first.shape} {first.dtype}."
-                )
-            self.keyframes[id(keyframe)] = len(self.kinds)
-            self.kinds.append(kind)
-        return self.keyframes[id(keyframe)]
 
-    def _segments(
-        self, page: TiffPage | TiffFrame, kind: PageKind, number: int
-    ) -> tuple[list[int], list[int]]:
-        offsets, counts = list(page.dataoffsets), list(page.databytecounts)
-        if kind.is_raw and offsets:
-            return offsets[:1], [kind.nbytes if offsets[0] else 0]
-        if not len(offsets) == len(counts) == kind.n_segments:
-            raise UnreadableFileError(
-                f"{kind.path}: page {number} needs {kind.n_segments} tiles or strips, but has "
-                f"{len(offsets)} offsets and {len(counts)} byte counts. {COPY_AGAIN}"
-            )
-        ratio = _MAX_RATIO.get(page.compression)
-        if ratio and all(counts) and ratio * sum(counts) < kind.nbytes:
-            raise UnreadableFileError(
-                f"{kind.path}: page {number} declares {kind.nbytes} bytes of pixels, which its "
-                f"{sum(counts)} compressed bytes can't hold. {COPY_AGAIN}"
-            )
-        return offsets, [n if start else 0 for start, n in zip(offsets, counts, strict=True)]
+def _segments(
+    page: TiffPage | TiffFrame, kind: PageKind, number: int
+) -> tuple[list[int], list[int]]:
+    """Return offset and number of bytes of each segment of a page."""
+    offsets, counts = list(page.dataoffsets), list(page.databytecounts)
+    if kind.is_raw and offsets:
+        return offsets[:1], [kind.nbytes if offsets[0] else 0]
+    if not len(offsets) == len(counts) == kind.n_segments:
+        raise damaged(
+            kind.path,
+            f"page {number} needs {kind.n_segments} tiles or strips, but has "
+            f"{len(offsets)} offsets and {len(counts)} byte counts",
+        )
+    ratio = _MAX_RATIO.get(page.compression)
+    if ratio and all(counts) and ratio * sum(counts) < kind.nbytes:
+        raise damaged(
+            kind.path,
+            f"page {number} declares {kind.nbytes} bytes of pixels, which its "
+            f"{sum(counts)} compressed bytes can't hold",
+        )
+    return offsets, [n if start else 0 for start, n in zip(offsets, counts, strict=True)]
 
 
 def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
@@ -290,6 +273,12 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
             f"{path}: pixels of {keyframe.bitspersample} bits and sample format "
             f"{keyframe.sampleformat} in a page of {keyframe.shape} can't be read."
         )
+    if keyframe.is_tiled:
+        tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
+    else:
+        tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
+    if min(tile) < 1:
+        raise damaged(path, f"its tiles or strips are of size {tile}")
     # tifffile resolves links; errors should show the name that the user gave.
     file_path = Path(keyframe.parent.filehandle.path)
     kind = PageKind(
@@ -297,29 +286,13 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
         offset=keyframe.offset,
         index=keyframe.treeindex,
         shape=keyframe.shaped,
-        tile=_tile_shape(keyframe, path),
+        tile=tile,
         dtype=keyframe.dtype.newbyteorder(keyframe.parent.byteorder),
         is_raw=keyframe.is_final,
         is_jpeg=keyframe.compression in _JPEG,
         is_fragile=keyframe.compression in _FRAGILE,
         fill=keyframe.nodata,
     )
-    _check_decodable(keyframe, kind)
-    return kind
-
-
-def _tile_shape(keyframe: TiffPage, path: Path) -> tuple[int, int, int]:
-    """Return depth, height and width of a tile or strip."""
-    if keyframe.is_tiled:
-        tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)
-    else:
-        tile = (1, keyframe.rowsperstrip, keyframe.imagewidth)
-    if min(tile) < 1:
-        raise UnreadableFileError(f"{path}: its tiles or strips are of size {tile}. {COPY_AGAIN}")
-    return tile
-
-
-def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
     try:
         # Without data it decodes nothing, but raises if it lacks the codec.
         keyframe.decode(None, 0)
@@ -331,6 +304,7 @@ def _check_decodable(keyframe: TiffPage, kind: PageKind) -> None:
             f"{kind.path}: a tile or strip of {nbytes} bytes is above the limit of "
             f"{_MAX_SEGMENT_BYTES}. Save it in tiles, e.g. of 512 x 512 px."
         )
+    return kind
 
 
 def _check_bounds(table: PageTable) -> None:
@@ -344,7 +318,8 @@ def _check_bounds(table: PageTable) -> None:
     if outside.any():
         worst = int(np.argmax(outside))
         index = table.kind_index[page[worst]]
-        raise UnreadableFileError(
-            f"{table.kinds[index].path}: page {page[worst]} has {table.counts[worst]} bytes of "
-            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[index]}. {COPY_AGAIN}"
+        raise damaged(
+            table.kinds[index].path,
+            f"page {page[worst]} has {table.counts[worst]} bytes of "
+            f"pixels at byte {table.offsets[worst]}, but the file has {sizes[index]}",
         )

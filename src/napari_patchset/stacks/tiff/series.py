@@ -18,7 +18,7 @@ from tifffile import TiffPageSeries
 
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.stacks.tiff.ome import OmeImage, TiffDescription, describe_file
-from napari_patchset.stacks.tiff.structure import COPY_AGAIN, USE_FROM_TIFF
+from napari_patchset.stacks.tiff.structure import USE_FROM_TIFF, damaged
 
 # Problems in tifffile's log are raised here or become missing planes; add a handler to see it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -61,7 +61,7 @@ def open_series(
         with description.open() as file:
             series = [part for each in file.series for part in split_positions(each)]
             if not series:
-                raise UnreadableFileError(f"{description.path}: it holds no image. {COPY_AGAIN}")
+                raise damaged(description.path, "it holds no image")
             described = "OME-XML" if description.images else "ImageJ's description"
             is_described = description.images or file.is_imagej
             if is_described and not plain and series[0].kind in ("generic", "uniform"):
@@ -73,9 +73,7 @@ def open_series(
         raise
     # tifffile parses untrusted bytes with struct, NumPy and XML, and passes their errors on.
     except Exception as error:
-        raise UnreadableFileError(
-            f"{path}: tifffile can't read it: {error!r}. {COPY_AGAIN}"
-        ) from error
+        raise damaged(path, f"tifffile can't read it: {error!r}") from error
 
 
 def split_positions(series: TiffPageSeries) -> list[TiffPageSeries]:

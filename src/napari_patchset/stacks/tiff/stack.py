@@ -18,7 +18,6 @@ from napari_patchset.stacks.metadata import SceneSummary, scaled_pixel_size
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
 from napari_patchset.stacks.tiff.image import SeriesIndex, TiffImage, series_index
-from napari_patchset.stacks.tiff.pages import PagePlane
 
 
 class TiffImageStack(FileStack):
@@ -169,21 +168,15 @@ class TiffImageStack(FileStack):
         planes = self._planes[sample_idx, list(channels)]
         if planes.ndim == 2:
             planes = planes[:, start[0] : start[0] + out.shape[1]]
-        for plane, targets in self._by_page_plane(planes, out).items():
-            for pixels, inside in self._reader.pieces(self._level, plane, window):
-                for contiguous, target in targets:
-                    target[inside] = pixels[..., contiguous]
-
-    def _by_page_plane(
-        self, planes: NDArray[np.int64], out: NDArray[Any]
-    ) -> dict[PagePlane, list[tuple[int, NDArray[Any]]]]:
-        """Group the planes that one read fills: the contiguous samples of a pixel."""
-        table = self._image.levels[self._level]
+        # One read of a page fills all planes that are contiguous samples of its pixels.
         targets = defaultdict(list)
         for index in np.ndindex(planes.shape):
-            plane, contiguous = table.locate(int(planes[index]))
-            targets[plane].append((contiguous, out[index]))
-        return targets
+            page_plane, contiguous = self._image.levels[self._level].locate(int(planes[index]))
+            targets[page_plane].append((contiguous, out[index]))
+        for page_plane, samples in targets.items():
+            for pixels, inside in self._reader.pieces(self._level, page_plane, window):
+                for contiguous, target in samples:
+                    target[inside] = pixels[..., contiguous]
 
 
 def _plane_of_segment(segment: NDArray[Any], depth: int, contiguous: int) -> NDArray[Any]:

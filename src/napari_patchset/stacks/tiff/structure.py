@@ -5,66 +5,36 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from tifffile import TIFF, TiffFormat
+
 from napari_patchset.errors import UnreadableFileError
 
-COPY_AGAIN = "The file is damaged or was cut short; copy it or export it again."
 USE_FROM_TIFF = "If you know the axes of its pages, read it with InMemoryImageStack.from_tiff."
 
 _BUFFER_BYTES = 2**16
 """Of one read: writers put many directories close to each other."""
 
 _MAX_TAGS = 4096
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
-_ESSENTIAL_TAGS = {
-    256: "ImageWidth",
-    257: "ImageLength",
-    258: "BitsPerSample",
-    259: "Compression",
-    262: "PhotometricInterpretation",
-    270: "ImageDescription",
-    273: "StripOffsets",
-    277: "SamplesPerPixel",
-    278: "RowsPerStrip",
-    279: "StripByteCounts",
-    284: "PlanarConfiguration",
-    317: "Predictor",
-    322: "TileWidth",
-    323: "TileLength",
-    324: "TileOffsets",
-    325: "TileByteCounts",
-    330: "SubIFDs",
-    339: "SampleFormat",
-    347: "JPEGTables",
-}
+_ESSENTIAL_TAGS = frozenset(
+    {256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 330, 339, 347}
+)
 """Tags without which the image would be read otherwise than it was written."""
 
-
-class _Flavour(NamedTuple):
-    """The binary layout of a directory, by classic or big TIFF and byte order."""
-
-    tag_count: struct.Struct
-    tag: struct.Struct
-    """Code, type, number of items, and the value or its offset."""
-    offset: struct.Struct
-
-
-def _flavour(order: str, formats: tuple[str, str, str]) -> _Flavour:
-    return _Flavour(*(struct.Struct(order + code) for code in formats))
-
-
-_CLASSIC, _BIG = ("H", "HHI4s", "I"), ("Q", "HHQ8s", "Q")
-_FLAVOURS = {
-    b"II*\0": _flavour("<", _CLASSIC),
-    b"MM\0*": _flavour(">", _CLASSIC),
-    b"II+\0": _flavour("<", _BIG),
-    b"MM\0+": _flavour(">", _BIG),
+_FORMATS: dict[bytes, TiffFormat] = {
+    **{b"II*\0": TIFF.CLASSIC_LE, b"MM\0*": TIFF.CLASSIC_BE},
+    **{b"II+\0": TIFF.BIG_LE, b"MM\0+": TIFF.BIG_BE},
 }
 
 
 def is_tiff(head: bytes) -> bool:
     """Return whether the first bytes of a file are a classic or big TIFF's, of any byte order."""
-    return head[:4] in _FLAVOURS
+    return head[:4] in _FORMATS
+
+
+def damaged(where: object, problem: str) -> UnreadableFileError:
+    """Return the error for a file, or a place in it, that is damaged."""
+    remedy = "The file is damaged or was cut short; copy it or export it again."
+    return UnreadableFileError(f"{where}: {problem}. {remedy}")
 
 
 class Loop(NamedTuple):
@@ -117,84 +87,82 @@ def check_structure(path: Path) -> Loop | None:
     """
     with path.open("rb", _BUFFER_BYTES) as file:
         head = file.read(4)
-        if head not in _FLAVOURS:
+        if head not in _FORMATS:
             raise UnreadableFileError(f"{path}: not a TIFF file; it begins with {head!r}.")
         # An NDPI stores the high half of every offset elsewhere; tifffile tells it by suffix too.
         if path.suffix.lower() == ".ndpi":
             return None
-        return _DirectoryChain(file, path, _FLAVOURS[head]).check()
+        return _DirectoryChain(file, path, _FORMATS[head]).check()
 
 
 class _DirectoryChain:
     """The directories of a file, one for each page, each with the offset of the next."""
 
-    def __init__(self, file: BinaryIO, path: Path, flavour: _Flavour) -> None:
-        self.file = file
-        self.path = path
-        self.flavour = flavour
+    def __init__(self, file: BinaryIO, path: Path, layout: TiffFormat) -> None:
+        self.file, self.path, self.layout = file, path, layout
         self.size = file.seek(0, 2)
-        self.link = 0
+        self.link = 8 if layout.offsetsize == 8 else 4
         """The position of the offset of the next directory."""
 
     def check(self) -> Loop | None:
-        offset = self._first_offset()
+        self.file.seek(self.link)
+        stored = self.file.read(self.layout.offsetsize)
+        if len(stored) < self.layout.offsetsize:
+            raise damaged(self.path, f"it ends after {self.size} bytes, within the header")
+        (offset,) = struct.unpack(self.layout.offsetformat, stored)
         seen: set[int] = set()
         while offset:
             if offset in seen:
-                return Loop(self.link, self.flavour.offset.size, len(seen))
+                return Loop(self.link, self.layout.offsetsize, len(seen))
             seen.add(offset)
             tags, next_offset = self._read(offset, page=len(seen) - 1)
             if len(seen) == 1:
                 self._check_tags(tags)
             offset = next_offset
         if not seen:
-            raise self._damaged("it has no page")
+            raise damaged(self.path, "it has no page")
         return None
-
-    def _first_offset(self) -> int:
-        self.file.seek(8 if self.flavour.offset.size == 8 else 4)
-        stored = self.file.read(self.flavour.offset.size)
-        if len(stored) < self.flavour.offset.size:
-            raise self._damaged(f"it ends after {self.size} bytes, within the header")
-        return int(self.flavour.offset.unpack(stored)[0])
 
     def _read(self, offset: int, page: int) -> tuple[bytes, int]:
         """Return a directory's tags and the offset of the next one, 0 after the last."""
-        if offset + self.flavour.tag_count.size > self.size:
-            raise self._damaged(
-                f"page {page} should begin at byte {offset}, but the file has {self.size} bytes"
+        layout = self.layout
+        if offset + layout.tagnosize > self.size:
+            raise damaged(
+                self.path,
+                f"page {page} should begin at byte {offset}, but the file has {self.size} bytes",
             )
         self.file.seek(offset)
-        (count,) = self.flavour.tag_count.unpack(self.file.read(self.flavour.tag_count.size))
+        (count,) = struct.unpack(layout.tagnoformat, self.file.read(layout.tagnosize))
         if not 0 < count <= _MAX_TAGS:
-            raise self._damaged(f"page {page} has {count} tags, not 1 to {_MAX_TAGS}")
-        length = count * self.flavour.tag.size
-        self.link = offset + self.flavour.tag_count.size + length
-        data = self.file.read(length + self.flavour.offset.size)
+            raise damaged(self.path, f"page {page} has {count} tags, not 1 to {_MAX_TAGS}")
+        length = count * layout.tagsize
+        self.link = offset + layout.tagnosize + length
+        data = self.file.read(length + layout.offsetsize)
         if len(data) < length:
-            raise self._damaged(f"the file ends within the tags of page {page}")
+            raise damaged(self.path, f"the file ends within the tags of page {page}")
         # Some writers leave out the zero after the last directory of a file.
-        next_offset = data[length:].ljust(self.flavour.offset.size, b"\0")
-        return data[:length], int(self.flavour.offset.unpack(next_offset)[0])
+        next_offset = data[length:].ljust(layout.offsetsize, b"\0")
+        return data[:length], int(struct.unpack(layout.offsetformat, next_offset)[0])
 
     def _check_tags(self, tags: bytes) -> None:
-        seen: set[int] = set()
-        for code, kind, count, value in self.flavour.tag.iter_unpack(tags):
-            if (name := _ESSENTIAL_TAGS.get(code)) is None:
+        layout, seen = self.layout, set[int]()
+        for code, kind, count, value in struct.iter_unpack(
+            layout.tagformat1 + layout.tagformat2[1:], tags
+        ):
+            if code not in _ESSENTIAL_TAGS:
                 continue
+            name = TIFF.TAGS[code]
             if code in seen and name != "ImageDescription":
-                raise self._damaged(f"the tag {name} occurs twice")
+                raise damaged(self.path, f"the tag {name} occurs twice")
             seen.add(code)
-            if kind not in _TYPE_BYTES:
-                raise self._damaged(f"the tag {name} is of the unknown type {kind}")
-            length = count * _TYPE_BYTES[kind]
+            if kind not in TIFF.DATA_FORMATS:
+                raise damaged(self.path, f"the tag {name} is of the unknown type {kind}")
+            length = count * struct.calcsize(f"={TIFF.DATA_FORMATS[kind]}")
             if length > len(value):
-                (start,) = self.flavour.offset.unpack(value)
+                (start,) = struct.unpack(layout.offsetformat, value)
                 if start + length > self.size:
-                    raise self._damaged(
+                    raise damaged(
+                        self.path,
                         f"the tag {name} ends at byte {start + length}, but the file has "
-                        f"{self.size} bytes"
+                        f"{self.size} bytes",
                     )
-
-    def _damaged(self, problem: str) -> UnreadableFileError:
-        return UnreadableFileError(f"{self.path}: {problem}. {COPY_AGAIN}")

@@ -212,15 +212,11 @@ def _read_channel(described: Any, index: int) -> Channel:
     label = described.get("label")
     name = f"Channel {index}" if label is None or label == "" else str(label)
     color = re.fullmatch(r"#?([0-9a-fA-F]{6})(?:[0-9a-fA-F]{2})?", str(described.get("color", "")))
-    limits = _read_contrast_limits(described.get("window"))
+    # What is displayed is "start" to "end"; "min" to "max" is the range of the slider.
+    window = as_dict(described.get("window"))
+    start, end = (window.get(key) for key in ("start", "end"))
+    limits = (float(start), float(end)) if _finite(start) and _finite(end) and start < end else None
     return Channel(name, f"#{color[1].lower()}" if color else None, limits)
-
-
-def _read_contrast_limits(window: Any) -> tuple[float, float] | None:
-    """Read the displayed range, "start" to "end"; "min" to "max" is the range of the slider."""
-    limits = (as_dict(window).get(key) for key in ("start", "end"))
-    start, end = (float(v) if _finite(v) else math.nan for v in limits)
-    return (start, end) if start < end else None
 
 
 def metadata_problem(node: Node, multiscale: Multiscale) -> str | None:
@@ -232,10 +228,13 @@ def metadata_problem(node: Node, multiscale: Multiscale) -> str | None:
         return f"OME-Zarr {multiscale.version} is older than what is read in full (0.4 and 0.5)"
     model, version = (v05.Image, "0.5") if "ome" in node.attributes else (v04.Image, "0.4")
     # yaozarrs warns of unusual units and paths; the paths are checked by Root.join.
-    multiscales = [
-        _without_units_and_paths(image) if isinstance(image, dict) else image
-        for image in node.ome["multiscales"]
-    ]
+    multiscales = []
+    for image in node.ome["multiscales"]:
+        checked = dict(image) if isinstance(image, dict) else image
+        for name, key in (("axes", "unit"), ("datasets", "path")) if checked is not image else ():
+            if isinstance(listed := image.get(name), list):
+                checked[name] = [_without_text(item, key, i) for i, item in enumerate(listed)]
+        multiscales.append(checked)
     try:
         model.model_validate({"version": version, "multiscales": multiscales})
     except ValidationError as error:
@@ -245,22 +244,12 @@ def metadata_problem(node: Node, multiscale: Multiscale) -> str | None:
     return None
 
 
-def _without_units_and_paths(multiscale: dict[str, Any]) -> dict[str, Any]:
-    checked = dict(multiscale)
-    if isinstance(axes := multiscale.get("axes"), list):
-        checked["axes"] = [_without_text(axis, "unit") for axis in axes]
-    if isinstance(datasets := multiscale.get("datasets"), list):
-        checked["datasets"] = [
-            _without_text(dataset, "path", {"path": str(i)}) for i, dataset in enumerate(datasets)
-        ]
-    return checked
-
-
-def _without_text(item: Any, key: str, instead: dict[str, str] | None = None) -> Any:
-    """Return a copy of an object without a key whose value is a text, and with `instead`."""
+def _without_text(item: Any, key: str, index: int) -> Any:
+    """Return a copy of an object without its unit, or with its index for a path, if a text."""
     if not isinstance(item, dict) or not isinstance(item.get(key), str):
         return item
-    return {name: value for name, value in item.items() if name != key} | (instead or {})
+    rest = {name: value for name, value in item.items() if name != key}
+    return rest | {"path": str(index)} if key == "path" else rest
 
 
 def label_paths(root: Root, image: str) -> list[str]:
@@ -283,11 +272,11 @@ def label_values(node: Node) -> LabelValues | None:
     described = node.ome.get("image-label")
     if not isinstance(described, dict):
         return None
-    colors = {
-        value: tuple(component / 255 for component in entry["rgba"])
-        for value, entry in _label_entries(described.get("colors"))
-        if _is_rgba(entry.get("rgba"))
-    }
+    colors = {}
+    for value, entry in _label_entries(described.get("colors")):
+        rgba = as_list(entry.get("rgba"))
+        if len(rgba) == 4 and all(type(c) is int and 0 <= c <= 255 for c in rgba):
+            colors[value] = tuple(component / 255 for component in rgba)
     properties = {
         value: {key: known for key, known in entry.items() if key != _VALUE}
         for value, entry in _label_entries(described.get("properties"))
@@ -300,8 +289,3 @@ def _label_entries(listed: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         value = entry.get(_VALUE) if isinstance(entry, dict) else None
         if isinstance(value, int | float) and value == value // 1:
             yield int(value), entry
-
-
-def _is_rgba(value: Any) -> bool:
-    components = as_list(value)
-    return len(components) == 4 and all(type(c) is int and 0 <= c <= 255 for c in components)

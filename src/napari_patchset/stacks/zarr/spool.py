@@ -7,7 +7,7 @@ and channels.
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def spool(
     temporary = folder / f".{uuid4().hex}.zarr"
     try:
         digest = _write(stack, LocalStore(temporary), check_cancelled)
-        path = folder / f"{_safe(str(stack.source))}-{digest}.zarr"
+        name = re.sub(r"[^\w-]+", "_", str(stack.source)) or "layer"
+        path = folder / f"{name}-{digest}.zarr"
         if not path.exists():
             temporary.rename(path)
         return path
@@ -72,7 +73,8 @@ def _write(stack: ImageStack, store: LocalStore, check_cancelled: Callable[[], N
     digest = hashlib.blake2b(
         f"{np.dtype(stack.data_dtype).str}{array.shape}".encode(), digest_size=8
     )
-    for corner in _corners(array):
+    starts = (range(0, n, c) for n, c in zip(array.shape, array.chunks, strict=True))
+    for corner in product(*starts):
         check_cancelled()
         block = _block(stack, corner, array.chunks)
         digest.update(block.data)
@@ -96,10 +98,6 @@ def _create(stack: ImageStack, store: Any) -> zarr.Array[Any]:
         dimension_names=list(axes.lower()),
         config={"write_empty_chunks": True},
     )
-
-
-def _corners(array: zarr.Array[Any]) -> Iterator[tuple[int, ...]]:
-    return product(*(range(0, n, c) for n, c in zip(array.shape, array.chunks, strict=True)))
 
 
 def _block(stack: ImageStack, corner: Any, chunks: tuple[int, ...]) -> NDArray[Any]:
@@ -130,7 +128,3 @@ def _axis(name: str, has_unit: bool) -> dict[str, str]:
     kind = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}.get(name)
     unit = "second" if name == "t" else "micrometer"
     return {"name": name} | ({"type": kind} if kind else {}) | ({"unit": unit} if has_unit else {})
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", name) or "layer"

@@ -135,7 +135,10 @@ def _chunk_check(array: zarr.Array[Any]) -> ChunkCheck | None:
     chunk_bytes = prod(array.chunks) * array.dtype.itemsize
     names = [name for name in _codec_names(array) if name not in ("bytes", "transpose")]
     if names in ([], ["crc32c"]):
-        return lambda _, size: _raw_problem(size, chunk_bytes + 4 * len(names))
+        expected = chunk_bytes + 4 * len(names)
+        return lambda _, size: (
+            None if size == expected else f"holds {size} bytes instead of {expected}"
+        )
     if names == ["lz4"]:
         return lambda file, size: _lz4_problem(file, chunk_bytes)
     if names == ["blosc"]:
@@ -149,10 +152,6 @@ def _codec_names(array: zarr.Array[Any]) -> list[str]:
         codecs = [*(doc.get("filters") or ()), doc.get("compressor")]
         return [str(codec["id"]) for codec in codecs if isinstance(codec, dict)]
     return [str(codec["name"]) for codec in doc["codecs"]]
-
-
-def _raw_problem(size: int, expected: int) -> str | None:
-    return None if size == expected else f"holds {size} bytes instead of {expected}"
 
 
 def _blosc_problem(file: BinaryIO, size: int, chunk_bytes: int) -> str | None:
@@ -186,22 +185,20 @@ def _shard_check(array: zarr.Array[Any]) -> ChunkCheck | None:
     if names not in (["bytes"], ["bytes", "crc32c"]) or size > _MAX_INDEX_BYTES:
         return None
     at_end, checksum = config.get("index_location", "end") == "end", 4 * (len(names) - 1)
-    return lambda file, stored: _shard_problem(file, stored, size, checksum, at_end)
 
+    def check(file: BinaryIO, stored: int) -> str | None:
+        if stored < size + checksum:
+            return f"is cut off: {stored} bytes are too few for its index"
+        file.seek(stored - size - checksum if at_end else 0)
+        index = file.read(size)
+        if checksum and google_crc32c.value(index) != int.from_bytes(file.read(4), "little"):
+            return "is cut off or damaged: its index does not fit the checksum"
+        starts, lengths = np.frombuffer(index, "<u8").reshape(-1, 2).T
+        present = (starts != _ABSENT) | (lengths != _ABSENT)
+        inside = (starts <= stored) & (lengths <= np.uint64(stored) - np.minimum(starts, stored))
+        return "is damaged: its index leads out of it" if (present & ~inside).any() else None
 
-def _shard_problem(
-    file: BinaryIO, stored: int, size: int, checksum: int, at_end: bool
-) -> str | None:
-    if stored < size + checksum:
-        return f"is cut off: {stored} bytes are too few for its index"
-    file.seek(stored - size - checksum if at_end else 0)
-    index = file.read(size)
-    if checksum and google_crc32c.value(index) != int.from_bytes(file.read(4), "little"):
-        return "is cut off or damaged: its index does not fit the checksum"
-    starts, lengths = np.frombuffer(index, "<u8").reshape(-1, 2).T
-    present = (starts != _ABSENT) | (lengths != _ABSENT)
-    inside = (starts <= stored) & (lengths <= np.uint64(stored) - np.minimum(starts, stored))
-    return "is damaged: its index leads out of it" if (present & ~inside).any() else None
+    return check
 
 
 class CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]  # it has no types
