@@ -79,15 +79,15 @@ def digests_if_complete(root: Path) -> dict[str, str] | None:
 
 def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
     """Find the shards that a partial export counts as written, and what tells them from others."""
-    partial = WorkDir.for_set(plan.out)
-    if not (partial.root / "selection.parquet").is_file():
+    workdir = WorkDir.for_set(plan.out)
+    if not (workdir.root / "selection.parquet").is_file():
         return {}
-    arrays = partial.selection().arrays(partial.frozen().arrays)
+    arrays = workdir.selection().arrays(workdir.frozen().arrays)
     paths = {
-        f"{array.layout.name}/{i}": shard_path(partial.set, array.layout, i)
+        f"{shard.layout.name}/{shard.number}": shard_path(workdir.set, shard.layout, shard.number)
         for array in arrays
-        for i in range(array.layout.n_shards)
-        if partial.done_marker(array, i)
+        for shard in array.shards
+        if workdir.done_marker(shard)
     }
     return {name: _identity(path) for name, path in paths.items()}
 

@@ -86,7 +86,7 @@ def test_recording_failures_parses_the_plan_once(
     plan_export(plan)
     for i in range(8):
         (tmp_path / "in" / f"{i}.tif").write_bytes(b"damaged")
-    monkeypatch.setattr(cache, "_SETTLED_S", -1)
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1)
     parsed = Counter[str]()
     parse = FrozenPlan.model_validate_json
 

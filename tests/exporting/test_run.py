@@ -11,7 +11,8 @@ from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, ex
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting import destination
 from napari_patchset.exporting.destination import LOCK
-from napari_patchset.exporting.workdir import ExportStopped, WorkDir
+from napari_patchset.exporting.job_folder import ExportStopped
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patchset.writers.zarr import shard_path
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.export_makers import SCENES, digests, plan_for
@@ -100,7 +101,7 @@ def test_a_stopped_export_resumes_and_ends_with_the_same_bytes(
     workdir = WorkDir.for_set(plan.out)
     frozen = workdir.frozen()
     (array,) = workdir.selection().arrays(frozen.arrays)
-    written = [i for i in range(array.layout.n_shards) if workdir.done_marker(array, i)]
+    written = [shard.number for shard in array.shards if workdir.done_marker(shard)]
     assert written
     stamps = [shard_path(workdir.set, array.layout, i).stat().st_mtime_ns for i in written]
     assert not Path(plan.out).exists()

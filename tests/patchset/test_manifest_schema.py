@@ -14,7 +14,7 @@ from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.layout import MANIFEST
-from napari_patchset.patchset.reader import read_attributes
+from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.writers import FORMATS
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.export_makers import plan_for

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tensorstore
 import zarr
@@ -19,12 +20,15 @@ from napari_patchset import ExportPlan, ImageRef, PatchSet, SourceRef, Split, Ti
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.reader import PatchArray
+from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers import zarr as zarr_format
 from napari_patchset.patchset.writers.zarr import CODECS, open_shard, write_shard
 from napari_patchset.source import PixelSize
 from support.czi_maker import MakeCzi, SceneSpec
 
 SCENE = SceneSpec(rect=(5, -7, 96, 80), t=2, c=2)
+OTHER = SceneSpec(rect=(5, -7, 96, 80), t=range(1, 3), c=2)
 
 
 @pytest.fixture
@@ -52,6 +56,93 @@ def test_zarr_python_and_tensorstore_read_the_same_patches(patch_set: PatchSet) 
     np.testing.assert_array_equal(array[:], ours)
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), ours)
+
+
+class Replaced(NamedTuple):
+    """Handles to a set that was replaced since."""
+
+    read: PatchSet
+    unread: PatchSet
+    worker: PatchArray
+    patches: np.ndarray
+
+
+@pytest.fixture(params=sorted(set(FORMATS) - {"coordinates"}))
+def replaced(
+    request: pytest.FixtureRequest, czi: MakeCzi, tmp_path: Path, small_shards: None
+) -> Iterator[Replaced]:
+    """Open a set of 60 patches twice, and pickle a split; then put another set in its place."""
+    set_format, suffix = request.param, FORMATS[request.param].suffix
+    fields = {"out": tmp_path / f"made{suffix}", "format": set_format}
+    first, second = czi(SCENE, name="a.czi"), czi(OTHER, name="b.czi")
+    opened = export(ExportPlan(sources=[first], strategy=Tiled(size=(16, 16)), **fields))
+    unread = PatchSet(opened.path)
+    patches = opened["all"][:]
+    pickled = pickle.dumps(opened["all"])
+    plan = ExportPlan(sources=[second], strategy=Tiled(size=(16, 16)), **fields)
+    with export(plan, overwrite=True) as other:
+        assert not np.array_equal(other["all"][:], patches)
+    yield Replaced(opened, unread, pickle.loads(pickled), patches)
+    opened.close()
+    unread.close()
+
+
+def test_a_replaced_set_gives_an_error_and_never_the_pixels_of_the_other(
+    replaced: Replaced,
+) -> None:
+    n = len(replaced.patches)
+    for array in (replaced.unread["all"], replaced.worker):
+        for index in (0, n - 1):
+            with pytest.raises(UnreadableFileError, match="replaced by another patch set"):
+                array[index]
+    for index in range(n):  # what is mapped already is of the set that was opened
+        try:
+            patch = replaced.read["all"][index]
+        except UnreadableFileError as error:
+            assert "replaced by another" in str(error)  # noqa: PT017  # either is right
+        else:
+            np.testing.assert_array_equal(patch, replaced.patches[index])
+
+
+def test_table_of_a_replaced_set_is_an_error(replaced: Replaced) -> None:
+    opened = replaced.unread
+    reads: list[Callable[[], Any]] = [
+        lambda: opened.table,
+        lambda: opened.locate(0),
+        lambda: list(opened.table_parts(["id"])),
+    ]
+    for read in reads:
+        with pytest.raises(UnreadableFileError, match="replaced by another"):
+            read()
+
+
+def test_a_removed_set_is_named(patch_set: PatchSet) -> None:
+    patch_set.path.rename(patch_set.path.with_name("elsewhere"))
+    with pytest.raises(UnreadableFileError, match="was removed after it was opened"):
+        patch_set["all"][0]
+
+
+def test_a_set_that_is_exported_again_from_the_same_plan_is_the_same(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    out = tmp_path / "made.patches.zarr"
+    plan = ExportPlan(sources=[czi(SCENE)], strategy=Tiled(size=(16, 16)), out=out)
+    opened = export(plan)
+    with export(plan, overwrite=True) as again:
+        np.testing.assert_array_equal(opened["all"][:], again["all"][:])
+    opened.close()
+
+
+def test_the_table_is_read_in_parts(patch_set: PatchSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(patch_set.table, patch_set.path / "patches.parquet", row_group_size=7)
+    opened = PatchSet(patch_set.path)
+    whole = patch_set.table.to_pylist()
+    monkeypatch.delattr(pq, "read_table")  # what reads it whole
+    assert [row for part in opened.table_parts() for row in part.to_pylist()] == whole
+    assert [len(part) for part in opened.table_parts(["id"])] == [7] * 8 + [4]
+    assert [opened.locate(i)[1] for i in range(60)] == whole
+    assert opened.locate(-1)[1] == whole[-1]
+    assert pickle.loads(pickle.dumps(opened)).locate(59)[1] == whole[59]
 
 
 def test_metadata_is_consolidated(patch_set: PatchSet) -> None:

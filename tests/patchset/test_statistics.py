@@ -30,6 +30,7 @@ exact_patches = st.sampled_from(EXACT).flatmap(lambda dtype: hnp.arrays(dtype, S
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count a few pixels at once, so that every part of a patch is met."""
     monkeypatch.setattr(statistics, "_PART_PIXELS", 60)
+    monkeypatch.setattr(statistics, "_COUNTED_PIXELS", 60)
 
 
 @given(st.one_of(exact_patches, patches_of(WIDE)))

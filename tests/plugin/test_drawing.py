@@ -1,5 +1,7 @@
 """What is drawn on the image by mouse, and layers that lie above, askew, or go."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,34 @@ from napari_patchset.plugin.planning import known_metrics
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import drag
 from support.window import Window
+
+AFTER_A_REGION = """
+import sys, napari, numpy as np
+from qtpy.QtTest import QTest
+from napari_patchset.plugin.preferences import PLUGIN
+viewer = napari.Viewer(show_welcome_screen=False)
+_, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+viewer.open(sys.argv[1], plugin=PLUGIN)
+QTest.qWait(500)
+widget.form.region.draw.native.click()
+QTest.qWait(500)
+viewer.layers.clear()
+QTest.qWait(200)
+viewer.add_image(np.eye(512, dtype="f4"))
+QTest.qWait(500)
+viewer.close()
+print("alive")
+"""
+
+
+@pytest.mark.gui
+@pytest.mark.slow
+def test_an_array_is_drawn_after_a_region_and_all_layers_are_gone(file: Path) -> None:
+    """In a program of its own: OpenGL crashed at the first draw of the array."""
+    command = [sys.executable, "-c", AFTER_A_REGION, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "alive"
 
 
 def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(

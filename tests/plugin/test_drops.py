@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,12 @@ import tifffile
 import zarr
 
 from napari_patchset.plugin import reader, sample_data
+from napari_patchset.plugin.napari_compat import Opener
+from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.stacks.zarr.stack import ZarrImageStack
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import answering, drop, soon
-from support.window import XML, Window
+from support.window import WAIT_MS, XML, Window
 
 PIXELS = np.arange(2 * 40 * 30, dtype=np.uint16).reshape(2, 40, 30)
 
@@ -73,16 +77,53 @@ def test_a_broken_file_is_one_notification(
     assert not window.viewer.layers
 
 
-def test_the_sample_opens_from_the_menu(
-    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_sample_is_drawn_in_the_background_and_opens_from_the_menu(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample_data, "ensure_sample", lambda: file)
-    menu = window.viewer.window.file_menu
-    actions = list(_actions(menu.actions()))
-    (sample,) = (a for a in actions if a.text().startswith("Cells in three scenes"))
-    sample.trigger()
+    go_on, missing = Event(), tmp_path / "not drawn yet.czi"
+    monkeypatch.setattr(sample_data, "sample_path", lambda: missing)
+    monkeypatch.setattr(sample_data, "ensure_sample", lambda: go_on.wait(WAIT_MS / 1000) and file)
+    _choose_sample(window)
+    assert window.viewer.status.startswith("Drawing the sample")
+    window.type_number(window.widget.patches.size.boxes[1], 24, settle=False)
+    assert not window.viewer.layers
+    go_on.set()
     window.until(lambda: window.state is not None and window.state.path == file)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+    assert "Drawing" not in str(window.viewer.status)
+
+
+def test_a_sample_that_is_there_opens_from_the_menu_at_once(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_data, "sample_path", lambda: file)
+    monkeypatch.setattr(sample_data, "ensure_sample", lambda: file)
+    _choose_sample(window)
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
+
+
+def test_a_window_that_is_closed_while_the_sample_is_drawn_shows_nothing(
+    make_napari_viewer: Any, qtbot: Any, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, missing, viewer = Event(), tmp_path / "not drawn yet.czi", make_napari_viewer(show=True)
+    monkeypatch.setattr(sample_data, "sample_path", lambda: missing)
+    monkeypatch.setattr(sample_data, "ensure_sample", lambda: go_on.wait(WAIT_MS / 1000) and file)
+    monkeypatch.setattr(Opener, "find", lambda: Opener(viewer, True))
+    viewer.open_sample(PLUGIN, "cells")
+    viewer.close()
+    go_on.set()
+    qtbot.waitUntil(
+        lambda: not any(each.name == "patchset-worker" for each in enumerate_threads()),
+        timeout=WAIT_MS,
+    )
+    qtbot.wait(0)
+    assert not viewer.layers
+
+
+def _choose_sample(window: Window) -> None:
+    actions = _actions(window.viewer.window.file_menu.actions())
+    (sample,) = (a for a in actions if a.text().startswith("Cells in three scenes"))
+    sample.trigger()
 
 
 def _actions(actions: Sequence[Any]) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 
 from napari_patchset.errors import UnreadableFileError
@@ -74,22 +76,46 @@ def test_a_layer_comes_with_its_contrast_and_its_first_picture(window: Window, f
         assert expected.min() <= limits[0] < limits[1] <= expected.max()
 
 
+def write_pyramid(path: Path, tiles: NDArray[np.uint16], side: int, levels: int) -> None:
+    """Write an OME-TIFF in which a tile of each channel is repeated, so that it is small."""
+    count = side // tiles.shape[-1]
+
+    def level(number: int) -> Iterator[bytes]:
+        repeated = np.tile(tiles, (1, 2**number, 2**number))[:, :: 2**number, :: 2**number]
+        for each in repeated:
+            yield from [zlib.compress(each.tobytes(), 1)] * (count >> number) ** 2
+
+    options: dict[str, Any] = {"tile": tiles.shape[1:], "compression": "zlib", "dtype": "uint16"}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for number in range(levels):
+            shape = (len(tiles), side >> number, side >> number)
+            kind = {"subfiletype": 1} if number else {"subifds": levels - 1}
+            axes = {"axes": "CYX"}
+            writer.write(
+                level(number),
+                shape=shape,
+                photometric="minisblack",
+                metadata=axes,
+                **kind,
+                **options,
+            )
+
+
 def test_no_channel_of_a_pyramid_is_black(window: Window, tmp_path: Path) -> None:
     """Opened within the window's loop, as by a menu; nothing of a finer level is read for it."""
-    pixels = np.random.default_rng(0).integers(40, 1272, (2, 1024, 1024), np.uint16)
-    path = tmp_path / "pyramid.ome.tif"
-    with tifffile.TiffWriter(path) as writer:
-        options = {"tile": (256, 256), "photometric": "minisblack"}
-        writer.write(pixels, subifds=2, metadata={"axes": "CYX"}, **options)
-        for step in (2, 4):
-            writer.write(pixels[:, ::step, ::step], subfiletype=1, **options)
+    tiles = np.random.default_rng(0).integers(40, 1272, (2, 256, 256), np.uint16)
+    write_pyramid(path := tmp_path / "pyramid.ome.tif", tiles, side=6144, levels=3)
+    at_once, layers = list[list[float]](), window.viewer.layers.events
+    layers.inserted.connect(note := lambda event: at_once.append(event.value.contrast_limits))
     soon(lambda: window.viewer.open(str(path), plugin=PLUGIN))
     window.until(lambda: len(window.viewer.layers) > 0)
-    first, second = window.images
-    for channel, layer in enumerate((first, second)):
-        low, high = layer.contrast_limits
+    layers.inserted.disconnect(note)
+    for channel, (layer, limits) in enumerate(zip(window.images, at_once, strict=True)):
+        low, high = limits
         assert (40 <= low <= 45, 1265 <= high <= 1271) == (True, True)
-        np.testing.assert_array_equal(layer._slice.thumbnail.raw, pixels[channel, ::4, ::4])
+        assert layer.contrast_limits == limits
+        shown = np.tile(tiles[channel], (24, 24))[::4, ::4]
+        np.testing.assert_array_equal(layer._slice.thumbnail.raw, shown)
 
 
 def test_the_window_answers_while_no_pixel_comes(

@@ -17,6 +17,7 @@ from qtpy.QtCore import QCoreApplication
 from qtpy.QtGui import QCloseEvent, QOpenGLContext
 
 from napari_patchset.plugin.napari_compat import (
+    NO_SAMPLE_LAYERS,
     OLDEST,
     Opener,
     call_when_closing,
@@ -71,6 +72,19 @@ def test_the_viewer_that_opens_is_found(make_napari_viewer: Any, file: Path) -> 
     assert Opener.find() == (None, False)
 
 
+def test_a_sample_of_no_layers_is_refused_but_one_of_no_channel_is_not(
+    make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `NO_SAMPLE_LAYERS` can go."""
+    viewer, layers = make_napari_viewer(), list[Any]()
+    get_sample = "napari.plugins._npe2.get_sample_data"
+    monkeypatch.setattr(get_sample, lambda *_: (lambda: layers, []))
+    with pytest.raises(ValueError, match="did not return any valid layer data"):
+        viewer.open_sample(PLUGIN, "cells")
+    layers += NO_SAMPLE_LAYERS
+    assert viewer.open_sample(PLUGIN, "cells") == []
+
+
 def test_napari_names_the_current_viewer_only() -> None:
     """Else `open_viewers` can go."""
     assert not hasattr(Viewer, "instances")
@@ -82,7 +96,7 @@ def test_a_window_that_a_script_closes_says_so_before_it_is_taken_apart(
 ) -> None:
     viewer, calls = make_napari_viewer(show=True), list[bool]()
     window = viewer.window._qt_window
-    call_when_closing(viewer, window, lambda: calls.append(is_closed(viewer)))
+    call_when_closing(viewer, lambda: calls.append(is_closed(viewer)))
     assert viewer in open_viewers()
     with patch.object(window, "_save_current_window_settings"):
         viewer.close()
@@ -97,7 +111,7 @@ def test_a_window_that_a_person_closes_says_so_unless_that_is_refused(
 ) -> None:
     viewer, calls = make_napari_viewer(show=True), list[bool]()
     window = viewer.window._qt_window
-    call_when_closing(viewer, window, lambda: calls.append(True))
+    call_when_closing(viewer, lambda: calls.append(True))
 
     def answer(event: QCloseEvent) -> None:
         event.setAccepted(not is_refused)

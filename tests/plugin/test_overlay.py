@@ -25,6 +25,7 @@ viewer.add_image(np.ones((64, 64), np.uint8))
 """
 
 
+@pytest.mark.gui
 def test_a_program_that_ends_with_its_window_open_ends_quietly() -> None:
     command = [sys.executable, "-c", LEAVE_OPEN]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -30,12 +30,12 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import base
 from napari_patchset.patchset import table
-from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.patchset.reader import read_attributes, read_description
+from napari_patchset.patchset.manifest import digest_bytes, read_attributes
+from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import SourceInfo
-from napari_patchset.verification.opened_set import FindingName
+from napari_patchset.verification.opened_set import FindingName, OpenedSet
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import plan_for
 
@@ -230,7 +230,7 @@ def test_a_flipped_byte_is_a_damaged_patch(
     file = first_file(path, form, role)
     # Little-endian pixels lie in all of these files as they are.
     (array,) = (a for a in arrays(path) if a.name == f"train/{role}")
-    patch = FORMATS[form].open(path, array).read(0)
+    patch = OpenedSet(path).open(array).read(0)
     at = file.read_bytes().index(patch.astype("<u2").tobytes())
     flip(file, at + 100)
     findings = list(verify(path, sources=False))

@@ -75,7 +75,8 @@ def _patch_set_rows(file: str | Path) -> list[dict[str, Any]]:
     if is_remote(file) or not Path(file).is_dir():
         return []
     # The modules for patch sets take longer to import than those for images.
-    from napari_patchset.patchset.reader import read_attributes, read_description
+    from napari_patchset.patchset.manifest import read_attributes
+    from napari_patchset.patchset.reader import read_description
 
     if read_attributes(Path(file)) is None:
         return []

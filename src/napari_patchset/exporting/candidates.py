@@ -1,10 +1,9 @@
 """Candidates of an unfinished export: their files, and the selection of those that are written.
 
-`Selection` assigns each exported candidate a row in the arrays of its split. Candidates, metrics
-and verdicts are parquet files.
+`Selection` assigns each exported candidate a row in the arrays of its split, and so to a `Shard`.
+Candidates, metrics and verdicts are parquet files (`write_columns`).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,25 +29,42 @@ UNREADABLE = "source can't be read"
 
 
 @dataclass(frozen=True, eq=False)
+class Shard:
+    """A shard of an array, and the index of the candidate of each of its patches, ascending."""
+
+    layout: ArrayLayout
+    number: int
+    candidates: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, (Z), Y, X."""
+        return len(self.candidates), *self.layout.patch_shape
+
+    @property
+    def digest(self) -> str:
+        """The digest of the candidates: another selection has another one."""
+        return digest_bytes(self.candidates.astype("<i8").tobytes())
+
+
+@dataclass(frozen=True, eq=False)
 class ArraySelection:
     """One array of the set, and the index of the candidate of each of its rows, ascending."""
 
     layout: ArrayLayout
     candidates: NDArray[np.int64]
 
-    def in_shard(self, shard: int) -> NDArray[np.int64]:
-        """Return the candidates in a shard."""
-        rows = self.layout.rows(shard)
-        return self.candidates[rows.start : rows.stop]
-
-    def shard_digest(self, shard: int) -> str:
-        """Return the digest of the candidates in a shard: another selection has another one."""
-        return digest_bytes(self.in_shard(shard).astype("<i8").tobytes())
-
-    def shards_of(self, first: int, last: int) -> range:
-        """Return the shards whose first candidate is in `range(first, last)`."""
-        begins = self.candidates[:: self.layout.patches_per_shard]
-        return range(*np.searchsorted(begins, (first, last)).tolist())
+    @property
+    def shards(self) -> list[Shard]:
+        """All shards of the array."""
+        n, starts = (
+            self.layout.patches_per_shard,
+            range(0, self.layout.n, self.layout.patches_per_shard),
+        )
+        return [
+            Shard(self.layout, i, self.candidates[start : start + n])
+            for i, start in enumerate(starts)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,38 +141,6 @@ def select_candidates(
     return Selection.from_verdicts(
         replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics)
     )
-
-
-def write_grid(path: Path, grid: PatchGrid) -> None:
-    """Write the columns of a grid."""
-    columns: dict[str, NDArray[Any]] = {"stack": grid.source_index, "sample": grid.sample}
-    columns |= {f"start{axis}": grid.start[:, axis] for axis in range(grid.start.shape[1])}
-    valid = {} if grid.valid is None else {"valid": grid.valid}
-    write_columns(path, {**columns, **valid})
-
-
-def read_grid(path: Path, size: tuple[int, ...]) -> PatchGrid:
-    """Read a grid of patches of a size along (Z)YX."""
-    columns, _ = read_columns(path)
-    start = np.stack([columns[f"start{axis}"] for axis in range(len(size))], axis=1)
-    stack, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
-    return PatchGrid(size, stack, sample, start, valid=valid)
-
-
-def write_verdicts(path: Path, verdicts: Verdicts) -> None:
-    """Write the verdict on each candidate; common values are in the schema's metadata."""
-    codes: dict[str, NDArray[Any]] = {"split": verdicts.split, "reason": verdicts.reason}
-    shared = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
-    write_columns(path, {**codes, **verdicts.metrics}, {b"verdicts": json.dumps(shared)})
-
-
-def read_verdicts(path: Path) -> Verdicts:
-    """Read the verdict on each candidate."""
-    columns, metadata = read_columns(path)
-    shared = json.loads(metadata[b"verdicts"])
-    split, reason = columns.pop("split"), columns.pop("reason")
-    splits, reasons = tuple(shared["splits"]), tuple(shared["reasons"])
-    return Verdicts(splits, split, reason, reasons, columns, shared["limits"])
 
 
 def write_columns(

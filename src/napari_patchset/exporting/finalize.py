@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from operator import add
 from pathlib import Path
@@ -26,6 +27,8 @@ from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
 from napari_patchset.patchset.table import encode_table, patch_tables
 
 _RECORDED_PACKAGES = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
+
+_version = cache(version)  # it parses all of a package's metadata
 
 
 def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
@@ -55,7 +58,7 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
         PROVENANCE: Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             sources=tuple(ref.model_dump(exclude_none=True) for ref in frozen.plan.sources),
-            versions={name: version(name) for name in _RECORDED_PACKAGES},
+            versions={name: _version(name) for name in _RECORDED_PACKAGES},
         ).model_dump(mode="json"),
     }
     workdir.format.complete(workdir.set, layouts, attributes)
@@ -77,11 +80,11 @@ class WrittenArray(NamedTuple):
         """Merge the done markers of an array, one by one, as all at once may be large."""
         layout, missing, sums = array.layout, list[int](), tuple[ChannelSums, ...]()
         checksums = np.empty(layout.n, np.uint32)
-        for shard in range(layout.n_shards):
+        for shard in array.shards:
             workdir.check_cancelled()
-            done_marker, rows = workdir.done_marker(array, shard), layout.rows(shard)
+            done_marker, rows = workdir.done_marker(shard), layout.rows(shard.number)
             if done_marker is None:
-                missing.append(shard)
+                missing.append(shard.number)
                 continue
             checksums[rows.start : rows.stop] = done_marker.checksums
             sums = tuple(map(add, sums, done_marker.sums)) if sums else done_marker.sums

@@ -28,12 +28,13 @@ from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
+from napari_patchset.exporting.job_folder import JobFolder
 from napari_patchset.exporting.jobs import prepare, select
 from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.exporting.workdir import JobFolder, WorkDir
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
@@ -214,14 +215,14 @@ class _Export:
         workdir, selection = self._workdir, self._select()
         arrays = selection.arrays(self._frozen.arrays)
         workdir.format.check([array.layout for array in arrays])
-        missing = [(array, shard) for array in arrays for shard in workdir.missing_shards(array)]
-        check_space(workdir.root, ((a.layout, len(a.layout.rows(shard))) for a, shard in missing))
+        missing = [shard for array in arrays for shard in workdir.missing_shards(array)]
+        check_space(workdir.root, ((shard.layout, len(shard.candidates)) for shard in missing))
         done_markers = {
-            workdir.done_marker_path(array, shard): len(array.layout.rows(shard))
-            for array, shard in missing
-            if array.layout.role == IMAGE
+            workdir.done_marker_path(shard): len(shard.candidates)
+            for shard in missing
+            if shard.layout.role == IMAGE
         }
-        first_candidates = sorted(int(array.in_shard(shard)[0]) for array, shard in missing)
+        first_candidates = sorted(int(shard.candidates[0]) for shard in missing)
         total = sum(selection.counts.values())
         done = total - sum(done_markers.values())
         for written in self._run(write_job, first_candidates, done_markers):

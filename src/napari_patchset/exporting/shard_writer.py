@@ -7,48 +7,25 @@ is full is written by another thread, with its done marker, while further ones a
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from queue import LifoQueue
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.candidates import ArraySelection
+from napari_patchset.exporting.candidates import Shard
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
-from napari_patchset.exporting.workdir import DoneMarker, WorkDir
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchSpec
-from napari_patchset.patchset.files import permitted_by
 
 _WRITING_THREADS = 2
-"""One waits for the disk while the other sums up."""
-
-
-class ShardSpec(NamedTuple):
-    """A shard that is to be written."""
-
-    array: ArraySelection
-    number: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Name of the array, and number."""
-        return self.array.layout.name, self.number
-
-    @property
-    def candidates(self) -> NDArray[np.int64]:
-        """The candidate of each patch."""
-        return self.array.in_shard(self.number)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, (Z), Y, X."""
-        layout = self.array.layout
-        return len(layout.rows(self.number)), *layout.patch_shape
+"""Shards that are written at once, each summed up by another thread while the disk is busy."""
 
 
 class ShardBuffers:
@@ -58,35 +35,35 @@ class ShardBuffers:
     `n_buffers` shards are in memory, including those that are being written.
     """
 
-    def __init__(self, write: Callable[[ShardSpec, NDArray[Any]], None], n_buffers: int) -> None:
+    def __init__(self, write: Callable[[Shard, NDArray[Any]], None], n_buffers: int) -> None:
         self._write = write
         self._free: LifoQueue[NDArray[np.uint8]] = LifoQueue()
         for _ in range(n_buffers):
             self._free.put(np.empty(0, np.uint8))
-        self._open: dict[tuple[str, int], tuple[NDArray[np.uint8], NDArray[Any], int]] = {}
+        self._open: dict[Shard, tuple[NDArray[np.uint8], NDArray[Any], int]] = {}
         """By shard: buffer, the patches in it, and how many of them are missing."""
         self._pool = ThreadPoolExecutor(_WRITING_THREADS, "write")
         self._writing: list[Future[None]] = []
 
-    def rows(self, shard: ShardSpec, first: int, n: int) -> NDArray[Any]:
+    def rows(self, shard: Shard, first: int, n: int) -> NDArray[Any]:
         """Return rows of a shard to be filled; a new shard may wait until another is written."""
-        if shard.key not in self._open:
-            layout, n_patches = shard.array.layout, shard.shape[0]
+        if shard not in self._open:
+            layout, n_patches = shard.layout, len(shard.candidates)
             buffer = self._free.get()
             self._raise_failed()
             nbytes = min(layout.patches_per_shard, layout.n) * layout.patch_bytes
             if len(buffer) < nbytes:
                 buffer = np.empty(nbytes, np.uint8)
             used = buffer[: n_patches * layout.patch_bytes].view(layout.pixel_type)
-            self._open[shard.key] = buffer, used.reshape(shard.shape), n_patches
-        return self._open[shard.key][1][first : first + n]
+            self._open[shard] = buffer, used.reshape(shard.shape), n_patches
+        return self._open[shard][1][first : first + n]
 
-    def mark_filled(self, shard: ShardSpec, n: int) -> None:
+    def mark_filled(self, shard: Shard, n: int) -> None:
         """Count `n` more rows of a shard as filled; a full shard is written."""
-        buffer, patches, n_missing = self._open[shard.key]
-        self._open[shard.key] = buffer, patches, n_missing - n
+        buffer, patches, n_missing = self._open[shard]
+        self._open[shard] = buffer, patches, n_missing - n
         if n_missing == n:
-            del self._open[shard.key]
+            del self._open[shard]
             self._writing.append(self._pool.submit(self._write_and_free, shard, buffer, patches))
         self._raise_failed()
 
@@ -100,7 +77,7 @@ class ShardBuffers:
             self._raise_failed()
 
     def _write_and_free(
-        self, shard: ShardSpec, buffer: NDArray[np.uint8], patches: NDArray[Any]
+        self, shard: Shard, buffer: NDArray[np.uint8], patches: NDArray[Any]
     ) -> None:
         try:
             self._write(shard, patches)
@@ -145,11 +122,11 @@ def write_job(
     with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
         for layout in frozen.arrays:
             shards = [
-                ShardSpec(array, number)
+                shard
                 for array in arrays
                 if array.layout.role == layout.role
-                for number in array.shards_of(first, last)
-                if workdir.done_marker(array, number) is None
+                for shard in array.shards
+                if first <= shard.candidates[0] < last and workdir.done_marker(shard) is None
             ]
             if shards:
                 _write_shards(workdir, frozen, images, shards, memory, threads)
@@ -159,12 +136,12 @@ def _write_shards(
     workdir: WorkDir,
     frozen: FrozenPlan,
     images: OpenImages,
-    shards: Sequence[ShardSpec],
+    shards: Sequence[Shard],
     memory: int,
     threads: int,
 ) -> None:
     """Read the patches of shards of one role, and write each shard that is full."""
-    role, grid = shards[0].array.layout.role, workdir.candidates(frozen)
+    role, grid = shards[0].layout.role, workdir.candidates(frozen)
     shard_of = np.full(len(grid), -1, np.int32)
     for i, shard in enumerate(shards):
         shard_of[shard.candidates] = i
@@ -173,19 +150,16 @@ def _write_shards(
     batches = Batches.from_candidates(
         grid, sources, frozen.plan.strategy.padding, candidates, shard_of
     )
-    n_buffers = len({shard.array.layout.name for shard in shards}) + _WRITING_THREADS
-    largest = max(shard.shape[0] * shard.array.layout.patch_bytes for shard in shards)
+    n_buffers = len({shard.layout.name for shard in shards}) + _WRITING_THREADS
+    largest = max(len(shard.candidates) * shard.layout.patch_bytes for shard in shards)
     tile_memory = max(memory - n_buffers * largest, MIN_TILE_BYTES)
     reader = TileReader(batches, images, role, tile_memory, threads, workdir.check_cancelled)
 
-    def write_shard(shard: ShardSpec, patches: NDArray[Any]) -> None:
-        array, number = shard
-        with permitted_by(workdir.check_token):
-            workdir.format.write(workdir.set, array.layout, number, patches)
-            done_marker = DoneMarker.from_patches(array.shard_digest(number), patches)
-            workdir.write_done_marker(array, number, done_marker)
-
-    with ShardBuffers(write_shard, n_buffers) as buffers, closing(reader.read()) as pending:
+    with (
+        ThreadPoolExecutor(_WRITING_THREADS, "sum") as summing,
+        ShardBuffers(partial(workdir.write_shard, summing), n_buffers) as buffers,
+        closing(reader.read()) as pending,
+    ):
         for batch in pending:
             workdir.check_cancelled()
             shard, n = shards[batch.destination], len(batch.candidates)

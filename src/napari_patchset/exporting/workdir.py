@@ -1,6 +1,5 @@
 """NAME.partial: the folder of an unfinished export, by which any process can continue it.
 
-napari-patchset.lock marks the folder as ours, and is locked by one export, or several jobs of one
 plan.json            the plan, and its sources as they were when it was made
 candidates.parquet   every candidate: source, sample, start along (Z)YX, valid share
 scores/I.parquet     metrics of chunk I of the candidates
@@ -8,20 +7,17 @@ failed/I.json        why source I can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  done marker of shard I of an array
-running.TOKEN        while it exists, jobs with this token may write
-stop                 while it exists, jobs stop before the next tile
 
-`jobs.prepare` resumes the same plan; scores and shards that are done are not made again.
+Lock and stop are those of a `JobFolder`; the lock marks the folder as ours. `jobs.prepare` resumes
+the same plan; scores and shards that are done are not made again.
 """
 
+import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Executor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,26 +28,18 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.candidates import (
     ArraySelection,
     Selection,
+    Shard,
     read_columns,
-    read_grid,
-    read_verdicts,
     write_columns,
-    write_grid,
-    write_verdicts,
 )
-from napari_patchset.exporting.destination import (
-    LOCK,
-    PLAN,
-    explain_full_disk,
-    is_litter,
-    remove_own_files,
-)
+from napari_patchset.exporting.destination import PLAN, remove_own_files
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.job_folder import JobFolder
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.verdicts import Metrics
-from napari_patchset.patchset.files import write_file, write_json
+from napari_patchset.patching.verdicts import Metrics, Verdicts
+from napari_patchset.patchset.files import permitted_by, write_file, write_json
 from napari_patchset.patchset.layout import workdir_path
 from napari_patchset.patchset.statistics import ChannelSums, channel_sums
 from napari_patchset.patchset.writers import FORMATS
@@ -59,87 +47,13 @@ from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.stacks.cache import FileCache
 
-if sys.platform == "win32":
-    import msvcrt
-
-    _MAX_SHARED = 1024
-
-    def _try_lock(fd: int, shared: bool) -> bool:
-        """Lock every byte of a range, or any one of them, since Windows' C library shares none."""
-        if shared:
-            return any(_lock_bytes(fd, first, 1) for first in range(_MAX_SHARED))
-        return _lock_bytes(fd, 0, _MAX_SHARED)
-
-    def _lock_bytes(fd: int, first: int, n: int) -> bool:
-        os.lseek(fd, first, os.SEEK_SET)
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, n)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(fd: int, shared: bool) -> bool:
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-@contextmanager
-def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
-    """Lock a folder, which is created if needed, and removed at the end if it is empty.
-
-    Other jobs of the same export may share the lock. Raise ExportError if another export has it.
-    The system releases it when the process ends, however it ends.
-    """
-    fd = _open_locked(root, shared)
-    try:
-        yield
-    finally:
-        if sys.platform == "win32":  # where an open file can't be deleted, not even by another
-            os.close(fd)
-        if not shared:  # a folder that holds more than the lock stays, and stays marked
-            with suppress(OSError):
-                others = [name for name in os.listdir(root) if name != LOCK]
-                if all(map(is_litter, others)):
-                    for name in (*others, LOCK):
-                        (root / name).unlink()
-                    root.rmdir()
-        if sys.platform != "win32":
-            os.close(fd)
-
-
-def _open_locked(root: Path, shared: bool) -> int:
-    path = root / LOCK
-    while True:
-        root.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _try_lock(fd, shared):
-            os.close(fd)
-            raise ExportError(
-                f"{root}: another export is writing there; wait for it, stop it, or choose "
-                "another name."
-            )
-        with suppress(FileNotFoundError):  # an export that has just ended deleted it
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
-                return fd
-        os.close(fd)
-
-
-class ExportStopped(Exception):
-    """A stop was requested, or another process goes on with the export; finished shards stay."""
-
 
 class DoneMarker(Frozen):
     """Marks a shard as written, with its checksums and sums, so that it need not be read again."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    candidates_digest: str  # see `ArraySelection.shard_digest`
+    candidates_digest: str  # see `Shard.digest`
     packed_checksums: bytes  # the crc32c of each patch, 32-bit little-endian
     sums: tuple[ChannelSums, ...]
 
@@ -206,75 +120,6 @@ class Scores:
                 self.path(chunk).unlink()
 
 
-class JobFolder:
-    """The folder of unfinished work, which jobs of any process share: its lock, and how they stop.
-
-    Attributes
-    ----------
-    root : Path
-        The folder.
-
-    Parameters
-    ----------
-    token : str or None
-        What `running` yielded to the process that started this job; None for one of a scheduler.
-    """
-
-    def __init__(self, root: Path, token: str | None = None) -> None:
-        self.root, self._token = root, token
-        self._stop = root / "stop"
-
-    @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Lock the folder (see `locked`); a full disk is an ExportError."""
-        with locked(self.root, shared=shared), explain_full_disk(self.root):
-            yield
-
-    def request_stop(self) -> None:
-        """Request every job, in any process or machine, to stop."""
-        if (self.root / LOCK).is_file():  # without it, no job runs
-            with suppress(FileNotFoundError):  # the work has just ended
-                self._stop.touch()
-
-    def clear_stop(self) -> None:
-        """Withdraw the request to stop."""
-        self._stop.unlink(missing_ok=True)
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether jobs are requested to stop."""
-        return self._stop.exists()
-
-    def check_cancelled(self) -> None:
-        """Raise ExportStopped if jobs are requested to stop, or the token is no longer valid."""
-        if self.stop_requested:
-            raise ExportStopped
-        self.check_token()
-
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        """Yield a token for jobs; jobs with an earlier one, which still live, stop writing.
-
-        A process that is killed leaves its token behind, and on a cluster its jobs.
-        """
-        for left in self.root.glob("running.*"):
-            left.unlink(missing_ok=True)
-        token = uuid4().hex
-        self._token_path(token).touch()
-        try:
-            yield token
-        finally:
-            self._token_path(token).unlink(missing_ok=True)
-
-    def check_token(self) -> None:
-        """Raise ExportStopped if the work that this job is part of is over."""
-        if self._token is not None and not self._token_path(self._token).exists():
-            raise ExportStopped
-
-    def _token_path(self, token: str) -> Path:
-        return self.root / f"running.{token}"
-
-
 def _read_plan(path: Path) -> FrozenPlan:
     return FrozenPlan.model_validate_json(path.read_bytes())
 
@@ -299,7 +144,10 @@ class WorkDir(JobFolder):
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
         self.set.mkdir(parents=True, exist_ok=True)
-        write_grid(self._candidates, grid)
+        columns = {"stack": grid.source_index, "sample": grid.sample}
+        columns |= {f"start{axis}": column for axis, column in enumerate(grid.start.T)}
+        valid = {} if grid.valid is None else {"valid": grid.valid}
+        write_columns(self._candidates, {**columns, **valid})
         write_file(self._plan, [frozen.model_dump_json(indent=1).encode()])
 
     def find_frozen(self) -> FrozenPlan | None:
@@ -338,7 +186,10 @@ class WorkDir(JobFolder):
 
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
-        return read_grid(self._candidates, frozen.size)
+        columns, _ = read_columns(self._candidates)
+        start = np.stack([columns[f"start{axis}"] for axis in range(len(frozen.size))], axis=1)
+        source_index, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
+        return PatchGrid(frozen.size, source_index, sample, start, valid=valid)
 
     @property
     def is_in_place(self) -> bool:
@@ -366,44 +217,60 @@ class WorkDir(JobFolder):
         return {i: Failure.model_validate_json(path.read_bytes()) for i, path in paths}
 
     def write_selection(self, selection: Selection) -> None:
-        """Write the verdicts, from which the selection follows."""
-        write_verdicts(self._selection, selection.verdicts)
+        """Write the verdicts, from which the selection follows.
+
+        What is common to all candidates is in the metadata of the file's schema.
+        """
+        verdicts = selection.verdicts
+        codes: dict[str, NDArray[Any]] = {"split": verdicts.split, "reason": verdicts.reason}
+        shared = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
+        write_columns(
+            self._selection, {**codes, **verdicts.metrics}, {b"verdicts": json.dumps(shared)}
+        )
 
     def selection(self) -> Selection:
         """Read the selection; raise ExportError if nothing was written yet."""
         if not self._selection.exists():
             raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
-        return Selection.from_verdicts(read_verdicts(self._selection))
+        columns, metadata = read_columns(self._selection)
+        shared = json.loads(metadata[b"verdicts"])
+        split, reason = columns.pop("split"), columns.pop("reason")
+        splits, reasons = tuple(shared["splits"]), tuple(shared["reasons"])
+        verdicts = Verdicts(splits, split, reason, reasons, columns, shared["limits"])
+        return Selection.from_verdicts(verdicts)
 
-    def done_marker_path(self, array: ArraySelection, shard: int) -> Path:
+    def done_marker_path(self, shard: Shard) -> Path:
         """Return the file of a shard's done marker."""
-        return self.root / "shards" / array.layout.name / f"{shard}.json"
+        return self.root / "shards" / shard.layout.name / f"{shard.number}.json"
 
-    def done_marker(self, array: ArraySelection, shard: int) -> DoneMarker | None:
+    def done_marker(self, shard: Shard) -> DoneMarker | None:
         """Read a shard's done marker, None if the shard is not written with these candidates."""
-        if not all(p.is_file() for p in self.format.shard_paths(self.set, array.layout, shard)):
+        files = self.format.shard_paths(self.set, shard.layout, shard.number)
+        if not all(file.is_file() for file in files):
             return None
         try:
-            data = self.done_marker_path(array, shard).read_bytes()
+            data = self.done_marker_path(shard).read_bytes()
             done_marker = DoneMarker.model_validate_json(data)
         except (FileNotFoundError, ValidationError):
             return None
-        is_current = done_marker.candidates_digest == array.shard_digest(shard)
-        return done_marker if is_current else None
+        return done_marker if done_marker.candidates_digest == shard.digest else None
 
-    def write_done_marker(self, array: ArraySelection, shard: int, done_marker: DoneMarker) -> None:
-        """Mark a shard as done that is written and synced.
+    def write_shard(self, summing: Executor, shard: Shard, patches: NDArray[Any]) -> None:
+        """Write a shard, and mark it as done once it is synced; `summing` sums it up meanwhile.
 
         The marker itself is not synced: if a power cut destroys it, the shard is written again.
         """
-        path = self.done_marker_path(array, shard)
-        write_file(path, [done_marker.model_dump_json().encode()], sync=False)
+        with permitted_by(self.check_token):
+            done_marker = summing.submit(DoneMarker.from_patches, shard.digest, patches)
+            self.format.write(self.set, shard.layout, shard.number, patches)
+            data = done_marker.result().model_dump_json().encode()
+            write_file(self.done_marker_path(shard), [data], sync=False)
 
-    def missing_shards(self, array: ArraySelection) -> list[int]:
+    def missing_shards(self, array: ArraySelection) -> list[Shard]:
         """Return the shards that are not written yet, and delete their outdated done markers."""
-        missing = [i for i in range(array.layout.n_shards) if self.done_marker(array, i) is None]
+        missing = [shard for shard in array.shards if self.done_marker(shard) is None]
         for shard in missing:
-            self.done_marker_path(array, shard).unlink(missing_ok=True)
+            self.done_marker_path(shard).unlink(missing_ok=True)
         return missing
 
     def discard(self) -> None:

@@ -17,7 +17,8 @@ from pydantic.json_schema import SkipJsonSchema
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patchset.layout import ARRAY_PATTERN, ArrayLayout
+from napari_patchset.patchset.files import read_json
+from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, DESCRIPTION, ArrayLayout
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
@@ -144,9 +145,22 @@ class Provenance(Frozen):
     versions: dict[str, str]
 
 
+def read_attributes(root: Path) -> dict[str, Any] | None:
+    """Read manifest and provenance of the set at `root` as JSON, None for an incomplete set."""
+    zarr = read_json(root / "zarr.json").get("attributes")
+    attributes = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else read_json(root / DESCRIPTION)
+    return attributes if isinstance(attributes, dict) and attributes else None
+
+
 def digest_bytes(data: bytes) -> str:
     """Return the blake2b digest of bytes: 16 bytes, in hexadecimal."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return `digest_bytes` of a file, which may be larger than the memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def digest_checksums(checksums: NDArray[np.uint32]) -> str:

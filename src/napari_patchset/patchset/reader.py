@@ -23,10 +23,9 @@ from napari_patchset.errors import (
     MissingArrayError,
     UnreadableFileError,
 )
-from napari_patchset.patchset.files import check_inside, read_json
+from napari_patchset.patchset.files import check_inside
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import (
-    ATTRIBUTE,
-    DESCRIPTION,
     IMAGE,
     MANIFEST,
     PARTIAL_SUFFIX,
@@ -35,9 +34,15 @@ from napari_patchset.patchset.layout import (
     TABLE,
     ArrayLayout,
 )
-from napari_patchset.patchset.manifest import REMEDY, SCHEMA_VERSION, Manifest, Provenance
+from napari_patchset.patchset.manifest import (
+    REMEDY,
+    SCHEMA_VERSION,
+    Manifest,
+    Provenance,
+    read_attributes,
+)
 from napari_patchset.patchset.statistics import ChannelStatistics
-from napari_patchset.patchset.table import read_table, rows_of_splits
+from napari_patchset.patchset.table import TableFile, find_split_rows, read_table
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.source import SourceInfo
@@ -113,7 +118,9 @@ class PatchSet(Mapping[str, PatchArray]):
     positions, and `pairs("train")` returns images and targets together. A set of the format
     "coordinates" holds no pixels and so no arrays, but a table and a manifest.
 
-    Open files are closed by `close`, or at the end of a `with` statement.
+    An open set, or a pickled one, is the set that was opened: once another one has its name,
+    reading raises UnreadableFileError. Open files are closed by `close`, or at the end of a `with`
+    statement.
 
     Parameters
     ----------
@@ -139,6 +146,7 @@ class PatchSet(Mapping[str, PatchArray]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
+        self._identity = SetIdentity.from_path(self.path)  # first, as the set may be replaced now
         self.manifest, self.provenance = read_description(self.path)
         self.manifest.check_consistent(self.path)
         for file in missing_files(self.path, self.manifest):
@@ -146,11 +154,14 @@ class PatchSet(Mapping[str, PatchArray]):
         for name in (TABLE, *self.manifest.arrays):
             check_inside(self.path, self.path / name)
         set_format = FORMATS[self.manifest.format]
+        self._table_file = TableFile(self.path / TABLE)
         self._arrays = {}
         for split, role in product(self.splits, ROLES):
             if layout := self.manifest.arrays.get(f"{split}/{role}"):
                 name = _array_name(split, role)
-                self._arrays[name] = PatchArray(layout, set_format.open(self.path, layout))
+                self._arrays[name] = PatchArray(
+                    layout, set_format.open(self.path, layout, self._identity)
+                )
 
     def __getitem__(self, name: str) -> PatchArray:
         if name not in self._arrays:
@@ -205,8 +216,26 @@ class PatchSet(Mapping[str, PatchArray]):
 
     @cached_property
     def table(self) -> pa.Table:
-        """The table: one row per candidate, including the rejected ones; see `patch_table`."""
-        return read_table(self.path / TABLE, self.manifest)
+        """The table: one row per candidate, including the rejected ones; see `patch_table`.
+
+        It takes about 400 bytes of memory for each candidate; `table_parts` reads less at a time.
+        """
+        self._rows  # noqa: B018  # checks the table
+        table = read_table(self.path / TABLE)
+        self._identity.check_unchanged()
+        return table
+
+    def table_parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of `table` in parts of bounded memory.
+
+        Parameters
+        ----------
+        columns : sequence of str or None
+            Names of the columns to read; None for all.
+        """
+        for part in self._table_file.parts(columns):
+            self._identity.check_unchanged()
+            yield part
 
     @property
     def statistics(self) -> Mapping[str, tuple[ChannelStatistics, ...]]:
@@ -235,7 +264,8 @@ class PatchSet(Mapping[str, PatchArray]):
         if split not in self.splits:
             has = ", ".join(self.splits)
             raise ArgumentError(f"There is no split {split!r}; the splits are {has}.")
-        (row,) = self.table.slice(int(self._rows[split][index]), 1).to_pylist()
+        row = self._table_file.row(int(self._rows[split][index]))
+        self._identity.check_unchanged()
         return self.manifest.sources[row["source_index"]], row
 
     def close(self) -> None:
@@ -246,18 +276,13 @@ class PatchSet(Mapping[str, PatchArray]):
     @cached_property
     def _rows(self) -> dict[str, NDArray[np.int64]]:
         """The row of the table of each patch, by split."""
-        return rows_of_splits(self.table, self.manifest)
+        rows = find_split_rows(self._table_file, self.manifest)
+        self._identity.check_unchanged()
+        return rows
 
 
 def _array_name(split: str, role: str) -> str:
     return split if role == IMAGE else f"{split}/{role}"
-
-
-def read_attributes(root: Path) -> dict[str, Any] | None:
-    """Read manifest and provenance of the set at `root` as JSON, None for an incomplete set."""
-    zarr = read_json(root / "zarr.json").get("attributes")
-    attributes = zarr.get(ATTRIBUTE) if isinstance(zarr, dict) else read_json(root / DESCRIPTION)
-    return attributes if isinstance(attributes, dict) and attributes else None
 
 
 def read_description(path: Path) -> tuple[Manifest, Provenance]:

@@ -52,24 +52,28 @@ class Histogram(Frozen):
     packed: bytes
 
     @classmethod
-    def from_integers(cls, parts: Iterable[NDArray[Any]], lowest: int, highest: int) -> Self:
-        """Count integers between two bounds, in flat parts that fit into the processor's cache."""
+    def from_integers(cls, pixels: NDArray[Any], lowest: int, highest: int) -> Self:
+        """Count integers between two bounds."""
         bins = np.zeros(highest - lowest + 1, np.int64)
-        for pixels in parts:
-            if pixels.itemsize > 2:  # the difference is less than `_MAX_INTEGERS`
-                codes = (pixels - pixels.dtype.type(lowest)).astype(np.int64)
+        codes = np.empty(min(_COUNTED_PIXELS, pixels.size), np.int64)
+        for part in _parts(pixels, _COUNTED_PIXELS):
+            of_part = codes[: part.size].reshape(part.shape)
+            if part.itemsize > 2:  # the difference is less than `_MAX_INTEGERS`
+                of_part[...] = part - part.dtype.type(lowest)
             else:
-                codes = pixels.astype(np.int64) - lowest if lowest else pixels
-            counts = np.bincount(codes)
+                of_part[...] = part
+                if lowest:
+                    of_part -= lowest
+            counts = np.bincount(of_part.reshape(-1))
             bins[: len(counts)] += counts
         return cls._from_bins(True, lowest, bins)
 
     @classmethod
     def from_floats(cls, parts: Iterable[NDArray[Any]]) -> Self:
-        """Count numbers by their bins as float32, in flat parts."""
+        """Count numbers by their bins as float32."""
         bins = np.zeros(2**16, np.int64)
         for pixels in parts:
-            bins += np.bincount(_float_bins(pixels), minlength=len(bins))
+            bins += np.bincount(_float_bins(pixels.reshape(-1)), minlength=len(bins))
         return cls._from_bins(False, 0, bins)
 
     @classmethod
@@ -158,7 +162,10 @@ PERCENTILES = (0.1, 1.0, 2.0, 3.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.8
 """The percentiles of the manifest, among them those that CSBDeep and StarDist normalize by."""
 
 _PART_PIXELS = 2**16
-"""Pixels that are counted at a time: they fit into the processor's cache."""
+"""Pixels that are summed up at a time: they fit into the processor's cache."""
+
+_COUNTED_PIXELS = 2**18
+"""Pixels that are counted at a time: with fewer, threads that count wait for each other."""
 
 _MAX_FLOAT = float(np.finfo(np.float32).max)
 
@@ -269,9 +276,9 @@ def _integer_sums(pixels: NDArray[Any]) -> ChannelSums:
             total=total,
             squares=squares,
             extremes=(low, high),
-            histogram=Histogram.from_floats(_parts(pixels)),
+            histogram=Histogram.from_floats(_parts(pixels, _PART_PIXELS)),
         )
-    histogram = Histogram.from_integers(_parts(pixels), low, high)
+    histogram = Histogram.from_integers(pixels, low, high)
     counts, first = histogram.counts, histogram.first
     above = np.arange(len(counts))
     upper, lower = np.divmod(above**2, 2**16)  # each product below stays under 2**63
@@ -291,8 +298,8 @@ def _wide_sums(pixels: NDArray[Any], low: int) -> tuple[int, int]:
     A part has at most 2^16 pixels, so the sums of its digits' products are exact in float64.
     """
     total = squares = 0
-    for part in _parts(pixels):
-        above = part.astype(np.uint64) - np.uint64(low % 2**64)
+    for part in _parts(pixels, _PART_PIXELS):
+        above = part.reshape(-1).astype(np.uint64) - np.uint64(low % 2**64)
         n_digits = -(-int(above.max()).bit_length() // 16)
         digits = [
             ((above >> np.uint64(16 * i)) & np.uint64(0xFFFF)).astype(np.float64)
@@ -347,17 +354,20 @@ def _part_sums(part: NDArray[np.float64], largest: float) -> tuple[Fraction, Fra
 
 def _finite(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield the pixels that count, complex ones by their magnitude."""
-    for part in _parts(pixels):
+    for part in _parts(pixels, _PART_PIXELS):
         real = np.abs(part) if part.dtype.kind == "c" else part
         is_finite = np.isfinite(real)
         if is_finite.any():
             yield real[is_finite]
 
 
-def _parts(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Cut the patches of one channel into flat runs of pixels."""
-    together = max(1, _PART_PIXELS * len(pixels) // max(1, pixels.size))
+def _parts(pixels: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+    """Cut the patches of one channel into parts of at most `size` pixels, in any shape."""
+    together = max(1, size * len(pixels) // max(1, pixels.size))
     for first in range(0, len(pixels), together):
-        flat = pixels[first : first + together].reshape(-1)
-        for start in range(0, flat.size, _PART_PIXELS):
-            yield flat[start : start + _PART_PIXELS]
+        part = pixels[first : first + together]
+        if part.size <= size:
+            yield part
+        else:  # a single patch
+            flat = part.reshape(-1)
+            yield from (flat[start : start + size] for start in range(0, flat.size, size))

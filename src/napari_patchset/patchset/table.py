@@ -1,13 +1,16 @@
 """The table of a patch set, patches.parquet: one row per candidate, with where it was cut from.
 
-`patch_tables` builds it in parts, `encode_table` makes a file of them, `read_table` reads and
-checks it, and `grid_of` turns it back into a grid.
+`patch_tables` builds it in parts, `encode_table` makes a file of them, `TableFile` reads it in
+parts and `read_table` whole, `find_split_rows` checks it against the manifest, and `grid_of` turns
+it back into a grid.
 
 Columns are passed to Arrow and back by their memory: `pa.array`, `to_numpy` and `pq.read_table`
 import pandas where it is installed, which takes 50 MB of a job's memory, and a second.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import REMEDY, Manifest
 from napari_patchset.source import SourceInfo
+from napari_patchset.stacks.cache import SharedCache
 
 
 def column(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> pa.Array:
@@ -117,11 +121,12 @@ def patch_table(
     return pa.table(columns)
 
 
-def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
+def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:
     """Return the grid of the candidates in a table: the inverse of `patch_table`.
 
-    Raise UnreadableFileError if a column is missing or of another type, or a patch lies in none of
-    the sources.
+    If it is a part of a larger one, `first` is the number of its first row there. Raise
+    UnreadableFileError if a column is missing or of another type, or a patch lies in none of the
+    sources.
     """
     axes = sources[0].layout.spatial_axes.lower()
     source_index = _column(table, "source_index", pa.types.is_integer)
@@ -131,17 +136,19 @@ def grid_of(table: pa.Table, sources: Sequence[SourceInfo]) -> PatchGrid:
     valid = _column(table, "valid", pa.types.is_floating)
     if not len(table) or any(np.ptp(size) for size in sizes):
         raise UnreadableFileError("its patches are not of one size")
-    _check_below("source_index", source_index, np.array(len(sources)))
-    n_samples = np.array([source.n_samples for source in sources])
-    _check_below("sample", sample, n_samples[source_index])
+    _check_below("source_index", source_index, np.array(len(sources)), first)
+    least = int(source_index.min())
+    present, source_of = sources[least : int(source_index.max()) + 1], source_index - least
+    n_samples = np.array([source.n_samples for source in present])
+    _check_below("sample", sample, n_samples[source_of], first)
     for i, start in enumerate(starts):
-        extent = np.array([source.spatial_shape[i] for source in sources])
-        _check_below(f"{axes[i]}_start", start, extent[source_index])
+        extent = np.array([source.spatial_shape[i] for source in present])
+        _check_below(f"{axes[i]}_start", start, extent[source_of], first)
     return PatchGrid(
         tuple(int(size[0]) for size in sizes),
         source_index.astype(np.int32),
         sample.astype(np.int32),
-        np.stack(starts, axis=1).astype(np.int32),
+        np.stack(starts, dtype=np.int32, casting="unsafe").T,
         valid=valid.astype(np.float32),
     )
 
@@ -156,11 +163,12 @@ def _column(table: pa.Table, name: str, is_right: Callable[[pa.DataType], bool])
     return values
 
 
-def _check_below(name: str, values: NDArray[Any], end: NDArray[Any]) -> None:
+def _check_below(name: str, values: NDArray[Any], end: NDArray[Any], first: int) -> None:
     outside = np.flatnonzero((values < 0) | (values >= end))
     if len(outside):
         row = int(outside[0])
-        raise UnreadableFileError(f"{name} of row {row} is {values[row]}, which does not exist")
+        what = f"{name} of row {first + row} is {values[row]}"
+        raise UnreadableFileError(f"{what}, which does not exist")
 
 
 def patch_tables(
@@ -177,45 +185,100 @@ def patch_tables(
         yield patch_table(sources, grid[part], *columns, first)
 
 
-def read_table(path: Path, manifest: Manifest) -> pa.Table:
-    """Read the table of a set.
+class TableFile:
+    """A table on disk, read a row group at a time: one of millions of rows needs gigabytes.
 
-    Raise UnreadableFileError if it is damaged, lacks a column by which patches are found, or
-    contradicts the manifest.
+    Threads may share it, and it pickles.
+
+    Raises
+    ------
+    UnreadableFileError
+        By every method, if the file is damaged.
     """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read_parts: SharedCache[int, pa.Table] = SharedCache(2)
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """The number of rows up to the end of each row group."""
+        with self._opened() as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        return np.cumsum(sizes, dtype=np.int64)
+
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the row groups in order, with some of the columns; None for all of them."""
+        with self._opened() as file:
+            for i in range(file.num_row_groups):
+                yield file.read_row_group(i, columns)
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Return a row, by the names of the columns."""
+        number = int(np.searchsorted(self.ends, row, "right"))
+        part = self._read_parts.get(number, partial(self._read_part, number))
+        (values,) = part.slice(row - int(self.ends[number]) + len(part), 1).to_pylist()
+        return dict(values)
+
+    def _read_part(self, number: int) -> pa.Table:
+        with self._opened() as file:
+            return file.read_row_group(number)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            message = f"{self.path}: it can't be read: {error}; {REMEDY}."
+            raise UnreadableFileError(message) from error
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table whole; raise UnreadableFileError if it is damaged."""
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFileError(f"{path}: it can't be read: {error}; {REMEDY}.") from error
+
+
+def find_split_rows(file: TableFile, manifest: Manifest) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of the table that are the patches of each split, in order.
+
+    Raise UnreadableFileError if the table is damaged, lacks a column by which patches are found, or
+    contradicts the manifest.
+    """
     types_of_lookup = {
         "kept": pa.types.is_boolean,
         "split": pa.types.is_string,
         "source_index": pa.types.is_integer,
     }
-    for name, is_right in types_of_lookup.items():
-        if name not in table.column_names or not is_right(table[name].type):
-            raise UnreadableFileError(f"{path}: its column {name!r} is missing or wrong; {REMEDY}.")
-    source = np.asarray(table["source_index"].to_numpy())
-    if source.size and not 0 <= source.min() <= source.max() < len(manifest.sources):
-        raise UnreadableFileError(
-            f"{path}: it names source {source.max()}, but there are {len(manifest.sources)}; "
-            f"{REMEDY}."
-        )
-    for split, rows in rows_of_splits(table, manifest).items():
-        if len(rows) != manifest.counts[split]:
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in manifest.counts}
+    path, n_sources, first = file.path, len(manifest.sources), 0
+    for part in file.parts(list(types_of_lookup)):
+        for name, is_right in types_of_lookup.items():
+            if name not in part.column_names or not is_right(part[name].type):
+                raise UnreadableFileError(
+                    f"{path}: its column {name!r} is missing or wrong; {REMEDY}."
+                )
+        source = np.asarray(part["source_index"].to_numpy())
+        if source.size and not 0 <= source.min() <= source.max() < n_sources:
             raise UnreadableFileError(
-                f"{path}: it has {len(rows)} patches of {split}, but the manifest "
-                f"{manifest.counts[split]}; {REMEDY}."
+                f"{path}: it names source {source.max()}, but there are {n_sources}; {REMEDY}."
             )
-    return table
-
-
-def rows_of_splits(table: pa.Table, manifest: Manifest) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of the table that are the patches of each split, in order."""
-    split = pc.if_else(table["kept"], table["split"], None)
-    return {
-        name: np.flatnonzero(pc.fill_null(pc.equal(split, name), False)) for name in manifest.counts
-    }
+        split = pc.if_else(part["kept"], part["split"], None)
+        for name, of_split in rows.items():
+            is_of_split = pc.fill_null(pc.equal(split, name), False)
+            of_split.append(first + np.flatnonzero(is_of_split))
+        first += len(part)
+    joined = {name: np.concatenate([*each, np.empty(0, np.int64)]) for name, each in rows.items()}
+    for name, of_all in joined.items():
+        if len(of_all) != manifest.counts[name]:
+            raise UnreadableFileError(
+                f"{path}: it has {len(of_all)} patches of {name}, but the manifest "
+                f"{manifest.counts[name]}; {REMEDY}."
+            )
+    return joined
 
 
 def encode_table(parts: Iterable[pa.Table]) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import napari
 import napari.settings
+import numpy as np
 from napari.layers import Layer, Vectors
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
@@ -84,10 +85,29 @@ class Opener(NamedTuple):
 
     @classmethod
     def find(cls) -> "Opener":
-        """Find the viewer among the callers: napari does not tell a reader. Up to 0.9.2."""
-        callers = [frame.f_locals.get("self") for frame, _ in walk_stack(sys._getframe(1))]
+        """Find the viewer among the callers: napari does not tell a reader. Up to 0.9.2.
+
+        A file that is dropped or chosen passes through a method of the window, a sample through a
+        function of the module that makes its menu.
+        """
+        frames = [frame for frame, _ in walk_stack(sys._getframe(1))]
+        callers = [frame.f_locals.get("self") for frame in frames]
         viewer = next((each for each in callers if isinstance(each, Viewer)), None)
-        return cls(viewer, any(type(each).__name__ == "QtViewer" for each in callers))
+        is_person = any(type(each).__name__ == "QtViewer" for each in callers) or any(
+            frame.f_globals.get("__name__") == _SAMPLE_MENU for frame in frames
+        )
+        return cls(viewer, is_person)
+
+
+_SAMPLE_MENU = "napari._qt._qplugins._qnpe2"
+
+NO_SAMPLE_LAYERS: list[tuple[Any, dict[str, Any], str]] = [
+    (np.empty((0, 1, 1)), {"channel_axis": 0}, "image")
+]
+"""Tells napari that a sample is opened without a layer: the layers of no channel.
+
+napari refuses a sample of no layers, so that one can't be read in the background (up to 0.9.2).
+"""
 
 
 # Viewers and their windows
@@ -107,7 +127,9 @@ def is_closed(viewer: Viewer) -> bool:
     return bool(was_shown and window.isHidden())
 
 
-def call_when_closing(viewer: Viewer, listener: QObject, call: Callable[[], None]) -> None:
+def call_when_closing(
+    viewer: Viewer, call: Callable[[], None], listener: QObject | None = None
+) -> None:
     """Have a function called when the window of a viewer closes, before napari takes it apart.
 
     Until then results may be drawn; afterwards napari's canvas is being destroyed, and adding or
@@ -115,10 +137,11 @@ def call_when_closing(viewer: Viewer, listener: QObject, call: Callable[[], None
 
     Parameters
     ----------
-    listener : QObject
-        The connection ends when it is deleted.
+    listener : QObject or None
+        The connection ends when it is deleted; None for the window itself.
     """
-    _window_of(viewer).installEventFilter(_Closing(listener, call))
+    window = _window_of(viewer)
+    window.installEventFilter(_Closing(listener or window, call))
 
 
 class _Closing(QObject):

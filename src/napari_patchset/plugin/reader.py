@@ -161,8 +161,12 @@ class FileOpener:
 
     def open(self, path: str | Path) -> None:
         """Read a file, then show it; replaces one that is still being read."""
-        self._text = self._viewer.status = f"Opening {Path(path).name}…"
-        self.worker.run(read_file, str(path))
+        self.run(f"Opening {Path(path).name}…", read_file, str(path))
+
+    def run(self, text: str, read: Callable[..., Opened], *args: Any) -> None:
+        """Call `read(*args)`, then show the result; the status bar shows a text meanwhile."""
+        self._text = self._viewer.status = text
+        self.worker.run(read, *args)
 
     def _on_read(self, opened: Opened) -> None:
         add_layers(self._viewer, opened)

@@ -134,7 +134,7 @@ class PatchesWidget(Panel):
         layers.removed.connect(self._on_layers)
         dims.current_step.connect(self.preview.follow)
         self.destroyed.connect(lambda: self._release())
-        call_when_closing(self._viewer, self, self._release)
+        call_when_closing(self._viewer, self._release, self)
         self.source_control.file_changed.connect(self._on_file)
         self.source_control.known.connect(self._on_known)
         self.source_control.failed.connect(self._on_failed)

@@ -34,17 +34,10 @@ _Value = TypeVar("_Value")
 class SharedCache(Generic[_Key, _Value]):
     """A cache that drops the least recently used values; threads may share it.
 
-    A key that several threads miss at once is computed by one of them; the others wait for it. The
-    newest value always stays, even if it alone exceeds the limit. A forked child and an unpickled
-    copy start empty.
-
-    Parameters
-    ----------
-    limit : int
-        Total size of the values that stay.
-    size_of : callable or None
-        Returns the size of a value, or None for a value that must not be cached. By default each
-        value has size 1.
+    `limit` is the total size of the values that stay, where `size_of` returns the size of a value,
+    or None for one that must not be cached; by default each has size 1. A key that several threads
+    miss at once is computed by one of them; the others wait for it. The newest value always stays,
+    even if it alone exceeds the limit. A forked child and an unpickled copy start empty.
     """
 
     def __init__(self, limit: int, size_of: Callable[[_Value], int | None] | None = None) -> None:
@@ -155,13 +148,7 @@ class FileStat(NamedTuple):
 
     @classmethod
     def from_file(cls, file: str | Path | int) -> Self:
-        """Return size and time of a path or an open file descriptor.
-
-        Raises
-        ------
-        OSError
-            If there is no such file, as the system reports it.
-        """
+        """Return size and time of a path or an open file descriptor."""
         status = os.stat(file)
         return cls(status.st_size, status.st_mtime_ns)
 
@@ -171,25 +158,13 @@ _SETTLED_SECONDS = 2
 
 
 class FileCache(Generic[_Value]):
-    """Values read from files, each valid until its file changes; threads may share it.
-
-    Parameters
-    ----------
-    limit, size_of
-        See `SharedCache`.
-    """
+    """Values read from files, each valid until its file changes; see `SharedCache`."""
 
     def __init__(self, limit: int, size_of: Callable[[_Value], int | None] | None = None) -> None:
         self._cache: SharedCache[tuple[Hashable, ...], _Value] = SharedCache(limit, size_of)
 
     def get(self, path: Path, read: Callable[[Path], _Value]) -> _Value:
-        """Return `read(path)`, calling it only if the file is new or has changed.
-
-        Raises
-        ------
-        OSError
-            If there is no such file, as the system reports it, and whatever `read` raises.
-        """
+        """Return `read(path)`, calling it only if the file is new or has changed."""
         status = path.stat()
         if time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
             return read(path)
@@ -238,10 +213,7 @@ _MAX_OPEN_FILES = 32
 class OpenFiles:
     """The files of one image, each opened at its first read; threads may share it, and it pickles.
 
-    Parameters
-    ----------
-    paths : iterable of Path
-        Absolute. A file that has changed since is refused when it is opened.
+    Their paths are absolute. A file that has changed since is refused when it is opened.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -252,12 +224,8 @@ class OpenFiles:
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes.
 
-        Raises
-        ------
-        ValueError
-            If `close` was called.
-        UnreadableFileError
-            If the file is too short, or has changed.
+        Raises ValueError after `close`, UnreadableFileError if the file is too short or has
+        changed.
         """
         file = self._file(path)
         # One call reads at most 2 GiB.

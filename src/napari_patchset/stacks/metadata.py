@@ -105,13 +105,7 @@ def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelS
 def override_metadata(
     stack: Any, pixel_size: PixelSize | None, channel_names: Sequence[str] | None
 ) -> None:
-    """Override metadata of a stack, and of its lower resolutions, with the user's.
-
-    Raises
-    ------
-    ArgumentError
-        If there is another number of channels.
-    """
+    """Override metadata of a stack, and of its lower resolutions, with the user's."""
     metadata = image_metadata(stack)
     if channel_names is not None and len(channel_names) != len(metadata.channels):
         raise ArgumentError(

@@ -48,11 +48,11 @@ class FileFormat(NamedTuple):
     """Return the names of missing parts: files of a set, images of a plate."""
 
 
-def _lazy(name: str) -> Callable[..., Any]:
-    """Return a function of `zarr.stack`, imported when called, as importing zarr is slow."""
+def _lazy(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports its module when called: zarr and its models are slow."""
 
     def call(*args: Any) -> Any:
-        return getattr(import_module("napari_patchset.stacks.zarr.stack"), name)(*args)
+        return getattr(import_module(f"napari_patchset.stacks.{module}"), name)(*args)
 
     return call
 
@@ -64,10 +64,10 @@ _ZARR = FileFormat(
     "zarr",
     (".zarr", ".ozx"),
     lambda path, head: is_zipped_zarr(path, head) if head else is_zarr(path),
-    _lazy("zarr_scenes"),
-    _lazy("open_zarr"),
-    _lazy("zarr_labels"),
-    absent=_lazy("zarr_absent"),
+    _lazy("zarr.scenes", "zarr_scenes"),
+    _lazy("zarr.stack", "open_zarr"),
+    _lazy("zarr.scenes", "zarr_labels"),
+    absent=_lazy("zarr.scenes", "zarr_absent"),
 )
 FILE_FORMATS: tuple[FileFormat, ...] = (
     FileFormat(
@@ -96,15 +96,7 @@ _FORMAT_OF_FILE: FileCache[FileFormat] = FileCache(256)
 
 
 def find_format(path: Path) -> FileFormat:
-    """Find the format of a file or folder by its content, else by its suffix.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError
-        As the system reports it.
-    UnreadableFileError
-        If no format fits.
-    """
+    """Find the format of a file or folder by its content, else by its suffix."""
     return _recognise(path, b"") if path.is_dir() else _FORMAT_OF_FILE.get(path, _recognise_file)
 
 
@@ -160,13 +152,7 @@ def list_scenes(path: str | Path) -> list[SceneSummary]:
 
 
 def scene_ids(path: str | Path, scene: SceneId | None = None) -> list[SceneId | None]:
-    """Return the ids of a file's scenes, or only that of one scene.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such scene.
-    """
+    """Return the ids of a file's scenes, or only that of one scene, which must be there."""
     ids = [summary.id for summary in list_scenes(path)]
     if scene is None:
         return ids

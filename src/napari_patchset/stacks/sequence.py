@@ -22,28 +22,8 @@ SEQUENCE_AXES: tuple[SequenceAxis, ...] = get_args(SequenceAxis)
 class SequenceStack(FileStack):
     """Cut patches out of several files, each of which is one index along an axis.
 
-    Parameters
-    ----------
-    parts : sequence of stack
-        Of equal axes, shape and pixel type, without a depth axis if that is `axis`.
-    axis : {"T", "Z", "C"}
-        The axis that the files follow each other along.
-    depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third one of a patch.
-
-    Attributes
-    ----------
-    source : str
-        The first file, and the number of files.
-    axes, data_shape, data_dtype, block_shape, metadata
-        See `TiffImageStack`; along C, the channels have the names of the files.
-
-    Raises
-    ------
-    ArgumentError
-        If the files differ, or have that axis already.
-    MissingAxisError
-        If the files lack the depth axis.
+    The parts have equal axes, shape and pixel type, none of them `axis`, and no depth axis if that
+    is `axis`. Along C, the channels have the names of the files.
     """
 
     def __init__(

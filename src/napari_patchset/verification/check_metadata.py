@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from napari_patchset._model import user_message
@@ -18,9 +17,8 @@ from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.splits import ALL, SPLITS
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
-from napari_patchset.patchset.manifest import REMEDY, digest_bytes
-from napari_patchset.patchset.reader import read_attributes
-from napari_patchset.patchset.table import patch_tables
+from napari_patchset.patchset.manifest import REMEDY, digest_file, read_attributes
+from napari_patchset.patchset.table import patch_table
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
@@ -91,13 +89,12 @@ def check_files(patch_set: OpenedSet) -> Iterator[Finding]:
 
 def check_table(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterator[Finding]:
     """Yield rows, counts and limits that do not follow from the recipe and the metrics."""
-    digest = digest_bytes(patch_set.table_path.read_bytes())
+    digest = digest_file(patch_set.table_path)
     if digest != (recorded := patch_set.manifest.table_digest):
         yield patch_set.edited_table(f"its digest is {digest}, the manifest says {recorded}")
-    recipe, sources, table = patch_set.recipe, patch_set.sources, candidates.table
+    recipe, sources = patch_set.recipe, patch_set.sources
     try:  # to judge the candidates again, by the metrics in the table
-        columns = metric_columns(recipe.filters, sources)
-        metrics = {c: pc.fill_null(table[c], np.nan).to_numpy().astype(np.float64) for c in columns}
+        metrics = {c: candidates.metrics[c] for c in metric_columns(recipe.filters, sources)}
         grid, is_readable = candidates.grid, candidates.is_readable
         selection = select_candidates(recipe, grid, sources, metrics, is_readable)
     except (PatchsetError, KeyError, pa.ArrowException) as error:
@@ -112,10 +109,12 @@ def _check_columns(
 ) -> Iterator[Finding]:
     rows = selection.row if patch_set.set_format.has_pixels else np.full_like(selection.row, -1)
     grid, verdicts = candidates.grid, selection.verdicts
-    tables = patch_tables(patch_set.sources, grid, verdicts, rows, candidates.checksums)
+    checksums = candidates.checksums
     first, wrong = 0, set[str]()
-    for expected in tables:
-        recorded = candidates.table.slice(first, len(expected))
+    for recorded in candidates.file.parts():
+        part = slice(first, first + len(recorded))
+        columns = verdicts[part], rows[part], checksums[part]
+        expected = patch_table(patch_set.sources, grid[part], *columns, first)
         unlike = {*recorded.schema.names} ^ {*expected.schema.names}
         if not first and unlike:
             yield patch_set.edited_table(f"its columns differ from this set's: {sorted(unlike)}")

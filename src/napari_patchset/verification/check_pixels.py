@@ -53,7 +53,7 @@ class PixelCheck:
         for array in self._set.arrays:
             moments = [Moments(each) for each in self._recorded(array)]
             has_damaged_patch = False
-            with closing(self._set.set_format.open(self._set.path, array)) as store:
+            with closing(self._set.open(array)) as store:
                 for shard in range(array.n_shards):
                     for finding in self._check_shard(array, store, shard, moments):
                         has_damaged_patch |= finding.name == "damaged patch"

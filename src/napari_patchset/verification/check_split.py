@@ -182,11 +182,7 @@ def _equal_rows(
     sums = [pixels.checksums[array.name] for array in (first, second)]
     readable = [~pixels.unreadable[array.name] for array in (first, second)]
     shared = np.intersect1d(sums[0][readable[0]], sums[1][readable[1]])
-    set_format, root = patch_set.set_format, patch_set.path
-    with (
-        closing(set_format.open(root, first)) as one,
-        closing(set_format.open(root, second)) as other,
-    ):
+    with closing(patch_set.open(first)) as one, closing(patch_set.open(second)) as other:
         for checksum in shared:
             own, others = (
                 np.flatnonzero((each == checksum) & mask).tolist()

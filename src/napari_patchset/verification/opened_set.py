@@ -4,25 +4,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.reader import missing_files, read_description
-from napari_patchset.patchset.table import grid_of
+from napari_patchset.patchset.table import TableFile, grid_of
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.patchset.writers.base import SetFormat
+from napari_patchset.patchset.writers.base import PatchStore, SetFormat
 from napari_patchset.source import SourceInfo
 
 FindingName = Literal[
@@ -75,12 +76,17 @@ class OpenedSet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._identity = SetIdentity.from_path(path)
         self.manifest, self.provenance = read_description(path)
 
     @property
     def set_format(self) -> SetFormat:
         """The format of the set."""
         return FORMATS[self.manifest.format]
+
+    def open(self, array: ArrayLayout) -> PatchStore:
+        """Open the patches of an array."""
+        return self.set_format.open(self.path, array, self._identity)
 
     @property
     def sources(self) -> tuple[SourceInfo, ...]:
@@ -131,8 +137,10 @@ class RecordedCandidates:
 
     Attributes
     ----------
-    table : pyarrow.Table
-        The table.
+    file : TableFile
+        The table on disk: one of millions of rows needs gigabytes.
+    metrics : dict of str to float64 array
+        The columns of the recipe's filters, as far as there are any.
     grid : PatchGrid
         Their positions.
     splits : tuple of str
@@ -145,7 +153,8 @@ class RecordedCandidates:
         Whether the source could be read when the set was made.
     """
 
-    table: pa.Table
+    file: TableFile
+    metrics: dict[str, NDArray[np.float64]]
     grid: PatchGrid
     splits: tuple[str, ...]
     split: NDArray[np.int8]
@@ -161,18 +170,42 @@ class RecordedCandidates:
         UnreadableFileError
             If the file can't be read, or is no table of the set's sources.
         """
+        file, sources = TableFile(patch_set.table_path), patch_set.sources
+        splits = tuple(patch_set.manifest.counts)
+        names = metric_columns(patch_set.recipe.filters, sources)
+        parts, first = list[dict[str, Any]](), 0
         try:
-            with pq.ParquetFile(patch_set.table_path) as file:
-                table = file.read()
-            grid, splits = grid_of(table, patch_set.sources), tuple(patch_set.manifest.counts)
-            named = pc.if_else(table["kept"], table["split"], None)
-            split = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
-            checksums = pc.fill_null(table["checksum"], 0)
-            unreadable = pc.fill_null(pc.equal(table["reason"], UNREADABLE), False)
+            axes = sources[0].layout.spatial_axes.lower()
+            of_grid = [f"{axis}_{what}" for axis in axes for what in ("start", "size")]
+            read = ["source_index", "sample", "valid", *of_grid]
+            for part in file.parts([*read, "kept", "split", "checksum", "reason", *names]):
+                named = pc.if_else(part["kept"], part["split"], None)
+                code = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
+                unreadable = pc.fill_null(pc.equal(part["reason"], UNREADABLE), False)
+                columns = {
+                    "grid": grid_of(part, sources, first),
+                    "split": code.to_numpy().astype(np.int8),
+                    "checksums": pc.fill_null(part["checksum"], 0).to_numpy().astype(np.uint32),
+                    "is_readable": ~unreadable.to_numpy().astype(bool),
+                }
+                for name in part.column_names:
+                    if name in names:
+                        values = pc.fill_null(part[name], np.nan).to_numpy()
+                        columns[name] = values.astype(np.float64)
+                parts.append(columns)
+                first += len(part)
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UnreadableFileError(str(error)) from error
-        codes, sums = split.to_numpy().astype(np.int8), checksums.to_numpy().astype(np.uint32)
-        return cls(table, grid, splits, codes, sums, ~unreadable.to_numpy().astype(bool))
+        grids = [columns.pop("grid") for columns in parts]
+        if len({grid.size for grid in grids}) != 1:
+            raise UnreadableFileError("its patches are not of one size")
+        grid = PatchGrid.concatenate(grids)
+        joined = {
+            name: np.concatenate([columns.pop(name) for columns in parts])
+            for name in list(parts[0])
+        }
+        metrics = {name: joined.pop(name) for name in names if name in joined}
+        return cls(file, metrics, grid, splits, **joined)
 
     def of_array(self, array: ArrayLayout) -> NDArray[np.int64] | None:
         """Return the candidate of each row of an array, None if their numbers differ."""

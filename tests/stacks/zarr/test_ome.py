@@ -15,7 +15,8 @@ from napari_patchset.source import PixelSize, Rect
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import Channel
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
-from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr, zarr_scenes
+from napari_patchset.stacks.zarr.scenes import zarr_scenes
+from napari_patchset.stacks.zarr.stack import ZarrImageStack, open_zarr
 from support.zarr_maker import (
     assert_whole,
     axes_of,

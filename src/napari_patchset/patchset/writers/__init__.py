@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.writers.base import PatchStore, SetFormat
 from napari_patchset.patchset.writers.npz import NpzSet
@@ -30,7 +31,7 @@ class CoordinatesSet(SetFormat):
     def write(self, root: Path, array: ArrayLayout, shard: int, patches: NDArray[Any]) -> None:
         """Write nothing."""
 
-    def open(self, root: Path, array: ArrayLayout) -> PatchStore:
+    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> PatchStore:
         """Raise NotImplementedError: there are no arrays."""
         raise NotImplementedError
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from numpy.typing import NDArray
 
 from napari_patchset.patchset.files import write_json
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import DESCRIPTION, FOLDER_SUFFIX, ArrayLayout
 
 
@@ -92,5 +93,8 @@ class SetFormat(ABC):
         return bool(match and array and int(match["number"]) < self.n_files(array))
 
     @abstractmethod
-    def open(self, root: Path, array: ArrayLayout) -> PatchStore:
-        """Open an array of a complete set."""
+    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> PatchStore:
+        """Open an array of a complete set.
+
+        After it has opened a file of it, the store calls `identity.check_unchanged`.
+        """

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import atomic_file, write_file
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import (
     ARRAY_PATTERN,
     IMAGE,
@@ -103,9 +104,9 @@ class NpzSet(SetFormat):
             return str(error)
         return None if axes == array.axes else f"its axes are {axes}, not {array.axes}"
 
-    def open(self, root: Path, array: ArrayLayout) -> "NpzPatches":
+    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> "NpzPatches":
         """Open an array; the file is mapped when the first patch is read."""
-        return NpzPatches(root, array)
+        return NpzPatches(root, array, identity)
 
     def _pack(self, archive: ZipFile, root: Path, arrays: Sequence[ArrayLayout]) -> None:
         for array in arrays:
@@ -127,14 +128,16 @@ class NpzSet(SetFormat):
 class NpzPatches:
     """The patches of an array, mapped from the split's file."""
 
-    def __init__(self, root: Path, array: ArrayLayout) -> None:
-        self._root, self._array = root, array
+    def __init__(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> None:
+        self._root, self._array, self._identity = root, array, identity
         self._mapped: NDArray[Any] | None = None
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX: a copy."""
         if self._mapped is None:
-            self._mapped = _map_member(_path(self._root, self._array), self._array)
+            with self._identity.checked():
+                mapped = _map_member(_path(self._root, self._array), self._array)
+            self._mapped = mapped
         patch: NDArray[Any] = self._mapped[index].astype(self._array.pixel_type)
         return patch
 
@@ -143,7 +146,8 @@ class NpzPatches:
         self._mapped = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return NpzPatches, (self._root, self._array)  # mapped again by its next read
+        # Mapped again by its next read.
+        return NpzPatches, (self._root, self._array, self._identity)
 
 
 def _path(root: Path, array: ArrayLayout) -> Path:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import check_inside, write_file
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ARRAY_PATTERN, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
@@ -59,9 +60,9 @@ class TiffSet(SetFormat):
         data = patch_path(root, array, index).read_bytes()
         return data == encode(patch, array, index) or _CREATOR not in data
 
-    def open(self, root: Path, array: ArrayLayout) -> "TiffPatches":
+    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> "TiffPatches":
         """Open an array; a file is opened when its patch is read."""
-        return TiffPatches(root, array)
+        return TiffPatches(root, array, identity)
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,16 @@ class TiffPatches:
 
     root: Path
     array: ArrayLayout
+    identity: SetIdentity
 
     def read(self, index: int) -> NDArray[Any]:
         """Read one patch C(Z)YX."""
         path = patch_path(self.root, self.array, index)
-        check_inside(self.root, path)
+        with self.identity.checked():
+            check_inside(self.root, path)
+            return self._read(path)
+
+    def _read(self, path: Path) -> NDArray[Any]:
         try:
             with tifffile.TiffFile(path) as tiff:
                 self._check_fit(tiff)

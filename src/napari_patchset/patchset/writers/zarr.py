@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.files import check_inside, write_file
+from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, SUFFIX, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY
 from napari_patchset.patchset.writers.base import SetFormat
@@ -107,9 +108,9 @@ class ZarrSet(SetFormat):
         contents = {**nodes, "": of_root}
         return {root / name / "zarr.json": content for name, content in contents.items()}
 
-    def open(self, root: Path, array: ArrayLayout) -> "MappedShards":
+    def open(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> "MappedShards":
         """Open an array; a shard is mapped when its first patch is read."""
-        return MappedShards(root, array)
+        return MappedShards(root, array, identity)
 
 
 def shard_path(root: Path, array: ArrayLayout, shard: int) -> Path:
@@ -234,8 +235,9 @@ _MAPPED_SHARDS = 128
 class MappedShards:
     """The shards of an array; the most recently used ones stay mapped."""
 
-    def __init__(self, root: Path, array: ArrayLayout) -> None:
+    def __init__(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> None:
         self._root, self._array, self._dtype = root, array, array.pixel_type
+        self._identity = identity
         self._mapped: SharedCache[int, NDArray[Any] | CompressedShard] = SharedCache(_MAPPED_SHARDS)
 
     def read(self, index: int) -> NDArray[Any]:
@@ -251,5 +253,6 @@ class MappedShards:
 
     def _map(self, number: int) -> NDArray[Any] | CompressedShard:
         path = shard_path(self._root, self._array, number)
-        check_inside(self._root, path)
-        return open_shard(path, self._array, len(self._array.rows(number)))
+        with self._identity.checked():
+            check_inside(self._root, path)
+            return open_shard(path, self._array, len(self._array.rows(number)))

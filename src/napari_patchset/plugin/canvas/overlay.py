@@ -5,6 +5,7 @@ follows the camera. It draws a margin around the view, so that panning draws not
 what differs from what its two layers show already (a `_Drawing`).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ _SAME_WIDTH = 1.25
 
 _COLORS = np.array([[*rgb(color), 1] for color in (*CATEGORY_COLORS, "#ffffff")])
 _PICKED = len(CATEGORY_COLORS)
+_FRAME_LINES = 3
 
 _WAIT_MS = 30
 """Shortest time between redraws while the camera moves."""
@@ -221,20 +223,22 @@ class GridOverlay:
         if not (drawing and drawing.patches.looks_like(patches)):
             self._raster = None
         self._drawing = _Drawing(patches, self._picked, space, pixel, view, outlined)
-        self._draw_lines(patches[seen], self._drawing)
+        self._draw_lines(self.grid, seen, self._drawing)
         if outlined:
             self._layers.show_map(False)
         else:
             self._raster = self._raster or rasterize(patches, self.grid.planned.step)
             self._layers.draw_map(self._raster, space)
 
-    def _draw_lines(self, seen: PlanePatches, drawing: _Drawing) -> None:
+    def _draw_lines(self, grid: PlaneGrid, rows: NDArray[np.int64], drawing: _Drawing) -> None:
+        seen = grid.patches[rows]
         is_small = min(seen.size) < _SMALL * drawing.pixel
         width = (_THIN if is_small else _THICK) * drawing.pixel
         lines = outline_segments(seen, width)
         data, colors = lines.data, _COLORS[lines.category]
         if drawing.picked is not None:
-            frame = _frame(drawing.picked, seen.size, width)
+            shape = grid.planned.shown_source.spatial_shape[-2:]
+            frame = _frame(drawing.picked, seen.size, width, shape)
             data = np.concatenate([data, frame])
             colors = np.append(colors, _COLORS[[_PICKED] * len(frame)], axis=0)
         self._layers.draw_lines(data, colors, width, drawing.space)
@@ -254,12 +258,22 @@ def _outlined(patches: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box 
     return seen, view
 
 
-def _frame(start: YX, size: tuple[int, int], width: float) -> NDArray[np.float64]:
-    """Return the lines of a thick frame: three outlines around each other."""
+def _frame(
+    start: YX, size: tuple[int, int], width: float, shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the lines of a thick frame: outlines around each other, each of a width in pixels.
+
+    It lies around the patch; at the border of the image, of a shape YX, within the patch, since
+    napari's home view shows the middle of all that is drawn.
+    """
+    first, stop = np.array(start), np.add(start, size)
+    thickness = _FRAME_LINES * width
+    at_start, at_end = first < thickness, stop + thickness > shape
     boxes = []
-    for n in range(3):
+    for n in range(_FRAME_LINES):
         away = (n + 0.5) * width
-        low = np.array(start) - 0.5 - away
-        down, right = np.diag(np.array(size) + 2 * away)
+        low = np.where(at_start, first + away, first - away) - 0.5
+        high = np.where(at_end, stop - away, stop + away) - 0.5
+        down, right = np.diag(high - low)
         boxes += [(low, right), (low, down), (low + down, right), (low + right, down)]
     return np.array(boxes)

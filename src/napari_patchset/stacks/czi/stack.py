@@ -240,16 +240,9 @@ class CziImageStack(FileStack):
 
 
 class CziLevel(BoundedStack):
-    """A CZI stack at lower resolution; it is open as long as the full one is.
+    """A CZI stack reduced along Y and X by a power of two; open as long as the full one is.
 
-    Parameters
-    ----------
-    full : CziImageStack
-        The stack at full resolution.
-    factor : int
-        A power of two, the reduction along Y and X.
-    block_shape : tuple of int or None
-        Height and width that are best read at once, if the file has a pyramid.
+    `block_shape` is the height and width best read at once, if the file has a pyramid.
     """
 
     def __init__(

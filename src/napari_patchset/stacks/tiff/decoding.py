@@ -35,12 +35,7 @@ _WHOLE_ROWS_BYTES = 64 * 2**10
 class PageReader:
     """Read pages of one image at all its resolutions; threads may share it.
 
-    Parameters
-    ----------
-    tables : tuple of PageTable
-        One for each resolution.
-    limit : int
-        Bytes of decoded segments to cache.
+    `tables` has one table for each resolution; `limit` is in bytes of decoded segments.
     """
 
     def __init__(self, tables: tuple[PageTable, ...], limit: int = TILE_BYTES) -> None:
@@ -52,22 +47,10 @@ class PageReader:
     def pieces(
         self, level: int, plane: PagePlane, window: Rect
     ) -> Iterator[tuple[NDArray[Any], tuple[slice, slice]]]:
-        """Read a window of a plane piece by piece.
+        """Yield a window of a plane in pieces YXS with all contiguous samples, and where it is.
 
-        Yields
-        ------
-        pixels : ndarray
-            A piece, YXS, with all contiguous samples.
-        inside : tuple of slice
-            The rows and columns of the window that it fills. Where the file holds no pixels there
-            is no piece.
-
-        Raises
-        ------
-        UnreadableFileError
-            If a segment can't be decoded, naming page and position.
-        ValueError
-            If the reader was closed.
+        Where the file holds no pixels there is no piece. Raises UnreadableFileError, naming page
+        and position, if a segment can't be decoded.
         """
         self._files.check_open()
         kind = self._kind(level, plane)

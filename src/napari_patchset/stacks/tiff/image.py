@@ -169,23 +169,10 @@ def _is_coarser(table: PageTable, finest: PageTable) -> bool:
 
 
 class SeriesIndex:
-    """The series of a file or set: all names, and the images that were read; threads may share it.
+    """The series of a file or set: their names, and the images read so far; threads may share it.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    series : int or None
-        The one to read at once; None for all images.
-
-    Attributes
-    ----------
-    names : dict of int to str
-        Of all series, by number.
-    images : list of int
-        The series that are images: not thumbnails, masks and labels, unless there is nothing else.
-    description : TiffDescription
-        The files of the set.
+    `images` lists the series that are images: not thumbnails, masks and labels, unless there is
+    nothing else. They are read at once, or only `series`.
     """
 
     def __init__(self, path: Path, series: int | None = None) -> None:

@@ -90,10 +90,7 @@ def is_companion(path: Path, head: bytes) -> bool:
 def describe_file(path: Path, *, plain: bool) -> TiffDescription:
     """Read and check the OME-XML that describes a file, if there is any.
 
-    Raises
-    ------
-    UnreadableFileError
-        If it can't be used; with `plain` it is ignored instead.
+    If it can't be used that is an error; with `plain` it is ignored instead.
     """
     if path.name.lower().endswith(_COMPANION_SUFFIXES):
         with path.open("rb") as file:
@@ -150,16 +147,10 @@ def _read_description(path: Path, xml: str) -> TiffDescription:
 def _described(
     path: Path, xml: str, root: "Element", known: Mapping[str | None, Path], companion: Path
 ) -> TiffDescription:
-    """Find the files that the OME-XML names.
+    """Find the files that the OME-XML names, which is from `companion`.
 
-    Parameters
-    ----------
-    path : Path
-        The TIFF to open, or the companion file if that was named.
-    known : mapping of str to Path
-        The files whose UUID is known.
-    companion : Path
-        The file that the OME-XML is from.
+    `path` is the TIFF to open, or the companion file if that was named; `known` has the files whose
+    UUID is known.
     """
     _check_sizes(root, companion)
     is_handle = not known

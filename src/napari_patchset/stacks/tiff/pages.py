@@ -144,11 +144,7 @@ _MAX_SEGMENT_BYTES = 2**32
 def read_pages(series: TiffPageSeries, path: Path) -> PageTable:
     """Read where the pages of a series, or of one of its levels, lie.
 
-    Raises
-    ------
-    UnreadableFileError
-        If the sizes that the file declares do not fit what it holds, or if its compression or
-        pixel type can't be decoded.
+    Sizes that do not fit what the file holds are refused, and what can't be decoded.
     """
     n_pages = _page_count(series, path)
     # tifffile compares offsets alone, which in several files can follow each other by chance.

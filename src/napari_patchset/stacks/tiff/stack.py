@@ -187,13 +187,7 @@ def _plane_of_segment(segment: NDArray[Any], depth: int, contiguous: int) -> NDA
 def open_tiff(
     path: Path, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None = None
 ) -> TiffImageStack:
-    """Open one series of a TIFF file.
-
-    Raises
-    ------
-    ArgumentError
-        If the scene is a name.
-    """
+    """Open one series of a TIFF file."""
     return TiffImageStack(path, _series_number(path, scene), depth_axis, axes=axes)
 
 

@@ -72,18 +72,9 @@ class FileWithoutLoop(FileIO):
 
 
 def check_structure(path: Path) -> Loop | None:
-    """Follow the chain of directories to its end and check the tags of the first one.
+    """Follow the chain of directories to its end; return where it forms a circle, if it does.
 
-    Returns
-    -------
-    Loop or None
-        Where the chain forms a circle, if it does.
-
-    Raises
-    ------
-    UnreadableFileError
-        If the file is not a TIFF, if a directory or an essential tag lies outside of the file, or
-        if such a tag occurs twice.
+    Every directory, and the essential tags of the first one, must lie in the file, each tag once.
     """
     with path.open("rb", _BUFFER_BYTES) as file:
         head = file.read(4)

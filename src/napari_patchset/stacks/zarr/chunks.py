@@ -35,21 +35,8 @@ _LARGE_BLOCK_BYTES = 16 * 2**20
 class ChunkReader:
     """Read windows of an array, in its own axes and in native byte order.
 
-    Threads may share it. A pickled copy opens the array again, with an empty cache.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        Numbers on a regular grid of chunks.
-    name : str
-        Name of the array in errors.
-    plane_axes : tuple of int
-        The dimensions that are Y and X.
-
-    Attributes
-    ----------
-    block_shape : tuple of int
-        Size of a block along each axis of the array.
+    `plane_axes` are the dimensions that are Y and X, `block_shape` is the size of a block along
+    each axis. Threads may share it. A pickled copy opens the array again, with an empty cache.
     """
 
     def __init__(self, array: zarr.Array[Any], name: str, plane_axes: tuple[int, int]) -> None:
@@ -64,13 +51,7 @@ class ChunkReader:
 
     @property
     def array(self) -> zarr.Array[Any]:
-        """The array itself.
-
-        Raises
-        ------
-        ValueError
-            If the stack was closed.
-        """
+        """The array itself; ValueError if the stack was closed."""
         if self._array is None:
             raise ValueError(f"{self.name}: the stack is closed; open the file again.")
         return self._array
@@ -220,16 +201,8 @@ def fingerprint_array(
     """Fingerprint an array: its metadata, and size and ends of up to 256 chunk files.
 
     A copy at another path has the same fingerprint. A change that leaves the first and last 4 KiB
-    of these files as they are is not detected.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-    ends_of : callable
-        Returns `chunk_ends` of the chunk of a key.
-    map_keys : callable
-        Calls `ends_of` for each key, as `map` does.
+    of these files as they are is not detected. `ends_of` returns `chunk_ends` of the chunk of a
+    key; `map_keys` calls it for each key, as `map` does.
     """
     doc: dict[str, Any] = array.metadata.to_dict()
     doc["attributes"] = None

@@ -20,7 +20,7 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, LabelValues
 from napari_patchset.stacks.units import micrometres, seconds
-from napari_patchset.stacks.zarr.store import Node, Root, as_dict, as_list
+from napari_patchset.stacks.zarr.store import Node, as_dict, as_list
 
 _LETTER_OF_NAME = {
     **{"t": "T", "time": "T", "c": "C", "channel": "C", "channels": "C"},
@@ -154,11 +154,6 @@ def axes_by_position(shape: tuple[int, ...], name: str) -> str:
 
     Two are YX, three ZYX (so that Z can be the depth axis; without one it is merged into S), four
     CZYX, five TCZYX. A last axis of size 3 or 4 after two larger ones is colour, as in napari: YXC.
-
-    Raises
-    ------
-    UnreadableFileError
-        If there are too few or too many for an image.
     """
     if not 2 <= len(shape) <= len(_BY_POSITION):
         raise UnreadableFileError(
@@ -250,18 +245,6 @@ def _without_text(item: Any, key: str, index: int) -> Any:
         return item
     rest = {name: value for name, value in item.items() if name != key}
     return rest | {"path": str(index)} if key == "path" else rest
-
-
-def label_paths(root: Root, image: str) -> list[str]:
-    """Return the paths of the label images that an image lists and that can be read."""
-    folder = root.join(image, "labels")
-    try:
-        node = root.node(folder)
-        names = as_list(node.ome.get("labels")) if node else []
-        paths = [root.join(folder, name) for name in names if isinstance(name, str)]
-        return [path for path in paths if root.node(path) is not None]
-    except UnreadableFileError:
-        return []
 
 
 _VALUE = "label-value"

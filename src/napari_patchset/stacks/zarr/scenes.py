@@ -1,22 +1,24 @@
 """The images in a zarr store: one, a plate's fields, a converted file's series, or arrays.
 
 `find_image` matches the OME metadata of one path with the arrays that are there. `find_scenes`
-lists the paths that may hold an image, and `scene_summaries` describes those that do, with a place
-on a map for each.
+lists the paths that may hold an image, and `scene_summaries` describes those that do. Nothing here
+needs zarr itself.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil, isqrt, prod
-from typing import Any, NamedTuple
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.source import Rect
+from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.zarr.ome import (
     Multiscale,
@@ -28,25 +30,17 @@ from napari_patchset.stacks.zarr.ome import (
     multiscale_numbers,
     read_multiscale,
 )
-from napari_patchset.stacks.zarr.store import (
-    ArrayHead,
-    Node,
-    Root,
-    ZarrFormat,
-    as_dict,
-    as_list,
-)
+from napari_patchset.stacks.zarr.plate import PlateField, field_rects, plate_fields
+from napari_patchset.stacks.zarr.store import ArrayNode, Node, Root, as_list, open_root
 
-# One image
+MAX_LISTED = 20
+"""Images or problems named in one message."""
 
 
-@dataclass(frozen=True, slots=True)
-class ZarrLevel:
-    """One array of an image: its path in the store, and its OME metadata."""
+class ZarrLevel(NamedTuple):
+    """One resolution of an image: its array, and what the OME metadata say of it."""
 
-    path: str
-    array: ArrayHead
-    zarr_format: ZarrFormat
+    array: ArrayNode
     dataset: OmeDataset
 
 
@@ -57,11 +51,10 @@ class ZarrImage:
     axes: str
     """A letter for each axis of its arrays."""
     levels: tuple[ZarrLevel, ...]
-    """Its arrays, finest first."""
+    """Finest first."""
     node: Node
     """The group, or the array where there is no group."""
     multiscale: Multiscale | None = None
-    """The OME metadata."""
     level_problems: tuple[str, ...] = ()
     """Why levels or axes of the metadata are not used."""
 
@@ -71,12 +64,6 @@ class ZarrImage:
         invalid = metadata_problem(self.node, self.multiscale) if self.multiscale else None
         read_as = [f"{invalid}; the pixels are read as {self.axes}"] if invalid else []
         return "; ".join((*read_as, *self.level_problems))
-
-    @property
-    def plane_size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        sizes = dict(zip(self.axes, self.levels[0].array.shape, strict=True))
-        return sizes["Y"], sizes["X"]
 
 
 _NUMBERED = re.compile(r"(?:(.*)/)?#(\d+)")
@@ -88,180 +75,61 @@ def find_image(root: Root, path: str) -> ZarrImage | None:
 
     An array that the group around it lists as a resolution is that image, from this resolution on.
     "#1" below a group is its second multiscale image.
-
-    Raises
-    ------
-    UnreadableFileError
-        If its metadata names arrays that can't be read.
     """
     node, number = root.node(path), 0
     if node is None and (numbered := _NUMBERED.fullmatch(path)):
         node, number = root.node(numbered[1] or ""), int(numbered[2])
     if node is None:
         return None
-    if node.array is None:
+    if not isinstance(node, ArrayNode):
         multiscale = read_multiscale(node, number)
         return _ome_image(root, node, multiscale) if multiscale else None
-    return _image_from_level(root, path) or _plain_image(root, node, node.array)
-
-
-def _plain_image(root: Root, node: Node, array: ArrayHead) -> ZarrImage:
-    named = axis_letters([OmeAxis(name) for name in array.dimensions])
-    axes = named or axes_by_position(array.shape, root.full_name(node.path))
-    level = ZarrLevel(node.path, array, node.zarr_format, OmeDataset(node.path))
-    return ZarrImage(axes, (level,), node)
-
-
-def _image_from_level(root: Root, path: str) -> ZarrImage | None:
-    parent_path, _, _ = path.rpartition("/")
-    parent = root.node(parent_path) if path else None
-    multiscale = read_multiscale(parent) if parent and not parent.array else None
-    if parent is None or multiscale is None:
-        return None
-    paths = [root.join(parent_path, dataset.path) for dataset in multiscale.datasets]
-    return _ome_image(root, parent, multiscale, paths.index(path)) if path in paths else None
+    above, _, _ = path.rpartition("/")
+    group = root.node(above) if path else None
+    if group and not isinstance(group, ArrayNode) and (multiscale := read_multiscale(group)):
+        paths = [root.join(above, dataset.path) for dataset in multiscale.datasets]
+        if path in paths:
+            return _ome_image(root, group, multiscale, paths.index(path))
+    axes = axis_letters([OmeAxis(name) for name in node.dimensions])
+    axes = axes or axes_by_position(node.shape, root.full_name(path))
+    return ZarrImage(axes, (ZarrLevel(node, OmeDataset(path)),), node)
 
 
 def _ome_image(root: Root, node: Node, multiscale: Multiscale, first: int = 0) -> ZarrImage:
-    levels, problems = _read_levels(root, node, multiscale.datasets[first:])
-    finest = levels[0]
-    n_axes = len(finest.array.shape)
-    axes = axis_letters(multiscale.axes) if len(multiscale.axes) == n_axes else None
+    datasets = multiscale.datasets[first:]
+    reference = _read_array(root, node, datasets[0])
+    levels, problems = [ZarrLevel(reference, datasets[0])], list[str]()
+    for dataset in datasets[1:]:
+        try:
+            array = _read_array(root, node, dataset)
+        except UnreadableFileError as error:
+            problems.append(f"a lower resolution is left out ({error})")
+            continue
+        if (len(array.shape), array.dtype) == (len(reference.shape), reference.dtype):
+            levels.append(ZarrLevel(array, dataset))
+        else:
+            problems.append(
+                f"the resolution {dataset.path!r} of shape {array.shape} and type {array.dtype} is "
+                "unlike the first and left out"
+            )
+    levels.sort(key=lambda level: -prod(level.array.shape))
+    finest = levels[0].array
+    fit = len(multiscale.axes) == len(finest.shape)
+    axes = axis_letters(multiscale.axes) if fit else None
     if axes is None:
-        axes = axes_by_position(finest.array.shape, root.full_name(finest.path))
+        axes = axes_by_position(finest.shape, root.full_name(finest.path))
         problems.append(f"its OME axes do not fit the array; it is read as {axes}")
     return ZarrImage(axes, tuple(levels), node, multiscale, tuple(problems))
 
 
-def _read_levels(
-    root: Root, node: Node, datasets: tuple[OmeDataset, ...]
-) -> tuple[list[ZarrLevel], list[str]]:
-    """Read the head of each level's array; also return why others than the first are left out."""
-    first = _read_level(root, node, datasets[0])
-    levels, problems = [first], []
-    for dataset in datasets[1:]:
-        try:
-            level = _read_level(root, node, dataset)
-        except UnreadableFileError as error:
-            problems.append(f"a lower resolution is left out ({error})")
-            continue
-        shape, dtype = level.array.shape, level.array.dtype
-        if len(shape) == len(first.array.shape) and dtype == first.array.dtype:
-            levels.append(level)
-        else:
-            problems.append(
-                f"the resolution {dataset.path!r} of shape {shape} and type {dtype} is unlike the "
-                f"first and left out"
-            )
-    return sorted(levels, key=lambda level: -prod(level.array.shape)), problems
-
-
-def _read_level(root: Root, node: Node, dataset: OmeDataset) -> ZarrLevel:
-    path = root.join(node.path, dataset.path)
-    array = root.node(path)
-    if array is None or array.array is None:
+def _read_array(root: Root, node: Node, dataset: OmeDataset) -> ArrayNode:
+    array = root.node(root.join(node.path, dataset.path))
+    if not isinstance(array, ArrayNode):
         raise UnreadableFileError(
             f"{root.full_name(node.path)}: its OME metadata names the array {dataset.path!r}, "
             f"which is not there. Copy or export the image again."
         )
-    return ZarrLevel(path, array.array, array.zarr_format, dataset)
-
-
-# A plate
-
-
-_GAP = 10
-"""The gap between two wells on the map is a well's width divided by this."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlateField:
-    """One field of view of a plate."""
-
-    path: str
-    """Of its image."""
-    row: int
-    column: int
-    """Of its well, counted from 0."""
-    number: int
-    n_fields: int
-    """Its index among the fields of its well, and how many these are."""
-
-    @property
-    def name(self) -> str:
-        """The well as biologists write it, "A1", and the field where there are several."""
-        *row_and_column, field = self.path.split("/")[-3:]
-        well = "".join(row_and_column) or field  # not every path of a damaged plate is ROW/COLUMN
-        return f"{well} field {field}" if self.n_fields > 1 else well
-
-
-def plate_fields(root: Root, plate: Node) -> Iterator[PlateField]:
-    """Yield the fields of every well that the plate lists."""
-    described = as_dict(plate.ome.get("plate"))
-    rows, columns = _names(described.get("rows")), _names(described.get("columns"))
-    for well in as_list(described.get("wells")):
-        path = root.join(plate.path, well.get("path") if isinstance(well, dict) else well)
-        # Some writers get rowIndex and columnIndex wrong; the path leads to the pixels.
-        row_path, _, column = path.rpartition("/")
-        row = row_path.rpartition("/")[2]
-        position = _index_or_append(rows, row), _index_or_append(columns, column)
-        # A well that is not there is one field, so that it is named among what can't be read.
-        paths = list(_field_paths(root, path)) or [path]
-        for number, field in enumerate(paths):
-            yield PlateField(field, *position, number, len(paths))
-
-
-def _field_paths(root: Root, well_path: str) -> Iterator[str]:
-    node = root.node(well_path)
-    images = as_dict(node.ome.get("well")).get("images") if node else None
-    if not isinstance(images, list):
-        yield from (f"{well_path}/{name}" for name in root.children(well_path))
-        return
-    for image in images:
-        yield root.join(well_path, image.get("path") if isinstance(image, dict) else image)
-
-
-def _names(listed: Any) -> list[str]:
-    return [str(item.get("name")) for item in as_list(listed) if isinstance(item, dict)]
-
-
-def _index_or_append(names: list[str], name: str) -> int:
-    """Return the index of a row or column; one that the plate does not name comes last."""
-    if name not in names:
-        names.append(name)
-    return names.index(name)
-
-
-def field_rects(fields: list[PlateField], sizes: list[tuple[int, int]]) -> list[Rect]:
-    """Lay fields out as a map: wells as on the plate, the fields of each in a square.
-
-    Parameters
-    ----------
-    fields : list of PlateField
-        The fields.
-    sizes : list of (int, int)
-        Height and width of each in pixels.
-
-    Returns
-    -------
-    list of Rect
-        Not positions on the stage: of these a plate has only row and column.
-    """
-    height, width = (max(size) for size in zip(*sizes, strict=True))
-    side = max(isqrt(field.n_fields - 1) + 1 for field in fields)
-    well_w, well_h = (side * n + ceil(side * width / _GAP) for n in (width, height))
-    return [
-        Rect(
-            field.column * well_w + field.number % side * width,
-            field.row * well_h + field.number // side * height,
-            w,
-            h,
-        )
-        for field, (h, w) in zip(fields, sizes, strict=True)
-    ]
-
-
-# All images below a path
+    return array
 
 
 _MAX_DEPTH = 5
@@ -280,13 +148,7 @@ class SceneEntry(NamedTuple):
 
 
 def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str]]:
-    """Describe every image below a path; also return why listed ones can't be read.
-
-    Raises
-    ------
-    UnreadableFileError
-        If none can be read.
-    """
+    """Describe every image below a path, at least one; also return why others can't be read."""
     images: list[tuple[SceneEntry, ZarrImage]] = []
     problems: list[str] = []
     for entry in find_scenes(root, base):
@@ -304,7 +166,10 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
     if not images:
         nothing = f"{root.full_name(base)}: no zarr array and no OME-Zarr image was found here; "
         raise UnreadableFileError(problems[0] if problems else f"{nothing}give the path of one.")
-    sizes = [image.plane_size for _, image in images]
+    sizes = []
+    for _, image in images:
+        by_axis = dict(zip(image.axes, image.levels[0].array.shape, strict=True))
+        sizes.append((by_axis["Y"], by_axis["X"]))
     fields = [entry.field for entry, _ in images if entry.field]
     if len(fields) == len(images):
         rects = field_rects(fields, sizes)
@@ -321,8 +186,19 @@ def _summary(entry: SceneEntry, image: ZarrImage, rect: Rect) -> SceneSummary:
     return SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype)
 
 
-def absent_scenes(root: Root, base: str) -> list[str]:
-    """Return the ids of images that are listed below a path but not there."""
+def zarr_scenes(path: Path | str) -> list[SceneSummary]:
+    """List the images of a store or of a folder in it; a single one has no id."""
+    scenes, problems = scene_summaries(*open_root(path))
+    if problems:
+        more = f"; and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
+        listed = "; ".join(problem.rstrip(".") for problem in problems[:MAX_LISTED])
+        warnings.warn(f"left out: {listed}{more}.", UserWarning, stacklevel=1)
+    return scenes
+
+
+def zarr_absent(path: Path | str) -> list[str]:
+    """Return the ids of images that a store lists but lacks: wells and fields of a plate."""
+    root, base = open_root(path)
     entries = find_scenes(root, base)
     return [entry.id for entry in entries if entry.id and _is_absent(root, entry.path)]
 
@@ -332,6 +208,20 @@ def _is_absent(root: Root, path: str) -> bool:
         return root.node(path) is None and not _NUMBERED.fullmatch(path)
     except UnreadableFileError:
         return False
+
+
+def zarr_labels(path: Path | str, scene: SceneId | None = None) -> list[str]:
+    """List the readable label images of an image, each by the id with which it is opened."""
+    root, base = open_root(path)
+    image = base if scene is None else root.join(base, str(scene))
+    folder = root.join(image, "labels")
+    try:
+        node = root.node(folder)
+        names = as_list(node.ome.get("labels")) if node else []
+        paths = [root.join(folder, name) for name in names if isinstance(name, str)]
+        return [_below(base, path) for path in paths if root.node(path) is not None]
+    except UnreadableFileError:
+        return []
 
 
 def find_scenes(root: Root, base: str) -> list[SceneEntry]:
@@ -411,7 +301,7 @@ def _walk(root: Root, base: str, depth: int = _MAX_DEPTH) -> Iterator[str]:
 
 
 def _is_image(node: Node) -> bool:
-    return node.array is not None or read_multiscale(node) is not None
+    return isinstance(node, ArrayNode) or read_multiscale(node) is not None
 
 
 def _below(base: str, path: str) -> str:

@@ -21,22 +21,19 @@ from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from napari_patchset.stacks.zarr.ome import (
-    label_paths,
     label_values,
     multiscale_metadata,
     multiscale_translation,
 )
 from napari_patchset.stacks.zarr.scenes import (
+    MAX_LISTED,
     ZarrImage,
     ZarrLevel,
-    absent_scenes,
     find_image,
     scene_summaries,
 )
 from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, open_root, zarr_reason
 from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
-
-_MAX_LISTED = 20
 
 
 class ZarrImageStack(FileStack):
@@ -98,27 +95,11 @@ class ZarrImageStack(FileStack):
 
     @classmethod
     def from_array(
-        cls,
-        array: zarr.Array[Any],
-        axes: str,
-        depth_axis: DepthAxis | None = None,
-        *,
-        scene: SceneId | None = None,
-        metadata: ImageMetadata | None = None,
-        translation: dict[str, float] | None = None,
-        coarser: Sequence["ZarrImageStack"] = (),
+        cls, array: zarr.Array[Any], axes: str, depth_axis: DepthAxis | None = None
     ) -> Self:
-        """Build a stack from an open array, its metadata and its lower resolutions.
-
-        A lower resolution with other samples is left out, as it would show another plane: for
-        instance, one with half the planes along Z, where Z is merged into S.
-        """
+        """Build a stack from an open array."""
         stack = cls.__new__(cls)
         stack._set_up(array, array.path, axes, depth_axis)
-        stack.scene = scene
-        stack.metadata = metadata or stack.metadata
-        stack.translation = dict(translation or {})
-        stack._coarser = tuple(s for s in coarser if s.data_shape[:2] == stack.data_shape[:2])
         return stack
 
     def _set_up(
@@ -127,7 +108,10 @@ class ZarrImageStack(FileStack):
         self.data_path = path
         self.source, name = node_uri(array.store_path), node_name(array.store_path)
         check_array(array, name)
-        self._layout = _axis_layout(axes, array.shape, depth_axis, name)
+        default: DepthAxis = "Z" if "Z" in axes else "none"
+        self._layout = AxisLayout(axes, array.shape, depth_axis or default)
+        if depth_axis is not None:
+            check_depth_axis(self._layout.sizes, depth_axis, name)
         self.axes = self._layout.stack_axes
         self.data_shape = self._layout.stack_shape
         check_channels(self.data_shape[1], name)
@@ -142,13 +126,13 @@ class ZarrImageStack(FileStack):
         names = (f"Channel {i}" for i in range(self.data_shape[1]))
         self.metadata = ImageMetadata(tuple(map(Channel, names)))
         self.translation: dict[str, float] = {}
-        self._coarser: tuple[ZarrImageStack, ...] = ()
+        self.coarser: list[ZarrImageStack] = []
         self._zip = array.store if isinstance(array.store, ZipStore) else None
 
     @property
     def levels(self) -> "tuple[ZarrImageStack, ...]":
         """The stack itself, then its lower resolutions."""
-        return (self, *self._coarser)
+        return (self, *self.coarser)
 
     def fingerprint(self) -> str | None:
         """Return a fingerprint of the content, the same for a copy; None if not on a disk."""
@@ -193,7 +177,7 @@ class ZarrImageStack(FileStack):
         return tuple(self._layout.ravel(dict(zip(axes, index, strict=True))) for index in indices)
 
     def close(self) -> None:  # noqa: D102, documented on BoundedStack
-        for stack in self._coarser:
+        for stack in self.coarser:
             stack.close()
         self._chunks.close()
         if self._zip is not None:
@@ -236,16 +220,6 @@ def _array_in(group: zarr.Group, path: str) -> zarr.Array[Any]:
     return node
 
 
-def _axis_layout(
-    axes: str, shape: tuple[int, ...], depth_axis: DepthAxis | None, name: str
-) -> AxisLayout:
-    if depth_axis is None:
-        return AxisLayout(axes, shape, "Z" if "Z" in axes else "none")
-    layout = AxisLayout(axes, shape, depth_axis)
-    check_depth_axis(layout.sizes, depth_axis, name)
-    return layout
-
-
 def open_zarr(
     path: Path | str,
     scene: SceneId | None = None,
@@ -254,30 +228,8 @@ def open_zarr(
 ) -> ZarrImageStack:
     """Open one image of a store as a stack, with its lower resolutions as `levels`.
 
-    Parameters
-    ----------
-    path : Path or str
-        A folder at the top of a store or within one, or a URL.
-    scene : int, str or None
-        The image's path below `path`, such as "A/1/0", or a label image's; None for the only one.
-    depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third one of a patch.
-    axes : str or None
-        The array's axes, such as "ZYX", to override those of the file.
-
-    Warns
-    -----
-    UserWarning
-        If the metadata is older or invalid but the pixels can be read.
-
-    Raises
-    ------
-    ValueError
-        If the store has several images and `scene` is None, or there is no such image.
-    RuntimeError
-        If the image does not contain the depth axis.
-    UnreadableFileError
-        If the pixels can't be read.
+    `scene` is the path of an image or label image below `path`, such as "A/1/0"; `axes` override
+    those of the file. Metadata that is older or invalid is a warning if the pixels can be read.
     """
     root, base = open_root(path)
     if scene is None:
@@ -294,84 +246,46 @@ def open_zarr(
         image = replace(image, axes=axes)
     elif problems := image.problems:
         warnings.warn(f"{root.full_name(image_path)}: {problems}.", UserWarning, stacklevel=2)
-    coarser = []
+    stack = _open_level(root, image, image.levels[0], depth_axis)
+    stack.scene = scene
     for level in image.levels[1:]:
         try:
-            coarser.append(_open_level(root, image, level, depth_axis))
+            coarser = _open_level(root, image, level, depth_axis)
         except MissingAxisError:  # the depth axis was reduced to one plane
             continue
         except UnreadableFileError as error:
             warnings.warn(f"a lower resolution is left out: {error}", UserWarning, stacklevel=2)
-    return _open_level(root, image, image.levels[0], depth_axis, scene, coarser)
+            continue
+        # One of other samples would show another plane, as where Z is reduced and merged into S.
+        if coarser.data_shape[:2] == stack.data_shape[:2]:
+            stack.coarser.append(coarser)
+    return stack
 
 
 def _open_level(
-    root: Root,
-    image: ZarrImage,
-    level: ZarrLevel,
-    depth_axis: DepthAxis,
-    scene: SceneId | None = None,
-    coarser: Sequence[ZarrImageStack] = (),
+    root: Root, image: ZarrImage, level: ZarrLevel, depth_axis: DepthAxis
 ) -> ZarrImageStack:
-    multiscale, axes, name = image.multiscale, image.axes, root.full_name(level.path)
-    n_channels = dict(zip(axes, level.array.shape, strict=True)).get("C", 1)
+    multiscale, axes, (declared, dataset) = image.multiscale, image.axes, level
+    path, name = declared.path, root.full_name(declared.path)
+    n_channels = dict(zip(axes, declared.shape, strict=True)).get("C", 1)
     check_channels(n_channels, name)
-    folder = root.folder(level.path)  # refuses a link out of the store, which zarr would follow
+    folder = root.folder(path)  # refuses a link out of the store, which zarr would follow
     try:
         array = zarr.open_array(
-            root.store(), path=root.store_path(level.path), mode="r", zarr_format=level.zarr_format
+            root.store(), path=root.store_path(path), mode="r", zarr_format=declared.zarr_format
         )
     except Exception as error:  # zarr has no one error for metadata that it can't read
         raise UnreadableFileError(
             f"{name}: zarr can't open this array: {zarr_reason(error)}."
         ) from error
-    metadata = multiscale_metadata(multiscale, level.dataset, axes, n_channels)
-    stack = ZarrImageStack.from_array(
-        array,
-        axes,
-        depth_axis,
-        scene=scene,
-        metadata=replace(metadata, labels=label_values(image.node)),
-        translation=multiscale_translation(multiscale, level.dataset, axes) if multiscale else {},
-        coarser=coarser,
-    )
+    stack = ZarrImageStack.from_array(array, axes, depth_axis)
+    metadata = multiscale_metadata(multiscale, dataset, axes, n_channels)
+    stack.metadata = replace(metadata, labels=label_values(image.node))
+    if multiscale is not None:
+        stack.translation = multiscale_translation(multiscale, dataset, axes)
     if folder is not None:
         check_chunks(array, folder, name)
     return stack
-
-
-def zarr_scenes(path: Path | str) -> list[SceneSummary]:
-    """List the images of a store; a single image has no id.
-
-    Parameters
-    ----------
-    path : Path or str
-        A folder at the top of a store or within one, or a URL.
-
-    Warns
-    -----
-    UserWarning
-        If images that the store lists can't be read.
-    """
-    scenes, problems = scene_summaries(*open_root(path))
-    if problems:
-        more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
-        listed = "; ".join(problem.rstrip(".") for problem in problems[:_MAX_LISTED])
-        warnings.warn(f"left out: {listed}{more}.", UserWarning, stacklevel=1)
-    return scenes
-
-
-def zarr_absent(path: Path | str) -> list[str]:
-    """Return the ids of images that a store lists but lacks: wells and fields of a plate."""
-    return absent_scenes(*open_root(path))
-
-
-def zarr_labels(path: Path | str, scene: SceneId | None = None) -> list[str]:
-    """List the label images of an image, each by the id with which `open_zarr` opens it."""
-    root, base = open_root(path)
-    image = base if scene is None else root.join(base, str(scene))
-    start = len(base) + 1 if base else 0
-    return [label[start:] for label in label_paths(root, image)]
 
 
 def _only_scene(root: Root, base: str) -> SceneId | None:
@@ -384,5 +298,5 @@ def _only_scene(root: Root, base: str) -> SceneId | None:
 
 
 def _ids(scenes: list[SceneSummary]) -> str:
-    more = ", ..." if len(scenes) > _MAX_LISTED else ""
-    return ", ".join(str(scene.id) for scene in scenes[:_MAX_LISTED]) + more
+    more = ", ..." if len(scenes) > MAX_LISTED else ""
+    return ", ".join(str(scene.id) for scene in scenes[:MAX_LISTED]) + more

@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
@@ -75,13 +75,7 @@ class Root(ABC):
         self._nodes: dict[str, Node | None] = {}
 
     def node(self, path: str) -> "Node | None":
-        """Return the node at a path, read once; None if there is none.
-
-        Raises
-        ------
-        UnreadableFileError
-            If its metadata is not JSON, or declares pixels that can't be read.
-        """
+        """Return the node at a path, whose metadata is read once; None if there is none."""
         if path not in self._nodes:
             self._nodes[path] = _read_node(self, path)
         return self._nodes[path]
@@ -113,10 +107,7 @@ class Root(ABC):
     def join(self, base: str, relative: Any) -> str:
         """Join a path that stands in the metadata to the path that it is relative to.
 
-        Raises
-        ------
-        UnreadableFileError
-            If it is not a path, is absolute, or leads upwards.
+        One that is no path, is absolute or leads upwards is refused.
         """
         if not isinstance(relative, str) or re.match(r"[/\\]|[A-Za-z]:|.*\0", relative):
             raise UnreadableFileError(
@@ -256,13 +247,10 @@ class RemoteRoot(Root):
 
 
 def open_root(path: Path | str) -> tuple[Root, str]:
-    """Find the hierarchy that a folder or URL belongs to.
+    """Find the hierarchy that a folder or URL belongs to, and the path in it.
 
-    Returns
-    -------
-    root, path : Root, str
-        The hierarchy and the path in it. For an array on disk it is the folder around it, if that
-        is part of a store: the image that lists the array has its axes and pixel size.
+    For an array on disk it is the folder around it, if that is part of a store: the image that
+    lists the array has its axes and pixel size.
     """
     if isinstance(path, str) and "://" in path:
         return RemoteRoot(path), ""
@@ -272,28 +260,18 @@ def open_root(path: Path | str) -> tuple[Root, str]:
     root = LocalRoot(path)
     node = root.node("")
     parent = path.absolute().parent
-    if node is not None and node.array is not None and is_zarr(parent):
+    if isinstance(node, ArrayNode) and is_zarr(parent):
         return LocalRoot(parent), path.absolute().name
     return root, ""
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayHead:
-    """The shape, NumPy type and dimension names (if any) that an array's metadata declares."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    dimensions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
-    """A node of the hierarchy: an array if it has an `array` head, else a group."""
+    """A node of the hierarchy: a group, unless it is an `ArrayNode`."""
 
     path: str
     zarr_format: ZarrFormat
-    attributes: dict[str, Any] = field(default_factory=dict)
-    array: ArrayHead | None = None
+    attributes: dict[str, Any]
 
     @property
     def ome(self) -> dict[str, Any]:
@@ -302,22 +280,28 @@ class Node:
         return ome if isinstance(ome, dict) else self.attributes
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayNode(Node):
+    """An array: its shape, NumPy type and dimension names, if any, as its metadata declares."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    dimensions: tuple[str, ...]
+
+
 def _read_node(root: Root, path: str) -> Node | None:
     if (doc := _read_json(root, path, "zarr.json")) is not None:
-        attributes = as_dict(doc.get("attributes"))
-        if doc.get("node_type") != "array":
-            return Node(path, 3, attributes)
-        return Node(path, 3, attributes, _array_head(root.full_name(path), doc, "data_type"))
-    doc = _read_json(root, path, ".zarray")
-    attributes_doc = _read_json(root, path, ".zattrs")
-    attributes = as_dict(attributes_doc)
-    if doc is not None:
+        group = Node(path, 3, as_dict(doc.get("attributes")))
+        is_array = doc.get("node_type") == "array"
+        return _array_node(root, group, doc, "data_type") if is_array else group
+    array, attributes = (_read_json(root, path, name) for name in (".zarray", ".zattrs"))
+    group = Node(path, 2, as_dict(attributes))
+    if array is not None:
         # xarray's name for the dimensions; v2 has none of its own.
-        doc = {"dimension_names": attributes.get("_ARRAY_DIMENSIONS"), **doc}
-        return Node(path, 2, attributes, _array_head(root.full_name(path), doc, "dtype"))
-    if attributes_doc is None and _read_json(root, path, ".zgroup") is None:
-        return None
-    return Node(path, 2, attributes)
+        doc = {"dimension_names": group.attributes.get("_ARRAY_DIMENSIONS"), **array}
+        return _array_node(root, group, doc, "dtype")
+    is_group = attributes is not None or _read_json(root, path, ".zgroup") is not None
+    return group if is_group else None
 
 
 def _read_json(root: Root, path: str, name: str) -> dict[str, Any] | None:
@@ -344,8 +328,8 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _array_head(name: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
-    shape = doc.get("shape")
+def _array_node(root: Root, node: Node, doc: dict[str, Any], type_field: str) -> ArrayNode:
+    name, shape = root.full_name(node.path), doc.get("shape")
     if not _are_sizes(shape):
         raise UnreadableFileError(f"{name}: an array of shape {shape!r:.60} has no pixels.")
     # Since 3.4 zarr replaces chunks, or shards, of no size by a guess, and finds no pixels.
@@ -355,14 +339,7 @@ def _array_head(name: str, doc: dict[str, Any], type_field: str) -> ArrayHead:
         raise UnreadableFileError(f"{name}: chunks of {chunks!r:.60} hold no pixels.")
     listed = as_list(doc.get("dimension_names"))
     dimensions = tuple(str(each or "") for each in listed) if len(listed) == len(shape) else ()
-    return ArrayHead(tuple(shape), _number_type(name, doc.get(type_field)), dimensions)
-
-
-def _are_sizes(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
-
-
-def _number_type(name: str, declared: Any) -> str:
+    declared = doc.get(type_field)
     try:
         dtype = np.dtype(declared) if isinstance(declared, str) else None
     except (TypeError, ValueError):
@@ -371,7 +348,12 @@ def _number_type(name: str, declared: Any) -> str:
         raise UnreadableFileError(
             f"{name}: pixels of type {declared!r:.60} can't be read; it must be a number type."
         )
-    return dtype.name
+    fields = node.path, node.zarr_format, node.attributes
+    return ArrayNode(*fields, tuple(shape), dtype.name, dimensions)
+
+
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
 
 
 def node_uri(node: "StorePath") -> str:

@@ -45,13 +45,7 @@ ChunkCheck = Callable[[BinaryIO, int], str | None]
 
 
 def check_array(array: zarr.Array[Any], name: str) -> None:
-    """Refuse an array that can't be decoded.
-
-    Raises
-    ------
-    UnreadableFileError
-        If its pixels are no numbers, its chunks differ in size, or it or a chunk is too large.
-    """
+    """Refuse an array whose pixels are no numbers, or whose chunks differ or are too large."""
     if array.dtype.kind not in NUMBER_KINDS:
         raise UnreadableFileError(
             f"{name}: pixels of type {array.dtype} can't be read; it must be a number type."
@@ -75,13 +69,7 @@ def check_array(array: zarr.Array[Any], name: str) -> None:
 
 
 def check_channels(n: int, name: str) -> None:
-    """Refuse more channels than can be named and shown: metadata may declare any number.
-
-    Raises
-    ------
-    UnreadableFileError
-        If there are more than the limit.
-    """
+    """Refuse more channels than can be named and shown: metadata may declare any number."""
     if n > _MAX_CHANNELS:
         raise UnreadableFileError(
             f"{name}: it has {n} channels; at most {_MAX_CHANNELS} can be read. "
@@ -92,10 +80,8 @@ def check_channels(n: int, name: str) -> None:
 def check_chunks(array: zarr.Array[Any], folder: Path, name: str) -> None:
     """Check that chunk files are as long as their headers, or the metadata, declare.
 
-    Raises
-    ------
-    UnreadableFileError
-        If one is cut off or belongs to another kind of array, naming it. Files may be absent.
+    One that is cut off or belongs to another kind of array is an error that names it; files may be
+    absent.
     """
     check = _chunk_check(array)
     for key in sampled_keys(array, _CHECKED_CHUNKS) if check else ():
@@ -205,13 +191,7 @@ class CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]  # it has no types
     """Blosc of zarr v2 that refuses data shorter than its header declares."""
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode a chunk.
-
-        Raises
-        ------
-        ValueError
-            If it ends before the length in its header.
-        """
+        """Decode a chunk; ValueError if it ends before the length in its header."""
         data, size = memoryview(buf).cast("B"), _BLOSC_HEADER.size
         stored = _BLOSC_HEADER.unpack_from(data)[2] if len(data) >= size else size
         if not size <= stored <= len(data):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting import workdir
+from napari_patchset.exporting import job_folder
 from napari_patchset.exporting.destination import LOCK
 
 
@@ -53,7 +53,7 @@ class WindowsLocks:
 def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return what locks a folder, on Windows too, where an open file can't be deleted."""
     if request.param == "this system":
-        return workdir.locked
+        return job_folder.locked
     locks = WindowsLocks()
 
     def open_and_note(*args: Any) -> int:
@@ -63,7 +63,7 @@ def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setitem(sys.modules, "msvcrt", locks)
-    module = runpy.run_path(workdir.__file__)
+    module = runpy.run_path(job_folder.__file__)
     monkeypatch.undo()
     system = SimpleNamespace(platform="win32")
     functions = [value for value in module.values() if callable(value)]
