@@ -59,8 +59,12 @@ def judge(folder: Path, seed: int) -> Generator[dict[str, Any], int, None]:
     """Close a window for each number that is sent, and yield what came of it."""
     os.environ["NAPARI_CONFIG"] = str(folder / "settings.yaml")
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    import napari  # noqa: F401  # before what is imported is hidden from the garbage collector
+
     from napari_patchset.sample import ensure_sample
 
+    gc.collect()
+    gc.freeze()
     sample, errors = ensure_sample(), list[str]()
     _note_errors(errors)
     number = yield {}
