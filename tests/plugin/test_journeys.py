@@ -81,7 +81,7 @@ def test_export_cancel_export_again_and_open(
     window.click(window.widget.export.start, settle=False)
     window.until(lambda: window.widget.export.progress.value > 0)
     window.click(window.widget.export.cancel)
-    window.until(lambda: not window.widget.job.running)
+    window.until(lambda: not window.widget.export_control.exporting.running)
     assert window.widget.export.status.value == "Stopped. Press Export to resume."
     window.export_to(out).close()
     window.click(window.widget.export.open)

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 
 from napari_patchset import InMemoryImageStack
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.layers.scene import LazyLabels
+from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.reader import read_layers
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import drag
@@ -116,6 +116,6 @@ def test_a_copy_of_an_image_is_lazy_and_keeps_its_levels(window: Window, czi: Ma
 
 def test_a_copy_that_memory_would_not_hold_is_refused() -> None:
     pixels = np.broadcast_to(np.uint8(1), (1, 1, 2**16, 2**16))
-    labels = LazyLabels(InMemoryImageStack("large", pixels), 0)
+    labels = LazyChannel(InMemoryImageStack("large", pixels), 0, is_labels=True)
     with pytest.raises(ArgumentError, match=r"takes 4\.0 GB of memory, more than the 2 GB"):
         deepcopy(labels)

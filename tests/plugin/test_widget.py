@@ -149,7 +149,7 @@ def test_an_export_is_cancelled_and_goes_on(
     window.click(window.widget.export.start, settle=False)
     window.until(lambda: window.widget.export.progress.value > 0)
     window.click(window.widget.export.cancel)
-    window.until(lambda: not window.widget.job.running)
+    window.until(lambda: not window.widget.export_control.exporting.running)
     assert window.widget.export.status.value == "Stopped. Press Export to resume."
     assert not out.exists()
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "long.partial").rglob("*.json")}
@@ -258,7 +258,7 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
         window.type_number(box, 12)
     window.widget.export.out.value = tmp_path / "long.patches.zarr"
     window.click(window.widget.export.start, settle=False)
-    worker = window.widget.job.worker
+    worker = window.widget.export_control.exporting
     window.until(lambda: (tmp_path / "long.partial").exists())
     window.viewer.close()
     qtbot.waitUntil(lambda: worker.at_rest, timeout=WAIT_MS)

@@ -208,7 +208,7 @@ class Window:
 
     def close(self) -> None:
         """Wait for what runs to end, and leave the viewer empty, for the next test."""
-        self.widget.job.cancel()
+        self.widget.export_control.cancel()
         self.until(lambda: self.is_idle)
         # What was replaced by newer work is still at work until its next step.
         assert QThreadPool.globalInstance().waitForDone(WAIT_MS)

@@ -1,10 +1,10 @@
 """The export: its section of the panel, the run in a background thread, and the plan as a file.
 
-`ExportControl` turns buttons into actions. `BackgroundExport` runs one export at a time on a
-worker, which also writes layers into files first, and can be cancelled within a patch.
+`ExportControl` turns buttons into actions. One worker runs an export at a time, which can be
+cancelled within a patch; another one writes plans.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -15,7 +15,6 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
-from psygnal import Signal
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
@@ -37,6 +36,8 @@ from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.state import FormState, refresh_region
 from napari_patchset.plugin.worker import Worker
+
+_STOPPED = "Stopped. Press Export to resume."
 
 
 class ExportSection(Section):
@@ -106,82 +107,34 @@ class ExportSection(Section):
         self.status.visible = bool(text)
 
 
-class BackgroundExport:
-    """Run one export at a time on a worker; signals are emitted in the GUI thread."""
-
-    progressed = Signal(Progress)
-    finished = Signal(Path)
-    stopped = Signal()
-    failed = Signal(Exception)
-
-    def __init__(self) -> None:
-        self.worker = Worker()
-        self._plan: ExportPlan | None = None
-        self._cancelled = Event()
-        self._latest: Progress | None = None
-        self.worker.yielded.connect(self._on_progress)
-        self.worker.returned.connect(lambda _: self._on_end())
-        self.worker.failed.connect(self._on_error)
-
-    @property
-    def running(self) -> bool:
-        """Whether an export runs."""
-        return self.worker.running
-
-    def start(self, state: FormState, planned: PlanPreview | None) -> None:
-        """Start an export; exactly one of `finished`, `stopped` and `failed` ends it.
-
-        Parameters
-        ----------
-        state : FormState
-            What to export.
-        planned : PlanPreview or None
-            The preview; the export reuses the metrics that it has measured.
-        """
-        self._plan, self._latest, self._cancelled = state.plan(), None, Event()
-        self.worker.run(_export, state, planned, export_memory(), self._cancelled)
-
-    def cancel(self) -> None:
-        """Stop the export within a patch; finished shards stay."""
-        if self.running and self._plan is not None:
-            self._cancelled.set()
-            WorkDir.for_set(self._plan.out).request_stop()
-
-    def _on_progress(self, progress: Progress) -> None:
-        self._latest = progress
-        self.progressed.emit(progress)
-
-    def _on_end(self) -> None:
-        if self._latest is not None and self._latest.stage == "done":
-            self.finished.emit(self._latest.path)
-        else:
-            self.stopped.emit()
-
-    def _on_error(self, error: Exception) -> None:
-        if isinstance(error, ExportStopped):
-            self.stopped.emit()
-        else:
-            self.failed.emit(error)
-
-
 def _export(
     state: FormState, planned: PlanPreview | None, memory: int, cancelled: Event
-) -> Iterator[Progress]:
-    """Export the current content of the files; runs in a background thread."""
+) -> Generator[Progress, None, Path | None]:
+    """Export the current content of the files; runs in a background thread.
+
+    Layers are written into files first. The metrics that the preview has measured are reused.
+
+    Returns
+    -------
+    Path or None
+        The patch set, None if the export was cancelled.
+    """
 
     def check_cancelled() -> None:
         if cancelled.is_set():
             raise ExportStopped("The export was cancelled.")
 
-    plan = state.plan()
+    plan, path = state.plan(), None
     check_destination(plan, overwrite=False)  # before layers are written
     check_not_taken(WorkDir.for_set(plan.out), plan)
     named, metrics = spool_layers(_fresh_plan(state), check_cancelled), known_metrics(planned)
     with closing(iter_export(named, metrics=metrics, memory=memory)) as events:
         for event in events:
             yield event
+            path = event.path if event.stage == "done" else None
             if cancelled.is_set():
                 break
+    return path
 
 
 class ExportControl:
@@ -206,34 +159,41 @@ class ExportControl:
         state: Callable[[], FormState],
         plans: PlanControl,
     ) -> None:
-        self.job, self.writing = BackgroundExport(), Worker()
+        self.exporting, self.writing = Worker(), Worker()
         self.opener = FileOpener(viewer)
         self._section = section
         self._state, self._plans = state, plans
         self._on_written: Callable[[Any], None] = self._copy_command
         self._exported: ExportPlan | None = None
+        self._cancelled = Event()
         self._began: tuple[float, int] | None = None
         section.start.changed.connect(self._start)
-        section.cancel.changed.connect(self.job.cancel)
+        section.cancel.changed.connect(self.cancel)
         section.open.changed.connect(self._open)
         section.copy_command.triggered.connect(lambda: self._copy())
         section.save_plan.triggered.connect(lambda: self._save())
         self.writing.returned.connect(lambda written: self._on_written(written))
         self.writing.failed.connect(self._on_failed)
-        self.job.progressed.connect(self._on_progress)
-        self.job.finished.connect(self._on_finished)
-        self.job.stopped.connect(lambda: self._on_end("Stopped. Press Export to resume."))
-        self.job.failed.connect(self._on_failed)
+        self.exporting.yielded.connect(self._on_progress)
+        self.exporting.returned.connect(self._on_exported)
+        self.exporting.failed.connect(self._on_failed)
+
+    def cancel(self) -> None:
+        """Stop the export within a patch; finished shards stay."""
+        if self.exporting.running and self._exported is not None:
+            self._cancelled.set()
+            WorkDir.for_set(self._exported.out).request_stop()
 
     @notifying
     def _start(self) -> None:
         state = self._state()
-        self._exported = state.plan()
+        self._exported, self._cancelled = state.plan(), Event()
         self._section.show_status("")
         self._section.open.enabled = False
         self._section.show_running(True)
         self._began = None
-        self.job.start(state, self._plans.current)
+        planned, memory = self._plans.current, export_memory()
+        self.exporting.run(_export, state, planned, memory, self._cancelled)
 
     def _on_progress(self, event: Progress) -> None:
         now = monotonic()
@@ -242,13 +202,19 @@ class ExportControl:
         left = time_left(event.done - first, event.total - event.done, now - began)
         self._section.show_status(left)
 
-    def _on_finished(self, path: Path) -> None:
+    def _on_exported(self, path: Path | None) -> None:
         plan = self._exported
-        self._section.open.enabled = plan is not None and FORMATS[plan.format].has_pixels
+        if path is None or plan is None:
+            self._on_end(_STOPPED)
+            return
+        self._section.open.enabled = FORMATS[plan.format].has_pixels
         self._on_end(f"Saved {path.name}")
         show_info(f"The patch set is in {path}")
 
     def _on_failed(self, error: Exception) -> None:
+        if isinstance(error, ExportStopped):
+            self._on_end(_STOPPED)
+            return
         self._on_end("Failed.")
         plan, text = self._exported, message(error)
         if plan is not None and _is_about_the_destination(text, plan):

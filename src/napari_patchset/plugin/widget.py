@@ -58,7 +58,7 @@ class PatchesWidget(Panel):
         self.export_control = ExportControl(
             self.export, napari_viewer, self._form_state, self.plans
         )
-        self.job, self.loading, self.preferences = self.export_control.job, Worker(), Worker()
+        self.loading, self.preferences = Worker(), Worker()
         self.summary.setWordWrap(True)
         self.fill(
             (
@@ -102,7 +102,7 @@ class PatchesWidget(Panel):
             *(self.loading, self.preferences, plans.planning, plans.scoring),
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
             source.overriding,
-            *(self.picker.loading, export.writing, export.opener.worker, self.job.worker),
+            *(self.picker.loading, export.exporting, export.writing, export.opener.worker),
         )
 
     def on_closed(self) -> None:
@@ -117,7 +117,7 @@ class PatchesWidget(Panel):
             self._released = True
             self._refresh_soon.stop()
             self.plans.stop()
-            self.job.cancel()
+            self.export_control.cancel()
             for worker in self.workers:
                 worker.release()
             self.preview.release()
@@ -181,7 +181,8 @@ class PatchesWidget(Panel):
 
     def _show_parts(self) -> None:
         is_open = self.source_control.shown_scene is not None
-        self.export.start.enabled = self.source_control.context is not None and not self.job.running
+        is_exporting = self.export_control.exporting.running
+        self.export.start.enabled = self.source_control.context is not None and not is_exporting
         self.form.more.setVisible(is_open)
         self.source_control.extra_files.visible = is_open
 

@@ -10,7 +10,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
-from napari_patchset.plugin.lazy.array import LazyArray, in_memory, read_first_plane
+from napari_patchset.plugin.lazy.array import LazyArray, read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
 from napari_patchset.preview.image import channel_colors
 from napari_patchset.stacks.metadata import Channel
@@ -19,11 +19,11 @@ from napari_patchset.stacks.metadata import Channel
 class LazyPatches(LazyArray):
     """One channel of a patch set as an array of N, (Z), Y, X."""
 
-    def __init__(self, patches: PatchArray, channel: int) -> None:
+    def __init__(self, patches: PatchArray, channel: int, is_labels: bool = False) -> None:
         self._patches = patches
         self._channel = channel
         shape = (len(patches), *patches.shape[2:])
-        super().__init__(shape, patches.dtype, (1, *shape[1:]), len(shape) - 2)
+        super().__init__(shape, patches.dtype, (1, *shape[1:]), len(shape) - 2, is_labels)
 
     def read(self, index: Index) -> NDArray[Any]:
         """Read a part, patch by patch."""
@@ -31,13 +31,6 @@ class LazyPatches(LazyArray):
         patches = [self._patches[i][self._channel] for i in as_range(first)]
         stacked = np.stack(patches)[(slice(None), *map(as_slice, rest))]
         return stacked[0] if isinstance(first, int) else stacked
-
-
-class PatchLabels(LazyPatches):
-    """Labels of patches; a copy of them lies in memory, to be painted."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> NDArray[Any]:
-        return in_memory(self)
 
 
 def patch_set_layers(path: Path) -> list[LayerTuple]:
@@ -89,4 +82,4 @@ def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
 
 def _labels(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
     options = {"name": f"{LABELS} ({patches.layout.split})", **common}
-    return [(PatchLabels(patches, i), options, "labels") for i in range(patches.shape[1])]
+    return [(LazyPatches(patches, i, True), options, "labels") for i in range(patches.shape[1])]

@@ -5,23 +5,30 @@ Options set position and colour; label images of the scene become layers too.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
-from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
 from napari_patchset.exporting.plan import ImageRef
-from napari_patchset.plugin.lazy.array import in_memory, read_first_plane
+from napari_patchset.plugin.lazy.array import read_first_plane
 from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.preview.image import channel_colors
 from napari_patchset.source import PixelSize, Rect, SceneId
-from napari_patchset.stacks.metadata import ImageMetadata, LabelValues, image_metadata
+from napari_patchset.stacks.metadata import Channel, LabelValues, image_metadata
 from napari_patchset.stacks.opening import list_labels, open_stack
 from napari_patchset.stacks.protocol import ClosableStack, ImageStack
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+METADATA_KEY = "napari-patchset"
+"""Key in a layer's metadata of its file, scene and channel."""
+
+OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
+"""Entry for a layer that is not a source: the drawn grid, patches, and labels."""
 
 
 def display(color: str, n_channels: int) -> dict[str, Any]:
@@ -85,18 +92,13 @@ _OTHER_VALUES = "#808080"
 """The colour of values without a colour, if the file has one for others."""
 
 
-class LazyLabels(LazyChannel):
-    """Labels that are read when they are indexed; a copy is in memory and can be painted."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self | NDArray[Any]:
-        if self.slicer.levels > 1:
-            return super().__deepcopy__(memo)  # napari paints no pyramid
-        return in_memory(self)
-
-
 def labels_layer(
-    path: Path, labels: SceneId, image: ImageStack, pixel_size: PixelSize | None = None
-) -> tuple[Any, dict[str, Any], str] | None:
+    path: Path,
+    labels: SceneId,
+    image: ImageStack,
+    tag: dict[str, Any],
+    pixel_size: PixelSize | None = None,
+) -> LayerTuple | None:
     """Return labels of an image as a layer, None if they can't be read or do not fit.
 
     `pixel_size` overrides that of the file.
@@ -105,17 +107,17 @@ def labels_layer(
         stack = open_stack(path, labels, pixel_size=pixel_size)
     except PatchsetError:
         return None
-    levels = lazy_levels(levels_of(stack), 0, LazyLabels)
+    levels = lazy_levels(levels_of(stack), 0, is_labels=True)
     around = visible_axes(AxisLayout(image.original_axes, tuple(image.original_data_shape)))
     if levels[0].dtype.kind not in "iu" or not around.endswith(levels[0].axes):
         return None
     options = {
         "name": str(labels).rpartition("/")[2],
-        "multiscale": len(levels) > 1,
+        "metadata": {METADATA_KEY: tag},
         **_space(stack, image, levels[0].axes),
-        **_look(stack),
+        **_label_colors(stack),
     }
-    return (levels if len(levels) > 1 else levels[0]), options, "labels"
+    return _layer(levels, options, "labels")
 
 
 def _space(stack: ClosableStack, image: ImageStack, axes: str) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _space(stack: ClosableStack, image: ImageStack, axes: str) -> dict[str, Any]
     return space(axes, size, own.time_step or around.time_step, begins)
 
 
-def _look(stack: ClosableStack) -> dict[str, Any]:
+def _label_colors(stack: ClosableStack) -> dict[str, Any]:
     """Return the colours and properties of the values in the file."""
     labels = image_metadata(stack).labels or LabelValues()
     limits = np.iinfo(stack.data_dtype)
@@ -152,15 +154,6 @@ def _cell(value: Any) -> Any:
     return str(value) if isinstance(value, list | dict) else value
 
 
-LayerTuple = tuple[Any, dict[str, Any], str]
-
-METADATA_KEY = "napari-patchset"
-"""Key in a layer's metadata of its file, scene and channel."""
-
-OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
-"""Entry for a layer that is not a source: the drawn grid, patches, and labels."""
-
-
 def scene_layers(ref: ImageRef, axes: str | None = None) -> list[LayerTuple]:
     """Open one scene of a file as layers: one for each channel, RGB as one, then its labels.
 
@@ -173,47 +166,44 @@ def scene_layers(ref: ImageRef, axes: str | None = None) -> list[LayerTuple]:
     """
     path, scene = image_path(ref), ref.scene
     stack = open_stack(ref.path, scene, **ref.overrides)
-    metadata = image_metadata(stack)
-    names = [channel.name for channel in metadata.channels]
-    if names == ["R", "G", "B"]:
-        images = [_rgb_layer(stack, path, scene, metadata, axes)]
+    channels = image_metadata(stack).channels
+    options: list[tuple[int | list[int], dict[str, Any]]]
+    if [channel.name for channel in channels] == ["R", "G", "B"]:
+        options = [([0, 1, 2], {"name": path.stem, "rgb": True})]
     else:
-        images = [
-            _channel_layer(stack, path, scene, metadata, index, color, axes)
-            for index, color in enumerate(channel_colors(metadata.channels))
+        colors = channel_colors(channels)
+        options = [
+            (i, {**_look_of(channel), **display(color, len(channels))})
+            for i, (channel, color) in enumerate(zip(channels, colors, strict=True))
         ]
-    for data, options, _ in images:
-        limits = read_first_plane(data[-1] if options["multiscale"] else data)
-        if options.get("contrast_limits", limits) is None:
-            options["contrast_limits"] = limits
-    tag = {METADATA_KEY: {LABELS_OF: str(path), "scene": scene}}
+    tag = {"path": str(path), "scene": scene}
+    images = [_image_layer(stack, axes, tag, *each) for each in options]
+    tag = {LABELS_OF: str(path), "scene": scene}
     labels = () if ref.sequence else list_labels(Path(ref.path), scene)
-    annotations = [labels_layer(path, each, stack, ref.pixel_size) for each in labels]
-    present = [layer for layer in annotations if layer is not None]
-    return [
-        *images,
-        *((data, {**options, "metadata": tag}, kind) for data, options, kind in present),
-    ]
+    annotations = [labels_layer(path, each, stack, tag, ref.pixel_size) for each in labels]
+    return [*images, *(layer for layer in annotations if layer is not None)]
 
 
-def _channel_layer(
+def _look_of(channel: Channel) -> dict[str, Any]:
+    return {"name": channel.name, "rgb": False, "contrast_limits": channel.contrast_limits}
+
+
+def _image_layer(
     stack: ClosableStack,
-    path: Path,
-    scene: SceneId | None,
-    metadata: ImageMetadata,
-    index: int,
-    color: str,
     axes: str | None,
+    tag: dict[str, Any],
+    channels: int | list[int],
+    look: dict[str, Any],
 ) -> LayerTuple:
-    channel = metadata.channels[index]
-    levels = lazy_levels(levels_of(stack), index, axes=axes)
+    """Return a channel, or the three of RGB; contrast that the file does not state is estimated."""
+    levels = lazy_levels(levels_of(stack), channels, axes)
+    limits, metadata = read_first_plane(levels[-1]), image_metadata(stack)
+    if look.get("contrast_limits", limits) is None:
+        look = {**look, "contrast_limits": limits}
+    channel = channels if isinstance(channels, int) else None
     options = {
-        "name": channel.name,
-        "contrast_limits": channel.contrast_limits,
-        "rgb": False,
-        "multiscale": len(levels) > 1,
-        "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": index}},
-        **display(color, len(metadata.channels)),
+        **look,
+        "metadata": {METADATA_KEY: {**tag, "channel": channel}},
         **space(
             levels[0].axes,
             metadata.pixel_size,
@@ -222,28 +212,9 @@ def _channel_layer(
             metadata.unitless,
         ),
     }
-    return (levels if len(levels) > 1 else levels[0]), options, "image"
+    return _layer(levels, options, "image")
 
 
-def _rgb_layer(
-    stack: ClosableStack,
-    path: Path,
-    scene: SceneId | None,
-    metadata: ImageMetadata,
-    axes: str | None,
-) -> LayerTuple:
-    levels = lazy_levels(levels_of(stack), [0, 1, 2], axes=axes)
-    options = {
-        "name": path.stem,
-        "rgb": True,
-        "multiscale": len(levels) > 1,
-        "metadata": {METADATA_KEY: {"path": str(path), "scene": scene, "channel": None}},
-        **space(
-            levels[0].axes,
-            metadata.pixel_size,
-            metadata.time_step,
-            translation_of(stack),
-            metadata.unitless,
-        ),
-    }
-    return (levels if len(levels) > 1 else levels[0]), options, "image"
+def _layer(levels: Sequence[LazyChannel], options: dict[str, Any], kind: str) -> LayerTuple:
+    data = levels if len(levels) > 1 else levels[0]
+    return data, {**options, "multiscale": len(levels) > 1}, kind

@@ -13,7 +13,7 @@ from copy import copy, deepcopy
 from math import prod
 from threading import Event, Lock, main_thread
 from time import monotonic
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from napari.layers import Layer
@@ -72,6 +72,8 @@ class LazyArray(ABC):
         Size of the blocks that are read at once, along each axis.
     y_axis : int
         Which axis is Y; X comes after it.
+    is_labels : bool
+        Whether the pixels are labels: a copy of them lies in memory, so that it can be painted.
 
     Attributes
     ----------
@@ -81,10 +83,17 @@ class LazyArray(ABC):
         The resolution, 0 for the finest.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: Any, block: Sequence[int], y_axis: int) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: Any,
+        block: Sequence[int],
+        y_axis: int,
+        is_labels: bool = False,
+    ) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.ndim, self.size = len(self.shape), prod(self.shape)
-        self.block, self.y_axis = tuple(block), y_axis
+        self.block, self.y_axis, self.is_labels = tuple(block), y_axis, is_labels
         self.slicer, self.level = AsyncSlicer([self.shape]), 0
 
     @property
@@ -112,10 +121,37 @@ class LazyArray(ABC):
         return np.asarray(pixels, dtype=dtype)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise_read_only(self)
+        """Refuse to change the pixels of a file, and make the layers read-only.
+
+        Raises
+        ------
+        ArgumentError
+            Always, with the remedy.
+        """
+        layers = self.slicer.layers
+        for layer in layers:
+            layer.editable = False
+        name = layers[0].name if layers else "this array"
+        raise ArgumentError(
+            f"{name} shows the content of its file, which is never changed; right-click the layer, "
+            "Duplicate, and paint on the copy."
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Self | NDArray[Any]":
-        """Read the same pixels, for a copy of the layer."""
+        """Read the same pixels, for a copy of the layer; labels are read into memory.
+
+        Raises
+        ------
+        ArgumentError
+            If they take too much memory.
+        """
+        if self.is_labels and self.slicer.levels == 1:  # napari paints no pyramid
+            if (nbytes := self.size * self.dtype.itemsize) > _MAX_COPY_BYTES:
+                raise ArgumentError(
+                    f"A copy takes {nbytes / 2**30:.1f} GB of memory, more than the "
+                    f"{_MAX_COPY_BYTES / 2**30:.0f} GB that a layer may; crop the image first."
+                )
+            return self.read(self.whole)
         other = copy(self)
         other.slicer = deepcopy(self.slicer, memo)
         return other
@@ -134,41 +170,6 @@ class LazyView:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._array.slicer.show(self._array, self._index), dtype=dtype)
-
-
-def raise_read_only(array: LazyArray) -> NoReturn:
-    """Refuse to change the pixels of a file, and make its layers read-only.
-
-    Raises
-    ------
-    ArgumentError
-        Always, with the remedy.
-    """
-    layers = array.slicer.layers
-    for layer in layers:
-        layer.editable = False
-    name = layers[0].name if layers else "this array"
-    raise ArgumentError(
-        f"{name} shows the content of its file, which is never changed; right-click the layer, "
-        "Duplicate, and paint on the copy."
-    )
-
-
-def in_memory(array: LazyArray) -> NDArray[Any]:
-    """Read all pixels of a lazy array, for a copy that can be painted.
-
-    Raises
-    ------
-    ArgumentError
-        If they take too much memory.
-    """
-    nbytes = array.size * array.dtype.itemsize
-    if nbytes > _MAX_COPY_BYTES:
-        raise ArgumentError(
-            f"A copy takes {nbytes / 2**30:.1f} GB of memory, more than the "
-            f"{_MAX_COPY_BYTES / 2**30:.0f} GB that a layer may; crop the image first."
-        )
-    return array.read(array.whole)
 
 
 def read_first_plane(array: LazyArray) -> Limits:

@@ -29,10 +29,16 @@ class LazyChannel(LazyArray):
         The channel, or the three of an RGB image, which become the last axis.
     axes : str or None
         The axes to show, ending in "YX", where those of other scenes are to be shown too.
+    is_labels : bool
+        Whether a copy can be painted: see `LazyArray`.
     """
 
     def __init__(
-        self, stack: ImageStack, channels: int | list[int], axes: str | None = None
+        self,
+        stack: ImageStack,
+        channels: int | list[int],
+        axes: str | None = None,
+        is_labels: bool = False,
     ) -> None:
         self.stack = stack
         self.layout = AxisLayout(stack.original_axes, tuple(stack.original_data_shape))
@@ -46,6 +52,7 @@ class LazyChannel(LazyArray):
             stack.data_dtype,
             (*([1] * len(planes)), *_block_of(stack), *colors),
             len(planes),
+            is_labels,
         )
 
     def read(self, index: Index) -> NDArray[Any]:
@@ -74,11 +81,11 @@ class LazyChannel(LazyArray):
 def lazy_levels(
     stacks: Sequence[ImageStack],
     channels: int | list[int],
-    kind: type[LazyChannel] = LazyChannel,
     axes: str | None = None,
+    is_labels: bool = False,
 ) -> list[LazyChannel]:
     """Return a channel at each resolution; the lowest one is the substitute for missing pixels."""
-    levels = [kind(stack, channels, axes) for stack in stacks]
+    levels = [LazyChannel(stack, channels, axes, is_labels) for stack in stacks]
     slicer = AsyncSlicer([level.shape for level in levels])
     for number, level in enumerate(levels):
         level.slicer, level.level = slicer, number
