@@ -165,19 +165,7 @@ class FileImageStack(_ArrayStack):
     def from_tiff(cls, path: Path, axes: str) -> Self:
         """Build a stack from the first series of a TIFF file without reading its pixels.
 
-        Parameters
-        ----------
-        path : Path
-            The file.
-        axes : str
-            The axes of the array that `tifffile.imread` returns.
-
-        Raises
-        ------
-        ArgumentError
-            If the axes do not fit the array.
-        UnreadableFileError
-            If the file is damaged or no TIFF.
+        See `InMemoryImageStack.from_tiff`.
         """
         shape, dtype = describe_tiff(path)
         data_shape = _layout(axes, shape).stack_shape

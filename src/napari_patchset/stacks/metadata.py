@@ -78,6 +78,19 @@ class SceneSummary:
         return self.name if self.well in (None, self.name) else f"{self.well} {self.name}"
 
 
+MAX_LISTED = 20
+"""Scenes or problems named in one message."""
+
+
+def only_scene(name: object, scenes: Sequence[SceneSummary]) -> SceneId | None:
+    """Return the id of a file's only scene; that there are several is an error."""
+    if len(scenes) > 1:
+        listed = ", ".join(f"{scene.id} ({scene.name})" for scene in scenes[:MAX_LISTED])
+        more = ", ..." if len(scenes) > MAX_LISTED else ""
+        raise ArgumentError(f"{name} has {len(scenes)} scenes; choose one: {listed}{more}.")
+    return scenes[0].id
+
+
 def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelSize:
     """Return a pixel size in micrometres: one number for Y and X, two for Y, X, three for Z, Y, X.
 

@@ -15,13 +15,19 @@ from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.source import PixelSize, SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
-from napari_patchset.stacks.czi.scenes import czi_absent, czi_files, czi_scenes
+from napari_patchset.stacks.czi.scenes import read_scenes
 from napari_patchset.stacks.czi.stack import open_czi
-from napari_patchset.stacks.metadata import SceneSummary, override_metadata, parse_pixel_size
+from napari_patchset.stacks.metadata import (
+    SceneSummary,
+    only_scene,
+    override_metadata,
+    parse_pixel_size,
+)
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.sequence import SequenceAxis, SequenceStack
+from napari_patchset.stacks.tiff.image import series_index
 from napari_patchset.stacks.tiff.ome import is_companion
-from napari_patchset.stacks.tiff.stack import open_tiff, tiff_absent, tiff_files, tiff_scenes
+from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
 from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.store import is_zarr, is_zipped_zarr
 
@@ -74,10 +80,10 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
         "CZI",
         (".czi",),
         lambda _, head: is_czi(head),
-        czi_scenes,
+        lambda path: read_scenes(path).summaries(),
         open_czi,
-        files=czi_files,
-        absent=czi_absent,
+        files=lambda path: read_scenes(path).files,
+        absent=lambda path: read_scenes(path).absent,
         takes_axes=False,
     ),
     FileFormat(
@@ -86,8 +92,8 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
         lambda path, head: is_tiff(head) or is_companion(path, head),
         tiff_scenes,
         open_tiff,
-        files=tiff_files,
-        absent=tiff_absent,
+        files=lambda path: series_index(path).files(),
+        absent=lambda path: series_index(path).absent,
     ),
     _ZARR,
 )
@@ -254,11 +260,7 @@ def _open(
         return _ZARR.open(path, scene, depth_axis, axes)
     file_format = find_format(path)
     if scene is None:
-        scenes = file_format.scenes(path)
-        if len(scenes) > 1:
-            listed = ", ".join(f"{s.id} ({s.name})" for s in scenes)
-            raise ArgumentError(f"{path} has {len(scenes)} scenes; choose one: {listed}.")
-        scene = scenes[0].id
+        scene = only_scene(path, file_format.scenes(path))
     if axes is None:
         return file_format.open(path, scene, depth_axis)
     if not file_format.takes_axes:

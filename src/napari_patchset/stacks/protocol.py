@@ -158,7 +158,25 @@ def _check_box(coords: Sequence[int], size: Sequence[int], axes: str) -> None:
 
 
 class FileStack(BoundedStack):
-    """A stack over one image of a file, laid out by an `AxisLayout`."""
+    """A stack over one image of a file, laid out by an `AxisLayout`.
+
+    Attributes
+    ----------
+    source : Path or str
+        Names file and scene, and opens the same stack again.
+    axes : str
+        "SCYX", "SCZYX" or "SCTYX".
+    data_shape : sequence of int
+        Size along `axes`.
+    data_dtype : dtype
+        Type of a pixel, in native byte order.
+    block_shape : tuple of int
+        Height and width of the tile, strip or chunk that is decoded at once.
+    metadata : ImageMetadata
+        Pixel size, time step, and the channels' names, colours and contrast limits.
+    files, file_keys : tuple of Path, tuple of str
+        The files that its pixels are in, and the key of each.
+    """
 
     _layout: AxisLayout
 

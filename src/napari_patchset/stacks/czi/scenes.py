@@ -35,12 +35,7 @@ from napari_patchset.stacks.czi.directory import (
 from napari_patchset.stacks.czi.metadata import CziChannel, CziScene, parse_metadata
 from napari_patchset.stacks.czi.parts import read_parts
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder, check_all, check_structure
-from napari_patchset.stacks.metadata import (
-    Channel,
-    ImageMetadata,
-    SceneSummary,
-    absent_files,
-)
+from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary, absent_files
 
 _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
@@ -267,16 +262,20 @@ class CziScenes:
         """Return every scene; in a file that names none, the union of all subblocks."""
         return [self.geometry(scene) for scene in self.ids or (None,)]
 
-    def summary(self, geometry: SceneGeometry) -> SceneSummary:
-        """Describe a scene for a list of them."""
+    def summaries(self) -> list[SceneSummary]:
+        """Describe every scene for a list; one without an id if the file names none."""
+        self.warn()
+        return [self._summary(geometry) for geometry in self.all()]
+
+    def _summary(self, geometry: SceneGeometry) -> SceneSummary:
         layout, scene = geometry.layout("none"), geometry.scene
-        if scene is None:
-            described = CziScene(self._path.stem)
-        else:
-            described = self._metadata.scenes.get(scene, CziScene())
+        described, name = CziScene(), self._path.stem
+        if scene is not None:
+            described = self._metadata.scenes.get(scene, described)
+            name = described.name or f"Scene {scene}"
         return SceneSummary(
             id=scene,
-            name=described.name or f"Scene {scene}",
+            name=name,
             rect=geometry.rect,
             axes=layout.axes,
             shape=layout.shape,
@@ -321,20 +320,3 @@ _SCENES_OF_FILE: FileCache[CziScenes] = FileCache(_MAX_CACHED_SUBBLOCKS, CziScen
 def read_scenes(path: Path) -> CziScenes:
     """Read and check a CZI's structure, once until the file changes."""
     return _SCENES_OF_FILE.get(path, CziScenes)
-
-
-def czi_scenes(path: Path) -> list[SceneSummary]:
-    """List the scenes of a CZI file; one without an id if it has none."""
-    scenes = read_scenes(path)
-    scenes.warn()
-    return [scenes.summary(geometry) for geometry in scenes.all()]
-
-
-def czi_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that are one CZI with a file."""
-    return read_scenes(path).files
-
-
-def czi_absent(path: Path) -> tuple[str, ...]:
-    """Return the names of the files of a CZI that are not there."""
-    return read_scenes(path).absent

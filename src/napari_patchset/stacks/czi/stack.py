@@ -49,22 +49,12 @@ class CziImageStack(FileStack):
 
     Attributes
     ----------
-    data_path, scene, source : Path, int or None, Path
-        The file, the scene, and the two in one name, which opens the same stack again.
-    axes : str
-        "SCYX", "SCZYX" or "SCTYX".
-    data_shape : list of int
-        Size along `axes`, of this scene alone.
-    data_dtype : dtype
-        The type that holds every channel's pixels.
+    data_path, scene : Path, int or None
+        The file and the scene; for what every stack has see `FileStack`.
     block_shape : tuple of int
         Height and width of the most frequent tile.
-    metadata : ImageMetadata
-        Pixel size, and the channels' names, colours and display ranges.
     rect : Rect
         Position of the scene on the stage, in pixels.
-    files : tuple of Path
-        The files that its pixels are in, more than one for a CZI in several files.
 
     Raises
     ------
@@ -77,10 +67,7 @@ class CziImageStack(FileStack):
     """
 
     def __init__(
-        self,
-        data_path: str | Path,
-        scene: int | None = None,
-        depth_axis: DepthAxis = "none",
+        self, data_path: str | Path, scene: int | None = None, depth_axis: DepthAxis = "none"
     ) -> None:
         self.data_path, self.scene = split_scene(data_path, scene)
         scenes = read_scenes(self.data_path)
@@ -226,8 +213,7 @@ class CziImageStack(FileStack):
     def _plane(self, sample_idx: int, channel: int, depth: int) -> PlaneTiles:
         key = sample_idx, self._geometry.channels[channel].channel, depth
         return self._planes.get(
-            key,
-            lambda: PlaneTiles(self._geometry, self._plane_indices(sample_idx, channel, depth)),
+            key, lambda: PlaneTiles(self._geometry, self._plane_indices(sample_idx, channel, depth))
         )
 
     def _plane_indices(self, sample_idx: int, channel: int, depth: int) -> dict[str, int]:

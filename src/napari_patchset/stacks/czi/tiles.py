@@ -78,12 +78,7 @@ class LibCziFile:
         self._is_closed = False
 
     def read(
-        self,
-        window: Rect,
-        plane: dict[str, int],
-        scene: int | None,
-        pixel_type: str,
-        zoom: float,
+        self, window: Rect, plane: dict[str, int], scene: int | None, pixel_type: str, zoom: float
     ) -> NDArray[Any]:
         """Read a window (in stage pixels) of a plane (in the file's numbering).
 

@@ -235,10 +235,7 @@ def _find_file(name: str, path: Path) -> Path | None:
 
 
 def _with_paths(
-    root: "Element",
-    files: Mapping[tuple[str, str], Path | None],
-    opened: Path,
-    is_set: bool,
+    root: "Element", files: Mapping[tuple[str, str], Path | None], opened: Path, is_set: bool
 ) -> str:
     """Write OME-XML that names each file by its path, without the pages of absent files."""
     ids = {file: f"urn:uuid:{i}" for i, file in enumerate(dict.fromkeys(files.values()))}

@@ -37,20 +37,11 @@ class TiffImageStack(FileStack):
 
     Attributes
     ----------
-    data_path : Path
-        The file, absolute.
-    scene : int or None
-        The series; None where the file has only one.
-    axes : str
-        "SCYX", "SCZYX" or "SCTYX".
-    data_shape : tuple of int
-        Size along `axes`.
-    data_dtype : dtype
-        The file's own type, in native byte order.
+    data_path, scene : Path, int or None
+        The file, absolute, and the series, None where there is only one; for what every stack has
+        see `FileStack`.
     block_shape : tuple of int
         Height and width of a tile or strip; of about 1 MiB of rows where there are none.
-    metadata : ImageMetadata
-        Pixel size, time step, and the channels' names, colours and contrast limits.
 
     Raises
     ------
@@ -206,32 +197,22 @@ def tiff_scenes(path: Path) -> list[SceneSummary]:
     images = index.read(index.images)
     index.warn()
     if len(images) == 1:
-        return [_summary(None, path.stem, images[0])]
-    series = sorted(
-        zip(index.images, images, strict=True), key=lambda pair: path not in pair[1].files
-    )
-    return [_summary(number, index.names[number], image) for number, image in series]
-
-
-def tiff_files(path: Path) -> list[Path]:
-    """Return the existing files of the set that a file is in."""
-    return series_index(path).files()
-
-
-def tiff_absent(path: Path) -> tuple[str, ...]:
-    """Return the names of the missing files of the set."""
-    return series_index(path).absent
-
-
-def _summary(series: int | None, name: str, image: TiffImage) -> SceneSummary:
-    return SceneSummary(
-        id=series,
-        name=name,
-        rect=image.rect,
-        axes=image.axes.axes,
-        shape=image.axes.shape,
-        dtype=image.levels[0].dtype.name,
-    )
+        listed: list[tuple[int | None, str, TiffImage]] = [(None, path.stem, images[0])]
+    else:
+        series = zip(index.images, images, strict=True)
+        listed = [(number, index.names[number], image) for number, image in series]
+        listed.sort(key=lambda each: path not in each[2].files)
+    return [
+        SceneSummary(
+            id=number,
+            name=name,
+            rect=image.rect,
+            axes=image.axes.axes,
+            shape=image.axes.shape,
+            dtype=image.levels[0].dtype.name,
+        )
+        for number, name, image in listed
+    ]
 
 
 def _choose(index: SeriesIndex, series: int | None, path: Path) -> int:

@@ -19,7 +19,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect, SceneId
-from napari_patchset.stacks.metadata import SceneSummary
+from napari_patchset.stacks.metadata import MAX_LISTED, SceneSummary
 from napari_patchset.stacks.zarr.ome import (
     Multiscale,
     OmeAxis,
@@ -32,9 +32,6 @@ from napari_patchset.stacks.zarr.ome import (
 )
 from napari_patchset.stacks.zarr.plate import PlateField, field_rects, plate_fields
 from napari_patchset.stacks.zarr.store import ArrayNode, Node, Root, as_list, open_root
-
-MAX_LISTED = 20
-"""Images or problems named in one message."""
 
 
 class ZarrLevel(NamedTuple):

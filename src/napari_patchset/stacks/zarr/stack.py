@@ -17,7 +17,7 @@ from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override, che
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.fingerprint import file_key, text_key
-from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
+from napari_patchset.stacks.metadata import MAX_LISTED, Channel, ImageMetadata, only_scene
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from napari_patchset.stacks.zarr.ome import (
@@ -25,13 +25,7 @@ from napari_patchset.stacks.zarr.ome import (
     multiscale_metadata,
     multiscale_translation,
 )
-from napari_patchset.stacks.zarr.scenes import (
-    MAX_LISTED,
-    ZarrImage,
-    ZarrLevel,
-    find_image,
-    scene_summaries,
-)
+from napari_patchset.stacks.zarr.scenes import ZarrImage, ZarrLevel, find_image, scene_summaries
 from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, open_root, zarr_reason
 from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
 
@@ -53,21 +47,10 @@ class ZarrImageStack(FileStack):
     Attributes
     ----------
     data_path, scene : str, str or None
-        Path of the array; the file's own id of the image where it has several.
-    source : str
-        URI of the array, such as "file:///data/image.zarr/0".
-    axes : str
-        "SCYX", "SCZYX" or "SCTYX".
-    data_shape : tuple of int
-        Size along `axes`.
-    data_dtype : dtype
-        Type of a pixel, in native byte order.
+        Path of the array; the file's own id of the image where it has several. For what every stack
+        has see `FileStack`.
     chunks, shards : tuple of int, tuple of int or None
         Size of a chunk and of a shard along each axis of the array.
-    block_shape : tuple of int
-        Height and width of the block that is decoded at once.
-    metadata : ImageMetadata
-        Pixel size, and the channels' names, colours and contrast limits.
     translation : dict of str to float
         Position of the first pixel along Z, Y and X in micrometres, where the file has it.
 
@@ -84,12 +67,7 @@ class ZarrImageStack(FileStack):
     """
 
     def __init__(
-        self,
-        group: zarr.Group,
-        data_path: str,
-        axes: str,
-        *,
-        depth_axis: DepthAxis | None = None,
+        self, group: zarr.Group, data_path: str, axes: str, *, depth_axis: DepthAxis | None = None
     ) -> None:
         self._set_up(_array_in(group, data_path), data_path, axes, depth_axis)
 
@@ -233,12 +211,15 @@ def open_zarr(
     """
     root, base = open_root(path)
     if scene is None:
-        scene = _only_scene(root, base)
+        scene = only_scene(root.full_name(base), scene_summaries(root, base)[0])
     image_path = base if scene is None else root.join(base, str(scene))
     image = find_image(root, image_path)
     if image is None:
         scenes, _ = scene_summaries(root, base)
-        existing = "it is a single image" if scenes[0].id is None else f"there are {_ids(scenes)}"
+        listed = ", ".join(str(each.id) for each in scenes[:MAX_LISTED])
+        more = ", ..." if len(scenes) > MAX_LISTED else ""
+        is_single = scenes[0].id is None
+        existing = "it is a single image" if is_single else f"there are {listed}{more}"
         raise ArgumentError(f"{path}: there is no scene {scene!r}; {existing}.")
     if axes is not None:
         shape = image.levels[0].array.shape
@@ -286,17 +267,3 @@ def _open_level(
     if folder is not None:
         check_chunks(array, folder, name)
     return stack
-
-
-def _only_scene(root: Root, base: str) -> SceneId | None:
-    scenes, _ = scene_summaries(root, base)
-    if len(scenes) > 1:
-        raise ArgumentError(
-            f"{root.full_name(base)} has {len(scenes)} scenes; choose one: {_ids(scenes)}."
-        )
-    return scenes[0].id
-
-
-def _ids(scenes: list[SceneSummary]) -> str:
-    more = ", ..." if len(scenes) > MAX_LISTED else ""
-    return ", ".join(str(scene.id) for scene in scenes[:MAX_LISTED]) + more
