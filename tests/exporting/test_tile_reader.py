@@ -145,7 +145,7 @@ def test_a_stack_without_blocks_is_read_in_squares(
     stack, strategy = InMemoryImageStack("array", pixels), STRATEGIES["tiled"]
     plan = ExportPlan(sources="a.tif", strategy=strategy, out=tmp_path / "a.patches.zarr")
     grid = strategy.plan([source(*pixels.shape)])
-    with OpenImages(plan, lambda *_: stack) as images:
+    with OpenImages(plan, lambda *_: stack, threads=2) as images:
         batches = Batches.from_candidates(
             grid,
             [source(*pixels.shape)],
@@ -153,7 +153,7 @@ def test_a_stack_without_blocks_is_read_in_squares(
             np.arange(len(grid)),
             np.zeros(len(grid), int),
         )
-        reader = TileReader(batches, images, "image", memory=2**20, threads=2)
+        reader = TileReader(batches, images, "image", memory=2**20)
         for batch in reader.read():
             patches = np.empty((len(batch.candidates), 1, *grid.size), np.uint16)
             reader.fill(batch, patches)

@@ -6,7 +6,7 @@ the order of tiles and measures each batch in a thread while the next ones are d
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from math import prod
@@ -83,12 +83,8 @@ class MetricReader:
         Descriptions of the images.
     memory : int
         Bytes for decoded tiles and for the patches that are cut.
-    threads : int
-        Number of threads that decode.
     chunk_length : int or None
         Candidates in a chunk: patches that are measured at once are of one chunk.
-    check_cancelled : callable
-        Called before each tile is decoded; an exception that it raises ends the reading.
     """
 
     def __init__(
@@ -98,13 +94,10 @@ class MetricReader:
         images: OpenImages,
         *,
         memory: int = DEFAULT_MEMORY,
-        threads: int = 1,
         chunk_length: int | None = None,
-        check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
         self.requests = metric_requests(filters, sources[IMAGE])
         self._sources, self._images, self._chunk_length = sources, images, chunk_length
-        self._threads, self._check_cancelled = threads, check_cancelled
         self._itemsize = {
             request.role: max(np.dtype(source.dtype).itemsize for source in sources[request.role])
             for request in self.requests
@@ -122,8 +115,6 @@ class MetricReader:
             self._images,
             request.role,
             self._tile_memory,
-            self._threads,
-            self._check_cancelled,
             request.channels,
         )
         waiting: deque[tuple[NDArray[np.int64], Future[dict[str, Metric]]]] = deque()
@@ -209,15 +200,13 @@ def score_job(
     chunks = [i for i in range(first, last) if not workdir.scores.has(i)]
     if chunks:
         frozen = workdir.frozen()
-        with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
+        with workdir.open_images(threads) as images:
             reader = MetricReader(
                 frozen.plan.filters,
                 frozen.images,
                 images,
                 memory=memory,
-                threads=threads,
                 chunk_length=frozen.scored_at_once,
-                check_cancelled=workdir.check_cancelled,
             )
             with permitted_by(workdir.check_token):
                 _ChunkScorer(workdir, frozen, chunks, reader).score()

@@ -60,6 +60,10 @@ class OpenImages:
     file_stats : dict of str to FileStat, or None
         Size and time of each file when the plan was made. Another file in its place is refused,
         even if the original is back before the export ends.
+    threads : int
+        Number of threads that decode.
+    check_cancelled : callable
+        Called before each tile is decoded; an exception that it raises ends the reading.
     """
 
     def __init__(
@@ -67,7 +71,10 @@ class OpenImages:
         plan: ExportPlan,
         opener: Callable[..., ClosableStack] = open_stack,
         file_stats: Mapping[str, FileStat] | None = None,
+        threads: int = 1,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
+        self.threads, self.check_cancelled = threads, check_cancelled
         self._plan, self._opener, self._file_stats = plan, opener, file_stats
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
         self._pinned: set[tuple[int, str]] = set()

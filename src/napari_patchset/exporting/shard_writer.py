@@ -119,7 +119,7 @@ def write_job(
     workdir = WorkDir(Path(root), token)
     frozen = workdir.frozen()
     arrays = workdir.selection().arrays(frozen.arrays)
-    with OpenImages(frozen.plan, file_stats=frozen.file_stats) as images:
+    with workdir.open_images(threads) as images:
         for layout in frozen.arrays:
             shards = [
                 shard
@@ -129,7 +129,7 @@ def write_job(
                 if first <= shard.candidates[0] < last and workdir.done_marker(shard) is None
             ]
             if shards:
-                _write_shards(workdir, frozen, images, shards, memory, threads)
+                _write_shards(workdir, frozen, images, shards, memory)
 
 
 def _write_shards(
@@ -138,7 +138,6 @@ def _write_shards(
     images: OpenImages,
     shards: Sequence[Shard],
     memory: int,
-    threads: int,
 ) -> None:
     """Read the patches of shards of one role, and write each shard that is full."""
     role, grid = shards[0].layout.role, workdir.candidates(frozen)
@@ -153,7 +152,7 @@ def _write_shards(
     n_buffers = len({shard.layout.name for shard in shards}) + _WRITING_THREADS
     largest = max(len(shard.candidates) * shard.layout.patch_bytes for shard in shards)
     tile_memory = max(memory - n_buffers * largest, MIN_TILE_BYTES)
-    reader = TileReader(batches, images, role, tile_memory, threads, workdir.check_cancelled)
+    reader = TileReader(batches, images, role, tile_memory)
 
     with (
         ThreadPoolExecutor(_WRITING_THREADS, "sum") as summing,

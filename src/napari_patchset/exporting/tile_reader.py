@@ -8,7 +8,7 @@ and what a tile holds of a lattice is copied in a few calls of NumPy, not patch 
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import pairwise, product
 from typing import Any, NamedTuple
@@ -52,10 +52,6 @@ class TileReader:
         Which of the images: "image", "target", "labels" or "mask".
     memory : int
         Bytes of decoded tiles; more if a single batch needs it.
-    threads : int
-        Number of threads that decode.
-    check_cancelled : callable
-        Called before each tile is decoded; an exception that it raises ends the reading.
     channels : sequence of int or None
         Which of the plan's channels, by index, those that only filters measure behind the others;
         None for all that are exported.
@@ -67,19 +63,16 @@ class TileReader:
         images: OpenImages,
         role: str,
         memory: int,
-        threads: int,
-        check_cancelled: Callable[[], None] = lambda: None,
         channels: Sequence[int] | None = None,
     ) -> None:
         self._batches, self._images, self._role = batches, images, role
-        self._memory, self._threads = memory, threads
-        self._check_cancelled, self._channels = check_cancelled, channels
+        self._memory, self._channels = memory, channels
         self._open: dict[int, tuple[OpenImage, TileBuffer]] = {}
         """By source: tiles of the next source are decoded while this one is read."""
 
     def read(self) -> Generator[PendingBatch, None, None]:
         """Yield every batch at its turn; it must be filled before the next one is taken."""
-        pool = ThreadPoolExecutor(self._threads, "decode")
+        pool = ThreadPoolExecutor(self._images.threads, "decode")
         ahead: deque[PendingBatch] = deque()
         try:
             for number in range(len(self._batches)):
@@ -120,7 +113,7 @@ class TileReader:
             if source not in self._open:
                 image = self._images.pin((source, self._role))
                 span = batches.of_source(source)
-                tile_buffer = TileBuffer(batches, span, pool, self._check_cancelled)
+                tile_buffer = TileBuffer(batches, span, pool, self._images.check_cancelled)
                 self._open[source] = image, tile_buffer
             (stack, channels, filter_channels), tile_buffer = self._open[source]
             if self._channels is not None:

@@ -36,6 +36,7 @@ from napari_patchset.exporting.destination import PLAN, remove_own_files
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.job_folder import JobFolder
+from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics, Verdicts
@@ -190,6 +191,11 @@ class WorkDir(JobFolder):
         start = np.stack([columns[f"start{axis}"] for axis in range(len(frozen.size))], axis=1)
         source_index, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
         return PatchGrid(frozen.size, source_index, sample, start, valid=valid)
+
+    def open_images(self, threads: int) -> OpenImages:
+        """Return the images of the plan; changed ones are refused, and a stop ends reading."""
+        plan, stats, check = self.frozen().plan, self.frozen().file_stats, self.check_cancelled
+        return OpenImages(plan, file_stats=stats, threads=threads, check_cancelled=check)
 
     @property
     def is_in_place(self) -> bool:

@@ -89,7 +89,7 @@ class SourceCheck:
             )
             return
         describe, infos = SourceDescriber(plan), list[SourceInfo]()
-        with OpenImages(plan) as images:
+        with OpenImages(plan, threads=self._threads) as images:
             for index, ref in enumerate(plan.sources):
                 if self._candidates.is_skipped(index):
                     continue
@@ -177,7 +177,7 @@ class SourceCheck:
         # No batch is larger than a shard.
         shards = np.arange(len(candidates)) // array.patches_per_shard
         batches = Batches.from_candidates(grid, sources, padding, candidates, shards)
-        reader = TileReader(batches, images, role, self._memory, self._threads)
+        reader = TileReader(batches, images, role, self._memory)
         different = []
         with closing(reader.read()) as pending:
             for batch in pending:
