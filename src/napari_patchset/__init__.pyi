@@ -70,6 +70,10 @@ from .stacks.protocol import ImageStack as ImageStack
 from .stacks.tiff.stack import TiffImageStack as TiffImageStack
 from .stacks.zarr.spool import spool as spool
 from .stacks.zarr.stack import ZarrImageStack as ZarrImageStack
+from .stitching.stitch import StitchProgress as StitchProgress
+from .stitching.stitch import iter_stitch as iter_stitch
+from .stitching.stitch import stitch as stitch
+from .stitching.stitcher import Stitcher as Stitcher
 from .verification.opened_set import Finding as Finding
 from .verification.verify import verify as verify
 

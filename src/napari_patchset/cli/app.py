@@ -23,6 +23,7 @@ COMMANDS = {
     "score": ("export", "Measure a job's share of the candidates."),
     "write": ("export", "Write a job's share of the patches."),
     "finalize": ("export", "Complete a patch set when all jobs are done."),
+    "stitch": ("stitch", "Stitch predictions of patches back into images."),
     "verify": ("inspect", "Check a patch set, and compare it with its sources."),
     "demo": ("inspect", "Export the sample file, and draw its patches."),
 }

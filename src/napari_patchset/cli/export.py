@@ -10,7 +10,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -21,8 +21,11 @@ from napari_patchset.cli.parameters import (
     Memory,
     Out,
     Overwrite,
+    RunBy,
     SavedPlan,
+    Scheduler,
     Threads,
+    Workers,
     memory_from,
     option,
     plan_from,
@@ -43,20 +46,9 @@ def export(
     plan: SavedPlan = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    executor: Annotated[
-        Literal["threads", "processes"],
-        option(
-            RUNNING,
-            "threads|processes",
-            "What runs the export on this computer: threads or processes.",
-        ),
-    ] = "threads",
-    workers: Annotated[
-        int, option(RUNNING, "N", "Number of threads, processes, or jobs of a cluster.", min=1)
-    ] = DEFAULT_WORKERS,
-    scheduler: Annotated[
-        str | None, option(RUNNING, "ADDRESS", "Run on the dask cluster of this scheduler.")
-    ] = None,
+    executor: RunBy = "threads",
+    workers: Workers = DEFAULT_WORKERS,
+    scheduler: Scheduler = None,
     memory: Memory = None,
     as_json: Json = False,
     **options: Any,
@@ -68,7 +60,7 @@ def export(
     Example: patchset export *.tif --filter "std>p10" --val 0.1 --out cells.patches.zarr
     """
     chosen, limit = plan_from(files, out, plan, options), memory_from(memory)
-    with _executor(executor, workers, scheduler) as pool:
+    with executor_from(executor, workers, scheduler) as pool:
         events = iter_export(chosen, pool, workers=workers, memory=limit, overwrite=overwrite)
         try:
             show_events(until_interrupted(events), as_json)
@@ -83,7 +75,7 @@ def export(
 
 
 @contextmanager
-def _executor(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
+def executor_from(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
     """Provide a cluster or a process pool; a pool never forks, which libCZI and threads forbid."""
     if scheduler is not None:
         with connected(scheduler) as client:

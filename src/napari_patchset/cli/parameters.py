@@ -6,7 +6,7 @@ Help lists options in the groups of `PANELS`.
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,16 @@ Memory = Annotated[
         f"({format_bytes(DEFAULT_MEMORY)}).",
     ),
 ]
+RunBy = Annotated[
+    Literal["threads", "processes"],
+    option(RUNNING, "threads|processes", "What works on this computer: threads or processes."),
+]
+Workers = Annotated[
+    int, option(RUNNING, "N", "Number of threads, processes, or jobs of a cluster.", min=1)
+]
+Scheduler = Annotated[
+    str | None, option(RUNNING, "ADDRESS", "Run on the dask cluster of this scheduler.")
+]
 Threads = Annotated[int, option(RUNNING, "N", "Number of threads that decode.", min=1)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, one line each.", rich_help_panel=RUNNING)
@@ -76,7 +86,9 @@ def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             annotation=Annotated[
                 each.type | None,
-                option(
+                typer.Option(each.flag, help=each.help_text, rich_help_panel=each.panel)
+                if each.type is bool
+                else option(
                     each.panel,
                     each.metavar or "|".join(each.choices),
                     each.help_text,

@@ -68,6 +68,8 @@ def make_plan(
     """
     options = {name: value for name, value in options.items() if value is not None}
     fields = _read_plan(plan) if plan else {}
+    if options.pop("for_prediction", False):
+        fields, options = _for_prediction(fields, options)
     try:
         fields |= {
             "sources": _sources(files, options, fields.get("sources", ())),
@@ -82,6 +84,28 @@ def make_plan(
     except ValidationError as error:
         where = f"With {plan}: " if plan else ""
         raise ArgumentError(f"{where}{user_message(error, option_of)}.") from error
+
+
+def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
+    """Return a plan and options that cover every pixel, without filters or a split."""
+    if wrong := [name for name in ("filter", "val", "split_by", "count") if name in options]:
+        flag = wrong[0].replace("_", "-")
+        raise ArgumentError(
+            f"--for-prediction takes every patch, so --{flag} can't go with it; leave one out."
+        )
+    if (kind := options.get("strategy", "tiled")) != "tiled":
+        raise ArgumentError(f"--for-prediction takes tiled patches, not {kind}; leave one out.")
+    saved = fields.get("strategy", {})
+    tiled = saved if saved.get("kind", "tiled") == "tiled" else {"size": saved.get("size", ())}
+    edge = options.get("edge", "shift")
+    if edge == "drop":
+        raise ArgumentError(
+            "--for-prediction covers every pixel, which the edge drop does not; use shift, pad or "
+            "balance."
+        )
+    strategy = {**tiled, "kind": "tiled", "small": "pad"}
+    fields = {**fields, "strategy": strategy, "filters": (), "split": None}
+    return fields, {**options, "edge": edge}
 
 
 def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:

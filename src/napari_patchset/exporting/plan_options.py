@@ -170,6 +170,13 @@ OPTIONS: tuple[PlanOption, ...] = (
         "overlap", "Patches", "strategy.overlap", metavar="Y,X", format=format_values, default="0"
     ),
     _plan_option("edge", "Patches", "strategy.edge"),
+    PlanOption(
+        "for_prediction",
+        "Patches",
+        type=bool,
+        help="Cover every pixel, for predictions to stitch: tiled, the last patch shifted "
+        "inwards (or padded), small images padded, no filter, no split.",
+    ),
     _plan_option("count", "Patches", "strategy.count", metavar="N", type=int),
     _plan_option(
         "seed",

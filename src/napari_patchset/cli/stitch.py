@@ -1,0 +1,144 @@
+"""`patchset stitch`: predictions of patches back into images."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from napari_patchset.cli.export import executor_from
+from napari_patchset.cli.parameters import (
+    Json,
+    Memory,
+    RunBy,
+    Scheduler,
+    Workers,
+    memory_from,
+    option,
+)
+from napari_patchset.cli.progress import bar_on_terminal
+from napari_patchset.cli.signals import until_interrupted
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.run import DEFAULT_WORKERS
+from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.stitch import StitchProgress, iter_stitch
+from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
+
+
+def stitch(
+    name: Annotated[
+        Path, typer.Argument(metavar="NAME", help="The patch set whose patches were predicted.")
+    ],
+    predictions: Annotated[
+        list[str],
+        option(
+            "Source",
+            "[SPLIT=]PATH",
+            "Predictions in the order of a split's patches: a zarr array, .npy, .npz, a folder "
+            "of TIFFs, or a patch set; more than once for several splits.",
+        ),
+    ],
+    out: Annotated[Path, option("Output", "NAME", f"The OME-Zarr to write: NAME{SUFFIX}.")],
+    blend: Annotated[
+        Blend,
+        option("Output", "crop|average|hann", "How overlapping predictions become one."),
+    ] = "crop",
+    fill: Annotated[
+        float, option("Output", "NUMBER", "Value of the pixels that no patch covers.")
+    ] = 0.0,
+    channel_names: Annotated[
+        str | None,
+        option("Output", "NAMES", "Names of the predicted channels, separated by commas."),
+    ] = None,
+    argmax: Annotated[
+        bool,
+        typer.Option(
+            "--argmax",
+            help="Also write the channel with the highest prediction as a label image.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a stitched image, or an unfinished one, of that name.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    executor: RunBy = "threads",
+    workers: Workers = DEFAULT_WORKERS,
+    scheduler: Scheduler = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> None:
+    """Stitch predictions of patches back into images.
+
+    A stitching that was stopped resumes when the same command is run again.
+
+    Example: patchset stitch cells.patches.zarr --predictions denoised.npy --out cells.ome.zarr
+    """
+    names = None if channel_names is None else [each.strip() for each in channel_names.split(",")]
+    with executor_from(executor, workers, scheduler) as pool:
+        events = iter_stitch(
+            name,
+            _by_split(predictions),
+            out,
+            blend=blend,
+            fill=fill,
+            channel_names=names,
+            argmax=argmax,
+            executor=pool,
+            workers=workers,
+            memory=memory_from(memory),
+            overwrite=overwrite,
+        )
+        try:
+            _show(until_interrupted(events), as_json)
+        except KeyboardInterrupt as interrupt:
+            folder = StitchFolder(out).root
+            if folder.exists():
+                interrupt.args = (
+                    f"stopped; the finished part is in {folder}; run the same command again to "
+                    "resume.",
+                )
+            raise
+
+
+def _by_split(predictions: Sequence[str]) -> str | dict[str, str]:
+    """Split "val=PATH" into a split and a path, unless a file has that name."""
+    named: dict[str, str] = {}
+    for text in predictions:
+        split, equals, path = text.partition("=")
+        if not equals or Path(text).exists():
+            if len(predictions) == 1:
+                return text
+            split, path = UNSPLIT, text
+        if split in named:
+            raise ArgumentError(f"--predictions: {split} has two, {named[split]} and {path}.")
+        named[split] = path
+    return named
+
+
+def _show(events: Iterator[StitchProgress], as_json: bool) -> None:
+    if as_json:
+        for event in events:
+            typer.echo(json.dumps(asdict(event), default=str))
+        return
+    first = next(events)  # what can't start fails before a bar is drawn
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with bar_on_terminal(*columns, TimeRemainingColumn()) as update:
+        for event in chain([first], events):
+            update(description=event.stage, completed=event.done, total=event.total)
+    typer.echo(f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it")
+    if event.covered is not None and event.covered < 1:
+        typer.echo(
+            "patchset: the rest has the fill value; a set of all pixels is made by patchset "
+            "export --for-prediction.",
+            err=True,
+        )

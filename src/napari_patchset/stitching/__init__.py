@@ -1,0 +1,1 @@
+"""Predictions of patches, put together again as images."""

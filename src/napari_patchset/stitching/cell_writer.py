@@ -1,0 +1,283 @@
+"""Write the cells of stitched images: what a job does, and what completes the OME-Zarr.
+
+A cell of an image is one shard, which one job fills: it reads every patch that touches the cell in
+the order of the table, so that all executors write the same bytes. Each further level is made of
+the one before when that is complete. What is done is marked in the folder (see `stitch_folder`).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.strategies import Tiled
+from napari_patchset.patching.strategies.tiled import Crops
+from napari_patchset.patchset.files import permitted_by
+from napari_patchset.patchset.layout import TABLE
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.patchset.table import TableFile, find_split_rows, grid_of
+from napari_patchset.stacks.cache import SharedCache
+from napari_patchset.stitching import ome_zarr
+from napari_patchset.stitching.blending import PlacedPatches, blend_cell
+from napari_patchset.stitching.predictions import Predictions, open_predictions
+from napari_patchset.stitching.stitch_folder import ATTRIBUTE, DoneCell, StitchFolder, StitchPlan
+from napari_patchset.stitching.stitched_image import Cell, StitchedImage, images_of
+
+
+def planned_images(patch_set: PatchSet, plan: StitchPlan) -> tuple[StitchedImage, ...]:
+    """Return the images that a plan makes of the sources of its set."""
+    sources = patch_set.manifest.sources
+    return tuple(images_of(sources, plan.channels, plan.dtype, plan.factor))
+
+
+class CellWriter:
+    """A planned stitching: the set, its predictions, and the images that they become."""
+
+    def __init__(self, folder: StitchFolder) -> None:
+        self.folder, self.plan = folder, folder.plan()
+        self._set = PatchSet(self.plan.patch_set)
+        if self._set.manifest.table_digest != self.plan.table_digest:
+            raise ExportError(
+                f"{self.plan.patch_set} is not the set that the stitching was planned with; stitch "
+                "with overwrite to start over."
+            )
+        self.images = planned_images(self._set, self.plan)
+        self.n_levels = max(image.n_levels for image in self.images)
+        self._samples: SharedCache[tuple[int, int], PlacedPatches] = SharedCache(4)
+
+    def n_cells(self, level: int) -> int:
+        """Return the number of cells of a level, over all images."""
+        return self._ends(level)[-1]
+
+    def write_cell(self, level: int, number: int) -> None:
+        """Write a cell, and mark it as done."""
+        index, image, cell = self._cell(level, number)
+        path = ome_zarr.image_path(self.folder.image, self.images, index)
+        labels = ome_zarr.labels_path(path)
+        if level:
+            finer = ome_zarr.finer_cell(image, level, cell)
+            for group in (path, labels) if self.plan.argmax else (path,):
+                halved = ome_zarr.halve(ome_zarr.read_cell(group, image, level - 1, finer))
+                ome_zarr.write_cell(group, image, level, cell, halved)
+            done = DoneCell(covered=0, low=(), high=())
+        else:
+            pixels = np.full(
+                (len(image.channels), *cell.box.shape), self.plan.fill, np.dtype(self.plan.dtype)
+            )
+            patches = self._patches_of(image.source_index, image.sample(cell.frame)).near(cell.box)
+            covered = blend_cell(self.plan.blend, cell.box, patches, self._read, pixels)
+            ome_zarr.write_cell(path, image, 0, cell, pixels)
+            if self.plan.argmax:
+                classes = np.where(covered, pixels.argmax(axis=0), 0)
+                ome_zarr.write_cell(labels, image, 0, cell, classes[np.newaxis])
+            low, high = _finite_range(pixels)
+            done = DoneCell(covered=int(np.count_nonzero(covered)), low=low, high=high)
+        self.folder.mark_done(level, number, done)
+
+    def complete(self) -> float:
+        """Add names and ranges of the channels, rename the OME-Zarr into place.
+
+        Returns
+        -------
+        float
+            Share of the pixels that a patch covers.
+        """
+        covered = total = 0
+        ends = self._ends(0)
+        for index, image in enumerate(self.images):
+            numbers = range(ends[index] - image.n_cells(0), ends[index])
+            cells = [self.folder.read_done(0, number) for number in numbers]
+            covered += sum(cell.covered for cell in cells)
+            total += int(np.prod(image.frame_shape + image.spatial_shape(0), dtype=np.int64))
+            ranges = [
+                (
+                    [v for cell in cells if (v := cell.low[c]) is not None],
+                    [v for cell in cells if (v := cell.high[c]) is not None],
+                )
+                for c in range(len(image.channels))
+            ]
+            low = [min(values, default=0.0) for values, _ in ranges]
+            high = [max(values, default=1.0) for _, values in ranges]
+            path = ome_zarr.image_path(self.folder.image, self.images, index)
+            ome_zarr.add_display(path, image, low, high)
+        share = covered / total
+        root = zarr.open_group(self.folder.image, mode="r+")
+        root.attrs[ATTRIBUTE] = {
+            "recipe_hash": self._set.manifest.recipe_hash,
+            "table_digest": self.plan.table_digest,
+            "blend": self.plan.blend,
+            "covered": share,
+        }
+        self.folder.rename_into_place()
+        return share
+
+    def cell_bytes(self) -> int:
+        """Return the memory that a cell takes while it is written, about."""
+        image = self.images[0]
+        cell = image.cell(0, 0).box.shape
+        pixel = np.dtype(self.plan.dtype).itemsize + (8 if self.plan.blend != "crop" else 0)
+        return int(np.prod(cell)) * (3 * len(image.channels) * pixel + 16)
+
+    def _ends(self, level: int) -> list[int]:
+        """Return the number of cells of a level up to the end of each image."""
+        counts = (i.n_cells(level) if level < i.n_levels else 0 for i in self.images)
+        return list(accumulate(counts))
+
+    def _cell(self, level: int, number: int) -> tuple[int, StitchedImage, Cell]:
+        ends = self._ends(level)
+        index = int(np.searchsorted(ends, number, side="right"))
+        image = self.images[index]
+        first = ends[index] - image.n_cells(level)
+        return index, image, image.cell(level, number - first)
+
+    def _patches_of(self, source_index: int, sample: int) -> PlacedPatches:
+        """Return the patches of one sample of a source, in pixels of the image."""
+        place = partial(self._place, source_index, sample)
+        return self._samples.get((source_index, sample), place)
+
+    def _place(self, source_index: int, sample: int) -> PlacedPatches:
+        patches = self._patches
+        rows = np.flatnonzero(
+            (patches.grid.source_index == source_index) & (patches.grid.sample == sample)
+        )
+        factor = np.array(self.plan.factor)
+        size = tuple(n * f for n, f in zip(patches.grid.size, self.plan.factor, strict=True))
+        start = patches.grid.start[rows].astype(np.int64) * factor
+        crops = None
+        if patches.crops is not None:
+            first = patches.crops.stitch_coords[rows]
+            crops = first * factor, (first + patches.crops.crop_size[rows]) * factor
+        return PlacedPatches(rows, start, size, crops)
+
+    def _read(self, number: int) -> NDArray[Any]:
+        split, index = self._patches.splits[number], self._patches.index[number]
+        patch: NDArray[Any] = self._predictions[split][int(index)]
+        return patch
+
+    @cached_property
+    def _patches(self) -> "_PredictedPatches":
+        return _PredictedPatches.of(self._set, self.plan, self.folder)
+
+    @cached_property
+    def _predictions(self) -> list[Predictions]:
+        """The predictions of each split of the plan."""
+        ndim = len(self.plan.factor) + 2
+        files = self.plan.predictions.items()
+        return [open_predictions(Path(file.path), split, ndim) for split, file in files]
+
+
+@dataclass(frozen=True)
+class _PredictedPatches:
+    """The patches that have predictions, in the order of the table.
+
+    Attributes
+    ----------
+    grid : PatchGrid
+        Where they lie.
+    crops : Crops or None
+        How the tiling crops them; None if it does not.
+    splits, index : integer arrays
+        Number of each patch's split in the plan, and its index in that split.
+    """
+
+    grid: PatchGrid
+    crops: Crops | None
+    splits: NDArray[np.int8]
+    index: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, patch_set: PatchSet, plan: StitchPlan, folder: StitchFolder) -> "_PredictedPatches":
+        """Find the patches of a set that a plan has predictions of."""
+        sources = patch_set.manifest.sources
+        of_split = find_split_rows(TableFile(patch_set.path / TABLE), patch_set.manifest)
+        rows, split, index = [], [], []
+        for number, name in enumerate(plan.predictions):
+            predicted = folder.rows(name)
+            chosen = np.flatnonzero(predicted) if predicted is not None else slice(None)
+            rows.append(of_split[name][chosen])
+            index.append(np.arange(len(of_split[name]))[chosen])
+            split.append(np.full(len(rows[-1]), number, np.int8))
+        order = np.argsort(np.concatenate(rows))
+        grid = _read_grid(patch_set, np.concatenate(rows)[order])
+        strategy = Recipe.model_validate(patch_set.manifest.recipe).strategy
+        crops = None
+        if plan.blend == "crop" and isinstance(strategy, Tiled) and strategy.edge == "shift":
+            crops = strategy.crops(grid, sources)
+        return cls(grid, crops, np.concatenate(split)[order], np.concatenate(index)[order])
+
+
+def _read_grid(patch_set: PatchSet, rows: NDArray[np.int64]) -> PatchGrid:
+    """Read where the patches in ascending rows of the table lie, a part of the table at a time."""
+    sources = patch_set.manifest.sources
+    axes = sources[0].layout.spatial_axes.lower()
+    extents = [f"{axis}_{what}" for what in ("start", "size") for axis in axes]
+    grids, first = [], 0
+    for part in patch_set.table_parts(["source_index", "sample", "valid", *extents]):
+        own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(part))]
+        if len(part):
+            grids.append(grid_of(part, sources, first)[own - first])
+        first += len(part)
+    return PatchGrid.concatenate(grids)
+
+
+def stitch_job(
+    root: str,
+    first: int,
+    last: int,
+    *,
+    level: int,
+    memory: int,
+    threads: int = 1,
+    token: str | None = None,
+) -> None:
+    """Write those of the cells first ... last - 1 of a level that are not written yet.
+
+    Parameters
+    ----------
+    root : str
+        The folder of the stitching.
+    memory : int
+        Bytes for the cells that are written at once, by as many threads.
+    token : str or None
+        As of `write_job`.
+    """
+    folder = StitchFolder.at(Path(root), token)
+    writer = CellWriter(folder)
+    cells = [n for n in folder.missing(level, writer.n_cells(level)) if first <= n < last]
+    at_once = max(1, min(threads, memory // writer.cell_bytes()))
+
+    def write(cell: int) -> None:
+        folder.check_cancelled()
+        with permitted_by(folder.check_token):
+            writer.write_cell(level, cell)
+
+    with ThreadPoolExecutor(at_once, "stitch") as pool:
+        writing = [pool.submit(write, cell) for cell in cells]
+        try:
+            for future in writing:
+                future.result()
+        finally:
+            for future in writing:
+                future.cancel()
+
+
+def _finite_range(
+    pixels: NDArray[Any],
+) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
+    """Return the lowest and the highest finite value of each channel."""
+    low: list[float | None] = []
+    high: list[float | None] = []
+    for channel in pixels:
+        finite = channel[np.isfinite(channel)] if channel.dtype.kind == "f" else channel
+        low.append(float(finite.min()) if finite.size else None)
+        high.append(float(finite.max()) if finite.size else None)
+    return tuple(low), tuple(high)

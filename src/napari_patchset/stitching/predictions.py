@@ -1,0 +1,244 @@
+"""Predictions of the patches of a split: one array N, C, (Z), Y, X in the order of its rows.
+
+They lie in a zarr array, an .npy or .npz file, a folder of TIFF files (one a patch, in natural
+order of their names), or a patch set. Patches are read one by one, so that predictions may be
+larger than memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+from zarr.errors import BaseZarrError
+
+from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.source import natural_key
+from napari_patchset.stacks.cache import SharedCache
+
+
+class Predictions(Protocol):
+    """Predictions of all patches of a split; threads may share them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, (Z), Y, X."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Pixel type."""
+
+    def __getitem__(self, index: int, /) -> NDArray[Any]:
+        """Read the prediction of one patch: C, (Z), Y, X."""
+
+
+def open_predictions(path: Path, split: str, ndim: int) -> Predictions:
+    """Open the predictions of a split's patches.
+
+    Parameters
+    ----------
+    path : Path
+        Of a zarr group, a patch set or an .npz with several arrays, the one named after the split
+        is taken; of a folder of TIFFs, the subfolder of that name, if there is one.
+    split : str
+        "all", "train" or "val".
+    ndim : int
+        Number of dimensions of N, C, (Z), Y, X. Predictions with one dimension less have one
+        channel.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at the path.
+    ArgumentError
+        If it holds no array, several and none of the split's name, or one of other dimensions.
+    UnreadableFileError
+        If a file can't be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there are no predictions.")
+    return with_channels(_open(path, split), ndim, str(path))
+
+
+def with_channels(predictions: Predictions, ndim: int, name: str) -> Predictions:
+    """Return predictions of `ndim` dimensions; a missing one is the channel."""
+    if len(predictions.shape) == ndim - 1:
+        return _OneChannel(predictions)
+    if len(predictions.shape) != ndim or 0 in predictions.shape[1:]:
+        axes = "N, C, Z, Y, X" if ndim == 5 else "N, C, Y, X"
+        raise ArgumentError(
+            f"{name}: an array of shape {predictions.shape}; predictions have the axes {axes}, "
+            "with as many dimensions as the patches of the set."
+        )
+    return predictions
+
+
+def _open(path: Path, split: str) -> Predictions:
+    if path.suffix == ".npy":
+        return _NpyFile(path)
+    if path.suffix == ".npz":
+        return _read_npz(path, split)
+    if not path.is_dir():
+        raise ArgumentError(
+            f"{path}: predictions are a zarr array, an .npy or .npz file, a folder of TIFF files, "
+            "or a patch set."
+        )
+    try:
+        return PatchSet(path)[split]
+    except IncompleteSetError:
+        pass  # another folder
+    if any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+        return _ZarrArray(path, split)
+    return _TiffFolder(path / split if (path / split).is_dir() else path)
+
+
+def _choose(path: Path, split: str, names: Sequence[str]) -> str:
+    """Return the array of a split among several, or the only one."""
+    if split in names:
+        return split
+    if len(names) == 1:
+        return names[0]
+    listed = ", ".join(names) or "none"
+    raise ArgumentError(f"{path}: it has no array {split!r}; its arrays are: {listed}.")
+
+
+class _OneChannel:
+    """Predictions without a channel axis, with one."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self._predictions = predictions
+        n, *spatial = predictions.shape
+        self.shape, self.dtype = (n, 1, *spatial), predictions.dtype
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        return self._predictions[index][np.newaxis]
+
+
+class _NpyFile:
+    """An .npy file, which is read, not mapped: mapped pages count as memory of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            mapped = np.load(path, mmap_mode="r")
+        except ValueError as error:
+            raise UnreadableFileError(f"{path}: it can't be read as .npy: {error}") from error
+        if not mapped.flags.c_contiguous:
+            raise ArgumentError(f"{path}: it is in Fortran order; save np.ascontiguousarray of it.")
+        self.shape: tuple[int, ...] = mapped.shape
+        self.dtype: np.dtype[Any] = mapped.dtype
+        self._offset: int = mapped.offset
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        n, shape = prod(self.shape[1:]), self.shape[1:]
+        offset = self._offset + index * n * self.dtype.itemsize
+        return np.fromfile(self._path, self.dtype, n, offset=offset).reshape(shape)
+
+
+def _read_npz(path: Path, split: str) -> NDArray[Any]:
+    """Read an array of an .npz, whole."""
+    try:
+        with np.load(path) as arrays:
+            values: NDArray[Any] = arrays[_choose(path, split, list(arrays))]
+    except (ValueError, OSError, EOFError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise UnreadableFileError(f"{path}: it can't be read as .npz: {error}") from error
+    return values
+
+
+_BLOCK_BYTES = 4 * 2**20
+_CACHED_BLOCKS = 16
+
+
+class _ZarrArray:
+    """A zarr array, read in blocks of whole chunks along N; the last ones used stay in memory."""
+
+    def __init__(self, path: Path, split: str) -> None:
+        self._path = path
+        try:
+            node = zarr.open(path, mode="r")
+            if isinstance(node, zarr.Group):
+                names = [name for name, _ in node.arrays()]
+                node = node[_choose(path, split, names)]
+        except (BaseZarrError, ValueError, KeyError, OSError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise UnreadableFileError(f"{path}: it can't be read as zarr: {error}") from error
+        if not isinstance(node, zarr.Array):
+            raise ArgumentError(f"{path}: {split} is a group; name the array in it.")
+        self.shape: tuple[int, ...] = node.shape
+        self.dtype: np.dtype[Any] = np.dtype(node.dtype)
+        self._array = node
+        rows = node.chunks[0]
+        row_bytes = max(1, prod(self.shape[1:]) * self.dtype.itemsize)
+        self._rows = rows * max(1, _BLOCK_BYTES // (rows * row_bytes))
+        self._blocks: SharedCache[int, NDArray[Any]] = SharedCache(_CACHED_BLOCKS)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        number, row = divmod(index, self._rows)
+        block: NDArray[Any] = self._blocks.get(number, partial(self._read, number))[row]
+        return block
+
+    def _read(self, number: int) -> NDArray[Any]:
+        rows = slice(number * self._rows, (number + 1) * self._rows)
+        try:
+            return np.asarray(self._array[rows])
+        except (BaseZarrError, ValueError, RuntimeError, OSError) as error:
+            raise UnreadableFileError(f"{self._path}: it can't be read: {error}") from error
+
+
+class _TiffFolder:
+    """A folder of TIFF files, one a patch, in natural order of their names."""
+
+    def __init__(self, folder: Path) -> None:
+        files = (path for path in folder.iterdir() if path.suffix.lower() in (".tif", ".tiff"))
+        self._paths = sorted(files, key=lambda path: natural_key(path.name))
+        if not self._paths:
+            raise ArgumentError(f"{folder}: it has no TIFF files, and no array.")
+        first = self[0]
+        self.shape = (len(self._paths), *first.shape)
+        self.dtype = first.dtype
+        self._first = first
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        path = self._paths[index]
+        try:
+            patch: NDArray[Any] = tifffile.imread(path)
+        except (ValueError, OSError, tifffile.TiffFileError) as error:
+            raise UnreadableFileError(f"{path}: it can't be read as TIFF: {error}") from error
+        first = getattr(self, "_first", patch)
+        if (patch.shape, patch.dtype) != (first.shape, first.dtype):
+            raise ArgumentError(
+                f"{path}: {patch.shape} {patch.dtype}, but {self._paths[0].name} is "
+                f"{first.shape} {first.dtype}; all predictions must be alike."
+            )
+        return patch
+
+
+def check_alike(predictions: Mapping[str, Predictions], counts: Mapping[str, int]) -> None:
+    """Require as many predictions as each split has patches, and of one shape and type.
+
+    Raises
+    ------
+    ArgumentError
+        Naming the split.
+    """
+    first = next(iter(predictions.values()))
+    for split, each in predictions.items():
+        if each.shape[0] != counts[split]:
+            raise ArgumentError(
+                f"There are {each.shape[0]} predictions of {split}, but {counts[split]} patches; "
+                "predict every patch, in the order of the set."
+            )
+        if (each.shape[1:], each.dtype) != (first.shape[1:], first.dtype):
+            raise ArgumentError(
+                f"Predictions of {split} are {each.shape[1:]} {each.dtype}, others "
+                f"{first.shape[1:]} {first.dtype}; all must be alike."
+            )

@@ -1,0 +1,294 @@
+"""Stitch predictions of the patches of a set back into images: `stitch`, and what it checks.
+
+A plan is made of set, predictions and options, and carried out by jobs (see `cell_writer`): first
+the cells of full resolution, then level by level. The same call resumes what was stopped.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_patchset.errors import ArgumentError, DestinationExistsError
+from napari_patchset.exporting.run import DEFAULT_WORKERS, run_jobs
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.stitching import ome_zarr
+from napari_patchset.stitching.blending import Blend, check_blend
+from napari_patchset.stitching.cell_writer import CellWriter, planned_images, stitch_job
+from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
+from napari_patchset.stitching.stitch_folder import (
+    SUFFIX,
+    PredictionFile,
+    StitchFolder,
+    StitchPlan,
+)
+
+PredictionPaths = str | Path | Mapping[str, str | Path]
+"""Predictions of the only split, or of each split that has some."""
+
+
+@dataclass(frozen=True, slots=True)
+class StitchProgress:
+    """An event of a stitching.
+
+    Attributes
+    ----------
+    stage : {"stitch", "levels", "done"}
+        The step that it is at: full resolution, coarser levels, complete.
+    done, total : int
+        Number of cells written, and of all.
+    path : Path
+        The OME-Zarr.
+    covered : float or None
+        Share of the pixels that a patch covers; known when done.
+    """
+
+    stage: Literal["stitch", "levels", "done"]
+    done: int
+    total: int
+    path: Path
+    covered: float | None = None
+
+
+def stitch(
+    patch_set: str | Path,
+    predictions: PredictionPaths,
+    out: str | Path,
+    *,
+    progress: Callable[[StitchProgress], object] | None = None,
+    **options: Any,
+) -> StitchProgress:
+    """Stitch predictions into an OME-Zarr; see `iter_stitch` for the parameters.
+
+    Returns
+    -------
+    StitchProgress
+        The last event: where the OME-Zarr is, and which share of it patches cover.
+    """
+    with closing(iter_stitch(patch_set, predictions, out, **options)) as events:
+        for event in events:
+            if progress is not None:
+                progress(event)
+    return event
+
+
+def iter_stitch(
+    patch_set: str | Path,
+    predictions: PredictionPaths,
+    out: str | Path,
+    *,
+    blend: Blend = "crop",
+    fill: float = 0,
+    channel_names: Sequence[str] | None = None,
+    argmax: bool = False,
+    executor: Executor | None = None,
+    workers: int = DEFAULT_WORKERS,
+    memory: int = DEFAULT_MEMORY,
+    overwrite: bool = False,
+) -> Generator[StitchProgress, None, None]:
+    """Stitch predictions into an OME-Zarr, yielding an event after each cell.
+
+    Nothing happens before the first event is requested. Closing the generator stops cleanly; the
+    same call then resumes, and ends with the same bytes.
+
+    Parameters
+    ----------
+    patch_set : str or Path
+        The set whose patches were predicted.
+    predictions : str, Path, or dict of str to those
+        An array N, C, (Z), Y, X in the order of a split's patches: a zarr array, an .npy or .npz
+        file, a folder of TIFFs, or a patch set. Where there is a split, by the split's name. Their
+        size along (Z)YX is that of the patches, or a whole multiple of it.
+    out : str or Path
+        The OME-Zarr to write, NAME.ome.zarr.
+    blend : {"crop", "average", "hann"}
+        How overlapping predictions become one: see `blend_cell`. Integers, which may be labels,
+        are only cropped.
+    fill : float
+        Value of the pixels that no patch covers.
+    channel_names : sequence of str or None
+        Names of the predicted channels; by default those of the set, if there are as many.
+    argmax : bool
+        Also write the channel with the highest prediction as a label image; 0 where no patch is.
+    executor, workers, memory
+        As of `iter_export`.
+    overwrite : bool
+        Replace an OME-Zarr that was stitched, or an unfinished stitching of another plan.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        At the first event, if predictions and set do not fit, or `out` is taken.
+    """
+    paths = _by_split(Path(os.path.abspath(patch_set)), predictions)
+    folder = StitchFolder(check_name(out))
+    with PatchSet(patch_set) as opened:
+        check_apart(folder, [opened.path, *paths.values()])
+        plan = _plan(opened, paths, blend, fill, channel_names, argmax)
+    folder.check_free(overwrite)
+    with folder.locked():
+        if (before := folder.find_plan()) != plan:
+            if before is not None and not overwrite:
+                raise DestinationExistsError(
+                    f"{folder.root} holds an unfinished stitching of another plan; choose another "
+                    "name or delete it."
+                )
+            folder.discard()
+        yield from run_plan(folder, plan, executor, workers, memory)
+
+
+def run_plan(
+    folder: StitchFolder, plan: StitchPlan, executor: Executor | None, workers: int, memory: int
+) -> Generator[StitchProgress, None, None]:
+    """Carry out a plan in its locked folder, or resume it there; see `iter_stitch`."""
+    folder.clear_stop()
+    try:
+        if folder.find_plan() is None:
+            with PatchSet(plan.patch_set) as patch_set:
+                images = planned_images(patch_set, plan)
+            ome_zarr.create(folder.image, images, labels=plan.argmax, fill=plan.fill)
+            folder.write_plan(plan)
+        writer = CellWriter(folder)
+        yield from _write_levels(writer, executor, workers, memory)
+        covered = writer.complete()
+        folder.remove()
+    finally:
+        folder.clear_stop()
+    total = writer.n_cells(0)
+    yield StitchProgress("done", total, total, folder.out, covered)
+
+
+def _write_levels(
+    writer: CellWriter, executor: Executor | None, workers: int, memory: int
+) -> Iterator[StitchProgress]:
+    """Write the cells that are missing, one level after the other."""
+    folder = writer.folder
+    total = sum(writer.n_cells(level) for level in range(writer.n_levels))
+    done = 0
+    for level in range(writer.n_levels):
+        stage: Literal["stitch", "levels"] = "levels" if level else "stitch"
+        n = writer.n_cells(level)
+        missing = folder.missing(level, n)
+        done += n - len(missing)
+        yield StitchProgress(stage, done, total, folder.out)
+        files = {folder.done_path(level, cell): 1 for cell in missing}
+        jobs, threads = (workers, 1) if executor else (1, workers)
+        with folder.running() as token:
+            options = {"level": level, "memory": memory, "threads": threads, "token": token}
+            for n_written in run_jobs(
+                folder, stitch_job, missing, files, executor, jobs, **options
+            ):
+                done += n_written
+                yield StitchProgress(stage, done, total, folder.out)
+
+
+def _by_split(patch_set: Path, predictions: PredictionPaths) -> dict[str, Path]:
+    if isinstance(predictions, Mapping):
+        named = predictions
+    else:
+        with PatchSet(patch_set) as opened:
+            splits = opened.splits
+        path = Path(predictions)
+        if len(splits) > 1 and not path.is_dir() and path.suffix != ".npz":
+            raise ArgumentError(
+                f"{patch_set} has the splits {', '.join(splits)}; name the one that {path} "
+                f"predicts, like {splits[0]}={path}."
+            )
+        named = dict.fromkeys(splits, path)
+    if not named:
+        raise ArgumentError("Name the predictions of at least one split.")
+    return {split: Path(os.path.abspath(path)) for split, path in named.items()}
+
+
+def check_name(out: str | Path) -> Path:
+    """Return the absolute path of an OME-Zarr; raise ArgumentError without its suffix."""
+    path = Path(os.path.abspath(out))
+    if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
+        raise ArgumentError(f"{out}: the name of a stitched image ends with {SUFFIX}.")
+    return path
+
+
+def check_apart(folder: StitchFolder, inputs: Sequence[Path]) -> None:
+    """Raise ArgumentError if the destination is, holds or lies in one of the inputs."""
+    for target, given in product((folder.out, folder.root), inputs):
+        real, other = Path(os.path.realpath(target)), Path(os.path.realpath(given))
+        if real == other or real in other.parents or other in real.parents:
+            raise ArgumentError(f"{target} and {given} lie in each other; choose another name.")
+
+
+def _plan(
+    patch_set: PatchSet,
+    paths: Mapping[str, Path],
+    blend: Blend,
+    fill: float,
+    channel_names: Sequence[str] | None,
+    argmax: bool,
+) -> StitchPlan:
+    size, splits = patch_size(patch_set), patch_set.splits
+    if unknown := [split for split in paths if split not in splits]:
+        raise ArgumentError(
+            f"There is no split {unknown[0]!r}; the splits are {', '.join(splits)}."
+        )
+    opened = {split: open_predictions(path, split, len(size) + 2) for split, path in paths.items()}
+    files = {split: PredictionFile.at(path) for split, path in paths.items()}
+    return plan_stitching(patch_set, opened, files, blend, fill, channel_names, argmax)
+
+
+def plan_stitching(
+    patch_set: PatchSet,
+    predictions: Mapping[str, Predictions],
+    files: Mapping[str, PredictionFile],
+    blend: Blend,
+    fill: float,
+    channel_names: Sequence[str] | None,
+    argmax: bool,
+) -> StitchPlan:
+    """Check that predictions, set and options fit together, and plan; see `iter_stitch`."""
+    check_alike(predictions, patch_set.manifest.counts)
+    first = next(iter(predictions.values()))
+    check_blend(blend, first.dtype)
+    size, (n_channels, *predicted) = patch_size(patch_set), first.shape[1:]
+    factors = [n // p for n, p in zip(predicted, size, strict=True)]
+    if [f * p for f, p in zip(factors, size, strict=True)] != predicted:
+        raise ArgumentError(
+            f"Predictions have the size {tuple(predicted)}, patches {size}; it must be the same, "
+            "or a whole multiple along each axis."
+        )
+    names = tuple(channel_names or patch_set.manifest.channels)
+    if channel_names and len(names) != n_channels:
+        raise ArgumentError(
+            f"There are {len(names)} channel names ({', '.join(names)}), but {n_channels} "
+            "predicted channels."
+        )
+    if len(names) != n_channels:
+        names = tuple(f"prediction {i}" for i in range(n_channels))
+    is_held = first.dtype.kind == "f" or (
+        float(fill).is_integer() and np.can_cast(np.min_scalar_type(int(fill)), first.dtype)
+    )
+    if not is_held:
+        raise ArgumentError(f"fill is {fill}, which {first.dtype} does not hold; choose another.")
+    return StitchPlan(
+        patch_set=str(patch_set.path),
+        table_digest=patch_set.manifest.table_digest,
+        predictions=dict(files),
+        blend=blend,
+        fill=fill,
+        channels=names,
+        dtype=first.dtype.name,
+        factor=tuple(factors),
+        argmax=argmax,
+    )
+
+
+def patch_size(patch_set: PatchSet) -> tuple[int, ...]:
+    """Return the size of the patches along (Z)YX, also of a set without pixels."""
+    axes = patch_set.manifest.sources[0].layout.spatial_axes.lower()
+    row = next(patch_set.table_parts([f"{axis}_size" for axis in axes])).slice(0, 1)
+    return tuple(int(row[f"{axis}_size"][0].as_py()) for axis in axes)

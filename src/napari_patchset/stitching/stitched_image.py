@@ -1,0 +1,181 @@
+"""The images that predictions become: one for each scene, in OME-Zarr's axes T, C, Z, Y, X.
+
+Samples of a stack go back to their T and Z; other axes (angles, blocks, ...) that OME-Zarr does
+not have make an image for each of their indices. A level of an image is divided into cells, boxes
+of one shard each, which are the units of work.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from napari_patchset.source import SourceInfo
+from napari_patchset.stitching.blending import Box
+
+CELL_BYTES = 8 * 2**20
+"""Most bytes of a cell over all channels, and so of a shard before compression."""
+
+CHUNK = {"Z": 16, "T": 1, "Y": 256, "X": 256}
+CHUNK_OF_VOLUME = {"Z": 16, "T": 1, "Y": 128, "X": 128}
+
+LAST_LEVEL = 512
+"""A level of at most this height and width needs no coarser one."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A part of one level of an image: a box of one sample."""
+
+    frame: tuple[int, ...]
+    """Index along each of `StitchedImage.frame_axes`."""
+    box: Box
+
+
+@dataclass(frozen=True)
+class StitchedImage:
+    """An image of stitched predictions.
+
+    Attributes
+    ----------
+    source_index : int
+        The source whose patches it shows.
+    source : SourceInfo
+        That source.
+    fixed : tuple of (str, int)
+        Axes of the source that OME-Zarr lacks, and the index along each that the image shows.
+    channels : tuple of str
+        Names of the predicted channels.
+    dtype : str
+        Type of its pixels.
+    factor : tuple of int
+        Pixels along (Z)YX for each pixel of the source.
+    """
+
+    source_index: int
+    source: SourceInfo
+    fixed: tuple[tuple[str, int], ...]
+    channels: tuple[str, ...]
+    dtype: str
+    factor: tuple[int, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the source's scene, and what else tells it from other images of the set."""
+        scene = "" if self.source.scene is None else str(self.source.scene)
+        return " ".join([scene, *(f"{axis}{index}" for axis, index in self.fixed)]).strip()
+
+    @cached_property
+    def spatial_axes(self) -> str:
+        """Axes of a patch after C: "YX", "ZYX" or "TYX"."""
+        return self.source.layout.spatial_axes
+
+    @cached_property
+    def frame_axes(self) -> str:
+        """Those of T and Z that are not axes of a patch."""
+        return "".join(axis for axis in "TZ" if axis in self.source.layout.sample_axes)
+
+    @cached_property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Size along `frame_axes`."""
+        return tuple(self.source.layout.sizes[axis] for axis in self.frame_axes)
+
+    @cached_property
+    def axes(self) -> str:
+        """Axes of the array: those of T, C, Z, Y, X that there are."""
+        own = {"C", *self.frame_axes, *self.spatial_axes}
+        return "".join(axis for axis in "TCZYX" if axis in own)
+
+    @cached_property
+    def n_levels(self) -> int:
+        """Number of levels, each of half the height and width of the one before."""
+        extent = max(self.spatial_shape(0)[-2:])
+        return 1 + max(0, (-(-extent // LAST_LEVEL) - 1).bit_length())
+
+    def spatial_shape(self, level: int) -> tuple[int, ...]:
+        """Return the size of a level along (Z)YX."""
+        shape = [n * f for n, f in zip(self.source.spatial_shape, self.factor, strict=True)]
+        return (*shape[:-2], *(-(-n // 2**level) for n in shape[-2:]))
+
+    def shape(self, level: int) -> tuple[int, ...]:
+        """Return the size of a level along `axes`."""
+        return self._in_axes(self.frame_shape, len(self.channels), self.spatial_shape(level))
+
+    def chunk_shape(self, level: int) -> tuple[int, ...]:
+        """Return the shape of a chunk along `axes`."""
+        return self._in_axes((1,) * len(self.frame_axes), 1, self._chunk(level))
+
+    def shard_shape(self, level: int) -> tuple[int, ...]:
+        """Return the shape of a shard along `axes`: a cell."""
+        return self._in_axes(
+            (1,) * len(self.frame_axes), len(self.channels), self._cell_shape(level)
+        )
+
+    def n_cells(self, level: int) -> int:
+        """Return the number of cells of a level."""
+        return prod(self.frame_shape) * prod(self._grid(level))
+
+    def cell(self, level: int, number: int) -> Cell:
+        """Return a cell by its number; cells of one frame follow each other row by row."""
+        grid = self._grid(level)
+        index = [int(i) for i in np.unravel_index(number, (*self.frame_shape, *grid))]
+        frame, place = tuple(index[: len(self.frame_shape)]), index[len(self.frame_shape) :]
+        size, shape = self._cell_shape(level), self.spatial_shape(level)
+        start = tuple(i * n for i, n in zip(place, size, strict=True))
+        stop = tuple(min(a + n, end) for a, n, end in zip(start, size, shape, strict=True))
+        return Cell(frame, Box(start, stop))
+
+    def sample(self, frame: Sequence[int]) -> int:
+        """Return the sample of the source at an index along `frame_axes`."""
+        indices = dict(self.fixed) | dict(zip(self.frame_axes, frame, strict=True))
+        return self.source.layout.ravel(indices)
+
+    def region(self, cell: Cell, *, without_channels: bool = False) -> tuple[int | slice, ...]:
+        """Return the index of a cell in the array of its level."""
+        box, all_channels = map(slice, cell.box.start, cell.box.stop), slice(None)
+        index: dict[str, int | slice] = dict(zip(self.spatial_axes, box, strict=True))
+        index |= dict(zip(self.frame_axes, cell.frame, strict=True)) | {"C": all_channels}
+        return tuple(index[a] for a in self.axes if not (without_channels and a == "C"))
+
+    def _in_axes(self, frame: Sequence[int], c: int, spatial: Sequence[int]) -> tuple[int, ...]:
+        sizes = dict(zip(self.frame_axes, frame, strict=True)) | {"C": c}
+        sizes |= dict(zip(self.spatial_axes, spatial, strict=True))
+        return tuple(sizes[axis] for axis in self.axes)
+
+    def _chunk(self, level: int) -> tuple[int, ...]:
+        chunk = CHUNK_OF_VOLUME if self.spatial_axes[0] == "Z" else CHUNK
+        shape = self.spatial_shape(level)
+        return tuple(min(chunk[a], n) for a, n in zip(self.spatial_axes, shape, strict=True))
+
+    def _cell_shape(self, level: int) -> tuple[int, ...]:
+        """Return the largest box of whole chunks, doubled axis by axis, that has `CELL_BYTES`."""
+        shape, cell = self.spatial_shape(level), list(self._chunk(level))
+        pixel_bytes = len(self.channels) * np.dtype(self.dtype).itemsize
+        is_growing = True
+        while is_growing:
+            is_growing = False
+            for axis in range(len(cell) - 1, -1, -1):
+                if cell[axis] < shape[axis] and 2 * prod(cell) * pixel_bytes <= CELL_BYTES:
+                    cell[axis] *= 2
+                    is_growing = True
+        return tuple(cell)
+
+    def _grid(self, level: int) -> tuple[int, ...]:
+        """Return the number of cells along (Z)YX."""
+        shape, cell = self.spatial_shape(level), self._cell_shape(level)
+        return tuple(-(-n // size) for n, size in zip(shape, cell, strict=True))
+
+
+def images_of(
+    sources: Sequence[SourceInfo], channels: Sequence[str], dtype: str, factor: Sequence[int]
+) -> Iterator[StitchedImage]:
+    """Yield the images that the patches of sources become, in the order of the sources."""
+    for source_index, source in enumerate(sources):
+        sizes = source.layout.sizes
+        others = [axis for axis in source.layout.sample_axes if axis not in "TZ"]
+        for index in product(*(range(sizes[axis]) for axis in others)):
+            fixed = tuple((axis, i) for axis, i in zip(others, index, strict=True))
+            yield StitchedImage(source_index, source, fixed, tuple(channels), dtype, tuple(factor))

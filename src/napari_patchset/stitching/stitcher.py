@@ -1,0 +1,169 @@
+"""Stitcher: takes predictions batch by batch, as a model makes them, and stitches them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.run import DEFAULT_WORKERS
+from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.predictions import Predictions, open_predictions, with_channels
+from napari_patchset.stitching.stitch import (
+    StitchProgress,
+    check_apart,
+    check_name,
+    patch_size,
+    plan_stitching,
+    run_plan,
+)
+from napari_patchset.stitching.stitch_folder import PredictionFile, StitchFolder
+
+
+class Stitcher:
+    """Collect predictions in any order, on disk, and stitch them into an OME-Zarr.
+
+    >>> with Stitcher("cells.patches.zarr", "cells.ome.zarr") as stitcher:  # doctest: +SKIP
+    ...     for first in range(0, len(patches), 32):
+    ...         stitcher.add(first, model(patches[first : first + 32]))
+    ...     stitcher.finish()
+
+    What `finish` did not stitch is removed at the end of the `with` statement.
+
+    Parameters
+    ----------
+    patch_set, out, blend, fill, channel_names, argmax, overwrite
+        See `iter_stitch`.
+    """
+
+    def __init__(
+        self,
+        patch_set: str | Path,
+        out: str | Path,
+        *,
+        blend: Blend = "crop",
+        fill: float = 0,
+        channel_names: Sequence[str] | None = None,
+        argmax: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self._options = blend, fill, channel_names, argmax
+        self._predicted: dict[str, _Spool] = {}
+        with ExitStack() as exits:
+            self._set = exits.enter_context(PatchSet(patch_set))
+            self._folder = StitchFolder(check_name(out))
+            check_apart(self._folder, [self._set.path])
+            self._folder.check_free(overwrite)
+            exits.enter_context(self._folder.locked())
+            self._folder.discard()
+            exits.callback(self._folder.discard)
+            self._exits = exits.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self, index: int | Sequence[int] | NDArray[Any], batch: Any, split: str | None = None
+    ) -> None:
+        """Take the predictions of some patches of a split.
+
+        Parameters
+        ----------
+        index : int or sequence of int
+            Index of the first patch, or of each, as in `patch_set[split][index]`.
+        batch : ndarray, or what NumPy makes one of
+            N, C, (Z), Y, X, or without C.
+        split : str or None
+            May be left out if there is only one.
+
+        Raises
+        ------
+        ArgumentError
+            If there are no such patches, or the batch does not fit the batches before.
+        """
+        splits = self._set.splits
+        if split is None and len(splits) == 1:
+            (split,) = splits
+        if split is None or split not in splits:
+            raise ArgumentError(f"There is no split {split!r}; the splits are {', '.join(splits)}.")
+        pixels = np.asarray(batch)
+        ndim = len(patch_size(self._set)) + 2
+        if pixels.ndim == ndim - 1:
+            pixels = pixels[:, np.newaxis]
+        with_channels(pixels, ndim, "The batch")
+        first = np.asarray(index, np.int64)
+        rows = first + np.arange(len(pixels)) if first.ndim == 0 else first
+        n = self._set.manifest.counts[split]
+        if len(rows) != len(pixels) or (len(rows) and not 0 <= rows.min() <= rows.max() < n):
+            raise ArgumentError(
+                f"A batch of {len(pixels)} for the patches {index!r} of {split}, which has {n}."
+            )
+        if split not in self._predicted:
+            path, shape = self._folder.spool_path(split), (n, *pixels.shape[1:])
+            self._predicted[split] = _Spool(path, shape, pixels.dtype)
+        self._predicted[split].write(rows, pixels)
+
+    def finish(
+        self,
+        *,
+        progress: Callable[[StitchProgress], object] | None = None,
+        workers: int = DEFAULT_WORKERS,
+        memory: int = DEFAULT_MEMORY,
+    ) -> StitchProgress:
+        """Stitch what was added, and return where it is and which share of it patches cover.
+
+        Raises
+        ------
+        ArgumentError
+            If nothing was added, or the predictions do not fit the set.
+        """
+        if not self._predicted:
+            raise ArgumentError("No predictions were added; add those of at least one patch.")
+        opened: dict[str, Predictions] = {}
+        files: dict[str, PredictionFile] = {}
+        ndim = len(patch_size(self._set)) + 2
+        for split, spool in self._predicted.items():
+            np.save(self._folder.rows_path(split), spool.is_written)
+            opened[split] = open_predictions(spool.path, split, ndim)
+            files[split] = PredictionFile.at(spool.path)
+        plan = plan_stitching(self._set, opened, files, *self._options)
+        with closing(run_plan(self._folder, plan, None, workers, memory)) as events:
+            for event in events:
+                if progress is not None:
+                    progress(event)
+        return event
+
+    def close(self) -> None:
+        """Remove what is not stitched."""
+        self._exits.close()
+
+
+class _Spool:
+    """An .npy file that is written patch by patch."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mapped = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        self.path, self.is_written = path, np.zeros(shape[0], bool)
+        self._offset, self._patch, self._dtype = mapped.offset, shape[1:], dtype
+
+    def write(self, rows: NDArray[Any], pixels: NDArray[Any]) -> None:
+        """Write patches at their rows."""
+        if (pixels.shape[1:], pixels.dtype) != (self._patch, self._dtype):
+            raise ArgumentError(
+                f"Predictions are {pixels.shape[1:]} {pixels.dtype}, those before {self._patch} "
+                f"{self._dtype}; all must be alike."
+            )
+        with self.path.open("r+b") as file:
+            for row, patch in zip(rows.tolist(), pixels, strict=True):
+                file.seek(self._offset + row * patch.nbytes)
+                file.write(np.ascontiguousarray(patch).data)
+        self.is_written[rows] = True

@@ -1,0 +1,78 @@
+"""`patchset stitch`, as it is typed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+from napari_patchset.cli.app import app
+from support.tiff_maker import write
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(1, 2**16, (90, 70), np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write an image into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.tif", IMAGE)
+    return tmp_path
+
+
+def run(*words: str, fails: bool = False) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert (result.exit_code != 0) == fails, result.output + repr(result.exception)
+    return result.output + str(result.exception or "")
+
+
+def test_an_export_for_prediction_is_stitched_whole(folder: Path) -> None:
+    options = "--overlap", "16", "--edge", "pad"
+    run("export", "a.tif", "--for-prediction", *options, "--out", "a.patches.zarr")
+    said = run("stitch", "a.patches.zarr", "--predictions", "a.patches.zarr", "--out", "a.ome.zarr")
+    assert said == f"{folder / 'a.ome.zarr'}: patches cover 100 % of it\n"
+    assert np.array_equal(zarr.open_group("a.ome.zarr", mode="r")["0"][0], IMAGE)
+
+
+def test_an_image_smaller_than_a_patch_is_padded(folder: Path) -> None:
+    size = "--patch-size", "128,96"
+    run("export", "a.tif", "--for-prediction", *size, "--out", "a.patches.zarr")
+    run("stitch", "a.patches.zarr", "--predictions", "a.patches.zarr", "--out", "a.ome.zarr")
+    assert np.array_equal(zarr.open_group("a.ome.zarr", mode="r")["0"][0], IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (["--val", "0.1"], "--val can't go with it"),
+        (["--filter", "std>5"], "--filter can't go with it"),
+        (["--strategy", "random", "--count", "4"], "--count can't go with it"),
+        (["--strategy", "whole"], "tiled patches, not whole"),
+        (["--edge", "drop"], "edge drop does not"),
+    ],
+)
+def test_what_leaves_pixels_out_is_refused(folder: Path, options: list[str], remedy: str) -> None:
+    words = "export", "a.tif", "--for-prediction", *options, "--out", "a.patches.zarr"
+    assert remedy in run(*words, fails=True)
+
+
+def test_splits_are_named_and_progress_is_json(folder: Path) -> None:
+    run("export", "a.tif", "--patch-size", "16,16", "--val", "0.3", "--out", "a.patches.zarr")
+    words = "stitch", "a.patches.zarr", "--out", "a.ome.zarr"
+    parts = "--predictions", "train=a.patches.zarr", "--predictions", "val=a.patches.zarr"
+    lines = run(*words, *parts, "--json").splitlines()
+    last = json.loads(lines[-1])
+    assert last["stage"] == "done"
+    assert last["covered"] == 1  # the split leaves nothing out where patches do not overlap
+    twice = "--predictions", "val=a.patches.zarr", "--predictions", "val=b.patches.zarr"
+    assert "val has two, a.patches.zarr and b.patches.zarr" in run(*words, *twice, fails=True)
+
+
+def test_what_is_not_covered_is_said_with_the_remedy(folder: Path) -> None:
+    run("export", "a.tif", "--edge", "drop", "--out", "a.patches.zarr")
+    said = run("stitch", "a.patches.zarr", "--predictions", "a.patches.zarr", "--out", "a.ome.zarr")
+    assert "patches cover 65.02 % of it" in said
+    assert "export --for-prediction" in said

@@ -1,0 +1,134 @@
+"""Predictions as people save them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_patchset import ArgumentError, ExportPlan, Tiled, UnreadableFileError, export
+from napari_patchset.stitching.predictions import open_predictions
+from support.tiff_maker import write
+
+VALUES = np.arange(7 * 2 * 3 * 4, dtype=np.float32).reshape(7, 2, 3, 4)
+
+
+def as_npy(path: Path) -> Path:
+    np.save(path / "p.npy", VALUES)
+    return path / "p.npy"
+
+
+def as_npz(path: Path) -> Path:
+    np.savez(path / "p.npz", val=VALUES * 0, all=VALUES)
+    return path / "p.npz"
+
+
+def as_compressed_npz(path: Path) -> Path:
+    np.savez_compressed(path / "p.npz", VALUES)
+    return path / "p.npz"
+
+
+def as_zarr(path: Path) -> Path:
+    zarr.create_array(path / "p.zarr", data=VALUES, chunks=(3, 1, 3, 4))
+    return path / "p.zarr"
+
+
+def as_zarr_v2(path: Path) -> Path:
+    zarr.create_array(path / "p.zarr", data=VALUES, chunks=(7, 2, 2, 2), zarr_format=2)
+    return path / "p.zarr"
+
+
+def as_zarr_group(path: Path) -> Path:
+    group = zarr.create_group(path / "p.zarr")
+    group.create_array("all", data=VALUES)
+    group.create_array("val", data=VALUES * 0)
+    return path / "p.zarr"
+
+
+def as_tiffs(path: Path) -> Path:
+    for i, patch in enumerate(VALUES):  # 10 sorts after 9
+        tifffile.imwrite(path / f"p{i + 5}.tif", patch, photometric="minisblack")
+    return path
+
+
+def as_tiffs_by_split(path: Path) -> Path:
+    (path / "all").mkdir()
+    as_tiffs(path / "all")
+    return path
+
+
+KINDS = [
+    as_npy,
+    as_npz,
+    as_compressed_npz,
+    as_zarr,
+    as_zarr_v2,
+    as_zarr_group,
+    as_tiffs,
+    as_tiffs_by_split,
+]
+
+
+@pytest.mark.parametrize("save", KINDS)
+def test_every_kind_is_read_patch_by_patch(save: Callable[[Path], Path], tmp_path: Path) -> None:
+    predictions = open_predictions(save(tmp_path), "all", 4)
+    assert (predictions.shape, predictions.dtype) == (VALUES.shape, VALUES.dtype)
+    for i in (6, 0, 3, 3):
+        assert np.array_equal(predictions[i], VALUES[i])
+
+
+def test_a_patch_set_is_its_images(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.arange(20 * 30, dtype=np.uint16).reshape(20, 30))
+    made = export(
+        ExportPlan(sources=path, strategy=Tiled(size=10), out=tmp_path / "a.patches.zarr")
+    )
+    predictions = open_predictions(made.path, "all", 4)
+    assert predictions.shape == made["all"].shape
+    assert np.array_equal(predictions[5], made["all"][5])
+
+
+def test_a_missing_axis_is_the_channel(tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", VALUES[:, 0])
+    predictions = open_predictions(tmp_path / "p.npy", "all", 4)
+    assert predictions.shape == (7, 1, 3, 4)
+    assert np.array_equal(predictions[2], VALUES[2, :1])
+
+
+def test_what_is_no_array_of_patches_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there are no predictions"):
+        open_predictions(tmp_path / "p.npy", "all", 4)
+    (tmp_path / "p.npy").write_bytes(b"no array")
+    with pytest.raises(UnreadableFileError, match=r"p\.npy: it can't be read as \.npy"):
+        open_predictions(tmp_path / "p.npy", "all", 4)
+    (tmp_path / "p.npz").write_bytes(b"no array")
+    with pytest.raises(UnreadableFileError, match=r"p\.npz: it can't be read as \.npz"):
+        open_predictions(tmp_path / "p.npz", "all", 4)
+    (tmp_path / "p.txt").touch()
+    with pytest.raises(ArgumentError, match="predictions are a zarr array"):
+        open_predictions(tmp_path / "p.txt", "all", 4)
+    with pytest.raises(ArgumentError, match="no TIFF files"):
+        open_predictions(tmp_path, "all", 4)
+    np.save(tmp_path / "f.npy", np.asfortranarray(VALUES))
+    with pytest.raises(ArgumentError, match="Fortran order"):
+        open_predictions(tmp_path / "f.npy", "all", 4)
+    np.save(tmp_path / "d.npy", VALUES)
+    with pytest.raises(
+        ArgumentError, match=r"shape \(7, 2, 3, 4\); predictions have the axes N, C, Y"
+    ):
+        open_predictions(tmp_path / "d.npy", "all", 6)
+    np.savez(tmp_path / "two.npz", a=VALUES, b=VALUES)
+    with pytest.raises(ArgumentError, match="no array 'all'; its arrays are: a, b"):
+        open_predictions(tmp_path / "two.npz", "all", 4)
+    group = zarr.create_group(tmp_path / "g.zarr")
+    with pytest.raises(ArgumentError, match="no array 'all'; its arrays are: none"):
+        open_predictions(tmp_path / "g.zarr", "all", 4)
+    del group
+
+
+def test_tiffs_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "1.tif", VALUES[0], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "2.tif", VALUES[0, :, :2], photometric="minisblack")
+    with pytest.raises(ArgumentError, match=r"2\.tif: .*must be alike"):
+        open_predictions(tmp_path, "all", 4)[1]

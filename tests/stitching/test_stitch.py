@@ -1,0 +1,401 @@
+"""Stitching back into the sources, under every executor, stopped and resumed."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+from yaozarrs import validate_zarr_store
+
+from napari_patchset import (
+    ArgumentError,
+    DestinationExistsError,
+    ExportError,
+    ExportPlan,
+    PatchSet,
+    Random,
+    Split,
+    Stitcher,
+    Tiled,
+    export,
+    iter_stitch,
+    open_stack,
+    stitch,
+)
+from napari_patchset.stitching import stitched_image
+from support.czi_maker import SceneSpec, make_czi
+from support.pixels import whole
+from support.tiff_maker import write
+from support.zarr_maker import drawn
+
+SCENES = (
+    SceneSpec(id=3, rect=(-40, 10, 70, 50), t=range(1, 3), z=range(2, 5), c=2),
+    SceneSpec(id=7, rect=(500, 0, 48, 64), t=1, z=range(2, 4), c=2),
+)
+
+
+@pytest.fixture(autouse=True)
+def _small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divide small images into several cells and levels."""
+    monkeypatch.setattr(stitched_image, "CELL_BYTES", 8192)
+    monkeypatch.setattr(stitched_image, "CHUNK", {"Z": 2, "T": 1, "Y": 16, "X": 16})
+    monkeypatch.setattr(stitched_image, "LAST_LEVEL", 16)
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+
+
+def export_scenes(folder: Path, **fields: Any) -> PatchSet:
+    path = make_czi(folder / "image.czi", SCENES, tile=(32, 32))
+    fields = {"strategy": Tiled(size=(16, 16), overlap=(4, 0)), **fields}
+    return export(
+        ExportPlan(
+            sources=[f"{path}@{scene.id}" for scene in SCENES],
+            out=folder / "made.patches.zarr",
+            **fields,
+        )
+    )
+
+
+def as_floats(patch_set: PatchSet, path: Path) -> Path:
+    np.save(path, patch_set["all"][:].astype(np.float32))
+    return path
+
+
+TILINGS = [
+    Tiled(size=(16, 16), overlap=(4, 5), edge=edge, small="pad", pad=pad)
+    for edge, pad in (("shift", "reflect"), ("pad", "constant"), ("balance", "edge"))
+]
+
+
+@pytest.mark.parametrize("tiling", TILINGS, ids=lambda tiling: tiling.edge)
+@pytest.mark.parametrize("depth_axis", ["none", "Z", "T"])
+def test_stitching_a_sets_own_images_gives_its_sources(
+    tiling: Tiled, depth_axis: Any, tmp_path: Path
+) -> None:
+    if depth_axis == "none":
+        scenes: Any = SCENES
+    else:
+        scenes = SCENES[:1]
+        tiling = tiling.model_copy(update={"size": (2, 16, 16), "overlap": (1, 4, 5)})
+    path = make_czi(tmp_path / "image.czi", scenes, tile=(32, 32))
+    made = export(
+        ExportPlan(
+            sources=[f"{path}@{scene.id}" for scene in scenes],
+            strategy=tiling,
+            depth_axis=depth_axis,
+            out=tmp_path / "made.patches.zarr",
+        )
+    )
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr")
+    assert result.covered == 1
+    validate_zarr_store(str(result.path))
+    for number, scene in enumerate(scenes):
+        back = result.path / str(number) if len(scenes) > 1 else result.path
+        with (
+            open_stack(path, scene.id, depth_axis) as source,
+            open_stack(back, depth_axis=depth_axis) as stitched,
+        ):
+            assert tuple(stitched.data_shape) == tuple(source.data_shape)
+            for sample in range(source.data_shape[0]):
+                assert np.array_equal(whole(stitched, sample), whole(source, sample))
+
+
+def test_arrays_and_angles_come_back(tmp_path: Path) -> None:
+    data = drawn("RTYX", (3, 2, 37, 21))
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=data, dimension_names=["r", "t", "y", "x"])
+    made = export(
+        ExportPlan(sources=path, strategy=Tiled(size=(8, 8)), out=tmp_path / "a.patches.zarr")
+    )
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr")
+    for angle in range(3):
+        image = zarr.open_group(result.path / str(angle), mode="r")
+        assert np.array_equal(image["0"][:, 0], data[angle])
+        assert image.attrs["ome"]["multiscales"][0]["name"] == f"R{angle}"
+
+
+def test_metadata_say_where_and_what_it_is(tmp_path: Path) -> None:
+    data = np.arange(2 * 3 * 40 * 50, dtype=np.uint16).reshape(2, 3, 40, 50)
+    path = write(
+        tmp_path / "a.ome.tif",
+        data,
+        metadata={
+            "axes": "ZCYX",
+            "PhysicalSizeX": 0.25,
+            "PhysicalSizeY": 0.5,
+            "PhysicalSizeZ": 2,
+            "Channel": {"Name": ["a", "b", "c"]},
+        },
+    )
+    tiling = Tiled(size=(16, 16))
+    made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr")
+    ome = zarr.open_group(result.path, mode="r").attrs["ome"]
+    (multiscale,) = ome["multiscales"]
+    assert [axis["name"] for axis in multiscale["axes"]] == list("czyx")
+    assert [axis.get("unit") for axis in multiscale["axes"]] == [None] + ["micrometer"] * 3
+    finest, half = (each["coordinateTransformations"] for each in multiscale["datasets"][:2])
+    assert finest == [{"type": "scale", "scale": [1, 2, 0.5, 0.25]}]
+    assert half[0] == {"type": "scale", "scale": [1, 2, 1, 0.5]}
+    assert half[1] == {"type": "translation", "translation": [0, 0, 0.25, 0.125]}
+    assert [channel["label"] for channel in ome["omero"]["channels"]] == ["a", "b", "c"]
+    window = ome["omero"]["channels"][1]["window"]
+    assert (window["start"], window["end"]) == (data[:, 1].min(), data[:, 1].max())
+    with open_stack(result.path) as stack:
+        assert tuple(stack.data_shape) == (2, 3, 40, 50)
+        assert [channel.name for channel in stack.metadata.channels] == ["a", "b", "c"]
+
+
+def test_coarser_levels_are_means_of_floats_and_every_second_integer(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).random((1, 37, 42), np.float32)
+    for dtype in (np.float32, np.uint16):
+        values = (data * 1000).astype(dtype)
+        path = write(tmp_path / f"{values.dtype}.tif", values[0])
+        tiling = Tiled(size=(16, 16))
+        out = tmp_path / f"{values.dtype}.patches.zarr"
+        made = export(ExportPlan(sources=path, strategy=tiling, out=out))
+        result = stitch(made.path, made.path, tmp_path / f"{values.dtype}.ome.zarr")
+        levels = zarr.open_group(result.path, mode="r")
+        half = levels["1"][0]
+        if dtype is np.uint16:
+            assert np.array_equal(half, values[0, ::2, ::2])
+        else:
+            padded = np.pad(values[0].astype(float), ((0, 1), (0, 0)), "edge")
+            means = padded.reshape(19, 2, 21, 2).mean((1, 3))
+            assert np.allclose(half, means, rtol=1e-6)
+        assert levels["2"].shape[-2:] == (10, 11)
+
+
+def test_predictions_may_have_other_channels_and_more_pixels(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    images = made["all"][:]
+    finer = images[:, :1].repeat(3, axis=-2).repeat(2, axis=-1).astype(np.float32)
+    np.save(tmp_path / "p.npy", np.concatenate([finer, finer + 1, finer + 2], axis=1))
+    out = tmp_path / "p.ome.zarr"
+    result = stitch(made.path, tmp_path / "p.npy", out, channel_names=["x", "y", "z"])
+    image = zarr.open_group(result.path / "1", mode="r")
+    with open_stack(tmp_path / "image.czi", 7) as source:
+        truth = whole(source, 1)[0].astype(np.float32).repeat(3, axis=-2).repeat(2, axis=-1)
+    for channel in range(3):
+        assert np.array_equal(image["0"][0, channel, 1], truth + np.float32(channel))
+    scale, shift = image.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    pixel = made.manifest.sources[1].pixel_size.x or 1.0
+    assert scale["scale"][-1] == pixel / 2
+    rect = made.manifest.sources[1].rect
+    assert rect is not None
+    assert shift["translation"][-1] == pytest.approx(pixel * (rect.x - 0.25))
+    names = [each["label"] for each in image.attrs["ome"]["omero"]["channels"]]
+    assert names == ["x", "y", "z"]
+
+
+def test_the_class_with_the_highest_prediction_is_a_label_image(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path, strategy=Tiled(size=(16, 16), edge="drop"))
+    rng = np.random.default_rng(0)
+    scores = rng.random((len(made["all"]), 4, 16, 16), np.float32)
+    np.save(tmp_path / "p.npy", scores)
+    names = ["back", "a", "b", "c"]
+    out = tmp_path / "p.ome.zarr"
+    result = stitch(made.path, tmp_path / "p.npy", out, argmax=True, channel_names=names)
+    validate_zarr_store(str(result.path))
+    group = zarr.open_group(result.path / "0", mode="r")
+    labels, image = group["labels/classes/0"], group["0"][:]
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels[:], np.where(image.any(axis=1), image.argmax(axis=1), 0))
+    described = group["labels/classes"].attrs["ome"]["image-label"]["properties"]
+    assert [each["class"] for each in described] == names
+    assert np.array_equal(group["labels/classes/1"][:], labels[..., ::2, ::2])
+
+
+def test_what_no_patch_covers_has_the_fill_value_and_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.full((64, 64), 7, np.uint16))
+    plan = ExportPlan(
+        sources=path,
+        strategy=Random(size=(10, 10), count=9, seed=3),
+        filters=["mean>1"],
+        split=Split(val=0.3),
+        out=tmp_path / "a.patches.zarr",
+    )
+    made = export(plan)
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr", fill=9)
+    pixels = zarr.open_group(result.path, mode="r")["0"][0]
+    expected = np.full((64, 64), 9)
+    for row in made.table.to_pylist():
+        if row["kept"]:
+            y, x = row["y_start"], row["x_start"]
+            expected[y : y + 10, x : x + 10] = 7
+    assert np.array_equal(pixels, expected)
+    assert result.covered == np.mean(expected == 7)
+
+
+def test_one_split_may_be_stitched_alone(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path, split=Split(val=0.3))
+    np.save(tmp_path / "val.npy", made["val"][:])
+    result = stitch(made.path, {"val": tmp_path / "val.npy"}, tmp_path / "v.ome.zarr")
+    both = stitch(made.path, made.path, tmp_path / "both.ome.zarr")
+    assert 0 < result.covered < both.covered <= 1
+    with pytest.raises(ArgumentError, match=r"name the one that .* predicts, like train="):
+        stitch(made.path, tmp_path / "val.npy", tmp_path / "w.ome.zarr")
+
+
+def test_a_stitcher_takes_batches_in_any_order(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    images = made["all"][:].astype(np.float32)
+    reference = stitch(
+        made.path, as_floats(made, tmp_path / "p.npy"), tmp_path / "p.ome.zarr", blend="hann"
+    )
+    with Stitcher(made.path, tmp_path / "s.ome.zarr", blend="hann") as stitcher:
+        order = np.random.default_rng(0).permutation(len(images))
+        stitcher.add(order[:5], images[order[:5]])
+        for i in order[5:]:
+            stitcher.add(int(i), images[i : i + 1])
+        result = stitcher.finish()
+    assert result.covered == 1
+    assert digests(result.path).keys() == digests(reference.path).keys()
+    arrays = {k: v for k, v in digests(result.path).items() if "zarr.json" not in k}
+    assert arrays == {k: v for k, v in digests(reference.path).items() if "zarr.json" not in k}
+    assert not (tmp_path / "s.ome.zarr.partial").exists()
+
+
+def test_a_stitcher_stitches_what_was_added(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
+    tiling = Tiled(size=(16, 16))
+    made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))
+    with Stitcher(made.path, tmp_path / "s.ome.zarr", fill=1) as stitcher:
+        stitcher.add(3, made["all"][3:5])
+        with pytest.raises(ArgumentError, match="which has 16"):
+            stitcher.add(15, made["all"][3:5])
+        with pytest.raises(ArgumentError, match="must be alike"):
+            stitcher.add(0, made["all"][3:5].astype(np.float32))
+        with pytest.raises(ArgumentError, match="no split 'val'"):
+            stitcher.add(0, made["all"][3:5], "val")
+        assert stitcher.finish().covered == 2 / 16
+    with Stitcher(made.path, tmp_path / "t.ome.zarr") as stitcher:
+        stitcher.add(3, made["all"][3:5])
+    assert not (tmp_path / "t.ome.zarr.partial").exists()
+    with (
+        Stitcher(made.path, tmp_path / "t.ome.zarr") as stitcher,
+        pytest.raises(ArgumentError, match="No predictions were added"),
+    ):
+        stitcher.finish()
+
+
+POOLS: dict[str, Callable[[], Any]] = {
+    "this process": nullcontext,
+    "threads": lambda: ThreadPoolExecutor(3),
+    "spawned processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", POOLS)
+def test_every_executor_writes_the_same_bytes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # processes have cells of the usual size
+    path = write(tmp_path / "a.tif", np.random.default_rng(0).random((5, 700, 900), np.float32))
+    tiling = Tiled(size=(96, 96), overlap=(33, 20))
+    made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))
+    reference = stitch(made.path, made.path, tmp_path / "r.ome.zarr", blend="hann", workers=1)
+    with POOLS[kind]() as pool:
+        out = tmp_path / "o.ome.zarr"
+        result = stitch(made.path, made.path, out, blend="hann", executor=pool, workers=2)
+    assert digests(result.path) == digests(reference.path)
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 7, 20])
+def test_what_was_stopped_is_resumed_to_the_same_bytes(stop_after: int, tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    predicted = as_floats(made, tmp_path / "p.npy")
+    reference = stitch(made.path, predicted, tmp_path / "r.ome.zarr", blend="average")
+    out = tmp_path / "o.ome.zarr"
+    events = iter_stitch(made.path, predicted, out, blend="average", workers=1)
+    for _ in range(stop_after + 1):
+        event = next(events)
+    events.close()
+    assert not out.exists()
+    first = next(iter(iter_stitch(made.path, predicted, out, blend="average")))
+    assert first.done >= event.done
+    with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
+        stitch(made.path, predicted, out, blend="hann")
+    result = stitch(made.path, predicted, out, blend="average")
+    assert digests(result.path) == digests(reference.path)
+    assert not out.with_name("o.ome.zarr.partial").exists()
+
+
+def test_nothing_is_replaced_that_was_not_stitched(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    out = tmp_path / "o.ome.zarr"
+    out.mkdir()
+    (out / "zarr.json").write_text(json.dumps({"attributes": {}}))
+    for overwrite in (False, True):
+        with pytest.raises(ExportError, match="exists, and was not stitched"):
+            stitch(made.path, made.path, out, overwrite=overwrite)
+    (out / "zarr.json").unlink()
+    out.rmdir()
+    stitch(made.path, made.path, out)
+    with pytest.raises(DestinationExistsError, match=r"o\.ome\.zarr exists"):
+        stitch(made.path, made.path, out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds notes\.txt, which patchset did not write"):
+        stitch(made.path, made.path, out, overwrite=True)
+    (out / "notes.txt").unlink()
+    stitch(made.path, made.path, out, overwrite=True, fill=3)
+    partial = tmp_path / "n.ome.zarr.partial"
+    partial.mkdir()
+    (partial / "data.txt").write_text("mine")
+    with pytest.raises(ExportError, match="is not an unfinished stitching"):
+        stitch(made.path, made.path, tmp_path / "n.ome.zarr", overwrite=True)
+    assert (partial / "data.txt").read_text() == "mine"
+    with pytest.raises(ArgumentError, match="lie in each other"):
+        stitch(made.path, made.path, made.path / "o.ome.zarr")
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    images = made["all"][:]
+    out = tmp_path / "o.ome.zarr"
+
+    def refused(match: str, predictions: NDArray[Any], **options: Any) -> None:
+        np.save(tmp_path / "p.npy", predictions)
+        with pytest.raises(ArgumentError, match=match):
+            stitch(made.path, tmp_path / "p.npy", out, **options)
+        assert not out.exists()
+        assert not out.with_name("o.ome.zarr.partial").exists()
+
+    refused(f"{len(images) - 1} predictions of all, but {len(images)} patches", images[1:])
+    refused(r"size \(15, 16\), patches \(16, 16\)", images[..., 1:, :])
+    refused("labels have no average", images, blend="average")
+    refused("1 channel names", images, channel_names=["a"])
+    refused("fill is -1", images, fill=-1)
+    refused("fill is nan", images, fill=np.nan)
+    with pytest.raises(ArgumentError, match=r"ends with \.ome\.zarr"):
+        stitch(made.path, made.path, tmp_path / "o.zarr")
+    with pytest.raises(ArgumentError, match="no split 'val'"):
+        stitch(made.path, {"val": made.path}, out)
+
+
+def test_a_set_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    predicted = as_floats(made, tmp_path / "p.npy")
+    out = tmp_path / "o.ome.zarr"
+    events = iter_stitch(made.path, predicted, out)
+    next(events)
+    events.close()
+    manifest = json.loads((made.path / "zarr.json").read_text())
+    manifest["attributes"]["patchset"]["manifest"]["table_digest"] = "0" * 32
+    (made.path / "zarr.json").write_text(json.dumps(manifest))
+    with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
+        stitch(made.path, predicted, out)
