@@ -1,13 +1,16 @@
 """Pixel size and channel names of slide scanners' and microscopes' own kinds of TIFF."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.opening import open_stack
+from support import native_tiff_maker as native
 from support.tiff_maker import planes, write
 
 
@@ -84,3 +87,94 @@ def test_imagej_units_and_spacing(fields: str, size: PixelSize, tmp_path: Path) 
         for axis in "zyx":
             assert getattr(stack.metadata.pixel_size, axis) == pytest.approx(getattr(size, axis))
         assert stack.metadata.time_step == 120
+
+
+def sizes(stack: Any) -> tuple[float | None, ...]:
+    size = stack.metadata.pixel_size
+    return size.z, size.y, size.x
+
+
+def assert_planes(stack: Any, pages: NDArray[Any]) -> None:
+    """Compare the planes of a stack of one channel, in the order of S."""
+    height, width = pages.shape[-2:]
+    for sample, page in enumerate(pages.reshape(-1, height, width)):
+        patch = stack.extract_patch(sample, None, (0, 0), (height, width))[0]
+        np.testing.assert_array_equal(patch, page, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"), [("um", 0.25), ("nm", 0.00025), ("microns", 0.25), ("pixel", None)]
+)
+def test_stk_in_z(unit: str, size: float | None, tmp_path: Path) -> None:
+    path = native.write_stk(tmp_path / "a.stk", planes(3), 0.25, unit, z=0.5)
+    with open_stack(path) as stack:
+        assert stack.original_axes == "ZYX"
+        assert sizes(stack) == pytest.approx((size and 2 * size, size, size))
+        assert_planes(stack, planes(3))
+
+
+def test_stk_in_time(tmp_path: Path) -> None:
+    path = native.write_stk(tmp_path / "a.stk", planes(4), 0.25, "um", step_ms=1500)
+    with open_stack(path) as stack:
+        assert stack.original_axes == "TYX"
+        assert sizes(stack) == (None, 0.25, 0.25)
+        assert stack.metadata.time_step == 1.5
+        assert_planes(stack, planes(4))
+
+
+def test_sis(tmp_path: Path) -> None:
+    path = native.write_sis(tmp_path / "a.tif", planes(2), x=0.2e-6, y=0.4e-6)
+    with open_stack(path) as stack:
+        assert sizes(stack) == pytest.approx((None, 0.4, 0.2))
+        assert_planes(stack, planes(2))
+
+
+def test_fluoview(tmp_path: Path) -> None:
+    dimensions = (
+        ("X", 70, 0.2, "um"),
+        ("Y", 45, 0.2, "um"),
+        ("Z", 2, -0.5, "um"),
+        ("Time", 3, 2500.0, "ms"),
+    )
+    path = native.write_fluoview(tmp_path / "a.tif", planes(6), dimensions)
+    with open_stack(path) as stack:
+        assert (stack.original_axes, stack.original_data_shape) == ("TZYX", (3, 2, 45, 70))
+        assert sizes(stack) == (0.5, 0.2, 0.2)
+        assert stack.metadata.time_step == 2.5
+        assert_planes(stack, planes(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "z", "step"),
+    [("ZYX", (3,), 0.5, None), ("TYX", (3,), None, 2.0), ("TZYX", (2, 3), 0.5, 2.0)],
+)
+def test_lsm(
+    axes: str, shape: tuple[int, ...], z: float | None, step: float | None, tmp_path: Path
+) -> None:
+    fields = {"VoxelSizeX": 1e-7, "VoxelSizeY": 1e-7, "VoxelSizeZ": 5e-7, "TimeIntervall": 2.0}
+    path = native.write_lsm(tmp_path / "a.lsm", planes(*shape), axes, **fields)
+    with open_stack(path) as stack:
+        assert stack.original_axes == axes
+        assert sizes(stack) == pytest.approx((z, 0.1, 0.1))
+        assert stack.metadata.time_step == step
+        assert [(c.name, c.color) for c in stack.metadata.channels] == [("EGFP", "#00ff00")]
+        assert_planes(stack, planes(*shape))
+
+
+def test_ndtiff(tmp_path: Path) -> None:
+    places = [
+        {"time": t, "z": z, "channel": name}
+        for t in range(2)
+        for z in range(3)
+        for name in ("DAPI", "GFP")
+    ]
+    summary = {"PixelSize_um": 0.325, "z-step_um": -1.5, "Interval_ms": 500}
+    path = native.write_ndtiff(tmp_path / "set", planes(12), places, **summary)
+    with open_stack(path) as stack:
+        assert (stack.original_axes, stack.original_data_shape[:3]) == ("TZCYX", (2, 3, 2))
+        assert sizes(stack) == (1.5, 0.325, 0.325)
+        assert stack.metadata.time_step == 0.5
+        assert [channel.name for channel in stack.metadata.channels] == ["DAPI", "GFP"]
+        for sample, pair in enumerate(planes(6, 2)):
+            patch = stack.extract_patch(sample, None, (0, 0), pair.shape[1:])
+            np.testing.assert_array_equal(patch, pair, strict=True)

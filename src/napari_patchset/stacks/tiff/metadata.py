@@ -145,7 +145,13 @@ def _stk_metadata(series: TiffPageSeries) -> ImageMetadata:
     )
     distances = [abs(float(z)) for z in described.get("ZDistance", ()) if z]
     z = micrometres(distances[0], unit) if distances and "Z" in series.axes else None
-    return ImageMetadata((), PixelSize(z=z, y=y, x=x))
+    days, milliseconds = (
+        [float(n) for n in described.get(name, ())] for name in ("DateCreated", "TimeCreated")
+    )
+    times = [86_400 * d + ms / 1000 for d, ms in zip(days, milliseconds, strict=True)]
+    is_timed = "T" in series.axes and len(times) > 1
+    step = (times[-1] - times[0]) / (len(times) - 1) if is_timed else None
+    return ImageMetadata((), PixelSize(z=z, y=y, x=x), step)
 
 
 def _svs_metadata(series: TiffPageSeries) -> ImageMetadata:
@@ -182,7 +188,13 @@ def _fluoview_metadata(series: TiffPageSeries) -> ImageMetadata:
         str(name).strip().lower(): positive(micrometres(abs(resolution), str(unit)))
         for name, _, _, resolution, unit in described.get("Dimensions", ())
     }
-    return ImageMetadata((), PixelSize(**{a: sizes[a] for a in "zyx" if a in sizes}))
+    steps = [
+        seconds(resolution, str(unit))
+        for name, _, _, resolution, unit in described.get("Dimensions", ())
+        if str(name).strip().lower() in ("t", "time")
+    ]
+    size = PixelSize(**{a: sizes[a] for a in "zyx" if a in sizes})
+    return ImageMetadata((), size, steps[0] if steps else None)
 
 
 _NATIVE: dict[str, Callable[[TiffPageSeries], ImageMetadata]] = {
