@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 from tifffile import TiffFile, TiffPage, TiffPageSeries, read_ndtiff_index
@@ -145,12 +146,9 @@ def _stk_metadata(series: TiffPageSeries) -> ImageMetadata:
     )
     distances = [abs(float(z)) for z in described.get("ZDistance", ()) if z]
     z = micrometres(distances[0], unit) if distances and "Z" in series.axes else None
-    days, milliseconds = (
-        [float(n) for n in described.get(name, ())] for name in ("DateCreated", "TimeCreated")
-    )
-    times = [86_400 * d + ms / 1000 for d, ms in zip(days, milliseconds, strict=True)]
-    is_timed = "T" in series.axes and len(times) > 1
-    step = (times[-1] - times[0]) / (len(times) - 1) if is_timed else None
+    step, created = None, described.get("DatetimeCreated")
+    if created is not None and len(created) > 1 and "T" in series.axes:
+        step = float((created[-1] - created[0]) / np.timedelta64(len(created) - 1, "s"))
     return ImageMetadata((), PixelSize(z=z, y=y, x=x), step)
 
 
