@@ -5,10 +5,13 @@ there is skipped.
 """
 
 import os
+import shutil
+from pathlib import Path
 
 import nox
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+CAREAMICS = "careamics==0.3.5"
 PLATFORMS = ["linux", "windows", "macos"]
 WITHOUT_QT = ["-W", "default", "-o", "addopts=", "-p", "no:pytest-qt", "-p", "no:xvfb"]
 """Deprecations of packages that are older or newer than the developer's are no failures."""
@@ -64,10 +67,23 @@ def pyside(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], venv_backend="virtualenv")
 def careamics(session: nox.Session) -> None:
-    """Train with CAREamics and torch from patch sets; run the pages and examples that use them."""
-    session.install(".", "careamics==0.3.5", "--group", "test")
+    """Train with CAREamics and torch from patch sets; run its own tests of stacks on ours.
+
+    The pages and examples that use them run too.
+    """
+    session.install(".", CAREAMICS, "pylibCZIrw", "--group", "test")
     tests = ["tests/test_readme.py", "tests/test_examples.py", "tests/beside_careamics.py"]
     session.run("pytest", *WITHOUT_QT, *tests)
+    folder, ours = Path(session.create_tmp()), Path("tests").absolute()
+    source = ("--no-deps", "--no-binary", "careamics", CAREAMICS)
+    session.run("pip", "download", "--quiet", "--dest", str(folder), *source)
+    (archive,) = folder.glob("careamics-*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
+    with session.chdir(folder / archive.name.removesuffix(".tar.gz")):
+        stacks = Path("tests", "dataset", "image_stack")
+        own = [*stacks.glob("test_*_image_stack.py"), *stacks.glob("*/test_[cz]*_image_stack.py")]
+        plugin = ("-p", "support.careamics_stacks")
+        session.run("pytest", *WITHOUT_QT, *plugin, *map(str, own), env={"PYTHONPATH": str(ours)})
 
 
 @nox.session(python=PYTHONS[0], venv_backend="virtualenv")
