@@ -5,7 +5,7 @@ usage: closings.py [--n N] [--seed S] [--json FILE]
 Each case opens a window with the widget docked, does a few things to it in random order and at
 random times, and closes it, by the script or as a person does, while some of them still run. Every
 read of a source takes up to 20 ms, so that there is something to interrupt. Wrong is an exception
-in any thread, an error of vispy or OpenGL, and a thread or an open file that is left ten seconds
+in any thread, an error of vispy or OpenGL, and a thread or an open file that is left a minute
 later. (napari never lets go of the layers of a window that a person closes: their files are left.)
 """
 
@@ -21,6 +21,8 @@ from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from random import Random
+from traceback import walk_stack
+from types import FrameType
 from typing import Any
 
 from reporting import Row, run_row
@@ -34,7 +36,7 @@ LATEST_MS = 1500
 PER_PROCESS = 50
 """Windows of one process: napari keeps the layers of those that a person closes."""
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """How long what was given up may take to end."""
 
 
@@ -157,7 +159,23 @@ def _left_behind(folder: Path | None, before: Counter[str]) -> list[str]:
 
 
 def _threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name.startswith("patchset")]
+    """Return each thread of the plugin, and the functions that it is in."""
+    frames = sys._current_frames()
+    return [
+        f"{each.name} in {_place(frames.get(each.ident or 0))}"
+        for each in threading.enumerate()
+        if each.name.startswith("patchset")
+    ]
+
+
+def _place(frame: FrameType | None) -> str:
+    """Return the functions of the plugin in a stack, the innermost first."""
+    names = []
+    for each, _ in walk_stack(frame) if frame is not None else ():
+        module = str(each.f_globals.get("__name__", ""))
+        if module.startswith("napari_patchset."):
+            names.append(f"{module.partition('.')[2]}.{each.f_code.co_name}")
+    return ", ".join(names) or "no function of the plugin"
 
 
 def _files_left(folder: Path | None, before: Counter[str]) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.settings import get_settings
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 from typer.testing import CliRunner
 
 from napari_patchset import ExportPlan, PatchSet, Tiled
@@ -22,6 +23,7 @@ from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin import preferences
 from napari_patchset.plugin import widget as widget_module
+from napari_patchset.plugin.gallery import contact_sheet
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.napari_compat import canvas_size, get_plugin_settings
@@ -136,6 +138,17 @@ def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file:
     assert [place.start for place in strategy(window).patches] == starts[1:]
     window.click(window.widget.form.strategy.forget)
     assert strategy(window).patches == ()
+
+
+def test_a_contact_sheet_fits_on_a_small_screen(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact_sheet, "_SIZE", (9000, 9000))
+    qtbot.addWidget(parent := QWidget())
+    sheet, screen = contact_sheet.ContactSheet(parent), parent.screen().availableSize()
+    assert screen.height() / 2 < sheet.height() < screen.height()
+    assert screen.width() / 2 < sheet.width() < screen.width()
+    sheet.release()
 
 
 def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file: Path) -> None:

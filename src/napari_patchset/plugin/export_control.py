@@ -30,7 +30,7 @@ from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
 from napari_patchset.plugin.form.fields import Row, Section
-from napari_patchset.plugin.layers.layer_files import has_layers, spool_layers
+from napari_patchset.plugin.layers.plan_layers import has_layers, spool_layers
 from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.reader import FileOpener

@@ -23,7 +23,8 @@ from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
-from napari_patchset.plugin.layers.layer_files import masks_of, open_image
+from napari_patchset.plugin.layers.layer_stack import open_image
+from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.preview.categories import patch_categories

@@ -8,8 +8,8 @@ from pathlib import Path
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.regions import Masks
-from napari_patchset.plugin.layers.layer_files import file_name, image_scenes, masks_of
-from napari_patchset.plugin.layers.layer_stack import layer_at
+from napari_patchset.plugin.layers.layer_stack import file_name, image_scenes, layer_at
+from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.scene_layout import all_scene_layers
 from napari_patchset.plugin.overrides import image_path, remember, source_ref

@@ -18,8 +18,7 @@ from napari_patchset.exporting.sources import (
     select_channels,
 )
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin.layers.layer_files import open_image
-from napari_patchset.plugin.layers.layer_stack import layer_at
+from napari_patchset.plugin.layers.layer_stack import layer_at, open_image
 from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.cache import FileCache

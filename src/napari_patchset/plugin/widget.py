@@ -20,8 +20,7 @@ from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notif
 from napari_patchset.plugin.export_control import ExportControl, ExportSection
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel
-from napari_patchset.plugin.layers.layer_files import file_name
-from napari_patchset.plugin.layers.layer_stack import layer_at
+from napari_patchset.plugin.layers.layer_stack import file_name, layer_at
 from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight
 from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
 from napari_patchset.plugin.planning import PlanControl, PlanPreview

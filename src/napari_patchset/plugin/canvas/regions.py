@@ -22,7 +22,7 @@ from napari_patchset.patching.regions import (
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.dialogs import notifying
 from napari_patchset.plugin.form.region import RegionSection
-from napari_patchset.plugin.layers.layer_files import labels_region
+from napari_patchset.plugin.layers.plan_layers import labels_region
 from napari_patchset.plugin.layers.viewer_images import SceneLayers, number_shown, plane_space
 from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.state import DESCRIPTIONS

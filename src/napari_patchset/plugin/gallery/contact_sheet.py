@@ -4,14 +4,14 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QDialog, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import read_patch
 from napari_patchset.patchset.layout import IMAGE
-from napari_patchset.plugin.layers.layer_files import open_image
+from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.preview.categories import CATEGORY_COLORS
@@ -20,6 +20,9 @@ from napari_patchset.stacks.metadata import Channel
 
 _COUNT = 70
 _SIZE = (760, 560)
+_MAX_SHARE = 0.85
+"""The share of the screen that the window takes at most; its title bar comes on top."""
+
 _MIN_SIDE = 64
 """Smaller patches are enlarged."""
 
@@ -63,13 +66,19 @@ def pixmap(image: RGBImage) -> QPixmap:
     return QPixmap.fromImage(converted)
 
 
+def _fitting_size(widget: QWidget) -> QSize:
+    """Return the size of the window, or what there is of a small screen, as with large text."""
+    size, screen = QSize(*_SIZE), widget.screen()
+    return size if screen is None else size.boundedTo(screen.availableSize() * _MAX_SHARE)
+
+
 class ContactSheet(QDialog):
     """Show some of the patches, each in a frame of the colour of its category."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.setWindowTitle("Contact sheet")
-        self.resize(*_SIZE)
+        self.resize(_fitting_size(parent))
         self.sheet, self.again, self._area = QLabel(), QPushButton("Show others"), QScrollArea()
         self.sheet.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         self._area.setWidget(self.sheet)

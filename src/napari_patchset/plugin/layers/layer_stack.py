@@ -1,9 +1,11 @@
 """Any image or labels layer as a stack, whichever plugin opened it.
 
-A path that stands for a layer, so that a plan can name one.
+A path stands for a layer, so that a plan can name one; `open_image` opens a layer or a file.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,9 +15,11 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
-from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import Channel, ImageMetadata
-from napari_patchset.stacks.protocol import FileStack
+from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.source import PixelSize, Rect, SceneId
+from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
+from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.protocol import ClosableStack, FileStack
 from napari_patchset.stacks.zarr.spool import spooled_fingerprint
 
 _LEADING = "BVHIRSTZ"
@@ -139,3 +143,45 @@ def register_layer(layer: Image | Labels) -> Path:
 def layer_at(path: str | Path) -> Image | Labels | None:
     """Return the layer that a path stands for, None for the path of a file."""
     return _LAYERS.get(str(path))
+
+
+def file_name(path: Path) -> str:
+    """Return the name of a file or a layer."""
+    layer = layer_at(path)
+    return path.name if layer is None else re.sub(r"[^\w-]+", "_", layer.name).strip("_") or "layer"
+
+
+def open_image(
+    path: str | Path,
+    scene: SceneId | None = None,
+    depth_axis: DepthAxis = "none",
+    **overrides: Any,
+) -> ClosableStack:
+    """Open a layer or a file; see `open_stack`."""
+    if (layer := layer_at(path)) is not None:
+        return LayerStack(layer, depth_axis)
+    return open_stack(path, scene, depth_axis, **overrides)
+
+
+def image_scenes(ref: ImageRef) -> list[SceneSummary]:
+    """List the scenes of an image's file, with the axes that are stated; a layer is one."""
+    if (layer := layer_at(ref.path)) is None:
+        return [_with_overrides(summary, ref) for summary in list_scenes(ref.path)]
+    stack = LayerStack(layer)
+    height, width = stack.data_shape[-2:]
+    axes, shape = stack.original_axes, stack.original_data_shape
+    dtype = np.dtype(stack.data_dtype).name
+    return [SceneSummary(None, layer.name, Rect(0, 0, width, height), axes, shape, dtype)]
+
+
+def _with_overrides(summary: SceneSummary, ref: ImageRef) -> SceneSummary:
+    """Return a scene with the axes that are stated, where they fit it, and that of a sequence."""
+    sizes = list(zip(summary.axes, summary.shape, strict=True))
+    for dimensions in (sizes, [(axis, n) for axis, n in sizes if n > 1 or axis in "YX"]):
+        if ref.axes and len(ref.axes) == len(dimensions):
+            sizes = [(axis, n) for axis, (_, n) in zip(ref.axes, dimensions, strict=True)]
+            break
+    if ref.sequence and ref.files:
+        sizes.insert(0, (ref.sequence, len(ref.files)))
+    axes, shape = "".join(axis for axis, _ in sizes), tuple(n for _, n in sizes)
+    return replace(summary, axes=axes, shape=shape)

@@ -10,7 +10,8 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
-from napari_patchset.plugin.lazy.array import LazyArray, read_first_plane
+from napari_patchset.plugin.lazy.array import LazyArray
+from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
 from napari_patchset.preview.image import channel_colors
 from napari_patchset.stacks.metadata import Channel

@@ -13,8 +13,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
 from napari_patchset.exporting.plan import ImageRef
-from napari_patchset.plugin.lazy.array import read_first_plane
 from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
+from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.preview.image import channel_colors
 from napari_patchset.source import PixelSize, Rect, SceneId

@@ -25,9 +25,6 @@ from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.lazy.indexing import Index, select, shape_of, split
 from napari_patchset.plugin.napari_compat import is_slicing_to_draw, open_viewers
 from napari_patchset.plugin.worker import Worker
-from napari_patchset.preview.image import display_limits
-
-Limits = tuple[float, float]
 
 _MAX_COPY_BYTES = 2 * 2**30
 """Bytes of memory that a copy of a layer may take."""
@@ -35,12 +32,6 @@ _MAX_COPY_BYTES = 2 * 2**30
 BLOCK = 512
 """Approximate side in pixels of a block that is read at once, unless the source has larger
 tiles."""
-
-_MIDDLE = 1024
-"""Side in pixels of the part that contrast is estimated from, where a plane is larger."""
-
-_WHOLE = 4096
-"""Side in pixels of a plane up to which it is read before it is first shown."""
 
 _THREADS = 2
 """Readers at once, for each layer."""
@@ -170,48 +161,6 @@ class LazyView:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._array.slicer.show(self._array, self._index), dtype=dtype)
-
-
-def read_first_plane(array: LazyArray) -> Limits:
-    """Read the first plane of a layer, and return suitable contrast limits.
-
-    That is the plane where napari's sliders begin, which is then drawn as soon as the layer is
-    added; of a plane that is too large, only the middle is read. If it can't be read, the limits
-    are those of its dtype; the layer will report the error.
-
-    Parameters
-    ----------
-    array : LazyArray
-        The lowest resolution of the layer.
-    """
-    y = array.y_axis
-    begin = tuple((n - 1) // 2 for n in array.shape[:y])
-    rows, columns, *colors = map(range, array.shape[y:])
-    is_small = max(len(rows), len(columns)) <= _WHOLE
-    index: Index = (
-        *begin,
-        *((rows, columns) if is_small else map(_middle, (rows, columns))),
-        *colors,
-    )
-    try:
-        pixels = array.read(index)
-    except Exception:
-        return _widest(array.dtype)
-    if is_small:
-        array.slicer.store(array, index, pixels)
-        middle = map(_middle, (rows, columns))
-        pixels = pixels[tuple(slice(part.start, part.stop) for part in middle)]
-    return display_limits(pixels)
-
-
-def _middle(n: range) -> range:
-    return n[max(0, (len(n) - _MIDDLE) // 2) : (len(n) + _MIDDLE) // 2]
-
-
-def _widest(dtype: np.dtype[Any]) -> Limits:
-    if dtype.kind not in "iu":
-        return (0.0, 1.0)
-    return (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
 
 
 def _fraction(n: int) -> int:
