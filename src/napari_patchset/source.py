@@ -1,6 +1,10 @@
 """A source: an image that patches are cut from, described without its pixels (`SourceInfo`).
 
 A user names it by a path or a URL, and a scene in it as "name.czi@3" (`split_source`).
+
+Its identity is a *key*, which is the same for a copy at another path. The key of a file is a
+*fingerprint*: a hash of samples of its bytes. A *digest* is a hash of every byte, as of a plan, a
+table or an array.
 """
 
 import json
@@ -80,7 +84,7 @@ class SourceInfo(Frozen):
     name : str
         File and scene, for messages; part of no digest, as it depends on the path.
     key : str
-        Fingerprint of the content: the same for a copy of the file at another path.
+        Key of the content: the same for a copy of the file at another path.
     scene : int, str or None
         The file's own id of the scene, None if it has none.
     axes, shape : str, tuple of int

@@ -18,7 +18,7 @@ from support.zarr_maker import drawn, write_array, write_image
 NAMES = ("Alexa 488, em 520", "405")
 
 
-def test_pages_without_axes_get_those_that_are_stated(tmp_path: Path) -> None:
+def test_pages_without_axes_get_those_of_the_user(tmp_path: Path) -> None:
     data = planes(5)
     path = write(tmp_path / "plain.tif", data, metadata=None)
     for axes in ("ZYX", "tyx", "CYX"):
@@ -31,7 +31,7 @@ def test_pages_without_axes_get_those_that_are_stated(tmp_path: Path) -> None:
         assert stack.original_axes == "SYX"
 
 
-def test_an_array_gets_the_axes_that_are_stated(tmp_path: Path) -> None:
+def test_an_array_gets_the_axes_of_the_user(tmp_path: Path) -> None:
     data = drawn("CYX", (6, 20, 30))
     path = write_array(tmp_path / "a.zarr", data)
     with open_stack(path, axes="CYX") as stack:
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             parse_pixel_size(size)
 
 
-def test_what_is_stated_is_in_plan_command_and_set(tmp_path: Path) -> None:
+def test_overrides_are_in_plan_command_and_set(tmp_path: Path) -> None:
     path = write(tmp_path / "plain.tif", planes(2), metadata=None)
     options = {
         "patch_size": "16,16",

@@ -1,6 +1,7 @@
-"""Fingerprints of content: the keys of sources in plans and manifests.
+"""The keys of sources in plans and manifests, computed from the content alone.
 
-A copy at another path has the same key. The cost does not grow with the size of a file.
+A file's key is a fingerprint, of samples of its bytes, so that the cost does not grow with its
+size; an array's is a digest, of every byte. See `source` for these words.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ _N_THREADS = 9
 
 
 def content_key(stack: ImageStack) -> str:
-    """Fingerprint the content of a stack.
+    """Return the key of the content of a stack.
 
     It is the stack's own `fingerprint()` if it has one, else that of its file or files, else of all
     pixels.
@@ -47,7 +48,7 @@ def content_key(stack: ImageStack) -> str:
 
 
 def file_key(path: Path) -> str:
-    """Fingerprint a file by its size, both ends, and blocks evenly spread in between.
+    """Return the fingerprint of a file: its size, both ends, and blocks evenly spread in between.
 
     At most 192 KiB are read. A change that spares the size and all of these bytes is not detected;
     the checksums of a patch set detect it.
@@ -69,7 +70,7 @@ def file_key(path: Path) -> str:
 
 
 def text_key(parts: Iterable[str]) -> str:
-    """Fingerprint texts, such as the keys of several files, in their order."""
+    """Return the digest of texts, such as the keys of several files, in their order."""
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -82,7 +83,7 @@ def _sampled_spans(size: int) -> list[tuple[int, int]]:
 
 
 def array_key(data: NDArray[Any]) -> str:
-    """Fingerprint an array by its dtype, shape and every byte."""
+    """Return the digest of an array: its dtype, shape and every byte."""
     digest = hashlib.blake2b(f"{data.dtype.str}{data.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(data).data)
     return digest.hexdigest()

@@ -29,6 +29,20 @@ class Channel:
     """Grey values displayed as black and white."""
 
 
+SAMPLE_COLORS = {"R": "#ff0000", "G": "#00ff00", "B": "#0000ff"}
+"""The colour of a channel that is a sample of colour pixels."""
+
+
+def default_channels(n: int) -> tuple[Channel, ...]:
+    """Return channels of which the file says nothing: "Channel 0", "Channel 1", ..."""
+    return tuple(Channel(f"Channel {i}") for i in range(n))
+
+
+def sample_channel(name: str, sample: str, is_only: bool) -> Channel:
+    """Return the channel of a colour sample: "R", or "EGFP R" where EGFP is not the only one."""
+    return Channel(sample if is_only else f"{name} {sample}", SAMPLE_COLORS.get(sample))
+
+
 @dataclass(frozen=True, slots=True)
 class LabelValues:
     """Colours and properties of the values of a label image."""
@@ -192,4 +206,4 @@ def image_metadata(stack: ImageStack) -> ImageMetadata:
     metadata: ImageMetadata | None = getattr(stack, "metadata", None)
     if metadata is not None:
         return metadata
-    return ImageMetadata(tuple(Channel(f"Channel {i}") for i in range(stack.data_shape[1])))
+    return ImageMetadata(default_channels(stack.data_shape[1]))

@@ -27,7 +27,7 @@ from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.sequence import SequenceAxis, SequenceStack
 from napari_patchset.stacks.tiff.image import series_index
 from napari_patchset.stacks.tiff.ome import is_companion
-from napari_patchset.stacks.tiff.stack import open_tiff, tiff_scenes
+from napari_patchset.stacks.tiff.stack import TiffImageStack
 from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.store import is_zarr, is_zipped_zarr
 
@@ -57,8 +57,8 @@ class FileFormat(NamedTuple):
 def _lazy(module: str, name: str) -> Callable[..., Any]:
     """Return a function that imports its module when called: zarr and its models are slow."""
 
-    def call(*args: Any) -> Any:
-        return getattr(import_module(f"napari_patchset.stacks.{module}"), name)(*args)
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(import_module(f"napari_patchset.stacks.{module}"), name)(*args, **options)
 
     return call
 
@@ -90,8 +90,8 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
         "TIFF",
         (".tif", ".tiff", ".ome", *TIFF_SUFFIXES),
         lambda path, head: is_tiff(head) or is_companion(path, head),
-        tiff_scenes,
-        open_tiff,
+        lambda path: series_index(path).summaries(),
+        TiffImageStack,
         files=lambda path: series_index(path).files(),
         absent=lambda path: series_index(path).absent,
     ),
@@ -257,7 +257,7 @@ def _open(
     path: str | Path, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None
 ) -> ClosableStack:
     if isinstance(path, str):
-        return _ZARR.open(path, scene, depth_axis, axes)
+        return _ZARR.open(path, scene, depth_axis, axes=axes)
     file_format = find_format(path)
     if scene is None:
         scene = only_scene(path, file_format.scenes(path))
@@ -267,4 +267,4 @@ def _open(
         raise ArgumentError(
             f"{path}: a {file_format.name} states its axes; leave the axes {axes!r} out."
         )
-    return file_format.open(path, scene, depth_axis, axes)
+    return file_format.open(path, scene, depth_axis, axes=axes)

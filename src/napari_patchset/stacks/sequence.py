@@ -60,11 +60,11 @@ class SequenceStack(FileStack):
 
     @cached_property
     def file_keys(self) -> tuple[str, ...]:
-        """The fingerprint of each part."""
+        """The key of each part."""
         return tuple(content_key(part) for part in self._parts)
 
     def fingerprint(self) -> str:
-        """Return a fingerprint of all files in their order, the same for copies."""
+        """Return the key of all files in their order."""
         return text_key([self._axis, *self.file_keys])
 
     @property

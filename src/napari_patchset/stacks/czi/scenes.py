@@ -8,7 +8,7 @@ real files (axes that do not start at 0, sparse scene ids).
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -35,7 +35,13 @@ from napari_patchset.stacks.czi.directory import (
 from napari_patchset.stacks.czi.metadata import CziChannel, CziScene, parse_metadata
 from napari_patchset.stacks.czi.parts import read_parts
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder, check_all, check_structure
-from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary, absent_files
+from napari_patchset.stacks.metadata import (
+    Channel,
+    ImageMetadata,
+    SceneSummary,
+    absent_files,
+    sample_channel,
+)
 
 _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
@@ -309,9 +315,8 @@ def _describe_channel(
     name = described.name or f"Channel {number}"
     if stack_channel.color is None:
         return Channel(name, described.color, limits)
-    letter = "RGB"[stack_channel.color]
-    color = ("#ff0000", "#00ff00", "#0000ff")[stack_channel.color]
-    return Channel(letter if is_only else f"{name} {letter}", color, limits)
+    sample = sample_channel(name, "RGB"[stack_channel.color], is_only)
+    return replace(sample, contrast_limits=limits)
 
 
 _SCENES_OF_FILE: FileCache[CziScenes] = FileCache(_MAX_CACHED_SUBBLOCKS, CziScenes.cache_size)

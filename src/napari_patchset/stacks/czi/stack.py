@@ -99,7 +99,7 @@ class CziImageStack(FileStack):
 
     @cached_property
     def file_keys(self) -> tuple[str, ...]:
-        """The fingerprint of each of `files`, if there are more than one."""
+        """The key of each of `files`, if there are more than one."""
         return tuple(map(file_key, self.files)) if len(self.files) > 1 else ()
 
     @property

@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import Rect
+from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.metadata import Channel, ImageMetadata, absent_files
+from napari_patchset.stacks.metadata import (
+    ImageMetadata,
+    SceneSummary,
+    absent_files,
+    default_channels,
+)
 from napari_patchset.stacks.tiff.metadata import series_metadata
 from napari_patchset.stacks.tiff.pages import PageTable, read_pages
 from napari_patchset.stacks.tiff.series import TiffSeries, open_series
@@ -129,8 +134,7 @@ class TiffImage:
         renamed = self.axes.renamed(axes, name)
         metadata, n_channels = self.metadata, renamed.sizes.get("C", 1)
         if len(metadata.channels) != n_channels:
-            channels = tuple(Channel(f"Channel {i}") for i in range(n_channels))
-            metadata = replace(metadata, channels=channels)
+            metadata = replace(metadata, channels=default_channels(n_channels))
         return replace(self, axes=renamed, metadata=metadata)
 
 
@@ -175,7 +179,7 @@ class SeriesIndex:
     nothing else. They are read at once, or only `series`.
     """
 
-    def __init__(self, path: Path, series: int | None = None) -> None:
+    def __init__(self, path: Path, series: SceneId | None = None) -> None:
         self._path = path
         self._read: dict[int, TiffImage] = {}
         with open_series(path) as (listed, self.description):
@@ -188,6 +192,41 @@ class SeriesIndex:
     def absent(self) -> tuple[str, ...]:
         """The names of the missing files of the set."""
         return self.description.absent
+
+    def choose(self, series: SceneId | None) -> int:
+        """Return a series that the file has, or its only image for None."""
+        path, names = self._path, self.names
+        if isinstance(series, str):
+            raise ArgumentError(
+                f"{path}: there is no series {series!r}; a TIFF's series are numbers."
+            )
+        if series is not None and series not in names:
+            raise ArgumentError(
+                f"{path}: there is no series {series}; it has {len(names)}, from 0."
+            )
+        if series is None and len(self.images) > 1:
+            listed = ", ".join(f"{number} ({names[number]})" for number in self.images)
+            raise ArgumentError(f"{path} has {len(self.images)} series; choose one: {listed}.")
+        return self.images[0] if series is None else series
+
+    def summaries(self) -> list[SceneSummary]:
+        """Describe the images for a list, those in the file itself first; an only one has no id."""
+        images = self.read(self.images)
+        self.warn()
+        listed = [(n, self.names[n], image) for n, image in zip(self.images, images, strict=True)]
+        listed.sort(key=lambda each: self._path not in each[2].files)
+        is_only = len(images) == 1
+        return [
+            SceneSummary(
+                id=None if is_only else number,
+                name=self._path.stem if is_only else name,
+                rect=image.rect,
+                axes=image.axes.axes,
+                shape=image.axes.shape,
+                dtype=image.levels[0].dtype.name,
+            )
+            for number, name, image in listed
+        ]
 
     def files(self) -> list[Path]:
         """Return the existing files of the set, including those of a series."""
@@ -214,7 +253,7 @@ class SeriesIndex:
         if problem := self.description.problem or absent_files(self.absent, "its set"):
             warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
 
-    def _read_all(self, listed: Sequence[TiffSeries], series: Sequence[int]) -> None:
+    def _read_all(self, listed: Sequence[TiffSeries], series: Sequence[SceneId]) -> None:
         for each in listed:
             if each.index in series:
                 self._read[each.index] = read_image(each, self._path)
@@ -226,6 +265,6 @@ _MAX_CACHED = 1_000_000
 _INDEXES: FileCache[SeriesIndex] = FileCache(_MAX_CACHED, SeriesIndex.cache_size)
 
 
-def series_index(path: Path, series: int | None = None) -> SeriesIndex:
+def series_index(path: Path, series: SceneId | None = None) -> SeriesIndex:
     """Read a TIFF's series, or return the cached ones while the file is unchanged."""
     return _INDEXES.get(path, partial(SeriesIndex, series=series))

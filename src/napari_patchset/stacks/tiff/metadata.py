@@ -17,12 +17,11 @@ from defusedxml.ElementTree import ParseError, fromstring
 from tifffile import TiffFile, TiffPage, TiffPageSeries, read_ndtiff_index
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import Channel, ImageMetadata
+from napari_patchset.stacks.metadata import Channel, ImageMetadata, default_channels, sample_channel
 from napari_patchset.stacks.tiff.ome import OmeImage
 from napari_patchset.stacks.units import micrometres, number, positive, seconds
 
 _SAMPLE_NAMES = {3: "RGB", 4: "RGBA"}
-_SAMPLE_COLORS = {"R": "#ff0000", "G": "#00ff00", "B": "#0000ff"}
 _COLOR_PHOTOMETRICS = (2, 6)
 """RGB and YCbCr."""
 
@@ -261,12 +260,12 @@ def _with_samples(described: list[Channel], page: TiffPage, n_channels: int) -> 
     if len(described) == n_channels and (samples is None or n_channels != n_samples):
         return tuple(described)
     if samples is None or n_channels % n_samples:
-        return tuple(Channel(f"Channel {i}") for i in range(n_channels))
+        return default_channels(n_channels)
     n_groups = n_channels // n_samples
     if len(described) != n_groups:
-        described = [Channel(f"Channel {i}") for i in range(n_groups)]
+        described = [*default_channels(n_groups)]
     return tuple(
-        Channel(f"{group.name} {name}" if n_groups > 1 else name, _SAMPLE_COLORS.get(name))
+        sample_channel(group.name, name, is_only=n_groups == 1)
         for group in described
         for name in samples
     )

@@ -3,7 +3,7 @@
 `describe_file` finds the OME-XML, in the file itself, in another TIFF or in a companion file, and
 checks it before tifffile follows it. The files of a set are looked for in the folder of the file by
 their names alone, since sets are renamed and moved; tifffile gets a copy of the OME-XML with the
-paths of those that are there. `ome_images` reads the metadata of each Image element.
+paths of those that are there. `OmeImage` is the metadata of an Image element.
 """
 
 import os
@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import tostring
 
 from defusedxml import DefusedXmlException
@@ -80,6 +80,11 @@ class TiffDescription:
             yield file
 
 
+def _without_ome(path: Path, **known: Any) -> TiffDescription:
+    """Describe a file of which only its own pages are read."""
+    return TiffDescription(path, ignore_ome=True, files=(path,), **known)
+
+
 def is_companion(path: Path, head: bytes) -> bool:
     """Return whether a file is a companion OME-XML, which describes the TIFFs in its folder."""
     return (
@@ -102,7 +107,7 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
     if loop:
         # Whether its OME-XML fits the pages that are left is not known.
         problem = f"its pages form a circle; the {loop.n_pages} pages before that are read"
-        return TiffDescription(path, ignore_ome=True, files=(path,), problem=problem, loop=loop)
+        return _without_ome(path, problem=problem, loop=loop)
     with TiffFile(path) as tiff:
         text = tiff.ome_metadata
     if not text:
@@ -111,7 +116,7 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
         return _read_description(path, text)
     except UnreadableFileError:
         if plain:
-            return TiffDescription(path, ignore_ome=True, files=(path,))
+            return _without_ome(path)
         raise
 
 
@@ -123,13 +128,11 @@ def _read_description(path: Path, xml: str) -> TiffDescription:
     name = binary_only.get("MetadataFile", "")
     companion = _find_file(name, path)
     if companion is None:
-        return TiffDescription(
-            path,
-            ignore_ome=True,
-            files=(path,),
-            absent=(_base_name(name),),
-            problem=f"the file {name!r} that describes its set is not in its folder, so that only "
-            "its own pages are read",
+        problem = (
+            f"the file {name!r} that describes its set is not in its folder, so that only its "
+        )
+        return _without_ome(
+            path, absent=(_base_name(name),), problem=f"{problem}own pages are read"
         )
     known = {root.get("UUID"): path}
     with companion.open("rb") as file:
@@ -174,14 +177,14 @@ def _described(
             )
         problem = f"none of the files that its OME-XML names is in its folder ({names[0]}, ...), "
         problem += "so that only its own pages are read"
-        return TiffDescription(path, ignore_ome=True, files=(path,), absent=names, problem=problem)
+        return _without_ome(path, absent=names, problem=problem)
     if is_handle and not present:
         raise UnreadableFileError(f"{path}: it does not name the files that hold its pixels.")
     for file in present:
         if file != path:
             _check_no_circle(file)
     opened = next(iter(present)) if is_handle else path
-    images = tuple(ome_images(root))
+    images = tuple(_read_image(image.get("Name", ""), pixels) for image, pixels in _images(root))
     everything = tuple(dict.fromkeys((*present, opened, companion)))
     is_set = len(everything) + len(names) > 1
     if is_set or any(_base_name(name) != path.name for _, name in files):
@@ -301,12 +304,6 @@ class OmeImage:
     """In seconds."""
 
 
-def ome_images(root: "Element") -> Iterator[OmeImage]:
-    """Yield the metadata of each Image element that has pixels."""
-    for image, pixels in _images(root):
-        yield _read_image(image.get("Name", ""), pixels)
-
-
 def _images(root: "Element") -> Iterator[tuple["Element", "Element"]]:
     for image in root.iter("Image"):
         pixels = image.find("Pixels")
@@ -330,9 +327,8 @@ def _read_image(name: str, pixels: "Element") -> OmeImage:
 
 
 def _length(element: "Element | None", name: str, default_unit: str = "µm") -> float | None:
-    if element is None:
-        return None
-    return micrometres(element.get(name), element.get(f"{name}Unit", default_unit))
+    found = {} if element is None else element.attrib
+    return micrometres(found.get(name), found.get(f"{name}Unit", default_unit))
 
 
 def _integer(element: "Element", name: str) -> int:

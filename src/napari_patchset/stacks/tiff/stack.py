@@ -1,4 +1,4 @@
-"""TiffImageStack: one series of a TIFF as a stack, read by tiles or strips; opening one."""
+"""TiffImageStack: one series of a TIFF as a stack, read by tiles or strips."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.axes import DepthAxis, check_depth_axis
-from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.fingerprint import file_key, text_key
-from napari_patchset.stacks.metadata import SceneSummary, scaled_pixel_size
+from napari_patchset.stacks.metadata import scaled_pixel_size
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
-from napari_patchset.stacks.tiff.image import SeriesIndex, TiffImage, series_index
+from napari_patchset.stacks.tiff.image import series_index
 
 
 class TiffImageStack(FileStack):
@@ -56,16 +55,15 @@ class TiffImageStack(FileStack):
     def __init__(
         self,
         data_path: str | Path,
-        series: int | None = None,
+        series: SceneId | None = None,
         depth_axis: DepthAxis = "none",
         *,
         axes: str | None = None,
     ) -> None:
-        path, named = split_scene(data_path, series)
-        series = _series_number(path, named)
+        path, series = split_scene(data_path, series)
         self.data_path = path.absolute()
         index = series_index(self.data_path, series)
-        chosen = _choose(index, series, self.data_path)
+        chosen = index.choose(series)
         self.scene = chosen if len(index.images) > 1 else None
         (self._image,) = index.read([chosen])
         index.warn()
@@ -131,13 +129,13 @@ class TiffImageStack(FileStack):
         return tuple(self._image.files)
 
     def fingerprint(self) -> str:
-        """Return a fingerprint of the files that its pixels are in, the same for their copies."""
+        """Return the key of the files that its pixels are in."""
         keys = self.file_keys
         return keys[0] if len(keys) == 1 else text_key(keys)
 
     @cached_property
     def file_keys(self) -> tuple[str, ...]:
-        """The fingerprint of each of `files`."""
+        """The key of each of `files`."""
         return tuple(file_key(file) for file in self.files)
 
     def close(self) -> None:
@@ -173,55 +171,3 @@ class TiffImageStack(FileStack):
 def _plane_of_segment(segment: NDArray[Any], depth: int, contiguous: int) -> NDArray[Any]:
     """Cut one plane out of a segment ZYXS, which has one or all depths of a tile."""
     return segment[depth % len(segment), ..., contiguous]
-
-
-def open_tiff(
-    path: Path, scene: SceneId | None, depth_axis: DepthAxis, axes: str | None = None
-) -> TiffImageStack:
-    """Open one series of a TIFF file."""
-    return TiffImageStack(path, _series_number(path, scene), depth_axis, axes=axes)
-
-
-def _series_number(path: Path, series: SceneId | None) -> int | None:
-    if isinstance(series, str):
-        raise ArgumentError(f"{path}: there is no series {series!r}; a TIFF's series are numbers.")
-    return series
-
-
-def tiff_scenes(path: Path) -> list[SceneSummary]:
-    """List the images of a TIFF file, or of the set that it is in, by their series.
-
-    The ones that lie in the file itself come first; an only image has no id.
-    """
-    index = series_index(path)
-    images = index.read(index.images)
-    index.warn()
-    if len(images) == 1:
-        listed: list[tuple[int | None, str, TiffImage]] = [(None, path.stem, images[0])]
-    else:
-        series = zip(index.images, images, strict=True)
-        listed = [(number, index.names[number], image) for number, image in series]
-        listed.sort(key=lambda each: path not in each[2].files)
-    return [
-        SceneSummary(
-            id=number,
-            name=name,
-            rect=image.rect,
-            axes=image.axes.axes,
-            shape=image.axes.shape,
-            dtype=image.levels[0].dtype.name,
-        )
-        for number, name, image in listed
-    ]
-
-
-def _choose(index: SeriesIndex, series: int | None, path: Path) -> int:
-    n, images = len(index.names), index.images
-    if series is not None:
-        if series not in index.names:
-            raise ArgumentError(f"{path}: there is no series {series}; it has {n}, from 0.")
-        return series
-    if len(images) > 1:
-        listed = ", ".join(f"{number} ({index.names[number]})" for number in images)
-        raise ArgumentError(f"{path} has {len(images)} series; choose one: {listed}.")
-    return images[0]

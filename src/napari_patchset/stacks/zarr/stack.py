@@ -17,7 +17,7 @@ from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override, che
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.fingerprint import file_key, text_key
-from napari_patchset.stacks.metadata import MAX_LISTED, Channel, ImageMetadata, only_scene
+from napari_patchset.stacks.metadata import MAX_LISTED, ImageMetadata, default_channels, only_scene
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from napari_patchset.stacks.zarr.ome import (
@@ -101,8 +101,7 @@ class ZarrImageStack(FileStack):
         height, width = (self._chunks.block_shape[axis] for axis in plane_axes)
         self.block_shape = (height, width)
         self.scene: SceneId | None = None
-        names = (f"Channel {i}" for i in range(self.data_shape[1]))
-        self.metadata = ImageMetadata(tuple(map(Channel, names)))
+        self.metadata = ImageMetadata(default_channels(self.data_shape[1]))
         self.translation: dict[str, float] = {}
         self.coarser: list[ZarrImageStack] = []
         self._zip = array.store if isinstance(array.store, ZipStore) else None
@@ -113,7 +112,7 @@ class ZarrImageStack(FileStack):
         return (self, *self.coarser)
 
     def fingerprint(self) -> str | None:
-        """Return a fingerprint of the content, the same for a copy; None if not on a disk."""
+        """Return the key of the content, None if it is not on a disk."""
         if self._zip is not None:
             return text_key([file_key(Path(self._zip.path)), self.data_path])
         return self._chunks.fingerprint()
