@@ -11,6 +11,13 @@ class ArgumentError(PatchsetError, ValueError):
     """An argument has a value that is not allowed."""
 
 
+class UnknownPixelSizeError(ArgumentError):
+    """The file does not say how large its pixels are, and no one else does.
+
+    Python states it with `pixel_size` of a source, the command with --source-pixel-size.
+    """
+
+
 class MissingAxisError(PatchsetError, RuntimeError):
     """The image lacks the requested depth axis."""
 

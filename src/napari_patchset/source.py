@@ -11,6 +11,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 
 SceneId = int | str
 """The file's own id of a scene: a CZI's number, a TIFF's series, the path of an image in a zarr."""
@@ -57,6 +58,46 @@ class PixelSize(Frozen):
     x: float | None = None
 
 
+_WHOLE_TOLERANCE = Fraction(1, 10_000)
+"""Pixel sizes that are written with few digits are multiples of each other up to this."""
+
+Ratio = tuple[Fraction, Fraction]
+"""Along Y and X, the length of a made pixel in pixels of the source."""
+
+
+def pixel_ratio(source: PixelSize, wanted: PixelSize, name: str) -> Ratio:
+    """Return how many of the source's pixels make one of a wanted size, along Y and X.
+
+    Parameters
+    ----------
+    name : str
+        The source, for messages.
+
+    Raises
+    ------
+    UnknownPixelSizeError
+        If the source's size is not known.
+    ArgumentError
+        If the wanted pixels are smaller.
+    """
+    ratios = []
+    for axis in ("y", "x"):
+        own, made = getattr(source, axis), getattr(wanted, axis)
+        if own is None:
+            raise UnknownPixelSizeError(f"The pixel size of {name} is not known; state it.")
+        ratio = Fraction(repr(float(made))) / Fraction(repr(float(own)))
+        nearest = round(ratio)
+        if abs(ratio - nearest) <= nearest * _WHOLE_TOLERANCE:
+            ratio = Fraction(nearest)
+        if ratio < 1:
+            raise ArgumentError(
+                f"The pixels of {name} are {own:g} um along {axis.upper()}, larger than the wanted "
+                f"{made:g} um; choose at least {own:g} um."
+            )
+        ratios.append(ratio.limit_denominator(10**6))
+    return ratios[0], ratios[1]
+
+
 Plane = tuple[int, int, int]
 """Sample, channel and depth, counted from 0."""
 
@@ -74,6 +115,10 @@ class PartialPlanes(Frozen):
 
     planes: frozenset[Plane]
     covered: tuple[Rect, ...]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class SourceInfo(Frozen):
@@ -102,6 +147,10 @@ class SourceInfo(Frozen):
         behind the others.
     pixel_size : PixelSize
         In micrometres.
+    source_pixel_size : PixelSize or None
+        Of the image that was resampled to `pixel_size`; None if it was not.
+    level : int or None
+        The level that it is resampled from, 0 for full resolution.
     block_shape : tuple of int or None
         Height and width of the tile or chunk that the source decodes at once, None if unknown.
     missing : frozenset of (sample, channel, depth)
@@ -126,6 +175,8 @@ class SourceInfo(Frozen):
     channels: tuple[str, ...]
     filter_channels: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     pixel_size: PixelSize = PixelSize()
+    source_pixel_size: PixelSize | None = Field(default=None, exclude_if=_is_none)
+    level: int | None = Field(default=None, exclude_if=_is_none)
     block_shape: tuple[int, int] | None = None
     missing: frozenset[Plane] = Field(default=frozenset(), exclude=True)
     covered: tuple[Rect, ...] | None = Field(default=None, exclude=True)
@@ -136,6 +187,13 @@ class SourceInfo(Frozen):
     def layout(self) -> AxisLayout:
         """The mapping from the image's own axes to SC(Z)YX."""
         return AxisLayout(self.axes, self.shape, self.depth_axis)
+
+    @cached_property
+    def ratio(self) -> Ratio | None:
+        """How many of the file's pixels make one of these, None if they are the file's own."""
+        if self.source_pixel_size is None:
+            return None
+        return pixel_ratio(self.source_pixel_size, self.pixel_size, self.name)
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

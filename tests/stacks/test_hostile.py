@@ -269,7 +269,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
         )
     ),
     "no sources": manifest_with(lambda m: m.update(sources=[])),
-    "a later version": manifest_with(lambda m: m.update(schema_version=2)),
+    "a later version": manifest_with(lambda m: m.update(schema_version=3)),
     "no manifest": manifest_with(lambda m: m.clear()),
     "a shard that is a link": linked_shard,
     "an array that is a link": linked_array,

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
 from napari_patchset.cli.signals import interrupt_from_now
-from napari_patchset.errors import DestinationExistsError, PatchsetError
+from napari_patchset.errors import DestinationExistsError, PatchsetError, UnknownPixelSizeError
 
 COMMANDS = {
     "info": ("info", "Show what is in an image file or a patch set."),
@@ -103,7 +103,10 @@ def run() -> None:
             warnings.showwarning = _show_warning
             app()
     except (PatchsetError, OSError) as error:
-        typer.echo(f"patchset: {_one_line(error).removesuffix('.')}.", err=True)
+        text = _one_line(error).removesuffix(".")
+        if isinstance(error, UnknownPixelSizeError):
+            text += ", with --source-pixel-size"
+        typer.echo(f"patchset: {text}.", err=True)
         sys.exit(1)
 
 

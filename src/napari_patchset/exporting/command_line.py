@@ -17,7 +17,13 @@ from napari_patchset._model import user_message
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
 from napari_patchset.exporting.plan import PAIR_ROLES, ExportPlan, ImageRef, SourceRef
-from napari_patchset.exporting.plan_options import OPTIONS, PlanOption, format_bytes, option_of
+from napari_patchset.exporting.plan_options import (
+    OPTIONS,
+    PlanOption,
+    format_bytes,
+    format_pixel_size,
+    option_of,
+)
 from napari_patchset.exporting.sources import expand_sources, mask_region, sequence_source
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
@@ -330,7 +336,7 @@ def _override_words(refs: Sequence[SourceRef]) -> list[str] | None:
     texts: dict[str, Callable[[Any], str]] = {
         "axes": str,
         "sequence": str,
-        "pixel_size": lambda size: ",".join(f"{n!r}" for n in (size.z, size.y, size.x) if n),
+        "pixel_size": format_pixel_size,
         "channel_names": format_channels,
     }
     flags = {field: "--" + name.replace("_", "-") for name, field in STATING.items()}

@@ -115,7 +115,9 @@ def _manifest(
 ) -> Manifest:
     first, recipe = frozen.sources[0], frozen.plan.recipe
     training = selection.verdicts.splits[0]
+    is_new = any(each.source_pixel_size or each.filter_channels for each in frozen.sources)
     return Manifest(
+        schema_version=2 if is_new else 1,
         recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash,
         sources=frozen.sources,

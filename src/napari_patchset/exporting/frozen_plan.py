@@ -163,7 +163,7 @@ def _describe_readable(
         check_cancelled()
         try:
             ref = requested.with_pair_scenes()
-            descriptions.append([describe_image(ref.images[role], role) for role in roles])
+            descriptions.append([describe_image(ref, role) for role in roles])
             readable.append(ref)
         except SOURCE_ERRORS as error:
             if requested is plan.sources[-1] and not readable:

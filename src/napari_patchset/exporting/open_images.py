@@ -11,12 +11,13 @@ from typing import NamedTuple, Self
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
+from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.stacks.cache import FileStat
-from napari_patchset.stacks.metadata import channel_names
+from napari_patchset.stacks.metadata import channel_names, image_metadata
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
+from napari_patchset.stacks.resampled import ResampledStack
 
 _MAX_OPEN = 8
 
@@ -37,6 +38,32 @@ def changed_file(path: str) -> UnreadableFileError:
     return UnreadableFileError(
         f"{path} has changed since the export began; export again with overwrite."
     )
+
+
+def open_source(
+    plan: ExportPlan,
+    source: SourceRef,
+    role: str = IMAGE,
+    opener: Callable[..., ClosableStack] = open_stack,
+) -> ClosableStack:
+    """Open a source, or an image that is paired with it, at the plan's pixel size.
+
+    The pixels of a paired image have the size of its source's.
+    """
+    ref = source.images[role]
+    stack = opener(ref.path, ref.scene, plan.depth_axis, **ref.overrides)
+    if plan.pixel_size is None:
+        return stack
+    with ExitStack() as on_error:
+        on_error.callback(stack.close)
+        own = None
+        if role != IMAGE:
+            with opener(source.path, source.scene, plan.depth_axis, **source.overrides) as image:
+                own = image_metadata(image).pixel_size
+        nearest = role in (LABELS, MASK)
+        resampled = ResampledStack(stack, plan.pixel_size, nearest=nearest, source_pixel_size=own)
+        on_error.pop_all()
+    return resampled
 
 
 class OpenImage(NamedTuple):
@@ -111,7 +138,7 @@ class OpenImages:
     def _open_image(self, index: int, role: str) -> OpenImage:
         ref = self._plan.sources[index].images[role]
         with ExitStack() as on_error:
-            stack = self._opener(ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
+            stack = open_source(self._plan, self._plan.sources[index], role, self._opener)
             on_error.callback(stack.close)
             if self._file_stats is not None:
                 for path in {ref.path, *map(str, getattr(stack, "files", ()))}:

@@ -205,6 +205,12 @@ def _check_dtype(name: str) -> str:
     raise ValueError(f"there is no pixel type {name!r}; choose one like uint8, uint16 or float32")
 
 
+def _check_made_size(size: PixelSize | None) -> PixelSize | None:
+    if size is not None and (size.z is not None or None in (size.y, size.x)):
+        raise ValueError("pixels are resampled along Y and X; give one or two numbers, like 0.5")
+    return size
+
+
 def _parse_channels(channels: Any) -> Any:
     if isinstance(channels, str):
         return parse_channels(channels)
@@ -213,6 +219,10 @@ def _parse_channels(channels: Any) -> Any:
 
 def _parse_split(split: Any) -> Any:
     return {"val": split} if isinstance(split, int | float) else split
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Recipe(Frozen):
@@ -226,6 +236,14 @@ class Recipe(Frozen):
     depth_axis: DepthAxis = Field(default="none", description="Third axis of a patch.")
     channels: Annotated[tuple[ChannelId, ...] | None, BeforeValidator(_parse_channels)] = Field(
         default=None, description="Channels by index or name, in this order: 0,2 or DAPI,EGFP."
+    )
+    pixel_size: Annotated[
+        PixelSize | None, BeforeValidator(_parse_pixel_size), AfterValidator(_check_made_size)
+    ] = Field(
+        default=None,
+        description="Pixel size of the patches along Y,X in micrometres, to resample to; it can't "
+        "be smaller than that of the files.",
+        exclude_if=_is_none,
     )
     filters: tuple[Filter, ...] = Field(
         default=(), description="Keep only patches that pass, like std>5, max[DAPI]>p10, mean<otsu."
@@ -289,6 +307,8 @@ class ExportPlan(Recipe):
         The axis that is the third one of a patch.
     channels : tuple of int or str, or str, or None
         Channels by index or name, in this order; "0,DAPI" for both; None for all.
+    pixel_size : PixelSize, float, str or None
+        In micrometres along Y and X: every source is resampled to it. None for the sources' own.
     filters : sequence of filters or str
         A patch must pass each of them: `["std>5", "mean<otsu"]`.
     keep_fraction : float

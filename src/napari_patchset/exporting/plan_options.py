@@ -21,6 +21,7 @@ from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import (
+    PixelSize,
     format_channels,
 )
 from napari_patchset.stacks.sequence import SEQUENCE_AXES
@@ -47,6 +48,11 @@ def format_bytes(n: int) -> str:
 def format_values(values: Iterable[object]) -> str:
     """Return sizes as text: "64,64"."""
     return ",".join(map(str, values))
+
+
+def format_pixel_size(size: PixelSize) -> str:
+    """Return a pixel size as `parse_pixel_size` reads it: "1.0,0.2,0.2"."""
+    return ",".join(repr(n) for n in (size.z, size.y, size.x) if n)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,14 @@ OPTIONS: tuple[PlanOption, ...] = (
         help="Mask images for the filter mask, named like --target (the labels).",
     ),
     _plan_option("depth_axis", "Patches", "depth_axis"),
+    _plan_option(
+        "pixel_size",
+        "Patches",
+        "pixel_size",
+        metavar="UM",
+        format=format_pixel_size,
+        default="as in the file",
+    ),
     PlanOption(
         "strategy",
         "Patches",

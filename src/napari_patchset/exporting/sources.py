@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
+from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
@@ -168,15 +169,10 @@ PIXEL_SIZE_TOLERANCE = 0.01
 """Relative difference up to which pixel sizes are equal."""
 
 
-def open_source(plan: ExportPlan, ref: ImageRef) -> ClosableStack:
-    """Open one image of a plan."""
-    return open_stack(ref.path, ref.scene, plan.depth_axis, **ref.overrides)
-
-
 def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
     """Describe the image of every source, with the plan's channels only; see `check_agreement`."""
     describe_image = SourceDescriber(plan)
-    infos = [describe_image(ref, IMAGE) for ref in plan.sources]
+    infos = [describe_image(ref) for ref in plan.sources]
     check_agreement(plan.sources, infos, plan.dtype)
     return infos
 
@@ -251,9 +247,10 @@ class SourceDescriber:
         """Return the keys of the files that a described image is in."""
         return self._parts[ref]
 
-    def __call__(self, ref: ImageRef, role: str) -> SourceInfo:
-        """Describe one image; an image with the role "image" has the plan's channels only."""
-        with open_source(self._plan, ref) as stack:
+    def __call__(self, source: SourceRef, role: str = IMAGE) -> SourceInfo:
+        """Describe a source, with the plan's channels only, or an image paired with it."""
+        ref = source.images[role]
+        with open_source(self._plan, source, role) as stack:
             info = describe(stack, self._keys.get(ref.path))
             self._store_key(ref, stack, info.key)
             self.files.update(map(str, getattr(stack, "files", ())))
@@ -264,7 +261,7 @@ class SourceDescriber:
         """Return the key of an image, opening each file once."""
         if ref.path in self._keys:
             return self._keys[ref.path]
-        with open_source(self._plan, ref) as stack:
+        with open_stack(ref.path, ref.scene, self._plan.depth_axis, **ref.overrides) as stack:
             key = content_key(stack)
             self._store_key(ref, stack, key)
         return key

@@ -10,7 +10,9 @@ and what a tile holds of a lattice is copied in a few calls of NumPy, not patch 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import pairwise, product
+from dataclasses import replace
+from itertools import groupby, pairwise, product
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ from napari_patchset.exporting.open_images import OpenImage, OpenImages
 from napari_patchset.exporting.tiles import Batches, TileBuffer
 from napari_patchset.patching.grid import PadMode, PatchSpec, pad_patch, padding_indices
 from napari_patchset.source import Rect
-from napari_patchset.stacks.protocol import Block, ImageStack, blocks_of
+from napari_patchset.stacks.protocol import Block, DerivedStack, ImageStack, blocks_of
 
 _MAX_AHEAD = 4
 """Batches whose tiles are decoded ahead, at most."""
@@ -37,6 +39,8 @@ class PendingBatch(NamedTuple):
     """Its patches, in the order in which they are filled."""
     dtype: np.dtype[Any]
     paster: "PatchPaster"
+    window: Rect
+    """The box around its patches."""
     tiles: list[tuple[int, int, Block]]
     """Channel and depth of the output, and a tile that holds a part of it."""
     n_covered: int
@@ -112,8 +116,10 @@ class TileReader:
         with self._images.source_errors(source):
             if source not in self._open:
                 image = self._images.pin((source, self._role))
-                span = batches.of_source(source)
-                tile_buffer = TileBuffer(batches, span, pool, self._images.check_cancelled)
+                span, in_level = batches.of_source(source), batches
+                if isinstance(image.stack, DerivedStack):
+                    in_level = _footprints(batches, span, image.stack)
+                tile_buffer = TileBuffer(in_level, span, pool, self._images.check_cancelled)
                 self._open[source] = image, tile_buffer
             (stack, channels, filter_channels), tile_buffer = self._open[source]
             if self._channels is not None:
@@ -122,18 +128,25 @@ class TileReader:
             z, top, left = batches.low[number].tolist()
             end, bottom, right = batches.high[number].tolist()
             patches, window = self._patches(number), Rect(left, top, right - left, bottom - top)
+            level: ImageStack = stack
+            level_patches, level_window = patches, window
+            if isinstance(stack, DerivedStack):
+                level, level_patches = stack.level_stack, patches.footprint(stack)
+                level_window = _footprint(stack, window)
             dtype, sample = np.dtype(stack.data_dtype), int(batches.sample[number])
             tiles, covered = [], set[tuple[int, int]]()
             for (c, channel), depth in product(enumerate(channels), range(z, end)):
-                for block in blocks_of(stack, sample, channel, depth, window):
-                    if patches.meet(block.rect):
+                for block in blocks_of(level, sample, channel, depth, level_window):
+                    if level_patches.meet(block.rect):
                         tile_buffer.pin(block, number, dtype.itemsize)
                         tiles.append((c, depth - z, block))
-                        if patches.lie_in(_clipped(block.rect, stack.data_shape)):
+                        # What is derived is a plane's whole window.
+                        filled = _clipped(block.rect, stack.data_shape)
+                        if patches.lie_in(filled if level is stack else window):
                             covered.add((c, depth))
         destination, candidates = int(batches.destination[number]), batches.candidates_of(number)
-        fields = number, source, destination, candidates, dtype, patches, tiles, len(covered)
-        return PendingBatch(*fields)
+        fields = number, source, destination, candidates, dtype, patches, window, tiles
+        return PendingBatch(*fields, len(covered))
 
     def _patches(self, number: int) -> "PatchPaster":
         """Return where the patches of a batch lie; for a padded one, the box that it reads."""
@@ -148,11 +161,29 @@ class TileReader:
         if batch.n_covered < planes.shape[1] * planes.shape[2]:
             out.fill(0)
         image, tile_buffer = self._open[batch.source_index]
+        if isinstance(image.stack, DerivedStack):
+            self._paste_derived(batch, image.stack, tile_buffer, planes)
+            return
         for channel, depth, block in batch.tiles:
-            pixels, y, x = tile_buffer.pixels(block)
-            rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), image.stack.data_shape)
-            pixels = pixels[: rect.h, : rect.w]
+            pixels, rect = _pixels_in_image(tile_buffer, block, image.stack)
             batch.paster.paste(pixels, rect, planes[:, channel, depth])
+
+    def _paste_derived(
+        self,
+        batch: PendingBatch,
+        stack: DerivedStack,
+        tile_buffer: TileBuffer,
+        planes: NDArray[Any],
+    ) -> None:
+        """Put the tiles of each plane together, and derive the window's pixels from them."""
+        read = _footprint(stack, batch.window)
+        box = PatchPaster(np.array([(read.y, read.x)], np.int64), (read.h, read.w))
+        for (channel, depth), tiles in groupby(batch.tiles, key=itemgetter(0, 1)):
+            level = np.zeros((1, read.h, read.w), batch.dtype)
+            for *_, block in tiles:
+                box.paste(*_pixels_in_image(tile_buffer, block, stack.level_stack), level)
+            derived = stack.derive(level[0], (read.y, read.x), batch.window)
+            batch.paster.paste(derived, batch.window, planes[:, channel, depth])
 
     def _end(self, batch: PendingBatch) -> None:
         """Free the tiles that no later batch needs."""
@@ -167,6 +198,33 @@ class TileReader:
     def _close(self, source: int) -> None:
         del self._open[source]
         self._images.unpin((source, self._role))
+
+
+def _footprint(stack: DerivedStack, window: Rect) -> Rect:
+    """Return the pixels that are read for those of a window."""
+    x, y, w, h = window
+    (top, left), (bottom, right) = (
+        ends.tolist() for ends in stack.footprint(np.array((y, x)), np.array((y + h, x + w)))
+    )
+    return Rect(left, top, right - left, bottom - top)
+
+
+def _footprints(batches: Batches, span: range, stack: DerivedStack) -> Batches:
+    """Return the batches with the boxes, of those of one source, that are read for them."""
+    low, high, of_source = batches.low.copy(), batches.high.copy(), slice(span.start, span.stop)
+    low[of_source, 1:], high[of_source, 1:] = stack.footprint(
+        low[of_source, 1:], high[of_source, 1:]
+    )
+    return replace(batches, low=low, high=high)
+
+
+def _pixels_in_image(
+    tile_buffer: TileBuffer, block: Block, stack: ImageStack
+) -> tuple[NDArray[Any], Rect]:
+    """Return a plane's pixels of a pinned tile that lie in the image, and where."""
+    pixels, y, x = tile_buffer.pixels(block)
+    rect = _clipped(Rect(x, y, pixels.shape[1], pixels.shape[0]), stack.data_shape)
+    return pixels[: rect.h, : rect.w], rect
 
 
 def _clipped(rect: Rect, shape: Sequence[int]) -> Rect:
@@ -221,6 +279,11 @@ class PatchPaster:
         lattices = list(_lattices(start))
         self._lattices = lattices if len(lattices) * _MIN_LATTICE <= len(start) else []
         self._runs: dict[Rect, list[tuple[_Lattice, list[_Run], list[_Run]]]] = {}
+
+    def footprint(self, stack: DerivedStack) -> "PatchPaster":
+        """Return the patches of the pixels that these are derived from, all of the largest size."""
+        low, high = stack.footprint(self._start, self._start + self._size)
+        return PatchPaster(low, tuple((high - low).max(axis=0).tolist()))
 
     def meet(self, rect: Rect) -> bool:
         """Return whether any patch has a pixel in a rectangle."""

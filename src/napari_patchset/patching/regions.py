@@ -2,9 +2,11 @@
 
 A plan names a region (`Rectangle`, `Polygon`, `ShapesRegion` or `MaskRegion`), for one source and
 scene or for all. For a source it becomes an `Area`, which tells which patches lie wholly inside.
-Coordinates are level-0 pixels from the image's upper left corner: pixel i reaches from i to i + 1.
+Coordinates are the file's pixels (level 0) from the image's upper left corner, also where the image
+is resampled: pixel i reaches from i to i + 1.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +21,7 @@ from pydantic import Field, model_validator
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.coverage import box_sums, summed_area_table
-from napari_patchset.source import Rect, SceneId, SourceInfo
+from napari_patchset.source import Ratio, Rect, SceneId, SourceInfo
 
 BoolArray = NDArray[np.bool_]
 Masks = Mapping[str, BoolArray]
@@ -36,7 +38,7 @@ class Area(Protocol):
     def bounds(self) -> Rect:
         """A rectangle that contains every patch inside."""
 
-    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
         """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
 
 
@@ -57,14 +59,23 @@ _GROUP = 32
 """Patches that are compared with a polygon as one box, as long as no edge is near."""
 
 
-class _Shape(_SourceRegion):
+class _Shape(_SourceRegion, ABC):
     """Be an area itself, whatever the source."""
 
     is_box: ClassVar[bool] = False
 
-    def area(self, source: SourceInfo, masks: Masks) -> Self:
+    def area(self, source: SourceInfo, masks: Masks) -> Area:
         """Return the area that the region allows in the planes of a source."""
-        return self
+        return self if source.ratio is None else ScaledArea(self, source.ratio)
+
+    @property
+    @abstractmethod
+    def bounds(self) -> Rect:
+        """See `Area`."""
+
+    @abstractmethod
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
+        """See `Area`."""
 
 
 class Rectangle(_Shape):
@@ -89,7 +100,7 @@ class Rectangle(_Shape):
     def bounds(self) -> Rect:  # noqa: D102, on Area
         return Rect(self.x, self.y, self.w, self.h)
 
-    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:  # noqa: D102
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:  # noqa: D102
         y, x = start.T
         inside: BoolArray = (x >= self.x) & (x + size[1] <= self.x + self.w)
         inside &= (y >= self.y) & (y + size[0] <= self.y + self.h)
@@ -122,7 +133,7 @@ class Polygon(_Shape):
         x, y = ceil(min(xs)), ceil(min(ys))
         return Rect(x, y, max(0, floor(max(xs)) - x), max(0, floor(max(ys)) - y))
 
-    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
         """Return which patches lie wholly inside, from their starts (n, YX) and their size.
 
         No edge may pass through the open rectangle of a patch; then all of the patch is on one
@@ -187,7 +198,7 @@ class ShapesRegion(_Shape):
         right, bottom = max(b.x + b.w for b in bounds), max(b.y + b.h for b in bounds)
         return Rect(x, y, right - x, bottom - y)
 
-    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:  # noqa: D102
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:  # noqa: D102
         inside = np.zeros(len(start), bool)
         for shape in self.shapes:
             inside |= shape.contains(start, size)
@@ -227,6 +238,42 @@ def _is_crossed(
     return crossed
 
 
+@dataclass(frozen=True, eq=False)
+class ScaledArea:
+    """An area in the file's pixels, for patches of an image that is resampled.
+
+    Attributes
+    ----------
+    area : Area
+        The area.
+    ratio : tuple of Fraction
+        How many of the file's pixels make one, along Y and X.
+    """
+
+    is_box: ClassVar[bool] = False
+    area: Area
+    ratio: Ratio
+
+    @property
+    def bounds(self) -> Rect:
+        """A rectangle that contains every patch inside."""
+        x, y, w, h = self.area.bounds
+        (top, bottom), (left, right) = (
+            (ceil(start / r), floor((start + n) / r))
+            for start, n, r in zip((y, x), (h, w), self.ratio, strict=True)
+        )
+        return Rect(left, top, max(0, right - left), max(0, bottom - top))
+
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
+        ratio = np.array(self.ratio, np.float64)
+        # A hair less on each side, for what rounding adds.
+        height, width = (np.array(size) * ratio - 2 * _ROUNDING).tolist()
+        return self.area.contains(start * ratio + _ROUNDING, (height, width))
+
+
+_ROUNDING = 1e-6
+
 BAND = 256
 """Rows of the mask in which the patches that are checked at once begin."""
 
@@ -247,7 +294,7 @@ class MaskArea:
         y, x = int(ys[0]), int(xs[0])
         return Rect(x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y)
 
-    def contains(self, start: NDArray[np.integer], size: tuple[int, int]) -> BoolArray:
+    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
         """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
         inside = np.asarray((start + size <= self.pixels.shape).all(axis=1))
         rows = np.flatnonzero(inside)
@@ -257,7 +304,7 @@ class MaskArea:
             inside[group] = self._count(start[group], size) == size[0] * size[1]
         return inside
 
-    def _count(self, start: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.int32]:
+    def _count(self, start: NDArray[np.number], size: tuple[float, float]) -> NDArray[np.int32]:
         """Count the mask's pixels in patches that begin in one band."""
         first, last = int(start[:, 0].min()), int(start[:, 0].max())
         table = summed_area_table(self.pixels[first : last + size[0]], np.int32)
@@ -294,6 +341,14 @@ class MaskRegion(_SourceRegion):
         if self.digest not in masks:
             raise ArgumentError(f"The mask {self.path} of the region has not been read.")
         pixels, plane = masks[self.digest], source.spatial_shape[-2:]
+        if source.ratio is not None:
+            made = tuple(floor(n / r) for n, r in zip(pixels.shape, source.ratio, strict=True))
+            if made == plane:  # the mask's pixel at the centre of each
+                centres = [
+                    (2 * np.arange(n) + 1) * r.numerator // (2 * r.denominator)
+                    for n, r in zip(plane, source.ratio, strict=True)
+                ]
+                pixels = pixels[np.ix_(*centres)]
         if pixels.shape != plane:
             has = " x ".join(map(str, pixels.shape))
             raise ArgumentError(

@@ -22,7 +22,10 @@ from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, DESCRIPTIO
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSIONS = "1 and 2"
+
+SchemaVersion = Literal[1, 2]
+"""2 has resampled sources and channels that only filters measured; a set without them is 1."""
 
 REMEDY = "copy the set again, or export it again"
 """The remedy for a set that was edited or damaged."""
@@ -83,7 +86,7 @@ class Manifest(Frozen):
         or of all patches where there is no split.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: SchemaVersion = 1
     recipe: dict[str, Any]
     recipe_hash: str
     sources: tuple[SourceInfo, ...]

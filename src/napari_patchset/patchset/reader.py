@@ -36,7 +36,7 @@ from napari_patchset.patchset.layout import (
 )
 from napari_patchset.patchset.manifest import (
     REMEDY,
-    SCHEMA_VERSION,
+    SCHEMA_VERSIONS,
     Manifest,
     Provenance,
     read_attributes,
@@ -307,7 +307,7 @@ def read_description(path: Path) -> tuple[Manifest, Provenance]:
         provenance = Provenance.model_validate(attributes[PROVENANCE])
     except (ValidationError, KeyError) as error:
         raise IncompleteSetError(
-            f"{path}: the manifest can't be read (this version reads schema {SCHEMA_VERSION}): "
+            f"{path}: the manifest can't be read (this version reads schema {SCHEMA_VERSIONS}): "
             f"{error}"
         ) from error
     if manifest.format not in FORMATS:

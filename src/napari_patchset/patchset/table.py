@@ -83,7 +83,8 @@ def patch_table(
     `id` counts the candidates; `array` and `index` locate the pixels, null if they are not written;
     `source` is the source's key and `source_index` its index in the manifest. `t`, `z`, ... are in
     the file's own numbering, null for an axis that is not merged into S. `*_start` and `*_size` are
-    in pixels from the image's origin (`*_um` in micrometres, null if the pixel size is unknown),
+    in pixels from the image's origin (`*_um` in micrometres, null if the pixel size is unknown;
+    `*_level0` in the file's pixels, if an image was resampled),
     `pad_*` the pixels beyond the image's end, `valid` the share of the patch that the source has
     pixels for. Each metric has a column of its own name, null where it was not measured.
 
@@ -331,6 +332,11 @@ def _extents(
         unknown = np.isnan(pixel_size)
         columns[f"{name}_start"] = column(begin)
         columns[f"{name}_size"] = column(np.full(len(begin), size[i], np.int64))
+        if name in "yx" and any(source.ratio for source in sources):
+            ratios = [source.ratio["yx".index(name)] if source.ratio else 1 for source in sources]
+            ratio = np.array(ratios, np.float64)[source_index]
+            columns[f"{name}_start_level0"] = column(begin * ratio)
+            columns[f"{name}_size_level0"] = column(size[i] * ratio)
         columns[f"{name}_start_um"] = column(begin * pixel_size, unknown)
         columns[f"{name}_size_um"] = column(size[i] * pixel_size, unknown)
         columns[f"pad_{name}"] = column(np.maximum(begin + size[i] - extent, 0))

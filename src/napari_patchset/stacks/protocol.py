@@ -217,6 +217,23 @@ class BlockStack(Protocol):
         """Yield the blocks of a plane that meet a window, from bottom to top; maybe none."""
 
 
+@runtime_checkable
+class DerivedStack(Protocol):
+    """A stack whose pixels are computed from those of another one, plane by plane."""
+
+    @property
+    def level_stack(self) -> ImageStack:
+        """The stack that is read."""
+
+    def footprint(
+        self, low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the box, (..., YX), of the pixels that are read for those of a box."""
+
+    def derive(self, pixels: NDArray[Any], corner: Sequence[int], window: Rect) -> NDArray[Any]:
+        """Compute the pixels, YX, of a window from some that begin at a corner."""
+
+
 _DEFAULT_BLOCK = 2048
 """Height and width of the blocks of a stack that is no `BlockStack`."""
 

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from napari_patchset.errors import PatchsetError
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
+from napari_patchset.exporting.plan import ExportPlan, Recipe, SourceRef
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.sources import SourceDescriber, read_masks
-from napari_patchset.exporting.tile_reader import TileReader
+from napari_patchset.exporting.tile_reader import TileReader, read_patch
 from napari_patchset.exporting.tiles import Batches
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
@@ -27,6 +27,7 @@ from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
+from napari_patchset.verification.resampling import PlainResampledStack
 
 
 class _Expected(NamedTuple):
@@ -93,8 +94,8 @@ class SourceCheck:
             for index, ref in enumerate(plan.sources):
                 if self._candidates.is_skipped(index):
                     continue
-                for role, image in ref.images.items():
-                    info = yield from self._check_image(describe, index, image, role)
+                for role in ref.images:
+                    info = yield from self._check_image(describe, index, ref, role)
                     if info is not None:
                         infos += [info] if role == IMAGE else []
                         yield from self._check_patches(images, plan, index, role, info)
@@ -112,14 +113,15 @@ class SourceCheck:
             return None
 
     def _check_image(
-        self, describe: SourceDescriber, index: int, image: ImageRef, role: str
+        self, describe: SourceDescriber, index: int, source: SourceRef, role: str
     ) -> Generator[Finding, None, SourceInfo | None]:
         """Return the description of an image, None if it has changed.
 
         The manifest describes only the images, not targets and labels.
         """
+        image = source.images[role]
         try:
-            info = describe(image, role)
+            info = describe(source, role)
         except OSError as error:
             message = f"{image}: {error}; restore it, or verify without the sources."
             yield Finding("absent source", message)
@@ -173,6 +175,8 @@ class SourceCheck:
         candidates = of_source[is_known[of_source]]
         if not len(candidates):
             return candidates
+        if info.ratio is not None:
+            return self._find_differently_resampled(images, plan, index, role, info, candidates)
         sources, padding = [info] * (index + 1), plan.strategy.padding
         # No batch is larger than a shard.
         shards = np.arange(len(candidates)) // array.patches_per_shard
@@ -188,6 +192,31 @@ class SourceCheck:
                 different.append(rows[checksums(patches) != expected[rows]])
                 self._count_read(len(rows))
         return np.sort(np.concatenate(different))
+
+    def _find_differently_resampled(
+        self,
+        images: OpenImages,
+        plan: ExportPlan,
+        index: int,
+        role: str,
+        info: SourceInfo,
+        candidates: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Resample every patch again by itself, see `_find_different`."""
+        array, expected, _ = self._expected[role]
+        stack, channels, _ = images[index, role]
+        is_nearest = getattr(stack, "nearest", False)
+        plain = PlainResampledStack(getattr(stack, "stack", stack), info, is_nearest)
+        different = []
+        for row in candidates.tolist():
+            spec = self._candidates.grid[row]
+            with images.source_errors(index):
+                patch = read_patch(plain, channels, spec, plan.strategy.padding)
+            cast = cast_exactly(patch[np.newaxis], array.pixel_type, [spec], plan.sources[index])
+            if checksums(cast)[0] != expected[row]:
+                different.append(row)
+            self._count_read(1)
+        return np.array(different, np.int64)
 
     def _check_candidates(
         self, plan: ExportPlan, sources: Sequence[SourceInfo]

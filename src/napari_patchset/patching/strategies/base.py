@@ -6,18 +6,21 @@ excludes those that leave the region, touch a missing plane or have too few pixe
 candidates are counted by reason.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, prod
-from typing import Annotated, Any, Literal, Self
+from fractions import Fraction
+from math import ceil, floor, prod
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function, str_schema
 
-from napari_patchset._model import Frozen
-from napari_patchset.errors import ArgumentError
+from napari_patchset._model import Frozen, user_message
+from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 from napari_patchset.patching.axis_ranges import (
     AxisRanges,
     describe_axes,
@@ -28,7 +31,7 @@ from napari_patchset.patching.axis_ranges import (
 from napari_patchset.patching.coverage import covered_share, rows_touching
 from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
 from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import PixelSize, SourceInfo
 
 MISSING_PLANE = "missing plane"
 UNCOVERED = "too few pixels"
@@ -213,20 +216,59 @@ class PatchStrategy(Frozen, ABC):
         return exclude(replace(grid, valid=valid), valid < self.min_covered, UNCOVERED)
 
 
-def _parse_pixels(pixels: Any) -> Any:
-    """Parse 64, "64" or "8,64,64"; leave everything else to pydantic."""
-    if isinstance(pixels, str):
+class Micrometres(str):
+    """A length as text, "64um"."""
+
+    __slots__ = ()
+
+    @property
+    def number(self) -> float:
+        """The length in micrometres."""
+        return float(self.removesuffix("um"))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse "64um", "64 µm" or "1.5 um"; raise ValueError for anything else."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*[uµμ]m\s*", text)
+        if not match:
+            raise ValueError(f"{text!r} is not a length; write it like 64um")
+        return cls(f"{float(match[1]):g}um")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
+        return no_info_after_validator_function(cls.parse, str_schema())
+
+
+Length = int | Micrometres
+"""A number of pixels, or micrometres."""
+
+
+def _parse_lengths(lengths: Any) -> Any:
+    """Parse 64, "64", "8,64,64" or "64um,64um"; leave everything else to pydantic."""
+    if isinstance(lengths, str):
         try:
-            return tuple(int(n) for n in pixels.split(","))
+            return tuple(
+                Micrometres.parse(part) if part.strip().endswith("m") else int(part)
+                for part in lengths.split(",")
+            )
         except ValueError:
             raise ValueError(
-                f"{pixels!r} is not a number of pixels; write one, or one per axis like 64,64"
+                f"{lengths!r} is not a number of pixels; write one, or one per axis like 64,64, or "
+                "micrometres like 32um,32um"
             ) from None
-    return (pixels,) if isinstance(pixels, int) else pixels
+    return (lengths,) if isinstance(lengths, int) else lengths
 
 
-PixelsPerAxis = Annotated[tuple[int, ...], BeforeValidator(_parse_pixels)]
-"""Pixels along each axis: (8, 64, 64), or the text "8,64,64"; one number is for Y and X."""
+LengthPerAxis = Annotated[tuple[Length, ...], BeforeValidator(_parse_lengths)]
+"""Pixels or micrometres along each axis: (8, 64, 64), or the text "8,64,64" or "64um,64um"; one is
+for Y and X."""
+
+
+def to_pixels(lengths: Sequence[Length]) -> tuple[int, ...]:
+    """Return lengths that are in pixels already."""
+    if not all(isinstance(length, int) for length in lengths):
+        raise ArgumentError(f"{', '.join(map(str, lengths))} is not in pixels; plan with sources.")
+    return tuple(int(length) for length in lengths)
 
 
 class SizedStrategy(PatchStrategy):
@@ -236,18 +278,63 @@ class SizedStrategy(PatchStrategy):
     ----------
     size : tuple of int, int or str
         Patch size along YX, or ZYX (TYX) with a depth axis; one number is the size along Y and X.
+        "64um" is that many micrometres.
     """
 
-    size: PixelsPerAxis = Field(description="Patch size along Y,X, or Z,Y,X with a depth axis.")
+    size: LengthPerAxis = Field(
+        description="Patch size along Y,X, or Z,Y,X with a depth axis, in pixels or like 64um."
+    )
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """Patch size in pixels, once the pixel size of the sources is known."""
+        return to_pixels(self.size)
+
+    def in_pixels(self, pixel_size: PixelSize, name: str) -> Self:
+        """Return the strategy with its lengths in pixels, rounded half up, at least one.
+
+        Parameters
+        ----------
+        name : str
+            A source of that pixel size, for messages.
+
+        Raises
+        ------
+        UnknownPixelSizeError
+            If a length is in micrometres, but the pixel size is not known.
+        """
+        fields = {field: getattr(self, field) for field in self._lengths}
+        if all(isinstance(n, int) for lengths in fields.values() for n in lengths):
+            return self
+        sizes = (pixel_size.z, pixel_size.y, pixel_size.x)
+        changed = {
+            field: tuple(
+                length if isinstance(length, int) else _round_to_pixels(length, size, name)
+                for length, size in zip(lengths, sizes[3 - len(lengths) :], strict=True)
+            )
+            for field, lengths in fields.items()
+        }
+        try:
+            return type(self)(**{**dict(self), **changed})
+        except ValidationError as error:
+            raise ArgumentError(f"{user_message(error)} pixels.") from error
+
+    _lengths: ClassVar[tuple[str, ...]] = ("size",)
+
+    def plan(self, sources: Sequence[SourceInfo], masks: Masks | None = None) -> PatchGrid:  # noqa: D102
+        first = sources[0]
+        if (strategy := self.in_pixels(first.pixel_size, first.name)) is not self:
+            return strategy.plan(sources, masks)
+        return super().plan(sources, masks)
 
     @field_validator("size")
     @classmethod
-    def _square(cls, size: tuple[int, ...]) -> tuple[int, ...]:
+    def _square(cls, size: tuple[Length, ...]) -> tuple[Length, ...]:
         return size * 2 if len(size) == 1 else size
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        if len(self.size) not in (2, 3) or min(self.size) < 1:
+        if len(self.size) not in (2, 3) or not all(map(_is_positive, self.size)):
             size = ", ".join(map(str, self.size))
             raise ValueError(
                 f"patch size {size} must be 2 or 3 numbers of at least 1: along Y, X or Z, Y, X"
@@ -275,12 +362,12 @@ class SizedStrategy(PatchStrategy):
         self._check_dimensions(source)
         if not len(selected.samples):
             return False
-        if all(p <= n for p, n in zip(self.size, selected.shape, strict=True)):
+        if all(p <= n for p, n in zip(self.pixels, selected.shape, strict=True)):
             return True
         if small == "error":
             what = f"the selected part of {source.name}" if selected.is_cropped else source.name
             raise ArgumentError(
-                f"Patch size {format_size(self.size)} is larger than {what}, which is "
+                f"Patch size {format_size(self.pixels)} is larger than {what}, which is "
                 f"{format_size(selected.shape)} ({source.layout.spatial_axes}); choose a smaller "
                 f"patch{self._small_hint}."
             )
@@ -306,6 +393,20 @@ class SizedStrategy(PatchStrategy):
                 f"({selected.source.layout.spatial_axes}), would give {count} patches, more than "
                 f"{MAX_CANDIDATES}; choose larger patches or less overlap."
             )
+
+
+def _is_positive(length: Length) -> bool:
+    return length >= 1 if isinstance(length, int) else length.number > 0
+
+
+def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str) -> int:
+    if pixel_size is None:
+        raise UnknownPixelSizeError(
+            f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."
+        )
+    return max(
+        1, floor(Fraction(repr(length.number)) / Fraction(repr(pixel_size)) + Fraction(1, 2))
+    )
 
 
 def exclude(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid:

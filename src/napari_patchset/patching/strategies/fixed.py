@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import floor
 from typing import Literal, Self
 
 import numpy as np
@@ -40,7 +42,7 @@ class FixedPatch(Frozen):
     sample : int
         Index along S.
     start : tuple of int
-        Its first pixel along (Z)YX.
+        Its first pixel along (Z)YX, in the file's own pixels.
     """
 
     source: str
@@ -93,22 +95,35 @@ class Fixed(SizedStrategy):
             self._check_dimensions(source)
             wrong = (p for p in patches.get(key, ()) if not self._is_inside(p, source))
             outside += [f"{source.name}, {patch}" for patch in wrong]
-        _refuse(outside, f"do not lie inside of their image at the size {format_size(self.size)}")
+        _refuse(outside, f"do not lie inside of their image at the size {format_size(self.pixels)}")
 
     def _is_inside(self, patch: FixedPatch, source: SourceInfo) -> bool:
-        axes = zip(patch.start, self.size, source.spatial_shape, strict=True)
+        axes = zip(self._start(patch, source), self.pixels, source.spatial_shape, strict=True)
         inside = all(0 <= start <= n - p for start, p, n in axes)
         return inside and 0 <= patch.sample < source.n_samples
 
+    def _start(self, patch: FixedPatch, source: SourceInfo) -> tuple[int, ...]:
+        """Return the start in the pixels of a source; of a resampled one, the nearest inside."""
+        if source.ratio is None:
+            return patch.start
+        *depth, y, x = patch.start
+        axes = zip((y, x), source.ratio, self.pixels[-2:], source.spatial_shape[-2:], strict=True)
+        nearest = (
+            min(floor(start / r + Fraction(1, 2)), max(0, n - p)) if start < n * r else n
+            for start, r, p, n in axes
+        )
+        return (*depth, *nearest)
+
     def _candidates_in(self, selected: SelectedSource, patches: Sequence[FixedPatch]) -> PatchGrid:
-        listed = np.array([(p.sample, *p.start) for p in patches], np.int64)
-        listed = listed.reshape(-1, 1 + len(self.size))
+        places = [(p.sample, *self._start(p, selected.source)) for p in patches]
+        listed = np.array(places, np.int64)
+        listed = listed.reshape(-1, 1 + len(self.pixels))
         unique = np.unique(listed, axis=0)
         excluded = {TWICE: len(listed) - len(unique)} if len(unique) < len(listed) else {}
-        grid = selected.grid(self.size, unique[:, 0], unique[:, 1:], excluded)
+        grid = selected.grid(self.pixels, unique[:, 0], unique[:, 1:], excluded)
         first = grid.start[:, 0]
         is_selected = np.isin(grid.sample, selected.samples) & (first >= selected.origin[0])
-        is_selected &= first + self.size[0] <= selected.origin[0] + selected.shape[0]
+        is_selected &= first + self.pixels[0] <= selected.origin[0] + selected.shape[0]
         return exclude(grid, ~is_selected, NOT_SELECTED)
 
 

@@ -212,8 +212,8 @@ class _RandomStrategy(SizedStrategy):
     def _n_starts(self, selected: SelectedSource) -> tuple[int, ...]:
         """Return the number of starts along each axis; 0 if no patch fits."""
         if not self._fits(selected, self.small):
-            return (0,) * len(self.size)
-        return tuple(n - p + 1 for n, p in zip(selected.shape, self.size, strict=True))
+            return (0,) * len(self.pixels)
+        return tuple(n - p + 1 for n, p in zip(selected.shape, self.pixels, strict=True))
 
 
 class Random(_RandomStrategy):
@@ -270,7 +270,7 @@ class Random(_RandomStrategy):
         """Return the starts in an area, None if it is a box that all of them lie in."""
         if selected.area is None or selected.area.is_box or not prod(n_starts):
             return None
-        return StartsInArea(selected.area, selected.origin, n_starts, self.size)
+        return StartsInArea(selected.area, selected.origin, n_starts, self.pixels)
 
     def _draw(
         self,
@@ -280,7 +280,7 @@ class Random(_RandomStrategy):
         allowed: StartsInArea | None,
     ) -> PatchGrid:
         if not prod(n_starts):
-            return selected.empty_grid(self.size)
+            return selected.empty_grid(self.pixels)
         drawn = [
             self._draw_sample(selected, sample, n_starts, count, allowed)
             for sample, count in zip(selected.samples.tolist(), counts.tolist(), strict=True)
@@ -292,7 +292,7 @@ class Random(_RandomStrategy):
         reason = NO_POSITION if self.max_overlap is None else OVERLAPS
         lacking = int((counts - n_drawn).sum())
         samples = np.repeat(selected.samples.astype(np.int32), n_drawn)
-        return selected.grid(self.size, samples, start, {reason: lacking} if lacking else {})
+        return selected.grid(self.pixels, samples, start, {reason: lacking} if lacking else {})
 
     def _draw_sample(
         self,
@@ -304,7 +304,7 @@ class Random(_RandomStrategy):
     ) -> NDArray[np.int64]:
         stream = random_stream(self.seed, selected.source, sample)
         if self.max_overlap is not None:
-            return draw_apart(stream, n_starts, self.size, count, self.max_overlap, allowed)
+            return draw_apart(stream, n_starts, self.pixels, count, self.max_overlap, allowed)
         if allowed is None:
             flat = draw_distinct(stream, count, prod(n_starts))
         else:
@@ -336,15 +336,15 @@ class Stratified(_RandomStrategy):
     def _candidates_in(self, selected: SelectedSource) -> PatchGrid:
         n_starts = self._n_starts(selected)
         if not prod(n_starts):
-            return selected.empty_grid(self.size)
-        self._check_count(selected, self.size)
-        firsts = [np.arange(0, n, p) for n, p in zip(n_starts, self.size, strict=True)]
+            return selected.empty_grid(self.pixels)
+        self._check_count(selected, self.pixels)
+        firsts = [np.arange(0, n, p) for n, p in zip(n_starts, self.pixels, strict=True)]
         cell = np.stack(np.meshgrid(*firsts, indexing="ij"), axis=-1).reshape(-1, len(firsts))
-        cell_size = np.minimum(np.array(n_starts) - cell, np.array(self.size)).astype(np.uint64)
+        cell_size = np.minimum(np.array(n_starts) - cell, np.array(self.pixels)).astype(np.uint64)
         streams = (random_stream(self.seed, selected.source, s) for s in selected.samples.tolist())
         drawn = [draw_integers(stream, cell_size) + cell for stream in streams]
         start = np.concatenate(drawn) + np.array(selected.origin)
-        return selected.grid(self.size, np.repeat(selected.samples, len(cell)), start)
+        return selected.grid(self.pixels, np.repeat(selected.samples, len(cell)), start)
 
 
 def distribute(

@@ -6,7 +6,7 @@ two tiles where the overlap is odd.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, starts_by_tile
-from napari_patchset.patching.strategies.base import PixelsPerAxis, SelectedSource, SizedStrategy
+from napari_patchset.patching.strategies.base import (
+    Length,
+    LengthPerAxis,
+    SelectedSource,
+    SizedStrategy,
+    to_pixels,
+)
 from napari_patchset.source import SourceInfo
 
 Integers = NDArray[np.int64]
@@ -28,8 +34,8 @@ class Tiled(SizedStrategy):
     size : tuple of int, int or str
         Patch size along YX, or ZYX (TYX) with a depth axis; one number is the size along Y and X.
     overlap : tuple of int, int or str
-        Pixels shared by neighbours, per axis, 0 <= overlap < size; () for none. One number is the
-        overlap along Y and X.
+        Pixels, or micrometres like "8um", shared by neighbours, per axis, 0 <= overlap < size; ()
+        for none. One number is the overlap along Y and X.
     edge : {"shift", "drop", "pad", "balance"}
         What to do where the grid does not fit; see `axis_starts`. Along a depth axis that
         `select` limits, "pad" acts as "shift": the planes beyond exist and must not be made up.
@@ -41,25 +47,34 @@ class Tiled(SizedStrategy):
         See `PatchStrategy`. The grid lies where it would without a region.
     """
 
+    _lengths: ClassVar[tuple[str, ...]] = ("size", "overlap")
+
     kind: Literal["tiled"] = "tiled"
-    overlap: PixelsPerAxis = Field(default=(), description="Pixels shared by neighbours.")
+    overlap: LengthPerAxis = Field(
+        default=(), description="Pixels, or micrometres like 8um, shared by neighbours."
+    )
     edge: Edge = Field(default="shift", description="Treatment of a last patch that does not fit.")
     pad: PadMode = "reflect"
     small: Literal["error", "skip", "pad"] = "error"
 
     @field_validator("overlap")
     @classmethod
-    def _along_yx(cls, overlap: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+    def _along_yx(cls, overlap: tuple[Length, ...], info: ValidationInfo) -> tuple[Length, ...]:
         if len(overlap) != 1:
             return overlap
         n_axes = len(info.data.get("size", overlap * 2))
-        return (0,) * (n_axes - 2) + overlap * 2
+        return (*(0 for _ in range(n_axes - 2)), *overlap, *overlap)
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Self:
         if self.overlap and len(self.overlap) != len(self.size):
             raise ValueError(f"overlap {self.overlap} needs one number per axis of {self.size}")
-        if not all(0 <= o < p for o, p in zip(self.overlap, self.size, strict=False)):
+        # Pixels are compared with micrometres once the pixel size is known.
+        pairs = zip(self.overlap, self.size, strict=False)
+        alike = [
+            (_number(o), _number(p)) for o, p in pairs if isinstance(o, int) == isinstance(p, int)
+        ]
+        if not all(0 <= o < p for o, p in alike):
             raise ValueError(
                 f"overlap {self.overlap} must be at least 0 and less than the size {self.size}"
             )
@@ -86,7 +101,7 @@ class Tiled(SizedStrategy):
             selected = self._select(index, sources[index])
             rows = np.flatnonzero(grid.source_index == index)
             axes = zip(
-                self._starts(selected), selected.origin, selected.shape, self.size, self._overlap,
+                self._starts(selected), selected.origin, selected.shape, self.pixels, self._overlap,
                 strict=True,
             )  # fmt: skip
             for axis, (starts, origin, n, p, o) in enumerate(axes):
@@ -101,12 +116,14 @@ class Tiled(SizedStrategy):
 
     def _candidates_in(self, selected: SelectedSource) -> PatchGrid:
         if not self._is_tiled(selected):
-            return selected.empty_grid(self.size)
-        self._check_count(selected, [p - o for p, o in zip(self.size, self._overlap, strict=True)])
+            return selected.empty_grid(self.pixels)
+        self._check_count(
+            selected, [p - o for p, o in zip(self.pixels, self._overlap, strict=True)]
+        )
         starts = starts_by_tile(self._starts(selected), selected.source.block_shape)
         n_samples, per_sample = len(selected.samples), len(starts)
         return PatchGrid(
-            self.size,
+            self.pixels,
             np.full(n_samples * per_sample, selected.index, np.int32),
             np.repeat(selected.samples.astype(np.int32), per_sample),
             np.tile(starts.T, n_samples).T,
@@ -121,20 +138,24 @@ class Tiled(SizedStrategy):
             return self._fits(selected, self.small)
         self._check_dimensions(selected.source)
         # Too few selected depths can't be padded: there are other planes next to them.
-        too_thin = selected.is_cropped and self.size[0] > selected.shape[0]
+        too_thin = selected.is_cropped and self.pixels[0] > selected.shape[0]
         return self._fits(selected, "error") if too_thin else bool(len(selected.samples))
 
     def _starts(self, selected: SelectedSource) -> list[Integers]:
         """Return the starts along each axis."""
-        edges: list[Edge] = [self.edge] * len(self.size)
+        edges: list[Edge] = [self.edge] * len(self.pixels)
         if selected.is_cropped and self.edge == "pad":
             edges[0] = "shift"
-        axes = zip(selected.origin, selected.shape, self.size, self._overlap, edges, strict=True)
+        axes = zip(selected.origin, selected.shape, self.pixels, self._overlap, edges, strict=True)
         return [origin + axis_starts(n, p, o, edge) for origin, n, p, o, edge in axes]
 
     @property
     def _overlap(self) -> tuple[int, ...]:
-        return self.overlap or (0,) * len(self.size)
+        return to_pixels(self.overlap) or (0,) * len(self.pixels)
+
+
+def _number(length: Length) -> float:
+    return length if isinstance(length, int) else length.number
 
 
 class Crops(NamedTuple):
