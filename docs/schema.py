@@ -29,7 +29,7 @@ def schema() -> dict[str, Any]:
     _tidy(made)
     made["properties"]["arrays"]["additionalProperties"] = False  # as the model refuses them
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return dialect | {"title": "The manifest of a patch set, version 1"} | made
+    return dialect | {"title": "The manifest of a patch set, versions 1 and 2"} | made
 
 
 def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:

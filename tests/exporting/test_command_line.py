@@ -21,7 +21,7 @@ from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patching.splits import Split
-from napari_patchset.patching.strategies.base import PixelsPerAxis
+from napari_patchset.patching.strategies.base import LengthPerAxis, Micrometres
 from napari_patchset.source import SourceInfo
 from support.czi_maker import MakeCzi, SceneSpec
 
@@ -32,9 +32,14 @@ ends = st.one_of(st.none(), st.integers(-5, 40))
 names = st.text("abcXYZ 0123-", min_size=1).map(str.strip).filter(bool)
 
 
-@given(st.lists(st.integers(1, 4096), min_size=1).map(tuple))
-def test_numbers_come_back(numbers: tuple[int, ...]) -> None:
-    assert TypeAdapter(PixelsPerAxis).validate_python(format_values(numbers)) == numbers
+lengths = st.integers(1, 4096) | st.integers(1, 999).map(lambda n: Micrometres.parse(f"{n / 8}um"))
+
+
+@given(st.lists(lengths, min_size=1).map(tuple))
+def test_lengths_come_back(numbers: tuple[int | Micrometres, ...]) -> None:
+    found = TypeAdapter(LengthPerAxis).validate_python(format_values(numbers))
+    assert found == numbers
+    assert list(map(type, found)) == list(map(type, numbers))
 
 
 @given(st.integers(0, 2**20))

@@ -21,6 +21,7 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.strategies.base import SizedStrategy, to_pixels
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_stack import open_image
@@ -83,7 +84,10 @@ class PlanPreview:
     @property
     def step(self) -> tuple[int, int]:
         """Distance between the starts of neighbours along Y and X, in pixels."""
-        overlap = getattr(self.state.recipe.strategy, "overlap", ()) or (0, 0)
+        strategy, source = self.state.recipe.strategy, self.sources[0]
+        if isinstance(strategy, SizedStrategy):
+            strategy = strategy.in_pixels(source.pixel_size, source.name)
+        overlap = to_pixels(getattr(strategy, "overlap", ())) or (0, 0)
         height, width = (p - o for p, o in zip(self.grid.size[-2:], overlap[-2:], strict=True))
         return height, width
 

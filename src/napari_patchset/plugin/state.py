@@ -20,10 +20,11 @@ from napari_patchset.exporting.sources import (
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_stack import layer_at, open_image
 from napari_patchset.plugin.overrides import image_path, source_ref
-from napari_patchset.source import SceneId, SourceInfo
+from napari_patchset.source import PixelSize, SceneId, SourceInfo
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import file_key
 from napari_patchset.stacks.metadata import describe, image_metadata
+from napari_patchset.stacks.resampled import ResampledStack
 
 _KEYS: FileCache[str] = FileCache(256)
 """Fingerprints of files, valid until the file changes, even after `forget`."""
@@ -35,14 +36,22 @@ class Descriptions:
     def __init__(self) -> None:
         self._lock, self._times_forgotten = Lock(), 0
         self._infos: dict[tuple[ImageRef, DepthAxis], SourceInfo] = {}
+        self._resampled: dict[tuple[ImageRef, DepthAxis, PixelSize], SourceInfo] = {}
         self._keys: dict[str, str] = {}
         self._latest: dict[ImageRef, SourceInfo] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
 
-    def describe(self, ref: ImageRef, depth_axis: DepthAxis = "none") -> SourceInfo:
-        """Describe one scene, all of its channels; reads the file only if it is not cached."""
+    def describe(
+        self, ref: ImageRef, depth_axis: DepthAxis = "none", pixel_size: PixelSize | None = None
+    ) -> SourceInfo:
+        """Describe one scene, all of its channels; reads the file only if it is not cached.
+
+        `pixel_size` is the one that it is resampled to, if any.
+        """
         key = _alone(ref)
+        if pixel_size is not None:
+            return self._describe_resampled(key, depth_axis, pixel_size)
         with self._lock:
             info, flat = (self._infos.get((key, axis)) for axis in (depth_axis, "none"))
             times = self._times_forgotten
@@ -53,6 +62,20 @@ class Descriptions:
                 self._latest[key] = flat
                 if times == self._times_forgotten:
                     self._infos |= {(key, "none"): flat, (key, depth_axis): info}
+        return info
+
+    def _describe_resampled(
+        self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize
+    ) -> SourceInfo:
+        content_key, key = self.describe(ref).key, (ref, depth_axis, pixel_size)
+        with self._lock:
+            info, times = self._resampled.get(key), self._times_forgotten
+        if info is None:
+            with open_image(ref.path, ref.scene, depth_axis, **ref.overrides) as stack:
+                info = describe(ResampledStack(stack, pixel_size), content_key)
+            with self._lock:
+                if times == self._times_forgotten:
+                    self._resampled[key] = info
         return info
 
     def latest(self, ref: ImageRef) -> SourceInfo | None:
@@ -71,7 +94,7 @@ class Descriptions:
         """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._infos, self._keys = {}, {}
+            self._infos, self._resampled, self._keys = {}, {}, {}
 
     def _read(self, ref: ImageRef) -> SourceInfo:
         with open_image(ref.path, ref.scene, **ref.overrides) as stack:
@@ -139,7 +162,9 @@ class FormState:
         """Describe every source as its patches see it: depth axis and channels applied."""
         recipe = self.recipe
         return [
-            select_channels(DESCRIPTIONS.describe(ref, recipe.depth_axis), recipe)
+            select_channels(
+                DESCRIPTIONS.describe(ref, recipe.depth_axis, recipe.pixel_size), recipe
+            )
             for ref in self.sources
         ]
 
@@ -191,7 +216,7 @@ class FormState:
         strategy = recipe.strategy.model_dump_json()
         measured = frozenset(c for each in recipe.filters for c in each.channels or ())
         channels = recipe.channels and (recipe.channels, measured)
-        return self.sources, strategy, recipe.depth_axis, channels
+        return self.sources, strategy, recipe.depth_axis, recipe.pixel_size, channels
 
     @property
     def verdicts_key(self) -> Hashable:

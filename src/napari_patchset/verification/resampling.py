@@ -38,6 +38,8 @@ class PlainResampledStack(BoundedStack):
             levels: Sequence[ImageStack] = getattr(source, "levels", ())
             level = levels[info.level]
         self._level, self._nearest = level, nearest
+        self.source, self.original_axes = source.source, source.original_axes
+        self.original_data_shape = source.original_data_shape
         self.data_dtype = source.data_dtype
         self.data_shape = (*source.data_shape[:-2], *info.spatial_shape[-2:])
         self._extent = tuple(level.data_shape[-2:])
@@ -86,7 +88,7 @@ def _unit(length: Fraction, dtype: np.dtype[Any]) -> int:
     """
     bits = 8 * dtype.itemsize if dtype.kind in "biu" and dtype.itemsize < 8 else 16
     longest = -(-length.numerator // length.denominator)
-    most = 2 ** max(0, min((61 - bits) // 2 - longest.bit_length(), 20))
+    most: int = 2 ** max(0, min((61 - bits) // 2 - longest.bit_length(), 20))
     return min(length.denominator, most)
 
 
