@@ -41,6 +41,24 @@ def test_a_short_index_means_what_numpy_means(
     np.testing.assert_array_equal(np.asarray(lazy), whole)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        [0, -1],
+        (1, np.array([3, 0, 2])),
+        (0, 2, np.array([6, 1]), np.array([0, 8])),
+        (slice(None), [1], ..., -1),
+        (DATA[:, 0, :, 1] > 900),
+        np.array([], int),
+    ],
+)
+def test_an_index_of_arrays_selects_points(
+    channel: tuple[LazyChannel, np.ndarray], key: Any
+) -> None:
+    lazy, whole = channel
+    np.testing.assert_array_equal(lazy[key], whole[key])
+
+
 def test_axes_of_one_index_make_no_slider(channel: tuple[LazyChannel, np.ndarray]) -> None:
     lazy, _ = channel
     assert (lazy.axes, lazy.shape, lazy.dtype) == ("TZYX", (3, 4, 7, 9), np.uint16)

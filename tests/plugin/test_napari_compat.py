@@ -13,10 +13,12 @@ from napari.layers import Image, Vectors
 from napari.plugins.io import read_data_with_plugins
 from napari.settings import get_settings
 from napari.viewer import Viewer
+from packaging.version import Version
 from qtpy.QtCore import QCoreApplication
 from qtpy.QtGui import QCloseEvent, QOpenGLContext
 
 from napari_patchset.plugin.napari_compat import (
+    CAN_CHANGE_AXES,
     NO_SAMPLE_LAYERS,
     OLDEST,
     Opener,
@@ -195,6 +197,12 @@ def test_napari_draws_many_lines_in_a_thumbnail() -> None:
     assert layer._max_vectors_thumbnail == 1024
     limit_thumbnail(layer, 64)
     assert layer._max_vectors_thumbnail == 64
+
+
+def test_the_oldest_napari_cannot_change_the_axes_of_a_layer() -> None:
+    """Once `OLDEST` is 0.9 `CAN_CHANGE_AXES` can go."""
+    assert OLDEST < (0, 9)
+    assert (Version(napari.__version__) >= Version("0.9")) == CAN_CHANGE_AXES
 
 
 def test_camera_canvas_and_preferences_are_found(make_napari_viewer: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from napari_patchset.plugin.napari_compat import CAN_CHANGE_AXES
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.scenes import source_control as sourcing
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
@@ -133,7 +134,8 @@ def test_a_scene_of_other_axes_and_channels_brings_its_own_sliders(
     for scene, count, axes in ((1, 2, "zyx"), (0, 3, "yx"), (1, 2, "zyx")):
         pick(window, scene)
         assert [layer.axis_labels for layer in window.images] == [tuple(axes)] * count
-        assert dims.axis_labels == tuple(axes)
+        if CAN_CHANGE_AXES:  # older versions number the sliders
+            assert dims.axis_labels == tuple(axes)
         if scene == 1:
             assert (dims.nsteps[0], dims.current_step[0]) == (5, 2)
 

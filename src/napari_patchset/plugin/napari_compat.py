@@ -51,6 +51,10 @@ def check_napari(version: str = napari.__version__) -> None:
 check_napari()
 
 
+CAN_CHANGE_AXES = tuple(map(int, re.findall(r"\d+", napari.__version__)[:2])) >= (0, 9)
+"""Whether a layer can get pixels of another number of axes: the canvas fails before napari 0.9."""
+
+
 # Callers
 
 

@@ -16,7 +16,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     overlays_of,
 )
 from napari_patchset.plugin.lazy.channel import LazyChannel
-from napari_patchset.plugin.napari_compat import drawn_once, slice_in_new_units
+from napari_patchset.plugin.napari_compat import CAN_CHANGE_AXES, drawn_once, slice_in_new_units
 
 _LOOK = (
     "visible",
@@ -39,7 +39,7 @@ def replace_layers(viewer: Viewer, found: SceneLayers | None, new: Sequence[Laye
     Reuse matching layers, since adding one costs 0.1 s. If none matches, add before removing, so
     that napari need not rebuild its sliders.
     """
-    old = layers_of(viewer, found) if found else []
+    old, axes = layers_of(viewer, found) if found else [], viewer.dims.axis_labels
     likes = _likes(old, new)
     taking = [(like, each) for like, each in likes if like is not None and _can_take(like, each)]
     taken = [layer for layer, _ in taking]
@@ -50,6 +50,8 @@ def replace_layers(viewer: Viewer, found: SceneLayers | None, new: Sequence[Laye
     _reuse_layers(viewer, taking)
     _insert(viewer, at + len(taken or last), [pair for pair in likes if pair[0] not in taken])
     _remove(viewer, last)
+    if viewer.dims.axis_labels != axes:
+        viewer.dims.current_step = tuple((n - 1) // 2 for n in viewer.dims.nsteps)
     if not viewer.layers.selection:
         viewer.layers.selection.active = viewer.layers[at + len(new) - 1]
     viewer.reset_view()
@@ -103,6 +105,7 @@ def _can_take(layer: Layer, new: LayerTuple) -> bool:
         and (layer.rgb, layer.multiscale) == (options["rgb"], options["multiscale"])
         and layer.dtype == _finest(data).dtype
         and is_straight(layer)
+        and (CAN_CHANGE_AXES or layer.ndim == len(options["axis_labels"]))
     )
 
 
@@ -111,7 +114,7 @@ def _reuse_layers(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> N
 
     Layers drawn on the image move with it: napari warns of layers whose units differ.
     """
-    axes, overlays = viewer.dims.axis_labels, overlays_of(viewer) if taking else []
+    overlays = overlays_of(viewer) if taking else []
     units = {layer: layer.units for layer, _ in taking}
     with ExitStack() as changes:
         for layer in (*overlays, *(layer for layer, _ in taking)):
@@ -124,8 +127,6 @@ def _reuse_layers(viewer: Viewer, taking: Sequence[tuple[Any, LayerTuple]]) -> N
     for layer, _ in taking:
         if layer.units != units[layer]:
             slice_in_new_units(layer)
-    if viewer.dims.axis_labels != axes:
-        viewer.dims.current_step = tuple((n - 1) // 2 for n in viewer.dims.nsteps)
 
 
 def _take(layer: Any, new: LayerTuple) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.dialogs import message
-from napari_patchset.plugin.lazy.indexing import Index, select, shape_of, split
+from napari_patchset.plugin.lazy.indexing import Index, bounding_box, select, shape_of, split
 from napari_patchset.plugin.napari_compat import is_slicing_to_draw, open_viewers
 from napari_patchset.plugin.worker import Worker
 
@@ -103,6 +103,9 @@ class LazyArray(ABC):
         """Read the selection of an index."""
 
     def __getitem__(self, key: Any) -> Any:
+        if (found := bounding_box(key, self.shape)) is not None:
+            box, points = found
+            return self.read(select(self.whole, box))[points]
         index = select(self.whole, key)
         return LazyView(self, index) if is_slicing_to_draw() else self.read(index)
 

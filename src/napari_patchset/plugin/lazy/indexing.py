@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
+
 Index = tuple[int | range, ...]
 """For each axis of an array a number, which drops the axis, or a range."""
 
@@ -19,6 +21,21 @@ def select(index: Index, key: Any) -> Index:
     kept = [part for part in index if isinstance(part, range)]
     parts = iter(_expanded(key, len(kept)))
     return tuple(part if isinstance(part, int) else part[next(parts)] for part in index)
+
+
+def bounding_box(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], Any] | None:
+    """Return the box that a key of arrays selects from, and the key within it; None without arrays.
+
+    Arrays of integers or booleans select single points, as in NumPy.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if not any(isinstance(part, list | np.ndarray) and np.ndim(part) for part in parts):
+        return None
+    points = np.indices(shape, sparse=True)
+    rows: list[Any] = [np.broadcast_to(each, shape)[key] for each in points]
+    spans = [(int(r.min()), int(r.max()) + 1) if r.size else (0, 0) for r in rows]
+    box = tuple(slice(low, high) for low, high in spans)
+    return box, tuple(r - low for r, (low, _) in zip(rows, spans, strict=True))
 
 
 def shape_of(index: Index) -> tuple[int, ...]:
@@ -62,8 +79,8 @@ def as_slice(part: int | range) -> int | slice:
 def _expanded(key: Any, ndim: int) -> list[int | slice]:
     """Expand a key to one int or slice for each axis."""
     parts = list(key) if isinstance(key, tuple) else [key]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
+    at = next((i for i, part in enumerate(parts) if part is Ellipsis), None)
+    if at is not None:
         parts[at : at + 1] = [slice(None)] * (ndim - len(parts) + 1)
     parts += [slice(None)] * (ndim - len(parts))
     return [part if isinstance(part, slice) else int(part) for part in parts]
