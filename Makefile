@@ -22,6 +22,9 @@ demo: $(INSTALLED)
 		$(BIN)/patchset demo; \
 	fi
 
+# Otherwise each of the processes that the tests start would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # All tests run on every core, each worker with a virtual display of its own; chosen ones on one core.
 test: $(INSTALLED) display
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=logical --dist=worksteal)
