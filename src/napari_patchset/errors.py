@@ -26,8 +26,19 @@ class SampleIndexError(PatchsetError, IndexError):
     """The sample index is out of bounds."""
 
 
+NO_MEMORY = (
+    "There is too little memory, whatever file was being read; use fewer workers or less memory "
+    "for tiles, or raise the limit of the process"
+)
+"""What a MemoryError says to a user."""
+
+
 class UnreadableFileError(PatchsetError, ValueError):
     """The file is damaged or its format is not supported."""
+
+
+class UnreachableError(UnreadableFileError):
+    """The storage of a file did not answer, after several attempts; the file may be sound."""
 
 
 class ExportError(PatchsetError, RuntimeError):

@@ -9,12 +9,15 @@ table or an array.
 
 import json
 import operator
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 from urllib.request import url2pathname
 
 import numpy as np
@@ -22,6 +25,7 @@ from pydantic import Field
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
+from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 
 SceneId = int | str
@@ -351,16 +355,35 @@ def is_remote(path: str | Path) -> bool:
 
 def local_path(name: str) -> str:
     """Return the path of a "file://" URL; every other name unchanged."""
-    return url2pathname(name.removeprefix(FILE)) if name.startswith(FILE) else name
+    if not name.startswith(FILE):
+        return name
+    if sys.platform == "win32":
+        return url2pathname(name.removeprefix(FILE))
+    return os.fsdecode(unquote_to_bytes(name.removeprefix(FILE)))  # of any bytes
+
+
+def path_text(path: str | Path) -> str:
+    """Return a path as text for JSON, the URL of the file if its name is not UTF-8."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"{FILE}{quote(os.fsencode(os.path.abspath(text)))}"
+    return text
 
 
 def split_source(
     name: str | Path, scene: Scene | None = None
 ) -> tuple[str | Path, Scene | int | str | None]:
-    """Split a user's path as `split_scene` does; a remote URL names no scene."""
+    """Split a user's path as `split_scene` does; a remote URL names no scene.
+
+    A password or token in a URL is not part of the returned name; see `strip_credentials`.
+    """
     if isinstance(name, Path):
         return split_scene(name, scene)
-    return (name, scene) if is_remote(name) else split_scene(local_path(name), scene)
+    if is_remote(name):
+        return strip_credentials(name), scene
+    return split_scene(local_path(name), scene)
 
 
 def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | int | str | None]:

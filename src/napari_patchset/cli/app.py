@@ -13,7 +13,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
 from napari_patchset.cli.signals import interrupt_from_now
-from napari_patchset.errors import DestinationExistsError, PatchsetError, UnknownPixelSizeError
+from napari_patchset.credentials import hide_credentials
+from napari_patchset.errors import (
+    NO_MEMORY,
+    DestinationExistsError,
+    PatchsetError,
+    UnknownPixelSizeError,
+)
 
 COMMANDS = {
     "info": ("info", "Show what is in an image file or a patch set."),
@@ -103,15 +109,18 @@ def run() -> None:
             warnings.showwarning = _show_warning
             app()
     except (PatchsetError, OSError) as error:
-        text = _one_line(error).removesuffix(".")
+        text = hide_credentials(_one_line(error)).removesuffix(".")
         if isinstance(error, UnknownPixelSizeError):
             text += ", with --source-pixel-size"
         typer.echo(f"patchset: {text}.", err=True)
         sys.exit(1)
+    except MemoryError as error:
+        typer.echo(f"patchset: {NO_MEMORY} ({error}).", err=True)
+        sys.exit(1)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"patchset: {message}", err=True)
+    typer.echo(f"patchset: {hide_credentials(str(message))}", err=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,9 +1,13 @@
 """Sources that can't be read: an export skips each as a `Failure`, and stops when none is left."""
 
+import errno
 from collections.abc import Mapping
+from typing import Self
 
 from napari_patchset._model import Frozen
-from napari_patchset.errors import ExportError, UnreadableFileError
+from napari_patchset.credentials import hide_credentials
+from napari_patchset.errors import ExportError, UnreachableError, UnreadableFileError
+from napari_patchset.stacks.retrying import is_transient
 
 SOURCE_ERRORS = (UnreadableFileError, OSError)
 """Raised by a file that is damaged or missing; a file that does not fit the plan raises others."""
@@ -14,6 +18,22 @@ class Failure(Frozen):
 
     source: str
     message: str
+    is_transient: bool = False
+    """Whether its storage did not answer: the file may be sound, and readable later."""
+
+    @classmethod
+    def from_error(cls, source: object, error: Exception) -> Self:
+        """Describe an error of reading a source; raise MemoryError if memory is what lacks."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+                raise MemoryError(str(cause)) from error
+            cause = cause.__cause__
+        return cls(
+            source=str(source),
+            message=hide_credentials(str(error)),
+            is_transient=isinstance(error, UnreachableError) or is_transient(error),
+        )
 
     def __str__(self) -> str:
         return self.message if self.source in self.message else f"{self.source}: {self.message}"

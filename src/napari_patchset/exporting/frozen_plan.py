@@ -92,10 +92,10 @@ class FrozenPlan(Frozen):
                 for role, infos in self.images.items():
                     image = ref.images[role]
                     check_unchanged(image.path, self.file_stats)
-                    if describer.key(image) != infos[index].key:
+                    if describer.has_changed(ref, role, infos[index]):
                         raise changed_file(image.path)
             except SOURCE_ERRORS as error:
-                failures[index] = Failure(source=str(ref), message=str(error))
+                failures[index] = Failure.from_error(ref, error)
         return failures
 
 
@@ -168,7 +168,7 @@ def _describe_readable(
         except SOURCE_ERRORS as error:
             if requested is plan.sources[-1] and not readable:
                 raise
-            failures.append(Failure(source=str(requested), message=str(error)))
+            failures.append(Failure.from_error(requested, error))
     infos = [described[0] for described in descriptions]
     if repeats := find_repeats(readable, infos, describe_image.parts):
         warnings.warn(repeats_notice(readable, repeats), stacklevel=2)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import NO_MEMORY, ExportError
 from napari_patchset.exporting.destination import LOCK, explain_full_disk, is_litter
 
 if sys.platform == "win32":
@@ -90,6 +90,19 @@ class ExportStopped(Exception):
     """A stop was requested, or another process goes on with the export; finished shards stay."""
 
 
+@contextmanager
+def _explain_no_memory() -> Iterator[None]:
+    """Convert a lack of memory, which blames no file, to an ExportError with the remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "start new thread" not in str(error):
+            raise
+        raise ExportError(
+            f"{NO_MEMORY}; then run the same command again: what is written stays ({error})."
+        ) from error
+
+
 class JobFolder:
     """The folder of unfinished work, which jobs of any process share: its lock, and how they stop.
 
@@ -110,8 +123,8 @@ class JobFolder:
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Lock the folder (see `locked`); a full disk is an ExportError."""
-        with locked(self.root, shared=shared), explain_full_disk(self.root):
+        """Lock the folder (see `locked`); a full disk, or memory, is an ExportError."""
+        with locked(self.root, shared=shared), explain_full_disk(self.root), _explain_no_memory():
             yield
 
     def request_stop(self) -> None:

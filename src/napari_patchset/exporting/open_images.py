@@ -3,9 +3,11 @@
 Only a few stay open at a time. A file that was replaced since the plan was made is refused.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -13,18 +15,21 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
 from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
 from napari_patchset.patchset.layout import IMAGE, LABELS
+from napari_patchset.source import is_remote, local_path, path_text
 from napari_patchset.stacks.cache import FileStat
 from napari_patchset.stacks.metadata import channel_names, image_metadata
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.resampled import ResampledStack
+from napari_patchset.stacks.retrying import call_with_retries
 
 _MAX_OPEN = 8
 
 
 def find_stat(path: str) -> FileStat | None:
     """Return size and time of a file, None for a folder or a URL."""
-    return FileStat.from_file(path) if Path(path).is_file() else None
+    file = local_path(path)
+    return FileStat.from_file(file) if Path(file).is_file() else None
 
 
 def check_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
@@ -48,8 +53,16 @@ def open_source(
 ) -> ClosableStack:
     """Open a source, or an image that is paired with it, at the plan's pixel size.
 
-    The pixels of a paired image have the size of its source's.
+    The pixels of a paired image have the size of its source's. An error that may pass is repeated.
     """
+    ref = source.images[role]
+    opened = partial(_open_once, plan, source, role, opener)
+    return call_with_retries(str(ref), opened)
+
+
+def _open_once(
+    plan: ExportPlan, source: SourceRef, role: str, opener: Callable[..., ClosableStack]
+) -> ClosableStack:
     ref = source.images[role]
     stack = opener(ref.path, ref.scene, plan.depth_axis, **ref.overrides)
     if plan.pixel_size is None:
@@ -112,7 +125,7 @@ class OpenImages:
         try:
             yield
         except SOURCE_ERRORS as error:
-            failure = Failure(source=str(self._plan.sources[index]), message=str(error))
+            failure = Failure.from_error(self._plan.sources[index], error)
             raise SourcesFailed({index: failure}) from error
 
     def __getitem__(self, which: tuple[int, str]) -> OpenImage:
@@ -122,8 +135,12 @@ class OpenImages:
         self._open.move_to_end(which)
         for oldest in list(self._open)[:-_MAX_OPEN]:
             if oldest not in self._pinned:
-                self._open.pop(oldest).stack.close()
+                _close(self._open.pop(oldest).stack)
         return self._open[which]
+
+    def is_remote(self, index: int, role: str) -> bool:
+        """Return whether an image of a source is read through a network's requests."""
+        return is_remote(self._plan.sources[index].images[role].path)
 
     def pin(self, which: tuple[int, str]) -> OpenImage:
         """Return an image that stays open until it is unpinned."""
@@ -141,7 +158,7 @@ class OpenImages:
             stack = open_source(self._plan, self._plan.sources[index], role, self._opener)
             on_error.callback(stack.close)
             if self._file_stats is not None:
-                for path in {ref.path, *map(str, getattr(stack, "files", ()))}:
+                for path in {ref.path, *map(path_text, getattr(stack, "files", ()))}:
                     check_unchanged(path, self._file_stats)
             names = channel_names(stack)
             channels = [*range(len(names))], list[int]()
@@ -156,4 +173,16 @@ class OpenImages:
 
     def __exit__(self, *_: object) -> None:
         for image in self._open.values():
-            image.stack.close()
+            _close(image.stack)
+
+
+def _close(stack: ClosableStack) -> None:
+    """Close a stack; warn of chunks that its server does not have."""
+    n_absent = getattr(stack, "n_absent", 0)
+    stack.close()
+    if n_absent:
+        chunks = f"{n_absent} chunks are" if n_absent > 1 else "a chunk is"
+        warnings.warn(
+            f"{stack.source}: {chunks} absent on the server, and read as the fill value.",
+            stacklevel=2,
+        )

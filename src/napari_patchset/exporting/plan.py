@@ -25,6 +25,7 @@ from pydantic import (
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
+from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import Filter, PatchFilter, other_channels
 from napari_patchset.patching.splits import Split
@@ -40,6 +41,7 @@ from napari_patchset.source import (
     is_remote,
     local_path,
     parse_channels,
+    path_text,
     split_source,
 )
 from napari_patchset.stacks.metadata import parse_pixel_size
@@ -56,6 +58,13 @@ PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
 
 OVERRIDES = ("axes", "pixel_size", "channel_names", "sequence", "files")
 """The fields of an image that override the metadata of the file."""
+
+
+def _parse_path(path: Any) -> Any:
+    """Return a path as text, without a password or token in a URL."""
+    if not isinstance(path, str | Path):
+        return path
+    return strip_credentials(str(path)) if is_remote(path) else path_text(path)
 
 
 def _parse_pixel_size(value: Any) -> Any:
@@ -82,16 +91,14 @@ class ImageRef(Frozen):
         Files that are one image along T, Z or C, and that axis; `path` is the first of them.
     """
 
-    path: Annotated[
-        str, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)
-    ]
+    path: Annotated[str, BeforeValidator(_parse_path)]
     scene: SceneId | None = None
     axes: str | None = None
     pixel_size: Annotated[PixelSize | None, BeforeValidator(_parse_pixel_size)] = None
     channel_names: Annotated[tuple[str, ...] | None, BeforeValidator(_parse_names)] = None
 
     sequence: SequenceAxis | None = None
-    files: tuple[str, ...] | None = None
+    files: tuple[Annotated[str, BeforeValidator(_parse_path)], ...] | None = None
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -188,7 +195,7 @@ class SourceRef(ImageRef):
 
 def absolute_path(path: str) -> str:
     """Make a path absolute, for jobs that run in another folder; leave a URL unchanged."""
-    return path if is_remote(path) else os.path.abspath(local_path(path))
+    return path if is_remote(path) else path_text(os.path.abspath(local_path(path)))
 
 
 def _check_format(name: str) -> str:
@@ -363,6 +370,12 @@ class ExportPlan(Recipe):
             "strategy": self.strategy.with_mask_path(absolute_path),
         }
         return self.model_copy(update=update)
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths and URLs of all images."""
+        images = [image for ref in self.sources for image in ref.images.values()]
+        return {path for image in images for path in (image.path, *(image.files or ()))}
 
     @property
     def recipe(self) -> Recipe:

@@ -18,11 +18,13 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+from napari_patchset.credentials import call_with_credentials, credentials_of
 from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
 from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
@@ -248,6 +250,8 @@ class _Export:
         jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
         with self._workdir.running() as token:
             options = {"memory": self._memory, "threads": threads, "token": token}
+            if self._executor and (credentials := credentials_of(self._frozen.plan.paths)):
+                job = partial(call_with_credentials, credentials, job)
             yield from run_jobs(
                 self._workdir, job, units, done_files, self._executor, jobs, **options
             )

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,14 @@ from napari_patchset.source import (
     is_remote,
     local_path,
     natural_key,
+    path_text,
     split_source,
 )
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import find_format, list_files, open_stack, scene_ids
 from napari_patchset.stacks.protocol import ClosableStack
+from napari_patchset.stacks.retrying import call_with_retries
 from napari_patchset.stacks.sequence import SequenceAxis
 from napari_patchset.stacks.zarr.store import is_zarr
 
@@ -253,18 +256,26 @@ class SourceDescriber:
         with open_source(self._plan, source, role) as stack:
             info = describe(stack, self._keys.get(ref.path))
             self._store_key(ref, stack, info.key)
-            self.files.update(map(str, getattr(stack, "files", ())))
+            self.files.update(map(path_text, getattr(stack, "files", ())))
             self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
         return select_channels(info, self._plan) if role == IMAGE else info
 
-    def key(self, ref: ImageRef) -> str:
-        """Return the key of an image, opening each file once."""
+    def has_changed(self, source: SourceRef, role: str, before: SourceInfo) -> bool:
+        """Return whether an image is another one than it was, opening each file once.
+
+        Of a remote image only the metadata are read, as its key costs some hundred requests.
+        """
+        ref = source.images[role]
+        if is_remote(ref.path):
+            self._keys[ref.path] = before.key
+            return self(source, role).model_dump() != before.model_dump()
         if ref.path in self._keys:
-            return self._keys[ref.path]
-        with open_stack(ref.path, ref.scene, self._plan.depth_axis, **ref.overrides) as stack:
+            return self._keys[ref.path] != before.key
+        opened = partial(open_stack, ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
+        with call_with_retries(str(ref), opened) as stack:
             key = content_key(stack)
             self._store_key(ref, stack, key)
-        return key
+        return key != before.key
 
     def _store_key(self, ref: ImageRef, stack: ClosableStack, key: str) -> None:
         if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file

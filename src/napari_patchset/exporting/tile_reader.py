@@ -29,6 +29,10 @@ _MAX_AHEAD = 4
 """Batches whose tiles are decoded ahead, at most."""
 
 
+_REMOTE_READS = 16
+"""Tiles of remote sources that are read at once, and batches ahead: their threads only wait."""
+
+
 class PendingBatch(NamedTuple):
     """A batch whose tiles are being decoded; see `Batches`."""
 
@@ -71,17 +75,24 @@ class TileReader:
     ) -> None:
         self._batches, self._images, self._role = batches, images, role
         self._memory, self._channels = memory, channels
+        self._threads, self._max_ahead = images.threads, _MAX_AHEAD
+        sources = np.unique(batches.source_index).tolist()
+        if any(images.is_remote(source, role) for source in sources):
+            self._threads = max(images.threads, _REMOTE_READS)
+            self._max_ahead = max(_MAX_AHEAD, _REMOTE_READS)
         self._open: dict[int, tuple[OpenImage, TileBuffer]] = {}
         """By source: tiles of the next source are decoded while this one is read."""
 
     def read(self) -> Generator[PendingBatch, None, None]:
         """Yield every batch at its turn; it must be filled before the next one is taken."""
-        pool = ThreadPoolExecutor(self._images.threads, "decode")
+        pool = ThreadPoolExecutor(self._threads, "decode")
         ahead: deque[PendingBatch] = deque()
         try:
             for number in range(len(self._batches)):
                 ahead.append(self._begin(number, pool))
-                while len(ahead) > _MAX_AHEAD or (len(ahead) > 1 and self._nbytes > self._memory):
+                while len(ahead) > self._max_ahead or (
+                    len(ahead) > 1 and self._nbytes > self._memory
+                ):
                     yield ahead[0]
                     self._end(ahead.popleft())
             while ahead:
@@ -193,7 +204,7 @@ class TileReader:
         _, tile_buffer = self._open[batch.source_index]
         for block in {block.key: block for _, _, block in batch.tiles}.values():
             tile_buffer.unpin(block, batch.number)
-        tile_buffer.shrink(self._memory, batch.number + _MAX_AHEAD)
+        tile_buffer.shrink(self._memory, batch.number + self._max_ahead)
 
     def _close(self, source: int) -> None:
         del self._open[source]

@@ -26,6 +26,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.stacks.retrying import call_with_retries
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
@@ -227,6 +228,9 @@ class OpenFiles:
         Raises ValueError after `close`, UnreadableFileError if the file is too short or has
         changed.
         """
+        return self._with_retries(path, partial(self._read, path, offset, length))
+
+    def _read(self, path: Path, offset: int, length: int) -> bytes:
         file = self._file(path)
         # One call reads at most 2 GiB.
         parts = [file.read(offset, length)]
@@ -237,6 +241,9 @@ class OpenFiles:
 
     def read_into(self, path: Path, offset: int, out: NDArray[np.uint8]) -> None:
         """Fill a contiguous array; raises as `read` does."""
+        self._with_retries(path, partial(self._read_into, path, offset, out))
+
+    def _read_into(self, path: Path, offset: int, out: NDArray[np.uint8]) -> None:
         file, rest, done = self._file(path), out.data, 0
         while rest and (n := file.read_into(offset + done, rest)):
             rest, done = rest[n:], done + n
@@ -252,6 +259,18 @@ class OpenFiles:
         if self._is_closed:
             first = next(iter(self._stats))
             raise ValueError(f"{first}: the stack is closed; open the file again.")
+
+    def _with_retries(self, path: Path, read: Callable[[], _Value]) -> _Value:
+        """Repeat a read that fails for a while, with the file opened again, as it may be stale."""
+
+        def read_or_close() -> _Value:
+            try:
+                return read()
+            except OSError:
+                self._open.clear()
+                raise
+
+        return call_with_retries(str(path), read_or_close)
 
     def _file(self, path: Path) -> OpenFile:
         return self._open.get(path, partial(self._open_file, path))

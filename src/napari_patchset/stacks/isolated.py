@@ -135,6 +135,8 @@ class ReaderProcess:
     def _receive(self) -> NDArray[Any]:
         length = int.from_bytes(self._fill(bytearray(4)), "little")
         head = json.loads(self._fill(bytearray(length)))
+        if head.get("lacks_memory"):
+            raise MemoryError(head["error"])
         if "error" in head:
             raise ReaderError(head["error"])
         pixels = np.empty(head["shape"], head["dtype"])

@@ -46,6 +46,8 @@ def _answer(request: dict[str, Any], readers: Readers, answers: FileIO) -> None:
         else:
             data = sys.stdin.buffer.read(request.pop("length"))
             pixels = (_decompress if "codec" in request else _decode)(data, **request)
+    except MemoryError as error:
+        _write(answers, {"error": str(error), "lacks_memory": True})
     except Exception as error:  # the parent makes it an error of its own
         _write(answers, {"error": str(error) or repr(error)})
     else:

@@ -85,7 +85,7 @@ class TiffPatches:
             with tifffile.TiffFile(path) as tiff:
                 self._check_fit(tiff)
                 pixels: NDArray[Any] = tiff.asarray()
-        except FileNotFoundError:
+        except (FileNotFoundError, MemoryError):
             raise
         except Exception as error:  # tifffile raises any error for a damaged file
             raise UnreadableFileError(f"{path}: damaged: {error}; export the set again.") from error

@@ -149,6 +149,8 @@ class PageReader:
         decoder = self._decoders.get(key, partial(_SegmentDecoder, kind))
         try:
             pixels = decoder.decode(data, segment, table.jpeg_tables.get(plane.page))
+        except MemoryError:
+            raise
         except Exception as error:  # each codec raises errors of its own
             raise damaged(where, f"can't be decoded: {error}") from error
         if pixels.shape[-1] != kind.shape[4]:

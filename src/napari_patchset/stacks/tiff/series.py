@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tifffile import TiffPageSeries
 
 from napari_patchset.errors import PatchsetError, UnreadableFileError
+from napari_patchset.stacks.retrying import is_transient
 from napari_patchset.stacks.tiff.ome import OmeImage, TiffDescription, describe_file
 from napari_patchset.stacks.tiff.structure import USE_FROM_TIFF, damaged
 
@@ -73,6 +74,8 @@ def open_series(
         raise
     # tifffile parses untrusted bytes with struct, NumPy and XML, and passes their errors on.
     except Exception as error:
+        if isinstance(error, MemoryError) or is_transient(error):
+            raise
         raise damaged(path, f"tifffile can't read it: {error!r}") from error
 
 

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.cache import OpenFile, TileCache
+from napari_patchset.stacks.zarr.remote import stored_ends
 from napari_patchset.stacks.zarr.store import zarr_reason
 from napari_patchset.stacks.zarr.validation import sampled_keys, with_checked_codecs
 
@@ -94,11 +95,24 @@ class ChunkReader:
         self.cache.clear()
 
     def fingerprint(self) -> str | None:
-        """Return `fingerprint_array` of the files on disk, None if there are none."""
-        if (folder := self.folder) is None:
+        """Return `fingerprint_array` of the stored chunks, None if they are in memory."""
+        array = self.array
+        ends_of: Callable[[str], bytes]
+        if (folder := self.folder) is not None:
+            ends_of = lambda key: _file_ends(folder / key)  # noqa: E731
+        elif isinstance(store := array.store, FsspecStore):
+            ends_of = lambda key: _remote_ends(store, f"{array.path}/{key}".lstrip("/"))  # noqa: E731
+        else:
             return None
         with ThreadPoolExecutor(_N_FINGERPRINT_THREADS, "fingerprint") as pool:
-            return fingerprint_array(self.array, lambda key: _file_ends(folder / key), pool.map)
+            return fingerprint_array(array, ends_of, pool.map)
+
+    @property
+    def n_absent(self) -> int:
+        """The number of chunks that a server was asked for and does not have; 0 on a disk."""
+        prefix = f"{self.array.path}/".lstrip("/")
+        absent = getattr(self.array.store, "absent", ())
+        return sum(key.startswith(prefix) for key in absent)
 
     def _touched(self, start: Sequence[int], stop: Sequence[int]) -> Iterator[tuple[int, ...]]:
         bounds = zip(start, stop, self.block_shape, strict=True)
@@ -119,6 +133,8 @@ class ChunkReader:
             window = tuple(slice(i, i + 1) for i in corner)
         try:
             pixels = np.asarray(array[window]).astype(self.dtype, copy=False)
+        except (UnreadableFileError, MemoryError):  # a server that fails, not the chunk
+            raise
         except Exception as error:  # each codec raises errors of its own
             raise self._damaged(array, window, error) from error
         return pixels.reshape(()) if is_absent else pixels
@@ -224,6 +240,14 @@ def _file_ends(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         return b"absent"
     return _read_ends(file.read, os.fstat(file.descriptor).st_size)
+
+
+def _remote_ends(store: FsspecStore, key: str) -> bytes:
+    ends = stored_ends(store, key, _END_BYTES)
+    if ends is None:
+        return b"absent"
+    size, head, tail = ends
+    return size.to_bytes(8, "little") + head + tail
 
 
 def _read_ends(read: Callable[[int, int], bytes], size: int) -> bytes:

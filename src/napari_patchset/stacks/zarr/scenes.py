@@ -31,7 +31,8 @@ from napari_patchset.stacks.zarr.ome import (
     read_multiscale,
 )
 from napari_patchset.stacks.zarr.plate import PlateField, field_rects, plate_fields
-from napari_patchset.stacks.zarr.store import ArrayNode, Node, Root, as_list, open_root
+from napari_patchset.stacks.zarr.roots import open_root
+from napari_patchset.stacks.zarr.store import ArrayNode, Node, Root, as_list
 
 
 class ZarrLevel(NamedTuple):

@@ -25,8 +25,9 @@ from napari_patchset.stacks.zarr.ome import (
     multiscale_metadata,
     multiscale_translation,
 )
+from napari_patchset.stacks.zarr.roots import open_root
 from napari_patchset.stacks.zarr.scenes import ZarrImage, ZarrLevel, find_image, scene_summaries
-from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, open_root, zarr_reason
+from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, zarr_reason
 from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
 
 
@@ -117,6 +118,11 @@ class ZarrImageStack(FileStack):
             return text_key([file_key(Path(self._zip.path)), self.data_path])
         return self._chunks.fingerprint()
 
+    @property
+    def n_absent(self) -> int:
+        """The number of chunks that were read and that the server does not have."""
+        return self._chunks.n_absent
+
     def blocks(self, sample_idx: int, channel: int, depth: int, window: Rect) -> Iterator[Block]:
         """Yield the blocks of a plane that meet a window; see `BlockStack`."""
         axes = self._layout.axes
@@ -190,6 +196,8 @@ def _array_in(group: zarr.Group, path: str) -> zarr.Array[Any]:
         node = group[path]
     except KeyError as error:
         raise ArgumentError(f"Did not find array at '{path}' in store '{name}'.") from error
+    except (UnreadableFileError, MemoryError):
+        raise
     except Exception as error:  # zarr has no one error for metadata that it can't read
         raise UnreadableFileError(f"{name}/{path}: {zarr_reason(error)}.") from error
     if not isinstance(node, zarr.Array):
@@ -254,6 +262,8 @@ def _open_level(
         array = zarr.open_array(
             root.store(), path=root.store_path(path), mode="r", zarr_format=declared.zarr_format
         )
+    except (UnreadableFileError, MemoryError):
+        raise
     except Exception as error:  # zarr has no one error for metadata that it can't read
         raise UnreadableFileError(
             f"{name}: zarr can't open this array: {zarr_reason(error)}."

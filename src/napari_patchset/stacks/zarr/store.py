@@ -18,7 +18,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import FILE, natural_key
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def is_zarr(path: Path) -> bool:
 _ZIP_MAGIC = b"PK\x03\x04"
 
 
-def _is_zip(path: Path) -> bool:
+def is_zip(path: Path) -> bool:
+    """Return whether a path is a file that begins as a zip archive."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -205,64 +206,6 @@ class ZipRoot(Root):
         from zarr.storage import ZipStore
 
         return ZipStore(self.path, mode="r", read_only=True)
-
-
-class RemoteRoot(Root):
-    """A folder behind a URL, read through fsspec."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url.rstrip("/"))
-        try:
-            from fsspec.core import url_to_fs
-
-            self._filesystem, self._path = url_to_fs(self.name)
-        except ImportError as error:
-            raise ArgumentError(
-                f"{url}: reading it needs more packages ({error}): "
-                f"pip install 'napari-patchset[remote]'."
-            ) from error
-        except ValueError as error:
-            raise ArgumentError(f"{url}: {error}.") from error
-
-    def read(self, key: str) -> bytes | None:  # noqa: D102, documented on Root
-        try:
-            return bytes(self._filesystem.cat_file(f"{self._path}/{key}"))
-        except (FileNotFoundError, IsADirectoryError):
-            return None
-        except Exception as error:  # each kind of server raises errors of its own
-            raise UnreadableFileError(f"{self.full_name(key)}: can't be read: {error}") from error
-
-    def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
-        try:
-            paths = self._filesystem.ls(f"{self._path}/{path}".rstrip("/"), detail=False)
-        except Exception:  # a plain web server can't list folders
-            return []
-        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
-        return sorted(names, key=natural_key)
-
-    def store(self) -> "Store":  # noqa: D102, documented on Root
-        from zarr.storage import FsspecStore
-
-        return FsspecStore.from_url(self.name, read_only=True)
-
-
-def open_root(path: Path | str) -> tuple[Root, str]:
-    """Find the hierarchy that a folder or URL belongs to, and the path in it.
-
-    For an array on disk it is the folder around it, if that is part of a store: the image that
-    lists the array has its axes and pixel size.
-    """
-    if isinstance(path, str) and "://" in path:
-        return RemoteRoot(path), ""
-    path = Path(path)
-    if _is_zip(path):
-        return ZipRoot(path), ""
-    root = LocalRoot(path)
-    node = root.node("")
-    parent = path.absolute().parent
-    if isinstance(node, ArrayNode) and is_zarr(parent):
-        return LocalRoot(parent), path.absolute().name
-    return root, ""
 
 
 @dataclass(frozen=True, slots=True)
