@@ -18,14 +18,17 @@ from napari_patchset.cli.parameters import (
     RUNNING,
     Files,
     Json,
+    MaxFailures,
     Memory,
     Out,
     Overwrite,
     RunBy,
     SavedPlan,
     Scheduler,
+    Strict,
     Threads,
     Workers,
+    max_failures_from,
     memory_from,
     option,
     plan_from,
@@ -50,6 +53,8 @@ def export(
     workers: Workers = DEFAULT_WORKERS,
     scheduler: Scheduler = None,
     memory: Memory = None,
+    strict: Strict = False,
+    max_failures: MaxFailures = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -61,7 +66,14 @@ def export(
     """
     chosen, limit = plan_from(files, out, plan, options), memory_from(memory)
     with executor_from(executor, workers, scheduler) as pool:
-        events = iter_export(chosen, pool, workers=workers, memory=limit, overwrite=overwrite)
+        events = iter_export(
+            chosen,
+            pool,
+            workers=workers,
+            memory=limit,
+            overwrite=overwrite,
+            max_failures=max_failures_from(strict, max_failures),
+        )
         try:
             show_events(until_interrupted(events), as_json)
         except KeyboardInterrupt as interrupt:
@@ -145,6 +157,8 @@ def plan(
     plan: SavedPlan = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    strict: Strict = False,
+    max_failures: MaxFailures = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -155,7 +169,8 @@ def plan(
     Example: patchset plan *.czi --patch-size 64,64 --filter "std>p20" --out cells.patches.zarr
     """
     chosen = plan_from(files, out, plan, options)
-    candidates = plan_export(chosen, overwrite=overwrite)
+    limit = max_failures_from(strict, max_failures)
+    candidates = plan_export(chosen, overwrite=overwrite, max_failures=limit)
     if as_json:
         _echo("plan", chosen.out, candidates=candidates)
     else:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, parse_bytes
@@ -69,10 +70,35 @@ Workers = Annotated[
 Scheduler = Annotated[
     str | None, option(RUNNING, "ADDRESS", "Run on the dask cluster of this scheduler.")
 ]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Leave no source out: stop if one can't be read, and resume with it later.",
+        rich_help_panel=RUNNING,
+    ),
+]
+MaxFailures = Annotated[
+    int | None,
+    option(
+        *(RUNNING, "N"),
+        "Sources that may be left out because they can't be read (any damaged ones, but none whose "
+        "storage does not answer).",
+        min=0,
+        show_default=False,
+    ),
+]
 Threads = Annotated[int, option(RUNNING, "N", "Number of threads that decode.", min=1)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, one line each.", rich_help_panel=RUNNING)
 ]
+
+
+def max_failures_from(strict: bool, max_failures: int | None) -> int | None:
+    """Return how many sources may be left out; raise ArgumentError if the options disagree."""
+    if strict and max_failures:
+        raise ArgumentError(f"--strict leaves no source out, but --max-failures is {max_failures}.")
+    return 0 if strict else max_failures
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:

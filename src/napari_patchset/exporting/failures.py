@@ -1,7 +1,11 @@
-"""Sources that can't be read: an export skips each as a `Failure`, and stops when none is left."""
+"""Sources that can't be read: an export skips each as a `Failure`, and stops when none is left.
+
+A source whose storage does not answer is none to be skipped, unless the user allows it: the export
+carries out the rest, and is not completed without it.
+"""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Self
 
 from napari_patchset._model import Frozen
@@ -48,9 +52,30 @@ class SourcesFailed(ExportError):
         By index of the source.
     """
 
-    def __init__(self, failures: Mapping[int, Failure]) -> None:
-        super().__init__("; ".join(map(str, failures.values())))
-        self.failures = dict(failures)
+    def __init__(self, failures: Mapping[int, Failure], remedy: str = "") -> None:
+        super().__init__("; ".join(map(str, failures.values())) + remedy)
+        self.failures, self._remedy = dict(failures), remedy
 
-    def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[dict[int, Failure]]]:
-        return SourcesFailed, (self.failures,)
+    def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[dict[int, Failure], str]]:
+        return SourcesFailed, (self.failures, self._remedy)
+
+
+RESUME = (
+    " What is written stays: run the same again when they can be read, or allow that sources are "
+    "left out."
+)
+"""The remedy for sources that a set must not be completed without."""
+
+
+def may_be_left_out(failures: Collection[Failure], max_failures: int | None) -> bool:
+    """Return whether a set may be completed without some sources.
+
+    Parameters
+    ----------
+    max_failures : int or None
+        How many may be left out for whatever reason; None for any number of damaged or missing
+        ones, but none that may be readable later.
+    """
+    if max_failures is None:
+        return not any(failure.is_transient for failure in failures)
+    return len(failures) <= max_failures

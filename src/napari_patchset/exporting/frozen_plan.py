@@ -9,7 +9,12 @@ from collections.abc import Callable, Container
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
+from napari_patchset.exporting.failures import (
+    SOURCE_ERRORS,
+    Failure,
+    SourcesFailed,
+    may_be_left_out,
+)
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
 from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
 from napari_patchset.exporting.sources import (
@@ -51,6 +56,8 @@ class FrozenPlan(Frozen):
         format without pixels.
     scored_at_once : int
         Candidates in a chunk, which is scored by one job; its metrics are one file.
+    max_failures : int or None
+        See `may_be_left_out`.
     """
 
     requested: tuple[SourceRef, ...]
@@ -63,6 +70,7 @@ class FrozenPlan(Frozen):
     dropped: dict[str, int]
     arrays: tuple[ArrayLayout, ...]
     scored_at_once: int
+    max_failures: int | None = None
 
     @property
     def n_score_chunks(self) -> int:
@@ -100,11 +108,12 @@ class FrozenPlan(Frozen):
 
 
 def freeze_plan(
-    plan: ExportPlan, check_cancelled: Callable[[], None]
+    plan: ExportPlan, check_cancelled: Callable[[], None], max_failures: int | None = None
 ) -> tuple[FrozenPlan, PatchGrid]:
     """Open and describe every source, and choose the candidates.
 
-    Sources that can't be read are left out, unless all are. `check_cancelled` is called before each
+    Sources that can't be read are left out, unless all are, or one may not be: see
+    `may_be_left_out`. `check_cancelled` is called before each
     source is opened; an exception that it raises ends planning.
 
     Raises
@@ -115,6 +124,11 @@ def freeze_plan(
     requested = plan.resolved()
     describe_image = SourceDescriber(requested)
     plan, images, failures = _describe_readable(requested, describe_image, check_cancelled)
+    if not may_be_left_out(failures, max_failures):
+        raise SourcesFailed(
+            dict(enumerate(failures)),
+            " Run the same again when they can be read, or allow that sources are left out.",
+        )
     for role, infos in images.items():
         if role != MASK:
             refs = [ref.images[role] for ref in plan.sources]
@@ -146,6 +160,7 @@ def freeze_plan(
         dropped=dict(grid.excluded),
         arrays=tuple(arrays) if FORMATS[plan.format].has_pixels else (),
         scored_at_once=_SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
+        max_failures=max_failures,
     )
     return frozen, grid
 

@@ -18,7 +18,7 @@ from napari_patchset.exporting.destination import (
     check_own_workdir,
     check_space,
 )
-from napari_patchset.exporting.failures import Failure, SourcesFailed
+from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_left_out
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.metrics import score_job
@@ -32,8 +32,12 @@ from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.writers import FORMATS
 
 
-def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
+def plan_export(
+    plan: ExportPlan, *, overwrite: bool = False, max_failures: int | None = None
+) -> int:
     """Plan an export for jobs, unless that is done, and return the number of candidates.
+
+    See `iter_export` for the parameters.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def plan_export(plan: ExportPlan, *, overwrite: bool = False) -> int:
     workdir = WorkDir.for_set(plan.out)
     with workdir.locked():
         workdir.clear_stop()
-        prepare(workdir, plan, overwrite)
+        prepare(workdir, plan, overwrite, max_failures)
         return workdir.frozen().n_candidates
 
 
@@ -80,8 +84,8 @@ def write_part(
 ) -> None:
     """Write one job's share of the shards; see `score_part` for the parameters.
 
-    A source that can't be read is recorded and skipped; where other jobs wrote shards before,
-    `finalize_export` names those to write again.
+    A source that can't be read is recorded and skipped, if the plan allows that; where other jobs
+    wrote shards before, `finalize_export` names those to write again.
 
     Raises
     ------
@@ -140,7 +144,9 @@ def _share(n: int, job: int, of: int) -> tuple[int, int]:
     return n * job // of, n * (job + 1) // of
 
 
-def prepare(workdir: WorkDir, plan: ExportPlan, overwrite: bool = False) -> bool:
+def prepare(
+    workdir: WorkDir, plan: ExportPlan, overwrite: bool = False, max_failures: int | None = None
+) -> bool:
     """Freeze a plan in its folder; return whether the same plan was there, and is resumed.
 
     Raises
@@ -154,9 +160,10 @@ def prepare(workdir: WorkDir, plan: ExportPlan, overwrite: bool = False) -> bool
     """
     if not overwrite:
         check_not_taken(workdir, plan)
-    if _is_prepared(workdir, plan, overwrite):
+    if _is_prepared(workdir, plan, overwrite, max_failures):
+        workdir.set_max_failures(max_failures)
         return True
-    frozen, grid = freeze_plan(plan, workdir.check_cancelled)
+    frozen, grid = freeze_plan(plan, workdir.check_cancelled, max_failures)
     _check(frozen, grid, workdir.root)
     workdir.check_cancelled()
     workdir.discard()
@@ -171,8 +178,13 @@ def check_not_taken(workdir: WorkDir, plan: ExportPlan) -> None:
         raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
 
 
-def _is_prepared(workdir: WorkDir, plan: ExportPlan, overwrite: bool) -> bool:
-    """Return whether the folder has the same plan; another one is refused or ignored."""
+def _is_prepared(
+    workdir: WorkDir, plan: ExportPlan, overwrite: bool, max_failures: int | None
+) -> bool:
+    """Return whether the folder has the same plan; another one is refused or ignored.
+
+    A plan that leaves out more sources than it now may is made again.
+    """
     try:
         frozen = workdir.find_frozen()
     except ExportError:
@@ -187,7 +199,7 @@ def _is_prepared(workdir: WorkDir, plan: ExportPlan, overwrite: bool) -> bool:
             f"{workdir.root} holds an unfinished export of another plan; choose another name or "
             "delete it."
         )
-    return is_same
+    return is_same and may_be_left_out(frozen.failures, max_failures)
 
 
 def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.exporting.failures import SourcesFailed
+from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
@@ -194,7 +194,8 @@ def score_job(
     ExportStopped
         If a stop is requested.
     SourcesFailed
-        If it is the last source that could be read.
+        If it is the last source that could be read, or one that must not be left out; then all
+        chunks without it are scored.
     """
     workdir = WorkDir(Path(root), token)
     chunks = [i for i in range(first, last) if not workdir.scores.has(i)]
@@ -224,6 +225,8 @@ class _ChunkScorer:
         self._is_done = np.zeros(len(self._candidates), bool)
         names = metric_columns(frozen.plan.filters, frozen.sources)
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
+        self._needed: dict[int, Failure] = {}
+        """Sources that can't be read now, and that the set must not be without."""
 
     def score(self) -> None:
         """Score whole sources; one that can't be read affects no other."""
@@ -234,6 +237,8 @@ class _ChunkScorer:
             end = int(np.searchsorted(sources, last_source, "right"))
             self._score_readable(np.arange(first, end), sources[first:end])
             first = end
+        if self._needed:
+            raise SourcesFailed(self._needed, RESUME)
 
     def _score_readable(self, index: NDArray[np.intp], sources: NDArray[np.int32]) -> None:
         """Score candidates by their index; those of a source that can't be read get no metrics."""
@@ -241,11 +246,14 @@ class _ChunkScorer:
             try:
                 return self._score(self._candidates[index])
             except SourcesFailed as failed:
-                self._workdir.record(failed)
                 is_failed = np.isin(sources, list(failed.failures))
-                for values in self._columns.values():
-                    values[index[is_failed]] = np.nan
-                self._finish(index[is_failed])
+                if self._workdir.may_leave_out(failed.failures):
+                    self._workdir.record(failed)
+                    for values in self._columns.values():
+                        values[index[is_failed]] = np.nan
+                    self._finish(index[is_failed])
+                else:
+                    self._needed |= failed.failures
                 rest = ~is_failed & ~self._is_done[index]
                 index, sources = index[rest], sources[rest]
         return None

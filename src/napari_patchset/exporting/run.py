@@ -78,12 +78,13 @@ def export(
     memory: int = DEFAULT_MEMORY,
     overwrite: bool = False,
     metrics: Metrics | None = None,
+    max_failures: int | None = None,
 ) -> PatchSet:
     """Export a patch set and open it.
 
     Parameters
     ----------
-    plan, executor, workers, memory, overwrite, metrics
+    plan, executor, workers, memory, overwrite, metrics, max_failures
         See `iter_export`.
     progress : callable or None
         Called with each `Progress`; an exception that it raises stops the export cleanly.
@@ -101,7 +102,13 @@ def export(
     """
     with closing(
         iter_export(
-            plan, executor, workers=workers, memory=memory, overwrite=overwrite, metrics=metrics
+            plan,
+            executor,
+            workers=workers,
+            memory=memory,
+            overwrite=overwrite,
+            metrics=metrics,
+            max_failures=max_failures,
         )
     ) as events:
         for event in events:
@@ -120,6 +127,7 @@ def iter_export(
     memory: int = DEFAULT_MEMORY,
     overwrite: bool = False,
     metrics: Metrics | None = None,
+    max_failures: int | None = None,
 ) -> Generator[Progress, None, None]:
     """Export a patch set, yielding an event at each step and after each shard.
 
@@ -143,6 +151,10 @@ def iter_export(
         the new one is complete.
     metrics : dict of str to float64 array, or None
         Metrics of the candidates that are known already, by column; NaN where unknown.
+    max_failures : int or None
+        How many sources may be left out because they can't be read, 0 for none; None for any number
+        of damaged or missing ones, but none whose storage does not answer. Then the export stops
+        with SourcesFailed when all else is done, and the same plan resumes with that source.
 
     Yields
     ------
@@ -160,7 +172,7 @@ def iter_export(
     with workdir.locked():
         workdir.clear_stop()
         try:
-            is_resumed = prepare(workdir, plan, overwrite)
+            is_resumed = prepare(workdir, plan, overwrite, max_failures)
             export = _Export(workdir, executor, workers, memory)
             if not workdir.is_in_place:
                 yield from export.run(is_resumed, overwrite, metrics)

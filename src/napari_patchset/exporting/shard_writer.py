@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.candidates import Shard
+from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import TileReader
@@ -103,7 +104,8 @@ def write_job(
 ) -> None:
     """Write the shards whose first candidate is one of `first` up to, not including, `last`.
 
-    Shards that are written already stay.
+    Shards that are written already stay. If sources can't be read that must not be left out, all
+    shards without them are written before SourcesFailed is raised.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ def write_job(
     """
     workdir = WorkDir(Path(root), token)
     frozen = workdir.frozen()
-    arrays = workdir.selection().arrays(frozen.arrays)
+    arrays, needed = workdir.selection().arrays(frozen.arrays), dict[int, Failure]()
     with workdir.open_images(threads) as images:
         for layout in frozen.arrays:
             shards = [
@@ -128,8 +130,30 @@ def write_job(
                 for shard in array.shards
                 if first <= shard.candidates[0] < last and workdir.done_marker(shard) is None
             ]
-            if shards:
-                _write_shards(workdir, frozen, images, shards, memory)
+            while shards:
+                try:
+                    _write_shards(workdir, frozen, images, shards, memory)
+                    break
+                except SourcesFailed as failed:
+                    if workdir.may_leave_out(failed.failures):
+                        raise  # the caller records it, and other patches are selected
+                    needed |= failed.failures
+                    shards = _without(shards, workdir, frozen, list(needed))
+        if needed:
+            raise SourcesFailed(needed, RESUME)
+
+
+def _without(
+    shards: Sequence[Shard], workdir: WorkDir, frozen: FrozenPlan, sources: list[int]
+) -> list[Shard]:
+    """Return the shards that are not written yet and hold no patch of some sources."""
+    source_index = workdir.candidates(frozen).source_index
+    return [
+        shard
+        for shard in shards
+        if workdir.done_marker(shard) is None
+        and not np.isin(source_index[shard.candidates], sources).any()
+    ]
 
 
 def _write_shards(

@@ -14,6 +14,7 @@ the same plan; scores and shards that are done are not made again.
 
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ from napari_patchset.exporting.candidates import (
     write_columns,
 )
 from napari_patchset.exporting.destination import PLAN, remove_own_files
-from napari_patchset.exporting.failures import Failure, SourcesFailed
+from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_left_out
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.job_folder import JobFolder
 from napari_patchset.exporting.open_images import OpenImages
@@ -202,11 +203,19 @@ class WorkDir(JobFolder):
         """Whether the set is complete under its name, and only this folder remains."""
         return self._plan.exists() and not self.set.exists()
 
+    def may_leave_out(self, failures: Mapping[int, Failure]) -> bool:
+        """Return whether the set may be completed without further sources; see the plan."""
+        frozen = self.frozen()
+        left_out = {**self.failed(), **failures}.values()
+        return may_be_left_out([*frozen.failures, *left_out], frozen.max_failures)
+
     def record(self, failed: SourcesFailed) -> None:
-        """Record which sources can't be read; raise SourcesFailed if none is left.
+        """Record which sources are left out; raise SourcesFailed if none is left, or one must stay.
 
         Nothing is recorded then, as a disk that was away may come back.
         """
+        if not self.may_leave_out(failed.failures):
+            raise SourcesFailed(failed.failures, RESUME) from failed
         recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.frozen()
         if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
             failures = self.failed() | failed.failures
@@ -216,6 +225,17 @@ class WorkDir(JobFolder):
             raise SourcesFailed(failures) from failed
         for index, failure in failed.failures.items():
             write_json(self._failed / f"{index}.json", failure.model_dump())
+
+    def set_max_failures(self, max_failures: int | None) -> None:
+        """Change how many sources may be left out; read those again that may not be any more."""
+        frozen = self.frozen()
+        if frozen.max_failures != max_failures:
+            changed = frozen.model_copy(update={"max_failures": max_failures})
+            write_file(self._plan, [changed.model_dump_json(indent=1).encode()])
+        if self.failed() and not self.may_leave_out({}):
+            self.scores.delete_incomplete(frozen)
+            for path in self._failed.glob("*.json"):
+                path.unlink()
 
     def failed(self) -> dict[int, Failure]:
         """Read which sources can't be read, by index."""
