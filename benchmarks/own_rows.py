@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 from bench import Bench
 from files import Slide
-from measure import Result, Target, in_turn, timed
+from measure import Result, Target, in_turn, median_ratio, timed
 from numpy.typing import NDArray
 
-from napari_patchset import CziImageStack, Random, Tiled, list_scenes
-from napari_patchset.source import SourceInfo
+from napari_patchset import CziImageStack, ExportPlan, Random, Tiled, export, list_scenes
+from napari_patchset.source import PixelSize, SourceInfo
 
 MIB = 2**20
 
@@ -54,6 +55,31 @@ def _first_picture(path: Path) -> NDArray[Any]:
     with CziImageStack(path, 0) as stack:
         overview = stack.levels[-1]
         return overview.extract_patch(0, None, (0, 0), overview.data_shape[-2:])
+
+
+def resampled(bench: Bench) -> Iterator[Result]:
+    """Export at twice the pixel size, against an export of the same fields of view as they are."""
+    for compression in ("uncompressed", "zstd"):
+        _, path = bench.mosaic(compression)
+        sides = {}
+        for name, size, wanted in (("ours", 32, 1.0), ("plain", 64, None)):
+            plan = bench.plan(path, size, name)
+            sources = [ref.model_copy(update={"pixel_size": _HALF}) for ref in plan.sources]
+            fields = {**dict(plan), "sources": sources, "pixel_size": wanted}
+            sides[name] = partial(_timed_export, ExportPlan.model_validate(fields))
+        times = in_turn(sides, bench.scale.repeats)
+        bench.clear()
+        ours, plain = times["ours"], times["plain"]
+        name = f"export {compression} at 2x the pixel size / as it is"
+        ratio, target = median_ratio(ours, plain), Target("<=", 1.5)
+        yield Result(name, "time", "s", median(ours), median(plain), ratio, target)
+
+
+_HALF = PixelSize(y=0.5, x=0.5)
+
+
+def _timed_export(plan: ExportPlan) -> float:
+    return timed(lambda: export(plan, overwrite=True).close())
 
 
 def planning(bench: Bench) -> Iterator[Result]:

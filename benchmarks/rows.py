@@ -11,7 +11,7 @@ import zarr
 from bench import Bench
 from files import JPEG_XR
 from measure import Result, Target, counted_tiles, in_turn, median_ratio, timed
-from own_rows import opening, planning
+from own_rows import opening, planning, resampled
 from process_rows import (
     first_picture,
     key_strokes,
@@ -172,6 +172,7 @@ def _per_patch(
 ROWS: dict[str, Row] = {
     "opening": opening,
     "planning": planning,
+    "resampled": resampled,
     "careamics": export_against_careamics,
     "raw": export_against_raw,
     "composed": export_against_composed,

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import cached_property
+from math import floor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
@@ -198,6 +199,14 @@ class SourceInfo(Frozen):
         if self.source_pixel_size is None:
             return None
         return pixel_ratio(self.source_pixel_size, self.pixel_size, self.name)
+
+    def to_file(self, pixels: Sequence[int]) -> tuple[int, ...]:
+        """Return a position or an extent, the last two numbers YX, in the file's own pixels."""
+        if self.ratio is None:
+            return tuple(pixels)
+        *depth, y, x = pixels
+        scaled = (floor(n * r + Fraction(1, 2)) for n, r in zip((y, x), self.ratio, strict=True))
+        return (*depth, *scaled)
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

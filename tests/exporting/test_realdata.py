@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pylibCZIrw.czi import open_czi
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import MissingAxisError
 from napari_patchset.exporting.sources import expand_sources
@@ -129,3 +129,23 @@ def test_the_others_are_exported_too(data_dir: Path, tmp_path: Path, name: str) 
         assert source.dtype == stack.data_dtype.name
     np.testing.assert_array_equal(made["all"][-1], expected)
     made.close()
+
+
+@pytest.mark.parametrize("wanted", [0.15, 0.26])
+def test_a_slide_with_a_pyramid_is_resampled(data_dir: Path, tmp_path: Path, wanted: float) -> None:
+    path, out = data_dir / "czi" / WELLS, tmp_path / "a.patches.zarr"
+    plan = ExportPlan(sources=f"{path}@1", strategy=Tiled(size="6um"), pixel_size=wanted, out=out)
+    with export(plan) as made, open_stack(path, 1) as source:
+        info, rows, patches = made.manifest.sources[0], made.table.to_pylist(), made["all"][:]
+        own = source.metadata.pixel_size.x
+        assert own < wanted == info.pixel_size.x
+        assert (info.level or 0) >= 1 if wanted > 2 * own else info.level == 0
+        assert info.spatial_shape == tuple(int(n * 0.1 / wanted) for n in source.data_shape[-2:])
+        for row, patch in list(zip(rows, patches, strict=True))[:6]:
+            start = [int(row[f"{axis}_start_level0"]) for axis in "yx"]
+            size = [int(row[f"{axis}_size_level0"]) for axis in "yx"]
+            pixels = source.extract_patch(row["sample"], None, start, size)
+            # The scanner's own pyramid is not quite the average, but near it.
+            means = pixels.mean(axis=(1, 2))
+            np.testing.assert_allclose(patch.mean(axis=(1, 2)), means, rtol=0.05)
+    assert list(verify(out)) == []

@@ -362,3 +362,39 @@ def test_channels_are_loaded_by_index_or_by_a_name_that_is_a_number(form: Recipe
     show(form, *NAMES)
     form.load(Recipe(strategy=Tiled(size=(64, 64)), channels=(405, "CD8 [Opal 570]", 2)))
     assert form.channels.value == (0, 2, 5)
+
+
+def test_sizes_are_typed_in_pixels_or_micrometres(form: RecipeForm, qtbot: QtBot) -> None:
+    assert form.recipe(None).pixel_size is None
+    assert form.folds["Pixel size"].button.text() == "Pixel size: as in the file"
+    form.pixel_size.size.value = "0.5"
+    form.pixel_size.unit.value = "µm"
+    type_into(qtbot, form.patches.size.boxes[1], 32)
+    made = form.recipe(None)
+    assert made.pixel_size == PixelSize(y=0.5, x=0.5)
+    assert (made.strategy.size, made.strategy.overlap) == (("32um", "64um"), (0, 0))
+    assert form.folds["Pixel size"].button.text() == "Pixel size: 0.5 µm, sizes in µm"
+    form.pixel_size.size.value = "half"
+    with pytest.raises(ArgumentError, match="Pixel size: 'half' is not a pixel size"):
+        form.recipe(None)
+    form.pixel_size.size.value = ""
+    form.pixel_size.unit.value = "px"
+    assert form.recipe(None).strategy.size == (32, 64)
+
+
+@pytest.mark.parametrize("size", [("12.5um", "30um"), (64, "30um"), (48, 80)])
+def test_a_plan_of_lengths_comes_back_from_the_form(form: RecipeForm, size: tuple) -> None:
+    recipe = Recipe(strategy=Tiled(size=size, overlap=(4, "2um")), pixel_size="0.5,0.25")
+    form.load(recipe)
+    assert form.recipe(None) == recipe
+
+
+def test_a_size_is_limited_by_the_extent_at_the_pixel_size(form: RecipeForm) -> None:
+    info = describe(Y=300, X=400).model_copy(update={"pixel_size": PixelSize(y=0.25, x=0.25)})
+    form.offer(info, [("DAPI", "#ffffff"), ("EGFP", "#ffffff")])
+    form.patches.size.load((64, 256))
+    assert strategy(form) == Tiled(size=(64, 256), overlap=(0, 0))
+    form.pixel_size.size.value = "0.5"  # 150 x 200 pixels
+    assert strategy(form).size == (64, 128)
+    form.pixel_size.size.value = ""
+    assert strategy(form).size == (64, 256)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid, take_starts
 from napari_patchset.preview.categories import PatchCategory
+from napari_patchset.source import Ratio
 
 Point = tuple[float, float]
 """Y and X in pixels of the image."""
@@ -59,6 +60,15 @@ class PlanePatches:
             return patches
         z = grid.start[low:high, 0]
         return patches[np.flatnonzero((z <= depth) & (depth < z + grid.size[0]))]
+
+    def scaled(self, ratio: Ratio | None) -> Self:
+        """Return the patches in pixels of which so many, along YX, make one of theirs."""
+        if ratio is None:
+            return self
+        factors = np.array(ratio, np.float64)
+        start = np.floor(self.start * factors + 0.5).astype(np.int32)
+        height, width = np.floor(np.array(self.size) * factors + 0.5).astype(int).tolist()
+        return type(self)(self.rows, start, (height, width), self.category)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -291,7 +291,7 @@ class SizedStrategy(PatchStrategy):
         return to_pixels(self.size)
 
     def in_pixels(self, pixel_size: PixelSize, name: str) -> Self:
-        """Return the strategy with its lengths in pixels, rounded half up, at least one.
+        """Return the strategy with its lengths in pixels, rounded half up; a size is at least one.
 
         Parameters
         ----------
@@ -309,7 +309,9 @@ class SizedStrategy(PatchStrategy):
         sizes = (pixel_size.z, pixel_size.y, pixel_size.x)
         changed = {
             field: tuple(
-                length if isinstance(length, int) else _round_to_pixels(length, size, name)
+                length
+                if isinstance(length, int)
+                else _round_to_pixels(length, size, name, least=int(field == "size"))
                 for length, size in zip(lengths, sizes[3 - len(lengths) :], strict=True)
             )
             for field, lengths in fields.items()
@@ -399,7 +401,7 @@ def _is_positive(length: Length) -> bool:
     return length >= 1 if isinstance(length, int) else length.number > 0
 
 
-def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str) -> int:
+def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, least: int) -> int:
     if pixel_size is None:
         raise UnknownPixelSizeError(
             f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."

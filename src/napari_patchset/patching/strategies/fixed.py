@@ -98,11 +98,11 @@ class Fixed(SizedStrategy):
         _refuse(outside, f"do not lie inside of their image at the size {format_size(self.pixels)}")
 
     def _is_inside(self, patch: FixedPatch, source: SourceInfo) -> bool:
-        axes = zip(self._start(patch, source), self.pixels, source.spatial_shape, strict=True)
+        axes = zip(self.start_in(patch, source), self.pixels, source.spatial_shape, strict=True)
         inside = all(0 <= start <= n - p for start, p, n in axes)
         return inside and 0 <= patch.sample < source.n_samples
 
-    def _start(self, patch: FixedPatch, source: SourceInfo) -> tuple[int, ...]:
+    def start_in(self, patch: FixedPatch, source: SourceInfo) -> tuple[int, ...]:
         """Return the start in the pixels of a source; of a resampled one, the nearest inside."""
         if source.ratio is None:
             return patch.start
@@ -115,7 +115,7 @@ class Fixed(SizedStrategy):
         return (*depth, *nearest)
 
     def _candidates_in(self, selected: SelectedSource, patches: Sequence[FixedPatch]) -> PatchGrid:
-        places = [(p.sample, *self._start(p, selected.source)) for p in patches]
+        places = [(p.sample, *self.start_in(p, selected.source)) for p in patches]
         listed = np.array(places, np.int64)
         listed = listed.reshape(-1, 1 + len(self.pixels))
         unique = np.unique(listed, axis=0)

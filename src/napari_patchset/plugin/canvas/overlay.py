@@ -76,7 +76,7 @@ class PlaneGrid(NamedTuple):
         else:
             patches = PlanePatches.from_grid(
                 planned.grid, planned.category, planned.state.shown_index, *plane
-            )
+            ).scaled(planned.shown_source.ratio)
         return cls(planned, image, *plane, patches)
 
     def _has_patches_of(self, planned: PlanPreview, plane: tuple[int, int]) -> bool:
@@ -227,7 +227,9 @@ class GridOverlay:
         if outlined:
             self._layers.show_map(False)
         else:
-            self._raster = self._raster or rasterize(patches, self.grid.planned.step)
+            planned = self.grid.planned
+            height, width = planned.shown_source.to_file(planned.step)
+            self._raster = self._raster or rasterize(patches, (height, width))
             self._layers.draw_map(self._raster, space)
 
     def _draw_lines(self, grid: PlaneGrid, rows: NDArray[np.int64], drawing: _Drawing) -> None:
@@ -237,7 +239,8 @@ class GridOverlay:
         lines = outline_segments(seen, width)
         data, colors = lines.data, _COLORS[lines.category]
         if drawing.picked is not None:
-            shape = grid.planned.shown_source.spatial_shape[-2:]
+            shown = grid.planned.shown_source
+            shape = shown.to_file(shown.spatial_shape[-2:])
             frame = _frame(drawing.picked, seen.size, width, shape)
             data = np.concatenate([data, frame])
             colors = np.append(colors, _COLORS[[_PICKED] * len(frame)], axis=0)

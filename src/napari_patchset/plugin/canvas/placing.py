@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_patchset.patching.strategies import FixedPatch
+from napari_patchset.patching.strategies import Fixed, FixedPatch
 from napari_patchset.plugin.canvas.overlay import PlaneGrid
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.form.strategy import StrategySection
@@ -74,7 +74,8 @@ class PlaceControl:
         grid, patch = self._grid, self._framed
         if grid is None or patch is None:
             return
-        size, shape = grid.planned.grid.size, grid.planned.shown_source.spatial_shape
+        shown = grid.planned.shown_source
+        size, shape = (shown.to_file(n) for n in (grid.planned.grid.size, shown.spatial_shape))
         step = [1 if is_fine else max(1, n // _STEPS) for n in size[-2:]]
         y, x = patch.start[-2] + down * step[0], patch.start[-1] + right * step[1]
         start = _inside((*patch.start[:-2], y, x), size, shape)
@@ -92,22 +93,37 @@ class PlaceControl:
 
 def _patch_at(planned: PlanPreview, row: int) -> FixedPatch:
     info, spec = planned.shown_source, planned.grid[row]
+    strategy = planned.state.recipe.strategy
+    if info.ratio is not None and isinstance(strategy, Fixed):
+        strategy = strategy.in_pixels(info.pixel_size, info.name)
+        for patch in strategy.patches:
+            is_here = (patch.source, patch.scene, patch.sample) == (
+                info.key,
+                info.scene,
+                spec.sample,
+            )
+            if is_here and strategy.start_in(patch, info) == spec.start:
+                return patch
     return FixedPatch(source=info.key, scene=info.scene, sample=spec.sample, start=spec.start)
 
 
 def _row_of(planned: PlanPreview, patch: FixedPatch) -> int | None:
     grid = planned.grid
     is_there = (grid.source_index == planned.state.shown_index) & (grid.sample == patch.sample)
-    rows = np.flatnonzero(is_there & (grid.start == patch.start).all(axis=1))
+    start, info, strategy = patch.start, planned.shown_source, planned.state.recipe.strategy
+    if info.ratio is not None and isinstance(strategy, Fixed):
+        start = strategy.in_pixels(info.pixel_size, info.name).start_in(patch, info)
+    rows = np.flatnonzero(is_there & (grid.start == start).all(axis=1))
     return int(rows[0]) if len(rows) else None
 
 
 def _patch_around(grid: PlaneGrid, point: tuple[float, float]) -> FixedPatch:
     """Place a patch around a point of the plane that is shown, YX."""
-    info, size = grid.planned.shown_source, grid.planned.grid.size
+    info = grid.planned.shown_source
+    size = info.to_file(grid.planned.grid.size)
     centre = (grid.depth, *point)[-len(size) :]
     start = [round(c - n / 2) for c, n in zip(centre, size, strict=True)]
-    inside = _inside(start, size, info.spatial_shape)
+    inside = _inside(start, size, info.to_file(info.spatial_shape))
     return FixedPatch(source=info.key, scene=info.scene, sample=grid.sample, start=inside)
 
 

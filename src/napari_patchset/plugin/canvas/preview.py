@@ -235,7 +235,7 @@ def _row(*buttons: QPushButton) -> QWidget:
 
 
 def _start_of(planned: PlanPreview, row: int) -> YX:
-    y, x = planned.grid.start[row, -2:].tolist()
+    y, x = planned.shown_source.to_file(planned.grid.start[row, -2:].tolist())
     return y, x
 
 

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_patchset.axes import DepthAxis
+from napari_patchset.patching.strategies.base import Length, Micrometres
 
 MAX_INT = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
@@ -65,6 +66,7 @@ class SizeRow(Row):
 
     def __init__(self, label: str, value: tuple[int, int, int], minimum: int, tooltip: str) -> None:
         self.typed = list(value)
+        self._loaded: list[Length | None] = [None, None, None]
         self.boxes = [
             SpinBox(value=n, min=minimum, max=MAX_INT, label=axis, tooltip=tooltip)
             for n, axis in zip(value, "ZYX", strict=True)
@@ -86,10 +88,27 @@ class SizeRow(Row):
         first = 0 if self._depth_axis != "none" else 1
         return list(self.value[first:]) != self.typed[first:]
 
-    def load(self, value: Sequence[int]) -> None:
+    def lengths(self, in_micrometres: bool) -> tuple[Length, ...]:
+        """Return the numbers along Z (or T), Y, X as lengths; those of a plan are exact."""
+        return tuple(
+            loaded
+            if loaded is not None and _rounded(loaded) == n
+            else Micrometres(f"{n}um")
+            if in_micrometres and axis and n
+            else n
+            for axis, (n, loaded) in enumerate(zip(self.value, self._loaded, strict=True))
+        )
+
+    def forget_loaded(self) -> None:
+        """Take all numbers as typed: their unit has changed."""
+        self._loaded = [None, None, None]
+
+    def load(self, value: Sequence[Length]) -> None:
         """Set the last numbers, as many as `value` has, as if they were typed."""
-        for box, n in zip(reversed(self.boxes), reversed(value), strict=False):
-            box.value = n
+        first = len(self.boxes) - len(value)
+        for axis, length in enumerate(value, first):
+            self._loaded[axis] = length
+            self.boxes[axis].value = _rounded(length)
 
     def limit(self, value: Sequence[int]) -> None:
         """Show other numbers than were typed; the typed ones are remembered."""
@@ -109,6 +128,10 @@ class SizeRow(Row):
 
     def _on_typed(self, axis: int, number: int) -> None:
         self.typed[axis] = number
+
+
+def _rounded(length: Length) -> int:
+    return length if isinstance(length, int) else max(1, round(length.number))
 
 
 class Percent(SpinBox):

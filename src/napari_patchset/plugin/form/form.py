@@ -14,6 +14,7 @@ from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
 from napari_patchset.plugin.form.output import OutputSection, SplitSection
 from napari_patchset.plugin.form.patches import ChannelsSection, PatchesSection
+from napari_patchset.plugin.form.pixel_size import PixelSizeSection
 from napari_patchset.plugin.form.region import RegionSection, extents
 from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.form.strategy import StrategySection
@@ -28,11 +29,14 @@ class RecipeForm:
     def __init__(self) -> None:
         self.patches = PatchesSection()
         self.strategy, self.channels = StrategySection(), ChannelsSection()
+        self.pixel_size = PixelSizeSection()
         self.region, self.filters = RegionSection(), FiltersSection()
+        self._offered: SourceInfo | None = None
         self.split, self.pairs, self.output = SplitSection(), PairsSection(), OutputSection()
         self._sections: dict[str, Section] = {
             "Strategy": self.strategy,
             "Channels": self.channels,
+            "Pixel size": self.pixel_size,
             "Region": self.region,
             "Filters": self.filters,
             "Split": self.split,
@@ -41,6 +45,8 @@ class RecipeForm:
         }
         self.folds = {title: Fold(title, each.native) for title, each in self._sections.items()}
         self.more = Fold("More options", _column(list(self.folds.values())))
+        self.pixel_size.unit.changed.connect(self.patches.forget_loaded)
+        self.pixel_size.changed.connect(self._fit)
         for section in (self.patches, *self._sections.values()):
             section.changed.connect(self._on_change)
         self._show()
@@ -53,6 +59,8 @@ class RecipeForm:
         ArgumentError, ValidationError
             If a value is wrong, or values do not fit each other; the message names the section.
         """
+        with blaming_section("Pixel size"):
+            pixel_size = self.pixel_size.value
         with blaming_section("Channels"):
             channels = self.channels.value
         with blaming_section("Filters"):
@@ -66,6 +74,7 @@ class RecipeForm:
                 "strategy": self._strategy(region),
                 "depth_axis": self.patches.depth_axis.value,
                 "channels": channels,
+                "pixel_size": pixel_size,
                 "filters": filters,
                 "keep_fraction": self.filters.keep_fraction,
                 "split": self.split.value,
@@ -76,7 +85,8 @@ class RecipeForm:
     def offer(self, info: SourceInfo, channels: Sequence[tuple[str, str]]) -> None:
         """Offer a scene's depth axes, sizes, ranges, and channels by name and colour."""
         with self.changed.blocked():
-            self.patches.fit(info.layout.sizes)
+            self._offered = info
+            self._fit()
             self.region.offer(extents(info))
             self.channels.offer(channels)
             self.filters.offer([name for name, _ in channels])
@@ -87,6 +97,7 @@ class RecipeForm:
         strategy = recipe.strategy
         size, overlap = (getattr(strategy, name, ()) for name in ("size", "overlap"))
         with self.changed.blocked():
+            self.pixel_size.load(recipe.pixel_size, (*size, *overlap))
             self.patches.load(recipe.depth_axis, size, overlap)
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)
@@ -102,10 +113,29 @@ class RecipeForm:
         n = 2 if self.patches.depth_axis.value == "none" else 3
         fields = self.strategy.value
         if fields["kind"] != "whole":
-            fields["size"] = self.patches.size.value[-n:]
+            in_micrometres = self.pixel_size.in_micrometres
+            fields["size"] = self.patches.size.lengths(in_micrometres)[-n:]
         if fields["kind"] == "tiled":
-            fields["overlap"] = self.patches.overlap.value[-n:]
+            fields["overlap"] = self.patches.overlap.lengths(in_micrometres)[-n:]
         return {**fields, "region": region, "select": self.region.select}
+
+    def _fit(self) -> None:
+        """Limit sizes to the extent of the image, in made pixels or micrometres."""
+        info = self._offered
+        if info is None:
+            return
+        extent = dict(info.layout.sizes)
+        with suppress(ArgumentError):  # planning says so
+            made = self.pixel_size.value
+            for axis in "YX":
+                own, wanted = (
+                    getattr(size, axis.lower(), None) for size in (info.pixel_size, made)
+                )
+                if own and (wanted or self.pixel_size.in_micrometres):
+                    unit = 1.0 if self.pixel_size.in_micrometres else wanted
+                    extent[axis] = max(1, int(extent[axis] * own / unit + 1e-6))
+        with self.changed.blocked():
+            self.patches.fit(extent)
 
     def _on_change(self) -> None:
         self._show()

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QRadioButton, QSizePolicy
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.strategies import Tiled
+from napari_patchset.patching.strategies.base import Length
 from napari_patchset.plugin.form.fields import Section, SizeRow, description
 from napari_patchset.source import ChannelId, channel_indices
 
@@ -30,7 +31,7 @@ class PatchesSection(Section):
         )
         self.depth_axis.value = "none"
         self.depth_axis.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
-        self.size = SizeRow("Size", (8, 64, 64), 1, "Pixels along each axis of a patch.")
+        self.size = SizeRow("Size", (8, 64, 64), 1, "Extent of a patch along each axis, in pixels.")
         self.overlap = SizeRow("Overlap", (0, 0, 0), 0, description(Tiled, "overlap"))
         self.hint = Label(value="")
         self._hint, self._extent = "", dict[str, int]()
@@ -57,11 +58,18 @@ class PatchesSection(Section):
         self._limit()
         self._show_hint()
 
-    def load(self, depth_axis: DepthAxis, size: Sequence[int], overlap: Sequence[int]) -> None:
+    def load(
+        self, depth_axis: DepthAxis, size: Sequence[Length], overlap: Sequence[Length]
+    ) -> None:
         """Set the fields as if they were typed."""
         self.depth_axis.value = depth_axis
         self.size.load(size)
         self.overlap.load(overlap)
+
+    def forget_loaded(self) -> None:
+        """Take all numbers as typed: their unit has changed."""
+        self.size.forget_loaded()
+        self.overlap.forget_loaded()
 
     def show_hint(self, hint: str) -> None:
         """Show the size in micrometres below the fields."""

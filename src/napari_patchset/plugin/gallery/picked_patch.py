@@ -12,6 +12,7 @@ from napari_patchset.plugin.gallery.contact_sheet import RGBImage, patch_images,
 from napari_patchset.plugin.navigation import DIRECTIONS
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
+from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import Channel
 
 _SIDE = 128
@@ -112,16 +113,24 @@ def describe_patch(planned: PlanPreview, row: int) -> str:
     axes = info.layout.spatial_axes
     first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
     place = info.file_indices(spec.sample) | {
-        axis: start + first.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+        axis: start + first.get(axis, 0)
+        for axis, start in zip(axes, info.to_file(spec.start), strict=True)
     }
     lines = [
         f"<b>Patch {row:,}</b>: {_fate(planned, row)}",
         ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
         f"{' × '.join(map(str, spec.size))} px",
     ]
+    if info.ratio is not None:
+        y, x = (f"{n * p:g}" for n, p in zip(spec.size[-2:], _yx(info.pixel_size), strict=True))
+        lines[-1] += f" of {info.pixel_size.x:g} µm ({y} × {x} µm)"
     metrics = planned.verdicts.metrics.items()
     lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
     return "<br>".join(lines)
+
+
+def _yx(size: PixelSize) -> tuple[float, float]:
+    return size.y or 0.0, size.x or 0.0
 
 
 def _fate(planned: PlanPreview, row: int) -> str:

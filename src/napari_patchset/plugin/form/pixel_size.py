@@ -1,0 +1,60 @@
+"""The pixel size that patches are resampled to, and the unit in which sizes are typed."""
+
+from collections.abc import Sequence
+
+from magicgui.widgets import LineEdit, RadioButtons
+
+from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plan_options import format_pixel_size
+from napari_patchset.patching.strategies.base import Length, Micrometres
+from napari_patchset.plugin.form.fields import Section, description
+from napari_patchset.source import PixelSize
+from napari_patchset.stacks.metadata import parse_pixel_size
+
+
+class PixelSizeSection(Section):
+    """A pixel size in micrometres, empty for that of the file, and the unit of sizes."""
+
+    def __init__(self) -> None:
+        self.size = LineEdit(label="Pixel size (µm)", tooltip=description(Recipe, "pixel_size"))
+        self.size.native.setPlaceholderText("as in the file")
+        self.unit = RadioButtons(
+            label="Sizes in",
+            choices=["px", "µm"],
+            orientation="horizontal",
+            tooltip="Unit of the patch size and the overlap along Y and X.",
+        )
+        self.unit.value = "px"
+        self.unit.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
+        super().__init__([self.size, self.unit])
+
+    @property
+    def value(self) -> PixelSize | None:
+        """The pixel size, None for that of the file.
+
+        Raises
+        ------
+        ArgumentError
+            If the text is not a pixel size.
+        """
+        text = self.size.value.strip()
+        return parse_pixel_size(text) if text else None
+
+    @property
+    def in_micrometres(self) -> bool:
+        """Whether sizes are typed in micrometres."""
+        return bool(self.unit.value == "µm")
+
+    def load(self, pixel_size: PixelSize | None, lengths: Sequence[Length]) -> None:
+        """Set the pixel size, and the unit that sizes have."""
+        text = "" if pixel_size is None else format_pixel_size(pixel_size)
+        if pixel_size is not None and pixel_size.y == pixel_size.x:
+            text = f"{pixel_size.y:g}"
+        self.size.value = text
+        self.unit.value = "µm" if any(isinstance(n, Micrometres) for n in lengths) else "px"
+
+    @property
+    def summary(self) -> str:
+        """A short summary of the settings."""
+        size = f"{self.size.value.strip()} µm" if self.size.value.strip() else "as in the file"
+        return f"{size}, sizes in µm" if self.in_micrometres else size
