@@ -38,7 +38,7 @@ PLANS = {
     "typo.json": {"sources": [{"pth": "image.czi"}]},
     "later.json": {"sources": ["image.czi"], "gamma": 2},
 }
-FILES = sorted(["circle.json", "float.tif", "image.czi", "text.czi", *PLANS])
+FILES = sorted(["circle.json", "float.tif", "image.czi", "list.json", "text.czi", *PLANS])
 
 
 def test_info_shows_what_is_in_a_file(run, czi: MakeCzi) -> None:
@@ -131,6 +131,15 @@ def test_export_reports_positions_that_are_no_candidates(run, czi: MakeCzi) -> N
     shown = run("export", path, "--out", "a.patches.zarr", "--patch-size", "16,16")[1]
     out = Path("a.patches.zarr").absolute()
     assert shown == f"36 patches in {out}: 12 left out (missing plane)\n"
+
+
+def test_the_file_that_lacks_planes_is_named(run, czi: MakeCzi) -> None:
+    whole = czi(SceneSpec(rect=(0, 0, 64, 48), t=2, z=2), name="whole.czi")
+    path = czi(SceneSpec(rect=(0, 0, 64, 48), t=2, z=2, missing=[{"T": 1, "Z": 0}]))
+    options = ("--out", "a.patches.zarr", "--patch-size", "16,16")
+    shown = run("export", whole, path, *options)[1]
+    assert f"12 left out (missing plane in {path})" in shown.replace(", scene 0", "")
+    assert "absent: 1 plane of scene 0" in run("info", path)[1]
 
 
 def test_export_reports_splits_and_rejected_patches(run, czi: MakeCzi) -> None:
@@ -411,6 +420,11 @@ def test_the_version_is_printed(run) -> None:
             "circle.json: not a region: there is no kind 'circle'",
         ),
         (
+            "export image.czi --region list.json",
+            "list.json: not a region; a region is a mask image, or a JSON object such as",
+        ),
+        ("export image.czi --scene 9", "there is no scene 9; its scenes are 0"),
+        (
             "export --plan later.json",
             "later.json: gamma is not a field of a plan; save",
         ),
@@ -429,6 +443,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     (tmp_path / "text.czi").write_text("this is no image\n")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((70, 80), np.float32))
     (tmp_path / "circle.json").write_text('{"kind": "circle"}')
+    (tmp_path / "list.json").write_text("[]")
     for name, plan in PLANS.items():
         (tmp_path / name).write_text(json.dumps(plan))
     command, *options = words.split()

@@ -46,6 +46,10 @@ def info(
     console = Console()
     for name in rows[0].get("absent", {}).get("names", []) if rows else ():
         typer.echo(f"absent: {name}")
+    for row in rows:
+        if planes := row.get("absent", {}).get("planes"):
+            of_scene = "" if row["id"] is None else f" of scene {row['id']}"
+            typer.echo(f"absent: {planes} {'plane' if planes == 1 else 'planes'}{of_scene}")
     (console if console.is_terminal else Console(width=_WIDTH)).print(table)
 
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from napari_patchset.exporting.failures import Failure
+from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
+from napari_patchset.exporting.plan import SourceRef
 from napari_patchset.patching.splits import Split
+from napari_patchset.patching.strategies.base import MISSING_PLANE
 from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.manifest import Provenance
 from napari_patchset.patchset.reader import read_description
+from napari_patchset.stacks.opening import open_stack
 
 _DOING = {"plan": "planned", "score": "measured", "write": "written", "done": "written"}
 """The bar's verb, by the stage of an export."""
@@ -72,13 +76,31 @@ def bar_on_terminal(
 
 def show_counts(path: Path) -> None:
     """Print how many patches are in each split, and how many candidates are not and why."""
-    manifest, _ = read_description(path)
+    manifest, provenance = read_description(path)
     total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
     parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
     if rejected:
         parts.append(f"{rejected} rejected")
-    parts += [f"{n} left out ({reason})" for reason, n in manifest.dropped.items() if n]
+    for reason, n in manifest.dropped.items():
+        where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
+        parts += [f"{n} left out ({reason}{where})"] if n else []
     typer.echo(f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""))
     split = manifest.recipe.get("split")
     if split and (remark := Split.model_validate(split).remark(manifest.counts)):
         typer.echo(remark, err=True)
+
+
+def _lacking_planes(provenance: Provenance) -> str:
+    """Return which sources lack planes: " in a.czi and others"; "" for those of one file."""
+    refs = [SourceRef.model_validate(source) for source in provenance.sources]
+    if len({ref.path for ref in refs}) == 1:
+        return ""
+    lacking = list(islice((ref for ref in refs if _lacks_planes(ref)), 2))
+    others = " and others" if len(lacking) > 1 else ""
+    return f" in {lacking[0]}{others}" if lacking else ""
+
+
+def _lacks_planes(ref: SourceRef) -> bool:
+    with suppress(*SOURCE_ERRORS), open_stack(ref.path, ref.scene, **ref.overrides) as stack:
+        return bool(getattr(stack, "missing_planes", ()))
+    return False

@@ -126,9 +126,11 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
     for file_format in FILE_FORMATS:
         if path.suffix.lower() in file_format.suffixes:
             return file_format
-    supported = ", ".join(suffix for each in FILE_FORMATS for suffix in each.suffixes)
+    supported = ", ".join(each.name for each in FILE_FORMATS)
+    if path.suffix.lower() == ZIP_SUFFIX:
+        raise UnreadableFileError(f"{path}: there is no zarr in this archive, or it is damaged.")
     raise UnreadableFileError(
-        f"{path}: {path.suffix or 'such'} files can't be read ({supported} can). Open it in napari "
+        f"{path}: {path.suffix or 'such'} files can't be read; {supported} can. Open it in napari "
         "with a plugin and use the layer, or convert it to OME-TIFF."
     )
 

@@ -285,7 +285,9 @@ def test_metadata_of_imagej(tmp_path: Path) -> None:
     assert (actin.name, actin.color, actin.contrast_limits) == ("actin", "#00ff00", (0, 65535))
 
 
-@pytest.mark.parametrize("unit", ["\\u00B5m", "micron", "um"])
+@pytest.mark.parametrize(
+    "unit", ["\\u00B5m", "\\u03BCm", "micron", "Microns", "um", "micrometers", "micrometre"]
+)
 def test_micrometres_by_any_name(unit: str, tmp_path: Path) -> None:
     path = write(
         tmp_path / "ij.tif", planes(2), imagej=True, resolution=(4, 4), metadata={"unit": unit}
