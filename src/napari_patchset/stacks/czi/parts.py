@@ -51,8 +51,8 @@ def read_parts(path: Path) -> CziParts:
     first_path, first = path, read_directory(path)
     master, absent = path, list[str]()
     if first.header.part:
-        if (found := _find_master(path, first.header)) is not None:
-            first_path, first, master = found, read_directory(found), found
+        if (whole := _find_master(path, first.header)) is not None:
+            first_path, first, master = whole, read_directory(whole), whole
         elif named := _PART_NAME.fullmatch(path.stem):
             master = path.with_name(named[1] + path.suffix)
             absent.append(master.name)
@@ -115,10 +115,10 @@ def _names(path: Path) -> tuple[Path, ...]:
 
 def _is_part(path: Path, header: FileHeader, number: int) -> bool:
     try:
-        found = read_header(path) if path.is_file() else None
+        own = read_header(path) if path.is_file() else None
     except (OSError, UnreadableFileError):
         return False
-    return found is not None and (found.part, found.master_guid) == (number, header.master_guid)
+    return own is not None and (own.part, own.master_guid) == (number, header.master_guid)
 
 
 def _in_part(blocks: Subblocks, number: int) -> Subblocks:

@@ -146,7 +146,13 @@ class CziPixels:
             return
         if self._geometry.has_pyramid and plane.tiles:
             try:
-                self._read_pyramid(plane, color, window, factor, out)
+                kind = PIXEL_TYPES[plane.tiles[0].pixel_type].name
+                scene, numbers = self._geometry.scene, plane.numbers
+                pixels = self._libczi.read(window, numbers, scene, kind, 1 / factor)
+                pixels = color_plane(pixels, color)
+                # libCZI rounds the size of a reduced window down.
+                height, width = (min(a, b) for a, b in zip(out.shape, pixels.shape, strict=True))
+                out[:height, :width] = pixels[:height, :width]
                 return
             except UnreadableFileError as error:
                 if _UNKNOWN_COLOUR not in str(error):
@@ -164,16 +170,6 @@ class CziPixels:
         self.decoder.close()
         self.cache.clear()
         self.reduced.clear()
-
-    def _read_pyramid(
-        self, plane: PlaneTiles, color: int | None, window: Rect, factor: int, out: NDArray[Any]
-    ) -> None:
-        kind = PIXEL_TYPES[plane.tiles[0].pixel_type].name
-        pixels = self._libczi.read(window, plane.numbers, self._geometry.scene, kind, 1 / factor)
-        pixels = color_plane(pixels, color)
-        # libCZI rounds the size of a reduced window down.
-        height, width = (min(a, b) for a, b in zip(out.shape, pixels.shape, strict=True))
-        out[:height, :width] = pixels[:height, :width]
 
     def _reduced_tile(self, tile: Tile, factor: int) -> tuple[NDArray[Any], Rect]:
         """Return every `factor`-th pixel of a tile, counted from the scene's corner, and where."""

@@ -152,8 +152,8 @@ def _stk_metadata(series: TiffPageSeries) -> ImageMetadata:
 
 
 def _svs_metadata(series: TiffPageSeries) -> ImageMetadata:
-    found = re.search(r"\|\s*MPP\s*=\s*([\d.eE+-]+)", series.keyframe.description)
-    size = positive(number(found[1])) if found else None
+    match = re.search(r"\|\s*MPP\s*=\s*([\d.eE+-]+)", series.keyframe.description)
+    size = positive(number(match[1])) if match else None
     return ImageMetadata((), PixelSize(y=size, x=size))
 
 

@@ -327,8 +327,8 @@ def _read_image(name: str, pixels: "Element") -> OmeImage:
 
 
 def _length(element: "Element | None", name: str, default_unit: str = "µm") -> float | None:
-    found = {} if element is None else element.attrib
-    return micrometres(found.get(name), found.get(f"{name}Unit", default_unit))
+    values = {} if element is None else element.attrib
+    return micrometres(values.get(name), values.get(f"{name}Unit", default_unit))
 
 
 def _integer(element: "Element", name: str) -> int:

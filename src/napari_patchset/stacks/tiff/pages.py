@@ -30,8 +30,9 @@ class PageKind:
 
     path: Path
     offset: int
+    """Of the keyframe's directory in the file."""
     index: tuple[int, ...]
-    """The keyframe's file, the offset of its directory, and its index in the tree of pages."""
+    """Of the keyframe in the tree of pages."""
     shape: tuple[int, int, int, int, int]
     """Separate samples, depth, height, width, contiguous samples."""
     tile: tuple[int, int, int]

@@ -33,7 +33,7 @@ class TiffSeries:
 
     index: int
     name: str
-    """Its index in the file; "Series N" if the file does not name it."""
+    """"Series N" if the file does not name it."""
     pages: TiffPageSeries
     """tifffile's series, valid while its file is open."""
     ome: OmeImage | None

@@ -128,7 +128,8 @@ class ChunkReader:
         corner = [covered.start for covered in span]
         window = tuple(slice(covered.start, covered.stop) for covered in span)
         is_large = prod(self.block_shape) * self.dtype.itemsize > _LARGE_BLOCK_BYTES
-        is_absent = is_large and self._is_absent(corner)
+        folder = self.folder if is_large else None
+        is_absent = folder is not None and not (folder / self._key(corner)).exists()
         if is_absent:
             window = tuple(slice(i, i + 1) for i in corner)
         try:
@@ -138,10 +139,6 @@ class ChunkReader:
         except Exception as error:  # each codec raises errors of its own
             raise self._damaged(array, window, error) from error
         return pixels.reshape(()) if is_absent else pixels
-
-    def _is_absent(self, corner: Sequence[int]) -> bool:
-        folder = self.folder
-        return folder is not None and not (folder / self._key(corner)).exists()
 
     def _key(self, corner: Sequence[int]) -> str:
         """Return the key of the chunk file that holds a pixel."""

@@ -20,10 +20,11 @@ class PlateField:
     """Of its image."""
     row: int
     column: int
-    """Of its well, counted from 0."""
+    """Of its well, counted from 0, as the row."""
     number: int
+    """Its index among the fields of its well."""
     n_fields: int
-    """Its index among the fields of its well, and how many these are."""
+    """The number of these."""
 
     @property
     def name(self) -> str:

@@ -173,15 +173,14 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
         rects = field_rects(fields, sizes)
     else:
         rects = [Rect(0, 0, w, h) for h, w in sizes]
-    return [_summary(*pair, rect) for pair, rect in zip(images, rects, strict=True)], problems
-
-
-def _summary(entry: SceneEntry, image: ZarrImage, rect: Rect) -> SceneSummary:
-    array = image.levels[0].array
-    is_only = entry.id is None or _NUMBERED.fullmatch(entry.id)
-    own_name = image.multiscale.name if is_only and image.multiscale else None
-    name = own_name or entry.name
-    return SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype)
+    summaries = []
+    for (entry, image), rect in zip(images, rects, strict=True):
+        array, is_only = image.levels[0].array, entry.id is None or _NUMBERED.fullmatch(entry.id)
+        own_name = image.multiscale.name if is_only and image.multiscale else None
+        name = own_name or entry.name
+        summary = SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype)
+        summaries.append(summary)
+    return summaries, problems
 
 
 def zarr_scenes(path: Path | str) -> list[SceneSummary]:

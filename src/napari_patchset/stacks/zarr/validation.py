@@ -119,7 +119,13 @@ def _chunk_check(array: zarr.Array[Any]) -> ChunkCheck | None:
     if array.shards:
         return _shard_check(array)
     chunk_bytes = prod(array.chunks) * array.dtype.itemsize
-    names = [name for name in _codec_names(array) if name not in ("bytes", "transpose")]
+    doc: dict[str, Any] = dict(array.metadata.to_dict())
+    if array.metadata.zarr_format == 2:
+        codecs = [*(doc.get("filters") or ()), doc.get("compressor")]
+        names = [str(codec["id"]) for codec in codecs if isinstance(codec, dict)]
+    else:
+        names = [str(codec["name"]) for codec in doc["codecs"]]
+    names = [name for name in names if name not in ("bytes", "transpose")]
     if names in ([], ["crc32c"]):
         expected = chunk_bytes + 4 * len(names)
         return lambda _, size: (
@@ -130,14 +136,6 @@ def _chunk_check(array: zarr.Array[Any]) -> ChunkCheck | None:
     if names == ["blosc"]:
         return lambda file, size: _blosc_problem(file, size, chunk_bytes)
     return None
-
-
-def _codec_names(array: zarr.Array[Any]) -> list[str]:
-    doc: dict[str, Any] = dict(array.metadata.to_dict())
-    if array.metadata.zarr_format == 2:
-        codecs = [*(doc.get("filters") or ()), doc.get("compressor")]
-        return [str(codec["id"]) for codec in codecs if isinstance(codec, dict)]
-    return [str(codec["name"]) for codec in doc["codecs"]]
 
 
 def _blosc_problem(file: BinaryIO, size: int, chunk_bytes: int) -> str | None:
