@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_patchset import ExportPlan, Random, export, list_scenes, open_stack
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.plugin.layers.scene import scene_layers
+from napari_patchset.plugin.overrides import source_ref
 
 _SCENES = 2
 _VIEW = 512
@@ -91,7 +92,7 @@ def _shown(path: Path, scene: Any, fill: int) -> dict[str, NDArray[Any]]:
     # Memory that a decoder leaves as it found it differs from reading to reading.
     ctypes.CDLL(None).mallopt(_M_PERTURB, fill)
     digests = {}
-    for data, options, _ in scene_layers(path, scene):
+    for data, options, _ in scene_layers(source_ref(path, scene)):
         for number, level in enumerate(data if isinstance(data, list) else [data]):
             digests[f"{options['name']}, level {number}"] = np.asarray(level[_middle(level.shape)])
     return digests
