@@ -140,6 +140,18 @@ def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file:
     assert strategy(window).patches == ()
 
 
+def test_every_number_is_legible(window: Window, file: Path) -> None:
+    """With a depth axis, and of a range: Qt 6.12 left one pixel for a number without buttons."""
+    window.open(file)
+    window.choose_depth("Z")
+    window.unfold("Region")
+    (row, *_) = window.widget.form.region.rows.values()
+    for box in (*window.widget.patches.size.boxes, row.first, row.last):
+        line = box.native.lineEdit()
+        needed = line.fontMetrics().horizontalAdvance(line.text())
+        assert 0 < needed < line.width()
+
+
 def test_a_contact_sheet_fits_on_a_small_screen(
     qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

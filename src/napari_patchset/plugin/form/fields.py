@@ -230,11 +230,17 @@ def small_button(text: str, tooltip: str, width: int | None = None) -> PushButto
     return button
 
 
+_WITHOUT_BUTTONS = """
+QAbstractSpinBox { min-width: 30px }
+QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0 }
+QAbstractSpinBox::up-arrow, QAbstractSpinBox::down-arrow { width: 0; image: none }
+"""
+"""Not `NoButtons`: with napari's style, Qt 6.12 then leaves one pixel for the number."""
+
+
 def without_buttons(box: SpinBox, on: bool = True) -> None:
     """Leave the space of a spin box to its number; the arrow keys still step it."""
-    symbols = QAbstractSpinBox.ButtonSymbols
-    box.native.setButtonSymbols(symbols.NoButtons if on else symbols.UpDownArrows)
-    box.native.setStyleSheet("min-width: 30px" if on else "")
+    box.native.setStyleSheet(_WITHOUT_BUTTONS if on else "")
 
 
 def description(model: type[BaseModel], field: str) -> str:
