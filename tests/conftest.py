@@ -76,6 +76,7 @@ def window(viewer: Any, qtbot: Any) -> Iterator[Any]:
     """Dock the widget in the shared viewer, a `window.Window`, and clear the viewer afterwards."""
     from support.window import Window
 
+    gc.freeze()  # napari looks for garbage whenever layers are removed: in this test's objects only
     window = Window(viewer, qtbot)
     yield window
     window.close()
