@@ -17,7 +17,7 @@ _R = TypeVar("_R")
 
 _WEB = ("http", "https")
 
-_SHORTEST = 4
+_SHORTEST = 6
 """Characters from which a secret is masked wherever it occurs; shorter ones occur by chance."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")

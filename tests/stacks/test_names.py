@@ -3,7 +3,9 @@
 import errno
 import os
 import shutil
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ from napari_patchset import (
     iter_export,
     list_scenes,
     open_stack,
+    verify,
 )
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.workdir import WorkDir
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for
-from support.pixels import expected
+from support.pixels import encode, expected
 
 SCENE = SceneSpec(rect=(0, 0, 48, 32), c=2)
 GREY = expected(0, 0, 32, 48)
@@ -194,3 +197,33 @@ def test_a_clock_that_jumps(
     made = export(plan)
     assert digests(made.path) == digests(whole.path)
     assert made.manifest == whole.manifest
+
+
+def test_a_set_is_written_to_a_disk(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, error = run("export", file, "--out", "s3://me:secret@bucket/a.patches.zarr")
+    assert code != 0
+    assert "written to a disk, not to s3://bucket/a.patches.zarr" in error
+    assert "secret" not in error
+    assert not Path("s3:").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path = folder / os.fsdecode(b"\xff.tif")
+    y, x = np.ogrid[:32, :32]
+    tifffile.imwrite(path, encode(y, x), photometric="minisblack")
+    assert run("info", path)[0] == 0
+    for words in (("export", path), ("export", folder, "--executor", "processes")):
+        code, out, error = run(
+            *words, "--patch-size", "16", "--out", "a.patches.zarr", "--overwrite", "--json"
+        )
+        assert (code, error) == (0, ""), out
+        assert list(verify("a.patches.zarr")) == []
+    (source,) = PatchSet("a.patches.zarr").provenance.sources
+    assert source["path"].endswith("/caf%E9/%FF.tif")
+    path.write_bytes(b"damaged")
+    code, _, error = run("export", path, "--patch-size", "16", "--out", "b.patches.zarr")
+    assert code == 1
+    assert "%FF.tif" in error or "\\udcff.tif" in error

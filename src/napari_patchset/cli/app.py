@@ -6,6 +6,7 @@ A subcommand's module is imported when it is run, so that `patchset --help` impo
 import sys
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -104,6 +105,9 @@ def _root(
 
 def run() -> None:
     """Run the command line; a user's error is one line, and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may hold what none can encode
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

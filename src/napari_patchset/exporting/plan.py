@@ -357,6 +357,11 @@ class ExportPlan(Recipe):
     def _check(self) -> Self:
         if not self.sources:
             raise ValueError("a plan needs at least one source")
+        if is_remote(self.out):
+            raise ValueError(
+                f"a patch set is written to a disk, not to {strip_credentials(self.out)}; "
+                "write it to a folder, and copy that"
+            )
         suffix = FORMATS[self.format].suffix
         if not self.out.endswith(suffix) or Path(self.out).name == suffix:
             raise ValueError(f"the patch set's name {self.out!r} must end in {suffix}")

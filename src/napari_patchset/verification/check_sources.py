@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_patchset.errors import PatchsetError
+from napari_patchset.errors import PatchsetError, UnreachableError
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan, Recipe, SourceRef
@@ -122,7 +122,7 @@ class SourceCheck:
         image = source.images[role]
         try:
             info = describe(source, role)
-        except OSError as error:
+        except (OSError, UnreachableError) as error:
             message = f"{image}: {error}; restore it, or verify without the sources."
             yield Finding("absent source", message)
             return None
@@ -144,7 +144,11 @@ class SourceCheck:
         try:
             different = self._find_different(images, plan, index, role, info)
         except SourcesFailed as failed:
-            yield Finding("changed source", f"{failed}; export the set again.")
+            is_absent = all(failure.is_transient for failure in failed.failures.values())
+            if is_absent:
+                yield Finding("absent source", f"{failed}; verify again when it can be read.")
+            else:
+                yield Finding("changed source", f"{failed}; export the set again.")
             return
         except (PatchsetError, ValueError) as error:
             yield Finding("differs from source", f"{image}: {error}; export the set again.")

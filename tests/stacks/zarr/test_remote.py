@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,17 @@ def test_a_secret_is_sent_and_written_nowhere(
     assert_nowhere(texts_of(runs), tmp_path)
     provenance = PatchSet(tmp_path / "e.patches.zarr").provenance
     assert [source["path"] for source in provenance.sources] == [f"{server.url}/x.zarr"]
+
+
+def test_a_secret_reaches_the_processes_of_an_export(
+    secret_url: str, server: WebServer, tmp_path: Path
+) -> None:
+    plan = plan_of(secret_url, tmp_path / "a.patches.zarr")
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool, export(plan, pool) as made:
+        pixels = made["all"][:]
+    with export(plan_of(str(server.folder / "x.zarr"), tmp_path / "b.patches.zarr")) as made:
+        np.testing.assert_array_equal(pixels, made["all"][:])
+    assert_nowhere([], tmp_path)
 
 
 def test_a_secret_is_in_no_error_and_no_text_of_a_plan(
