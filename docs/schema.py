@@ -1,6 +1,6 @@
-"""Write the JSON Schema of the manifest from its model: .venv/bin/python docs/schema.py.
+"""Write the JSON Schemas of manifest and events from their models: .venv/bin/python docs/schema.py.
 
-Descriptions are taken from the docstrings; a test compares the file.
+Descriptions are taken from the docstrings; tests compare the files.
 """
 
 import inspect
@@ -9,14 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from napari_patchset.cli.report import EVENTS, VERSION
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
 FILE = Path(__file__).with_name("manifest.schema.json")
 MODELS: tuple[type[BaseModel], ...] = (ArrayEntry, ChannelStatistics, PixelSize, SourceInfo)
+EVENTS_FILE = Path(__file__).with_name("events.schema.json")
 ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*)(?: : .*)?\n((?: {4}.*\n?)+)", re.MULTILINE)
 
 
@@ -32,8 +34,24 @@ def schema() -> dict[str, Any]:
     return dialect | {"title": "The manifest of a patch set, versions 1 and 2"} | made
 
 
-def _describe(part: dict[str, Any], model: type[BaseModel]) -> None:
-    for base in reversed(model.__mro__):
+def events_schema() -> dict[str, Any]:
+    """Return the schema of a line that `--json` prints."""
+    _, parts = TypeAdapter.json_schemas([(e, "serialization", TypeAdapter(e)) for e in EVENTS])
+    made = parts["$defs"]
+    for event in EVENTS:
+        _describe(made[event.__name__], event)
+    _tidy(made)
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    choices = [{"$ref": f"#/$defs/{event.__name__}"} for event in EVENTS]
+    title = f"An event of the command, version {VERSION}"
+    return dialect | {"title": title, "oneOf": choices, "$defs": made}
+
+
+def _describe(part: dict[str, Any], model: type) -> None:
+    bases = getattr(model, "__orig_bases__", ()) if issubclass(model, dict) else ()
+    for base in (*bases, *reversed(model.__mro__)):
+        if base is dict or not inspect.isclass(base):
+            continue
         summary, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("\n\nAttributes\n")
         part["description"] = " ".join(summary.split())
         for names, text in ATTRIBUTE.findall(attributes):
@@ -60,3 +78,4 @@ def _tidy(part: Any) -> None:
 
 if __name__ == "__main__":
     FILE.write_text(json.dumps(schema(), indent=1) + "\n", "utf-8")
+    EVENTS_FILE.write_text(json.dumps(events_schema(), indent=1) + "\n", "utf-8")

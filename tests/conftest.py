@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Return this run preferences of its own: napari saves them as soon as they change."""
     folder = tempfile.mkdtemp(prefix="patchset-settings-")
     os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+    os.environ["PATCHSET_CONFIG"] = os.devnull  # not the settings of who runs the tests
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import typer
 from napari_patchset import PatchSet
 from napari_patchset.cli.app import app
 from support.czi_maker import MakeCzi, SceneSpec
-from support.documents import REPOSITORY, blocks, commands, run_command
+from support.documents import REPOSITORY, blocks, run_command
 
 pytestmark = pytest.mark.slow
 
@@ -60,13 +61,33 @@ def test_the_slurm_scripts_make_a_set(
     assert len(patches["train"]) + len(patches["val"]) > 6
 
 
-@pytest.mark.parametrize("language", ["groovy", "console"])
-def test_every_command_is_one(language: str) -> None:
-    texts = [text for kind, _, text in blocks(PAGE) if kind == language]
-    filled = "\n".join(re.sub(r"\$\{[\w.]*(jobs|job)\}", "3", text) for text in texts)
-    shown = list(commands(filled))
-    assert len(shown) == {"groovy": 4, "console": 1}[language]
+WORKFLOWS = REPOSITORY / "workflows"
+
+
+@pytest.mark.parametrize(
+    ("path", "n"),
+    [
+        (PAGE, 1),
+        (WORKFLOWS / "nextflow" / "patchset" / "main.nf", 4),
+        (WORKFLOWS / "snakemake" / "Snakefile", 4),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_every_command_is_one(path: Path, n: int) -> None:
+    text = path.read_text("utf-8")
+    if path == PAGE:
+        text = "\n".join(text for kind, _, text in blocks(path) if kind == "console")
     group = typer.main.get_command(app)
-    context = typer.Context(group)
-    for _, name, *arguments in shown:
-        group.get_command(context, name).make_context(name, arguments).close()
+    found = [words for words in _commands(text) if words[0] != "--version"]
+    assert len(found) == n
+    for name, *arguments in found:
+        group.get_command(typer.Context(group), name).make_context(name, arguments).close()
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """Yield the words after `patchset` of each command, with a number for each variable."""
+    text = re.sub(r'"\n\s+"', "", text)  # Python joins these
+    text = re.sub(r"\{args\}|\{params.options\}", "", text).replace("$ ", " ")
+    for line in re.findall(r'^\s*"?patchset ([^\n">]+)', text, re.MULTILINE):
+        words = re.sub(r"--log-file \S+", "", re.sub(r"\$?\{[^}]*\}", "3", line))
+        yield shlex.split(words.rstrip("$"))

@@ -94,7 +94,7 @@ def _measure(plan: ExportPlan) -> tuple[dict[str, Any], int]:
 def _export_watched(plan: ExportPlan, at: int = -1, act: Any = None) -> tuple[Watch, list[str]]:
     """Export, and act at a moment after the plan was made of the sources."""
     events = iter_export(plan, workers=2)
-    next(events)
+    next(event for event in events if event.stage == "plan")
     watch = Watch(Path(plan.out).with_suffix("").with_suffix(""), at, act)
     *_, last = events
     return watch, [str(failure) for failure in last.failures]

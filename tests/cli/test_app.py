@@ -95,10 +95,13 @@ def test_a_broken_file_among_others_is_named_and_the_exit_code_says_so(
         "export", *paths, "--out", "a.patches.zarr", *(["--json"] if as_json else [])
     )
     assert (code, len(PatchSet("a.patches.zarr")["all"])) == (1, 1)
-    assert f"skipped: {paths[0]}: damaged or cut short" in err
     if as_json:
-        (failure,) = json.loads(out.splitlines()[-1])["failures"]
-        assert failure["source"] == str(paths[0])
+        events = [json.loads(line) for line in out.splitlines()]
+        (skipped,) = [event for event in events if event["event"] == "skipped"]
+        assert (skipped["source"], events[-1]["skipped"], err) == (str(paths[0]), 1, "")
+    else:
+        assert err == f"skipped: {paths[0]}: damaged or cut short" + err.partition("cut short")[2]
+        assert err.count("skipped") == 1
 
 
 def test_export_writes_the_patches_that_its_options_describe(run, czi: MakeCzi) -> None:
@@ -169,8 +172,13 @@ def test_events_come_as_json_lines(run, czi: MakeCzi) -> None:
     code, out, _ = run("export", path, *args)
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0
-    assert [event["stage"] for event in events] == ["plan", "write", "done"]
-    assert events[-1]["done"] == events[-1]["total"] == 2 * (8 * 6 + 5 * 5)
+    *progress, summary = events
+    stages = dict.fromkeys(event["stage"] for event in progress)
+    assert list(stages) == ["open", "plan", "write", "finalize", "done"]
+    assert progress[-1]["done"] == progress[-1]["total"] == 2 * (8 * 6 + 5 * 5)
+    assert (summary["event"], summary["splits"]) == ("summary", {"all": 2 * (8 * 6 + 5 * 5)})
+    assert summary["bytes"] > 2 * (8 * 6 + 5 * 5) * 2 * 64 * 2
+    assert summary["seconds"] > 0
 
 
 @pytest.mark.parametrize("command", ["export", "verify"])
@@ -206,9 +214,11 @@ def test_a_job_takes_its_threads_and_memory(
     words = (command, "a.patches.zarr", "--job", 1, "--of", 3)
     assert run(*words)[0] == run(*words, "--workers", 4, "--memory", "1GiB")[0] == 0
     where = ("a.patches.zarr", 1, 3)
-    assert taken == [
-        (where, {"threads": 1, "memory": 184 * 2**20}),
-        (where, {"threads": 4, "memory": 2**30}),
+    assert [each for each, _ in taken] == [where, where]
+    options = [{name: more[name] for name in ("threads", "memory")} for _, more in taken]
+    assert options == [
+        {"threads": 1, "memory": 184 * 2**20},
+        {"threads": 4, "memory": 2**30},
     ]
 
 
@@ -263,14 +273,15 @@ def test_every_step_reports_as_json(run, czi: MakeCzi) -> None:
         run("finalize", name, "--json"),
         run("preview", f"{path}@0", "--patch-size", "8,8", "--out", "a.png", "--json"),
     ]
-    plan, score, write, done, preview = (json.loads(out) for _, out, _ in steps)
+    plan, score, write, done, preview = (json.loads(out.splitlines()[-1]) for _, out, _ in steps)
     assert [code for code, *_ in steps] == [0] * 5
-    assert plan == {"stage": "plan", "path": name, "candidates": 2 * (8 * 6 + 5 * 5)}
-    assert score == {"stage": "score", "path": name, "job": 0, "of": 1}
-    assert write == {**score, "stage": "write"}
-    assert done == {**done, "stage": "done", "path": name, "failures": []}
-    assert 0 < done["counts"]["all"] < plan["candidates"]
-    assert preview == {"path": "a.png"}
+    n = 2 * (8 * 6 + 5 * 5)
+    assert (plan["command"], plan["path"], plan["candidates"]) == ("plan", name, n)
+    assert (score["command"], score["path"], score["job"], score["of"]) == ("score", name, 0, 1)
+    assert (write["command"], write["job"], write["of"]) == ("write", 0, 1)
+    assert (done["command"], done["path"], done["skipped"]) == ("finalize", name, 0)
+    assert 0 < done["splits"]["all"] < n
+    assert preview["path"] == "a.png"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

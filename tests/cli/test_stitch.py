@@ -65,7 +65,7 @@ def test_splits_are_named_and_progress_is_json(folder: Path) -> None:
     parts = "--predictions", "train=a.patches.zarr", "--predictions", "val=a.patches.zarr"
     lines = run(*words, *parts, "--json").splitlines()
     last = json.loads(lines[-1])
-    assert last["stage"] == "done"
+    assert last["event"] == "summary"
     assert last["covered"] == 1  # the split leaves nothing out where patches do not overlap
     twice = "--predictions", "val=a.patches.zarr", "--predictions", "val=b.patches.zarr"
     assert "val has two, a.patches.zarr and b.patches.zarr" in run(*words, *twice, fails=True)

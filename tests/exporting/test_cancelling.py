@@ -17,7 +17,7 @@ from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import digests, plan_for
+from support.export_makers import advance, digests, plan_for
 
 SCENE = SceneSpec(rect=(0, 0, 64, 48), z=4, c=2)
 
@@ -106,7 +106,7 @@ def test_a_stop_while_jobs_wait_for_a_worker(
 ) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
     events = iter_export(plan, Waiting())
-    assert next(events).stage == "plan"
+    advance(events, "plan")
     stop(plan)()
     with pytest.raises(ExportStopped):
         next(events)

@@ -24,7 +24,7 @@ from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.stacks.metadata import channel_names
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import SCENES, digests, plan_for
+from support.export_makers import SCENES, advance, digests, plan_for
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -219,7 +219,7 @@ def test_an_export_resumes_when_a_missing_source_is_back(czi: MakeCzi, tmp_path:
     plan = filtered(paths[0], tmp_path / "a.patches.zarr", "mean>0", split=split)
     both = plan.model_copy(update={"sources": tuple(expand_sources(paths))})
     events = iter_export(both, workers=1)
-    next(events)
+    advance(events, "plan")
     events.close()
     hidden = paths[1].rename(tmp_path / "hidden")
     with pytest.raises(ArgumentError, match="at least two files"):

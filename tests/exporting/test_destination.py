@@ -22,7 +22,7 @@ from napari_patchset.exporting.sources import mask_region
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.writers import FORMATS
-from support.export_makers import plan_for
+from support.export_makers import advance, plan_for
 from support.window import Window
 from support.zarr_maker import write_image
 
@@ -54,7 +54,7 @@ def plan_of(source: Path, out: Path, size: int = 8, **fields: Any) -> ExportPlan
 def stop_midway(plan: ExportPlan) -> None:
     """Leave an unfinished export."""
     events = iter_export(plan)
-    next(events)
+    advance(events, "plan")
     events.close()
 
 
@@ -332,7 +332,7 @@ def test_what_is_put_there_during_an_export_stays(source: Path) -> None:
     folder = source.parent
     plan = plan_of(source, folder / OUT)
     events = iter_export(plan)
-    next(events)
+    advance(events, "plan")
     notes = write_source(folder / PARTIAL / "set" / "notes.txt")
     before = notes.read_bytes()
     with pytest.raises(ExportError, match=r"holds set/notes\.txt.*move it away"):

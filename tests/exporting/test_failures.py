@@ -28,7 +28,7 @@ from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import SCENES, digests, plan_for
+from support.export_makers import SCENES, advance, digests, plan_for
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -192,8 +192,7 @@ def test_a_file_that_changes_midway_is_left_out(
 ) -> None:
     plan = plan_of(paths, tmp_path / "a.patches.zarr")
     events = iter_export(plan, workers=1)
-    next(events)
-    next(events)
+    advance(events, "write")
     with paths[BROKEN].open("ab") as file:
         file.write(b"more")
     if when == "before going on":
@@ -210,7 +209,7 @@ def test_a_file_that_changes_midway_is_left_out(
 def test_a_file_that_is_touched_is_one_that_changed(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi()
     events = iter_export(plan_for(path, tmp_path / "a.patches.zarr"))
-    next(events)
+    advance(events, "plan")
     os.utime(path, ns=(1, 1))
     with pytest.raises(ExportError, match="has changed"):
         list(events)

@@ -14,6 +14,7 @@ import cancels
 import disk_full
 import kills
 import openings
+import process_kills
 import source_changes
 from reporting import Row
 from small_export import digests, export, plan_of, write_sources
@@ -21,6 +22,7 @@ from small_export import digests, export, plan_of, write_sources
 from napari_patchset import ExportPlan, iter_export
 from napari_patchset.errors import ExportError
 from napari_patchset.patchset import layout
+from support.export_makers import advance
 
 pytestmark = pytest.mark.slow
 
@@ -40,16 +42,18 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     ("run", "n"),
     [
         (kills.run, 4),
+        (process_kills.run, 2),
         (disk_full.run, 2),
         (cancels.run, 2),
         (source_changes.run, 3),
         (openings.run, 40),
     ],
-    ids=["kills", "disk full", "cancels", "source changes", "openings"],
+    ids=["kills", "process kills", "disk full", "cancels", "source changes", "openings"],
 )
 def test_short_form(tmp_path: Path, run: Callable[[argparse.Namespace, Row], None], n: int) -> None:
     row = Row("short", SEED)
     options = {"only": "zstd", "injected": True, "within": 60}  # a busy machine is no failure
+    options |= {"kinds": "processes"}
     run(argparse.Namespace(n=n, seed=SEED, work=tmp_path, **options), row)
     assert not row.defects
     assert row.counts.total() >= n
@@ -58,7 +62,7 @@ def test_short_form(tmp_path: Path, run: Callable[[argparse.Namespace, Row], Non
 def stopped(plan: ExportPlan, then: Callable[[], None]) -> None:
     """Do something after the plan is made; require an error that names every source."""
     events = iter_export(plan, workers=1)
-    next(events)
+    advance(events, "plan")
     then()
     with pytest.raises(ExportError, match=r"0\.tif.*1\.tif.*2\.tif"):
         list(events)

@@ -30,6 +30,7 @@ from napari_patchset.errors import IncompleteSetError, PatchsetError, Unreadable
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patchset import layout
 from support.czi_maker import MakeCzi, SceneSpec, blocks_of, write_blocks
+from support.export_makers import advance
 
 FEW = 48 * 2**20
 """Bytes: what libraries take when they are first used, and no pixels."""
@@ -344,7 +345,7 @@ def test_a_plan_edited_by_hand_writes_nowhere_else(czi: MakeCzi, tmp_path: Path)
         out=tmp_path / "a.patches.zarr",
     )
     events = iter_export(plan)
-    next(events)
+    advance(events, "plan")
     events.close()
     frozen = WorkDir.for_set(plan.out).root / "plan.json"
     (tmp_path / "other").mkdir()

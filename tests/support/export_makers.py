@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from napari_patchset import ExportPlan, Tiled
+from napari_patchset.exporting.run import Progress
 from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.patchset import layout
 from support.czi_maker import SceneSpec
@@ -30,6 +31,11 @@ def small_shards() -> Iterator[None]:
 def plan_for(path: Path, out: Path, **fields: Any) -> ExportPlan:
     fields = {"strategy": Tiled(size=(16, 16), overlap=(4, 0)), **fields}
     return ExportPlan(sources=expand_sources([path]), out=out, **fields)
+
+
+def advance(events: Iterator[Progress], stage: str) -> Progress:
+    """Run an export up to the first event of a stage, and return that."""
+    return next(event for event in events if event.stage == stage)
 
 
 def digests(root: Path) -> dict[str, str]:

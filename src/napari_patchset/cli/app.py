@@ -13,7 +13,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
-from napari_patchset.cli.signals import interrupt_from_now
+from napari_patchset.cli.report import REPORT
+from napari_patchset.cli.settings import add_settings, stop_logging
+from napari_patchset.cli.signals import exit_code, interrupt_from_now
 from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import (
     NO_MEMORY,
@@ -30,6 +32,8 @@ COMMANDS = {
     "score": ("export", "Measure a job's share of the candidates."),
     "write": ("export", "Write a job's share of the patches."),
     "finalize": ("export", "Complete a patch set when all jobs are done."),
+    "status": ("status", "Show how far an export is, and how to go on."),
+    "clean": ("status", "Remove unfinished exports."),
     "stitch": ("stitch", "Stitch predictions of patches back into images."),
     "verify": ("inspect", "Check a patch set, and compare it with its sources."),
     "demo": ("inspect", "Export the sample file, and draw its patches."),
@@ -52,7 +56,9 @@ class LazyGroup(TyperGroup):
             own = typer.Typer(add_completion=False, rich_markup_mode="rich")
             own.command(cmd_name)(function)
             self.commands[cmd_name] = typer.main.get_command(own)
-            interrupt_from_now()
+            add_settings(self.commands[cmd_name])
+        REPORT.begin(cmd_name)
+        interrupt_from_now()
         return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
@@ -60,10 +66,10 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            typer.echo(
-                f"patchset: {interrupt.args[0] if interrupt.args else 'interrupted'}", err=True
-            )
+            REPORT.error(interrupt.args[0] if interrupt.args else "interrupted", exit_code())
             raise
+        finally:
+            REPORT.close()
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of the group."""
@@ -110,21 +116,20 @@ def run() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            REPORT.as_json = False
+            warnings.showwarning = lambda message, *_, **__: REPORT.warning(str(message))
             app()
     except (PatchsetError, OSError) as error:
         text = hide_credentials(_one_line(error)).removesuffix(".")
         if isinstance(error, UnknownPixelSizeError):
             text += ", with --source-pixel-size"
-        typer.echo(f"patchset: {text}.", err=True)
+        REPORT.error(f"{text}.", 1)
         sys.exit(1)
     except MemoryError as error:
-        typer.echo(f"patchset: {NO_MEMORY} ({error}).", err=True)
+        REPORT.error(f"{NO_MEMORY} ({error}).", 1)
         sys.exit(1)
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"patchset: {hide_credentials(str(message))}", err=True)
+    finally:
+        stop_logging()
 
 
 def _one_line(error: Exception) -> str:

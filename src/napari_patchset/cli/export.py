@@ -1,11 +1,13 @@
 """`patchset export`, and its steps as subcommands for schedulers that start jobs by themselves."""
 
-import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -13,11 +15,12 @@ from threading import Thread
 from typing import Annotated, Any
 
 import typer
+from pydantic import ByteSize
 
 from napari_patchset.cli.parameters import (
-    RUNNING,
+    DryRun,
     Files,
-    Json,
+    FilesFrom,
     MaxFailures,
     Memory,
     Out,
@@ -34,18 +37,36 @@ from napari_patchset.cli.parameters import (
     plan_from,
     with_plan_options,
 )
-from napari_patchset.cli.progress import show_counts, show_events, show_failures
+from napari_patchset.cli.report import REPORT
+from napari_patchset.cli.settings import RUNNING
 from napari_patchset.cli.signals import deferred, until_interrupted
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
-from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
+from napari_patchset.exporting.estimate import estimate_export
+from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
+from napari_patchset.exporting.jobs import (
+    finalize_export,
+    is_complete,
+    plan_export,
+    score_part,
+    write_part,
+)
+from napari_patchset.exporting.plan import ExportPlan, SourceRef
+from napari_patchset.exporting.run import DEFAULT_WORKERS, Progress, iter_export
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.patching.splits import Split
+from napari_patchset.patching.strategies.base import MISSING_PLANE
+from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.manifest import Provenance
 from napari_patchset.patchset.reader import read_description
+from napari_patchset.stacks.opening import open_stack
+
+logger = logging.getLogger(__name__)
 
 
 @with_plan_options
 def export(
     files: Files = None,
+    files_from: FilesFrom = None,
     plan: SavedPlan = None,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -55,7 +76,7 @@ def export(
     memory: Memory = None,
     strict: Strict = False,
     max_failures: MaxFailures = None,
-    as_json: Json = False,
+    dry_run: DryRun = False,
     **options: Any,
 ) -> None:
     """Export a patch set.
@@ -64,7 +85,10 @@ def export(
 
     Example: patchset export *.tif --filter "std>p10" --val 0.1 --out cells.patches.zarr
     """
-    chosen, limit = plan_from(files, out, plan, options), memory_from(memory)
+    chosen, limit = plan_from(files, out, plan, options, files_from), memory_from(memory)
+    if dry_run:
+        show_estimate(chosen, overwrite, workers)
+        return
     with executor_from(executor, workers, scheduler) as pool:
         events = iter_export(
             chosen,
@@ -75,7 +99,7 @@ def export(
             max_failures=max_failures_from(strict, max_failures),
         )
         try:
-            show_events(until_interrupted(events), as_json)
+            show_events(until_interrupted(events))
         except KeyboardInterrupt as interrupt:
             folder = WorkDir.for_set(chosen.out).root
             if folder.exists():
@@ -84,6 +108,14 @@ def export(
                     "resume.",
                 )
             raise
+
+
+def show_events(events: Iterator[Progress]) -> None:
+    """Run an export and report its progress and the set."""
+    for event in events:
+        REPORT.progress(event.stage, event.done, event.total)
+        REPORT.skipped(event.failures)
+    show_set(event.path, event.failures)
 
 
 @contextmanager
@@ -126,7 +158,7 @@ def connected(scheduler: str) -> Iterator[Any]:
         raise ArgumentError(
             "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
         ) from None
-    typer.echo(f"connecting to {scheduler}", err=True)
+    logger.info("connecting to %s", scheduler)
     _log_quietly("distributed", "asyncio", "tornado")
     try:
         client: Any = distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
@@ -154,12 +186,13 @@ Of = Annotated[int, option(RUNNING, "N", "Number of jobs.", min=1)]
 @with_plan_options
 def plan(
     files: Files = None,
+    files_from: FilesFrom = None,
     plan: SavedPlan = None,
     out: Out = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
     max_failures: MaxFailures = None,
-    as_json: Json = False,
+    dry_run: DryRun = False,
     **options: Any,
 ) -> None:
     """Plan an export that is carried out by jobs.
@@ -168,58 +201,139 @@ def plan(
 
     Example: patchset plan *.czi --patch-size 64,64 --filter "std>p20" --out cells.patches.zarr
     """
-    chosen = plan_from(files, out, plan, options)
-    limit = max_failures_from(strict, max_failures)
-    candidates = plan_export(chosen, overwrite=overwrite, max_failures=limit)
-    if as_json:
-        _echo("plan", chosen.out, candidates=candidates)
-    else:
-        typer.echo(f"{candidates} candidates for {chosen.out}")
+    chosen = plan_from(files, out, plan, options, files_from)
+    if dry_run:
+        show_estimate(chosen, overwrite, workers=1)
+        return
+    limit, progress = max_failures_from(strict, max_failures), partial(REPORT.progress, "open")
+    n = plan_export(chosen, overwrite=overwrite, max_failures=limit, progress=progress)
+    frozen = WorkDir.for_set(chosen.out).frozen()
+    REPORT.skipped(frozen.failures)
+    REPORT.summary(
+        f"{n} candidates for {chosen.out}",
+        path=chosen.out,
+        candidates=n,
+        shards=frozen.n_shards,
+        jobs=frozen.n_useful_jobs,
+    )
 
 
-def score(
-    name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None, as_json: Json = False
-) -> None:
+def score(name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None) -> None:
     """Measure a job's share of the candidates.
 
     Only filters need it: without them there is nothing to do.
 
     Example: patchset score cells.patches.zarr --job 0 --of 16
     """
-    score_part(name, job, of, threads=workers, memory=memory_from(memory))
-    if as_json:
-        _echo("score", name, job=job, of=of)
+    if _is_complete(name):
+        return
+    limit, progress = memory_from(memory), partial(REPORT.progress, "score")
+    score_part(name, job, of, threads=workers, memory=limit, progress=progress)
+    REPORT.summary("", path=name, job=job, of=of)
 
 
-def write(
-    name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None, as_json: Json = False
-) -> None:
+def write(name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None) -> None:
     """Write a job's share of the patches.
 
     With filters, not before all candidates are scored.
 
     Example: patchset write cells.patches.zarr --job 0 --of 16
     """
-    write_part(name, job, of, threads=workers, memory=memory_from(memory))
-    if as_json:
-        _echo("write", name, job=job, of=of)
+    if _is_complete(name):
+        return
+    limit, progress = memory_from(memory), partial(REPORT.progress, "write")
+    write_part(name, job, of, threads=workers, memory=limit, progress=progress)
+    REPORT.summary("", path=name, job=job, of=of)
 
 
-def finalize(name: Name, overwrite: Overwrite = False, as_json: Json = False) -> None:
+def finalize(name: Name, overwrite: Overwrite = False) -> None:
     """Complete a patch set when all jobs are done.
 
     Example: patchset finalize cells.patches.zarr
     """
-    failures = finalize_export(name, overwrite=overwrite)
-    if as_json:
-        manifest, _ = read_description(Path(name))
-        skipped = [failure.model_dump() for failure in failures]
-        _echo("done", name, counts=manifest.counts, failures=skipped)
-    else:
-        show_counts(Path(name))
-    show_failures(failures)
+    if _is_complete(name):
+        return
+    progress = partial(REPORT.progress, "finalize")
+    show_set(Path(name), finalize_export(name, overwrite=overwrite, progress=progress))
 
 
-def _echo(stage: str, name: str, **more: Any) -> None:
-    """Print the result of a step as JSON, with the names of the events of `export`."""
-    typer.echo(json.dumps({"stage": stage, "path": name, **more}))
+def _is_complete(name: str) -> bool:
+    """Report that a set is complete and no job has anything to do, if that is so."""
+    if not is_complete(name):
+        return False
+    text = f"{name} is complete; nothing is left to do"
+    REPORT.summary(text, path=name, is_complete=True)
+    return True
+
+
+def show_set(path: Path, failures: Sequence[Failure]) -> None:
+    """Report a complete set; exit with 1 if sources were skipped."""
+    manifest, provenance = read_description(path)
+    total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
+    parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
+    if rejected:
+        parts.append(f"{rejected} rejected")
+    left_out = {reason: n for reason, n in manifest.dropped.items() if n}
+    for reason, n in left_out.items():
+        where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
+        parts.append(f"{n} left out ({reason}{where})")
+    split = manifest.recipe.get("split")
+    if split and (remark := Split.model_validate(split).remark(manifest.counts)):
+        REPORT.warning(remark)
+    REPORT.skipped(failures)
+    REPORT.summary(
+        f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""),
+        path=str(path),
+        splits=manifest.counts,
+        rejected=manifest.rejected,
+        left_out=left_out,
+        skipped=len(failures),
+        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+    )
+    if failures:
+        raise typer.Exit(1)
+
+
+def _lacking_planes(provenance: Provenance) -> str:
+    """Return which sources lack planes: " in a.czi and others"; "" for those of one file."""
+    refs = [SourceRef.model_validate(source) for source in provenance.sources]
+    if len({ref.path for ref in refs}) == 1:
+        return ""
+    lacking = list(islice((ref for ref in refs if _lacks_planes(ref)), 2))
+    others = " and others" if len(lacking) > 1 else ""
+    return f" in {lacking[0]}{others}" if lacking else ""
+
+
+def _lacks_planes(ref: SourceRef) -> bool:
+    with suppress(*SOURCE_ERRORS), open_stack(ref.path, ref.scene, **ref.overrides) as stack:
+        return bool(getattr(stack, "missing_planes", ()))
+    return False
+
+
+def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
+    """Report what an export would write, and how long it would take; write nothing."""
+    estimate = estimate_export(
+        plan, overwrite=overwrite, workers=workers, progress=partial(REPORT.progress, "open")
+    )
+    REPORT.skipped(estimate.failures)
+    size = ByteSize(estimate.nbytes).human_readable(decimal=True, separator=" ")
+    most = " at most, before filters and compression" if estimate.is_upper_bound else ""
+    time = estimate.seconds
+    lines = [
+        f"{estimate.candidates} candidates for {plan.out}",
+        f"{size} in {estimate.shards} {'shard' if estimate.shards == 1 else 'shards'}{most}",
+        f"--of {estimate.jobs} is the largest number of jobs that all have work",
+        "about " + str(timedelta(seconds=round(time))) + f" with --workers {workers}"
+        if time is not None
+        else "time unknown: no patch could be read",
+    ]
+    REPORT.summary(
+        "\n".join(lines),
+        path=plan.out,
+        candidates=estimate.candidates,
+        left_out=estimate.left_out,
+        bytes=estimate.nbytes,
+        shards=estimate.shards,
+        jobs=estimate.jobs,
+        estimated_seconds=time,
+    )

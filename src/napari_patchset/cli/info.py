@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_patchset.cli.report import REPORT
 from napari_patchset.source import is_remote, split_source
 from napari_patchset.stacks.metadata import describe, image_metadata
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack, scene_ids
@@ -22,7 +23,6 @@ def info(
         str,
         typer.Argument(metavar="FILE", help='A file or URL; "name.czi@3" is scene 3 of a file.'),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what is in an image file or a patch set.
 
@@ -32,7 +32,7 @@ def info(
     """
     file, chosen = split_source(path)
     rows = _patch_set_rows(file) or _scene_rows(file, chosen)
-    if as_json:
+    if REPORT.as_json:  # the description is one document, not events
         typer.echo(json.dumps(rows, indent=1))
         return
     table = Table()

@@ -1,19 +1,15 @@
 """`patchset preview`, `verify` and `demo`: draw, check and try out patches."""
 
-import json
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import imagecodecs
 import typer
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from napari_patchset.cli.export import show_events
 from napari_patchset.cli.parameters import (
-    RUNNING,
     Files,
-    Json,
     Memory,
     SavedPlan,
     Threads,
@@ -22,7 +18,7 @@ from napari_patchset.cli.parameters import (
     plan_from,
     with_plan_options,
 )
-from napari_patchset.cli.progress import bar_on_terminal, show_events
+from napari_patchset.cli.report import REPORT
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.open_images import open_source
@@ -47,7 +43,6 @@ def preview(
             "The plane (or volume) to draw, counted from 0 (the middle one).",
         ),
     ] = None,
-    as_json: Json = False,
     **options: Any,
 ) -> None:
     """Draw the patches on an image, as a PNG.
@@ -59,7 +54,7 @@ def preview(
         first, n = chosen.sources[0], len(chosen.sources)
         raise ArgumentError(f"There are {n} images, the first is {first}; choose one: --scene.")
     write_preview(chosen, sample, out)
-    typer.echo(json.dumps({"path": str(out)}) if as_json else out)
+    REPORT.summary(str(out), path=str(out))
 
 
 def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> None:
@@ -80,12 +75,6 @@ def verify(
     ] = True,
     workers: Threads = DEFAULT_WORKERS,
     memory: Memory = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print the findings as JSON, one a line.", rich_help_panel=RUNNING
-        ),
-    ] = False,
 ) -> None:
     """Check a patch set, and compare it with its sources.
 
@@ -95,23 +84,22 @@ def verify(
     Example: patchset verify cells.patches.zarr
     """
     n = 0
-    columns = TextColumn("patches"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with bar_on_terminal(*columns, transient=True) as update:
-        for finding in find_differences(
-            name,
-            sources=sources,
-            workers=workers,
-            memory=memory_from(memory),
-            progress=lambda done, total: update(completed=done, total=total),
-        ):
-            n += 1
-            typer.echo(json.dumps(asdict(finding)) if as_json else str(finding))
+    for finding in find_differences(
+        name,
+        sources=sources,
+        workers=workers,
+        memory=memory_from(memory),
+        progress=partial(REPORT.progress, "verify"),
+    ):
+        n += 1
+        REPORT.difference(finding.name, finding.message)
+    what = "itself and its sources" if sources else "itself; the sources were not read"
+    text = f"{name}: no difference, compared with {what}"
     if n:
-        typer.echo(f"{name}: {n} {'difference' if n == 1 else 'differences'}", err=True)
+        text = f"{name}: {n} {'difference' if n == 1 else 'differences'}"
+    REPORT.summary(text, is_failure=n > 0, path=str(name), differences=n)
+    if n:
         raise typer.Exit(1)
-    if not as_json:
-        what = "itself and its sources" if sources else "itself; the sources were not read"
-        typer.echo(f"{name}: no difference, compared with {what}")
 
 
 def demo(
@@ -126,7 +114,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     sample = ensure_sample(report=partial(typer.echo, err=True))
     plan = make_plan([str(sample)], str(out / f"cells{SUFFIX}"), overlap="16")
-    show_events(iter_export(plan, overwrite=True), as_json=False)
+    show_events(iter_export(plan, overwrite=True))
     first, picture = plan.model_copy(update={"sources": plan.sources[:1]}), out / "preview.png"
     write_preview(first, None, picture)
-    typer.echo(f"the patches on the first scene: {picture.absolute()}")
+    REPORT.summary(f"the patches on the first scene: {picture.absolute()}", path=str(picture))

@@ -4,21 +4,27 @@ Help lists options in the groups of `PANELS`.
 """
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from napari_patchset.cli.report import REPORT
+from napari_patchset.cli.settings import RUNNING
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, parse_bytes
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
+from napari_patchset.source import is_remote, natural_key, split_source
 
 PANELS = ("", "Source", "Patches", "Filters", "Split", "Output", "Running")
-RUNNING = "Running"
 
 
 def option(panel: str, metavar: str, text: str, **more: Any) -> Any:
@@ -50,6 +56,18 @@ Overwrite = Annotated[
         "--overwrite",
         help="Replace a patch set, or an unfinished export, of that name.",
         rich_help_panel="Output",
+    ),
+]
+FilesFrom = Annotated[
+    str | None,
+    option("Source", "LIST", 'A file with more files, one a line; "-" is standard input.'),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Report candidates, size and time of the export, and write nothing.",
+        rich_help_panel=RUNNING,
     ),
 ]
 Memory = Annotated[
@@ -89,9 +107,6 @@ MaxFailures = Annotated[
     ),
 ]
 Threads = Annotated[int, option(RUNNING, "N", "Number of threads that decode.", min=1)]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON, one line each.", rich_help_panel=RUNNING)
-]
 
 
 def max_failures_from(strict: bool, max_failures: int | None) -> int | None:
@@ -133,15 +148,50 @@ def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def plan_from(
-    files: Sequence[str] | None, out: str | None, plan: Path | None, options: dict[str, Any]
+    files: Sequence[str] | None,
+    out: str | None,
+    plan: Path | None,
+    options: dict[str, Any],
+    files_from: str | None = None,
 ) -> ExportPlan:
     """Return the plan of a command line; a missing argument is wrong usage, exit code 2."""
+    named = [each for file in files or () for each in expand_pattern(file)]
+    if files_from is not None:
+        named += [each for file in read_list(files_from) for each in expand_pattern(file)]
     if not plan:
-        if not files:
+        if not named:
             raise typer.BadParameter("name a file, or a plan with --plan", param_hint="FILES")
         if not out:
             raise typer.BadParameter("name what to write", param_hint="--out")
-    return make_plan(files or (), out, plan=plan, **options)
+    return make_plan(named, out, plan=plan, progress=partial(REPORT.progress, "list"), **options)
+
+
+def read_list(path: str) -> list[str]:
+    """Return the lines of a file, or of standard input; empty ones are left out.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none.
+    """
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    lines = [os.fsdecode(line).strip() for line in data.splitlines()]
+    if not any(lines):
+        raise ArgumentError(f"--files-from {path}: there is no file in this list.")
+    return [line for line in lines if line]
+
+
+def expand_pattern(file: str) -> list[str]:
+    """Return the files that a pattern with *, ? or [ matches, by name; others as they are.
+
+    A shell does that too, but has a limit for the length of a command line.
+    """
+    if is_remote(file) or not has_magic(file) or os.path.lexists(file):
+        return [file]
+    pattern, scene = split_source(file)
+    if not (found := sorted(glob(str(pattern), recursive=True), key=natural_key)):
+        raise ArgumentError(f"{file}: no file matches this pattern.")
+    return found if scene is None else [f"{path}@{scene}" for path in found]
 
 
 def memory_from(text: str | None) -> int:

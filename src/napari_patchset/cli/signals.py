@@ -40,12 +40,17 @@ def handled() -> Iterator[None]:
     except SystemExit as ended:
         # 130 is what typer makes of a KeyboardInterrupt.
         if _received and ended.code == 130:
-            sys.exit(128 + _received[-1])
+            sys.exit(exit_code())
         raise
     finally:
         _is_running = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_code() -> int:
+    """Return the exit code of a command that a signal ended: 130 or 143."""
+    return 128 + (_received[-1] if _received else signal.SIGINT)
 
 
 def interrupt_from_now() -> None:

@@ -1,18 +1,13 @@
 """`patchset stitch`: predictions of patches back into images."""
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from napari_patchset.cli.export import executor_from
 from napari_patchset.cli.parameters import (
-    Json,
     Memory,
     RunBy,
     Scheduler,
@@ -20,7 +15,7 @@ from napari_patchset.cli.parameters import (
     memory_from,
     option,
 )
-from napari_patchset.cli.progress import bar_on_terminal
+from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.signals import until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.run import DEFAULT_WORKERS
@@ -75,7 +70,6 @@ def stitch(
     workers: Workers = DEFAULT_WORKERS,
     scheduler: Scheduler = None,
     memory: Memory = None,
-    as_json: Json = False,
 ) -> None:
     """Stitch predictions of patches back into images.
 
@@ -99,7 +93,7 @@ def stitch(
             overwrite=overwrite,
         )
         try:
-            _show(until_interrupted(events), as_json)
+            _show(until_interrupted(events))
         except KeyboardInterrupt as interrupt:
             folder = StitchFolder(out).root
             if folder.exists():
@@ -125,20 +119,13 @@ def _by_split(predictions: Sequence[str]) -> str | dict[str, str]:
     return named
 
 
-def _show(events: Iterator[StitchProgress], as_json: bool) -> None:
-    if as_json:
-        for event in events:
-            typer.echo(json.dumps(asdict(event), default=str))
-        return
-    first = next(events)  # what can't start fails before a bar is drawn
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with bar_on_terminal(*columns, TimeRemainingColumn()) as update:
-        for event in chain([first], events):
-            update(description=event.stage, completed=event.done, total=event.total)
-    typer.echo(f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it")
+def _show(events: Iterator[StitchProgress]) -> None:
+    for event in events:
+        REPORT.progress(event.stage, event.done, event.total)
     if event.covered is not None and event.covered < 1:
-        typer.echo(
-            "patchset: the rest has the fill value; a set of all pixels is made by patchset "
-            "export --for-prediction.",
-            err=True,
+        REPORT.warning(
+            "the rest has the fill value; a set of all pixels is made by patchset export "
+            "--for-prediction."
         )
+    text = f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it"
+    REPORT.summary(text, path=str(event.path), covered=event.covered)

@@ -52,7 +52,12 @@ _STRATEGY_FIELDS = {
 
 
 def make_plan(
-    files: Sequence[str], out: str | None, *, plan: Path | None = None, **options: Any
+    files: Sequence[str],
+    out: str | None,
+    *,
+    plan: Path | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    **options: Any,
 ) -> ExportPlan:
     """Make the plan that a command line describes.
 
@@ -64,6 +69,8 @@ def make_plan(
         The set to write; None for that of the saved plan.
     plan : Path or None
         A saved plan, whose values the options override.
+    progress : callable
+        Called with the number of files whose scenes are listed, and of all.
     **options
         By the names of `OPTIONS`; None is an option that is not set.
 
@@ -78,7 +85,7 @@ def make_plan(
         fields, options = _for_prediction(fields, options)
     try:
         fields |= {
-            "sources": _sources(files, options, fields.get("sources", ())),
+            "sources": _sources(files, options, fields.get("sources", ()), progress),
             "strategy": _strategy(options, fields.get("strategy", {})),
             "split": _split(options, fields.get("split")),
         }
@@ -134,6 +141,8 @@ def _read_plan(path: Path) -> Fields:
     if not isinstance(content, dict):
         raise ArgumentError(f"{path}: not a plan; a plan is a JSON object, as the window saves it.")
     plan: Fields = content.get("plan", content)
+    if plan is not content:  # with the sources that could be read only
+        plan["sources"] = content.get("requested", plan.get("sources"))
     if unknown := set(plan) - set(ExportPlan.model_fields):
         raise ArgumentError(
             f"{path}: {', '.join(sorted(unknown))} is not a field of a plan; save the plan again "
@@ -145,7 +154,12 @@ def _read_plan(path: Path) -> Fields:
     return plan
 
 
-def _sources(files: Sequence[str], options: Fields, saved: Iterable[Any]) -> list[SourceRef]:
+def _sources(
+    files: Sequence[str],
+    options: Fields,
+    saved: Iterable[Any],
+    progress: Callable[[int, int], object],
+) -> list[SourceRef]:
     """Return every scene of the files, or the sources of the saved plan, with their pairs."""
     sources = [
         SourceRef.from_path(ref) if isinstance(ref, str) else SourceRef.model_validate(ref)
@@ -159,7 +173,7 @@ def _sources(files: Sequence[str], options: Fields, saved: Iterable[Any]) -> lis
             one = None if scene == "all" else scene
             sources = [sequence_source(named, _sequence_axis(options["sequence"]), one)]
         else:
-            sources = expand_sources(named, scene)
+            sources = expand_sources(named, scene, progress)
     for role in PAIR_ROLES:
         if path := options.get(role):
             sources = _paired(sources, role, path)

@@ -46,6 +46,9 @@ so its name, which nothing else has, marks the folder as ours."""
 PLAN = "plan.json"
 """The plan of an unfinished export; with it, a folder is ours even without the lock."""
 
+REPLACED = "replaced"
+"""A set that is being replaced, until the new one has its name."""
+
 _REMEDY = "choose another name, or move it elsewhere"
 
 _EXPORT_FILE = re.compile(
@@ -62,7 +65,7 @@ _SET_FILE = re.compile(
 _DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
 
 _FOLDER = re.compile(
-    rf"(.*/)?(set|replaced|scores|failed|shards|[.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
+    rf"(.*/)?(set|{REPLACED}|scores|failed|shards|[.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
 )
 """A folder of an unfinished export or of a set; only empty ones are removed."""
 
@@ -234,7 +237,7 @@ def _is_export_file(name: str) -> bool:
     """Return whether a path below NAME.partial is that of a file which an export writes."""
     name = _DRAFT.sub(r"\g<folder>\g<name>", name)
     folder, _, name_in_set = name.partition("/")
-    if folder not in ("set", "replaced"):  # being written, and replaced by it
+    if folder not in ("set", REPLACED):  # being written, and replaced by it
         return _EXPORT_FILE.fullmatch(name) is not None
     patterns = (_SET_FILE, *(set_format.shard_pattern for set_format in FORMATS.values()))
     return any(pattern.fullmatch(name_in_set) for pattern in patterns)

@@ -1,7 +1,7 @@
 """Complete an export: merge the results of the jobs, write table and manifest, rename the set."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.candidates import ArraySelection, Selection
-from napari_patchset.exporting.destination import check_only_own_files, check_replaceable
+from napari_patchset.exporting.destination import REPLACED, check_only_own_files, check_replaceable
 from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, Step
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import sync_folder, write_file
@@ -31,8 +31,10 @@ _RECORDED_PACKAGES = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 _version = cache(version)  # it parses all of a package's metadata
 
 
-def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
+def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None, None]:
     """Write table and manifest of a set whose shards are all written, and rename it into place.
+
+    It is done in steps, see `freeze_plan`.
 
     Raises
     ------
@@ -43,7 +45,8 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> None:
         If a stop is requested.
     """
     frozen, selection = workdir.frozen(), workdir.selection()
-    if changed := frozen.find_changed(workdir.failed(), workdir.check_cancelled):
+    changed = yield from frozen.find_changed(workdir.failed(), workdir.check_cancelled)
+    if changed:
         raise SourcesFailed(changed)
     arrays = [
         WrittenArray.from_done_markers(workdir, array) for array in selection.arrays(frozen.arrays)
@@ -156,6 +159,6 @@ def _rename_into_place(workdir: WorkDir, out: Path, overwrite: bool) -> None:
         if not overwrite:
             raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
         check_replaceable(out)
-        out.rename(workdir.root / "replaced")
+        out.rename(workdir.root / REPLACED)
     workdir.set.rename(out)
     sync_folder(out.parent)

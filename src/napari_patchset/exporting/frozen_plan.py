@@ -5,7 +5,7 @@ layout of the arrays, so that every job writes the same shards.
 """
 
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Generator, Iterator
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
@@ -33,6 +33,12 @@ from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.cache import FileStat
 
 _SHARDS_PER_SCORE_CHUNK = 4
+
+Step = tuple[int, int]
+"""Number of sources that are done, and of all."""
+
+_MAX_STEPS = 100
+"""Most steps that are reported of one pass over the sources."""
 
 
 class FrozenPlan(Frozen):
@@ -83,16 +89,27 @@ class FrozenPlan(Frozen):
         return range(first, min(first + self.scored_at_once, self.n_candidates))
 
     @property
+    def n_shards(self) -> int:
+        """Number of shards of all arrays, as long as every candidate is a patch."""
+        return sum(array.n_shards for array in self.arrays)
+
+    @property
+    def n_useful_jobs(self) -> int:
+        """The largest number of jobs that all have a shard to write."""
+        return max((array.n_shards for array in self.arrays), default=1)
+
+    @property
     def sources(self) -> tuple[SourceInfo, ...]:
         """Descriptions of the images that patches are cut from."""
         return self.images[IMAGE]
 
     def find_changed(
         self, ignored: Container[int], check_cancelled: Callable[[], None]
-    ) -> dict[int, Failure]:
+    ) -> "Generator[Step, None, dict[int, Failure]]":
         """Find the sources that are gone, or differ in size, time or content from this plan."""
         describer, failures = SourceDescriber(self.plan), {}
         for index, ref in enumerate(self.plan.sources):
+            yield from _step(index, len(self.plan.sources))
             if index in ignored:
                 continue
             check_cancelled()
@@ -107,10 +124,18 @@ class FrozenPlan(Frozen):
         return failures
 
 
+def _step(done: int, total: int) -> Iterator[Step]:
+    """Yield how many sources are done, if it is time to report it."""
+    if done % -(-total // _MAX_STEPS) == 0:
+        yield done, total
+
+
 def freeze_plan(
     plan: ExportPlan, check_cancelled: Callable[[], None], max_failures: int | None = None
-) -> tuple[FrozenPlan, PatchGrid]:
+) -> Generator[Step, None, tuple[FrozenPlan, PatchGrid]]:
     """Open and describe every source, and choose the candidates.
+
+    It is done in steps, each of which yields what comes of `_step`.
 
     Sources that can't be read are left out, unless all are, or one may not be: see
     `may_be_left_out`. `check_cancelled` is called before each
@@ -121,9 +146,11 @@ def freeze_plan(
     PatchsetError, OSError
         If sources do not agree with each other or with their paired images; if none can be read.
     """
-    requested = plan.resolved()
+    requested, masks = plan.resolved(), read_masks(plan.strategy)  # which fails early
     describe_image = SourceDescriber(requested)
-    plan, images, failures = _describe_readable(requested, describe_image, check_cancelled)
+    plan, images, failures = yield from _describe_readable(
+        requested, describe_image, check_cancelled
+    )
     if not may_be_left_out(failures, max_failures):
         raise SourcesFailed(
             dict(enumerate(failures)),
@@ -134,7 +161,7 @@ def freeze_plan(
             refs = [ref.images[role] for ref in plan.sources]
             check_agreement(refs, infos, None if role == LABELS else plan.dtype)
         check_geometry(role, plan.sources, infos, images[IMAGE])
-    grid = plan.strategy.plan(images[IMAGE], read_masks(plan.strategy))
+    grid = plan.strategy.plan(images[IMAGE], masks)
     arrays = [
         ArrayLayout.from_source(
             f"{UNSPLIT}/{role}",
@@ -167,14 +194,15 @@ def freeze_plan(
 
 def _describe_readable(
     plan: ExportPlan, describe_image: SourceDescriber, check_cancelled: Callable[[], None]
-) -> tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]:
+) -> Generator[Step, None, tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]]:
     """Return a plan of the sources that can be read, their descriptions by role, and failures.
 
     Of sources that hold the same pixels one is taken.
     """
     roles = _roles(plan)
     readable, descriptions, failures = list[SourceRef](), [], list[Failure]()
-    for requested in plan.sources:
+    for index, requested in enumerate(plan.sources):
+        yield from _step(index, len(plan.sources))
         check_cancelled()
         try:
             ref = requested.with_pair_scenes()

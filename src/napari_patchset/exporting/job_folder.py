@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from uuid import uuid4
 
 from napari_patchset.errors import NO_MEMORY, ExportError
@@ -69,12 +70,37 @@ def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
             os.close(fd)
 
 
+def is_locked(root: Path) -> bool:
+    """Return whether a process works in a folder."""
+    try:
+        fd = os.open(root / LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(fd, shared=False)
+    finally:
+        os.close(fd)
+
+
+_PATIENCE_SECONDS = 0.3
+"""How long to wait for a lock: `is_locked` takes it for a moment."""
+
+
+def _lock_soon(fd: int, shared: bool) -> bool:
+    deadline = monotonic() + _PATIENCE_SECONDS
+    while not _try_lock(fd, shared):
+        if monotonic() > deadline:
+            return False
+        sleep(0.02)
+    return True
+
+
 def _open_locked(root: Path, shared: bool) -> int:
     path = root / LOCK
     while True:
         root.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _try_lock(fd, shared):
+        if not _lock_soon(fd, shared):
             os.close(fd)
             raise ExportError(
                 f"{root}: another export is writing there; wait for it, stop it, or choose "

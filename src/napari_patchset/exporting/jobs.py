@@ -6,7 +6,9 @@ All state is in the folder, so that a step may be run again, and resumes where i
 process that has the same files.
 """
 
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from napari_patchset.exporting.destination import (
 )
 from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_left_out
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan
 from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_job
@@ -29,15 +31,21 @@ from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.filters import check_filters
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.writers import FORMATS
 
 
 def plan_export(
-    plan: ExportPlan, *, overwrite: bool = False, max_failures: int | None = None
+    plan: ExportPlan,
+    *,
+    overwrite: bool = False,
+    max_failures: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> int:
     """Plan an export for jobs, unless that is done, and return the number of candidates.
 
-    See `iter_export` for the parameters.
+    See `iter_export` for the parameters; `progress` is called with the number of sources that are
+    opened, and of all.
 
     Raises
     ------
@@ -48,12 +56,18 @@ def plan_export(
     workdir = WorkDir.for_set(plan.out)
     with workdir.locked():
         workdir.clear_stop()
-        prepare(workdir, plan, overwrite, max_failures)
+        _run_steps(prepare(workdir, plan, overwrite, max_failures), progress)
         return workdir.frozen().n_candidates
 
 
 def score_part(
-    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
+    out: str | Path,
+    job: int,
+    of: int,
+    *,
+    threads: int = 1,
+    memory: int = DEFAULT_MEMORY,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Score one job's share of the candidates; without filters, do nothing.
 
@@ -67,20 +81,31 @@ def score_part(
         Number of threads that decode.
     memory : int
         Bytes for decoded tiles, and for patches that are measured or not yet written.
+    progress : callable or None
+        Called with the number of candidates, or of patches, that are done, and of all in the share.
 
     Raises
     ------
     ExportError
         If there is no plan, or another export of the set is running.
     """
+    if is_complete(out):
+        return
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
         first, last = _share(workdir.frozen().n_score_chunks, job, of)
-        score_job(str(workdir.root), first, last, threads=threads, memory=memory)
+        options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
+        score_job(str(workdir.root), first, last, **options)
 
 
 def write_part(
-    out: str | Path, job: int, of: int, *, threads: int = 1, memory: int = DEFAULT_MEMORY
+    out: str | Path,
+    job: int,
+    of: int,
+    *,
+    threads: int = 1,
+    memory: int = DEFAULT_MEMORY,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Write one job's share of the shards; see `score_part` for the parameters.
 
@@ -92,20 +117,32 @@ def write_part(
     ExportError
         If candidates are not scored yet, or another export of the set is running.
     """
+    if is_complete(out):
+        return
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
         frozen = workdir.frozen()
         first, last = _share(frozen.n_candidates, job, of)
+        options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
         while True:
             select(workdir, frozen)
             try:
-                return write_job(str(workdir.root), first, last, threads=threads, memory=memory)
+                return write_job(str(workdir.root), first, last, **options)
             except SourcesFailed as failed:
                 workdir.record(failed)
 
 
-def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failure, ...]:
+def finalize_export(
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Failure, ...]:
     """Complete a set when all jobs are done, and return the sources that were skipped.
+
+    A set that is complete already stays as it is.
+
+    `progress` is called with the number of sources that are checked, and of all.
 
     Raises
     ------
@@ -114,12 +151,14 @@ def finalize_export(out: str | Path, *, overwrite: bool = False) -> tuple[Failur
     SourcesFailed
         If a source has changed or is gone; running `write_part` for every job again skips it.
     """
+    if is_complete(out):
+        return ()
     workdir, frozen = _planned(out)
     with workdir.locked():
         failures = (*frozen.failures, *workdir.failed().values())
         try:
             if not workdir.is_in_place:
-                finalize(workdir, overwrite)
+                _run_steps(finalize(workdir, overwrite), progress)
         except SourcesFailed as failed:
             workdir.record(failed)
             raise
@@ -132,10 +171,21 @@ def _planned(out: str | Path) -> tuple[WorkDir, FrozenPlan]:
     workdir = WorkDir.for_set(out)
     check_own_workdir(workdir.root)
     if not workdir.root.exists() and Path(out).exists():
-        raise ExportError(f"{out} is complete; nothing is left to do.")
+        raise ExportError(f"{out} exists, and no export of it is unfinished.")
     frozen = workdir.frozen()
     check_apart(frozen.plan)
     return workdir, frozen
+
+
+def is_complete(out: str | Path) -> bool:
+    """Return whether a set is complete, and nothing of its export is left."""
+    is_set = read_attributes(Path(out)) is not None
+    return is_set and not WorkDir.for_set(out).root.exists()
+
+
+def job_of(unit: int, n: int, of: int) -> int:
+    """Return which of the jobs has one of `n` units of work."""
+    return (unit * of + of - 1) // n
 
 
 def _share(n: int, job: int, of: int) -> tuple[int, int]:
@@ -144,10 +194,20 @@ def _share(n: int, job: int, of: int) -> tuple[int, int]:
     return n * job // of, n * (job + 1) // of
 
 
+def _run_steps(
+    steps: Generator[Step, None, object], progress: Callable[[int, int], object] | None
+) -> None:
+    for done, total in steps:
+        if progress is not None:
+            progress(done, total)
+
+
 def prepare(
     workdir: WorkDir, plan: ExportPlan, overwrite: bool = False, max_failures: int | None = None
-) -> bool:
+) -> Generator[Step, None, bool]:
     """Freeze a plan in its folder; return whether the same plan was there, and is resumed.
+
+    It is done in steps, see `freeze_plan`.
 
     Raises
     ------
@@ -163,8 +223,8 @@ def prepare(
     if _is_prepared(workdir, plan, overwrite, max_failures):
         workdir.set_max_failures(max_failures)
         return True
-    frozen, grid = freeze_plan(plan, workdir.check_cancelled, max_failures)
-    _check(frozen, grid, workdir.root)
+    frozen, grid = yield from freeze_plan(plan, workdir.check_cancelled, max_failures)
+    check_frozen(frozen, grid, workdir.root)
     workdir.check_cancelled()
     workdir.discard()
     workdir.freeze(frozen, grid)
@@ -202,7 +262,7 @@ def _is_prepared(
     return is_same and may_be_left_out(frozen.failures, max_failures)
 
 
-def _check(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
+def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     """Raise errors of later steps early; with filters, the number of patches is not known yet."""
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.excluded.items())

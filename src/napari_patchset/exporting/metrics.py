@@ -5,8 +5,9 @@ the order of tiles and measures each batch in a thread while the next ones are d
 (`score_job`) and the preview of the window both measure with it.
 """
 
+import logging
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from math import prod
@@ -35,6 +36,8 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
+
+logger = logging.getLogger(__name__)
 
 _MEASURING_THREADS = 2
 
@@ -174,6 +177,7 @@ def score_job(
     memory: int = DEFAULT_MEMORY,
     threads: int = 1,
     token: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Score the chunks of candidates from `first` up to, not including, `last`.
 
@@ -188,6 +192,8 @@ def score_job(
         See `MetricReader`; more bytes if a single patch needs it.
     token : str or None
         See `WorkDir`.
+    progress : callable or None
+        Called with the number of candidates of these chunks that are scored, and of all.
 
     Raises
     ------
@@ -210,16 +216,22 @@ def score_job(
                 chunk_length=frozen.scored_at_once,
             )
             with permitted_by(workdir.check_token):
-                _ChunkScorer(workdir, frozen, chunks, reader).score()
+                _ChunkScorer(workdir, frozen, chunks, reader, progress).score()
 
 
 class _ChunkScorer:
     """Score chunks of candidates, and write each as soon as all of it is measured."""
 
     def __init__(
-        self, workdir: WorkDir, frozen: FrozenPlan, chunks: Sequence[int], reader: MetricReader
+        self,
+        workdir: WorkDir,
+        frozen: FrozenPlan,
+        chunks: Sequence[int],
+        reader: MetricReader,
+        progress: Callable[[int, int], object] | None,
     ) -> None:
         self._workdir, self._frozen, self._reader = workdir, frozen, reader
+        self._progress = progress
         self._grid = workdir.candidates(frozen)
         self._candidates = np.concatenate([np.array(frozen.score_chunk(i)) for i in chunks])
         self._is_done = np.zeros(len(self._candidates), bool)
@@ -279,3 +291,6 @@ class _ChunkScorer:
             if self._is_done[low:high].all() and not self._workdir.scores.has(chunk):
                 columns = {name: values[low:high] for name, values in self._columns.items()}
                 self._workdir.scores.write(chunk, columns)
+                logger.debug("scored chunk %d: %d candidates", chunk, high - low)
+                if self._progress is not None:
+                    self._progress(int(self._is_done.sum()), len(self._is_done))

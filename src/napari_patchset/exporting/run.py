@@ -22,7 +22,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from napari_patchset.credentials import call_with_credentials, credentials_of
 from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
@@ -30,6 +30,7 @@ from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
+from napari_patchset.exporting.frozen_plan import Step
 from napari_patchset.exporting.job_folder import JobFolder
 from napari_patchset.exporting.jobs import prepare, select
 from napari_patchset.exporting.metrics import score_job
@@ -43,7 +44,9 @@ from napari_patchset.patchset.reader import PatchSet, read_description
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 
-Stage = Literal["plan", "score", "write", "done"]
+Result = TypeVar("Result")
+
+Stage = Literal["open", "plan", "score", "write", "finalize", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,11 @@ class Progress:
 
     Attributes
     ----------
-    stage : {"plan", "score", "write", "done"}
-        The step that the export is at.
+    stage : {"open", "plan", "score", "write", "finalize", "done"}
+        The step that the export is at: sources are opened; the candidates are chosen; candidates
+        are scored; patches are written; sources are checked again; the set is complete.
     done, total : int
-        Number of candidates scored, or of patches written, and of all of them.
+        Number of sources, candidates or patches that are done, and of all of them.
     path : Path
         The patch set.
     failures : tuple of Failure
@@ -164,15 +168,17 @@ def iter_export(
     Raises
     ------
     PatchsetError, OSError
-        At the first event, if the plan can't be carried out; later, if no source can be read or the
-        disk is full.
+        Before the event of the stage "plan", if the plan can't be carried out; later, if no source
+        can be read or the disk is full.
     """
     check_destination(plan, overwrite)
     workdir = WorkDir.for_set(plan.out)
     with workdir.locked():
         workdir.clear_stop()
         try:
-            is_resumed = prepare(workdir, plan, overwrite, max_failures)
+            out = Path(plan.out)
+            steps = prepare(workdir, plan, overwrite, max_failures)
+            is_resumed = yield from _events(steps, lambda i, n: Progress("open", i, n, out))
             export = _Export(workdir, executor, workers, memory)
             if not workdir.is_in_place:
                 yield from export.run(is_resumed, overwrite, metrics)
@@ -193,15 +199,16 @@ class _Export:
     def run(self, is_resumed: bool, overwrite: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         workdir = self._workdir
-        if is_resumed and (
-            failures := self._frozen.find_changed(workdir.failed(), workdir.check_cancelled)
-        ):
-            workdir.record(SourcesFailed(failures))
+        if is_resumed:
+            checks = self._frozen.find_changed(workdir.failed(), workdir.check_cancelled)
+            if failures := (yield from _events(checks, partial(self._progress, "open"))):
+                workdir.record(SourcesFailed(failures))
         yield from self._score(metrics)
         while True:
             try:
                 yield from self._write()
-                finalize(workdir, overwrite)
+                steps = finalize(workdir, overwrite)
+                yield from _events(steps, partial(self._progress, "finalize"))
                 break
             except SourcesFailed as failed:
                 workdir.record(failed)
@@ -271,6 +278,19 @@ class _Export:
     def _progress(self, stage: Stage, done: int, total: int) -> Progress:
         failures = (*self._frozen.failures, *self._workdir.failed().values())
         return Progress(stage, done, total, Path(self._frozen.plan.out), failures)
+
+
+def _events(
+    steps: Generator[Step, None, Result], event: Callable[[int, int], Progress]
+) -> Generator[Progress, None, Result]:
+    """Yield an event for each step, and return what the steps return."""
+    with closing(steps):
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return cast("Result", end.value)
+            yield event(done, total)
 
 
 _POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 0.5

@@ -4,12 +4,13 @@ Patches are read in the order of tiles and go straight into the memory of their 
 is full is written by another thread, with its done marker, while further ones are filled.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from queue import LifoQueue
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +25,8 @@ from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchSpec
+
+logger = logging.getLogger(__name__)
 
 _WRITING_THREADS = 2
 """Shards that are written at once, each summed up by another thread while the disk is busy."""
@@ -101,6 +104,7 @@ def write_job(
     memory: int = DEFAULT_MEMORY,
     threads: int = 1,
     token: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Write the shards whose first candidate is one of `first` up to, not including, `last`.
 
@@ -117,22 +121,26 @@ def write_job(
         Number of threads that decode.
     token : str or None
         See `WorkDir`.
+    progress : callable or None
+        Called with the number of patches of these shards that are written, and of all.
     """
     workdir = WorkDir(Path(root), token)
     frozen = workdir.frozen()
     arrays, needed = workdir.selection().arrays(frozen.arrays), dict[int, Failure]()
+    by_role: dict[str, list[Shard]] = {layout.role: [] for layout in frozen.arrays}
+    for array in arrays:
+        by_role[array.layout.role] += [
+            shard
+            for shard in array.shards
+            if first <= shard.candidates[0] < last and workdir.done_marker(shard) is None
+        ]
+    sizes = (len(shard.candidates) for shards in by_role.values() for shard in shards)
+    mark_written = _Counter(sum(sizes), progress)
     with workdir.open_images(threads) as images:
-        for layout in frozen.arrays:
-            shards = [
-                shard
-                for array in arrays
-                if array.layout.role == layout.role
-                for shard in array.shards
-                if first <= shard.candidates[0] < last and workdir.done_marker(shard) is None
-            ]
+        for shards in by_role.values():
             while shards:
                 try:
-                    _write_shards(workdir, frozen, images, shards, memory)
+                    _write_shards(workdir, frozen, images, shards, memory, mark_written)
                     break
                 except SourcesFailed as failed:
                     if workdir.may_leave_out(failed.failures):
@@ -156,12 +164,27 @@ def _without(
     ]
 
 
+class _Counter:
+    """Report how many patches are written; threads may share it."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], object] | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+        self._lock = Lock()
+
+    def __call__(self, n: int) -> None:
+        with self._lock:
+            self._done += n
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
 def _write_shards(
     workdir: WorkDir,
     frozen: FrozenPlan,
     images: OpenImages,
     shards: Sequence[Shard],
     memory: int,
+    mark_written: Callable[[int], None],
 ) -> None:
     """Read the patches of shards of one role, and write each shard that is full."""
     role, grid = shards[0].layout.role, workdir.candidates(frozen)
@@ -178,9 +201,14 @@ def _write_shards(
     tile_memory = max(memory - n_buffers * largest, MIN_TILE_BYTES)
     reader = TileReader(batches, images, role, tile_memory)
 
+    def write_shard(shard: Shard, patches: NDArray[Any]) -> None:
+        workdir.write_shard(summing, shard, patches)
+        mark_written(len(patches))
+        logger.debug("wrote shard %d of %s", shard.number, shard.layout.name)
+
     with (
         ThreadPoolExecutor(_WRITING_THREADS, "sum") as summing,
-        ShardBuffers(partial(workdir.write_shard, summing), n_buffers) as buffers,
+        ShardBuffers(write_shard, n_buffers) as buffers,
         closing(reader.read()) as pending,
     ):
         for batch in pending:

@@ -40,9 +40,14 @@ from napari_patchset.stacks.retrying import call_with_retries
 from napari_patchset.stacks.sequence import SequenceAxis
 from napari_patchset.stacks.zarr.store import is_zarr
 
+_MAX_STEPS = 100
+"""Most steps that are reported of one pass over the files."""
+
 
 def expand_sources(
-    paths: Sequence[str | Path], scene: SceneId | Literal["all"] = "all"
+    paths: Sequence[str | Path],
+    scene: SceneId | Literal["all"] = "all",
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[SourceRef]:
     """Return a source for every scene of some files, or for one scene of each.
 
@@ -54,6 +59,8 @@ def expand_sources(
         "name.czi@3" is one scene. A folder stands for the images in it.
     scene : int, str or "all"
         The id of a scene, for all files that do not name one.
+    progress : callable
+        Called with the number of paths that are done, and of all, at most some hundred times.
 
     Raises
     ------
@@ -66,7 +73,9 @@ def expand_sources(
         If a file is named twice, be it by a link.
     """
     expansion = _Expansion(scene)
-    for path in paths:
+    for done, path in enumerate(paths):
+        if len(paths) > 1 and done % -(-len(paths) // _MAX_STEPS) == 0:
+            progress(done, len(paths))
         expansion.add(path)
     return list(expansion.sources)
 

@@ -254,9 +254,14 @@ class WorkDir(JobFolder):
             self._selection, {**codes, **verdicts.metrics}, {b"verdicts": json.dumps(shared)}
         )
 
+    @property
+    def has_selection(self) -> bool:
+        """Whether filters and split are applied."""
+        return self._selection.exists()
+
     def selection(self) -> Selection:
         """Read the selection; raise ExportError if nothing was written yet."""
-        if not self._selection.exists():
+        if not self.has_selection:
             raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
         columns, metadata = read_columns(self._selection)
         shared = json.loads(metadata[b"verdicts"])

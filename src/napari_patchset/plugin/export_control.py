@@ -107,6 +107,10 @@ class ExportSection(Section):
         self.status.visible = bool(text)
 
 
+_SOURCE_STAGES = {"open": "Opening the images", "finalize": "Checking the images"}
+"""What an export does with each source, by stage; in the others it counts patches."""
+
+
 def _export(
     state: FormState, planned: PlanPreview | None, memory: int, cancelled: Event
 ) -> Generator[Progress, None, Path | None]:
@@ -196,6 +200,11 @@ class ExportControl:
         self.exporting.run(_export, state, planned, memory, self._cancelled)
 
     def _on_progress(self, event: Progress) -> None:
+        if event.stage in _SOURCE_STAGES:
+            self._section.progress.max, self._section.progress.value = event.total, event.done
+            text = _SOURCE_STAGES[event.stage]
+            self._section.show_status(f"{text}: {event.done:,} of {event.total:,}")
+            return
         now = monotonic()
         began, first = self._began = self._began or (now, event.done)
         self._section.progress.max, self._section.progress.value = event.total, event.done

@@ -1,0 +1,187 @@
+"""How a subcommand runs: options that all of them have, environment variables, a settings file.
+
+An option of the group "Running" that is not on the command line is taken from PATCHSET_WORKERS,
+PATCHSET_MEMORY, ..., else from a TOML file, a table [export] in it before the top:
+
+    workers = 8
+    memory = "1GiB"
+
+    [export]
+    executor = "processes"
+
+Options that describe a plan are no settings: a plan is saved as a file, and named with --plan.
+"""
+
+import logging
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_patchset.cli.report import REPORT
+from napari_patchset.credentials import hide_credentials
+from napari_patchset.errors import ArgumentError
+
+RUNNING = "Running"
+"""The group of these options in help."""
+
+SETTINGS = (
+    "executor",
+    "json",
+    "log_file",
+    "max_failures",
+    "memory",
+    "scheduler",
+    "strict",
+    "verbose",
+    "workers",
+)
+"""The options that may be set outside of the command line."""
+
+_VERBOSE = "napari_patchset.verbose"
+
+logger = logging.getLogger("napari_patchset")
+
+
+def add_settings(command: Any) -> None:
+    """Add the options of every subcommand to one, and name its environment variables."""
+    own = typer.Typer(add_completion=False)
+    own.command()(_options)
+    for parameter in typer.main.get_command(own).params:
+        parameter.expose_value = False
+        command.params.append(parameter)
+    for parameter in command.params:
+        if _key(parameter) in (*SETTINGS, "config"):
+            parameter.envvar = f"PATCHSET_{_key(parameter).upper()}"
+
+
+def _key(parameter: Any) -> str:
+    """Return the name of an option as users write it: "json" for --json."""
+    flags = [flag for flag in parameter.opts if flag.startswith("--")]
+    return flags[0].removeprefix("--").replace("-", "_") if flags else ""
+
+
+def _set_json(value: bool) -> bool:
+    REPORT.as_json = value
+    return value
+
+
+def _set_verbose(context: typer.Context, value: int) -> int:
+    context.meta[_VERBOSE] = value
+    return value
+
+
+def _read_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the defaults of a subcommand's options from the settings file."""
+    import tomllib
+
+    from platformdirs import user_config_path
+
+    file = path or user_config_path("napari-patchset", appauthor=False) / "settings.toml"
+    if path is None and not file.is_file():
+        return path
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArgumentError(f"{file}: not a TOML file: {error}") from None
+    name = context.command.name or ""
+    tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    plain = {key: value for key, value in settings.items() if key not in tables}
+    values = {
+        key.replace("-", "_"): value for key, value in {**plain, **tables.get(name, {})}.items()
+    }
+    if unknown := sorted(set(values) - set(SETTINGS)):
+        raise ArgumentError(
+            f"{file}: {', '.join(unknown)} is not a setting; they are {', '.join(SETTINGS)}. Save "
+            "what describes a plan as a plan, and name that with --plan."
+        )
+    context.default_map = {
+        parameter.name: values[_key(parameter)]
+        for parameter in context.command.params
+        if _key(parameter) in values and parameter.name
+    }
+    return path
+
+
+def _start_logging(context: typer.Context, path: Path | None) -> Path | None:
+    """Log to a file, and to standard error with --verbose."""
+    from importlib.metadata import version
+
+    verbose: int = context.meta[_VERBOSE]
+    handlers: list[logging.Handler] = []
+    if verbose:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    if not handlers:
+        return path
+    for handler in handlers:
+        form = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
+        handler.setFormatter(logging.Formatter(form))
+        logging.root.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
+    logger.info(
+        "napari-patchset %s, Python %s, %s: %s",
+        *(version("napari-patchset"), platform.python_version(), platform.node()),
+        hide_credentials(" ".join(sys.argv)),
+    )
+    return path
+
+
+def stop_logging() -> None:
+    """Close what `--log-file` and `--verbose` opened."""
+    for handler in list(logging.root.handlers):
+        if isinstance(handler, logging.StreamHandler) and handler.formatter is not None:
+            logging.root.removeHandler(handler)
+            handler.close()
+    logger.setLevel(logging.NOTSET)
+
+
+def _options(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take settings from a TOML file (settings.toml in the user's configuration).",
+            callback=_read_settings,
+            rich_help_panel=RUNNING,
+            is_eager=True,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print JSON, one event a line.",
+            callback=_set_json,
+            rich_help_panel=RUNNING,
+            is_eager=True,
+        ),
+    ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            help="Log what is done to standard error; twice for details.",
+            callback=_set_verbose,
+            show_default=False,
+            rich_help_panel=RUNNING,
+            is_eager=True,
+        ),
+    ] = 0,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append the log to a file.",
+            callback=_start_logging,
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+) -> None:
+    """Declare the options of every subcommand."""

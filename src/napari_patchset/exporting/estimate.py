@@ -1,0 +1,125 @@
+"""What an export would write, and how long it would take: planned, and nothing written."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from napari_patchset.exporting.destination import check_destination
+from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
+from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.jobs import check_frozen, check_not_taken
+from napari_patchset.exporting.open_images import open_source
+from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.source import channel_indices
+from napari_patchset.stacks.metadata import channel_names
+
+_N_PLACES, _N_NEIGHBOURS = 8, 16
+"""Places that are read for the estimate, and patches that follow each other there: they share
+tiles."""
+
+
+@dataclass(frozen=True)
+class ExportEstimate:
+    """What an export would write.
+
+    Attributes
+    ----------
+    candidates : int
+        Patches, before filters.
+    left_out : dict of str to int
+        Places without a candidate, by reason.
+    nbytes, shards : int
+        Bytes of pixels, and shards, of all arrays.
+    is_upper_bound : bool
+        Whether filters or compression make it fewer.
+    jobs : int
+        The largest number of jobs that all have work.
+    seconds : float or None
+        How long reading takes, from a sample of the patches; None if none could be read.
+    failures : tuple of Failure
+        Sources that can't be read.
+    """
+
+    candidates: int
+    left_out: dict[str, int]
+    nbytes: int
+    shards: int
+    is_upper_bound: bool
+    jobs: int
+    seconds: float | None
+    failures: tuple[Failure, ...]
+
+
+def estimate_export(
+    plan: ExportPlan,
+    *,
+    overwrite: bool = False,
+    workers: int = 1,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> ExportEstimate:
+    """Plan an export, read a sample of its patches, and write nothing.
+
+    Parameters
+    ----------
+    overwrite : bool
+        Whether the export may replace a set.
+    workers : int
+        Number of threads or processes that decode.
+    progress : callable
+        Called with the number of sources that are opened, and of all.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If the plan can't be carried out.
+    """
+    check_destination(plan, overwrite)
+    workdir = WorkDir.for_set(plan.out)
+    if not overwrite:
+        check_not_taken(workdir, plan)
+    steps = freeze_plan(plan, workdir.check_cancelled)
+    while True:
+        try:
+            progress(*next(steps))
+        except StopIteration as end:
+            frozen, grid = end.value
+            break
+    check_frozen(frozen, grid, workdir.root)
+    per_patch = _seconds_per_patch(frozen, grid)
+    passes = (2 if plan.filters else 1) * max(len(frozen.arrays), 1)
+    threads = min(workers, os.cpu_count() or 1)
+    return ExportEstimate(
+        candidates=len(grid),
+        left_out={reason: n for reason, n in frozen.dropped.items() if n},
+        nbytes=sum(array.n * array.patch_bytes for array in frozen.arrays),
+        shards=frozen.n_shards,
+        is_upper_bound=bool(plan.filters) or plan.codec != "none",
+        jobs=frozen.n_useful_jobs,
+        seconds=None if per_patch is None else per_patch * passes * len(grid) / threads,
+        failures=frozen.failures,
+    )
+
+
+def _seconds_per_patch(frozen: FrozenPlan, grid: PatchGrid) -> float | None:
+    """Read some patches of the images, and return the seconds that each took."""
+    first = np.linspace(0, len(grid), min(_N_PLACES, len(grid)), endpoint=False, dtype=int)
+    seconds, n = 0.0, 0
+    for start in first.tolist():
+        specs = [grid[i] for i in range(start, min(start + _N_NEIGHBOURS, len(grid)))]
+        specs = [spec for spec in specs if spec.source_index == specs[0].source_index]
+        try:
+            with open_source(frozen.plan, frozen.plan.sources[specs[0].source_index]) as stack:
+                names = frozen.plan.channels
+                channels = None if names is None else channel_indices(channel_names(stack), names)
+                began = perf_counter()
+                for spec in specs:
+                    stack.extract_patch(spec.sample, channels, spec.start, grid.size)
+                seconds, n = seconds + perf_counter() - began, n + len(specs)
+        except SOURCE_ERRORS:  # damaged since it was opened; the export reports it
+            continue
+    return seconds / n if n else None

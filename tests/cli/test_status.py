@@ -1,0 +1,151 @@
+"""`status` tells what is missing; `clean` removes unfinished exports, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_patchset import ExportPlan, PatchSet, export
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.destination import LOCK, REPLACED
+from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.status import export_status, find_unfinished, remove_export
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.patching.filters import parse_filter
+from support.czi_maker import MakeCzi, SceneSpec
+from support.export_makers import plan_for
+
+pytestmark = pytest.mark.usefixtures("small_shards")
+
+SCENE = SceneSpec(rect=(0, 0, 160, 120), t=3, c=2)
+
+
+@pytest.fixture
+def plan(czi: MakeCzi, tmp_path: Path) -> ExportPlan:
+    """Plan an export of many shards that is filtered."""
+    out = tmp_path / "a.patches.zarr"
+    return plan_for(czi(SCENE), out, filters=[parse_filter("std>p20")])
+
+
+def test_the_stages_of_an_export(plan: ExportPlan) -> None:
+    with pytest.raises(ExportError, match="no patch set, and no unfinished export"):
+        export_status(plan.out)
+    n = plan_export(plan)
+    status = export_status(plan.out)
+    assert (status.state, status.stage, status.candidates, status.scored) == (
+        *("unfinished", "score"),
+        *(n, 0),
+    )
+    score_part(plan.out, 0, 2)
+    assert 0 < export_status(plan.out).scored < n
+    score_part(plan.out, 1, 2)
+    write_part(plan.out, 0, 2)
+    status = export_status(plan.out)
+    assert (status.stage, status.scored) == ("write", n)
+    assert 0 < status.written < status.patches < n
+    assert 0 < status.missing_shards < status.shards
+    write_part(plan.out, 1, 2)
+    assert export_status(plan.out).next_command == f"patchset finalize {plan.out}"
+    finalize_export(plan.out)
+    status = export_status(plan.out)
+    assert (status.state, status.next_command) == ("complete", "")
+    assert status.written == len(PatchSet(plan.out)["all"])
+
+
+@pytest.mark.parametrize("of", [1, 2, 5, 40])
+def test_the_jobs_that_are_listed_are_those_that_are_missing(plan: ExportPlan, of: int) -> None:
+    plan_export(plan)
+    for step, part in (("score", score_part), ("write", write_part)):
+        part(plan.out, 1, 3)
+        jobs = export_status(plan.out, of).missing_jobs
+        assert jobs[step]
+        for job in jobs[step]:
+            part(plan.out, job, of)
+        assert not export_status(plan.out, of).missing_jobs[step]
+    finalize_export(plan.out)
+
+
+def test_the_command_that_it_names_goes_on(run: Any, plan: ExportPlan) -> None:
+    whole = export(plan.model_copy(update={"out": str(Path(plan.out).with_name("b.patches.zarr"))}))
+    plan_export(plan)
+    score_part(plan.out, 0, 2)
+    code, out, _ = run("status", plan.out, "--of", 4)
+    *_, last = out.splitlines()
+    assert code == 0
+    assert "to score: jobs " in out
+    words = last.partition("to go on: patchset ")[2].split()
+    assert run(*words)[0] == 0
+    assert PatchSet(plan.out).manifest == whole.manifest
+
+
+def test_a_running_export_is_told_apart_and_kept(run: Any, plan: ExportPlan) -> None:
+    plan_export(plan)
+    workdir = WorkDir.for_set(plan.out)
+    for shared in (True, False):
+        with workdir.locked(shared=shared):
+            assert export_status(plan.out).state == "running"
+            assert not json.loads(run("clean", ".", "--yes", "--json")[1])["removed"]
+            with pytest.raises(ExportError, match="another export is writing"):
+                remove_export(workdir.root)
+    assert export_status(plan.out).state == "unfinished"
+
+
+def test_to_ask_breaks_no_export_that_begins(plan: ExportPlan) -> None:
+    plan_export(plan)
+    before = sorted(WorkDir.for_set(plan.out).root.rglob("*"))
+    export_status(plan.out, 3)
+    list(find_unfinished(Path(plan.out).parent))
+    assert sorted(WorkDir.for_set(plan.out).root.rglob("*")) == before
+    export(plan)
+
+
+def test_unfinished_exports_are_listed_and_removed_on_confirmation(
+    run: Any, plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    others = [plan, plan.model_copy(update={"out": str(tmp_path / "deep" / "b.patches.zarr")})]
+    for each in others:
+        plan_export(each)
+    foreign = [
+        tmp_path / name for name in ("c.partial/d.tif", "e.partial/notes.txt", "f.partial/g")
+    ]
+    for path in foreign:
+        path.parent.mkdir()
+        path.write_text("mine")
+    (tmp_path / "e.partial" / LOCK).touch()
+    (tmp_path / "h.partial").mkdir()
+    roots = [WorkDir.for_set(each.out).root for each in others]
+    monkeypatch.setattr("typer.confirm", lambda _: False)
+    out = run("clean")[1]
+    assert all(root.name in out for root in roots)
+    assert all(root.exists() for root in roots)
+    monkeypatch.setattr("typer.confirm", lambda _: True)
+    assert "2 unfinished exports removed" in run("clean")[1]
+    assert not any(root.exists() for root in roots)
+    assert [path.read_text() for path in foreign] == ["mine"] * 3
+    assert (tmp_path / "h.partial").is_dir()
+    assert "no unfinished export" in run("clean")[1]
+
+
+def test_a_set_that_was_being_replaced_is_not_removed(plan: ExportPlan) -> None:
+    export(plan).close()
+    other = plan.model_copy(update={"keep_fraction": 0.5})
+    plan_export(other, overwrite=True)
+    root = WorkDir.for_set(plan.out).root
+    Path(plan.out).rename(root / REPLACED)  # where a kill in the last moment leaves it
+    with pytest.raises(ExportError, match="holds a complete set"):
+        remove_export(root)
+    assert (root / REPLACED / "zarr.json").exists()
+
+
+def test_steps_after_completion_are_fine_and_say_so(run: Any, plan: ExportPlan) -> None:
+    export(plan).close()
+    before = {path: path.read_bytes() for path in Path(plan.out).rglob("*") if path.is_file()}
+    job = (plan.out, "--job", 0, "--of", 2)
+    for words in (("score", *job), ("write", *job), ("finalize", plan.out)):
+        code, out, err = run(*words)
+        assert (code, out, err) == (0, f"{plan.out} is complete; nothing is left to do\n", "")
+    assert {
+        path: path.read_bytes() for path in Path(plan.out).rglob("*") if path.is_file()
+    } == before

@@ -1,0 +1,215 @@
+"""What lies around a destination is there, byte for byte, after any command ended in any way."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import tifffile
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from napari_patchset import ExportPlan, Tiled, export
+from napari_patchset.errors import PatchsetError
+from napari_patchset.exporting.job_folder import ExportStopped
+from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.status import export_status, find_unfinished, remove_export
+from napari_patchset.patchset.writers import FORMATS
+from support.zarr_maker import write_image
+
+PARTIAL = "mine.partial"
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it does afterwards reaches the disk."""
+
+
+class _Kill:
+    """Raise at a file event in a folder, and at every later one, as if the process were killed."""
+
+    folder = ""
+    left = 0
+
+    def __call__(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if not self.folder or name not in _EVENTS or not arguments:
+            return
+        if isinstance(arguments[0], str | bytes | os.PathLike):
+            path = os.fsdecode(arguments[0])
+            if path.startswith(self.folder) and not _is_read(name, arguments):
+                self.left -= 1
+                if self.left < 0:
+                    raise Killed
+
+
+def _is_read(name: str, arguments: tuple[Any, ...]) -> bool:
+    flags = arguments[2] if name == "open" and len(arguments) > 2 else None
+    return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
+
+
+_EVENTS = frozenset({"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"})
+_KILL = _Kill()
+sys.addaudithook(_KILL)  # it can't be taken off, but sleeps outside of `killed`
+
+
+@contextmanager
+def killed(folder: Path, after: int | None) -> Iterator[None]:
+    """End what is done within after so many changes of a folder, if any number is set."""
+    if after is None:
+        yield
+        return
+    _KILL.folder, _KILL.left = str(folder), after
+    try:
+        with suppress(Killed):
+            yield
+    finally:
+        _KILL.folder = ""
+
+
+COMMANDS: dict[str, Callable[[ExportPlan], Any]] = {
+    "export": lambda plan: export(plan, workers=1).close(),
+    "export --overwrite": lambda plan: export(plan, workers=1, overwrite=True).close(),
+    "plan": plan_export,
+    "plan --overwrite": lambda plan: plan_export(plan, overwrite=True),
+    "score": lambda plan: score_part(plan.out, 0, 1),
+    "write": lambda plan: write_part(plan.out, 0, 1),
+    "finalize": lambda plan: finalize_export(plan.out),
+    "finalize --overwrite": lambda plan: finalize_export(plan.out, overwrite=True),
+    "status": lambda plan: export_status(plan.out, 2),
+    "clean": lambda plan: [
+        remove_export(Path(found.folder)) for found in find_unfinished(Path(plan.out).parent)
+    ],
+}
+
+OWN_NAMES = (
+    *("lock", "stop", "plan.json", "zarr.json", "patchset.json", "train.npz", "set", "replaced"),
+    *("all", "candidates.parquet", "scores/0.parquet", "set/zarr.json", "all/image/c/77/0/0/0"),
+    *("all/image/000077.ome.tif", "running.00000000000000000000000000000000"),
+)
+OTHER_NAMES = ("notes.txt", "b.tif", "set/all/notes.txt", "replaced/a/b")
+"""What an export may name its files, and what it does not."""
+
+ROOTS = (PARTIAL, "mine.patches.zarr", "mine.patches", "other", "")
+LINKS = ("nowhere", "elsewhere", "elsewhere/c.tif")
+"""Targets of links: nothing, a folder, a file."""
+
+TREES = st.dictionaries(
+    st.tuples(st.sampled_from(ROOTS), st.sampled_from(OWN_NAMES + OTHER_NAMES)),
+    st.binary(max_size=4) | st.sampled_from(LINKS),
+    max_size=4,
+)
+PLACES = ("s.tif", "set/s.tif", "all/image/s.tif", "s.zarr")
+SOURCES = st.sampled_from([(root, inner) for root in ROOTS for inner in PLACES])
+NAMES = st.sampled_from(["as it is", "with a slash", "in a linked folder", "in the source"])
+OUTS = st.sampled_from([*["free"] * 3, "a dangling link", "a link to a folder", "a link to a set"])
+STATES = st.sampled_from(["nothing", "a set", "an unfinished export", "both"])
+RUNS = st.lists(
+    st.tuples(st.sampled_from(sorted(COMMANDS)), st.none() | st.integers(0, 40)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def write_source(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    if path.suffix == ".zarr":
+        return write_image(path, "YX", pixels)
+    tifffile.imwrite(path, pixels)
+    return path
+
+
+def plan_of(source: Path, out: Path | str, size: int, form: str) -> ExportPlan:
+    strategy = Tiled(size=(size, size))
+    filters = ["mean>-1"]
+    return ExportPlan(sources=[source], out=out, strategy=strategy, format=form, filters=filters)
+
+
+def contents(path: Path) -> dict[Path, bytes | str]:
+    """Return the bytes of a file, the target of a link, or those of all in a folder."""
+    if path.is_symlink():
+        return {path: os.readlink(path)}
+    if path.is_file():
+        return {path: path.read_bytes()}
+    return {key: value for each in path.iterdir() for key, value in contents(each).items()}
+
+
+def is_free(path: Path) -> bool:
+    """Return whether a file may be put there."""
+    is_blocked = any(parent.is_file() or parent.is_symlink() for parent in path.parents)
+    return not is_blocked and not os.path.lexists(path)
+
+
+@given(
+    files=TREES,
+    place=SOURCES,
+    named=NAMES,
+    taken=OUTS,
+    state=STATES,
+    form=st.sampled_from(["zarr", "tiff", "npz", "coordinates"]),
+    runs=RUNS,
+)
+def test_every_foreign_file_and_every_source_is_there_afterwards(
+    files: dict[tuple[str, str], bytes | str],
+    place: tuple[str, str],
+    named: str,
+    taken: str,
+    state: str,
+    form: str,
+    runs: list[tuple[str, int | None]],
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        out = folder / f"mine{FORMATS[form].suffix}"
+        origin = write_source(folder / "origin.tif")
+        foreign = contents(origin) | contents(write_source(folder / "elsewhere" / "c.tif"))
+        if taken == "free":
+            if state in ("a set", "both"):
+                export(plan_of(origin, out, 16, form)).close()
+            if state in ("an unfinished export", "both"):
+                plan_export(plan_of(origin, out, 16, form), overwrite=True)
+        elif taken == "a link to a set":
+            real = folder / "real" / out.name
+            export(plan_of(origin, real, 16, form)).close()
+            out.symlink_to(real)
+            foreign |= contents(out) | contents(real)
+        else:
+            out.symlink_to(folder / ("nowhere" if "dangling" in taken else "elsewhere"))
+            foreign |= contents(out)
+        ours = {path for path in (out, folder / PARTIAL) if path.exists()}
+        for (root, inner), content in files.items():
+            path = folder / root / inner
+            if folder / root in ours and inner in OWN_NAMES:  # no one can tell whose it is
+                path = path.with_name(f"{path.name} of mine")
+            if not is_free(path):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                path.symlink_to(folder / content)
+            else:
+                path.write_bytes(content)
+            foreign |= contents(path)
+        source = folder.joinpath(*place)
+        source = write_source(source) if is_free(source) else origin
+        foreign |= contents(source)
+        name = str(out)
+        if named == "with a slash":
+            name += "/"
+        elif named == "in a linked folder":
+            (folder / "door").symlink_to(folder)
+            name = str(folder / "door" / out.name)
+        elif named == "in the source" and source.suffix == ".zarr":
+            name = str(source / out.name)
+        plan = plan_of(source, name, 8, form)
+        for command, after in runs:
+            try:
+                with killed(folder, after):
+                    COMMANDS[command](plan)
+                event(f"{command} ended")
+            except (PatchsetError, OSError, ExportStopped) as error:
+                event(f"{command}: {type(error).__name__}")
+            found = {path: contents(path).get(path) for path in foreign if os.path.lexists(path)}
+            assert found == foreign, command
