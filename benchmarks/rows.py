@@ -20,6 +20,7 @@ from process_rows import (
     transfers,
     transfers_overlapping,
 )
+from stitch_rows import stitching
 
 from napari_patchset import CziImageStack, PatchSet
 
@@ -181,6 +182,7 @@ ROWS: dict[str, Row] = {
     "transfers": transfers,
     "transfers-overlapping": transfers_overlapping,
     "memory": memory,
+    "stitching": stitching,
     "preview": preview,
     "first-picture": first_picture,
     "key-strokes": key_strokes,

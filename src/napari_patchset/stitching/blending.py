@@ -183,14 +183,13 @@ def _overlaps(
     `origin` is the first pixel of each patch.
     """
     first, end = np.maximum(start, cell.start), np.minimum(stop, cell.stop)
-    inside, beyond = first - origin, end - origin
-    target, target_end = first - cell.start, end - cell.start
-    for row in np.flatnonzero((first < end).all(axis=1)).tolist():
-        yield row, _slices(inside[row], beyond[row]), _slices(target[row], target_end[row])
-
-
-def _slices(start: Integers, stop: Integers) -> Slices:
-    return tuple(map(slice, start.tolist(), stop.tolist()))
+    rows = np.flatnonzero((first < end).all(axis=1))
+    first, end, origin = first[rows], end[rows], origin[rows]
+    boxes = (first - origin, end - origin, first - cell.start, end - cell.start)
+    for row, *corners in zip(rows.tolist(), *(box.tolist() for box in boxes), strict=True):
+        start_in_patch, stop_in_patch, start_in_cell, stop_in_cell = corners
+        inside = tuple(map(slice, start_in_patch, stop_in_patch))
+        yield row, inside, tuple(map(slice, start_in_cell, stop_in_cell))
 
 
 def _distance_to_border(size: Sequence[int]) -> NDArray[np.int32]:

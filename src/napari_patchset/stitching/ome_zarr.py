@@ -22,6 +22,9 @@ LABELS = "classes"
 """Name of the label image whose pixels are the channel with the highest prediction."""
 
 _COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
+_STRIP = 64
+"""Rows of a coarser level that are made at once."""
+
 _CLASS_TYPES = (np.uint8, np.uint16, np.uint32)
 
 
@@ -117,12 +120,18 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
     """
     if pixels.dtype.kind != "f":
         return pixels[..., ::2, ::2]
-    height, width = pixels.shape[-2:]
-    widened = [(0, 0)] * (pixels.ndim - 2) + [(0, height % 2), (0, width % 2)]
-    # Doubling the last line makes its mean that of the pixels that there are.
-    padded = np.pad(pixels, widened, "edge").astype(np.float64)
-    rows = padded[..., ::2, :] + padded[..., 1::2, :]
-    return ((rows[..., ::2] + rows[..., 1::2]) / 4).astype(pixels.dtype)
+    *others, height, width = pixels.shape
+    halved = np.empty((*others, -(-height // 2), -(-width // 2)), pixels.dtype)
+    for top in range(0, height, 2 * _STRIP):  # in double precision, a strip at a time
+        strip = pixels[..., top : top + 2 * _STRIP, :].astype(np.float64)
+        rows = strip[..., ::2, :].copy()
+        rows[..., : strip.shape[-2] // 2, :] += strip[..., 1::2, :]
+        rows[..., : strip.shape[-2] // 2, :] /= 2
+        columns = rows[..., ::2].copy()
+        columns[..., : width // 2] += rows[..., 1::2]
+        columns[..., : width // 2] /= 2
+        halved[..., top // 2 : top // 2 + _STRIP, :] = columns
+    return halved
 
 
 def finer_cell(image: StitchedImage, level: int, cell: Cell) -> Cell:

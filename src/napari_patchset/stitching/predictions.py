@@ -120,25 +120,50 @@ class _OneChannel:
         return self._predictions[index][np.newaxis]
 
 
-class _NpyFile:
+_BLOCK_BYTES = 4 * 2**20
+_CACHED_BLOCKS = 16
+
+
+class _Blocks:
+    """Predictions that are read in blocks of rows; the last ones used stay in memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int = 1) -> None:
+        self.shape, self.dtype = shape, dtype
+        chunk_bytes = max(1, chunk_rows * prod(shape[1:]) * dtype.itemsize)
+        self._rows = chunk_rows * max(1, _BLOCK_BYTES // chunk_bytes)
+        self._blocks: SharedCache[int, NDArray[Any]] = SharedCache(_CACHED_BLOCKS)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        number, row = divmod(index, self._rows)
+        block: NDArray[Any] = self._blocks.get(number, partial(self._read_block, number))[row]
+        return block
+
+    def _read_block(self, number: int) -> NDArray[Any]:
+        first = number * self._rows
+        return self._read(first, min(first + self._rows, self.shape[0]))
+
+    def _read(self, first: int, last: int) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+class _NpyFile(_Blocks):
     """An .npy file, which is read, not mapped: mapped pages count as memory of the process."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         try:
             mapped = np.load(path, mmap_mode="r")
         except ValueError as error:
             raise UnreadableFileError(f"{path}: it can't be read as .npy: {error}") from error
         if not mapped.flags.c_contiguous:
             raise ArgumentError(f"{path}: it is in Fortran order; save np.ascontiguousarray of it.")
-        self.shape: tuple[int, ...] = mapped.shape
-        self.dtype: np.dtype[Any] = mapped.dtype
-        self._offset: int = mapped.offset
+        super().__init__(mapped.shape, mapped.dtype)
+        self._path, self._offset = path, mapped.offset
 
-    def __getitem__(self, index: int) -> NDArray[Any]:
+    def _read(self, first: int, last: int) -> NDArray[Any]:
         n, shape = prod(self.shape[1:]), self.shape[1:]
-        offset = self._offset + index * n * self.dtype.itemsize
-        return np.fromfile(self._path, self.dtype, n, offset=offset).reshape(shape)
+        offset = self._offset + first * n * self.dtype.itemsize
+        values = np.fromfile(self._path, self.dtype, (last - first) * n, offset=offset)
+        return values.reshape(last - first, *shape)
 
 
 def _read_npz(path: Path, split: str) -> NDArray[Any]:
@@ -153,15 +178,10 @@ def _read_npz(path: Path, split: str) -> NDArray[Any]:
     return values
 
 
-_BLOCK_BYTES = 4 * 2**20
-_CACHED_BLOCKS = 16
-
-
-class _ZarrArray:
-    """A zarr array, read in blocks of whole chunks along N; the last ones used stay in memory."""
+class _ZarrArray(_Blocks):
+    """A zarr array; a block is of whole chunks along N."""
 
     def __init__(self, path: Path, split: str) -> None:
-        self._path = path
         try:
             node = zarr.open(path, mode="r")
             if isinstance(node, zarr.Group):
@@ -173,23 +193,13 @@ class _ZarrArray:
             raise UnreadableFileError(f"{path}: it can't be read as zarr: {error}") from error
         if not isinstance(node, zarr.Array):
             raise ArgumentError(f"{path}: {split} is a group; name the array in it.")
-        self.shape: tuple[int, ...] = node.shape
-        self.dtype: np.dtype[Any] = np.dtype(node.dtype)
-        self._array = node
-        rows = node.chunks[0]
-        row_bytes = max(1, prod(self.shape[1:]) * self.dtype.itemsize)
-        self._rows = rows * max(1, _BLOCK_BYTES // (rows * row_bytes))
-        self._blocks: SharedCache[int, NDArray[Any]] = SharedCache(_CACHED_BLOCKS)
+        chunk_rows = node.chunks[0] if node.chunks else 1
+        super().__init__(node.shape, np.dtype(node.dtype), chunk_rows)
+        self._path, self._array = path, node
 
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        number, row = divmod(index, self._rows)
-        block: NDArray[Any] = self._blocks.get(number, partial(self._read, number))[row]
-        return block
-
-    def _read(self, number: int) -> NDArray[Any]:
-        rows = slice(number * self._rows, (number + 1) * self._rows)
+    def _read(self, first: int, last: int) -> NDArray[Any]:
         try:
-            return np.asarray(self._array[rows])
+            return np.asarray(self._array[first:last])
         except (BaseZarrError, ValueError, RuntimeError, OSError) as error:
             raise UnreadableFileError(f"{self._path}: it can't be read: {error}") from error
 
