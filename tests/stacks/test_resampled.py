@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 from napari_patchset.source import PixelSize, Rect, pixel_ratio
+from napari_patchset.stacks import resampled
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, describe
 from napari_patchset.stacks.protocol import ImageStack
@@ -228,6 +229,22 @@ def test_sizes_written_with_few_digits_are_multiples() -> None:
     assert pixel_ratio(square(0.32499998), square(0.65), "it") == (Fraction(2), Fraction(2))
     assert pixel_ratio(square(0.2520034), square(0.252), "it") == (Fraction(1), Fraction(1))
     assert pixel_ratio(square(0.1), square(0.3), "it") == (Fraction(3), Fraction(3))
+
+
+def test_a_large_patch_is_read_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = stack_of(noise("uint16", (2, 3, 60, 70), 7), "CZYX", 0.3)
+    stack = ResampledStack(source, square(0.7))
+    expected = whole(stack)
+    monkeypatch.setattr(resampled, "_READ_PIXELS", 1000)
+    np.testing.assert_array_equal(whole(stack), expected)
+
+
+def test_lower_resolutions_are_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampled, "_COARSEST", 10)
+    source = stack_of(noise("uint8", (80, 60), 7), "YX", 0.25)
+    levels = ResampledStack(source, square(0.5)).levels
+    assert [tuple(level.data_shape[-2:]) for level in levels] == [(40, 30), (20, 15), (10, 7)]
+    np.testing.assert_array_equal(whole(levels[1]), whole(ResampledStack(source, square(1.0))))
 
 
 def test_the_footprint_holds_every_tap() -> None:

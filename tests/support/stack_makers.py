@@ -16,6 +16,8 @@ from napari_patchset import (
     TiffImageStack,
     ZarrImageStack,
 )
+from napari_patchset.source import PixelSize
+from napari_patchset.stacks.resampled import ResampledStack
 from support.czi_maker import SceneSpec, make_czi
 from support.pixels import expected
 
@@ -94,6 +96,19 @@ def tiff_depth_z(folder: Path) -> Case:
     return Case(TiffImageStack(path, depth_axis="Z"), data.swapaxes(1, 2))
 
 
+def tiff_resampled(folder: Path) -> Case:
+    data = expected(0, 0, 34, 4 * 3 * 50).reshape(4, 3, 34, 50)
+    path = folder / "resampled.tif"
+    tifffile.imwrite(path, data, photometric="minisblack", tile=(16, 32))
+    stack = ResampledStack(
+        TiffImageStack(path, axes="TCYX"),
+        PixelSize(y=0.5, x=1.0),
+        source_pixel_size=PixelSize(y=0.25, x=0.25),
+    )
+    sums = data[..., :48].reshape(4, 3, 17, 2, 12, 4).sum(axis=(3, 5), dtype=np.int64)
+    return Case(stack, ((sums + 4) // 8).astype(np.uint16))
+
+
 def zarr_v2_fortran(folder: Path) -> Case:
     data = expected(0, 0, 21, 4 * 3 * 34).reshape(21, 4, 3, 34).transpose(1, 2, 0, 3)
     group = zarr.open_group(folder / "v2.zarr", mode="w", zarr_format=2)
@@ -130,6 +145,7 @@ STACKS: list[Callable[[Path], Case]] = [
     file_in_memory,
     tiff_2d,
     tiff_depth_z,
+    tiff_resampled,
     zarr_v2_fortran,
     zarr_v3_sharded_depth_z,
 ]

@@ -340,7 +340,8 @@ def check_agreement(
             if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
         ]
         first_size = f"{first_ref} has {first:g} um"
-        _check_equal(f"pixel size along {axis}", first_size, differing, " (1 % is allowed)")
+        hint = "" if axis == "z" else ", unless all are resampled to one pixel size"
+        _check_equal(f"pixel size along {axis}", first_size, differing, f" (1 % is allowed{hint})")
 
 
 def _check_equal(what: str, first: str, differing: Sequence[str], note: str = "") -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, floor
+from math import ceil, floor, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,12 @@ Integers = NDArray[np.int64]
 
 _SUM_BITS = 61
 """Bits of the largest sum of weighted pixels, so that its double fits into int64."""
+
+_READ_PIXELS = 2**23
+"""Pixels of the source that are read at once, as far as a row of made pixels allows."""
+
+_COARSEST = 512
+"""Lower resolutions stop at this number of pixels along the longer side."""
 
 _MAX_UNIT_BITS = 20
 """A pixel is divided into at most 2**20 units of weight."""
@@ -123,6 +129,27 @@ class ResampledStack(BoundedStack):
         return replace(image_metadata(self.stack), pixel_size=self._pixel_size)
 
     @property
+    def levels(self) -> "tuple[ResampledStack, ...]":
+        """The stack itself, then lower resolutions, each half as fine."""
+        longest, shortest = max(self.data_shape[-2:]), min(self.data_shape[-2:])
+        factors = [1]
+        while longest > _COARSEST * factors[-1] and shortest >= 2 * factors[-1]:
+            factors.append(2 * factors[-1])
+        size = self._pixel_size
+        return (
+            self,
+            *(self._at(PixelSize(y=(size.y or 0) * f, x=(size.x or 0) * f)) for f in factors[1:]),
+        )
+
+    def _at(self, pixel_size: PixelSize) -> "ResampledStack":
+        return ResampledStack(
+            self.stack,
+            pixel_size,
+            nearest=self.nearest,
+            source_pixel_size=self.source_pixel_size,
+        )
+
+    @property
     def block_shape(self) -> tuple[int, int] | None:
         """Height and width, in made pixels, of the block that the level decodes at once."""
         block = getattr(self.level_stack, "block_shape", None)
@@ -202,14 +229,18 @@ class ResampledStack(BoundedStack):
     ) -> None:
         *depth, height, width = out.shape[1:]
         *z, y, x = start
-        low, high = self.footprint(np.array((y, x)), np.array((y + height, x + width)))
-        pixels = self.level_stack.extract_patch(
-            sample_idx, channels, (*z, *low.tolist()), (*depth, *(high - low).tolist())
-        )
-        made = out.reshape(-1, height, width)
-        for target, plane in zip(made, pixels.reshape(len(made), *pixels.shape[-2:]), strict=True):
-            target[...] = self.derive(plane, low.tolist(), Rect(x, y, width, height))
-        out[...] = made.reshape(out.shape)
+        n_planes = prod(out.shape[:-2])
+        rows = max(1, int(_READ_PIXELS / (n_planes * width * self._y.ratio * self._x.ratio)))
+        for top in range(0, height, rows):
+            window = Rect(x, y + top, width, min(rows, height - top))
+            corners = np.array([(window.y, x), (window.y + window.h, x + width)])
+            low, high = self.footprint(corners[0], corners[1])
+            pixels = self.level_stack.extract_patch(
+                sample_idx, channels, (*z, *low.tolist()), (*depth, *(high - low).tolist())
+            )
+            band = out[..., top : top + window.h, :]
+            for plane in np.ndindex(out.shape[:-2]):
+                band[plane] = self.derive(pixels[plane], low.tolist(), window)
 
     def _choose_level(self) -> tuple[int, ImageStack, tuple[Fraction, Fraction]]:
         """Return the coarsest stored level that is not coarser than wanted, and its scale."""

@@ -41,6 +41,8 @@ def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
     pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
     known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
     lines = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
+    if info.ratio is not None:
+        lines[0] += f", {_by(map(str, size))} px"
     if odd := [n for n in size[-2:] if n % MULTIPLE]:
         lines.append(f"{odd[0]} is not a multiple of {MULTIPLE}, as most networks need")
     return "<br>".join(lines)
