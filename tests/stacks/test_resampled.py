@@ -255,3 +255,12 @@ def test_the_footprint_holds_every_tap() -> None:
         pixels = stack.stack.extract_patch(0, [0], low.tolist(), (high - low).tolist())[0]
         made = stack.derive(pixels, low.tolist(), Rect(0, start, 1, 1))
         assert made == everything[start, 0]
+
+
+def test_rows_are_averaged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = stack_of(noise("uint16", (90, 70), 7), "YX", 0.3)
+    for wanted in (0.6, 0.7):
+        expected = whole(ResampledStack(source, square(wanted)))
+        monkeypatch.setattr(resampled, "_ROWS", 7)
+        np.testing.assert_array_equal(whole(ResampledStack(source, square(wanted))), expected)
+        monkeypatch.undo()

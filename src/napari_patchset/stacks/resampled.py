@@ -29,6 +29,9 @@ Integers = NDArray[np.int64]
 _SUM_BITS = 61
 """Bits of the largest sum of weighted pixels, so that its double fits into int64."""
 
+_ROWS = 32
+"""Made rows that are averaged at once."""
+
 _READ_PIXELS = 2**23
 """Pixels of the source that are read at once, as far as a row of made pixels allows."""
 
@@ -297,6 +300,10 @@ class Taps(NamedTuple):
     weights: Integers
     step: int | None
 
+    def part(self, start: int, stop: int) -> "Taps":
+        """Return the taps of some of the made pixels."""
+        return Taps(self.first[start:stop], self.weights[:, start:stop], self.step)
+
     @property
     def total(self) -> Integers:
         """The sum of the weights of each made pixel."""
@@ -354,6 +361,10 @@ def area_average(pixels: NDArray[Any], down: Taps, across: Taps) -> NDArray[Any]
     """Average pixels, YX, over the intervals of two axes; the result is of the same type."""
     if pixels.dtype.kind == "b":
         return area_average(pixels.view(np.uint8), down, across).astype(bool)
+    if len(down.first) > _ROWS:  # few at a time stay in the processor's cache
+        firsts = range(0, len(down.first), _ROWS)
+        bands = [area_average(pixels, down.part(i, i + _ROWS), across) for i in firsts]
+        return np.concatenate(bands)
     total = down.total[:, np.newaxis] * across.total
     if pixels.dtype.kind in "iu":
         sums = _sums(pixels, down, across, _sum_type(pixels.dtype, int(total.max())))
