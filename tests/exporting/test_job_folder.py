@@ -14,6 +14,7 @@ import pytest
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting import job_folder
 from napari_patchset.exporting.destination import LOCK
+from napari_patchset.exporting.job_folder import ExportStopped, JobFolder
 
 
 class WindowsLocks:
@@ -117,3 +118,17 @@ def test_a_folder_that_holds_a_file_stays_and_stays_marked(
     with locked(root):
         (root / "notes.txt").touch()
     assert sorted(os.listdir(root)) == [LOCK, "notes.txt"]
+
+
+def test_a_job_whose_folder_is_gone_was_not_stopped(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path / "a.partial")
+    with folder.locked():
+        with folder.running() as token:
+            job = JobFolder(folder.root, token)
+            job.check_cancelled()
+            folder.root.rename(tmp_path / "away")
+            with pytest.raises(OSError, match=r"a\.partial"):
+                job.check_cancelled()
+            (tmp_path / "away").rename(folder.root)
+        with pytest.raises(ExportStopped):
+            job.check_cancelled()

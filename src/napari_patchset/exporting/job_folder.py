@@ -190,8 +190,12 @@ class JobFolder:
             self._token_path(token).unlink(missing_ok=True)
 
     def check_token(self) -> None:
-        """Raise ExportStopped if the work that this job is part of is over."""
+        """Raise ExportStopped if the work that this job is part of is over.
+
+        Raise OSError if its folder is gone: then it did not end, and nobody stopped it.
+        """
         if self._token is not None and not self._token_path(self._token).exists():
+            os.stat(self.root / LOCK)
             raise ExportStopped
 
     def _token_path(self, token: str) -> Path:
