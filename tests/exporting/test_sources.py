@@ -17,28 +17,13 @@ from napari_patchset import ExportPlan, Tiled, expand_sources, export, verify
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.patching.splits import Split
 from napari_patchset.stacks.opening import list_scenes
-from support.tiff_maker import write, write_ome_set
-
-KINDS = ("position", "channel", "time", "companion")
+from support.set_makers import SET_KINDS, names_of, write_sets
+from support.tiff_maker import write
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a set of each kind, its copy, and lone copies and links of its files."""
-    folder = tmp_path_factory.mktemp("sets")
-    for kind in KINDS:
-        for i, path in enumerate(write_ome_set(folder / kind, kind)):
-            (folder / kind / "links").mkdir(exist_ok=True)
-            (folder / kind / "links" / f"link {i}{path.suffix}").symlink_to(path)
-            if kind != "channel" and path.suffix == ".tif":
-                lone = folder / kind / f"lone {i}"
-                lone.mkdir()
-                shutil.copy(path, lone)
-        copy = folder / kind / "copy"
-        copy.mkdir()
-        for path in (folder / kind).glob("*.*"):
-            shutil.copy(path, copy)
-    return folder
+    return write_sets(tmp_path_factory.mktemp("sets"))
 
 
 def cut(paths: Sequence[Path], out: Path, **fields: Any) -> dict[str, set[int]]:
@@ -72,7 +57,7 @@ def cut_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return cut_once
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SET_KINDS)
 @settings(max_examples=settings.default.max_examples // 4)  # each exports twice
 @given(data=st.data())
 def test_a_set_is_cut_once_however_it_is_named(
@@ -82,11 +67,7 @@ def test_a_set_is_cut_once_however_it_is_named(
     cut_once: Callable[[str], set[int]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    whole = sorted(path for path in (folder / kind).iterdir() if path.is_file())
-    others = sorted(path for path in (folder / kind).rglob("*.*") if path.parent.name != kind)
-    named = [data.draw(st.sampled_from(whole))]
-    named += data.draw(st.lists(st.sampled_from([*whole, *others]), max_size=5))
-    named = data.draw(st.permutations(named))
+    named = data.draw(names_of(folder, kind))
     out = tmp_path_factory.mktemp("out") / "set.patches.zarr"
     assert cut(named, out) == {"all": cut_once(kind)}
     split = cut(named, out, split=Split(val=0.3))
