@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from napari_patchset._model import user_message
-from napari_patchset.errors import PatchsetError
+from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.exporting.candidates import Selection, select_candidates
 from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.splits import ALL, SPLITS
@@ -100,7 +100,10 @@ def check_table(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterato
     except (PatchsetError, KeyError, pa.ArrowException) as error:
         yield patch_set.edited_table(f"its candidates can't be judged again: {error}")
         return
-    yield from _check_columns(patch_set, candidates, selection)
+    try:
+        yield from _check_columns(patch_set, candidates, selection)
+    except UnreadableFileError as error:  # of a column that is not read before
+        yield patch_set.edited_table(f"it can't be read: {error}")
     yield from _check_counts(patch_set, selection)
 
 
