@@ -156,7 +156,7 @@ def test_the_only_file_broken_is_an_error_and_nothing_is_recorded(
 def test_two_exports_into_one_folder_give_one_error(czi: MakeCzi, tmp_path: Path) -> None:
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
     first = iter_export(plan)
-    next(first)
+    advance(first, "plan")
     for attempt in (lambda: export(plan, overwrite=True), lambda: write_part(plan.out, 0, 1)):
         with pytest.raises(ExportError, match="another export is writing there"):
             attempt()
