@@ -366,9 +366,11 @@ def local_path(name: str) -> str:
     """Return the path of a "file://" URL; every other name unchanged."""
     if not name.startswith(FILE):
         return name
+    path = name.removeprefix(FILE)
     if sys.platform == "win32":
-        return url2pathname(name.removeprefix(FILE))
-    return os.fsdecode(unquote_to_bytes(name.removeprefix(FILE)))  # of any bytes
+        return url2pathname(path)
+    else:  # mypy sees only one of the branches
+        return os.fsdecode(unquote_to_bytes(path))  # of any bytes
 
 
 def path_text(path: str | Path) -> str:
