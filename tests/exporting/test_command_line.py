@@ -128,7 +128,7 @@ def test_a_text_that_means_nothing_is_named(fields: dict[str, Any], message: str
 def test_every_option_says_what_it_is() -> None:
     for option in OPTIONS:
         assert len(option.help) > 10
-        assert option.metavar or option.choices, option.name
+        assert option.metavar or option.choices or option.type is bool, option.name
         assert option.help_text.endswith(".")
         assert f"({option.default})" in option.help_text or not option.default
 

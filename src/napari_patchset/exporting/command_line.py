@@ -21,7 +21,6 @@ from napari_patchset.exporting.plan_options import (
     OPTIONS,
     PlanOption,
     format_bytes,
-    format_pixel_size,
     option_of,
 )
 from napari_patchset.exporting.sources import expand_sources, mask_region, sequence_source
@@ -30,7 +29,6 @@ from napari_patchset.patching.regions import Region
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.source import (
     check_bare_numbers,
-    format_channels,
     is_remote,
     local_path,
     split_source,
@@ -42,6 +40,12 @@ from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
 
+_SOURCE_FIELDS = {
+    option.name: field.removeprefix("source.")
+    for option in OPTIONS
+    for field in option.fields
+    if field.startswith("source.")
+}
 _PLAN_FIELDS = {o.name: f for o in OPTIONS for f in o.fields if f in ExportPlan.model_fields}
 _STRATEGY_FIELDS = {
     option: field.removeprefix("strategy.")
@@ -187,20 +191,11 @@ def _sequence_axis(text: str) -> SequenceAxis:
     raise ArgumentError(f"--sequence is {text!r}; choose one of {', '.join(SEQUENCE_AXES)}.")
 
 
-STATING = {
-    "axes": "axes",
-    "source_pixel_size": "pixel_size",
-    "channel_names": "channel_names",
-    "sequence": "sequence",
-}
-"""Fields of a source, by the option that sets them."""
-
-
 def _stated(ref: SourceRef, options: Fields) -> SourceRef:
     """Return a source with the overrides of the options; its pairs get the same axes."""
     overrides = {
         field: options[name]
-        for name, field in STATING.items()
+        for name, field in _SOURCE_FIELDS.items()
         if name in options and name != "sequence"
     }
     if "axes" in overrides:
@@ -303,14 +298,16 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
         Bytes for --memory; None for the default.
     """
     sources, pairs = _files(plan.sources), [_pair(plan.sources, role) for role in PAIR_ROLES]
-    values = _values(plan)
-    options = [_words(option, values) for option in OPTIONS]
+    values, overrides = _values(plan), plan.sources[0].overrides
+    values |= {f"source.{name}": overrides[name] for name in overrides if name != "files"}
+    options = {option.name: _words(option, values) for option in OPTIONS}
     known = {field for option in OPTIONS for field in option.fields}
-    overrides = _override_words(plan.sources)
-    if None in (sources, *pairs, *options, overrides) or not values.keys() <= known:
+    is_alike = all(ref.overrides == overrides for ref in plan.sources)
+    if None in (sources, *pairs, *options.values()) or not is_alike or not values.keys() <= known:
         return None
-    words = [word for part in (sources, *pairs, overrides) for word in part or ()]
-    words += ["--out", plan.out, *(word for option in options for word in option or ())]
+    of_sources = [options.pop(name) for name in _SOURCE_FIELDS]
+    words = [word for part in (sources, *pairs, *of_sources) for word in part or ()]
+    words += ["--out", plan.out, *(word for part in options.values() for word in part or ())]
     words += [] if memory is None else ["--memory", format_bytes(memory)]
     return shlex.join(["patchset", "export", *words])
 
@@ -340,21 +337,6 @@ def _pair(refs: Sequence[SourceRef], role: str) -> list[str] | None:
         image and image.scene in (None, ref.scene) for image, ref in zip(images, refs, strict=True)
     )
     return [f"--{role}", *paths] if is_same_scene and len(paths) == 1 else None
-
-
-def _override_words(refs: Sequence[SourceRef]) -> list[str] | None:
-    """Return the options for overrides of metadata, None if the sources differ in them."""
-    first = refs[0].overrides
-    if any(ref.overrides != first for ref in refs):
-        return None
-    texts: dict[str, Callable[[Any], str]] = {
-        "axes": str,
-        "sequence": str,
-        "pixel_size": format_pixel_size,
-        "channel_names": format_channels,
-    }
-    flags = {field: "--" + name.replace("_", "-") for name, field in STATING.items()}
-    return [word for n in texts if n in first for word in (flags[n], texts[n](first[n]))]
 
 
 def _words(option: PlanOption, values: dict[str, Any]) -> list[str] | None:

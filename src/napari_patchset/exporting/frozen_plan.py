@@ -223,18 +223,14 @@ def _describe_readable(
 
 def _roles(plan: ExportPlan) -> list[str]:
     """Return the roles that have an image in every source; raise ArgumentError for one in some."""
-    roles = [IMAGE]
-    for role in (TARGET, LABELS):
-        if any(role in ref.images for ref in plan.sources):
-            _check_role(plan, role, f"Either every source has a paired {role}, or none")
-            roles.append(role)
+    rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
+    roles = [role for role in rules if any(role in ref.images for ref in plan.sources)]
     if any(isinstance(each, MaskFilter) for each in plan.filters):
-        _check_role(plan, MASK, "The filter mask needs a mask or labels for every source")
+        rules[MASK] = "The filter mask needs a mask or labels for every source"
         roles.append(MASK)
-    return roles
-
-
-def _check_role(plan: ExportPlan, role: str, rule: str) -> None:
-    lacking = [str(ref) for ref in plan.sources if role not in ref.images]
-    if lacking:
-        raise ArgumentError(f"{rule}; {lacking[0]} has none ({len(lacking)} in all lack one).")
+    for role in roles:
+        lacking = [str(ref) for ref in plan.sources if role not in ref.images]
+        if lacking:
+            n = len(lacking)
+            raise ArgumentError(f"{rules[role]}; {lacking[0]} has none ({n} in all lack one).")
+    return [IMAGE, *roles]

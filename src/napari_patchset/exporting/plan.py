@@ -93,11 +93,20 @@ class ImageRef(Frozen):
 
     path: Annotated[str, BeforeValidator(_parse_path)]
     scene: SceneId | None = None
-    axes: str | None = None
-    pixel_size: Annotated[PixelSize | None, BeforeValidator(_parse_pixel_size)] = None
-    channel_names: Annotated[tuple[str, ...] | None, BeforeValidator(_parse_names)] = None
-
-    sequence: SequenceAxis | None = None
+    axes: str | None = Field(
+        default=None, description="Axes of the files, instead of their own: ZYX, TCYX."
+    )
+    pixel_size: Annotated[PixelSize | None, BeforeValidator(_parse_pixel_size)] = Field(
+        default=None,
+        description="Pixel size of the files in micrometres: 0.2, or Z,Y,X as 1,0.2,0.2.",
+    )
+    channel_names: Annotated[tuple[str, ...] | None, BeforeValidator(_parse_names)] = Field(
+        default=None, description='Names of the channels: DAPI,EGFP or "Alexa 488, em 520",405.'
+    )
+    sequence: SequenceAxis | None = Field(
+        default=None,
+        description="The axis along which the files, in the order of their names, are one image.",
+    )
     files: tuple[Annotated[str, BeforeValidator(_parse_path)], ...] | None = None
 
     @property

@@ -13,17 +13,12 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import (
-    ExportPlan,
-)
+from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import (
-    PixelSize,
-    format_channels,
-)
+from napari_patchset.source import PixelSize, format_channels
 from napari_patchset.stacks.sequence import SEQUENCE_AXES
 
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -104,8 +99,8 @@ def _find_field(name: str) -> tuple[FieldInfo, list[str]]:
     if part == "strategy":
         kinds = [kind for kind, model in STRATEGIES.items() if name in model.model_fields]
         return STRATEGIES[kinds[0]].model_fields[name], kinds
-    model = Split if part == "split" else ExportPlan
-    return model.model_fields[name], []
+    models = {"split": Split.model_fields, "source": SourceRef.model_fields}
+    return models.get(part, ExportPlan.model_fields)[name], []
 
 
 _plan_option = PlanOption.from_field
@@ -117,30 +112,29 @@ OPTIONS: tuple[PlanOption, ...] = (
     _plan_option(
         "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
     ),
-    PlanOption(
+    _plan_option(
         "sequence",
         "Source",
+        "source.sequence",
         choices=SEQUENCE_AXES,
-        help="The axis along which the files, in the order of their names, are one image "
-        "(each is an image).",
+        default="each is an image",
     ),
-    PlanOption(
-        "axes",
-        "Source",
-        metavar="AXES",
-        help="Axes of the files, instead of their own: ZYX, TCYX (as in the file).",
-    ),
-    PlanOption(
+    _plan_option("axes", "Source", "source.axes", metavar="AXES", default="as in the file"),
+    _plan_option(
         "source_pixel_size",
         "Source",
+        "source.pixel_size",
         metavar="UM",
-        help="Pixel size of the files in micrometres: 0.2, or Z,Y,X as 1,0.2,0.2 (as in the file).",
+        format=format_pixel_size,
+        default="as in the file",
     ),
-    PlanOption(
+    _plan_option(
         "channel_names",
         "Source",
+        "source.channel_names",
         metavar="LIST",
-        help='Names of the channels: DAPI,EGFP or "Alexa 488, em 520",405 (as in the file).',
+        format=format_channels,
+        default="as in the file",
     ),
     PlanOption(
         "target",
@@ -232,7 +226,7 @@ OPTIONS: tuple[PlanOption, ...] = (
 
 def option_of(field: str) -> str:
     """Return the option that sets a field of a plan, or the field's own name."""
-    for option in OPTIONS:
-        if any(name.rpartition(".")[2] == field for name in option.fields):
-            return option.flag
-    return field
+    named = [(name, option.flag) for option in OPTIONS for name in option.fields]
+    # A plan and a source both have a pixel size; that of the plan has no part before its name.
+    flags = {name.rpartition(".")[2]: flag for name, flag in reversed(named)} | dict(named)
+    return flags.get(field, field)

@@ -94,10 +94,7 @@ def sequence_source(
     scene : int, str or None
         The id of a scene, in each of them; None for the only one.
     """
-    files = list[str]()
-    for path in paths:
-        is_folder = not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
-        files += map(str, images_in(Path(path)) if is_folder else [path])
+    files = [str(file) for path in paths for file in _files_at(path)]
     files.sort(key=natural_key)
     return SourceRef(path=files[0], scene=scene, sequence=axis, files=tuple(files))
 
@@ -116,11 +113,8 @@ class _Expansion:
 
     def add(self, path: str | Path) -> None:
         file, scene = split_source(path, None if self._scene == "all" else self._scene)
-        if isinstance(file, Path) and file.is_dir() and not is_zarr(file):
-            for each in images_in(file):
-                self._add(each, scene)
-        else:
-            self._add(file, scene)
+        for each in _files_at(file):
+            self._add(each, scene)
 
     def _add(self, file: Path | str, scene: SceneId | None) -> None:
         handle = self._handle(file)
@@ -161,6 +155,12 @@ class _Expansion:
 
 def _real_path(path: str | Path) -> str:
     return str(path) if is_remote(path) else os.path.realpath(local_path(str(path)))
+
+
+def _files_at(path: str | Path) -> Sequence[str | Path]:
+    """Return the images in a folder; every other path unchanged."""
+    is_folder = not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
+    return images_in(Path(path)) if is_folder else [path]
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -9,8 +9,6 @@ so the bits of one integer, from which those of k + 1 groups follow by a shift.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -20,8 +18,8 @@ from pydantic import Field
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.random_streams import hash_name, hash_rows
-from napari_patchset.patching.sites import Sites, find_sites
+from napari_patchset.patching.random_streams import hash_name
+from napari_patchset.patching.sites import Blocks, Counts, block_sides, find_sites
 from napari_patchset.source import SourceInfo
 
 SPLITS = ("train", "val")
@@ -47,7 +45,6 @@ _MAX_SUMS = 2**28
 """Most bits, of sums by groups, that are searched for the nearest share; they take 32 MB."""
 
 Codes = NDArray[np.int8]
-Counts = NDArray[np.int64]
 
 
 class Split(Frozen):
@@ -146,7 +143,7 @@ class Split(Frozen):
         ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
         yield choose_groups(sizes, sizes, len(grid), ranks, self.val).astype(np.int8)[group]
 
-    def _by_block(self, grid: PatchGrid, blocks: "Blocks") -> Codes:
+    def _by_block(self, grid: PatchGrid, blocks: Blocks) -> Codes:
         zones = blocks.zones(grid)
         patches = np.bincount(zones, minlength=len(blocks.corners[0]))
         inside, touching = blocks.count(patches)
@@ -283,111 +280,3 @@ def _exchange_groups(sizes: Counts, chosen: NDArray[np.bool_], target: float) ->
 
 def _share(n_val: int, n_train: int) -> float:
     return n_val / (n_val + n_train)
-
-
-BLOCKS_PER_SPLIT = 4
-"""About the number of a site's blocks in the smaller split: fewer would show too few places."""
-
-Ids = NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """Rectangles of one size that cover the sites; the last of each row and column is larger.
-
-    Attributes
-    ----------
-    side : (int, int)
-        Height and width, at least those of a patch, so that a patch touches at most 2 x 2.
-    """
-
-    sites: Sites
-    side: tuple[int, int]
-
-    @cached_property
-    def counts(self) -> Ids:
-        """Number of blocks in each site along YX."""
-        counts: Ids = np.maximum(self.sites.shape // self.side, 1).astype(np.int32)
-        return counts
-
-    def __len__(self) -> int:
-        return int(self.counts.prod(axis=1).sum())
-
-    def ranks(self, seed: int) -> NDArray[np.uint64]:
-        """Return for each block a hash of the seed, its site and its number there."""
-        names = np.array([hash_name(seed, *name) for name in self.sites.names], np.uint64)
-        n = self.counts.prod(axis=1)
-        numbers = np.arange(len(self)) - np.repeat(n.cumsum() - n, n)
-        return hash_rows(np.repeat(names, n), numbers)
-
-    def zones(self, grid: PatchGrid) -> Ids:
-        """Return the zone of each patch: patches of one zone have their corners in the same blocks.
-
-        Along an axis, every second zone lies inside of a block, and the others across the border
-        of two. Beyond the site it is the last block.
-        """
-        shape = 2 * self.counts - 1
-        n = shape.prod(axis=1, dtype=np.int32)
-        site = self.sites.index[grid.source_index] if len(n) > 1 else 0
-        zones, columns = (self._axis_zones(grid, site, axis) for axis in (0, 1))
-        zones *= shape[site, 1]
-        zones += columns
-        zones += (n.cumsum(dtype=np.int32) - n)[site]
-        return zones
-
-    @cached_property
-    def corners(self) -> tuple[Counts, Counts, Counts, Counts]:
-        """The blocks of the upper left, upper right, lower left, lower right corner, by zone."""
-        first, by_site = 0, []
-        for rows, columns in self.counts.tolist():
-            y, x = np.arange(2 * rows - 1)[:, None], np.arange(2 * columns - 1)
-            ends = [
-                (row, column) for row in (y // 2, -(y // -2)) for column in (x // 2, -(x // -2))
-            ]
-            by_site.append([(first + row * columns + column).ravel() for row, column in ends])
-            first += rows * columns
-        a, b, c, d = map(np.concatenate, zip(*by_site, strict=True))
-        return a, b, c, d
-
-    def count(self, patches: Counts) -> tuple[Counts, Counts]:
-        """Count the patches that lie in each block only, and those that touch it.
-
-        Parameters
-        ----------
-        patches : int64 array
-            The number of patches in each zone.
-        """
-        a, b, c, d = self.corners
-        touching = self._sum(a, patches) + self._sum(b, patches * (b != a))
-        touching += self._sum(c, patches * (c != a)) + self._sum(d, patches * ((d != b) & (d != c)))
-        return self._sum(a, patches * (a == d)), touching
-
-    def _axis_zones(
-        self, grid: PatchGrid, site: NDArray[np.int64] | int, axis: Literal[0, 1]
-    ) -> Ids:
-        first, last_block = self.sites.starts(grid, axis), self.counts[site, axis] - 1
-        last = first + (grid.size[axis - 2] - 1)
-        zones: Ids = np.minimum(first // self.side[axis], last_block)
-        zones += np.minimum(last // self.side[axis], last_block)
-        return zones
-
-    def _sum(self, blocks: Counts, patches: Counts) -> Counts:
-        return np.bincount(blocks, patches, len(self)).astype(np.int64)
-
-
-def block_sides(sites: Sites, size: tuple[int, ...], val: float) -> Iterator[tuple[int, int]]:
-    """Yield sides of blocks to try: first a good one, then larger and smaller ones.
-
-    They are whole patches, so that no border runs through patches that lie side by side.
-    """
-    height, width = size[-2:]
-    areas = sites.shape.prod(axis=1) / (height * width)
-    start = max(1, int((areas.mean() * min(val, 1 - val) / BLOCKS_PER_SPLIT) ** 0.5))
-    largest = int((sites.shape // (height, width)).max()) // 2
-    larger, smaller = [start], [start]
-    while (more := larger[-1] * 3 // 2 + 1) <= largest:
-        larger.append(more)
-    while (fewer := smaller[-1] * 2 // 3) >= 1:
-        smaller.append(fewer)
-    for patches in (*larger, *smaller[1:]):
-        yield patches * height, patches * width

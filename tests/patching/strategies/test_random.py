@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.strategies import Random, Stratified
 from napari_patchset.patching.strategies.base import NO_POSITION, OVERLAPS
-from napari_patchset.patching.strategies.random import StartsInArea
+from napari_patchset.patching.strategies.random import Starts
 from support.strategy_makers import axes, cases, source, without_holes
 
 
@@ -74,9 +74,7 @@ def test_a_total_is_drawn_evenly_from_what_a_region_covers() -> None:
     # Of a triangle, large images have more than small ones, unlike of the box around it.
     triangle = Polygon(points=((0, 0), (60, 0), (0, 60)))
     sources = [source(1, 1, 24, 60, key="a"), source(1, 1, 60, 60, key="b")]
-    n = [
-        StartsInArea(triangle, (0, 0), (s.spatial_shape[0] - 3, 57), (4, 4)).count for s in sources
-    ]
+    n = [Starts((s.spatial_shape[0] - 3, 57), (0, 0), (4, 4), triangle).count for s in sources]
     starts = [(y, x) for y in range(57) for x in range(57) if y + x <= 52]
     assert n == [sum(y < 21 for y, _ in starts), len(starts)]
     everything = Random(size=(4, 4), count=sum(n), per="total", region=triangle).plan(sources)

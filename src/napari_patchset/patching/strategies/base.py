@@ -153,7 +153,9 @@ class PatchStrategy(Frozen, ABC):
         selected = [self._select(i, source) for i, source in enumerate(sources)]
         if not any(len(each.samples) for each in selected):
             self._raise_empty_selection(sources)
-        selected = [self._limit_to_region(each, masks or {}) for each in selected]
+        for i, each in enumerate(selected):
+            if self.region is not None and len(each.samples):
+                selected[i] = replace(each, area=self.region.area(each.source, masks or {}))
         grids = zip(self._candidates(selected), selected, strict=True)
         return PatchGrid.concatenate([self._eligible(grid, each) for grid, each in grids])
 
@@ -182,11 +184,6 @@ class PatchStrategy(Frozen, ABC):
         if not shape[0] or (self.region is not None and not self.region.is_of(source)):
             samples = samples[:0]
         return SelectedSource(index, source, samples, tuple(origin), tuple(shape))
-
-    def _limit_to_region(self, selected: SelectedSource, masks: Masks) -> SelectedSource:
-        if self.region is None or not len(selected.samples):
-            return selected
-        return replace(selected, area=self.region.area(selected.source, masks))
 
     def _raise_empty_selection(self, sources: Sequence[SourceInfo]) -> None:
         if self.region is not None and not any(self.region.is_of(source) for source in sources):

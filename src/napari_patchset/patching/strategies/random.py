@@ -1,9 +1,7 @@
 """Random and Stratified: patches drawn at random, the same ones in every run.
 
 Each sample of a source has a random stream of its own (`random_stream`), so that its patches
-depend on no other source. Starts are drawn inside of an area of any shape (`StartsInArea`) or with
-a limited overlap (`draw_apart`); they are relative to the selected box, along (Z)YX, and a flat
-start is the index of one in C order among all `n_starts`.
+depend on no other source. `Starts` are the places where its patches may start, and draws them.
 """
 
 from collections import defaultdict
@@ -46,37 +44,90 @@ Start = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class StartsInArea:
-    """The starts whose patch lies inside of an area.
+class Starts:
+    """The places in a sample of a source where patches of one size may start.
+
+    They are relative to the first one, along (Z)YX; a flat start is the index of one in C order.
 
     Attributes
     ----------
-    area : Area
-        The area that must contain all of a patch.
-    origin, n_starts : tuple of int
-        The first start along (Z)YX in the image, and the number of them.
+    n : tuple of int
+        Number of starts along each axis; 0 if no patch fits.
+    origin : tuple of int
+        The first start in the image.
     size : tuple of int
-        Patch size along (Z)YX.
+        Size of a patch.
+    area : Area or None
+        The area that must contain all of a patch; None if that holds for every start.
     """
 
-    area: Area
+    n: Start
     origin: Start
-    n_starts: Start
     size: Start
+    area: Area | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of starts; of very many in an area, estimated from a million of them."""
+        *depth, height, width = self.n
+        in_plane = height * width
+        if self.area is None or not in_plane:
+            return prod(self.n)
+        if in_plane <= MAX_LISTED:
+            return prod(depth) * len(self._in_plane)
+        drawn = draw_integers(random_stream(0), np.full(_CHUNK, in_plane, np.uint64))
+        share = Fraction(int(self.contains(drawn).sum()), _CHUNK)
+        return prod(depth) * max(1, int(share * in_plane))
 
     def contains(self, flat: FlatStarts) -> NDArray[np.bool_]:
         """Return whether the patch of each start lies inside of the area."""
-        start = np.stack(np.unravel_index(flat, self.n_starts)[-2:], axis=1) + self.origin[-2:]
+        if self.area is None:
+            return np.ones(len(flat), bool)
+        start = np.stack(np.unravel_index(flat, self.n)[-2:], axis=1) + self.origin[-2:]
         return self.area.contains(start, (self.size[-2], self.size[-1]))
 
-    def draw(self, stream: np.random.Philox, count: int) -> FlatStarts:
-        """Draw different starts, each equally likely; ascending.
+    def draw(self, stream: np.random.Philox, count: int) -> NDArray[np.int64]:
+        """Draw different starts, each equally likely: ascending, (at most `count`, 2 or 3).
 
-        There are fewer if the area has no more, or if hardly any of very many starts lie in it.
+        There are fewer if there are no more, or if hardly any of very many lie in the area.
         """
+        if self.area is None:
+            flat = draw_distinct(stream, count, self.count)
+        else:
+            flat = self._draw_inside(stream, count)
+        return np.stack(np.unravel_index(flat, self.n), axis=1)
+
+    def draw_apart(
+        self, stream: np.random.Philox, count: int, max_overlap: float
+    ) -> NDArray[np.int64]:
+        """Draw starts, (at most `count`, 2 or 3), none of which overlaps an earlier one by more.
+
+        Random sequential addition: each start is uniform over the free positions, or over as many
+        of them as `MAX_TRIES` draws reach.
+
+        Parameters
+        ----------
+        max_overlap : float
+            Largest overlap of two patches, as a fraction of a patch.
+        """
+        drawn = _DrawnPatches(self.size, max_overlap * prod(self.size))
+        starts: list[Start] = []
+        rejected = 0
+        for start in self._draw_one_by_one(stream):
+            if drawn.can_take(start):
+                drawn.add(start)
+                starts.append(start)
+                rejected = 0
+            else:
+                rejected += 1
+            if len(starts) == count or rejected == MAX_TRIES:
+                break
+        return np.array(starts, np.int64).reshape(-1, len(self.size))
+
+    def _draw_inside(self, stream: np.random.Philox, count: int) -> FlatStarts:
         drawn = np.empty(0, np.int64)
         for _ in range(MAX_ROUNDS):
-            more = draw_integers(stream, np.full(count, prod(self.n_starts), np.uint64))
+            more = draw_integers(stream, np.full(count, prod(self.n), np.uint64))
             drawn = np.concatenate([drawn, more[self.contains(more)]])
             # Of equal starts the first, in the order drawn: to take the least would be biased.
             order = np.sort(np.unique(drawn, return_index=True)[1])
@@ -87,75 +138,32 @@ class StartsInArea:
         more = remaining[draw_distinct(stream, count - len(drawn), len(remaining))]
         return np.sort(np.concatenate([drawn, more]))
 
-    @property
-    def count(self) -> int:
-        """Number of starts in the area; of very many starts, estimated from a million of them."""
-        *depth, height, width = self.n_starts
-        in_plane = height * width
-        if in_plane <= MAX_LISTED:
-            return prod(depth) * len(self._in_plane)
-        drawn = draw_integers(random_stream(0), np.full(_CHUNK, in_plane, np.uint64))
-        share = Fraction(int(self.contains(drawn).sum()), _CHUNK)
-        return prod(depth) * max(1, int(share * in_plane))
+    def _draw_one_by_one(self, stream: np.random.Philox) -> Iterator[Start]:
+        """Draw in batches, until `MAX_TRIES` batches in a row have no start in the area."""
+        fruitless = 0
+        while fruitless < MAX_TRIES:
+            flat = draw_integers(stream, np.full(_BATCH, prod(self.n), np.uint64))
+            flat = flat[self.contains(flat)]
+            fruitless = 0 if len(flat) else fruitless + 1
+            columns = (column.tolist() for column in np.unravel_index(flat, self.n))
+            yield from zip(*columns, strict=True)
 
     @cached_property
     def _in_plane(self) -> FlatStarts:
         """The starts in one plane of the area."""
-        in_plane = self.n_starts[-2] * self.n_starts[-1]
+        in_plane = self.n[-2] * self.n[-1]
         chunks = (np.arange(i, min(i + _CHUNK, in_plane)) for i in range(0, in_plane, _CHUNK))
         return np.concatenate([chunk[self.contains(chunk)] for chunk in chunks])
 
     @cached_property
     def _all(self) -> FlatStarts:
         """All starts in the area, or none if there are too many to go through."""
-        *depth, height, width = self.n_starts
-        if prod(self.n_starts) > MAX_LISTED:
+        *depth, height, width = self.n
+        if prod(self.n) > MAX_LISTED:
             return np.empty(0, np.int64)
         planes = np.arange(prod(depth)) * (height * width)
         flat: FlatStarts = (planes[:, np.newaxis] + self._in_plane).ravel()
         return flat
-
-
-def draw_apart(
-    stream: np.random.Philox,
-    n_starts: Start,
-    size: Start,
-    count: int,
-    max_overlap: float,
-    allowed: StartsInArea | None = None,
-) -> NDArray[np.int64]:
-    """Draw starts one by one, none of which overlaps an earlier one by more than a fraction.
-
-    Random sequential addition: each start is uniform over the free positions, or over as many of
-    them as `MAX_TRIES` draws reach.
-
-    Parameters
-    ----------
-    n_starts, size : tuple of int
-        Number of starts and patch size along (Z)YX.
-    max_overlap : float
-        Largest overlap of two patches, as a fraction of a patch.
-    allowed : StartsInArea or None
-        The starts to draw from; None for all.
-
-    Returns
-    -------
-    ndarray
-        int64, (at most `count`, 2 or 3).
-    """
-    drawn = _DrawnPatches(size, max_overlap * prod(size))
-    starts: list[Start] = []
-    rejected = 0
-    for start in _draws(stream, n_starts, allowed):
-        if drawn.can_take(start):
-            drawn.add(start)
-            starts.append(start)
-            rejected = 0
-        else:
-            rejected += 1
-        if len(starts) == count or rejected == MAX_TRIES:
-            break
-    return np.array(starts, np.int64).reshape(-1, len(size))
 
 
 class _DrawnPatches:
@@ -177,30 +185,13 @@ class _DrawnPatches:
         for step in self._steps:
             near = tuple(c + s for c, s in zip(cell, step, strict=True))
             for other in self._cells.get(near, ()):
-                if self._overlap(start, other) > self._max_pixels:
+                axes = zip(start, other, self._size, strict=True)
+                if prod(max(0, p - abs(i - j)) for i, j, p in axes) > self._max_pixels:
                     return False
         return True
 
     def _cell(self, start: Start) -> Start:
         return tuple(s // p for s, p in zip(start, self._size, strict=True))
-
-    def _overlap(self, a: Start, b: Start) -> int:
-        axes = zip(a, b, self._size, strict=True)
-        return prod(max(0, p - abs(i - j)) for i, j, p in axes)
-
-
-def _draws(
-    stream: np.random.Philox, n_starts: Start, allowed: StartsInArea | None
-) -> Iterator[Start]:
-    """Draw starts in batches, until `MAX_TRIES` batches in a row have none that is allowed."""
-    fruitless = 0
-    while fruitless < MAX_TRIES:
-        flat = draw_integers(stream, np.full(_BATCH, prod(n_starts), np.uint64))
-        if allowed is not None:
-            flat = flat[allowed.contains(flat)]
-        fruitless = 0 if len(flat) else fruitless + 1
-        columns = (column.tolist() for column in np.unravel_index(flat, n_starts))
-        yield from zip(*columns, strict=True)
 
 
 class _RandomStrategy(SizedStrategy):
@@ -209,11 +200,13 @@ class _RandomStrategy(SizedStrategy):
     seed: int = Field(default=0, description="Seed of the random patches.")
     small: Literal["error", "skip"] = "error"
 
-    def _n_starts(self, selected: SelectedSource) -> tuple[int, ...]:
-        """Return the number of starts along each axis; 0 if no patch fits."""
-        if not self._fits(selected, self.small):
-            return (0,) * len(self.pixels)
-        return tuple(n - p + 1 for n, p in zip(selected.shape, self.pixels, strict=True))
+    def _starts(self, selected: SelectedSource) -> Starts:
+        """Return the starts of patches, none if no patch fits."""
+        n: Start = (0,) * len(self.pixels)
+        if self._fits(selected, self.small):
+            n = tuple(n - p + 1 for n, p in zip(selected.shape, self.pixels, strict=True))
+        is_box = selected.area is None or selected.area.is_box
+        return Starts(n, selected.origin, self.pixels, None if is_box else selected.area)
 
 
 class Random(_RandomStrategy):
@@ -254,38 +247,27 @@ class Random(_RandomStrategy):
 
     def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
         sources = [selected.cropped_to_area() for selected in sources]
-        n_starts = [self._n_starts(selected) for selected in sources]
-        allowed = [self._allowed(*each) for each in zip(sources, n_starts, strict=True)]
+        starts = [self._starts(selected) for selected in sources]
         if self.per == "total":
-            n_positions = [
-                prod(n) if area is None else area.count
-                for n, area in zip(n_starts, allowed, strict=True)
-            ]
+            n_positions = [each.count for each in starts]
             counts = distribute(self.count, self.seed, sources, n_positions)
         else:
             counts = [np.full(len(selected.samples), self.count) for selected in sources]
-        return [self._draw(*args) for args in zip(sources, n_starts, counts, allowed, strict=True)]
-
-    def _allowed(self, selected: SelectedSource, n_starts: tuple[int, ...]) -> StartsInArea | None:
-        """Return the starts in an area, None if it is a box that all of them lie in."""
-        if selected.area is None or selected.area.is_box or not prod(n_starts):
-            return None
-        return StartsInArea(selected.area, selected.origin, n_starts, self.pixels)
+        return [self._draw(*each) for each in zip(sources, starts, counts, strict=True)]
 
     def _draw(
-        self,
-        selected: SelectedSource,
-        n_starts: tuple[int, ...],
-        counts: NDArray[np.int64],
-        allowed: StartsInArea | None,
+        self, selected: SelectedSource, starts: Starts, counts: NDArray[np.int64]
     ) -> PatchGrid:
-        if not prod(n_starts):
+        if not prod(starts.n):
             return selected.empty_grid(self.pixels)
-        drawn = [
-            self._draw_sample(selected, sample, n_starts, count, allowed)
-            for sample, count in zip(selected.samples.tolist(), counts.tolist(), strict=True)
-        ]
-        n_drawn = np.array([len(starts) for starts in drawn])
+        drawn = []
+        for sample, count in zip(selected.samples.tolist(), counts.tolist(), strict=True):
+            stream = random_stream(self.seed, selected.source, sample)
+            if self.max_overlap is None:
+                drawn.append(starts.draw(stream, count))
+            else:
+                drawn.append(starts.draw_apart(stream, count, self.max_overlap))
+        n_drawn = np.array([len(each) for each in drawn])
         start = np.concatenate(drawn, dtype=np.int32, casting="same_kind")
         del drawn  # a million take 16 MB
         start += np.array(selected.origin)
@@ -293,23 +275,6 @@ class Random(_RandomStrategy):
         lacking = int((counts - n_drawn).sum())
         samples = np.repeat(selected.samples.astype(np.int32), n_drawn)
         return selected.grid(self.pixels, samples, start, {reason: lacking} if lacking else {})
-
-    def _draw_sample(
-        self,
-        selected: SelectedSource,
-        sample: int,
-        n_starts: tuple[int, ...],
-        count: int,
-        allowed: StartsInArea | None,
-    ) -> NDArray[np.int64]:
-        stream = random_stream(self.seed, selected.source, sample)
-        if self.max_overlap is not None:
-            return draw_apart(stream, n_starts, self.pixels, count, self.max_overlap, allowed)
-        if allowed is None:
-            flat = draw_distinct(stream, count, prod(n_starts))
-        else:
-            flat = allowed.draw(stream, count)
-        return np.stack(np.unravel_index(flat, n_starts), axis=1)
 
 
 class Stratified(_RandomStrategy):
@@ -331,10 +296,10 @@ class Stratified(_RandomStrategy):
     kind: Literal["stratified"] = "stratified"
 
     def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
-        return [self._candidates_in(selected.cropped_to_area()) for selected in sources]
+        return [self._draw(selected.cropped_to_area()) for selected in sources]
 
-    def _candidates_in(self, selected: SelectedSource) -> PatchGrid:
-        n_starts = self._n_starts(selected)
+    def _draw(self, selected: SelectedSource) -> PatchGrid:
+        n_starts = self._starts(selected).n
         if not prod(n_starts):
             return selected.empty_grid(self.pixels)
         self._check_count(selected, self.pixels)
