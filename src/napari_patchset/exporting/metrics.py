@@ -69,11 +69,11 @@ def metric_requests(
     requests = []
     for role in (MASK, IMAGE):
         of_role = [each for each in filters if isinstance(each, MaskFilter) == (role == MASK)]
-        found = measurements(of_role, sources)
-        channels = sorted({each.channel for each in found})
-        if found:
-            found = [each._replace(channel=channels.index(each.channel)) for each in found]
-            requests.append(MetricRequest(role, channels, found))
+        of_images = measurements(of_role, sources)
+        channels = sorted({each.channel for each in of_images})
+        if channels:
+            of_read = [each._replace(channel=channels.index(each.channel)) for each in of_images]
+            requests.append(MetricRequest(role, channels, of_read))
     return requests
 
 

@@ -270,7 +270,7 @@ class _Lattice(NamedTuple):
     xs: list[int]
 
 
-class _Run(NamedTuple):
+class _EvenStarts(NamedTuple):
     """Evenly spaced starts along one axis, of whose patches a tile holds the same part."""
 
     first: int
@@ -289,7 +289,7 @@ class PatchPaster:
         self._start, self._size = start, size
         lattices = list(_lattices(start))
         self._lattices = lattices if len(lattices) * _MIN_LATTICE <= len(start) else []
-        self._runs: dict[Rect, list[tuple[_Lattice, list[_Run], list[_Run]]]] = {}
+        self._by_tile: dict[Rect, list[tuple[_Lattice, list[_EvenStarts], list[_EvenStarts]]]] = {}
 
     def footprint(self, stack: DerivedStack) -> "PatchPaster":
         """Return the patches of the pixels that these are derived from, all of the largest size."""
@@ -311,7 +311,7 @@ class PatchPaster:
         """Copy the pixels YX of a rectangle into the patches, `out` N, Y, X."""
         if not self._lattices:
             self._paste_each(pixels, rect, out)
-        for lattice, down, across in self._find_runs(rect):
+        for lattice, down, across in self._starts_in(rect):
             shape = len(lattice.ys), len(lattice.xs), *out.shape[1:]
             patches = out[lattice.rows].reshape(shape)
             for y, x in product(down, across):
@@ -332,14 +332,14 @@ class PatchPaster:
         ):
             out[i, top:bottom, left:right] = pixels[y + top : y + bottom, x + left : x + right]
 
-    def _find_runs(self, rect: Rect) -> list[tuple[_Lattice, list[_Run], list[_Run]]]:
-        """Find the runs that a tile holds parts of; they are the same for all planes."""
-        if rect not in self._runs:
+    def _starts_in(self, rect: Rect) -> list[tuple[_Lattice, list[_EvenStarts], list[_EvenStarts]]]:
+        """Return the starts whose patches a tile holds a part of; the same for all planes."""
+        if rect not in self._by_tile:
             height, width = self._size
-            down = [list(_runs(each.ys, height, rect.y, rect.h)) for each in self._lattices]
-            across = [list(_runs(each.xs, width, rect.x, rect.w)) for each in self._lattices]
-            self._runs[rect] = list(zip(self._lattices, down, across, strict=True))
-        return self._runs[rect]
+            down = [list(_even_starts(each.ys, height, rect.y, rect.h)) for each in self._lattices]
+            across = [list(_even_starts(each.xs, width, rect.x, rect.w)) for each in self._lattices]
+            self._by_tile[rect] = list(zip(self._lattices, down, across, strict=True))
+        return self._by_tile[rect]
 
 
 def _lattices(start: NDArray[np.int64]) -> Iterator[_Lattice]:
@@ -358,8 +358,8 @@ def _lattices(start: NDArray[np.int64]) -> Iterator[_Lattice]:
     yield _Lattice(slice(first, len(start)), rows, columns)
 
 
-def _runs(starts: list[int], size: int, low: int, extent: int) -> Iterator[_Run]:
-    """Yield the runs among starts along one axis of which a tile, from `low`, holds a part."""
+def _even_starts(starts: list[int], size: int, low: int, extent: int) -> Iterator[_EvenStarts]:
+    """Group the starts along one axis of whose patches a tile, from `low`, holds a part."""
     parts = [(max(low - s, 0), min(low + extent - s, size)) for s in starts]
     first, n = 0, len(starts)
     while first < n:
@@ -372,5 +372,5 @@ def _runs(starts: list[int], size: int, low: int, extent: int) -> Iterator[_Run]
         begin, end = parts[first]
         if begin < end:
             offset = starts[first] + begin - low
-            yield _Run(first, last + 1 - first, step, offset, slice(begin, end))
+            yield _EvenStarts(first, last + 1 - first, step, offset, slice(begin, end))
         first = last + 1

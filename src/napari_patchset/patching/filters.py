@@ -336,7 +336,7 @@ REST = "rest of "
 
 
 class Measurement(NamedTuple):
-    """What is measured of one channel: the column, the channel's index, and how."""
+    """The measurement of one channel: column, index of the channel, and function."""
 
     column: str
     channel: int
@@ -355,14 +355,14 @@ def measurements(
     ArgumentError
         If there is no such channel.
     """
-    first, found = sources[0], dict[str, Measurement]()
+    first, by_column = sources[0], dict[str, Measurement]()
     is_wide = any(source.dtype in ("int64", "uint64") for source in sources)
     for each in filters:
         for channel, column in each.columns(first.channels, first.filter_channels).items():
-            found[column] = Measurement(column, channel, each.measure)
+            by_column[column] = Measurement(column, channel, each.measure)
             if is_wide and isinstance(each, MaxFilter):
-                found[REST + column] = Measurement(REST + column, channel, each.measure_rest)
-    return list(found.values())
+                by_column[REST + column] = Measurement(REST + column, channel, each.measure_rest)
+    return list(by_column.values())
 
 
 def metric_columns(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> list[str]:

@@ -18,7 +18,7 @@ from napari_patchset.stacks.cache import FileStat
 
 
 class SetIdentity:
-    """Which set was opened; it pickles, and threads may share it.
+    """The identity of an opened set; it pickles, and threads may share it.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class SceneContext:
     info, own : SourceInfo
         The scene, all of its channels, with the overrides and as the file describes it.
     takes_axes : bool
-        Whether the axes can be stated.
+        Whether the user can set the axes.
     notes : tuple of str
         What is absent or unknown.
     out : str

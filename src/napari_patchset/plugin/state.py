@@ -248,7 +248,7 @@ class FormState:
 def with_pairs(
     sources: Sequence[SourceRef], pairs_of: Callable[[Path], Mapping[PairRole, Path]]
 ) -> tuple[SourceRef, ...]:
-    """Add to each source the images that are paired with it; stated axes hold for them too.
+    """Add to each source its paired images; axes that the user set hold for them too.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ class PredictionFile(Frozen):
 
 
 class StitchPlan(Frozen):
-    """What is stitched, and how.
+    """The predictions that are stitched, and the options.
 
     Attributes
     ----------

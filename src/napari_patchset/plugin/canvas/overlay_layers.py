@@ -159,9 +159,9 @@ def _cells_to_pixels(raster: PatchRaster, space: Space) -> NDArray[np.float64]:
     """Return the affine from raster cells to world coordinates; scale and translate draw twice."""
     cell = np.array(raster.cell)
     centre = np.array(raster.low) + (cell - 1) / 2
-    found = np.diag([*cell, 1.0])
-    found[:2, 2] = space["scale"] * centre + space["translate"] * (1 - cell)
-    return found
+    affine = np.diag([*cell, 1.0])
+    affine[:2, 2] = space["scale"] * centre + space["translate"] * (1 - cell)
+    return affine
 
 
 def _update(layer: Image | Vectors, options: Space) -> None:

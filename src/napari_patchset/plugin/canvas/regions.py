@@ -151,7 +151,7 @@ class RegionControl:
             drawn.connect(self._on_drawn)
         self._section.offer_layers([(layer.name, layer) for layer in layers])
 
-    def region(self, found: SceneLayers) -> Region | None:
+    def region(self, scene: SceneLayers) -> Region | None:
         """Return the region of an image, None if there is none.
 
         Raises
@@ -160,20 +160,20 @@ class RegionControl:
             If the content of the layer is not a region.
         """
         layer = self._section.layer.value
-        info = DESCRIPTIONS.latest(source_ref(found.path, found.scene))
+        info = DESCRIPTIONS.latest(source_ref(scene.path, scene.scene))
         if layer is None or info is None:
             return None
         if isinstance(layer, Labels):
             return labels_region(layer, info)
-        return region_of(layer, found.layers[-1], info)
+        return region_of(layer, scene.layers[-1], info)
 
     def load(self, strategy: PatchStrategy, masks: Masks) -> None:
         """Show the region of a strategy as a layer, and choose it."""
-        found, region = self._shown(), strategy.region
-        if found is None or region is None:
+        scene, region = self._shown(), strategy.region
+        if scene is None or region is None:
             self._section.layer.value = None
             return
-        image = found.layers[-1]
+        image = scene.layers[-1]
         if isinstance(region, MaskRegion):
             (mask,) = masks.values()
             layer: Labels | Shapes = add_mask_layer(self._viewer, mask, image)
@@ -193,13 +193,13 @@ class RegionControl:
 
     @notifying
     def _draw(self) -> None:
-        if (found := self._shown()) is not None:
-            layer = add_region_layer(self._viewer, found.layers[-1])
+        if (scene := self._shown()) is not None:
+            layer = add_region_layer(self._viewer, scene.layers[-1])
             self.refresh()
             self._section.layer.value = layer
 
     def _take_shown(self, axis: str, field: SpinBox) -> None:
-        found = self._shown()
-        info = found and DESCRIPTIONS.latest(source_ref(found.path, found.scene))
-        if found and info:
-            field.value = number_shown(self._viewer, found.layers[-1], info, axis)
+        scene = self._shown()
+        info = scene and DESCRIPTIONS.latest(source_ref(scene.path, scene.scene))
+        if scene and info:
+            field.value = number_shown(self._viewer, scene.layers[-1], info, axis)

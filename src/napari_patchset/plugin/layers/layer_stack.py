@@ -164,7 +164,7 @@ def open_image(
 
 
 def image_scenes(ref: ImageRef) -> list[SceneSummary]:
-    """List the scenes of an image's file, with the axes that are stated; a layer is one."""
+    """List the scenes of an image's file, with the axes that the user set; a layer is one."""
     if (layer := layer_at(ref.path)) is None:
         return [_with_overrides(summary, ref) for summary in list_scenes(ref.path)]
     stack = LayerStack(layer)
@@ -175,7 +175,7 @@ def image_scenes(ref: ImageRef) -> list[SceneSummary]:
 
 
 def _with_overrides(summary: SceneSummary, ref: ImageRef) -> SceneSummary:
-    """Return a scene with the axes that are stated, where they fit it, and that of a sequence."""
+    """Return a scene with the axes that the user set, where they fit it, and that of a sequence."""
     sizes = list(zip(summary.axes, summary.shape, strict=True))
     for dimensions in (sizes, [(axis, n) for axis, n in sizes if n > 1 or axis in "YX"]):
         if ref.axes and len(ref.axes) == len(dimensions):

@@ -49,8 +49,8 @@ def spool_region_mask(
     if layer is None or region is None:
         return strategy
     stack = InMemoryImageStack(Path(layer.name), _mask(layer)[None, None].view(np.uint8))
-    found = mask_region(str(spool(stack, folder, check_cancelled)))
-    named = region.model_copy(update={"path": found.path, "digest": found.digest})
+    mask = mask_region(str(spool(stack, folder, check_cancelled)))
+    named = region.model_copy(update={"path": mask.path, "digest": mask.digest})
     return strategy.model_copy(update={"region": named})
 
 

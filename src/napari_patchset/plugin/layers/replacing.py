@@ -33,13 +33,13 @@ _Pair = tuple[Layer | None, LayerTuple]
 _PLACE = ("scale", "translate", "units", "axis_labels")
 
 
-def replace_layers(viewer: Viewer, found: SceneLayers | None, new: Sequence[LayerTuple]) -> None:
+def replace_layers(viewer: Viewer, scene: SceneLayers | None, new: Sequence[LayerTuple]) -> None:
     """Replace a shown scene by another one, with the same appearance.
 
     Reuse matching layers, since adding one costs 0.1 s. If none matches, add before removing, so
     that napari need not rebuild its sliders.
     """
-    old, axes = layers_of(viewer, found) if found else [], viewer.dims.axis_labels
+    old, axes = layers_of(viewer, scene) if scene else [], viewer.dims.axis_labels
     likes = _likes(old, new)
     taking = [(like, each) for like, each in likes if like is not None and _can_take(like, each)]
     taken = [layer for layer, _ in taking]
@@ -57,9 +57,9 @@ def replace_layers(viewer: Viewer, found: SceneLayers | None, new: Sequence[Laye
     viewer.reset_view()
 
 
-def add_above(viewer: Viewer, found: SceneLayers, new: Sequence[LayerTuple]) -> None:
+def add_above(viewer: Viewer, scene: SceneLayers, new: Sequence[LayerTuple]) -> None:
     """Add the layers of another scene above a scene's, with the same appearance."""
-    old = layers_of(viewer, found)
+    old = layers_of(viewer, scene)
     _insert(viewer, viewer.layers.index(old[-1]) + 1, _likes(old, new))
 
 
@@ -163,8 +163,8 @@ def _deferred_events(layer: Layer) -> Iterator[None]:
 
 
 def _finest(data: Any) -> LazyChannel:
-    found: LazyChannel = data if isinstance(data, LazyChannel) else data[0]
-    return found
+    finest: LazyChannel = data if isinstance(data, LazyChannel) else data[0]
+    return finest
 
 
 def _copy_look(before: Layer, after: Layer) -> None:

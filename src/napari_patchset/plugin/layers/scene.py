@@ -134,13 +134,13 @@ def _label_colors(stack: ClosableStack) -> dict[str, Any]:
     known: dict[int | None, Any] = {
         v: c for v, c in labels.colors.items() if limits.min <= v <= limits.max
     }
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if known:
         colors = {None: _OTHER_VALUES, 0: "transparent"} | known
-        found["colormap"] = DirectLabelColormap(color_dict=colors)
+        options["colormap"] = DirectLabelColormap(color_dict=colors)
     if labels.properties:
-        found["features"] = _table(labels.properties)
-    return found
+        options["features"] = _table(labels.properties)
+    return options
 
 
 def _table(properties: Mapping[int, Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -52,12 +52,12 @@ def shown_scenes(viewer: Viewer, path: Path) -> list[SceneId | None]:
     return list(dict.fromkeys(map(_scene, _images(viewer, path))))
 
 
-def layers_of(viewer: Viewer, found: SceneLayers) -> list[Layer]:
+def layers_of(viewer: Viewer, scene: SceneLayers) -> list[Layer]:
     """Return the layers of a scene, images and labels."""
     return [
         layer
         for layer in viewer.layers
-        if found.path in (_path(layer), _labels_of(layer)) and _scene(layer) == found.scene
+        if scene.path in (_path(layer), _labels_of(layer)) and _scene(layer) == scene.scene
     ]
 
 
@@ -126,15 +126,15 @@ def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> i
     return info.starts.get(axis, 0) + _indices(viewer, image).get(axis, 0)
 
 
-def channels_of(found: SceneLayers, info: SourceInfo) -> list[Channel]:
+def channels_of(scene: SceneLayers, info: SourceInfo) -> list[Channel]:
     """Return the channels of a scene with their colour and contrast on the screen."""
-    if found.layers[0].rgb:
+    if scene.layers[0].rgb:
         limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
         colors = ("#ff0000", "#00ff00", "#0000ff")
         return [Channel(n, c, limits) for n, c in zip(info.channels, colors, strict=True)]
-    if layer_at(found.path) is not None:
-        return list(LayerStack(found.layers[0]).metadata.channels)
-    layers = {_tag(layer)["channel"]: layer for layer in found.layers}
+    if layer_at(scene.path) is not None:
+        return list(LayerStack(scene.layers[0]).metadata.channels)
+    layers = {_tag(layer)["channel"]: layer for layer in scene.layers}
     return [
         Channel(name, _color(layers[i]), tuple(layers[i].contrast_limits))
         if i in layers
