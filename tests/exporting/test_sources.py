@@ -1,8 +1,9 @@
-"""Sets of files are one source, whichever of their files, links or copies are named."""
+"""Sets of files are one source, however named; the mask that is a region is named by content."""
 
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_patchset import ExportPlan, Tiled, expand_sources, export, verify
+from napari_patchset import ExportPlan, Tiled, expand_sources, export, iter_export, verify
 from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset.exporting.sources import mask_region
 from napari_patchset.patching.splits import Split
 from napari_patchset.stacks.opening import list_scenes
+from support.czi_maker import MakeCzi, SceneSpec
 from support.set_makers import SET_KINDS, names_of, write_sets
 from support.tiff_maker import write
 
@@ -158,3 +162,43 @@ def test_a_folder_stands_for_the_images_in_it(folder: Path, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArgumentError, match="there is no image in this folder"):
         expand_sources([tmp_path / "empty"])
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    """Write a mask of which the left half is not zero."""
+    pixels = np.zeros((50, 70), np.uint8)
+    pixels[:, :32] = 7
+    tifffile.imwrite(tmp_path / "mask.tif", pixels)
+    return tmp_path / "mask.tif"
+
+
+def masked(image: Path, mask: Path, name: str) -> ExportPlan:
+    strategy = Tiled(size=(16, 16), region=mask_region(str(mask)))
+    return ExportPlan(sources=[image], strategy=strategy, out=mask.parent / name)
+
+
+def test_a_mask_elsewhere_gives_the_same_set(czi: MakeCzi, mask: Path) -> None:
+    image, sets = czi(SceneSpec(rect=(0, 0, 70, 50))), []
+    for i in range(2):
+        plan = masked(image, mask, f"{i}.patches.zarr")
+        with closing(export(plan)) as made:
+            assert {row["x_start"] for row in made.table.to_pylist()} == {0, 16}
+            sets.append(made.manifest)
+        mask = mask.rename(mask.parent / "moved.tif")
+    assert sets[0] == sets[1]
+
+
+def test_a_mask_that_has_changed_is_refused(czi: MakeCzi, mask: Path) -> None:
+    plan = masked(czi(SceneSpec(rect=(0, 0, 70, 50))), mask, "a.patches.zarr")
+    tifffile.imwrite(mask, np.ones((50, 70), np.uint8))
+    with pytest.raises(ExportError, match=r"mask\.tif has changed"):
+        next(iter_export(plan))
+
+
+def test_a_recipe_alone_does_not_know_where_the_mask_lies(czi: MakeCzi, mask: Path) -> None:
+    plan = masked(czi(SceneSpec(rect=(0, 0, 70, 50))), mask, "a.patches.zarr")
+    there = plan.model_copy(update={"strategy": plan.recipe.strategy})
+    with pytest.raises(ExportError, match="does not say where the mask"):
+        next(iter_export(there))
+    assert there.recipe.hash == plan.recipe.hash
