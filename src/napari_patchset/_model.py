@@ -32,7 +32,7 @@ def user_message(error: ValidationError, name: Callable[[str], str] = str) -> st
 def _fault(fault: Any, name: Callable[[str], str]) -> str:
     kind, text, field = fault["type"], fault["msg"], name(_field(fault["loc"]))
     if kind == "value_error":  # from our own validator, which names the field
-        return str(text.removeprefix("Value error, "))
+        return str(text).removeprefix("Value error, ").removesuffix(".")
     if kind == "union_tag_invalid":
         tag, tags = (fault["ctx"][key] for key in ("tag", "expected_tags"))
         return f"there is no kind {tag!r}; it is one of {tags.replace(chr(39), '')}"

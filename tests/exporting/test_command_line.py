@@ -298,3 +298,8 @@ def test_options_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(ArgumentError, match=message):
         make_plan([str(saved.with_name("image.czi"))], OUT, **options)
+
+
+def test_a_message_ends_with_one_full_stop() -> None:
+    with pytest.raises(ArgumentError, match=r"\(Z,Y,X\)\.$"):
+        make_plan(["a.tif"], "a.patches.zarr", source_pixel_size="x")
