@@ -28,8 +28,8 @@ from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.patching.filters import check_filters
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.measurements import check_filters
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.writers import FORMATS

@@ -24,15 +24,9 @@ from napari_patchset.exporting.plan import MASK
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.patching.filters import (
-    MaskFilter,
-    Measurement,
-    Metric,
-    PatchFilter,
-    measurements,
-    metric_columns,
-)
+from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.measurements import Measurement, measurements, metric_columns
 from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo

@@ -27,7 +27,8 @@ from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
 from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import Filter, PatchFilter, other_channels
+from napari_patchset.patching.filters import Filter, PatchFilter
+from napari_patchset.patching.measurements import other_channels
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import IMAGE, PIXEL_TYPE_PATTERN

@@ -38,8 +38,8 @@ from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, m
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.job_folder import JobFolder
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.files import permitted_by, write_file, write_json
 from napari_patchset.patchset.layout import workdir_path

@@ -7,9 +7,9 @@ one, write a class with a `kind` and `_measure`, and add it to the union `Filter
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, prod
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from pydantic import (
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
-from napari_patchset.source import ChannelId, SourceInfo, channel_indices
+from napari_patchset.source import ChannelId, channel_indices
 
 _PIXELS_AT_ONCE = 2**17
 """Pixels that are measured at once: a megabyte as float64, which fits into the CPU's cache."""
@@ -329,82 +329,6 @@ def parse_filter(text: str) -> Filter:
         return _FILTER.validate_python(parse_fields(text))
     except ValidationError as error:
         raise ArgumentError(f"{text!r} is not a filter: {user_message(error)}.") from error
-
-
-REST = "rest of "
-"""Prefix of the column that has what a float can't hold of a metric: the two are added exactly."""
-
-
-class Measurement(NamedTuple):
-    """The measurement of one channel: column, index of the channel, and function."""
-
-    column: str
-    channel: int
-    measure: Callable[[Pixels], Metric]
-
-
-def measurements(
-    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]
-) -> list[Measurement]:
-    """Return everything that filters measure in sources, each column once.
-
-    The largest pixel of integers of 64 bits has a second column, see `REST`.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such channel.
-    """
-    first, by_column = sources[0], dict[str, Measurement]()
-    is_wide = any(source.dtype in ("int64", "uint64") for source in sources)
-    for each in filters:
-        for channel, column in each.columns(first.channels, first.filter_channels).items():
-            by_column[column] = Measurement(column, channel, each.measure)
-            if is_wide and isinstance(each, MaxFilter):
-                by_column[REST + column] = Measurement(REST + column, channel, each.measure_rest)
-    return list(by_column.values())
-
-
-def metric_columns(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> list[str]:
-    """Return the columns of all metrics that filters need, each once, sorted."""
-    return sorted(each.column for each in measurements(filters, sources))
-
-
-def check_filters(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> None:
-    """Refuse filters that can't measure the patches, before any patch is read.
-
-    Raises
-    ------
-    ArgumentError
-        If a channel does not exist, or the pixel type has no range of grey values.
-    """
-    metric_columns(filters, sources)
-    for each in filters:
-        each.measure(np.zeros((1, 1), sources[0].dtype))
-
-
-def other_channels(
-    filters: Sequence[PatchFilter], channels: Sequence[str], names: Sequence[str]
-) -> list[int]:
-    """Return the indices of channels that filters name although they are not exported.
-
-    Parameters
-    ----------
-    channels, names : sequence of str
-        The names of the exported channels, and of all of them.
-
-    Raises
-    ------
-    ArgumentError
-        If several channels have such a name.
-    """
-    others = list[int]()
-    for channel in (channel for each in filters for channel in each.channels or ()):
-        is_exported = str(channel) in channels or channel in range(len(channels))
-        if not is_exported and str(channel) in names:
-            (index,) = channel_indices(names, [str(channel)])
-            others += [] if index in others else [index]
-    return others
 
 
 def _find_channel(channel: ChannelId, channels: Sequence[str], others: Sequence[str]) -> int:

@@ -11,8 +11,9 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.filters import REST, Metric, PatchFilter
+from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.measurements import REST
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits import ALL, NO_SPLIT, SPLITS, Split
 from napari_patchset.source import SourceInfo

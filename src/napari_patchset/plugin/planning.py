@@ -19,8 +19,8 @@ from qtpy.QtCore import QObject
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
-from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.strategies.base import SizedStrategy, to_pixels
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.exporting.candidates import Selection, select_candidates
-from napari_patchset.patching.filters import metric_columns
+from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.splits import ALL, SPLITS
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout

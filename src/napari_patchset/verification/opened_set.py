@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.filters import metric_columns
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY

@@ -1,0 +1,84 @@
+"""The measurements that filters need: a column of metrics for each channel that they name."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_patchset.patching.filters import MaxFilter, Metric, PatchFilter, Pixels
+from napari_patchset.source import SourceInfo, channel_indices
+
+REST = "rest of "
+"""Prefix of the column that has what a float can't hold of a metric: the two are added exactly."""
+
+
+class Measurement(NamedTuple):
+    """The measurement of one channel: column, index of the channel, and function."""
+
+    column: str
+    channel: int
+    measure: Callable[[Pixels], Metric]
+
+
+def measurements(
+    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]
+) -> list[Measurement]:
+    """Return everything that filters measure in sources, each column once.
+
+    The largest pixel of integers of 64 bits has a second column, see `REST`.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such channel.
+    """
+    first, by_column = sources[0], dict[str, Measurement]()
+    is_wide = any(source.dtype in ("int64", "uint64") for source in sources)
+    for each in filters:
+        for channel, column in each.columns(first.channels, first.filter_channels).items():
+            by_column[column] = Measurement(column, channel, each.measure)
+            if is_wide and isinstance(each, MaxFilter):
+                by_column[REST + column] = Measurement(REST + column, channel, each.measure_rest)
+    return list(by_column.values())
+
+
+def metric_columns(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> list[str]:
+    """Return the columns of all metrics that filters need, each once, sorted."""
+    return sorted(each.column for each in measurements(filters, sources))
+
+
+def check_filters(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> None:
+    """Refuse filters that can't measure the patches, before any patch is read.
+
+    Raises
+    ------
+    ArgumentError
+        If a channel does not exist, or the pixel type has no range of grey values.
+    """
+    metric_columns(filters, sources)
+    for each in filters:
+        each.measure(np.zeros((1, 1), sources[0].dtype))
+
+
+def other_channels(
+    filters: Sequence[PatchFilter], channels: Sequence[str], names: Sequence[str]
+) -> list[int]:
+    """Return the indices of channels that filters name although they are not exported.
+
+    Parameters
+    ----------
+    channels, names : sequence of str
+        The names of the exported channels, and of all of them.
+
+    Raises
+    ------
+    ArgumentError
+        If several channels have such a name.
+    """
+    others = list[int]()
+    for channel in (channel for each in filters for channel in each.channels or ()):
+        is_exported = str(channel) in channels or channel in range(len(channels))
+        if not is_exported and str(channel) in names:
+            (index,) = channel_indices(names, [str(channel)])
+            others += [] if index in others else [index]
+    return others
