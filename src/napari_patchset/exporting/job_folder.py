@@ -183,8 +183,8 @@ class JobFolder:
         for left in self.root.glob("running.*"):
             left.unlink(missing_ok=True)
         token = uuid4().hex
-        self._token_path(token).touch()
-        try:
+        try:  # a signal may come while the file is created
+            self._token_path(token).touch()
             yield token
         finally:
             self._token_path(token).unlink(missing_ok=True)
