@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -31,6 +34,7 @@ from napari_patchset import (
     stitch,
 )
 from napari_patchset.stitching import stitched_image
+from napari_patchset.stitching.stitch_folder import StitchFolder
 from support.czi_maker import SceneSpec, make_czi
 from support.pixels import whole
 from support.tiff_maker import write
@@ -399,3 +403,52 @@ def test_a_set_that_was_replaced_is_noticed(tmp_path: Path) -> None:
     (made.path / "zarr.json").write_text(json.dumps(manifest))
     with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
         stitch(made.path, predicted, out)
+
+
+def test_what_was_killed_right_at_its_end_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = export_scenes(tmp_path)
+    out = tmp_path / "o.ome.zarr"
+    with monkeypatch.context() as killed:
+        killed.setattr(StitchFolder, "remove", mock.Mock(side_effect=[None, KeyboardInterrupt]))
+        with pytest.raises(KeyboardInterrupt):
+            stitch(made.path, made.path, out)
+    before = digests(out)
+    result = stitch(made.path, made.path, out)
+    assert (result.stage, result.covered) == ("done", 1)
+    assert digests(out) == before
+    assert not out.with_name("o.ome.zarr.partial").exists()
+
+
+def test_a_stitcher_does_not_remove_an_unfinished_stitching(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    out = tmp_path / "o.ome.zarr"
+    events = iter_stitch(made.path, made.path, out)
+    next(events)
+    events.close()
+    with pytest.raises(DestinationExistsError, match="unfinished stitching"):
+        Stitcher(made.path, out)
+    assert out.with_name("o.ome.zarr.partial").exists()
+    with Stitcher(made.path, out, overwrite=True) as stitcher:
+        stitcher.add(0, made["all"][:])
+        assert stitcher.finish().covered == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open files are in /proc")
+def test_shards_are_synced_before_they_are_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = export_scenes(tmp_path)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    result = stitch(made.path, made.path, tmp_path / "o.ome.zarr")
+    written = {path.relative_to(result.path).as_posix() for path in result.path.rglob("c/**/*")}
+    shards = {name for name in written if (result.path / name).is_file()}
+    assert shards == {name.split("/image/")[1] for name in synced if "/c/" in name}

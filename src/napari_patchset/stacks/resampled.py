@@ -412,9 +412,6 @@ def _extremes(pixels: NDArray[Any], down: Taps, across: Taps) -> tuple[NDArray[A
     return extremes[0], extremes[1]
 
 
-_Index = slice | NDArray[np.intp]
-
-
 def _terms(taps: Taps) -> Iterator[tuple[slice | Integers, slice | Integers, Integers | None]]:
     """Yield the made pixels that have a first, second, ... tap, its pixels, and its weights."""
     n = len(taps.first)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,12 @@ class CellWriter:
         return share
 
     def cell_bytes(self) -> int:
-        """Return the memory that a cell takes while it is written, about."""
-        image = self.images[0]
-        cell = image.cell(0, 0).box.shape
-        pixel = np.dtype(self.plan.dtype).itemsize + (8 if self.plan.blend != "crop" else 0)
-        return int(np.prod(cell)) * (3 * len(image.channels) * pixel + 16)
+        """Return about the memory that a cell takes while it is written."""
+        image_pixel = len(self.plan.channels) * np.dtype(self.plan.dtype).itemsize
+        sums = 0 if self.plan.blend == "crop" else 8 * (len(self.plan.channels) + 1)
+        # The pixels, their copies in the order of the array and in zarr, and what is covered.
+        pixel_bytes = 3 * image_pixel + sums + 5
+        return max(prod(image.cell(0, 0).box.shape) for image in self.images) * pixel_bytes
 
     def _ends(self, level: int) -> list[int]:
         """Return the number of cells of a level up to the end of each image."""

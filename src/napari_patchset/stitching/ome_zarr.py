@@ -5,7 +5,9 @@ yaozarrs' models make the metadata, zarr the groups and arrays. A shard of an ar
 the image, which one job writes.
 """
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +96,21 @@ def write_cell(
     array = zarr.open_array(path / str(level), mode="r+")
     axes = "".join(axis for axis in image.axes if axis not in image.frame_axes)
     data = pixels.transpose([f"C{image.spatial_axes}".index(axis) for axis in axes])
-    if array.ndim < len(image.axes):  # labels have no channel
+    is_labels = array.ndim < len(image.axes)  # which have no channel
+    if is_labels:
         array[image.region(cell, without_channels=True)] = data.take(0, axes.index("C"))
     else:
         array[image.region(cell)] = data
+    _sync_shard(path / str(level), array, image.region(cell, without_channels=is_labels))
+
+
+def _sync_shard(path: Path, array: "zarr.Array[Any]", region: tuple[int | slice, ...]) -> None:
+    """Make the shard of a region survive a power cut; one of nothing but fill has no file."""
+    starts = [i if isinstance(i, int) else i.start or 0 for i in region]
+    shards = array.shards or array.chunks
+    number = [str(start // size) for start, size in zip(starts, shards, strict=True)]
+    with suppress(FileNotFoundError), path.joinpath("c", *number).open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def read_cell(path: Path, image: StitchedImage, level: int, cell: Cell) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_patchset.errors import ArgumentError, DestinationExistsError
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.run import DEFAULT_WORKERS, run_jobs
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.patchset.reader import PatchSet
@@ -132,14 +132,16 @@ def iter_stitch(
     with PatchSet(patch_set) as opened:
         check_apart(folder, [opened.path, *paths.values()])
         plan = _plan(opened, paths, blend, fill, channel_names, argmax)
+    if folder.is_in_place and folder.find_plan() == plan:  # it was killed right at its end
+        with folder.locked():
+            folder.remove()
+        yield StitchProgress("done", 1, 1, folder.out, folder.stitched()["covered"])
+        return
     folder.check_free(overwrite)
     with folder.locked():
-        if (before := folder.find_plan()) != plan:
-            if before is not None and not overwrite:
-                raise DestinationExistsError(
-                    f"{folder.root} holds an unfinished stitching of another plan; choose another "
-                    "name or delete it."
-                )
+        if folder.find_plan() != plan:
+            if not overwrite:
+                folder.check_not_begun()
             folder.discard()
         yield from run_plan(folder, plan, executor, workers, memory)
 

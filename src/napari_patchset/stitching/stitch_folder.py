@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import ValidationError
@@ -147,8 +147,8 @@ class StitchFolder(JobFolder):
         return self.root / "done" / str(level) / f"{cell}.json"
 
     def mark_done(self, level: int, cell: int, done: DoneCell) -> None:
-        """Mark a cell as written."""
-        write_file(self.done_path(level, cell), [done.model_dump_json().encode()], sync=False)
+        """Mark a cell as written, whose shard is synced."""
+        write_file(self.done_path(level, cell), [done.model_dump_json().encode()])
 
     def read_done(self, level: int, cell: int) -> DoneCell:
         """Read the done marker of a cell."""
@@ -172,6 +172,24 @@ class StitchFolder(JobFolder):
         """Return which patches of a split have predictions, None if all have."""
         path = self.rows_path(split)
         return np.load(path) if path.exists() else None
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the OME-Zarr is complete under its name, and only this folder remains."""
+        return self._plan.exists() and self.out.exists() and not self.image.exists()
+
+    def stitched(self) -> dict[str, Any]:
+        """Return what the attributes of the complete OME-Zarr say of its stitching."""
+        attributes: dict[str, Any] = read_json(self.out / "zarr.json")["attributes"][ATTRIBUTE]
+        return attributes
+
+    def check_not_begun(self) -> None:
+        """Raise DestinationExistsError if a stitching is unfinished here."""
+        if self.find_plan() is not None:
+            raise DestinationExistsError(
+                f"{self.root} holds an unfinished stitching of another plan; choose another name "
+                "or delete it."
+            )
 
     def check_free(self, overwrite: bool) -> None:
         """Refuse a name that is taken by anything that must not be replaced.

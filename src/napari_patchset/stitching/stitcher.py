@@ -60,6 +60,8 @@ class Stitcher:
             check_apart(self._folder, [self._set.path])
             self._folder.check_free(overwrite)
             exits.enter_context(self._folder.locked())
+            if not overwrite:
+                self._folder.check_not_begun()
             self._folder.discard()
             exits.callback(self._folder.discard)
             self._exits = exits.pop_all()
