@@ -521,7 +521,10 @@ def test_the_command_lists_each_finding_and_exits_with_1(
     assert err.splitlines()[-1] == f"{path}: 2 differences"
     code, out, _ = command(monkeypatch, capsys, path, "--no-sources", "--json")
     assert code == 1
-    assert [json.loads(line)["name"] for line in out.splitlines()][-1] == "wrong statistics"
+    events = [json.loads(line) for line in out.splitlines()]
+    names = [event["name"] for event in events if event["event"] == "difference"]
+    assert names[-1] == "wrong statistics"
+    assert events[-1]["differences"] == len(names)
 
 
 def test_the_command_refuses_what_is_no_set(
