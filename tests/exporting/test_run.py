@@ -197,7 +197,10 @@ def test_sources_of_another_pixel_size_are_refused(czi: MakeCzi, tmp_path: Path)
     near = ExportPlan(sources=[a, b], strategy=strategy, out=tmp_path / "near.patches.zarr")
     assert len(export(near)["all"]) == 2
     far = ExportPlan(sources=[a, b, c, d], strategy=strategy, out=tmp_path / "far.patches.zarr")
-    said = r"along y: .*a\.czi has 0\.1 um, but .*c\.czi has 0\.102; .*d\.czi has 0\.2 \("
+    said = (
+        r"along Y: .*a\.czi has 0\.1 um, but .*c\.czi has 0\.102 um; .*d\.czi has 0\.2 um \(.*\)\. "
+        r"Resample all to one pixel size, 0\.2 um or more, or export them as separate sets\."
+    )
     with pytest.raises(ExportError, match=f"differ in pixel size {said}"):
         export(far)
 

@@ -28,6 +28,9 @@ def test_grid_description_and_set_agree(window: Window, tmp_path: Path) -> None:
     assert drawn.patches.size == (32, 32)  # 16 made pixels are 32 of the file
     assert sorted(set(drawn.patches.start[:, 1].tolist())) == [0, 32, 64, 96, 128]
     assert "8.0 × 8.0 µm" in window.widget.patches.hint.value
+    form.pixel_size.size.value = "0.5 um"  # as many type it
+    assert form.pixel_size.value == PixelSize(y=0.5, x=0.5)
+    assert form.pixel_size.summary == "0.5 µm"
     form.pixel_size.unit.value = "µm"
     window.settle()
     assert window.widget.preview.drawn.patches.size == (64, 64)

@@ -335,20 +335,30 @@ def check_agreement(
         known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
         first, first_ref = known[0] if known else (0.0, None)
         differing = [
-            f"{ref} has {size:g}"
+            f"{ref} has {size:g} um"
             for size, ref in known
             if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
         ]
         first_size = f"{first_ref} has {first:g} um"
-        hint = "" if axis == "z" else ", unless all are resampled to one pixel size"
-        _check_equal(f"pixel size along {axis}", first_size, differing, f" (1 % is allowed{hint})")
+        remedy = "Export them as separate sets."
+        if axis != "z":
+            coarsest = max(size for size, _ in known) if known else 0.0
+            remedy = f"Resample all to one pixel size, {coarsest:g} um or more, or export them as "
+            remedy += "separate sets."
+        what = f"pixel size along {axis.upper()}"
+        _check_equal(what, first_size, differing, " (1 % is allowed)", remedy)
 
 
-def _check_equal(what: str, first: str, differing: Sequence[str], note: str = "") -> None:
+def _check_equal(
+    what: str,
+    first: str,
+    differing: Sequence[str],
+    note: str = "",
+    remedy: str = "Export them as separate sets.",
+) -> None:
     if differing:
         raise ExportError(
-            f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. "
-            "Export them as separate sets."
+            f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. {remedy}"
         )
 
 

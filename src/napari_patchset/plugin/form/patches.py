@@ -13,9 +13,8 @@ from qtpy.QtWidgets import QRadioButton, QSizePolicy
 
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import Length
-from napari_patchset.plugin.form.fields import Section, SizeRow, description
+from napari_patchset.plugin.form.fields import Section, SizeRow
 from napari_patchset.source import ChannelId, channel_indices
 
 
@@ -31,8 +30,9 @@ class PatchesSection(Section):
         )
         self.depth_axis.value = "none"
         self.depth_axis.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
-        self.size = SizeRow("Size", (8, 64, 64), 1, "Extent of a patch along each axis, in pixels.")
-        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, description(Tiled, "overlap"))
+        unit = "Whole pixels, or micrometres as chosen under Pixel size."
+        self.size = SizeRow("Size", (8, 64, 64), 1, f"Extent of a patch along each axis. {unit}")
+        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, f"Shared by neighbours. {unit}")
         self.hint = Label(value="")
         self._hint, self._extent = "", dict[str, int]()
         self._typed_depth_axis: DepthAxis = "none"

@@ -1,5 +1,6 @@
 """The pixel size that patches are resampled to, and the unit in which sizes are typed."""
 
+import re
 from collections.abc import Sequence
 
 from magicgui.widgets import LineEdit, RadioButtons
@@ -37,8 +38,7 @@ class PixelSizeSection(Section):
         ArgumentError
             If the text is not a pixel size.
         """
-        text = self.size.value.strip()
-        return parse_pixel_size(text) if text else None
+        return parse_pixel_size(self._text) if self._text else None
 
     @property
     def in_micrometres(self) -> bool:
@@ -56,5 +56,10 @@ class PixelSizeSection(Section):
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        size = f"{self.size.value.strip()} µm" if self.size.value.strip() else "as in the file"
+        size = f"{self._text} µm" if self._text else "as in the file"
         return f"{size}, sizes in µm" if self.in_micrometres else size
+
+    @property
+    def _text(self) -> str:
+        """What is typed, without the unit that some type behind it."""
+        return re.sub(r"\s*[uµμ]m$", "", self.size.value.strip())
