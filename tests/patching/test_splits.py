@@ -231,6 +231,9 @@ def test_exchanging_groups_never_goes_further_from_the_share(sizes: list[int], v
 
 def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:
     split = Split(val=0.1, by="file")
+    for by in ("auto", "block"):  # which name no remedy that is in force
+        assert "Split by block" not in str(Split(val=0.1, by=by).remark({"train": 5, "val": 5}))
+    assert "Split by block" in str(Split(val=0.1, by="file").remark({"train": 5, "val": 5}))
     assert split.remark({"train": 90, "val": 10}) is None
     assert "50% of the patches validate, not 10%" in str(split.remark({"train": 5, "val": 5}))
     assert "30% of the patches validate, not 90%" in str(

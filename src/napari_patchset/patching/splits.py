@@ -115,9 +115,10 @@ class Split(Frozen):
         wanted, actual = (v if self.val <= 0.5 else 1 - v for v in (self.val, share))
         if wanted / _MAX_RATIO <= actual <= wanted * _MAX_RATIO:
             return None
+        remedy = "Add sources" if self.by in ("auto", "block") else "Split by block, or add sources"
         return (
             f"{share:.0%} of the patches validate, not {self.val:.0%}: whole groups give no nearer "
-            "share. Split by block, or add sources."
+            f"share. {remedy}."
         )
 
     def _possible_splits(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Iterator[Codes]:

@@ -13,6 +13,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import axis_starts
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.tiled import crop_axis
+from napari_patchset.source import PixelSize
 from support.strategy_makers import axes, box, cases, source, without_holes
 
 EDGES = ("shift", "drop", "pad", "balance")
@@ -32,6 +33,18 @@ def careamics_tiles(n: int, size: int, overlap: int) -> list[tuple[int, int, int
             start, end = max(0, n - size), stitch + before
             tiles.append((start, end - start, n - end, end))
     return tiles
+
+
+@pytest.mark.parametrize(("length", "pixels"), [("0um", 0), ("0.4um", 0), ("0.5um", 1), ("8um", 8)])
+def test_an_overlap_in_micrometres_may_round_to_nothing(length: str, pixels: int) -> None:
+    um = PixelSize(y=1, x=1)
+    tiling = Tiled(size="16um", overlap=length).in_pixels(um, "a.tif")
+    assert (tiling.size, tiling.overlap) == ((16, 16), (pixels, pixels))
+    assert Tiled(size="0.1um").in_pixels(um, "a.tif").size == (1, 1)
+
+
+def test_no_overlap_needs_no_pixel_size() -> None:
+    assert Tiled(size=8, overlap="0um").in_pixels(PixelSize(), "a.tif").overlap == (0, 0)
 
 
 def test_shift_gives_the_documented_tiles() -> None:

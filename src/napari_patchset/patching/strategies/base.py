@@ -399,13 +399,14 @@ def _is_positive(length: Length) -> bool:
 
 
 def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, least: int) -> int:
+    if not length.number:
+        return least
     if pixel_size is None:
         raise UnknownPixelSizeError(
             f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."
         )
-    return max(
-        1, floor(Fraction(repr(length.number)) / Fraction(repr(pixel_size)) + Fraction(1, 2))
-    )
+    pixels = floor(Fraction(repr(length.number)) / Fraction(repr(pixel_size)) + Fraction(1, 2))
+    return max(least, pixels)
 
 
 def exclude(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid:
