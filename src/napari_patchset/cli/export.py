@@ -39,7 +39,7 @@ from napari_patchset.cli.parameters import (
 )
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
-from napari_patchset.cli.signals import deferred, until_interrupted
+from napari_patchset.cli.signals import deferred, resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.estimate import estimate_export
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
@@ -98,16 +98,8 @@ def export(
             overwrite=overwrite,
             max_failures=max_failures_from(strict, max_failures),
         )
-        try:
+        with resumable(WorkDir.for_set(chosen.out).root):
             show_events(until_interrupted(events))
-        except KeyboardInterrupt as interrupt:
-            folder = WorkDir.for_set(chosen.out).root
-            if folder.exists():
-                interrupt.args = (
-                    f"stopped; the finished part is in {folder}; run the same command again to "
-                    "resume.",
-                )
-            raise
 
 
 def show_events(events: Iterator[Progress]) -> None:

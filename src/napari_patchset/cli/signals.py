@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -78,6 +79,19 @@ def until_interrupted(events: Generator[Event, None, None]) -> Iterator[Event]:
             if _received and getattr(event, "stage", "") != "done":
                 raise KeyboardInterrupt
             yield event
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Add to the message of a stop that the same command resumes from a folder."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if folder.exists():
+            interrupt.args = (
+                f"stopped; the finished part is in {folder}; run the same command again to resume.",
+            )
+        raise
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from napari_patchset.cli.parameters import (
     option,
 )
 from napari_patchset.cli.report import REPORT
-from napari_patchset.cli.signals import until_interrupted
+from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.run import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import UNSPLIT
@@ -92,16 +92,8 @@ def stitch(
             memory=memory_from(memory),
             overwrite=overwrite,
         )
-        try:
+        with resumable(StitchFolder(out).root):
             _show(until_interrupted(events))
-        except KeyboardInterrupt as interrupt:
-            folder = StitchFolder(out).root
-            if folder.exists():
-                interrupt.args = (
-                    f"stopped; the finished part is in {folder}; run the same command again to "
-                    "resume.",
-                )
-            raise
 
 
 def _by_split(predictions: Sequence[str]) -> str | dict[str, str]:

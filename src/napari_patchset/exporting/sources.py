@@ -234,7 +234,7 @@ def find_repeats(
 
 
 def repeats_notice(names: Sequence[object], repeats: Mapping[int, int]) -> str:
-    """Say which source is left out, by the result of `find_repeats`, and how many more."""
+    """Return a sentence that names a source that is left out, and how many more there are."""
     index, other = next(iter(repeats.items()))
     more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
     return f"{names[index]} holds pixels of {names[other]}{more}; the same pixels are cut once."

@@ -5,6 +5,7 @@ order of their names), or a patch set. Patches are read one by one, so that pred
 larger than memory.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import prod
@@ -124,7 +125,7 @@ _BLOCK_BYTES = 4 * 2**20
 _CACHED_BLOCKS = 16
 
 
-class _Blocks:
+class _Blocks(ABC):
     """Predictions that are read in blocks of rows; the last ones used stay in memory."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int = 1) -> None:
@@ -142,8 +143,9 @@ class _Blocks:
         first = number * self._rows
         return self._read(first, min(first + self._rows, self.shape[0]))
 
+    @abstractmethod
     def _read(self, first: int, last: int) -> NDArray[Any]:
-        raise NotImplementedError
+        """Read the predictions `first` up to, not including, `last`."""
 
 
 class _NpyFile(_Blocks):
