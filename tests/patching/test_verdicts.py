@@ -64,6 +64,13 @@ def test_a_patch_passes_by_any_or_all_of_its_channels(text: str, reason: list[in
     assert list(verdicts.metrics) == ["std_a", "std_b"]
 
 
+def test_a_channel_that_is_not_finite_fails_and_another_of_its_patch_may_pass() -> None:
+    metrics = {"std_a": [-np.inf, 6, 6, 6], "std_b": [8, -np.inf, 8, 8]}
+    assert judged("std>5", **metrics).kept.all()
+    assert judged("std[all]>5", **metrics).reason.tolist() == [0, 0, -1, -1]
+    assert judged("std[a]>5", **metrics).reason.tolist() == [0, -1, -1, -1]
+
+
 def test_the_first_filter_that_fails_is_the_reason() -> None:
     verdicts = judged("std[a]>5", "max[a]<9", "mask>0.5", std_a=[1, 6, 1, 6], max_a=[1, 9, 10, 3])
     assert verdicts.reason.tolist() == [0, 1, 0, -1]
