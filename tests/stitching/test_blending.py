@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from napari_patchset import ArgumentError
 from napari_patchset.patching.grid import axis_starts
 from napari_patchset.patching.strategies.tiled import crop_axis
-from napari_patchset.stitching.blending import Box, PlacedPatches, blend_cell, check_blend
+from napari_patchset.stitching.blending import Box, PlacedPatches, blend_patches, check_blend
 
 
 @st.composite
@@ -25,31 +25,31 @@ def placed(draw: st.DrawFn) -> tuple[PlacedPatches, np.ndarray, tuple[int, int]]
     return PlacedPatches(np.arange(n), start, size), pixels, shape
 
 
-def cells(shape: tuple[int, int], size: int) -> list[Box]:
+def boxes(shape: tuple[int, int], size: int) -> list[Box]:
     grid = [(y, x) for y in range(0, shape[0], size) for x in range(0, shape[1], size)]
     ends = ((min(y + size, shape[0]), min(x + size, shape[1])) for y, x in grid)
     return [Box(start, stop) for start, stop in zip(grid, ends, strict=True)]
 
 
 def blended(
-    blend: str, patches: PlacedPatches, pixels: np.ndarray, shape: tuple[int, int], cell_size: int
+    blend: str, patches: PlacedPatches, pixels: np.ndarray, shape: tuple[int, int], box_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend cell by cell; pixels that no patch covers are -1."""
+    """Blend box by box; pixels that no patch covers are -1."""
     image = np.full((pixels.shape[1], *shape), -1, pixels.dtype)
     covered = np.zeros(shape, bool)
-    for cell in cells(shape, cell_size):
-        out = np.full((pixels.shape[1], *cell.shape), -1, pixels.dtype)
-        box = tuple(map(slice, cell.start, cell.stop))
-        near = patches.near(cell)
-        covered[box] = blend_cell(blend, cell, near, lambda i: pixels[i], out)
-        image[:, *box] = out
+    for box in boxes(shape, box_size):
+        out = np.full((pixels.shape[1], *box.shape), -1, pixels.dtype)
+        where = tuple(map(slice, box.start, box.stop))
+        near = patches.near(box)
+        covered[where] = blend_patches(blend, box, near, lambda i: pixels[i], out)
+        image[:, *where] = out
     return image, covered
 
 
 @given(placed(), st.integers(3, 40))
-def test_each_pixel_is_of_the_patch_whose_border_is_farthest(case, cell_size) -> None:
+def test_each_pixel_is_of_the_patch_whose_border_is_farthest(case, box_size) -> None:
     patches, pixels, shape = case
-    image, covered = blended("crop", patches, pixels, shape, cell_size)
+    image, covered = blended("crop", patches, pixels, shape, box_size)
     for y, x in np.ndindex(*shape):
         best, chosen = 0, None
         for patch, (top, left) in enumerate(patches.start.tolist()):
@@ -63,9 +63,9 @@ def test_each_pixel_is_of_the_patch_whose_border_is_farthest(case, cell_size) ->
 
 
 @given(placed(), st.integers(3, 40), st.sampled_from(["average", "hann"]))
-def test_a_weighted_mean_is_that_of_every_patch_on_the_pixel(case, cell_size, blend) -> None:
+def test_a_weighted_mean_is_that_of_every_patch_on_the_pixel(case, box_size, blend) -> None:
     patches, pixels, shape = case
-    image, covered = blended(blend, patches, pixels, shape, cell_size)
+    image, covered = blended(blend, patches, pixels, shape, box_size)
     total, weights = np.zeros((2, *shape)), np.zeros(shape)
     for patch, start in enumerate(patches.start.tolist()):
         for index in np.ndindex(*patches.size):
@@ -84,10 +84,10 @@ def test_a_weighted_mean_is_that_of_every_patch_on_the_pixel(case, cell_size, bl
 
 
 @given(placed(), st.integers(3, 40), st.sampled_from(["crop", "average", "hann"]))
-def test_cells_of_any_size_give_the_same_bytes(case, cell_size, blend) -> None:
+def test_boxes_of_any_size_give_the_same_bytes(case, box_size, blend) -> None:
     patches, pixels, shape = case
     whole = blended(blend, patches, pixels, shape, 1000)
-    assert all(map(np.array_equal, whole, blended(blend, patches, pixels, shape, cell_size)))
+    assert all(map(np.array_equal, whole, blended(blend, patches, pixels, shape, box_size)))
 
 
 @given(
@@ -116,7 +116,7 @@ def test_a_mean_is_that_of_tilers_merger(shape, size, overlap, window) -> None:
 
 @given(st.integers(9, 60), st.integers(2, 9), st.integers(0, 8), st.integers(3, 20))
 def test_crops_of_a_tiling_are_pasted_in_raster_order_as_careamics_does(
-    n, size, overlap, cell_size
+    n, size, overlap, box_size
 ) -> None:
     overlap = min(overlap, size - 1)
     starts = axis_starts(n, size, overlap, "shift")
@@ -130,7 +130,7 @@ def test_crops_of_a_tiling_are_pasted_in_raster_order_as_careamics_does(
         expected[at : at + count] = pixels[tile, 0, 0, a : a + count]
     shuffled = np.random.default_rng(2).permutation(len(starts))
     patches = PlacedPatches(shuffled, start[shuffled], (1, size), (first[shuffled], stop[shuffled]))
-    image, covered = blended("crop", patches, pixels, (1, n), cell_size)
+    image, covered = blended("crop", patches, pixels, (1, n), box_size)
     assert covered.all()
     assert np.array_equal(image[0, 0], expected)
 

@@ -47,9 +47,9 @@ SCENES = (
 
 
 @pytest.fixture(autouse=True)
-def _small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Divide small images into several cells and levels."""
-    monkeypatch.setattr(stitched_image, "CELL_BYTES", 8192)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divide small images into several shards and levels."""
+    monkeypatch.setattr(stitched_image, "SHARD_BYTES", 8192)
     monkeypatch.setattr(stitched_image, "CHUNK", {"Z": 2, "T": 1, "Y": 16, "X": 16})
     monkeypatch.setattr(stitched_image, "LAST_LEVEL", 16)
 
@@ -308,7 +308,7 @@ POOLS: dict[str, Callable[[], Any]] = {
 def test_every_executor_writes_the_same_bytes(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()  # processes have cells of the usual size
+    monkeypatch.undo()  # processes have shards of the usual size
     path = write(tmp_path / "a.tif", np.random.default_rng(0).random((5, 700, 900), np.float32))
     tiling = Tiled(size=(96, 96), overlap=(33, 20))
     made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))

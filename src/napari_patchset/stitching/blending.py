@@ -1,6 +1,6 @@
 """How overlapping predictions become pixels of an image: cropped, or averaged with weights.
 
-`blend_cell` fills one cell of the image, a box that one job owns. Where predictions are summed,
+`blend_patches` fills one box of an image. Where predictions are summed,
 the sum is in float64 and in the order of the table, so that the bytes do not depend on who adds.
 """
 
@@ -60,10 +60,10 @@ class PlacedPatches:
         order = np.argsort(self.start[:, -2], kind="stable")
         return order, self.start[order, -2]
 
-    def near(self, cell: Box) -> "PlacedPatches":
-        """Return the patches that touch the rows of a cell, without looking at all of them."""
+    def near(self, box: Box) -> "PlacedPatches":
+        """Return the patches that touch the rows of a box, without comparing all of them."""
         order, starts = self._by_row
-        first, last = np.searchsorted(starts, [cell.start[-2] - self.size[-2] + 1, cell.stop[-2]])
+        first, last = np.searchsorted(starts, [box.start[-2] - self.size[-2] + 1, box.stop[-2]])
         return self[np.sort(order[first:last])]
 
     def __getitem__(self, rows: Integers) -> "PlacedPatches":
@@ -88,10 +88,10 @@ def check_blend(blend: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-def blend_cell(
-    blend: Blend, cell: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any]
+def blend_patches(
+    blend: Blend, box: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Fill a cell with the patches that touch it.
+    """Fill a box of an image with the patches that touch it.
 
     Parameters
     ----------
@@ -99,8 +99,8 @@ def blend_cell(
         "crop": each pixel from one patch, the one that the tiling's crops choose; where that is
         not there, from the one whose border is the farthest away. "average": the mean of all.
         "hann": weighted by sin^2(pi (i + 1/2) / n) along each axis, n the size of the patch.
-    cell : Box
-        The box of the image.
+    box : Box
+        What is filled.
     patches : PlacedPatches
         Those that may touch it.
     read : callable
@@ -114,29 +114,29 @@ def blend_cell(
         Of bool, (Z)YX: the pixels that a patch covers.
     """
     if blend == "crop":
-        return _crop(cell, patches, read, out)
-    return _average(cell, patches, read, out, blend)
+        return _crop(box, patches, read, out)
+    return _average(box, patches, read, out, blend)
 
 
 def _crop(
-    cell: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any]
+    box: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    covered = np.zeros(cell.shape, bool)
+    covered = np.zeros(box.shape, bool)
     if patches.crops is not None:
         # In raster order: where the overlap is odd, two crops share a line, which the later one
         # fills, as in CAREamics.
         order = np.lexsort(patches.start.T[::-1])
         start, stop = (corner[order] for corner in patches.crops)
-        for row, inside, target in _overlaps(cell, patches.start[order], start, stop):
+        for row, inside, target in _overlaps(box, patches.start[order], start, stop):
             out[:, *target] = read(int(patches.indices[order[row]]))[:, *inside]
             covered[target] = True
     if not covered.all():
-        _fill_holes(cell, patches, read, out, covered)
+        _fill_holes(box, patches, read, out, covered)
     return covered
 
 
 def _fill_holes(
-    cell: Box,
+    box: Box,
     patches: PlacedPatches,
     read: ReadPatch,
     out: NDArray[Any],
@@ -146,7 +146,7 @@ def _fill_holes(
     depth = _distance_to_border(patches.size)
     best = np.where(covered, np.iinfo(np.int32).max, 0).astype(np.int32)
     stop = patches.start + patches.size
-    for row, inside, target in _overlaps(cell, patches.start, patches.start, stop):
+    for row, inside, target in _overlaps(box, patches.start, patches.start, stop):
         is_better = depth[inside] > best[target]
         if is_better.any():
             pixels = read(int(patches.indices[row]))[:, *inside]
@@ -156,13 +156,13 @@ def _fill_holes(
 
 
 def _average(
-    cell: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any], blend: Blend
+    box: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any], blend: Blend
 ) -> NDArray[np.bool_]:
     total = np.zeros(out.shape, np.float64)
-    sum_of_weights = np.zeros(cell.shape, np.float64)
+    sum_of_weights = np.zeros(box.shape, np.float64)
     weights = _hann_window(patches.size) if blend == "hann" else None
     stop = patches.start + patches.size
-    for row, inside, target in _overlaps(cell, patches.start, patches.start, stop):
+    for row, inside, target in _overlaps(box, patches.start, patches.start, stop):
         pixels = read(int(patches.indices[row]))[:, *inside]
         total[:, *target] += pixels if weights is None else pixels * weights[inside]
         sum_of_weights[target] += 1 if weights is None else weights[inside]
@@ -176,20 +176,20 @@ Slices = tuple[slice, ...]
 
 
 def _overlaps(
-    cell: Box, origin: Integers, start: Integers, stop: Integers
+    box: Box, origin: Integers, start: Integers, stop: Integers
 ) -> Iterator[tuple[int, Slices, Slices]]:
-    """Yield the boxes start:stop that touch a cell: row, slices of the patch, slices of the cell.
+    """Yield row, slices of the patch, slices of the box for each start:stop that touches it.
 
     `origin` is the first pixel of each patch.
     """
-    first, end = np.maximum(start, cell.start), np.minimum(stop, cell.stop)
+    first, end = np.maximum(start, box.start), np.minimum(stop, box.stop)
     rows = np.flatnonzero((first < end).all(axis=1))
     first, end, origin = first[rows], end[rows], origin[rows]
-    boxes = (first - origin, end - origin, first - cell.start, end - cell.start)
+    boxes = (first - origin, end - origin, first - box.start, end - box.start)
     for row, *corners in zip(rows.tolist(), *(box.tolist() for box in boxes), strict=True):
-        start_in_patch, stop_in_patch, start_in_cell, stop_in_cell = corners
+        start_in_patch, stop_in_patch, start_in_box, stop_in_box = corners
         inside = tuple(map(slice, start_in_patch, stop_in_patch))
-        yield row, inside, tuple(map(slice, start_in_cell, stop_in_cell))
+        yield row, inside, tuple(map(slice, start_in_box, stop_in_box))
 
 
 def _distance_to_border(size: Sequence[int]) -> NDArray[np.int32]:

@@ -1,8 +1,8 @@
 """The OME-Zarr 0.5 that stitched images are written to: arrays, levels and metadata.
 
 One image is a multiscale group; several are series "0", "1", ... in the layout of bioformats2raw.
-yaozarrs' models make the metadata, zarr the groups and arrays. A shard of an array is a cell of
-the image, which one job writes.
+yaozarrs' models make the metadata, zarr the groups and arrays. One job
+writes a shard of an array.
 """
 
 import os
@@ -18,7 +18,7 @@ from yaozarrs import v05
 from zarr.codecs import BloscCodec
 
 from napari_patchset.stitching.blending import Box
-from napari_patchset.stitching.stitched_image import Cell, StitchedImage
+from napari_patchset.stitching.stitched_image import FrameBox, StitchedImage
 
 LABELS = "classes"
 """Name of the label image whose pixels are the channel with the highest prediction."""
@@ -89,19 +89,19 @@ def add_display(
     zarr.open_group(path, mode="r+").attrs["ome"] = _dump(metadata)
 
 
-def write_cell(
-    path: Path, image: StitchedImage, level: int, cell: Cell, pixels: NDArray[Any]
+def write_shard(
+    path: Path, image: StitchedImage, level: int, shard: FrameBox, pixels: NDArray[Any]
 ) -> None:
-    """Write the pixels C, (Z), Y, X of a cell into the image, or label image, of a group."""
+    """Write the pixels C, (Z), Y, X of a shard into the image, or label image, of a group."""
     array = zarr.open_array(path / str(level), mode="r+")
     axes = "".join(axis for axis in image.axes if axis not in image.frame_axes)
     data = pixels.transpose([f"C{image.spatial_axes}".index(axis) for axis in axes])
     is_labels = array.ndim < len(image.axes)  # which have no channel
     if is_labels:
-        array[image.region(cell, without_channels=True)] = data.take(0, axes.index("C"))
+        array[image.region(shard, without_channels=True)] = data.take(0, axes.index("C"))
     else:
-        array[image.region(cell)] = data
-    _sync_shard(path / str(level), array, image.region(cell, without_channels=is_labels))
+        array[image.region(shard)] = data
+    _sync_shard(path / str(level), array, image.region(shard, without_channels=is_labels))
 
 
 def _sync_shard(path: Path, array: "zarr.Array[Any]", region: tuple[int | slice, ...]) -> None:
@@ -113,15 +113,15 @@ def _sync_shard(path: Path, array: "zarr.Array[Any]", region: tuple[int | slice,
         os.fsync(file.fileno())
 
 
-def read_cell(path: Path, image: StitchedImage, level: int, cell: Cell) -> NDArray[Any]:
-    """Read what `write_cell` writes: C, (Z), Y, X."""
+def read_shard(path: Path, image: StitchedImage, level: int, shard: FrameBox) -> NDArray[Any]:
+    """Read what `write_shard` writes: C, (Z), Y, X."""
     array = zarr.open_array(path / str(level), mode="r")
     axes = "".join(axis for axis in image.axes if axis not in image.frame_axes)
     if array.ndim < len(image.axes):
-        data = np.asarray(array[image.region(cell, without_channels=True)])
+        data = np.asarray(array[image.region(shard, without_channels=True)])
         data = np.expand_dims(data, axes.index("C"))
     else:
-        data = np.asarray(array[image.region(cell)])
+        data = np.asarray(array[image.region(shard)])
     return data.transpose([axes.index(axis) for axis in f"C{image.spatial_axes}"])
 
 
@@ -147,12 +147,12 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
     return halved
 
 
-def finer_cell(image: StitchedImage, level: int, cell: Cell) -> Cell:
-    """Return the box of the next finer level that a cell shows."""
+def finer_box(image: StitchedImage, level: int, shard: FrameBox) -> FrameBox:
+    """Return the box of the next finer level that a shard shows."""
     shape = image.spatial_shape(level - 1)
-    start = (*cell.box.start[:-2], *(2 * a for a in cell.box.start[-2:]))
-    ends = (*cell.box.stop[:-2], *(2 * b for b in cell.box.stop[-2:]))
-    return Cell(cell.frame, Box(start, tuple(map(min, ends, shape))))
+    start = (*shard.box.start[:-2], *(2 * a for a in shard.box.start[-2:]))
+    ends = (*shard.box.stop[:-2], *(2 * b for b in shard.box.stop[-2:]))
+    return FrameBox(shard.frame, Box(start, tuple(map(min, ends, shape))))
 
 
 def _create_group(path: Path, metadata: dict[str, Any]) -> None:

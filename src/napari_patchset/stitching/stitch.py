@@ -1,7 +1,7 @@
 """Stitch predictions of the patches of a set back into images: `stitch`, and what it checks.
 
-A plan is made of set, predictions and options, and carried out by jobs (see `cell_writer`): first
-the cells of full resolution, then level by level. The same call resumes what was stopped.
+A plan is made of set, predictions and options, and carried out by jobs (see `image_writer`): first
+the shards of full resolution, then level by level. The same call resumes what was stopped.
 """
 
 import os
@@ -21,7 +21,7 @@ from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
-from napari_patchset.stitching.cell_writer import CellWriter, planned_images, stitch_job
+from napari_patchset.stitching.image_writer import ImageWriter, planned_images, stitch_job
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
 from napari_patchset.stitching.stitch_folder import (
     SUFFIX,
@@ -43,7 +43,7 @@ class StitchProgress:
     stage : {"stitch", "levels", "done"}
         The step that it is at: full resolution, coarser levels, complete.
     done, total : int
-        Number of cells written, and of all.
+        Number of shards written, and of all.
     path : Path
         The OME-Zarr.
     covered : float or None
@@ -93,7 +93,7 @@ def iter_stitch(
     memory: int = DEFAULT_MEMORY,
     overwrite: bool = False,
 ) -> Generator[StitchProgress, None, None]:
-    """Stitch predictions into an OME-Zarr, yielding an event after each cell.
+    """Stitch predictions into an OME-Zarr, yielding an event after each shard.
 
     Nothing happens before the first event is requested. Closing the generator stops cleanly; the
     same call then resumes, and ends with the same bytes.
@@ -109,7 +109,7 @@ def iter_stitch(
     out : str or Path
         The OME-Zarr to write, NAME.ome.zarr.
     blend : {"crop", "average", "hann"}
-        How overlapping predictions become one: see `blend_cell`. Integers, which may be labels,
+        How overlapping predictions become one: see `blend_patches`. Integers, which may be labels,
         are only cropped.
     fill : float
         Value of the pixels that no patch covers.
@@ -157,30 +157,30 @@ def run_plan(
                 images = planned_images(patch_set, plan)
             ome_zarr.create(folder.image, images, labels=plan.argmax, fill=plan.fill)
             folder.write_plan(plan)
-        writer = CellWriter(folder)
+        writer = ImageWriter(folder)
         yield from _write_levels(writer, executor, workers, memory)
         covered = writer.complete()
         folder.remove()
     finally:
         folder.clear_stop()
-    total = writer.n_cells(0)
+    total = writer.n_shards(0)
     yield StitchProgress("done", total, total, folder.out, covered)
 
 
 def _write_levels(
-    writer: CellWriter, executor: Executor | None, workers: int, memory: int
+    writer: ImageWriter, executor: Executor | None, workers: int, memory: int
 ) -> Iterator[StitchProgress]:
-    """Write the cells that are missing, one level after the other."""
+    """Write the shards that are missing, one level after the other."""
     folder = writer.folder
-    total = sum(writer.n_cells(level) for level in range(writer.n_levels))
+    total = sum(writer.n_shards(level) for level in range(writer.n_levels))
     done = 0
     for level in range(writer.n_levels):
         stage: Literal["stitch", "levels"] = "levels" if level else "stitch"
-        n = writer.n_cells(level)
+        n = writer.n_shards(level)
         missing = folder.missing(level, n)
         done += n - len(missing)
         yield StitchProgress(stage, done, total, folder.out)
-        files = {folder.done_path(level, cell): 1 for cell in missing}
+        files = {folder.done_path(level, shard): 1 for shard in missing}
         jobs, threads = (workers, 1) if executor else (1, workers)
         with folder.running() as token:
             options = {"level": level, "memory": memory, "threads": threads, "token": token}

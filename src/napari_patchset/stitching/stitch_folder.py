@@ -5,7 +5,7 @@ stitching.json          the plan: set, predictions and blend
 predictions/SPLIT.npy   predictions that came as arrays, and SPLIT.rows.npy: which ones
 image/                  the OME-Zarr as it grows
 replaced/               what it replaces, until it is removed
-done/LEVEL/I.json       cell I of a level is written, with its share and range of values
+done/LEVEL/I.json       shard I of a level is written, with its share and range of values
 running.TOKEN           while it exists, jobs with this token may write
 stop                    while it exists, jobs stop
 
@@ -90,8 +90,8 @@ class StitchPlan(Frozen):
     argmax: bool
 
 
-class DoneCell(Frozen):
-    """Marks a cell as written.
+class StitchedShard(Frozen):
+    """The done marker of a shard: what was written of it.
 
     Attributes
     ----------
@@ -142,23 +142,23 @@ class StitchFolder(JobFolder):
         """Write the plan, when all groups and arrays are there."""
         write_file(self._plan, [plan.model_dump_json(indent=1).encode()])
 
-    def done_path(self, level: int, cell: int) -> Path:
-        """Return the done marker of a cell."""
-        return self.root / "done" / str(level) / f"{cell}.json"
+    def done_path(self, level: int, shard: int) -> Path:
+        """Return the done marker of a shard."""
+        return self.root / "done" / str(level) / f"{shard}.json"
 
-    def mark_done(self, level: int, cell: int, done: DoneCell) -> None:
-        """Mark a cell as written, whose shard is synced."""
-        write_file(self.done_path(level, cell), [done.model_dump_json().encode()])
+    def mark_done(self, level: int, shard: int, done: StitchedShard) -> None:
+        """Mark a shard as written, once it is synced."""
+        write_file(self.done_path(level, shard), [done.model_dump_json().encode()])
 
-    def read_done(self, level: int, cell: int) -> DoneCell:
-        """Read the done marker of a cell."""
-        return DoneCell.model_validate_json(self.done_path(level, cell).read_bytes())
+    def read_done(self, level: int, shard: int) -> StitchedShard:
+        """Read the done marker of a shard."""
+        return StitchedShard.model_validate_json(self.done_path(level, shard).read_bytes())
 
     def missing(self, level: int, n: int) -> list[int]:
-        """Return which of the `n` cells of a level are not written yet."""
+        """Return which of the `n` shards of a level are not written yet."""
         folder = self.root / "done" / str(level)
         done = set(os.listdir(folder)) if folder.is_dir() else set()
-        return [cell for cell in range(n) if f"{cell}.json" not in done]
+        return [shard for shard in range(n) if f"{shard}.json" not in done]
 
     def spool_path(self, split: str) -> Path:
         """Return where predictions that came as arrays are written."""

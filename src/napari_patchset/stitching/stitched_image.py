@@ -1,8 +1,8 @@
 """The images that predictions become: one for each scene, in OME-Zarr's axes T, C, Z, Y, X.
 
 Samples of a stack go back to their T and Z; other axes (angles, blocks, ...) that OME-Zarr does
-not have make an image for each of their indices. A level of an image is divided into cells, boxes
-of one shard each, which are the units of work.
+not have make an image for each of their indices. A level of an image is divided into shards,
+which are the units of work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ import numpy as np
 from napari_patchset.source import SourceInfo
 from napari_patchset.stitching.blending import Box
 
-CELL_BYTES = 8 * 2**20
-"""Most bytes of a cell over all channels, and so of a shard before compression."""
+SHARD_BYTES = 8 * 2**20
+"""Most bytes of a shard, all its channels, before compression."""
 
 CHUNK = {"Z": 16, "T": 1, "Y": 256, "X": 256}
 CHUNK_OF_VOLUME = {"Z": 16, "T": 1, "Y": 128, "X": 128}
@@ -27,8 +27,8 @@ LAST_LEVEL = 512
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A part of one level of an image: a box of one sample."""
+class FrameBox:
+    """A box of one frame of an image, at one level: what a shard holds."""
 
     frame: tuple[int, ...]
     """Index along each of `StitchedImage.frame_axes`."""
@@ -109,35 +109,35 @@ class StitchedImage:
         return self._in_axes((1,) * len(self.frame_axes), 1, self._chunk(level))
 
     def shard_shape(self, level: int) -> tuple[int, ...]:
-        """Return the shape of a shard along `axes`: a cell."""
+        """Return the shape of a shard along `axes`."""
         return self._in_axes(
-            (1,) * len(self.frame_axes), len(self.channels), self._cell_shape(level)
+            (1,) * len(self.frame_axes), len(self.channels), self._shard_box(level)
         )
 
-    def n_cells(self, level: int) -> int:
-        """Return the number of cells of a level."""
+    def n_shards(self, level: int) -> int:
+        """Return the number of shards of a level."""
         return prod(self.frame_shape) * prod(self._grid(level))
 
-    def cell(self, level: int, number: int) -> Cell:
-        """Return a cell by its number; cells of one frame follow each other row by row."""
+    def shard(self, level: int, number: int) -> FrameBox:
+        """Return a shard by its number; shards of one frame follow each other row by row."""
         grid = self._grid(level)
         index = [int(i) for i in np.unravel_index(number, (*self.frame_shape, *grid))]
         frame, place = tuple(index[: len(self.frame_shape)]), index[len(self.frame_shape) :]
-        size, shape = self._cell_shape(level), self.spatial_shape(level)
+        size, shape = self._shard_box(level), self.spatial_shape(level)
         start = tuple(i * n for i, n in zip(place, size, strict=True))
         stop = tuple(min(a + n, end) for a, n, end in zip(start, size, shape, strict=True))
-        return Cell(frame, Box(start, stop))
+        return FrameBox(frame, Box(start, stop))
 
     def sample(self, frame: Sequence[int]) -> int:
         """Return the sample of the source at an index along `frame_axes`."""
         indices = dict(self.fixed) | dict(zip(self.frame_axes, frame, strict=True))
         return self.source.layout.ravel(indices)
 
-    def region(self, cell: Cell, *, without_channels: bool = False) -> tuple[int | slice, ...]:
-        """Return the index of a cell in the array of its level."""
-        box, all_channels = map(slice, cell.box.start, cell.box.stop), slice(None)
+    def region(self, shard: FrameBox, *, without_channels: bool = False) -> tuple[int | slice, ...]:
+        """Return the index of a shard in the array of its level."""
+        box, all_channels = map(slice, shard.box.start, shard.box.stop), slice(None)
         index: dict[str, int | slice] = dict(zip(self.spatial_axes, box, strict=True))
-        index |= dict(zip(self.frame_axes, cell.frame, strict=True)) | {"C": all_channels}
+        index |= dict(zip(self.frame_axes, shard.frame, strict=True)) | {"C": all_channels}
         return tuple(index[a] for a in self.axes if not (without_channels and a == "C"))
 
     def _in_axes(self, frame: Sequence[int], c: int, spatial: Sequence[int]) -> tuple[int, ...]:
@@ -150,23 +150,23 @@ class StitchedImage:
         shape = self.spatial_shape(level)
         return tuple(min(chunk[a], n) for a, n in zip(self.spatial_axes, shape, strict=True))
 
-    def _cell_shape(self, level: int) -> tuple[int, ...]:
-        """Return the largest box of whole chunks, doubled axis by axis, that has `CELL_BYTES`."""
-        shape, cell = self.spatial_shape(level), list(self._chunk(level))
+    def _shard_box(self, level: int) -> tuple[int, ...]:
+        """Return the largest box of whole chunks, doubled axis by axis, that has `SHARD_BYTES`."""
+        shape, shard = self.spatial_shape(level), list(self._chunk(level))
         pixel_bytes = len(self.channels) * np.dtype(self.dtype).itemsize
         is_growing = True
         while is_growing:
             is_growing = False
-            for axis in range(len(cell) - 1, -1, -1):
-                if cell[axis] < shape[axis] and 2 * prod(cell) * pixel_bytes <= CELL_BYTES:
-                    cell[axis] *= 2
+            for axis in range(len(shard) - 1, -1, -1):
+                if shard[axis] < shape[axis] and 2 * prod(shard) * pixel_bytes <= SHARD_BYTES:
+                    shard[axis] *= 2
                     is_growing = True
-        return tuple(cell)
+        return tuple(shard)
 
     def _grid(self, level: int) -> tuple[int, ...]:
-        """Return the number of cells along (Z)YX."""
-        shape, cell = self.spatial_shape(level), self._cell_shape(level)
-        return tuple(-(-n // size) for n, size in zip(shape, cell, strict=True))
+        """Return the number of shards along (Z)YX."""
+        shape, shard = self.spatial_shape(level), self._shard_box(level)
+        return tuple(-(-n // size) for n, size in zip(shape, shard, strict=True))
 
 
 def images_of(

@@ -1,8 +1,9 @@
-"""Write the cells of stitched images: what a job does, and what completes the OME-Zarr.
+"""Write stitched images shard by shard: what a job does, and what completes the OME-Zarr.
 
-A cell of an image is one shard, which one job fills: it reads every patch that touches the cell in
-the order of the table, so that all executors write the same bytes. Each further level is made of
-the one before when that is complete. What is done is marked in the folder (see `stitch_folder`).
+One job fills a shard: it reads every patch that touches it in the order of the table, so that all
+executors write the same bytes. Each further level is made of the one before when that is complete.
+Shards are numbered over all images of a level; a done marker in the folder records each that is
+written (see `stitch_folder`).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +29,15 @@ from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.table import TableFile, find_split_rows, grid_of
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stitching import ome_zarr
-from napari_patchset.stitching.blending import PlacedPatches, blend_cell
+from napari_patchset.stitching.blending import PlacedPatches, blend_patches
 from napari_patchset.stitching.predictions import Predictions, open_predictions
-from napari_patchset.stitching.stitch_folder import ATTRIBUTE, DoneCell, StitchFolder, StitchPlan
-from napari_patchset.stitching.stitched_image import Cell, StitchedImage, images_of
+from napari_patchset.stitching.stitch_folder import (
+    ATTRIBUTE,
+    StitchedShard,
+    StitchFolder,
+    StitchPlan,
+)
+from napari_patchset.stitching.stitched_image import FrameBox, StitchedImage, images_of
 
 
 def planned_images(patch_set: PatchSet, plan: StitchPlan) -> tuple[StitchedImage, ...]:
@@ -40,7 +46,7 @@ def planned_images(patch_set: PatchSet, plan: StitchPlan) -> tuple[StitchedImage
     return tuple(images_of(sources, plan.channels, plan.dtype, plan.factor))
 
 
-class CellWriter:
+class ImageWriter:
     """A planned stitching: the set, its predictions, and the images that they become."""
 
     def __init__(self, folder: StitchFolder) -> None:
@@ -55,33 +61,35 @@ class CellWriter:
         self.n_levels = max(image.n_levels for image in self.images)
         self._samples: SharedCache[tuple[int, int], PlacedPatches] = SharedCache(4)
 
-    def n_cells(self, level: int) -> int:
-        """Return the number of cells of a level, over all images."""
+    def n_shards(self, level: int) -> int:
+        """Return the number of shards of a level, over all images."""
         return self._ends(level)[-1]
 
-    def write_cell(self, level: int, number: int) -> None:
-        """Write a cell, and mark it as done."""
-        index, image, cell = self._cell(level, number)
+    def write_shard(self, level: int, number: int) -> None:
+        """Write a shard, and mark it as done."""
+        index, image, shard = self._find_shard(level, number)
         path = ome_zarr.image_path(self.folder.image, self.images, index)
         labels = ome_zarr.labels_path(path)
         if level:
-            finer = ome_zarr.finer_cell(image, level, cell)
+            finer = ome_zarr.finer_box(image, level, shard)
             for group in (path, labels) if self.plan.argmax else (path,):
-                halved = ome_zarr.halve(ome_zarr.read_cell(group, image, level - 1, finer))
-                ome_zarr.write_cell(group, image, level, cell, halved)
-            done = DoneCell(covered=0, low=(), high=())
+                halved = ome_zarr.halve(ome_zarr.read_shard(group, image, level - 1, finer))
+                ome_zarr.write_shard(group, image, level, shard, halved)
+            done = StitchedShard(covered=0, low=(), high=())
         else:
             pixels = np.full(
-                (len(image.channels), *cell.box.shape), self.plan.fill, np.dtype(self.plan.dtype)
+                (len(image.channels), *shard.box.shape), self.plan.fill, np.dtype(self.plan.dtype)
             )
-            patches = self._patches_of(image.source_index, image.sample(cell.frame)).near(cell.box)
-            covered = blend_cell(self.plan.blend, cell.box, patches, self._read, pixels)
-            ome_zarr.write_cell(path, image, 0, cell, pixels)
+            patches = self._patches_of(image.source_index, image.sample(shard.frame)).near(
+                shard.box
+            )
+            covered = blend_patches(self.plan.blend, shard.box, patches, self._read, pixels)
+            ome_zarr.write_shard(path, image, 0, shard, pixels)
             if self.plan.argmax:
                 classes = np.where(covered, pixels.argmax(axis=0), 0)
-                ome_zarr.write_cell(labels, image, 0, cell, classes[np.newaxis])
+                ome_zarr.write_shard(labels, image, 0, shard, classes[np.newaxis])
             low, high = _finite_range(pixels)
-            done = DoneCell(covered=int(np.count_nonzero(covered)), low=low, high=high)
+            done = StitchedShard(covered=int(np.count_nonzero(covered)), low=low, high=high)
         self.folder.mark_done(level, number, done)
 
     def complete(self) -> float:
@@ -95,14 +103,14 @@ class CellWriter:
         covered = total = 0
         ends = self._ends(0)
         for index, image in enumerate(self.images):
-            numbers = range(ends[index] - image.n_cells(0), ends[index])
-            cells = [self.folder.read_done(0, number) for number in numbers]
-            covered += sum(cell.covered for cell in cells)
+            numbers = range(ends[index] - image.n_shards(0), ends[index])
+            written = [self.folder.read_done(0, number) for number in numbers]
+            covered += sum(shard.covered for shard in written)
             total += int(np.prod(image.frame_shape + image.spatial_shape(0), dtype=np.int64))
             ranges = [
                 (
-                    [v for cell in cells if (v := cell.low[c]) is not None],
-                    [v for cell in cells if (v := cell.high[c]) is not None],
+                    [v for shard in written if (v := shard.low[c]) is not None],
+                    [v for shard in written if (v := shard.high[c]) is not None],
                 )
                 for c in range(len(image.channels))
             ]
@@ -121,25 +129,25 @@ class CellWriter:
         self.folder.rename_into_place()
         return share
 
-    def cell_bytes(self) -> int:
-        """Return about the memory that a cell takes while it is written."""
+    def shard_bytes(self) -> int:
+        """Return about the memory that a shard takes while it is written."""
         image_pixel = len(self.plan.channels) * np.dtype(self.plan.dtype).itemsize
         sums = 0 if self.plan.blend == "crop" else 8 * (len(self.plan.channels) + 1)
         # The pixels, their copies in the order of the array and in zarr, and what is covered.
         pixel_bytes = 3 * image_pixel + sums + 5
-        return max(prod(image.cell(0, 0).box.shape) for image in self.images) * pixel_bytes
+        return max(prod(image.shard(0, 0).box.shape) for image in self.images) * pixel_bytes
 
     def _ends(self, level: int) -> list[int]:
-        """Return the number of cells of a level up to the end of each image."""
-        counts = (i.n_cells(level) if level < i.n_levels else 0 for i in self.images)
+        """Return the number of shards of a level up to the end of each image."""
+        counts = (i.n_shards(level) if level < i.n_levels else 0 for i in self.images)
         return list(accumulate(counts))
 
-    def _cell(self, level: int, number: int) -> tuple[int, StitchedImage, Cell]:
+    def _find_shard(self, level: int, number: int) -> tuple[int, StitchedImage, FrameBox]:
         ends = self._ends(level)
         index = int(np.searchsorted(ends, number, side="right"))
         image = self.images[index]
-        first = ends[index] - image.n_cells(level)
-        return index, image, image.cell(level, number - first)
+        first = ends[index] - image.n_shards(level)
+        return index, image, image.shard(level, number - first)
 
     def _patches_of(self, source_index: int, sample: int) -> PlacedPatches:
         """Return the patches of one sample of a source, in pixels of the image."""
@@ -241,29 +249,29 @@ def stitch_job(
     threads: int = 1,
     token: str | None = None,
 ) -> None:
-    """Write those of the cells first ... last - 1 of a level that are not written yet.
+    """Write those of the shards first ... last - 1 of a level that are not written yet.
 
     Parameters
     ----------
     root : str
         The folder of the stitching.
     memory : int
-        Bytes for the cells that are written at once, by as many threads.
+        Bytes for the shards that are written at once, by as many threads.
     token : str or None
         As of `write_job`.
     """
     folder = StitchFolder.at(Path(root), token)
-    writer = CellWriter(folder)
-    cells = [n for n in folder.missing(level, writer.n_cells(level)) if first <= n < last]
-    at_once = max(1, min(threads, memory // writer.cell_bytes()))
+    writer = ImageWriter(folder)
+    missing = [n for n in folder.missing(level, writer.n_shards(level)) if first <= n < last]
+    at_once = max(1, min(threads, memory // writer.shard_bytes()))
 
-    def write(cell: int) -> None:
+    def write(number: int) -> None:
         folder.check_cancelled()
         with permitted_by(folder.check_token):
-            writer.write_cell(level, cell)
+            writer.write_shard(level, number)
 
     with ThreadPoolExecutor(at_once, "stitch") as pool:
-        writing = [pool.submit(write, cell) for cell in cells]
+        writing = [pool.submit(write, number) for number in missing]
         try:
             for future in writing:
                 future.result()
