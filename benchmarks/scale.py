@@ -22,8 +22,8 @@ from child import peak_memory
 from rich.console import Console
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, verify
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.sources import expand_sources
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 
 STEPS = ("plan", "score", "write", "finalize", "verify", "table")
 

@@ -25,8 +25,8 @@ from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, iter_export
-from napari_patchset.exporting.job_folder import ExportStopped
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import ExportStopped
 from napari_patchset.stacks.cache import OpenFiles
 
 LATEST = 3.0

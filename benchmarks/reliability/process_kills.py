@@ -29,7 +29,7 @@ from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan
-from napari_patchset.exporting.jobs import plan_export
+from napari_patchset.exporting.stages import plan_export
 
 TARGETS = {"processes": ("command", "process"), "dask": ("command", "scheduler", "worker")}
 

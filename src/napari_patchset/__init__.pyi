@@ -12,10 +12,6 @@ from .errors import SkippedSourcesWarning as SkippedSourcesWarning
 from .errors import UnreadableFileError as UnreadableFileError
 from .exporting.failures import Failure as Failure
 from .exporting.failures import SourcesFailed as SourcesFailed
-from .exporting.jobs import finalize_export as finalize_export
-from .exporting.jobs import plan_export as plan_export
-from .exporting.jobs import score_part as score_part
-from .exporting.jobs import write_part as write_part
 from .exporting.plan import ExportPlan as ExportPlan
 from .exporting.plan import ImageRef as ImageRef
 from .exporting.plan import Recipe as Recipe
@@ -24,6 +20,10 @@ from .exporting.run import Progress as Progress
 from .exporting.run import export as export
 from .exporting.run import iter_export as iter_export
 from .exporting.sources import expand_sources as expand_sources
+from .exporting.stages import finalize_export as finalize_export
+from .exporting.stages import plan_export as plan_export
+from .exporting.stages import score_part as score_part
+from .exporting.stages import write_part as write_part
 from .patching.filters import MaskFilter as MaskFilter
 from .patching.filters import MaxFilter as MaxFilter
 from .patching.filters import MeanFilter as MeanFilter

@@ -8,10 +8,11 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.destination import LOCK, REPLACED
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.destination import REPLACED
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.status import export_status, find_unfinished, remove_export
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import plan_for

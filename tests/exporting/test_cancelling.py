@@ -9,11 +9,11 @@ import pytest
 
 from napari_patchset import ExportPlan, Tiled, export, iter_export
 from napari_patchset.exporting import finalize
-from napari_patchset.exporting.destination import LOCK
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.job_folder import ExportStopped
 from napari_patchset.exporting.sources import SourceDescriber, expand_sources
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, open_stack, verify
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting import run as engine
-from napari_patchset.exporting.job_folder import ExportStopped
 from napari_patchset.exporting.metrics import MetricRequest
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.exporting.workdir import Scores, WorkDir
+from napari_patchset.jobs.folder import ExportStopped
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.stacks.metadata import channel_names

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
-from napari_patchset.exporting.destination import LOCK
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.sources import mask_region
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.writers import FORMATS
 from support.export_makers import advance, plan_for

@@ -18,11 +18,11 @@ import tifffile
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, verify
 from napari_patchset.errors import ExportError, SkippedSourcesWarning, UnreadableFileError
 from napari_patchset.exporting import workdir
-from napari_patchset.exporting.destination import LOCK
-from napari_patchset.exporting.jobs import finalize_export, plan_export, write_part
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.sources import expand_sources
+from napari_patchset.exporting.stages import finalize_export, plan_export, write_part
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder

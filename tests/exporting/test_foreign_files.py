@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, Tiled, export
 from napari_patchset.errors import PatchsetError
-from napari_patchset.exporting.job_folder import ExportStopped
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.status import export_status, find_unfinished, remove_export
+from napari_patchset.jobs.folder import ExportStopped
 from napari_patchset.patchset.writers import FORMATS
 from support.zarr_maker import write_image
 

@@ -9,7 +9,7 @@ import tifffile
 
 from napari_patchset import verify
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks import cache

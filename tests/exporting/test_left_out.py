@@ -12,8 +12,8 @@ import tifffile
 from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.shard_writer import ShardBuffers
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.stacks import retrying
 from napari_patchset.stacks.cache import OpenFile

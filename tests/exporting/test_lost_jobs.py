@@ -9,11 +9,11 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.job_folder import ExportStopped
-from napari_patchset.exporting.jobs import plan_export, score_part, write_part
 from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.exporting.stages import plan_export, score_part, write_part
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import ExportStopped
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.files import permitted_by, write_file
 from support.czi_maker import MakeCzi, SceneSpec

@@ -27,8 +27,8 @@ from napari_patchset import (
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.command_line import make_plan as plan_of_command
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.sources import describe_sources, mask_region
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
 from napari_patchset.patching.regions import Polygon, Rectangle
 from napari_patchset.patchset import layout
 from napari_patchset.source import PixelSize

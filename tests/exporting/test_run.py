@@ -10,9 +10,9 @@ import pytest
 from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting import destination
-from napari_patchset.exporting.destination import LOCK
-from napari_patchset.exporting.job_folder import ExportStopped
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patchset.writers.zarr import shard_path
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.export_makers import SCENES, advance, digests, plan_for

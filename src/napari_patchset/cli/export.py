@@ -1,17 +1,12 @@
 """`patchset export`, and its steps as subcommands for schedulers that start jobs by themselves."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 
 import typer
@@ -39,20 +34,20 @@ from napari_patchset.cli.parameters import (
 )
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
-from napari_patchset.cli.signals import deferred, resumable, until_interrupted
-from napari_patchset.errors import ArgumentError
+from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.exporting.estimate import estimate_export
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
-from napari_patchset.exporting.jobs import (
+from napari_patchset.exporting.plan import ExportPlan, SourceRef
+from napari_patchset.exporting.run import Progress, iter_export
+from napari_patchset.exporting.stages import (
     finalize_export,
     is_complete,
     plan_export,
     score_part,
     write_part,
 )
-from napari_patchset.exporting.plan import ExportPlan, SourceRef
-from napari_patchset.exporting.run import DEFAULT_WORKERS, Progress, iter_export
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies.base import MISSING_PLANE
 from napari_patchset.patchset.layout import UNSPLIT
@@ -89,7 +84,7 @@ def export(
     if dry_run:
         show_estimate(chosen, overwrite, workers)
         return
-    with executor_from(executor, workers, scheduler) as pool:
+    with open_executor(executor, workers, scheduler) as pool:
         events = iter_export(
             chosen,
             pool,
@@ -108,66 +103,6 @@ def show_events(events: Iterator[Progress]) -> None:
         REPORT.progress(event.stage, event.done, event.total)
         REPORT.skipped(event.failures)
     show_set(event.path, event.failures)
-
-
-@contextmanager
-def executor_from(kind: str, workers: int, scheduler: str | None) -> Iterator[Executor | None]:
-    """Provide a cluster or a process pool; a pool never forks, which libCZI and threads forbid."""
-    if scheduler is not None:
-        with connected(scheduler) as client:
-            yield client.get_executor()
-    elif kind == "threads":
-        yield None
-    else:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-            with deferred():
-                pool.submit(os.getpid)  # the first job starts all processes
-            yield pool
-
-
-def end_with_parent() -> None:
-    """End this process of a pool as soon as the process that started it is gone, even by kill -9.
-
-    Otherwise it would wait for work forever: it holds the other end of its pipe, too.
-    """
-    parent = parent_process()
-    if parent is not None:
-        Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
-
-
-@contextmanager
-def connected(scheduler: str) -> Iterator[Any]:
-    """Connect to a dask scheduler."""
-    try:
-        import distributed
-    except ImportError:
-        raise ArgumentError(
-            "--scheduler needs dask: pip install 'napari-patchset[distributed]'."
-        ) from None
-    logger.info("connecting to %s", scheduler)
-    _log_quietly("distributed", "asyncio", "tornado")
-    try:
-        client: Any = distributed.Client(scheduler)  # type: ignore[no-untyped-call]  # dask has no types
-    except (OSError, ValueError) as error:
-        raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error
-    with client:
-        yield client
-
-
-def _log_quietly(*packages: str) -> None:
-    """Have packages log like this one, and not to standard error: one line tells what is lost."""
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if name.partition(".")[0] in packages and isinstance(logger, logging.Logger):
-            logger.handlers.clear()
-            logger.propagate = True
-    for package in packages:
-        logging.getLogger(package).addHandler(logging.NullHandler())
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The patch set that the plan names.")]

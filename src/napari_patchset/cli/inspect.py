@@ -23,8 +23,9 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.run import DEFAULT_WORKERS, iter_export
+from napari_patchset.exporting.run import iter_export
 from napari_patchset.exporting.sources import describe_sources, read_masks
+from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.preview.image import render
 from napari_patchset.sample import ensure_sample

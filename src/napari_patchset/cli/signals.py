@@ -92,19 +92,3 @@ def resumable(folder: Path) -> Iterator[None]:
                 f"stopped; the finished part is in {folder}; run the same command again to resume.",
             )
         raise
-
-
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Defer Ctrl-C to the end; processes that start within never get it.
-
-    A terminal sends it to all of its processes, but only the first one may decide what stops.
-    """
-    if sys.platform == "win32":
-        yield
-    else:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from napari_patchset.cli.export import executor_from
 from napari_patchset.cli.parameters import (
     Memory,
     RunBy,
@@ -18,7 +17,7 @@ from napari_patchset.cli.parameters import (
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.run import DEFAULT_WORKERS
+from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.stitch import StitchProgress, iter_stitch
@@ -78,7 +77,7 @@ def stitch(
     Example: patchset stitch cells.patches.zarr --predictions denoised.npy --out cells.ome.zarr
     """
     names = None if channel_names is None else [each.strip() for each in channel_names.split(",")]
-    with executor_from(executor, workers, scheduler) as pool:
+    with open_executor(executor, workers, scheduler) as pool:
         events = iter_stitch(
             name,
             _by_split(predictions),

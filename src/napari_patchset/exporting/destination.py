@@ -7,12 +7,11 @@ only then, and only such files, are removed. Files that the system puts into any
 not count, and go with their folder.
 """
 
-import errno
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ByteSize
@@ -24,6 +23,8 @@ from napari_patchset.errors import (
     UnreadableFileError,
 )
 from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.jobs.lock import LOCK
+from napari_patchset.jobs.own_files import is_litter
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patchset.files import DRAFT_PATTERN, read_json
 from napari_patchset.patchset.layout import (
@@ -38,10 +39,6 @@ from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import is_remote
-
-LOCK = "napari-patchset.lock"
-"""The file that is locked (see `workdir`). It is the first file in the folder and the last,
-so its name, which nothing else has, marks the folder as ours."""
 
 PLAN = "plan.json"
 """The plan of an unfinished export; with it, a folder is ours even without the lock."""
@@ -68,11 +65,6 @@ _FOLDER = re.compile(
     rf"(.*/)?(set|{REPLACED}|scores|failed|shards|[.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
 )
 """A folder of an unfinished export or of a set; only empty ones are removed."""
-
-_LITTER = re.compile(
-    r"(.*/)?([.]DS_Store|Thumbs[.]db|desktop[.]ini|[.]nfs[0-9a-f]+)", re.IGNORECASE
-)
-"""Files of macOS's Finder, of Windows' Explorer, and of NFS for deleted files that are open."""
 
 
 def check_destination(plan: ExportPlan, overwrite: bool) -> None:
@@ -156,25 +148,6 @@ def check_space(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
             f"The patch set needs {needs}, but {folder} has {has} free; make room, or export fewer "
             "patches."
         )
-
-
-@contextmanager
-def explain_full_disk(root: Path) -> Iterator[None]:
-    """Convert the error of a full disk to an ExportError with the remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ExportError(
-            f"{root}: the disk is full; what is written stays: free space and "
-            "run the same command again."
-        ) from error
-
-
-def is_litter(name: str) -> bool:
-    """Return whether a file, by its name or path, is one that the system puts into any folder."""
-    return _LITTER.fullmatch(name) is not None
 
 
 def check_own_workdir(root: Path) -> None:

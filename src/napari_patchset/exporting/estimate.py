@@ -10,9 +10,9 @@ import numpy as np
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
-from napari_patchset.exporting.jobs import check_frozen, check_not_taken
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.stages import check_frozen, check_not_taken
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.source import channel_indices

@@ -1,48 +1,36 @@
 """Run an export: plan, score, select, write, finalize, on any executor.
 
-The steps are those of `jobs`. Threads, processes and clusters share only the file system, so
-progress is seen by the files that the jobs leave, and a stop is requested by a file.
+The stages are those of `stages`; scores and shards are made by jobs (see `run_jobs`).
 """
 
-import os
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import (
-    BrokenExecutor,
-    CancelledError,
     Executor,
-    Future,
-    ThreadPoolExecutor,
-    wait,
 )
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from time import monotonic
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from napari_patchset.credentials import call_with_credentials, credentials_of
-from napari_patchset.errors import ArgumentError, ExportError, SkippedSourcesWarning
+from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
 from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import Step
-from napari_patchset.exporting.job_folder import JobFolder
-from napari_patchset.exporting.jobs import prepare, select
 from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.exporting.stages import prepare, select
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
-
-DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 
 Result = TypeVar("Result")
 
@@ -265,15 +253,13 @@ class _Export:
     def _run(
         self, job: Callable[..., None], units: Sequence[int], done_files: Mapping[Path, int]
     ) -> Iterator[int]:
-        """Run one job of several threads in this process, or one job per worker of an executor."""
-        jobs, threads = (self._workers, 1) if self._executor else (1, self._workers)
-        with self._workdir.running() as token:
-            options = {"memory": self._memory, "threads": threads, "token": token}
-            if self._executor and (credentials := credentials_of(self._frozen.plan.paths)):
-                job = partial(call_with_credentials, credentials, job)
-            yield from run_jobs(
-                self._workdir, job, units, done_files, self._executor, jobs, **options
-            )
+        """Run jobs that know the credentials of the sources; see `run_jobs`."""
+        if self._executor and (credentials := credentials_of(self._frozen.plan.paths)):
+            job = partial(call_with_credentials, credentials, job)
+        yield from run_jobs(
+            *(self._workdir, job, units, done_files, self._executor, self._workers),
+            memory=self._memory,
+        )
 
     def _progress(self, stage: Stage, done: int, total: int) -> Progress:
         failures = (*self._frozen.failures, *self._workdir.failed().values())
@@ -291,98 +277,3 @@ def _events(
             except StopIteration as end:
                 return cast("Result", end.value)
             yield event(done, total)
-
-
-_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 0.5
-_POLL_RATIO = 10
-"""Pause between polls relative to their duration, for many files or a slow disk."""
-
-
-def run_jobs(
-    folder: JobFolder,
-    job: Callable[..., None],
-    units: Sequence[int],
-    done_files: Mapping[Path, int],
-    executor: Executor | None,
-    workers: int,
-    **options: Any,
-) -> Iterator[int]:
-    """Run a job on units of work, and yield the amount of work done with each file that appears.
-
-    Closing the generator stops the jobs, and waits for them.
-
-    Parameters
-    ----------
-    job : callable
-        Takes the folder, the first and last (exclusive) of its units, and `options`.
-    units : sequence of int
-        Ascending; each worker has a range of them.
-    done_files : dict of Path to int
-        The files that will appear, and the amount of work that each stands for.
-    """
-    cuts = {units[len(units) * i // workers] for i in range(workers)} if units else ()
-    ranges = pairwise([*sorted(cuts), *(last + 1 for last in units[-1:])])
-    with ExitStack() as stack:
-        pool = executor or stack.enter_context(ThreadPoolExecutor(workers))
-        with _explain_lost_job():
-            futures = [pool.submit(job, str(folder.root), *ends, **options) for ends in ranges]
-        stack.callback(_stop, folder, futures)
-        yield from _watch(folder, done_files, futures)
-
-
-def _watch(
-    folder: JobFolder, done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
-) -> Iterator[int]:
-    expected, pending, pause = dict(done_files), set(futures), _POLL_SECONDS
-    while pending:
-        finished, pending = wait(pending, timeout=pause)
-        began = monotonic()
-        appeared = find_existing(expected)
-        duration = monotonic() - began
-        pause = min(max(_POLL_SECONDS, _POLL_RATIO * duration), _MAX_POLL_SECONDS)
-        for path in appeared:
-            yield expected.pop(path)
-        for future in finished:
-            with _explain_lost_job():
-                future.result()
-        if pending:  # jobs that still wait for a worker can't notice a stop
-            folder.check_cancelled()
-
-
-@contextmanager
-def _explain_lost_job() -> Iterator[None]:
-    """Convert the error of an executor, which is none of the job that it ran, to an ExportError."""
-    try:
-        yield
-    except Exception as error:
-        is_of_dask = type(error).__module__.partition(".")[0] == "distributed"
-        if not is_of_dask and not isinstance(error, BrokenExecutor | CancelledError):
-            raise
-        detail = str(error).partition("\n")[0] or type(error).__name__
-        raise ExportError(
-            f"A job was lost with its process or scheduler ({detail:.200}); run the same command "
-            "again to resume."
-        ) from error
-
-
-def find_existing(paths: Iterable[Path]) -> list[Path]:
-    """Return the files that exist, listing each folder once: they may be tens of thousands."""
-    folders: defaultdict[Path, list[Path]] = defaultdict(list)
-    for path in paths:
-        folders[path.parent].append(path)
-    existing = []
-    for folder, members in folders.items():
-        with suppress(FileNotFoundError):
-            names = set(os.listdir(folder))
-            existing += [path for path in members if path.name in names]
-    return existing
-
-
-def _stop(folder: JobFolder, futures: Sequence[Future[Any]]) -> None:
-    """Stop the jobs that still run, and wait for them."""
-    running = [future for future in futures if not future.done()]
-    if running:
-        folder.request_stop()
-        # A job that is cancelled before it began may stay queued for hours: don't wait for it.
-        wait([future for future in running if not future.cancel()])
-        folder.clear_stop()

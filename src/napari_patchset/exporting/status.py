@@ -20,9 +20,9 @@ from napari_patchset.exporting.destination import (
     check_own_workdir,
 )
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.job_folder import is_locked
-from napari_patchset.exporting.jobs import is_complete, job_of
+from napari_patchset.exporting.stages import is_complete, job_of
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.lock import is_locked
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.reader import read_description
 

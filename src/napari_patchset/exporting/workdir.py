@@ -36,8 +36,8 @@ from napari_patchset.exporting.candidates import (
 from napari_patchset.exporting.destination import PLAN, remove_own_files
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_left_out
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.job_folder import JobFolder
 from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.jobs.folder import JobFolder
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts

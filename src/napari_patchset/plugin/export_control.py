@@ -21,11 +21,11 @@ from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
-from napari_patchset.exporting.job_folder import ExportStopped
-from napari_patchset.exporting.jobs import check_not_taken
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
+from napari_patchset.exporting.stages import check_not_taken
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import ExportStopped
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.run import DEFAULT_WORKERS, run_jobs
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
@@ -181,14 +181,10 @@ def _write_levels(
         done += n - len(missing)
         yield StitchProgress(stage, done, total, folder.out)
         files = {folder.done_path(level, shard): 1 for shard in missing}
-        jobs, threads = (workers, 1) if executor else (1, workers)
-        with folder.running() as token:
-            options = {"level": level, "memory": memory, "threads": threads, "token": token}
-            for n_written in run_jobs(
-                folder, stitch_job, missing, files, executor, jobs, **options
-            ):
-                done += n_written
-                yield StitchProgress(stage, done, total, folder.out)
+        options = {"level": level, "memory": memory}
+        for n_written in run_jobs(folder, stitch_job, missing, files, executor, workers, **options):
+            done += n_written
+            yield StitchProgress(stage, done, total, folder.out)
 
 
 def _by_split(patch_set: Path, predictions: PredictionPaths) -> dict[str, Path]:

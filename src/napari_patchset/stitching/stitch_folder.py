@@ -1,6 +1,6 @@
 """NAME.ome.zarr.partial: the folder of a stitching that is not complete, by which it is resumed.
 
-napari-patchset.lock    marks the folder as ours; see `exporting.job_folder`
+napari-patchset.lock    marks the folder as ours; see `jobs.folder`
 stitching.json          the plan: set, predictions and blend
 predictions/SPLIT.npy   predictions that came as arrays, and SPLIT.rows.npy: which ones
 image/                  the OME-Zarr as it grows
@@ -24,8 +24,9 @@ from pydantic import ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import DestinationExistsError, ExportError
-from napari_patchset.exporting.destination import LOCK, is_litter
-from napari_patchset.exporting.job_folder import JobFolder
+from napari_patchset.jobs.folder import JobFolder
+from napari_patchset.jobs.lock import LOCK
+from napari_patchset.jobs.own_files import is_litter
 from napari_patchset.patchset.files import DRAFT_PATTERN, read_json, sync_folder, write_file
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.ome_zarr import LABELS

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.run import DEFAULT_WORKERS
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.predictions import Predictions, open_predictions, with_channels

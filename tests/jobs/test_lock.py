@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting import job_folder
-from napari_patchset.exporting.destination import LOCK
-from napari_patchset.exporting.job_folder import ExportStopped, JobFolder
+from napari_patchset.jobs import lock
+from napari_patchset.jobs.lock import LOCK
 
 
 class WindowsLocks:
@@ -54,7 +53,7 @@ class WindowsLocks:
 def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return what locks a folder, on Windows too, where an open file can't be deleted."""
     if request.param == "this system":
-        return job_folder.locked
+        return lock.locked
     locks = WindowsLocks()
 
     def open_and_note(*args: Any) -> int:
@@ -64,7 +63,7 @@ def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setitem(sys.modules, "msvcrt", locks)
-    module = runpy.run_path(job_folder.__file__)
+    module = runpy.run_path(lock.__file__)
     monkeypatch.undo()
     system = SimpleNamespace(platform="win32")
     functions = [value for value in module.values() if callable(value)]
@@ -118,17 +117,3 @@ def test_a_folder_that_holds_a_file_stays_and_stays_marked(
     with locked(root):
         (root / "notes.txt").touch()
     assert sorted(os.listdir(root)) == [LOCK, "notes.txt"]
-
-
-def test_a_job_whose_folder_is_gone_was_not_stopped(tmp_path: Path) -> None:
-    folder = JobFolder(tmp_path / "a.partial")
-    with folder.locked():
-        with folder.running() as token:
-            job = JobFolder(folder.root, token)
-            job.check_cancelled()
-            folder.root.rename(tmp_path / "away")
-            with pytest.raises(OSError, match=r"a\.partial"):
-                job.check_cancelled()
-            (tmp_path / "away").rename(folder.root)
-        with pytest.raises(ExportStopped):
-            job.check_cancelled()

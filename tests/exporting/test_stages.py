@@ -21,10 +21,11 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, ve
 from napari_patchset.cli import export as exporting
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.jobs import finalize_export, plan_export, score_part, write_part
 from napari_patchset.exporting.plan import ImageRef, SourceRef
-from napari_patchset.exporting.run import Progress, find_existing
+from napari_patchset.exporting.run import Progress
 from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.jobs.executors import find_existing
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from support.czi_maker import SceneSpec, make_czi
@@ -143,7 +144,7 @@ def test_four_processes_write_at_once(plan: ExportPlan, reference: PatchSet) -> 
     out = plan.out
     plan_export(plan)
     score_part(out, 0, 1)
-    code = "from napari_patchset.exporting.jobs import write_part; import sys; "
+    code = "from napari_patchset.exporting.stages import write_part; import sys; "
     code += "write_part(sys.argv[1], int(sys.argv[2]), 4)"
     jobs = [subprocess.Popen([sys.executable, "-c", code, out, str(job)]) for job in range(4)]
     assert [job.wait() for job in jobs] == [0, 0, 0, 0]

@@ -1,0 +1,110 @@
+"""The lock of a folder: one process works in it, or several jobs of one piece of work."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+from napari_patchset.errors import ExportError
+from napari_patchset.jobs.own_files import is_litter
+
+LOCK = "napari-patchset.lock"
+"""The file that is locked. It is the first file in the folder and the last, so its name, which
+nothing else has, marks the folder as ours."""
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _MAX_SHARED = 1024
+
+    def _try_lock(fd: int, shared: bool) -> bool:
+        """Lock every byte of a range, or any one of them, since Windows' C library shares none."""
+        if shared:
+            return any(_lock_bytes(fd, first, 1) for first in range(_MAX_SHARED))
+        return _lock_bytes(fd, 0, _MAX_SHARED)
+
+    def _lock_bytes(fd: int, first: int, n: int) -> bool:
+        os.lseek(fd, first, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, n)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(fd: int, shared: bool) -> bool:
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock a folder, which is created if needed, and removed at the end if it is empty.
+
+    Other jobs of the same export may share the lock. Raise ExportError if another export has it.
+    The system releases it when the process ends, however it ends.
+    """
+    fd = _open_locked(root, shared)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # where an open file can't be deleted, not even by another
+            os.close(fd)
+        if not shared:  # a folder that holds more than the lock stays, and stays marked
+            with suppress(OSError):
+                others = [name for name in os.listdir(root) if name != LOCK]
+                if all(map(is_litter, others)):
+                    for name in (*others, LOCK):
+                        (root / name).unlink()
+                    root.rmdir()
+        if sys.platform != "win32":
+            os.close(fd)
+
+
+def is_locked(root: Path) -> bool:
+    """Return whether a process works in a folder."""
+    try:
+        fd = os.open(root / LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(fd, shared=False)
+    finally:
+        os.close(fd)
+
+
+_PATIENCE_SECONDS = 0.3
+"""How long to wait for a lock: `is_locked` takes it for a moment."""
+
+
+def _lock_soon(fd: int, shared: bool) -> bool:
+    deadline = monotonic() + _PATIENCE_SECONDS
+    while not _try_lock(fd, shared):
+        if monotonic() > deadline:
+            return False
+        sleep(0.02)
+    return True
+
+
+def _open_locked(root: Path, shared: bool) -> int:
+    path = root / LOCK
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _lock_soon(fd, shared):
+            os.close(fd)
+            raise ExportError(
+                f"{root}: another export is writing there; wait for it, stop it, or choose "
+                "another name."
+            )
+        with suppress(FileNotFoundError):  # an export that has just ended deleted it
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        os.close(fd)
