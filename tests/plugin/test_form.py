@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from magicgui.widgets import SpinBox
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QRadioButton
 
 from napari_patchset.errors import ArgumentError
@@ -18,6 +18,7 @@ from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.output import SplitSection
+from napari_patchset.plugin.form.size_row import LengthBox
 from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.source import PixelSize, SourceInfo
@@ -52,10 +53,12 @@ def strategy(form: RecipeForm) -> object:
     return form.recipe(None).strategy
 
 
-def type_into(qtbot: QtBot, box: SpinBox, number: int) -> None:
-    """Type a number with the keyboard."""
-    box.native.selectAll()
-    qtbot.keyClicks(box.native, str(number))
+def type_into(qtbot: QtBot, box: LengthBox, text: object) -> None:
+    """Replace the text of a field with the keyboard, and press Enter."""
+    box.selectAll()
+    qtbot.keyClick(box, Qt.Key.Key_Delete)
+    qtbot.keyClicks(box, str(text))
+    qtbot.keyClick(box, Qt.Key.Key_Return)
 
 
 def test_a_newcomer_sees_little_and_the_rest_is_folded_away(form: RecipeForm) -> None:
@@ -186,10 +189,10 @@ def test_a_tiny_image_limits_the_size_for_itself_alone(form: RecipeForm) -> None
 def test_what_is_typed_is_remembered(qtbot: QtBot, form: RecipeForm) -> None:
     type_into(qtbot, form.patches.size.boxes[1], 48)
     show(form, **TINY)
-    assert form.patches.size.value == (8, 32, 16)
+    assert form.patches.size.value == (32, 16)
     type_into(qtbot, form.patches.size.boxes[2], 12)
     show(form)
-    assert form.patches.size.value == (8, 48, 12)
+    assert form.patches.size.value == (48, 12)
 
 
 def test_a_size_that_fits_is_not_changed(form: RecipeForm) -> None:
@@ -364,22 +367,117 @@ def test_channels_are_loaded_by_index_or_by_a_name_that_is_a_number(form: Recipe
     assert form.channels.value == (0, 2, 5)
 
 
-def test_sizes_are_typed_in_pixels_or_micrometres(form: RecipeForm, qtbot: QtBot) -> None:
+def show_calibrated(form: RecipeForm, pixel_size: float = 0.5) -> None:
+    size = PixelSize(y=pixel_size, x=pixel_size)
+    info = describe(Y=300, X=400).model_copy(update={"pixel_size": size})
+    form.offer(info, [("DAPI", "#ffffff"), ("EGFP", "#ffffff")])
+
+
+def test_patches_are_resampled_to_a_pixel_size(form: RecipeForm) -> None:
     assert form.recipe(None).pixel_size is None
     assert form.folds["Pixel size"].button.text() == "Pixel size: as in the file"
     form.pixel_size.size.value = "0.5"
     form.pixel_size.unit.value = "µm"
-    type_into(qtbot, form.patches.size.boxes[1], 32)
-    made = form.recipe(None)
-    assert made.pixel_size == PixelSize(y=0.5, x=0.5)
-    assert (made.strategy.size, made.strategy.overlap) == (("32um", "64um"), (0, 0))
+    assert form.recipe(None).pixel_size == PixelSize(y=0.5, x=0.5)
     assert form.folds["Pixel size"].button.text() == "Pixel size: 0.5 µm, sizes in µm"
     form.pixel_size.size.value = "half"
     with pytest.raises(ArgumentError, match="Pixel size: 'half' is not a pixel size"):
         form.recipe(None)
-    form.pixel_size.size.value = ""
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "size", "shown"),
+    [
+        ("px", "96", 96, "96"),
+        ("px", " 96 px", 96, "96"),
+        ("px", "32um", "32um", "32 µm"),
+        ("px", "0.05 mm", "50um", "50 µm"),
+        ("px", "12.50 µm", "12.5um", "12.5 µm"),
+        ("µm", "12.5", "12.5um", "12.5"),
+        ("µm", "12.5 µm", "12.5um", "12.5"),
+        ("µm", "500 nm", "0.5um", "0.5"),
+        ("µm", "96px", 96, "96 px"),
+    ],
+)
+def test_a_unit_that_is_typed_is_meant(
+    form: RecipeForm, qtbot: QtBot, unit: str, text: str, size: object, shown: str
+) -> None:
+    show_calibrated(form)
+    form.pixel_size.unit.value = unit
+    box = form.patches.size.boxes[1]
+    type_into(qtbot, box, text)
+    assert form.recipe(None).strategy.size[0] == size
+    assert box.text() == shown
+    show_calibrated(form, 0.4)  # nothing of it is lost with the next image
+    assert form.recipe(None).strategy.size[0] == size
+
+
+@pytest.mark.parametrize("text", ["12.5", "12,5 µm", "1,024", "64 p", "-8", "", "<b>", "0"])
+def test_text_that_is_no_length_is_refused_in_place_and_stays(
+    form: RecipeForm, qtbot: QtBot, text: str
+) -> None:
+    heard: list[object] = []
+    box = form.patches.size.boxes[1]
+    type_into(qtbot, box, "48")
+    form.changed.connect(lambda: heard.append(None))
+    type_into(qtbot, box, text)
+    assert heard
+    assert box.text() == text
+    with pytest.raises(ArgumentError, match="Size: "):
+        form.recipe(None)
+    assert "Size: " in form.patches.hint.value
+    assert "<b>" not in form.patches.hint.value
+    show(form, **TINY)
+    assert box.text() == text
+    type_into(qtbot, box, "32 px")
+    assert form.patches.hint.value == "This image is too small for 32 × 64."
+    assert form.recipe(None).strategy.size == (32, 16)
+
+
+def test_what_is_still_being_typed_is_neither_planned_nor_refused(
+    form: RecipeForm, qtbot: QtBot
+) -> None:
+    planned: list[object] = []
+    form.changed.connect(lambda: planned.append(form.recipe(None).strategy.size[0]))
+    box = form.patches.size.boxes[1]
+    box.selectAll()
+    qtbot.keyClicks(box, "32 um")
+    assert planned == [3, 32, 32, "32um"]  # "32 " is 32, and nothing is said of "32 u"
+
+
+def test_lengths_are_converted_with_the_unit(form: RecipeForm) -> None:
+    show_calibrated(form, 0.325)
+    form.patches.size.load((64, 48))
+    form.patches.overlap.load((0, 7))
+    form.pixel_size.unit.value = "µm"
+    assert strategy(form) == Tiled(size=("20.8um", "15.6um"), overlap=(0, "2.275um"))
+    assert [box.text() for box in form.patches.size.boxes[1:]] == ["20.8", "15.6"]
     form.pixel_size.unit.value = "px"
-    assert form.recipe(None).strategy.size == (32, 64)
+    assert strategy(form) == Tiled(size=(64, 48), overlap=(0, 7))
+    form.pixel_size.size.value = "0.65"  # in pixels of that size
+    form.pixel_size.unit.value = "µm"
+    assert strategy(form).size == ("41.6um", "31.2um")
+
+
+def test_without_a_pixel_size_the_numbers_stay(form: RecipeForm) -> None:
+    form.pixel_size.unit.value = "µm"
+    assert strategy(form).size == ("64um", "64um")
+    form.pixel_size.unit.value = "px"
+    assert strategy(form).size == (64, 64)
+
+
+def test_the_arrow_keys_step_a_length(form: RecipeForm, qtbot: QtBot) -> None:
+    size, overlap = form.patches.size.boxes[1], form.patches.overlap.boxes[1]
+    qtbot.keyClick(size, Qt.Key.Key_Up)
+    qtbot.keyClick(overlap, Qt.Key.Key_Down)
+    assert strategy(form) == Tiled(size=(65, 64), overlap=(0, 0))
+    form.pixel_size.unit.value = "µm"
+    type_into(qtbot, size, "1.5")
+    for _ in range(3):
+        qtbot.keyClick(size, Qt.Key.Key_Down)
+    assert strategy(form).size == ("0.5um", "64um")
+    qtbot.keyClick(overlap, Qt.Key.Key_Up)
+    assert form.patches.overlap.value == ("1um", 0)
 
 
 @pytest.mark.parametrize("size", [("12.5um", "30um"), (64, "30um"), (48, 80)])
@@ -398,3 +496,14 @@ def test_a_size_is_limited_by_the_extent_at_the_pixel_size(form: RecipeForm) -> 
     assert strategy(form).size == (64, 128)
     form.pixel_size.size.value = ""
     assert strategy(form).size == (64, 256)
+
+
+def test_a_length_is_limited_to_the_image(form: RecipeForm) -> None:
+    show_calibrated(form, 0.5)
+    form.load(Recipe(strategy=Tiled(size=("64um", "100um"), overlap=("12.5um", 8))))
+    small = describe(Y=60, X=120).model_copy(update={"pixel_size": PixelSize(y=0.5, x=0.5)})
+    form.offer(small, [])
+    assert strategy(form) == Tiled(size=("16um", "32um"), overlap=("3.125um", 2))
+    assert form.patches.hint.value == "This image is too small for 64 µm × 100 µm."
+    show_calibrated(form, 0.5)
+    assert strategy(form) == Tiled(size=("64um", "100um"), overlap=("12.5um", 8))

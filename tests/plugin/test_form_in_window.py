@@ -146,8 +146,8 @@ def test_every_number_is_legible(window: Window, file: Path) -> None:
     window.choose_depth("Z")
     window.unfold("Region")
     (row, *_) = window.widget.form.region.rows.values()
-    for box in (*window.widget.patches.size.boxes, row.first, row.last):
-        line = box.native.lineEdit()
+    ranges = (row.first.native.lineEdit(), row.last.native.lineEdit())
+    for line in (*window.widget.patches.size.boxes, *ranges):
         needed = line.fontMetrics().horizontalAdvance(line.text())
         assert 0 < needed < line.width()
 
@@ -391,11 +391,15 @@ def test_the_wheel_over_the_form_changes_nothing(window: Window, file: Path) -> 
     for title in ("Strategy", "Output"):
         window.unfold(title)
     form, before = window.widget.form, window.state
-    for field in (form.patches.size.boxes[1], form.strategy.kind, form.output.format):
-        window.widget.ensureWidgetVisible(field.native)
+    for field in (
+        form.patches.size.boxes[1],
+        form.strategy.kind.native,
+        form.output.format.native,
+    ):
+        window.widget.ensureWidgetVisible(field)
         window.settle()
-        wheel(field.native, -3)
-        wheel(field.native, 2)
+        wheel(field, -3)
+        wheel(field, 2)
     window.settle()
     assert window.state == before
 

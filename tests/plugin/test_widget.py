@@ -76,9 +76,9 @@ def test_depth_axis_makes_volumes_and_follows_the_slider(
 ) -> None:
     window.open(file)
     first = window.widget.patches.size.boxes[0]
-    assert not first.visible
+    assert not first.isVisible()
     window.choose_depth("Z")
-    assert first.visible
+    assert first.isVisible()
     window.type_number(first, 2)
     assert window.state.recipe.strategy.size == (2, 64, 64)
     assert f"<b>{2 * 2 * 2}</b> patches" in window.summary
@@ -107,7 +107,7 @@ def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, fi
 def test_an_empty_form_says_what_to_do(window: Window) -> None:
     assert "Open a CZI" in window.summary
     assert not window.widget.export.start.enabled
-    assert not window.widget.patches.size.boxes[0].visible
+    assert not window.widget.patches.size.boxes[0].isVisible()
 
 
 def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) -> None:

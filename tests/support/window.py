@@ -122,8 +122,9 @@ class Window:
         if settle:
             self.settle()
 
-    def type_number(self, box: Any, number: int, settle: bool = True) -> None:
-        field = box.native.findChild(QAbstractSpinBox) or box.native
+    def type_number(self, box: Any, number: object, settle: bool = True) -> None:
+        native = getattr(box, "native", box)
+        field = native.findChild(QAbstractSpinBox) or native
         self.widget.ensureWidgetVisible(field)
         field.setFocus()
         field.selectAll()
@@ -132,7 +133,7 @@ class Window:
         if settle:
             self.settle()
 
-    def type_size(self, *size: int) -> None:
+    def type_size(self, *size: object) -> None:
         """Type the size of a patch along Y and X, or Z (or T), Y and X."""
         for box, n in zip(self.widget.patches.size.boxes[-len(size) :], size, strict=True):
             self.type_number(box, n)

@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor, prod
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -223,31 +224,57 @@ class Micrometres(str):
         """The length in micrometres."""
         return float(self.removesuffix("um"))
 
+    def to_pixels(self, pixel_size: float) -> int:
+        """Return the length in pixels of a size in micrometres, rounded half up."""
+        return floor(Fraction(repr(self.number)) / Fraction(repr(pixel_size)) + Fraction(1, 2))
+
+    @classmethod
+    def from_number(cls, number: float) -> Self:
+        """Return a length in micrometres, with six significant digits."""
+        return cls.parse(f"{Decimal(f'{number:.6g}'):f}um")
+
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse "64um", "64 µm" or "1.5 um"; raise ValueError for anything else."""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*[uµμ]m\s*", text)
+        """Parse "64um", "64 µm", "1.5 um" or "0.5 mm"; raise ValueError for anything else."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([nuµμm])m\s*", text)
         if not match:
             raise ValueError(f"{text!r} is not a length; write it like 64um")
-        return cls(f"{float(match[1]):g}um")
+        # As decimals: 0.0003 mm are 0.3 um.
+        return cls(f"{Decimal(match[1]).scaleb(_EXPONENTS.get(match[2], 0)).normalize():f}um")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
         return no_info_after_validator_function(cls.parse, str_schema())
 
 
+_EXPONENTS = {"n": -3, "m": 3}
+"""Powers of ten from nm and mm to um."""
+
 Length = int | Micrometres
 """A number of pixels, or micrometres."""
+
+Unit = Literal["px", "um"]
+
+
+def parse_length(text: str, unit: Unit = "px") -> Length:
+    """Parse "64", "64 px", "12.5 µm" or "0.5 mm"; raise ValueError for anything else.
+
+    Parameters
+    ----------
+    unit : str
+        That of a number without one.
+    """
+    text = text.strip()
+    if not text.endswith(("m", "px")):
+        text += unit
+    return Micrometres.parse(text) if text.endswith("m") else int(text.removesuffix("px"))
 
 
 def _parse_lengths(lengths: Any) -> Any:
     """Parse 64, "64", "8,64,64" or "64um,64um"; leave everything else to pydantic."""
     if isinstance(lengths, str):
         try:
-            return tuple(
-                Micrometres.parse(part) if part.strip().endswith("m") else int(part)
-                for part in lengths.split(",")
-            )
+            return tuple(map(parse_length, lengths.split(",")))
         except ValueError:
             raise ValueError(
                 f"{lengths!r} is not a number of pixels; write one, or one per axis like 64,64, or "
@@ -405,8 +432,7 @@ def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, l
         raise UnknownPixelSizeError(
             f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."
         )
-    pixels = floor(Fraction(repr(length.number)) / Fraction(repr(pixel_size)) + Fraction(1, 2))
-    return max(least, pixels)
+    return max(least, length.to_pixels(pixel_size))
 
 
 def exclude(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid:

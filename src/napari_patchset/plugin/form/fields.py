@@ -1,8 +1,6 @@
-"""The building blocks of the form: sections, rows, numbers per axis, folds.
+"""The building blocks of the form: sections, rows, folds.
 
-A field shows the value that the user typed. If it is too large for an image, the field shows less
-for that image alone, and the typed value again with the next image that is large enough. The mouse
-wheel scrolls the form; it changes a field only while that has the keyboard focus.
+The mouse wheel scrolls the form; it changes a field only while that has the keyboard focus.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +17,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-
-from napari_patchset.axes import DepthAxis
-from napari_patchset.patching.strategies.base import Length, Micrometres
 
 MAX_INT = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
@@ -53,85 +48,6 @@ class Row(Section):
     def __init__(self, widgets: Sequence[Widget], spacing: int = 6, **options: Any) -> None:
         super().__init__(widgets, **{"layout": "horizontal", "labels": False, **options})
         self.native.layout().setSpacing(spacing)
-
-
-class SizeRow(Row):
-    """Three numbers along Z (or T), Y and X; the first is hidden without a depth axis.
-
-    Attributes
-    ----------
-    typed : list of int
-        The values typed or loaded from a plan; `value` may be less, see `limit`.
-    """
-
-    def __init__(self, label: str, value: tuple[int, int, int], minimum: int, tooltip: str) -> None:
-        self.typed = list(value)
-        self._loaded: list[Length | None] = [None, None, None]
-        self.boxes = [
-            SpinBox(value=n, min=minimum, max=MAX_INT, label=axis, tooltip=tooltip)
-            for n, axis in zip(value, "ZYX", strict=True)
-        ]
-        for axis, box in enumerate(self.boxes):
-            box.changed.connect(lambda number, axis=axis: self._on_typed(axis, number))
-        self._depth_axis: DepthAxis | None = None
-        super().__init__(self.boxes, label=label, labels=True, spacing=4)
-
-    @property
-    def value(self) -> tuple[int, int, int]:
-        """The numbers along Z (or T), Y, X."""
-        z, y, x = (int(box.value) for box in self.boxes)
-        return z, y, x
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether a visible number is less than the typed one."""
-        first = 0 if self._depth_axis != "none" else 1
-        return list(self.value[first:]) != self.typed[first:]
-
-    def lengths(self, in_micrometres: bool) -> tuple[Length, ...]:
-        """Return the numbers along Z (or T), Y, X as lengths; those of a plan are exact."""
-        return tuple(
-            loaded
-            if loaded is not None and _rounded(loaded) == n
-            else Micrometres(f"{n}um")
-            if in_micrometres and axis and n
-            else n
-            for axis, (n, loaded) in enumerate(zip(self.value, self._loaded, strict=True))
-        )
-
-    def forget_loaded(self) -> None:
-        """Take all numbers as typed: their unit has changed."""
-        self._loaded = [None, None, None]
-
-    def load(self, value: Sequence[Length]) -> None:
-        """Set the last numbers, as many as `value` has, as if they were typed."""
-        first = len(self.boxes) - len(value)
-        for axis, length in enumerate(value, first):
-            self._loaded[axis] = length
-            self.boxes[axis].value = _rounded(length)
-
-    def limit(self, value: Sequence[int]) -> None:
-        """Show other numbers than were typed; the typed ones are remembered."""
-        for box, n in zip(self.boxes, value, strict=True):
-            with box.changed.blocked():
-                box.value = n
-
-    def show_depth(self, depth_axis: DepthAxis) -> None:
-        """Show the first number, under the name of the depth axis, only where there is one."""
-        if depth_axis == self._depth_axis:
-            return  # setting a style again takes milliseconds
-        first, self._depth_axis = self.boxes[0], depth_axis
-        first.visible = depth_axis != "none"
-        first.label = depth_axis if depth_axis != "none" else "Z"
-        for box in self.boxes:
-            without_buttons(box, depth_axis != "none")
-
-    def _on_typed(self, axis: int, number: int) -> None:
-        self.typed[axis] = number
-
-
-def _rounded(length: Length) -> int:
-    return length if isinstance(length, int) else max(1, round(length.number))
 
 
 class Percent(SpinBox):
@@ -238,9 +154,9 @@ QAbstractSpinBox::up-arrow, QAbstractSpinBox::down-arrow { width: 0; image: none
 """Not `NoButtons`: with napari's style, Qt 6.12 then leaves one pixel for the number."""
 
 
-def without_buttons(box: SpinBox, on: bool = True) -> None:
+def without_buttons(box: SpinBox) -> None:
     """Leave the space of a spin box to its number; the arrow keys still step it."""
-    box.native.setStyleSheet(_WITHOUT_BUTTONS if on else "")
+    box.native.setStyleSheet(_WITHOUT_BUTTONS)
 
 
 def description(model: type[BaseModel], field: str) -> str:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.regions import Region
+from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
 from napari_patchset.plugin.form.output import OutputSection, SplitSection
@@ -18,7 +19,7 @@ from napari_patchset.plugin.form.pixel_size import PixelSizeSection
 from napari_patchset.plugin.form.region import RegionSection, extents
 from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.form.strategy import StrategySection
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import PixelSize, SourceInfo
 
 
 class RecipeForm:
@@ -45,7 +46,6 @@ class RecipeForm:
         }
         self.folds = {title: Fold(title, each.native) for title, each in self._sections.items()}
         self.more = Fold("More options", _column(list(self.folds.values())))
-        self.pixel_size.unit.changed.connect(self.patches.forget_loaded)
         self.pixel_size.changed.connect(self._fit)
         for section in (self.patches, *self._sections.values()):
             section.changed.connect(self._on_change)
@@ -110,32 +110,24 @@ class RecipeForm:
         self._on_change()
 
     def _strategy(self, region: Region | None) -> dict[str, Any]:
-        n = 2 if self.patches.depth_axis.value == "none" else 3
         fields = self.strategy.value
-        if fields["kind"] != "whole":
-            in_micrometres = self.pixel_size.in_micrometres
-            fields["size"] = self.patches.size.lengths(in_micrometres)[-n:]
-        if fields["kind"] == "tiled":
-            fields["overlap"] = self.patches.overlap.lengths(in_micrometres)[-n:]
+        for name, row in (("size", self.patches.size), ("overlap", self.patches.overlap)):
+            if name in STRATEGIES[fields["kind"]].model_fields:
+                with blaming_section(row.label):
+                    fields[name] = row.value
         return {**fields, "region": region, "select": self.region.select}
 
     def _fit(self) -> None:
-        """Limit sizes to the extent of the image, in made pixels or micrometres."""
+        """Show sizes in the chosen unit, limited to the extent of the image in made pixels."""
         info = self._offered
-        if info is None:
-            return
-        extent = dict(info.layout.sizes)
+        own, made = info.pixel_size if info else PixelSize(), None
         with suppress(ArgumentError):  # planning says so
             made = self.pixel_size.value
-            for axis in "YX":
-                own, wanted = (
-                    getattr(size, axis.lower(), None) for size in (info.pixel_size, made)
-                )
-                if own and (wanted or self.pixel_size.in_micrometres):
-                    unit = 1.0 if self.pixel_size.in_micrometres else wanted
-                    extent[axis] = max(1, int(extent[axis] * own / unit + 1e-6))
+        pixel_size = own if made is None else made.model_copy(update={"z": own.z})
         with self.changed.blocked():
-            self.patches.fit(extent)
+            self.patches.set_unit(self.pixel_size.unit_of_sizes, pixel_size)
+            if info is not None:
+                self.patches.fit(_extent(info, pixel_size), pixel_size)
 
     def _on_change(self) -> None:
         self._show()
@@ -155,6 +147,15 @@ def blaming_section(title: str) -> Iterator[None]:
         yield
     except ArgumentError as error:
         raise ArgumentError(f"{title}: {error}") from None
+
+
+def _extent(info: SourceInfo, pixel_size: PixelSize) -> dict[str, int]:
+    """Return the pixels of an image by axis, once it has another pixel size."""
+    extent, own = dict(info.layout.sizes), info.pixel_size
+    for axis, was, made in (("Y", own.y, pixel_size.y), ("X", own.x, pixel_size.x)):
+        if was and made:
+            extent[axis] = max(1, int(extent[axis] * was / made + 1e-6))
+    return extent
 
 
 def _column(widgets: Sequence[QWidget]) -> QWidget:

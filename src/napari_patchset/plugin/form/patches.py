@@ -6,6 +6,9 @@ fits, the line below says so, and the typed size returns with the next image.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from fractions import Fraction
+from html import escape
+from math import floor, log2
 
 from magicgui.widgets import CheckBox, Label, RadioButtons
 from qtpy.QtGui import QColor, QIcon, QPixmap
@@ -13,9 +16,11 @@ from qtpy.QtWidgets import QRadioButton, QSizePolicy
 
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.strategies.base import Length
-from napari_patchset.plugin.form.fields import Section, SizeRow
-from napari_patchset.source import ChannelId, channel_indices
+from napari_patchset.patching.strategies.base import Length, Micrometres, Unit
+from napari_patchset.plugin.form.fields import Section
+from napari_patchset.plugin.form.size_row import SizeRow, number_of
+from napari_patchset.plugin.napari_compat import theme_colors
+from napari_patchset.source import ChannelId, PixelSize, channel_indices
 
 
 class PatchesSection(Section):
@@ -30,19 +35,26 @@ class PatchesSection(Section):
         )
         self.depth_axis.value = "none"
         self.depth_axis.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
-        unit = "Whole pixels, or micrometres as chosen under Pixel size."
-        self.size = SizeRow("Size", (8, 64, 64), 1, f"Extent of a patch along each axis. {unit}")
-        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, f"Shared by neighbours. {unit}")
+        self.size = SizeRow("Size", (8, 64, 64), 1, "Extent of a patch along each axis.")
+        self.overlap = SizeRow("Overlap", (0, 0, 0), 0, "Shared by neighbours.")
         self.hint = Label(value="")
-        self._hint, self._extent = "", dict[str, int]()
+        self._hint, self._extent, self._pixel_size = "", dict[str, int](), PixelSize()
         self._typed_depth_axis: DepthAxis = "none"
+        self._used = [self.size, self.overlap]
         self.depth_axis.changed.connect(self._on_depth_axis)  # before listeners of the section
+        for row in (self.size, self.overlap):
+            row.changed.connect(self._show_hint)
         super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
         self.hint.label = " "
         self.hint.native.setWordWrap(True)
         self.hint.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
 
-    def fit(self, extent: Mapping[str, int]) -> None:
+    def set_unit(self, unit: Unit, pixel_size: PixelSize) -> None:
+        """Show size and overlap in another unit."""
+        for row in (self.size, self.overlap):
+            row.set_unit(unit, pixel_size)
+
+    def fit(self, extent: Mapping[str, int], pixel_size: PixelSize) -> None:
         """Limit depth axis, size and overlap to the extent of an image.
 
         Parameters
@@ -50,10 +62,12 @@ class PatchesSection(Section):
         extent : dict of str to int
             Pixels, planes and time points of the image, by axis. For the same extent as before
             nothing changes: a size that was typed since is an error, not a size to correct.
+        pixel_size : PixelSize
+            That of these pixels.
         """
-        if extent == self._extent:
+        if (extent, pixel_size) == (self._extent, self._pixel_size):
             return
-        self._extent = dict(extent)
+        self._extent, self._pixel_size = dict(extent), pixel_size
         self._offer_depth_axes()
         self._limit()
         self._show_hint()
@@ -66,11 +80,6 @@ class PatchesSection(Section):
         self.size.load(size)
         self.overlap.load(overlap)
 
-    def forget_loaded(self) -> None:
-        """Take all numbers as typed: their unit has changed."""
-        self.size.forget_loaded()
-        self.overlap.forget_loaded()
-
     def show_hint(self, hint: str) -> None:
         """Show the size in micrometres below the fields."""
         self._hint = hint
@@ -80,13 +89,17 @@ class PatchesSection(Section):
         """Show the fields of the strategy."""
         self.size.visible = self.hint.visible = has_size
         self.overlap.visible = has_overlap
-        for row in (self.size, self.overlap):
-            row.show_depth(self.depth_axis.value)
+        self._used = [self.size] * has_size + [self.overlap] * has_overlap
 
     def _on_depth_axis(self, depth_axis: DepthAxis) -> None:
         self._typed_depth_axis = depth_axis
+        self._show_depth()
         self._limit(range(1))
         self._show_hint()
+
+    def _show_depth(self) -> None:
+        for row in (self.size, self.overlap):
+            row.show_depth(self.depth_axis.value)
 
     def _offer_depth_axes(self) -> None:
         """Disable the depth axes that the image does not have, with the reason as a tooltip."""
@@ -100,21 +113,28 @@ class PatchesSection(Section):
         fits = typed == "none" or self._extent.get(typed, 1) > 1
         with self.depth_axis.changed.blocked():
             self.depth_axis.value = typed if fits else "none"
+        self._show_depth()
 
     def _limit(self, axes: range = range(3)) -> None:
-        """Limit the numbers along Z (or T), Y, X, or along some of them."""
+        """Limit the lengths along Z (or T), Y, X, or along some of them."""
         names = (self.depth_axis.value, "Y", "X")
-        size, overlap = list(self.size.value), list(self.overlap.value)
+        pixel_sizes = (self._pixel_size.z, self._pixel_size.y, self._pixel_size.x)
         for i in axes:
-            typed = self.size.typed[i]
-            size[i] = _fitting(typed, self._extent.get(names[i], typed))
-            # In proportion, so that it stays below the size.
-            overlap[i] = self.overlap.typed[i] * size[i] // typed
-        self.size.limit(size)
-        self.overlap.limit(overlap)
+            typed, overlap = self.size.typed[i], self.overlap.typed[i]
+            size = _fitting(typed, self._extent.get(names[i]), pixel_sizes[i])
+            if size != typed:  # in proportion, so that it stays below the size
+                overlap = _times(overlap, Fraction(number_of(size)) / Fraction(number_of(typed)))
+            self.size.limit(i, size)
+            self.overlap.limit(i, overlap)
 
     def _show_hint(self) -> None:
-        lines = [line for line in (self._limit_hint, self._hint) if line]
+        color = theme_colors().error.name()
+        problems = [
+            f'<span style="color:{color}">{row.label}: {escape(row.problem)}</span>'
+            for row in self._used
+            if row.problem
+        ]
+        lines = [line for line in (*problems, self._limit_hint, self._hint) if line]
         if (text := "<br>".join(lines)) != self.hint.value:  # a new one lays out the form again
             self.hint.value = text
 
@@ -125,14 +145,24 @@ class PatchesSection(Section):
             return f"This image has no {self._typed_depth_axis}: 2-D patches."
         if not self.size.is_limited:
             return ""
-        first = 0 if self.depth_axis.value != "none" else 1
-        typed = " × ".join(map(str, self.size.typed[first:]))
-        return f"This image is too small for {typed}."
+        return f"This image is too small for {self.size.typed_text}."
 
 
-def _fitting(typed: int, extent: int) -> int:
-    """Return a size, or the largest power of two that fits where the size does not."""
-    return typed if typed <= extent else 1 << (extent.bit_length() - 1)
+def _fitting(typed: Length, extent: int | None, pixel_size: float | None) -> Length:
+    """Return a length, or the largest power of two that fits where the length does not."""
+    if extent is None:
+        return typed
+    if isinstance(typed, int):
+        return typed if typed <= extent else 1 << (extent.bit_length() - 1)
+    if pixel_size is None or typed.to_pixels(pixel_size) <= extent:
+        return typed
+    return Micrometres.from_number(2.0 ** floor(log2(extent * pixel_size)))
+
+
+def _times(length: Length, share: Fraction) -> Length:
+    if isinstance(length, int):
+        return floor(length * share)
+    return Micrometres.from_number(float(length.number * share))
 
 
 _SWATCH = 12

@@ -7,7 +7,7 @@ from magicgui.widgets import LineEdit, RadioButtons
 
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.exporting.plan_options import format_pixel_size
-from napari_patchset.patching.strategies.base import Length, Micrometres
+from napari_patchset.patching.strategies.base import Length, Micrometres, Unit
 from napari_patchset.plugin.form.fields import Section, description
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import parse_pixel_size
@@ -23,7 +23,7 @@ class PixelSizeSection(Section):
             label="Sizes in",
             choices=["px", "µm"],
             orientation="horizontal",
-            tooltip="Unit of the patch size and the overlap along Y and X.",
+            tooltip="Unit of a patch size and an overlap typed without one, along Y and X.",
         )
         self.unit.value = "px"
         self.unit.native.setStyleSheet("QGroupBox { border: 0; margin: 0; padding: 0 }")
@@ -41,9 +41,9 @@ class PixelSizeSection(Section):
         return parse_pixel_size(self._text) if self._text else None
 
     @property
-    def in_micrometres(self) -> bool:
-        """Whether sizes are typed in micrometres."""
-        return bool(self.unit.value == "µm")
+    def unit_of_sizes(self) -> Unit:
+        """The unit of a size that is typed without one."""
+        return "um" if self.unit.value == "µm" else "px"
 
     def load(self, pixel_size: PixelSize | None, lengths: Sequence[Length]) -> None:
         """Set the pixel size, and the unit that sizes have."""
@@ -57,7 +57,7 @@ class PixelSizeSection(Section):
     def summary(self) -> str:
         """A short summary of the settings."""
         size = f"{self._text} µm" if self._text else "as in the file"
-        return f"{size}, sizes in µm" if self.in_micrometres else size
+        return f"{size}, sizes in µm" if self.unit_of_sizes == "um" else size
 
     @property
     def _text(self) -> str:

@@ -1,0 +1,218 @@
+"""Lengths along the axes of a patch, in pixels or micrometres.
+
+A number without a unit is in that of the row; "64 px", "12.5 µm" and "0.5 mm" mean what they say in
+either. A field shows the length that the user typed. If it is too large for an image, the field
+shows less for that image alone, and the typed length again with the next image that is large
+enough. Text that is no length stays, and is refused.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QLabel, QLineEdit
+
+from napari_patchset.axes import DepthAxis
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.strategies.base import Length, Micrometres, Unit, parse_length
+from napari_patchset.plugin.form.fields import Row
+from napari_patchset.source import PixelSize
+
+
+class LengthBox(QLineEdit):
+    """A length along one axis; the arrow keys step it.
+
+    Parameters
+    ----------
+    least : int
+        The smallest number, 0 or 1.
+    """
+
+    edited = Signal()
+    """The user has typed another length, or has left the field with text that is none."""
+
+    def __init__(self, length: Length, least: int, tooltip: str) -> None:
+        super().__init__()
+        self.unit: Unit = "px"
+        self.least = least
+        self.setToolTip(tooltip)
+        self.length = length
+        self.textEdited.connect(self._on_text)
+        self.editingFinished.connect(self._on_finished)
+
+    @property
+    def length(self) -> Length:
+        """The length that the text is.
+
+        Raises
+        ------
+        ArgumentError
+            If it is none.
+        """
+        text = self.text().strip()
+        try:
+            length = parse_length(text, self.unit)
+        except ValueError:
+            raise ArgumentError(
+                f"{text!r} is not a length; write it like 64 px, 12.5 µm or 0.5 mm."
+            ) from None
+        number = number_of(length)
+        if number < 0 or (self.least and not number):
+            raise ArgumentError(f"{text} is too small; a patch has at least one pixel.")
+        return length if number else 0
+
+    @length.setter
+    def length(self, length: Length) -> None:
+        is_own = not length or isinstance(length, int) == (self.unit == "px")
+        unit = "" if is_own else " px" if isinstance(length, int) else " µm"
+        self.setText(str(length).removesuffix("um") + unit)
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether the text is a length."""
+        with suppress(ArgumentError):
+            return self.length is not None
+        return False
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Step the number with the arrow keys."""
+        key = None if event is None else event.key()
+        if key in (Qt.Key.Key_Up, Qt.Key.Key_Down):
+            self._step(1 if key == Qt.Key.Key_Up else -1)
+        else:
+            super().keyPressEvent(event)
+
+    def _step(self, step: int) -> None:
+        if not self.is_understood:
+            return
+        length, number = self.length, number_of(self.length) + step
+        if number > 0 or number == self.least:
+            in_pixels = isinstance(length, int) and (length or self.unit == "px")
+            self.length = int(number) if in_pixels else Micrometres.from_number(number)
+            self.edited.emit()
+
+    def _on_text(self) -> None:
+        if self.is_understood:  # what is still being typed is not refused yet
+            self.edited.emit()
+
+    def _on_finished(self) -> None:
+        if not self.isModified():
+            return
+        self.setModified(False)
+        if self.is_understood:
+            self.length = self.length
+        else:
+            self.edited.emit()
+
+
+class SizeRow(Row):
+    """Lengths along Z (or T), Y and X; the first is hidden without a depth axis.
+
+    Attributes
+    ----------
+    typed : list of Length
+        The lengths typed or loaded from a plan; `value` may be less, see `limit`.
+    """
+
+    def __init__(self, label: str, value: tuple[int, int, int], least: int, what: str) -> None:
+        super().__init__([], label=label, spacing=4)
+        self.typed: list[Length] = list(value)
+        tooltip = f"{what} Pixels, or a length like 12.5 µm or 0.5 mm."
+        self.boxes = [LengthBox(n, least, tooltip) for n in value]
+        self._titles = [QLabel(axis) for axis in "ZYX"]
+        self._depth_axis: DepthAxis = "none"
+        for axis, (title, box) in enumerate(zip(self._titles, self.boxes, strict=True)):
+            self.native.layout().addWidget(title)
+            self.native.layout().addWidget(box, 1)
+            box.edited.connect(lambda axis=axis: self._on_edited(axis))
+        self.show_depth("none")
+
+    @property
+    def value(self) -> tuple[Length, ...]:
+        """The lengths along the axes of a patch.
+
+        Raises
+        ------
+        ArgumentError
+            If a text is not a length.
+        """
+        return tuple(box.length for box in self.boxes[self._first :])
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the text of a field, "" for nothing."""
+        try:
+            _ = self.value
+        except ArgumentError as error:
+            return str(error)
+        return ""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a length is less than the typed one."""
+        return not self.problem and list(self.value) != self.typed[self._first :]
+
+    @property
+    def typed_text(self) -> str:
+        """The typed lengths: "64 × 64"."""
+        return " × ".join(map(format_length, self.typed[self._first :]))
+
+    def set_unit(self, unit: Unit, pixel_size: PixelSize) -> None:
+        """Show the lengths in another unit; where no pixel size is known, the numbers stay."""
+        for axis, box in enumerate(self.boxes):
+            if axis == 0 or unit == box.unit:
+                continue  # planes are counted
+            size = (pixel_size.y, pixel_size.x)[axis - 1]
+            shown = box.length if box.is_understood else None
+            box.unit = unit
+            self.typed[axis] = _in_unit(self.typed[axis], unit, size, box.least)
+            if shown is not None:
+                box.length = _in_unit(shown, unit, size, box.least)
+
+    def load(self, value: Sequence[Length]) -> None:
+        """Set the last lengths, as many as `value` has, as if they were typed."""
+        first = len(self.boxes) - len(value)
+        for axis, length in enumerate(value, first):
+            self.typed[axis] = self.boxes[axis].length = length
+        self.changed.emit(self)
+
+    def limit(self, axis: int, length: Length) -> None:
+        """Show another length than was typed; the typed one is remembered."""
+        if self.boxes[axis].is_understood:
+            self.boxes[axis].length = length
+
+    def show_depth(self, depth_axis: DepthAxis) -> None:
+        """Show the first length, under the name of the depth axis, only where there is one."""
+        self._depth_axis = depth_axis
+        for part in (self._titles[0], self.boxes[0]):
+            part.setVisible(depth_axis != "none")
+        self._titles[0].setText(depth_axis if depth_axis != "none" else "Z")
+
+    @property
+    def _first(self) -> int:
+        return 0 if self._depth_axis != "none" else 1
+
+    def _on_edited(self, axis: int) -> None:
+        with suppress(ArgumentError):  # `value` raises it
+            self.typed[axis] = self.boxes[axis].length
+        self.changed.emit(self)
+
+
+def number_of(length: Length) -> float:
+    """Return the number of a length in its own unit."""
+    return length if isinstance(length, int) else length.number
+
+
+def format_length(length: Length) -> str:
+    """Return a length with its unit, unless that is pixels: "64", "12.5 µm"."""
+    return str(length) if isinstance(length, int) else f"{length.removesuffix('um')} µm"
+
+
+def _in_unit(length: Length, unit: Unit, pixel_size: float | None, least: int) -> Length:
+    if isinstance(length, Micrometres) and unit == "px":
+        return max(least, length.to_pixels(pixel_size or 1.0))
+    if isinstance(length, int) and unit == "um" and length:
+        return Micrometres.from_number(length * (pixel_size or 1.0))
+    return length
