@@ -1,0 +1,1 @@
+"""Annotations: outlines of structures, each with a class, as QuPath draws and exports them."""

@@ -1,0 +1,302 @@
+"""Annotations: the features of one image as columns, and which pixels belong to them.
+
+A feature is an area with a class, maybe of one plane only. A million of them are a few arrays and
+no objects: vertices one after the other, and for each feature where its vertices are, its class,
+plane, bounds and rank. Features near each other are neighbours in these columns, so that groups of
+them have small bounds, by which those in a window are found (a packed R-tree of two levels).
+
+`raster` says which pixels belong to an outline.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, floor
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset._model import Frozen
+from napari_patchset.annotations.raster import BoolArray, Edges, Spans, fill, find_spans, paint
+from napari_patchset.source import Ratio, Rect
+
+UNCLASSIFIED = "Unclassified"
+"""The class of features that have neither a class nor a name."""
+
+EVERY_PLANE = -1
+"""As z or t of a feature: it is one of every plane."""
+
+_GROUP = 64
+"""Features whose common bounds are compared first."""
+
+_CELL = 1024
+"""Pixels of a cell; features are sorted by the cell of their centre."""
+
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+
+class AnnotationClass(Frozen):
+    """A class of features: its name, and its colour where the file has one."""
+
+    name: str
+    color: Color | None = None
+
+
+class ClassMasks(Protocol):
+    """The classes of the pixels of a source: of its annotations, or of a labels image."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The classes."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether they are the same in every plane."""
+
+    def class_bounds(self, classes: Collection[str]) -> Rect:
+        """Return a rectangle that contains every pixel of some classes, in any plane."""
+
+    def class_mask(
+        self, window: Rect, classes: Collection[str], sample: int = 0, depth: int = 0
+    ) -> BoolArray:
+        """Return which pixels YX of a window, in pixels of the source, are of any of some classes.
+
+        Parameters
+        ----------
+        sample, depth : int
+            The plane: its index along S, and along the depth axis.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Features in full-resolution pixels from the upper left corner of the image.
+
+    Attributes
+    ----------
+    classes : tuple of AnnotationClass
+        In the order in which they occur.
+    vertices : float64 array, (m, 2)
+        Every ring of every feature, closed, as x, y.
+    ends_ring : bool array, (m,)
+        Whether a vertex is the last one of a ring.
+    first, end : int64 array, (n,)
+        Each feature's first vertex, and the one after its last.
+    class_index : int32 array, (n,)
+        The class of each feature, an index into `classes`.
+    z, t : int32 array, (n,)
+        The plane of each feature, counted from 0; `EVERY_PLANE` if it is one of all.
+    bounds : float64 array, (n, 4)
+        Left, top, right and bottom of each feature.
+    rank : int64 array, (n,)
+        Where features overlap, the one of the highest rank is on top: the smallest.
+    notes : tuple of str
+        What was ignored or mended, as sentences.
+    key : str
+        Digest of the content.
+    """
+
+    classes: tuple[AnnotationClass, ...]
+    vertices: NDArray[np.float64]
+    ends_ring: BoolArray
+    first: NDArray[np.int64]
+    end: NDArray[np.int64]
+    class_index: NDArray[np.int32]
+    z: NDArray[np.int32]
+    t: NDArray[np.int32]
+    bounds: NDArray[np.float64]
+    rank: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+    key: str = ""
+
+    @classmethod
+    def from_columns(
+        cls,
+        classes: Sequence[AnnotationClass],
+        vertices: NDArray[np.float64],
+        ends_ring: BoolArray,
+        n_vertices: NDArray[np.int64],
+        area: NDArray[np.float64],
+        class_index: NDArray[np.int32],
+        z: NDArray[np.int32],
+        t: NDArray[np.int32],
+        notes: Sequence[str] = (),
+        key: str = "",
+    ) -> Self:
+        """Sort features by where they lie, and rank them by their area.
+
+        Parameters
+        ----------
+        n_vertices : int64 array
+            Vertices of each feature; those of the first feature come first.
+        area : float64 array
+            Of each feature.
+        """
+        end = np.cumsum(n_vertices)
+        first = end - n_vertices
+        bounds = np.empty((len(end), 4))
+        if len(end):
+            low, high = (f.reduceat(vertices, first, axis=0) for f in (np.minimum, np.maximum))
+            bounds = np.hstack([low, high])
+        rank = np.empty(len(end), np.int64)
+        # Of equal areas the later one is on top.
+        rank[np.lexsort((np.arange(len(end)), -area))] = np.arange(len(end))
+        cells = np.floor((bounds[:, :2] + bounds[:, 2:]) / (2 * _CELL))
+        order = np.lexsort((cells[:, 0], cells[:, 1]))
+        return cls(
+            tuple(classes),
+            vertices,
+            ends_ring,
+            first[order],
+            end[order],
+            class_index[order],
+            z[order],
+            t[order],
+            bounds[order],
+            rank[order],
+            tuple(notes),
+            key,
+        )
+
+    def completed(self, notes: Sequence[str], key: str, in_first_plane: bool = False) -> Self:
+        """Return a copy with further notes, a key, and maybe what has no plane in z 0 and t 0."""
+        z, t = (np.maximum(each, 0) if in_first_plane else each for each in (self.z, self.t))
+        return replace(self, notes=(*notes, *self.notes), key=key, z=z, t=t)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(each.name for each in self.classes)
+
+    @property
+    def class_counts(self) -> Mapping[str, int]:
+        """The number of features of each class."""
+        counts = np.bincount(self.class_index, minlength=len(self.classes)).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether every feature is one of all planes."""
+        return bool((self.z == EVERY_PLANE).all() and (self.t == EVERY_PLANE).all())
+
+    def extent(self, classes: Collection[str] | None = None) -> Rect:
+        """Return the smallest rectangle of whole pixels around features; None for all classes."""
+        bounds = self.bounds[self._is_of(classes)[self.class_index]]
+        if not len(bounds):
+            return Rect(0, 0, 0, 0)
+        left, top = (floor(each) for each in bounds[:, :2].min(axis=0).tolist())
+        right, bottom = (ceil(each) for each in bounds[:, 2:].max(axis=0).tolist())
+        return Rect(left, top, right - left, bottom - top)
+
+    def mask(
+        self,
+        window: Rect,
+        classes: Collection[str] | None = None,
+        *,
+        z: int | None = None,
+        t: int | None = None,
+        ratio: Ratio | None = None,
+    ) -> BoolArray:
+        """Return which pixels YX of a window lie in a feature of some classes.
+
+        The cost is that of the window and the features that meet it.
+
+        Parameters
+        ----------
+        window : Rect
+            In pixels of the image; it may reach beyond it.
+        classes : collection of str or None
+            None for all.
+        z, t : int or None
+            The plane, counted from 0; None for features of any.
+        ratio : tuple of Fraction or None
+            How many full-resolution pixels make one of the image's, if it is resampled.
+        """
+        return fill(self._spans(window, self._is_of(classes), z, t, ratio), window)
+
+    def labels(
+        self,
+        window: Rect,
+        values: Mapping[str, int],
+        *,
+        z: int | None = None,
+        t: int | None = None,
+        ratio: Ratio | None = None,
+    ) -> NDArray[np.uint16]:
+        """Return the value of the class of each pixel YX of a window, 0 where there is none.
+
+        Where features overlap, it is that of the smallest. See `mask`.
+
+        Parameters
+        ----------
+        values : dict of str to int
+            By the name of the class; features of other classes are left out.
+        """
+        by_class = np.array([values.get(name, 0) for name in self.class_names], np.uint16)
+        spans = self._spans(window, self._is_of(values), z, t, ratio)
+        order = np.argsort(self.rank[spans.feature], kind="stable")
+        labels = np.zeros((window.h, window.w), np.uint16)
+        spans = Spans(*(each[order] for each in spans))
+        paint(spans, by_class[self.class_index[spans.feature]], labels)
+        return labels
+
+    def _is_of(self, classes: Collection[str] | None) -> BoolArray:
+        """Return which of the classes are meant, behind them False."""
+        named = [classes is None or name in classes for name in self.class_names]
+        return np.array([*named, False], bool)
+
+    def _spans(
+        self,
+        window: Rect,
+        is_of: BoolArray,
+        z: int | None,
+        t: int | None,
+        ratio: Ratio | None,
+    ) -> Spans:
+        tall, wide = (1.0, 1.0) if ratio is None else map(float, ratio)
+        left, top = window.x * wide, window.y * tall
+        right, bottom = (window.x + window.w) * wide, (window.y + window.h) * tall
+        found = self._meeting(left, top, right, bottom)
+        found = found[is_of[self.class_index[found]]]
+        for plane, of_feature in ((z, self.z), (t, self.t)):
+            if plane is not None:
+                own = of_feature[found]
+                found = found[(own == plane) | (own == EVERY_PLANE)]
+        return find_spans(self._edges(found, top, bottom), window, ratio)
+
+    def _meeting(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
+        """Return the features whose bounds meet a box."""
+
+        def meet(bounds: NDArray[np.float64]) -> NDArray[np.intp]:
+            x0, y0, x1, y1 = bounds.T
+            return np.flatnonzero((x0 < right) & (x1 > left) & (y0 < bottom) & (y1 > top))
+
+        groups = meet(self._group_bounds)
+        members = (groups[:, np.newaxis] * _GROUP + np.arange(_GROUP)).ravel()
+        members = members[members < len(self)]
+        return members[meet(self.bounds[members])]
+
+    @cached_property
+    def _group_bounds(self) -> NDArray[np.float64]:
+        if not len(self):
+            return np.empty((0, 4))
+        first = np.arange(0, len(self), _GROUP)
+        low = np.minimum.reduceat(self.bounds[:, :2], first, axis=0)
+        return np.hstack([low, np.maximum.reduceat(self.bounds[:, 2:], first, axis=0)])
+
+    def _edges(self, features: NDArray[np.int64], top: float, bottom: float) -> Edges:
+        """Return the edges of features that meet the rows from `top` to `bottom`."""
+        first, n = self.first[features], (self.end - self.first)[features]
+        owner = np.repeat(features, n)
+        vertex = np.arange(len(owner)) - np.repeat(np.cumsum(n) - n - first, n)
+        starts = ~self.ends_ring[vertex]
+        vertex, owner = vertex[starts], owner[starts]
+        y0, y1 = self.vertices[vertex, 1], self.vertices[vertex + 1, 1]
+        meets = (np.minimum(y0, y1) < bottom) & (np.maximum(y0, y1) > top)
+        vertex, owner = vertex[meets], owner[meets]
+        return Edges(self.vertices[vertex], self.vertices[vertex + 1], owner)
