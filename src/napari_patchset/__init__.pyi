@@ -32,6 +32,7 @@ from .patching.filters import SaturationFilter as SaturationFilter
 from .patching.filters import ShannonFilter as ShannonFilter
 from .patching.filters import StdFilter as StdFilter
 from .patching.filters import parse_filter as parse_filter
+from .patching.grid import Draws as Draws
 from .patching.grid import PatchGrid as PatchGrid
 from .patching.grid import PatchSpec as PatchSpec
 from .patching.grid import axis_starts as axis_starts
@@ -40,6 +41,7 @@ from .patching.regions import Polygon as Polygon
 from .patching.regions import Rectangle as Rectangle
 from .patching.regions import ShapesRegion as ShapesRegion
 from .patching.splits import Split as Split
+from .patching.strategies import Balanced as Balanced
 from .patching.strategies import Fixed as Fixed
 from .patching.strategies import FixedPatch as FixedPatch
 from .patching.strategies import Random as Random

@@ -339,11 +339,15 @@ def test_preview_draws_the_grid_on_the_image(run, czi: MakeCzi) -> None:
     assert not yellow[250, 250]
 
 
+CLASSES = ("--classes", "7=1,background=2", "--labels", "labels.tif")
+
+
 @pytest.mark.parametrize(
     ("options", "count"),
     [
         (("--strategy", "random", "--count", "7", "--seed", "3"), 2 * 7),
         (("--strategy", "stratified"), 2 * 4 * 3),
+        (("--strategy", "balanced", "--count", "9", *CLASSES), 9),
         (("--strategy", "whole"), 2),
         (("--select", "T=1:2"), 4 * 3),
         (("--region", "region.json"), 2 * 2),
@@ -356,6 +360,7 @@ def test_every_strategy_and_limit_is_reached(
     (tmp_path / "region.json").write_text(json.dumps(region))
     path = czi(*SCENES)
     size = () if "whole" in options else ("--patch-size", "16,16")
+    tifffile.imwrite("labels.tif", np.eye(48, 64, dtype="u1") * 7 + np.zeros((2, 1, 1), "u1"))
     code, _, err = run("export", path, "--scene", 0, "--out", "a.patches.zarr", *size, *options)
     assert (code, err) == (0, err)
     made = PatchSet("a.patches.zarr")
@@ -386,8 +391,20 @@ def test_the_version_is_printed(run) -> None:
         ("export image.czi --overlap 64", "overlap (64, 64) must be at least 0 and less"),
         ("export image.czi --channels Cy5", "'Cy5'"),
         ("export image.czi --strategy random", "need --count"),
+        (
+            "export image.czi --strategy balanced --count 9",
+            "need --count, the number of patches in",
+        ),
+        (
+            "export image.czi --strategy balanced --count 9 --classes mito",
+            "'mito' is none; write classes like mito=0.5",
+        ),
+        (
+            "export image.czi --strategy balanced --count 9 --classes 1=1 --patch-size 8,8",
+            "image.czi@0 has none; name the labels of every source",
+        ),
         ("export image.czi --strategy fixed", "name it with --plan"),
-        ("export image.czi --count 9", "--count is for random patches, not for tiled ones"),
+        ("export image.czi --count 9", "--count is for random or balanced patches, not for tiled"),
         (
             "export image.czi --edge none",
             "--edge is 'none'; it must be 'shift', 'drop', 'pad' or 'balance'",

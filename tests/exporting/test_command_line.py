@@ -138,6 +138,14 @@ PLANS: list[dict[str, Any]] = [
     {"strategy": Tiled(size=(16, 24), overlap=(4, 0), edge="balance"), "channels": (1, "EGFP 2")},
     {"strategy": Random(size=(8, 8), count=5, seed=3), "codec": "zstd", "dtype": "float32"},
     {"strategy": {"kind": "stratified", "size": (8, 8), "select": {"T": (None, 3), "Z": (1, 2)}}},
+    {
+        "strategy": {
+            "kind": "balanced",
+            "size": (8, 8),
+            "count": 9,
+            "classes": {"3": 0.5, "a, b = c": 2, 'the "d"': 1e-9},
+        }
+    },
     {"strategy": {"kind": "whole"}, "format": "tiff", "out": "a.patches", "keep_fraction": 0.25},
     {"strategy": Tiled(size=(4, 8, 8)), "depth_axis": "Z", "split": Split(val=0.2, by="block")},
     {"strategy": Random(size=(8, 8), count=5, seed=3), "split": Split(val=0.1, seed=3)},
@@ -289,7 +297,7 @@ def test_the_plan_of_an_export_under_way_is_taken(saved: Path) -> None:
             {"strategy": "whole", "overlap": "4"},
             "--overlap is for tiled patches, not for whole ones",
         ),
-        ({"count": 4}, "--count is for random patches, not for tiled ones"),
+        ({"count": 4}, "--count is for random or balanced patches, not for tiled ones"),
         ({"split_by": "file"}, "--split-by needs --val"),
     ],
 )

@@ -19,7 +19,7 @@ from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.verification.check_split import find_leak
-from support.strategy_makers import cases, every_strategy, make_strategy, source
+from support.strategy_makers import cases, every_strategy, make_strategy, plan, source
 
 KINDS = ("auto", "file", "scene", "block")
 splits = st.builds(
@@ -86,7 +86,7 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
 ) -> None:
     size, sources = case
     more = {"overlap": tuple(min(overlap, p - 1) for p in size)} if "tiled" in name else {}
-    grid = make_strategy(name, size, sources, **more).plan(sources)
+    grid = plan(make_strategy(name, size, sources, **more), sources)
     codes = assigned(split, grid, sources)
     if codes is None or not len(codes):
         return
@@ -128,7 +128,7 @@ def test_neither_path_nor_order_of_the_sources_changes_the_split(
     strategy = make_strategy(name, size, sources)
     splits_found = []
     for those in (sources, moved):
-        grid = strategy.plan(those)
+        grid = plan(strategy, those)
         codes = assigned(split, grid, those)
         scenes = [those[i].scene for i in grid.source_index]
         rows = zip(scenes, grid.sample.tolist(), grid.start.tolist(), strict=True)

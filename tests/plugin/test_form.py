@@ -13,7 +13,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
-from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
+from napari_patchset.patching.strategies import Balanced, Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
 from napari_patchset.plugin.form.form import RecipeForm
@@ -81,6 +81,8 @@ def test_every_strategy_has_its_fields(form: RecipeForm) -> None:
     assert strategy(form) == random
     section.kind.value = "stratified"
     assert strategy(form) == Stratified(size=(64, 64), seed=7)
+    section.kind.value, section.classes.value = "balanced", "3=1,0=2"
+    assert strategy(form) == Balanced(size=(64, 64), count=5, classes="3=1,0=2", seed=7)
     section.kind.value = "whole"
     assert strategy(form) == Whole()
     section.kind.value, section.small.value = "tiled", "pad"

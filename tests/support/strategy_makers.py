@@ -1,16 +1,25 @@
-"""Sources to plan for, and one maker for each strategy.
+"""Sources to plan for, their labels, and one maker for each strategy.
 
 A new strategy is one line in MAKERS; every contract then runs over it.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import reject
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions import Masks
 from napari_patchset.patching.strategies import (
+    Balanced,
     Fixed,
     FixedPatch,
     Random,
@@ -78,6 +87,43 @@ def _corners(size: Size, sources: Sources, **more: Any) -> Fixed:
     return Fixed(size=size, patches=patches, **more)
 
 
+@dataclass
+class LabelArray:
+    """Labels in memory, S(Z)YX, and the windows that were read."""
+
+    pixels: NDArray[Any]
+    block_shape: tuple[int, int] | None = None
+    names: dict[str, int] = field(default_factory=dict)
+    reads: list[Size] = field(default_factory=list)
+
+    def read(self, sample: int, start: Size, size: Size) -> NDArray[Any]:
+        self.reads.append(tuple(size))
+        return self.pixels[(sample, *box(start, size))]
+
+
+def checkered(source: SourceInfo) -> LabelArray:
+    """Return labels of a source that are 0 and 1 in turn along each axis."""
+    shape = source.n_samples, *source.spatial_shape
+    return LabelArray(np.indices(shape).sum(axis=0) % 2)
+
+
+def plan(strategy: Strategy, sources: Sources, masks: Masks | None = None) -> PatchGrid:
+    """Plan sources with checkered labels; a case in which a class has too few pixels is no case."""
+    try:
+        return strategy.plan(sources, masks, [checkered(each) for each in sources])
+    except ArgumentError as error:
+        if "the class" in str(error).lower():
+            reject()
+        raise
+
+
+def _count(sources: Sources) -> int:
+    """Return a number of patches for which the labels have pixels."""
+    return min(
+        24, 1 + sum(source.n_samples * prod(source.spatial_shape) for source in sources) // 4
+    )
+
+
 MAKERS = {
     "tiled": lambda size, sources, **more: Tiled(size=size, **more),
     "tiled, padded": lambda size, sources, **more: Tiled(size=size, edge="pad", **more),
@@ -89,6 +135,9 @@ MAKERS = {
         size=size, count=9, max_overlap=0.3, **more
     ),
     "stratified": lambda size, sources, **more: Stratified(size=size, seed=5, **more),
+    "balanced": lambda size, sources, **more: Balanced(
+        size=size, count=_count(sources), classes={"1": 1, "background": 4}, **more
+    ),
     "fixed": _corners,
     "whole": lambda size, sources, **more: Whole(**more),
 }

@@ -253,6 +253,11 @@ def _strategy(options: Fields, saved: Fields) -> Fields:
         raise ArgumentError("Fixed patches are listed in a saved plan; name it with --plan.")
     if kind == "random" and "count" not in strategy:
         raise ArgumentError("Random patches need --count, the number of patches per plane.")
+    if kind == "balanced" and not {"count", "classes"} <= strategy.keys():
+        raise ArgumentError(
+            "Balanced patches need --count, the number of patches in all, and --classes, like "
+            "mito=0.5,background=0.5."
+        )
     return strategy
 
 

@@ -119,6 +119,7 @@ def _manifest(
     first, recipe = frozen.sources[0], frozen.plan.recipe
     training = selection.verdicts.splits[0]
     is_new = any(each.source_pixel_size or each.filter_channels for each in frozen.sources)
+    is_new |= recipe.strategy.reads_labels  # whose table has further columns
     return Manifest(
         schema_version=2 if is_new else 1,
         recipe=recipe.model_dump(mode="json"),

@@ -5,7 +5,7 @@ layout of the arrays, so that every job writes the same shards.
 """
 
 import warnings
-from collections.abc import Callable, Container, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
@@ -15,6 +15,7 @@ from napari_patchset.exporting.failures import (
     SourcesFailed,
     may_be_left_out,
 )
+from napari_patchset.exporting.label_images import open_labels
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
 from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
 from napari_patchset.exporting.sources import (
@@ -151,17 +152,26 @@ def freeze_plan(
     plan, images, failures = yield from _describe_readable(
         requested, describe_image, check_cancelled
     )
-    if not may_be_left_out(failures, max_failures):
-        raise SourcesFailed(
-            dict(enumerate(failures)),
-            " Run the same again when they can be read, or allow that sources are left out.",
-        )
+    _check_failures(failures, max_failures)
     for role, infos in images.items():
         if role != MASK:
             refs = [ref.images[role] for ref in plan.sources]
             check_agreement(refs, infos, None if role == LABELS else plan.dtype)
         check_geometry(role, plan.sources, infos, images[IMAGE])
-    grid = plan.strategy.plan(images[IMAGE], masks)
+    grid: PatchGrid | None = None
+    while grid is None:
+        try:
+            with open_labels(plan, images[IMAGE], check_cancelled=check_cancelled) as labels:
+                grid = plan.strategy.plan(images[IMAGE], masks, labels)
+        except SourcesFailed as failed:  # labels are damaged
+            failures += failed.failures.values()
+            readable = [i for i in range(len(plan.sources)) if i not in failed.failures]
+            if not readable:
+                raise
+            _check_failures(failures, max_failures)
+            sources = tuple(plan.sources[i] for i in readable)
+            plan = plan.model_copy(update={"sources": sources})
+            images = {role: tuple(infos[i] for i in readable) for role, infos in images.items()}
     arrays = [
         ArrayLayout.from_source(
             f"{UNSPLIT}/{role}",
@@ -190,6 +200,14 @@ def freeze_plan(
         max_failures=max_failures,
     )
     return frozen, grid
+
+
+def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
+    if not may_be_left_out(failures, max_failures):
+        raise SourcesFailed(
+            dict(enumerate(failures)),
+            " Run the same again when they can be read, or allow that sources are left out.",
+        )
 
 
 def _describe_readable(

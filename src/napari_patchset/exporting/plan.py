@@ -318,7 +318,7 @@ class ExportPlan(Recipe):
         "name.czi@3" is scene 3 of a file.
     out : str or Path
         The folder to write, NAME.patches.zarr; NAME.patches for the other formats.
-    strategy : Tiled, Random, Stratified, Fixed or Whole
+    strategy : Tiled, Random, Stratified, Balanced, Fixed or Whole
         How patches are chosen.
     depth_axis : {"none", "Z", "T"}
         The axis that is the third one of a patch.

@@ -17,6 +17,7 @@ from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES
+from napari_patchset.patching.strategies.balanced import format_shares
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import PixelSize, format_channels
 from napari_patchset.stacks.sequence import SEQUENCE_AXES
@@ -185,7 +186,15 @@ OPTIONS: tuple[PlanOption, ...] = (
         help="Cover every pixel, for predictions to stitch: tiled, the last patch shifted "
         "inwards (or padded), small images padded, no filter, no split.",
     ),
-    _plan_option("count", "Patches", "strategy.count", metavar="N", type=int),
+    _plan_option(
+        "count",
+        "Patches",
+        "strategy.count",
+        metavar="N",
+        type=int,
+        help="Random: number of patches per plane (or volume). Balanced: number in all.",
+    ),
+    _plan_option("classes", "Patches", "strategy.classes", metavar="SHARES", format=format_shares),
     _plan_option(
         "seed",
         "Patches",

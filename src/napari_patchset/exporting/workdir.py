@@ -1,7 +1,7 @@
 """NAME.partial: the folder of an unfinished export, by which any process can continue it.
 
 plan.json            the plan, and its sources as they were when it was made
-candidates.parquet   every candidate: source, sample, start along (Z)YX, valid share
+candidates.parquet   every candidate: source, sample, start along (Z)YX, valid share, class
 scores/I.parquet     metrics of chunk I of the candidates
 failed/I.json        why source I can't be read
 selection.parquet    the verdict on every candidate
@@ -38,7 +38,7 @@ from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, m
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.jobs.folder import JobFolder
-from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.files import permitted_by, write_file, write_json
@@ -146,10 +146,14 @@ class WorkDir(JobFolder):
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
         self.set.mkdir(parents=True, exist_ok=True)
-        columns = {"stack": grid.source_index, "sample": grid.sample}
+        columns: dict[str, NDArray[Any]] = {"stack": grid.source_index, "sample": grid.sample}
         columns |= {f"start{axis}": column for axis, column in enumerate(grid.start.T)}
         valid = {} if grid.valid is None else {"valid": grid.valid}
-        write_columns(self._candidates, {**columns, **valid})
+        draws, shared = grid.draws, None
+        if draws is not None:
+            columns["drawn_for"] = draws.code
+            shared = {b"weights": json.dumps(dict(draws.weights))}
+        write_columns(self._candidates, {**columns, **valid}, shared)
         write_file(self._plan, [frozen.model_dump_json(indent=1).encode()])
 
     def find_frozen(self) -> FrozenPlan | None:
@@ -188,10 +192,13 @@ class WorkDir(JobFolder):
 
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
-        columns, _ = read_columns(self._candidates)
+        columns, shared = read_columns(self._candidates)
         start = np.stack([columns[f"start{axis}"] for axis in range(len(frozen.size))], axis=1)
         source_index, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
-        return PatchGrid(frozen.size, source_index, sample, start, valid=valid)
+        draws = None
+        if b"weights" in shared:
+            draws = Draws(json.loads(shared[b"weights"]), columns["drawn_for"])
+        return PatchGrid(frozen.size, source_index, sample, start, valid=valid, draws=draws)
 
     def open_images(self, threads: int) -> OpenImages:
         """Return the images of the plan; changed ones are refused, and a stop ends reading."""

@@ -6,7 +6,7 @@ pixels that fill a patch past the image (`padding_indices`, `pad_patch`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import ceil, prod
 from typing import Any, Literal, NamedTuple, Self, overload
@@ -22,6 +22,27 @@ class PatchSpec(NamedTuple):
     sample: int
     start: tuple[int, ...]
     size: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The class that each patch was drawn for.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+        By class, the weight of its patches, see `Balanced`.
+    code : int16 array
+        The class of each patch, as its index in `weights`.
+    """
+
+    weights: Mapping[str, float]
+    code: NDArray[np.int16]
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """The weight of each patch."""
+        return np.array(list(self.weights.values()), np.float64)[self.code]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +65,8 @@ class PatchGrid(Sequence[PatchSpec]):
     valid : float32 array or None
         Share of each patch, of its part inside the image, that the source has pixels of; None if
         that is all of it.
+    draws : Draws or None
+        The class that each patch was drawn for; None if it was drawn for none.
     """
 
     size: tuple[int, ...]
@@ -52,6 +75,7 @@ class PatchGrid(Sequence[PatchSpec]):
     start: NDArray[np.int32]
     excluded: Mapping[str, int] = field(default_factory=dict)
     valid: NDArray[np.float32] | None = None
+    draws: Draws | None = None
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -67,7 +91,8 @@ class PatchGrid(Sequence[PatchSpec]):
             rows = index if isinstance(index, slice) else _row_numbers(index)
             columns = self.source_index[rows], self.sample[rows], take_starts(self.start, rows)
             valid = None if self.valid is None else self.valid[rows]
-            return PatchGrid(self.size, *columns, self.excluded, valid)
+            draws = self.draws and replace(self.draws, code=self.draws.code[rows])
+            return PatchGrid(self.size, *columns, self.excluded, valid, draws)
         start = tuple(self.start[index].tolist())
         return PatchSpec(int(self.source_index[index]), int(self.sample[index]), start, self.size)
 
@@ -111,7 +136,11 @@ class PatchGrid(Sequence[PatchSpec]):
             ones = (np.ones(len(grid), np.float32) for grid in grids)
             pairs = zip(grids, ones, strict=True)
             valid = np.concatenate([one if g.valid is None else g.valid for g, one in pairs])
-        return cls(grids[0].size, source_index, sample, start, excluded, valid)
+        draws = grids[0].draws
+        if draws is not None:  # all were drawn together
+            codes = [grid.draws.code for grid in grids if grid.draws is not None]
+            draws = replace(draws, code=np.concatenate(codes))
+        return cls(grids[0].size, source_index, sample, start, excluded, valid, draws)
 
 
 def take_starts(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:

@@ -25,6 +25,11 @@ def random_stream(seed: int, source: SourceInfo | None = None, sample: int = 0) 
     return np.random.Philox(key=_digest(*name))
 
 
+def class_stream(seed: int, name: str) -> np.random.Philox:
+    """Return the stream of random words of one class, see `random_stream`."""
+    return np.random.Philox(key=_digest(seed, "class", name))
+
+
 def hash_name(*name: int | str | None) -> np.uint64:
     """Hash a name, such as a seed, a source's key and a scene."""
     return np.uint64(_digest(*name)[0])

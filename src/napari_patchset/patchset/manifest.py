@@ -25,7 +25,8 @@ from napari_patchset.source import PixelSize, SourceInfo
 SCHEMA_VERSIONS = "1 and 2"
 
 SchemaVersion = Literal[1, 2]
-"""2 has resampled sources and channels that only filters measured; a set without them is 1."""
+"""2 has resampled sources, channels that only filters measured, and classes that patches were drawn
+for; a set without them is 1."""
 
 REMEDY = "copy the set again, or export it again"
 """The remedy for a set that was edited or damaged."""

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import REMEDY, Manifest
@@ -86,7 +86,9 @@ def patch_table(
     in pixels from the image's origin (`*_um` in micrometres, null if the pixel size is unknown;
     `*_level0` in the file's pixels, if an image was resampled),
     `pad_*` the pixels beyond the image's end, `valid` the share of the patch that the source has
-    pixels for. Each metric has a column of its own name, null where it was not measured.
+    pixels for, `drawn_for` and `weight` the class that it was drawn for and the weight that undoes
+    that, if it was drawn for one. Each metric has a column of its own name, null where it was not
+    measured.
 
     Parameters
     ----------
@@ -113,6 +115,7 @@ def patch_table(
         **_sample_numbers(sources, grid.source_index, grid.sample),
         **_extents(sources, grid.size, grid.source_index, grid.start),
         "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
+        **_draws(grid.draws),
         "split": split,
         "kept": column(verdicts.kept),
         "reason": text_column(verdicts.reasons).take(column(verdicts.reason, verdicts.reason < 0)),
@@ -120,6 +123,14 @@ def patch_table(
         "checksum": column(checksums, absent),
     }
     return pa.table(columns)
+
+
+def _draws(draws: Draws | None) -> Mapping[str, pa.Array]:
+    """Return the columns of the class that each patch was drawn for."""
+    if draws is None:
+        return {}
+    names = text_column(list(draws.weights)).take(column(draws.code))
+    return {"drawn_for": names, "weight": column(draws.weight)}
 
 
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:

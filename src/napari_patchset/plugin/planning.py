@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
+from napari_patchset.exporting.label_images import open_labels
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
@@ -113,7 +114,9 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
         return _judged(state, before.sources, before.grid, metrics, notice)
     sources, strategy = state.infos(), state.recipe.strategy
     state.check_agreement(sources)
-    return _judged(state, sources, strategy.plan(sources, masks_of(strategy)), {}, notice)
+    with open_labels(state.preview_plan(), sources, open_image) as labels:
+        grid = strategy.plan(sources, masks_of(strategy), labels)
+    return _judged(state, sources, grid, {}, notice)
 
 
 def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanPreview]:

@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError, UnreachableError
 from napari_patchset.exporting.failures import SourcesFailed
+from napari_patchset.exporting.label_images import open_labels
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan, Recipe, SourceRef
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.sources import SourceDescriber, read_masks
 from napari_patchset.exporting.tile_reader import TileReader, read_patch
 from napari_patchset.exporting.tiles import Batches
+from napari_patchset.patching.grid import Draws
 from napari_patchset.patching.regions import MaskRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
@@ -228,7 +230,8 @@ class SourceCheck:
         """Plan again and compare the candidates, except with a mask, whose path is not recorded."""
         if isinstance(plan.strategy.region, MaskRegion):
             return
-        planned = plan.strategy.plan(sources, read_masks(plan.strategy))
+        with open_labels(plan, sources) as labels:
+            planned = plan.strategy.plan(sources, read_masks(plan.strategy), labels)
         recorded, excluded = self._candidates.grid, self._set.manifest.dropped
         columns = ("source_index", "sample", "start")
         if planned.size != recorded.size or not all(
@@ -239,12 +242,25 @@ class SourceCheck:
                 f"{self._set.table_path}: its {len(recorded)} candidates are not the "
                 f"{len(planned)} of the recipe; export the set again.",
             )
+        elif planned.draws is not None:
+            yield from self._check_draws(planned.draws)
         yield from self._check_coverage(sources)
         if dict(planned.excluded) != excluded:
             yield Finding(
                 "wrong counts",
                 f"{self._set.path}: excluded by the manifest: {excluded}, by the recipe: "
                 f"{dict(planned.excluded)}; export the set again.",
+            )
+
+    def _check_draws(self, draws: Draws) -> Iterator[Finding]:
+        """Compare the class that each patch was drawn for, and the weights of the classes."""
+        recorded = self._candidates.grid.draws
+        is_same = recorded is not None and np.array_equal(recorded.code, draws.code)
+        if recorded is None or not is_same or not np.array_equal(recorded.weight, draws.weight):
+            yield Finding(
+                "edited table",
+                f"{self._set.table_path}: its classes or weights are not those that the recipe "
+                "draws; export the set again.",
             )
 
     def _check_coverage(self, sources: Sequence[SourceInfo]) -> Iterator[Finding]:

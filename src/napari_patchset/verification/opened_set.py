@@ -1,6 +1,6 @@
 """The patch set that is verified, the candidates in its table, and each `Finding`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
+from napari_patchset.patching.strategies import Balanced
 from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY
@@ -173,11 +174,14 @@ class RecordedCandidates:
         file, sources = TableFile(patch_set.table_path), patch_set.sources
         splits = tuple(patch_set.manifest.counts)
         names = metric_columns(patch_set.recipe.filters, sources)
+        strategy = patch_set.recipe.strategy
+        classes = list(strategy.classes) if isinstance(strategy, Balanced) else []
         parts, first = list[dict[str, Any]](), 0
         try:
             axes = sources[0].layout.spatial_axes.lower()
             of_grid = [f"{axis}_{what}" for axis in axes for what in ("start", "size")]
             read = ["source_index", "sample", "valid", *of_grid]
+            read += ["drawn_for", "weight"] if classes else []
             for part in file.parts([*read, "kept", "split", "checksum", "reason", *names]):
                 named = pc.if_else(part["kept"], part["split"], None)
                 code = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
@@ -188,6 +192,10 @@ class RecordedCandidates:
                     "checksums": pc.fill_null(part["checksum"], 0).to_numpy().astype(np.uint32),
                     "is_readable": ~unreadable.to_numpy().astype(bool),
                 }
+                if classes:
+                    drawn_for = pc.index_in(part["drawn_for"], pa.array(classes))
+                    columns["code"] = drawn_for.to_numpy().astype(np.int16)
+                    columns["weight"] = part["weight"].to_numpy()
                 for name in part.column_names:
                     if name in names:
                         values = pc.fill_null(part[name], np.nan).to_numpy()
@@ -204,6 +212,10 @@ class RecordedCandidates:
             name: np.concatenate([columns.pop(name) for columns in parts])
             for name in list(parts[0])
         }
+        if classes:
+            code, weight = joined.pop("code"), joined.pop("weight")
+            weights = {name: weight[code == i][:1].sum() for i, name in enumerate(classes)}
+            grid = replace(grid, draws=Draws(weights, code))
         metrics = {name: joined.pop(name) for name in names if name in joined}
         return cls(file, metrics, grid, splits, **joined)
 

@@ -8,7 +8,7 @@ candidates are counted by reason.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -29,6 +29,7 @@ from napari_patchset.patching.axis_ranges import (
     selected_depths,
     selected_samples,
 )
+from napari_patchset.patching.class_pixels import LabelImage
 from napari_patchset.patching.coverage import covered_share, rows_touching
 from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
 from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
@@ -63,6 +64,8 @@ class SelectedSource:
         First pixel and size of the selected box along (Z)YX.
     area : Area or None
         The part of each plane that the region allows; None for all of it.
+    labels : LabelImage or None
+        The labels of its pixels, if there are any and the strategy reads them.
     """
 
     index: int
@@ -71,11 +74,17 @@ class SelectedSource:
     origin: tuple[int, ...]
     shape: tuple[int, ...]
     area: Area | None = None
+    labels: LabelImage | None = None
 
     @property
     def is_cropped(self) -> bool:
         """Whether the box is smaller than the source."""
         return self.shape != self.source.spatial_shape
+
+    @property
+    def rank(self) -> tuple[str, str, int]:
+        """Its place among others, by key and scene, whatever the order in which they are named."""
+        return self.source.key, repr(self.source.scene), self.index
 
     def cropped_to_area(self) -> Self:
         """Crop Y and X to the bounds of the area, so that few random draws fall outside of it."""
@@ -134,7 +143,15 @@ class PatchStrategy(Frozen, ABC):
     )
     min_covered: float = Field(default=0.5, ge=0, le=1)
 
-    def plan(self, sources: Sequence[SourceInfo], masks: Masks | None = None) -> PatchGrid:
+    reads_labels: ClassVar[bool] = False
+    """Whether `plan` needs the labels of the sources."""
+
+    def plan(
+        self,
+        sources: Sequence[SourceInfo],
+        masks: Masks | None = None,
+        labels: Sequence[LabelImage] | None = None,
+    ) -> PatchGrid:
         """Choose the candidates in all sources.
 
         They are sorted by source, sample and tile of the source, within a tile by their start.
@@ -145,6 +162,8 @@ class PatchStrategy(Frozen, ABC):
             The sources; `PatchGrid.source_index` counts them from 0.
         masks : dict of str to bool array, YX
             The pixels of each mask by its digest; needed if the region is a mask.
+        labels : sequence of LabelImage
+            The labels of each source; needed by a strategy that reads them.
 
         Raises
         ------
@@ -157,6 +176,9 @@ class PatchStrategy(Frozen, ABC):
         for i, each in enumerate(selected):
             if self.region is not None and len(each.samples):
                 selected[i] = replace(each, area=self.region.area(each.source, masks or {}))
+        if labels is not None and self.reads_labels:
+            pairs = zip(selected, labels, strict=True)
+            selected = [replace(each, labels=of_source) for each, of_source in pairs]
         grids = zip(self._candidates(selected), selected, strict=True)
         return PatchGrid.concatenate([self._eligible(grid, each) for grid, each in grids])
 
@@ -195,23 +217,36 @@ class PatchStrategy(Frozen, ABC):
         raise ArgumentError(f"Nothing is selected by {ranges}: {has}.")
 
     def _eligible(self, grid: PatchGrid, selected: SelectedSource) -> PatchGrid:
-        """Exclude candidates outside of the region, on missing planes or with too few pixels."""
+        """Exclude candidates with a fault, and set the share of the others that has pixels."""
+        valid = covered_share(grid, selected.source)
+        unwanted, excluded = np.zeros(len(grid), bool), dict(grid.excluded)
+        for has_fault, reason in self._faults(grid, selected, valid):
+            if n := int((has_fault & ~unwanted).sum()):
+                excluded[reason] = excluded.get(reason, 0) + n
+                unwanted |= has_fault
+        grid = replace(grid, excluded=excluded, valid=valid)
+        return grid[~unwanted] if unwanted.any() else grid
+
+    def _faults(
+        self, grid: PatchGrid, selected: SelectedSource, valid: NDArray[np.float32] | None
+    ) -> Iterator[tuple[NDArray[np.bool_], str]]:
+        """Yield the faults of candidates, sorted by sample: which have one, and its name.
+
+        They leave the region, touch a missing plane or have too few pixels.
+        """
         source = selected.source
         if selected.area is not None and len(grid):
             height, width = grid.size[-2:]
             inside = selected.area.contains(grid.start[:, -2:], (height, width))
             # A rectangle may be larger than the image; padding is inside of no region.
             past_end = grid.start[:, -2:] + (height, width) > source.spatial_shape[-2:]
-            inside &= ~past_end.any(axis=1)
-            grid = exclude(grid, ~inside, OUTSIDE)
+            yield ~inside | past_end.any(axis=1), OUTSIDE
         if source.missing:
             touches = np.zeros(len(grid), bool)
             touches[rows_touching(grid, source, source.missing)] = True
-            grid = exclude(grid, touches, MISSING_PLANE)
-        valid = covered_share(grid, source)
-        if valid is None:
-            return grid
-        return exclude(replace(grid, valid=valid), valid < self.min_covered, UNCOVERED)
+            yield touches, MISSING_PLANE
+        if valid is not None:
+            yield valid < self.min_covered, UNCOVERED
 
 
 class Micrometres(str):
@@ -347,11 +382,16 @@ class SizedStrategy(PatchStrategy):
 
     _lengths: ClassVar[tuple[str, ...]] = ("size",)
 
-    def plan(self, sources: Sequence[SourceInfo], masks: Masks | None = None) -> PatchGrid:  # noqa: D102
+    def plan(  # noqa: D102
+        self,
+        sources: Sequence[SourceInfo],
+        masks: Masks | None = None,
+        labels: Sequence[LabelImage] | None = None,
+    ) -> PatchGrid:
         first = sources[0]
         if (strategy := self.in_pixels(first.pixel_size, first.name)) is not self:
-            return strategy.plan(sources, masks)
-        return super().plan(sources, masks)
+            return strategy.plan(sources, masks, labels)
+        return super().plan(sources, masks, labels)
 
     @field_validator("size")
     @classmethod

@@ -317,8 +317,7 @@ def distribute(
 ) -> list[NDArray[np.int64]]:
     """Distribute a number of patches over samples, as if drawn from the positions of all of them.
 
-    Samples are ranked by source key, scene and sample, so that the order of the sources does not
-    matter.
+    Samples are ranked by `SelectedSource.rank`, and sample.
 
     Parameters
     ----------
@@ -330,10 +329,7 @@ def distribute(
     list of int64 array
         For each source, the number of patches of each selected sample.
     """
-    ranked = sorted(
-        range(len(sources)),
-        key=lambda i: (sources[i].source.key, repr(sources[i].source.scene), i),
-    )
+    ranked = sorted(range(len(sources)), key=lambda i: sources[i].rank)
     sizes = [np.full(len(sources[i].samples), n_positions[i]) for i in ranked]
     ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0

@@ -2,10 +2,18 @@
 
 from typing import Any
 
-from magicgui.widgets import ComboBox, Label, PushButton, SpinBox, Widget
+from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, SpinBox, Widget
 
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Random, Strategy, Tiled
+from napari_patchset.patching.strategies import (
+    STRATEGIES,
+    Balanced,
+    FixedPatch,
+    Random,
+    Strategy,
+    Tiled,
+)
+from napari_patchset.patching.strategies.balanced import format_shares
 from napari_patchset.plugin.form.fields import MAX_INT, Section, choices, choices_of, description
 
 _KINDS = choices_of(
@@ -13,6 +21,7 @@ _KINDS = choices_of(
     tiled="tiled: a regular grid",
     random="random",
     stratified="stratified: random, one per cell",
+    balanced="balanced: random, by class of the labels",
     fixed="clicked on the image",
     whole="whole planes or volumes",
 )
@@ -32,7 +41,7 @@ _SMALL = choices(("stop with an error", "error"), ("skip it", "skip"), ("pad it 
 _PER = choices(("per plane or volume", "sample"), ("in total", "total"))
 _NO_LIMIT = 100
 
-_RANDOM = ("n_patches", "per", "max_overlap", "seed")
+_RANDOM = ("n_patches", "classes", "per", "max_overlap", "seed")
 _CLICKED = ("places", "place", "forget")
 _FIELDS = ("edge", "pad", *_RANDOM, "small", *_CLICKED)
 """The fields in the order of the form."""
@@ -83,6 +92,11 @@ class StrategySection(Section):
         self.n_patches = SpinBox(
             value=100, min=1, max=MAX_INT, label="Count", tooltip="How many patches to draw."
         )
+        self.classes = LineEdit(
+            value="foreground=0.5,background=0.5",
+            label="Classes",
+            tooltip=description(Balanced, "classes"),
+        )
         self.per = ComboBox(
             label="Count applies",
             choices=_PER,
@@ -121,8 +135,10 @@ class StrategySection(Section):
             return {"kind": kind, "patches": self.patches}
         used = (name for name in self._fields if name in _fields_of(kind))
         fields = {name: getattr(self, name).value for name in used}
+        if "n_patches" in fields:
+            fields["count"] = fields.pop("n_patches")
         if kind == "random":
-            fields["count"], limit = fields.pop("n_patches"), fields["max_overlap"]
+            limit = fields["max_overlap"]
             fields["max_overlap"] = None if limit == _NO_LIMIT else limit / 100
         if fields.get("edge") != "pad" and fields.get("small") != "pad":
             fields.pop("pad", None)
@@ -131,12 +147,14 @@ class StrategySection(Section):
     def load(self, strategy: Strategy) -> None:
         """Set the fields from a strategy."""
         self.kind.value = strategy.kind
-        if strategy.kind == "random":
+        if isinstance(strategy, Random | Balanced):
             self.n_patches.value = strategy.count
         for name in set(self._fields) & set(type(strategy).model_fields):
             value = getattr(strategy, name)
             if name == "max_overlap":
                 value = _NO_LIMIT if value is None else round(100 * value)
+            elif name == "classes":
+                value = format_shares(value)
             getattr(self, name).value = value
         if strategy.kind == "fixed":
             self.set_places(strategy.patches)
