@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -33,7 +34,9 @@ from napari_patchset import (
     open_stack,
     stitch,
 )
-from napari_patchset.stitching import stitched_image
+from napari_patchset.patchset.files import DRAFT_PATTERN
+from napari_patchset.patchset.sharding import CODECS, CodecName
+from napari_patchset.stitching import ome_zarr, stitched_image
 from napari_patchset.stitching.stitch_folder import StitchFolder
 from support.czi_maker import SceneSpec, make_czi
 from support.pixels import whole
@@ -181,6 +184,64 @@ def test_coarser_levels_are_means_of_floats_and_every_second_integer(tmp_path: P
             means = padded.reshape(19, 2, 21, 2).mean((1, 3))
             assert np.allclose(half, means, rtol=1e-6)
         assert levels["2"].shape[-2:] == (10, 11)
+
+
+@pytest.mark.parametrize("shape", [(150, 203), (31, 260), (300, 17), (16, 16)])
+@pytest.mark.parametrize("codec", CODECS)
+def test_each_level_is_half_the_one_before_in_every_codec(
+    shape: tuple[int, int], codec: CodecName, tmp_path: Path
+) -> None:
+    """Some levels are halved in memory, others from the level that was written."""
+    values = np.random.default_rng(1).random(shape, np.float32)
+    path = write(tmp_path / "a.tif", values)
+    tiling = Tiled(size=(16, 16), overlap=(5, 0))
+    made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))
+    result = stitch(made.path, made.path, tmp_path / "a.ome.zarr", codec=codec)
+    levels = zarr.open_group(result.path, mode="r")
+    assert np.array_equal(levels["0"][0], values)
+    n_levels = len(list(levels.arrays()))
+    for level in range(1, n_levels):
+        finer = levels[str(level - 1)][0]
+        assert np.array_equal(levels[str(level)][0], ome_zarr.halve(finer))
+        assert levels[str(level)].dtype == np.float32
+        compressors = [type(each).__name__ for each in levels[str(level)].compressors]
+        assert compressors == ([] if codec == "none" else ["BloscCodec"])
+    assert max(levels[str(n_levels - 1)].shape) <= 16
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", ">f4", "float16", "float64"])
+def test_every_type_comes_back_bit_for_bit(dtype: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((40, 50), np.uint8))
+    made = export(
+        ExportPlan(sources=path, strategy=Tiled(size=(10, 10)), out=tmp_path / "a.patches.zarr")
+    )
+    n = np.dtype(dtype).itemsize
+    bits = np.random.default_rng(0).integers(0, 2, (20, 1, 10, 10 * n), np.uint8)
+    bits *= np.uint8(1 if dtype == "bool" else 255)
+    bits[3] = 0  # a chunk of nothing but the fill value
+    predicted = bits.view(dtype)
+    if predicted.dtype.kind == "f":
+        predicted[5] = -0.0
+        predicted[6] = np.nan
+    np.save(tmp_path / "p.npy", predicted)
+    result = stitch(made.path, tmp_path / "p.npy", tmp_path / "a.ome.zarr")
+    image = zarr.open_group(result.path, mode="r")["0"][0]
+    truth = predicted[:, 0].reshape(4, 5, 10, 10).swapaxes(1, 2).reshape(40, 50)
+    assert image.tobytes() == truth.astype(image.dtype).tobytes()
+
+
+def test_what_a_killed_job_was_writing_is_not_in_the_image(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    reference = stitch(made.path, made.path, tmp_path / "r.ome.zarr")
+    out = tmp_path / "o.ome.zarr"
+    events = iter_stitch(made.path, made.path, out)
+    next(events)
+    events.close()
+    image = out.with_name("o.ome.zarr.partial") / "image" / "0"
+    (image / "0" / "c").mkdir(exist_ok=True)
+    (image / "0" / "c" / f".0.{'a' * 32}.draft").write_bytes(b"half a shard")
+    (image / f"zarr.{'b' * 32}.partial").write_bytes(b"half of zarr's metadata")
+    assert digests(stitch(made.path, made.path, out).path) == digests(reference.path)
 
 
 def test_predictions_may_have_other_channels_and_more_pixels(tmp_path: Path) -> None:
@@ -451,4 +512,5 @@ def test_shards_are_synced_before_they_are_marked(
     result = stitch(made.path, made.path, tmp_path / "o.ome.zarr")
     written = {path.relative_to(result.path).as_posix() for path in result.path.rglob("c/**/*")}
     shards = {name for name in written if (result.path / name).is_file()}
-    assert shards == {name.split("/image/")[1] for name in synced if "/c/" in name}
+    drafts = [name.split("/image/")[1] for name in synced if "/c/" in name]
+    assert shards == {re.sub(rf"{DRAFT_PATTERN}$", r"\g<name>", name) for name in drafts}

@@ -19,9 +19,13 @@ from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.stitch import StitchProgress, iter_stitch
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
+
+DEFAULTS = StitchOptions()
 
 
 def stitch(
@@ -39,24 +43,19 @@ def stitch(
     ],
     out: Annotated[Path, option("Output", "NAME", f"The OME-Zarr to write: NAME{SUFFIX}.")],
     blend: Annotated[
-        Blend,
-        option("Output", "crop|average|hann", "How overlapping predictions become one."),
-    ] = "crop",
-    fill: Annotated[
-        float, option("Output", "NUMBER", "Value of the pixels that no patch covers.")
-    ] = 0.0,
+        Blend, option("Output", "crop|average|hann", StitchOptions.help("blend"))
+    ] = DEFAULTS.blend,
+    fill: Annotated[float, option("Output", "NUMBER", StitchOptions.help("fill"))] = DEFAULTS.fill,
     channel_names: Annotated[
-        str | None,
-        option("Output", "NAMES", "Names of the predicted channels, separated by commas."),
+        str | None, option("Output", "NAMES", StitchOptions.help("channel_names"))
     ] = None,
     argmax: Annotated[
         bool,
-        typer.Option(
-            "--argmax",
-            help="Also write the channel with the highest prediction as a label image.",
-            rich_help_panel="Output",
-        ),
-    ] = False,
+        typer.Option("--argmax", help=StitchOptions.help("argmax"), rich_help_panel="Output"),
+    ] = DEFAULTS.argmax,
+    codec: Annotated[
+        CodecName, option("Output", "none|zstd|lz4", StitchOptions.help("codec"))
+    ] = DEFAULTS.codec,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -86,6 +85,7 @@ def stitch(
             fill=fill,
             channel_names=names,
             argmax=argmax,
+            codec=codec,
             executor=pool,
             workers=workers,
             memory=memory_from(memory),

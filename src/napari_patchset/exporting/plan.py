@@ -33,6 +33,7 @@ from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import IMAGE, PIXEL_TYPE_PATTERN
 from napari_patchset.patchset.manifest import digest_bytes
+from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import (
     ChannelId,
@@ -277,9 +278,7 @@ class Recipe(Frozen):
     format: Annotated[str, AfterValidator(_check_format)] = Field(
         default="zarr", description="Format of the patch set."
     )
-    codec: Literal["none", "zstd", "lz4"] = Field(
-        default="none", description="Compression of a zarr."
-    )
+    codec: CodecName = Field(default="none", description="Compression of a zarr.")
 
     @field_validator("filters", mode="before")
     @classmethod

@@ -62,14 +62,16 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[FileIO]:
         draft.unlink(missing_ok=True)
 
 
-def write_file(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = True) -> None:
+def write_file(
+    path: Path, parts: Iterable[bytes | bytearray | memoryview], *, sync: bool = True
+) -> None:
     """Write a file of several parts atomically; see `atomic_file`."""
     with atomic_file(path, sync=sync) as file:
         for part in parts:
             write_all(file, part)
 
 
-def write_all(file: FileIO, part: bytes | memoryview) -> None:
+def write_all(file: FileIO, part: bytes | bytearray | memoryview) -> None:
     """Write all bytes; one system call writes at most 2 GiB."""
     rest = memoryview(part)
     while rest:

@@ -16,12 +16,13 @@ provenance in patchset.json.
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from napari_patchset._model import Frozen
+from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.source import PixelSize, SourceInfo
 
 SUFFIX = ".patches.zarr"
@@ -101,7 +102,7 @@ class ArrayLayout(Frozen):
     dtype: PixelType
     axes: Annotated[str, Field(pattern="^SC[ZT]?YX$")]
     channels: tuple[str, ...]
-    codec: Literal["none", "zstd", "lz4"]
+    codec: CodecName
     pixel_size: PixelSize
 
     @classmethod

@@ -6,7 +6,7 @@ the sum is in float64 and in the order of the table, so that the bytes do not de
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +31,11 @@ class Box:
     def shape(self) -> tuple[int, ...]:
         """Size along each axis."""
         return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    def rows(self, first: int, last: int) -> "Box":
+        """Return the part of the box from a row along Y up to, not including, another."""
+        start = (*self.start[:-2], first, self.start[-1])
+        return Box(start, (*self.stop[:-2], last, self.stop[-1]))
 
 
 @dataclass(frozen=True)
@@ -158,17 +163,25 @@ def _fill_holes(
 def _average(
     box: Box, patches: PlacedPatches, read: ReadPatch, out: NDArray[Any], blend: Blend
 ) -> NDArray[np.bool_]:
-    total = np.zeros(out.shape, np.float64)
-    sum_of_weights = np.zeros(box.shape, np.float64)
-    weights = _hann_window(patches.size) if blend == "hann" else None
+    total = np.zeros(out.shape)
+    sum_of_weights = np.zeros(box.shape)
+    window = _hann_window(patches.size) if blend == "hann" else None
+    product = np.empty((len(out), *patches.size))
     stop = patches.start + patches.size
     for row, inside, target in _overlaps(box, patches.start, patches.start, stop):
         pixels = read(int(patches.indices[row]))[:, *inside]
-        total[:, *target] += pixels if weights is None else pixels * weights[inside]
-        sum_of_weights[target] += 1 if weights is None else weights[inside]
+        weights: NDArray[np.float64] | int = 1
+        if window is not None:
+            weights = window[inside]
+            pixels = np.multiply(pixels, weights, out=product[:, *inside])
+        total[:, *target] += pixels
+        sum_of_weights[target] += weights
     covered = sum_of_weights > 0
-    np.divide(total, sum_of_weights, out=total, where=covered)
-    np.copyto(out, total, where=covered, casting="same_kind")
+    if covered.all():
+        np.divide(total, sum_of_weights, out=out, casting="same_kind")
+    else:
+        np.divide(total, sum_of_weights, out=total, where=covered)
+        np.copyto(out, total, where=covered, casting="same_kind")
     return covered
 
 
@@ -199,9 +212,11 @@ def _distance_to_border(size: Sequence[int]) -> NDArray[np.int32]:
     return distance
 
 
-def _hann_window(size: Sequence[int]) -> NDArray[np.float64]:
+@lru_cache(maxsize=2)
+def _hann_window(size: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the product of sin^2(pi (i + 1/2) / n) along each axis; it is nowhere 0."""
     window = np.ones((), np.float64)
     for n in size:
         window = window[..., np.newaxis] * np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2
+    window.flags.writeable = False
     return window

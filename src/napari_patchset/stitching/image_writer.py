@@ -39,11 +39,16 @@ from napari_patchset.stitching.stitch_folder import (
 )
 from napari_patchset.stitching.stitched_image import FrameBox, StitchedImage, images_of
 
+_STRIP = 256
+"""Rows that are blended at once: sums of this size stay in the processor's cache."""
 
-def planned_images(patch_set: PatchSet, plan: StitchPlan) -> tuple[StitchedImage, ...]:
-    """Return the images that a plan makes of the sources of its set."""
-    sources = patch_set.manifest.sources
-    return tuple(images_of(sources, plan.channels, plan.dtype, plan.factor))
+
+def planned_pyramids(
+    folder: StitchFolder, patch_set: PatchSet, plan: StitchPlan
+) -> list[ome_zarr.Pyramid]:
+    """Return the pyramids that a plan makes of the sources of its set."""
+    images = images_of(patch_set.manifest.sources, plan.channels, plan.dtype, plan.factor)
+    return ome_zarr.pyramids(folder.image, list(images), plan.fill, plan.codec)
 
 
 class ImageWriter:
@@ -57,8 +62,8 @@ class ImageWriter:
                 f"{self.plan.patch_set} is not the set that the stitching was planned with; stitch "
                 "with overwrite to start over."
             )
-        self.images = planned_images(self._set, self.plan)
-        self.n_levels = max(image.n_levels for image in self.images)
+        self._pyramids = planned_pyramids(folder, self._set, self.plan)
+        self.n_levels = max(pyramid.image.n_levels for pyramid in self._pyramids)
         self._samples: SharedCache[tuple[int, int], PlacedPatches] = SharedCache(4)
 
     def n_shards(self, level: int) -> int:
@@ -67,30 +72,39 @@ class ImageWriter:
 
     def write_shard(self, level: int, number: int) -> None:
         """Write a shard, and mark it as done."""
-        index, image, shard = self._find_shard(level, number)
-        path = ome_zarr.image_path(self.folder.image, self.images, index)
-        labels = ome_zarr.labels_path(path)
+        pyramid, first = self._find_shard(level, number)
+        image, shard = pyramid.image, pyramid.image.shard(level, first)
         if level:
             finer = ome_zarr.finer_box(image, level, shard)
-            for group in (path, labels) if self.plan.argmax else (path,):
-                halved = ome_zarr.halve(ome_zarr.read_shard(group, image, level - 1, finer))
-                ome_zarr.write_shard(group, image, level, shard, halved)
+            for layer in (pyramid, pyramid.labels()) if self.plan.argmax else (pyramid,):
+                pixels = ome_zarr.halve(layer.read_box(level - 1, finer))
+                _write_levels(layer, level, first, pixels)
             done = StitchedShard(covered=0, low=(), high=())
         else:
-            pixels = np.full(
-                (len(image.channels), *shard.box.shape), self.plan.fill, np.dtype(self.plan.dtype)
-            )
-            patches = self._patches_of(image.source_index, image.sample(shard.frame)).near(
-                shard.box
-            )
-            covered = blend_patches(self.plan.blend, shard.box, patches, self._read, pixels)
-            ome_zarr.write_shard(path, image, 0, shard, pixels)
+            pixels, covered = self._blend(image, shard)
+            _write_levels(pyramid, 0, first, pixels)
             if self.plan.argmax:
-                classes = np.where(covered, pixels.argmax(axis=0), 0)
-                ome_zarr.write_shard(labels, image, 0, shard, classes[np.newaxis])
+                classes = np.where(covered, pixels.argmax(axis=0), 0)[np.newaxis]
+                labels = pyramid.labels()
+                _write_levels(labels, 0, first, classes.astype(labels.dtype))
             low, high = _finite_range(pixels)
             done = StitchedShard(covered=int(np.count_nonzero(covered)), low=low, high=high)
         self.folder.mark_done(level, number, done)
+
+    def _blend(
+        self, image: StitchedImage, shard: FrameBox
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Blend the pixels C, (Z), Y, X of a shard; also return which of them a patch covers."""
+        box, plan = shard.box, self.plan
+        patches = self._patches_of(image.source_index, image.sample(shard.frame)).near(box)
+        pixels = np.full((len(image.channels), *box.shape), plan.fill, plan.dtype)
+        covered = np.empty(box.shape, bool)
+        for top in range(box.start[-2], box.stop[-2], _STRIP):
+            strip = box.rows(top, min(top + _STRIP, box.stop[-2]))
+            rows = slice(top - box.start[-2], strip.stop[-2] - box.start[-2])
+            out, near = pixels[..., rows, :], patches.near(strip)
+            covered[..., rows, :] = blend_patches(plan.blend, strip, near, self._read, out)
+        return pixels, covered
 
     def complete(self) -> float:
         """Add names and ranges of the channels, rename the OME-Zarr into place.
@@ -102,7 +116,8 @@ class ImageWriter:
         """
         covered = total = 0
         ends = self._ends(0)
-        for index, image in enumerate(self.images):
+        for index, pyramid in enumerate(self._pyramids):
+            image = pyramid.image
             numbers = range(ends[index] - image.n_shards(0), ends[index])
             written = [self.folder.read_done(0, number) for number in numbers]
             covered += sum(shard.covered for shard in written)
@@ -116,8 +131,7 @@ class ImageWriter:
             ]
             low = [min(values, default=0.0) for values, _ in ranges]
             high = [max(values, default=1.0) for _, values in ranges]
-            path = ome_zarr.image_path(self.folder.image, self.images, index)
-            ome_zarr.add_display(path, image, low, high)
+            ome_zarr.add_display(pyramid, low, high)
         share = covered / total
         root = zarr.open_group(self.folder.image, mode="r+")
         root.attrs[ATTRIBUTE] = {
@@ -132,22 +146,22 @@ class ImageWriter:
     def shard_bytes(self) -> int:
         """Return about the memory that a shard takes while it is written."""
         image_pixel = len(self.plan.channels) * np.dtype(self.plan.dtype).itemsize
-        sums = 0 if self.plan.blend == "crop" else 8 * (len(self.plan.channels) + 1)
-        # The pixels, their copies in the order of the array and in zarr, and what is covered.
-        pixel_bytes = 3 * image_pixel + sums + 5
-        return max(prod(image.shard(0, 0).box.shape) for image in self.images) * pixel_bytes
+        # The pixels, those of the finer level before they are halved, and what is covered.
+        pixel_bytes = 5 * image_pixel + 2
+        boxes = [pyramid.image.shard(0, 0).box for pyramid in self._pyramids]
+        return max(prod(box.shape) for box in boxes) * pixel_bytes
 
     def _ends(self, level: int) -> list[int]:
         """Return the number of shards of a level up to the end of each image."""
-        counts = (i.n_shards(level) if level < i.n_levels else 0 for i in self.images)
-        return list(accumulate(counts))
+        images = [pyramid.image for pyramid in self._pyramids]
+        return list(accumulate(i.n_shards(level) if i.levels_from(level) else 0 for i in images))
 
-    def _find_shard(self, level: int, number: int) -> tuple[int, StitchedImage, FrameBox]:
+    def _find_shard(self, level: int, number: int) -> tuple[ome_zarr.Pyramid, int]:
+        """Return the pyramid that a shard of a level is of, and its number there."""
         ends = self._ends(level)
         index = int(np.searchsorted(ends, number, side="right"))
-        image = self.images[index]
-        first = ends[index] - image.n_shards(level)
-        return index, image, image.shard(level, number - first)
+        pyramid = self._pyramids[index]
+        return pyramid, number - ends[index] + pyramid.image.n_shards(level)
 
     def _patches_of(self, source_index: int, sample: int) -> PlacedPatches:
         """Return the patches of one sample of a source, in pixels of the image."""
@@ -280,6 +294,14 @@ def stitch_job(
                 future.cancel()
 
 
+def _write_levels(pyramid: ome_zarr.Pyramid, level: int, number: int, pixels: NDArray[Any]) -> None:
+    """Write the pixels of a shard of a level, and halves of them to the levels after it."""
+    for each in pyramid.image.levels_from(level):
+        if each > level:
+            pixels = ome_zarr.halve(pixels)
+        pyramid.write_shard(each, pyramid.image.shard(each, number), pixels)
+
+
 def _finite_range(
     pixels: NDArray[Any],
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
@@ -287,7 +309,8 @@ def _finite_range(
     low: list[float | None] = []
     high: list[float | None] = []
     for channel in pixels:
-        finite = channel[np.isfinite(channel)] if channel.dtype.kind == "f" else channel
+        is_finite = np.isfinite(channel.min()) and np.isfinite(channel.max())
+        finite = channel if is_finite else channel[np.isfinite(channel)]
         low.append(float(finite.min()) if finite.size else None)
         high.append(float(finite.max()) if finite.size else None)
     return tuple(low), tuple(high)

@@ -1,15 +1,15 @@
 """The OME-Zarr 0.5 that stitched images are written to: arrays, levels and metadata.
 
 One image is a multiscale group; several are series "0", "1", ... in the layout of bioformats2raw.
-yaozarrs' models make the metadata, zarr the groups and arrays. One job
-writes a shard of an array.
+yaozarrs' models make the metadata, zarr the groups and empty arrays. A job writes a shard whole, in
+one step (see `patchset.sharding`): zarr would copy its pixels several times.
 """
 
-import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from yaozarrs import v05
 from zarr.codecs import BloscCodec
 
+from napari_patchset.patchset.files import write_file
+from napari_patchset.patchset.sharding import CODECS, Codec, CodecName, encode_index
 from napari_patchset.stitching.blending import Box
 from napari_patchset.stitching.stitched_image import FrameBox, StitchedImage
 
@@ -29,50 +31,128 @@ _STRIP = 64
 
 _CLASS_TYPES = (np.uint8, np.uint16, np.uint32)
 
-
-def image_path(root: Path, images: Sequence[StitchedImage], number: int) -> Path:
-    """Return the group of an image in the OME-Zarr at `root`."""
-    return root if len(images) == 1 else root / str(number)
+_Value = TypeVar("_Value")
 
 
-def labels_path(image: Path) -> Path:
-    """Return the group of the label image that belongs to the image of a group."""
-    return image / "labels" / LABELS
+@dataclass(frozen=True)
+class Pyramid:
+    """The arrays of an image, or of its label image: one for each level.
+
+    Attributes
+    ----------
+    path : Path
+        The group of the arrays.
+    image : StitchedImage
+        What they show.
+    axes : str
+        Axes of the arrays: those of the image; labels have no channels.
+    dtype : str
+        Type of the pixels.
+    fill : float
+        Value of the pixels that no patch covers.
+    codec : {"none", "zstd", "lz4"}
+        Compression.
+    """
+
+    path: Path
+    image: StitchedImage
+    axes: str
+    dtype: str
+    fill: float
+    codec: CodecName
+
+    def labels(self) -> "Pyramid":
+        """Return the label image of the same size, whose pixels are the number of a channel."""
+        last = len(self.image.channels) - 1
+        dtype = next(t for t in _CLASS_TYPES if last <= np.iinfo(t).max).__name__
+        axes, path = self.axes.replace("C", ""), self.path / "labels" / LABELS
+        return Pyramid(path, self.image, axes, dtype, 0, self.codec)
+
+    def create_arrays(self) -> None:
+        """Create the arrays, empty."""
+        codec, compressor = CODECS[self.codec], None
+        if codec is not None:
+            compressor = BloscCodec(**codec.configuration(np.dtype(self.dtype)))
+        for level in range(self.image.n_levels):
+            zarr.create_array(
+                self.path / str(level),
+                shape=self._in_own_axes(self.image.shape(level)),
+                chunks=self._in_own_axes(self.image.chunk_shape(level)),
+                shards=self._in_own_axes(self.image.shard_shape(level)),
+                dtype=self.dtype,
+                compressors=compressor,
+                fill_value=self.fill,
+                dimension_names=list(self.axes.lower()),
+                zarr_format=3,
+            )
+
+    def write_shard(self, level: int, shard: FrameBox, pixels: NDArray[Any]) -> None:
+        """Write the pixels of a shard of a level: C, (Z), Y, X; of labels, C is 1.
+
+        Its file is complete or absent, and survives a power cut. A shard, or a chunk, of nothing
+        but the fill value is left out, as zarr does.
+        """
+        filling = np.full((), self.fill, self.dtype)
+        if _is_filled(pixels, filling):
+            return
+        image, codec = self.image, CODECS[self.codec]
+        index = map(str, self._in_own_axes(image.shard_index(level, shard)))
+        data = image.in_axes(pixels)
+        if "C" not in self.axes:
+            data = data.take(0, image.axes.index("C"))
+        chunk, extent = image.chunk_shape(level), image.shard_shape(level)
+        chunks = _chunks_of(data, self._in_own_axes(chunk), self._in_own_axes(extent), filling)
+        write_file(self.path.joinpath(str(level), "c", *index), _encode(chunks, codec))
+
+    def read_box(self, level: int, box: FrameBox) -> NDArray[Any]:
+        """Read the pixels of a box of a level: C, (Z), Y, X."""
+        axes = [axis for axis in self.axes if axis not in self.image.frame_axes]
+        array = zarr.open_array(self.path / str(level), mode="r")
+        data = np.asarray(array[self._in_own_axes(self.image.region(box))])
+        if "C" not in axes:
+            axes, data = ["C", *axes], data[np.newaxis]
+        return data.transpose([axes.index(axis) for axis in f"C{self.image.spatial_axes}"])
+
+    def _in_own_axes(self, values: Sequence[_Value]) -> tuple[_Value, ...]:
+        """Return those values along the axes of the image that are along axes of the arrays."""
+        pairs = zip(self.image.axes, values, strict=True)
+        return tuple(value for axis, value in pairs if axis in self.axes)
 
 
-def class_type(n: int) -> np.dtype[Any]:
-    """Return the smallest type that holds the classes 0 ... n - 1."""
-    return np.dtype(next(t for t in _CLASS_TYPES if n - 1 <= np.iinfo(t).max))
+def pyramids(
+    root: Path, images: Sequence[StitchedImage], fill: float, codec: CodecName
+) -> list[Pyramid]:
+    """Return the pyramids of the images of the OME-Zarr at `root`."""
+    folders = [root] if len(images) == 1 else [root / str(i) for i in range(len(images))]
+    return [
+        Pyramid(folder, image, image.axes, image.dtype, fill, codec)
+        for folder, image in zip(folders, images, strict=True)
+    ]
 
 
-def create(root: Path, images: Sequence[StitchedImage], *, labels: bool, fill: float) -> None:
+def create(root: Path, images: Sequence[Pyramid], *, labels: bool) -> None:
     """Create the groups and the empty arrays of all images, and of their label images."""
     if len(images) > 1:
         layout = v05.Bf2Raw.model_validate({"bioformats2raw.layout": 3})
         _create_group(root, _dump(layout))
-        series = v05.Series(series=[str(i) for i in range(len(images))])
+        series = v05.Series(series=[image.path.name for image in images])
         _create_group(root / "OME", _dump(series))
-    for number, image in enumerate(images):
-        path = image_path(root, images, number)
-        _create_group(path, _dump(v05.Image(multiscales=[_multiscale(image, image.axes)])))
-        for level in range(image.n_levels):
-            _create_array(path / str(level), image, level, image.dtype, image.axes, fill)
+    for pyramid in images:
+        _create_group(pyramid.path, _dump(v05.Image(multiscales=[_multiscale(pyramid)])))
+        pyramid.create_arrays()
         if labels:
-            _create_group(path / "labels", _dump(v05.LabelsGroup(labels=[LABELS])))
-            axes = image.axes.replace("C", "")
-            metadata = _dump(v05.Image(multiscales=[_multiscale(image, axes)]))
+            classes = pyramid.labels()
+            _create_group(classes.path.parent, _dump(v05.LabelsGroup(labels=[LABELS])))
+            metadata = _dump(v05.Image(multiscales=[_multiscale(classes)]))
             # yaozarrs' model of a label drops what it does not know, such as its name.
-            classes = [{"label-value": i, "class": name} for i, name in enumerate(image.channels)]
-            metadata["image-label"] = {"properties": classes, "source": {"image": "../../"}}
-            _create_group(labels_path(path), metadata)
-            dtype = class_type(len(image.channels)).name
-            for level in range(image.n_levels):
-                _create_array(labels_path(path) / str(level), image, level, dtype, axes, 0)
+            names = pyramid.image.channels
+            properties = [{"label-value": i, "class": name} for i, name in enumerate(names)]
+            metadata["image-label"] = {"properties": properties, "source": {"image": "../../"}}
+            _create_group(classes.path, metadata)
+            classes.create_arrays()
 
 
-def add_display(
-    path: Path, image: StitchedImage, low: Sequence[float], high: Sequence[float]
-) -> None:
+def add_display(pyramid: Pyramid, low: Sequence[float], high: Sequence[float]) -> None:
     """Add the channels' names and value ranges to the metadata of an image."""
     windows = [
         v05.OmeroWindow(start=a, min=a, end=b if b > a else a + 1, max=b if b > a else a + 1)
@@ -81,48 +161,51 @@ def add_display(
     colors = _COLORS if len(windows) > 1 else ("FFFFFF",)
     channels = [
         v05.OmeroChannel(window=window, label=name, color=colors[i % len(colors)], active=True)
-        for i, (name, window) in enumerate(zip(image.channels, windows, strict=True))
+        for i, (name, window) in enumerate(zip(pyramid.image.channels, windows, strict=True))
     ]
-    metadata = v05.Image(
-        multiscales=[_multiscale(image, image.axes)], omero=v05.Omero(channels=channels)
-    )
-    zarr.open_group(path, mode="r+").attrs["ome"] = _dump(metadata)
+    omero = v05.Omero(channels=channels)
+    metadata = v05.Image(multiscales=[_multiscale(pyramid)], omero=omero)
+    zarr.open_group(pyramid.path, mode="r+").attrs["ome"] = _dump(metadata)
 
 
-def write_shard(
-    path: Path, image: StitchedImage, level: int, shard: FrameBox, pixels: NDArray[Any]
-) -> None:
-    """Write the pixels C, (Z), Y, X of a shard into the image, or label image, of a group."""
-    array = zarr.open_array(path / str(level), mode="r+")
-    axes = "".join(axis for axis in image.axes if axis not in image.frame_axes)
-    data = pixels.transpose([f"C{image.spatial_axes}".index(axis) for axis in axes])
-    is_labels = array.ndim < len(image.axes)  # which have no channel
-    if is_labels:
-        array[image.region(shard, without_channels=True)] = data.take(0, axes.index("C"))
-    else:
-        array[image.region(shard)] = data
-    _sync_shard(path / str(level), array, image.region(shard, without_channels=is_labels))
+def _chunks_of(
+    data: NDArray[Any], chunk: Sequence[int], shard: Sequence[int], filling: NDArray[Any]
+) -> Iterator[NDArray[Any] | None]:
+    """Yield the chunks of a shard in C order; None for one that has the fill value throughout."""
+    steps = (range(0, end, step) for end, step in zip(shard, chunk, strict=True))
+    for corner in product(*steps):
+        part = data[tuple(slice(a, a + n) for a, n in zip(corner, chunk, strict=True))]
+        if part.size == 0 or _is_filled(part, filling):
+            yield None
+        elif part.shape == tuple(chunk):
+            yield part
+        else:  # at the border of the image
+            padded = np.full(chunk, filling)
+            padded[tuple(map(slice, part.shape))] = part
+            yield padded
 
 
-def _sync_shard(path: Path, array: "zarr.Array[Any]", region: tuple[int | slice, ...]) -> None:
-    """Make the shard of a region survive a power cut; one of nothing but fill has no file."""
-    starts = [i if isinstance(i, int) else i.start or 0 for i in region]
-    shards = array.shards or array.chunks
-    number = [str(start // size) for start, size in zip(starts, shards, strict=True)]
-    with suppress(FileNotFoundError), path.joinpath("c", *number).open("r+b") as file:
-        os.fsync(file.fileno())
+def _encode(
+    chunks: Iterable[NDArray[Any] | None], codec: Codec | None
+) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the parts of a shard's file: its chunks, and its index."""
+    lengths = []
+    for chunk in chunks:
+        if chunk is None:
+            lengths.append(0)
+            continue
+        little = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<"))
+        part = little.reshape(-1).view(np.uint8).data if codec is None else codec.encode(little)
+        lengths.append(len(part))
+        yield part
+    yield encode_index(lengths, len(lengths))
 
 
-def read_shard(path: Path, image: StitchedImage, level: int, shard: FrameBox) -> NDArray[Any]:
-    """Read what `write_shard` writes: C, (Z), Y, X."""
-    array = zarr.open_array(path / str(level), mode="r")
-    axes = "".join(axis for axis in image.axes if axis not in image.frame_axes)
-    if array.ndim < len(image.axes):
-        data = np.asarray(array[image.region(shard, without_channels=True)])
-        data = np.expand_dims(data, axes.index("C"))
-    else:
-        data = np.asarray(array[image.region(shard)])
-    return data.transpose([axes.index(axis) for axis in f"C{image.spatial_axes}"])
+def _is_filled(pixels: NDArray[Any], filling: NDArray[Any]) -> bool:
+    """Whether all pixels are the fill value, bit for bit: -0.0 is not 0, and NaN is NaN."""
+    bits = np.dtype(f"u{pixels.itemsize}")
+    first, wanted = pixels[(0,) * pixels.ndim].view(bits), filling.view(bits)
+    return bool(first == wanted and (pixels.view(bits) == wanted).all())
 
 
 def halve(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -135,15 +218,16 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
         return pixels[..., ::2, ::2]
     *others, height, width = pixels.shape
     halved = np.empty((*others, -(-height // 2), -(-width // 2)), pixels.dtype)
-    for top in range(0, height, 2 * _STRIP):  # in double precision, a strip at a time
-        strip = pixels[..., top : top + 2 * _STRIP, :].astype(np.float64)
-        rows = strip[..., ::2, :].copy()
-        rows[..., : strip.shape[-2] // 2, :] += strip[..., 1::2, :]
-        rows[..., : strip.shape[-2] // 2, :] /= 2
-        columns = rows[..., ::2].copy()
-        columns[..., : width // 2] += rows[..., 1::2]
-        columns[..., : width // 2] /= 2
-        halved[..., top // 2 : top // 2 + _STRIP, :] = columns
+    half = np.result_type(pixels, np.float32).type(0.5)  # halves are exact, and do not overflow
+    for top in range(0, height, 2 * _STRIP):  # which stays in the processor's cache
+        strip = pixels[..., top : top + 2 * _STRIP, :]
+        rows, pairs = strip[..., ::2, :] * half, strip.shape[-2] // 2
+        rows[..., :pairs, :] += strip[..., 1::2, :] * half
+        rows[..., pairs:, :] *= 2  # the last row of an odd number
+        columns, pairs = halved[..., top // 2 : top // 2 + _STRIP, :], width // 2
+        np.multiply(rows[..., ::2], half, out=columns, casting="same_kind")
+        columns[..., :pairs] += rows[..., 1::2] * half
+        columns[..., pairs:] *= 2
     return halved
 
 
@@ -164,27 +248,9 @@ def _dump(metadata: Any) -> dict[str, Any]:
     return dumped
 
 
-def _create_array(
-    path: Path, image: StitchedImage, level: int, dtype: str, axes: str, fill: float
-) -> None:
-    def along(sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(n for axis, n in zip(image.axes, sizes, strict=True) if axis in axes)
-
-    zarr.create_array(
-        path,
-        shape=along(image.shape(level)),
-        chunks=along(image.chunk_shape(level)),
-        shards=along(image.shard_shape(level)),
-        dtype=dtype,
-        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
-        fill_value=fill,
-        dimension_names=list(axes.lower()),
-        zarr_format=3,
-    )
-
-
-def _multiscale(image: StitchedImage, axes: str) -> v05.Multiscale:
+def _multiscale(pyramid: Pyramid) -> v05.Multiscale:
     """Describe the axes and levels of an image, in micrometres where they are known."""
+    image, axes = pyramid.image, pyramid.axes
     kinds = {"T": v05.TimeAxis, "C": v05.ChannelAxis}
     sizes = image.source.pixel_size.model_dump()
     known = {axis: size for axis in axes if (size := sizes.get(axis.lower())) is not None}

@@ -19,9 +19,11 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
 from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
-from napari_patchset.stitching.image_writer import ImageWriter, planned_images, stitch_job
+from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_job
+from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
 from napari_patchset.stitching.stitch_folder import (
     SUFFIX,
@@ -88,6 +90,7 @@ def iter_stitch(
     fill: float = 0,
     channel_names: Sequence[str] | None = None,
     argmax: bool = False,
+    codec: CodecName = "none",
     executor: Executor | None = None,
     workers: int = DEFAULT_WORKERS,
     memory: int = DEFAULT_MEMORY,
@@ -117,6 +120,8 @@ def iter_stitch(
         Names of the predicted channels; by default those of the set, if there are as many.
     argmax : bool
         Also write the channel with the highest prediction as a label image; 0 where no patch is.
+    codec : {"none", "zstd", "lz4"}
+        Compression of the OME-Zarr. Labels shrink a lot; the last bits of floats are noise.
     executor, workers, memory
         As of `iter_export`.
     overwrite : bool
@@ -127,11 +132,14 @@ def iter_stitch(
     PatchsetError, OSError
         At the first event, if predictions and set do not fit, or `out` is taken.
     """
+    options = StitchOptions(
+        blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
+    )
     paths = _by_split(Path(os.path.abspath(patch_set)), predictions)
     folder = StitchFolder(check_name(out))
     with PatchSet(patch_set) as opened:
         check_apart(folder, [opened.path, *paths.values()])
-        plan = _plan(opened, paths, blend, fill, channel_names, argmax)
+        plan = _plan(opened, paths, options)
     if folder.is_in_place and folder.find_plan() == plan:  # it was killed right at its end
         with folder.locked():
             folder.remove()
@@ -154,8 +162,8 @@ def run_plan(
     try:
         if folder.find_plan() is None:
             with PatchSet(plan.patch_set) as patch_set:
-                images = planned_images(patch_set, plan)
-            ome_zarr.create(folder.image, images, labels=plan.argmax, fill=plan.fill)
+                pyramids = planned_pyramids(folder, patch_set, plan)
+            ome_zarr.create(folder.image, pyramids, labels=plan.argmax)
             folder.write_plan(plan)
         writer = ImageWriter(folder)
         yield from _write_levels(writer, executor, workers, memory)
@@ -221,14 +229,7 @@ def check_apart(folder: StitchFolder, inputs: Sequence[Path]) -> None:
             raise ArgumentError(f"{target} and {given} lie in each other; choose another name.")
 
 
-def _plan(
-    patch_set: PatchSet,
-    paths: Mapping[str, Path],
-    blend: Blend,
-    fill: float,
-    channel_names: Sequence[str] | None,
-    argmax: bool,
-) -> StitchPlan:
+def _plan(patch_set: PatchSet, paths: Mapping[str, Path], options: StitchOptions) -> StitchPlan:
     size, splits = patch_size(patch_set), patch_set.splits
     if unknown := [split for split in paths if split not in splits]:
         raise ArgumentError(
@@ -236,22 +237,19 @@ def _plan(
         )
     opened = {split: open_predictions(path, split, len(size) + 2) for split, path in paths.items()}
     files = {split: PredictionFile.at(path) for split, path in paths.items()}
-    return plan_stitching(patch_set, opened, files, blend, fill, channel_names, argmax)
+    return plan_stitching(patch_set, opened, files, options)
 
 
 def plan_stitching(
     patch_set: PatchSet,
     predictions: Mapping[str, Predictions],
     files: Mapping[str, PredictionFile],
-    blend: Blend,
-    fill: float,
-    channel_names: Sequence[str] | None,
-    argmax: bool,
+    options: StitchOptions,
 ) -> StitchPlan:
     """Check that predictions, set and options fit together, and plan; see `iter_stitch`."""
     check_alike(predictions, patch_set.manifest.counts)
     first = next(iter(predictions.values()))
-    check_blend(blend, first.dtype)
+    check_blend(options.blend, first.dtype)
     size, (n_channels, *predicted) = patch_size(patch_set), first.shape[1:]
     factors = [n // p for n, p in zip(predicted, size, strict=True)]
     if [f * p for f, p in zip(factors, size, strict=True)] != predicted:
@@ -259,30 +257,40 @@ def plan_stitching(
             f"Predictions have the size {tuple(predicted)}, patches {size}; it must be the same, "
             "or a whole multiple along each axis."
         )
-    names = tuple(channel_names or patch_set.manifest.channels)
-    if channel_names and len(names) != n_channels:
+    names = options.channel_names or patch_set.manifest.channels
+    if options.channel_names and len(names) != n_channels:
         raise ArgumentError(
             f"There are {len(names)} channel names ({', '.join(names)}), but {n_channels} "
             "predicted channels."
         )
     if len(names) != n_channels:
         names = tuple(f"prediction {i}" for i in range(n_channels))
-    is_held = first.dtype.kind == "f" or (
-        float(fill).is_integer() and np.can_cast(np.min_scalar_type(int(fill)), first.dtype)
-    )
-    if not is_held:
-        raise ArgumentError(f"fill is {fill}, which {first.dtype} does not hold; choose another.")
+    if not _holds(first.dtype, options.fill):
+        raise ArgumentError(
+            f"fill is {options.fill:g}, which {first.dtype} does not hold; choose another."
+        )
     return StitchPlan(
         patch_set=str(patch_set.path),
         table_digest=patch_set.manifest.table_digest,
         predictions=dict(files),
-        blend=blend,
-        fill=fill,
-        channels=names,
+        blend=options.blend,
+        fill=options.fill,
+        channels=tuple(names),
         dtype=first.dtype.name,
         factor=tuple(factors),
-        argmax=argmax,
+        argmax=options.argmax,
+        codec=options.codec,
     )
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether pixels of a type can have a value."""
+    if dtype.kind == "b":
+        return value in (0, 1)
+    if dtype.kind == "f":
+        return not np.isfinite(value) or abs(value) <= np.finfo(dtype).max
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
 
 
 def patch_size(patch_set: PatchSet) -> tuple[int, ...]:

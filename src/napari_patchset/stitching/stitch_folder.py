@@ -28,6 +28,7 @@ from napari_patchset.jobs.folder import JobFolder
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.jobs.own_files import is_litter
 from napari_patchset.patchset.files import DRAFT_PATTERN, read_json, sync_folder, write_file
+from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.ome_zarr import LABELS
 
@@ -36,7 +37,9 @@ PLAN = "stitching.json"
 ATTRIBUTE = "patchset_stitching"
 """Key in the attributes of an OME-Zarr that was stitched."""
 
-_ZARR_FILE = rf"((OME|labels|{LABELS}|[0-9]+)/)*(zarr[.]json|(c/)?[0-9]+(/[0-9]+)*)"
+_ZARR_DRAFT = r"zarr[.][0-9a-f]{32}[.]partial"
+"""zarr's own name of a zarr.json that is being written."""
+_ZARR_FILE = rf"((OME|labels|{LABELS}|[0-9]+)/)*(zarr[.]json|{_ZARR_DRAFT}|(c/)?[0-9]+(/[0-9]+)*)"
 _OWN_FILE = re.compile(
     rf"{re.escape(LOCK)}|stop|running[.][0-9a-f]{{32}}|{re.escape(PLAN)}|done/[0-9]+/[0-9]+[.]json"
     rf"|predictions/(all|train|val)([.]rows)?[.]npy|(image|replaced)/{_ZARR_FILE}"
@@ -78,6 +81,8 @@ class StitchPlan(Frozen):
         Pixels of a prediction for each pixel of a patch, along (Z)YX.
     argmax : bool
         Write the channel with the highest prediction as a label image, too.
+    codec : {"none", "zstd", "lz4"}
+        Compression.
     """
 
     patch_set: str
@@ -89,6 +94,7 @@ class StitchPlan(Frozen):
     dtype: str
     factor: tuple[int, ...]
     argmax: bool
+    codec: CodecName
 
 
 class StitchedShard(Frozen):
@@ -228,7 +234,13 @@ class StitchFolder(JobFolder):
         _remove_own_files(self.root, "")
 
     def rename_into_place(self) -> None:
-        """Rename the complete OME-Zarr; what it replaces is moved aside first."""
+        """Rename the complete OME-Zarr, without drafts of a killed job.
+
+        What it replaces is moved aside first.
+        """
+        for _, path in _entries(self.image, ""):
+            if _DRAFT.search(path.name) or re.fullmatch(_ZARR_DRAFT, path.name):
+                path.unlink()
         if os.path.lexists(self.out):
             self.out.rename(self.root / "replaced")
         self.image.rename(self.out)

@@ -1,17 +1,20 @@
 """The images that predictions become: one for each scene, in OME-Zarr's axes T, C, Z, Y, X.
 
 Samples of a stack go back to their T and Z; other axes (angles, blocks, ...) that OME-Zarr does
-not have make an image for each of their indices. A level of an image is divided into shards,
-which are the units of work.
+not have make an image for each of their indices. A level of an image is divided into shards. Where
+its chunks allow, the shards of the next level are halves of these, so that one job makes a shard of
+several levels in memory; this is the unit of work.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_patchset.source import SourceInfo
 from napari_patchset.stitching.blending import Box
@@ -25,6 +28,8 @@ CHUNK_OF_VOLUME = {"Z": 16, "T": 1, "Y": 128, "X": 128}
 LAST_LEVEL = 512
 """A level of at most this height and width needs no coarser one."""
 
+_Value = TypeVar("_Value")
+
 
 @dataclass(frozen=True)
 class FrameBox:
@@ -33,6 +38,16 @@ class FrameBox:
     frame: tuple[int, ...]
     """Index along each of `StitchedImage.frame_axes`."""
     box: Box
+
+
+@dataclass(frozen=True)
+class _Division:
+    """How a level is divided: the shape of its chunks and shards along (Z)YX."""
+
+    chunk: tuple[int, ...]
+    shard: tuple[int, ...]
+    first_level: int
+    """The first of the levels that are made together."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +117,28 @@ class StitchedImage:
 
     def shape(self, level: int) -> tuple[int, ...]:
         """Return the size of a level along `axes`."""
-        return self._in_axes(self.frame_shape, len(self.channels), self.spatial_shape(level))
+        return self._along_axes(self.frame_shape, len(self.channels), self.spatial_shape(level))
 
     def chunk_shape(self, level: int) -> tuple[int, ...]:
         """Return the shape of a chunk along `axes`."""
-        return self._in_axes((1,) * len(self.frame_axes), 1, self._chunk(level))
+        return self._along_axes((1,) * len(self.frame_axes), 1, self._divisions[level].chunk)
 
     def shard_shape(self, level: int) -> tuple[int, ...]:
         """Return the shape of a shard along `axes`."""
-        return self._in_axes(
-            (1,) * len(self.frame_axes), len(self.channels), self._shard_box(level)
+        return self._along_axes(
+            (1,) * len(self.frame_axes), len(self.channels), self._divisions[level].shard
         )
 
+    def levels_from(self, level: int) -> range:
+        """Return the levels that are made together: a level, and those whose shards are halves.
+
+        Empty if the level is not the first of such levels, or the image has no such level.
+        """
+        first = [division.first_level for division in self._divisions]
+        return range(level, level + first.count(level))
+
     def n_shards(self, level: int) -> int:
-        """Return the number of shards of a level."""
+        """Return the number of shards of a level; it is that of all levels made together."""
         return prod(self.frame_shape) * prod(self._grid(level))
 
     def shard(self, level: int, number: int) -> FrameBox:
@@ -123,7 +146,7 @@ class StitchedImage:
         grid = self._grid(level)
         index = [int(i) for i in np.unravel_index(number, (*self.frame_shape, *grid))]
         frame, place = tuple(index[: len(self.frame_shape)]), index[len(self.frame_shape) :]
-        size, shape = self._shard_box(level), self.spatial_shape(level)
+        size, shape = self._divisions[level].shard, self.spatial_shape(level)
         start = tuple(i * n for i, n in zip(place, size, strict=True))
         stop = tuple(min(a + n, end) for a, n, end in zip(start, size, shape, strict=True))
         return FrameBox(frame, Box(start, stop))
@@ -133,26 +156,62 @@ class StitchedImage:
         indices = dict(self.fixed) | dict(zip(self.frame_axes, frame, strict=True))
         return self.source.layout.ravel(indices)
 
-    def region(self, shard: FrameBox, *, without_channels: bool = False) -> tuple[int | slice, ...]:
-        """Return the index of a shard in the array of its level."""
-        box, all_channels = map(slice, shard.box.start, shard.box.stop), slice(None)
-        index: dict[str, int | slice] = dict(zip(self.spatial_axes, box, strict=True))
-        index |= dict(zip(self.frame_axes, shard.frame, strict=True)) | {"C": all_channels}
-        return tuple(index[a] for a in self.axes if not (without_channels and a == "C"))
+    def region(self, box: FrameBox) -> tuple[int | slice, ...]:
+        """Return the index of a box in the array of its level, along `axes`."""
+        return self._along_axes(box.frame, slice(None), map(slice, box.box.start, box.box.stop))
 
-    def _in_axes(self, frame: Sequence[int], c: int, spatial: Sequence[int]) -> tuple[int, ...]:
-        sizes = dict(zip(self.frame_axes, frame, strict=True)) | {"C": c}
-        sizes |= dict(zip(self.spatial_axes, spatial, strict=True))
-        return tuple(sizes[axis] for axis in self.axes)
+    def shard_index(self, level: int, shard: FrameBox) -> tuple[int, ...]:
+        """Return the place of a shard in the grid of shards of its level, along `axes`."""
+        sizes = self._divisions[level].shard
+        place = [a // n for a, n in zip(shard.box.start, sizes, strict=True)]
+        return self._along_axes(shard.frame, 0, place)
 
-    def _chunk(self, level: int) -> tuple[int, ...]:
-        chunk = CHUNK_OF_VOLUME if self.spatial_axes[0] == "Z" else CHUNK
+    def in_axes(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return pixels C, (Z), Y, X of one frame along `axes`."""
+        axes = f"{self.frame_axes}C{self.spatial_axes}"
+        data = pixels[(np.newaxis,) * len(self.frame_axes)]
+        return data.transpose([axes.index(axis) for axis in self.axes])
+
+    def _along_axes(
+        self, frame: Iterable[_Value], channel: _Value, spatial: Iterable[_Value]
+    ) -> tuple[_Value, ...]:
+        """Return values of the frame's axes, of C and of (Z)YX in the order of `axes`."""
+        values = dict(zip(self.frame_axes, frame, strict=True)) | {"C": channel}
+        values |= dict(zip(self.spatial_axes, spatial, strict=True))
+        return tuple(values[axis] for axis in self.axes)
+
+    @cached_property
+    def _divisions(self) -> tuple["_Division", ...]:
+        """How each level is divided."""
+        divisions: list[_Division] = []
+        for level in range(self.n_levels):
+            halved = self._halve(divisions[-1], level) if level else None
+            divisions.append(halved or self._divide(level))
+        return tuple(divisions)
+
+    def _halve(self, finer: "_Division", level: int) -> "_Division | None":
+        """Divide a level into halves of the shards of the finer one; None if chunks don't allow."""
+        chunk, shard = list(finer.chunk), list(finer.shard)
+        for axis, (n, finer_n) in enumerate(
+            zip(self.spatial_shape(level), self.spatial_shape(level - 1), strict=True)
+        ):
+            if axis < len(chunk) - 2:
+                continue
+            if finer.shard[axis] >= finer_n:
+                chunk[axis] = min(chunk[axis], n)
+                shard[axis] = -(-n // chunk[axis]) * chunk[axis]
+            elif finer.shard[axis] >= 2 * chunk[axis]:
+                shard[axis] //= 2
+            else:
+                return None
+        return _Division(tuple(chunk), tuple(shard), finer.first_level)
+
+    def _divide(self, level: int) -> "_Division":
+        """Divide a level into boxes of whole chunks, doubled axis by axis up to `SHARD_BYTES`."""
         shape = self.spatial_shape(level)
-        return tuple(min(chunk[a], n) for a, n in zip(self.spatial_axes, shape, strict=True))
-
-    def _shard_box(self, level: int) -> tuple[int, ...]:
-        """Return the largest box of whole chunks, doubled axis by axis, that has `SHARD_BYTES`."""
-        shape, shard = self.spatial_shape(level), list(self._chunk(level))
+        limit = CHUNK_OF_VOLUME if self.spatial_axes[0] == "Z" else CHUNK
+        chunk = tuple(min(limit[a], n) for a, n in zip(self.spatial_axes, shape, strict=True))
+        shard = list(chunk)
         pixel_bytes = len(self.channels) * np.dtype(self.dtype).itemsize
         is_growing = True
         while is_growing:
@@ -161,11 +220,11 @@ class StitchedImage:
                 if shard[axis] < shape[axis] and 2 * prod(shard) * pixel_bytes <= SHARD_BYTES:
                     shard[axis] *= 2
                     is_growing = True
-        return tuple(shard)
+        return _Division(chunk, tuple(shard), level)
 
     def _grid(self, level: int) -> tuple[int, ...]:
         """Return the number of shards along (Z)YX."""
-        shape, shard = self.spatial_shape(level), self._shard_box(level)
+        shape, shard = self.spatial_shape(level), self._divisions[level].shard
         return tuple(-(-n // size) for n, size in zip(shape, shard, strict=True))
 
 

@@ -12,7 +12,9 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, open_predictions, with_channels
 from napari_patchset.stitching.stitch import (
     StitchProgress,
@@ -37,7 +39,7 @@ class Stitcher:
 
     Parameters
     ----------
-    patch_set, out, blend, fill, channel_names, argmax, overwrite
+    patch_set, out, blend, fill, channel_names, argmax, codec, overwrite
         See `iter_stitch`.
     """
 
@@ -50,9 +52,12 @@ class Stitcher:
         fill: float = 0,
         channel_names: Sequence[str] | None = None,
         argmax: bool = False,
+        codec: CodecName = "none",
         overwrite: bool = False,
     ) -> None:
-        self._options = blend, fill, channel_names, argmax
+        self._options = StitchOptions(
+            blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
+        )
         self._predicted: dict[str, _Spool] = {}
         with ExitStack() as exits:
             self._set = exits.enter_context(PatchSet(patch_set))
@@ -136,7 +141,7 @@ class Stitcher:
             np.save(self._folder.rows_path(split), spool.is_written)
             opened[split] = open_predictions(spool.path, split, ndim)
             files[split] = PredictionFile.at(spool.path)
-        plan = plan_stitching(self._set, opened, files, *self._options)
+        plan = plan_stitching(self._set, opened, files, self._options)
         with closing(run_plan(self._folder, plan, None, workers, memory)) as events:
             for event in events:
                 if progress is not None:

@@ -1,21 +1,17 @@
 """zarr: one zarr v3 group per set, with an array for each split and role.
 
-A shard is a file of zarr v3's "sharding_indexed" codec with one patch per inner chunk: the
-patches one after the other, each as raw little-endian bytes or compressed by Blosc, then the index
-of (offset, length) pairs, then the index's crc32c. It is assembled in memory, written whole, and
-mapped for reading.
+A shard (see `patchset.sharding`) has one patch per chunk. It is assembled in memory, written whole,
+and mapped for reading.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
 import google_crc32c
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,58 +20,9 @@ from napari_patchset.patchset.files import check_inside, write_file
 from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, SUFFIX, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY
+from napari_patchset.patchset.sharding import CHECKSUM_BYTES, CODECS, Codec, encode_index
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.stacks.cache import SharedCache
-
-_CHECKSUM_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """zarr v3's "blosc" with bitshuffle: a compressor and its level."""
-
-    compressor: str
-    level: int
-
-    def metadata(self, dtype: np.dtype[Any]) -> dict[str, Any]:
-        """Return the codec's entry in a zarr.json."""
-        configuration = {
-            "cname": self.compressor,
-            "clevel": self.level,
-            "shuffle": "bitshuffle",
-            "typesize": dtype.itemsize,
-            "blocksize": 0,
-        }
-        return {"name": "blosc", "configuration": configuration}
-
-    def encode(self, patch: NDArray[Any]) -> bytes | bytearray | memoryview:
-        """Compress a contiguous little-endian patch."""
-        return imagecodecs.blosc_encode(
-            patch.tobytes(),
-            level=self.level,
-            compressor=self.compressor,
-            shuffle=2,  # bits
-            typesize=patch.dtype.itemsize,
-            numthreads=1,  # the export has threads of its own, and the bytes must not depend on it
-        )
-
-    def decode(self, data: bytes, out: NDArray[Any]) -> None:
-        """Decompress into a contiguous patch; raise UnreadableFileError for damaged data."""
-        flat = out.reshape(-1).view(np.uint8)
-        try:
-            nbytes = len(imagecodecs.blosc_decode(data, numthreads=1, out=flat.data))
-        except imagecodecs.BloscError as error:
-            raise UnreadableFileError(str(error)) from error
-        if nbytes != flat.size:
-            raise UnreadableFileError(f"{nbytes} bytes where a patch has {flat.size}")
-
-
-CODECS: Mapping[str, Codec | None] = {
-    "none": None,
-    "zstd": Codec("zstd", 1),
-    "lz4": Codec("lz4", 5),
-}
-"""By the name that a plan uses; None stores patches uncompressed, so that they can be mapped."""
 
 
 class ZarrSet(SetFormat):
@@ -121,9 +68,10 @@ def shard_path(root: Path, array: ArrayLayout, shard: int) -> Path:
 def _array_metadata(array: ArrayLayout) -> dict[str, Any]:
     dtype, codec = array.pixel_type, CODECS[array.codec]
     little = {"name": "bytes", "configuration": {"endian": "little"}}
+    blosc = [{"name": "blosc", "configuration": codec.configuration(dtype)}] if codec else []
     sharding = {
         "chunk_shape": [1, *array.patch_shape],
-        "codecs": [little, *([codec.metadata(dtype)] if codec else [])],
+        "codecs": [little, *blosc],
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
     }
@@ -147,17 +95,6 @@ def _group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def encode_index(lengths: Iterable[int], capacity: int) -> bytes:
-    """Encode the index of a shard of `capacity` patches, the first ones of these byte lengths."""
-    index = np.full((capacity, 2), 2**64 - 1, "<u8")  # a chunk that is not there
-    sizes = np.fromiter(lengths, "<u8")
-    index[: len(sizes), 0] = sizes.cumsum() - sizes
-    index[: len(sizes), 1] = sizes
-    data = index.tobytes()
-    checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(_CHECKSUM_BYTES, "little")
-
-
 def write_shard(path: Path, array: ArrayLayout, patches: NDArray[Any]) -> None:
     """Write a shard of an array atomically: patches N, C, (Z), Y, X, contiguous."""
     little = np.ascontiguousarray(patches, patches.dtype.newbyteorder("<"))
@@ -166,7 +103,8 @@ def write_shard(path: Path, array: ArrayLayout, patches: NDArray[Any]) -> None:
         chunks = [little.reshape(-1).view(np.uint8).data]
         lengths = [array.patch_bytes] * len(little)
     else:
-        chunks = [memoryview(codec.encode(patch)) for patch in little]
+        # As bytes, not pixels: shards of a set have the bytes that version 0.1 wrote.
+        chunks = [memoryview(codec.encode(patch.reshape(-1).view(np.uint8))) for patch in little]
         lengths = [len(chunk) for chunk in chunks]
     write_file(path, [*chunks, encode_index(lengths, array.patches_per_shard)])
 
@@ -201,7 +139,7 @@ class CompressedShard:
         self, path: Path, data: NDArray[np.uint8], array: ArrayLayout, n: int, codec: Codec
     ) -> None:
         size = array.patches_per_shard * 16
-        start = len(data) - size - _CHECKSUM_BYTES
+        start = len(data) - size - CHECKSUM_BYTES
         lengths = data[max(start, 0) :][:size].view("<u8").reshape(-1, 2)[:n, 1].tolist()
         index = encode_index(lengths, array.patches_per_shard) if start >= 0 else b""
         if start < 0 or sum(lengths) != start or data[start:].tobytes() != index:

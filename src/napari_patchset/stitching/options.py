@@ -1,0 +1,27 @@
+"""What may be chosen in a stitching: blend, fill value, names of channels, compression."""
+
+from pydantic import Field
+
+from napari_patchset._model import Frozen
+from napari_patchset.patchset.sharding import CodecName
+from napari_patchset.stitching.blending import Blend
+
+
+class StitchOptions(Frozen):
+    """The options of a stitching, with their help; see `iter_stitch`."""
+
+    blend: Blend = Field(default="crop", description="How overlapping predictions become one.")
+    fill: float = Field(default=0.0, description="Value of the pixels that no patch covers.")
+    channel_names: tuple[str, ...] | None = Field(
+        default=None, description="Names of the predicted channels, separated by commas."
+    )
+    argmax: bool = Field(
+        default=False,
+        description="Also write the channel with the highest prediction as a label image.",
+    )
+    codec: CodecName = Field(default="none", description="Compression of the OME-Zarr.")
+
+    @classmethod
+    def help(cls, field: str) -> str:
+        """Return the help of an option."""
+        return cls.model_fields[field].description or ""
