@@ -56,6 +56,7 @@ from .patchset.reader import PatchArray as PatchArray
 from .patchset.reader import PatchSet as PatchSet
 from .patchset.reader import PatchTuples as PatchTuples
 from .patchset.statistics import ChannelStatistics as ChannelStatistics
+from .preview.geojson import write_geojson as write_geojson
 from .sample import ensure_sample as ensure_sample
 from .sample import sample_plane as sample_plane
 from .source import PixelSize as PixelSize

@@ -35,6 +35,7 @@ COMMANDS = {
     "status": ("status", "Show how far an export is, and how to go on."),
     "clean": ("status", "Remove unfinished exports."),
     "stitch": ("stitch", "Stitch predictions of patches back into images."),
+    "geojson": ("inspect", "Write where the patches of a set lie, as GeoJSON for QuPath."),
     "verify": ("inspect", "Check a patch set, and compare it with its sources."),
     "demo": ("inspect", "Export the sample file, and draw its patches."),
 }

@@ -1,4 +1,4 @@
-"""`patchset preview`, `verify` and `demo`: draw, check and try out patches."""
+"""`patchset preview`, `geojson`, `verify` and `demo`: draw, check and try out patches."""
 
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from napari_patchset.exporting.run import iter_export
 from napari_patchset.exporting.sources import describe_sources, read_masks
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.preview.geojson import write_geojson
 from napari_patchset.preview.image import render
 from napari_patchset.sample import ensure_sample
 from napari_patchset.verification.verify import verify as find_differences
@@ -70,6 +72,28 @@ def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> None:
         index = n_samples // 2 if sample is None else sample
         picture = render(stack, grid, 0, index, depth // 2)
     out.write_bytes(imagecodecs.png_encode(picture))
+
+
+def geojson(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="The patch set.")],
+    out: Annotated[
+        Path, option("Output", "FOLDER", "The folder to write to, a file for each source.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files.", rich_help_panel="Output")
+    ] = False,
+) -> None:
+    """Write where the patches of a set lie, as GeoJSON for QuPath.
+
+    The rejected ones too: their class is the reason, their measurements what the filters measured.
+
+    Example: patchset geojson cells.patches.zarr --out places
+    """
+    progress = partial(REPORT.progress, "geojson")
+    with PatchSet(name) as patch_set:
+        files = write_geojson(patch_set, out, overwrite=overwrite, progress=progress)
+    files_text = "1 file" if len(files) == 1 else f"{len(files)} files"
+    REPORT.summary(f"{files_text} in {out}", path=str(out), files=list(map(str, files)))
 
 
 def verify(

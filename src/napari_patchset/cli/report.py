@@ -38,6 +38,7 @@ DOING = {
     "finalize": "checking images",
     "done": "written",
     "verify": "verified",
+    "geojson": "written",
     "stitch": "stitched",
     "levels": "levels of the pyramid",
 }
@@ -69,8 +70,8 @@ class ProgressEvent(Event):
     ----------
     stage : str
         `list` scenes of the files, `open` images, `plan` patches, `score` candidates, `write`
-        patches, `finalize`: check the images again, `done`, `verify` patches, `stitch` and
-        `levels` of `patchset stitch`.
+        patches, `finalize`: check the images again, `done`, `verify` patches, write
+        `geojson`, `stitch` and `levels` of `patchset stitch`.
     done, total : int
         Number of files, images, candidates or patches that are done, and of all.
     """
@@ -169,6 +170,8 @@ class SummaryEvent(Event):
         Of `stitch`: the share of the pixels that patches cover.
     exports : list of dict
         Of `status` and `clean`: the state of each export, see `patchset status`.
+    files : list of str
+        Of `geojson`: the files that were written.
     removed : list of str
         Of `clean`: the folders that were removed.
     """
@@ -191,6 +194,7 @@ class SummaryEvent(Event):
     is_complete: NotRequired[bool]
     covered: NotRequired[float | None]
     exports: NotRequired[list[dict[str, Any]]]
+    files: NotRequired[list[str]]
     removed: NotRequired[list[str]]
 
 
