@@ -99,10 +99,10 @@ def test_the_picker_turns_from_scene_to_scene(window: Window, file: Path) -> Non
     viewer = window.viewer
     names = ["Left: DAPI", "Left: EGFP", "Right: DAPI", "Right: EGFP"]
     assert [layer.name for layer in window.images] == names
-    assert window.state.scene == 0
+    assert window.state.source.scene == 0
     np.testing.assert_allclose(window.grid.translate, (0, -50), atol=1)
     window.click_scene(1)
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     assert [layer.name for layer in window.images] == names
     np.testing.assert_allclose(window.grid.translate, (15, 200), atol=1)
     np.testing.assert_allclose(camera_of(viewer).center[-2:], (15 + 20, 200 + 16), atol=1)
@@ -110,9 +110,9 @@ def test_the_picker_turns_from_scene_to_scene(window: Window, file: Path) -> Non
     for name in names[2:]:
         viewer.layers.remove(name)
     window.until(lambda: window.widget.picker.map.shown_index == 0)
-    assert window.state.scene == 0
+    assert window.state.source.scene == 0
     window.click_scene(1)  # the only scene that is left is replaced
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     assert [layer.name for layer in viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
 
 
@@ -124,7 +124,7 @@ def test_a_scene_that_was_taken_away_comes_back_beside_the_others(
     window.viewer.layers.remove("Scene 1: Channel 0")
     window.images[0].colormap = "magenta"
     window.click_scene(1)
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     shown = {layer.name: layer.translate[-1] for layer in window.images}
     assert shown == {f"Scene {i}: Channel 0": 100 * i for i in (0, 1, 2)}
     assert window.viewer.layers["Scene 1: Channel 0"].colormap.name == "magenta"

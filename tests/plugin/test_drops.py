@@ -59,7 +59,7 @@ def test_where_napari_asks_ours_is_a_choice(
     assert "Patchset" in offered[0]
     assert len(offered[0]) > 1
     np.testing.assert_array_equal(layer.data[1], PIXELS[1])
-    window.until(lambda: window.state is not None and window.state.path == path)
+    window.until(lambda: window.state is not None and window.state.source.path == str(path))
     if make is make_zarr:
         assert isinstance(layer.data.stack, ZarrImageStack)
 
@@ -88,7 +88,7 @@ def test_the_sample_is_drawn_in_the_background_and_opens_from_the_menu(
     window.type_number(window.widget.patches.size.boxes[1], 24, settle=False)
     assert not window.viewer.layers
     go_on.set()
-    window.until(lambda: window.state is not None and window.state.path == file)
+    window.until(lambda: window.state is not None and window.state.source.path == str(file))
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
     assert "Drawing" not in str(window.viewer.status)
 

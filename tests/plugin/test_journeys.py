@@ -87,7 +87,7 @@ def test_export_cancel_export_again_and_open(
     window.click(window.widget.export.open)
     window.until(lambda: "DAPI (all)" in window.viewer.layers)
     assert window.viewer.layers["DAPI (all)"].data.shape == (6 * 29 * 45, 8, 8)
-    assert window.state.path == file
+    assert window.state.source.path == str(file)
 
 
 def test_a_file_that_changed_while_it_was_open_is_described_anew(

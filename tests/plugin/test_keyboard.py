@@ -88,7 +88,7 @@ def test_a_set_is_exported_by_keys_alone(window: Window, file: Path, tmp_path: P
     window.widget.source.open.native.setFocus()
     tab_to(SceneMap.__name__)
     press(Qt.Key.Key_Right, Qt.Key.Key_Return)
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     tab_to("none")
     press(Qt.Key.Key_Right)
     assert window.state.recipe.depth_axis == "Z"

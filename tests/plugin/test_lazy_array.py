@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.plugin import dialogs
 from napari_patchset.plugin.lazy import array as lazy_array
 from napari_patchset.plugin.napari_compat import camera
 from napari_patchset.plugin.preferences import PLUGIN
@@ -148,9 +149,9 @@ def test_another_scene_is_shown_with_its_pixels_and_the_window_does_not_wait(
     storage.close()
     window.click_scene(1, settle=False)
     window.until(lambda: bool(storage.in_window))
-    assert window.state.scene == 0
+    assert window.state.source.scene == 0
     storage.opened.set()
-    window.until(lambda: window.state is not None and window.state.scene == 1)
+    window.until(lambda: window.state is not None and window.state.source.scene == 1)
     _, egfp = window.images
     t, z = window.viewer.dims.current_step[:2]
     np.testing.assert_array_equal(drawn(egfp), SCENES[1].pixels({"T": t, "Z": z, "C": 1}))
@@ -196,7 +197,7 @@ def test_what_cannot_be_read_is_said_once(
     window: Window, czi: MakeCzi, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(lazy_array, "show_error", said.append)
+    monkeypatch.setattr(dialogs, "show_error", said.append)
     storage.fault = UnreadableFileError(f"{czi}: the tile is damaged")
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64), c=2)))
     window.until(lambda: bool(said))

@@ -231,7 +231,7 @@ def test_the_files_of_a_set_opened_as_a_stack_are_the_set(window: Window, tmp_pa
 def test_each_file_of_a_set_shows_its_own_scene_first(window: Window, tmp_path: Path) -> None:
     for i, path in enumerate(write_ome_set(tmp_path, "position", size=80)):
         window.open(path)
-        assert window.state.scene == i
+        assert window.state.source.scene == i
         np.testing.assert_array_equal(
             np.asarray(window.images[-1].data[...]), tifffile.imread(path, is_ome=False)
         )

@@ -50,7 +50,7 @@ class Heard:
 def pick(window: Window, scene: int) -> None:
     """Click a scene, and wait until its pixels are drawn."""
     window.click_scene(scene, settle=False)
-    window.until(lambda: window.state is not None and window.state.scene == scene)
+    window.until(lambda: window.state is not None and window.state.source.scene == scene)
     window.until(lambda: not any(slicer(each).is_reading for each in window.images))
     window.until(lambda: all(each._slice.image.raw.any() for each in window.images))
 
@@ -116,7 +116,7 @@ def test_a_hidden_channel_stays_hidden_and_shows_its_own_pixels_later(
     window.open(file)
     window.images[1].visible = False
     window.click_scene(1, settle=False)
-    window.until(lambda: window.state is not None and window.state.scene == 1)
+    window.until(lambda: window.state is not None and window.state.source.scene == 1)
     egfp = window.images[1]
     assert not egfp.visible
     egfp.visible = True

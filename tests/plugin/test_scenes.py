@@ -57,7 +57,7 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
     dapi.contrast_limits, dapi.colormap, egfp.visible = (100, 9000), "magenta", False
     window.type_number(window.widget.patches.size.boxes[1], 16)
     press(window, Qt.Key.Key_Right, Qt.Key.Key_Return)
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     dapi, egfp = window.images
     assert dapi.data.shape == (2, 3, 80, 64)
     assert dapi.contrast_limits == [100, 9000]
@@ -124,21 +124,21 @@ def test_a_well_among_96_is_a_click_or_a_name_away(window: Window, plate: Path) 
     picker = window.widget.picker
     assert picker.names.currentText() == "A1"
     window.click_scene(8 * 6 + 3)
-    window.until(lambda: window.state.scene == 8 * 6 + 3)
+    window.until(lambda: window.state.source.scene == 8 * 6 + 3)
     assert (picker.names.currentText(), picker.map.shown_index) == ("D7", 8 * 6 + 3)
 
     press(window, Qt.Key.Key_Right, Qt.Key.Key_Down, Qt.Key.Key_Down)
-    assert window.state.scene == 8 * 6 + 3
+    assert window.state.source.scene == 8 * 6 + 3
     press_at = picker.map.cursor_at
     assert WELLS[press_at] == "F8"
     window.qtbot.keyClick(picker.map, Qt.Key.Key_Space)
-    window.until(lambda: window.state.scene == press_at)
+    window.until(lambda: window.state.source.scene == press_at)
 
     picker.names.setFocus()
     picker.names.lineEdit().selectAll()
     window.qtbot.keyClicks(picker.names, "H12")
     window.qtbot.keyClick(picker.names, Qt.Key.Key_Return)
-    window.until(lambda: window.state.scene == 95)
+    window.until(lambda: window.state.source.scene == 95)
     assert picker.map.shown_index == 95
 
 

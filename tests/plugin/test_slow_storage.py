@@ -125,7 +125,7 @@ class Person:
         self.does(lambda: kinds.setCurrentIndex(1), lambda: True)
         self.does(lambda: kinds.setCurrentIndex(0), lambda: True)
         self.clicks(form.filters.add, lambda: bool(form.filters.rows))
-        self.does(lambda: self.window.click_scene(1), lambda: self.window.state.scene == 1)
+        self.does(lambda: self.window.click_scene(1), lambda: self.window.state.source.scene == 1)
         all_scenes = self.more.all_scenes
         self.does(lambda: self.window.tick(all_scenes.native), lambda: bool(all_scenes.value))
         self.does(preview.sheet_button.click, lambda: True)
@@ -161,5 +161,5 @@ def test_no_file_is_read_in_the_windows_thread(
         person.exports(tmp_path / "made.patches.zarr")
         drop(window, second)  # opening may read, what follows may not
         storage.read_in_window.clear()
-        person.does(lambda: None, lambda: window.state.path == second)
+        person.does(lambda: None, lambda: window.state.source.path == str(second))
     assert storage.asked > 100

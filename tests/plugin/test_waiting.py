@@ -154,7 +154,7 @@ def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
     go_on.set()
     window.settle()
     assert window.widget.source_control.context.path == second
-    assert window.state.path == second
+    assert window.state.source.path == str(second)
 
 
 def test_what_cannot_be_read_of_an_open_file_is_said(

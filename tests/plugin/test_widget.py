@@ -44,7 +44,7 @@ def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
     assert f"<b>{2 * 3 * 2}</b> patches" in window.summary
 
     window.click_scene(1)
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     assert window.images[0].data.shape == (2, 3, 80, 64)
 
     _, y, x = window.widget.patches.size.boxes
@@ -118,7 +118,7 @@ def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) 
     assert layer.multiscale
     assert [level.shape for level in layer.data] == [(700, 1300), (350, 650), (175, 325)]
     window.click_scene(1)
-    window.until(lambda: window.state.scene == 1)
+    window.until(lambda: window.state.source.scene == 1)
     (layer,) = window.images
     assert layer.data[0].shape == (1100, 800)
     assert f"<b>{18 * 13}</b> patches" in window.summary
@@ -183,7 +183,7 @@ def test_open_asks_for_a_file_and_shows_it(
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
     window.click(window.widget.source.open)
     window.until(lambda: window.state is not None)
-    assert window.state.path == file
+    assert window.state.source.path == str(file)
     assert window.widget.export.destination.endswith("image.patches.zarr")
 
 
@@ -209,7 +209,7 @@ def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> N
     assert not window.widget.picker.isVisible()
     window.widget.source.file.value = file
     window.settle()
-    assert window.state.scene == 0
+    assert window.state.source.scene == 0
     assert window.widget.picker.isVisible()
 
 

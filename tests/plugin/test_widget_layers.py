@@ -89,7 +89,7 @@ def test_a_new_layer_beside_a_file_is_offered_but_not_chosen(window: Window, fil
     window.open(file)
     window.viewer.add_image(PIXELS, name="filtered")
     window.until(lambda: len(window.widget.source.offered) == 2)
-    assert window.state.path == file
+    assert window.state.source.path == str(file)
     window.widget.source.file.value = window.widget.source_control.others[0]
     window.settle()
     assert window.widget.source.file.current_choice == "filtered"

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QRad
 
 from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
-from napari_patchset.plugin.lazy.array import LazyArray
+from napari_patchset.plugin.lazy.array import LazyArray, finest
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
 from support.czi_maker import SceneSpec, metadata_xml
@@ -70,10 +70,6 @@ def shared_viewer() -> Iterator[napari.Viewer]:
             viewer.close()
 
 
-def _finest(layer: Any) -> Any:
-    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-
-
 def _warm_up(viewer: napari.Viewer) -> None:
     """Import and build once what every window has, and hide it from the garbage collector.
 
@@ -99,7 +95,7 @@ class Window:
 
     def open(self, path: Path) -> None:
         self.viewer.open(str(path), plugin=PLUGIN)
-        self.until(lambda: self.state is not None and self.state.path == path)
+        self.until(lambda: self.state is not None and self.state.source.path == str(path))
         self.settle()
 
     @property
@@ -202,7 +198,7 @@ class Window:
         workers = {*widget.workers, preview.view.pictures, preview.contact.pictures}
         workers.discard(widget.picker.loading)
         timers = (widget._refresh_soon, preview._soon, preview.overlay._soon)
-        arrays = (_finest(layer) for layer in self.viewer.layers)
+        arrays = (finest(layer) for layer in self.viewer.layers)
         is_reading = any(each.slicer.is_reading for each in arrays if isinstance(each, LazyArray))
         is_waiting = is_reading or any(timer.isActive() for timer in timers)
         return not is_waiting and all(each.at_rest for each in workers)

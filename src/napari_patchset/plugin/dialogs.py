@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from napari.utils.notifications import (
@@ -27,6 +28,19 @@ _Slot = TypeVar("_Slot", bound=Callable[..., None])
 def message(error: Exception) -> str:
     """Return the message of an error in one line."""
     return user_message(error) if isinstance(error, ValidationError) else str(error)
+
+
+_REPEAT_SECONDS = 10
+_shown_errors: dict[str, float] = {}
+"""When each error was shown last."""
+
+
+def show_error_once(text: str) -> None:
+    """Notify of an error that many reads may have, unless it was shown seconds ago."""
+    now = monotonic()
+    if now - _shown_errors.get(text, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
+        show_error(text)
+    _shown_errors[text] = now
 
 
 def show_remedy(text: str, remedy: str, act: Callable[[], None]) -> None:

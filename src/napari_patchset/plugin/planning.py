@@ -20,6 +20,7 @@ from napari_patchset.exporting.label_images import open_labels
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
+from napari_patchset.exporting.sources import check_agreement
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.strategies.base import SizedStrategy, to_pixels
@@ -113,7 +114,7 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
         metrics = before.verdicts.metrics
         return _judged(state, before.sources, before.grid, metrics, notice)
     sources, strategy = state.infos(), state.recipe.strategy
-    state.check_agreement(sources)
+    check_agreement(state.names, sources, state.recipe.dtype)
     with open_labels(state.preview_plan(), sources, open_image) as labels:
         grid = strategy.plan(sources, masks_of(strategy), labels)
     return _judged(state, sources, grid, {}, notice)

@@ -88,7 +88,8 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     try:
         opened = read_sequence(path) if is_stack else read_file(name)
     except USER_ERRORS as error:
-        if not (opener.is_person and _is_only_ours(name)):
+        has_other_readers = _suffix(name) != ".czi" and not name.endswith(SUFFIXES)
+        if has_other_readers or not opener.is_person:
             raise
         show_error(message(error))
         return NO_LAYERS
@@ -142,14 +143,6 @@ def read_sequence(paths: Sequence[str]) -> Opened:
     )
 
 
-def add_layers(viewer: Viewer, opened: Opened) -> None:
-    """Show the result of `read_file`; call it in the GUI thread."""
-    for data, options, kind in opened.layers:
-        viewer.add_layer(Layer.create(data, options, kind))
-    if opened.notice:
-        _notify(viewer, opened)
-
-
 class FileOpener:
     """Open one file at a time in a viewer, read in a background thread."""
 
@@ -169,7 +162,10 @@ class FileOpener:
         self.worker.run(read, *args)
 
     def _on_read(self, opened: Opened) -> None:
-        add_layers(self._viewer, opened)
+        for data, options, kind in opened.layers:
+            self._viewer.add_layer(Layer.create(data, options, kind))
+        if opened.notice:
+            _notify(self._viewer, opened)
         self._end()
 
     def _on_failed(self, error: Exception) -> None:
@@ -205,10 +201,6 @@ def _show_patches(viewer: Viewer | None) -> None:
         dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
         dock.show()
         dock.raise_()
-
-
-def _is_only_ours(name: str) -> bool:
-    return _suffix(name) == ".czi" or name.endswith(SUFFIXES)
 
 
 def _suffix(name: str) -> str:

@@ -180,7 +180,7 @@ def default_out(path: Path, suffix: str) -> str:
 
 def _context(ref: SourceRef, scenes: Scenes, suffix: str) -> SceneContext:
     path, info = image_path(ref), DESCRIPTIONS.describe(ref)
-    own = DESCRIPTIONS.describe(ref.model_copy(update=dict.fromkeys(OVERRIDDEN)))
+    own = DESCRIPTIONS.describe(ref.model_copy(update=dict.fromkeys(_OVERRIDDEN)))
     is_layer = layer_at(path) is not None
     takes_axes = not is_layer and find_format(Path(ref.path)).takes_axes
     files = () if is_layer else ref.files or (ref.path,)
@@ -190,7 +190,7 @@ def _context(ref: SourceRef, scenes: Scenes, suffix: str) -> SceneContext:
     return SceneContext(path, ref.scene, ref, scenes, info, own, takes_axes, notes, out)
 
 
-OVERRIDDEN = ("axes", "pixel_size", "channel_names")
+_OVERRIDDEN = ("axes", "pixel_size", "channel_names")
 """The metadata of a file that can be overridden."""
 
 _MOST_NAMES = 3

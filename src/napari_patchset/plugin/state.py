@@ -11,16 +11,11 @@ from pydantic import ValidationError
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, PairRole, Recipe, SourceRef
-from napari_patchset.exporting.sources import (
-    check_agreement,
-    find_repeats,
-    repeats_notice,
-    select_channels,
-)
+from napari_patchset.exporting.sources import find_repeats, repeats_notice, select_channels
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_stack import layer_at, open_image
 from napari_patchset.plugin.overrides import image_path, source_ref
-from napari_patchset.source import PixelSize, SceneId, SourceInfo
+from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import file_key
 from napari_patchset.stacks.metadata import describe, image_metadata
@@ -35,9 +30,7 @@ class Descriptions:
 
     def __init__(self) -> None:
         self._lock, self._times_forgotten = Lock(), 0
-        self._infos: dict[tuple[ImageRef, DepthAxis], SourceInfo] = {}
-        self._resampled: dict[tuple[ImageRef, DepthAxis, PixelSize], SourceInfo] = {}
-        self._keys: dict[str, str] = {}
+        self._infos: dict[tuple[ImageRef, DepthAxis, PixelSize | None], SourceInfo] = {}
         self._latest: dict[ImageRef, SourceInfo] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
@@ -49,33 +42,14 @@ class Descriptions:
 
         `pixel_size` is the one that it is resampled to, if any.
         """
-        key = _alone(ref)
-        if pixel_size is not None:
-            return self._describe_resampled(key, depth_axis, pixel_size)
+        key = _alone(ref), depth_axis, pixel_size
         with self._lock:
-            info, flat = (self._infos.get((key, axis)) for axis in (depth_axis, "none"))
-            times = self._times_forgotten
+            info, times = self._infos.get(key), self._times_forgotten
         if info is None:
-            flat = flat or self._read(key)
-            info = flat.with_depth_axis(depth_axis)
-            with self._lock:
-                self._latest[key] = flat
-                if times == self._times_forgotten:
-                    self._infos |= {(key, "none"): flat, (key, depth_axis): info}
-        return info
-
-    def _describe_resampled(
-        self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize
-    ) -> SourceInfo:
-        content_key, key = self.describe(ref).key, (ref, depth_axis, pixel_size)
-        with self._lock:
-            info, times = self._resampled.get(key), self._times_forgotten
-        if info is None:
-            with open_image(ref.path, ref.scene, depth_axis, **ref.overrides) as stack:
-                info = describe(ResampledStack(stack, pixel_size), content_key)
+            info = self._describe(*key)
             with self._lock:
                 if times == self._times_forgotten:
-                    self._resampled[key] = info
+                    self._infos[key] = info
         return info
 
     def latest(self, ref: ImageRef) -> SourceInfo | None:
@@ -94,23 +68,25 @@ class Descriptions:
         """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._infos, self._resampled, self._keys = {}, {}, {}
+            self._infos = {}
 
-    def _read(self, ref: ImageRef) -> SourceInfo:
+    def _describe(
+        self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize | None
+    ) -> SourceInfo:
+        if pixel_size is not None:
+            content_key = self.describe(ref, depth_axis).key
+            with open_image(ref.path, ref.scene, depth_axis, **ref.overrides) as stack:
+                return describe(ResampledStack(stack, pixel_size), content_key)
+        if depth_axis != "none":
+            return self.describe(ref).with_depth_axis(depth_axis)
         with open_image(ref.path, ref.scene, **ref.overrides) as stack:
             parts = getattr(stack, "file_keys", ())
             whole = not parts and Path(ref.path).is_file() and not hasattr(stack, "fingerprint")
-            info = describe(stack, self._key_of(ref.path) if whole else None)
+            info = describe(stack, _KEYS.get(Path(ref.path), file_key) if whole else None)
             self._parts[ref] = parts or (info.key,)
             self._unitless[ref] = image_metadata(stack).unitless
+            self._latest[ref] = info
         return info
-
-    def _key_of(self, path: str) -> str:
-        """Fingerprint a file once for all of its scenes."""
-        keys = self._keys
-        if path not in keys:
-            keys[path] = _KEYS.get(Path(path), file_key)
-        return keys[path]
 
 
 def _alone(ref: ImageRef) -> ImageRef:
@@ -147,16 +123,6 @@ class FormState:
     def source(self) -> SourceRef:
         """The image on the screen."""
         return self.sources[self.shown_index]
-
-    @property
-    def path(self) -> Path:
-        """The file on the screen."""
-        return Path(self.source.path)
-
-    @property
-    def scene(self) -> SceneId | None:
-        """The scene on the screen."""
-        return self.source.scene
 
     def infos(self) -> list[SourceInfo]:
         """Describe every source as its patches see it: depth axis and channels applied."""
@@ -196,10 +162,6 @@ class FormState:
             shown = repeats[shown]
         sources = tuple(self.sources[i] for i in left)
         return replace(self, sources=sources, shown_index=left.index(shown)), notice
-
-    def check_agreement(self, infos: Sequence[SourceInfo]) -> None:
-        """Refuse sources that differ from the first one, as the export does."""
-        check_agreement(self.names, infos, self.recipe.dtype)
 
     @property
     def names(self) -> list[str]:

@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, register_layer
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET
+from napari_patchset.plugin.lazy.array import finest
 from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import camera, canvas_size
 from napari_patchset.source import SceneId, SourceInfo
@@ -150,7 +151,7 @@ def _color(layer: Image) -> str:
 
 def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
     """Return the index along each axis that an image layer shows."""
-    data = _array(image)
+    data = finest(image)
     axes = data.axes if isinstance(data, LazyChannel) else LayerStack(image).original_axes
     point = image.world_to_data(viewer.dims.point[-image.ndim :])
     steps = zip(axes.replace("C", "") if image.rgb else axes, point, data.shape, strict=False)
@@ -160,7 +161,7 @@ def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
 def _tag(layer: Layer) -> dict[str, Any]:
     """Return the plugin's metadata of a layer; empty for the layers of others."""
     tag = _written(layer)
-    is_ours = isinstance(layer, Image) and isinstance(_array(layer), LazyChannel)
+    is_ours = isinstance(layer, Image) and isinstance(finest(layer), LazyChannel)
     return tag if "path" in tag and is_ours else {}
 
 
@@ -183,17 +184,13 @@ def _path(layer: Layer) -> Path | None:
 
 def _labels_of(layer: Layer) -> Path | None:
     """Return the file whose labels a layer shows; None for a copy that is painted."""
-    path = _written(layer).get(LABELS_OF) if isinstance(_array(layer), LazyChannel) else None
+    path = _written(layer).get(LABELS_OF) if isinstance(finest(layer), LazyChannel) else None
     return Path(path) if path else None
 
 
 def _written(layer: Layer) -> dict[str, Any]:
     written: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
     return written
-
-
-def _array(layer: Layer) -> Any:
-    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 _PATCH, _ALL = 0.4, 0.95

@@ -17,11 +17,10 @@ from typing import Any, Self
 
 import numpy as np
 from napari.layers import Layer
-from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.dialogs import message
+from napari_patchset.plugin.dialogs import message, show_error_once
 from napari_patchset.plugin.lazy.indexing import Index, bounding_box, select, shape_of, split
 from napari_patchset.plugin.napari_compat import is_slicing_to_draw, open_viewers
 from napari_patchset.plugin.worker import Worker
@@ -45,9 +44,6 @@ _REDRAW_SECONDS = 0.06
 
 _WAIT_SECONDS, _REST_SECONDS = 0.02, 0.03
 """Max wait per draw, and pause before waiting again."""
-
-_REPEAT_SECONDS = 10
-"""An error is shown once in this time, for all channels and tiles that have it."""
 
 
 class LazyArray(ABC):
@@ -95,8 +91,9 @@ class LazyArray(ABC):
     @property
     def chunks(self) -> tuple[int, ...]:
         """Block size by which napari extends its view, so that small moves need no new pixels."""
-        yx = range(self.y_axis, self.y_axis + 2)
-        return tuple(_fraction(n) if axis in yx else n for axis, n in enumerate(self.block))
+        y, block = self.y_axis, self.block
+        parts = (-(-n // max(1, n // BLOCK)) for n in block[y : y + 2])  # of large tiles
+        return (*block[:y], *parts, *block[y + 2 :])
 
     @abstractmethod
     def read(self, index: Index) -> NDArray[Any]:
@@ -164,11 +161,6 @@ class LazyView:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._array.slicer.show(self._array, self._index), dtype=dtype)
-
-
-def _fraction(n: int) -> int:
-    """Divide a tile into parts of about the size of a block."""
-    return -(-n // max(1, n // BLOCK))
 
 
 class SliceBuffer:
@@ -257,7 +249,7 @@ class AsyncSlicer:
             layer
             for viewer in open_viewers()
             for layer in viewer.layers
-            if getattr(_finest(layer), "slicer", None) is self
+            if getattr(finest(layer), "slicer", None) is self
         ]
 
     def store(self, array: LazyArray, index: Index, pixels: NDArray[Any]) -> None:
@@ -274,11 +266,6 @@ class AsyncSlicer:
         if not buffer.done.is_set() and not buffer.done.wait(_PATIENCE.left()):
             self._guess(buffer, array, index)
         return buffer.pixels
-
-    def give_up(self) -> None:
-        """Cancel reads that are not requested again."""
-        with self._lock:
-            self._wanted.clear()
 
     def _request(self, array: LazyArray, index: Index) -> SliceBuffer:
         """Return a slice that is read or being read."""
@@ -332,9 +319,10 @@ class AsyncSlicer:
         """Redraw the layers; if none is left, stop reading."""
         layers = self.layers
         if not layers:
-            self.give_up()
+            with self._lock:
+                self._wanted.clear()
         elif error is not None:
-            _show_once(message(error))
+            show_error_once(message(error))
         for layer in layers:
             layer.refresh(extent=False, highlight=False)
 
@@ -395,7 +383,8 @@ def _enlarged(
     return overview
 
 
-def _finest(layer: Layer) -> Any:
+def finest(layer: Layer) -> Any:
+    """Return the array of a layer, of several resolutions the finest."""
     return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
@@ -414,13 +403,3 @@ class _Patience:
 
 
 _PATIENCE = _Patience()
-
-_shown_errors: dict[str, float] = {}
-"""The time at which each error was shown last."""
-
-
-def _show_once(text: str) -> None:
-    now = monotonic()
-    if now - _shown_errors.get(text, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
-        show_error(text)
-    _shown_errors[text] = now

@@ -59,13 +59,9 @@ def thumbnails(path: Path, scenes: Sequence[SceneId | None]) -> Generator[Thumbn
 def _picture(path: Path, scene: SceneId | None) -> NDArray[np.uint8]:
     with open_stack(path, scene) as stack:
         planes, _ = overview(stack, stack.data_shape[0] // 2, longest=THUMBNAIL)
-        return composite(_thinned(planes), image_metadata(stack).channels)
-
-
-def _thinned(planes: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Take every n-th pixel where the coarsest level is still larger than a thumbnail."""
-    step = max(1, max(planes.shape[-2:]) // THUMBNAIL)
-    return planes[:, ::step, ::step]
+        # The coarsest level may still be larger than a thumbnail.
+        step = max(1, max(planes.shape[-2:]) // THUMBNAIL)
+        return composite(planes[:, ::step, ::step], image_metadata(stack).channels)
 
 
 def _summary(path: Path, problems: Sequence[str]) -> str:

@@ -99,20 +99,12 @@ class LayerEdits:
     def __init__(self) -> None:
         self._connected: WeakKeyDictionary[Layer, set[str]] = WeakKeyDictionary()
 
-    def follow_pixels(self, layer: Layer) -> None:
-        """Report when the pixels of a layer change."""
-        self._connect(layer, "data")
-
-    def follow_moves(self, layer: Layer) -> None:
-        """Report when a layer is moved, turned or scaled."""
-        self._connect(layer, *_PLACING)
-
-    def _connect(self, layer: Layer, *names: str) -> None:
+    def follow(self, layer: Layer, *events: str) -> None:
+        """Report these events of a layer from now on."""
         connected = self._connected.setdefault(layer, set())
-        for name in names:
-            if name not in connected:
-                getattr(layer.events, name).connect(self.made.emit)
-        connected.update(names)
+        for name in set(events) - connected:
+            getattr(layer.events, name).connect(self.made.emit)
+        connected.update(events)
 
 
 class SourceControl:
@@ -210,7 +202,7 @@ class SourceControl:
         self.section.offer(images, next(iter(new or remaining), None))
         for path in (*images, *self.others):
             if (layer := layer_at(path)) is not None:
-                self.edits.follow_pixels(layer)
+                self.edits.follow(layer, "data")
         if self.section.file.value != chosen:
             self._on_file()
         else:
@@ -263,7 +255,9 @@ class SourceControl:
         """Mark the scene whose metadata is read; of a newly chosen image, show all scenes."""
         self.context = context
         self.section.show_notes(context.notes)
-        self._offer_metadata(context)
+        self.metadata.offer(context.ref, context.own, context.takes_axes)
+        self.fold.sum_up(self.metadata.summary)
+        self.fold.button.setVisible(layer_at(context.path) is None)
         self._extra.learn({context.path: context.scenes})
         is_new, self._is_new = self._is_new, False
         if is_new:
@@ -276,12 +270,7 @@ class SourceControl:
     def _follow_moves(self) -> None:
         """Notice when the image is moved, turned or scaled."""
         for layer in self.shown_scene.layers if self.shown_scene else ():
-            self.edits.follow_moves(layer)
-
-    def _offer_metadata(self, context: SceneContext) -> None:
-        self.metadata.offer(context.ref, context.own, context.takes_axes)
-        self.fold.sum_up(self.metadata.summary)
-        self.fold.button.setVisible(layer_at(context.path) is None)
+            self.edits.follow(layer, *_PLACING)
 
     def _on_metadata(self) -> None:
         """Open the image with the metadata that are typed."""
