@@ -26,7 +26,7 @@ from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, iter_export
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.folder import Stopped
 from napari_patchset.stacks.cache import OpenFiles
 
 LATEST = 3.0
@@ -108,7 +108,7 @@ def _until_stopped(plan: ExportPlan, after: float, delay: float, stop: Callable[
     timer.start()
     try:
         export(plan)
-    except (ExportStopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt):
         return time.monotonic() - began - after
     finally:
         timer.cancel()

@@ -82,9 +82,11 @@ def finished_shards(plan: ExportPlan) -> dict[str, list[int]]:
     workdir = WorkDir.for_set(plan.out)
     if not (workdir.root / "selection.parquet").is_file():
         return {}
-    arrays = workdir.selection().arrays(workdir.frozen().arrays)
+    arrays = workdir.selection().arrays(workdir.plan().arrays)
     paths = {
-        f"{shard.layout.name}/{shard.number}": shard_path(workdir.set, shard.layout, shard.number)
+        f"{shard.layout.name}/{shard.number}": shard_path(
+            workdir.result, shard.layout, shard.number
+        )
         for array in arrays
         for shard in array.shards
         if workdir.done_marker(shard)

@@ -1,18 +1,25 @@
 """`status` tells what is missing; `clean` removes unfinished exports, and nothing else."""
 
 import json
+import re
+import shlex
+import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 
-from napari_patchset import ExportPlan, PatchSet, export
+from napari_patchset import ExportPlan, PatchSet, export, iter_stitch, stitch, verify
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.destination import REPLACED
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
-from napari_patchset.exporting.status import export_status, find_unfinished, remove_export
+from napari_patchset.exporting.status import export_status
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import REPLACED
 from napari_patchset.jobs.lock import LOCK
+from napari_patchset.jobs.status import find_unfinished
 from napari_patchset.patching.filters import parse_filter
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import plan_for
@@ -47,10 +54,10 @@ def test_the_stages_of_an_export(plan: ExportPlan) -> None:
     assert 0 < status.written < status.patches < n
     assert 0 < status.missing_shards < status.shards
     write_part(plan.out, 1, 2)
-    assert export_status(plan.out).next_command == f"patchset finalize {plan.out}"
+    assert export_status(plan.out).next == f"patchset finalize {plan.out}"
     finalize_export(plan.out)
     status = export_status(plan.out)
-    assert (status.state, status.next_command) == ("complete", "")
+    assert (status.state, status.next) == ("complete", "")
     assert status.written == len(PatchSet(plan.out)["all"])
 
 
@@ -88,7 +95,7 @@ def test_a_running_export_is_told_apart_and_kept(run: Any, plan: ExportPlan) -> 
             assert export_status(plan.out).state == "running"
             assert not json.loads(run("clean", ".", "--yes", "--json")[1])["removed"]
             with pytest.raises(ExportError, match="another export is writing"):
-                remove_export(workdir.root)
+                workdir.delete()
     assert export_status(plan.out).state == "unfinished"
 
 
@@ -96,7 +103,7 @@ def test_to_ask_breaks_no_export_that_begins(plan: ExportPlan) -> None:
     plan_export(plan)
     before = sorted(WorkDir.for_set(plan.out).root.rglob("*"))
     export_status(plan.out, 3)
-    list(find_unfinished(Path(plan.out).parent))
+    list(find_unfinished(Path(plan.out).parent, [WorkDir]))
     assert sorted(WorkDir.for_set(plan.out).root.rglob("*")) == before
     export(plan)
 
@@ -122,22 +129,22 @@ def test_unfinished_exports_are_listed_and_removed_on_confirmation(
     assert all(root.name in out for root in roots)
     assert all(root.exists() for root in roots)
     monkeypatch.setattr("typer.confirm", lambda _: True)
-    assert "2 unfinished exports removed" in run("clean")[1]
+    assert "2 unfinished folders removed" in run("clean")[1]
     assert not any(root.exists() for root in roots)
     assert [path.read_text() for path in foreign] == ["mine"] * 3
     assert (tmp_path / "h.partial").is_dir()
     assert "no unfinished export" in run("clean")[1]
 
 
-def test_a_set_that_was_being_replaced_is_not_removed(plan: ExportPlan) -> None:
+def test_a_set_that_was_being_replaced_gets_its_name_back(plan: ExportPlan) -> None:
     export(plan).close()
     other = plan.model_copy(update={"keep_fraction": 0.5})
     plan_export(other, overwrite=True)
     root = WorkDir.for_set(plan.out).root
     Path(plan.out).rename(root / REPLACED)  # where a kill in the last moment leaves it
-    with pytest.raises(ExportError, match="holds a complete set"):
-        remove_export(root)
-    assert (root / REPLACED / "zarr.json").exists()
+    WorkDir(root).delete()
+    assert not root.exists()
+    assert not list(verify(plan.out))
 
 
 def test_steps_after_completion_are_fine_and_say_so(run: Any, plan: ExportPlan) -> None:
@@ -150,3 +157,35 @@ def test_steps_after_completion_are_fine_and_say_so(run: Any, plan: ExportPlan) 
     assert {
         path: path.read_bytes() for path in Path(plan.out).rglob("*") if path.is_file()
     } == before
+
+
+def test_an_unfinished_stitching_is_told_resumed_and_removed(
+    run: Any, plan: ExportPlan, tmp_path: Path
+) -> None:
+    with export(plan) as patch_set:
+        predictions = tmp_path / "p.npy"
+        np.save(predictions, patch_set["all"][:])
+    out = tmp_path / "s.ome.zarr"
+    options = {"fill": 3, "channel_names": ["a b", "c"], "argmax": True}
+    whole = stitch(plan.out, predictions, tmp_path / "whole.ome.zarr", **options)
+    with closing(iter_stitch(plan.out, predictions, out, **options)) as events:
+        next(events)
+    code, text, _ = run("status", out)
+    assert code == 0
+    assert "unfinished" in text
+    assert re.search(r"written: 0 of [1-9]\d* shards", text)
+    words = shlex.split(text.partition("to go on: patchset ")[2])
+    assert run(*words)[0] == 0
+    assert zarr.open_array(out / "0")[:].tobytes() == zarr.open_array(whole.path / "0")[:].tobytes()
+    assert json.loads(run("status", out, "--json")[1])["exports"][0]["state"] == "complete"
+    with closing(iter_stitch(plan.out, predictions, out, overwrite=True)) as events:
+        next(events)
+    listed = json.loads(run("clean", tmp_path, "--yes", "--json")[1])
+    assert [each["kind"] for each in listed["exports"]] == ["stitching"]
+    assert listed["removed"] == [f"{out}.partial"]
+    assert not Path(f"{out}.partial").exists()
+    assert out.exists()
+    shutil.rmtree(out)
+    assert run("status", out)[2] == (
+        f"patchset: {out}: there is no image, and no unfinished stitching of that name.\n"
+    )

@@ -12,7 +12,7 @@ from napari_patchset.exporting import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.sources import SourceDescriber, expand_sources
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
@@ -57,7 +57,7 @@ def test_a_stop_within_a_patch_of_many_tiles(
     path = czi(SCENE, tile=(8, 8))
     plan = plan_for(path, tmp_path / "a.patches.zarr", strategy=strategy, depth_axis="Z")
     calls = calling(monkeypatch, SubblockDecoder, "decode", 3, stop(plan))
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         export(plan, workers=1)
     assert len(calls) == 3  # of 384
     goes_on(plan, monkeypatch, tmp_path)
@@ -75,7 +75,7 @@ def test_a_stop_between_the_sources_of_a_plan(
         filters=[parse_filter(text) for text in filters],
     )
     described = calling(monkeypatch, SourceDescriber, "__call__", 2, stop(plan))
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         export(plan)
     assert len(described) == 2
     assert not WorkDir.for_set(plan.out).root.exists()
@@ -89,7 +89,7 @@ def test_a_stop_before_the_set_is_completed(
 ) -> None:
     plan = plan_for(czi(SCENE), tmp_path / "a.patches.zarr")
     calling(monkeypatch, owner, when, 1, stop(plan))
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         export(plan)
     goes_on(plan, monkeypatch, tmp_path)
 
@@ -108,7 +108,7 @@ def test_a_stop_while_jobs_wait_for_a_worker(
     events = iter_export(plan, Waiting())
     advance(events, "plan")
     stop(plan)()
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         next(events)
     goes_on(plan, monkeypatch, tmp_path)
 

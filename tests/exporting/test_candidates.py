@@ -19,7 +19,7 @@ from napari_patchset.exporting.metrics import MetricRequest
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.sources import expand_sources
 from napari_patchset.exporting.workdir import Scores, WorkDir
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from napari_patchset.stacks.metadata import channel_names
@@ -209,7 +209,7 @@ def test_an_error_in_a_job_discards_nothing_that_was_done(
         export(plan)
     workdir = WorkDir.for_set(plan.out)
     assert workdir.scores.has(0)
-    assert workdir.find_frozen() is not None
+    assert workdir.find_plan() is not None
 
 
 def test_an_export_resumes_when_a_missing_source_is_back(czi: MakeCzi, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_an_export_resumes_when_a_missing_source_is_back(czi: MakeCzi, tmp_path:
     with pytest.raises(ArgumentError, match="at least two files"):
         export(both)
     hidden.rename(paths[1])
-    assert WorkDir.for_set(both.out).find_frozen() is not None
+    assert WorkDir.for_set(both.out).find_plan() is not None
 
 
 def test_scoring_resumes_where_it_stopped(
@@ -248,9 +248,9 @@ def test_scoring_resumes_where_it_stopped(
 
     monkeypatch.setattr(MetricRequest, "measure", counting)
     monkeypatch.setattr(Scores, "write", stopping)
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         export(plan, workers=1)
-    stopped = WorkDir.for_set(plan.out).frozen()
+    stopped = WorkDir.for_set(plan.out).plan()
     measured.clear()
     resumed = export(plan, workers=1)
     assert sorted(runs) == list(range(stopped.n_score_chunks))

@@ -1,9 +1,7 @@
 """What lies around a destination is there, byte for byte, after any command ended in any way."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,57 +14,15 @@ from hypothesis import strategies as st
 from napari_patchset import ExportPlan, Tiled, export
 from napari_patchset.errors import PatchsetError
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
-from napari_patchset.exporting.status import export_status, find_unfinished, remove_export
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.exporting.status import export_status
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import Stopped
+from napari_patchset.jobs.status import find_unfinished
 from napari_patchset.patchset.writers import FORMATS
+from support.kills import killed
 from support.zarr_maker import write_image
 
 PARTIAL = "mine.partial"
-
-
-class Killed(BaseException):
-    """The process is gone: nothing that it does afterwards reaches the disk."""
-
-
-class _Kill:
-    """Raise at a file event in a folder, and at every later one, as if the process were killed."""
-
-    folder = ""
-    left = 0
-
-    def __call__(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if not self.folder or name not in _EVENTS or not arguments:
-            return
-        if isinstance(arguments[0], str | bytes | os.PathLike):
-            path = os.fsdecode(arguments[0])
-            if path.startswith(self.folder) and not _is_read(name, arguments):
-                self.left -= 1
-                if self.left < 0:
-                    raise Killed
-
-
-def _is_read(name: str, arguments: tuple[Any, ...]) -> bool:
-    flags = arguments[2] if name == "open" and len(arguments) > 2 else None
-    return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
-
-
-_EVENTS = frozenset({"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"})
-_KILL = _Kill()
-sys.addaudithook(_KILL)  # it can't be taken off, but sleeps outside of `killed`
-
-
-@contextmanager
-def killed(folder: Path, after: int | None) -> Iterator[None]:
-    """End what is done within after so many changes of a folder, if any number is set."""
-    if after is None:
-        yield
-        return
-    _KILL.folder, _KILL.left = str(folder), after
-    try:
-        with suppress(Killed):
-            yield
-    finally:
-        _KILL.folder = ""
 
 
 COMMANDS: dict[str, Callable[[ExportPlan], Any]] = {
@@ -80,7 +36,7 @@ COMMANDS: dict[str, Callable[[ExportPlan], Any]] = {
     "finalize --overwrite": lambda plan: finalize_export(plan.out, overwrite=True),
     "status": lambda plan: export_status(plan.out, 2),
     "clean": lambda plan: [
-        remove_export(Path(found.folder)) for found in find_unfinished(Path(plan.out).parent)
+        found.delete() for found in find_unfinished(Path(plan.out).parent, [WorkDir])
     ],
 }
 
@@ -209,7 +165,7 @@ def test_every_foreign_file_and_every_source_is_there_afterwards(
                 with killed(folder, after):
                     COMMANDS[command](plan)
                 event(f"{command} ended")
-            except (PatchsetError, OSError, ExportStopped) as error:
+            except (PatchsetError, OSError, Stopped) as error:
                 event(f"{command}: {type(error).__name__}")
             found = {path: contents(path).get(path) for path in foreign if os.path.lexists(path)}
             assert found == foreign, command

@@ -123,7 +123,7 @@ def test_all_else_is_scored_before_an_export_stops(
     plan = plan_for(files, tmp_path / "a.patches.zarr", filters=["max>0"])
     plan_export(plan)
     workdir = WorkDir.for_set(plan.out)
-    frozen = workdir.frozen()
+    frozen = workdir.plan()
     storage["1.tif"] = [errno.EIO] * 999
     with pytest.raises(SourcesFailed, match=r"1\.tif"):
         score_part(plan.out, 0, 1)

@@ -13,7 +13,7 @@ from napari_patchset.exporting.metrics import score_job
 from napari_patchset.exporting.shard_writer import write_job
 from napari_patchset.exporting.stages import plan_export, score_part, write_part
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.files import permitted_by, write_file
 from support.czi_maker import MakeCzi, SceneSpec
@@ -44,7 +44,7 @@ def test_a_job_of_an_export_that_is_gone_writes_nothing(plan: ExportPlan, overwr
 
     def jobs() -> None:
         for job, last in ((score_job, 1), (write_job, n)):
-            with suppress(ExportStopped, ExportError):  # or it finds nothing to do
+            with suppress(Stopped, ExportError):  # or it finds nothing to do
                 job(str(workdir.root), 0, last, token=TOKEN)
 
     other = plan.model_copy(update={"keep_fraction": 0.5}) if overwrite else plan
@@ -70,7 +70,7 @@ def test_a_token_that_is_not_valid_stops_a_job(plan: ExportPlan, job: Any) -> No
         write_part(plan.out, n - 1, n)  # which makes the selection
     root = WorkDir.for_set(plan.out).root
     before = names(root)
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         job(str(root), 0, 1 if job is score_job else n, token=TOKEN)
     assert names(root) == before
     (root / f"running.{TOKEN}").touch()
@@ -85,9 +85,9 @@ def test_a_file_is_written_only_as_long_as_it_is_permitted(tmp_path: Path, allow
     def permit() -> None:
         asked.append(None)
         if len(asked) > allowed:
-            raise ExportStopped
+            raise Stopped
 
-    with permitted_by(permit), pytest.raises(ExportStopped):
+    with permitted_by(permit), pytest.raises(Stopped):
         write_file(tmp_path / "folder" / "file", [b"content"])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert (tmp_path / "folder").exists() == bool(allowed)

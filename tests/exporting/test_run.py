@@ -11,7 +11,7 @@ from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, ex
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting import destination
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patchset.writers.zarr import shard_path
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
@@ -98,11 +98,11 @@ def test_a_stopped_export_resumes_and_ends_with_the_same_bytes(
     assert advance(events, "write").done > 0
     events.close()
     workdir = WorkDir.for_set(plan.out)
-    frozen = workdir.frozen()
+    frozen = workdir.plan()
     (array,) = workdir.selection().arrays(frozen.arrays)
     written = [shard.number for shard in array.shards if workdir.done_marker(shard)]
     assert written
-    stamps = [shard_path(workdir.set, array.layout, i).stat().st_mtime_ns for i in written]
+    stamps = [shard_path(workdir.result, array.layout, i).stat().st_mtime_ns for i in written]
     assert not Path(plan.out).exists()
     with pytest.raises(FileNotFoundError):
         PatchSet(plan.out)
@@ -120,7 +120,7 @@ def test_a_stop_requested_from_outside_stops_the_export(czi: MakeCzi, tmp_path: 
     events = iter_export(plan, workers=1)
     advance(events, "plan")
     WorkDir.for_set(plan.out).request_stop()
-    with pytest.raises(ExportStopped):
+    with pytest.raises(Stopped):
         list(events)
     assert not WorkDir.for_set(plan.out).stop_requested
 
@@ -143,7 +143,7 @@ def test_a_plan_that_cannot_be_read_is_refused_or_overwritten(czi: MakeCzi, tmp_
     folder.mkdir()
     (folder / LOCK).touch()
     (folder / "plan.json").write_text('{"plan": 1')
-    with pytest.raises(ExportError, match="can't be read; export with overwrite"):
+    with pytest.raises(ExportError, match="can't be read; start over with overwrite"):
         export(plan)
     assert len(export(plan, overwrite=True)["all"]) > 0
 

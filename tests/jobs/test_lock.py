@@ -78,12 +78,12 @@ def test_a_second_export_is_refused_until_the_first_ends(
     locked: Callable[..., Any], tmp_path: Path
 ) -> None:
     root = tmp_path / "a.partial"
-    with locked(root):
+    with locked(root, "export"):
         (root / "plan.json").touch()
         for shared in (False, True):
             with pytest.raises(ExportError, match="another export is writing there"):
-                locked(root, shared=shared).__enter__()
-    with locked(root, shared=True):
+                locked(root, "export", shared=shared).__enter__()
+    with locked(root, "export", shared=True):
         pass
 
 
@@ -91,10 +91,10 @@ def test_jobs_of_one_export_share_it(locked: Callable[..., Any], tmp_path: Path)
     root = tmp_path / "a.partial"
     with ExitStack() as jobs:
         for _ in range(3):
-            jobs.enter_context(locked(root, shared=True))
+            jobs.enter_context(locked(root, "export", shared=True))
         with pytest.raises(ExportError, match="another export is writing there"):
-            locked(root).__enter__()
-    with locked(root):
+            locked(root, "export").__enter__()
+    with locked(root, "export"):
         pass
 
 
@@ -103,7 +103,7 @@ def test_a_folder_that_holds_nothing_is_removed(
     locked: Callable[..., Any], tmp_path: Path, litter: tuple[str, ...]
 ) -> None:
     root = tmp_path / "a.partial"
-    with locked(root):
+    with locked(root, "export"):
         assert (root / LOCK).is_file()
         for name in litter:
             (root / name).touch()
@@ -114,6 +114,6 @@ def test_a_folder_that_holds_a_file_stays_and_stays_marked(
     locked: Callable[..., Any], tmp_path: Path
 ) -> None:
     root = tmp_path / "a.partial"
-    with locked(root):
+    with locked(root, "export"):
         (root / "notes.txt").touch()
     assert sorted(os.listdir(root)) == [LOCK, "notes.txt"]

@@ -134,7 +134,7 @@ def plan(
         return
     limit, progress = max_failures_from(strict, max_failures), partial(REPORT.progress, "open")
     n = plan_export(chosen, overwrite=overwrite, max_failures=limit, progress=progress)
-    frozen = WorkDir.for_set(chosen.out).frozen()
+    frozen = WorkDir.for_set(chosen.out).plan()
     REPORT.skipped(frozen.failures)
     REPORT.summary(
         f"{n} candidates for {chosen.out}",

@@ -169,7 +169,7 @@ class SummaryEvent(Event):
     covered : float or None
         Of `stitch`: the share of the pixels that patches cover.
     exports : list of dict
-        Of `status` and `clean`: the state of each export, see `patchset status`.
+        Of `status` and `clean`: the state of each export or stitching, see `patchset status`.
     files : list of str
         Of `geojson`: the files that were written.
     removed : list of str

@@ -1,8 +1,8 @@
-"""`patchset status` and `clean`: unfinished exports, how to go on with them or to remove them."""
+"""`patchset status` and `clean`: unfinished work, how to go on with it or to remove it."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ByteSize
@@ -10,29 +10,31 @@ from pydantic import ByteSize
 from napari_patchset.cli.parameters import option
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
-from napari_patchset.exporting.status import (
-    ExportStatus,
-    export_status,
-    find_unfinished,
-    remove_export,
-)
+from napari_patchset.exporting.status import export_status, unfinished_status
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.folder import JobFolder
+from napari_patchset.jobs.status import WorkStatus, find_unfinished
+from napari_patchset.stitching.status import folder_status, stitch_status
+from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
 
 
 def status(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The patch set.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The patch set, or the stitched image.")
+    ],
     of: Annotated[
         int | None,
         option(RUNNING, "N", "Number of jobs, to list those that have work left.", min=1),
     ] = None,
 ) -> None:
-    """Show how far an export is, and how to go on.
+    """Show how far an export or a stitching is, and how to go on.
 
     Reads what the jobs left on disk, and changes nothing.
 
     Example: patchset status cells.patches.zarr --of 16
     """
-    found = export_status(name, of)
-    REPORT.summary("\n".join(_lines(found)), path=name, exports=[_as_json(found)])
+    found = stitch_status(name) if name.endswith(SUFFIX) else export_status(name, of)
+    REPORT.summary("\n".join(_lines(found)), path=name, exports=[asdict(found)])
 
 
 def clean(
@@ -44,51 +46,58 @@ def clean(
         typer.Option("--yes", "-y", help="Remove them without asking.", rich_help_panel=RUNNING),
     ] = False,
 ) -> None:
-    """Remove unfinished exports.
+    """Remove unfinished exports and stitchings.
 
     Lists them and asks. One that runs, and a folder that holds anything else, stays.
 
     Example: patchset clean results --yes
     """
-    found = list(find_unfinished(folder))
-    idle = [each for each in found if each.state != "running"]
+    folders = list(find_unfinished(folder, (StitchFolder, WorkDir)))
+    found = [_status_of(each) for each in folders]
+    idle = [each for each, its in zip(folders, found, strict=True) if its.state != "running"]
     if not REPORT.as_json:
         for each in found:
-            typer.echo(f"{each.folder}: {_size(each)}, {each.state}, last written {each.changed}")
+            typer.echo(
+                f"{each.folder}: {each.kind}, {_size(each)}, {each.state}, last written "
+                f"{each.changed}"
+            )
     removed = []
-    if idle and (yes or (not REPORT.as_json and typer.confirm(f"Remove {_count(len(idle))}?"))):
-        for each in idle:
-            remove_export(Path(each.folder))
-            removed.append(each.folder)
-    text = f"{_count(len(removed))} removed" if found else f"{folder}: no unfinished export"
-    REPORT.summary(text, exports=[_as_json(each) for each in found], removed=removed)
+    n = f"{len(idle)} unfinished {'folder' if len(idle) == 1 else 'folders'}"
+    if idle and (yes or (not REPORT.as_json and typer.confirm(f"Remove {n}?"))):
+        for job_folder in idle:
+            job_folder.delete()
+            removed.append(str(job_folder.root))
+    text = f"{n} removed" if removed else "nothing removed"
+    if not found:
+        text = f"{folder}: no unfinished export or stitching"
+    REPORT.summary(text, exports=[asdict(each) for each in found], removed=removed)
 
 
-def _as_json(found: ExportStatus) -> dict[str, object]:
-    return {**asdict(found), "next": found.next_command}
+def _status_of(folder: JobFolder[Any]) -> WorkStatus:
+    if isinstance(folder, StitchFolder):
+        return folder_status(folder)
+    return unfinished_status(WorkDir(folder.root))
 
 
-def _count(n: int) -> str:
-    return f"{n} unfinished {'export' if n == 1 else 'exports'}"
-
-
-def _size(found: ExportStatus) -> str:
+def _size(found: WorkStatus) -> str:
     return ByteSize(found.bytes).human_readable(decimal=True, separator=" ")
 
 
-def _lines(found: ExportStatus) -> list[str]:
+def _lines(found: WorkStatus) -> list[str]:
     lines = [f"{found.path}: {found.state}, {_size(found)}, last written {found.changed}"]
     if found.scored or found.stage == "score":
         lines.append(f"scored: {found.scored} of {found.candidates} candidates")
+    n = found.shards - found.missing_shards
     if found.patches:
-        n = found.shards - found.missing_shards
         lines.append(
             f"written: {found.written} of {found.patches} patches, {n} of {found.shards} shards"
         )
+    elif found.shards:
+        lines.append(f"written: {n} of {found.shards} shards")
     lines += [f"skipped: {each}" for each in found.skipped]
     for step, jobs in found.missing_jobs.items():
         if jobs:
             lines.append(f"to {step}: jobs {','.join(map(str, jobs))}")
-    if found.next_command:
-        lines.append(f"to go on: {found.next_command}")
+    if found.next:
+        lines.append(f"to go on: {found.next}")
     return lines

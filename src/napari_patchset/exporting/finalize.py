@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.candidates import ArraySelection, Selection
-from napari_patchset.exporting.destination import REPLACED, check_only_own_files, check_replaceable
+from napari_patchset.exporting.destination import check_replaceable
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patchset.files import sync_folder, write_file
+from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest, Provenance, digest_bytes
 from napari_patchset.patchset.reader import PatchSet
@@ -41,10 +41,10 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None,
     ExportError
         If a shard is missing, the destination exists and must not be overwritten, something that
         is not ours is in the way, or a source has changed (SourcesFailed).
-    ExportStopped
+    Stopped
         If a stop is requested.
     """
-    frozen, selection = workdir.frozen(), workdir.selection()
+    frozen, selection = workdir.plan(), workdir.selection()
     changed = yield from frozen.find_changed(workdir.failed(), workdir.check_cancelled)
     if changed:
         raise SourcesFailed(changed)
@@ -55,7 +55,7 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None,
     manifest = _manifest(frozen, selection, arrays, digest_bytes(table))
     layouts = [array.layout for array in arrays]
     _remove_leftovers(workdir, layouts)
-    write_file(workdir.set / TABLE, [table])
+    write_file(workdir.result / TABLE, [table])
     attributes = {
         MANIFEST: manifest.model_dump(mode="json"),
         PROVENANCE: Provenance(
@@ -64,7 +64,7 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None,
             versions={name: _version(name) for name in _RECORDED_PACKAGES},
         ).model_dump(mode="json"),
     }
-    workdir.format.complete(workdir.set, layouts, attributes)
+    workdir.format.complete(workdir.result, layouts, attributes)
     _rename_into_place(workdir, Path(frozen.plan.out), overwrite)
 
 
@@ -144,8 +144,8 @@ def _manifest(
 
 def _remove_leftovers(workdir: WorkDir, arrays: Sequence[ArrayLayout]) -> None:
     """Delete drafts of a killed job, and shards of an earlier selection."""
-    check_only_own_files(workdir.root)
-    root = workdir.set
+    workdir.check_only_own_files()
+    root = workdir.result
     shards = ((array, shard) for array in arrays for shard in range(array.n_shards))
     written = {path for shard in shards for path in workdir.format.shard_paths(root, *shard)}
     for path in root.rglob("*"):
@@ -154,12 +154,10 @@ def _remove_leftovers(workdir: WorkDir, arrays: Sequence[ArrayLayout]) -> None:
 
 
 def _rename_into_place(workdir: WorkDir, out: Path, overwrite: bool) -> None:
-    """Rename the complete set; one that it replaces is moved aside first, and deleted later."""
-    PatchSet(workdir.set).close()
+    """Rename the complete set; it may replace another one on request only."""
+    PatchSet(workdir.result).close()
     if os.path.lexists(out):
         if not overwrite:
             raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
         check_replaceable(out)
-        out.rename(workdir.root / REPLACED)
-    workdir.set.rename(out)
-    sync_folder(out.parent)
+    workdir.rename_into_place(out)

@@ -191,7 +191,7 @@ def score_job(
 
     Raises
     ------
-    ExportStopped
+    Stopped
         If a stop is requested.
     SourcesFailed
         If it is the last source that could be read, or one that must not be left out; then all
@@ -200,7 +200,7 @@ def score_job(
     workdir = WorkDir(Path(root), token)
     chunks = [i for i in range(first, last) if not workdir.scores.has(i)]
     if chunks:
-        frozen = workdir.frozen()
+        frozen = workdir.plan()
         with workdir.open_images(threads) as images:
             reader = MetricReader(
                 frozen.plan.filters,

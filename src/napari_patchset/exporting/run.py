@@ -181,7 +181,7 @@ class _Export:
     def __init__(
         self, workdir: WorkDir, executor: Executor | None, workers: int, memory: int
     ) -> None:
-        self._workdir, self._frozen = workdir, workdir.frozen()
+        self._workdir, self._frozen = workdir, workdir.plan()
         self._executor, self._workers, self._memory = executor, workers, memory
 
     def run(self, is_resumed: bool, overwrite: bool, metrics: Metrics | None) -> Iterator[Progress]:

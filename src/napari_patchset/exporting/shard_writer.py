@@ -125,7 +125,7 @@ def write_job(
         Called with the number of patches of these shards that are written, and of all.
     """
     workdir = WorkDir(Path(root), token)
-    frozen = workdir.frozen()
+    frozen = workdir.plan()
     arrays, needed = workdir.selection().arrays(frozen.arrays), dict[int, Failure]()
     by_role: dict[str, list[Shard]] = {layout.role: [] for layout in frozen.arrays}
     for array in arrays:

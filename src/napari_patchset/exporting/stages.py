@@ -17,7 +17,6 @@ from napari_patchset.exporting.candidates import Selection, select_candidates
 from napari_patchset.exporting.destination import (
     check_apart,
     check_destination,
-    check_own_workdir,
     check_space,
 )
 from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_left_out
@@ -57,7 +56,7 @@ def plan_export(
     with workdir.locked():
         workdir.clear_stop()
         _run_steps(prepare(workdir, plan, overwrite, max_failures), progress)
-        return workdir.frozen().n_candidates
+        return workdir.plan().n_candidates
 
 
 def score_part(
@@ -93,7 +92,7 @@ def score_part(
         return
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
-        first, last = _share(workdir.frozen().n_score_chunks, job, of)
+        first, last = _share(workdir.plan().n_score_chunks, job, of)
         options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
         score_job(str(workdir.root), first, last, **options)
 
@@ -121,7 +120,7 @@ def write_part(
         return
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
-        frozen = workdir.frozen()
+        frozen = workdir.plan()
         first, last = _share(frozen.n_candidates, job, of)
         options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
         while True:
@@ -169,10 +168,10 @@ def finalize_export(
 def _planned(out: str | Path) -> tuple[WorkDir, FrozenPlan]:
     """Return a planned export; its folder may have been moved since it was planned."""
     workdir = WorkDir.for_set(out)
-    check_own_workdir(workdir.root)
+    workdir.check_own()
     if not workdir.root.exists() and Path(out).exists():
         raise ExportError(f"{out} exists, and no export of it is unfinished.")
-    frozen = workdir.frozen()
+    frozen = workdir.plan()
     check_apart(frozen.plan)
     return workdir, frozen
 
@@ -215,7 +214,7 @@ def prepare(
         If a filter can't measure the patches, or they can't be split.
     ExportError
         If no patch fits, something else is at the destination, or the disk lacks the space.
-    ExportStopped
+    Stopped
         If a stop is requested.
     """
     if not overwrite:
@@ -227,6 +226,8 @@ def prepare(
     check_frozen(frozen, grid, workdir.root)
     workdir.check_cancelled()
     workdir.discard()
+    if not overwrite:  # a set that was about to be replaced has its name again
+        check_not_taken(workdir, plan)
     workdir.freeze(frozen, grid)
     return False
 
@@ -246,7 +247,7 @@ def _is_prepared(
     A plan that leaves out more sources than it now may is made again.
     """
     try:
-        frozen = workdir.find_frozen()
+        frozen = workdir.find_plan()
     except ExportError:
         if overwrite:
             return False

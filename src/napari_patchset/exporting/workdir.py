@@ -8,12 +8,13 @@ selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  done marker of shard I of an array
 
-Lock and stop are those of a `JobFolder`; the lock marks the folder as ours. `jobs.prepare` resumes
-the same plan; scores and shards that are done are not made again.
+Lock, stop and the rest are those of a `JobFolder`. `stages.prepare` resumes the same plan; scores
+and shards that are done are not made again.
 """
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import cached_property
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationError
 
 from napari_patchset._model import Frozen
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
 from napari_patchset.exporting.candidates import (
     ArraySelection,
     Selection,
@@ -33,21 +34,27 @@ from napari_patchset.exporting.candidates import (
     read_columns,
     write_columns,
 )
-from napari_patchset.exporting.destination import PLAN, remove_own_files
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_left_out
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.jobs.folder import JobFolder
+from napari_patchset.jobs.folder import REPLACED, JobFolder, files_of_jobs
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts
-from napari_patchset.patchset.files import permitted_by, write_file, write_json
-from napari_patchset.patchset.layout import workdir_path
+from napari_patchset.patchset.files import permitted_by, read_json, write_file, write_json
+from napari_patchset.patchset.layout import (
+    ARRAY_PATTERN,
+    DESCRIPTION,
+    PARTIAL_SUFFIX,
+    SPLIT_PATTERN,
+    TABLE,
+    workdir_path,
+)
+from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.statistics import ChannelSums, channel_sums
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.patchset.writers.zarr import checksums
-from napari_patchset.stacks.cache import FileCache
 
 
 class DoneMarker(Frozen):
@@ -122,19 +129,35 @@ class Scores:
                 self.path(chunk).unlink()
 
 
-def _read_plan(path: Path) -> FrozenPlan:
-    return FrozenPlan.model_validate_json(path.read_bytes())
+_SET_FILES = "|".join(
+    [
+        rf"{re.escape(TABLE)}|{re.escape(DESCRIPTION)}",
+        rf"(({ARRAY_PATTERN}|{SPLIT_PATTERN})/)?zarr[.]json",
+        *(re.sub("[?]P<[a-z]+>", "", each.shard_pattern.pattern) for each in FORMATS.values()),
+    ]
+)
+"""Regular expression of a file of a set, of any format, complete or not."""
+
+SET_FOLDERS = rf"(.*/)?([.]parts|c|[0-9]+|{SPLIT_PATTERN}|{ARRAY_PATTERN})"
+"""Regular expression of a folder of a set."""
 
 
-class WorkDir(JobFolder):
+class WorkDir(JobFolder[FrozenPlan]):
     """The folder NAME.partial of an unfinished export."""
+
+    KIND, SUFFIX, PLAN, RESULT = "export", PARTIAL_SUFFIX, "plan.json", "set"
+    FILES = files_of_jobs(
+        "an unfinished export",
+        r"lock|plan[.]json|(candidates|selection)[.]parquet"  # earlier versions locked `lock`
+        r"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json"
+        rf"|shards/{ARRAY_PATTERN}/[0-9]+[.]json|(set|{REPLACED})/({_SET_FILES})",
+        rf"set|scores|failed|shards|{SET_FOLDERS}",
+    )
 
     def __init__(self, root: Path, token: str | None = None) -> None:
         super().__init__(root, token)
-        self.set = root / "set"
         self.scores = Scores(root / "scores")
-        self._plan, self._failed = root / PLAN, root / "failed"
-        self._plans: FileCache[FrozenPlan] = FileCache(1)
+        self._failed = root / "failed"
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
 
@@ -145,7 +168,7 @@ class WorkDir(JobFolder):
 
     def freeze(self, frozen: FrozenPlan, grid: PatchGrid) -> None:
         """Write candidates and plan; the plan last, so that a plan has its candidates."""
-        self.set.mkdir(parents=True, exist_ok=True)
+        self.result.mkdir(parents=True, exist_ok=True)
         columns: dict[str, NDArray[Any]] = {"stack": grid.source_index, "sample": grid.sample}
         columns |= {f"start{axis}": column for axis, column in enumerate(grid.start.T)}
         valid = {} if grid.valid is None else {"valid": grid.valid}
@@ -154,21 +177,16 @@ class WorkDir(JobFolder):
             columns["drawn_for"] = draws.code
             shared = {b"weights": json.dumps(dict(draws.weights))}
         write_columns(self._candidates, {**columns, **valid}, shared)
-        write_file(self._plan, [frozen.model_dump_json(indent=1).encode()])
+        self.write_plan(frozen)
 
-    def find_frozen(self) -> FrozenPlan | None:
+    def find_plan(self) -> FrozenPlan | None:
         """Read the plan, None if there is none.
 
         Its destination is where it is now: folders are moved, and files edited.
         """
-        try:
-            frozen = self._plans.get(self._plan, _read_plan)
-        except (FileNotFoundError, NotADirectoryError):
+        frozen = super().find_plan()
+        if frozen is None:
             return None
-        except ValidationError as error:
-            raise ExportError(
-                f"{self.root}: the plan in it can't be read; export with overwrite to start over."
-            ) from error
         out = Path(os.path.abspath(self.root)).with_name(Path(frozen.plan.out).name)
         if workdir_path(out).name != self.root.name:
             raise ExportError(
@@ -178,17 +196,28 @@ class WorkDir(JobFolder):
         plan = frozen.plan.model_copy(update={"out": str(out)})
         return frozen.model_copy(update={"plan": plan})
 
-    def frozen(self) -> FrozenPlan:
-        """Read the plan; raise ExportError if there is none."""
-        frozen = self.find_frozen()
-        if frozen is None:
-            raise ExportError(f"{self.root} has no plan; plan the export first.")
-        return frozen
+    def _parse_plan(self, data: bytes) -> FrozenPlan:
+        return FrozenPlan.model_validate_json(data)
+
+    def _name_of(self, result: Path) -> Path | None:
+        try:
+            manifest, _ = read_description(result)
+        except (IncompleteSetError, UnreadableFileError, OSError):
+            return None
+        return self.root.with_name(self.root.stem + FORMATS[manifest.format].suffix)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether nothing is there, or a folder of ours, also of a version without our lock."""
+        if super().is_own:
+            return True
+        is_export = read_json(self._plan).keys() >= {"plan", "images", "n_candidates"}
+        return is_export and not self.root.is_symlink()
 
     @cached_property
     def format(self) -> SetFormat:
         """The format of the set."""
-        return FORMATS[self.frozen().plan.format]
+        return FORMATS[self.plan().plan.format]
 
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
@@ -202,17 +231,12 @@ class WorkDir(JobFolder):
 
     def open_images(self, threads: int) -> OpenImages:
         """Return the images of the plan; changed ones are refused, and a stop ends reading."""
-        plan, stats, check = self.frozen().plan, self.frozen().file_stats, self.check_cancelled
+        plan, stats, check = self.plan().plan, self.plan().file_stats, self.check_cancelled
         return OpenImages(plan, file_stats=stats, threads=threads, check_cancelled=check)
-
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the set is complete under its name, and only this folder remains."""
-        return self._plan.exists() and not self.set.exists()
 
     def may_leave_out(self, failures: Mapping[int, Failure]) -> bool:
         """Return whether the set may be completed without further sources; see the plan."""
-        frozen = self.frozen()
+        frozen = self.plan()
         left_out = {**self.failed(), **failures}.values()
         return may_be_left_out([*frozen.failures, *left_out], frozen.max_failures)
 
@@ -223,7 +247,7 @@ class WorkDir(JobFolder):
         """
         if not self.may_leave_out(failed.failures):
             raise SourcesFailed(failed.failures, RESUME) from failed
-        recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.frozen()
+        recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.plan()
         if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
             failures = self.failed() | failed.failures
             self.scores.delete_incomplete(frozen)
@@ -235,10 +259,10 @@ class WorkDir(JobFolder):
 
     def set_max_failures(self, max_failures: int | None) -> None:
         """Change how many sources may be left out; read those again that may not be any more."""
-        frozen = self.frozen()
+        frozen = self.plan()
         if frozen.max_failures != max_failures:
             changed = frozen.model_copy(update={"max_failures": max_failures})
-            write_file(self._plan, [changed.model_dump_json(indent=1).encode()])
+            self.write_plan(changed)
         if self.failed() and not self.may_leave_out({}):
             self.scores.delete_incomplete(frozen)
             for path in self._failed.glob("*.json"):
@@ -283,7 +307,7 @@ class WorkDir(JobFolder):
 
     def done_marker(self, shard: Shard) -> DoneMarker | None:
         """Read a shard's done marker, None if the shard is not written with these candidates."""
-        files = self.format.shard_paths(self.set, shard.layout, shard.number)
+        files = self.format.shard_paths(self.result, shard.layout, shard.number)
         if not all(file.is_file() for file in files):
             return None
         try:
@@ -300,7 +324,7 @@ class WorkDir(JobFolder):
         """
         with permitted_by(self.check_token):
             done_marker = summing.submit(DoneMarker.from_patches, shard.digest, patches)
-            self.format.write(self.set, shard.layout, shard.number, patches)
+            self.format.write(self.result, shard.layout, shard.number, patches)
             data = done_marker.result().model_dump_json().encode()
             write_file(self.done_marker_path(shard), [data], sync=False)
 
@@ -310,16 +334,3 @@ class WorkDir(JobFolder):
         for shard in missing:
             self.done_marker_path(shard).unlink(missing_ok=True)
         return missing
-
-    def discard(self) -> None:
-        """Delete an abandoned export; the plan first, so that no remainder is resumed."""
-        self._plan.unlink(missing_ok=True)
-        self.remove()
-
-    def remove(self) -> None:
-        """Delete the remains of a complete export; the plan last, as it marks the folder as ours.
-
-        The lock stays, and whatever someone else put there.
-        """
-        remove_own_files(self.root)
-        self._plan.unlink(missing_ok=True)

@@ -122,7 +122,7 @@ _POLL_RATIO = 10
 
 
 def run_jobs(
-    folder: JobFolder,
+    folder: JobFolder[Any],
     job: Callable[..., None],
     units: Sequence[int],
     done_files: Mapping[Path, int],
@@ -159,7 +159,7 @@ def run_jobs(
 
 
 def _watch(
-    folder: JobFolder, done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
+    folder: JobFolder[Any], done_files: Mapping[Path, int], futures: Sequence[Future[Any]]
 ) -> Iterator[int]:
     expected, pending, pause = dict(done_files), set(futures), _POLL_SECONDS
     while pending:
@@ -206,7 +206,7 @@ def find_existing(paths: Iterable[Path]) -> list[Path]:
     return existing
 
 
-def _stop(folder: JobFolder, futures: Sequence[Future[Any]]) -> None:
+def _stop(folder: JobFolder[Any], futures: Sequence[Future[Any]]) -> None:
     """Stop the jobs that still run, and wait for them."""
     running = [future for future in futures if not future.done()]
     if running:

@@ -1,23 +1,61 @@
-"""The folder of unfinished work, which jobs of any process share: its lock, and how they stop.
+"""NAME.partial: the folder of unfinished work, which jobs of any process share, and resume.
 
 napari-patchset.lock   locked by one process, or by several jobs of one piece of work
 stop                   while it exists, jobs stop before the next tile
 running.TOKEN          while it exists, jobs with this token may write
+replaced/              what the result replaces, until it has its name
+
+An export and a stitching add their plan, their result as it grows, and files that say which part of
+it is done. A folder is known as ours by the name of its lock. A result replaces another one in two
+renames; whenever the process is killed, the old one or the new one is there whole.
 """
 
 import errno
 import os
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
 from uuid import uuid4
 
+from pydantic import ValidationError
+
+from napari_patchset._model import Frozen
 from napari_patchset.errors import NO_MEMORY, ExportError
 from napari_patchset.jobs.lock import LOCK, locked
+from napari_patchset.jobs.own_files import OwnFiles, is_litter
+from napari_patchset.patchset.files import DRAFT_PATTERN, sync_folder, write_file
+from napari_patchset.stacks.cache import FileCache
+
+Plan = TypeVar("Plan", bound=Frozen)
+
+REPLACED = "replaced"
+"""What is being replaced, until the new result has its name."""
+
+REMEDY = "choose another name, or move it elsewhere"
+
+_DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
 
 
-class ExportStopped(Exception):
-    """A stop was requested, or another process goes on with the export; finished shards stay."""
+def files_of_jobs(kind: str, files: str, folders: str) -> OwnFiles:
+    """Return what is ours in a folder of some kind of work.
+
+    Parameters
+    ----------
+    kind : str
+        "an unfinished export".
+    files, folders : str
+        Regular expressions of the paths of files and folders that this kind of work adds.
+    """
+    is_file = re.compile(rf"{re.escape(LOCK)}|stop|running[.][0-9a-f]{{32}}|{files}").fullmatch
+    is_folder = re.compile(rf"{REPLACED}|{folders}").fullmatch
+    return OwnFiles(kind, lambda name: is_file(_DRAFT.sub(r"\g<folder>\g<name>", name)), is_folder)
+
+
+class Stopped(Exception):
+    """A stop was requested, or another process goes on with the work; finished shards stay."""
 
 
 @contextmanager
@@ -47,28 +85,93 @@ def _explain_no_memory() -> Iterator[None]:
         ) from error
 
 
-class JobFolder:
-    """The folder of unfinished work, which jobs of any process share: its lock, and how they stop.
-
-    Attributes
-    ----------
-    root : Path
-        The folder.
+class JobFolder(ABC, Generic[Plan]):
+    """The folder of unfinished work, in which its result grows until it is complete.
 
     Parameters
     ----------
+    root : Path
+        The folder.
     token : str or None
         What `running` yielded to the process that started this job; None for one of a scheduler.
     """
 
+    KIND: ClassVar[str]
+    """The work that is done there: "export"."""
+    SUFFIX: ClassVar[str]
+    """Of the folder's name."""
+    PLAN: ClassVar[str]
+    """Name of the file that holds the plan; it is the first that the work needs, and the last."""
+    RESULT: ClassVar[str]
+    """Name of the folder that becomes the result."""
+    FILES: ClassVar[OwnFiles]
+
     def __init__(self, root: Path, token: str | None = None) -> None:
         self.root, self._token = root, token
-        self._stop = root / "stop"
+        self.result = root / self.RESULT
+        self._stop, self._plan = root / "stop", root / self.PLAN
+        self._replaced = root / REPLACED
+        self._plans: FileCache[Plan] = FileCache(1)
+
+    @abstractmethod
+    def _parse_plan(self, data: bytes) -> Plan:
+        """Parse the file of the plan; raise ValidationError."""
+
+    @abstractmethod
+    def _name_of(self, result: Path) -> Path | None:
+        """Return the path that a complete result has when the work is done, None if it is none."""
+
+    def find_plan(self) -> Plan | None:
+        """Read the plan, None if there is none."""
+        try:
+            return self._plans.get(self._plan, lambda path: self._parse_plan(path.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValidationError as error:
+            raise ExportError(
+                f"{self.root}: the plan in it can't be read; start over with overwrite."
+            ) from error
+
+    def plan(self) -> Plan:
+        """Read the plan; raise ExportError if there is none."""
+        plan = self.find_plan()
+        if plan is None:
+            raise ExportError(f"{self.root} has no plan; plan the {self.KIND} first.")
+        return plan
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan, when all that it needs is there."""
+        write_file(self._plan, [plan.model_dump_json(indent=1).encode()])
+
+    @property
+    def is_own(self) -> bool:
+        """Whether nothing is there, or a folder of ours."""
+        try:
+            names = os.listdir(self.root)
+        except FileNotFoundError:
+            return not self.root.is_symlink()
+        except NotADirectoryError:
+            return False
+        is_empty = all(map(is_litter, names))  # an empty folder has nothing to lose
+        return not self.root.is_symlink() and (LOCK in names or is_empty)
+
+    def check_own(self) -> None:
+        """Raise ExportError if there is anything but a folder of ours."""
+        if not self.is_own:
+            raise ExportError(
+                f"{self.root} exists and is not an unfinished {self.KIND} of patchset; {REMEDY}."
+            )
+
+    def check_only_own_files(self) -> None:
+        """Raise ExportError if the folder is not ours, or holds a file that is not."""
+        self.check_own()
+        self.FILES.check_only(self.root)
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Lock the folder (see `locked`); a full disk, or memory, is an ExportError."""
-        with locked(self.root, shared=shared), _explain_full_disk(self.root), _explain_no_memory():
+        lock = locked(self.root, self.KIND, shared=shared)
+        with lock, _explain_full_disk(self.root), _explain_no_memory():
             yield
 
     def request_stop(self) -> None:
@@ -87,9 +190,9 @@ class JobFolder:
         return self._stop.exists()
 
     def check_cancelled(self) -> None:
-        """Raise ExportStopped if jobs are requested to stop, or the token is no longer valid."""
+        """Raise Stopped if jobs are requested to stop, or the token is no longer valid."""
         if self.stop_requested:
-            raise ExportStopped
+            raise Stopped
         self.check_token()
 
     @contextmanager
@@ -108,13 +211,71 @@ class JobFolder:
             self._token_path(token).unlink(missing_ok=True)
 
     def check_token(self) -> None:
-        """Raise ExportStopped if the work that this job is part of is over.
+        """Raise Stopped if the work that this job is part of is over.
 
         Raise OSError if its folder is gone: then it did not end, and nobody stopped it.
         """
         if self._token is not None and not self._token_path(self._token).exists():
             os.stat(self.root / LOCK)
-            raise ExportStopped
+            raise Stopped
 
     def _token_path(self, token: str) -> Path:
         return self.root / f"running.{token}"
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the result is complete under its name, and only this folder remains."""
+        return self._plan.exists() and not self.result.exists()
+
+    def rename_into_place(self, out: Path) -> None:
+        """Rename the complete result; what has its name is moved aside, and removed later."""
+        if os.path.lexists(out):
+            out.rename(self._replaced)
+        try:
+            self.result.rename(out)
+        except OSError:
+            self._put_back()
+            raise
+        sync_folder(out.parent)
+
+    def _put_back(self) -> None:
+        """Rename what the result was about to replace back, unless it was replaced."""
+        if not self.result.exists() or (out := self._name_of(self._replaced)) is None:
+            return
+        if os.path.lexists(out):
+            raise ExportError(
+                f"{self._replaced} is what {out} was until it was about to be replaced, and "
+                "something else has that name now; move one of them elsewhere."
+            )
+        self._replaced.rename(out)
+        sync_folder(out.parent)
+
+    def discard(self) -> None:
+        """Remove abandoned work; what it was about to replace, when killed, gets its name back.
+
+        The plan goes first, so that no remainder is resumed.
+        """
+        self._put_back()
+        self._plan.unlink(missing_ok=True)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the remains of complete work; the plan last, so that it is known as that.
+
+        The lock stays, and whatever someone else put there.
+        """
+        self.FILES.remove(self.root, but=(LOCK, self.PLAN))
+        self._plan.unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Remove unfinished work, and its folder; see `discard`.
+
+        Raises
+        ------
+        ExportError
+            If it runs, or if the folder is not ours, or holds a file that is not.
+        """
+        self.check_own()
+        with self.locked():
+            self.check_only_own_files()
+            self.discard()

@@ -45,27 +45,33 @@ else:
 
 
 @contextmanager
-def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+def locked(root: Path, kind: str, *, shared: bool = False) -> Iterator[None]:
     """Lock a folder, which is created if needed, and removed at the end if it is empty.
 
-    Other jobs of the same export may share the lock. Raise ExportError if another export has it.
-    The system releases it when the process ends, however it ends.
+    Other jobs of the same work may share the lock. Raise ExportError if another one, of the same
+    kind, has it. The system releases it when the process ends, however it ends.
     """
-    fd = _open_locked(root, shared)
+    fd = _open_locked(root, kind, shared)
     try:
         yield
     finally:
         if sys.platform == "win32":  # where an open file can't be deleted, not even by another
             os.close(fd)
-        if not shared:  # a folder that holds more than the lock stays, and stays marked
-            with suppress(OSError):
-                others = [name for name in os.listdir(root) if name != LOCK]
-                if all(map(is_litter, others)):
-                    for name in (*others, LOCK):
-                        (root / name).unlink()
-                    root.rmdir()
-        if sys.platform != "win32":
-            os.close(fd)
+        try:
+            if not shared:  # a folder that holds more than the lock stays, and stays marked
+                _remove_if_empty(root)
+        finally:
+            if sys.platform != "win32":
+                os.close(fd)
+
+
+def _remove_if_empty(root: Path) -> None:
+    with suppress(OSError):
+        others = [name for name in os.listdir(root) if name != LOCK]
+        if all(map(is_litter, others)):
+            for name in (*others, LOCK):
+                (root / name).unlink()
+            root.rmdir()
 
 
 def is_locked(root: Path) -> bool:
@@ -93,7 +99,7 @@ def _lock_soon(fd: int, shared: bool) -> bool:
     return True
 
 
-def _open_locked(root: Path, shared: bool) -> int:
+def _open_locked(root: Path, kind: str, shared: bool) -> int:
     path = root / LOCK
     while True:
         root.mkdir(parents=True, exist_ok=True)
@@ -101,10 +107,10 @@ def _open_locked(root: Path, shared: bool) -> int:
         if not _lock_soon(fd, shared):
             os.close(fd)
             raise ExportError(
-                f"{root}: another export is writing there; wait for it, stop it, or choose "
+                f"{root}: another {kind} is writing there; wait for it, stop it, or choose "
                 "another name."
             )
-        with suppress(FileNotFoundError):  # an export that has just ended deleted it
+        with suppress(FileNotFoundError):  # work that has just ended deleted it
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         os.close(fd)

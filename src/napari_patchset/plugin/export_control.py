@@ -25,7 +25,7 @@ from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import check_not_taken
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.jobs.folder import ExportStopped
+from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
@@ -126,7 +126,7 @@ def _export(
 
     def check_cancelled() -> None:
         if cancelled.is_set():
-            raise ExportStopped("The export was cancelled.")
+            raise Stopped("The export was cancelled.")
 
     plan, path = state.plan(), None
     check_destination(plan, overwrite=False)  # before layers are written
@@ -221,7 +221,7 @@ class ExportControl:
         show_info(f"The patch set is in {path}")
 
     def _on_failed(self, error: Exception) -> None:
-        if isinstance(error, ExportStopped):
+        if isinstance(error, Stopped):
             self._on_end(_STOPPED)
             return
         self._on_end("Failed.")

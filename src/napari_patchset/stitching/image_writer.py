@@ -48,7 +48,7 @@ def planned_pyramids(
 ) -> list[ome_zarr.Pyramid]:
     """Return the pyramids that a plan makes of the sources of its set."""
     images = images_of(patch_set.manifest.sources, plan.channels, plan.dtype, plan.factor)
-    return ome_zarr.pyramids(folder.image, list(images), plan.fill, plan.codec)
+    return ome_zarr.pyramids(folder.result, list(images), plan.fill, plan.codec)
 
 
 class ImageWriter:
@@ -106,8 +106,8 @@ class ImageWriter:
             covered[..., rows, :] = blend_patches(plan.blend, strip, near, self._read, out)
         return pixels, covered
 
-    def complete(self) -> float:
-        """Add names and ranges of the channels, rename the OME-Zarr into place.
+    def complete(self, overwrite: bool) -> float:
+        """Add names and ranges of the channels, and rename the OME-Zarr into place.
 
         Returns
         -------
@@ -133,14 +133,16 @@ class ImageWriter:
             high = [max(values, default=1.0) for _, values in ranges]
             ome_zarr.add_display(pyramid, low, high)
         share = covered / total
-        root = zarr.open_group(self.folder.image, mode="r+")
+        root = zarr.open_group(self.folder.result, mode="r+")
         root.attrs[ATTRIBUTE] = {
             "recipe_hash": self._set.manifest.recipe_hash,
             "table_digest": self.plan.table_digest,
             "blend": self.plan.blend,
             "covered": share,
         }
-        self.folder.rename_into_place()
+        self.folder.check_free(overwrite)
+        self.folder.remove_drafts()
+        self.folder.rename_into_place(self.folder.out)
         return share
 
     def shard_bytes(self) -> int:
@@ -274,7 +276,7 @@ def stitch_job(
     token : str or None
         As of `write_job`.
     """
-    folder = StitchFolder.at(Path(root), token)
+    folder = StitchFolder(Path(root), token)
     writer = ImageWriter(folder)
     missing = [n for n in folder.missing(level, writer.n_shards(level)) if first <= n < last]
     at_once = max(1, min(threads, memory // writer.shard_bytes()))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ import numpy as np
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
+from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching import ome_zarr
@@ -136,9 +136,9 @@ def iter_stitch(
         blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
     )
     paths = _by_split(Path(os.path.abspath(patch_set)), predictions)
-    folder = StitchFolder(check_name(out))
+    folder = StitchFolder.for_image(check_name(out))
     with PatchSet(patch_set) as opened:
-        check_apart(folder, [opened.path, *paths.values()])
+        check_apart([folder.out, folder.root], [str(opened.path), *map(str, paths.values())])
         plan = _plan(opened, paths, options)
     if folder.is_in_place and folder.find_plan() == plan:  # it was killed right at its end
         with folder.locked():
@@ -147,15 +147,20 @@ def iter_stitch(
         return
     folder.check_free(overwrite)
     with folder.locked():
-        if folder.find_plan() != plan:
+        if folder.find_plan() != plan or not folder.result.exists():
             if not overwrite:
                 folder.check_not_begun()
             folder.discard()
-        yield from run_plan(folder, plan, executor, workers, memory)
+        yield from run_plan(folder, plan, executor, workers, memory, overwrite)
 
 
 def run_plan(
-    folder: StitchFolder, plan: StitchPlan, executor: Executor | None, workers: int, memory: int
+    folder: StitchFolder,
+    plan: StitchPlan,
+    executor: Executor | None,
+    workers: int,
+    memory: int,
+    overwrite: bool,
 ) -> Generator[StitchProgress, None, None]:
     """Carry out a plan in its locked folder, or resume it there; see `iter_stitch`."""
     folder.clear_stop()
@@ -163,11 +168,11 @@ def run_plan(
         if folder.find_plan() is None:
             with PatchSet(plan.patch_set) as patch_set:
                 pyramids = planned_pyramids(folder, patch_set, plan)
-            ome_zarr.create(folder.image, pyramids, labels=plan.argmax)
+            ome_zarr.create(folder.result, pyramids, labels=plan.argmax)
             folder.write_plan(plan)
         writer = ImageWriter(folder)
         yield from _write_levels(writer, executor, workers, memory)
-        covered = writer.complete()
+        covered = writer.complete(overwrite)
         folder.remove()
     finally:
         folder.clear_stop()
@@ -219,14 +224,6 @@ def check_name(out: str | Path) -> Path:
     if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
         raise ArgumentError(f"{out}: the name of a stitched image ends with {SUFFIX}.")
     return path
-
-
-def check_apart(folder: StitchFolder, inputs: Sequence[Path]) -> None:
-    """Raise ArgumentError if the destination is, holds or lies in one of the inputs."""
-    for target, given in product((folder.out, folder.root), inputs):
-        real, other = Path(os.path.realpath(target)), Path(os.path.realpath(given))
-        if real == other or real in other.parents or other in real.parents:
-            raise ArgumentError(f"{target} and {given} lie in each other; choose another name.")
 
 
 def _plan(patch_set: PatchSet, paths: Mapping[str, Path], options: StitchOptions) -> StitchPlan:

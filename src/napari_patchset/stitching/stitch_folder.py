@@ -1,50 +1,40 @@
 """NAME.ome.zarr.partial: the folder of a stitching that is not complete, by which it is resumed.
 
-napari-patchset.lock    marks the folder as ours; see `jobs.folder`
 stitching.json          the plan: set, predictions and blend
 predictions/SPLIT.npy   predictions that came as arrays, and SPLIT.rows.npy: which ones
 image/                  the OME-Zarr as it grows
-replaced/               what it replaces, until it is removed
 done/LEVEL/I.json       shard I of a level is written, with its share and range of values
-running.TOKEN           while it exists, jobs with this token may write
-stop                    while it exists, jobs stop
 
-Only files of these names are ever removed, and an OME-Zarr is replaced only if its attributes say
-that it was stitched.
+Lock, stop and the rest are those of a `JobFolder`. An OME-Zarr is replaced only if its attributes
+say that it was stitched.
 """
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+import shlex
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import DestinationExistsError, ExportError
-from napari_patchset.jobs.folder import JobFolder
-from napari_patchset.jobs.lock import LOCK
-from napari_patchset.jobs.own_files import is_litter
-from napari_patchset.patchset.files import DRAFT_PATTERN, read_json, sync_folder, write_file
+from napari_patchset.jobs.folder import REMEDY, REPLACED, JobFolder, files_of_jobs
+from napari_patchset.jobs.own_files import OwnFiles
+from napari_patchset.patchset.files import read_json, write_file
+from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.ome_zarr import LABELS
 
 SUFFIX = ".ome.zarr"
-PLAN = "stitching.json"
 ATTRIBUTE = "patchset_stitching"
 """Key in the attributes of an OME-Zarr that was stitched."""
 
-_ZARR_DRAFT = r"zarr[.][0-9a-f]{32}[.]partial"
-"""zarr's own name of a zarr.json that is being written."""
-_ZARR_FILE = rf"((OME|labels|{LABELS}|[0-9]+)/)*(zarr[.]json|{_ZARR_DRAFT}|(c/)?[0-9]+(/[0-9]+)*)"
-_OWN_FILE = re.compile(
-    rf"{re.escape(LOCK)}|stop|running[.][0-9a-f]{{32}}|{re.escape(PLAN)}|done/[0-9]+/[0-9]+[.]json"
-    rf"|predictions/(all|train|val)([.]rows)?[.]npy|(image|replaced)/{_ZARR_FILE}"
-)
-_DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
+_ZARR_FOLDER = rf"((OME|labels|{LABELS}|c|[0-9]+)/)*(OME|labels|{LABELS}|c|[0-9]+)"
+_ZARR_FILE = rf"({_ZARR_FOLDER}/)?(zarr[.]json|[0-9]+)"
+_ZARR_DRAFT = rf"({_ZARR_FOLDER}/)?zarr[.][0-9a-f]{{32}}[.]partial"
+"""A zarr.json that zarr is writing; a job that is killed leaves it behind."""
 
 
 class PredictionFile(Frozen):
@@ -96,6 +86,19 @@ class StitchPlan(Frozen):
     argmax: bool
     codec: CodecName
 
+    def command(self, out: Path) -> str:
+        """Return the command that stitches by this plan."""
+        paths = [f"{split}={file.path}" for split, file in self.predictions.items()]
+        return shlex.join(
+            [
+                *("patchset", "stitch", self.patch_set),
+                *(word for path in paths for word in ("--predictions", path)),
+                *("--out", str(out), "--blend", self.blend, "--fill", f"{self.fill:g}"),
+                *("--channel-names", ",".join(self.channels), "--codec", self.codec),
+                *(["--argmax"] if self.argmax else []),
+            ]
+        )
+
 
 class StitchedShard(Frozen):
     """The done marker of a shard: what was written of it.
@@ -113,41 +116,31 @@ class StitchedShard(Frozen):
     high: tuple[float | None, ...]
 
 
-class StitchFolder(JobFolder):
-    """The folder of unfinished work for the OME-Zarr `out`."""
+class StitchFolder(JobFolder[StitchPlan]):
+    """The folder NAME.ome.zarr.partial of an unfinished stitching."""
 
-    def __init__(self, out: Path, token: str | None = None) -> None:
-        super().__init__(out.with_name(f"{out.name}.partial"), token)
-        self.out = out
-        self.image = self.root / "image"
-        self._plan = self.root / PLAN
+    KIND, SUFFIX, PLAN, RESULT = "stitching", SUFFIX + PARTIAL_SUFFIX, "stitching.json", "image"
+    FILES = files_of_jobs(
+        "an unfinished stitching",
+        r"stitching[.]json|done/[0-9]+/[0-9]+[.]json"
+        rf"|predictions/(all|train|val)([.]rows)?[.]npy|(image|{REPLACED})/({_ZARR_FILE}|{_ZARR_DRAFT})",
+        rf"image|done(/[0-9]+)?|predictions|(image|{REPLACED})/{_ZARR_FOLDER}",
+    )
+
+    def __init__(self, root: Path, token: str | None = None) -> None:
+        super().__init__(root, token)
+        self.out = root.with_name(root.name.removesuffix(PARTIAL_SUFFIX))
 
     @classmethod
-    def at(cls, root: Path, token: str | None = None) -> Self:
-        """Return the folder at `root`; see `JobFolder` for the token."""
-        return cls(root.with_name(root.name.removesuffix(".partial")), token)
+    def for_image(cls, out: Path) -> Self:
+        """Return the folder in which the OME-Zarr `out` is written."""
+        return cls(out.with_name(out.name + PARTIAL_SUFFIX))
 
-    def find_plan(self) -> StitchPlan | None:
-        """Read the plan, None if there is none."""
-        try:
-            return StitchPlan.model_validate_json(self._plan.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise ExportError(
-                f"{self.root}: its {PLAN} can't be read; stitch with overwrite to start over."
-            ) from error
+    def _parse_plan(self, data: bytes) -> StitchPlan:
+        return StitchPlan.model_validate_json(data)
 
-    def plan(self) -> StitchPlan:
-        """Read the plan; raise ExportError if there is none."""
-        plan = self.find_plan()
-        if plan is None:
-            raise ExportError(f"{self.root} has no plan; run the command again.")
-        return plan
-
-    def write_plan(self, plan: StitchPlan) -> None:
-        """Write the plan, when all groups and arrays are there."""
-        write_file(self._plan, [plan.model_dump_json(indent=1).encode()])
+    def _name_of(self, result: Path) -> Path | None:
+        return self.out if _is_stitched(result) else None
 
     def done_path(self, level: int, shard: int) -> Path:
         """Return the done marker of a shard."""
@@ -183,7 +176,7 @@ class StitchFolder(JobFolder):
     @property
     def is_in_place(self) -> bool:
         """Whether the OME-Zarr is complete under its name, and only this folder remains."""
-        return self._plan.exists() and self.out.exists() and not self.image.exists()
+        return super().is_in_place and self.out.exists()
 
     def stitched(self) -> dict[str, Any]:
         """Return what the attributes of the complete OME-Zarr say of its stitching."""
@@ -208,84 +201,27 @@ class StitchFolder(JobFolder):
         ExportError
             If anything else has the name, or is in a folder that would be removed.
         """
-        if self.root.is_symlink() or (self.root.exists() and not self._is_own()):
-            raise ExportError(
-                f"{self.root} exists, and is not an unfinished stitching; choose another name."
-            )
-        _check_own_files(self.root, "")
+        self.check_only_own_files()
         if not os.path.lexists(self.out):
             return
-        is_stitched = not self.out.is_symlink() and ATTRIBUTE in (
-            read_json(self.out / "zarr.json").get("attributes") or {}
-        )
-        if not is_stitched:
-            raise ExportError(f"{self.out} exists, and was not stitched; choose another name.")
-        _check_own_files(self.out, "image/")
+        if self.out.is_symlink() or not _is_stitched(self.out):
+            raise ExportError(f"{self.out} exists, and was not stitched; {REMEDY}.")
+        _IMAGE.check_only(self.out)
         if not overwrite:
             raise DestinationExistsError(f"{self.out} exists; choose another name or delete it.")
 
-    def discard(self) -> None:
-        """Remove an abandoned stitching; the plan first, so that no remainder is resumed."""
-        self._plan.unlink(missing_ok=True)
-        self.remove()
-
-    def remove(self) -> None:
-        """Remove what we wrote but the lock."""
-        _remove_own_files(self.root, "")
-
-    def rename_into_place(self) -> None:
-        """Rename the complete OME-Zarr, without drafts of a killed job.
-
-        What it replaces is moved aside first.
-        """
-        for _, path in _entries(self.image, ""):
-            if _DRAFT.search(path.name) or re.fullmatch(_ZARR_DRAFT, path.name):
+    def remove_drafts(self) -> None:
+        """Remove what killed jobs did not write to the end from the OME-Zarr."""
+        is_file = re.compile(_ZARR_FILE).fullmatch
+        for path in self.result.rglob("*"):
+            if path.is_file() and not is_file(path.relative_to(self.result).as_posix()):
                 path.unlink()
-        if os.path.lexists(self.out):
-            self.out.rename(self.root / "replaced")
-        self.image.rename(self.out)
-        sync_folder(self.out.parent)
-
-    def _is_own(self) -> bool:
-        try:
-            names = os.listdir(self.root)
-        except NotADirectoryError:
-            return False
-        return LOCK in names or PLAN in names or all(map(is_litter, names))
 
 
-def _is_own_file(name: str) -> bool:
-    return _OWN_FILE.fullmatch(_DRAFT.sub(r"\g<folder>\g<name>", name)) is not None
+_IMAGE = OwnFiles(
+    "a stitched image", re.compile(_ZARR_FILE).fullmatch, re.compile(_ZARR_FOLDER).fullmatch
+)
 
 
-def _entries(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Yield everything below a folder, what is in folders first; links are not followed."""
-    entries: Iterable[os.DirEntry[str]] = ()
-    if folder.is_dir():
-        with os.scandir(folder) as scanned:
-            entries = list(scanned)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(Path(entry.path), f"{prefix}{entry.name}/")
-        yield prefix + entry.name, Path(entry.path)
-
-
-def _check_own_files(root: Path, prefix: str) -> None:
-    for name, path in _entries(root, prefix):
-        is_folder = path.is_dir() and not path.is_symlink()
-        if not is_folder and not (_is_own_file(name) or is_litter(name)):
-            raise ExportError(
-                f"{root} holds {path.name}, which patchset did not write: move it away, or choose "
-                "another name."
-            )
-
-
-def _remove_own_files(root: Path, prefix: str) -> None:
-    for name, path in _entries(root, prefix):
-        if path.is_symlink() or name == LOCK:
-            continue
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif _is_own_file(name) or is_litter(name):
-            path.unlink()
+def _is_stitched(path: Path) -> bool:
+    return ATTRIBUTE in (read_json(path / "zarr.json").get("attributes") or {})

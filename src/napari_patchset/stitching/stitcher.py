@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
+from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
@@ -18,7 +19,6 @@ from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, open_predictions, with_channels
 from napari_patchset.stitching.stitch import (
     StitchProgress,
-    check_apart,
     check_name,
     patch_size,
     plan_stitching,
@@ -58,11 +58,12 @@ class Stitcher:
         self._options = StitchOptions(
             blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
         )
+        self._overwrite = overwrite
         self._predicted: dict[str, _Spool] = {}
         with ExitStack() as exits:
             self._set = exits.enter_context(PatchSet(patch_set))
-            self._folder = StitchFolder(check_name(out))
-            check_apart(self._folder, [self._set.path])
+            self._folder = StitchFolder.for_image(check_name(out))
+            check_apart([self._folder.out, self._folder.root], [str(self._set.path)])
             self._folder.check_free(overwrite)
             exits.enter_context(self._folder.locked())
             if not overwrite:
@@ -142,7 +143,8 @@ class Stitcher:
             opened[split] = open_predictions(spool.path, split, ndim)
             files[split] = PredictionFile.at(spool.path)
         plan = plan_stitching(self._set, opened, files, self._options)
-        with closing(run_plan(self._folder, plan, None, workers, memory)) as events:
+        events = run_plan(self._folder, plan, None, workers, memory, self._overwrite)
+        with closing(events):
             for event in events:
                 if progress is not None:
                     progress(event)

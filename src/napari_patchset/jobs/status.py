@@ -1,0 +1,118 @@
+"""How far unfinished work is: what is done and missing, whether it runs, and how to go on.
+
+It is read from the folder of the work, and changes nothing there.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_patchset.errors import ExportError
+from napari_patchset.jobs.folder import JobFolder
+from napari_patchset.jobs.lock import is_locked
+
+State = Literal["complete", "running", "unfinished"]
+
+
+@dataclass(frozen=True)
+class WorkStatus:
+    """The state of an export or a stitching.
+
+    Attributes
+    ----------
+    kind : {"export", "stitching"}
+        The work.
+    path : str
+        The result: a patch set, or an OME-Zarr.
+    folder : str
+        NAME.partial.
+    state : {"complete", "running", "unfinished"}
+        Whether the result is complete, a process writes it, or none does.
+    stage : {"plan", "score", "write", "finalize", "stitch", "levels", "done"}
+        The step that comes next.
+    next : str
+        The command that goes on; "" if nothing is left, or another process does it.
+    bytes : int
+        Size of all files on disk.
+    changed : str
+        When a file was written last, UTC, ISO 8601.
+    candidates, scored, patches, written : int
+        Of an export: candidates, and how many of them are scored; patches, and how many are
+        written. Patches are candidates as long as filters are not applied.
+    shards, missing_shards : int
+        Number of shards of all arrays, or levels, and of those that are not written.
+    skipped : tuple of str
+        Sources that can't be read, and why.
+    missing_jobs : dict of str to list of int
+        Jobs that have work left, of `score` and `write`, for a number of jobs.
+    """
+
+    kind: str
+    path: str
+    folder: str
+    state: State
+    stage: str
+    next: str = ""
+    bytes: int = 0
+    changed: str = ""
+    candidates: int = 0
+    scored: int = 0
+    patches: int = 0
+    written: int = 0
+    shards: int = 0
+    missing_shards: int = 0
+    skipped: tuple[str, ...] = ()
+    missing_jobs: dict[str, list[int]] = field(default_factory=dict)
+
+
+def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
+    """Return what is known of the work in a folder without its plan."""
+    is_begun = folder.root.exists()
+    state: State = "complete"
+    if is_begun:
+        state = "running" if is_locked(folder.root) else "unfinished"
+    nbytes, changed = _measure(folder.root if is_begun else result)
+    return WorkStatus(
+        *(folder.KIND, str(result), str(folder.root), state),
+        stage="plan" if is_begun else "done",
+        next="the command that began it" if state == "unfinished" else "",
+        bytes=nbytes,
+        changed=changed,
+    )
+
+
+def _measure(folder: Path) -> tuple[int, str]:
+    """Return the bytes of all files in a folder, and when one of them was written last."""
+    nbytes, changed = 0, 0.0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                stat = os.lstat(os.path.join(path, name))
+            except FileNotFoundError:  # a draft that has just been renamed
+                continue
+            nbytes, changed = nbytes + stat.st_size, max(changed, stat.st_mtime)
+    return nbytes, datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds")
+
+
+def find_unfinished(
+    folder: Path, kinds: Sequence[type[JobFolder[Any]]]
+) -> Iterator[JobFolder[Any]]:
+    """Yield the unfinished work of some kinds that can be removed, in a folder and those below."""
+    for path, names, _ in os.walk(folder):
+        for name in sorted(names):
+            for kind in kinds:
+                if name.endswith(kind.SUFFIX) and _is_removable(kind(Path(path, name))):
+                    names.remove(name)
+                    yield kind(Path(path, name))
+                    break
+
+
+def _is_removable(folder: JobFolder[Any]) -> bool:
+    try:
+        folder.check_only_own_files()
+    except ExportError:
+        return False
+    return any(folder.root.iterdir())  # an empty folder may be anyone's
