@@ -76,7 +76,9 @@ class Tour:
 
     def look_closer(self) -> None:
         """Click a patch, and show some of them."""
-        self.widget.preview.clicks.clicked.emit((*self.viewer.dims.point[:-2], *self.middle))
+        self.widget.preview.pointer.clicked.emit(
+            (*self.viewer.dims.point[:-2], *self.middle), False
+        )
         self.widget.preview.sheet_button.click()
         sheet = self.widget.preview.contact
         self.until(lambda: not sheet.sheet.pixmap().isNull())

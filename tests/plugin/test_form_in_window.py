@@ -23,6 +23,7 @@ from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin import preferences
 from napari_patchset.plugin import widget as widget_module
+from napari_patchset.plugin.canvas.overlay_layers import HIGHLIGHT_NAME
 from napari_patchset.plugin.gallery import contact_sheet
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.napari_compat import camera as camera_of
@@ -87,14 +88,19 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
     assert "rejected" in window.summary
     colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
-    assert len(colors) == 2
+    assert len(colors) == 3  # with the halo
     window.click(filters.rows[0][-1])
     window.click(filters.rows[0][-1])
     assert window.state.recipe.filters == ()
     assert "rejected" not in window.summary
 
 
-def click_image(window: Window, y: float, x: float) -> None:
+def click_image(
+    window: Window,
+    y: float,
+    x: float,
+    keys: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier,
+) -> None:
     """Click on the image where a point is on the screen, in micrometres from its first pixel."""
     camera, canvas = camera_of(window.viewer), window.viewer.window._qt_viewer.canvas
     height, width = canvas_size(window.viewer)
@@ -103,23 +109,32 @@ def click_image(window: Window, y: float, x: float) -> None:
         round(width / 2 + (left + x - camera.center[-1]) * camera.zoom),
         round(height / 2 + (top + y - camera.center[-2]) * camera.zoom),
     )
-    window.qtbot.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=at)
+    window.qtbot.mouseClick(canvas.native, Qt.MouseButton.LeftButton, keys, at)
     window.settle()
+
+
+def white_width(window: Window) -> float:
+    """Return the width of what is highlighted, in pixels of the image; 0 if nothing is."""
+    if HIGHLIGHT_NAME not in window.viewer.layers:
+        return 0
+    layer = window.viewer.layers[HIGHLIGHT_NAME]
+    x = layer.data[0][layer.vertex_colors[:, 3] > 0][:, 1]
+    return float(np.ptp(x)) if len(x) else 0
 
 
 def test_a_clicked_patch_is_framed_and_shown_alone(window: Window, file: Path) -> None:
     window.open(file)
     window.type_size(16, 16)
-    before, view = len(window.grid.data), window.widget.preview.view
+    before, view = white_width(window), window.widget.preview.view
     click_image(window, 20 * 0.5, 40 * 0.5)
     window.until(lambda: not view.picture.pixmap().isNull())
     assert window.widget.plans.current.grid[view.row].start == (16, 32)
     assert "y 16, x 32" in view.text.text()
-    assert len(window.grid.data) == before + 12
+    assert white_width(window) == pytest.approx(16)
     click_image(window, -20.0, 20.0)
     assert view.row is None
     assert not view.isVisible()
-    assert len(window.grid.data) == before
+    assert white_width(window) == before == 0
 
 
 def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file: Path) -> None:
@@ -134,7 +149,14 @@ def test_patches_are_placed_by_clicks_and_taken_away_again(window: Window, file:
     np.testing.assert_allclose(starts, [(12, 32), (48, 80)], atol=1)  # the screen's pixels
     assert "<b>2</b> patches" in window.summary
     assert window.widget.form.folds["Strategy"].button.text() == "Strategy: 2 clicked"
-    click_image(window, 20 * 0.5, 40 * 0.5)
+    click_image(window, 24 * 0.5, 50 * 0.5)  # on the first one, which stays
+    starts = [place.start for place in strategy(window).patches]
+    np.testing.assert_allclose(starts, [(12, 32), (48, 80), (16, 42)], atol=1)
+    view = window.widget.preview.view
+    click_image(window, 16 * 0.5, 34 * 0.5, Qt.KeyboardModifier.ShiftModifier)
+    assert window.widget.plans.current.grid[view.row].start == starts[0]
+    window.qtbot.keyClick(view, Qt.Key.Key_Delete)
+    window.settle()
     assert [place.start for place in strategy(window).patches] == starts[1:]
     window.click(window.widget.form.strategy.forget)
     assert strategy(window).patches == ()

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_patchset.plugin.canvas import overlay
-from napari_patchset.plugin.canvas.overlay_layers import MAP_NAME
+from napari_patchset.plugin.canvas.overlay_layers import HIGHLIGHT_NAME, MAP_NAME
+from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.napari_compat import camera as camera_of
+from napari_patchset.preview.raster import _ALPHA
 from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import place_on_screen
 from support.window import Window
 
 LEAVE_OPEN = """
@@ -92,13 +96,123 @@ def test_a_changed_value_draws_the_map_once(
     _, y, x = window.widget.patches.size.boxes
     window.type_number(y, 8)
     window.type_number(x, 16)
+    assert MAP_NAME not in window.viewer.layers  # what is exported has no veil, but an outline
+    assert len(window.grid.data) == 4 * 3
+    window.unfold("Split")
+    window.type_number(window.widget.form.split.val, 50)
     shown = window.viewer.layers[MAP_NAME]
-    assert (shown.data.shape[:2], shown.visible, len(window.grid.data)) == ((16, 8), True, 0)
+    assert (shown.data.shape[:2], shown.visible) == ((16, 8), True)
+    assert set(np.unique(shown.data[..., 3]).tolist()) == {0, _ALPHA}
     with uploads(window, MAP_NAME) as mapped, uploads(window, window.grid.name) as lined:
         window.type_number(y, 4)
-    assert (mapped, lined) == ([MAP_NAME], [])
+    assert (mapped, lined) == ([MAP_NAME], [window.grid.name])
     image = window.images[0]
     np.testing.assert_allclose(
         shown._extent_augmented.world, image._extent_augmented.world, atol=1e-9
     )
     assert window.viewer.layers.units == image.units[-2:]
+
+
+def point_at(window: Window, y: float, x: float) -> None:
+    """Move the mouse to a pixel of the image."""
+    image = window.images[0]
+    world = image.data_to_world((*(0.0,) * (image.ndim - 2), y, x))[-2:]
+    canvas = window.viewer.window._qt_viewer.canvas.native
+    window.qtbot.mouseMove(canvas, place_on_screen(window, *world))
+    window.settle()
+
+
+def highlighted(window: Window) -> tuple[list[float], float]:
+    """Return the start and the size of the frame, and the area that is shaded, in pixels."""
+    layer = window.viewer.layers[HIGHLIGHT_NAME]
+    (vertices, faces, _), colors = layer.data, layer.vertex_colors
+    framed = vertices[colors[:, 3] > 0.5] + 0.5
+    is_shaded = (colors[faces[:, 0], 2] == 1) & (colors[faces[:, 0], 3] < 0.5)
+    a, b, c = np.moveaxis(vertices[faces[is_shaded]], 1, 0)
+    (y1, x1), (y2, x2) = (b - a).T, (c - a).T
+    box = [*framed.min(axis=0).tolist(), *np.ptp(framed, axis=0).tolist()]
+    return box, float(np.abs(y1 * x2 - x1 * y2).sum() / 2)
+
+
+def test_the_patch_under_the_mouse_is_highlighted_and_described(window: Window, file: Path) -> None:
+    window.open(file)  # 64 x 96
+    window.type_size(32, 32)
+    # Nothing overlaps, so there is no example.
+    assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+    point_at(window, 40, 70)
+    assert highlighted(window) == (pytest.approx([32, 64, 32, 32]), 0)
+    assert window.viewer.status.startswith("Patch 11: kept, t 0, z 1, y 32, x 64, 32 × 32 px")
+    point_at(window, 40, 80)
+    point_at(window, 40, 120)
+    assert "Patch" not in str(window.viewer.status)
+    with uploads(window, window.grid.name) as drawn:
+        point_at(window, 10, 10)
+    assert drawn == []
+    window.grid.visible = False
+    assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+
+
+def test_an_example_shows_what_overlaps(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(32, 32)
+    for box in window.widget.patches.overlap.boxes[-2:]:
+        window.type_number(box, 8)
+    (y, x, *size), shaded = highlighted(window)
+    assert size == pytest.approx([32, 32])
+    seen, pixels = window.widget.preview.drawn.patches, np.zeros((64, 96), int)
+    for top, left in seen.start:
+        pixels[top : top + 32, left : left + 32] += 1
+    y, x = round(y), round(x)
+    assert shaded == pytest.approx((pixels[y : y + 32, x : x + 32] > 1).sum())
+
+
+def test_the_panel_says_why_there_are_more_patches_than_are_seen(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    window.type_size(32, 32)
+    preview = window.widget.preview
+    assert preview.plane.text() == "6 on this plane (3 × 2); 6 planes: 36"
+    window.choose_depth("Z")
+    window.type_size(2, 32, 32)
+    planned, patches = preview.drawn.planned, preview.drawn.patches
+    assert plane_summary(planned, patches, 0) == preview.plane.text()
+    assert preview.plane.text().endswith("12 in this volume; 2 volumes: 24")
+
+
+def test_patches_with_a_depth_axis_are_boxes_in_3d(window: Window, file: Path) -> None:
+    window.open(file)
+    window.choose_depth("Z")
+    window.type_size(2, 32, 32)
+    flat = window.grid.data
+    window.viewer.dims.ndisplay = 3
+    window.settle()
+    assert window.grid.data.shape == (12 * 12, 2, 3)
+    ends = window.grid.data.sum(axis=1) + 0.5
+    assert ends.max(axis=0).tolist() == [3, 64, 96]
+    window.viewer.dims.ndisplay = 2
+    window.settle()
+    np.testing.assert_array_equal(window.grid.data, flat)
+
+
+def test_next_rejected_goes_from_one_to_the_next_over_all_planes(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    window.type_size(32, 32)
+    preview = window.widget.preview
+    assert not preview.reject_button.isVisible()
+    window.unfold("Filters")
+    text = window.widget.form.filters.text.native
+    window.qtbot.keyClicks(text, "max[DAPI]>p50")
+    window.qtbot.keyClick(text, Qt.Key.Key_Return)
+    window.settle()
+    rejected = preview.drawn.planned.rejected_rows.tolist()
+    assert 9 < len(rejected) < 36
+    seen = []
+    for _ in range(len(rejected) + 1):
+        window.click(preview.reject_button)
+        seen.append(preview.view.row)
+        assert preview.drawn.sample == preview.drawn.planned.grid.sample[preview.view.row]
+        assert "rejected: " in preview.view.text.text()
+    assert seen == [*rejected, rejected[0]]

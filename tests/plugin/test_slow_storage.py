@@ -132,7 +132,9 @@ class Person:
 
         def click_patch() -> None:
             image = overlay.grid.image
-            preview.clicks.clicked.emit(image.data_to_world((0,) * (image.ndim - 2) + (5, 5)))
+            preview.pointer.clicked.emit(
+                image.data_to_world((0,) * (image.ndim - 2) + (5, 5)), False
+            )
 
         self.does(click_patch, lambda: preview.view.row is not None)
 

@@ -5,7 +5,13 @@ import pytest
 
 from napari_patchset import Random, Tiled
 from napari_patchset.preview.categories import PatchCategory
-from napari_patchset.preview.outlines import PlanePatches, outline_segments
+from napari_patchset.preview.outlines import (
+    PlanePatches,
+    halo,
+    hull_segments,
+    outline_segments,
+    volume_segments,
+)
 from support.plane_patches import grid_over, plane_of
 
 
@@ -90,3 +96,59 @@ def test_a_point_belongs_to_the_patch_with_the_nearest_centre() -> None:
     assert plane.row_at(1, 1) == 0
     assert plane.start[plane.row_at(20, 25)].tolist() == [8, 16]
     assert plane.row_at(41, 5) is None
+
+
+def test_a_patch_has_a_box_and_what_others_share_with_it() -> None:
+    plane = tiles(60, 80, overlap=(4, 5))
+    row = plane.row_at(30, 40)
+    assert row is not None
+    box = plane.box_of(row)
+    assert box is not None
+    assert box.tolist() == [[24, 30], [40, 50]]
+    shared = np.zeros((60, 80), bool)
+    for (top, left), (bottom, right) in plane.overlaps(box).astype(int):
+        shared[top:bottom, left:right] = True
+    expected = np.zeros((60, 80), int)
+    for y, x in plane.start:
+        expected[y : y + 16, x : x + 20] += 1
+    np.testing.assert_array_equal(shared[24:40, 30:50], expected[24:40, 30:50] > 1)
+    assert shared.sum() == shared[24:40, 30:50].sum()
+    assert plane.box_of(10_000) is None
+    assert plane[np.array([0, 1])].box_of(row) is None
+
+
+def test_an_example_is_a_patch_that_overlaps_others_near_a_point() -> None:
+    assert tiles(48, 80).example(20, 20) is None
+    shifted = tiles(50, 80)  # the last row is shifted over the one above
+    row = shifted.example(0, 0)
+    assert row is not None
+    assert shifted.start[row].tolist() == [32, 0]
+    plane = tiles(60, 80, overlap=(4, 5))
+    assert plane.example(32, 40) == plane.row_at(32, 40)
+
+
+def test_a_volume_has_twelve_edges() -> None:
+    lines = volume_segments(np.array([[2, 4, 6]], np.int32), (3, 5, 7))
+    assert lines.shape == (12, 2, 3)
+    ends = np.concatenate([lines[:, 0], lines.sum(axis=1)]) + 0.5
+    assert {tuple(end) for end in ends.tolist()} == {
+        (z, y, x) for z in (2, 5) for y in (4, 9) for x in (6, 13)
+    }
+    assert sorted(lines[:, 1].sum(axis=1).tolist()) == [3] * 4 + [5] * 4 + [7] * 4
+
+
+def test_a_halo_lies_on_both_sides_of_each_line_within_all_of_them() -> None:
+    hull = [[[-9, -9], [0, 40]], [[-9, -9], [40, 0]], [[-9, 31], [40, 0]], [[31, -9], [0, 40]]]
+    lines = np.array([[[0, 0], [0, 10]], [[0, 0], [5, 0]], [[1, 1], [3, 4]], *hull], float)
+    around = halo(lines, 2).reshape(2, -1, 2, 2)[:, :3]
+    np.testing.assert_allclose(around[:, :, 1], np.stack([lines[:3, 1]] * 2))
+    aside = around[:, :, 0] - lines[:3, 0]
+    np.testing.assert_allclose(np.hypot(*np.moveaxis(aside, 2, 0)), 2)
+    np.testing.assert_allclose((aside * around[:, :, 1]).sum(axis=2), 0, atol=1e-12)
+    ends = halo(lines, 2).cumsum(axis=1)
+    assert (ends.min(), ends.max()) == (-9, 31)
+
+
+def test_the_hull_lies_around_all_patches() -> None:
+    hull = hull_segments(tiles(60, 80))
+    assert drawn(hull, (60, 80)).sum() == 2 * (60 + 80)

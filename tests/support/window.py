@@ -22,7 +22,7 @@ from qtpy.QtCore import QEvent, QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QRadioButton
 
 from napari_patchset import PatchSet
-from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
+from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME, OVERLAYS
 from napari_patchset.plugin.lazy.array import LazyArray, finest
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
@@ -178,7 +178,7 @@ class Window:
 
     @property
     def images(self) -> list[Any]:
-        return [layer for layer in self.viewer.layers if layer.name != GRID_NAME]
+        return [layer for layer in self.viewer.layers if layer.name not in OVERLAYS]
 
     @property
     def grid(self) -> Any:
@@ -197,7 +197,7 @@ class Window:
         widget, preview = self.widget, self.widget.preview
         workers = {*widget.workers, preview.view.pictures, preview.contact.pictures}
         workers.discard(widget.picker.loading)
-        timers = (widget._refresh_soon, preview._soon, preview.overlay._soon)
+        timers = (widget._refresh_soon, preview._soon, preview._hover_soon, preview.overlay._soon)
         arrays = (finest(layer) for layer in self.viewer.layers)
         is_reading = any(each.slicer.is_reading for each in arrays if isinstance(each, LazyArray))
         is_waiting = is_reading or any(timer.isActive() for timer in timers)

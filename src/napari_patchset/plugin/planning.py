@@ -8,6 +8,7 @@ the candidates' metrics for the filters (`score_form`), those in view first. Eac
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from time import monotonic
 
@@ -30,7 +31,7 @@ from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
-from napari_patchset.preview.categories import patch_categories
+from napari_patchset.preview.categories import PatchCategory, patch_categories
 from napari_patchset.source import SourceInfo
 
 _CHUNK = 2**16
@@ -82,6 +83,24 @@ class PlanPreview:
     def is_provisional(self) -> bool:
         """Whether verdicts may change as more candidates are measured."""
         return not self.scored.all()
+
+    @property
+    def is_clicked(self) -> bool:
+        """Whether the user places its patches by clicks."""
+        return self.state.recipe.strategy.kind == "fixed"
+
+    @cached_property
+    def rejected_rows(self) -> NDArray[np.int64]:
+        """The candidates of the source on the screen that are not exported."""
+        is_shown = self.grid.source_index == self.state.shown_index
+        return np.flatnonzero((self.category == PatchCategory.REJECTED) & is_shown)
+
+    @cached_property
+    def n_planes(self) -> int:
+        """The number of planes, or volumes, that have patches."""
+        changes = np.diff(self.grid.sample) != 0
+        changes |= np.diff(self.grid.source_index) != 0
+        return int(np.count_nonzero(changes)) + bool(len(self.grid))
 
     @property
     def step(self) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """The patches of one plane, and their outlines as line segments.
 
 `PlanePatches.from_grid` takes the patches of a plane out of a grid by index arithmetic, which takes
-milliseconds for a million of them; `outline_segments` returns the lines to draw. Coordinates are
-pixels of the image; the centre of the first pixel is 0.
+milliseconds for a million of them; `outline_segments` and `volume_segments` return the lines to
+draw, `halo` the dark lines around these. Coordinates are pixels of the image; the centre of the
+first pixel is 0.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from napari_patchset.source import Ratio
 
 Point = tuple[float, float]
 """Y and X in pixels of the image."""
+
+Box = NDArray[np.float64]
+"""The start and the stop of a part of the plane, (2, 2), YX."""
+
+_MAX_EXAMPLES = 64
+"""Patches among which an example is looked for: each is compared with each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +107,46 @@ class PlanePatches:
         near = self[self.in_view((y, x), (y + 1e-6, x + 1e-6))]
         if not len(near):
             return None
-        distance = np.abs(near.start + np.array(near.size) / 2 - (y, x)).max(axis=1)
-        return int(near.rows[distance.argmin()])
+        return int(near.rows[near._distance(y, x).argmin()])
+
+    def box_of(self, row: int) -> Box | None:
+        """Return the box of the patch with a row, None if it does not lie on the plane."""
+        index = int(np.searchsorted(self.rows, row))
+        if index == len(self.rows) or self.rows[index] != row:
+            return None
+        low = self.start[index].astype(np.float64)
+        return np.stack([low, low + self.size])
+
+    def overlaps(self, box: Box) -> NDArray[np.float64]:
+        """Return what the other patches have in common with one of them, (n, 2, 2), as boxes."""
+        others = self[self.in_view(*box.tolist())].start.astype(np.float64)
+        others = others[(others != box[0]).any(axis=1)]
+        return np.stack(
+            [np.maximum(others, box[0]), np.minimum(others + self.size, box[1])], axis=1
+        )
+
+    def example(self, y: float, x: float) -> int | None:
+        """Return the row of a patch that overlaps others, near a point; None if none does."""
+        near = self[np.sort(self._distance(y, x).argsort(kind="stable")[:_MAX_EXAMPLES])]
+        away = np.abs(near.start[:, np.newaxis] - near.start)
+        overlap = (away < near.size).all(axis=2) & (away > 0).any(axis=2)
+        rows = near[np.flatnonzero(overlap.any(axis=1))]
+        return int(rows.rows[rows._distance(y, x).argmin()]) if len(rows) else None
+
+    def _distance(self, y: float, x: float) -> NDArray[np.float64]:
+        """Return the distance of each patch's centre from a point, along the farther axis."""
+        distance: NDArray[np.float64] = np.abs(self.start + np.array(self.size) / 2 - (y, x)).max(
+            axis=1
+        )
+        return distance
+
+    @cached_property
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The starts along Y and X if the patches are a complete grid of these, else None."""
+        ys, xs = (_unique(self.start[:, axis]) for axis in (0, 1))
+        n_depths = len(self) // max(1, len(ys) * len(xs))
+        is_complete = len(self) > 0 and len(self) == len(ys) * len(xs) * n_depths
+        return (ys, xs) if is_complete else None
 
     @cached_property
     def is_uniform(self) -> bool:
@@ -140,16 +185,57 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
     thousand. Otherwise each has its own, `inset` pixels inside of its border so that neighbours
     do not hide each other, and a diagonal if it is rejected.
     """
-    low = patches.start.astype(np.float64) - 0.5
     if patches.is_uniform:
-        ys, xs = (_unique(patches.start[:, axis]) - 0.5 for axis in (0, 1))
-        n_depths = len(patches) // max(1, len(ys) * len(xs))
-        if len(patches) == len(ys) * len(xs) * n_depths:
+        if patches.axes is not None:
+            ys, xs = (starts - 0.5 for starts in patches.axes)
             data = _grid_lines(ys, xs, np.array(patches.size, float))
             return LineSegments(data, np.resize(patches.category[:1], len(data)))
         inset = 0
     size = np.maximum(np.array(patches.size) - 2 * inset, 0)
-    return _boxes(low + inset, size, patches.category)
+    return _boxes(patches.start.astype(np.float64) - 0.5 + inset, size, patches.category)
+
+
+def hull_segments(patches: PlanePatches) -> NDArray[np.float64]:
+    """Return the four lines around all patches, (4, 2, 2)."""
+    low, size = patches.start.min(axis=0), np.array(patches.size, float)
+    size += patches.start.max(axis=0) - low
+    return _grid_lines(low[:1] - 0.5, low[1:] - 0.5, size)
+
+
+def volume_segments(start: NDArray[np.int32], size: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the twelve edges of each patch with a depth axis, (n, 2, 3).
+
+    Parameters
+    ----------
+    start : int32 array, (n, 3)
+        The start of each along the depth axis, Y and X.
+    size : tuple of int
+        The size of every patch.
+    """
+    low, edges = start.astype(np.float64) - 0.5, []
+    for axis in range(3):
+        extent = np.where(np.arange(3) == axis, size, 0)
+        for corner in np.ndindex(2, 2):
+            edges.append((np.insert(corner, axis, 0) * size, extent))
+    starts = np.concatenate([low + corner for corner, _ in edges])
+    extents = np.repeat([extent for _, extent in edges], len(low), axis=0)
+    return np.stack([starts, extents], axis=1)
+
+
+def halo(lines: NDArray[np.float64], offset: float) -> NDArray[np.float64]:
+    """Return two lines for each line, (n, 2, 2), so many pixels to its sides.
+
+    They stay within the hull of all lines, as napari's home view shows the middle of all that is
+    drawn.
+    """
+    along = lines[:, 1]
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1) * offset
+    across /= np.maximum(np.hypot(*along.T), 1e-9)[:, np.newaxis]
+    ends = np.stack([lines[:, 0], lines.sum(axis=1)], axis=1)
+    low, high = ends.min(axis=(0, 1)), ends.max(axis=(0, 1))
+    aside = np.concatenate([ends + across[:, np.newaxis], ends - across[:, np.newaxis]])
+    start, stop = np.clip(aside, low, high).swapaxes(0, 1)
+    return np.stack([start, stop - start], axis=1)
 
 
 def _boxes(
@@ -178,8 +264,6 @@ def _unique(starts: NDArray[np.int32]) -> NDArray[np.float64]:
 def _grid_lines(
     ys: NDArray[np.float64], xs: NDArray[np.float64], size: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    if not len(ys):
-        return np.empty((0, 2, 2))
     height, width = ys[-1] + size[0] - ys[0], xs[-1] + size[1] - xs[0]
     rows, columns = np.union1d(ys, ys + size[0]), np.union1d(xs, xs + size[1])
     starts = [(y, xs[0]) for y in rows] + [(ys[0], x) for x in columns]

@@ -1,4 +1,8 @@
-"""A picture of patches that are too many for outlines: each cell has the mean of their colours."""
+"""A picture of patches that are too many for outlines.
+
+Training patches are transparent, so that the image can be seen; a cell with others has the mean of
+their colours, the lighter the fewer they are. The outline of all patches tells what is covered.
+"""
 
 from math import prod
 from typing import NamedTuple
@@ -6,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.preview.categories import CATEGORY_COLORS
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.image import rgb
 from napari_patchset.preview.outlines import PlanePatches
 
@@ -15,15 +19,21 @@ MAX_CELLS = 1024
 
 _RGB = np.array([255 * rgb(color) for color in CATEGORY_COLORS])
 
+_ALPHA = 90
+"""Opacity, of 255, of a cell without training patches."""
+
+_MAX_LINES = 2000
+"""Most lines of the outline of what is covered; a coarser one is drawn where it has more."""
+
 
 def _palette() -> NDArray[np.uint32]:
     """Return the colour, as RGBA, of a cell by the categories in it, one bit each.
 
-    Cells with several categories are opaque black until they are mixed.
+    Training patches are transparent, as are cells of several categories until they are mixed.
     """
     palette = np.zeros((1 << len(CATEGORY_COLORS), 4), np.uint8)
-    palette[1:, 3] = 255
-    palette[1 << np.arange(len(CATEGORY_COLORS)), :3] = _RGB
+    for category in (PatchCategory.VAL, PatchCategory.REJECTED):
+        palette[1 << category] = *_RGB[category], _ALPHA
     return palette.view(np.uint32)[:, 0]
 
 
@@ -36,7 +46,9 @@ class PatchRaster(NamedTuple):
     Attributes
     ----------
     picture : uint8 array, YXC
-        RGBA; transparent where no patch has its centre.
+        RGBA; transparent where no patch, or only training ones, have their centre.
+    covered : bool array, YX
+        Where patches have their centre.
     low : tuple of float
         Its upper left corner in pixels of the image.
     cell : tuple of float
@@ -44,8 +56,18 @@ class PatchRaster(NamedTuple):
     """
 
     picture: NDArray[np.uint8]
+    covered: NDArray[np.bool_]
     low: tuple[float, float]
     cell: tuple[float, float]
+
+    def outline(self) -> NDArray[np.float64]:
+        """Return the lines around what is covered, (n, 2, 2): start and extent along YX."""
+        covered, cell = self.covered, np.array(self.cell)
+        while len(lines := _edges(covered)) > _MAX_LINES:
+            covered, cell = _halved(covered), 2 * cell
+        corner = np.array(self.low) - 0.5
+        shifted: NDArray[np.float64] = lines * cell + np.stack([corner, np.zeros(2)])
+        return shifted
 
 
 def rasterize(patches: PlanePatches, step: tuple[int, int]) -> PatchRaster:
@@ -66,8 +88,10 @@ def rasterize(patches: PlanePatches, step: tuple[int, int]) -> PatchRaster:
     cells = rows.cells.astype(np.intp)
     cells *= columns.n_cells
     cells += columns.cells
-    picture = _color_cells(cells, patches.category, prod(shape)).reshape(*shape, 4)
-    return PatchRaster(picture, (rows.low, columns.low), (rows.cell, columns.cell))
+    present = _present(cells, patches.category, prod(shape))
+    picture = _color_cells(cells, patches.category, present).reshape(*shape, 4)
+    covered = (present > 0).reshape(shape)
+    return PatchRaster(picture, covered, (rows.low, columns.low), (rows.cell, columns.cell))
 
 
 class _Bins(NamedTuple):
@@ -91,18 +115,25 @@ def _bin(starts: NDArray[np.int32], size: int, step: int) -> _Bins:
     return _Bins(cells, (last - first + before) // cell + 1, low, float(cell))
 
 
-def _color_cells(
+def _present(
     cells: NDArray[np.intp], category: NDArray[np.uint8], n_cells: int
 ) -> NDArray[np.uint8]:
-    """Return the mean colour, RGBA, of the patches in each cell."""
+    """Return the categories of the patches in each cell, one bit each."""
     present, bits = np.zeros(n_cells, np.uint8), np.left_shift(np.uint8(1), category)
     present[cells] = bits
     others = np.flatnonzero(present.take(cells, mode="clip") != bits)
     np.bitwise_or.at(present, cells[others], bits[others])
+    return present
+
+
+def _color_cells(
+    cells: NDArray[np.intp], category: NDArray[np.uint8], present: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return the colour, RGBA, of each cell."""
     # Most cells have patches of one category, which takes no arithmetic.
     colors: NDArray[np.uint8] = _PALETTE.take(present).view(np.uint8).reshape(-1, 4)
     is_mixed = (present & (present - np.uint8(1))) != 0
-    if len(others):
+    if is_mixed.any():
         _mix(colors, is_mixed, cells, category)
     return colors
 
@@ -113,15 +144,40 @@ def _mix(
     cells: NDArray[np.intp],
     category: NDArray[np.uint8],
 ) -> None:
-    """Set mixed cells to the mean colour of their patches."""
+    """Set mixed cells to the mean colour of their patches that are not for training."""
     number = np.cumsum(is_mixed) - 1
     within = np.flatnonzero(is_mixed.take(cells, mode="clip"))
     n = int(number[-1]) + 1
     flat = category[within] * np.int64(n) + number[cells[within]]
     n_colors = len(CATEGORY_COLORS)
     counts = np.bincount(flat, minlength=n_colors * n).reshape(n_colors, n)
-    total = counts.sum(axis=0)
+    others = counts.sum(axis=0) - counts[PatchCategory.TRAIN]
+    colors[is_mixed, 3] = _ALPHA * others / (others + counts[PatchCategory.TRAIN])
+    counts[PatchCategory.TRAIN] = 0
     for channel, weights in enumerate(_RGB.T):
         # Element by element: a matrix product would wait for threads of other cores.
         terms = (each * weight for each, weight in zip(counts, weights, strict=True))
-        colors[is_mixed, channel] = sum(terms) / total
+        colors[is_mixed, channel] = sum(terms) / others
+
+
+def _edges(covered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the lines between cells that are covered and others, in cells, (n, 2, 2)."""
+    return np.concatenate([_runs(covered), _runs(covered.T)[..., ::-1]])
+
+
+def _runs(covered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the edges along the rows, neighbouring ones as one line."""
+    changes = np.diff(np.pad(covered, ((1, 1), (0, 0))), axis=0)
+    ends = np.diff(np.pad(changes, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (y, first), (_, stop) = np.nonzero(ends > 0), np.nonzero(ends < 0)
+    start = np.stack([y, first], axis=1)
+    return np.stack([start, np.stack([np.zeros_like(y), stop - first], axis=1)], axis=1).astype(
+        np.float64
+    )
+
+
+def _halved(covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return cells of twice the size, covered where any part is."""
+    rows, columns = covered.shape
+    even = np.pad(covered, ((0, rows % 2), (0, columns % 2)))
+    return even[::2, ::2] | even[1::2, ::2] | even[::2, 1::2] | even[1::2, 1::2]

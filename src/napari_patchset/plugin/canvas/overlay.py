@@ -1,11 +1,12 @@
-"""The patch grid on the image: outlines of the visible patches or, zoomed out, a map of categories.
+"""The patch grid on the image: outlines of the visible patches or, zoomed out, what is covered.
 
 `GridOverlay.draw` takes the patches of the shown plane as a `PlaneGrid`; from then on the overlay
 follows the camera. It draws a margin around the view, so that panning draws nothing new, and only
-what differs from what its two layers show already (a `_Drawing`).
+what differs from what its layers show already (a `_Drawing`). One patch is highlighted with what
+it has in common with others: that under the mouse, the picked one, or an example. In a 3-D view,
+patches with a depth axis are boxes.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +15,21 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
-from napari_patchset.plugin.canvas.overlay_layers import OverlayLayers, Space
-from napari_patchset.plugin.layers.viewer_images import YX, plane_space, view_of
+from napari_patchset.plugin.canvas.overlay_layers import NO_MESH, OverlayLayers, Space
+from napari_patchset.plugin.layers.viewer_images import plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.preview.categories import CATEGORY_COLORS
+from napari_patchset.preview.highlight import highlight_mesh
 from napari_patchset.preview.image import rgb
-from napari_patchset.preview.outlines import PlanePatches, Point, outline_segments
+from napari_patchset.preview.outlines import (
+    PlanePatches,
+    Point,
+    hull_segments,
+    outline_segments,
+    volume_segments,
+)
 from napari_patchset.preview.raster import PatchRaster, rasterize
 
 MAX_OUTLINES = 2000
@@ -38,8 +46,12 @@ _SAME_WIDTH = 1.25
 """Factor by which a line may thicken before it is redrawn; thinner, it would vanish."""
 
 _COLORS = np.array([[*rgb(color), 1] for color in (*CATEGORY_COLORS, "#ffffff")])
-_PICKED = len(CATEGORY_COLORS)
-_FRAME_LINES = 3
+_WHITE = len(CATEGORY_COLORS)
+_SHADE, _EXAMPLE_SHADE = 0.4, 0.25
+"""Opacity of what a patch has in common with others, under the mouse and else."""
+
+_FRAME, _PICKED_FRAME = 2, 4
+"""Width of a frame on the screen, in pixels."""
 
 _WAIT_MS = 30
 """Shortest time between redraws while the camera moves."""
@@ -78,6 +90,12 @@ class PlaneGrid(NamedTuple):
                 planned.grid, planned.category, planned.state.shown_index, *plane
             ).scaled(planned.shown_source.ratio)
         return cls(planned, image, *plane, patches)
+
+    def volumes(self) -> PlanePatches:
+        """Return the patches of all planes of the sample."""
+        planned, shown = self.planned, self.planned.state.shown_index
+        patches = PlanePatches.from_grid(planned.grid, planned.category, shown, self.sample)
+        return patches.scaled(planned.shown_source.ratio)
 
     def _has_patches_of(self, planned: PlanPreview, plane: tuple[int, int]) -> bool:
         return (
@@ -120,25 +138,34 @@ class _Drawing(NamedTuple):
     """
 
     patches: PlanePatches
-    picked: YX | None
     space: Space
     pixel: float
     view: Box
     outlined: Box | None
 
-    def shows(self, patches: PlanePatches, picked: YX | None, space: Space) -> bool:
+    def shows(self, patches: PlanePatches, space: Space) -> bool:
         """Return whether it shows these patches at this place, in any view."""
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
-        return same and self.picked == picked and self.patches.looks_like(patches)
+        return same and self.patches.looks_like(patches)
 
     def is_valid_for(self, view: Box, pixel: float) -> bool:
         """Return whether the drawing would be the same for another view."""
         inside = self.outlined.contains(view) if self.outlined else self.view == view
-        return inside and self.has_lines_for(pixel)
+        return inside and _is_same_width(self.pixel, pixel)
 
-    def has_lines_for(self, pixel: float) -> bool:
-        """Return whether its lines suit another zoom."""
-        return 0.999 < self.pixel / pixel < _SAME_WIDTH
+
+def _is_same_width(drawn: float, pixel: float) -> bool:
+    """Return whether lines that were drawn at one zoom suit another one."""
+    return 0.999 < drawn / pixel < _SAME_WIDTH
+
+
+class _Highlighted(NamedTuple):
+    """What the highlight shows: rows of patches, -1 for none, and at which zoom."""
+
+    patches: PlanePatches
+    row: int
+    picked: int
+    pixel: float
 
 
 class GridOverlay:
@@ -157,36 +184,51 @@ class GridOverlay:
         self._layers = OverlayLayers(viewer)
         self.grid: PlaneGrid | None = None
         """The grid that is drawn."""
-        self._picked: YX | None = None
+        self.hovered: int | None = None
+        """The row of the patch under the mouse."""
+        self._picked: int | None = None
+        self._example: int | None = None
         self._drawing: _Drawing | None = None
+        self._highlighted: _Highlighted | None = None
         self._raster: PatchRaster | None = None
         self._soon = single_shot_timer(parent, self._follow, _WAIT_MS)
         self._layers.shown_again.connect(self._follow)
         camera(viewer).events.connect(self._follow_soon)
         canvas_resized(viewer).connect(self._follow_soon)
+        viewer.dims.events.ndisplay.connect(self._follow_soon)
 
     @property
     def is_shown(self) -> bool:
         """Whether its layer exists: the user may remove it."""
         return self._layers.lines is not None
 
-    def draw(self, grid: PlaneGrid, picked: YX | None = None) -> None:
+    def draw(self, grid: PlaneGrid, picked: int | None = None) -> None:
         """Draw the patches of a plane, one of them framed."""
+        if self.grid is None or self.grid.patches is not grid.patches:
+            self.hovered = self._example = None
         self.grid, self._picked = grid, picked
         self._redraw()
 
+    def hover(self, row: int | None) -> None:
+        """Highlight the patch under the mouse; None for an example."""
+        if row != self.hovered:
+            self.hovered = row
+            self._follow()
+
     def clear(self) -> None:
         """Draw nothing; the layers stay, so that they can be hidden and shown."""
-        self.grid = self._raster = self._picked = self._drawing = None
+        self.grid = self._raster = self._drawing = self._highlighted = None
+        self._picked = self.hovered = self._example = None
         self._layers.clear()
 
     def release(self) -> None:
         """Stop following the camera, and release the image."""
-        self.grid = self._raster = self._drawing = None
+        self.grid = self._raster = self._drawing = self._highlighted = None
         self._soon.stop()
         self._layers.release()
         camera(self._viewer).events.disconnect(self._follow_soon)
         canvas_resized(self._viewer).disconnect(self._follow_soon)
+        self._viewer.dims.events.ndisplay.disconnect(self._follow_soon)
 
     def lift(self) -> None:
         """Move the layers above those that came later."""
@@ -208,43 +250,121 @@ class GridOverlay:
         """Draw what is missing; nothing while the grid is hidden."""
         if self.grid is None or self._layers.is_hidden:
             return
-        image, patches = self.grid.image, self.grid.patches
-        space, view = plane_space(image), Box(*view_of(self._viewer, image))
-        pixel = float(1 / (camera(self._viewer).zoom * image.scale[-1]))
+        pixel = float(1 / (camera(self._viewer).zoom * self.grid.image.scale[-1]))
+        if self._viewer.dims.ndisplay == 3:
+            self._draw_volumes(self.grid, pixel)
+        else:
+            view = Box(*view_of(self._viewer, self.grid.image))
+            self._draw_grid(self.grid, view, pixel)
+            self._draw_highlight(self.grid, view, pixel)
+
+    def _draw_grid(self, grid: PlaneGrid, view: Box, pixel: float) -> None:
+        space, patches = plane_space(grid.image), grid.patches
         drawing = self._drawing if self.is_shown else None
-        same = drawing if drawing and drawing.shows(patches, self._picked, space) else None
+        same = drawing if drawing and drawing.shows(patches, space) else None
         if same and same.is_valid_for(view, pixel):
             return
         seen, outlined = _outlined(patches, view)
         is_map = not (outlined or (same and same.outlined))
-        if same and is_map and (same.has_lines_for(pixel) or not self._picked):
+        if same and is_map and _is_same_width(same.pixel, pixel):
             self._drawing = same._replace(view=view)
             return
         if not (drawing and drawing.patches.looks_like(patches)):
             self._raster = None
-        self._drawing = _Drawing(patches, self._picked, space, pixel, view, outlined)
-        self._draw_lines(self.grid, seen, self._drawing)
+        self._drawing = _Drawing(patches, space, pixel, view, outlined)
         if outlined:
+            self._draw_outlines(patches[seen], pixel, space)
             self._layers.show_map(False)
         else:
-            planned = self.grid.planned
-            height, width = planned.shown_source.to_file(planned.step)
-            self._raster = self._raster or rasterize(patches, (height, width))
-            self._layers.draw_map(self._raster, space)
+            self._draw_map(grid, pixel, space)
 
-    def _draw_lines(self, grid: PlaneGrid, rows: NDArray[np.int64], drawing: _Drawing) -> None:
-        seen = grid.patches[rows]
-        is_small = min(seen.size) < _SMALL * drawing.pixel
-        width = (_THIN if is_small else _THICK) * drawing.pixel
-        lines = outline_segments(seen, width)
-        data, colors = lines.data, _COLORS[lines.category]
-        if drawing.picked is not None:
-            shown = grid.planned.shown_source
-            shape = shown.to_file(shown.spatial_shape[-2:])
-            frame = _frame(drawing.picked, seen.size, width, shape)
-            data = np.concatenate([data, frame])
-            colors = np.append(colors, _COLORS[[_PICKED] * len(frame)], axis=0)
-        self._layers.draw_lines(data, colors, width, drawing.space)
+    def _draw_outlines(self, seen: PlanePatches, pixel: float, space: Space) -> None:
+        is_small = min(seen.size) < _SMALL * pixel
+        width = (_THIN if is_small else _THICK) * pixel
+        lines = outline_segments(seen, width / 2 + pixel)
+        self._layers.draw_lines(lines.data, _COLORS[lines.category], width, pixel, space)
+
+    def _draw_map(self, grid: PlaneGrid, pixel: float, space: Space) -> None:
+        """Draw the outline of what is covered, and which patches are not for training."""
+        patches, planned = grid.patches, grid.planned
+        has_map = bool(patches.category.any())
+        if patches.axes is None or has_map:
+            step = planned.shown_source.to_file(planned.step)
+            self._raster = self._raster or rasterize(patches, (step[0], step[1]))
+        if patches.axes is not None:
+            lines = hull_segments(patches)
+        elif self._raster is not None:
+            lines = self._raster.outline()
+        width = _THICK * pixel
+        self._layers.draw_lines(lines, _COLORS[[0] * len(lines)], width, pixel, space)
+        if self._raster is not None and has_map:
+            self._layers.draw_map(self._raster, space)
+        else:
+            self._layers.show_map(False)
+
+    def _draw_highlight(self, grid: PlaneGrid, view: Box, pixel: float) -> None:
+        patches, is_outlined = grid.patches, bool(self._drawing and self._drawing.outlined)
+        row = self.hovered if self.hovered is not None else self._picked
+        if row is None and is_outlined:
+            row = self._example = self._choose_example(patches, view)
+        shown = _Highlighted(patches, _number(row), _number(self._picked), pixel)
+        before = self._highlighted
+        if before and before[:3] == shown[:3] and _is_same_width(before.pixel, pixel):
+            return
+        self._highlighted = shown
+        boxes = {n: patches.box_of(n) for n in (row, self._picked) if n is not None}
+        frames = [
+            (box, _PICKED_FRAME if n == self._picked else _FRAME)
+            for n, box in boxes.items()
+            if box is not None
+        ]
+        box = boxes.get(row) if row is not None else None
+        shaded = np.empty((0, 2, 2)) if box is None else patches.overlaps(box)
+        shade = _SHADE if row == self.hovered else _EXAMPLE_SHADE
+        mesh = highlight_mesh(shaded, frames, pixel, shade) if frames else NO_MESH
+        self._layers.draw_highlight(mesh, plane_space(grid.image))
+
+    def _choose_example(self, patches: PlanePatches, view: Box) -> int | None:
+        """Return a patch that overlaps others; the same one as long as it is in view."""
+        box = None if self._example is None else patches.box_of(self._example)
+        if box is not None and view.contains(Box(*map(tuple, box))):
+            return self._example
+        seen = patches[patches.in_view(*view)]
+        (top, left), (bottom, right) = view
+        return seen.example((top + bottom) / 2, (left + right) / 2)
+
+    def _draw_volumes(self, grid: PlaneGrid, pixel: float) -> None:
+        """Draw patches of a 3-D view: as boxes if they have its first axis, else on their plane."""
+        self._drawing = self._highlighted = None
+        image, info = grid.image, grid.planned.shown_source
+        width, space = _THICK * pixel, plane_space(image, 3)
+        axis = str(image.axis_labels[-3]).upper() if image.ndim > 2 else ""
+        if axis == info.depth_axis:
+            volumes = grid.volumes()
+            volumes = volumes[_evenly(len(volumes), MAX_OUTLINES)]
+            depths = grid.planned.grid.start[volumes.rows, 0]
+            size = (grid.planned.grid.size[0], *volumes.size)
+            lines = volume_segments(np.column_stack([depths, volumes.start]), size)
+            categories = np.where(volumes.rows == self._picked, _WHITE, volumes.category)
+            colors = _COLORS[np.tile(categories, len(lines) // max(1, len(volumes)))]
+        else:
+            plane = grid.patches[_evenly(len(grid.patches), MAX_OUTLINES)]
+            flat, place = outline_segments(plane), info.layout.unravel(grid.sample)
+            lines = np.insert(flat.data, 0, 0, axis=2)
+            lines[:, 0, 0] = dict(place).get(axis, 0)
+            colors = _COLORS[flat.category]
+        self._layers.draw_lines(lines, colors, width, pixel, space)
+        self._layers.draw_highlight(NO_MESH, {})
+        self._layers.show_map(False)
+
+
+def _number(row: int | None) -> int:
+    return -1 if row is None else row
+
+
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return the indices of as many as can be drawn, evenly spaced."""
+    return np.arange(0, count, max(1, -(-count // most)))
 
 
 def _outlined(patches: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box | None]:
@@ -259,24 +379,3 @@ def _outlined(patches: PlanePatches, view: Box) -> tuple[NDArray[np.int64], Box 
         if len(more := patches.in_view(*wide)) <= most:
             return more, wide
     return seen, view
-
-
-def _frame(
-    start: YX, size: tuple[int, int], width: float, shape: Sequence[int]
-) -> NDArray[np.float64]:
-    """Return the lines of a thick frame: outlines around each other, each of a width in pixels.
-
-    It lies around the patch; at the border of the image, of a shape YX, within the patch, since
-    napari's home view shows the middle of all that is drawn.
-    """
-    first, stop = np.array(start), np.add(start, size)
-    thickness = _FRAME_LINES * width
-    at_start, at_end = first < thickness, stop + thickness > shape
-    boxes = []
-    for n in range(_FRAME_LINES):
-        away = (n + 0.5) * width
-        low = np.where(at_start, first + away, first - away) - 0.5
-        high = np.where(at_end, stop - away, stop + away) - 0.5
-        down, right = np.diag(high - low)
-        boxes += [(low, right), (low, down), (low + down, right), (low + right, down)]
-    return np.array(boxes)

@@ -1,10 +1,10 @@
-"""The two layers of the grid: outlines, and a map where there would be too many outlines."""
+"""The layers of the grid: outlines, one highlighted patch, and a map for too many outlines."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Vectors
+from napari.layers import Image, Surface, Vectors
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 from psygnal import Signal
@@ -15,13 +15,21 @@ from napari_patchset.plugin.napari_compat import (
     drawn_once,
     limit_thumbnail,
 )
+from napari_patchset.preview.highlight import Mesh
+from napari_patchset.preview.outlines import halo
 from napari_patchset.preview.raster import PatchRaster
 
 GRID_NAME = "Patch grid"
 MAP_NAME = "Patch map"
-OVERLAYS = (GRID_NAME, MAP_NAME)
+HIGHLIGHT_NAME = "Patch highlight"
+OVERLAYS = (MAP_NAME, GRID_NAME, HIGHLIGHT_NAME)
+"""The lowest first."""
 
-_MAP_OPACITY = 0.45
+_HALO = (0, 0, 0, 0.6)
+
+_NOTHING = Mesh(np.zeros((3, 2)), np.array([[0, 1, 2]]), np.zeros((3, 4), np.float32))
+NO_MESH = _NOTHING._replace(faces=_NOTHING.faces[:0])
+"""napari can't draw a surface without a triangle: it gets one that is invisible."""
 _MAX_IN_THUMBNAIL = 64
 """napari draws a layer's thumbnail line by line, in Python."""
 
@@ -37,7 +45,7 @@ class OverlayLayers:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._layers: dict[str, Image | Vectors] = {}
+        self._layers: dict[str, Image | Vectors | Surface] = {}
         self._raster: PatchRaster | None = None
         viewer.layers.events.removing.connect(self._on_removing)
 
@@ -52,10 +60,33 @@ class OverlayLayers:
         return self.lines is not None and not self.lines.visible
 
     def draw_lines(
-        self, lines: NDArray[np.float64], colors: NDArray[np.float64], width: float, space: Space
+        self,
+        lines: NDArray[np.float64],
+        colors: NDArray[np.float64],
+        width: float,
+        pixel: float,
+        space: Space,
     ) -> None:
-        """Show lines, (n, 2, 2), each of a colour, RGBA, and of a width in pixels of the image."""
+        """Show lines, each with a dark halo that makes it legible on any image.
+
+        Parameters
+        ----------
+        lines : float64 array, (n, 2, 2) or (n, 2, 3)
+            Start and extent of each; those in space have no halo.
+        colors : float64 array, (n, 4)
+            RGBA.
+        width, pixel : float
+            The width of a line, and of a pixel of the screen, in pixels of the image.
+        """
+        n_axes = lines.shape[2]
+        if n_axes == 2 and len(lines):
+            around = halo(lines, pixel)
+            lines = np.concatenate([around, lines])
+            colors = np.concatenate([np.resize(_HALO, (len(around), 4)), colors])
         layer = self.lines
+        if layer is not None and layer.ndim != n_axes:
+            self._viewer.layers.remove(layer)
+            layer = None
         if layer is None:
             self._add_lines(lines, colors, width, space)
         elif not len(lines):
@@ -68,13 +99,27 @@ class OverlayLayers:
                 layer.data = lines
             layer.edge_color = colors  # draws all of it
 
+    def draw_highlight(self, mesh: Mesh, space: Space) -> None:
+        """Show a mesh above the lines, whose user may hide it; one without triangles is nothing."""
+        vertices, faces, colors = mesh if len(mesh.faces) else _NOTHING
+        data = vertices, faces, np.ones(len(vertices))
+        layer = self._layer(HIGHLIGHT_NAME)
+        if layer is not None:
+            with layer.events.set_data.blocker():
+                _update(layer, space)
+                layer.vertex_colors = colors
+            layer.data = data
+        elif len(mesh.faces):
+            options = {**space, "blending": "translucent_no_depth", "shading": "none"}
+            options |= {"vertex_colors": colors, "metadata": _mark(HIGHLIGHT_NAME)}
+            self._add(Surface(data, name=HIGHLIGHT_NAME, **options))
+
     def draw_map(self, raster: PatchRaster, space: Space) -> None:
         """Show a map; the one that is shown already is not drawn again."""
         affine = _cells_to_pixels(raster, space)
         layer = self._layer(MAP_NAME)
         if layer is None:
-            options = {**space, "affine": affine, "opacity": _MAP_OPACITY}
-            options["blending"] = "translucent_no_depth"
+            options = {**space, "affine": affine, "blending": "translucent_no_depth"}
             options["metadata"] = _mark(MAP_NAME)
             self._add(Image(raster.picture, name=MAP_NAME, rgb=True, **options))
         else:
@@ -96,15 +141,16 @@ class OverlayLayers:
         """Show nothing; the layers stay, so that they can be hidden and shown."""
         self._raster = None
         if self.lines is not None and len(self.lines.data):
-            self.lines.data = np.empty((0, 2, 2))
+            self.lines.data = np.empty((0, 2, self.lines.ndim))
         self.show_map(False)
+        self.draw_highlight(NO_MESH, {})
 
     def lift(self) -> None:
         """Put the layers above those that came later."""
         layers = self._viewer.layers
-        for name in (MAP_NAME, GRID_NAME):
-            layer = self._layer(name)
-            if layer is not None and layers[-1] is not layer:
+        ours = [layer for name in OVERLAYS if (layer := self._layer(name)) is not None]
+        if list(layers)[len(layers) - len(ours) :] != ours:
+            for layer in ours:
                 layers.move(layers.index(layer), len(layers))
 
     def remove(self) -> None:
@@ -127,7 +173,7 @@ class OverlayLayers:
     def _add_lines(
         self, lines: NDArray[np.float64], colors: NDArray[np.float64], width: float, space: Space
     ) -> None:
-        options = {**space, "edge_width": width, "vector_style": "line", "opacity": 0.9}
+        options = {**space, "edge_width": width, "vector_style": "line"}
         options["metadata"] = _mark(GRID_NAME)
         layer = Vectors(lines, name=GRID_NAME, **options)
         limit_thumbnail(layer, _MAX_IN_THUMBNAIL)
@@ -136,7 +182,7 @@ class OverlayLayers:
         layer.events.visible.connect(self._on_visible)
         self._add(layer)
 
-    def _add(self, layer: Image | Vectors) -> None:
+    def _add(self, layer: Image | Vectors | Surface) -> None:
         selected = self._viewer.layers.selection.active
         # Adding a layer moves the sliders, which redraws: the layer must be registered by then.
         self._layers[layer.name] = layer
@@ -146,6 +192,7 @@ class OverlayLayers:
     def _on_visible(self) -> None:
         if self.is_hidden:
             self.show_map(False)
+            self.draw_highlight(NO_MESH, {})
         else:
             self.shown_again.emit()
 
@@ -164,7 +211,7 @@ def _cells_to_pixels(raster: PatchRaster, space: Space) -> NDArray[np.float64]:
     return affine
 
 
-def _update(layer: Image | Vectors, options: Space) -> None:
+def _update(layer: Image | Vectors | Surface, options: Space) -> None:
     """Set only the values that differ, since each setting redraws."""
     for name, value in options.items():
         if not np.array_equal(getattr(layer, name), value):

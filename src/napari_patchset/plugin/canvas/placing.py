@@ -29,7 +29,8 @@ class PlaceControl:
     def __init__(self, preview: PreviewControl, strategy: StrategySection) -> None:
         self._preview, self._strategy = preview, strategy
         self._to_frame: FixedPatch | None = None
-        preview.clicks.clicked.connect(self._click)
+        self._is_moving = False
+        preview.pointer.clicked.connect(self._click)
         preview.view.nudged.connect(self._nudge)
         preview.view.removed.connect(self._remove)
         strategy.place.changed.connect(self._add)
@@ -38,7 +39,7 @@ class PlaceControl:
         """Frame in a new plan the patch that was placed or moved by a key."""
         patch, self._to_frame = self._to_frame, None
         if patch is not None and (row := _row_of(planned, patch)) is not None:
-            self._preview.frame(row)
+            self._preview.frame(row, self._is_moving)
 
     @property
     def _grid(self) -> PlaneGrid | None:
@@ -53,22 +54,23 @@ class PlaceControl:
         grid, row = self._grid, self._preview.view.row
         return _patch_at(grid.planned, row) if grid is not None and row is not None else None
 
-    def _click(self, position: tuple[float, ...]) -> None:
-        """Place a patch around a point, or remove the one that is there."""
-        if (grid := self._grid) is None:
-            return
-        point = point_on(grid.image, position)
-        if (row := grid.patches.row_at(*point)) is not None:
-            self._replace(_patch_at(grid.planned, row))
-        else:
-            self._strategy.set_places((*self._strategy.patches, _patch_around(grid, point)))
+    def _click(self, position: tuple[float, ...], is_shift: bool) -> None:
+        """Place a patch around a point, on others too; with Shift, the preview picks the one there.
+
+        The view stays, so that the next click goes where it is aimed.
+        """
+        if (grid := self._grid) is not None and not is_shift:
+            self._place(grid, point_on(grid.image, position), is_moving=False)
 
     def _add(self) -> None:
         """Place a patch in the middle of the view."""
         grid, middle = self._grid, self._preview.middle
         if grid is not None and middle is not None:
-            self._to_frame = patch = _patch_around(grid, middle)
-            self._replace(patch, patch)
+            self._place(grid, middle)
+
+    def _place(self, grid: PlaneGrid, point: tuple[float, float], is_moving: bool = True) -> None:
+        self._to_frame, self._is_moving = _patch_around(grid, point), is_moving
+        self._replace(self._to_frame, self._to_frame)
 
     def _nudge(self, right: int, down: int, is_fine: bool) -> None:
         grid, patch = self._grid, self._framed
@@ -79,7 +81,7 @@ class PlaceControl:
         step = [1 if is_fine else max(1, n // _STEPS) for n in size[-2:]]
         y, x = patch.start[-2] + down * step[0], patch.start[-1] + right * step[1]
         start = _inside((*patch.start[:-2], y, x), size, shape)
-        self._to_frame = patch.model_copy(update={"start": start})
+        self._to_frame, self._is_moving = patch.model_copy(update={"start": start}), True
         self._replace(patch, self._to_frame)
 
     def _remove(self) -> None:

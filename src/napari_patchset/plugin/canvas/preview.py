@@ -1,7 +1,8 @@
-"""The preview: the patch grid on the image, the patch that is picked, and the contact sheet.
+"""The preview: the patch grid on the image, the patch under the mouse, and the one that is picked.
 
 `PreviewControl.show` takes a plan and the layers that show its image, and keeps the overlay on the
-plane that the sliders show. A click or a key picks a patch, which is framed there and shown alone.
+plane that the sliders show. The patch under the mouse is highlighted and described in the status
+bar. A click or a key picks a patch, which is framed there and shown alone.
 """
 
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ import numpy as np
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
+from napari_patchset.plugin.canvas.summary import patch_lines, plane_summary
 from napari_patchset.plugin.gallery.contact_sheet import ContactSheet
 from napari_patchset.plugin.gallery.picked_patch import PatchView
 from napari_patchset.plugin.layers.viewer_images import (
@@ -23,9 +25,11 @@ from napari_patchset.plugin.layers.viewer_images import (
     channels_of,
     plane_of,
     point_on,
+    show_plane,
     view_of,
     zoom_to,
 )
+from napari_patchset.plugin.napari_compat import scale_bar
 from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
 from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanPreview
@@ -37,23 +41,36 @@ from napari_patchset.stacks.metadata import Channel
 _WAIT_MS = 30
 """Shortest time between redraws while sliders move."""
 
+_HOVER_MS = 10
+"""Shortest time between highlights while the mouse moves."""
+
 _STILL = 4
 """A mouse that moved fewer pixels than this did not drag."""
 
 
-class Clicks:
-    """Emit the position of clicks on the image, in world coordinates; drags are ignored."""
+class Pointer:
+    """Emit where the mouse is on the image and where it clicks, in world coordinates."""
 
-    clicked = Signal(tuple)
+    clicked = Signal(tuple, bool)
+    """The position, and whether Shift is held; drags are ignored."""
+    moved = Signal(tuple)
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         viewer.mouse_drag_callbacks.append(self._on_press)
+        viewer.mouse_move_callbacks.append(self._on_move)
 
     def release(self) -> None:
         """Disconnect."""
-        if self._on_press in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        for callbacks, callback in (
+            (self._viewer.mouse_drag_callbacks, self._on_press),
+            (self._viewer.mouse_move_callbacks, self._on_move),
+        ):
+            if callback in callbacks:
+                callbacks.remove(callback)
+
+    def _on_move(self, viewer: Viewer, event: Any) -> None:
+        self.moved.emit(tuple(event.position))
 
     def _on_press(self, viewer: Viewer, event: Any) -> Iterator[None]:
         active = viewer.layers.selection.active
@@ -65,11 +82,11 @@ class Clicks:
         while event.type == "mouse_move":
             yield
         if max(abs(event.pos - began)) < _STILL:
-            self.clicked.emit(tuple(event.position))
+            self.clicked.emit(tuple(event.position), "Shift" in event.modifiers)
 
 
 class PreviewControl:
-    """Draw the planned patches, and show those that the user picks.
+    """Draw the planned patches, and show those that the user points at or picks.
 
     Parameters
     ----------
@@ -83,8 +100,13 @@ class PreviewControl:
         self._viewer = viewer
         self._shown: tuple[SceneLayers, PlanPreview] | None = None
         self._soon = single_shot_timer(window, self._follow, _WAIT_MS)
-        self.overlay, self.clicks = GridOverlay(viewer, window), Clicks(viewer)
+        self._hover_soon = single_shot_timer(window, self._hover, _HOVER_MS)
+        self._mouse: tuple[float, ...] = ()
+        self._status, self._written, self._replaced = "", "", viewer.status
+        self._has_scale_bar = False
+        self.overlay, self.pointer = GridOverlay(viewer, window), Pointer(viewer)
         self.view, self.contact = PatchView(), ContactSheet(window)
+        self.plane = QLabel()
         self.sheet_button = QPushButton("Contact sheet…")
         self.sheet_button.setToolTip(
             "Show some of the patches at full resolution, once there are any."
@@ -94,13 +116,20 @@ class PreviewControl:
             "Frame the patch in the middle of the view and show it alone; the arrow keys then step "
             "from patch to patch. Or click a patch on the image."
         )
-        self.buttons = _row(self.pick_button, self.sheet_button)
-        self.clicks.clicked.connect(self._pick)
+        self.reject_button = QPushButton("Next rejected")
+        self.reject_button.setToolTip("Go to the next patch that is not exported, and show why.")
+        self.buttons = _below(self.plane, self.pick_button, self.sheet_button, self.reject_button)
+        self.pointer.clicked.connect(self._pick)
+        self.pointer.moved.connect(self._on_moved)
         self.pick_button.clicked.connect(self._pick_middle)
         self.sheet_button.clicked.connect(self._show_sheet)
+        self.reject_button.clicked.connect(self._next_rejected)
         self.view.stepped.connect(self._step)
         self.view.zoomed.connect(self._zoom)
         self.view.closed.connect(self._close)
+        # After napari's own callback, which would overwrite what this one sets.
+        viewer.events.status.connect(self._on_status, position="last")
+        self._enable(None)
 
     @property
     def rows_in_view(self) -> NDArray[np.int64]:
@@ -128,14 +157,17 @@ class PreviewControl:
         if self._shown is None or self._shown[1].grid is not planned.grid:
             self.view.clear()
         self._shown = shown, planned
-        self._enable(len(planned.grid) > 0)
+        self._enable(planned)
+        if not self._has_scale_bar and planned.shown_source.pixel_size.x:
+            self._has_scale_bar = scale_bar(self._viewer).visible = True
         self._draw()
 
     def clear(self) -> None:
         """Draw nothing."""
         self._shown = None
+        self._show_status(None, None)
         self.view.clear()
-        self._enable(False)
+        self._enable(None)
         self.overlay.clear()
 
     def follow(self) -> None:
@@ -147,18 +179,34 @@ class PreviewControl:
         """Release the viewer and stop the workers."""
         self._shown = None
         self._soon.stop()
-        self.clicks.release()
+        self._hover_soon.stop()
+        self._viewer.events.status.disconnect(self._on_status)
+        self.pointer.release()
         self.overlay.release()
         self.view.pictures.release()
         self.contact.release()
 
-    def frame(self, row: int) -> None:
-        """Frame a patch, scroll to it, show it alone and give it the keyboard focus."""
+    def frame(self, row: int, is_moving: bool = True) -> None:
+        """Frame a patch of the shown image, show it alone and give it the keyboard focus.
+
+        Sliders and view move to it unless `is_moving` is False.
+        """
+        if (grid := self.drawn) is None:
+            return
+        if is_moving and grid.patches.box_of(row) is None:
+            self._show_plane_of(grid, row)
         self._show_patch(row)
-        if (grid := self.drawn) is not None:
+        if is_moving and (grid := self.drawn) is not None:
             start = _start_of(grid.planned, row)
             bring_into_view(self._viewer, grid.image, start, grid.patches.size)
-            self.view.setFocus()
+        self.view.setFocus()
+
+    def _show_plane_of(self, grid: PlaneGrid, row: int) -> None:
+        """Move the sliders to the middle of a patch."""
+        spec = grid.planned.grid[row]
+        depth = spec.start[0] + spec.size[0] // 2 if len(spec.start) > 2 else 0
+        show_plane(self._viewer, grid.image, grid.planned.shown_source, spec.sample, depth)
+        self._follow()
 
     def _follow(self) -> None:
         self._soon.stop()
@@ -170,10 +218,48 @@ class PreviewControl:
         if self._shown is None:
             return
         shown, planned = self._shown
-        image, row = shown.layers[-1], self.view.row
+        image = shown.layers[-1]
         plane = plane_of(self._viewer, image, planned.shown_source)
         grid = PlaneGrid.find(planned, image, plane, self.overlay.grid)
-        self.overlay.draw(grid, None if row is None else _start_of(planned, row))
+        self.overlay.draw(grid, self.view.row)
+        if self.overlay.hovered is None:
+            self._show_status(None, None)
+        self.plane.setText(plane_summary(planned, grid.patches, grid.sample))
+
+    def _on_moved(self, position: tuple[float, ...]) -> None:
+        self._mouse = position
+        if not self._hover_soon.isActive():
+            self._hover_soon.start()
+
+    def _hover(self) -> None:
+        """Highlight the patch under the mouse, and describe it in the status bar."""
+        grid, row = self.overlay.grid, None
+        if grid is not None and self.overlay.is_shown and self._viewer.dims.ndisplay == 2:
+            row = grid.patches.row_at(*point_on(grid.image, self._mouse))
+            self.overlay.hover(row)
+        self._show_status(grid, row)
+
+    def _show_status(self, grid: PlaneGrid | None, row: int | None) -> None:
+        self._status = ""
+        if grid is not None and row is not None:
+            self._status = ", ".join(patch_lines(grid.planned, row))
+        self._write_status()
+
+    def _on_status(self, event: object) -> None:
+        if self._viewer.status != self._written:
+            self._replaced = self._viewer.status
+            self._write_status()
+
+    def _write_status(self) -> None:
+        """Put the patch under the mouse before what napari shows in the status bar."""
+        if self._status:
+            place = (
+                self._replaced.get("coordinates", "") if isinstance(self._replaced, dict) else ""
+            )
+            self._written = f"{self._status}    {place}"
+            self._viewer.status = self._written
+        elif self._viewer.status == self._written:
+            self._viewer.status = self._replaced
 
     def _show_patch(self, row: int | None) -> None:
         if self._shown is None or (grid := self.drawn) is None:
@@ -185,10 +271,18 @@ class PreviewControl:
             self.view.show_patch(grid.planned, row, channels, grid.depth)
         self._draw()
 
-    def _pick(self, position: tuple[float, ...]) -> None:
-        """Frame the patch that is clicked and show it alone; outside of all patches, none."""
-        if (grid := self.overlay.grid) is not None:
-            self._show_patch(grid.patches.row_at(*point_on(grid.image, position)))
+    def _pick(self, position: tuple[float, ...], is_shift: bool) -> None:
+        """Frame the patch that is clicked and show it alone; outside of all patches, none.
+
+        Where clicks place patches, Shift is held to pick one.
+        """
+        grid = self.overlay.grid
+        if grid is not None and (is_shift or not grid.planned.is_clicked):
+            row = grid.patches.row_at(*point_on(grid.image, position))
+            if row is not None and grid.planned.is_clicked:
+                self.frame(row, is_moving=False)  # for the keys that move it
+            else:
+                self._show_patch(row)
 
     def _pick_middle(self) -> None:
         grid, middle = self.drawn, self.middle
@@ -196,6 +290,16 @@ class PreviewControl:
             return
         if (row := nearest_patch(grid.patches, *middle)) is not None:
             self.frame(row)
+
+    def _next_rejected(self) -> None:
+        """Frame the rejected patch of the image that follows the picked one, or the first."""
+        if (grid := self.drawn) is None:
+            return
+        rows = grid.planned.rejected_rows
+        if len(rows):
+            after = -1 if self.view.row is None else self.view.row
+            self.frame(int(rows[np.searchsorted(rows, after, side="right") % len(rows)]))
+            self.reject_button.setFocus()
 
     def _step(self, right: int, down: int) -> None:
         grid, row = self.drawn, self.view.row
@@ -215,9 +319,12 @@ class PreviewControl:
         self._show_patch(None)
         self.pick_button.setFocus()
 
-    def _enable(self, has_patches: bool) -> None:
+    def _enable(self, planned: PlanPreview | None) -> None:
+        has_patches = planned is not None and len(planned.grid) > 0
         self.pick_button.setEnabled(has_patches)
         self.sheet_button.setEnabled(has_patches)
+        self.plane.setVisible(has_patches)
+        self.reject_button.setVisible(planned is not None and len(planned.rejected_rows) > 0)
 
     def _show_sheet(self) -> None:
         if self._shown is not None:
@@ -225,13 +332,15 @@ class PreviewControl:
             self.contact.show_sample(planned, _channels(shown, planned))
 
 
-def _row(*buttons: QPushButton) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
+def _below(label: QLabel, *buttons: QPushButton) -> QWidget:
+    """Return buttons in a row below a label."""
+    box = QWidget()
+    layout = QGridLayout(box)
     layout.setContentsMargins(0, 0, 0, 0)
-    for button in buttons:
-        layout.addWidget(button)
-    return row
+    layout.addWidget(label, 0, 0, 1, len(buttons))
+    for column, button in enumerate(buttons):
+        layout.addWidget(button, 1, column)
+    return box
 
 
 def _start_of(planned: PlanPreview, row: int) -> YX:

@@ -1,4 +1,4 @@
-"""A summary of a plan as rich text: counts, sizes and reasons."""
+"""A plan in words: counts, sizes and reasons; the patches of a plane; one patch."""
 
 from collections.abc import Iterable
 from math import prod
@@ -9,6 +9,7 @@ from napari_patchset.patching.verdicts import ACROSS_SPLITS
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
+from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import SourceInfo
 
 MULTIPLE = 8
@@ -33,6 +34,60 @@ def summarize(planned: PlanPreview) -> str:
     if planned.is_provisional:
         lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
     return "<br>".join(lines)
+
+
+def plane_summary(planned: PlanPreview, patches: PlanePatches, sample: int) -> str:
+    """Return how many patches the shown plane has, and why there are more than these."""
+    grid_of = ""
+    if (axes := patches.axes) is not None and (n := len(axes[0]) * len(axes[1])) > 1:
+        grid_of = f" ({len(axes[1])} × {len(axes[0])})" if n == len(patches) else ""
+    rejected = int(np.count_nonzero(patches.category == PatchCategory.REJECTED))
+    less = f", {rejected:,} of them rejected" if rejected else ""
+    if len(planned.grid.size) == 2:
+        counts, of = f"{len(patches):,} on this plane{grid_of}{less}", "planes"
+    else:
+        is_here = planned.grid.source_index == planned.state.shown_index
+        in_volume = int(np.count_nonzero(is_here & (planned.grid.sample == sample)))
+        counts = f"{len(patches):,} through this plane{grid_of}{less}, {in_volume:,} in this volume"
+        of = "volumes"
+    n = planned.n_planes
+    return f"{counts}; {n:,} {of}: {len(planned.grid):,}" if n > 1 else counts
+
+
+def patch_lines(planned: PlanPreview, row: int) -> list[str]:
+    """Return the number and verdict of a candidate, its place, size and metrics, one line each.
+
+    Place and size are in pixels of the patches, which are those of the image unless it is
+    resampled.
+    """
+    spec = planned.grid[row]
+    info = planned.sources[spec.source_index]
+    axes = info.layout.spatial_axes
+    first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
+    indices, sizes = info.file_indices(spec.sample), info.layout.sizes
+    place = {axis: n for axis, n in indices.items() if sizes.get(axis, 2) > 1} | {
+        axis: start + first.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+    }
+    size = f"{_by(map(str, spec.size))} px"
+    if info.ratio is not None:
+        yx = (info.pixel_size.y or 0.0, info.pixel_size.x or 0.0)
+        lengths = _by(f"{n * p:g}" for n, p in zip(spec.size[-2:], yx, strict=True))
+        size += f" of {yx[1]:g} µm ({lengths} µm)"
+    metrics = planned.verdicts.metrics.items()
+    return [
+        f"Patch {row:,}: {_fate(planned, row)}",
+        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
+        size,
+        *(f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])),
+    ]
+
+
+def _fate(planned: PlanPreview, row: int) -> str:
+    verdicts = planned.verdicts
+    if verdicts.reason[row] >= 0:
+        return f"rejected: {verdicts.reasons[verdicts.reason[row]]}"
+    split = verdicts.splits[verdicts.split[row]]
+    return split if planned.state.recipe.split else "kept"
 
 
 def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:

@@ -123,7 +123,8 @@ class StrategySection(Section):
         self.place = PushButton(
             text="Add patch",
             tooltip="Add a patch in the middle of the view, as a click on the image does there; "
-            "then Shift + arrow keys move it, and Del removes it.",
+            "then Shift + arrow keys move it, and Del removes it. Shift + click frames one that is "
+            "there.",
         )
         self.forget = PushButton(text="Remove all", tooltip="Remove the patches that were clicked.")
 

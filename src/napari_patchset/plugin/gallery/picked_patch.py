@@ -1,18 +1,18 @@
 """The picked patch: its picture, position and metrics, and the keys that act on it."""
 
 from collections.abc import Sequence
+from html import escape
 
-import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
+from napari_patchset.plugin.canvas.summary import patch_lines
 from napari_patchset.plugin.gallery.contact_sheet import RGBImage, patch_images, pixmap
 from napari_patchset.plugin.navigation import DIRECTIONS
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
-from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import Channel
 
 _SIDE = 128
@@ -66,7 +66,8 @@ class PatchView(QWidget):
     ) -> None:
         """Show a candidate; its picture follows."""
         self.row = row
-        self.text.setText(describe_patch(planned, row))
+        first, *others = map(escape, patch_lines(planned, row))
+        self.text.setText("<br>".join((f"<b>{first}</b>", *others)))
         self.picture.clear()
         self.show()
         self.pictures.run(patch_images, planned, [row], channels, depth)
@@ -104,38 +105,3 @@ class PatchView(QWidget):
     def _on_read(self, images: list[RGBImage]) -> None:
         keep, sharp = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.FastTransformation
         self.picture.setPixmap(pixmap(images[0]).scaled(_SIDE, _SIDE, keep, sharp))
-
-
-def describe_patch(planned: PlanPreview, row: int) -> str:
-    """Describe a candidate as rich text: verdict, position and metrics."""
-    spec = planned.grid[row]
-    info = planned.sources[spec.source_index]
-    axes = info.layout.spatial_axes
-    first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
-    place = info.file_indices(spec.sample) | {
-        axis: start + first.get(axis, 0)
-        for axis, start in zip(axes, info.to_file(spec.start), strict=True)
-    }
-    lines = [
-        f"<b>Patch {row:,}</b>: {_fate(planned, row)}",
-        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
-        f"{' × '.join(map(str, spec.size))} px",
-    ]
-    if info.ratio is not None:
-        y, x = (f"{n * p:g}" for n, p in zip(spec.size[-2:], _yx(info.pixel_size), strict=True))
-        lines[-1] += f" of {info.pixel_size.x:g} µm ({y} × {x} µm)"
-    metrics = planned.verdicts.metrics.items()
-    lines += [f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])]
-    return "<br>".join(lines)
-
-
-def _yx(size: PixelSize) -> tuple[float, float]:
-    return size.y or 0.0, size.x or 0.0
-
-
-def _fate(planned: PlanPreview, row: int) -> str:
-    verdicts = planned.verdicts
-    if verdicts.reason[row] >= 0:
-        return f"rejected: {verdicts.reasons[verdicts.reason[row]]}".replace("<", "&lt;")
-    split = verdicts.splits[verdicts.split[row]]
-    return split if planned.state.recipe.split else "kept"

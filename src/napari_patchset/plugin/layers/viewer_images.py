@@ -73,6 +73,17 @@ def plane_of(viewer: Viewer, image: Image, info: SourceInfo) -> tuple[int, int]:
     return info.layout.ravel(indices), indices.get(info.depth_axis, 0)
 
 
+def show_plane(viewer: Viewer, image: Image, info: SourceInfo, sample: int, depth: int) -> None:
+    """Move the sliders to a plane of an image layer, as patches count them."""
+    indices = {**_indices(viewer, image), **dict(info.layout.unravel(sample))}
+    indices[info.depth_axis] = depth
+    axes = _axes(image)[:-2]
+    world = image.data_to_world([*(indices[axis] for axis in axes), 0, 0])
+    first = viewer.dims.ndim - image.ndim
+    for i in range(len(axes)):
+        viewer.dims.set_point(first + i, float(world[i]))
+
+
 def is_straight(layer: Layer) -> bool:
     """Return whether the pixels of a layer lie along the axes of the window."""
     matrices = (layer.rotate, layer.affine.affine_matrix)
@@ -96,14 +107,10 @@ def check_straight(image: Image) -> None:
         )
 
 
-def plane_space(image: Image) -> dict[str, Any]:
-    """Return the position of an image's planes, as options of a flat layer on it."""
-    return {
-        "scale": image.scale[-2:],
-        "translate": image.translate[-2:],
-        "units": image.units[-2:],
-        "axis_labels": image.axis_labels[-2:],
-    }
+def plane_space(image: Image, n_axes: int = 2) -> dict[str, Any]:
+    """Return the position of an image's planes, or volumes, as options of a layer on it."""
+    places = ("scale", "translate", "units", "axis_labels")
+    return {name: getattr(image, name)[-n_axes:] for name in places}
 
 
 def view_of(viewer: Viewer, image: Image) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -151,11 +158,16 @@ def _color(layer: Image) -> str:
 
 def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
     """Return the index along each axis that an image layer shows."""
+    point = image.world_to_data(viewer.dims.point[-image.ndim :])
+    steps = zip(_axes(image), point, finest(image).shape, strict=False)
+    return {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
+
+
+def _axes(image: Image) -> str:
+    """Return the axes of an image layer, without that of the colours of RGB."""
     data = finest(image)
     axes = data.axes if isinstance(data, LazyChannel) else LayerStack(image).original_axes
-    point = image.world_to_data(viewer.dims.point[-image.ndim :])
-    steps = zip(axes.replace("C", "") if image.rgb else axes, point, data.shape, strict=False)
-    return {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
+    return axes.replace("C", "") if image.rgb else axes
 
 
 def _tag(layer: Layer) -> dict[str, Any]:
