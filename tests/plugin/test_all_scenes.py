@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QPushButton
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.plugin import reader as opener
-from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.layers import scene_layout as all_scenes
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.napari_compat import get_plugin_settings
@@ -113,7 +112,7 @@ def test_the_picker_turns_from_scene_to_scene(window: Window, file: Path) -> Non
     assert window.state.source.scene == 0
     window.click_scene(1)  # the only scene that is left is replaced
     window.until(lambda: window.state.source.scene == 1)
-    assert [layer.name for layer in viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
 
 
 @pytest.mark.usefixtures("_all")

@@ -11,7 +11,6 @@ from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QToolTip
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.scenes import picker as scenes
 from napari_patchset.plugin.scenes.map import SceneMap
 from napari_patchset.plugin.scenes.picker import ScenePicker
@@ -64,7 +63,7 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
     assert dapi.colormap.name == "magenta"
     assert not egfp.visible
     assert window.state.recipe.strategy.size == (16, 64)
-    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
 
 
 @pytest.fixture

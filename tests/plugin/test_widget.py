@@ -234,7 +234,7 @@ def test_a_closed_panel_takes_its_grid_along_and_listens_no_longer(
     window.viewer.layers.clear()
     window.dock_widget()
     window.open(file)
-    assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP", GRID_NAME]
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
 
 
 def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCzi) -> None:

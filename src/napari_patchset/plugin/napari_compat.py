@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import napari
 import napari.settings
 import numpy as np
-from napari.layers import Layer, Vectors
+from napari.layers import Layer, Surface, Vectors
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from npe2 import PluginManifest
+from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
@@ -220,6 +221,15 @@ def slice_in_new_units(layer: Layer) -> None:
     napari (up to 0.9.2) uses the old units until a slider moves.
     """
     layer.events.reload(layer=layer)
+
+
+def set_mesh(layer: Surface, data: Any, colors: NDArray[np.float32]) -> None:
+    """Change the triangles of a surface and the colours of their corners, and draw them once.
+
+    The two have one length, but are set one after the other, and each is drawn (up to 0.9.2).
+    """
+    layer._vertex_colors = colors
+    layer.data = data
 
 
 def limit_thumbnail(layer: Vectors, count: int) -> None:

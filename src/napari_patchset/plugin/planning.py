@@ -97,10 +97,12 @@ class PlanPreview:
 
     @cached_property
     def n_planes(self) -> int:
-        """The number of planes, or volumes, that have patches."""
-        changes = np.diff(self.grid.sample) != 0
-        changes |= np.diff(self.grid.source_index) != 0
-        return int(np.count_nonzero(changes)) + bool(len(self.grid))
+        """The number of planes, or volumes, that have patches, which follow each other."""
+        of_image, sample = self.grid.source_index, self.grid.sample
+        if not len(sample) or (of_image[0] == of_image[-1] and sample[0] == sample[-1]):
+            return min(1, len(sample))
+        is_next = (sample[1:] != sample[:-1]) | (of_image[1:] != of_image[:-1])
+        return 1 + int(np.count_nonzero(is_next))
 
     @property
     def step(self) -> tuple[int, int]:

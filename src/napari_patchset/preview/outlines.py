@@ -141,7 +141,7 @@ class PlanePatches:
         return distance
 
     @cached_property
-    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def axes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
         """The starts along Y and X if the patches are a complete grid of these, else None."""
         ys, xs = (_unique(self.start[:, axis]) for axis in (0, 1))
         n_depths = len(self) // max(1, len(ys) * len(xs))
@@ -197,8 +197,8 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
 
 def hull_segments(patches: PlanePatches) -> NDArray[np.float64]:
     """Return the four lines around all patches, (4, 2, 2)."""
-    low, size = patches.start.min(axis=0), np.array(patches.size, float)
-    size += patches.start.max(axis=0) - low
+    low: NDArray[np.float64] = patches.start.min(axis=0).astype(np.float64)
+    size = patches.start.max(axis=0) - low + patches.size
     return _grid_lines(low[:1] - 0.5, low[1:] - 0.5, size)
 
 
@@ -252,17 +252,18 @@ def _boxes(
     return LineSegments(np.stack([starts, extents], axis=1), categories)
 
 
-def _unique(starts: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return the different values in order, without sorting all of them."""
-    first = starts.min(initial=0)
-    present = np.zeros(starts.max(initial=0) - first + 1, bool)
-    present[starts - first] = True
-    values: NDArray[np.float64] = np.flatnonzero(present).astype(np.float64) + first
+def _unique(starts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the different values in order, without sorting or copying all of them."""
+    first, last = min(0, starts.min(initial=0)), starts.max(initial=0)
+    present = np.zeros(last - first + 1, bool)
+    present[starts] = True  # those before 0 count from its end
+    values = np.flatnonzero(np.roll(present, -first)).astype(np.int32)
+    values += np.int32(first)
     return values
 
 
 def _grid_lines(
-    ys: NDArray[np.float64], xs: NDArray[np.float64], size: NDArray[np.float64]
+    ys: NDArray[np.floating], xs: NDArray[np.floating], size: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     height, width = ys[-1] + size[0] - ys[0], xs[-1] + size[1] - xs[0]
     rows, columns = np.union1d(ys, ys + size[0]), np.union1d(xs, xs + size[1])

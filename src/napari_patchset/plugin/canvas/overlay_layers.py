@@ -14,6 +14,7 @@ from napari_patchset.plugin.napari_compat import (
     draw_in_own_context,
     drawn_once,
     limit_thumbnail,
+    set_mesh,
 )
 from napari_patchset.preview.highlight import Mesh
 from napari_patchset.preview.outlines import halo
@@ -47,7 +48,9 @@ class OverlayLayers:
         self._viewer = viewer
         self._layers: dict[str, Image | Vectors | Surface] = {}
         self._raster: PatchRaster | None = None
+        self._is_empty = True
         viewer.layers.events.removing.connect(self._on_removing)
+        viewer.layers.events.removed.connect(self._on_removed)
 
     @property
     def lines(self) -> Vectors | None:
@@ -93,23 +96,36 @@ class OverlayLayers:
             _update(layer, space)
             if len(layer.data):
                 layer.data = lines
-        else:
+        elif not self._has_lines(layer, lines, colors, width, space):
             with layer.events.set_data.blocker():
                 _update(layer, {**space, "edge_width": width})
                 layer.data = lines
             layer.edge_color = colors  # draws all of it
 
+    @staticmethod
+    def _has_lines(
+        layer: Vectors,
+        lines: NDArray[np.float64],
+        colors: NDArray[np.float64],
+        width: float,
+        space: Space,
+    ) -> bool:
+        same = all(np.array_equal(getattr(layer, name), value) for name, value in space.items())
+        same &= layer.edge_width == width and np.array_equal(layer.data, lines)
+        return bool(same and np.allclose(layer.edge_color, colors))
+
     def draw_highlight(self, mesh: Mesh, space: Space) -> None:
         """Show a mesh above the lines, whose user may hide it; one without triangles is nothing."""
-        vertices, faces, colors = mesh if len(mesh.faces) else _NOTHING
-        data = vertices, faces, np.ones(len(vertices))
-        layer = self._layer(HIGHLIGHT_NAME)
+        layer, was_empty = self._layer(HIGHLIGHT_NAME), self._is_empty
+        self._is_empty = not len(mesh.faces)
+        if self._is_empty and (was_empty or layer is None):
+            return
+        vertices, faces, colors = _NOTHING if self._is_empty else mesh
+        data = vertices, faces
         if layer is not None:
-            with layer.events.set_data.blocker():
-                _update(layer, space)
-                layer.vertex_colors = colors
-            layer.data = data
-        elif len(mesh.faces):
+            _update(layer, space)
+            set_mesh(layer, data, colors)
+        else:
             options = {**space, "blending": "translucent_no_depth", "shading": "none"}
             options |= {"vertex_colors": colors, "metadata": _mark(HIGHLIGHT_NAME)}
             self._add(Surface(data, name=HIGHLIGHT_NAME, **options))
@@ -162,9 +178,14 @@ class OverlayLayers:
     def release(self) -> None:
         """Disconnect from the viewer."""
         self._viewer.layers.events.removing.disconnect(self._on_removing)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _on_removing(self) -> None:
         draw_in_own_context(self._viewer)
+
+    def _on_removed(self) -> None:
+        if self.lines is None:
+            self.draw_highlight(NO_MESH, {})
 
     def _layer(self, name: str) -> Any:
         layer = self._layers.get(name)

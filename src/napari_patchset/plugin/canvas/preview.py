@@ -15,7 +15,8 @@ from psygnal import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
-from napari_patchset.plugin.canvas.summary import patch_lines, plane_summary
+from napari_patchset.plugin.canvas.summary import plane_summary
+from napari_patchset.plugin.gallery.captions import patch_lines
 from napari_patchset.plugin.gallery.contact_sheet import ContactSheet
 from napari_patchset.plugin.gallery.picked_patch import PatchView
 from napari_patchset.plugin.layers.viewer_images import (

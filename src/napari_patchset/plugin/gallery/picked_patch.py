@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_patchset.plugin.canvas.summary import patch_lines
+from napari_patchset.plugin.gallery.captions import patch_lines
 from napari_patchset.plugin.gallery.contact_sheet import RGBImage, patch_images, pixmap
 from napari_patchset.plugin.navigation import DIRECTIONS
 from napari_patchset.plugin.planning import PlanPreview

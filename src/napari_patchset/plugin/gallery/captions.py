@@ -1,0 +1,41 @@
+"""One patch in words."""
+
+import numpy as np
+
+from napari_patchset.plugin.planning import PlanPreview
+
+
+def patch_lines(planned: PlanPreview, row: int) -> list[str]:
+    """Return the number and verdict of a candidate, its place, size and metrics, one line each.
+
+    Place and size are in pixels of the patches, which are those of the image unless it is
+    resampled.
+    """
+    spec = planned.grid[row]
+    info = planned.sources[spec.source_index]
+    axes = info.layout.spatial_axes
+    first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
+    indices, sizes = info.file_indices(spec.sample), info.layout.sizes
+    place = {axis: n for axis, n in indices.items() if sizes.get(axis, 2) > 1} | {
+        axis: start + first.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+    }
+    size = f"{' × '.join(map(str, spec.size))} px"
+    if info.ratio is not None:
+        yx = (info.pixel_size.y or 0.0, info.pixel_size.x or 0.0)
+        lengths = " × ".join(f"{n * p:g}" for n, p in zip(spec.size[-2:], yx, strict=True))
+        size += f" of {yx[1]:g} µm ({lengths} µm)"
+    metrics = planned.verdicts.metrics.items()
+    return [
+        f"Patch {row:,}: {_fate(planned, row)}",
+        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
+        size,
+        *(f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])),
+    ]
+
+
+def _fate(planned: PlanPreview, row: int) -> str:
+    verdicts = planned.verdicts
+    if verdicts.reason[row] >= 0:
+        return f"rejected: {verdicts.reasons[verdicts.reason[row]]}"
+    split = verdicts.splits[verdicts.split[row]]
+    return split if planned.state.recipe.split else "kept"
