@@ -23,7 +23,7 @@ from rich.console import Console
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, verify
 from napari_patchset.exporting.sources import expand_sources
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 
 STEPS = ("plan", "score", "write", "finalize", "verify", "table")
 
@@ -59,9 +59,9 @@ def run_step(step: str, source: Path, out: Path) -> None:
         )
         plan_export(plan)
     elif step == "score":
-        score_part(out, 0, 1)
+        score_job(out, 0, 1)
     elif step == "write":
-        write_part(out, 0, 1)
+        write_job(out, 0, 1)
     elif step == "finalize":
         finalize_export(out)
     elif step == "verify":

@@ -22,8 +22,8 @@ from .exporting.run import iter_export as iter_export
 from .exporting.sources import expand_sources as expand_sources
 from .exporting.stages import finalize_export as finalize_export
 from .exporting.stages import plan_export as plan_export
-from .exporting.stages import score_part as score_part
-from .exporting.stages import write_part as write_part
+from .exporting.stages import score_job as score_job
+from .exporting.stages import write_job as write_job
 from .patching.filters import MaskFilter as MaskFilter
 from .patching.filters import MaxFilter as MaxFilter
 from .patching.filters import MeanFilter as MeanFilter

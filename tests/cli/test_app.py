@@ -209,8 +209,8 @@ def test_a_job_takes_its_threads_and_memory(
     run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     taken = []
-    part = f"napari_patchset.cli.export.{command}_part"
-    monkeypatch.setattr(part, lambda *args, **more: taken.append((args, more)))
+    target = f"napari_patchset.cli.export.{command}_job"
+    monkeypatch.setattr(target, lambda *args, **more: taken.append((args, more)))
     words = (command, "a.patches.zarr", "--job", 1, "--of", 3)
     assert run(*words)[0] == run(*words, "--workers", 4, "--memory", "1GiB")[0] == 0
     where = ("a.patches.zarr", 1, 3)

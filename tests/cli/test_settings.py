@@ -19,7 +19,7 @@ NO_SETTINGS = {"job", "of", "config", "dry_run", "yes", "sources"}
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Collect the options that `score` passes on."""
     options = list[dict[str, Any]]()
-    target = "napari_patchset.cli.export.score_part"
+    target = "napari_patchset.cli.export.score_job"
     monkeypatch.setattr(target, lambda *_, **more: options.append(more))
     return options
 

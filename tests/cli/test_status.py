@@ -14,7 +14,7 @@ import zarr
 
 from napari_patchset import ExportPlan, PatchSet, export, iter_stitch, stitch, verify
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.status import export_status
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import REPLACED
@@ -45,15 +45,15 @@ def test_the_stages_of_an_export(plan: ExportPlan) -> None:
         *("unfinished", "score"),
         *(n, 0),
     )
-    score_part(plan.out, 0, 2)
+    score_job(plan.out, 0, 2)
     assert 0 < export_status(plan.out).scored < n
-    score_part(plan.out, 1, 2)
-    write_part(plan.out, 0, 2)
+    score_job(plan.out, 1, 2)
+    write_job(plan.out, 0, 2)
     status = export_status(plan.out)
     assert (status.stage, status.scored) == ("write", n)
     assert 0 < status.written < status.patches < n
     assert 0 < status.missing_shards < status.shards
-    write_part(plan.out, 1, 2)
+    write_job(plan.out, 1, 2)
     assert export_status(plan.out).next == f"patchset finalize {plan.out}"
     finalize_export(plan.out)
     status = export_status(plan.out)
@@ -64,7 +64,7 @@ def test_the_stages_of_an_export(plan: ExportPlan) -> None:
 @pytest.mark.parametrize("of", [1, 2, 5, 40])
 def test_the_jobs_that_are_listed_are_those_that_are_missing(plan: ExportPlan, of: int) -> None:
     plan_export(plan)
-    for step, part in (("score", score_part), ("write", write_part)):
+    for step, part in (("score", score_job), ("write", write_job)):
         part(plan.out, 1, 3)
         jobs = export_status(plan.out, of).missing_jobs
         assert jobs[step]
@@ -77,7 +77,7 @@ def test_the_jobs_that_are_listed_are_those_that_are_missing(plan: ExportPlan, o
 def test_the_command_that_it_names_goes_on(run: Any, plan: ExportPlan) -> None:
     whole = export(plan.model_copy(update={"out": str(Path(plan.out).with_name("b.patches.zarr"))}))
     plan_export(plan)
-    score_part(plan.out, 0, 2)
+    score_job(plan.out, 0, 2)
     code, out, _ = run("status", plan.out, "--of", 4)
     *_, last = out.splitlines()
     assert code == 0

@@ -17,7 +17,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.sources import mask_region
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
@@ -31,8 +31,8 @@ OUT, PARTIAL = "mine.patches.zarr", "mine.partial"
 
 def export_in_jobs(plan: ExportPlan, overwrite: bool = False) -> None:
     plan_export(plan, overwrite=overwrite)
-    score_part(plan.out, 0, 1)
-    write_part(plan.out, 0, 1)
+    score_job(plan.out, 0, 1)
+    write_job(plan.out, 0, 1)
     finalize_export(plan.out, overwrite=overwrite)
 
 
@@ -124,7 +124,7 @@ def test_what_is_not_ours_under_a_name_of_ours_is_refused(
 
 
 @with_or_without_overwrite
-@pytest.mark.parametrize("step", [score_part, write_part, finalize_export])
+@pytest.mark.parametrize("step", [score_job, write_job, finalize_export])
 @each_foreign
 def test_no_step_takes_a_foreign_folder_for_an_export(
     source: Path, step: Any, overwrite: bool, make: Callable[[Path], Any]
@@ -140,7 +140,7 @@ def test_finalize_replaces_only_a_set(source: Path, make: Callable[[Path], Any])
     folder = source.parent
     plan = plan_of(source, folder / OUT)
     plan_export(plan)
-    write_part(plan.out, 0, 1)
+    write_job(plan.out, 0, 1)
     make(folder / OUT)
     before = tree(folder / OUT)
     with pytest.raises(ExportError, match=r"mine\.patches\.zarr exists; choose another name"):
@@ -233,7 +233,7 @@ def test_a_folder_moved_into_a_source_is_not_completed_there(source: Path) -> No
     plan = plan_of(image, folder / OUT)
     plan_export(plan)
     (folder / PARTIAL).rename(image / PARTIAL)
-    for step in (lambda: write_part(image / OUT, 0, 1), lambda: finalize_export(image / OUT)):
+    for step in (lambda: write_job(image / OUT, 0, 1), lambda: finalize_export(image / OUT)):
         refused(folder, step, "lies in the source", ArgumentError)
 
 

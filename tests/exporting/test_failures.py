@@ -20,7 +20,7 @@ from napari_patchset.errors import ExportError, SkippedSourcesWarning, Unreadabl
 from napari_patchset.exporting import workdir
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.sources import expand_sources
-from napari_patchset.exporting.stages import finalize_export, plan_export, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter
@@ -131,10 +131,10 @@ def test_a_broken_file_is_left_out_by_jobs_too(
     plan = plan_of(paths, tmp_path / "jobs.patches.zarr")
     plan_export(plan)
     for job in (2, 1, 0):  # the last part is written before the second one finds the fault
-        write_part(plan.out, job, 3)
+        write_job(plan.out, job, 3)
     with pytest.raises(ExportError, match="not written yet"):
         finalize_export(plan.out)
-    write_part(plan.out, 0, 1)
+    write_job(plan.out, 0, 1)
     assert [failure.message for failure in finalize_export(plan.out)] == [
         f"{paths[BROKEN]}: a tile is damaged."
     ]
@@ -157,7 +157,7 @@ def test_two_exports_into_one_folder_give_one_error(czi: MakeCzi, tmp_path: Path
     plan = plan_for(czi(*SCENES), tmp_path / "a.patches.zarr")
     first = iter_export(plan)
     advance(first, "plan")
-    for attempt in (lambda: export(plan, overwrite=True), lambda: write_part(plan.out, 0, 1)):
+    for attempt in (lambda: export(plan, overwrite=True), lambda: write_job(plan.out, 0, 1)):
         with pytest.raises(ExportError, match="another export is writing there"):
             attempt()
     *_, last = first

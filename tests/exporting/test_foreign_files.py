@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, Tiled, export
 from napari_patchset.errors import PatchsetError
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.status import export_status
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
@@ -30,8 +30,8 @@ COMMANDS: dict[str, Callable[[ExportPlan], Any]] = {
     "export --overwrite": lambda plan: export(plan, workers=1, overwrite=True).close(),
     "plan": plan_export,
     "plan --overwrite": lambda plan: plan_export(plan, overwrite=True),
-    "score": lambda plan: score_part(plan.out, 0, 1),
-    "write": lambda plan: write_part(plan.out, 0, 1),
+    "score": lambda plan: score_job(plan.out, 0, 1),
+    "write": lambda plan: write_job(plan.out, 0, 1),
     "finalize": lambda plan: finalize_export(plan.out),
     "finalize --overwrite": lambda plan: finalize_export(plan.out, overwrite=True),
     "status": lambda plan: export_status(plan.out, 2),

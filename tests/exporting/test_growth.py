@@ -9,7 +9,7 @@ import tifffile
 
 from napari_patchset import verify
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks import cache
@@ -57,8 +57,8 @@ def test_the_work_per_file_does_not_grow_with_the_number_of_files(
         plan = plan_for(write_files(tmp_path / str(n), n), out, filters=["max>0"], split=0.2)
         steps = {
             "plan": lambda plan=plan: plan_export(plan),
-            "score": lambda out=out: score_part(out, 0, 1),
-            "write": lambda out=out: write_part(out, 0, 1),
+            "score": lambda out=out: score_job(out, 0, 1),
+            "write": lambda out=out: write_job(out, 0, 1),
             "finalize": lambda out=out: finalize_export(out),
             "verify": lambda out=out: list(verify(out)),
         }
@@ -95,6 +95,6 @@ def test_recording_failures_parses_the_plan_once(
         return parse(data)
 
     monkeypatch.setattr(FrozenPlan, "model_validate_json", counted)
-    score_part(out, 0, 1)
+    score_job(out, 0, 1)
     assert len(WorkDir.for_set(out).failed()) == 8
     assert parsed["plan"] <= 2  # by the step, and by its job

@@ -13,7 +13,7 @@ from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.shard_writer import ShardBuffers
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.stacks import retrying
 from napari_patchset.stacks.cache import OpenFile
@@ -126,14 +126,14 @@ def test_all_else_is_scored_before_an_export_stops(
     frozen = workdir.plan()
     storage["1.tif"] = [errno.EIO] * 999
     with pytest.raises(SourcesFailed, match=r"1\.tif"):
-        score_part(plan.out, 0, 1)
+        score_job(plan.out, 0, 1)
     source_of = workdir.candidates(frozen).source_index
     for chunk in range(frozen.n_score_chunks):
         has_source = (source_of[list(frozen.score_chunk(chunk))] == 1).any()
         assert workdir.scores.has(chunk) != has_source
     storage.clear()
-    score_part(plan.out, 0, 1)
-    write_part(plan.out, 0, 1)
+    score_job(plan.out, 0, 1)
+    write_job(plan.out, 0, 1)
     assert finalize_export(plan.out) == ()
 
 
@@ -183,7 +183,7 @@ def test_what_was_left_out_is_read_again_once_it_must_not_be(
     plan = plan_for(files, tmp_path / "a.patches.zarr", filters=["max>0"])
     plan_export(plan, max_failures=1)
     storage["1.tif"] = [errno.EIO] * 999
-    score_part(plan.out, 0, 1)
+    score_job(plan.out, 0, 1)
     assert [*WorkDir.for_set(plan.out).failed()] == [1]
     storage.clear()
     with export(plan) as made:

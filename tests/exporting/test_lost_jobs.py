@@ -9,9 +9,9 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.metrics import score_job
-from napari_patchset.exporting.shard_writer import write_job
-from napari_patchset.exporting.stages import plan_export, score_part, write_part
+from napari_patchset.exporting.metrics import score_chunks
+from napari_patchset.exporting.shard_writer import write_shards
+from napari_patchset.exporting.stages import plan_export, score_job, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patching.filters import parse_filter
@@ -43,13 +43,13 @@ def test_a_job_of_an_export_that_is_gone_writes_nothing(plan: ExportPlan, overwr
     (workdir.root / f"running.{TOKEN}").touch()  # as a client leaves it that is killed
 
     def jobs() -> None:
-        for job, last in ((score_job, 1), (write_job, n)):
+        for job, last in ((score_chunks, 1), (write_shards, n)):
             with suppress(Stopped, ExportError):  # or it finds nothing to do
                 job(str(workdir.root), 0, last, token=TOKEN)
 
     other = plan.model_copy(update={"keep_fraction": 0.5}) if overwrite else plan
     plan_export(other, overwrite=overwrite)
-    for step in (lambda: None, lambda: score_part(plan.out, 0, 1)):
+    for step in (lambda: None, lambda: score_job(plan.out, 0, 1)):
         step()
         with workdir.running():  # another process goes on
             before = names(workdir.root)
@@ -62,19 +62,19 @@ def test_a_job_of_an_export_that_is_gone_writes_nothing(plan: ExportPlan, overwr
     assert not workdir.root.exists()
 
 
-@pytest.mark.parametrize("job", [score_job, write_job])
+@pytest.mark.parametrize("job", [score_chunks, write_shards])
 def test_a_token_that_is_not_valid_stops_a_job(plan: ExportPlan, job: Any) -> None:
     n = plan_export(plan)
-    if job is write_job:
-        score_part(plan.out, 0, 1)
-        write_part(plan.out, n - 1, n)  # which makes the selection
+    if job is write_shards:
+        score_job(plan.out, 0, 1)
+        write_job(plan.out, n - 1, n)  # which makes the selection
     root = WorkDir.for_set(plan.out).root
     before = names(root)
     with pytest.raises(Stopped):
-        job(str(root), 0, 1 if job is score_job else n, token=TOKEN)
+        job(str(root), 0, 1 if job is score_chunks else n, token=TOKEN)
     assert names(root) == before
     (root / f"running.{TOKEN}").touch()
-    job(str(root), 0, 1 if job is score_job else n, token=TOKEN)
+    job(str(root), 0, 1 if job is score_chunks else n, token=TOKEN)
     assert names(root) != before
 
 

@@ -28,7 +28,7 @@ from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.command_line import make_plan as plan_of_command
 from napari_patchset.exporting.sources import describe_sources, mask_region
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.patching.regions import Polygon, Rectangle
 from napari_patchset.patchset import layout
 from napari_patchset.source import PixelSize
@@ -117,7 +117,7 @@ def test_every_executor_and_a_resumed_export_give_the_same_bytes(kind: str, tmp_
     found.append(digests(tmp_path / "pool.patches.zarr"))
     jobs = plan("jobs.patches.zarr")
     plan_export(jobs)
-    for part in (score_part, write_part):
+    for part in (score_job, write_job):
         for job in range(3):
             part(jobs.out, job, 3)
     finalize_export(jobs.out)

@@ -23,8 +23,8 @@ from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.run import Progress
-from napari_patchset.exporting.shard_writer import write_job
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.shard_writer import write_shards
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.jobs.executors import find_existing
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
@@ -133,7 +133,7 @@ def test_jobs_of_any_number_in_any_order_give_the_same_bytes(
 ) -> None:
     out = plan.out
     plan_export(plan)
-    for step in (score_part, write_part):
+    for step in (score_job, write_job):
         for job in reversed(range(of)):
             step(out, job, of)
     assert finalize_export(out) == ()
@@ -143,9 +143,9 @@ def test_jobs_of_any_number_in_any_order_give_the_same_bytes(
 def test_four_processes_write_at_once(plan: ExportPlan, reference: PatchSet) -> None:
     out = plan.out
     plan_export(plan)
-    score_part(out, 0, 1)
-    code = "from napari_patchset.exporting.stages import write_part; import sys; "
-    code += "write_part(sys.argv[1], int(sys.argv[2]), 4)"
+    score_job(out, 0, 1)
+    code = "from napari_patchset.exporting.stages import write_job; import sys; "
+    code += "write_job(sys.argv[1], int(sys.argv[2]), 4)"
     jobs = [subprocess.Popen([sys.executable, "-c", code, out, str(job)]) for job in range(4)]
     assert [job.wait() for job in jobs] == [0, 0, 0, 0]
     finalize_export(out)
@@ -163,7 +163,7 @@ class Killing(Executor):
 
 
 def run_and_die(victim: Path, job: Callable[..., None], root: str, *units: int) -> None:
-    if job is write_job and is_first(victim):
+    if job is write_shards and is_first(victim):
         Thread(target=die_after_a_shard, args=(Path(root),), daemon=True).start()
     job(root, *units)
 

@@ -11,7 +11,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.exporting import metrics, shard_writer
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ImageRef
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_part, write_part
+from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import Batches
 from napari_patchset.exporting.workdir import DoneMarker
@@ -66,7 +66,7 @@ def test_each_tile_and_each_stored_byte_is_read_once(
     if paired:
         plan = with_target(plan, tmp_path / "target", kind)
     plan_export(plan)
-    for part, times in ((score_part, paired), (write_part, 1 + paired)):
+    for part, times in ((score_job, paired), (write_job, 1 + paired)):
         counted.clear()
         part(plan.out, 0, 1)
         assert counted["tiles"] == times * KINDS[kind].blocks
@@ -83,7 +83,7 @@ def test_each_tile_is_decoded_once_however_patches_lie(
     filters = [parse_filter("std[1]>p5")]
     plan = make_plan(tmp_path / "a", kind, strategy=STRATEGIES[strategy], filters=filters)
     plan_export(plan)
-    for part, channels in ((score_part, 1), (write_part, CHANNELS)):
+    for part, channels in ((score_job, 1), (write_job, CHANNELS)):
         counted.clear()
         part(plan.out, 0, 1)
         assert counted["tiles"] == channels * KINDS[kind].blocks / CHANNELS
@@ -110,7 +110,7 @@ def test_jobs_decode_again_at_most_the_tiles_of_one_shard_each(
     plan = make_plan(tmp_path / "a", kind, filters=[parse_filter("std>-1")])
     plan_export(plan)
     decoded = {}
-    for part in (score_part, write_part):
+    for part in (score_job, write_job):
         counted.clear()
         for job in range(4):
             part(plan.out, job, 4)

@@ -1,7 +1,6 @@
 """`patchset export`, and its steps as subcommands for schedulers that start jobs by themselves."""
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -24,8 +23,8 @@ from napari_patchset.cli.parameters import (
     SavedPlan,
     Scheduler,
     Strict,
-    Threads,
     Workers,
+    WorkerThreads,
     max_failures_from,
     memory_from,
     option,
@@ -43,8 +42,8 @@ from napari_patchset.exporting.stages import (
     finalize_export,
     is_complete,
     plan_export,
-    score_part,
-    write_part,
+    score_job,
+    write_job,
 )
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
@@ -54,8 +53,6 @@ from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import Provenance
 from napari_patchset.patchset.reader import read_description
 from napari_patchset.stacks.opening import open_stack
-
-logger = logging.getLogger(__name__)
 
 
 @with_plan_options
@@ -80,7 +77,7 @@ def export(
 
     Example: patchset export *.tif --filter "std>p10" --val 0.1 --out cells.patches.zarr
     """
-    chosen, limit = plan_from(files, out, plan, options, files_from), memory_from(memory)
+    chosen = plan_from(files, out, plan, options, files_from)
     if dry_run:
         show_estimate(chosen, overwrite, workers)
         return
@@ -89,7 +86,7 @@ def export(
             chosen,
             pool,
             workers=workers,
-            memory=limit,
+            memory=memory_from(memory),
             overwrite=overwrite,
             max_failures=max_failures_from(strict, max_failures),
         )
@@ -132,8 +129,12 @@ def plan(
     if dry_run:
         show_estimate(chosen, overwrite, workers=1)
         return
-    limit, progress = max_failures_from(strict, max_failures), partial(REPORT.progress, "open")
-    n = plan_export(chosen, overwrite=overwrite, max_failures=limit, progress=progress)
+    n = plan_export(
+        chosen,
+        overwrite=overwrite,
+        max_failures=max_failures_from(strict, max_failures),
+        progress=partial(REPORT.progress, "open"),
+    )
     frozen = WorkDir.for_set(chosen.out).plan()
     REPORT.skipped(frozen.failures)
     REPORT.summary(
@@ -145,31 +146,39 @@ def plan(
     )
 
 
-def score(name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None) -> None:
+def score(name: Name, job: Job, of: Of, workers: WorkerThreads = 1, memory: Memory = None) -> None:
     """Measure a job's share of the candidates.
 
     Only filters need it: without them there is nothing to do.
 
     Example: patchset score cells.patches.zarr --job 0 --of 16
     """
-    if _is_complete(name):
-        return
-    limit, progress = memory_from(memory), partial(REPORT.progress, "score")
-    score_part(name, job, of, threads=workers, memory=limit, progress=progress)
-    REPORT.summary("", path=name, job=job, of=of)
+    _run_job(score_job, "score", name, job, of, workers, memory)
 
 
-def write(name: Name, job: Job, of: Of, workers: Threads = 1, memory: Memory = None) -> None:
+def write(name: Name, job: Job, of: Of, workers: WorkerThreads = 1, memory: Memory = None) -> None:
     """Write a job's share of the patches.
 
     With filters, not before all candidates are scored.
 
     Example: patchset write cells.patches.zarr --job 0 --of 16
     """
+    _run_job(write_job, "write", name, job, of, workers, memory)
+
+
+def _run_job(
+    run: Callable[..., None],
+    stage: str,
+    name: str,
+    job: int,
+    of: int,
+    threads: int,
+    memory: str | None,
+) -> None:
     if _is_complete(name):
         return
-    limit, progress = memory_from(memory), partial(REPORT.progress, "write")
-    write_part(name, job, of, threads=workers, memory=limit, progress=progress)
+    progress = partial(REPORT.progress, stage)
+    run(name, job, of, threads=threads, memory=memory_from(memory), progress=progress)
     REPORT.summary("", path=name, job=job, of=of)
 
 

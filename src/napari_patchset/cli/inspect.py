@@ -12,7 +12,7 @@ from napari_patchset.cli.parameters import (
     Files,
     Memory,
     SavedPlan,
-    Threads,
+    WorkerThreads,
     memory_from,
     option,
     plan_from,
@@ -101,7 +101,7 @@ def verify(
     sources: Annotated[
         bool, typer.Option(help="Cut every patch again from the sources, and compare.")
     ] = True,
-    workers: Threads = DEFAULT_WORKERS,
+    workers: WorkerThreads = DEFAULT_WORKERS,
     memory: Memory = None,
 ) -> None:
     """Check a patch set, and compare it with its sources.

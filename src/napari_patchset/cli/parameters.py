@@ -106,7 +106,7 @@ MaxFailures = Annotated[
         show_default=False,
     ),
 ]
-Threads = Annotated[int, option(RUNNING, "N", "Number of threads that decode.", min=1)]
+WorkerThreads = Annotated[int, option(RUNNING, "N", "Number of threads that decode.", min=1)]
 
 
 def max_failures_from(strict: bool, max_failures: int | None) -> int | None:

@@ -2,7 +2,7 @@
 
 Filters are sorted by the image that they need (`MetricRequest`). `MetricReader` reads candidates in
 the order of tiles and measures each batch in a thread while the next ones are decoded; the export
-(`score_job`) and the preview of the window both measure with it.
+(`score_chunks`) and the preview of the window both measure with it.
 """
 
 import logging
@@ -163,7 +163,7 @@ def _measure_inside(
     return columns
 
 
-def score_job(
+def score_chunks(
     root: str,
     first: int,
     last: int,

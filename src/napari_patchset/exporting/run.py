@@ -21,9 +21,9 @@ from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import Step
-from napari_patchset.exporting.metrics import score_job
+from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.stages import prepare, select
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
@@ -216,7 +216,7 @@ class _Export:
         missing = [i for i in range(frozen.n_score_chunks) if not workdir.scores.has(i)]
         sizes = {workdir.scores.path(i): len(frozen.score_chunk(i)) for i in missing}
         done = frozen.n_candidates - sum(sizes.values())
-        for scored in self._run(score_job, missing, sizes):
+        for scored in self._run(score_chunks, missing, sizes):
             done += scored
             yield self._progress("score", done, frozen.n_candidates)
 
@@ -234,7 +234,7 @@ class _Export:
         first_candidates = sorted(int(shard.candidates[0]) for shard in missing)
         total = sum(selection.counts.values())
         done = total - sum(done_markers.values())
-        for written in self._run(write_job, first_candidates, done_markers):
+        for written in self._run(write_shards, first_candidates, done_markers):
             done += written
             yield self._progress("write", done, total)
 

@@ -96,7 +96,7 @@ class ShardBuffers:
             writing.result()
 
 
-def write_job(
+def write_shards(
     root: str,
     first: int,
     last: int,
@@ -140,7 +140,7 @@ def write_job(
         for shards in by_role.values():
             while shards:
                 try:
-                    _write_shards(workdir, frozen, images, shards, memory, mark_written)
+                    _fill_and_write(workdir, frozen, images, shards, memory, mark_written)
                     break
                 except SourcesFailed as failed:
                     if workdir.may_leave_out(failed.failures):
@@ -178,7 +178,7 @@ class _Counter:
                 self._progress(self._done, self._total)
 
 
-def _write_shards(
+def _fill_and_write(
     workdir: WorkDir,
     frozen: FrozenPlan,
     images: OpenImages,

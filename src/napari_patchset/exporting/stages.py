@@ -1,7 +1,7 @@
 """The steps of an export, for schedulers that start jobs by themselves.
 
 `plan_export` describes the sources, chooses the candidates, and freezes both in NAME.partial. Each
-job scores (`score_part`) and writes (`write_part`) its share; `finalize_export` completes the set.
+job scores (`score_job`) and writes (`write_job`) its share; `finalize_export` completes the set.
 All state is in the folder, so that a step may be run again, and resumes where it stopped, in any
 process that has the same files.
 """
@@ -22,9 +22,9 @@ from napari_patchset.exporting.destination import (
 from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_left_out
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan
-from napari_patchset.exporting.metrics import score_job
+from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.shard_writer import write_job
+from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
@@ -59,7 +59,7 @@ def plan_export(
         return workdir.plan().n_candidates
 
 
-def score_part(
+def score_job(
     out: str | Path,
     job: int,
     of: int,
@@ -94,10 +94,10 @@ def score_part(
     with workdir.locked(shared=True):
         first, last = _share(workdir.plan().n_score_chunks, job, of)
         options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
-        score_job(str(workdir.root), first, last, **options)
+        score_chunks(str(workdir.root), first, last, **options)
 
 
-def write_part(
+def write_job(
     out: str | Path,
     job: int,
     of: int,
@@ -106,7 +106,7 @@ def write_part(
     memory: int = DEFAULT_MEMORY,
     progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Write one job's share of the shards; see `score_part` for the parameters.
+    """Write one job's share of the shards; see `score_job` for the parameters.
 
     A source that can't be read is recorded and skipped, if the plan allows that; where other jobs
     wrote shards before, `finalize_export` names those to write again.
@@ -126,7 +126,7 @@ def write_part(
         while True:
             select(workdir, frozen)
             try:
-                return write_job(str(workdir.root), first, last, **options)
+                return write_shards(str(workdir.root), first, last, **options)
             except SourcesFailed as failed:
                 workdir.record(failed)
 
@@ -148,7 +148,7 @@ def finalize_export(
     ExportError
         Naming what is missing.
     SourcesFailed
-        If a source has changed or is gone; running `write_part` for every job again skips it.
+        If a source has changed or is gone; running `write_job` for every job again skips it.
     """
     if is_complete(out):
         return ()

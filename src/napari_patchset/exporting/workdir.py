@@ -114,7 +114,7 @@ class Scores:
         if missing:
             raise ExportError(
                 f"{self._folder.parent}: scoring is not finished ({len(missing)} of "
-                f"{frozen.n_score_chunks} parts are missing). Score every job first, or run the "
+                f"{frozen.n_score_chunks} chunks are missing). Score every job first, or run the "
                 "same export again."
             )
         chunks = [read_columns(self.path(chunk))[0] for chunk in range(frozen.n_score_chunks)]

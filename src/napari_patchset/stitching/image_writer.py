@@ -255,7 +255,7 @@ def _read_grid(patch_set: PatchSet, rows: NDArray[np.int64]) -> PatchGrid:
     return PatchGrid.concatenate(grids)
 
 
-def stitch_job(
+def stitch_shards(
     root: str,
     first: int,
     last: int,
@@ -274,7 +274,7 @@ def stitch_job(
     memory : int
         Bytes for the shards that are written at once, by as many threads.
     token : str or None
-        As of `write_job`.
+        As of `write_shards`.
     """
     folder = StitchFolder(Path(root), token)
     writer = ImageWriter(folder)

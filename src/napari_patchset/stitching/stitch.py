@@ -22,7 +22,7 @@ from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
-from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_job
+from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_shards
 from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
 from napari_patchset.stitching.stitch_folder import (
@@ -195,7 +195,9 @@ def _write_levels(
         yield StitchProgress(stage, done, total, folder.out)
         files = {folder.done_path(level, shard): 1 for shard in missing}
         options = {"level": level, "memory": memory}
-        for n_written in run_jobs(folder, stitch_job, missing, files, executor, workers, **options):
+        for n_written in run_jobs(
+            folder, stitch_shards, missing, files, executor, workers, **options
+        ):
             done += n_written
             yield StitchProgress(stage, done, total, folder.out)
 
