@@ -19,6 +19,7 @@ from .exporting.plan import SourceRef as SourceRef
 from .exporting.run import Progress as Progress
 from .exporting.run import export as export
 from .exporting.run import iter_export as iter_export
+from .exporting.samples import SampleSheet as SampleSheet
 from .exporting.sources import expand_sources as expand_sources
 from .exporting.stages import finalize_export as finalize_export
 from .exporting.stages import plan_export as plan_export
@@ -52,9 +53,11 @@ from .patching.strategies.base import PatchStrategy as PatchStrategy
 from .patching.strategies.tiled import Crops as Crops
 from .patchset.manifest import Manifest as Manifest
 from .patchset.manifest import Provenance as Provenance
+from .patchset.patches import Fold as Fold
+from .patchset.patches import PatchSubset as PatchSubset
+from .patchset.patches import PatchTuples as PatchTuples
 from .patchset.reader import PatchArray as PatchArray
 from .patchset.reader import PatchSet as PatchSet
-from .patchset.reader import PatchTuples as PatchTuples
 from .patchset.statistics import ChannelStatistics as ChannelStatistics
 from .preview.geojson import write_geojson as write_geojson
 from .sample import ensure_sample as ensure_sample

@@ -167,6 +167,10 @@ class SourceInfo(Frozen):
     rect : Rect or None
         Position on the stage in pixels, None if unknown; scenes of one file whose rectangles
         overlap show the same place.
+    columns : dict of str to str
+        The source's values in the samples sheet, by column; columns without a value are left out.
+    well : str or None
+        The name of its well on a plate, if the split reads it.
     """
 
     name: str = Field(default="the image", exclude=True)
@@ -187,6 +191,8 @@ class SourceInfo(Frozen):
     covered: tuple[Rect, ...] | None = Field(default=None, exclude=True)
     partial_planes: tuple[PartialPlanes, ...] = Field(default=(), exclude=True)
     rect: Rect | None = None
+    columns: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
+    well: str | None = Field(default=None, exclude_if=_is_none)
 
     @cached_property
     def layout(self) -> AxisLayout:

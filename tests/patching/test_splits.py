@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
+from napari_patchset.patching.groups import NO_SPLIT, _exchange_groups
 from napari_patchset.patching.sites import find_sites
-from napari_patchset.patching.splits import NO_SPLIT, TRAIN, VAL, Split, _exchange_groups
+from napari_patchset.patching.splits import TRAIN, VAL, Split, value_of
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -22,9 +24,23 @@ from napari_patchset.verification.check_split import find_leak
 from support.strategy_makers import cases, every_strategy, make_strategy, plan, source
 
 KINDS = ("auto", "file", "scene", "block")
-splits = st.builds(
-    Split, val=st.floats(0.05, 0.95), by=st.sampled_from(KINDS), seed=st.integers(0, 9)
-)
+SHEET = ("animal", "well")
+
+
+@st.composite
+def splits(draw: st.DrawFn, kinds: Sequence[str] = (*KINDS, *SHEET)) -> Split:
+    """Draw a split of every kind: shares for validation and for a test, or folds."""
+    test = draw(st.none() | st.floats(0.05, 0.4))
+    folds = draw(st.none() | st.integers(2, 4))
+    val = st.floats(0.05, 0.55) if test else st.floats(0.05, 0.95)
+    return Split(
+        val=None if folds else draw(val),
+        test=test,
+        folds=folds,
+        by=draw(st.sampled_from(kinds)),
+        seed=draw(st.integers(0, 9)),
+        stratify=draw(st.none() | st.just("treatment")),
+    )
 
 
 def assigned(split: Split, grid: PatchGrid, sources: Sequence[SourceInfo]) -> np.ndarray | None:
@@ -66,22 +82,30 @@ def shown_places(
 
 @st.composite
 def staged(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo]]:
-    """Draw sources that may overlap on the stage."""
+    """Draw sources that may overlap on the stage, with a samples sheet."""
     size, sources = draw(cases())
     *_, height, width = sources[0].spatial_shape
     corners = st.tuples(st.integers(-50, 50), st.integers(-50, 50))
+    sheet = st.fixed_dictionaries(
+        {"animal": st.sampled_from("abc"), "treatment": st.sampled_from("xy")},
+        optional={"well": st.sampled_from(["A1", "A2"])},
+    )
     return size, [
-        info.model_copy(update={"rect": Rect(*draw(corners), width, height)})
-        if draw(st.booleans())
-        else info
+        info.model_copy(
+            update={
+                "rect": Rect(*draw(corners), width, height) if draw(st.booleans()) else None,
+                "columns": draw(sheet),
+                "well": draw(st.sampled_from(["A1", "A2"])),
+            }
+        )
         for info in sources
     ]
 
 
 @every_strategy
 @settings(max_examples=settings.default.max_examples // 2)
-@given(staged(), splits, st.integers(0, 3))
-def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
+@given(staged(), splits(), st.integers(0, 3))
+def test_no_place_and_no_group_lies_in_two_parts(
     name: str, case: tuple, split: Split, overlap: int
 ) -> None:
     size, sources = case
@@ -90,13 +114,18 @@ def test_no_place_of_a_validation_patch_lies_in_a_training_patch(
     codes = assigned(split, grid, sources)
     if codes is None or not len(codes):
         return
-    train, val = (shown_places(grid, codes, code, sources) for code in (TRAIN, VAL))
-    assert train
-    assert val
-    assert not train & val
+    assert set(codes.tolist()) - {NO_SPLIT} == set(range(len(split.parts)))
+    places = [shown_places(grid, codes, code, sources) for code in range(len(split.parts))]
+    for first, second in combinations(places, 2):
+        assert not first & second
     assert find_leak(grid, codes, sources) is None
-    if split.by in ("file", "scene"):
+    if split.by not in ("auto", "block"):
         assert (codes != NO_SPLIT).all()
+    if split.by in SHEET:
+        values = [value_of(sources[i], split.by) for i in grid.source_index]
+        groups = {}
+        for group, code in zip(values, codes.tolist(), strict=True):
+            assert groups.setdefault(group, code) == code
 
 
 @pytest.mark.parametrize("by", ["auto", "block"])
@@ -118,7 +147,7 @@ def test_padding_shows_no_place_of_the_other_split(by: str) -> None:
 
 @every_strategy
 @settings(max_examples=settings.default.max_examples // 4)
-@given(staged(), splits, st.randoms())
+@given(staged(), splits(), st.randoms())
 def test_neither_path_nor_order_of_the_sources_changes_the_split(
     name: str, case: tuple, split: Split, random: object
 ) -> None:
@@ -146,7 +175,7 @@ def test_a_leak_is_found_if_there_is_one(case: tuple, data: st.DataObject) -> No
     train, val = (shown_places(grid, split, code, sources) for code in (TRAIN, VAL))
     assert (leak is not None) == bool(train & val)
     if leak:
-        assert (split[leak.train], split[leak.val]) == (TRAIN, VAL)
+        assert (split[leak.first], split[leak.second]) == (TRAIN, VAL)
         pair = grid[np.array(leak)]
         shared = [shown_places(pair, split[list(leak)], code, sources) for code in (TRAIN, VAL)]
         assert shared[0] & shared[1]
@@ -227,6 +256,139 @@ def test_exchanging_groups_never_goes_further_from_the_share(sizes: list[int], v
     exchanged = _exchange_groups(counts, chosen, target)
     assert abs(counts[exchanged].sum() - target) <= abs(sizes[0] - target)
     assert 0 < exchanged.sum() < len(sizes)
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> list[SourceInfo]:
+    """Draw files of animals, each of one treatment."""
+    treatments = draw(st.lists(st.integers(0, 2), min_size=3, max_size=14))
+    sizes = st.integers(1, 30)
+    return [
+        source(1, 1, 4, 4 * draw(sizes), key=f"{animal} {i}", columns=columns)
+        for animal, treatment in enumerate(treatments)
+        for i in range(draw(st.integers(1, 3)))
+        if (columns := {"animal": f"animal {animal}", "treatment": f"treatment {treatment}"})
+    ]
+
+
+def counts_by(column: str, split: Split, sources: list[SourceInfo]) -> tuple[np.ndarray, int]:
+    """Return the patches of each part by the value of a column, and those of the largest animal."""
+    grid = Tiled(size=(4, 4)).plan(sources)
+    codes = split.assign(grid, sources)
+    values = [info.columns.get(column, "") for info in sources]
+    names = sorted(set(values))
+    of_patch = np.array([names.index(value) for value in values])[grid.source_index]
+    counts = np.zeros((len(names), len(split.parts)), int)
+    np.add.at(counts, (of_patch, codes), 1)
+    animals = [info.columns["animal"] for info in sources]
+    largest = max(sum(n for n, a in zip(sizes_of(sources), animals, strict=True) if a == animal)
+                  for animal in animals)  # fmt: skip
+    return counts, largest
+
+
+def sizes_of(sources: list[SourceInfo]) -> list[int]:
+    return [info.spatial_shape[-1] // 4 for info in sources]
+
+
+@given(studies(), st.floats(0.05, 0.4), st.floats(0.05, 0.4), st.booleans(), st.integers(0, 3))
+def test_shares_are_within_one_group_of_those_wanted(
+    sources: list[SourceInfo], val: float, test: float, stratify: bool, seed: int
+) -> None:
+    column = "treatment" if stratify else None
+    split = Split(val=val, test=test, by="animal", stratify=column, seed=seed)
+    counts, largest = counts_by(column or "", split, sources)
+    total = counts.sum()
+    if min(val, test, 1 - val - test) * total < largest:
+        return  # each part has a group, however few are wanted
+    for of_value in (counts, counts.sum(axis=0, keepdims=True)):
+        n = of_value.sum(axis=1)
+        assert (np.abs(of_value[:, 1] - val * n) <= largest).all()
+        assert (np.abs(of_value[:, 2] - test * n) <= largest).all()
+
+
+@given(studies(), st.integers(2, 5), st.booleans(), st.integers(0, 3))
+def test_folds_differ_by_one_group_at_most(
+    sources: list[SourceInfo], folds: int, stratify: bool, seed: int
+) -> None:
+    column = "treatment" if stratify else None
+    split = Split(folds=folds, by="animal", stratify=column, seed=seed)
+    if len({info.columns["animal"] for info in sources}) < folds:
+        with pytest.raises(ArgumentError, match=f"into {folds} folds needs patches in at least"):
+            counts_by("", split, sources)
+        return
+    counts, largest = counts_by(column or "", split, sources)
+    assert counts.sum(axis=0).min() > 0
+    assert (np.ptp(counts, axis=1) <= largest).all()
+    assert np.ptp(counts.sum(axis=0)) <= largest
+
+
+def test_the_test_set_is_the_same_whatever_the_rest_is_for() -> None:
+    sources = files_of(range(1, 30))
+    grid = Tiled(size=(4, 4)).plan(sources)
+    tests = [
+        Split(test=0.2, by="file", **rest).assign(grid, sources) == code
+        for rest, code in (({}, 1), ({"val": 0.1}, 2), ({"val": 0.3}, 2), ({"folds": 4}, 4))
+    ]
+    assert tests[0].mean() == pytest.approx(0.2, abs=0.01)
+    assert all((each == tests[0]).all() for each in tests)
+
+
+def test_wells_of_one_name_are_one_group_on_all_plates() -> None:
+    wells = [("p", "A1"), ("p", "A2"), ("q", "A1"), ("q", "A2")]
+    sources = [source(1, 1, 4, 4, key=p, scene=i, well=w) for i, (p, w) in enumerate(wells)]
+    grid = Tiled(size=(4, 4)).plan(sources)
+    codes = Split(folds=2, by="well").assign(grid, sources).tolist()
+    assert codes[:2] == codes[2:]
+    assert sorted(codes[:2]) == [0, 1]
+    sheet = [{"well": f"{plate} {well}"} for plate, well in wells]
+    named = [s.model_copy(update={"columns": c}) for s, c in zip(sources, sheet, strict=True)]
+    assert sorted(Split(folds=4, by="well").assign(grid, named)) == [0, 1, 2, 3]
+
+
+def test_scenes_that_overlap_are_one_group_whatever_the_sheet_says() -> None:
+    animals = "aabc"
+    rects = [Rect(0, 0, 8, 8), Rect(50, 0, 8, 8), Rect(54, 0, 8, 8), Rect(90, 0, 8, 8)]
+    sources = [
+        source(1, 1, 8, 8, scene=i, rect=rect, columns={"animal": animal})
+        for i, (animal, rect) in enumerate(zip(animals, rects, strict=True))
+    ]
+    grid = Tiled(size=(8, 8)).plan(sources)
+    codes = Split(val=0.5, by="animal").assign(grid, sources)
+    assert codes[0] == codes[1] == codes[2] != codes[3]
+
+
+@pytest.mark.parametrize(
+    ("split", "columns", "error"),
+    [
+        ({"by": "animal"}, [{}, {}], "there is no samples sheet; add one with a column animal"),
+        ({"by": "well"}, [{}, {}], "The well of .* is not known .2 in all."),
+        ({"by": "mouse"}, [{"animal": "a"}] * 2, "no column 'mouse'; its columns are animal"),
+        ({"stratify": "dose"}, [{"animal": "a"}] * 2, "no column 'dose'"),
+        ({"by": "animal"}, [{"animal": "a"}, {}], "no animal for the image .1 in all.; fill it in"),
+        ({"by": "animal"}, [{"animal": "a"}] * 2, "at least two groups.*animal is a. Add sources"),
+        ({"folds": 3, "by": "file"}, [{}, {}], "by file into 3 folds needs .* least three files"),
+        ({"test": 0.1, "by": "scene"}, [{}, {}], "at least three scenes"),
+    ],
+)  # fmt: skip
+def test_what_a_split_lacks_is_named(split: dict, columns: list, error: str) -> None:
+    sources = [source(1, 1, 4, 4, key=str(i), columns=c) for i, c in enumerate(columns)]
+    val = {} if "folds" in split else {"val": 0.2}
+    with pytest.raises(ArgumentError, match=error):
+        Split(**val, **split).assign(Tiled(size=(4, 4)).plan(sources), sources)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({}, "needs a share for validation or for a test, or folds"),
+        ({"val": 0.1, "folds": 5}, "folds validate in turn"),
+        ({"val": 0.5, "test": 0.5}, "leave none to train"),
+        ({"folds": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_shares_that_contradict_each_other_are_refused(fields: dict, error: str) -> None:
+    with pytest.raises(ValidationError, match=error):
+        Split(**fields)
 
 
 def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:

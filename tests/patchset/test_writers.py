@@ -139,7 +139,7 @@ def test_coordinates_are_located_without_pixels(plan: Any) -> None:
     assert not made.table["index"].is_valid().to_numpy().any()
     _, row = made.locate(0, "val")
     assert row["split"] == "val"
-    with pytest.raises(MissingArrayError, match="no 'val'; the format coordinates holds no pixels"):
+    with pytest.raises(MissingArrayError, match="no 'val'; it holds no pixels"):
         made.pairs("val")
     assert {path.name for path in made.path.iterdir()} == {"patchset.json", "patches.parquet"}
 

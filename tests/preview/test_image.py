@@ -37,7 +37,8 @@ def test_display_limits_ignore_the_extremes(plane: np.ndarray, limits: tuple[flo
 
 def test_categories_follow_the_verdicts() -> None:
     split, reason = np.array([0, 1, 0, -1], np.int8), np.array([-1, -1, 0, 1], np.int8)
-    assert patch_categories(Verdicts(("train", "val"), split, reason)).tolist() == [0, 1, 2, 2]
+    assert patch_categories(Verdicts(("train", "val"), split, reason)).tolist() == [0, 1, 3, 3]
+    assert patch_categories(Verdicts(("train", "test"), split, reason)).tolist() == [0, 2, 3, 3]
 
 
 def test_outlines_lie_on_the_border_pixels_of_each_patch() -> None:
@@ -88,7 +89,7 @@ def test_a_small_image_is_enlarged() -> None:
 
 def test_a_contact_sheet_arranges_framed_pictures_in_rows() -> None:
     pictures = [np.full((3, 5, 3), value, np.uint8) for value in (10, 20, 30)]
-    sheet = contact_sheet(pictures, [CATEGORY_COLORS[i] for i in (0, 1, 2)], width=2 * 11 + 4)
+    sheet = contact_sheet(pictures, [CATEGORY_COLORS[i] for i in (0, 1, 3)], width=2 * 11 + 4)
     assert sheet.shape == (4 + 2 * 9, 4 + 2 * 11, 3)
     for value, frame, (y, x) in zip(
         (10, 20, 30), (YELLOW, CYAN, RED), ((4, 4), (4, 15), (13, 4)), strict=True

@@ -49,7 +49,7 @@ def test_patches_of_an_incomplete_grid_have_four_lines_each() -> None:
 
 
 def test_patches_of_different_categories_do_not_hide_each_other() -> None:
-    plane = plane_of(grid_over(1, 1, 16, 48, strategy=Tiled(size=(16, 16))), 0, 1, 2)
+    plane = plane_of(grid_over(1, 1, 16, 64, strategy=Tiled(size=(16, 16))), 0, 1, 2, 3)
     lines = outline_segments(plane, inset=1)
     for number, category in enumerate(PatchCategory):
         starts, extents = lines.data[lines.category == category].swapaxes(0, 1)

@@ -10,11 +10,11 @@ from napari_patchset.preview import raster
 from napari_patchset.preview.categories import PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.preview.raster import PatchRaster, rasterize
-from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
+from support.plane_patches import CYAN, RED, VIOLET, YELLOW, grid_over, plane_of
 
 
 def test_a_raster_has_a_cell_for_each_patch_of_a_grid() -> None:
-    plane = plane_of(grid_over(1, 1, 32, 72, strategy=Tiled(size=(16, 24), overlap=(8, 12))), 0, 2)
+    plane = plane_of(grid_over(1, 1, 32, 72, strategy=Tiled(size=(16, 24), overlap=(8, 12))), 0, 3)
     picture, covered, low, cell = rasterize(plane, (8, 12))
     assert picture.shape == (3, 5, 4)
     assert covered.all()
@@ -79,7 +79,7 @@ def test_each_cell_has_the_mean_colour_of_the_patches_whose_centres_lie_in_it(
         picture, covered, low, cell = rasterize(plane, step)
     centre = start + np.array(plane.size) / 2
     in_cell = np.floor((centre - low) / cell).astype(int)
-    colors = np.array([YELLOW, CYAN, RED])[category]
+    colors = np.array([YELLOW, CYAN, VIOLET, RED])[category]
     for y, x in np.ndindex(picture.shape[:2]):
         inside = (in_cell == (y, x)).all(axis=1)
         assert covered[y, x] == inside.any()

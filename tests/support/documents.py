@@ -42,6 +42,8 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         if language == "sh":
             for words in commands(block):
                 run_command(words, monkeypatch)
+        elif language == "csv":
+            Path("samples.csv").write_text(block, "utf-8")
         elif language == "python" and _is_possible(block):
             padding = "\n" * (line - 1)  # so that a traceback names the line of the page
             exec(compile(padding + block, str(page), "exec"), scope)

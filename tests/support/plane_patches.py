@@ -7,8 +7,8 @@ from napari_patchset.patching.strategies import Strategy
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import SourceInfo
 
-YELLOW, CYAN, RED = (255, 214, 10), (64, 224, 255), (255, 69, 58)
-"""The colours of training, validation and rejected patches."""
+YELLOW, CYAN, VIOLET, RED = (255, 214, 10), (64, 224, 255), (215, 131, 255), (255, 69, 58)
+"""The colours of training, validation, test and rejected patches."""
 
 
 def grid_over(*shape: int, strategy: Strategy, depth_axis: str = "none") -> PatchGrid:

@@ -100,6 +100,23 @@ def write_image(
     return path
 
 
+def write_plate(path: Path, version: str, wells: Sequence[str], n_fields: int) -> Path:
+    """Write a plate, each field of view with other pixels."""
+    plate = {
+        "rows": [{"name": "A"}, {"name": "B"}],
+        "columns": [{"name": "1"}, {"name": "2"}, {"name": "3"}],
+        "wells": [{"path": well, "rowIndex": 0, "columnIndex": 0} for well in wells],
+    }
+    write_group(path, {"plate": plate}, version)
+    for i, well in enumerate(wells):
+        images = [{"path": str(field)} for field in range(n_fields)]
+        write_group(path / well, {"well": {"images": images}}, version)
+        for field in range(n_fields):
+            data = drawn("CYX", (2, 20, 30)) + np.uint16(10 * i + field)
+            write_image(path / well / str(field), "CYX", data, version=version)
+    return path
+
+
 def zip_store(store: Path, archive: Path, folder: str = "") -> Path:
     """Write a store into a zip archive, in a folder of it, as the file managers of systems do."""
     with ZipFile(archive, "w") as target:

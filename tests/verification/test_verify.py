@@ -23,7 +23,7 @@ from pylibCZIrw.czi import create_czi
 from napari_patchset import ExportPlan, Random, Tiled, export, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
-from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
@@ -602,3 +602,43 @@ def test_an_error_in_the_exports_split_is_found(
     )
     export(plan_of(images, tmp_path / "a.patches.zarr", "zarr", filters=[])).close()
     assert names(tmp_path / "a.patches.zarr") >= {"overlapping split"}
+
+
+@pytest.fixture
+def folded(tmp_path: Path) -> Path:
+    """Export three files of an animal each in folds by animal."""
+    images = [tmp_path / f"{name}.tif" for name in "abc"]
+    for i, image in enumerate(images):
+        tifffile.imwrite(image, np.random.default_rng(i).integers(0, 99, (48, 48), np.uint16))
+    refs = [SourceRef(path=str(path), columns={"animal": path.stem}) for path in images]
+    plan = ExportPlan(
+        sources=refs,
+        out=tmp_path / "a.patches.zarr",
+        strategy=Tiled(size=(16, 16), overlap=(8, 8)),
+        split=Split(folds=3, by="animal"),
+    )
+    export(plan).close()
+    return Path(plan.out)
+
+
+def test_a_patch_in_the_wrong_fold_is_found(folded: Path) -> None:
+    assert not list(verify(folded))
+    table = pq.read_table(folded / TABLE)
+    fold = table["fold"].to_pylist()
+    fold[0] = (fold[0] + 1) % 3
+    column = table.column_names.index("fold")
+    pq.write_table(table.set_column(column, "fold", pa.array(fold, pa.int8())), folded / TABLE)
+    found = list(verify(folded, sources=False))
+    assert {"edited table", "overlapping split", "group in two splits"} <= {f.name for f in found}
+    messages = {f.name: f.message for f in found}
+    assert "animal a has patches in fold" in messages["group in two splits"]
+    assert "the fold" in messages["overlapping split"]
+
+
+def test_equal_pixels_in_two_folds_are_found(folded: Path) -> None:
+    array = zarr.open(folded / "train" / "image", mode="r+")
+    n = array.shape[0] // 3
+    array[2 * n + 1] = array[1]
+    found = [f for f in verify(folded, sources=False) if f.name == "same pixels in two splits"]
+    assert len(found) == 1
+    assert f"patch 1 of train/image and patch {2 * n + 1} of train/image" in found[0].message

@@ -207,6 +207,8 @@ def show_set(path: Path, failures: Sequence[Failure]) -> None:
     manifest, provenance = read_description(path)
     total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
     parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
+    if manifest.folds:
+        parts[0] += f" in {len(manifest.folds)} folds"
     if rejected:
         parts.append(f"{rejected} rejected")
     left_out = {reason: n for reason, n in manifest.dropped.items() if n}
@@ -214,7 +216,8 @@ def show_set(path: Path, failures: Sequence[Failure]) -> None:
         where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
         parts.append(f"{n} left out ({reason}{where})")
     split = manifest.recipe.get("split")
-    if split and (remark := Split.model_validate(split).remark(manifest.counts)):
+    remark = Split.model_validate(split).remark(manifest.counts, manifest.folds) if split else None
+    if remark:
         REPORT.warning(remark)
     REPORT.skipped(failures)
     REPORT.summary(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import NO_SPLIT
+from napari_patchset.patching.groups import NO_SPLIT
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import ArrayLayout
@@ -99,6 +99,12 @@ class Selection:
             counts[reason] += int((verdicts.reason == i).sum())
         return {reason: count for reason, count in counts.items() if count}
 
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Number of patches in each fold; empty without folds."""
+        fold = self.verdicts.fold
+        return () if fold is None else tuple(np.bincount(fold[fold >= 0]).tolist())
+
     def arrays(self, layouts: Sequence[ArrayLayout]) -> list[ArraySelection]:
         """Return every array of the set, split by split, for one layout of each role."""
         arrays = []
@@ -134,12 +140,16 @@ def select_candidates(
         return Selection.from_verdicts(verdicts)
     split, reason = np.full(n, NO_SPLIT, np.int8), np.full(n, len(verdicts.reasons), np.int8)
     split[readable], reason[readable] = verdicts.split, verdicts.reason
+    fold = None
+    if verdicts.fold is not None:
+        fold = np.full(n, NO_SPLIT, np.int8)
+        fold[readable] = verdicts.fold
     metrics = {name: np.full(n, np.nan) for name in verdicts.metrics}
     for name, values in metrics.items():
         values[readable] = verdicts.metrics[name]
     reasons = (*verdicts.reasons, UNREADABLE)
     return Selection.from_verdicts(
-        replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics)
+        replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics, fold=fold)
     )
 
 

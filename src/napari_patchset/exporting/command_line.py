@@ -23,6 +23,7 @@ from napari_patchset.exporting.plan_options import (
     format_bytes,
     option_of,
 )
+from napari_patchset.exporting.samples import SampleSheet
 from napari_patchset.exporting.sources import expand_sources, mask_region, sequence_source
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
@@ -53,6 +54,15 @@ _STRATEGY_FIELDS = {
     for field in option.fields
     if field.startswith("strategy.")
 }
+
+
+_SPLIT_FIELDS = {
+    option.name: field.removeprefix("split.")
+    for option in OPTIONS
+    for field in option.fields
+    if field.startswith("split.") and option.name != "seed"
+}
+"""The options that only make sense with a split."""
 
 
 def make_plan(
@@ -105,7 +115,7 @@ def make_plan(
 
 def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
     """Return a plan and options that cover every pixel, without filters or a split."""
-    if wrong := [name for name in ("filter", "val", "split_by", "count") if name in options]:
+    if wrong := [name for name in ("filter", "count", *_SPLIT_FIELDS) if name in options]:
         flag = wrong[0].replace("_", "-")
         raise ArgumentError(
             f"--for-prediction takes every patch, so --{flag} can't go with it; leave one out."
@@ -181,7 +191,10 @@ def _sources(
     for role in PAIR_ROLES:
         if path := options.get(role):
             sources = _paired(sources, role, path)
-    return [_stated(ref, options) for ref in sources]
+    sources = [_stated(ref, options) for ref in sources]
+    if "samples" in options:
+        sources = list(SampleSheet.from_file(options["samples"]).assign(sources))
+    return sources
 
 
 def _sequence_axis(text: str) -> SequenceAxis:
@@ -262,12 +275,19 @@ def _strategy(options: Fields, saved: Fields) -> Fields:
 
 
 def _split(options: Fields, saved: Fields | None) -> Fields | None:
-    if saved is None and "val" not in options:
-        if "split_by" in options:
-            raise ArgumentError("--split-by needs --val, the share of patches for validation.")
+    chosen = {field: options[name] for name, field in _SPLIT_FIELDS.items() if name in options}
+    if saved is None and not chosen.keys() & {"val", "test", "folds"}:
+        if chosen:
+            flag = "--split-by" if "by" in chosen else "--stratify"
+            raise ArgumentError(
+                f"{flag} needs --val, the share of patches for validation, --test or --folds."
+            )
         return None
-    names = {"val": "val", "split_by": "by", "seed": "seed"}
-    return (saved or {}) | {names[name]: options[name] for name in names if name in options}
+    saved = dict(saved or {})
+    for one, other in (("val", "folds"), ("folds", "val")):
+        if one in chosen and other not in chosen:
+            saved.pop(other, None)
+    return saved | chosen | ({"seed": options["seed"]} if "seed" in options else {})
 
 
 def _read_region(path: Path) -> Any:
@@ -295,7 +315,7 @@ def _read_json(path: Path) -> Any:
 def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     """Return the command that makes and runs a plan, or None if only a saved plan can describe it.
 
-    Listed patches, regions, and scenes of several names have no options.
+    Listed patches, regions, scenes of several names, and values of a samples sheet have no options.
 
     Parameters
     ----------
@@ -307,7 +327,7 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     values |= {f"source.{name}": overrides[name] for name in overrides if name != "files"}
     options = {option.name: _words(option, values) for option in OPTIONS}
     known = {field for option in OPTIONS for field in option.fields}
-    is_alike = all(ref.overrides == overrides for ref in plan.sources)
+    is_alike = all(ref.overrides == overrides and not ref.columns for ref in plan.sources)
     if None in (sources, *pairs, *options.values()) or not is_alike or not values.keys() <= known:
         return None
     of_sources = [options.pop(name) for name in _SOURCE_FIELDS]

@@ -19,6 +19,7 @@ from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.splits import TEST
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest, Provenance, digest_bytes
@@ -118,7 +119,11 @@ def _manifest(
 ) -> Manifest:
     first, recipe = frozen.sources[0], frozen.plan.recipe
     training = selection.verdicts.splits[0]
-    is_new = any(each.source_pixel_size or each.filter_channels for each in frozen.sources)
+    is_new = any(
+        each.source_pixel_size or each.filter_channels or each.columns or each.well
+        for each in frozen.sources
+    )
+    is_new |= bool(selection.folds) or TEST in selection.counts
     is_new |= recipe.strategy.reads_labels  # whose table has further columns
     return Manifest(
         schema_version=2 if is_new else 1,
@@ -129,6 +134,7 @@ def _manifest(
         channels=first.channels,
         pixel_size=first.pixel_size,
         counts=selection.counts,
+        folds=selection.folds,
         dropped=frozen.dropped,
         rejected=selection.rejected,
         limits=selection.verdicts.finite_limits,

@@ -5,6 +5,7 @@ depend on where files lie, with `SourceRef`s, each of which names an image and t
 paired with it, and an output path.
 """
 
+import operator
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -150,11 +152,18 @@ class SourceRef(ImageRef):
         Images that are cut at the same positions and written next to the source's patches.
     mask : ImageRef, str, Path or None
         The image that the filter `mask` reads; None for `labels`.
+    columns : tuple of (str, str)
+        Its values in the samples sheet, by column; a dict in JSON, and may be passed as one.
     """
 
     target: ImageRef | None = None
     labels: ImageRef | None = None
     mask: ImageRef | None = None
+    columns: Annotated[
+        tuple[tuple[str, str], ...],
+        BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value),
+        PlainSerializer(dict, return_type=dict[str, str]),
+    ] = Field(default=(), exclude_if=operator.not_)
 
     @field_validator(*PAIR_ROLES, mode="before")
     @classmethod
@@ -270,7 +279,8 @@ class Recipe(Frozen):
         default=0.0, ge=0, le=1, description="Share of the rejected patches to export nevertheless."
     )
     split: Annotated[Split | None, BeforeValidator(_parse_split)] = Field(
-        default=None, description="Training and validation patches; None for one group, all."
+        default=None,
+        description="Training, validation and test patches; None for one group, all.",
     )
     dtype: Annotated[str, AfterValidator(_check_dtype)] | None = Field(
         default=None, description="Pixel type to cast to; an error if values would be lost."
@@ -330,8 +340,8 @@ class ExportPlan(Recipe):
     keep_fraction : float
         Share of the patches rejected by a filter to export nevertheless, 0 to 1.
     split : Split, float or None
-        Training and validation patches; a number is the share of the latter. None for one group,
-        "all".
+        Training, validation and test patches; a number is the share for validation. None for one
+        group, "all".
     dtype : str or None
         NumPy's name of the pixel type to cast to, refused where values would be lost; None for
         the sources' own.

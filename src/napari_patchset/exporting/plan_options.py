@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.axis_ranges import format_ranges
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits import BY, Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patching.strategies.balanced import format_shares
 from napari_patchset.patchset.writers import FORMATS
@@ -225,7 +225,17 @@ OPTIONS: tuple[PlanOption, ...] = (
         "keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"
     ),
     _plan_option("val", "Split", "split.val", metavar="SHARE", type=float, default="no split"),
-    _plan_option("split_by", "Split", "split.by"),
+    _plan_option("test", "Split", "split.test", metavar="SHARE", type=float, default="no test"),
+    _plan_option("folds", "Split", "split.folds", metavar="N", type=int, default="no folds"),
+    _plan_option("split_by", "Split", "split.by", metavar="|".join((*BY, "COLUMN")), choices=BY),
+    PlanOption(
+        "samples",
+        "Split",
+        metavar="CSV",
+        help="Samples sheet: a line for each image, with columns source, scene, and others such as "
+        "animal or treatment, which the table will have too.",
+    ),
+    _plan_option("stratify", "Split", "split.stratify", metavar="COLUMN", default="nothing"),
     _plan_option("format", "Output", "format", choices=tuple(FORMATS)),
     _plan_option("dtype", "Output", "dtype", metavar="TYPE", default="that of the files"),
     _plan_option("codec", "Output", "codec"),

@@ -21,6 +21,7 @@ from napari_patchset.exporting.failures import SOURCE_ERRORS
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
 from napari_patchset.patching.regions import MaskRegion
+from napari_patchset.patching.splits import WELL
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.source import (
@@ -34,7 +35,13 @@ from napari_patchset.source import (
 )
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.metadata import describe
-from napari_patchset.stacks.opening import find_format, list_files, open_stack, scene_ids
+from napari_patchset.stacks.opening import (
+    find_format,
+    list_files,
+    list_scenes,
+    open_stack,
+    scene_ids,
+)
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.retrying import call_with_retries
 from napari_patchset.stacks.sequence import SequenceAxis
@@ -254,6 +261,7 @@ class SourceDescriber:
         self._plan = plan
         self._keys: dict[str, str] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
+        self._wells: dict[str, dict[SceneId | None, str | None]] = {}
 
     def parts(self, ref: ImageRef) -> Sequence[str]:
         """Return the keys of the files that a described image is in."""
@@ -267,7 +275,21 @@ class SourceDescriber:
             self._store_key(ref, stack, info.key)
             self.files.update(map(path_text, getattr(stack, "files", ())))
             self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
-        return select_channels(info, self._plan) if role == IMAGE else info
+        if role != IMAGE:
+            return info
+        of_sheet = {"columns": dict(source.columns), "well": self._well(source)}
+        return select_channels(info, self._plan).model_copy(update=of_sheet)
+
+    def _well(self, source: SourceRef) -> str | None:
+        """Return the well that the file names, if the split reads it."""
+        split = self._plan.split
+        if split is None or WELL not in split.columns:
+            return None
+        if source.path not in self._wells:
+            scenes = list_scenes(source.path)
+            self._wells[source.path] = {summary.id: summary.well for summary in scenes}
+        wells = self._wells[source.path]
+        return wells.get(source.scene, next(iter(wells.values())) if len(wells) == 1 else None)
 
     def has_changed(self, source: SourceRef, role: str, before: SourceInfo) -> bool:
         """Return whether an image is another one than it was, opening each file once.

@@ -28,9 +28,11 @@ from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.measurements import check_filters
+from napari_patchset.patching.measurements import check_filters, metric_columns
+from napari_patchset.patching.splits import TEST, TRAINING, VALIDATION
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
+from napari_patchset.patchset.table import check_sheet
 from napari_patchset.patchset.writers import FORMATS
 
 
@@ -273,6 +275,9 @@ def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
         raise ExportError(f"No patch to export ({reasons}{where}).")
     plan = frozen.plan
     check_filters(plan.filters, frozen.sources)
+    if plan.split is not None:
+        plan.split.check_columns(frozen.sources)
+    check_sheet(frozen.sources, metric_columns(plan.filters, frozen.sources), grid)
     set_format = FORMATS[plan.format]
     set_format.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
     if plan.filters:
@@ -299,7 +304,8 @@ def select(workdir: WorkDir, frozen: FrozenPlan) -> Selection:
 
 def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
     """Explain why splits have no patches, with the remedy."""
-    purposes = {UNSPLIT: "", "train": " for training", "val": " for validation"}
+    purposes = {UNSPLIT: "", TRAINING: " for training"}
+    purposes |= {VALIDATION: " for validation", TEST: " for a test"}
     purpose = " and".join(purposes[split] for split in splits)
     counts = list(selection.rejected.items())
     if len(counts) == 1 and counts[0][1] == n:

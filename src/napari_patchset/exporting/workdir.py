@@ -280,6 +280,7 @@ class WorkDir(JobFolder[FrozenPlan]):
         """
         verdicts = selection.verdicts
         codes: dict[str, NDArray[Any]] = {"split": verdicts.split, "reason": verdicts.reason}
+        codes |= {} if verdicts.fold is None else {"fold": verdicts.fold}
         shared = {"splits": verdicts.splits, "reasons": verdicts.reasons, "limits": verdicts.limits}
         write_columns(
             self._selection, {**codes, **verdicts.metrics}, {b"verdicts": json.dumps(shared)}
@@ -297,8 +298,9 @@ class WorkDir(JobFolder[FrozenPlan]):
         columns, metadata = read_columns(self._selection)
         shared = json.loads(metadata[b"verdicts"])
         split, reason = columns.pop("split"), columns.pop("reason")
+        fold = columns.pop("fold", None)
         splits, reasons = tuple(shared["splits"]), tuple(shared["reasons"])
-        verdicts = Verdicts(splits, split, reason, reasons, columns, shared["limits"])
+        verdicts = Verdicts(splits, split, reason, reasons, columns, shared["limits"], fold)
         return Selection.from_verdicts(verdicts)
 
     def done_marker_path(self, shard: Shard) -> Path:

@@ -132,6 +132,11 @@ class Blocks:
     def __len__(self) -> int:
         return int(self.counts.prod(axis=1).sum())
 
+    @property
+    def site(self) -> Counts:
+        """The site of each block."""
+        return np.repeat(np.arange(len(self.counts)), self.counts.prod(axis=1))
+
     def ranks(self, seed: int) -> NDArray[np.uint64]:
         """Return for each block a hash of the seed, its site and its number there."""
         names = np.array([hash_name(seed, *name) for name in self.sites.names], np.uint64)
@@ -168,19 +173,6 @@ class Blocks:
         a, b, c, d = map(np.concatenate, zip(*by_site, strict=True))
         return a, b, c, d
 
-    def count(self, patches: Counts) -> tuple[Counts, Counts]:
-        """Count the patches that lie in each block only, and those that touch it.
-
-        Parameters
-        ----------
-        patches : int64 array
-            The number of patches in each zone.
-        """
-        a, b, c, d = self.corners
-        touching = self._sum(a, patches) + self._sum(b, patches * (b != a))
-        touching += self._sum(c, patches * (c != a)) + self._sum(d, patches * ((d != b) & (d != c)))
-        return self._sum(a, patches * (a == d)), touching
-
     def _axis_zones(
         self, grid: PatchGrid, site: NDArray[np.int64] | int, axis: Literal[0, 1]
     ) -> Ids:
@@ -190,18 +182,16 @@ class Blocks:
         zones += np.minimum(last // self.side[axis], last_block)
         return zones
 
-    def _sum(self, blocks: Counts, patches: Counts) -> Counts:
-        return np.bincount(blocks, patches, len(self)).astype(np.int64)
 
-
-def block_sides(sites: Sites, size: tuple[int, ...], val: float) -> Iterator[tuple[int, int]]:
+def block_sides(sites: Sites, size: tuple[int, ...], share: float) -> Iterator[tuple[int, int]]:
     """Yield sides of blocks to try: first a good one, then larger and smaller ones.
 
-    They are whole patches, so that no border runs through patches that lie side by side.
+    They are whole patches, so that no border runs through patches that lie side by side. `share` is
+    that of the smallest split.
     """
     height, width = size[-2:]
     areas = sites.shape.prod(axis=1) / (height * width)
-    start = max(1, int((areas.mean() * min(val, 1 - val) / BLOCKS_PER_SPLIT) ** 0.5))
+    start = max(1, int((areas.mean() * share / BLOCKS_PER_SPLIT) ** 0.5))
     largest = int((sites.shape // (height, width)).max()) // 2
     larger, smaller = [start], [start]
     while (more := larger[-1] * 3 // 2 + 1) <= largest:

@@ -1,85 +1,162 @@
-"""Split: which patches train and which validate, without a pixel in common.
+"""Split: which patches train, validate and test, without a pixel in common.
 
-A split keeps groups together: whole files, whole sites (scenes that overlap on the stage), or
-blocks, rectangles that a site is cut into. `choose_groups` picks the groups that validate by a
-hash, as many as come nearest to the share. A patch in blocks of both splits is in neither.
-
-The nearest share is a subset sum: the sums of some of the first k groups are a set of integers, and
-so the bits of one integer, from which those of k + 1 groups follow by a shift.
+A split keeps groups together: whole files, whole sites (scenes that overlap on the stage), whole
+wells or animals, or blocks, rectangles that a site is cut into. `groups.assign_groups` decides by a
+hash in which part each group is. A patch in blocks of several parts is in none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.groups import NO_SPLIT, Codes, Zones, assign_groups
 from napari_patchset.patching.random_streams import hash_name
-from napari_patchset.patching.sites import Blocks, Counts, block_sides, find_sites
+from napari_patchset.patching.sites import Blocks, Sites, block_sides, find_sites
 from napari_patchset.source import SourceInfo
 
-SPLITS = ("train", "val")
-"""The names of the splits, by code."""
+TRAINING, VALIDATION, TEST = "train", "val", "test"
+"""The names of the splits."""
 
 TRAIN, VAL = 0, 1
+"""The codes of the parts of a split without folds and test set."""
 
 ALL = ("all",)
 """The names if nothing is split."""
 
-NO_SPLIT = -1
-"""The code of a patch that is in no split, as it shares pixels with both."""
+BY = ("auto", "file", "scene", "block", "well")
+"""What a split goes by, apart from the columns of a samples sheet."""
 
-_CODES_BY_CORNERS = np.array([TRAIN, NO_SPLIT, NO_SPLIT, NO_SPLIT, VAL], np.int8)
-"""The code of a patch by how many of its corners lie in blocks that validate."""
+WELL = "well"
+
+ACROSS_SPLITS = "across the border of train and val"
+"""The reason of a candidate that shares pixels with both splits."""
+
+ACROSS_PARTS = "across the border of two splits"
+"""The same where there is a test set or folds."""
 
 _GOOD_COST = 0.5
 """The cost, see `Split._cost`, up to which no further split is tried."""
 
 _MAX_RATIO = 1.5
 
-_MAX_SUMS = 2**28
-"""Most bits, of sums by groups, that are searched for the nearest share; they take 32 MB."""
-
-Codes = NDArray[np.int8]
+GroupName = tuple[int | str | None, ...]
 
 
 class Split(Frozen):
-    """Split patches into training and validation patches that share no pixel.
+    """Split patches into training, validation and test patches that share no pixel.
 
-    All T, Z and channels of one place are in one split. The groups that validate are chosen by a
-    hash of the seed and the source's key, scene and block.
+    All T, Z and channels of one place are in one split. What a group is for is decided by a hash of
+    the seed and the source's key, scene and block, or the value in the samples sheet.
 
     Parameters
     ----------
-    val : float
+    val : float or None
         The share of patches that validate, above 0 and below 1. It is met as nearly as whole
         groups allow: of two files, one validates. See `remark`.
-    by : {"auto", "file", "scene", "block"}
-        The groups that stay together: files; scenes, those that overlap on the stage as one; or
-        blocks of the plane, where a patch across the border of the two splits is in neither. "auto"
-        takes the first of these that comes near to `val`.
+    by : str
+        The groups that stay together: "file"; "scene", those that overlap on the stage as one;
+        "block" of the plane, where a patch across the border of two splits is in neither; "well" of
+        plates, of the same name on all of them; or a column of the samples sheet, such as "animal".
+        "auto" takes the first of files, scenes and blocks that comes near to the shares.
     seed : int
         Another seed chooses other groups.
+    test : float or None
+        The share of patches that are set apart for a test. They are the same whatever `val` is,
+        and with folds.
+    folds : int or None
+        Number of folds for a cross-validation, instead of `val`: each of them validates once, see
+        `PatchSet.fold`.
+    stratify : str or None
+        A column of the samples sheet whose values have the same shares in every split, as nearly as
+        whole groups allow.
     """
 
-    val: float = Field(gt=0, lt=1, description="Approximate share of patches for validation.")
-    by: Literal["auto", "file", "scene", "block"] = Field(
-        default="auto", description="Unit that is never divided between splits."
+    val: float | None = Field(
+        default=None, gt=0, lt=1, description="Approximate share of patches for validation."
+    )
+    by: str = Field(
+        default="auto",
+        min_length=1,
+        description="Unit that is never divided between splits; auto, file, scene, block, well, or "
+        "a column of the samples sheet.",
     )
     seed: int = Field(default=0, description="Seed of the split.")
+    test: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Approximate share of patches that are set apart for a test.",
+        exclude_if=lambda value: value is None,
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=100,
+        description="Number of folds for a cross-validation, of which each validates once.",
+        exclude_if=lambda value: value is None,
+    )
+    stratify: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column of the samples sheet whose values have the same shares in each split.",
+        exclude_if=lambda value: value is None,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.val is None and self.test is None and self.folds is None:
+            raise ValueError("a split needs a share for validation or for a test, or folds")
+        if self.val is not None and self.folds is not None:
+            raise ValueError(
+                "folds validate in turn, so no other share of the patches can; leave one out"
+            )
+        if (self.val or 0) + (self.test or 0) >= 1:
+            raise ValueError(
+                f"{self.val} of the patches for validation and {self.test} for a test leave none "
+                "to train"
+            )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the splits: "train", and "val" and "test" where there are such patches."""
+        shares = {TRAINING: True, VALIDATION: self.val, TEST: self.test}
+        return tuple(name for name, share in shares.items() if share)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the samples sheet, "well" among them, that the split reads."""
+        named = [] if self.by in BY and self.by != WELL else [self.by]
+        return tuple(dict.fromkeys([*named, *([self.stratify] if self.stratify else [])]))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the parts that share no pixel, by code: the splits, or folds and test."""
+        if self.folds is None:
+            return self.names
+        return (*(f"fold {i}" for i in range(self.folds)), *self.names[1:])
+
+    @property
+    def across(self) -> str:
+        """The reason of a candidate that shares pixels with several parts."""
+        return ACROSS_SPLITS if self.names == (TRAINING, VALIDATION) else ACROSS_PARTS
 
     def assign(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
-        """Return the code of each patch's split, or `NO_SPLIT`.
+        """Return the code of each patch's part, see `parts`, or `NO_SPLIT`.
 
         Raises
         ------
         ArgumentError
-            If no split leaves a patch for each side, or each would leave out most patches.
+            If no split leaves a patch for each part, or each would leave out most patches; if a
+            source lacks a value in the samples sheet.
         """
+        self.check_columns(sources)
         if not len(grid):
             return np.empty(0, np.int8)
         best, least = None, np.inf
@@ -90,194 +167,216 @@ class Split(Frozen):
             if cost <= _GOOD_COST:
                 break
         if best is None:
-            raise ArgumentError(self._impossible())
+            raise ArgumentError(self._impossible(grid, sources))
         n_lost = np.count_nonzero(best == NO_SPLIT)
         if 2 * n_lost > len(best):
             raise ArgumentError(
-                f"The split would leave out {n_lost} of {len(best)} patches, which lie across the "
-                "border of train and val. Choose smaller patches or less overlap, add sources and "
-                "split by file or scene, or leave the split out."
+                f"The split would leave out {n_lost} of {len(best)} patches, which lie "
+                f"{self.across}. Choose smaller patches or less overlap, add sources and split by "
+                "file or scene, or leave the split out."
             )
         return best
 
-    def remark(self, counts: Mapping[str, int]) -> str | None:
-        """Return a sentence if the smaller split is 1.5 times larger or smaller than wanted.
+    def split_of(self, part: Codes) -> Codes:
+        """Return the code of each patch's split, see `names`, from that of its part."""
+        if self.folds is None:
+            return part
+        is_test = part == self.folds
+        return np.where(part == NO_SPLIT, part, is_test.astype(np.int8))
+
+    def fold_of(self, part: Codes) -> Codes | None:
+        """Return the fold of each patch, -1 if it is in none; None without folds."""
+        if self.folds is None:
+            return None
+        return np.where(part < self.folds, part, np.int8(-1))
+
+    def remark(self, counts: Mapping[str, int], folds: Sequence[int] = ()) -> str | None:
+        """Return a sentence if a part is 1.5 times larger or smaller than wanted.
 
         Parameters
         ----------
         counts : dict of str to int
             Patches in each split.
+        folds : sequence of int
+            Patches in each fold.
         """
-        n_train, n_val = (counts.get(name, 0) for name in SPLITS)
-        if not (n_train and n_val):
-            return None
-        share = n_val / (n_train + n_val)
-        wanted, actual = (v if self.val <= 0.5 else 1 - v for v in (self.val, share))
-        if wanted / _MAX_RATIO <= actual <= wanted * _MAX_RATIO:
-            return None
-        remedy = "Add sources" if self.by in ("auto", "block") else "Split by block, or add sources"
-        return (
-            f"{share:.0%} of the patches validate, not {self.val:.0%}: whole groups give no nearer "
-            f"share. {remedy}."
-        )
+        total = sum(counts.get(name, 0) for name in self.names)
+        is_whole_image = self.by in ("file", "scene")
+        remedy = "Split by block, or add sources" if is_whole_image else "Add sources"
+        why = "whole groups give no nearer share"
+        for name, verb, wanted in (
+            (VALIDATION, "validate", self.val),
+            (TEST, "are for the test", self.test),
+        ):
+            n = counts.get(name, 0)
+            if wanted is None or not 0 < n < total:
+                continue
+            share = n / total
+            smaller, actual = (v if wanted <= 0.5 else 1 - v for v in (wanted, share))
+            if not smaller / _MAX_RATIO <= actual <= smaller * _MAX_RATIO:
+                return f"{share:.0%} of the patches {verb}, not {wanted:.0%}: {why}. {remedy}."
+        if folds and max(folds) > _MAX_RATIO * min(folds):
+            return f"The folds have {min(folds)} to {max(folds)} patches: {why}. {remedy}."
+        return None
+
+    def check_columns(self, sources: Sequence[SourceInfo]) -> None:
+        """Raise ArgumentError if a column that the split reads lacks the value of a source."""
+        present = list(dict.fromkeys(name for source in sources for name in source.columns))
+        for name in self.columns:
+            lacking = [each for each in sources if value_of(each, name) is None]
+            if not lacking:
+                continue
+            if name == WELL and WELL not in present:
+                raise ArgumentError(
+                    f"The well of {lacking[0].name} is not known ({len(lacking)} in all); add a "
+                    "samples sheet with a column well, or split by file, scene or block."
+                )
+            if not present:
+                raise ArgumentError(
+                    f"The split reads {name!r}, but there is no samples sheet; add one with a "
+                    f"column {name}, or split by {', '.join(BY[:-1])} or {BY[-1]}."
+                )
+            if name not in present:
+                raise ArgumentError(
+                    f"The samples sheet has no column {name!r}; its columns are "
+                    f"{', '.join(present)}."
+                )
+            raise ArgumentError(
+                f"The samples sheet has no {name} for {lacking[0].name} ({len(lacking)} in all); "
+                "fill it in."
+            )
+
+    @property
+    def _shares(self) -> list[float]:
+        """The wanted share of each part."""
+        last = [share for share in (self.val, self.test) if share is not None]
+        first = 1 - sum(last)
+        return [first / (self.folds or 1)] * (self.folds or 1) + last
 
     def _possible_splits(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Iterator[Codes]:
         """Yield splits, the ones with the most independent patches first."""
         sites = find_sites(sources)
-        if self.by in ("auto", "file"):
-            yield from self._by_group(grid, [(source.key,) for source in sources])
-        if self.by in ("auto", "scene"):
-            yield from self._by_group(grid, [sites.names[i] for i in sites.index])
+        for names in self._groupings(sources, sites):
+            yield from self._by_group(grid, sources, names)
         if self.by in ("auto", "block"):
-            for side in block_sides(sites, grid.size, self.val):
-                yield self._by_block(grid, Blocks(sites, side))
+            for side in block_sides(sites, grid.size, min(self._shares)):
+                yield self._by_block(grid, sources, Blocks(sites, side))
+
+    def _groupings(
+        self, sources: Sequence[SourceInfo], sites: Sites
+    ) -> Iterator[Sequence[GroupName]]:
+        """Yield the name of the group that each source is in."""
+        if self.by in ("auto", "file"):
+            yield [(source.key,) for source in sources]
+        if self.by in ("auto", "scene"):
+            yield [sites.names[i] for i in sites.index]
+        if self.by not in BY or self.by == WELL:
+            names = [("group", value_of(source, self.by)) for source in sources]
+            yield _join([("site", *sites.names[i]) for i in sites.index], names)
 
     def _by_group(
-        self, grid: PatchGrid, names: Sequence[tuple[int | str | None, ...]]
+        self, grid: PatchGrid, sources: Sequence[SourceInfo], names: Sequence[GroupName]
     ) -> Iterator[Codes]:
         """Split by the group, named for each source, that a patch is in."""
         numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        if len(numbers) < 2:
-            return
-        group = np.array([numbers[name] for name in names])[grid.source_index]
+        of_source = np.array([numbers[name] for name in names])
+        group = of_source[grid.source_index]
         sizes = np.bincount(group, minlength=len(numbers))
+        if np.count_nonzero(sizes) < len(self.parts):
+            return
         ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
-        yield choose_groups(sizes, sizes, len(grid), ranks, self.val).astype(np.int8)[group]
+        zones, strata = Zones.of_whole_groups(sizes), self._strata(sources, of_source)
+        yield self._assign(zones, ranks, strata)[group]
 
-    def _by_block(self, grid: PatchGrid, blocks: Blocks) -> Codes:
+    def _by_block(self, grid: PatchGrid, sources: Sequence[SourceInfo], blocks: Blocks) -> Codes:
         zones = blocks.zones(grid)
         patches = np.bincount(zones, minlength=len(blocks.corners[0]))
-        inside, touching = blocks.count(patches)
-        chosen = choose_groups(inside, touching, len(grid), blocks.ranks(self.seed), self.val)
-        upper_left, *others = (chosen.astype(np.int8)[corner] for corner in blocks.corners)
-        return _CODES_BY_CORNERS[sum(others, upper_left)][zones]
+        of_blocks = Zones(patches, blocks.corners, len(blocks))
+        strata = self._strata(sources, blocks.sites.index)[blocks.site]
+        part = self._assign(of_blocks, blocks.ranks(self.seed), strata)
+        return of_blocks.parts(part)[zones]
+
+    def _assign(self, zones: Zones, ranks: NDArray[np.uint64], strata: NDArray[np.int64]) -> Codes:
+        folds = self.folds or 1
+        return assign_groups(zones, ranks, strata, self._shares[folds:], folds)
+
+    def _strata(self, sources: Sequence[SourceInfo], group: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the stratum of each group: the values of all of its sources."""
+        values: list[set[str]] = [set() for _ in range(int(group.max()) + 1)]
+        for source, i in zip(sources, group.tolist(), strict=True):
+            values[i].add(str(self.stratify and value_of(source, self.stratify)))
+        names = [tuple(sorted(each)) for each in values]
+        numbers = {name: i for i, name in enumerate(sorted(set(names)))}
+        return np.array([numbers[name] for name in names], np.int64)
 
     def _cost(self, codes: Codes) -> float:
-        """Return the relative error of the share plus half the fraction of patches lost.
+        """Return the largest relative error of a share plus half the fraction of patches lost.
 
-        Both are relative to the smaller split's share; infinite if one split has no patch.
+        Both are relative to the smallest part's share; infinite if one part has no patch.
         """
-        n_train, n_val = (np.count_nonzero(codes == code) for code in (TRAIN, VAL))
-        if not (n_train and n_val):
+        counts = [np.count_nonzero(codes == code) for code in range(len(self.parts))]
+        if not all(counts):
             return np.inf
-        n_split, smaller = n_train + n_val, min(self.val, 1 - self.val)
-        error, lost = abs(n_val / n_split - self.val), 1 - n_split / len(codes)
-        return (error + lost / 2) / smaller
+        n_split, shares = sum(counts), self._shares
+        errors = [abs(n / n_split - of) for n, of in zip(counts[1:], shares[1:], strict=True)]
+        lost = 1 - n_split / len(codes)
+        return (max(errors) + lost / 2) / min(shares)
 
-    def _impossible(self) -> str:
+    def _impossible(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> str:
+        n = len(self.parts)
+        least = {2: "two", 3: "three"}.get(n, str(n))
+        into = f" into {self.folds} folds" if self.folds else ""
+        if self.folds and TEST in self.names:
+            into += " and a test set"
         if self.by == "file":
             return (
-                "Splitting by file needs patches in at least two files. Add files, or split by "
-                "block."
+                f"Splitting by file{into} needs patches in at least {least} files. Add files, or "
+                "split by block."
             )
         if self.by == "scene":
             return (
-                "Splitting by scene needs patches in at least two scenes that do not overlap on "
-                "the stage. Add scenes, or split by block."
+                f"Splitting by scene{into} needs patches in at least {least} scenes that do not "
+                "overlap on the stage. Add scenes, or split by block."
             )
+        if self.by in self.columns:
+            with_patches = [sources[i] for i in np.unique(grid.source_index).tolist()]
+            values = dict.fromkeys(str(value_of(each, self.by)) for each in with_patches)
+            listed = ", ".join(list(values)[:_MAX_LISTED])
+            more = ", ..." if len(values) > _MAX_LISTED else ""
+            return (
+                f"Splitting by {self.by}{into} needs patches in at least {least} groups that do "
+                f"not overlap on the stage; {self.by} is {listed}{more}. Add sources, or split by "
+                "something else."
+            )
+        places = "two or more" if n == 2 else f"{least} or more"
         return (
-            f"Splitting by {self.by} needs patches at two or more places that do not overlap. "
+            f"Splitting by {self.by}{into} needs patches at {places} places that do not overlap. "
             "Choose smaller patches, add sources, or leave the split out."
         )
 
 
-def choose_groups(
-    inside: Counts, touching: Counts, n_patches: int, ranks: NDArray[np.uint64], val: float
-) -> NDArray[np.bool_]:
-    """Choose the groups of patches that validate, in the order of their ranks.
+_MAX_LISTED = 10
+"""Values named in one message."""
 
-    A group is chosen if it brings the share of validation patches nearer to `val` and leaves a
-    patch to train. If none does, the group is chosen that comes nearest alone. Where no patch lies
-    in two groups, others are chosen if they come nearer.
 
-    Parameters
-    ----------
-    inside : int64 array
-        Patches that lie in each group only: they validate if it is chosen.
-    touching : int64 array
-        Patches that lie in each group at all: they can't train if it is chosen.
-    n_patches : int
-        All patches.
-    ranks : uint64 array
-        The rank of each group.
+def value_of(source: SourceInfo, column: str) -> str | None:
+    """Return a source's value in the samples sheet, or the well that its file names."""
+    return source.columns.get(column, source.well if column == WELL else None)
 
-    Returns
-    -------
-    ndarray
-        bool, which groups validate; none if there is no choice.
+
+def _join(*groupings: Sequence[GroupName]) -> list[GroupName]:
+    """Return the groups of those that are in one group by any of the groupings.
+
+    Each has the least name of its members, whatever their order.
     """
-    chosen = np.zeros(len(inside), bool)
-    possible = np.flatnonzero((inside > 0) & (touching < n_patches))
-    order = possible[np.argsort(ranks[possible], kind="stable")]
-    n_val = n_not_train = 0
-    least = val
-    for group, gained, lost in zip(order.tolist(), inside[order], touching[order], strict=True):
-        n_train = n_patches - n_not_train - int(lost)
-        if n_train > 0 and (error := abs(_share(n_val + int(gained), n_train) - val)) < least:
-            chosen[group] = True
-            n_val, n_not_train, least = n_val + int(gained), n_not_train + int(lost), error
-        if _share(n_val, n_patches - n_not_train) >= val:
-            break
-    if not n_val and len(order):
-        alone = inside[order] / (n_patches - touching[order] + inside[order])
-        chosen[order[np.argmin(np.abs(alone - val))]] = True
-    if np.array_equal(inside, touching) and len(order):
-        chosen[order] = _nearest_groups(inside[order], chosen[order], val)
-    return chosen
-
-
-def _nearest_groups(sizes: Counts, chosen: NDArray[np.bool_], val: float) -> NDArray[np.bool_]:
-    """Return groups that come nearest to the share, the same ones if none do better.
-
-    Of many groups of many patches, single ones are exchanged as long as that helps.
-    """
-    unit, total = int(np.gcd.reduce(sizes)), int(sizes.sum())
-    target = val * total
-    error = abs(int(sizes[chosen].sum()) - target)
-    if error <= unit / 2:
-        return chosen
-    if len(sizes) * (total // unit) > _MAX_SUMS:
-        return _exchange_groups(sizes, chosen, target)
-    sums = [1]  # bit k: whether some of the first groups have k units of patches together
-    for size in (sizes // unit).tolist():
-        sums.append(sums[-1] | sums[-1] << size)
-    middle, last = int(target / unit), total // unit
-    below = sums[-1] & ((1 << middle + 1) - 2)
-    above = (sums[-1] & ((1 << last) - 1)) >> middle + 1
-    nearest = [below.bit_length() - 1] if below else []
-    nearest += [middle + (above & -above).bit_length()] if above else []
-    best = min(nearest, key=lambda n: abs(n * unit - target))
-    if not abs(best * unit - target) < error:
-        return chosen
-    chosen = np.zeros(len(sizes), bool)
-    for i in reversed(range(len(sizes))):
-        if not sums[i] >> best & 1:
-            chosen[i] = True
-            best -= int(sizes[i]) // unit
-    return chosen
-
-
-def _exchange_groups(sizes: Counts, chosen: NDArray[np.bool_], target: float) -> NDArray[np.bool_]:
-    """Add, remove or swap one group at a time, as long as that comes nearer to a sum."""
-    chosen = chosen.copy()
-    while True:
-        missing = target - sizes[chosen].sum()
-        leaving, coming = (np.unique(np.append(sizes[of], 0)) for of in (chosen, ~chosen))
-        # For each size that may leave, the two that come nearest to taking its place.
-        after = np.searchsorted(coming, leaving + missing).clip(1, len(coming) - 1)
-        pairs = [
-            (abs(leaving[i] + missing - coming[j]), leaving[i], coming[j])
-            for i in range(len(leaving))
-            for j in (after[i] - 1, after[i])
-            if 0 < sizes[chosen].sum() - leaving[i] + coming[j] < sizes.sum()
-        ]
-        error, out, back = min(pairs, default=(np.inf, 0, 0))
-        if not error < abs(missing):
-            return chosen
-        for size, of in ((out, chosen), (back, ~chosen)):
-            if size:
-                chosen[np.flatnonzero(of & (sizes == size))[0]] ^= True
-
-
-def _share(n_val: int, n_train: int) -> float:
-    return n_val / (n_val + n_train)
+    names = sorted({name for names in groupings for name in names}, key=repr)
+    numbers = {name: i for i, name in enumerate(names)}
+    by = [np.array([numbers[name] for name in grouping]) for grouping in groupings]
+    joined, before = by[0], np.empty(0, np.int64)
+    while not np.array_equal(joined, before):
+        before = joined
+        for of_each in by:
+            least = np.full(len(names), len(names))
+            np.minimum.at(least, of_each, joined)
+            joined = least[of_each]
+    return [names[i] for i in joined.tolist()]

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.groups import NO_SPLIT
 from napari_patchset.patching.measurements import REST
 from napari_patchset.patching.random_streams import hash_name, hash_rows
-from napari_patchset.patching.splits import ALL, NO_SPLIT, SPLITS, Split
+from napari_patchset.patching.splits import ACROSS_SPLITS, ALL, Split
 from napari_patchset.source import SourceInfo
 
 _OTSU_BINS = 256
-
-ACROSS_SPLITS = "across the border of train and val"
-"""The reason of a candidate that shares pixels with both splits."""
 
 Metrics = Mapping[str, Metric]
 """By the name of the column, one value per candidate."""
@@ -37,19 +35,21 @@ class Verdicts:
     Attributes
     ----------
     splits : tuple of str
-        The names of the splits, ("all",) or ("train", "val").
+        The names of the splits, ("all",) or ("train", "val", "test"), see `Split.names`.
     split : int8 array
-        Index into `splits`; if there are two, `NO_SPLIT` for a patch across their border or one
+        Index into `splits`; if there are several, `NO_SPLIT` for a patch across their border or one
         that a filter rejects.
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is exported.
     reasons : tuple of str
-        Why a candidate can be rejected: the filters, and `ACROSS_SPLITS`.
+        Why a candidate can be rejected: the filters, and that it lies across splits.
     metrics : dict of str to float64 array
         Every metric of every candidate, by the name of its column.
     limits : dict of str to dict of str to float
         The numbers of limits that depend on all candidates, by column and text of the limit:
         {"std_DAPI": {"p10": 3.5}}.
+    fold : int8 array or None
+        The fold of each candidate, -1 if it is in none; None without folds.
     """
 
     splits: tuple[str, ...]
@@ -58,6 +58,7 @@ class Verdicts:
     reasons: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=dict)
     limits: ResolvedLimits = field(default_factory=dict)
+    fold: NDArray[np.int8] | None = None
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -76,7 +77,14 @@ class Verdicts:
     def __getitem__(self, which: slice) -> "Verdicts":
         """Return the verdicts on a slice of the candidates."""
         metrics = {column: values[which] for column, values in self.metrics.items()}
-        return replace(self, split=self.split[which], reason=self.reason[which], metrics=metrics)
+        fold = None if self.fold is None else self.fold[which]
+        return replace(
+            self,
+            split=self.split[which],
+            reason=self.reason[which],
+            metrics=metrics,
+            fold=fold,
+        )
 
 
 def judge(
@@ -120,17 +128,19 @@ def judge(
         reason[~_passes(each, of_filter, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
-    codes = np.zeros(len(grid), np.int8)
-    if split is not None:
-        passed = reason < 0
-        if passed.all():  # a million patches need no copy
-            codes = split.assign(grid, sources)
-        else:
-            codes.fill(NO_SPLIT)
-            codes[passed] = split.assign(grid[passed], sources)
-        reason[passed & (codes == NO_SPLIT)] = len(filters)
-    reasons = (*map(str, filters), ACROSS_SPLITS)
-    return Verdicts(SPLITS if split else ALL, codes, reason, reasons, metrics, limits)
+    part = np.zeros(len(grid), np.int8)
+    reasons = (*map(str, filters), ACROSS_SPLITS if split is None else split.across)
+    if split is None:
+        return Verdicts(ALL, part, reason, reasons, metrics, limits)
+    passed = reason < 0
+    if passed.all():  # a million patches need no copy
+        part = split.assign(grid, sources)
+    else:
+        part.fill(NO_SPLIT)
+        part[passed] = split.assign(grid[passed], sources)
+    reason[passed & (part == NO_SPLIT)] = len(filters)
+    codes, fold = split.split_of(part), split.fold_of(part)
+    return Verdicts(split.names, codes, reason, reasons, metrics, limits, fold)
 
 
 def _resolve_limits(

@@ -45,7 +45,7 @@ IMAGE, TARGET, LABELS = "image", "target", "labels"
 ROLES = (IMAGE, TARGET, LABELS)
 """The content of an array of a split, whose name is SPLIT/ROLE."""
 
-SPLIT_PATTERN = f"({UNSPLIT}|train|val)"
+SPLIT_PATTERN = f"({UNSPLIT}|train|val|test)"
 ARRAY_PATTERN = f"{SPLIT_PATTERN}/({'|'.join(ROLES)})"
 """Regular expressions of the name of a split, and of an array."""
 

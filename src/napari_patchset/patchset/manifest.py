@@ -5,6 +5,7 @@ from run to run, are in the provenance, which no digest covers.
 """
 
 import hashlib
+import operator
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,8 +26,8 @@ from napari_patchset.source import PixelSize, SourceInfo
 SCHEMA_VERSIONS = "1 and 2"
 
 SchemaVersion = Literal[1, 2]
-"""2 has resampled sources, channels that only filters measured, and classes that patches were drawn
-for; a set without them is 1."""
+"""2 has resampled sources, channels that only filters measured, classes that patches were drawn
+for, a test set, folds, and columns of a samples sheet; a set without them is 1."""
 
 REMEDY = "copy the set again, or export it again"
 """The remedy for a set that was edited or damaged."""
@@ -70,6 +71,8 @@ class Manifest(Frozen):
         What all sources have in common; pixel size in micrometres.
     counts : dict of str to int
         Patches in each split.
+    folds : tuple of int
+        Patches in each fold, which are those of "train"; empty without folds.
     dropped : dict of str to int
         Places where no candidate was made, by reason.
     rejected : dict of str to int
@@ -95,6 +98,7 @@ class Manifest(Frozen):
     channels: tuple[str, ...]
     pixel_size: PixelSize
     counts: dict[str, int]
+    folds: tuple[int, ...] = Field(default=(), exclude_if=operator.not_)
     dropped: dict[str, int]
     rejected: dict[str, int]
     limits: dict[str, dict[str, float]]

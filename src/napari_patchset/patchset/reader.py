@@ -10,23 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import (
     ArgumentError,
     IncompleteSetError,
-    MissingArrayError,
     UnreadableFileError,
 )
+from napari_patchset.patching.splits import TRAINING
 from napari_patchset.patchset.files import check_inside
 from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import (
-    IMAGE,
     MANIFEST,
     PARTIAL_SUFFIX,
     PROVENANCE,
@@ -41,6 +41,7 @@ from napari_patchset.patchset.manifest import (
     Provenance,
     read_attributes,
 )
+from napari_patchset.patchset.patches import PatchMapping, PatchSequence, array_name
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.table import TableFile, find_split_rows, read_table
 from napari_patchset.patchset.writers import FORMATS
@@ -48,7 +49,7 @@ from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.source import SourceInfo
 
 
-class PatchArray:
+class PatchArray(PatchSequence):
     """The patches of one array of a set, as a sequence.
 
     An index returns a patch C(Z)YX in the native dtype, a slice an array N, C, (Z), Y, X. Each is a
@@ -73,49 +74,21 @@ class PatchArray:
     def __len__(self) -> int:
         return self._n
 
-    @overload
-    def __getitem__(self, index: int) -> NDArray[Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> NDArray[Any]: ...
-    def __getitem__(self, index: int | slice) -> NDArray[Any]:
-        if isinstance(index, slice):
-            patches = [self[i] for i in range(*index.indices(self._n))]
-            return np.stack(patches) if patches else np.empty((0, *self.shape[1:]), self.dtype)
-        position = index + self._n if index < 0 else index
-        if not 0 <= position < self._n:
-            raise IndexError(f"Patch {index} is out of bounds for {self._n} patches.")
-        return self._store.read(position)
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        return (self[i] for i in range(self._n))
+    def _read(self, index: int) -> NDArray[Any]:
+        return self._store.read(index)
 
     def close(self) -> None:
         """Close every open file; reading a patch opens it again."""
         self._store.close()
 
 
-class PatchTuples:
-    """Arrays of one split, zipped: an index returns (image, target), each as from `PatchArray`."""
-
-    def __init__(self, arrays: Sequence[PatchArray]) -> None:
-        self.arrays = tuple(arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays[0])
-
-    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
-        return tuple(array[index] for array in self.arrays)
-
-    def __iter__(self) -> Iterator[tuple[NDArray[Any], ...]]:
-        return (self[i] for i in range(len(self)))
-
-
-class PatchSet(Mapping[str, PatchArray]):
+class PatchSet(PatchMapping[PatchArray]):
     """A complete patch set on disk: `PatchSet(path)["train"][0]` is its first training patch.
 
-    A mapping from names to arrays: the name of a split ("train", "val", or "all" where there is no
-    split) is that of its images, "train/target" and "train/labels" are what was cut at the same
-    positions, and `pairs("train")` returns images and targets together. A set of the format
+    A mapping from names to arrays: the name of a split ("train", "val", "test", or "all" where
+    nothing is split) is that of its images, "train/target" and "train/labels" are what was cut at
+    the same positions, and `pairs("train")` returns images and targets together. A set with folds
+    has their patches in "train"; `fold(0)` has them as its "train" and "val". A set of the format
     "coordinates" holds no pixels and so no arrays, but a table and a manifest.
 
     An open set, or a pickled one, is the set that was opened: once another one has its name,
@@ -158,26 +131,14 @@ class PatchSet(Mapping[str, PatchArray]):
         self._arrays = {}
         for split, role in product(self.splits, ROLES):
             if layout := self.manifest.arrays.get(f"{split}/{role}"):
-                name = _array_name(split, role)
+                name = array_name(split, role)
                 self._arrays[name] = PatchArray(
                     layout, set_format.open(self.path, layout, self._identity)
                 )
 
-    def __getitem__(self, name: str) -> PatchArray:
-        if name not in self._arrays:
-            no_pixels = f"the format {self.manifest.format} holds no pixels"
-            has = f"its arrays are {', '.join(self)}" if self else no_pixels
-            raise MissingArrayError(f"{self.path} has no {name!r}; {has}.")
-        return self._arrays[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+    @property
+    def _title(self) -> str:
+        return str(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -193,26 +154,27 @@ class PatchSet(Mapping[str, PatchArray]):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits: "train" and "val", or "all"."""
+        """The names of the splits: "train", "val" and "test", as far as there are any, or "all"."""
         return tuple(self.manifest.counts)
 
-    def pairs(self, split: str, *roles: str) -> PatchTuples:
-        """Return the arrays of a split as one sequence of tuples.
+    @property
+    def n_folds(self) -> int:
+        """Number of folds, 0 without."""
+        return len(self.manifest.folds)
 
-        Parameters
-        ----------
-        split : str
-            "all", "train" or "val".
-        roles : str
-            "image", "target", "labels", in the order of a tuple; by default all that there are.
-
-        Raises
-        ------
-        MissingArrayError
-            If there is no such array.
-        """
-        present = [role for role in ROLES if _array_name(split, role) in self]
-        return PatchTuples([self[_array_name(split, r)] for r in roles or present or [IMAGE]])
+    @cached_property
+    def fold_numbers(self) -> NDArray[np.int8]:
+        """The fold of each training patch."""
+        if not self.n_folds:
+            return np.full(len(self._rows[self.splits[0]]), -1, np.int8)
+        parts = [part["fold"] for part in self.table_parts(["fold"])]
+        folds = [pc.fill_null(part, -1).to_numpy() for part in parts]
+        of_training = np.concatenate(folds).astype(np.int8)[self._rows[TRAINING]]
+        if tuple(np.bincount(of_training[of_training >= 0])) != self.manifest.folds:
+            raise UnreadableFileError(
+                f"{self.path / TABLE}: its folds are not those of the manifest; {REMEDY}."
+            )
+        return of_training
 
     @cached_property
     def table(self) -> pa.Table:
@@ -279,10 +241,6 @@ class PatchSet(Mapping[str, PatchArray]):
         rows = find_split_rows(self._table_file, self.manifest)
         self._identity.check_unchanged()
         return rows
-
-
-def _array_name(split: str, role: str) -> str:
-    return split if role == IMAGE else f"{split}/{role}"
 
 
 def read_description(path: Path) -> tuple[Manifest, Provenance]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.layout import IMAGE
@@ -87,8 +87,9 @@ def patch_table(
     `*_level0` in the file's pixels, if an image was resampled),
     `pad_*` the pixels beyond the image's end, `valid` the share of the patch that the source has
     pixels for, `drawn_for` and `weight` the class that it was drawn for and the weight that undoes
-    that, if it was drawn for one. Each metric has a column of its own name, null where it was not
-    measured.
+    that, if it was drawn for one. The columns of a samples sheet have their own names, as has the
+    `well` if the split reads it; `fold` is there if the split has folds. Each metric has a column
+    of its own name, null where it was not measured.
 
     Parameters
     ----------
@@ -98,6 +99,11 @@ def patch_table(
         The crc32c of the bytes of each candidate's image; ignored if it is not written.
     first : int
         The `id` of the first row, if the table is a part of a larger one.
+
+    Raises
+    ------
+    ArgumentError
+        If a column of the samples sheet has the name of another one.
     """
     n, absent = len(grid), rows < 0
     source_index = column(grid.source_index)
@@ -117,11 +123,19 @@ def patch_table(
         "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
         **_draws(grid.draws),
         "split": split,
+        **({} if verdicts.fold is None else {"fold": column(verdicts.fold, verdicts.fold < 0)}),
         "kept": column(verdicts.kept),
         "reason": text_column(verdicts.reasons).take(column(verdicts.reason, verdicts.reason < 0)),
         **{name: column(v, np.isnan(v)) for name, v in verdicts.metrics.items()},
         "checksum": column(checksums, absent),
     }
+    of_sheet = _sheet_columns(sources)
+    if taken := sorted(columns.keys() & of_sheet.keys()):
+        raise ArgumentError(
+            f"The samples sheet has a column {taken[0]!r}, as the table of the patch set has; "
+            "rename it in the sheet."
+        )
+    columns |= {name: texts.take(source_index) for name, texts in of_sheet.items()}
     return pa.table(columns)
 
 
@@ -131,6 +145,27 @@ def _draws(draws: Draws | None) -> Mapping[str, pa.Array]:
         return {}
     names = text_column(list(draws.weights)).take(column(draws.code))
     return {"drawn_for": names, "weight": column(draws.weight)}
+
+
+def check_sheet(sources: Sequence[SourceInfo], metrics: Iterable[str], grid: PatchGrid) -> None:
+    """Raise ArgumentError early if a column of the samples sheet has the name of another one."""
+    if any(source.columns for source in sources):
+        codes, measured = np.zeros(1, np.int8), dict.fromkeys(metrics, np.zeros(1))
+        verdicts = Verdicts(("train",), codes, codes - 1, metrics=measured, fold=codes)
+        patch_table(sources, grid[:1], verdicts, np.zeros(1, np.int64), np.zeros(1, np.uint32))
+
+
+def _sheet_columns(sources: Sequence[SourceInfo]) -> dict[str, pa.Array]:
+    """Return the columns of the samples sheet, and the wells, by source."""
+    values = {name: [each.columns.get(name) for each in sources] for name in sheet_names(sources)}
+    if "well" not in values and any(source.well for source in sources):
+        values["well"] = [source.well for source in sources]
+    return {name: text_column(texts) for name, texts in values.items()}
+
+
+def sheet_names(sources: Sequence[SourceInfo]) -> list[str]:
+    """Return the names of the columns of the samples sheet."""
+    return list(dict.fromkeys(name for source in sources for name in source.columns))
 
 
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:

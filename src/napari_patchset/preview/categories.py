@@ -5,6 +5,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.patching.splits import TEST, VALIDATION
 from napari_patchset.patching.verdicts import Verdicts
 
 
@@ -13,15 +14,22 @@ class PatchCategory(IntEnum):
 
     TRAIN = 0
     VAL = 1
-    REJECTED = 2
+    TEST = 2
+    REJECTED = 3
 
 
-CATEGORY_COLORS = ("#ffd60a", "#40e0ff", "#ff453a")
+CATEGORY_COLORS = ("#ffd60a", "#40e0ff", "#d783ff", "#ff453a")
 """The colour of each category; patches without a split have the first."""
+
+
+def category_of(split: str) -> PatchCategory:
+    """Return the category of the patches of a split; "train" is that of "all", too."""
+    names = {VALIDATION: PatchCategory.VAL, TEST: PatchCategory.TEST}
+    return names.get(split, PatchCategory.TRAIN)
 
 
 def patch_categories(verdicts: Verdicts) -> NDArray[np.uint8]:
     """Return the category of each candidate."""
-    category = np.full(len(verdicts.split), PatchCategory.REJECTED, np.uint8)
-    np.copyto(category, verdicts.split, where=verdicts.kept, casting="unsafe")
-    return category
+    by_code = [*map(category_of, verdicts.splits), PatchCategory.REJECTED]
+    of_split = np.array(by_code, np.uint8)  # the last one for NO_SPLIT
+    return np.where(verdicts.kept, of_split[verdicts.split], np.uint8(PatchCategory.REJECTED))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import DestinationExistsError
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory, category_of
 from napari_patchset.source import SourceInfo, local_path
 
 SUFFIX = ".geojson"
@@ -135,7 +135,7 @@ def _texts_of_classes(part: pa.Table) -> Iterator[str]:
         if (kept, name) not in known:
             category = PatchCategory.REJECTED
             if kept:
-                category = PatchCategory.VAL if name == "val" else PatchCategory.TRAIN
+                category = category_of(name)
             color = list(bytes.fromhex(CATEGORY_COLORS[category].removeprefix("#")))
             known[kept, name] = json.dumps({"name": name, "color": color})
         yield known[kept, name]

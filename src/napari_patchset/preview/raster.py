@@ -32,7 +32,7 @@ def _palette() -> NDArray[np.uint32]:
     Training patches are transparent, as are cells of several categories until they are mixed.
     """
     palette = np.zeros((1 << len(CATEGORY_COLORS), 4), np.uint8)
-    for category in (PatchCategory.VAL, PatchCategory.REJECTED):
+    for category in (PatchCategory.VAL, PatchCategory.TEST, PatchCategory.REJECTED):
         palette[1 << category] = *_RGB[category], _ALPHA
     return palette.view(np.uint32)[:, 0]
 

@@ -88,8 +88,9 @@ class SceneSummary:
 
     @property
     def label(self) -> str:
-        """Well and name, the latter alone if the two are the same."""
-        return self.name if self.well in (None, self.name) else f"{self.well} {self.name}"
+        """Well and name, the latter alone if it begins with the well."""
+        is_named = self.well is None or f"{self.name} ".startswith(f"{self.well} ")
+        return self.name if is_named else f"{self.well} {self.name}"
 
 
 MAX_LISTED = 20

@@ -14,7 +14,7 @@ from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.exporting.candidates import Selection, select_candidates
 from napari_patchset.patching.measurements import metric_columns
-from napari_patchset.patching.splits import ALL, SPLITS
+from napari_patchset.patching.splits import ALL
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY, digest_file, read_attributes
@@ -37,7 +37,7 @@ def _contradictions(patch_set: OpenedSet) -> Iterator[str]:
         return
     if recipe.hash != manifest.recipe_hash:
         yield f"the recipe's hash is {recipe.hash}, not {manifest.recipe_hash}"
-    splits = SPLITS if recipe.split else ALL
+    splits = recipe.split.names if recipe.split else ALL
     if tuple(manifest.counts) != splits:
         yield f"it counts {list(manifest.counts)}, not {list(splits)}"
     if not sources:
@@ -138,6 +138,7 @@ def _check_counts(patch_set: OpenedSet, selection: Selection) -> Iterator[Findin
     manifest = patch_set.manifest
     counts: dict[str, tuple[Any, Any]] = {
         "patches": (manifest.counts, selection.counts),
+        "patches of the folds": (manifest.folds, selection.folds),
         "rejected candidates": (manifest.rejected, selection.rejected),
         "limits": (manifest.limits, selection.verdicts.finite_limits),
     }

@@ -1,4 +1,4 @@
-"""Prove that training and validation patches share no place and no pixels.
+"""Prove that the splits and folds of a set share no place, no group and no pixels.
 
 `find_leak` compares positions, `check_repeats` checksums, so that it finds copies in any source.
 """
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import TRAIN, VAL
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.source import SourceInfo
 from napari_patchset.verification.check_pixels import PixelCheck
@@ -22,40 +21,73 @@ Integers = NDArray[np.int64]
 
 
 def check_split(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterator[Finding]:
-    """Yield a training and a validation patch that share a place, if there are any."""
-    if len(candidates.splits) < 2:
+    """Yield patches of different splits or folds that share a place, and groups that they share."""
+    if len(candidates.splits) < 2 and not patch_set.manifest.folds:
         return
-    leak = find_leak(candidates.grid, candidates.split, patch_set.sources)
+    leak = find_leak(candidates.grid, candidates.part, patch_set.sources)
     if leak:
-        train, val = leak
-        source = patch_set.sources[int(candidates.grid.source_index[val])]
+        names = [_patch_name(candidates, row) for row in leak]
+        source = patch_set.sources[int(candidates.grid.source_index[leak.second])]
         yield Finding(
             "overlapping split",
-            f"{patch_set.table_path}: the training patch in row {train} and the validation patch "
-            f"in row {val} share pixels, of source {source.key}, scene {source.scene}; export "
-            "again.",
+            f"{patch_set.table_path}: {names[0]} and {names[1]} share pixels, of source "
+            f"{source.key}, scene {source.scene}; export again.",
         )
+    split = patch_set.recipe.split
+    by = split.by if split else ""
+    if by == "file" or (split and by in split.columns):
+        yield from _divided_groups(patch_set, candidates, by)
+
+
+_KINDS = {"train": "training", "val": "validation"}
+
+
+def _patch_name(candidates: RecordedCandidates, row: int) -> str:
+    name = candidates.part_name(int(candidates.part[row]))
+    return f"the {_KINDS.get(name, name)} patch in row {row}"
+
+
+def _divided_groups(
+    patch_set: OpenedSet, candidates: RecordedCandidates, by: str
+) -> Iterator[Finding]:
+    """Yield a finding for each group that has patches in several splits or folds."""
+    of_source = [
+        source.key if by == "file" else source.columns.get(by, source.well)
+        for source in patch_set.sources
+    ]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(of_source))}
+    rows = np.flatnonzero(candidates.part >= 0)
+    group = np.array([numbers[name] for name in of_source])[candidates.grid.source_index[rows]]
+    pairs = np.unique(np.stack([group, candidates.part[rows]], axis=1), axis=0)
+    for name, number in numbers.items():
+        parts = pairs[pairs[:, 0] == number, 1].tolist()
+        if len(parts) > 1:
+            listed = " and ".join(candidates.part_name(part) for part in parts)
+            yield Finding(
+                "group in two splits",
+                f"{patch_set.table_path}: {by} {name} has patches in {listed}; export again.",
+            )
 
 
 class Leak(NamedTuple):
-    """A training and a validation patch that share a place, by their rows in the grid."""
+    """Two patches of different parts that share a place, by their rows in the grid."""
 
-    train: int
-    val: int
+    first: int
+    second: int
 
 
 def find_leak(
-    grid: PatchGrid, split: NDArray[np.int8], sources: Sequence[SourceInfo]
+    grid: PatchGrid, part: NDArray[np.integer], sources: Sequence[SourceInfo]
 ) -> Leak | None:
-    """Return a training and a validation patch whose rectangles overlap in the plane.
+    """Return two patches of different parts whose rectangles overlap in the plane.
 
-    T, Z and channels do not matter: one place must be in one split. Scenes that overlap on the
+    T, Z and channels do not matter: one place must be in one part. Scenes that overlap on the
     stage are one plane, and so are equal files.
 
     Parameters
     ----------
-    split : int8 array
-        The code of each patch's split; patches in neither do not matter.
+    part : integer array
+        The code of each patch's part, a split or a fold; negative for patches that do not matter.
     """
     size = np.array(grid.size[-2:])
     plane, start = _positions(grid, sources)
@@ -64,10 +96,12 @@ def find_leak(
     y, x = (start // size).T
     cell = (plane * rows + y) * columns + x
     place = cell * size.prod() + (start % size) @ [size[1], 1]
-    train, val = (_group_by_cell(split == code, cell, place, start) for code in (TRAIN, VAL))
-    for i, j in _near_cells(train, val, size, int(columns)):
-        if leak := _overlap(train.rows_in(i), val.rows_in(j), start, size):
-            return leak
+    codes = np.unique(part[part >= 0]).tolist()
+    parts = [_group_by_cell(part == code, cell, place, start) for code in codes]
+    for first, second in combinations(parts, 2):
+        for i, j in _near_cells(first, second, size, int(columns)):
+            if leak := _overlap(first.rows_in(i), second.rows_in(j), start, size):
+                return leak
     return None
 
 
@@ -94,7 +128,7 @@ def _positions(grid: PatchGrid, sources: Sequence[SourceInfo]) -> tuple[Integers
 
 
 class _Cells(NamedTuple):
-    """The patches of a split by the cell, of the size of a patch, that they start in.
+    """The patches of a part by the cell, of the size of a patch, that they start in.
 
     Attributes
     ----------
@@ -119,9 +153,9 @@ class _Cells(NamedTuple):
 
 
 def _group_by_cell(
-    in_split: NDArray[np.bool_], cell: Integers, place: Integers, start: Integers
+    is_in: NDArray[np.bool_], cell: Integers, place: Integers, start: Integers
 ) -> _Cells:
-    rows = np.flatnonzero(in_split)
+    rows = np.flatnonzero(is_in)
     rows = rows[np.unique(place[rows], return_index=True)[1]]
     first = np.flatnonzero(np.diff(cell[rows], prepend=-1))
     starts = start[rows]
@@ -143,50 +177,90 @@ def _near_cells(a: _Cells, b: _Cells, size: Integers, columns: int) -> Iterator[
         yield from zip(i[both].tolist(), j[both].tolist(), strict=True)
 
 
-def _overlap(train: Integers, val: Integers, start: Integers, size: Integers) -> Leak | None:
+def _overlap(first: Integers, second: Integers, start: Integers, size: Integers) -> Leak | None:
     """Return two patches that overlap."""
-    for row in train.tolist():
-        near = (np.abs(start[val] - start[row]) < size).all(axis=1)
+    for row in first.tolist():
+        near = (np.abs(start[second] - start[row]) < size).all(axis=1)
         if near.any():
-            return Leak(row, int(val[near.argmax()]))
+            return Leak(row, int(second[near.argmax()]))
     return None
 
 
-def check_repeats(patch_set: OpenedSet, pixels: PixelCheck) -> Iterator[Finding]:
-    """Yield a finding if two images of different splits hold the same pixels, naming the rows.
+class _Part(NamedTuple):
+    """The images of one split or fold.
+
+    Attributes
+    ----------
+    rows : int64 array
+        Their rows in the array.
+    """
+
+    name: str
+    array: ArrayLayout
+    rows: Integers
+
+
+def _parts(patch_set: OpenedSet, candidates: RecordedCandidates | None) -> Iterator[_Part]:
+    for array in patch_set.arrays:
+        if array.role != IMAGE or not array.n:
+            continue
+        members = candidates.of_array(array) if candidates else None
+        if candidates is None or members is None or not patch_set.manifest.folds:
+            yield _Part(array.name, array, np.arange(array.n))
+            continue
+        part = candidates.part[members]
+        for code in np.unique(part).tolist():
+            name = candidates.part_name(code)
+            of_fold = name if code >= len(candidates.splits) else array.name
+            yield _Part(of_fold, array, np.flatnonzero(part == code))
+
+
+def check_repeats(
+    patch_set: OpenedSet, candidates: RecordedCandidates | None, pixels: PixelCheck
+) -> Iterator[Finding]:
+    """Yield a finding if two images of different splits or folds hold the same pixels.
 
     Equal checksums are compared by their pixels. Patches of one value, such as the background of a
     mosaic or a saturated spot, are no repetition.
 
     Parameters
     ----------
+    candidates : RecordedCandidates or None
+        None if the table can't be read; then folds are not compared.
     pixels : PixelCheck
         With the checksums of all patches.
     """
-    images = [array for array in patch_set.arrays if array.role == IMAGE and array.n]
-    for first, second in combinations(images, 2):
+    for first, second in combinations(_parts(patch_set, candidates), 2):
         if pairs := sorted(_equal_rows(patch_set, pixels, first, second)):
             a, b = pairs[0]
             yield Finding(
                 "same pixels in two splits",
                 f"{patch_set.path}: {len(pairs)} patches of {second.name} hold the same pixels as "
-                f"one of {first.name}, the first are patch {a} of {first.name} and patch {b} of "
-                f"{second.name}; name each image once, or split by what repeats, and export again.",
+                f"one of {first.name}, the first are patch {a} of {first.array.name} and patch {b} "
+                f"of {second.array.name}; name each image once, or split by what repeats, and "
+                "export again.",
             )
 
 
 def _equal_rows(
-    patch_set: OpenedSet, pixels: PixelCheck, first: ArrayLayout, second: ArrayLayout
+    patch_set: OpenedSet, pixels: PixelCheck, first: _Part, second: _Part
 ) -> Iterator[tuple[int, int]]:
-    """Yield each row of the second array that is in the first, too, with the row there."""
-    sums = [pixels.checksums[array.name] for array in (first, second)]
-    readable = [~pixels.unreadable[array.name] for array in (first, second)]
-    shared = np.intersect1d(sums[0][readable[0]], sums[1][readable[1]])
-    with closing(patch_set.open(first)) as one, closing(patch_set.open(second)) as other:
+    """Yield each row of the second part that is in the first, too, with the row there."""
+    rows = [part.rows[~pixels.unreadable[part.array.name][part.rows]] for part in (first, second)]
+    sums = [
+        pixels.checksums[part.array.name][of]
+        for part, of in zip((first, second), rows, strict=True)
+    ]
+    shared = np.intersect1d(sums[0], sums[1])
+    if not len(shared):
+        return
+    with (
+        closing(patch_set.open(first.array)) as one,
+        closing(patch_set.open(second.array)) as other,
+    ):
         for checksum in shared:
             own, others = (
-                np.flatnonzero((each == checksum) & mask).tolist()
-                for each, mask in zip(sums, readable, strict=True)
+                of[each == checksum].tolist() for each, of in zip(sums, rows, strict=True)
             )
             patch = one.read(own[0])
             if _has_one_value(patch):

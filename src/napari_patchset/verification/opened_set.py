@@ -36,6 +36,7 @@ FindingName = Literal[
     "wrong counts",
     "wrong statistics",
     "overlapping split",
+    "group in two splits",
     "same pixels in two splits",
     "absent source",
     "changed source",
@@ -152,6 +153,8 @@ class RecordedCandidates:
         Checksum of each image, 0 if there is none.
     is_readable : bool array
         Whether the source could be read when the set was made.
+    fold : int8 array
+        The fold that each is in, -1 if it is in none.
     """
 
     file: TableFile
@@ -161,6 +164,7 @@ class RecordedCandidates:
     split: NDArray[np.int8]
     checksums: NDArray[np.uint32]
     is_readable: NDArray[np.bool_]
+    fold: NDArray[np.int8]
 
     @classmethod
     def read(cls, patch_set: OpenedSet) -> "RecordedCandidates":
@@ -182,6 +186,7 @@ class RecordedCandidates:
             of_grid = [f"{axis}_{what}" for axis in axes for what in ("start", "size")]
             read = ["source_index", "sample", "valid", *of_grid]
             read += ["drawn_for", "weight"] if classes else []
+            read += ["fold"] if patch_set.manifest.folds else []
             for part in file.parts([*read, "kept", "split", "checksum", "reason", *names]):
                 named = pc.if_else(part["kept"], part["split"], None)
                 code = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
@@ -191,11 +196,14 @@ class RecordedCandidates:
                     "split": code.to_numpy().astype(np.int8),
                     "checksums": pc.fill_null(part["checksum"], 0).to_numpy().astype(np.uint32),
                     "is_readable": ~unreadable.to_numpy().astype(bool),
+                    "fold": np.full(len(part), -1, np.int8),
                 }
                 if classes:
                     drawn_for = pc.index_in(part["drawn_for"], pa.array(classes))
                     columns["code"] = drawn_for.to_numpy().astype(np.int16)
                     columns["weight"] = part["weight"].to_numpy()
+                if "fold" in read:
+                    columns["fold"] = pc.fill_null(part["fold"], -1).to_numpy().astype(np.int8)
                 for name in part.column_names:
                     if name in names:
                         values = pc.fill_null(part[name], np.nan).to_numpy()
@@ -225,6 +233,20 @@ class RecordedCandidates:
             return None
         candidates = np.flatnonzero(self.split == self.splits.index(array.split))
         return candidates if len(candidates) == array.n else None
+
+    @cached_property
+    def part(self) -> NDArray[np.int64]:
+        """The part of each that shares no pixel with another one: a split, or a fold; -1 for none.
+
+        Folds are counted behind the splits.
+        """
+        is_in_fold = (self.fold >= 0) & (self.split >= 0)
+        return np.where(is_in_fold, len(self.splits) + self.fold.astype(np.int64), self.split)
+
+    def part_name(self, part: int) -> str:
+        """Return the name of a part: "train", "fold 3"."""
+        n = len(self.splits)
+        return self.splits[part] if part < n else f"fold {part - n}"
 
     def is_skipped(self, source_index: int) -> bool:
         """Return whether a source has no patch in the set because it could not be read."""

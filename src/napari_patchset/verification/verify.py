@@ -77,6 +77,6 @@ def verify(
     count_read(0)
     pixels = PixelCheck(patch_set, candidates, count_read)
     yield from pixels.run()
-    yield from check_repeats(patch_set, pixels)
+    yield from check_repeats(patch_set, candidates, pixels)
     if sources and candidates:
         yield from SourceCheck(patch_set, candidates, pixels, count_read, memory, workers).run()

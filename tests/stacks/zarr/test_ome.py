@@ -2,7 +2,6 @@
 
 import pickle
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -26,6 +25,7 @@ from support.zarr_maker import (
     write_array,
     write_group,
     write_image,
+    write_plate,
 )
 
 
@@ -137,22 +137,6 @@ def test_series_of_a_converted_file_are_scenes(tmp_path: Path, version: str, lis
         open_zarr(path, "3")
 
 
-def write_plate(path: Path, version: str, wells: Sequence[str], n_fields: int) -> Path:
-    plate = {
-        "rows": [{"name": "A"}, {"name": "B"}],
-        "columns": [{"name": "1"}, {"name": "2"}, {"name": "3"}],
-        "wells": [{"path": well, "rowIndex": 0, "columnIndex": 0} for well in wells],
-    }
-    write_group(path, {"plate": plate}, version)
-    for i, well in enumerate(wells):
-        images = [{"path": str(field)} for field in range(n_fields)]
-        write_group(path / well, {"well": {"images": images}}, version)
-        for field in range(n_fields):
-            data = drawn("CYX", (2, 20, 30)) + np.uint16(10 * i + field)
-            write_image(path / well / str(field), "CYX", data, version=version)
-    return path
-
-
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_fields_of_a_plate_are_scenes_laid_out_as_on_the_plate(
     tmp_path: Path, version: str
@@ -162,6 +146,8 @@ def test_fields_of_a_plate_are_scenes_laid_out_as_on_the_plate(
     ids = ["A/1/0", "A/1/1", "A/1/2", "B/3/0", "B/3/1", "B/3/2"]
     assert [s.id for s in scenes] == ids
     assert [s.name for s in scenes[:2]] == ["A1 field 0", "A1 field 1"]
+    assert [s.label for s in scenes[:2]] == ["A1 field 0", "A1 field 1"]
+    assert [s.well for s in scenes] == ["A1"] * 3 + ["B3"] * 3
     assert [s.rect for s in scenes[:3]] == [
         Rect(0, 0, 30, 20),
         Rect(30, 0, 30, 20),

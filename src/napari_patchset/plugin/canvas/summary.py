@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from napari_patchset.patching.verdicts import ACROSS_SPLITS
+from napari_patchset.patching.splits import ALL, TEST, TRAINING, VALIDATION
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
@@ -19,7 +19,7 @@ MULTIPLE = 8
 def summarize(planned: PlanPreview) -> str:
     """Summarize the number of patches of each kind, their size on disk, and those left out."""
     n = [int(np.count_nonzero(planned.category == each)) for each in PatchCategory]
-    kept = n[PatchCategory.TRAIN] + n[PatchCategory.VAL]
+    kept = sum(n) - n[PatchCategory.REJECTED]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
     patches = "patch" if kept == 1 else "patches"
     lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned, kept)}"]
@@ -27,8 +27,10 @@ def summarize(planned: PlanPreview) -> str:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)
     if split := planned.state.recipe.split:
-        counts = {"train": n[PatchCategory.TRAIN], "val": n[PatchCategory.VAL]}
-        lines += [remark] if (remark := split.remark(counts)) else []
+        counts = {name: n[category] for name, category in _CATEGORIES.items()}
+        fold = planned.verdicts.fold
+        folds = () if fold is None else np.bincount(fold[fold >= 0]).tolist()
+        lines += [remark] if (remark := split.remark(counts, folds)) else []
     lines += [f"{count:,} left out: {why}" for why, count in planned.grid.excluded.items()]
     lines += [_escaped(planned.notice)] if planned.notice else []
     if planned.is_provisional:
@@ -75,12 +77,20 @@ def _on_disk(planned: PlanPreview, kept: int) -> str:
     return f", {_bytes(kept * prod(planned.grid.size) * len(info.channels) * itemsize)}"
 
 
+_CATEGORIES = {
+    TRAINING: PatchCategory.TRAIN,
+    VALIDATION: PatchCategory.VAL,
+    TEST: PatchCategory.TEST,
+}
+
+
 def _legend(planned: PlanPreview, counts: list[int]) -> str:
-    names = ("train", "val") if planned.state.recipe.split else ("kept", "")
+    named = {split: _CATEGORIES[split] for split in planned.verdicts.splits if (split,) != ALL}
+    named = (named or {"kept": PatchCategory.TRAIN}) | {"rejected": PatchCategory.REJECTED}
     entries = [
-        f'<span style="color:{color}">■</span>&nbsp;{count:,}&nbsp;{name}'
-        for color, count, name in zip(CATEGORY_COLORS, counts, (*names, "rejected"), strict=True)
-        if name
+        f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;{counts[category]:,}'
+        f"&nbsp;{name}"
+        for name, category in named.items()
     ]
     share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
     return f"{'&nbsp; '.join(entries)}&nbsp;({share:.0%})"
@@ -90,7 +100,8 @@ def _reasons(planned: PlanPreview) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
-    causes = [why if why == ACROSS_SPLITS else f"by {why}" for why in verdicts.reasons]
+    *filters, across = verdicts.reasons
+    causes = [*(f"by {each}" for each in filters), across]
     rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
     limits = [
         f"{limit} of {column} is {value:.4g}"

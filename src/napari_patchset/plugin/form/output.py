@@ -80,8 +80,11 @@ class OutputSection(Section):
         self.codec.visible = self.format.value == "zarr"
 
 
-_BY = choices(
-    ("automatic", "auto"), ("files", "file"), ("scenes", "scene"), ("blocks of the image", "block")
+_BY = (
+    ("automatic", "auto"),
+    ("files", "file"),
+    ("scenes", "scene"),
+    ("blocks of the image", "block"),
 )
 
 
@@ -96,7 +99,7 @@ class SplitSection(Section):
         )
         self.by = ComboBox(
             label="Split by",
-            choices=_BY,
+            choices=choices(*_BY),
             tooltip=description(Split, "by"),
         )
         self.seed = SpinBox(
@@ -106,6 +109,8 @@ class SplitSection(Section):
             label="Seed",
             tooltip=description(Split, "seed"),
         )
+        self._others: dict[str, Any] = {}
+        """What a loaded plan has besides: test, folds, stratify."""
         super().__init__([self.val, self.by, self.seed])
         self.val.changed.connect(self._show)
         self._show()
@@ -113,20 +118,34 @@ class SplitSection(Section):
     @property
     def value(self) -> dict[str, Any] | None:
         """The split, as a plan has it; None for no split."""
-        if not self.val.fraction:
+        if not self._is_split:
             return None
-        return {"val": self.val.fraction, "by": self.by.value, "seed": self.seed.value}
+        by_hand = {"by": self.by.value, "seed": self.seed.value}
+        return {"val": self.val.fraction or None} | by_hand | self._others
+
+    @property
+    def _is_split(self) -> bool:
+        return bool(self.val.fraction or self._others.keys() & {"test", "folds"})
 
     def load(self, split: Split | None) -> None:
         """Set the fields from a split."""
-        self.val.load(split.val if split else 0)
+        self.val.load((split.val or 0) if split else 0)
+        shown = {"val", "by", "seed"}
+        self._others = split.model_dump(exclude=shown, exclude_defaults=True) if split else {}
         if split:
+            is_column = split.by not in dict(_BY).values()
+            self.by.choices = choices(*_BY, *([(split.by, split.by)] if is_column else []))
             self.by.value, self.seed.value = split.by, split.seed
+        self._show()
 
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        return f"{100 * self.val.fraction:.4g} % for validation" if self.val.fraction else "none"
+        shares = {"validation": self.val.fraction, "a test": self._others.get("test")}
+        texts = [f"{100 * share:.4g} % for {what}" for what, share in shares.items() if share]
+        if "folds" in self._others:
+            texts.append(f"{self._others['folds']} folds")
+        return ", ".join(texts) or "none"
 
     def _show(self) -> None:
-        self.by.visible = self.seed.visible = bool(self.val.fraction)
+        self.by.visible = self.seed.visible = self._is_split

@@ -27,11 +27,16 @@ class PlateField:
     """The number of these."""
 
     @property
-    def name(self) -> str:
-        """The well as biologists write it, "A1", and the field where there are several."""
+    def well(self) -> str:
+        """The well as biologists write it, "A1"."""
         *row_and_column, field = self.path.split("/")[-3:]
-        well = "".join(row_and_column) or field  # not every path of a damaged plate is ROW/COLUMN
-        return f"{well} field {field}" if self.n_fields > 1 else well
+        return "".join(row_and_column) or field  # not every path of a damaged plate is ROW/COLUMN
+
+    @property
+    def name(self) -> str:
+        """The well, and the field where there are several."""
+        field = self.path.rpartition("/")[2]
+        return f"{self.well} field {field}" if self.n_fields > 1 else self.well
 
 
 def plate_fields(root: Root, plate: Node) -> Iterator[PlateField]:

@@ -178,7 +178,8 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
         array, is_only = image.levels[0].array, entry.id is None or _NUMBERED.fullmatch(entry.id)
         own_name = image.multiscale.name if is_only and image.multiscale else None
         name = own_name or entry.name
-        summary = SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype)
+        well = entry.field.well if entry.field else None
+        summary = SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype, well)
         summaries.append(summary)
     return summaries, problems
 

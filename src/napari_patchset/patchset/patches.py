@@ -1,0 +1,250 @@
+"""Patches as sequences, whatever they are read from, and the mapping that names them.
+
+`PatchMapping` is what a set on disk and one that is cut from its sources have in common: arrays by
+name, tuples of arrays, and folds, which are views of the training patches.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ArgumentError, MissingArrayError
+from napari_patchset.patching.splits import TRAINING, VALIDATION
+from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
+from napari_patchset.patchset.statistics import ChannelStatistics, channel_sums
+
+_SUMMED_BYTES = 64 * 2**20
+"""Patches of which statistics are summed up at once."""
+
+
+class PatchSequence(ABC):
+    """A sequence of patches of one shape and type.
+
+    An index returns a patch C(Z)YX in the native dtype, a slice an array N, C, (Z), Y, X. Each is a
+    copy that may be changed.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """N, C, (Z), Y, X."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """Pixel type."""
+
+    @abstractmethod
+    def _read(self, index: int) -> NDArray[Any]:
+        """Return the patch of an index that exists."""
+
+    def _read_many(self, indices: Sequence[int]) -> Sequence[NDArray[Any]]:
+        """Return several patches; what reads them faster together overrides this."""
+        return [self._read(index) for index in indices]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> NDArray[Any]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[Any]:
+        if isinstance(index, slice):
+            patches = self._read_many(range(*index.indices(len(self))))
+            return np.stack(patches) if len(patches) else np.empty((0, *self.shape[1:]), self.dtype)
+        return self._read(self._checked(index))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[NDArray[Any]]:
+        """Return the patches of a batch; torch's `DataLoader` calls this."""
+        return list(self._read_many([self._checked(index) for index in indices]))
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[i] for i in range(len(self)))
+
+    def _checked(self, index: int) -> int:
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"Patch {index} is out of bounds for {len(self)} patches.")
+        return int(position)
+
+
+Array = TypeVar("Array", bound=PatchSequence, covariant=True)
+
+
+class PatchSubset(PatchSequence):
+    """Some patches of a sequence, by their indices there; no pixel is copied."""
+
+    def __init__(self, patches: PatchSequence, indices: NDArray[np.int64]) -> None:
+        self.patches, self.indices = patches, indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, (Z), Y, X."""
+        return (len(self.indices), *self.patches.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Pixel type."""
+        return self.patches.dtype
+
+    def _read(self, index: int) -> NDArray[Any]:
+        return self.patches[int(self.indices[index])]
+
+    def _read_many(self, indices: Sequence[int]) -> Sequence[NDArray[Any]]:
+        return self.patches.__getitems__(self.indices[list(indices)].tolist())
+
+
+class PatchTuples:
+    """Arrays of one split, zipped: an index returns (image, target), each as from its array."""
+
+    def __init__(self, arrays: Sequence[PatchSequence]) -> None:
+        self.arrays = tuple(arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+        return tuple(array[index] for array in self.arrays)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[NDArray[Any], ...]]:
+        """Return the tuples of a batch; torch's `DataLoader` calls this."""
+        return list(zip(*(array.__getitems__(indices) for array in self.arrays), strict=True))
+
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], ...]]:
+        return (self[i] for i in range(len(self)))
+
+
+def array_name(split: str, role: str) -> str:
+    """Return the name of an array in a mapping: "train", "train/target"."""
+    return split if role == IMAGE else f"{split}/{role}"
+
+
+class NamedPatches(Mapping[str, Array], Generic[Array]):
+    """Arrays by name: that of a split for its images, "train/target" for their targets."""
+
+    _arrays: dict[str, Array]
+
+    @property
+    @abstractmethod
+    def _title(self) -> str:
+        """What these patches are of, for messages."""
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._arrays:
+            has = f"its arrays are {', '.join(self)}" if self else "it holds no pixels"
+            raise MissingArrayError(f"{self._title} has no {name!r}; {has}.")
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def pairs(self, split: str, *roles: str) -> PatchTuples:
+        """Return the arrays of a split as one sequence of tuples.
+
+        Parameters
+        ----------
+        split : str
+            "all", "train", "val" or "test".
+        roles : str
+            "image", "target", "labels", in the order of a tuple; by default all that there are.
+
+        Raises
+        ------
+        MissingArrayError
+            If there is no such array.
+        """
+        present = [role for role in ROLES if array_name(split, role) in self]
+        return PatchTuples([self[array_name(split, r)] for r in roles or present or [IMAGE]])
+
+
+class Fold(NamedPatches[PatchSubset]):
+    """One fold of a cross-validation: its patches are "val", those of all others "train".
+
+    Attributes
+    ----------
+    number : int
+        Which of the folds validates.
+    indices : dict of str to int64 array
+        By split, the index in the set's "train" of each patch.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, PatchSequence], title: str, number: int, fold: NDArray[np.int8]
+    ) -> None:
+        self.number, self._set_title = number, title
+        self.indices = {
+            TRAINING: np.flatnonzero(fold != number),
+            VALIDATION: np.flatnonzero(fold == number),
+        }
+        self._arrays = {
+            array_name(split, role): PatchSubset(arrays[array_name(TRAINING, role)], indices)
+            for split, indices in self.indices.items()
+            for role in ROLES
+            if array_name(TRAINING, role) in arrays
+        }
+
+    @property
+    def _title(self) -> str:
+        return f"Fold {self.number} of {self._set_title}"
+
+    @cached_property
+    def statistics(self) -> dict[str, tuple[ChannelStatistics, ...]]:
+        """Statistics of each channel over the training patches of this fold, which it reads."""
+        return {
+            role: _statistics(self[name])
+            for role in ROLES
+            if role != LABELS and (name := array_name(TRAINING, role)) in self
+        }
+
+
+def _statistics(patches: PatchSequence) -> tuple[ChannelStatistics, ...]:
+    nbytes = int(np.prod(patches.shape[1:], dtype=np.int64)) * patches.dtype.itemsize
+    step = max(1, _SUMMED_BYTES // nbytes)
+    parts = [channel_sums(patches[i : i + step]) for i in range(0, len(patches), step)]
+    sums = parts[0]
+    for part in parts[1:]:
+        sums = [a + b for a, b in zip(sums, part, strict=True)]
+    return tuple(map(ChannelStatistics.from_sums, sums))
+
+
+class PatchMapping(NamedPatches[Array]):
+    """The splits of a set, which may have folds."""
+
+    @property
+    @abstractmethod
+    def n_folds(self) -> int:
+        """Number of folds, 0 without."""
+
+    @property
+    @abstractmethod
+    def fold_numbers(self) -> NDArray[np.int8]:
+        """The fold of each training patch."""
+
+    def fold(self, number: int) -> Fold:
+        """Return the training and validation patches of a fold, as views of the training patches.
+
+        Parameters
+        ----------
+        number : int
+            Which fold validates, from 0.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such fold.
+        """
+        if not 0 <= number < self.n_folds:
+            has = f"its folds are 0 to {self.n_folds - 1}" if self.n_folds else "it has no folds"
+            raise ArgumentError(f"{self._title} has no fold {number}; {has}.")
+        return Fold(self, self._title, number, self.fold_numbers)
