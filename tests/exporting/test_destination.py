@@ -404,8 +404,9 @@ def test_the_window_reports_it_and_touches_nothing(window: Window, source: Path)
     before = tree(folder)
     window.open(source)
     window.widget.export.out.value = folder / OUT
-    window.click(window.widget.export.start)
-    window.until(lambda: window.widget.export.status.value == "Failed.")
+    window.settle()
+    assert "is not an unfinished export of patchset" in window.widget.export.status.value
+    assert not window.widget.export.start.enabled
     assert tree(folder) == before
 
 

@@ -124,7 +124,7 @@ def test_the_form_waits_for_what_it_asks_of_a_file(
     unread.ready.set()
     window.until(lambda: "</b> patches" in window.summary)
     assert window.state.recipe.strategy.size == (24, 64)
-    assert widget.export.start.enabled
+    window.until(lambda: widget.export.start.enabled)
 
 
 def test_what_is_read_of_an_image_that_is_gone_is_dropped(

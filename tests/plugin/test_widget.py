@@ -11,7 +11,6 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import dialogs as asking
-from napari_patchset.plugin import export_control as running
 from napari_patchset.plugin import reader
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.preferences import PLUGIN
@@ -22,9 +21,8 @@ from support.window import SCENES, WAIT_MS, Window
 def errors_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the errors that are notified."""
     said: list[str] = []
-    for module in (asking, running, reader):
+    for module in (asking, reader):
         monkeypatch.setattr(module, "show_error", said.append)
-    monkeypatch.setattr(running, "show_remedy", lambda text, *_: said.append(text))
     return said
 
 
@@ -157,24 +155,6 @@ def test_an_export_is_cancelled_and_goes_on(
     made = window.export_to(out)
     assert len(made["all"]) == 3 * 97**2
     made.close()
-
-
-def test_a_failure_is_a_notification_and_the_form_stays(
-    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = errors_said(monkeypatch)
-    window.open(file)
-    before = window.state
-    window.widget.export.out.value = tmp_path / "taken.patches.zarr"
-    (tmp_path / "taken.patches.zarr").mkdir()
-    window.click(window.widget.export.start, settle=False)
-    window.until(lambda: bool(said))
-    assert "taken.patches.zarr exists; choose another name" in said[0]
-    assert window.state.recipe == before.recipe
-    assert window.widget.export.start.enabled
-    window.widget.export.out.value = tmp_path / "wrong.zarr"
-    window.click(window.widget.export.start)
-    assert "must end in .patches.zarr" in said[1]
 
 
 def test_open_asks_for_a_file_and_shows_it(

@@ -5,7 +5,7 @@ layout of the arrays, so that every job writes the same shards.
 """
 
 import warnings
-from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
@@ -153,11 +153,7 @@ def freeze_plan(
         requested, describe_image, check_cancelled
     )
     _check_failures(failures, max_failures)
-    for role, infos in images.items():
-        if role != MASK:
-            refs = [ref.images[role] for ref in plan.sources]
-            check_agreement(refs, infos, None if role == LABELS else plan.dtype)
-        check_geometry(role, plan.sources, infos, images[IMAGE])
+    check_images(plan, images)
     grid: PatchGrid | None = None
     while grid is None:
         try:
@@ -172,18 +168,7 @@ def freeze_plan(
             sources = tuple(plan.sources[i] for i in readable)
             plan = plan.model_copy(update={"sources": sources})
             images = {role: tuple(infos[i] for i in readable) for role, infos in images.items()}
-    arrays = [
-        ArrayLayout.from_source(
-            f"{UNSPLIT}/{role}",
-            len(grid),
-            infos[0],
-            grid.size,
-            None if role == LABELS else plan.dtype,
-            plan.codec,
-        )
-        for role, infos in images.items()
-        if role != MASK
-    ]
+    arrays = lay_out(plan, images, len(grid), grid.size)
     paths = {image.path for ref in plan.sources for image in ref.images.values()}
     paths |= describe_image.files
     frozen = FrozenPlan(
@@ -195,7 +180,7 @@ def freeze_plan(
         size=grid.size,
         n_candidates=len(grid),
         dropped=dict(grid.excluded),
-        arrays=tuple(arrays) if FORMATS[plan.format].has_pixels else (),
+        arrays=arrays if FORMATS[plan.format].has_pixels else (),
         scored_at_once=_SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
         max_failures=max_failures,
     )
@@ -210,6 +195,49 @@ def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> No
         )
 
 
+def check_images(
+    plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], name: Callable[[str], str] = str
+) -> None:
+    """Refuse sources that do not agree with each other or with their paired images.
+
+    Parameters
+    ----------
+    images : dict of role to sequence of SourceInfo
+        Descriptions of every source's image, and of the images that are paired with it.
+    name : callable
+        Return how an error names an image, of the text of its reference.
+
+    Raises
+    ------
+    ExportError
+        Naming each that differs.
+    """
+    for role, infos in images.items():
+        if role != MASK:
+            refs = [name(str(ref.images[role])) for ref in plan.sources]
+            check_agreement(refs, infos, None if role == LABELS else plan.dtype)
+        if role != IMAGE:
+            check_geometry(role, plan.sources, infos, images[IMAGE], name)
+
+
+def lay_out(
+    plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], n: int, size: Sequence[int]
+) -> tuple[ArrayLayout, ...]:
+    """Return the layout of an array of `n` patches for each role, without a split."""
+    return tuple(
+        ArrayLayout.from_source(
+            f"{UNSPLIT}/{role}",
+            n,
+            infos[0],
+            size,
+            None if role == LABELS else plan.dtype,
+            plan.codec,
+        )
+        for role, infos in images.items()
+        if role != MASK
+    )
+
+
 def _describe_readable(
     plan: ExportPlan, describe_image: SourceDescriber, check_cancelled: Callable[[], None]
 ) -> Generator[Step, None, tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]]:
@@ -217,7 +245,7 @@ def _describe_readable(
 
     Of sources that hold the same pixels one is taken.
     """
-    roles = _roles(plan)
+    roles = roles_of(plan)
     readable, descriptions, failures = list[SourceRef](), [], list[Failure]()
     for index, requested in enumerate(plan.sources):
         yield from _step(index, len(plan.sources))
@@ -239,7 +267,7 @@ def _describe_readable(
     return plan.model_copy(update={"sources": tuple(readable)}), images, failures
 
 
-def _roles(plan: ExportPlan) -> list[str]:
+def roles_of(plan: ExportPlan) -> list[str]:
     """Return the roles that have an image in every source; raise ArgumentError for one in some."""
     rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
     roles = [role for role in rules if any(role in ref.images for ref in plan.sources)]

@@ -48,7 +48,7 @@ from napari_patchset.source import (
     path_text,
     split_source,
 )
-from napari_patchset.stacks.metadata import parse_pixel_size
+from napari_patchset.stacks.metadata import SceneSummary, parse_pixel_size
 from napari_patchset.stacks.opening import list_scenes
 from napari_patchset.stacks.sequence import SequenceAxis
 
@@ -188,7 +188,9 @@ class SourceRef(ImageRef):
         """Return a copy with each of the paired images changed."""
         return self.model_copy(update={role: change(ref) for role, ref in self.pairs.items()})
 
-    def with_pair_scenes(self) -> Self:
+    def with_pair_scenes(
+        self, list_scenes: Callable[[str], Sequence[SceneSummary]] = list_scenes
+    ) -> Self:
         """Return a copy in which each paired image has a scene.
 
         In a file of several scenes, that is the one with the id of the source's scene; raise

@@ -385,14 +385,20 @@ def _check_equal(
 
 
 def check_geometry(
-    role: str, refs: Sequence[SourceRef], infos: Sequence[SourceInfo], images: Sequence[SourceInfo]
+    role: str,
+    refs: Sequence[SourceRef],
+    infos: Sequence[SourceInfo],
+    images: Sequence[SourceInfo],
+    name: Callable[[str], str] = str,
 ) -> None:
     """Raise ExportError, naming each target, labels or mask with another geometry than its image.
 
-    Files may name an axis of S differently, but not swap two of them.
+    Files may name an axis of S differently, but not swap two of them. `name` returns how the error
+    names an image, of the text of its reference.
     """
     differing = [
-        f"{ref.images[role]}, the {role} of {ref}, is {_shape_text(info)}, not {_shape_text(image)}"
+        f"{name(str(ref.images[role]))}, the {role} of {name(str(ref))}, is {_shape_text(info)}, "
+        f"not {_shape_text(image)}"
         for ref, info, image in zip(refs, infos, images, strict=True)
         if info.spatial_shape != image.spatial_shape
         or not _is_same_sampling(_sample_sizes(info), _sample_sizes(image))

@@ -221,7 +221,7 @@ def prepare(
     """
     if not overwrite:
         check_not_taken(workdir, plan)
-    if _is_prepared(workdir, plan, overwrite, max_failures):
+    if is_prepared(workdir, plan, overwrite, max_failures):
         workdir.set_max_failures(max_failures)
         return True
     frozen, grid = yield from freeze_plan(plan, workdir.check_cancelled, max_failures)
@@ -241,8 +241,8 @@ def check_not_taken(workdir: WorkDir, plan: ExportPlan) -> None:
         raise DestinationExistsError(f"{out} exists; choose another name or delete it.")
 
 
-def _is_prepared(
-    workdir: WorkDir, plan: ExportPlan, overwrite: bool, max_failures: int | None
+def is_prepared(
+    workdir: WorkDir, plan: ExportPlan, overwrite: bool = False, max_failures: int | None = None
 ) -> bool:
     """Return whether the folder has the same plan; another one is refused or ignored.
 

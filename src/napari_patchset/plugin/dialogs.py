@@ -27,7 +27,11 @@ _Slot = TypeVar("_Slot", bound=Callable[..., None])
 
 def message(error: Exception) -> str:
     """Return the message of an error in one line."""
-    return user_message(error) if isinstance(error, ValidationError) else str(error)
+    if isinstance(error, ValidationError):
+        return user_message(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror.lower()}"  # without "[Errno 2]"
+    return str(error)
 
 
 _REPEAT_SECONDS = 10
@@ -43,21 +47,10 @@ def show_error_once(text: str) -> None:
     _shown_errors[text] = now
 
 
-def show_remedy(text: str, remedy: str, act: Callable[[], None]) -> None:
-    """Notify of an error, with a button that does something about it."""
-    _notify(text, NotificationSeverity.ERROR, remedy, act)
-
-
 def show_offer(text: str, offer: str, act: Callable[[], None]) -> None:
     """Notify of something, with a button that follows it up."""
-    _notify(text, NotificationSeverity.INFO, offer, act)
-
-
-def _notify(
-    text: str, severity: NotificationSeverity, button: str, act: Callable[[], None]
-) -> None:
-    actions = ((button, lambda _: act()),)
-    notification_manager.dispatch(Notification(text, severity, actions))
+    actions = ((offer, lambda _: act()),)
+    notification_manager.dispatch(Notification(text, NotificationSeverity.INFO, actions))
 
 
 def notifying(slot: _Slot) -> _Slot:

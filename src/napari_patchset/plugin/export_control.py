@@ -4,36 +4,42 @@
 cancelled within a patch; another one writes plans.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from threading import Event
 from time import monotonic
 from typing import Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
-from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
-from qtpy.QtWidgets import QApplication, QMenu, QPushButton
+from qtpy.QtWidgets import QApplication, QMenu, QPushButton, QSizePolicy
 
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
+from napari_patchset.exporting.failures import Failure
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
-from napari_patchset.exporting.stages import check_not_taken
+from napari_patchset.exporting.stages import is_prepared
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin.dialogs import ask_plan_name, message, notifying, show_remedy
+from napari_patchset.patchset.writers.base import SetFormat
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, message
+from napari_patchset.plugin.export_check import find_problem
 from napari_patchset.plugin.form.fields import Row, Section
-from napari_patchset.plugin.layers.plan_layers import has_layers, spool_layers
+from napari_patchset.plugin.layers.plan_layers import has_layers, layers_folder, spool_layers
+from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.reader import FileOpener
+from napari_patchset.plugin.scene_context import unused_name
 from napari_patchset.plugin.state import FormState, refresh_region
 from napari_patchset.plugin.worker import Worker
 
@@ -41,14 +47,18 @@ _STOPPED = "Stopped. Press Export to resume."
 
 
 class ExportSection(Section):
-    """Destination, start and progress of an export, and buttons to copy, save and load the plan."""
+    """Destination, start and progress of an export, and buttons to copy, save and load the plan.
+
+    The line below the buttons tells why an export is impossible, asks what to do, or tells what
+    came of the last one.
+    """
 
     def __init__(self) -> None:
         self.out = FileEdit(label="Save to", mode=FileDialogMode.OPTIONAL_FILE, nullable=True)
         self.out.choose_btn.text, self.out.choose_btn.tooltip = "…", "Choose where to save."
         self.out.choose_btn.native.setFixedWidth(28)
         self.start = PushButton(
-            text="Export", tooltip="Write the patch set. An image must be open."
+            text="Export", tooltip="Write the patch set. An image must be open.", enabled=False
         )
         self.cancel = PushButton(
             text="Cancel",
@@ -63,15 +73,26 @@ class ExportSection(Section):
         buttons = Row([self.start, self.cancel, self.open])
         self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
         self.status = Label(value="", visible=False)
-        super().__init__([Section([self.out]), buttons, self.progress, self.status], labels=False)
-        self.menu = QMenu()
+        self.status.native.setWordWrap(True)
+        self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.answers: list[QPushButton] = []
+        self._answer_row = Row([], visible=False)
+        super().__init__(
+            [Section([self.out]), buttons, self.progress, self.status, self._answer_row],
+            labels=False,
+        )
+        self.more = QPushButton("Plan")
+        self.more.setToolTip("The form as a command or as a plan file: copy, save, load.")
+        self.menu = QMenu(self.more)  # whose style it takes
         self.copy_command = QAction("Copy as command")
         self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
         self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
-        self.more = QPushButton("Plan")
-        self.more.setToolTip("The form as a command or as a plan file: copy, save, load.")
         self.more.setMenu(self.menu)
         buttons.native.layout().addWidget(self.more)
+        self._proposed = ""
+        self._problem: str | None = None
+        self._outcome, self._is_error = "", False
+        self._is_running = False
 
     @property
     def destination(self) -> str:
@@ -79,66 +100,186 @@ class ExportSection(Section):
         value = self.out.value
         return "" if value is None or value == Path() else str(value)
 
-    def choose(self) -> None:
-        """Open the dialog for another destination."""
-        self.out.choose_btn.native.click()
+    def propose(self, out: str) -> None:
+        """Propose a destination; one that the user has chosen stays."""
+        if self.destination in ("", self._proposed):
+            self._proposed = out
+            self.out.value = Path(out)
+
+    def rename(self, out: Path) -> None:
+        """Change the destination; the user has not chosen it if the one before was proposed."""
+        if self.destination == self._proposed:
+            self._proposed = str(out)
+        self.out.value = out
 
     def end_in(self, suffix: str) -> None:
         """Change the suffix of the destination to that of a format."""
         self.out.filter, self.out.tooltip = f"*{suffix}", f"The folder to write, NAME{suffix}."
         if self.destination:
             out = Path(self.destination)
-            self.out.value = out.with_name(f"{stem_of(out)}{suffix}")
+            self.rename(out.with_name(f"{stem_of(out)}{suffix}"))
+
+    def allow(self, problem: str | None) -> None:
+        """Enable the export, or tell what stands in its way; None if that is told elsewhere."""
+        self._problem = problem
+        self._show()
 
     def show_running(self, running: bool) -> None:
-        """Enable the buttons that apply while an export runs, or while none does.
+        """Enable the buttons that apply while an export runs, or while none does."""
+        self._is_running = running
+        self._show()
 
-        The keyboard focus moves from a button that is disabled to the next one, so what becomes
-        enabled goes first: from Export to Cancel and back.
+    def show_status(self, text: str, is_error: bool = False) -> None:
+        """Show the progress of the export, or what came of it."""
+        self._outcome, self._is_error = text, is_error
+        self._withdraw()
+        self._show()
+
+    def ask(self, question: str, answers: Mapping[str, Callable[[], None]]) -> None:
+        """Ask a question, with a button for each answer."""
+        self.show_status(question)
+        for text, act in answers.items():
+            button = QPushButton(text)
+            button.clicked.connect(lambda _=False, act=act: self._answer(act))
+            self._answer_row.native.layout().addWidget(button)
+            self.answers.append(button)
+        self._answer_row.visible = True
+        self.answers[0].setFocus()
+
+    def _answer(self, act: Callable[[], None]) -> None:
+        self.start.native.setFocus()
+        self.show_status("")
+        act()
+
+    def _withdraw(self) -> None:
+        """Take back the question."""
+        for button in self.answers:
+            button.hide()
+            button.deleteLater()
+        self.answers.clear()
+        self._answer_row.visible = False
+
+    def _show(self) -> None:
+        """Show what is known; the focus moves from a button that is disabled to the next one.
+
+        So what becomes enabled goes first: from Export to Cancel and back.
         """
-        buttons = [(self.start, not running), (self.cancel, running)]
+        running, problem = self._is_running, self._problem
+        buttons = [(self.start, problem == "" and not running), (self.cancel, running)]
         for button, enabled in sorted(buttons, key=lambda each: not each[1]):
             button.enabled = enabled
         self.out.enabled, self.progress.visible = not running, running
-
-    def show_status(self, text: str) -> None:
-        """Show the progress of the export."""
-        self.status.value = text
-        self.status.visible = bool(text)
+        is_hindered = bool(problem) and not running
+        is_error = is_hindered or self._is_error
+        color = theme_colors().error.name()
+        self.status.native.setStyleSheet(f"color: {color}" if is_error else "")
+        self.status.value = (problem if is_hindered else self._outcome) or ""
+        self.status.visible = bool(self.status.value)
 
 
 _SOURCE_STAGES = {"open": "Opening the images", "finalize": "Checking the images"}
 """What an export does with each source, by stage; in the others it counts patches."""
 
 
+class Taken(Exception):
+    """The name of the patch set is taken, by a set or by an unfinished export of another plan.
+
+    Attributes
+    ----------
+    unfinished : bool
+        By which of them.
+    plan : ExportPlan or None
+        The unfinished export, None if it can't be continued.
+    """
+
+    def __init__(self, unfinished: bool, plan: ExportPlan | None = None) -> None:
+        super().__init__()
+        self.unfinished, self.plan = unfinished, plan
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to export, and what may be replaced.
+
+    Attributes
+    ----------
+    plan : ExportPlan or FormState
+        The plan, or the form, of which the files are read again and layers are written into files.
+    replaces : bool
+        Whether a patch set of that name may be replaced.
+    starts_over : bool
+        Whether an unfinished export of another plan may be discarded.
+    """
+
+    plan: ExportPlan | FormState
+    replaces: bool = False
+    starts_over: bool = False
+
+    @property
+    def format(self) -> SetFormat:
+        """The format of the patch set."""
+        recipe = self.plan if isinstance(self.plan, ExportPlan) else self.plan.recipe
+        return FORMATS[recipe.format]
+
+
 def _export(
-    state: FormState, planned: PlanPreview | None, memory: int, cancelled: Event
-) -> Generator[Progress, None, Path | None]:
+    order: Order, planned: PlanPreview | None, memory: int, cancelled: Event
+) -> Generator[Progress, None, Progress | None]:
     """Export the current content of the files; runs in a background thread.
 
-    Layers are written into files first. The metrics that the preview has measured are reused.
+    The metrics that the preview has measured are reused.
 
     Returns
     -------
-    Path or None
-        The patch set, None if the export was cancelled.
+    Progress or None
+        The last event, None if the export was cancelled.
+
+    Raises
+    ------
+    Taken
+        If something has the name of the patch set that must not be replaced.
     """
 
     def check_cancelled() -> None:
         if cancelled.is_set():
             raise Stopped("The export was cancelled.")
 
-    plan, path = state.plan(), None
-    check_destination(plan, overwrite=False)  # before layers are written
-    check_not_taken(WorkDir.for_set(plan.out), plan)
-    named, metrics = spool_layers(_fresh_plan(state), check_cancelled), known_metrics(planned)
-    with closing(iter_export(named, metrics=metrics, memory=memory)) as events:
-        for event in events:
-            yield event
-            path = event.path if event.stage == "done" else None
-            if cancelled.is_set():
-                break
-    return path
+    plan = order.plan if isinstance(order.plan, ExportPlan) else order.plan.plan()
+    workdir, layers = WorkDir.for_set(plan.out), layers_folder(plan)
+    check_destination(plan, overwrite=order.replaces)  # before layers are written
+    if not order.replaces and Path(plan.out).exists() and not workdir.is_in_place:
+        raise Taken(unfinished=False)
+    had_layers, metrics = layers.exists(), known_metrics(planned)
+    try:
+        if isinstance(order.plan, FormState):
+            plan = spool_layers(_fresh_plan(order.plan), check_cancelled)
+        if not order.starts_over:
+            _check_unfinished(workdir, plan)
+        overwrite = order.replaces or order.starts_over
+        with closing(
+            iter_export(plan, metrics=metrics, memory=memory, overwrite=overwrite)
+        ) as events:
+            for event in events:
+                yield event
+                if cancelled.is_set():
+                    break
+    except (*USER_ERRORS, Taken) as error:
+        if not had_layers and (isinstance(error, Taken) or not workdir.root.exists()):
+            rmtree(layers, ignore_errors=True)  # nothing refers to them
+        raise
+    return event if event.stage == "done" else None
+
+
+def _check_unfinished(workdir: WorkDir, plan: ExportPlan) -> None:
+    """Raise Taken if the folder holds an unfinished export of another plan."""
+    try:
+        is_prepared(workdir, plan)
+    except DestinationExistsError:
+        frozen = workdir.plan()
+        other = frozen.plan.model_copy(update={"sources": frozen.requested})
+        raise Taken(unfinished=True, plan=other) from None
+    except ExportError:
+        raise Taken(unfinished=True) from None
 
 
 class ExportControl:
@@ -163,41 +304,81 @@ class ExportControl:
         state: Callable[[], FormState],
         plans: PlanControl,
     ) -> None:
-        self.exporting, self.writing = Worker(), Worker()
+        self.exporting, self.writing, self.checking = Worker(), Worker(), Worker()
         self.opener = FileOpener(viewer)
         self._section = section
         self._state, self._plans = state, plans
         self._on_written: Callable[[Any], None] = self._copy_command
-        self._exported: ExportPlan | None = None
+        self._order: Order | None = None
+        self._saved = ""
+        """The set that the line below the buttons tells of."""
+        self._state_of_status: FormState | None = None
         self._cancelled = Event()
         self._began: tuple[float, int] | None = None
-        section.start.changed.connect(self._start)
+        section.start.changed.connect(lambda: self._try(self._start))
         section.cancel.changed.connect(self.cancel)
         section.open.changed.connect(self._open)
-        section.copy_command.triggered.connect(lambda: self._copy())
-        section.save_plan.triggered.connect(lambda: self._save())
-        self.writing.returned.connect(lambda written: self._on_written(written))
+        section.copy_command.triggered.connect(lambda: self._try(self._copy))
+        section.save_plan.triggered.connect(lambda: self._try(self._save))
+        self.checking.returned.connect(section.allow)
+        self.checking.failed.connect(self._on_failed)
+        self.writing.returned.connect(lambda written: self._try(lambda: self._on_written(written)))
         self.writing.failed.connect(self._on_failed)
         self.exporting.yielded.connect(self._on_progress)
         self.exporting.returned.connect(self._on_exported)
         self.exporting.failed.connect(self._on_failed)
 
+    def follow(self, planned: PlanPreview) -> None:
+        """Find out whether a plan can be exported; what was said of another one goes."""
+        is_other = planned.state != self._state_of_status
+        if is_other and not (self._saved and planned.state.out == self._saved):
+            self.forget()
+        self.checking.run(find_problem, planned)
+
+    def forbid(self) -> None:
+        """Disable the export: there is no plan, and the reason is told above."""
+        self.checking.stop()
+        if not self._saved:
+            self.forget()
+        self._section.allow(None)
+
+    def forget(self) -> None:
+        """Forget what came of the last export, unless one runs: it is about something else."""
+        if not self.exporting.running:
+            self._saved = self._section.status.tooltip = ""
+            self._section.open.enabled = False
+            self._section.show_status("")
+
     def cancel(self) -> None:
         """Stop the export within a patch; finished shards stay."""
-        if self.exporting.running and self._exported is not None:
+        if self.exporting.running and self._order is not None:
             self._cancelled.set()
-            WorkDir.for_set(self._exported.out).request_stop()
+            WorkDir.for_set(self._order.plan.out).request_stop()
 
-    @notifying
+    def _try(self, act: Callable[[], None]) -> None:
+        """Do something, and tell what went wrong."""
+        try:
+            act()
+        except USER_ERRORS as error:
+            self._tell(message(error), is_error=True)
+
+    def _tell(self, text: str, is_error: bool = False) -> None:
+        """Tell something of the form as it is."""
+        with suppress(*USER_ERRORS):
+            self._state_of_status = self._state()
+        self._section.show_status(text, is_error)
+
     def _start(self) -> None:
         state = self._state()
-        self._exported, self._cancelled = state.plan(), Event()
-        self._section.show_status("")
-        self._section.open.enabled = False
+        state.plan()  # raises what is wrong with it
+        self._run(Order(state))
+
+    def _run(self, order: Order) -> None:
+        self.forget()
+        self._order, self._cancelled, self._began = order, Event(), None
         self._section.show_running(True)
-        self._began = None
-        planned, memory = self._plans.current, export_memory()
-        self.exporting.run(_export, state, planned, memory, self._cancelled)
+        planned = self._plans.current if isinstance(order.plan, FormState) else None
+        self.exporting.run(_export, order, planned, export_memory(), self._cancelled)
 
     def _on_progress(self, event: Progress) -> None:
         if event.stage in _SOURCE_STAGES:
@@ -211,57 +392,76 @@ class ExportControl:
         left = time_left(event.done - first, event.total - event.done, now - began)
         self._section.show_status(left)
 
-    def _on_exported(self, path: Path | None) -> None:
-        plan = self._exported
-        if path is None or plan is None:
+    def _on_exported(self, event: Progress | None) -> None:
+        if event is None or self._order is None:
             self._on_end(_STOPPED)
             return
-        self._section.open.enabled = FORMATS[plan.format].has_pixels
-        self._on_end(f"Saved {path.name}")
-        show_info(f"The patch set is in {path}")
+        self._saved = self._order.plan.out
+        self._section.open.enabled = self._order.format.has_pixels  # before Cancel loses the focus
+        self._section.status.tooltip = self._saved
+        self._on_end(f"Saved {event.path.name}{_left_out(event.failures)}")
 
     def _on_failed(self, error: Exception) -> None:
-        if isinstance(error, Stopped):
+        if isinstance(error, Taken):
+            self._on_end("")
+            self._ask(error)
+        elif isinstance(error, Stopped):
             self._on_end(_STOPPED)
-            return
-        self._on_end("Failed.")
-        plan, text = self._exported, message(error)
-        if plan is not None and _is_about_the_destination(text, plan):
-            show_remedy(text, "Choose another name…", self._section.choose)
+        elif isinstance(error, USER_ERRORS):
+            self._on_end(message(error), is_error=True)
         else:
-            show_error(text)
+            self._on_end(f"{type(error).__name__}: {error}", is_error=True)
+            raise error
 
-    def _on_end(self, status: str) -> None:
+    def _on_end(self, status: str, is_error: bool = False) -> None:
         self._section.show_running(False)
-        self._section.show_status(status)
+        self._tell(status, is_error)
+
+    def _ask(self, taken: Taken) -> None:
+        """Ask what is to become of what has the name of the patch set."""
+        order = self._order
+        assert order is not None  # it has just been refused
+        name, cancel = Path(order.plan.out).name, {"Cancel": lambda: None}
+        if not taken.unfinished:
+            answers = {
+                "Replace": lambda: self._run(replace(order, replaces=True)),
+                "Keep both": lambda: self._try(self._keep_both),
+            }
+            self._section.ask(f"{name} exists already.", answers | cancel)
+            return
+        answers = {"Start over": lambda: self._run(replace(order, starts_over=True))}
+        if (other := taken.plan) is not None:
+            answers = {"Continue that one": lambda: self._run(replace(order, plan=other))} | answers
+        question = f"An export of {name} with other settings is unfinished."
+        self._section.ask(question, answers | cancel)
+
+    def _keep_both(self) -> None:
+        self._section.rename(unused_name(Path(self._section.destination)))
+        self._start()
 
     def _open(self) -> None:
-        if self._exported is not None:
-            self.opener.open(self._exported.out)
+        if self._saved:
+            self.opener.open(self._saved)
 
-    @notifying
     def _copy(self) -> None:
         self._write(self._copy_command, _written_plan, self._state())
 
-    @notifying
     def _copy_command(self, plan: ExportPlan) -> None:
         line = command_line(plan, chosen_memory())
         if line is None:
             raise ArgumentError(
-                "The command has no options for all that is set here; save the plan instead, "
-                "and run patchset export --plan FILE."
+                "Not all that is set here can be written as a command; save the plan instead, and "
+                "export that."
             )
         if (clipboard := QApplication.clipboard()) is not None:
             clipboard.setText(line)
-        self._section.show_status("The command is copied.")
+        self._tell("The command is copied.")
 
-    @notifying
     def _save(self) -> None:
         state = self._state()
         proposed = Path(state.plan().out).with_suffix(".json")
         if (path := ask_plan_name(self._section.native, str(proposed))) is not None:
-            show = self._section.show_status
-            self._write(lambda saved: show(f"Saved {saved.name}"), _save_plan, state, path)
+            self._write(lambda saved: self._tell(f"Saved {saved.name}"), _save_plan, state, path)
 
     def _write(
         self,
@@ -272,11 +472,17 @@ class ExportControl:
     ) -> None:
         """Write a plan that names files only; layers are written into files first."""
         layers = has_layers(state.plan())
-        self._section.show_status(
-            "Writing the layers to files…" if layers else "Reading the files…"
-        )
+        self._tell("Writing the layers to files…" if layers else "Reading the files…")
         self._on_written = on_written
         self.writing.run(work, state, *args)
+
+
+def _left_out(failures: Sequence[Failure]) -> str:
+    """Return which sources an export has left out, as the end of a sentence."""
+    if not failures:
+        return ""
+    images = "an image" if len(failures) == 1 else f"{len(failures)} images"
+    return f", without {images} that can't be read: {failures[0]}"
 
 
 def _fresh_plan(state: FormState) -> ExportPlan:
@@ -291,10 +497,6 @@ def _save_plan(state: FormState, path: Path) -> Path:
     plan = _written_plan(state).resolved()
     path.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return path
-
-
-def _is_about_the_destination(text: str, plan: ExportPlan) -> bool:
-    return any(str(path) in text for path in (plan.out, WorkDir.for_set(plan.out).root))
 
 
 def time_left(done: int, left: int, seconds: float) -> str:

@@ -5,9 +5,9 @@ the candidates' metrics for the filters (`score_form`), those in view first. Eac
 `PlanPreview`, emitted in the GUI thread. Metrics of the same candidates are reused.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from time import monotonic
@@ -21,7 +21,6 @@ from napari_patchset.exporting.label_images import open_labels
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
-from napari_patchset.exporting.sources import check_agreement
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.strategies.base import SizedStrategy, to_pixels
@@ -64,6 +63,8 @@ class PlanPreview:
         Which candidates are measured.
     notice : str
         Which sources are left out since their pixels are in another one, "" for none.
+    pairs : dict of role to sequence of SourceInfo
+        The images that are paired with the sources.
     """
 
     state: FormState
@@ -73,6 +74,7 @@ class PlanPreview:
     category: NDArray[np.uint8]
     scored: NDArray[np.bool_]
     notice: str = ""
+    pairs: Mapping[str, Sequence[SourceInfo]] = field(default_factory=dict)
 
     @property
     def shown_source(self) -> SourceInfo:
@@ -129,16 +131,18 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
         If the form's values do not fit its sources, or these do not fit each other.
     """
     state, notice = state.without_repeats()
+    metrics: Metrics = {}
     if before is not None and before.state.candidates_key == state.candidates_key:
+        sources, grid, metrics = before.sources, before.grid, before.verdicts.metrics
+        pairs = state.describe_pairs(sources)
         if before.state.verdicts_key == state.verdicts_key:
-            return replace(before, state=state, notice=notice)
-        metrics = before.verdicts.metrics
-        return _judged(state, before.sources, before.grid, metrics, notice)
-    sources, strategy = state.infos(), state.recipe.strategy
-    check_agreement(state.names, sources, state.recipe.dtype)
-    with open_labels(state.preview_plan(), sources, open_image) as labels:
-        grid = strategy.plan(sources, masks_of(strategy), labels)
-    return _judged(state, sources, grid, {}, notice)
+            return replace(before, state=state, notice=notice, pairs=pairs)
+    else:
+        sources, strategy = state.infos(), state.recipe.strategy
+        pairs = state.describe_pairs(sources)
+        with open_labels(state.preview_plan(), sources, open_image) as labels:
+            grid = strategy.plan(sources, masks_of(strategy), labels)
+    return _judged(state, sources, grid, metrics, notice, pairs)
 
 
 def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanPreview]:
@@ -157,7 +161,8 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
     }
 
     def judged() -> PlanPreview:
-        return _judged(state, planned.sources, planned.grid, columns, planned.notice)
+        of = planned
+        return _judged(state, of.sources, of.grid, columns, of.notice, of.pairs)
 
     shown = monotonic()
     infos = {IMAGE: planned.sources, MASK: planned.sources}  # a mask has the geometry of its image
@@ -195,7 +200,12 @@ def known_metrics(planned: PlanPreview | None) -> Metrics:
 
 
 def _judged(
-    state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, metrics: Metrics, notice: str
+    state: FormState,
+    sources: Sequence[SourceInfo],
+    grid: PatchGrid,
+    metrics: Metrics,
+    notice: str,
+    pairs: Mapping[str, Sequence[SourceInfo]],
 ) -> PlanPreview:
     recipe = state.recipe
     verdicts = judge(
@@ -209,7 +219,8 @@ def _judged(
     scored = np.ones(len(grid), bool)
     for name in metric_columns(recipe.filters, sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
-    return PlanPreview(state, sources, grid, verdicts, patch_categories(verdicts), scored, notice)
+    category = patch_categories(verdicts)
+    return PlanPreview(state, sources, grid, verdicts, category, scored, notice, pairs)
 
 
 class PlanControl:

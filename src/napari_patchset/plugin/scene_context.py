@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.regions import Masks
+from napari_patchset.patchset.layout import stem_of
 from napari_patchset.plugin.layers.layer_stack import file_name, image_scenes, layer_at
 from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
@@ -172,10 +173,16 @@ def default_out(path: Path, suffix: str) -> str:
     is_elsewhere = path == sample_path() or layer_at(path) is not None
     if is_elsewhere or not os.access(path.parent, os.W_OK):
         path = Path.home() / path.name
-    name, number = f"{stem}{suffix}", 2
-    while path.with_name(name).exists():
-        name, number = f"{stem}-{number}{suffix}", number + 1
-    return str(path.with_name(name))
+    return str(unused_name(path.with_name(f"{stem}{suffix}")))
+
+
+def unused_name(out: Path) -> Path:
+    """Return a name that no set has: NAME, or NAME-2, NAME-3, ..."""
+    stem, number, path = stem_of(out), 2, out
+    while path.exists():
+        path = out.with_name(f"{stem}-{number}{out.name.removeprefix(stem)}")
+        number += 1
+    return path
 
 
 def _context(ref: SourceRef, scenes: Scenes, suffix: str) -> SceneContext:

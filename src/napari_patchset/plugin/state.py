@@ -10,10 +10,13 @@ from pydantic import ValidationError
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.frozen_plan import check_images, roles_of
+from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, PairRole, Recipe, SourceRef
 from napari_patchset.exporting.sources import find_repeats, repeats_notice, select_channels
+from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin.layers.layer_stack import layer_at, open_image
+from napari_patchset.plugin.layers.layer_stack import image_scenes, layer_at, open_image
 from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.cache import FileCache
@@ -31,6 +34,7 @@ class Descriptions:
     def __init__(self) -> None:
         self._lock, self._times_forgotten = Lock(), 0
         self._infos: dict[tuple[ImageRef, DepthAxis, PixelSize | None], SourceInfo] = {}
+        self._pairs: dict[tuple[SourceRef, str, DepthAxis, PixelSize | None], SourceInfo] = {}
         self._latest: dict[ImageRef, SourceInfo] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
@@ -52,6 +56,20 @@ class Descriptions:
                     self._infos[key] = info
         return info
 
+    def describe_pair(self, plan: ExportPlan, source: SourceRef, role: str) -> SourceInfo:
+        """Describe an image that is paired with a source of a plan, but for its content."""
+        key = (source, role, plan.depth_axis, plan.pixel_size)
+        with self._lock:
+            info, times = self._pairs.get(key), self._times_forgotten
+        if info is None:
+            paired = source.with_pair_scenes(lambda path: image_scenes(source_ref(path)))
+            with open_source(plan, paired, role, open_image) as stack:
+                info = describe(stack, "unread")
+            with self._lock:
+                if times == self._times_forgotten:
+                    self._pairs[key] = info
+        return info
+
     def latest(self, ref: ImageRef) -> SourceInfo | None:
         """Return the cached metadata of a scene, None if there is none; reads no file."""
         return self._latest.get(_alone(ref))
@@ -68,7 +86,7 @@ class Descriptions:
         """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._infos = {}
+            self._infos, self._pairs = {}, {}
 
     def _describe(
         self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize | None
@@ -162,6 +180,25 @@ class FormState:
             shown = repeats[shown]
         sources = tuple(self.sources[i] for i in left)
         return replace(self, sources=sources, shown_index=left.index(shown)), notice
+
+    def describe_pairs(self, infos: Sequence[SourceInfo]) -> Mapping[str, Sequence[SourceInfo]]:
+        """Describe the paired images by role, and check that all agree, as the export does.
+
+        Raises
+        ------
+        PatchsetError
+            If sources differ from the first one, or paired images from theirs, or can't be read.
+        """
+        plan = self.preview_plan()
+        names = dict(zip(map(str, self.sources), self.names, strict=True))
+        pairs = {
+            role: [DESCRIPTIONS.describe_pair(plan, source, role) for source in self.sources]
+            for role in roles_of(plan)
+            if role != IMAGE
+        }
+        images = {IMAGE: infos, **pairs}
+        check_images(plan, images, lambda text: names.get(text) or _name(Path(text)))
+        return pairs
 
     @property
     def names(self) -> list[str]:

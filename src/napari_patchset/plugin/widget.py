@@ -102,6 +102,7 @@ class PatchesWidget(Panel):
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
             source.overriding,
             *(self.picker.loading, export.exporting, export.writing, export.opener.worker),
+            export.checking,
         )
 
     def on_closed(self) -> None:
@@ -145,6 +146,7 @@ class PatchesWidget(Panel):
         self.form.output.changed.connect(self.preferences.stop)  # the user's choice has priority
         self.region_control.changed.connect(self._plan)
         self.region_control.painted.connect(self._on_paint)
+        self.export.out.changed.connect(self._plan)
         self.plans.changed.connect(self._show)
         self.plans.waiting.connect(lambda: self._show_text("Planning…"))
         self.plans.failed.connect(self._on_failed)
@@ -163,6 +165,7 @@ class PatchesWidget(Panel):
 
     def _on_file(self) -> None:
         self._forget()  # a file that is opened again may have changed
+        self.export_control.forget()
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self._show_parts()
         self._plan()
@@ -171,8 +174,9 @@ class PatchesWidget(Panel):
         """Offer the options of the shown scene, and plan."""
         self._show_parts()
         if is_new:
-            self.export.out.value = Path(context.out)
-            self._on_format()  # that may have changed since the name was proposed
+            with self.export.out.changed.blocked():  # the form does not fit the image yet
+                self.export.propose(context.out)
+                self._on_format()  # that may have changed since the name was proposed
         if (shown := self.source_control.shown_scene) is not None:
             channels = channels_of(shown, context.info)
             self.form.offer(context.info, [(c.name, c.color or "#ffffff") for c in channels])
@@ -180,8 +184,6 @@ class PatchesWidget(Panel):
 
     def _show_parts(self) -> None:
         is_open = self.source_control.shown_scene is not None
-        is_exporting = self.export_control.exporting.running
-        self.export.start.enabled = self.source_control.context is not None and not is_exporting
         self.form.more.setVisible(is_open)
         self.source_control.extra_files.visible = is_open
 
@@ -227,6 +229,7 @@ class PatchesWidget(Panel):
             self._show_text(summarize(planned))
             self.preview.show(shown, planned)
             self.placing.follow(planned)
+            self.export_control.follow(planned)
 
     def _on_failed(self, error: Exception) -> None:
         if not isinstance(error, USER_ERRORS):
@@ -235,6 +238,7 @@ class PatchesWidget(Panel):
 
     def _show_nothing(self, why: str, is_error: bool = False) -> None:
         self.plans.stop()
+        self.export_control.forbid()
         self.preview.clear()
         self.patches.show_hint("")
         self._show_text(why, is_error)

@@ -68,6 +68,12 @@ def has_layers(plan: ExportPlan) -> bool:
     return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
 
 
+def layers_folder(plan: ExportPlan) -> Path:
+    """Return the folder of the files that layers are written into, next to the patch set."""
+    out = Path(plan.out).absolute()
+    return out.with_name(f"{stem_of(out)}.layers")
+
+
 def spool_layers(
     plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
 ) -> ExportPlan:
@@ -78,8 +84,7 @@ def spool_layers(
     check_cancelled : callable
         Called before each read; an exception that it raises ends the writing.
     """
-    out = Path(plan.out).absolute()
-    folder = out.with_name(f"{stem_of(out)}.layers")
+    folder = layers_folder(plan)
 
     def named(ref: _Ref) -> _Ref:
         if (layer := layer_at(ref.path)) is None:

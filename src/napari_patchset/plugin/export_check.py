@@ -1,0 +1,72 @@
+"""What stands in the way of an export: found before it, so that the window can say it in place.
+
+The plan of the form is checked while it is made (see `planning`). Here follow the checks of the
+destination and of the format, which the export makes as well.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.destination import check_destination, check_space
+from napari_patchset.exporting.frozen_plan import lay_out
+from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.plugin.dialogs import USER_ERRORS, message
+from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.source import SourceInfo
+
+
+def find_problem(planned: PlanPreview) -> str:
+    """Return why a form can't be exported, "" if it can.
+
+    It reads the folder of the destination, so call it in a background thread.
+    """
+    images = {IMAGE: planned.sources, **planned.pairs}
+    try:
+        plan = planned.state.plan()
+        _check_patches(planned)
+        _check_size(plan, images, planned)
+        _check_writable(Path(plan.out))
+        check_destination(plan, overwrite=False)
+    except USER_ERRORS as error:
+        return message(error)
+    return ""
+
+
+def _check_patches(planned: PlanPreview) -> None:
+    verdicts = planned.verdicts
+    if not len(planned.grid):
+        raise ExportError("There is no patch to export.")
+    if planned.is_provisional:
+        return
+    exported = verdicts.split[verdicts.reason < 0]
+    counts = np.bincount(exported[exported >= 0], minlength=len(verdicts.splits))
+    if not counts.all():
+        purposes = {"train": " for training", "val": " for validation"}
+        empty = verdicts.splits[int(np.argmin(counts))] if counts.any() else ""
+        raise ExportError(
+            f"No patch is left{purposes.get(empty, '')}: loosen the filters, or change the split."
+        )
+
+
+def _check_size(
+    plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], planned: PlanPreview
+) -> None:
+    set_format, kept = FORMATS[plan.format], int(np.count_nonzero(planned.verdicts.reason < 0))
+    arrays = lay_out(plan, images, kept, planned.grid.size) if set_format.has_pixels else ()
+    set_format.check(arrays)
+    check_space(WorkDir.for_set(plan.out).root, ((layout, layout.n) for layout in arrays))
+
+
+def _check_writable(out: Path) -> None:
+    folder = next(path for path in out.absolute().parents if path.exists())
+    if not folder.is_dir():
+        raise ExportError(f"{folder} is a file; choose a folder to save in.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ExportError(f"{folder} can't be written; choose another folder to save in.")
