@@ -37,6 +37,7 @@ from .patching.grid import Draws as Draws
 from .patching.grid import PatchGrid as PatchGrid
 from .patching.grid import PatchSpec as PatchSpec
 from .patching.grid import axis_starts as axis_starts
+from .patching.overrides import Override as Override
 from .patching.regions import MaskRegion as MaskRegion
 from .patching.regions import Polygon as Polygon
 from .patching.regions import Rectangle as Rectangle

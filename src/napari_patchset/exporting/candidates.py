@@ -133,6 +133,7 @@ def select_candidates(
         sources,
         filters=recipe.filters,
         keep_fraction=recipe.keep_fraction,
+        overrides=recipe.overrides,
         split=recipe.split,
         metrics={column: values[readable] for column, values in metrics.items()},
     )

@@ -131,7 +131,7 @@ def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
             "balance."
         )
     strategy = {**tiled, "kind": "tiled", "small": "pad"}
-    fields = {**fields, "strategy": strategy, "filters": (), "split": None}
+    fields = {**fields, "strategy": strategy, "filters": (), "overrides": (), "split": None}
     return fields, {**options, "edge": edge}
 
 
@@ -315,7 +315,8 @@ def _read_json(path: Path) -> Any:
 def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     """Return the command that makes and runs a plan, or None if only a saved plan can describe it.
 
-    Listed patches, regions, scenes of several names, and values of a samples sheet have no options.
+    Listed patches, overrides, regions, scenes of several names, and values of a samples sheet have
+    no options.
 
     Parameters
     ----------

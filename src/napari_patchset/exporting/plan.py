@@ -31,6 +31,7 @@ from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import Filter, PatchFilter
 from napari_patchset.patching.measurements import other_channels
+from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patchset.layout import IMAGE, PIXEL_TYPE_PATTERN
@@ -254,6 +255,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: Sequence[object]) -> bool:
+    return not value
+
+
 class Recipe(Frozen):
     """The choice of patches: the part of a plan that does not depend on file paths.
 
@@ -279,6 +284,11 @@ class Recipe(Frozen):
     )
     keep_fraction: float = Field(
         default=0.0, ge=0, le=1, description="Share of the rejected patches to export nevertheless."
+    )
+    overrides: tuple[Override, ...] = Field(
+        default=(),
+        description="Patches to export or reject by hand, whatever the filters say.",
+        exclude_if=_is_empty,
     )
     split: Annotated[Split | None, BeforeValidator(_parse_split)] = Field(
         default=None,
@@ -341,6 +351,8 @@ class ExportPlan(Recipe):
         A patch must pass each of them: `["std>5", "mean<otsu"]`.
     keep_fraction : float
         Share of the patches rejected by a filter to export nevertheless, 0 to 1.
+    overrides : tuple of Override
+        Patches to export or reject by hand, whatever the filters say.
     split : Split, float or None
         Training, validation and test patches; a number is the share for validation. None for one
         group, "all".

@@ -1,7 +1,7 @@
 """Verdicts: the candidates that are exported, their split, and why the others are rejected.
 
 `judge` applies the filters to the metrics, retains a fraction of the rejected candidates if
-requested, and splits the rest.
+requested, then what the user decided by hand, and splits the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT
 from napari_patchset.patching.measurements import REST
+from napari_patchset.patching.overrides import BY_HAND, Override, overridden_rows
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits import ACROSS_SPLITS, ALL, Split
 from napari_patchset.source import SourceInfo
@@ -42,7 +43,8 @@ class Verdicts:
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is exported.
     reasons : tuple of str
-        Why a candidate can be rejected: the filters, and that it lies across splits.
+        Why a candidate can be rejected: the filters, that it lies across splits, and `BY_HAND` if
+        the user decided on any.
     metrics : dict of str to float64 array
         Every metric of every candidate, by the name of its column.
     limits : dict of str to dict of str to float
@@ -93,6 +95,7 @@ def judge(
     *,
     filters: Sequence[PatchFilter] = (),
     keep_fraction: float = 0.0,
+    overrides: Sequence[Override] = (),
     split: Split | None = None,
     metrics: Metrics | None = None,
 ) -> Verdicts:
@@ -108,6 +111,9 @@ def judge(
     keep_fraction : float
         The share of candidates rejected by a filter that are exported nevertheless; chosen by a
         hash of the source's key and scene, and of the patch's sample and start.
+    overrides : sequence of Override
+        Candidates to export or reject whatever the filters say. One that shares pixels with both
+        splits is rejected nevertheless.
     metrics : dict of str to float64 array
         By column, in the order of the grid. A candidate without a metric, or with NaN, is not
         measured yet and passes.
@@ -128,8 +134,12 @@ def judge(
         reason[~_passes(each, of_filter, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
+    for override, row in zip(overrides, overridden_rows(overrides, grid, sources), strict=True):
+        if row >= 0:
+            reason[row] = -1 if override.keep else len(filters) + 1
     part = np.zeros(len(grid), np.int8)
-    reasons = (*map(str, filters), ACROSS_SPLITS if split is None else split.across)
+    across = ACROSS_SPLITS if split is None else split.across
+    reasons = (*map(str, filters), across, *([BY_HAND] if overrides else []))
     if split is None:
         return Verdicts(ALL, part, reason, reasons, metrics, limits)
     passed = reason < 0

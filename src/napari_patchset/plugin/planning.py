@@ -213,6 +213,7 @@ def _judged(
         sources,
         filters=recipe.filters,
         keep_fraction=recipe.keep_fraction,
+        overrides=recipe.overrides,
         split=recipe.split,
         metrics={name: values.copy() for name, values in metrics.items()},
     )

@@ -219,8 +219,9 @@ class FormState:
 
     @property
     def verdicts_key(self) -> Hashable:
-        """Key of the filter and split settings."""
-        return self.recipe.filters, self.recipe.keep_fraction, self.recipe.split
+        """Key of the settings that determine which candidates are exported, and their split."""
+        recipe = self.recipe
+        return recipe.filters, recipe.keep_fraction, recipe.overrides, recipe.split
 
     def plan(self) -> ExportPlan:
         """Return the plan of the export.
