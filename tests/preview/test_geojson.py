@@ -168,7 +168,8 @@ def test_files_of_one_name_are_numbered_and_none_is_replaced(
 def test_the_table_is_written_in_parts(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "_PART_ROWS", 7)
+    monkeypatch.setattr(table, "_PART_ROWS", 17)
+    monkeypatch.setattr(geojson, "_AT_ONCE", 7)
     parts, whole = list[int](), geojson._format
     monkeypatch.setattr(
         geojson, "_format", lambda part, source: (parts.append(len(part)), whole(part, source))[1]

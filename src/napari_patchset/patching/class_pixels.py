@@ -6,7 +6,8 @@ each block, whatever the size of the image.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +42,16 @@ class LabelImage(Protocol):
         """Return the labels in a box along (Z)YX of one sample."""
 
 
+class PixelSet(Protocol):
+    """Some of the pixels of a source."""
+
+    def holds_all(self, sample: int, first: Pixels, last: Pixels) -> bool:
+        """Return whether all of a box are among them, from its first to its last; or False."""
+
+    def holds(self, sample: int, pixels: Pixels) -> BoolArray:
+        """Return which pixels of a sample are among them."""
+
+
 class _Block(NamedTuple):
     """A rectangle of one plane: sample, start and size along (Z)YX."""
 
@@ -62,8 +73,8 @@ class ClassPixels:
         The samples whose pixels count.
     origin, shape : tuple of int
         The box, along (Z)YX.
-    accepts : callable or None
-        Return which pixels of a sample, `Pixels`, count; None if all do.
+    allowed : PixelSet or None
+        The pixels that count; None if all do.
 
     Attributes
     ----------
@@ -83,9 +94,9 @@ class ClassPixels:
         samples: NDArray[np.int64],
         origin: Sequence[int],
         shape: Sequence[int],
-        accepts: Callable[[int, Pixels], BoolArray] | None = None,
+        allowed: PixelSet | None = None,
     ) -> None:
-        self._labels, self._samples, self._accepts = labels, samples, accepts
+        self._labels, self._samples, self._allowed = labels, samples, allowed
         self._origin, self._shape = tuple(origin), tuple(shape)
         self._values = [class_value(name, labels.names) for name in classes]
         *depth, top, left = self._origin
@@ -97,16 +108,15 @@ class ClassPixels:
         n = [end // side for end, side in zip(last, self._side, strict=True)]
         rows, columns = (last - first + 1 for first, last in zip(self._first, n, strict=True))
         self._blocks = (len(samples), *shape[: len(depth)], rows, columns)
-        numbers, counts = list[int](), list[list[int]]()
+        numbers, counts = array("q"), array("q")  # there may be millions of blocks
         for number in range(prod(self._blocks)):
             in_block = [int(np.count_nonzero(mask)) for mask in self._masks(self._block(number))]
             if any(in_block):
                 numbers.append(number)
-                counts.append(in_block)
+                counts.extend(in_block)
         self._numbers = np.array(numbers, np.int64)
-        by_block = np.array(counts, np.uint32).reshape(-1, len(classes))
-        self._ends = by_block.cumsum(axis=0, dtype=np.int64)
-        self.counts = by_block.sum(axis=0, dtype=np.int64)
+        by_block = np.array(counts, np.int64).reshape(-1, len(classes))
+        self._ends, self.counts = by_block.cumsum(axis=0), by_block.sum(axis=0)
 
     def find(self, code: NDArray[np.integer], number: Pixels) -> tuple[NDArray[np.int64], Pixels]:
         """Return sample and position of pixels.
@@ -160,18 +170,20 @@ class ClassPixels:
         return labels.reshape(block.size[-2:])
 
     def _masks(self, block: _Block) -> list[BoolArray]:
-        """Return which pixels of a block are of each class, and accepted."""
+        """Return which pixels of a block are of each class, and allowed."""
         labels = self._read(block)
         masks = [_is_of_class(labels, value) for value in self._values]
-        if self._accepts is None:
+        first = np.array(block.start, np.int64)
+        last = first + block.size - 1
+        if self._allowed is None or self._allowed.holds_all(block.sample, first, last):
             return masks
-        accepted = np.logical_or.reduce(masks)
-        pixels = np.argwhere(accepted)
+        allowed = np.logical_or.reduce(masks)
+        pixels = np.argwhere(allowed)
         if len(pixels):
-            whole = np.tile(np.array(block.start, np.int64), (len(pixels), 1))
+            whole = np.tile(first, (len(pixels), 1))
             whole[:, -2:] += pixels
-            accepted[tuple(pixels.T)] = self._accepts(block.sample, whole)
-        return [mask & accepted for mask in masks]
+            allowed[tuple(pixels.T)] = self._allowed.holds(block.sample, whole)
+        return [mask & allowed for mask in masks]
 
 
 def block_side(block: tuple[int, int] | None, bounds: tuple[int, int]) -> tuple[int, int]:

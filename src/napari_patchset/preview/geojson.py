@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import isfinite
 from operator import itemgetter
 from pathlib import Path
@@ -29,6 +29,9 @@ from napari_patchset.source import SourceInfo, local_path
 SUFFIX = ".geojson"
 
 _HEAD, _TAIL = b'{"type": "FeatureCollection", "features": [\n', b"\n]}\n"
+
+_AT_ONCE = 2**12
+"""Most features that are formatted at once; each takes a kilobyte meanwhile."""
 
 _DECIMALS = 3
 """Of a coordinate, if the image was resampled."""
@@ -98,13 +101,14 @@ def _collection(parts: Iterator[bytes]) -> Iterator[bytes]:
 def _features(
     patch_set: PatchSet, progress: Callable[[int], object]
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield features of each source in turn, as many as the table has in a part."""
+    """Yield some features of each source in turn."""
     done, sources = 0, patch_set.manifest.sources
     for part in patch_set.table_parts():
         indices = np.asarray(part["source_index"].to_numpy())
-        for rows in np.split(np.arange(len(part)), np.flatnonzero(np.diff(indices)) + 1):
-            index = int(indices[rows[0]])
-            yield index, _format(part.slice(rows[0], len(rows)), sources[index])
+        borders = {0, *(np.flatnonzero(np.diff(indices)) + 1).tolist(), len(part)}
+        for first, end in pairwise(sorted(borders.union(range(0, len(part), _AT_ONCE)))):
+            index = int(indices[first])
+            yield index, _format(part.slice(first, end - first), sources[index])
         done += len(part)
         progress(done)
 

@@ -7,7 +7,7 @@ nothing is drawn and rejected.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal
@@ -152,34 +152,27 @@ class Balanced(SizedStrategy):
                 "name the labels of every source."
             )
         box = selected.samples, selected.origin, selected.shape
-        return ClassPixels(selected.labels, list(self.classes), *box, self._accepts(selected))
+        return ClassPixels(selected.labels, list(self.classes), *box, _Cuttable(self, selected))
 
-    def _accepts(self, selected: SelectedSource) -> Callable[[int, Pixels], BoolArray] | None:
-        """Return what tells whether the patch of a pixel may be cut, None if every one may."""
-
-        def grid(sample: int, pixels: Pixels) -> PatchGrid:
-            n, start = len(pixels), self._starts_around(selected, pixels).astype(np.int32)
-            index, samples = np.full(n, selected.index, np.int32), np.full(n, sample, np.int32)
-            return PatchGrid(self.pixels, index, samples, start)
-
-        def accepts(sample: int, pixels: Pixels) -> BoolArray:
-            patches = grid(sample, pixels)
-            accepted = np.ones(len(pixels), bool)
-            valid = covered_share(patches, selected.source)
-            for has_fault, _ in self._faults(patches, selected, valid):
-                accepted &= ~has_fault
-            return accepted
-
-        first = grid(0, np.array([selected.origin], np.int64))
-        is_box = selected.area is None or selected.area.is_box
-        is_whole = not selected.source.missing and covered_share(first, selected.source) is None
-        return None if is_box and is_whole else accepts
-
-    def _starts_around(self, selected: SelectedSource, pixels: Pixels) -> Pixels:
+    def starts_around(self, selected: SelectedSource, pixels: Pixels) -> Pixels:
         """Return the starts of the patches around pixels, shifted inwards near the border."""
         size, origin = np.array(self.pixels), np.array(selected.origin)
         starts: Pixels = np.clip(pixels - size // 2, origin, origin + selected.shape - size)
         return starts
+
+    def find_faults(
+        self, selected: SelectedSource, sample: int, start: Pixels, size: tuple[int, ...]
+    ) -> BoolArray:
+        """Return which patches of one sample may not be cut."""
+        index, samples = (np.full(len(start), n, np.int32) for n in (selected.index, sample))
+        patches = PatchGrid(size, index, samples, start.astype(np.int32))
+        valid = covered_share(patches, selected.source)
+        faulty = np.zeros(len(start), bool)
+        if valid is not None and size != self.pixels:  # of patches in a box, one may lie in a gap
+            faulty = valid < 1
+        for has_fault, _ in self._faults(patches, selected, valid):
+            faulty |= has_fault
+        return faulty
 
     def _check_enough(
         self, n_pixels: NDArray[np.int64], pixels: Sequence[ClassPixels | None]
@@ -240,7 +233,7 @@ class Balanced(SizedStrategy):
             return replace(grid, draws=Draws(weights, np.empty(0, np.int16)))
         code = np.repeat(np.arange(len(drawn), dtype=np.int16), [len(each) for each in drawn])
         sample, pixel = pixels.find(code, np.concatenate(drawn))
-        start = self._starts_around(selected, pixel)
+        start = self.starts_around(selected, pixel)
         height, width = selected.source.block_shape or selected.source.spatial_shape[-2:]
         *depth, y, x = start.T
         order = np.lexsort((code, x, y, *depth, x // width, y // height, sample))
@@ -251,3 +244,25 @@ class Balanced(SizedStrategy):
             take_starts(start.astype(np.int32), order),
             draws=Draws(weights, code[order]),
         )
+
+
+class _Cuttable:
+    """The pixels of a source whose patches may be cut."""
+
+    def __init__(self, strategy: Balanced, selected: SelectedSource) -> None:
+        self._strategy, self._selected = strategy, selected
+
+    def holds_all(self, sample: int, first: Pixels, last: Pixels) -> bool:
+        """Return whether the patch of each pixel in a box may be cut; False if that is unknown.
+
+        Where a single patch around all of them may be cut, each of them may.
+        """
+        ends = self._strategy.starts_around(self._selected, np.stack([first, last]))
+        size = tuple((ends[1] - ends[0] + self._strategy.pixels).tolist())
+        return not self._strategy.find_faults(self._selected, sample, ends[:1], size)[0]
+
+    def holds(self, sample: int, pixels: Pixels) -> BoolArray:
+        """Return of which pixels the patch may be cut."""
+        start = self._strategy.starts_around(self._selected, pixels)
+        size = self._strategy.pixels
+        return ~self._strategy.find_faults(self._selected, sample, start, size)
