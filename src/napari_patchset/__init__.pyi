@@ -1,5 +1,9 @@
 """The public names; `lazy_loader` imports each when it is first used."""
 
+from .annotations.features import AnnotationClass as AnnotationClass
+from .annotations.features import Annotations as Annotations
+from .annotations.features import ClassLabel as ClassLabel
+from .annotations.geojson import read_geojson as read_geojson
 from .errors import ArgumentError as ArgumentError
 from .errors import DestinationExistsError as DestinationExistsError
 from .errors import ExportError as ExportError
@@ -12,6 +16,7 @@ from .errors import SkippedSourcesWarning as SkippedSourcesWarning
 from .errors import UnreadableFileError as UnreadableFileError
 from .exporting.failures import Failure as Failure
 from .exporting.failures import SourcesFailed as SourcesFailed
+from .exporting.plan import AnnotationsRef as AnnotationsRef
 from .exporting.plan import ExportPlan as ExportPlan
 from .exporting.plan import ImageRef as ImageRef
 from .exporting.plan import Recipe as Recipe
@@ -31,6 +36,7 @@ from .patching.filters import MeanFilter as MeanFilter
 from .patching.filters import PatchFilter as PatchFilter
 from .patching.filters import SaturationFilter as SaturationFilter
 from .patching.filters import ShannonFilter as ShannonFilter
+from .patching.filters import ShareFilter as ShareFilter
 from .patching.filters import StdFilter as StdFilter
 from .patching.filters import parse_filter as parse_filter
 from .patching.grid import Draws as Draws
@@ -38,6 +44,7 @@ from .patching.grid import PatchGrid as PatchGrid
 from .patching.grid import PatchSpec as PatchSpec
 from .patching.grid import axis_starts as axis_starts
 from .patching.overrides import Override as Override
+from .patching.regions import GeoJsonRegion as GeoJsonRegion
 from .patching.regions import MaskRegion as MaskRegion
 from .patching.regions import Polygon as Polygon
 from .patching.regions import Rectangle as Rectangle

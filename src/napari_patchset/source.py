@@ -261,6 +261,11 @@ class SourceInfo(Frozen):
         indices = self.layout.unravel(sample_idx)
         return {axis: self.starts.get(axis, 0) + index for axis, index in indices.items()}
 
+    def plane_indices(self, sample_idx: int, depth: int) -> tuple[int, int]:
+        """Return a plane's index along Z and T, counted from 0; an axis that is absent is 0."""
+        indices = {**self.layout.unravel(sample_idx), self.depth_axis: depth}
+        return indices.get("Z", 0), indices.get("T", 0)
+
     def _plane_in(self, layout: AxisLayout, plane: Plane) -> Plane:
         """Convert a plane to another layout."""
         sample, channel, depth = plane

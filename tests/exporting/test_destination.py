@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
 from napari_patchset.exporting.plan import ImageRef, SourceRef
-from napari_patchset.exporting.sources import mask_region
+from napari_patchset.exporting.sources import file_region
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.lock import LOCK
@@ -166,7 +166,7 @@ def paired(role: str) -> Callable[[Path, Path, Path], ExportPlan]:
 
 
 def limited(source: Path, other: Path, out: Path) -> ExportPlan:
-    region = mask_region(str(other))
+    region = file_region(str(other))
     return ExportPlan(sources=[source], out=out, strategy=Tiled(size=(8, 8), region=region))
 
 

@@ -27,7 +27,7 @@ from napari_patchset import (
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.command_line import make_plan as plan_of_command
-from napari_patchset.exporting.sources import describe_sources, mask_region
+from napari_patchset.exporting.sources import describe_sources, file_region
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.patching.regions import Polygon, Rectangle
 from napari_patchset.patchset import layout
@@ -294,7 +294,7 @@ def test_regions_and_listed_patches_are_in_the_pixels_of_the_file(tmp_path: Path
     triangle = Polygon(points=((0, 0), (150, 0), (0, 110)))
     regions = {
         "rectangle": Rectangle(x=40, y=20, w=100, h=60),
-        "mask": mask_region(str(tmp_path / "m.tif")),
+        "mask": file_region(str(tmp_path / "m.tif")),
     }
     for ratio in (2, 2.5):
         rows = {}

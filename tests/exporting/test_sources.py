@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, Tiled, expand_sources, export, iter_export, verify
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.sources import mask_region
+from napari_patchset.exporting.sources import file_region
 from napari_patchset.patching.splits import Split
 from napari_patchset.stacks.opening import list_scenes
 from support.czi_maker import MakeCzi, SceneSpec
@@ -174,7 +174,7 @@ def mask(tmp_path: Path) -> Path:
 
 
 def masked(image: Path, mask: Path, name: str) -> ExportPlan:
-    strategy = Tiled(size=(16, 16), region=mask_region(str(mask)))
+    strategy = Tiled(size=(16, 16), region=file_region(str(mask)))
     return ExportPlan(sources=[image], strategy=strategy, out=mask.parent / name)
 
 
@@ -199,6 +199,6 @@ def test_a_mask_that_has_changed_is_refused(czi: MakeCzi, mask: Path) -> None:
 def test_a_recipe_alone_does_not_know_where_the_mask_lies(czi: MakeCzi, mask: Path) -> None:
     plan = masked(czi(SceneSpec(rect=(0, 0, 70, 50))), mask, "a.patches.zarr")
     there = plan.model_copy(update={"strategy": plan.recipe.strategy})
-    with pytest.raises(ExportError, match="does not say where the mask"):
+    with pytest.raises(ExportError, match="does not say where the file of its region"):
         next(iter_export(there))
     assert there.recipe.hash == plan.recipe.hash

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching import regions
+from napari_patchset.patching import areas
 from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
 from napari_patchset.patching.strategies import Random, Tiled, Whole, random
@@ -132,7 +132,7 @@ def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
     more = {} if name in ("fixed", "whole") else {"small": "skip"}
     strategy = make_strategy(name, size, sources, region=region, **more)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regions, "BAND", 7)
+        patch.setattr(areas, "COUNTED_AT_ONCE", 70)
         grid = plan(strategy, sources, {"m": pixels})
     assert all(is_inside(pixels, spec) for spec in grid)
     if name.startswith(("tiled", "fixed", "whole")):

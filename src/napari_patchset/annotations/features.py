@@ -8,18 +8,20 @@ them have small bounds, by which those in a window are found (a packed R-tree of
 `raster` says which pixels belong to an outline.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from math import ceil, floor
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.raster import BoolArray, Edges, Spans, fill, find_spans, paint
-from napari_patchset.source import Ratio, Rect
+from napari_patchset.source import Ratio, Rect, natural_key
 
 UNCLASSIFIED = "Unclassified"
 """The class of features that have neither a class nor a name."""
@@ -42,6 +44,35 @@ class AnnotationClass(Frozen):
 
     name: str
     color: Color | None = None
+
+
+class ClassLabel(AnnotationClass):
+    """A class, and its value in labels."""
+
+    value: int = Field(ge=1)
+
+
+def label_classes(
+    classes: Iterable[AnnotationClass], values: Mapping[str, int] | None = None
+) -> tuple[ClassLabel, ...]:
+    """Return the classes of all sources of a set, each once, in the order of their values.
+
+    Parameters
+    ----------
+    classes : iterable of AnnotationClass
+        Those of each source; the first colour of a class stays.
+    values : dict of str to int or None
+        Values that are named; other classes get the least free ones, by their names.
+    """
+    colors: dict[str, Color | None] = dict.fromkeys(values or {})
+    for each in classes:
+        colors[each.name] = colors.get(each.name) or each.color
+    by_name = dict(values or {})
+    free = (value for value in count(1) if value not in by_name.values())
+    for name in sorted(colors.keys() - by_name.keys(), key=natural_key):
+        by_name[name] = next(free)
+    names = sorted(by_name, key=lambda name: by_name[name])
+    return tuple(ClassLabel(name=name, value=by_name[name], color=colors[name]) for name in names)
 
 
 class ClassMasks(Protocol):
@@ -169,6 +200,11 @@ class Annotations:
         return len(self.first)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes."""
         return tuple(each.name for each in self.classes)
@@ -183,6 +219,24 @@ class Annotations:
     def is_flat(self) -> bool:
         """Whether every feature is one of all planes."""
         return bool((self.z == EVERY_PLANE).all() and (self.t == EVERY_PLANE).all())
+
+    def outside(self, width: int, height: int, n_z: int, n_t: int) -> list[str]:
+        """Return a sentence each on features outside of an image, and of planes it lacks."""
+        left, top, right, bottom = self.bounds.T
+        is_beside = (right <= 0) | (bottom <= 0) | (left >= width) | (top >= height)
+        sentences = list[str]()
+        if n := int(is_beside.sum()):
+            sentences.append(
+                f"{n:,} of {len(self):,} features lie outside of the image, which is {width} x "
+                f"{height}; coordinates are full-resolution pixels"
+            )
+        for axis, of_feature, size in (("Z", self.z, n_z), ("T", self.t, n_t)):
+            if n := int((of_feature >= size).sum()):
+                sentences.append(
+                    f"{n:,} of {len(self):,} features are of planes up to {axis} "
+                    f"{int(of_feature.max())}, but the image has {size}, counted from 0"
+                )
+        return sentences
 
     def extent(self, classes: Collection[str] | None = None) -> Rect:
         """Return the smallest rectangle of whole pixels around features; None for all classes."""

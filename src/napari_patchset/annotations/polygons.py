@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+import lazy_loader
 import numpy as np
-import shapely
 from numpy.typing import ArrayLike, NDArray
 
 from napari_patchset.annotations.features import (
@@ -21,6 +21,9 @@ from napari_patchset.annotations.features import (
 )
 from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
+
+shapely: Any = lazy_loader.load("shapely")
+"""Imported when it is first used: that takes longer than all of the command without it."""
 
 MAX_CLASSES = 255
 """Most classes of one image: each has a column in the table, and a value in labels."""

@@ -21,11 +21,11 @@ from napari_patchset.cli.parameters import (
 from napari_patchset.cli.report import REPORT
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.label_images import open_labels
+from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import iter_export
-from napari_patchset.exporting.sources import describe_sources, read_masks
+from napari_patchset.exporting.sources import describe_sources, read_region
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.patchset.reader import PatchSet
@@ -64,8 +64,7 @@ def preview(
 def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> None:
     """Write the patches of a plan's first source as a PNG: on one sample, at its middle depth."""
     sources = describe_sources(plan)
-    with open_labels(plan, sources) as labels:
-        grid = plan.strategy.plan(sources, read_masks(plan.strategy), labels)
+    grid = choose_candidates(plan, sources, read_region(plan.strategy))
     with open_source(plan, plan.sources[0]) as stack:
         n_samples, _, *spatial = stack.data_shape
         depth = spatial[0] if plan.depth_axis != "none" else 1

@@ -14,9 +14,19 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from napari_patchset._model import user_message
+from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
+from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
-from napari_patchset.exporting.plan import PAIR_ROLES, ExportPlan, ImageRef, SourceRef
+from napari_patchset.exporting.plan import (
+    ANNOTATIONS,
+    PAIR_ROLES,
+    AnnotationsRef,
+    ExportPlan,
+    ImageRef,
+    SourceRef,
+    format_class_names,
+)
 from napari_patchset.exporting.plan_options import (
     OPTIONS,
     PlanOption,
@@ -24,10 +34,11 @@ from napari_patchset.exporting.plan_options import (
     option_of,
 )
 from napari_patchset.exporting.samples import SampleSheet
-from napari_patchset.exporting.sources import expand_sources, mask_region, sequence_source
+from napari_patchset.exporting.sources import expand_sources, file_region, sequence_source
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.strategies import STRATEGIES
+from napari_patchset.patchset.layout import LABELS
 from napari_patchset.source import (
     check_bare_numbers,
     is_remote,
@@ -37,6 +48,7 @@ from napari_patchset.source import (
 from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.opening import open_stack, scene_ids
 from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis
+from napari_patchset.stacks.zarr.store import is_zarr
 
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
@@ -188,13 +200,63 @@ def _sources(
             sources = [sequence_source(named, _sequence_axis(options["sequence"]), one)]
         else:
             sources = expand_sources(named, scene, progress)
+    if path := options.get(ANNOTATIONS):
+        sources = _annotated(sources, path, options.get("class_names"))
+    elif "class_names" in options:
+        raise ArgumentError("--class-names needs --annotations, the labels images that have them.")
     for role in PAIR_ROLES:
-        if path := options.get(role):
+        if role != ANNOTATIONS and (path := options.get(role)):
             sources = _paired(sources, role, path)
     sources = [_stated(ref, options) for ref in sources]
     if "samples" in options:
         sources = list(SampleSheet.from_file(options["samples"]).assign(sources))
     return sources
+
+
+def _annotated(sources: Sequence[SourceRef], path: str, class_names: str | None) -> list[SourceRef]:
+    """Pair each source with annotations: a file, or one of its name in a folder."""
+    files = {ref: _annotations_of(ref, path) for ref in sources}
+    if len(files) > len(set(files.values())) and not Path(path).is_dir():
+        raise ArgumentError(
+            f"--annotations is {path}, one file for {len(files)} images; name a folder that holds "
+            "NAME.geojson for each of them, and NAME@SCENE.geojson for a scene."
+        )
+    names = {} if class_names is None else {"classes": class_names}
+    paired = []
+    for ref, file in files.items():
+        name, scene = (file, None) if is_geojson(file) else split_source(file)
+        image = AnnotationsRef.model_validate({"path": str(name), "scene": scene, **names})
+        paired.append(ref.model_copy(update={ANNOTATIONS: image}).with_pair_scenes())
+    return paired
+
+
+def _annotations_of(ref: SourceRef, path: str) -> str:
+    """Return the annotations of a source in a folder, else the path itself.
+
+    Raises
+    ------
+    ArgumentError
+        Naming the files that would do.
+    """
+    folder = Path(local_path(path))
+    if is_remote(path) or not folder.is_dir() or is_zarr(folder):
+        return path
+    name = Path(ref.path).name
+    stems = list(dict.fromkeys([name, Path(name).stem, name.partition(".")[0]]))
+    scene = "" if ref.scene is None else f"@{ref.scene}".replace("/", "_")
+    named = [
+        folder / f"{stem}{of}{suffix}"
+        for of in dict.fromkeys([scene, ""])
+        for stem in stems
+        for suffix in GEOJSON_SUFFIXES
+    ]
+    for file in (*named, folder / name):
+        if file.exists():
+            return str(file)
+    raise ArgumentError(
+        f"{path} has no annotations of {ref}: there is no {named[0].name} or {named[-2].name}; an "
+        'image without any outline has a file with "features": [].'
+    )
 
 
 def _sequence_axis(text: str) -> SequenceAxis:
@@ -219,6 +281,8 @@ def _stated(ref: SourceRef, options: Fields) -> SourceRef:
 
 def _paired(sources: Sequence[SourceRef], role: str, path: str) -> list[SourceRef]:
     """Pair each source with the image at a path: a file, or a folder with a file of its name."""
+    if role == LABELS and path == ANNOTATIONS and not Path(path).exists():
+        return [_with_drawn_labels(ref) for ref in sources]
     files = {ref.path: _partner(ref.path, path) for ref in sources}
     if len(files) > len(set(files.values())):
         raise ArgumentError(
@@ -232,8 +296,17 @@ def _paired(sources: Sequence[SourceRef], role: str, path: str) -> list[SourceRe
             scene_ids(file, scene)
         images[partner] = ImageRef(path=str(file), scene=scene)
     return [
-        ref.model_copy(update={role: images[files[ref.path]]}).with_pair_scenes() for ref in sources
+        SourceRef.model_validate({**dict(ref), role: images[files[ref.path]]}).with_pair_scenes()
+        for ref in sources
     ]
+
+
+def _with_drawn_labels(ref: SourceRef) -> SourceRef:
+    """Return a source whose labels are drawn from its annotations."""
+    if ref.annotations is None:
+        raise ArgumentError("--labels annotations draws the classes of --annotations; name these.")
+    labels = ImageRef(path=ref.annotations.path, scene=ref.annotations.scene)
+    return ref.model_copy(update={LABELS: labels})
 
 
 def _partner(file: str, path: str) -> str:
@@ -292,13 +365,15 @@ def _split(options: Fields, saved: Fields | None) -> Fields | None:
 
 def _read_region(path: Path) -> Any:
     if path.suffix != ".json":
-        return mask_region(str(path))
+        return file_region(str(path))
     content = _read_json(path)
-    if not isinstance(content, dict) or "kind" not in content:
+    if isinstance(content, dict) and "kind" not in content and "type" not in content:
         raise ArgumentError(
-            f"{path}: not a region; a region is a mask image, or a JSON object such as "
+            f"{path}: not a region; a region is GeoJSON, a mask image, or a JSON object such as "
             '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.'
         )
+    if not isinstance(content, dict) or "kind" not in content:
+        return file_region(str(path))
     try:
         return TypeAdapter[Region](Region).validate_python(content)
     except ValidationError as error:
@@ -358,11 +433,19 @@ def _pair(refs: Sequence[SourceRef], role: str) -> list[str] | None:
     images = [getattr(ref, role) for ref in refs]
     if not any(images):
         return []
+    outlines = [ref.annotations for ref in refs]
+    drawn = [each and (each.path, each.scene) for each in outlines]
+    if role == LABELS and [image and (image.path, image.scene) for image in images] == drawn:
+        return [f"--{role}", ANNOTATIONS]
     paths = {image.path for image in images if image}
     is_same_scene = all(
-        image and image.scene in (None, ref.scene) for image, ref in zip(images, refs, strict=True)
+        image and (image.scene in (None, ref.scene))
+        for image, ref in zip(images, refs, strict=True)
     )
-    return [f"--{role}", *paths] if is_same_scene and len(paths) == 1 else None
+    if not is_same_scene or len(paths) > 1 or (role == ANNOTATIONS and len(refs) > 1):
+        return None
+    names = getattr(images[0], "classes", None)
+    return [f"--{role}", *paths, *(["--class-names", format_class_names(names)] if names else [])]
 
 
 def _words(option: PlanOption, values: dict[str, Any]) -> list[str] | None:

@@ -19,7 +19,7 @@ from napari_patchset.exporting.workdir import SET_FOLDERS, WorkDir
 from napari_patchset.jobs import own_files
 from napari_patchset.jobs.folder import REMEDY
 from napari_patchset.jobs.own_files import OwnFiles
-from napari_patchset.patching.regions import MaskRegion
+from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patchset.layout import TABLE, ArrayLayout, workdir_path
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import read_description
@@ -55,10 +55,10 @@ def check_apart(plan: ExportPlan) -> None:
 
 
 def _local_images(plan: ExportPlan) -> Iterator[str]:
-    """Yield the paths of sources, of their paired images, and of the mask that is the region."""
+    """Yield the paths of sources, of their paired images, and of the file that is the region."""
     paths = [image.path for source in plan.sources for image in (source, *source.pairs.values())]
     region = plan.strategy.region
-    if isinstance(region, MaskRegion) and region.path is not None:
+    if isinstance(region, FileRegion) and region.path is not None:
         paths.append(region.path)
     return (path for path in paths if not is_remote(path))
 

@@ -124,7 +124,8 @@ def _manifest(
         for each in frozen.sources
     )
     is_new |= bool(selection.folds) or TEST in selection.counts
-    is_new |= recipe.strategy.reads_labels  # whose table has further columns
+    # Whose tables have further columns.
+    is_new |= recipe.strategy.reads_labels or bool(frozen.classes)
     return Manifest(
         schema_version=2 if is_new else 1,
         recipe=recipe.model_dump(mode="json"),
@@ -133,6 +134,7 @@ def _manifest(
         depth_axis=first.depth_axis,
         channels=first.channels,
         pixel_size=first.pixel_size,
+        classes=frozen.classes,
         counts=selection.counts,
         folds=selection.folds,
         dropped=frozen.dropped,

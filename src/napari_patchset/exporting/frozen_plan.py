@@ -8,22 +8,24 @@ import warnings
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 
 from napari_patchset._model import Frozen
+from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.class_images import check_classes, classes_of
 from napari_patchset.exporting.failures import (
     SOURCE_ERRORS,
     Failure,
     SourcesFailed,
     may_be_left_out,
 )
-from napari_patchset.exporting.label_images import open_labels
+from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
-from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
+from napari_patchset.exporting.plan import ANNOTATIONS, MASK, ExportPlan, SourceRef
 from napari_patchset.exporting.sources import (
     SourceDescriber,
     check_agreement,
     check_geometry,
     find_repeats,
-    read_masks,
+    read_region,
     repeats_notice,
 )
 from napari_patchset.patching.filters import MaskFilter
@@ -65,6 +67,8 @@ class FrozenPlan(Frozen):
         Candidates in a chunk, which is scored by one job; its metrics are one file.
     max_failures : int or None
         See `may_be_left_out`.
+    classes : tuple of ClassLabel
+        The classes of the annotations of all sources.
     """
 
     requested: tuple[SourceRef, ...]
@@ -78,11 +82,18 @@ class FrozenPlan(Frozen):
     arrays: tuple[ArrayLayout, ...]
     scored_at_once: int
     max_failures: int | None = None
+    classes: tuple[ClassLabel, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes whose shares of the candidates are measured."""
+        return tuple(each.name for each in self.classes)
 
     @property
     def n_score_chunks(self) -> int:
-        """Number of chunks in which the candidates are scored; 0 without filters."""
-        return -(-self.n_candidates // self.scored_at_once) if self.plan.filters else 0
+        """Number of chunks in which the candidates are scored; 0 if nothing is measured."""
+        is_scored = self.plan.filters or self.classes
+        return -(-self.n_candidates // self.scored_at_once) if is_scored else 0
 
     def score_chunk(self, chunk: int) -> range:
         """Return the candidates of a chunk."""
@@ -147,18 +158,21 @@ def freeze_plan(
     PatchsetError, OSError
         If sources do not agree with each other or with their paired images; if none can be read.
     """
-    requested, masks = plan.resolved(), read_masks(plan.strategy)  # which fails early
-    describe_image = SourceDescriber(requested)
+    requested, masks = plan.resolved(), read_region(plan.strategy)  # which fails early
+    describe_image = SourceDescriber(requested, check_cancelled)
     plan, images, failures = yield from _describe_readable(
         requested, describe_image, check_cancelled
     )
     _check_failures(failures, max_failures)
+    classes = classes_of(plan.sources, describe_image.classes)
+    check_classes(plan.strategy, plan.filters, classes)
+    if ANNOTATIONS in images:
+        images[ANNOTATIONS] = tuple(_with_classes(i, classes) for i in images[ANNOTATIONS])
     check_images(plan, images)
     grid: PatchGrid | None = None
     while grid is None:
         try:
-            with open_labels(plan, images[IMAGE], check_cancelled=check_cancelled) as labels:
-                grid = plan.strategy.plan(images[IMAGE], masks, labels)
+            grid = choose_candidates(plan, images[IMAGE], masks, check_cancelled=check_cancelled)
         except SourcesFailed as failed:  # labels are damaged
             failures += failed.failures.values()
             readable = [i for i in range(len(plan.sources)) if i not in failed.failures]
@@ -183,8 +197,18 @@ def freeze_plan(
         arrays=arrays if FORMATS[plan.format].has_pixels else (),
         scored_at_once=_SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
         max_failures=max_failures,
+        classes=classes,
     )
     return frozen, grid
+
+
+def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo:
+    """Return the description of annotations with a channel for each class of all sources."""
+    fields = {name: getattr(info, name) for name in SourceInfo.model_fields}
+    names = tuple(each.name for each in classes)
+    shape = {"C": len(names)}
+    sizes = (shape.get(axis, n) for axis, n in zip(info.axes, info.shape, strict=True))
+    return SourceInfo(**fields | {"channels": names, "shape": tuple(sizes)})
 
 
 def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
@@ -213,7 +237,7 @@ def check_images(
         Naming each that differs.
     """
     for role, infos in images.items():
-        if role != MASK:
+        if role not in (MASK, ANNOTATIONS):
             refs = [name(str(ref.images[role])) for ref in plan.sources]
             check_agreement(refs, infos, None if role == LABELS else plan.dtype)
         if role != IMAGE:
@@ -234,7 +258,7 @@ def lay_out(
             plan.codec,
         )
         for role, infos in images.items()
-        if role != MASK
+        if role not in (MASK, ANNOTATIONS)
     )
 
 
@@ -270,6 +294,7 @@ def _describe_readable(
 def roles_of(plan: ExportPlan) -> list[str]:
     """Return the roles that have an image in every source; raise ArgumentError for one in some."""
     rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
+    rules[ANNOTATIONS] = "Either every source has annotations, or none"
     roles = [role for role in rules if any(role in ref.images for ref in plan.sources)]
     if any(isinstance(each, MaskFilter) for each in plan.filters):
         rules[MASK] = "The filter mask needs a mask or labels for every source"

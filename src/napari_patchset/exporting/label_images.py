@@ -1,17 +1,21 @@
-"""The label images of a plan, windows of which a strategy reads to choose patches of classes."""
+"""The labels and annotations of a plan, windows of which a strategy reads to choose patches."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
 
+from napari_patchset.annotations.features import ClassMasks
+from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.plan import ANNOTATIONS, ExportPlan
 from napari_patchset.patching.class_pixels import LabelImage
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions import Masks
 from napari_patchset.patchset.layout import LABELS
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 
@@ -39,6 +43,76 @@ def open_labels(
         yield [_Labels(images, index, source) for index, source in enumerate(sources)]
 
 
+@contextmanager
+def open_class_masks(
+    plan: ExportPlan,
+    sources: Sequence[SourceInfo],
+    opener: Callable[..., ClosableStack] = open_stack,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> Iterator[Sequence[ClassMasks] | None]:
+    """Open the annotations of every source at their first use; None if the strategy names none."""
+    if not plan.strategy.named_classes or not all(ref.annotations for ref in plan.sources):
+        yield None
+        return
+    with OpenImages(plan, opener, check_cancelled=check_cancelled) as images:
+        yield [_Annotations(images, index) for index in range(len(sources))]
+
+
+def choose_candidates(
+    plan: ExportPlan,
+    sources: Sequence[SourceInfo],
+    masks: Masks | None = None,
+    opener: Callable[..., ClosableStack] = open_stack,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> PatchGrid:
+    """Have the strategy of a plan choose candidates, by labels and annotations if it reads them.
+
+    Parameters
+    ----------
+    sources : sequence of SourceInfo
+        Descriptions of the sources.
+    masks : dict of str to bool array or Annotations, or None
+        What `read_region` returns.
+    """
+    options = opener, check_cancelled
+    with (
+        open_labels(plan, sources, *options) as labels,
+        open_class_masks(plan, sources, *options) as classes,
+    ):
+        return plan.strategy.plan(sources, masks, labels, classes)
+
+
+class _Annotations:
+    """The annotations of one source; see `ClassMasks`."""
+
+    def __init__(self, images: OpenImages, index: int) -> None:
+        self._images, self._index = images, index
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self._masks.class_names
+
+    @property
+    def is_flat(self) -> bool:
+        return self._masks.is_flat
+
+    def class_bounds(self, classes: Collection[str]) -> Rect:
+        return self._masks.class_bounds(classes)
+
+    def class_mask(
+        self, window: Rect, classes: Collection[str], sample: int = 0, depth: int = 0
+    ) -> BoolArray:
+        self._images.check_cancelled()
+        with self._images.source_errors(self._index):
+            return self._masks.class_mask(window, classes, sample, depth)
+
+    @property
+    def _masks(self) -> ClassMasks:
+        stack: Any = self._images[self._index, ANNOTATIONS].stack
+        masks: ClassMasks = stack
+        return masks
+
+
 class _Labels:
     """The labels of one source."""
 
@@ -48,7 +122,7 @@ class _Labels:
     @property
     def names(self) -> Mapping[str, int]:
         """The value of each class that has a name."""
-        return {}
+        return dict(getattr(self._stack, "class_values", {}))
 
     @property
     def block_shape(self) -> tuple[int, int] | None:

@@ -20,13 +20,18 @@ from numpy.typing import NDArray
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import MASK
+from napari_patchset.exporting.plan import ANNOTATIONS, MASK
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter
+from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.measurements import Measurement, measurements, metric_columns
+from napari_patchset.patching.measurements import (
+    Measurement,
+    measurements,
+    metric_columns,
+    share_measurements,
+)
 from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo
@@ -43,7 +48,7 @@ _CUT_BYTES = 8 * 2**20
 
 
 class MetricRequest(NamedTuple):
-    """The metrics that are measured on the images of one role, "image" or "mask"."""
+    """The metrics that are measured on the images of one role: image, mask or annotations."""
 
     role: str
     channels: list[int]
@@ -57,16 +62,24 @@ class MetricRequest(NamedTuple):
 
 
 def metric_requests(
-    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]
+    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo], classes: Sequence[str] = ()
 ) -> list[MetricRequest]:
-    """Sort filters by the images that they need; the request for "image", if any, is the last."""
+    """Sort filters by the images that they need; the request for "image", if any, is the last.
+
+    `classes` are those of the annotations, whose shares are measured whatever the filters.
+    """
+    of_images = [each for each in filters if not isinstance(each, MaskFilter | ShareFilter)]
+    of_masks = [each for each in filters if isinstance(each, MaskFilter)]
+    by_role = {
+        ANNOTATIONS: share_measurements(classes),
+        MASK: measurements(of_masks, sources),
+        IMAGE: measurements(of_images, sources),
+    }
     requests = []
-    for role in (MASK, IMAGE):
-        of_role = [each for each in filters if isinstance(each, MaskFilter) == (role == MASK)]
-        of_images = measurements(of_role, sources)
-        channels = sorted({each.channel for each in of_images})
+    for role, measured in by_role.items():
+        channels = sorted({each.channel for each in measured})
         if channels:
-            of_read = [each._replace(channel=channels.index(each.channel)) for each in of_images]
+            of_read = [each._replace(channel=channels.index(each.channel)) for each in measured]
             requests.append(MetricRequest(role, channels, of_read))
     return requests
 
@@ -82,6 +95,8 @@ class MetricReader:
         Bytes for decoded tiles and for the patches that are cut.
     chunk_length : int or None
         Candidates in a chunk: patches that are measured at once are of one chunk.
+    classes : sequence of str
+        The classes of the annotations, whose shares are measured.
     """
 
     def __init__(
@@ -92,8 +107,9 @@ class MetricReader:
         *,
         memory: int = DEFAULT_MEMORY,
         chunk_length: int | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
-        self.requests = metric_requests(filters, sources[IMAGE])
+        self.requests = metric_requests(filters, sources[IMAGE], classes)
         self._sources, self._images, self._chunk_length = sources, images, chunk_length
         self._itemsize = {
             request.role: max(np.dtype(source.dtype).itemsize for source in sources[request.role])
@@ -208,6 +224,7 @@ def score_chunks(
                 images,
                 memory=memory,
                 chunk_length=frozen.scored_at_once,
+                classes=frozen.class_names,
             )
             with permitted_by(workdir.check_token):
                 _ChunkScorer(workdir, frozen, chunks, reader, progress).score()
@@ -229,7 +246,7 @@ class _ChunkScorer:
         self._grid = workdir.candidates(frozen)
         self._candidates = np.concatenate([np.array(frozen.score_chunk(i)) for i in chunks])
         self._is_done = np.zeros(len(self._candidates), bool)
-        names = metric_columns(frozen.plan.filters, frozen.sources)
+        names = metric_columns(frozen.plan.filters, frozen.sources, frozen.class_names)
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
         self._needed: dict[int, Failure] = {}
         """Sources that can't be read now, and that the set must not be without."""

@@ -5,19 +5,21 @@ Only a few stay open at a time. A file that was replaced since the plan was made
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.exporting.class_images import is_of_classes, open_classes
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
-from napari_patchset.exporting.plan import MASK, ExportPlan, SourceRef
+from napari_patchset.exporting.plan import ANNOTATIONS, MASK, ExportPlan, SourceRef
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.source import is_remote, local_path, path_text
 from napari_patchset.stacks.cache import FileStat
-from napari_patchset.stacks.metadata import channel_names, image_metadata
+from napari_patchset.stacks.metadata import channel_names, describe, image_metadata
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.resampled import ResampledStack
@@ -50,14 +52,25 @@ def open_source(
     source: SourceRef,
     role: str = IMAGE,
     opener: Callable[..., ClosableStack] = open_stack,
+    classes: Sequence[ClassLabel] = (),
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> ClosableStack:
     """Open a source, or an image that is paired with it, at the plan's pixel size.
 
     The pixels of a paired image have the size of its source's. An error that may pass is repeated.
+
+    Parameters
+    ----------
+    classes : sequence of ClassLabel
+        The classes of all sources, if annotations are opened; empty for those of this one.
     """
     ref = source.images[role]
     opened = partial(_open_once, plan, source, role, opener)
-    return call_with_retries(str(ref), opened)
+    if not is_of_classes(role, ref):
+        return call_with_retries(str(ref), opened)
+    with open_source(plan, source, IMAGE, opener) as stack:
+        image = describe(stack, "not needed")
+    return open_classes(role, ref, image, classes, opened, check_cancelled)
 
 
 def _open_once(
@@ -73,7 +86,7 @@ def _open_once(
         if role != IMAGE:
             with opener(source.path, source.scene, plan.depth_axis, **source.overrides) as image:
                 own = image_metadata(image).pixel_size
-        nearest = role in (LABELS, MASK)
+        nearest = role in (LABELS, MASK, ANNOTATIONS)
         resampled = ResampledStack(stack, plan.pixel_size, nearest=nearest, source_pixel_size=own)
         on_error.pop_all()
     return resampled
@@ -91,7 +104,7 @@ class OpenImages:
     """Open images on demand; use it in a `with` statement.
 
     `images[index, role]` is an image of the source `index`; the role is "image", "target",
-    "labels" or "mask".
+    "labels", "mask" or "annotations", whose channels are classes.
 
     Parameters
     ----------
@@ -104,6 +117,8 @@ class OpenImages:
         Number of threads that decode.
     check_cancelled : callable
         Called before each tile is decoded; an exception that it raises ends the reading.
+    classes : sequence of ClassLabel
+        The classes of all sources' annotations; empty for those of each.
     """
 
     def __init__(
@@ -113,7 +128,9 @@ class OpenImages:
         file_stats: Mapping[str, FileStat] | None = None,
         threads: int = 1,
         check_cancelled: Callable[[], None] = lambda: None,
+        classes: Sequence[ClassLabel] = (),
     ) -> None:
+        self._classes = classes
         self.threads, self.check_cancelled = threads, check_cancelled
         self._plan, self._opener, self._file_stats = plan, opener, file_stats
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
@@ -153,9 +170,12 @@ class OpenImages:
         self._pinned.discard(which)
 
     def _open_image(self, index: int, role: str) -> OpenImage:
-        ref = self._plan.sources[index].images[role]
+        source = self._plan.sources[index]
+        ref = source.images[role]
         with ExitStack() as on_error:
-            stack = open_source(self._plan, self._plan.sources[index], role, self._opener)
+            stack = open_source(
+                self._plan, source, role, self._opener, self._classes, self.check_cancelled
+            )
             on_error.callback(stack.close)
             if self._file_stats is not None:
                 for path in {ref.path, *map(path_text, getattr(stack, "files", ()))}:

@@ -26,6 +26,8 @@ from pydantic import (
 )
 
 from napari_patchset._model import Frozen
+from napari_patchset.annotations.geojson import is_geojson
+from napari_patchset.annotations.polygons import MAX_CLASSES
 from napari_patchset.axes import DepthAxis
 from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError
@@ -43,6 +45,7 @@ from napari_patchset.source import (
     PixelSize,
     SceneId,
     channel_indices,
+    format_channels,
     is_remote,
     local_path,
     parse_channels,
@@ -56,13 +59,20 @@ from napari_patchset.stacks.sequence import SequenceAxis
 MASK = "mask"
 """The role of an image that a filter reads; see `patchset.layout.ROLES` for the others."""
 
-PairRole = Literal["target", "labels", "mask"]
+ANNOTATIONS = "annotations"
+"""The role of outlines with a class, or of a labels image whose values have names."""
+
+PairRole = Literal["target", "labels", "mask", "annotations"]
 PAIR_ROLES: tuple[PairRole, ...] = get_args(PairRole)
 """The roles of images paired with a source: fields of `SourceRef`, options of the command."""
 
 
 OVERRIDES = ("axes", "pixel_size", "channel_names", "sequence", "files")
 """The fields of an image that override the metadata of the file."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 def _parse_path(path: Any) -> Any:
@@ -142,6 +152,64 @@ class ImageRef(Frozen):
         return self.path if self.scene is None else f"{self.path}, scene {self.scene}"
 
 
+def _parse_class_names(value: Any) -> Any:
+    """Parse "1=Tumor,2=Stroma", or a dict of values by name."""
+    if not isinstance(value, str):
+        return tuple(value.items()) if isinstance(value, Mapping) else value
+    pairs = [str(part).partition("=") for part in parse_channels(value)]
+    if wrong := [pair for pair in pairs if not pair[0].strip().isdecimal() or not pair[2].strip()]:
+        raise ValueError(
+            f"{''.join(wrong[0])!r} does not name a value; write 1=Tumor,2=Stroma, and in quotes "
+            'what has a comma: "1=Tumor, invasive",2=Stroma'
+        )
+    return tuple((name.strip(), int(number)) for number, _, name in pairs)
+
+
+def format_class_names(classes: Sequence[tuple[str, int]]) -> str:
+    """Return the names of values as text, "1=Tumor,2=Stroma"."""
+    return format_channels(f"{value}={name}" for name, value in classes)
+
+
+class AnnotationsRef(ImageRef):
+    """Name the annotations of a source: a GeoJSON file, or a labels image with named values.
+
+    Attributes
+    ----------
+    path, scene
+        See `ImageRef`; a GeoJSON file has no scene.
+    classes : tuple of (str, int)
+        The value of each class in a labels image; a dict in JSON, and may be passed as one, or as
+        text, "1=Tumor,2=Stroma".
+    """
+
+    classes: Annotated[
+        tuple[tuple[str, Annotated[int, Field(ge=1, le=MAX_CLASSES)]], ...],
+        BeforeValidator(_parse_class_names),
+        PlainSerializer(dict, return_type=dict[str, int]),
+    ] = Field(default=(), exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        if is_geojson(self.path) and self.classes:
+            raise ValueError(f"{self.path} has classes of its own; name none")
+        if not is_geojson(self.path) and not self.classes:
+            raise ValueError(
+                f"{self.path} is no GeoJSON file; of a labels image, name the classes of its "
+                "values, like 1=Tumor,2=Stroma"
+            )
+        if any(len(set(each)) < len(each) for each in zip(*self.classes, strict=True)):
+            named = format_class_names(self.classes)
+            raise ValueError(f"{named}: a value has two names, or a name two values")
+        return self
+
+
+def _path_of(image: Any) -> str | None:
+    """Return the path of an image, before it is validated."""
+    if isinstance(image, Mapping):
+        image = image.get("path")
+    return str(getattr(image, "path", image)) if image is not None else None
+
+
 class SourceRef(ImageRef):
     """Name a source, and the images of the same geometry that are paired with it.
 
@@ -151,10 +219,13 @@ class SourceRef(ImageRef):
         See `ImageRef`.
     target, labels : ImageRef, str, Path or None
         Images that are cut at the same positions and written next to the source's patches.
+        Labels may be a GeoJSON file: its classes are drawn; "annotations" for that of these.
     mask : ImageRef, str, Path or None
         The image that the filter `mask` reads; None for `labels`.
     columns : tuple of (str, str)
         Its values in the samples sheet, by column; a dict in JSON, and may be passed as one.
+    annotations : AnnotationsRef, str, Path or None
+        Outlines with a class, for regions, filters and labels.
     """
 
     target: ImageRef | None = None
@@ -165,11 +236,32 @@ class SourceRef(ImageRef):
         BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value),
         PlainSerializer(dict, return_type=dict[str, str]),
     ] = Field(default=(), exclude_if=operator.not_)
+    annotations: AnnotationsRef | None = Field(default=None, exclude_if=_is_none)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _draw_annotations(cls, data: Any) -> Any:
+        """Resolve labels that are the annotations, and annotations that are only labels."""
+        if not isinstance(data, Mapping):
+            return data
+        labels, annotations = _path_of(data.get("labels")), data.get(ANNOTATIONS)
+        if labels == ANNOTATIONS and annotations is not None:
+            scene = annotations.get("scene") if isinstance(annotations, Mapping) else None
+            scene = getattr(annotations, "scene", scene)
+            return {**data, "labels": {"path": _path_of(annotations), "scene": scene}}
+        if annotations is None and labels is not None and is_geojson(labels):
+            return {**data, ANNOTATIONS: {"path": labels}}
+        return data
 
     @field_validator(*PAIR_ROLES, mode="before")
     @classmethod
     def _from_path(cls, image: Any) -> Any:
-        return ImageRef.from_path(image) if isinstance(image, str | Path) else image
+        if not isinstance(image, str | Path):
+            return image
+        if is_geojson(image):
+            return {"path": image}
+        file, scene = split_source(image)
+        return {"path": str(file), "scene": scene}
 
     @property
     def images(self) -> dict[str, ImageRef]:
@@ -199,7 +291,7 @@ class SourceRef(ImageRef):
         """
 
         def with_scene(image: ImageRef) -> ImageRef:
-            if image.scene is not None:
+            if image.scene is not None or is_geojson(image.path):
                 return image
             ids = [summary.id for summary in list_scenes(image.path)]
             if len(ids) > 1 and self.scene not in ids:
@@ -249,10 +341,6 @@ def _parse_channels(channels: Any) -> Any:
 
 def _parse_split(split: Any) -> Any:
     return {"val": split} if isinstance(split, int | float) else split
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 def _is_empty(value: Sequence[object]) -> bool:
@@ -336,7 +424,7 @@ class ExportPlan(Recipe):
     Parameters
     ----------
     sources : str, Path or SourceRef, or a sequence of them
-        "name.czi@3" is scene 3 of a file.
+        "name.czi@3" is scene 3 of a file; a `SourceRef` also names labels, annotations and others.
     out : str or Path
         The folder to write, NAME.patches.zarr; NAME.patches for the other formats.
     strategy : Tiled, Random, Stratified, Balanced, Fixed or Whole
@@ -405,7 +493,7 @@ class ExportPlan(Recipe):
         update = {
             "sources": tuple(ref.resolved() for ref in self.sources),
             "out": os.path.abspath(self.out),
-            "strategy": self.strategy.with_mask_path(absolute_path),
+            "strategy": self.strategy.with_region_path(absolute_path),
         }
         return self.model_copy(update=update)
 
@@ -419,4 +507,4 @@ class ExportPlan(Recipe):
     def recipe(self) -> Recipe:
         """The part that does not depend on where files lie."""
         fields = {name: getattr(self, name) for name in Recipe.model_fields}
-        return Recipe(**fields | {"strategy": self.strategy.with_mask_path(lambda _: None)})
+        return Recipe(**fields | {"strategy": self.strategy.with_region_path(lambda _: None)})

@@ -144,12 +144,30 @@ OPTIONS: tuple[PlanOption, ...] = (
         help="Target images, cut at the same positions: a file, or a folder that holds a file of "
         "the same name for each source.",
     ),
-    PlanOption("labels", "Source", metavar="PATH", help="Label images, named like --target."),
+    PlanOption(
+        "labels",
+        "Source",
+        metavar="PATH",
+        help='Label images, named like --target; or "annotations", whose classes are drawn.',
+    ),
     PlanOption(
         "mask",
         "Source",
         metavar="PATH",
         help="Mask images for the filter mask, named like --target (the labels).",
+    ),
+    PlanOption(
+        "annotations",
+        "Source",
+        metavar="PATH",
+        help="Outlines with a class, as QuPath exports them: a GeoJSON file, or a folder that "
+        "holds NAME.geojson, NAME@SCENE.geojson for a scene. Or labels images, with --class-names.",
+    ),
+    PlanOption(
+        "class_names",
+        "Source",
+        metavar="NAMES",
+        help="Names of the values of labels images that are annotations: 1=Tumor,2=Stroma.",
     ),
     _plan_option("depth_axis", "Patches", "depth_axis"),
     _plan_option(
@@ -210,8 +228,31 @@ OPTIONS: tuple[PlanOption, ...] = (
         "strategy.region",
         metavar="FILE",
         format=None,
-        help="Region that must contain each patch: a mask image, or a JSON file such as "
-        '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.',
+        help="Region that must contain each patch: a GeoJSON file, a mask image (also PNG, or at a "
+        'fraction of the size), or a JSON file such as {"kind": "rectangle", "x": 0, "y": 0, '
+        '"w": 9, "h": 9}.',
+    ),
+    _plan_option(
+        "region_class",
+        "Patches",
+        "strategy.region_classes",
+        metavar="CLASSES",
+        format=format_channels,
+    ),
+    _plan_option(
+        "exclude_class",
+        "Patches",
+        "strategy.exclude_classes",
+        metavar="CLASSES",
+        format=format_channels,
+    ),
+    _plan_option(
+        "min_inside",
+        "Patches",
+        "strategy.min_inside",
+        metavar="SHARE",
+        type=float,
+        default="1",
     ),
     _plan_option(
         "filter",
@@ -219,7 +260,8 @@ OPTIONS: tuple[PlanOption, ...] = (
         "filters",
         metavar="TEXT",
         type=list[str],
-        help='Keep only patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu"; may be repeated.',
+        help='Keep only patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu", or '
+        '"share[Tumor]>0.2" of the annotations; may be repeated.',
     ),
     _plan_option(
         "keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"

@@ -16,14 +16,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.annotations.features import AnnotationClass, Annotations
+from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
-from napari_patchset.patching.regions import MaskRegion
+from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks
 from napari_patchset.patching.splits import WELL
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, PARTIAL_SUFFIX, SUFFIXES
+from napari_patchset.patchset.manifest import digest_file
 from napari_patchset.source import (
     SceneId,
     SourceInfo,
@@ -33,7 +36,7 @@ from napari_patchset.source import (
     path_text,
     split_source,
 )
-from napari_patchset.stacks.fingerprint import content_key
+from napari_patchset.stacks.fingerprint import array_key, content_key
 from napari_patchset.stacks.metadata import describe
 from napari_patchset.stacks.opening import (
     find_format,
@@ -42,6 +45,7 @@ from napari_patchset.stacks.opening import (
     open_stack,
     scene_ids,
 )
+from napari_patchset.stacks.png import is_png, read_png_mask
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.retrying import call_with_retries
 from napari_patchset.stacks.sequence import SequenceAxis
@@ -254,14 +258,20 @@ class SourceDescriber:
     ----------
     files : set of str
         Every file that the pixels of a described image are in, as far as a stack tells.
+    classes : list of AnnotationClass
+        The classes of all annotations that were described.
     """
 
-    def __init__(self, plan: ExportPlan) -> None:
+    def __init__(
+        self, plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
+    ) -> None:
         self.files: set[str] = set()
-        self._plan = plan
+        self.classes: list[AnnotationClass] = []
+        self._plan, self._check_cancelled = plan, check_cancelled
         self._keys: dict[str, str] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
         self._wells: dict[str, dict[SceneId | None, str | None]] = {}
+        self._noted: set[tuple[str, str]] = set()
 
     def parts(self, ref: ImageRef) -> Sequence[str]:
         """Return the keys of the files that a described image is in."""
@@ -270,8 +280,14 @@ class SourceDescriber:
     def __call__(self, source: SourceRef, role: str = IMAGE) -> SourceInfo:
         """Describe a source, with the plan's channels only, or an image paired with it."""
         ref = source.images[role]
-        with open_source(self._plan, source, role) as stack:
+        check = self._check_cancelled
+        with open_source(self._plan, source, role, check_cancelled=check) as stack:
             info = describe(stack, self._keys.get(ref.path))
+            self.classes += getattr(stack, "classes", ())
+            for note in getattr(stack, "notes", ()):
+                if (ref.path, note) not in self._noted:
+                    self._noted.add((ref.path, note))
+                    warnings.warn(f"{ref.path}: {note}.", stacklevel=3)
             self._store_key(ref, stack, info.key)
             self.files.update(map(path_text, getattr(stack, "files", ())))
             self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
@@ -300,6 +316,8 @@ class SourceDescriber:
         if is_remote(ref.path):
             self._keys[ref.path] = before.key
             return self(source, role).model_dump() != before.model_dump()
+        if is_geojson(ref.path):
+            return digest_file(Path(ref.path)) != before.key
         if ref.path in self._keys:
             return self._keys[ref.path] != before.key
         opened = partial(open_stack, ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
@@ -426,26 +444,44 @@ def _shape_text(info: SourceInfo) -> str:
     return ", ".join(f"{axis} {n}" for axis, n in sizes)
 
 
-def mask_region(path: str, of: SourceInfo | None = None) -> MaskRegion:
-    """Return the region that is the mask in a file, for one source or for all of them."""
+def file_region(path: str, of: SourceInfo | None = None) -> FileRegion:
+    """Return the region that is the mask or the outlines in a file, for one source or for all."""
+    where = {} if of is None else {"source": of.key, "scene": of.scene}
+    if is_geojson(path):
+        return GeoJsonRegion(path=path, digest=read_geojson(path).key, **where)
+    if is_png(path):
+        return MaskRegion(path=path, digest=array_key(read_png_mask(path)), **where)
     with open_stack(path) as stack:
-        where = {} if of is None else {"source": of.key, "scene": of.scene}
         return MaskRegion(path=path, digest=content_key(stack), **where)
 
 
-def read_masks(strategy: PatchStrategy) -> Mapping[str, NDArray[np.bool_]]:
-    """Read the mask that is the region of a strategy, by its digest; empty for another region."""
+def read_region(strategy: PatchStrategy) -> Masks:
+    """Read the file that is the region of a strategy, by its digest; empty for another region."""
     region = strategy.region
-    if not isinstance(region, MaskRegion):
+    if not isinstance(region, FileRegion):
         return {}
     if region.path is None:
-        raise ExportError("The plan does not say where the mask of its region lies; name the file.")
-    with open_stack(region.path) as stack:
-        if content_key(stack) != region.digest:
-            raise ExportError(f"{region.path} has changed since the plan was made; name it again.")
+        raise ExportError("The plan does not say where the file of its region lies; name it.")
+    digest, content = _read_region(region.path)
+    if digest != region.digest:
+        raise ExportError(f"{region.path} has changed since the plan was made; name it again.")
+    return {region.digest: content}
+
+
+def _read_region(path: str) -> tuple[str, NDArray[np.bool_] | Annotations]:
+    """Return the digest and the content of a region's file."""
+    if is_geojson(path):
+        annotations = read_geojson(path)
+        for note in annotations.notes:
+            warnings.warn(f"{path}: {note}.", stacklevel=4)
+        return annotations.key, annotations
+    if is_png(path):
+        mask = read_png_mask(path)
+        return array_key(mask), mask
+    with open_stack(path) as stack:
         *_, height, width = stack.data_shape
         mask = np.empty((height, width), bool)
         for y in range(0, height, 1024):  # rows read at a time
             n = min(1024, height - y)
             mask[y : y + n] = stack.extract_patch(0, [0], (y, 0), (n, width))[0] != 0
-    return {region.digest: mask}
+        return content_key(stack), mask

@@ -101,7 +101,7 @@ class Scores:
 
     def add_known(self, frozen: FrozenPlan, metrics: Metrics) -> None:
         """Write those chunks of which every metric is known: `metrics` has NaN where it is not."""
-        columns = metric_columns(frozen.plan.filters, frozen.sources)
+        columns = metric_columns(frozen.plan.filters, frozen.sources, frozen.class_names)
         for chunk in range(frozen.n_score_chunks):
             of_chunk = frozen.score_chunk(chunk)
             known = {c: metrics[c][of_chunk.start : of_chunk.stop] for c in columns if c in metrics}
@@ -231,8 +231,14 @@ class WorkDir(JobFolder[FrozenPlan]):
 
     def open_images(self, threads: int) -> OpenImages:
         """Return the images of the plan; changed ones are refused, and a stop ends reading."""
-        plan, stats, check = self.plan().plan, self.plan().file_stats, self.check_cancelled
-        return OpenImages(plan, file_stats=stats, threads=threads, check_cancelled=check)
+        frozen = self.plan()
+        return OpenImages(
+            frozen.plan,
+            file_stats=frozen.file_stats,
+            threads=threads,
+            check_cancelled=self.check_cancelled,
+            classes=frozen.classes,
+        )
 
     def may_leave_out(self, failures: Mapping[int, Failure]) -> bool:
         """Return whether the set may be completed without further sources; see the plan."""

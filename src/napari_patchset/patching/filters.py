@@ -299,8 +299,42 @@ class MaskFilter(PatchFilter):
         return "mask"
 
 
+class ShareFilter(PatchFilter):
+    """Filter by the share of pixels, 0 to 1, of a class of the annotations: share[Tumor]>0.2.
+
+    The channels are names of classes. Where outlines overlap, a pixel is of each of their classes.
+    """
+
+    kind: Literal["share"] = "share"
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        if self.channels is None:
+            raise ValueError("share measures a class; name it, as in share[Tumor]>0.2")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that are measured."""
+        return tuple(map(str, self.channels or ()))
+
+    def _measure(self, rows: Pixels) -> Pixels:
+        return _share(rows != 0)
+
+    def columns(  # noqa: D102, on PatchFilter
+        self, channels: Sequence[str], others: Sequence[str] = ()
+    ) -> dict[int, str]:
+        return {i: self.column(name) for i, name in enumerate(self.class_names)}
+
+
 Filter = Annotated[
-    MaxFilter | MeanFilter | StdFilter | ShannonFilter | SaturationFilter | MaskFilter,
+    MaxFilter
+    | MeanFilter
+    | StdFilter
+    | ShannonFilter
+    | SaturationFilter
+    | MaskFilter
+    | ShareFilter,
     Field(discriminator="kind"),
     BeforeValidator(lambda value: parse_filter(value) if isinstance(value, str) else value),
 ]

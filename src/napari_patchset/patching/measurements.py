@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_patchset.patching.filters import MaxFilter, Metric, PatchFilter, Pixels
+from napari_patchset.patching.filters import MaxFilter, Metric, PatchFilter, Pixels, ShareFilter
 from napari_patchset.source import SourceInfo, channel_indices
 
 REST = "rest of "
@@ -42,9 +42,26 @@ def measurements(
     return list(by_column.values())
 
 
-def metric_columns(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> list[str]:
-    """Return the columns of all metrics that filters need, each once, sorted."""
-    return sorted(each.column for each in measurements(filters, sources))
+def share_measurements(classes: Sequence[str]) -> list[Measurement]:
+    """Return the measurement of the share of each class, whose channels are the classes."""
+    if not classes:
+        return []
+    shares = ShareFilter(channels=tuple(classes), above=0)
+    return [Measurement(shares.column(name), i, shares.measure) for i, name in enumerate(classes)]
+
+
+def metric_columns(
+    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo], classes: Sequence[str] = ()
+) -> list[str]:
+    """Return the columns of all metrics, each once, sorted: those that filters need, and shares.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        The classes of the annotations, each of whose shares is measured.
+    """
+    measured = [*measurements(filters, sources), *share_measurements(classes)]
+    return sorted({each.column for each in measured})
 
 
 def check_filters(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo]) -> None:
@@ -76,7 +93,8 @@ def other_channels(
         If several channels have such a name.
     """
     others = list[int]()
-    for channel in (channel for each in filters for channel in each.channels or ()):
+    of_images = (each for each in filters if not isinstance(each, ShareFilter))
+    for channel in (channel for each in of_images for channel in each.channels or ()):
         is_exported = str(channel) in channels or channel in range(len(channels))
         if not is_exported and str(channel) in names:
             (index,) = channel_indices(names, [str(channel)])

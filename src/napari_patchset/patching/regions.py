@@ -1,45 +1,40 @@
 """Regions: where on a plane patches may lie.
 
-A plan names a region (`Rectangle`, `Polygon`, `ShapesRegion` or `MaskRegion`), for one source and
-scene or for all. For a source it becomes an `Area`, which tells which patches lie wholly inside.
-Coordinates are the file's pixels (level 0) from the image's upper left corner, also where the image
-is resampled: pixel i reaches from i to i + 1.
+A plan names a region (`Rectangle`, `Polygon`, `ShapesRegion`, `MaskRegion` or `GeoJsonRegion`), for
+one source and scene or for all. For a source it becomes an `Area`, which tells which patches lie
+wholly inside, or `PlanePixels`, of which a share is enough. Coordinates are the file's pixels
+(level 0) from the image's upper left corner, also where the image is resampled: pixel i reaches
+from i to i + 1.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor, isfinite
-from typing import Annotated, ClassVar, Literal, Protocol, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
+from napari_patchset.annotations.features import Annotations
+from napari_patchset.annotations.raster import Edges, fill, find_spans
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.coverage import box_sums, summed_area_table
+from napari_patchset.patching.areas import (
+    Area,
+    BoolArray,
+    FlatArea,
+    PixelArea,
+    PlanePixels,
+    ScaledArea,
+)
 from napari_patchset.source import Ratio, Rect, SceneId, SourceInfo
 
-BoolArray = NDArray[np.bool_]
-Masks = Mapping[str, BoolArray]
-"""The pixels of masks, YX, by the digest of their content."""
-
-
-class Area(Protocol):
-    """The part of a plane that a region allows."""
-
-    is_box: ClassVar[bool]
-    """Whether every patch inside of the bounds is inside of the area."""
-
-    @property
-    def bounds(self) -> Rect:
-        """A rectangle that contains every patch inside."""
-
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
-        """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
+Masks = Mapping[str, BoolArray | Annotations]
+"""What the file of a region holds, by the digest of its content: the pixels YX of a mask, or
+outlines."""
 
 
 class _SourceRegion(Frozen):
@@ -59,7 +54,7 @@ _GROUP = 32
 """Patches that are compared with a polygon as one box, as long as no edge is near."""
 
 
-class _Shape(_SourceRegion, ABC):
+class _Shape(_SourceRegion, FlatArea, ABC):
     """Be an area itself, whatever the source."""
 
     is_box: ClassVar[bool] = False
@@ -68,14 +63,43 @@ class _Shape(_SourceRegion, ABC):
         """Return the area that the region allows in the planes of a source."""
         return self if source.ratio is None else ScaledArea(self, source.ratio)
 
+    def pixels(self, source: SourceInfo, masks: Masks) -> PlanePixels:
+        """Return the pixels of a source, by their centres, that the region allows."""
+        x, y, w, h = self.bounds
+        bounds, ratio = Rect(x - 1, y - 1, w + 2, h + 2), source.ratio
+        return PlanePixels(
+            lambda window, *_: self._mask(window, ratio), _made_bounds(bounds, ratio)
+        )
+
     @property
     @abstractmethod
     def bounds(self) -> Rect:
         """See `Area`."""
 
     @abstractmethod
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
         """See `Area`."""
+
+    @abstractmethod
+    def _mask(self, window: Rect, ratio: Ratio | None) -> BoolArray:
+        """Return which pixels YX of a window have their centre inside."""
+
+
+def _made_bounds(bounds: Rect, ratio: Ratio | None) -> Rect:
+    """Return a rectangle of made pixels that contains one of the file's pixels."""
+    x, y, w, h = bounds
+    tall, wide = ratio or (1, 1)
+    left, top = floor(x / wide), floor(y / tall)
+    return Rect(left, top, ceil((x + w) / wide) - left, ceil((y + h) / tall) - top)
+
+
+def _fill_rings(rings: Sequence[Sequence[PointXY]], window: Rect, ratio: Ratio | None) -> BoolArray:
+    """Return which pixels of a window lie in any of some rings."""
+    start = [np.array(ring, np.float64).reshape(-1, 2) for ring in rings]
+    end = [np.roll(ring, -1, axis=0) for ring in start]
+    owner = np.repeat(np.arange(len(start)), [len(ring) for ring in start])
+    edges = Edges(np.concatenate(start), np.concatenate(end), owner)
+    return fill(find_spans(edges, window, ratio), window)
 
 
 class Rectangle(_Shape):
@@ -100,11 +124,15 @@ class Rectangle(_Shape):
     def bounds(self) -> Rect:  # noqa: D102, on Area
         return Rect(self.x, self.y, self.w, self.h)
 
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:  # noqa: D102
-        y, x = start.T
-        inside: BoolArray = (x >= self.x) & (x + size[1] <= self.x + self.w)
-        inside &= (y >= self.y) & (y + size[0] <= self.y + self.h)
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:  # noqa: D102
+        y, x = start.T[-2:]
+        inside: BoolArray = (x >= self.x) & (x + size[-1] <= self.x + self.w)
+        inside &= (y >= self.y) & (y + size[-2] <= self.y + self.h)
         return inside
+
+    def _mask(self, window: Rect, ratio: Ratio | None) -> BoolArray:
+        x, y, w, h = self.x, self.y, self.w, self.h
+        return _fill_rings([((x, y), (x + w, y), (x + w, y + h), (x, y + h))], window, ratio)
 
 
 class Polygon(_Shape):
@@ -133,14 +161,17 @@ class Polygon(_Shape):
         x, y = ceil(min(xs)), ceil(min(ys))
         return Rect(x, y, max(0, floor(max(xs)) - x), max(0, floor(max(ys)) - y))
 
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
-        """Return which patches lie wholly inside, from their starts (n, YX) and their size.
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, (Z)YX) and their size.
 
         No edge may pass through the open rectangle of a patch; then all of the patch is on one
         side, that of its centre.
         """
-        low = np.ascontiguousarray(start.T)
-        return self._sides(low, low + np.array(size, low.dtype)[:, np.newaxis])[0]
+        low = np.ascontiguousarray(start.T[-2:])
+        return self._sides(low, low + np.array(size[-2:], low.dtype)[:, np.newaxis])[0]
+
+    def _mask(self, window: Rect, ratio: Ratio | None) -> BoolArray:
+        return _fill_rings([self.points], window, ratio)
 
     def _sides(
         self, low: NDArray[np.integer], high: NDArray[np.integer]
@@ -178,6 +209,8 @@ class Polygon(_Shape):
 class ShapesRegion(_Shape):
     """Limit patches to several shapes: each patch lies wholly inside of one of them.
 
+    If only a share must be inside, it is one of all shapes together.
+
     Parameters
     ----------
     shapes : tuple of Rectangle or Polygon
@@ -198,10 +231,16 @@ class ShapesRegion(_Shape):
         right, bottom = max(b.x + b.w for b in bounds), max(b.y + b.h for b in bounds)
         return Rect(x, y, right - x, bottom - y)
 
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:  # noqa: D102
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:  # noqa: D102
         inside = np.zeros(len(start), bool)
         for shape in self.shapes:
             inside |= shape.contains(start, size)
+        return inside
+
+    def _mask(self, window: Rect, ratio: Ratio | None) -> BoolArray:
+        inside = np.zeros((window.h, window.w), bool)
+        for shape in self.shapes:
+            inside |= shape._mask(window, ratio)
         return inside
 
 
@@ -238,88 +277,47 @@ def _is_crossed(
     return crossed
 
 
-@dataclass(frozen=True, eq=False)
-class ScaledArea:
-    """An area in the file's pixels, for patches of an image that is resampled.
+class FileRegion(_SourceRegion, ABC):
+    """A region that is read from a file.
 
-    Attributes
+    Parameters
     ----------
-    area : Area
-        The area.
-    ratio : tuple of Fraction
-        How many of the file's pixels make one, along Y and X.
+    path : str or None
+        The file. None in a manifest, which contains no paths.
+    digest : str
+        The key of its content.
+    source, scene : str or None
+        Key and scene of the source that it applies to; None for all.
     """
 
-    is_box: ClassVar[bool] = False
-    area: Area
-    ratio: Ratio
+    kind: str
+    path: str | None = None
+    digest: str
 
-    @property
-    def bounds(self) -> Rect:
-        """A rectangle that contains every patch inside."""
-        x, y, w, h = self.area.bounds
-        (top, bottom), (left, right) = (
-            (ceil(start / r), floor((start + n) / r))
-            for start, n, r in zip((y, x), (h, w), self.ratio, strict=True)
-        )
-        return Rect(left, top, max(0, right - left), max(0, bottom - top))
+    def area(self, source: SourceInfo, masks: Masks) -> PixelArea:
+        """Return the area that the region allows in the planes of a source.
 
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
-        """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
-        ratio = np.array(self.ratio, np.float64)
-        # A hair less on each side, for what rounding adds.
-        height, width = (np.array(size) * ratio - 2 * _ROUNDING).tolist()
-        return self.area.contains(start * ratio + _ROUNDING, (height, width))
+        Raises
+        ------
+        ArgumentError
+            If `masks` lacks the content of the file, or a mask has another size.
+        """
+        height, width = source.spatial_shape[-2:]
+        return PixelArea([self.pixels(source, masks)], (height, width))
+
+    @abstractmethod
+    def pixels(self, source: SourceInfo, masks: Masks) -> PlanePixels:
+        """Return the pixels of a source that the region allows; see `area`."""
 
 
-_ROUNDING = 1e-6
-
-BAND = 256
-"""Rows of the mask in which the patches that are checked at once begin."""
-
-
-@dataclass(frozen=True, eq=False)
-class MaskArea:
-    """The pixels of a mask, bool, YX, which are summed in bands to bound the memory."""
-
-    is_box: ClassVar[bool] = False
-    pixels: BoolArray
-
-    @cached_property
-    def bounds(self) -> Rect:
-        """A rectangle that contains every patch inside."""
-        ys, xs = (np.flatnonzero(self.pixels.any(axis=axis)) for axis in (1, 0))
-        if not len(ys):
-            return Rect(0, 0, 0, 0)
-        y, x = int(ys[0]), int(xs[0])
-        return Rect(x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y)
-
-    def contains(self, start: NDArray[np.number], size: tuple[float, float]) -> BoolArray:
-        """Return which patches lie wholly inside, from their starts (n, YX) and their size."""
-        inside = np.asarray((start + size <= self.pixels.shape).all(axis=1))
-        rows = np.flatnonzero(inside)
-        rows = rows[np.argsort(start[rows, 0], kind="stable")]
-        bands = start[rows, 0] // BAND
-        for group in np.split(rows, np.flatnonzero(np.diff(bands)) + 1) if len(rows) else ():
-            inside[group] = self._count(start[group], size) == size[0] * size[1]
-        return inside
-
-    def _count(self, start: NDArray[np.number], size: tuple[float, float]) -> NDArray[np.int32]:
-        """Count the mask's pixels in patches that begin in one band."""
-        first, last = int(start[:, 0].min()), int(start[:, 0].max())
-        table = summed_area_table(self.pixels[first : last + size[0]], np.int32)
-        (top, left), (height, width) = (start - (first, 0)).T, size
-        return box_sums(table, top, left, top + height, left + width)
-
-
-class MaskRegion(_SourceRegion):
+class MaskRegion(FileRegion):
     """Limit patches to where a mask is not zero.
 
     Parameters
     ----------
     path : str or None
-        The image of the mask: one plane of the size of the source's planes. None in a manifest,
-        which contains no paths.
+        The image of the mask: one plane of the size of the source's planes, or of that divided by
+        a whole number, rounded up or down. None in a manifest, which contains no paths.
     digest : str
         The key of its content.
     source, scene : str or None
@@ -327,36 +325,110 @@ class MaskRegion(_SourceRegion):
     """
 
     kind: Literal["mask"] = "mask"
-    path: str | None = None
-    digest: str
 
-    def area(self, source: SourceInfo, masks: Masks) -> MaskArea:
-        """Return the area that the region allows in the planes of a source.
-
-        Raises
-        ------
-        ArgumentError
-            If `masks` lacks the pixels of the mask, or they have another size.
-        """
-        if self.digest not in masks:
+    def pixels(self, source: SourceInfo, masks: Masks) -> PlanePixels:  # noqa: D102
+        pixels, plane = masks.get(self.digest), source.spatial_shape[-2:]
+        if not isinstance(pixels, np.ndarray):
             raise ArgumentError(f"The mask {self.path} of the region has not been read.")
-        pixels, plane = masks[self.digest], source.spatial_shape[-2:]
-        if source.ratio is not None:
-            made = tuple(floor(n / r) for n, r in zip(pixels.shape, source.ratio, strict=True))
-            if made == plane:  # the mask's pixel at the centre of each
-                centres = [
-                    (2 * np.arange(n) + 1) * r.numerator // (2 * r.denominator)
-                    for n, r in zip(plane, source.ratio, strict=True)
-                ]
-                pixels = pixels[np.ix_(*centres)]
-        if pixels.shape != plane:
+        factor = _find_factor(pixels.shape, plane, source.ratio)
+        if factor is None:
             has = " x ".join(map(str, pixels.shape))
             raise ArgumentError(
                 f"The mask {self.path} is {has}, but {source.name} is {plane[0]} x {plane[1]}; "
-                "use a mask of that size, or name the source and scene that it applies to."
+                "use a mask of that size or of a whole fraction of it, or name the source and "
+                "scene that it applies to."
             )
-        return MaskArea(pixels)
+        rows, columns = (
+            _mask_indices(n, factor, Fraction(1) if source.ratio is None else source.ratio[axis])
+            for axis, n in enumerate(plane)
+        )
+
+        def read(window: Rect, sample: int, depth: int) -> BoolArray:
+            inside = np.zeros((window.h, window.w), bool)
+            of_plane, of_window = Rect(0, 0, plane[1], plane[0]).overlap_slices(window)
+            y, x = rows[of_plane[0]], columns[of_plane[1]]
+            (height, width), (y_last, x_last) = pixels.shape, (n - 1 for n in pixels.shape)
+            inside[of_window] = pixels[np.ix_(np.minimum(y, y_last), np.minimum(x, x_last))]
+            # Beyond the last pixel of a mask whose size is rounded down, nothing is inside.
+            inside[of_window] &= np.logical_and.outer(y < height, x < width)
+            return inside
+
+        return PlanePixels(read, _bounds_of(pixels, rows, columns))
 
 
-Region = Annotated[Rectangle | Polygon | ShapesRegion | MaskRegion, Field(discriminator="kind")]
+def _find_factor(mask: tuple[int, ...], plane: tuple[int, ...], ratio: Ratio | None) -> int | None:
+    """Return by what a mask's size is smaller than that of the file's planes, None if by no one.
+
+    Parameters
+    ----------
+    mask, plane : tuple of int
+        Height and width; those of planes in made pixels, if they are resampled by `ratio`.
+    """
+    spans = list[tuple[int, int]]()
+    for n, r in zip(plane, ratio or (Fraction(1), Fraction(1)), strict=True):
+        spans.append((ceil(n * r), ceil((n + 1) * r) - 1))  # sizes that make n pixels
+    nearest = round(spans[0][0] / mask[0])
+    for factor in (1, nearest, nearest - 1, nearest + 1):
+        if factor >= 1 and all(
+            low // factor <= n <= -(-high // factor)
+            for n, (low, high) in zip(mask, spans, strict=True)
+        ):
+            return factor
+    return None
+
+
+def _mask_indices(n: int, factor: int, ratio: Fraction) -> NDArray[np.int64]:
+    """Return the mask's pixel at the centre of each of `n` pixels along an axis."""
+    centres = (2 * np.arange(n, dtype=np.int64) + 1) * ratio.numerator // (2 * ratio.denominator)
+    indices: NDArray[np.int64] = centres // factor
+    return indices
+
+
+def _bounds_of(pixels: BoolArray, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Rect:
+    """Return the rectangle around the pixels that a mask allows."""
+    spans = []
+    for axis, indices in ((1, rows), (0, columns)):
+        any_inside = np.append(pixels.any(axis=axis), False)
+        inside = np.flatnonzero(any_inside[np.minimum(indices, len(any_inside) - 1)])
+        if not len(inside):
+            return Rect(0, 0, 0, 0)
+        spans.append((int(inside[0]), int(inside[-1]) + 1))
+    (top, bottom), (left, right) = spans
+    return Rect(left, top, right - left, bottom - top)
+
+
+class GeoJsonRegion(FileRegion):
+    """Limit patches to the outlines in a GeoJSON file, all of them together.
+
+    A pixel is inside if its centre is; see `annotations.raster`. An outline of one plane allows
+    nothing in others.
+
+    Parameters
+    ----------
+    path : str or None
+        The file. None in a manifest, which contains no paths.
+    digest : str
+        The digest of its content.
+    source, scene : str or None
+        Key and scene of the source that it applies to; None for all.
+    """
+
+    kind: Literal["geojson"] = "geojson"
+
+    def pixels(self, source: SourceInfo, masks: Masks) -> PlanePixels:  # noqa: D102, on FileRegion
+        outlines = masks.get(self.digest)
+        if not isinstance(outlines, Annotations):
+            raise ArgumentError(f"The outlines in {self.path} have not been read.")
+
+        def read(window: Rect, sample: int, depth: int) -> BoolArray:
+            z, t = source.plane_indices(sample, depth)
+            return outlines.mask(window, z=z, t=t, ratio=source.ratio)
+
+        bounds = _made_bounds(outlines.extent(), source.ratio)
+        return PlanePixels(read, bounds, outlines.is_flat)
+
+
+Region = Annotated[
+    Rectangle | Polygon | ShapesRegion | MaskRegion | GeoJsonRegion, Field(discriminator="kind")
+]
 """Every region that a plan can name."""

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from napari_patchset._model import Frozen
+from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.files import read_json
@@ -69,6 +70,9 @@ class Manifest(Frozen):
         What they were cut from, in the order of the table's `source_index`.
     depth_axis, channels, pixel_size : str, tuple of str, PixelSize
         What all sources have in common; pixel size in micrometres.
+    classes : tuple of ClassLabel
+        The classes of annotations: name, value in labels that are drawn from them, and colour. Each
+        has a column in the table, "share_Tumor".
     counts : dict of str to int
         Patches in each split.
     folds : tuple of int
@@ -97,6 +101,7 @@ class Manifest(Frozen):
     depth_axis: DepthAxis
     channels: tuple[str, ...]
     pixel_size: PixelSize
+    classes: tuple[ClassLabel, ...] = Field(default=(), exclude_if=operator.not_)
     counts: dict[str, int]
     folds: tuple[int, ...] = Field(default=(), exclude_if=operator.not_)
     dropped: dict[str, int]

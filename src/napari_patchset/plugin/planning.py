@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_patchset.exporting.label_images import open_labels
+from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
@@ -140,8 +140,8 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
     else:
         sources, strategy = state.infos(), state.recipe.strategy
         pairs = state.describe_pairs(sources)
-        with open_labels(state.preview_plan(), sources, open_image) as labels:
-            grid = strategy.plan(sources, masks_of(strategy), labels)
+        masks = masks_of(strategy)
+        grid = choose_candidates(state.preview_plan(), sources, masks, open_image)
     return _judged(state, sources, grid, metrics, notice, pairs)
 
 

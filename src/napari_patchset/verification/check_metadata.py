@@ -94,7 +94,8 @@ def check_table(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterato
         yield patch_set.edited_table(f"its digest is {digest}, the manifest says {recorded}")
     recipe, sources = patch_set.recipe, patch_set.sources
     try:  # to judge the candidates again, by the metrics in the table
-        metrics = {c: candidates.metrics[c] for c in metric_columns(recipe.filters, sources)}
+        names = metric_columns(recipe.filters, sources, patch_set.class_names)
+        metrics = {name: candidates.metrics[name] for name in names}
         grid, is_readable = candidates.grid, candidates.is_readable
         selection = select_candidates(recipe, grid, sources, metrics, is_readable)
     except (PatchsetError, KeyError, pa.ArrowException) as error:

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError, UnreachableError
 from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.label_images import open_labels
+from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan, Recipe, SourceRef
 from napari_patchset.exporting.shard_writer import cast_exactly
-from napari_patchset.exporting.sources import SourceDescriber, read_masks
+from napari_patchset.exporting.sources import SourceDescriber, read_region
 from napari_patchset.exporting.tile_reader import TileReader, read_patch
 from napari_patchset.exporting.tiles import Batches
 from napari_patchset.patching.grid import Draws
-from napari_patchset.patching.regions import MaskRegion
+from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
@@ -92,7 +92,8 @@ class SourceCheck:
             )
             return
         describe, infos = SourceDescriber(plan), list[SourceInfo]()
-        with OpenImages(plan, threads=self._threads) as images:
+        classes = self._set.manifest.classes
+        with OpenImages(plan, threads=self._threads, classes=classes) as images:
             for index, ref in enumerate(plan.sources):
                 if self._candidates.is_skipped(index):
                     continue
@@ -227,11 +228,13 @@ class SourceCheck:
     def _check_candidates(
         self, plan: ExportPlan, sources: Sequence[SourceInfo]
     ) -> Iterator[Finding]:
-        """Plan again and compare the candidates, except with a mask, whose path is not recorded."""
-        if isinstance(plan.strategy.region, MaskRegion):
+        """Plan again and compare the candidates.
+
+        Not if the region is that of a file, since its path is not recorded.
+        """
+        if isinstance(plan.strategy.region, FileRegion):
             return
-        with open_labels(plan, sources) as labels:
-            planned = plan.strategy.plan(sources, read_masks(plan.strategy), labels)
+        planned = choose_candidates(plan, sources, read_region(plan.strategy))
         recorded, excluded = self._candidates.grid, self._set.manifest.dropped
         columns = ("source_index", "sample", "start")
         if planned.size != recorded.size or not all(

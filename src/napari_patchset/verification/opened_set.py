@@ -95,6 +95,11 @@ class OpenedSet:
         """The sources that the patches were cut from."""
         return self.manifest.sources
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of its annotations."""
+        return tuple(each.name for each in self.manifest.classes)
+
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe; raises ValidationError if it is invalid."""
@@ -177,7 +182,7 @@ class RecordedCandidates:
         """
         file, sources = TableFile(patch_set.table_path), patch_set.sources
         splits = tuple(patch_set.manifest.counts)
-        names = metric_columns(patch_set.recipe.filters, sources)
+        names = metric_columns(patch_set.recipe.filters, sources, patch_set.class_names)
         strategy = patch_set.recipe.strategy
         classes = list(strategy.classes) if isinstance(strategy, Balanced) else []
         parts, first = list[dict[str, Any]](), 0

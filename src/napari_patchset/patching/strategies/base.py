@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil, floor, prod
+from operator import not_
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,7 +23,9 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function, str_schema
 
 from napari_patchset._model import Frozen, user_message
+from napari_patchset.annotations.features import ClassMasks
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
+from napari_patchset.patching.areas import Area, PixelArea, PlanePixels
 from napari_patchset.patching.axis_ranges import (
     AxisRanges,
     describe_axes,
@@ -32,8 +36,8 @@ from napari_patchset.patching.axis_ranges import (
 from napari_patchset.patching.class_pixels import LabelImage
 from napari_patchset.patching.coverage import covered_share, rows_touching
 from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
-from napari_patchset.patching.regions import Area, MaskRegion, Masks, Region
-from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.patching.regions import FileRegion, Masks, Region
+from napari_patchset.source import PixelSize, Rect, SourceInfo, parse_channels
 
 MISSING_PLANE = "missing plane"
 UNCOVERED = "too few pixels"
@@ -46,6 +50,17 @@ TWICE = "listed twice"
 
 MAX_CANDIDATES = 2**26
 """Most candidates of one source; each takes 16 bytes, and as much again while they are sorted."""
+
+
+ClassNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda n: tuple(map(str, parse_channels(n))) if isinstance(n, str) else n),
+]
+"""Names of classes, also as text: Tumor,Stroma or "Tumor, invasive",Stroma."""
+
+
+def _is_one(value: object) -> bool:
+    return value == 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +141,14 @@ class PatchStrategy(Frozen, ABC):
 
     Parameters
     ----------
-    region : Rectangle, Polygon, MaskRegion or None
-        Take only patches wholly inside; a source that the region is not drawn on has none.
+    region : Rectangle, Polygon, MaskRegion, GeoJsonRegion or None
+        Take only patches inside; a source that the region is not drawn on has none.
+    region_classes, exclude_classes : tuple of str, or str
+        Classes of the annotations: take only patches inside of some, and outside of others;
+        "Tumor,Stroma" for both.
+    min_inside : float
+        Least share of the pixels of a patch, 0 to 1, that must lie inside of region and classes,
+        and outside of excluded ones.
     select : dict of str to (int or None, int or None)
         Half-open ranges of Z, T, ... in the file's own numbering, or of S, the sample counted
         from 0. A range along the depth axis limits where patches may lie, others the samples.
@@ -137,6 +158,24 @@ class PatchStrategy(Frozen, ABC):
     """
 
     region: Region | None = Field(default=None, description="Region that must contain each patch.")
+    region_classes: ClassNames = Field(
+        default=(),
+        description="Classes of the annotations that must contain each patch: Tumor,Stroma.",
+        exclude_if=not_,
+    )
+    exclude_classes: ClassNames = Field(
+        default=(),
+        description="Classes of the annotations that no patch may touch.",
+        exclude_if=not_,
+    )
+    min_inside: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Least share of each patch that must lie in the region and outside of excluded "
+        "classes.",
+        exclude_if=_is_one,
+    )
     select: AxisRanges = Field(
         default_factory=dict,
         description="Half-open ranges in the file's own numbers, Z=5:25,T=:10.",
@@ -151,6 +190,7 @@ class PatchStrategy(Frozen, ABC):
         sources: Sequence[SourceInfo],
         masks: Masks | None = None,
         labels: Sequence[LabelImage] | None = None,
+        classes: Sequence[ClassMasks] | None = None,
     ) -> PatchGrid:
         """Choose the candidates in all sources.
 
@@ -161,9 +201,11 @@ class PatchStrategy(Frozen, ABC):
         sources : sequence of SourceInfo
             The sources; `PatchGrid.source_index` counts them from 0.
         masks : dict of str to bool array, YX
-            The pixels of each mask by its digest; needed if the region is a mask.
+            What the region's file holds, by its digest; needed if the region is one of a file.
         labels : sequence of LabelImage
             The labels of each source; needed by a strategy that reads them.
+        classes : sequence of ClassMasks or None
+            The classes in each source; needed if the strategy names some.
 
         Raises
         ------
@@ -174,13 +216,52 @@ class PatchStrategy(Frozen, ABC):
         if not any(len(each.samples) for each in selected):
             self._raise_empty_selection(sources)
         for i, each in enumerate(selected):
-            if self.region is not None and len(each.samples):
-                selected[i] = replace(each, area=self.region.area(each.source, masks or {}))
+            if len(each.samples):
+                of_source = None if classes is None else classes[i]
+                selected[i] = replace(each, area=self._area(each.source, masks or {}, of_source))
         if labels is not None and self.reads_labels:
             pairs = zip(selected, labels, strict=True)
-            selected = [replace(each, labels=of_source) for each, of_source in pairs]
+            selected = [replace(each, labels=own) for each, own in pairs]
         grids = zip(self._candidates(selected), selected, strict=True)
         return PatchGrid.concatenate([self._eligible(grid, each) for grid, each in grids])
+
+    @property
+    def named_classes(self) -> tuple[str, ...]:
+        """The classes of annotations that patches must lie in, or outside of."""
+        return (*self.region_classes, *self.exclude_classes)
+
+    def _area(self, source: SourceInfo, masks: Masks, classes: ClassMasks | None) -> Area | None:
+        """Return the area that region and classes allow in a source, None for all of it."""
+        if not self.named_classes and (self.region is None or self.min_inside == 1):
+            return None if self.region is None else self.region.area(source, masks)
+        pixels = [] if self.region is None else [self.region.pixels(source, masks)]
+        height, width = source.spatial_shape[-2:]
+        if self.named_classes:
+            if classes is None:
+                named = ", ".join(self.named_classes)
+                raise ArgumentError(f"The classes {named} are those of annotations; name these.")
+            pixels += self._annotated_pixels(classes, Rect(0, 0, width, height))
+        return PixelArea(pixels, (height, width), self.min_inside, self._overhang)
+
+    @property
+    def _overhang(self) -> tuple[int, int]:
+        """How far a patch that is inside may reach out of the region, along Y and X."""
+        return 0, 0
+
+    def _annotated_pixels(self, classes: ClassMasks, plane: Rect) -> Iterator[PlanePixels]:
+        wanted, unwanted = self.region_classes, self.exclude_classes
+        if wanted:
+            yield PlanePixels(
+                lambda window, *of: classes.class_mask(window, wanted, *of),
+                classes.class_bounds(wanted),
+                classes.is_flat,
+            )
+        if unwanted:
+            yield PlanePixels(
+                lambda window, *of: ~classes.class_mask(window, unwanted, *of),
+                plane,
+                classes.is_flat,
+            )
 
     @abstractmethod
     def _candidates(self, sources: Sequence[SelectedSource]) -> list[PatchGrid]:
@@ -191,10 +272,10 @@ class PatchStrategy(Frozen, ABC):
         """The padding of a patch beyond the image; only `Tiled` lets patches reach there."""
         return "constant"
 
-    def with_mask_path(self, change: Callable[[str], str | None]) -> Self:
-        """Return the strategy with the path of its mask changed, or itself if it has no mask."""
+    def with_region_path(self, change: Callable[[str], str | None]) -> Self:
+        """Return the strategy with the path of its region changed, or itself if it has none."""
         region = self.region
-        if not isinstance(region, MaskRegion) or region.path is None:
+        if not isinstance(region, FileRegion) or region.path is None:
             return self
         moved = region.model_copy(update={"path": change(region.path)})
         return self.model_copy(update={"region": moved})
@@ -236,11 +317,12 @@ class PatchStrategy(Frozen, ABC):
         """
         source = selected.source
         if selected.area is not None and len(grid):
-            height, width = grid.size[-2:]
-            inside = selected.area.contains(grid.start[:, -2:], (height, width))
-            # A rectangle may be larger than the image; padding is inside of no region.
-            past_end = grid.start[:, -2:] + (height, width) > source.spatial_shape[-2:]
-            yield ~inside | past_end.any(axis=1), OUTSIDE
+            inside = _inside(selected.area, grid)
+            if self.min_inside == 1:
+                # A rectangle may be larger than the image; padding is inside of no region.
+                past_end = grid.start[:, -2:] + grid.size[-2:] > source.spatial_shape[-2:]
+                inside &= ~past_end.any(axis=1)
+            yield ~inside, OUTSIDE
         if source.missing:
             touches = np.zeros(len(grid), bool)
             touches[rows_touching(grid, source, source.missing)] = True
@@ -380,6 +462,12 @@ class SizedStrategy(PatchStrategy):
         except ValidationError as error:
             raise ArgumentError(f"{user_message(error)} pixels.") from error
 
+    @property
+    def _overhang(self) -> tuple[int, int]:
+        # The share of a patch that is inside is no larger than that along either axis.
+        height, width = (floor((1 - self.min_inside) * n) for n in self.pixels[-2:])
+        return height, width
+
     _lengths: ClassVar[tuple[str, ...]] = ("size",)
 
     def plan(  # noqa: D102
@@ -387,11 +475,12 @@ class SizedStrategy(PatchStrategy):
         sources: Sequence[SourceInfo],
         masks: Masks | None = None,
         labels: Sequence[LabelImage] | None = None,
+        classes: Sequence[ClassMasks] | None = None,
     ) -> PatchGrid:
         first = sources[0]
         if (strategy := self.in_pixels(first.pixel_size, first.name)) is not self:
-            return strategy.plan(sources, masks, labels)
-        return super().plan(sources, masks, labels)
+            return strategy.plan(sources, masks, labels, classes)
+        return super().plan(sources, masks, labels, classes)
 
     @field_validator("size")
     @classmethod
@@ -473,6 +562,18 @@ def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, l
             f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."
         )
     return max(least, length.to_pixels(pixel_size))
+
+
+def _inside(area: Area, grid: PatchGrid) -> NDArray[np.bool_]:
+    """Return which patches, sorted by sample, lie inside of an area."""
+    if area.is_flat:
+        return area.contains(grid.start, grid.size)
+    borders = [0, *(np.flatnonzero(np.diff(grid.sample)) + 1).tolist(), len(grid)]
+    parts = [
+        area.at(int(grid.sample[first])).contains(grid.start[first:end], grid.size)
+        for first, end in pairwise(borders)
+    ]
+    return np.concatenate(parts)
 
 
 def exclude(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid:

@@ -6,7 +6,7 @@ depend on no other source. `Starts` are the places where its patches may start, 
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import product
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from napari_patchset.patching.areas import Area
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import draw_distinct, draw_integers, random_stream
-from napari_patchset.patching.regions import Area
 from napari_patchset.patching.strategies.base import (
     NO_POSITION,
     OVERLAPS,
@@ -69,22 +69,32 @@ class Starts:
     @property
     def count(self) -> int:
         """Number of starts; of very many in an area, estimated from a million of them."""
-        *depth, height, width = self.n
-        in_plane = height * width
-        if self.area is None or not in_plane:
+        n_planes, n_listed = self._listed
+        if self.area is None or not n_listed:
             return prod(self.n)
-        if in_plane <= MAX_LISTED:
-            return prod(depth) * len(self._in_plane)
-        drawn = draw_integers(random_stream(0), np.full(_CHUNK, in_plane, np.uint64))
+        if n_listed <= MAX_LISTED:
+            return n_planes * len(self._inside)
+        drawn = draw_integers(random_stream(0), np.full(_CHUNK, n_listed, np.uint64))
         share = Fraction(int(self.contains(drawn).sum()), _CHUNK)
-        return prod(depth) * max(1, int(share * in_plane))
+        return n_planes * max(1, int(share * n_listed))
+
+    def at(self, sample: int) -> "Starts":
+        """Return the starts in one sample, whose area may differ from that of others."""
+        if self.area is None or self.is_alike:
+            return self
+        return replace(self, area=self.area.at(sample))
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether they are the same in every sample."""
+        return self.area is None or self.area.is_flat
 
     def contains(self, flat: FlatStarts) -> NDArray[np.bool_]:
         """Return whether the patch of each start lies inside of the area."""
         if self.area is None:
             return np.ones(len(flat), bool)
-        start = np.stack(np.unravel_index(flat, self.n)[-2:], axis=1) + self.origin[-2:]
-        return self.area.contains(start, (self.size[-2], self.size[-1]))
+        start = np.stack(np.unravel_index(flat, self.n), axis=1) + self.origin
+        return self.area.contains(start, self.size)
 
     def draw(self, stream: np.random.Philox, count: int) -> NDArray[np.int64]:
         """Draw different starts, each equally likely: ascending, (at most `count`, 2 or 3).
@@ -148,21 +158,29 @@ class Starts:
             columns = (column.tolist() for column in np.unravel_index(flat, self.n))
             yield from zip(*columns, strict=True)
 
+    @property
+    def _listed(self) -> tuple[int, int]:
+        """How many planes are alike, and the number of starts in one of these, or in all planes."""
+        *depth, height, width = self.n
+        if self.is_alike:
+            return prod(depth), height * width
+        return 1, prod(self.n)
+
     @cached_property
-    def _in_plane(self) -> FlatStarts:
-        """The starts in one plane of the area."""
-        in_plane = self.n[-2] * self.n[-1]
-        chunks = (np.arange(i, min(i + _CHUNK, in_plane)) for i in range(0, in_plane, _CHUNK))
+    def _inside(self) -> FlatStarts:
+        """The starts in the area, those of the first plane if all are alike."""
+        _, n = self._listed
+        chunks = (np.arange(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK))
         return np.concatenate([chunk[self.contains(chunk)] for chunk in chunks])
 
     @cached_property
     def _all(self) -> FlatStarts:
         """All starts in the area, or none if there are too many to go through."""
-        *depth, height, width = self.n
         if prod(self.n) > MAX_LISTED:
             return np.empty(0, np.int64)
-        planes = np.arange(prod(depth)) * (height * width)
-        flat: FlatStarts = (planes[:, np.newaxis] + self._in_plane).ravel()
+        n_planes, n = self._listed
+        planes = np.arange(n_planes) * n
+        flat: FlatStarts = (planes[:, np.newaxis] + self._inside).ravel()
         return flat
 
 
@@ -249,7 +267,10 @@ class Random(_RandomStrategy):
         sources = [selected.cropped_to_area() for selected in sources]
         starts = [self._starts(selected) for selected in sources]
         if self.per == "total":
-            n_positions = [each.count for each in starts]
+            n_positions = [
+                [each.count] if each.is_alike else [each.at(s).count for s in of.samples.tolist()]
+                for each, of in zip(starts, sources, strict=True)
+            ]
             counts = distribute(self.count, self.seed, sources, n_positions)
         else:
             counts = [np.full(len(selected.samples), self.count) for selected in sources]
@@ -263,10 +284,11 @@ class Random(_RandomStrategy):
         drawn = []
         for sample, count in zip(selected.samples.tolist(), counts.tolist(), strict=True):
             stream = random_stream(self.seed, selected.source, sample)
+            of_sample = starts.at(sample)
             if self.max_overlap is None:
-                drawn.append(starts.draw(stream, count))
+                drawn.append(of_sample.draw(stream, count))
             else:
-                drawn.append(starts.draw_apart(stream, count, self.max_overlap))
+                drawn.append(of_sample.draw_apart(stream, count, self.max_overlap))
         n_drawn = np.array([len(each) for each in drawn])
         start = np.concatenate(drawn, dtype=np.int32, casting="same_kind")
         del drawn  # a million take 16 MB
@@ -313,7 +335,7 @@ class Stratified(_RandomStrategy):
 
 
 def distribute(
-    count: int, seed: int, sources: Sequence[SelectedSource], n_positions: Sequence[int]
+    count: int, seed: int, sources: Sequence[SelectedSource], n_positions: Sequence[Sequence[int]]
 ) -> list[NDArray[np.int64]]:
     """Distribute a number of patches over samples, as if drawn from the positions of all of them.
 
@@ -321,8 +343,8 @@ def distribute(
 
     Parameters
     ----------
-    n_positions : sequence of int
-        Number of positions in one sample of each source.
+    n_positions : sequence of sequences of int
+        Number of positions in each sample of each source, or one number for all of its samples.
 
     Returns
     -------
@@ -330,7 +352,7 @@ def distribute(
         For each source, the number of patches of each selected sample.
     """
     ranked = sorted(range(len(sources)), key=lambda i: sources[i].rank)
-    sizes = [np.full(len(sources[i].samples), n_positions[i]) for i in ranked]
+    sizes = [np.broadcast_to(n_positions[i], len(sources[i].samples)) for i in ranked]
     ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
     drawn = draw_distinct(random_stream(seed), min(count, total), total)

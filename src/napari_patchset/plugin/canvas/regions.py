@@ -9,9 +9,11 @@ from napari.viewer import Viewer
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_patchset.annotations.features import Annotations
 from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.areas import BoolArray
 from napari_patchset.patching.regions import (
-    MaskRegion,
+    FileRegion,
     Masks,
     PointXY,
     Polygon,
@@ -118,6 +120,17 @@ def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
     return corners
 
 
+def _mask(masks: Masks, scene: SceneLayers) -> BoolArray:
+    """Return the pixels of a region that was read from a file, outlines in any plane together."""
+    (mask,) = masks.values()
+    if not isinstance(mask, Annotations):
+        return mask
+    info = DESCRIPTIONS.latest(source_ref(scene.path, scene.scene))
+    x, y, w, h = mask.extent()
+    sizes = {"Y": y + h, "X": x + w} if info is None else info.layout.sizes
+    return mask.mask(Rect(0, 0, sizes["X"], sizes["Y"]))
+
+
 class RegionControl:
     """Offer shapes and labels layers as regions, and return the one that is chosen.
 
@@ -174,9 +187,8 @@ class RegionControl:
             self._section.layer.value = None
             return
         image = scene.layers[-1]
-        if isinstance(region, MaskRegion):
-            (mask,) = masks.values()
-            layer: Labels | Shapes = add_mask_layer(self._viewer, mask, image)
+        if isinstance(region, FileRegion):
+            layer: Labels | Shapes = add_mask_layer(self._viewer, _mask(masks, scene), image)
         else:
             layer = add_region_layer(self._viewer, image)
             draw_region(layer, region, image)

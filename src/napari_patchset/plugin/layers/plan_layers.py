@@ -9,7 +9,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_patchset.exporting.plan import ExportPlan, ImageRef
-from napari_patchset.exporting.sources import mask_region, read_masks
+from napari_patchset.exporting.sources import file_region, read_region
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import stem_of
@@ -38,7 +38,7 @@ def region_layer(strategy: PatchStrategy) -> Labels | None:
 def masks_of(strategy: PatchStrategy) -> Masks:
     """Read the mask that is the region of a strategy, in a layer or in a file."""
     layer = region_layer(strategy)
-    return read_masks(strategy) if layer is None else {str(register_layer(layer)): _mask(layer)}
+    return read_region(strategy) if layer is None else {str(register_layer(layer)): _mask(layer)}
 
 
 def spool_region_mask(
@@ -49,7 +49,7 @@ def spool_region_mask(
     if layer is None or region is None:
         return strategy
     stack = InMemoryImageStack(Path(layer.name), _mask(layer)[None, None].view(np.uint8))
-    mask = mask_region(str(spool(stack, folder, check_cancelled)))
+    mask = file_region(str(spool(stack, folder, check_cancelled)))
     named = region.model_copy(update={"path": mask.path, "digest": mask.digest})
     return strategy.model_copy(update={"region": named})
 

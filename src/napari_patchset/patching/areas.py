@@ -1,0 +1,223 @@
+"""Areas: the part of the planes of one source that a region or classes allow.
+
+An `Area` tells which patches lie inside. A polygon or rectangle is an area itself, compared with
+whole patches; `PixelArea` counts pixels instead, which a mask, annotations and a share of a patch
+need.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.patching.coverage import box_sums, summed_area_table
+from napari_patchset.source import Ratio, Rect
+
+BoolArray = NDArray[np.bool_]
+
+
+class Area(Protocol):
+    """The part of planes that is allowed."""
+
+    is_box: ClassVar[bool]
+    """Whether every patch inside of the bounds is inside of the area."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is the same in every plane."""
+
+    @property
+    def bounds(self) -> Rect:
+        """A rectangle that contains every patch inside."""
+
+    def at(self, sample: int) -> "Area":
+        """Return the area in the planes of one sample."""
+
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
+        """Return which patches lie inside, from their starts (n, (Z)YX) and their size.
+
+        Without Z, an area that is not flat is that of the first depth.
+        """
+
+
+class FlatArea:
+    """The part of a plane that is allowed, the same in every plane."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is the same in every plane."""
+        return True
+
+    def at(self, sample: int) -> "Area":
+        """Return itself."""
+        area: Area = self  # type: ignore[assignment]  # a subclass has the rest
+        return area
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledArea(FlatArea):
+    """An area in the file's pixels, for patches of an image that is resampled.
+
+    Attributes
+    ----------
+    area : Area
+        The area.
+    ratio : tuple of Fraction
+        How many of the file's pixels make one, along Y and X.
+    """
+
+    is_box: ClassVar[bool] = False
+    area: Area
+    ratio: Ratio
+
+    @property
+    def bounds(self) -> Rect:
+        """A rectangle that contains every patch inside."""
+        x, y, w, h = self.area.bounds
+        (top, bottom), (left, right) = (
+            (ceil(start / r), floor((start + n) / r))
+            for start, n, r in zip((y, x), (h, w), self.ratio, strict=True)
+        )
+        return Rect(left, top, max(0, right - left), max(0, bottom - top))
+
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, (Z)YX) and their size."""
+        ratio = np.array(self.ratio, np.float64)
+        # A hair less on each side, for what rounding adds.
+        height, width = (np.array(size[-2:]) * ratio - 2 * _ROUNDING).tolist()
+        return self.area.contains(start[:, -2:] * ratio + _ROUNDING, (height, width))
+
+
+_ROUNDING = 1e-6
+
+
+class PlanePixels(NamedTuple):
+    """Which pixels of a source are allowed."""
+
+    read: Callable[[Rect, int, int], BoolArray]
+    """Returns those of a window, YX, which may reach beyond the image, of a sample and depth."""
+    bounds: Rect
+    """A rectangle that contains them."""
+    is_flat: bool = True
+    """Whether they are the same in every plane."""
+
+
+TILE = 1024
+"""Patches that start in one square of this side are counted together."""
+
+COUNTED_AT_ONCE = 2**22
+"""Pixels that are counted at once; each takes five bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelArea:
+    """Patches of whose pixels at least a share is allowed.
+
+    Attributes
+    ----------
+    pixels : sequence of PlanePixels
+        A pixel is allowed if each of these allows it.
+    shape : tuple of int
+        Height and width of the planes; beyond them no pixel is allowed.
+    min_inside : float
+        The least share of the pixels of a patch, in all of its planes.
+    overhang : tuple of int
+        How far a patch inside may reach beyond the allowed pixels, along Y and X.
+    sample : int
+        The sample whose planes these are.
+    """
+
+    is_box: ClassVar[bool] = False
+    pixels: Sequence[PlanePixels]
+    shape: tuple[int, int]
+    min_inside: float = 1.0
+    overhang: tuple[int, int] = (0, 0)
+    sample: int = 0
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is the same in every plane."""
+        return all(each.is_flat for each in self.pixels)
+
+    @property
+    def bounds(self) -> Rect:
+        """A rectangle that contains every patch inside."""
+        height, width = self.shape
+        across = [(0, width), *((b.x, b.x + b.w) for b in self._bounds)]
+        down = [(0, height), *((b.y, b.y + b.h) for b in self._bounds)]
+        (top, bottom), (left, right) = (
+            (
+                max(0, max(first for first, _ in spans) - beyond),
+                min(n, min(end for _, end in spans) + beyond),
+            )
+            for spans, beyond, n in zip((down, across), self.overhang, self.shape, strict=True)
+        )
+        return Rect(left, top, max(0, right - left), max(0, bottom - top))
+
+    @property
+    def _bounds(self) -> list[Rect]:
+        return [each.bounds for each in self.pixels]
+
+    def at(self, sample: int) -> "PixelArea":
+        """Return the area in the planes of one sample."""
+        return replace(self, sample=sample)
+
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
+        """Return which patches lie inside, from their starts (n, (Z)YX) and their size."""
+        *depth, height, width = map(int, size)
+        has_depth = bool(depth) and start.shape[1] == 3 and not self.is_flat
+        n_depths = depth[0] if has_depth else 1
+        counts = np.zeros(len(start), np.int64)
+        tiles = start[:, -2:] // TILE
+        order = np.lexsort((tiles[:, 1], tiles[:, 0]))
+        borders = np.flatnonzero(np.diff(tiles[order], axis=0).any(axis=1)) + 1
+        for rows in np.split(order, borders) if len(order) else ():
+            corners = start[rows, -2:].astype(np.int64)
+            if not has_depth:
+                counts[rows] = self._count(corners, (height, width), 0)
+                continue
+            first = start[rows, 0].astype(np.int64)
+            for z in range(int(first.min()), int(first.max()) + n_depths):
+                through = (first <= z) & (z < first + n_depths)
+                counts[rows[through]] += self._count(corners[through], (height, width), z)
+        inside: BoolArray = counts / (n_depths * height * width) >= self.min_inside
+        return inside
+
+    def _count(
+        self, corners: NDArray[np.int64], size: tuple[int, int], depth: int
+    ) -> NDArray[np.int64]:
+        """Count the allowed pixels in patches of one plane that lie near each other."""
+        counts = np.zeros(len(corners), np.int64)
+        if not len(corners):
+            return counts
+        low = np.maximum(corners, 0)
+        high = np.minimum(corners + size, self.shape)
+        (y, x), (bottom, right) = low.min(axis=0).tolist(), high.max(axis=0).tolist()
+        if right <= x:
+            return counts
+        step = max(1, COUNTED_AT_ONCE // (right - x))
+        for top in range(y, bottom, step):
+            window = Rect(x, top, right - x, min(step, bottom - top))
+            allowed = self._allowed(window, depth)
+            if not allowed.any():
+                continue
+            tops, bottoms = (np.clip(each[:, 0] - top, 0, window.h) for each in (low, high))
+            lefts, rights = low[:, 1] - x, np.maximum(high[:, 1], low[:, 1]) - x
+            if allowed.all():
+                counts += (bottoms - tops) * (rights - lefts)
+            else:
+                table = summed_area_table(allowed, np.int32)
+                counts += box_sums(table, tops, lefts, bottoms, rights)
+        return counts
+
+    def _allowed(self, window: Rect, depth: int) -> BoolArray:
+        allowed = np.ones((window.h, window.w), bool)
+        for each in self.pixels:
+            inside, _ = window.overlap_slices(each.bounds)
+            if not allowed[inside].size:
+                return np.zeros_like(allowed)
+            allowed &= each.read(window, self.sample, depth)
+        return allowed
