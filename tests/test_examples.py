@@ -10,7 +10,7 @@ from support.documents import REPOSITORY
 
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 
-WARNING = ("csbdeep_npz", "many_files", "n2v_torch")
+WARNING = ("careamics_prediction", "csbdeep_npz", "many_files", "n2v_torch")
 """The examples that warn: by what they import, or of a file that is skipped."""
 
 

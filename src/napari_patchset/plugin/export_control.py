@@ -86,7 +86,8 @@ class ExportSection(Section):
         self.menu = QMenu(self.more)  # whose style it takes
         self.copy_command = QAction("Copy as command")
         self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
-        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
+        self.stitch = QAction("Stitch predictions…")
+        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan, self.stitch])
         self.more.setMenu(self.menu)
         buttons.native.layout().addWidget(self.more)
         self._proposed = ""

@@ -28,6 +28,7 @@ from napari_patchset.plugin.preferences import OutputDefaults, read_output_defau
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
 from napari_patchset.plugin.scenes.source_control import SourceControl
 from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
+from napari_patchset.plugin.stitching import StitchControl
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 _NOTHING_OPEN = (
@@ -57,6 +58,7 @@ class PatchesWidget(Panel):
         self.export_control = ExportControl(
             self.export, napari_viewer, self._form_state, self.plans
         )
+        self.stitching = StitchControl(self, napari_viewer, lambda: self.export.destination)
         self.loading, self.preferences = Worker(), Worker()
         self.summary.setWordWrap(True)
         self.fill(
@@ -102,7 +104,7 @@ class PatchesWidget(Panel):
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
             source.overriding,
             *(self.picker.loading, export.exporting, export.writing, export.opener.worker),
-            export.checking,
+            *(export.checking, *self.stitching.workers),
         )
 
     def on_closed(self) -> None:
@@ -118,6 +120,7 @@ class PatchesWidget(Panel):
             self._refresh_soon.stop()
             self.plans.stop()
             self.export_control.cancel()
+            self.stitching.close()
             for worker in self.workers:
                 worker.release()
             self.preview.release()
@@ -151,6 +154,7 @@ class PatchesWidget(Panel):
         self.plans.waiting.connect(lambda: self._show_text("Planning…"))
         self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
+        self.export.stitch.triggered.connect(lambda: self.stitching.show())
         self.loading.returned.connect(self._on_loaded)
         self.preferences.returned.connect(self._on_preferred)
         for worker in (self.loading, self.preferences):

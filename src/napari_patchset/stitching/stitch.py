@@ -135,11 +135,8 @@ def iter_stitch(
     options = StitchOptions(
         blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
     )
-    paths = _by_split(Path(os.path.abspath(patch_set)), predictions)
+    plan = check_stitching(patch_set, predictions, out, options)
     folder = StitchFolder.for_image(check_name(out))
-    with PatchSet(patch_set) as opened:
-        check_apart([folder.out, folder.root], [str(opened.path), *map(str, paths.values())])
-        plan = _plan(opened, paths, options)
     if folder.is_in_place and folder.find_plan() == plan:  # it was killed right at its end
         with folder.locked():
             folder.remove()
@@ -152,6 +149,26 @@ def iter_stitch(
                 folder.check_not_begun()
             folder.discard()
         yield from run_plan(folder, plan, executor, workers, memory, overwrite)
+
+
+def check_stitching(
+    patch_set: str | Path,
+    predictions: PredictionPaths,
+    out: str | Path,
+    options: StitchOptions,
+) -> StitchPlan:
+    """Check that set, predictions, destination and options fit together, and plan; write nothing.
+
+    Raises
+    ------
+    PatchsetError, OSError
+        If they do not.
+    """
+    paths = _by_split(Path(os.path.abspath(patch_set)), predictions)
+    with PatchSet(patch_set) as opened:
+        folder = StitchFolder.for_image(check_name(out))
+        check_apart([folder.out, folder.root], [str(opened.path), *map(str, paths.values())])
+        return _plan(opened, paths, options)
 
 
 def run_plan(
