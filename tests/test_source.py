@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.errors import ArgumentError
-from napari_patchset.source import (
+from napari_patchset.channels import (
     ChannelId,
     channel_indices,
     check_bare_numbers,
     format_channels,
     parse_channels,
 )
+from napari_patchset.errors import ArgumentError
 
 NAMES = ("405", "DAPI", "DAPI", "Alexa 488, em 520", "1", "CD8 [Opal 570]")
 

@@ -25,7 +25,7 @@ from .exporting.run import Progress as Progress
 from .exporting.run import export as export
 from .exporting.run import iter_export as iter_export
 from .exporting.samples import SampleSheet as SampleSheet
-from .exporting.sources import expand_sources as expand_sources
+from .exporting.source_files import expand_sources as expand_sources
 from .exporting.stages import finalize_export as finalize_export
 from .exporting.stages import plan_export as plan_export
 from .exporting.stages import score_job as score_job

@@ -10,7 +10,8 @@ import pytest
 from napari_patchset import ExportPlan, Tiled, export, iter_export
 from napari_patchset.exporting import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.sources import SourceDescriber, expand_sources
+from napari_patchset.exporting.source_files import expand_sources
+from napari_patchset.exporting.sources import SourceDescriber
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK

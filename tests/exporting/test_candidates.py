@@ -17,7 +17,7 @@ from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting import run as engine
 from napari_patchset.exporting.metrics import MetricRequest
 from napari_patchset.exporting.plan import ImageRef, SourceRef
-from napari_patchset.exporting.sources import expand_sources
+from napari_patchset.exporting.source_files import expand_sources
 from napari_patchset.exporting.workdir import Scores, WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patching.filters import parse_filter

@@ -19,9 +19,9 @@ from napari_patchset.exporting.plan import SourceRef
 from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, format_values, parse_bytes
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.lengths import LengthPerAxis, Micrometres
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patching.splits import Split
-from napari_patchset.patching.strategies.base import LengthPerAxis, Micrometres
 from napari_patchset.source import SourceInfo
 from support.czi_maker import MakeCzi, SceneSpec
 

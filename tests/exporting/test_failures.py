@@ -19,7 +19,7 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, ve
 from napari_patchset.errors import ExportError, SkippedSourcesWarning, UnreadableFileError
 from napari_patchset.exporting import workdir
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.sources import expand_sources
+from napari_patchset.exporting.source_files import expand_sources
 from napari_patchset.exporting.stages import finalize_export, plan_export, write_job
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.lock import LOCK

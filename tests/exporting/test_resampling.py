@@ -273,7 +273,7 @@ def test_wrong_lengths_and_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownPixelSizeError, match=r"so that 8um can't be pixels"):
         export(plan_of_command([str(path)], out, patch_size="8um"))
     with pytest.raises(ArgumentError, match="not a number of pixels"):
-        plan_of_command([str(path)], out, patch_size="8mm")
+        plan_of_command([str(path)], out, patch_size="8cm")
     with pytest.raises(ArgumentError, match="along Y and X"):
         plan_of_command([str(path)], out, pixel_size="1,2,3")
     stated = {"source_pixel_size": "0.5", "patch_size": "8um"}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_patchset.channels import channel_indices, format_channels, parse_channels
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import PixelSize, channel_indices, format_channels, parse_channels
+from napari_patchset.source import PixelSize
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
 from napari_patchset.stacks.tiff.series import split_positions
 

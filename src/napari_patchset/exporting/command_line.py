@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from napari_patchset._model import user_message
 from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from napari_patchset.annotations.geojson import is_geojson
+from napari_patchset.channels import check_bare_numbers
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
 from napari_patchset.exporting.plan import (
@@ -34,17 +35,13 @@ from napari_patchset.exporting.plan_options import (
     option_of,
 )
 from napari_patchset.exporting.samples import SampleSheet
-from napari_patchset.exporting.sources import expand_sources, file_region, sequence_source
+from napari_patchset.exporting.source_files import expand_sources, sequence_source
+from napari_patchset.exporting.sources import file_region
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
-from napari_patchset.source import (
-    check_bare_numbers,
-    is_remote,
-    local_path,
-    split_source,
-)
+from napari_patchset.source import is_remote, local_path, split_source
 from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.opening import open_stack, scene_ids
 from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis

@@ -7,6 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
+from napari_patchset.channels import channel_indices
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
@@ -15,7 +16,6 @@ from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.stages import check_frozen, check_not_taken
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import channel_names
 
 _N_PLACES, _N_NEIGHBOURS = 8, 16

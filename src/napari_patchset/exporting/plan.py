@@ -29,6 +29,7 @@ from napari_patchset._model import Frozen
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.annotations.polygons import MAX_CLASSES
 from napari_patchset.axes import DepthAxis
+from napari_patchset.channels import ChannelId, channel_indices, format_channels, parse_channels
 from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import Filter, PatchFilter
@@ -41,14 +42,10 @@ from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import (
-    ChannelId,
     PixelSize,
     SceneId,
-    channel_indices,
-    format_channels,
     is_remote,
     local_path,
-    parse_channels,
     path_text,
     split_source,
 )

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ExportPlan, SourceRef
 from napari_patchset.patching.axis_ranges import format_ranges
@@ -19,7 +20,7 @@ from napari_patchset.patching.splits import BY, Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patching.strategies.balanced import format_shares
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import PixelSize, format_channels
+from napari_patchset.source import PixelSize
 from napari_patchset.stacks.sequence import SEQUENCE_AXES
 
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

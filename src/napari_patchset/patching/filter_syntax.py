@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from napari_patchset.channels import ChannelId, format_channels, parse_channels
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import ChannelId, format_channels, parse_channels
 
 _LIMIT = r"[-+.\w]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'

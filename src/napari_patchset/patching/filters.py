@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from napari_patchset._model import Frozen, by_kind, user_message
+from napari_patchset.channels import ChannelId, channel_indices
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
-from napari_patchset.source import ChannelId, channel_indices
 
 _PIXELS_AT_ONCE = 2**17
 """Pixels that are measured at once: a megabyte as float64, which fits into the CPU's cache."""

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_patchset.channels import channel_indices
 from napari_patchset.patching.filters import MaxFilter, Metric, PatchFilter, Pixels, ShareFilter
-from napari_patchset.source import SourceInfo, channel_indices
+from napari_patchset.source import SourceInfo
 
 REST = "rest of "
 """Prefix of the column that has what a float can't hold of a metric: the two are added exactly."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_patchset.exporting.plan import ImageRef, SourceRef
-from napari_patchset.exporting.sources import sequence_source
+from napari_patchset.exporting.source_files import sequence_source
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.opening import list_files, open_stack
 from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis

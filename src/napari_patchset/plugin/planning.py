@@ -22,8 +22,9 @@ from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.lengths import to_pixels
 from napari_patchset.patching.measurements import metric_columns
-from napari_patchset.patching.strategies.base import SizedStrategy, to_pixels
+from napari_patchset.patching.strategies.base import SizedStrategy
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_stack import open_image

@@ -6,25 +6,22 @@ excludes those that leave the region, touch a missing plane or have too few pixe
 candidates are counted by reason.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor, prod
 from operator import not_
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function, str_schema
 
 from napari_patchset._model import Frozen, user_message
 from napari_patchset.annotations.features import ClassMasks
-from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
+from napari_patchset.channels import parse_channels
+from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.areas import Area, PixelArea, PlanePixels
 from napari_patchset.patching.axis_ranges import (
     AxisRanges,
@@ -36,8 +33,15 @@ from napari_patchset.patching.axis_ranges import (
 from napari_patchset.patching.class_pixels import LabelImage
 from napari_patchset.patching.coverage import covered_share, rows_touching
 from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
+from napari_patchset.patching.lengths import (
+    Length,
+    LengthPerAxis,
+    is_positive,
+    round_to_pixels,
+    to_pixels,
+)
 from napari_patchset.patching.regions import FileRegion, Masks, Region
-from napari_patchset.source import PixelSize, Rect, SourceInfo, parse_channels
+from napari_patchset.source import PixelSize, Rect, SourceInfo
 
 MISSING_PLANE = "missing plane"
 UNCOVERED = "too few pixels"
@@ -331,87 +335,6 @@ class PatchStrategy(Frozen, ABC):
             yield valid < self.min_covered, UNCOVERED
 
 
-class Micrometres(str):
-    """A length as text, "64um"."""
-
-    __slots__ = ()
-
-    @property
-    def number(self) -> float:
-        """The length in micrometres."""
-        return float(self.removesuffix("um"))
-
-    def to_pixels(self, pixel_size: float) -> int:
-        """Return the length in pixels of a size in micrometres, rounded half up."""
-        return floor(Fraction(repr(self.number)) / Fraction(repr(pixel_size)) + Fraction(1, 2))
-
-    @classmethod
-    def from_number(cls, number: float) -> Self:
-        """Return a length in micrometres, with six significant digits."""
-        return cls.parse(f"{Decimal(f'{number:.6g}'):f}um")
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse "64um", "64 µm", "1.5 um" or "0.5 mm"; raise ValueError for anything else."""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([nuµμm])m\s*", text)
-        if not match:
-            raise ValueError(f"{text!r} is not a length; write it like 64um")
-        # As decimals: 0.0003 mm are 0.3 um.
-        return cls(f"{Decimal(match[1]).scaleb(_EXPONENTS.get(match[2], 0)).normalize():f}um")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
-        return no_info_after_validator_function(cls.parse, str_schema())
-
-
-_EXPONENTS = {"n": -3, "m": 3}
-"""Powers of ten from nm and mm to um."""
-
-Length = int | Micrometres
-"""A number of pixels, or micrometres."""
-
-Unit = Literal["px", "um"]
-
-
-def parse_length(text: str, unit: Unit = "px") -> Length:
-    """Parse "64", "64 px", "12.5 µm" or "0.5 mm"; raise ValueError for anything else.
-
-    Parameters
-    ----------
-    unit : str
-        That of a number without one.
-    """
-    text = text.strip()
-    if not text.endswith(("m", "px")):
-        text += unit
-    return Micrometres.parse(text) if text.endswith("m") else int(text.removesuffix("px"))
-
-
-def _parse_lengths(lengths: Any) -> Any:
-    """Parse 64, "64", "8,64,64" or "64um,64um"; leave everything else to pydantic."""
-    if isinstance(lengths, str):
-        try:
-            return tuple(map(parse_length, lengths.split(",")))
-        except ValueError:
-            raise ValueError(
-                f"{lengths!r} is not a number of pixels; write one, or one per axis like 64,64, or "
-                "micrometres like 32um,32um"
-            ) from None
-    return (lengths,) if isinstance(lengths, int) else lengths
-
-
-LengthPerAxis = Annotated[tuple[Length, ...], BeforeValidator(_parse_lengths)]
-"""Pixels or micrometres along each axis: (8, 64, 64), or the text "8,64,64" or "64um,64um"; one is
-for Y and X."""
-
-
-def to_pixels(lengths: Sequence[Length]) -> tuple[int, ...]:
-    """Return lengths that are in pixels already."""
-    if not all(isinstance(length, int) for length in lengths):
-        raise ArgumentError(f"{', '.join(map(str, lengths))} is not in pixels; plan with sources.")
-    return tuple(int(length) for length in lengths)
-
-
 class SizedStrategy(PatchStrategy):
     """Choose patches of a fixed size.
 
@@ -452,7 +375,7 @@ class SizedStrategy(PatchStrategy):
             field: tuple(
                 length
                 if isinstance(length, int)
-                else _round_to_pixels(length, size, name, least=int(field == "size"))
+                else round_to_pixels(length, size, name, least=int(field == "size"))
                 for length, size in zip(lengths, sizes[3 - len(lengths) :], strict=True)
             )
             for field, lengths in fields.items()
@@ -489,7 +412,7 @@ class SizedStrategy(PatchStrategy):
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        if len(self.size) not in (2, 3) or not all(map(_is_positive, self.size)):
+        if len(self.size) not in (2, 3) or not all(map(is_positive, self.size)):
             size = ", ".join(map(str, self.size))
             raise ValueError(
                 f"patch size {size} must be 2 or 3 numbers of at least 1: along Y, X or Z, Y, X"
@@ -548,20 +471,6 @@ class SizedStrategy(PatchStrategy):
                 f"({selected.source.layout.spatial_axes}), would give {count} patches, more than "
                 f"{MAX_CANDIDATES}; choose larger patches or less overlap."
             )
-
-
-def _is_positive(length: Length) -> bool:
-    return length >= 1 if isinstance(length, int) else length.number > 0
-
-
-def _round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, least: int) -> int:
-    if not length.number:
-        return least
-    if pixel_size is None:
-        raise UnknownPixelSizeError(
-            f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."
-        )
-    return max(least, length.to_pixels(pixel_size))
 
 
 def _inside(area: Area, grid: PatchGrid) -> NDArray[np.bool_]:

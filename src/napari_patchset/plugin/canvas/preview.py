@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
+from napari_patchset.channels import channel_indices
 from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
 from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.gallery.captions import patch_lines
@@ -36,7 +37,6 @@ from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import single_shot_timer
-from napari_patchset.source import channel_indices
 from napari_patchset.stacks.metadata import Channel
 
 _WAIT_MS = 30

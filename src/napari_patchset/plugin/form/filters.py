@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from magicgui.widgets import ComboBox, LineEdit, PushButton, Widget
 from psygnal import Signal
 
+from napari_patchset.channels import ChannelId, channel_indices, check_bare_numbers
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.filter_syntax import channel_text
@@ -20,7 +21,6 @@ from napari_patchset.plugin.form.fields import (
     description,
     small_button,
 )
-from napari_patchset.source import ChannelId, channel_indices, check_bare_numbers
 
 _KINDS = choices_of(
     FILTERS,

@@ -9,10 +9,11 @@ from psygnal import Signal
 from pydantic import ValidationError
 
 from napari_patchset._model import user_message
+from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import SourceRef
 from napari_patchset.plugin.form.fields import Section, choices
-from napari_patchset.source import PixelSize, SourceInfo, format_channels
+from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.sequence import SEQUENCE_AXES
 
 AS_IN_THE_FILE = "as in the file"

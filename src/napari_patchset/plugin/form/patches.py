@@ -15,12 +15,13 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QRadioButton, QSizePolicy
 
 from napari_patchset.axes import DEPTH_AXES, DepthAxis
+from napari_patchset.channels import ChannelId, channel_indices
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.strategies.base import Length, Micrometres, Unit
+from napari_patchset.patching.lengths import Length, Micrometres, Unit
 from napari_patchset.plugin.form.fields import Section
 from napari_patchset.plugin.form.size_row import SizeRow, number_of
 from napari_patchset.plugin.napari_compat import theme_colors
-from napari_patchset.source import ChannelId, PixelSize, channel_indices
+from napari_patchset.source import PixelSize
 
 
 class PatchesSection(Section):

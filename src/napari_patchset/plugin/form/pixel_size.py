@@ -7,7 +7,7 @@ from magicgui.widgets import LineEdit, RadioButtons
 
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.exporting.plan_options import format_pixel_size
-from napari_patchset.patching.strategies.base import Length, Micrometres, Unit
+from napari_patchset.patching.lengths import Length, Micrometres, Unit
 from napari_patchset.plugin.form.fields import Section, description
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import parse_pixel_size

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QLabel, QLineEdit
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.strategies.base import Length, Micrometres, Unit, parse_length
+from napari_patchset.patching.lengths import Length, Micrometres, Unit, parse_length
 from napari_patchset.plugin.form.fields import Row
 from napari_patchset.source import PixelSize
 

@@ -1,0 +1,99 @@
+"""Channels by index or name, and how they are written as text: 0,DAPI,"Alexa 488, em 520",#1."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+
+from napari_patchset.errors import ArgumentError
+
+ChannelId = int | str
+"""A channel by index or name."""
+
+
+def channel_indices(names: Sequence[str], channels: Sequence[ChannelId] | None) -> list[int]:
+    """Find channels by index or name; None for all.
+
+    A number is an index, and a name only where there is no such index.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such channel, or there are several of that name.
+    """
+    if channels is None:
+        return list(range(len(names)))
+    return [_channel_index(names, channel) for channel in channels]
+
+
+def _channel_index(names: Sequence[str], channel: ChannelId) -> int:
+    if isinstance(channel, int) and 0 <= channel < len(names):
+        return channel
+    same = [index for index, name in enumerate(names) if name == str(channel)]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        listed = ", ".join(map(str, same))
+        raise ArgumentError(
+            f"There are {len(same)} channels {channel!r}; choose one by its index: {listed}."
+        )
+    has = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+    raise ArgumentError(f"There is no channel {channel!r}; the channels are {has}.")
+
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_CHANNEL = re.compile(rf'({_QUOTED})|([^,"]+)')
+_PLAIN_NAME = re.compile(r'[^\s,\[\]"#]+(?: [^\s,\[\]"]+)*')
+
+
+def parse_channels(text: str) -> tuple[ChannelId, ...]:
+    """Parse channels as text: 0,DAPI,"405","Alexa 488, em 520",#1.
+
+    Digits are an index, with or without "#"; what is in quotes, as in JSON, is a name.
+
+    Raises
+    ------
+    ArgumentError
+        If a quote does not end.
+    """
+    if not re.fullmatch(rf'(?:{_QUOTED}|[^"])*', text):
+        raise ArgumentError(f"{text!r}: a quote does not end")
+    return tuple(
+        str(json.loads(quoted)) if quoted else _number_or_name(plain.strip())
+        for quoted, plain in _CHANNEL.findall(text)
+        if quoted or plain.strip()
+    )
+
+
+def _number_or_name(text: str) -> ChannelId:
+    return int(text.removeprefix("#")) if re.fullmatch(r"#?\d+", text) else text
+
+
+def format_channels(channels: Iterable[ChannelId]) -> str:
+    """Return channels as `parse_channels` reads them."""
+    return ",".join(
+        name
+        if not isinstance(channel, str) or (_PLAIN_NAME.fullmatch(name) and not name.isdecimal())
+        else json.dumps(name, ensure_ascii=False)
+        for channel in channels
+        for name in [str(channel)]
+    )
+
+
+def check_bare_numbers(text: str, names: Sequence[str]) -> None:
+    """Refuse a number in a text of channels that is an index and the name of another channel.
+
+    Raises
+    ------
+    ArgumentError
+        Naming both.
+    """
+    for _, plain in _CHANNEL.findall(text):
+        number = plain.strip()
+        if not number.isdecimal() or int(number) >= len(names) or number not in names:
+            continue
+        if (other := names.index(number)) != int(number):
+            raise ArgumentError(
+                f"{number} is the index of channel {names[int(number)]!r}, and the name of the one "
+                f'of index {other}; write #{number} for the index, or "{number}" in quotes for '
+                "the name."
+            )
