@@ -1,13 +1,14 @@
 """ClassPixels: the pixels of each class in a source, any of which is found by its number.
 
-The labels are read in blocks, twice: once to count the pixels of each class in each block, which is
-the index, and once more where pixels are drawn. So memory holds one block and a few numbers for
-each block, whatever the size of the image.
+The pixels of each class are counted in each square block, which is the index, and the blocks in
+which pixels are drawn are read once more. So memory holds a few numbers for each block, whatever
+the size of the image, and one window of labels: several blocks, where the file decodes as much at
+once. The numbers of the pixels do not depend on how the file is cut into tiles.
 """
 
 import re
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
@@ -19,8 +20,11 @@ from napari_patchset.errors import ArgumentError
 BACKGROUND, FOREGROUND = "background", "foreground"
 """The classes that labels have without names: the value 0, and all others."""
 
-_BLOCK_PIXELS = 2**20
-_MAX_BLOCK_PIXELS = 2**22
+SIDE = 1024
+"""Height and width of a block in pixels; another number would give other patches."""
+
+_MAX_WINDOW = 32
+"""Most blocks in a window; each takes a few megabytes."""
 
 BoolArray = NDArray[np.bool_]
 Pixels = NDArray[np.int64]
@@ -53,8 +57,9 @@ class PixelSet(Protocol):
 
 
 class _Block(NamedTuple):
-    """A rectangle of one plane: sample, start and size along (Z)YX."""
+    """A square of one plane, or what of it lies in the box: start and size along (Z)YX."""
 
+    number: int
     sample: int
     start: tuple[int, ...]
     size: tuple[int, ...]
@@ -99,23 +104,23 @@ class ClassPixels:
         self._labels, self._samples, self._allowed = labels, samples, allowed
         self._origin, self._shape = tuple(origin), tuple(shape)
         self._values = [class_value(name, labels.names) for name in classes]
-        *depth, top, left = self._origin
-        height, width = shape[-2:]
-        self._side = block_side(labels.block_shape, (top + height, left + width))
-        # Blocks lie where those of the file do; the box cuts those at its border.
-        first, last = (top, left), (top + height - 1, left + width - 1)
-        self._first = [start // side for start, side in zip(first, self._side, strict=True)]
-        n = [end // side for end, side in zip(last, self._side, strict=True)]
-        rows, columns = (last - first + 1 for first, last in zip(self._first, n, strict=True))
-        self._blocks = (len(samples), *shape[: len(depth)], rows, columns)
+        (top, left), (height, width) = self._origin[-2:], self._shape[-2:]
+        ends = -(-(top + height) // SIDE), -(-(left + width) // SIDE)
+        self._first = (top // SIDE, left // SIDE)
+        rows, columns = (end - first for first, end in zip(self._first, ends, strict=True))
+        self._grid = (len(samples), *self._shape[:-2], rows, columns)
+        self._window = blocks_in_window(labels.block_shape)
         numbers, counts = array("q"), array("q")  # there may be millions of blocks
-        for number in range(prod(self._blocks)):
-            in_block = [int(np.count_nonzero(mask)) for mask in self._masks(self._block(number))]
-            if any(in_block):
-                numbers.append(number)
-                counts.extend(in_block)
-        self._numbers = np.array(numbers, np.int64)
-        by_block = np.array(counts, np.int64).reshape(-1, len(classes))
+        in_plane = rows * columns
+        for first in range(0, prod(self._grid), in_plane):
+            for block, masks in self._masks(np.arange(first, first + in_plane)):
+                in_block = [int(np.count_nonzero(mask)) for mask in masks]
+                if any(in_block):
+                    numbers.append(block.number)
+                    counts.extend(in_block)
+        order = np.argsort(np.array(numbers, np.int64))
+        self._numbers = np.array(numbers, np.int64)[order]
+        by_block = np.array(counts, np.int64).reshape(-1, len(classes))[order]
         self._ends, self.counts = by_block.cumsum(axis=0), by_block.sum(axis=0)
 
     def find(self, code: NDArray[np.integer], number: Pixels) -> tuple[NDArray[np.int64], Pixels]:
@@ -128,17 +133,19 @@ class ClassPixels:
         number : int64 array
             Its number among the pixels of that class.
         """
+        sample, pixel = np.empty(len(code), np.int64), np.empty((len(code), len(self._shape)), int)
+        if not len(code):
+            return sample, pixel
         row = np.empty(len(code), np.int64)
         for of_class in range(len(self._values)):
             members = code == of_class
             row[members] = np.searchsorted(self._ends[:, of_class], number[members], "right")
         before = np.where(row > 0, self._ends[row - 1, code], 0)
-        sample, pixel = np.empty(len(code), np.int64), np.empty((len(code), len(self._shape)), int)
-        order = np.lexsort((code, row))
-        borders = np.flatnonzero(np.diff(row[order])) + 1
-        for members in np.split(order, borders) if len(order) else ():
-            block = self._block(int(self._numbers[row[members[0]]]))
-            masks = self._masks(block)
+        order = np.argsort(row, kind="stable")
+        blocks, first = np.unique(self._numbers[row[order]], return_index=True)
+        by_block = dict(zip(blocks.tolist(), np.split(order, first[1:]), strict=True))
+        for block, masks in self._masks(blocks):
+            members = by_block[block.number]
             sample[members], pixel[members] = block.sample, block.start
             for of_class in np.unique(code[members]).tolist():
                 wanted = members[code[members] == of_class]
@@ -148,59 +155,69 @@ class ClassPixels:
 
     def values(self, most: int = 5) -> list[float]:
         """Return some of the values that the labels have, for messages."""
-        found = set[float]()
-        for number in range(0, prod(self._blocks), max(1, prod(self._blocks) // most)):
-            found.update(np.unique(self._read(self._block(number))).tolist())
+        found, n = set[float](), prod(self._grid)
+        for _, labels in self._read(np.arange(0, n, max(1, n // most))):
+            found.update(np.unique(labels).tolist())
         return sorted(found)
 
     def _block(self, number: int) -> _Block:
-        sample, *depth, row, column = map(int, np.unravel_index(number, self._blocks))
+        sample, *depth, row, column = map(int, np.unravel_index(number, self._grid))
         start, size = [o + z for o, z in zip(self._origin, depth, strict=False)], [1 for _ in depth]
-        axes = zip(
-            (row, column), self._first, self._side, self._origin[-2:], self._shape[-2:], strict=True
-        )
-        for index, first, side, origin, n in axes:
-            low = max((first + index) * side, origin)
+        axes = zip((row, column), self._first, self._origin[-2:], self._shape[-2:], strict=True)
+        for index, first, origin, n in axes:
+            low = max((first + index) * SIDE, origin)
             start.append(low)
-            size.append(min((first + index + 1) * side, origin + n) - low)
-        return _Block(int(self._samples[sample]), tuple(start), tuple(size))
+            size.append(min((first + index + 1) * SIDE, origin + n) - low)
+        return _Block(number, int(self._samples[sample]), tuple(start), tuple(size))
 
-    def _read(self, block: _Block) -> NDArray[Any]:
-        labels = self._labels.read(block.sample, block.start, block.size)
-        return labels.reshape(block.size[-2:])
+    def _read(self, numbers: NDArray[np.int64]) -> Iterator[tuple[_Block, NDArray[Any]]]:
+        """Yield blocks and their labels YX, window by window."""
+        *planes, rows, columns = np.unravel_index(numbers, self._grid)
+        pairs = zip((rows, columns), self._first, self._window, strict=True)
+        keys = np.stack([*planes, *((n + first) // size for n, first, size in pairs)])
+        order = np.lexsort(keys[::-1])
+        borders = np.flatnonzero(np.diff(keys[:, order], axis=1).any(axis=0)) + 1
+        for members in np.split(numbers[order], borders) if len(numbers) else ():
+            blocks = [self._block(number) for number in members.tolist()]
+            low = np.min([block.start for block in blocks], axis=0)
+            high = np.max([np.add(block.start, block.size) for block in blocks], axis=0)
+            box = tuple(low.tolist()), tuple((high - low).tolist())
+            window = self._labels.read(blocks[0].sample, *box)
+            window = window.reshape(window.shape[-2:])
+            for block in blocks:
+                y, x = np.subtract(block.start, low)[-2:].tolist()
+                height, width = block.size[-2:]
+                yield block, window[y : y + height, x : x + width]
 
-    def _masks(self, block: _Block) -> list[BoolArray]:
-        """Return which pixels of a block are of each class, and allowed."""
-        labels = self._read(block)
-        masks = [_is_of_class(labels, value) for value in self._values]
-        first = np.array(block.start, np.int64)
-        last = first + block.size - 1
-        if self._allowed is None or self._allowed.holds_all(block.sample, first, last):
-            return masks
-        allowed = np.logical_or.reduce(masks)
-        pixels = np.argwhere(allowed)
-        if len(pixels):
-            whole = np.tile(first, (len(pixels), 1))
-            whole[:, -2:] += pixels
-            allowed[tuple(pixels.T)] = self._allowed.holds(block.sample, whole)
-        return [mask & allowed for mask in masks]
+    def _masks(self, numbers: NDArray[np.int64]) -> Iterator[tuple[_Block, list[BoolArray]]]:
+        """Yield blocks, and which of their pixels are of each class, and allowed."""
+        for block, labels in self._read(numbers):
+            masks = [_is_of_class(labels, value) for value in self._values]
+            first = np.array(block.start, np.int64)
+            last = first + block.size - 1
+            if self._allowed is None or self._allowed.holds_all(block.sample, first, last):
+                yield block, masks
+                continue
+            allowed = np.logical_or.reduce(masks)
+            pixels = np.argwhere(allowed)
+            if len(pixels):
+                whole = np.tile(first, (len(pixels), 1))
+                whole[:, -2:] += pixels
+                allowed[tuple(pixels.T)] = self._allowed.holds(block.sample, whole)
+            yield block, [mask & allowed for mask in masks]
 
 
-def block_side(block: tuple[int, int] | None, bounds: tuple[int, int]) -> tuple[int, int]:
-    """Return height and width of the blocks to read: whole ones of the file, a million pixels.
+def blocks_in_window(block_shape: tuple[int, int] | None) -> tuple[int, int]:
+    """Return how many blocks to read at once along YX: those that the file decodes at once.
 
     Parameters
     ----------
-    block : (int, int) or None
-        Height and width of what the file decodes at once, such as a strip; None if unknown.
-    bounds : (int, int)
-        Height and width of the image.
+    block_shape : (int, int) or None
+        Height and width of what the file decodes at once; None if unknown.
     """
-    height, width = map(min, block or (2**10, 2**10), bounds)
-    width = min(bounds[1], width * max(1, 2**10 // width))
-    height = min(bounds[0], height * max(1, _BLOCK_PIXELS // (height * width)))
-    width = min(width, _MAX_BLOCK_PIXELS)
-    return max(1, min(height, _MAX_BLOCK_PIXELS // width)), width
+    rows, columns = (max(1, -(-n // SIDE)) for n in block_shape or (1, 1))
+    columns = min(columns, _MAX_WINDOW)
+    return min(rows, _MAX_WINDOW // columns), columns
 
 
 def class_value(name: str, names: Mapping[str, int]) -> int | None:

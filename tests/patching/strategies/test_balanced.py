@@ -61,7 +61,7 @@ def test_each_class_has_its_share_and_every_patch_has_its_class(
     )
     n = {v: sum(int((labels.pixels == v).sum()) for _, labels in images) for v in present}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(class_pixels, "_BLOCK_PIXELS", 200)
+        patch.setattr(class_pixels, "SIDE", 16)
         if any(n[v] < k for v, k in zip(present, strategy.counts(), strict=True)):
             with pytest.raises(ArgumentError, match="fewer than the"):
                 planned(strategy, *images)
@@ -122,7 +122,7 @@ def test_every_pixel_of_a_class_is_equally_likely(is_inside: bool) -> None:
     times = np.zeros(labels.shape)
     n_seeds, count = 700, 6
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(class_pixels, "_BLOCK_PIXELS", 16)
+        patch.setattr(class_pixels, "SIDE", 4)
         for seed in range(n_seeds):
             strategy = Balanced(
                 size=(1, 1), count=count, classes={"-3": 2, "0": 1}, seed=seed, region=region
@@ -308,3 +308,19 @@ def test_shares_with_names_of_any_kind_are_read_as_they_are_written(shares: dict
 def test_impossible_shares_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Balanced(size=8, count=1, classes=text)
+
+
+@pytest.mark.parametrize("block", [(1, 5000), (64, 64), (300, 7), (4096, 4096)])
+def test_the_tiles_of_the_labels_change_nothing_and_are_decoded_together(
+    block: tuple[int, int],
+) -> None:
+    labels = np.zeros((1, 3000, 2500), np.uint8)
+    labels[0, 900:1100, 100:2400] = 1
+    strategy = Balanced(size=(64, 64), count=200, classes="1=1,0=1")
+    image = labelled(labels)
+    expected = planned(strategy, image)
+    image[1].block_shape, image[1].reads = block, []
+    grid = planned(strategy, image)
+    assert list(grid) == list(expected)
+    n_windows = -(-3000 // max(block[0], 1024)) * -(-2500 // max(block[1], 1024))
+    assert len(image[1].reads) <= 2 * n_windows
