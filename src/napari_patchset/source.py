@@ -169,7 +169,7 @@ class SourceInfo(Frozen):
         The name of its well on a plate, if the split reads it.
     """
 
-    name: str = Field(default="the image", exclude=True)
+    name: str = Field(default="the image", exclude=True, repr=False)
     key: str
     scene: SceneId | None = None
     axes: str

@@ -207,6 +207,7 @@ def test_a_size_that_is_typed_too_large_stands_and_is_for_the_plan_to_refuse(
     qtbot: QtBot, form: RecipeForm
 ) -> None:
     type_into(qtbot, form.patches.size.boxes[1], 500)
+    type_into(qtbot, form.patches.size.boxes[2], 64)
     show(form)  # as after a layer was moved
     form.patches.depth_axis.value = "Z"
     assert form.patches.size.value == (8, 500, 64)
@@ -421,6 +422,7 @@ def test_text_that_is_no_length_is_refused_in_place_and_stays(
     heard: list[object] = []
     box = form.patches.size.boxes[1]
     type_into(qtbot, box, "48")
+    type_into(qtbot, form.patches.size.boxes[2], "80")
     form.changed.connect(lambda: heard.append(None))
     type_into(qtbot, box, text)
     assert heard
@@ -432,7 +434,7 @@ def test_text_that_is_no_length_is_refused_in_place_and_stays(
     show(form, **TINY)
     assert box.text() == text
     type_into(qtbot, box, "32 px")
-    assert form.patches.hint.value == "This image is too small for 32 × 64."
+    assert form.patches.hint.value == "This image is too small for 32 × 80."
     assert form.recipe(None).strategy.size == (32, 16)
 
 
@@ -472,14 +474,40 @@ def test_the_arrow_keys_step_a_length(form: RecipeForm, qtbot: QtBot) -> None:
     size, overlap = form.patches.size.boxes[1], form.patches.overlap.boxes[1]
     qtbot.keyClick(size, Qt.Key.Key_Up)
     qtbot.keyClick(overlap, Qt.Key.Key_Down)
-    assert strategy(form) == Tiled(size=(65, 64), overlap=(0, 0))
+    assert strategy(form) == Tiled(size=(65, 65), overlap=(0, 0))
     form.pixel_size.unit.value = "µm"
     type_into(qtbot, size, "1.5")
     for _ in range(3):
         qtbot.keyClick(size, Qt.Key.Key_Down)
-    assert strategy(form).size == ("0.5um", "64um")
+    assert strategy(form).size == ("0.5um", "0.5um")
     qtbot.keyClick(overlap, Qt.Key.Key_Up)
-    assert form.patches.overlap.value == ("1um", 0)
+    assert form.patches.overlap.value == ("1um", "1um")
+
+
+def test_x_follows_y_while_they_are_the_same(form: RecipeForm, qtbot: QtBot) -> None:
+    _, y, x = form.patches.size.boxes
+    type_into(qtbot, y, 128)
+    assert strategy(form).size == (128, 128)
+    type_into(qtbot, x, 32)
+    type_into(qtbot, y, 320)  # on the way there it is 32
+    assert strategy(form).size == (320, 32)
+    type_into(qtbot, x, 320)
+    type_into(qtbot, y, "16 µm")
+    assert strategy(form).size == ("16um", "16um")
+    form.load(Recipe(strategy=Tiled(size=(64, 48))))
+    type_into(qtbot, y, 32)
+    assert strategy(form).size == (32, 48)
+
+
+def test_channels_that_are_hidden_are_named_and_may_be_left_out(
+    form: RecipeForm, qtbot: QtBot
+) -> None:
+    form.show_hidden({1})
+    assert form.folds["Channels"].button.text() == "Channels: all, also hidden ones"
+    assert form.channels.hidden_names == ["EGFP"]
+    form.channels.visible_ones.native.click()
+    assert form.recipe(None).channels == (0,)
+    assert form.folds["Channels"].button.text() == "Channels: DAPI"
 
 
 @pytest.mark.parametrize("size", [("12.5um", "30um"), (64, "30um"), (48, 80)])

@@ -306,7 +306,7 @@ def test_the_form_is_copied_as_a_command(
     window.settle()
     said = QApplication.clipboard().text()
     assert said.startswith(f"patchset export {file}@0 --out {tmp_path / 'a.patches.zarr'}")
-    assert "--patch-size 16,64" in said
+    assert "--patch-size 16,16" in said
     assert "--memory" not in said
     monkeypatch.setattr(get_plugin_settings(PLUGIN).export, "memory", 512)
     window.widget.export.copy_command.trigger()

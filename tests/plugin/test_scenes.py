@@ -62,7 +62,7 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
     assert dapi.contrast_limits == [100, 9000]
     assert dapi.colormap.name == "magenta"
     assert not egfp.visible
-    assert window.state.recipe.strategy.size == (16, 64)
+    assert window.state.recipe.strategy.size == (16, 16)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
 
 

@@ -123,7 +123,7 @@ def test_the_form_waits_for_what_it_asks_of_a_file(
     assert window.state is None
     unread.ready.set()
     window.until(lambda: "</b> patches" in window.summary)
-    assert window.state.recipe.strategy.size == (24, 64)
+    assert window.state.recipe.strategy.size == (24, 24)
     window.until(lambda: widget.export.start.enabled)
 
 

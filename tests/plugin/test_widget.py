@@ -91,12 +91,12 @@ def test_depth_axis_makes_volumes_and_follows_the_slider(
 def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 500)
-    assert "500 x 64 is larger than" in window.summary
+    assert "500 x 500 is larger than" in window.summary
     assert window.widget.patches.hint.value == ""
     assert len(window.grid.data) == 0
     window.type_number(window.widget.patches.size.boxes[1], 32)
     window.type_number(window.widget.patches.overlap.boxes[1], 32)
-    assert "overlap (32, 0) must be at least 0 and less than the size (32, 64)" in window.summary
+    assert "overlap (32, 32) must be at least 0 and less than the size (32, 32)" in window.summary
     window.type_number(window.widget.patches.overlap.boxes[1], 8)
     assert "patches" in window.summary
     assert len(window.grid.data) > 0

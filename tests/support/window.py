@@ -131,8 +131,10 @@ class Window:
 
     def type_size(self, *size: object) -> None:
         """Type the size of a patch along Y and X, or Z (or T), Y and X."""
-        for box, n in zip(self.widget.patches.size.boxes[-len(size) :], size, strict=True):
-            self.type_number(box, n)
+        boxes = self.widget.patches.size.boxes[-len(size) :]
+        for box, n in zip(boxes, size, strict=True):
+            if box.text() != str(n):  # X follows Y
+                self.type_number(box, n)
 
     def choose(self, box: Any, value: Any, settle: bool = True) -> None:
         """Move through a list with the arrow keys until it has a value."""

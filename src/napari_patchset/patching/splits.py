@@ -349,8 +349,9 @@ class Split(Frozen):
                 "something else."
             )
         places = "two or more" if n == 2 else f"{least} or more"
+        by = "" if self.by == "auto" else f" by {self.by}"
         return (
-            f"Splitting by {self.by}{into} needs patches at {places} places that do not overlap. "
+            f"Splitting{by}{into} needs patches at {places} places that do not overlap. "
             "Choose smaller patches, add sources, or leave the split out."
         )
 

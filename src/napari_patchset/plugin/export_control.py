@@ -72,8 +72,9 @@ class ExportSection(Section):
         )
         buttons = Row([self.start, self.cancel, self.open])
         self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
-        self.status = Label(value="", visible=False)
+        self.status = Label(value="")  # always there: a line that comes would move the buttons
         self.status.native.setWordWrap(True)
+        self.status.native.setMinimumHeight(self.status.native.fontMetrics().height())
         self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.answers: list[QPushButton] = []
         self._answer_row = Row([], visible=False)
@@ -175,7 +176,6 @@ class ExportSection(Section):
         color = theme_colors().error.name()
         self.status.native.setStyleSheet(f"color: {color}" if is_error else "")
         self.status.value = (problem if is_hindered else self._outcome) or ""
-        self.status.visible = bool(self.status.value)
 
 
 _SOURCE_STAGES = {"open": "Opening the images", "finalize": "Checking the images"}

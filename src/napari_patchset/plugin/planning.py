@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from time import monotonic
 
 import numpy as np
@@ -29,6 +30,7 @@ from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.plan_layers import masks_of
+from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.preview.categories import PatchCategory, patch_categories
@@ -81,6 +83,16 @@ class PlanPreview:
     def shown_source(self) -> SourceInfo:
         """The source on the screen."""
         return self.sources[self.state.shown_index]
+
+    @property
+    def counts(self) -> dict[Path, int]:
+        """The number of patches that are exported of each image."""
+        exported = self.grid.source_index[self.verdicts.reason < 0]
+        counts = np.bincount(exported, minlength=len(self.sources)).tolist()
+        by_path: dict[Path, int] = {}
+        for ref, n in zip(self.state.sources, counts, strict=True):
+            by_path[image_path(ref)] = by_path.get(image_path(ref), 0) + n
+        return by_path
 
     @property
     def is_provisional(self) -> bool:

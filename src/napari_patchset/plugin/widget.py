@@ -4,6 +4,7 @@ State flows one way. The form and the viewer make a `FormState`; `PlanControl` t
 into a `PlanPreview` in a background thread; `PreviewControl` draws that.
 """
 
+from html import escape
 from pathlib import Path
 
 from napari.layers import Labels
@@ -18,6 +19,7 @@ from napari_patchset.plugin.canvas.regions import RegionControl
 from napari_patchset.plugin.canvas.summary import size_hint, summarize
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notifying
 from napari_patchset.plugin.export_control import ExportControl, ExportSection
+from napari_patchset.plugin.form.fields import keep_height
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel
 from napari_patchset.plugin.layers.layer_stack import file_name, layer_at
@@ -143,6 +145,7 @@ class PatchesWidget(Panel):
         self.source_control.failed.connect(self._on_failed)
         self.source_control.changed.connect(self._plan)
         self.source_control.edits.made.connect(self._on_edit)
+        self.source_control.visibility.made.connect(self._show_hidden)
         self.source_control.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.form.output.format.changed.connect(self._on_format)
@@ -166,10 +169,12 @@ class PatchesWidget(Panel):
         self.source_control.refresh()
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self.preview.overlay.lift()
+        self._show_hidden()
 
     def _on_file(self) -> None:
         self._forget()  # a file that is opened again may have changed
         self.export_control.forget()
+        self.summary.setMinimumHeight(0)
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self._show_parts()
         self._plan()
@@ -184,6 +189,7 @@ class PatchesWidget(Panel):
         if (shown := self.source_control.shown_scene) is not None:
             channels = channels_of(shown, context.info)
             self.form.offer(context.info, [(c.name, c.color or "#ffffff") for c in channels])
+            self.form.channels.set_hidden(self.source_control.hidden_channels)
         self._plan()
 
     def _show_parts(self) -> None:
@@ -230,10 +236,22 @@ class PatchesWidget(Panel):
     def _show(self, planned: PlanPreview) -> None:
         if (shown := self.source_control.shown_scene) is not None:
             self.patches.show_hint(size_hint(planned.grid.size, planned.shown_source))
-            self._show_text(summarize(planned))
+            self._show_text(self._summarize(planned))
+            self.source_control.extra_files.show_counts(planned.counts)
             self.preview.show(shown, planned)
             self.placing.follow(planned)
             self.export_control.follow(planned)
+
+    def _summarize(self, planned: PlanPreview) -> str:
+        names = ", ".join(self.form.channels.hidden_names)
+        hidden = f"<br>Exported, though hidden: {escape(names)}" if names else ""
+        return summarize(planned) + hidden
+
+    def _show_hidden(self) -> None:
+        """Show which of the exported channels are hidden in the viewer."""
+        self.form.show_hidden(self.source_control.hidden_channels)
+        if (planned := self.plans.current) is not None:
+            self._show_text(self._summarize(planned))
 
     def _on_failed(self, error: Exception) -> None:
         if not isinstance(error, USER_ERRORS):
@@ -245,6 +263,7 @@ class PatchesWidget(Panel):
         self.export_control.forbid()
         self.preview.clear()
         self.patches.show_hint("")
+        self.source_control.extra_files.show_counts({})
         self._show_text(why, is_error)
 
     def _show_text(self, text: str, is_error: bool = False) -> None:
@@ -252,6 +271,7 @@ class PatchesWidget(Panel):
         if style != self.summary.styleSheet():
             self.summary.setStyleSheet(style)
         self.summary.setText(text)
+        keep_height(self.summary)
 
     def _form_state(self) -> FormState:
         if (state := self.state) is not None:

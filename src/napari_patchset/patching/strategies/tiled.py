@@ -126,7 +126,7 @@ class Tiled(SizedStrategy):
 
     @property
     def _small_hint(self) -> str:
-        return ", or set small to skip or pad it, in Python or in a saved plan"
+        return ", or skip or pad small images"
 
     def _is_tiled(self, selected: SelectedSource) -> bool:
         if self.small != "pad":

@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QLabel,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -20,6 +21,8 @@ from qtpy.QtWidgets import (
 
 MAX_INT = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
+_INDENT = 16
+"""A section begins where its title does, after the arrow."""
 
 
 class Section(Container[Widget]):
@@ -94,6 +97,7 @@ class Fold(QWidget):
         layout.setSpacing(2)
         layout.addWidget(self.button)
         layout.addWidget(content)
+        content.setContentsMargins(_INDENT, 0, 0, 0)
         self.sum_up("")
         self._toggle(False)
 
@@ -157,6 +161,12 @@ QAbstractSpinBox::up-arrow, QAbstractSpinBox::down-arrow { width: 0; image: none
 def without_buttons(box: SpinBox) -> None:
     """Leave the space of a spin box to its number; the arrow keys still step it."""
     box.native.setStyleSheet(_WITHOUT_BUTTONS)
+
+
+def keep_height(label: QLabel) -> None:
+    """Let a label grow with its text and not shrink, or what is below moves under the mouse."""
+    needed = label.heightForWidth(label.width())
+    label.setMinimumHeight(max(label.minimumHeight(), needed))
 
 
 def description(model: type[BaseModel], field: str) -> str:

@@ -92,6 +92,11 @@ class RecipeForm:
             self.filters.offer([name for name, _ in channels])
         self._show()
 
+    def show_hidden(self, channels: set[int]) -> None:
+        """Show which channels are hidden in the viewer."""
+        self.channels.set_hidden(channels)
+        self._show()
+
     def load(self, recipe: Recipe) -> None:
         """Set every section from a recipe, but for the region: that is a layer."""
         strategy = recipe.strategy
@@ -161,7 +166,7 @@ def _extent(info: SourceInfo, pixel_size: PixelSize) -> dict[str, int]:
 def _column(widgets: Sequence[QWidget]) -> QWidget:
     column = QWidget()
     layout = QVBoxLayout(column)
-    layout.setContentsMargins(10, 0, 0, 0)
+    layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(2)
     for widget in widgets:
         layout.addWidget(widget)

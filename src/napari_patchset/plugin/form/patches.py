@@ -18,7 +18,7 @@ from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.channels import ChannelId, channel_indices
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit
-from napari_patchset.plugin.form.fields import Section
+from napari_patchset.plugin.form.fields import Section, keep_height, small_button
 from napari_patchset.plugin.form.size_row import SizeRow, number_of
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.source import PixelSize
@@ -69,6 +69,7 @@ class PatchesSection(Section):
         if (extent, pixel_size) == (self._extent, self._pixel_size):
             return
         self._extent, self._pixel_size = dict(extent), pixel_size
+        self.hint.native.setMinimumHeight(0)
         self._offer_depth_axes()
         self._limit()
         self._show_hint()
@@ -138,6 +139,7 @@ class PatchesSection(Section):
         lines = [line for line in (*problems, self._limit_hint, self._hint) if line]
         if (text := "<br>".join(lines)) != self.hint.value:  # a new one lays out the form again
             self.hint.value = text
+            keep_height(self.hint.native)
 
     @property
     def _limit_hint(self) -> str:
@@ -176,6 +178,11 @@ class ChannelsSection(Section):
         self.boxes: list[CheckBox] = []
         self._offered: Sequence[tuple[str, str]] = ()
         self._unticked: set[str] = set()
+        self._hidden: set[int] = set()
+        self.visible_ones = small_button(
+            "Visible ones", "Tick the channels that are visible in the viewer, and no others."
+        )
+        self.visible_ones.changed.connect(self._tick_visible)
         super().__init__([], labels=False)
 
     def offer(self, channels: Sequence[tuple[str, str]]) -> None:
@@ -188,7 +195,7 @@ class ChannelsSection(Section):
             box.changed.connect(self._remember)
         with self.changed.blocked():
             self.clear()
-            self.extend(self.boxes)
+            self.extend([*self.boxes, *([self.visible_ones] if len(channels) > 1 else [])])
 
     @property
     def value(self) -> tuple[int, ...] | None:
@@ -205,6 +212,16 @@ class ChannelsSection(Section):
         if not any(ticked):
             raise ArgumentError("No channel is ticked; a patch needs at least one.")
         return tuple(i for i, on in enumerate(ticked) if on)
+
+    def set_hidden(self, channels: set[int]) -> None:
+        """Set which channels are hidden in the viewer."""
+        self._hidden = channels
+
+    @property
+    def hidden_names(self) -> list[str]:
+        """The names of channels that are ticked, though hidden in the viewer."""
+        hidden = (self.boxes[i] for i in sorted(self._hidden) if i < len(self.boxes))
+        return [box.text for box in hidden if box.value]
 
     @property
     def names(self) -> list[str]:
@@ -228,7 +245,12 @@ class ChannelsSection(Section):
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        return "all" if len(self.names) == len(self.boxes) else ", ".join(self.names) or "none"
+        named = "all" if len(self.names) == len(self.boxes) else ", ".join(self.names) or "none"
+        return f"{named}, also hidden ones" if self.hidden_names else named
+
+    def _tick_visible(self) -> None:
+        for i, box in enumerate(self.boxes):
+            box.value = i not in self._hidden
 
     def _remember(self) -> None:
         ticked, all_names = set(self.names), {box.text for box in self.boxes}

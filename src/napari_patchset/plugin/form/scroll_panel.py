@@ -28,7 +28,7 @@ WIDTH = 360
 _BORDER = 2
 """The frame that napari's style draws around a scroll area."""
 
-_DEEPEST = 40
+_DEEPEST = 60
 """A label further to the right, in pixels, is not the first of its row."""
 
 

@@ -20,6 +20,8 @@ from napari_patchset.patching.lengths import Length, Micrometres, Unit, parse_le
 from napari_patchset.plugin.form.fields import Row
 from napari_patchset.source import PixelSize
 
+_Y, _X = 1, 2
+
 
 class LengthBox(QLineEdit):
     """A length along one axis; the arrow keys step it.
@@ -119,7 +121,11 @@ class SizeRow(Row):
     def __init__(self, label: str, value: tuple[int, int, int], least: int, what: str) -> None:
         super().__init__([], label=label, spacing=4)
         self.typed: list[Length] = list(value)
-        tooltip = f"{what} Pixels, or a length like 12.5 µm or 0.5 mm."
+        self._is_square = True
+        tooltip = (
+            f"{what} Pixels, or a length like 12.5 µm or 0.5 mm. X follows Y while they are the "
+            "same."
+        )
         self.boxes = [LengthBox(n, least, tooltip) for n in value]
         self._titles = [QLabel(axis) for axis in "ZYX"]
         self._depth_axis: DepthAxis = "none"
@@ -127,6 +133,7 @@ class SizeRow(Row):
             self.native.layout().addWidget(title)
             self.native.layout().addWidget(box, 1)
             box.edited.connect(lambda axis=axis: self._on_edited(axis))
+            box.editingFinished.connect(self._see_square)
         self.show_depth("none")
 
     @property
@@ -176,6 +183,7 @@ class SizeRow(Row):
         first = len(self.boxes) - len(value)
         for axis, length in enumerate(value, first):
             self.typed[axis] = self.boxes[axis].length = length
+        self._see_square()
         self.changed.emit(self)
 
     def limit(self, axis: int, length: Length) -> None:
@@ -197,7 +205,13 @@ class SizeRow(Row):
     def _on_edited(self, axis: int) -> None:
         with suppress(ArgumentError):  # `value` raises it
             self.typed[axis] = self.boxes[axis].length
+            if axis == _Y and self._is_square:
+                self.typed[_X] = self.boxes[_X].length = self.typed[_Y]
         self.changed.emit(self)
+
+    def _see_square(self) -> None:
+        """Notice whether X is the same as Y, and follows it; not while a number is typed."""
+        self._is_square = self.typed[_Y] == self.typed[_X]
 
 
 def number_of(length: Length) -> float:

@@ -13,7 +13,7 @@ from magicgui.widgets import CheckBox, ComboBox, Label, PushButton
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # qtpy adds it
-from qtpy.QtWidgets import QFileDialog, QListWidget, QSizePolicy
+from qtpy.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QSizePolicy
 
 from napari_patchset.exporting.plan import PairRole
 from napari_patchset.plugin.form.fields import Row, Section, small_button
@@ -39,13 +39,15 @@ def _is_layer(path: Path) -> bool:
     return str(path).startswith("layer:")
 
 
+_IMAGE_TIP = "The image to cut patches from."
+
+
 class SourceSection(Section):
     """The choice of an open image to cut patches from, what it lacks, and a button to open one."""
 
     def __init__(self) -> None:
-        self.file = ComboBox(
-            label="Image", choices=[], nullable=True, tooltip="The image to cut patches from."
-        )
+        self.file = ComboBox(label="Image", choices=[], nullable=True, tooltip=_IMAGE_TIP)
+        self.file.changed.connect(self._show_path)
         self.open = small_button("Open…", "Open a CZI, a TIFF or another image file.")
         self.notes = Label(value="", visible=False)
         super().__init__([Row([self.file, self.open], label="Image"), self.notes])
@@ -67,6 +69,11 @@ class SourceSection(Section):
         with self.file.changed.blocked():
             self.file.choices = labelled(images)
             self.file.value = chosen
+        self._show_path()
+
+    def _show_path(self) -> None:
+        path = self.file.value
+        self.file.tooltip = str(path) if path and not _is_layer(path) else _IMAGE_TIP
 
 
 class ExtraFilesSection(Section):
@@ -78,19 +85,17 @@ class ExtraFilesSection(Section):
         self.all_scenes = CheckBox(
             text="All scenes",
             value=False,
-            tooltip="Cut patches from every scene of the file, not only from the shown one.",
+            tooltip="Cut patches from every scene of each file, not only from the shown one.",
         )
         self.add = PushButton(
             text="Add file…",
             tooltip="Cut patches from more files; they go into the same patch set.",
         )
         self.files: tuple[Path, ...] = ()
+        self._texts: list[str] = []
         self.row = Row([self.all_scenes, self.add])
         super().__init__([self.row], labels=False)
         self.list = QListWidget()
-        self.list.setToolTip(
-            "More files of the same patch set. Double-click one, or press Delete, to remove it."
-        )
         self.list.itemDoubleClicked.connect(lambda _: self.leave_out(self.list.currentRow()))
         delete = QShortcut(QKeySequence(QKeySequence.StandardKey.Delete), self.list)
         delete.setContext(Qt.ShortcutContext.WidgetShortcut)
@@ -101,11 +106,25 @@ class ExtraFilesSection(Section):
     def set_files(self, files: tuple[Path, ...]) -> None:
         """Set the extra files, each of them once."""
         self.files = tuple(dict.fromkeys(files))
-        self.list.clear()
-        self.list.addItems([label for label, _ in labelled(self.files)])
+        self.show_counts({})
         self.list.setFixedHeight(min(4, len(self.files)) * self.list.sizeHintForRow(0) + 6)
         self.list.setVisible(bool(self.files))
         self.files_changed.emit()
+
+    def show_counts(self, counts: Mapping[Path, int]) -> None:
+        """Show how many patches come from each of the extra files, by path."""
+        texts = [
+            f"{label}: {counts[path]:,} patches" if path in counts else label
+            for label, path in labelled(self.files)
+        ]
+        if texts == self._texts:
+            return
+        current, self._texts = self.list.currentRow(), texts
+        self.list.clear()
+        for text, path in zip(texts, self.files, strict=True):
+            item = QListWidgetItem(text, self.list)
+            item.setToolTip(f"{path}. Double-click or press Delete to remove it.")
+        self.list.setCurrentRow(current)
 
     def leave_out(self, index: int) -> None:
         """Remove one of the extra files."""

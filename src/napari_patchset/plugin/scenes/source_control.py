@@ -48,11 +48,20 @@ from napari_patchset.source import SceneId
 
 
 class ExtraFiles:
-    """Add files to the set one after the other, with all of their scenes."""
+    """Add files to the set one after the other.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shown_scene : callable
+        Return the scene of a file that is shown, None if the file is not.
+    """
+
+    def __init__(self, shown_scene: Callable[[Path], SceneLayers | None]) -> None:
         self.section, self.adding = ExtraFilesSection(), Worker()
+        self._shown_scene = shown_scene
         self._scenes: dict[Path, Scenes] = {}
+        self._loaded: dict[Path, list[SceneId | None]] = {}
+        self.section.all_scenes.changed.connect(lambda: self._loaded.clear())
         self.section.add.changed.connect(self._add)
         self.adding.returned.connect(lambda result: self._on_scenes(*result))
         self.adding.failed.connect(self._on_failed)
@@ -68,8 +77,30 @@ class ExtraFiles:
         refs = [source_ref(context.path, scene) for scene in scenes]
         for path in self.section.files:
             if path != context.path:
-                refs += [source_ref(path, scene.id) for scene in self._scenes[path]]
+                refs += [source_ref(path, scene) for scene in self._scenes_of(path)]
         return tuple(refs), scenes.index(context.scene)
+
+    def load(self, sources: Sequence[SourceRef], first: Path) -> None:
+        """Set the files of a plan, and which scenes of each, but for those of the first one."""
+        paths = [image_path(ref) for ref in sources]
+        self._loaded.clear()
+        self.section.all_scenes.value = paths.count(first) > 1
+        for path, ref in zip(paths, sources, strict=True):
+            self._loaded.setdefault(path, []).append(ref.scene)
+        self.section.set_files(tuple(path for path in paths if path != first))
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether one of the files has several scenes."""
+        return any(len(self._scenes[path]) > 1 for path in self.section.files)
+
+    def _scenes_of(self, path: Path) -> list[SceneId | None]:
+        """Return the scene of a file that is shown, else its first one; or all of them."""
+        scenes = [scene.id for scene in self._scenes[path]]
+        if self.section.all_scenes.value:
+            return scenes
+        shown = self._shown_scene(path)
+        return self._loaded.get(path) or ([shown.scene] if shown else scenes[:1])
 
     def _add(self) -> None:
         if (path := ask_image(self.section.native)) is not None:
@@ -123,6 +154,8 @@ class SourceControl:
         The metadata of the shown scene; None while it is read.
     edits : LayerEdits
         Edits of the layers by the user or other plugins.
+    visibility : LayerEdits
+        Layers of the shown image that are hidden or shown.
     """
 
     file_changed = Signal()
@@ -137,7 +170,8 @@ class SourceControl:
 
     def __init__(self, viewer: Viewer, suffix: Callable[[], str]) -> None:
         self.section, self.picker = SourceSection(), ScenePicker()
-        self.edits, self._extra = LayerEdits(), ExtraFiles()
+        self.edits, self._extra = LayerEdits(), ExtraFiles(self._shown_scene_of)
+        self.visibility = LayerEdits()
         self.extra_files, self.adding = self._extra.section, self._extra.adding
         self.metadata, self.overriding = MetadataSection(), Worker()
         self.fold = Fold("Metadata", self.metadata.native, "Set what the file does not say right.")
@@ -151,7 +185,7 @@ class SourceControl:
         self.section.file.changed.connect(self._on_file)
         self.section.open.changed.connect(self._open)
         self.extra_files.all_scenes.changed.connect(self.changed.emit)
-        self.extra_files.files_changed.connect(self.changed.emit)
+        self.extra_files.files_changed.connect(self._on_extra_files)
         self.metadata.edited.connect(self._on_metadata)
         self.overriding.returned.connect(lambda result: self._show_with_overrides(*result))
         self.overriding.failed.connect(self._refuse_metadata)
@@ -166,7 +200,20 @@ class SourceControl:
     def shown_scene(self) -> SceneLayers | None:
         """The layers of the chosen scene of the chosen file, None if there are none."""
         path = self.section.file.value
-        return find_scene_layers(self._viewer, path, self._chosen.get(path)) if path else None
+        return self._shown_scene_of(path) if path else None
+
+    def _shown_scene_of(self, path: Path) -> SceneLayers | None:
+        return find_scene_layers(self._viewer, path, self._chosen.get(path))
+
+    @property
+    def hidden_channels(self) -> set[int]:
+        """The channels of the shown scene whose layers are hidden or removed, unless all are."""
+        shown, context = self.shown_scene, self.context
+        if shown is None or context is None or shown.layers[0].rgb or layer_at(shown.path):
+            return set()
+        layers = [layer for layer in shown.layers if layer.visible]
+        visible = {layer.metadata[METADATA_KEY]["channel"] for layer in layers}
+        return set(range(len(context.info.channels))) - visible if visible else set()
 
     @property
     def scenes_shown(self) -> dict[Path, list[SceneId | None]]:
@@ -232,9 +279,7 @@ class SourceControl:
         self._is_new = True
         self._on_known(context)
         self._follow_moves()
-        paths = [image_path(ref) for ref in plan.sources]
-        self.extra_files.set_files(tuple(path for path in paths if path != context.path))
-        self.extra_files.all_scenes.value = paths.count(context.path) > 1
+        self._extra.load(plan.sources, context.path)
         self.changed.emit()
 
     def _on_file(self) -> None:
@@ -262,15 +307,24 @@ class SourceControl:
         is_new, self._is_new = self._is_new, False
         if is_new:
             self.picker.show_scenes(context.path, context.scenes, context.scene)
-            self.extra_files.all_scenes.visible = len(context.scenes) > 1
+            self._offer_all_scenes()
         else:
             self.picker.mark(context.scene)
         self.known.emit(context, is_new)
 
+    def _on_extra_files(self) -> None:
+        self._offer_all_scenes()
+        self.changed.emit()
+
+    def _offer_all_scenes(self) -> None:
+        scenes = self.context.scenes if self.context is not None else ()
+        self.extra_files.all_scenes.visible = len(scenes) > 1 or self._extra.has_scenes
+
     def _follow_moves(self) -> None:
-        """Notice when the image is moved, turned or scaled."""
+        """Notice when the image is moved, turned or scaled, and when a channel is hidden."""
         for layer in self.shown_scene.layers if self.shown_scene else ():
             self.edits.follow(layer, *_PLACING)
+            self.visibility.follow(layer, "visible")
 
     def _on_metadata(self) -> None:
         """Open the image with the metadata that are typed."""
