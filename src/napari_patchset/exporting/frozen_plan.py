@@ -247,12 +247,16 @@ def check_images(
 def lay_out(
     plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], n: int, size: Sequence[int]
 ) -> tuple[ArrayLayout, ...]:
-    """Return the layout of an array of `n` patches for each role, without a split."""
+    """Return the layout of an array of `n` patches for each role, without a split.
+
+    The pixels of paired images have the size of their source's, also if they do not state it.
+    """
+    size_um = {"pixel_size": images[IMAGE][0].pixel_size}
     return tuple(
         ArrayLayout.from_source(
             f"{UNSPLIT}/{role}",
             n,
-            infos[0],
+            infos[0].model_copy(update=size_um),
             size,
             None if role == LABELS else plan.dtype,
             plan.codec,

@@ -1,12 +1,14 @@
 """Check a set against its sources: cut every patch again, and compare the checksums.
 
 `SourceCheck` opens each source, compares its description, and cuts the patches of each role (image,
-target, labels). Last, the recipe must give the candidates of the table.
+target, labels). Annotations are drawn again, and compared with the shares in the table. Last, the
+recipe must give the candidates of the table.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -17,18 +19,20 @@ from napari_patchset.errors import PatchsetError, UnreachableError
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ExportPlan, Recipe, SourceRef
+from napari_patchset.exporting.plan import ANNOTATIONS, ExportPlan, Recipe, SourceRef
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.sources import SourceDescriber, read_region
 from napari_patchset.exporting.tile_reader import TileReader, read_patch
 from napari_patchset.exporting.tiles import Batches
-from napari_patchset.patching.grid import Draws
+from napari_patchset.patching.grid import Draws, PatchSpec
 from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
+from napari_patchset.stacks.classes import AnnotationStack
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
+from napari_patchset.verification.outlines import DrawnOutlines
 from napari_patchset.verification.resampling import PlainResampledStack
 
 
@@ -102,6 +106,8 @@ class SourceCheck:
                     if info is not None:
                         infos += [info] if role == IMAGE else []
                         yield from self._check_patches(images, plan, index, role, info)
+                    if info is not None and role == ANNOTATIONS:
+                        yield from self._check_shares(images, plan, index)
         if len(infos) == len(plan.sources):
             yield from self._check_candidates(plan, infos)
 
@@ -224,6 +230,53 @@ class SourceCheck:
                 different.append(row)
             self._count_read(1)
         return np.array(different, np.int64)
+
+    def _check_shares(self, images: OpenImages, plan: ExportPlan, index: int) -> Iterator[Finding]:
+        """Draw the annotations of a source in each patch, and compare with the table."""
+        stack, strategy = images[index, ANNOTATIONS].stack, plan.strategy
+        rows, names = self._candidates.rows_of(index).tolist(), self._set.class_names
+        recorded = {name: self._candidates.metrics.get(f"share_{name}") for name in names}
+        outlines = None
+        if isinstance(stack, AnnotationStack):
+            outlines = DrawnOutlines(stack.annotations, stack.image)
+        for row in rows:
+            spec = self._candidates.grid[row]
+            if outlines is None:
+                patch = read_patch(stack, range(len(names)), spec, strategy.padding)
+                inside = [slice(n) for n in self._inside(spec, index)]
+                masks = {
+                    name: mask[tuple(inside)] > 0 for name, mask in zip(names, patch, strict=True)
+                }
+            else:
+                masks = outlines.masks(spec.sample, spec.start, spec.size)
+            none = np.zeros(self._inside(spec, index), bool)
+            for name, shares in recorded.items():
+                share = float(masks.get(name, none).mean())
+                if shares is None or abs(share - shares[row]) > 1e-9:
+                    has = "absent" if shares is None else f"{shares[row]:.6g}"
+                    yield self._set.edited_table(
+                        f"share_{name} of row {row} is {has}, but the annotations cover "
+                        f"{share:.6g} of the patch"
+                    )
+                    return
+            if not strategy.named_classes:
+                continue
+            wanted = [masks.get(name, none) for name in strategy.region_classes]
+            unwanted = [masks.get(name, none) for name in strategy.exclude_classes]
+            allowed = np.logical_or.reduce(wanted) if wanted else ~none
+            allowed &= ~np.logical_or.reduce([none, *unwanted])
+            if (share := allowed.sum() / prod(spec.size)) < strategy.min_inside - 1e-9:
+                yield self._set.edited_table(
+                    f"{share:.6g} of the patch of row {row} lies in the classes of the recipe, "
+                    f"less than {strategy.min_inside:g}"
+                )
+                return
+
+    def _inside(self, spec: PatchSpec, index: int) -> tuple[int, ...]:
+        """Return the size of the part of a patch that is inside of the image."""
+        shape = self._set.sources[index].spatial_shape
+        ends = zip(spec.start, spec.size, shape, strict=True)
+        return tuple(min(n, end - start) for start, n, end in ends)
 
     def _check_candidates(
         self, plan: ExportPlan, sources: Sequence[SourceInfo]
