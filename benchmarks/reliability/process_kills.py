@@ -34,7 +34,8 @@ from napari_patchset.exporting.stages import plan_export
 TARGETS = {"processes": ("command", "process"), "dask": ("command", "scheduler", "worker")}
 
 PATIENCE_S = 60.0
-"""How long the command may take to end after a kill."""
+"""How long the command may change nothing on disk after a kill, and not end. A kill that finds no
+process of the pool yet kills nothing: the export then goes on, for minutes on a busy machine."""
 
 GONE_S = 60.0
 """How long its processes may take to notice that it is gone: one that starts imports first."""
@@ -199,7 +200,7 @@ def _one_kill(
         if target == "command":
             process.wait()
         else:
-            _require_one_line(process)
+            _require_one_line(process, Path(plan.out).parent)
         _, alive = psutil.wait_procs(started, timeout=GONE_S)
         alive = [each.pid for each in alive if is_running(each)]
         assert not alive, f"outlived the command: {alive}"
@@ -213,12 +214,17 @@ def is_running(process: psutil.Process) -> bool:
     return False
 
 
-def _require_one_line(process: "subprocess.Popen[str]") -> None:
+def _require_one_line(process: "subprocess.Popen[str]", folder: Path) -> None:
     """Require that the command completes, or ends with one line on what is lost."""
-    try:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"it did not end within {PATIENCE_S:g} s") from None
+    before = -1.0
+    while True:
+        try:
+            out, err = process.communicate(timeout=PATIENCE_S)
+            break
+        except subprocess.TimeoutExpired:
+            changed = max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")])
+            assert changed > before, f"it neither ended nor wrote anything for {PATIENCE_S:g} s"
+            before = changed
     errors = [line for line in out.splitlines() if '"event": "error"' in line]
     is_clean = err == "" and len(errors) == (process.returncode != 0)
     assert is_clean, f"exit code {process.returncode}: {err[-900:]}"
