@@ -123,7 +123,7 @@ def test_one_broken_file_of_many_is_reported_and_the_rest_is_exported(
 
 
 @pytest.mark.filterwarnings("ignore::napari_patchset.errors.SkippedSourcesWarning")
-def test_a_broken_file_is_left_out_by_jobs_too(
+def test_a_broken_file_is_skipped_by_jobs_too(
     paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_reading(monkeypatch, paths[BROKEN])
@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_error_and_the_export_goes_on(
 
 
 @pytest.mark.parametrize("when", ["before going on", "before the end"])
-def test_a_file_that_changes_midway_is_left_out(
+def test_a_file_that_changes_midway_is_skipped(
     paths: list[Path], tmp_path: Path, when: str
 ) -> None:
     plan = plan_of(paths, tmp_path / "a.patches.zarr")

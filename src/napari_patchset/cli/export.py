@@ -211,8 +211,8 @@ def show_set(path: Path, failures: Sequence[Failure]) -> None:
         parts[0] += f" in {len(manifest.folds)} folds"
     if rejected:
         parts.append(f"{rejected} rejected")
-    left_out = {reason: n for reason, n in manifest.dropped.items() if n}
-    for reason, n in left_out.items():
+    excluded = {reason: n for reason, n in manifest.dropped.items() if n}
+    for reason, n in excluded.items():
         where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
         parts.append(f"{n} left out ({reason}{where})")
     split = manifest.recipe.get("split")
@@ -225,7 +225,7 @@ def show_set(path: Path, failures: Sequence[Failure]) -> None:
         path=str(path),
         splits=manifest.counts,
         rejected=manifest.rejected,
-        left_out=left_out,
+        left_out=excluded,
         skipped=len(failures),
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
     )
@@ -270,7 +270,7 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
         "\n".join(lines),
         path=plan.out,
         candidates=estimate.candidates,
-        left_out=estimate.left_out,
+        left_out=estimate.excluded,
         bytes=estimate.nbytes,
         shards=estimate.shards,
         jobs=estimate.jobs,

@@ -92,7 +92,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Leave no source out: stop if one can't be read, and resume with it later.",
+        help="Skip no source: stop if one can't be read, and resume with it later.",
         rich_help_panel=RUNNING,
     ),
 ]
@@ -100,7 +100,7 @@ MaxFailures = Annotated[
     int | None,
     option(
         *(RUNNING, "N"),
-        "Sources that may be left out because they can't be read (any damaged ones, but none whose "
+        "Sources that may be skipped because they can't be read (any damaged ones, but none whose "
         "storage does not answer).",
         min=0,
         show_default=False,
@@ -110,7 +110,7 @@ WorkerThreads = Annotated[int, option(RUNNING, "N", "Number of threads that deco
 
 
 def max_failures_from(strict: bool, max_failures: int | None) -> int | None:
-    """Return how many sources may be left out; raise ArgumentError if the options disagree."""
+    """Return how many sources may be skipped; raise ArgumentError if the options disagree."""
     if strict and max_failures:
         raise ArgumentError(f"--strict leaves no source out, but --max-failures is {max_failures}.")
     return 0 if strict else max_failures

@@ -96,7 +96,7 @@ class WarningEvent(Event):
 
 
 class SkippedEvent(Event):
-    """A source that can't be read and is left out; reported once.
+    """A source that can't be read and is skipped; reported once.
 
     Attributes
     ----------

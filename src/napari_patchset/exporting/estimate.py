@@ -31,7 +31,7 @@ class ExportEstimate:
     ----------
     candidates : int
         Patches, before filters.
-    left_out : dict of str to int
+    excluded : dict of str to int
         Places without a candidate, by reason.
     nbytes, shards : int
         Bytes of pixels, and shards, of all arrays.
@@ -46,7 +46,7 @@ class ExportEstimate:
     """
 
     candidates: int
-    left_out: dict[str, int]
+    excluded: dict[str, int]
     nbytes: int
     shards: int
     is_upper_bound: bool
@@ -95,7 +95,7 @@ def estimate_export(
     threads = min(workers, os.cpu_count() or 1)
     return ExportEstimate(
         candidates=len(grid),
-        left_out={reason: n for reason, n in frozen.dropped.items() if n},
+        excluded={reason: n for reason, n in frozen.dropped.items() if n},
         nbytes=sum(array.n * array.patch_bytes for array in frozen.arrays),
         shards=frozen.n_shards,
         is_upper_bound=bool(plan.filters) or plan.codec != "none",

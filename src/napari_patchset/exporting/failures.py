@@ -62,18 +62,18 @@ class SourcesFailed(ExportError):
 
 RESUME = (
     " What is written stays: run the same again when they can be read, or allow that sources are "
-    "left out."
+    "skipped."
 )
 """The remedy for sources that a set must not be completed without."""
 
 
-def may_be_left_out(failures: Collection[Failure], max_failures: int | None) -> bool:
+def may_be_skipped(failures: Collection[Failure], max_failures: int | None) -> bool:
     """Return whether a set may be completed without some sources.
 
     Parameters
     ----------
     max_failures : int or None
-        How many may be left out for whatever reason; None for any number of damaged or missing
+        How many may be skipped for whatever reason; None for any number of damaged or missing
         ones, but none that may be readable later.
     """
     if max_failures is None:

@@ -15,7 +15,7 @@ from napari_patchset.exporting.failures import (
     SOURCE_ERRORS,
     Failure,
     SourcesFailed,
-    may_be_left_out,
+    may_be_skipped,
 )
 from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
@@ -66,7 +66,7 @@ class FrozenPlan(Frozen):
     scored_at_once : int
         Candidates in a chunk, which is scored by one job; its metrics are one file.
     max_failures : int or None
-        See `may_be_left_out`.
+        See `may_be_skipped`.
     classes : tuple of ClassLabel
         The classes of the annotations of all sources.
     """
@@ -149,8 +149,8 @@ def freeze_plan(
 
     It is done in steps, each of which yields what comes of `_step`.
 
-    Sources that can't be read are left out, unless all are, or one may not be: see
-    `may_be_left_out`. `check_cancelled` is called before each
+    Sources that can't be read are skipped, unless all are, or one may not be: see
+    `may_be_skipped`. `check_cancelled` is called before each
     source is opened; an exception that it raises ends planning.
 
     Raises
@@ -212,10 +212,10 @@ def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo
 
 
 def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
-    if not may_be_left_out(failures, max_failures):
+    if not may_be_skipped(failures, max_failures):
         raise SourcesFailed(
             dict(enumerate(failures)),
-            " Run the same again when they can be read, or allow that sources are left out.",
+            " Run the same again when they can be read, or allow that sources are skipped.",
         )
 
 

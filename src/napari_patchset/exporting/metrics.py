@@ -210,7 +210,7 @@ def score_chunks(
     Stopped
         If a stop is requested.
     SourcesFailed
-        If it is the last source that could be read, or one that must not be left out; then all
+        If it is the last source that could be read, or one that must not be skipped; then all
         chunks without it are scored.
     """
     workdir = WorkDir(Path(root), token)
@@ -270,7 +270,7 @@ class _ChunkScorer:
                 return self._score(self._candidates[index])
             except SourcesFailed as failed:
                 is_failed = np.isin(sources, list(failed.failures))
-                if self._workdir.may_leave_out(failed.failures):
+                if self._workdir.may_skip(failed.failures):
                     self._workdir.record(failed)
                     for values in self._columns.values():
                         values[index[is_failed]] = np.nan

@@ -144,7 +144,7 @@ def iter_export(
     metrics : dict of str to float64 array, or None
         Metrics of the candidates that are known already, by column; NaN where unknown.
     max_failures : int or None
-        How many sources may be left out because they can't be read, 0 for none; None for any number
+        How many sources may be skipped because they can't be read, 0 for none; None for any number
         of damaged or missing ones, but none whose storage does not answer. Then the export stops
         with SourcesFailed when all else is done, and the same plan resumes with that source.
 

@@ -108,7 +108,7 @@ def write_shards(
 ) -> None:
     """Write the shards whose first candidate is one of `first` up to, not including, `last`.
 
-    Shards that are written already stay. If sources can't be read that must not be left out, all
+    Shards that are written already stay. If sources can't be read that must not be skipped, all
     shards without them are written before SourcesFailed is raised.
 
     Parameters
@@ -143,7 +143,7 @@ def write_shards(
                     _fill_and_write(workdir, frozen, images, shards, memory, mark_written)
                     break
                 except SourcesFailed as failed:
-                    if workdir.may_leave_out(failed.failures):
+                    if workdir.may_skip(failed.failures):
                         raise  # the caller records it, and other patches are selected
                     needed |= failed.failures
                     shards = _without(shards, workdir, frozen, list(needed))

@@ -19,7 +19,7 @@ from napari_patchset.exporting.destination import (
     check_destination,
     check_space,
 )
-from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_left_out
+from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan
 from napari_patchset.exporting.metrics import score_chunks
@@ -246,7 +246,7 @@ def is_prepared(
 ) -> bool:
     """Return whether the folder has the same plan; another one is refused or ignored.
 
-    A plan that leaves out more sources than it now may is made again.
+    A plan that skips more sources than it now may is made again.
     """
     try:
         frozen = workdir.find_plan()
@@ -262,7 +262,7 @@ def is_prepared(
             f"{workdir.root} holds an unfinished export of another plan; choose another name or "
             "delete it."
         )
-    return is_same and may_be_left_out(frozen.failures, max_failures)
+    return is_same and may_be_skipped(frozen.failures, max_failures)
 
 
 def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:

@@ -34,7 +34,7 @@ from napari_patchset.exporting.candidates import (
     read_columns,
     write_columns,
 )
-from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_left_out
+from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.jobs.folder import REPLACED, JobFolder, files_of_jobs
@@ -240,18 +240,18 @@ class WorkDir(JobFolder[FrozenPlan]):
             classes=frozen.classes,
         )
 
-    def may_leave_out(self, failures: Mapping[int, Failure]) -> bool:
+    def may_skip(self, failures: Mapping[int, Failure]) -> bool:
         """Return whether the set may be completed without further sources; see the plan."""
         frozen = self.plan()
-        left_out = {**self.failed(), **failures}.values()
-        return may_be_left_out([*frozen.failures, *left_out], frozen.max_failures)
+        skipped = {**self.failed(), **failures}.values()
+        return may_be_skipped([*frozen.failures, *skipped], frozen.max_failures)
 
     def record(self, failed: SourcesFailed) -> None:
-        """Record which sources are left out; raise SourcesFailed if none is left, or one must stay.
+        """Record which sources are skipped; raise SourcesFailed if none is left, or one must stay.
 
         Nothing is recorded then, as a disk that was away may come back.
         """
-        if not self.may_leave_out(failed.failures):
+        if not self.may_skip(failed.failures):
             raise SourcesFailed(failed.failures, RESUME) from failed
         recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.plan()
         if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
@@ -264,12 +264,12 @@ class WorkDir(JobFolder[FrozenPlan]):
             write_json(self._failed / f"{index}.json", failure.model_dump())
 
     def set_max_failures(self, max_failures: int | None) -> None:
-        """Change how many sources may be left out; read those again that may not be any more."""
+        """Change how many sources may be skipped; read those again that may not be any more."""
         frozen = self.plan()
         if frozen.max_failures != max_failures:
             changed = frozen.model_copy(update={"max_failures": max_failures})
             self.write_plan(changed)
-        if self.failed() and not self.may_leave_out({}):
+        if self.failed() and not self.may_skip({}):
             self.scores.delete_incomplete(frozen)
             for path in self._failed.glob("*.json"):
                 path.unlink()

@@ -146,7 +146,7 @@ def test_all_else_is_scored_before_an_export_stops(
         (1, errno.EIO, True),
     ],
 )
-def test_how_many_sources_may_be_left_out(
+def test_how_many_sources_may_be_skipped(
     files: Path,
     tmp_path: Path,
     storage: dict[str, list[int]],
@@ -161,7 +161,7 @@ def test_how_many_sources_may_be_left_out(
         with pytest.warns(UserWarning, match="skipped"), export(plan, **options) as made:
             assert len(made["all"]) == (N - 1) * 20
     else:
-        with pytest.raises(SourcesFailed, match="left out"):
+        with pytest.raises(SourcesFailed, match="sources are skipped"):
             export(plan, **options)
 
 
@@ -174,10 +174,10 @@ def test_a_plan_is_not_made_without_a_source_that_may_come_back(
         plan_export(plan)
     assert plan_export(plan, max_failures=1) == (N - 1) * 20
     storage.clear()
-    assert plan_export(plan) == N * 20  # it is made again, as it left out one that may not be
+    assert plan_export(plan) == N * 20  # it is made again, as it skipped one that may not be
 
 
-def test_what_was_left_out_is_read_again_once_it_must_not_be(
+def test_what_was_skipped_is_read_again_once_it_must_not_be(
     files: Path, tmp_path: Path, storage: dict[str, list[int]]
 ) -> None:
     plan = plan_for(files, tmp_path / "a.patches.zarr", filters=["max>0"])
@@ -199,7 +199,7 @@ def test_the_command_is_strict_on_request(
     assert code == 1
     assert "1.tif" in error
     assert "--max-failures is 2" in run(*words, "--strict", "--max-failures", "2")[2]
-    assert run(*words, "--max-failures", "1")[0] == 1  # it says what it left out
+    assert run(*words, "--max-failures", "1")[0] == 1  # it says what it skipped
     assert len(PatchSet(tmp_path / "a.patches.zarr")["all"]) == (N - 1) * 16
 
 
