@@ -401,7 +401,7 @@ def test_the_version_is_printed(run) -> None:
         ),
         (
             "export image.czi --strategy balanced --count 9 --classes 1=1 --patch-size 8,8",
-            "image.czi@0 has none; name the labels of every source",
+            "image.czi@0 has none; name those of every source",
         ),
         ("export image.czi --strategy fixed", "name it with --plan"),
         ("export image.czi --count 9", "--count is for random or balanced patches, not for tiled"),

@@ -131,7 +131,7 @@ def test_a_source_without_labels_is_named(tmp_path: Path) -> None:
     lacking = [refs[0], refs[1].model_copy(update={"labels": None})]
     with pytest.raises(ArgumentError, match=r"every source has a paired labels.*b image\.tif"):
         export(plan_of(lacking, tmp_path / "a.patches.zarr"))
-    with pytest.raises(ArgumentError, match=r"drawn from labels, and .*a image\.tif has none"):
+    with pytest.raises(ArgumentError, match=r"annotations or labels, and .*a image\.tif has none"):
         export(plan_of([SourceRef(path=refs[0].path)], tmp_path / "a.patches.zarr"))
 
 
@@ -168,3 +168,79 @@ def test_a_plan_of_balanced_patches_is_its_own_json(tmp_path: Path) -> None:
     content = json.loads(plan.model_dump_json())
     assert content["strategy"]["classes"] == {"3": 1, "background": 2}
     assert ExportPlan.model_validate(content) == plan
+
+
+def write_outlines(path: Path, **boxes: list[tuple[int, ...]]) -> Path:
+    """Write rectangles (x, y, w, h, z, t) of each class as QuPath does."""
+    features = []
+    for name, of_class in boxes.items():
+        for x, y, w, h, z, t in of_class:
+            ring = [[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]
+            plane = {"c": -1, "z": z, "t": t}
+            geometry = {"type": "Polygon", "coordinates": [ring], "plane": plane}
+            properties = {"objectType": "annotation", "classification": {"name": name}}
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+@pytest.mark.parametrize("pixel_size", [None, 2])
+def test_classes_are_those_of_annotations(tmp_path: Path, pixel_size: float | None) -> None:
+    size = {"resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}  # 1 um
+    refs = [write_pair(tmp_path, name, i, **size) for i, name in enumerate("ab")]
+    tumor, stroma = [(0, 0, 30, 40, 0, 1)], [(70, 50, 50, 40, 0, 0), (10, 10, 60, 60, 0, 0)]
+    outlines = [
+        write_outlines(tmp_path / "a.geojson", Tumor=tumor),
+        write_outlines(tmp_path / "b.geojson", Stroma=stroma),
+    ]
+    refs = [
+        SourceRef(path=ref.path, annotations=file, labels="annotations")
+        for ref, file in zip(refs, outlines, strict=True)
+    ]
+    classes = {"Tumor": 0.25, "Stroma": 0.25, "background": 0.5}
+    strategy = Balanced(size=(8, 8), count=80, classes=classes)
+    fields = {"strategy": strategy, "pixel_size": pixel_size}
+    plan = plan_of(refs, tmp_path / "a.patches.zarr", **fields)
+    with closing(export(plan)) as made:
+        rows, labels = made.table.to_pylist(), np.asarray(made["all/labels"])
+        names = [row["drawn_for"] for row in rows]
+        assert Counter(names) == {"Tumor": 20, "Stroma": 20, "background": 40}
+        where = {(row["drawn_for"], row["source_index"], row["t"]) for row in rows}
+        assert {each for each in where if each[0] != "background"} == {
+            ("Tumor", 0, 1),
+            ("Stroma", 1, 0),
+        }
+        values = {"Stroma": 1, "Tumor": 2, "background": 0}
+        for patch, row in zip(labels, rows, strict=True):
+            assert (patch == values[row["drawn_for"]]).any()
+    assert not list(verify(plan.out))
+    unknown = strategy.model_copy(update={"classes": {"Necrosis": 1.0}})
+    with pytest.raises(ArgumentError, match="class 'Necrosis'"):
+        export(plan_of(refs, tmp_path / "b.patches.zarr", strategy=unknown))
+
+
+def test_an_excluded_class_and_a_share_inside_limit_where_pixels_are_drawn(tmp_path: Path) -> None:
+    ref = write_pair(tmp_path, "a", 0)
+    file = write_outlines(
+        tmp_path / "a.geojson",
+        Tissue=[(0, 0, 80, 90, 0, t) for t in (0, 1)],
+        Artefact=[(20, 20, 10, 10, 0, 0)],
+    )
+    source = SourceRef(path=ref.path, annotations=file, labels="annotations")
+    strategy = Balanced(
+        size=(16, 16),
+        count=200,
+        classes="Tissue=3,background=1",
+        region_classes="Tissue",
+        exclude_classes="Artefact",
+        min_inside=0.75,
+    )
+    plan = plan_of([source], tmp_path / "a.patches.zarr", strategy=strategy)
+    with closing(export(plan)) as made:
+        rows = made.table.to_pylist()
+        assert Counter(row["drawn_for"] for row in rows) == {"Tissue": 150, "background": 50}
+        assert {row["t"] for row in rows} == {0, 1}
+        assert min(row["share_Tissue"] - row["share_Artefact"] for row in rows) >= 0.75
+        assert 0 < max(row["share_Artefact"] for row in rows) <= 0.25
+        assert made.manifest.dropped == {}
+    assert not list(verify(plan.out))

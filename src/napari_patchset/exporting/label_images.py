@@ -16,6 +16,7 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Masks
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.classes import ClassStack
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 
@@ -36,11 +37,14 @@ def open_labels(
     check_cancelled : callable
         Called before each window is read; an exception that it raises ends the reading.
     """
-    if not plan.strategy.reads_labels or not all(ref.labels for ref in plan.sources):
+    roles = [ANNOTATIONS if ref.annotations else LABELS for ref in plan.sources]
+    has_all = all(role in ref.images for role, ref in zip(roles, plan.sources, strict=True))
+    if not plan.strategy.reads_labels or not has_all:
         yield None
         return
     with OpenImages(plan, opener, check_cancelled=check_cancelled) as images:
-        yield [_Labels(images, index, source) for index, source in enumerate(sources)]
+        pairs = enumerate(zip(sources, roles, strict=True))
+        yield [_Labels(images, index, source, role) for index, (source, role) in pairs]
 
 
 @contextmanager
@@ -114,15 +118,18 @@ class _Annotations:
 
 
 class _Labels:
-    """The labels of one source."""
+    """The labels of one source: the classes of its annotations if it has any, else its labels."""
 
-    def __init__(self, images: OpenImages, index: int, source: SourceInfo) -> None:
-        self._images, self._index, self._source = images, index, source
+    def __init__(self, images: OpenImages, index: int, source: SourceInfo, role: str) -> None:
+        self._images, self._index, self._source, self._role = images, index, source, role
 
     @property
     def names(self) -> Mapping[str, int]:
-        """The value of each class that has a name."""
-        return dict(getattr(self._stack, "class_values", {}))
+        """The value of each class, empty if they have no names."""
+        stack = self._stack
+        if isinstance(stack, ClassStack):
+            return {name: value for value, name in enumerate(stack.class_names, 1)}
+        return {}
 
     @property
     def block_shape(self) -> tuple[int, int] | None:
@@ -130,18 +137,24 @@ class _Labels:
         return getattr(self._stack, "block_shape", None)
 
     def read(self, sample: int, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
-        """Return the labels in a box along (Z)YX of one sample."""
+        """Return the labels in a box along (Z)YX of one plane."""
         self._images.check_cancelled()
         with self._images.source_errors(self._index):
-            labels: NDArray[Any] = self._stack.extract_patch(sample, [0], start, size)[0]
-        return labels
+            stack = self._stack
+            if not isinstance(stack, ClassStack):
+                pixels: NDArray[Any] = stack.extract_patch(sample, [0], start, size)[0]
+                return pixels
+            window = Rect(start[-1], start[-2], size[-1], size[-2])
+            depth = start[0] if len(start) == 3 else 0
+            return stack.class_labels(window, self.names, sample, depth)
 
     @property
     def _stack(self) -> ClosableStack:
-        stack = self._images[self._index, LABELS].stack
+        stack = self._images[self._index, self._role].stack
         n_samples, n_channels, *shape = stack.data_shape
         expected = self._source.n_samples, *self._source.spatial_shape
-        if n_channels != 1 or (n_samples, *shape) != expected:
+        is_labels = n_channels == 1 or isinstance(stack, ClassStack)
+        if not is_labels or (n_samples, *shape) != expected:
             raise ExportError(
                 f"{stack.source}, the labels of {self._source.name}, have {n_channels} channels, "
                 f"{n_samples} samples and the size {' x '.join(map(str, shape))}; labels need one "

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 
 BACKGROUND, FOREGROUND = "background", "foreground"
-"""The classes that labels have without names: the value 0, and all others."""
+"""The classes that all labels have: the value 0, and all others."""
 
 SIDE = 1024
 """Height and width of a block in pixels; another number would give other patches."""
 
 _MAX_WINDOW = 32
 """Most blocks in a window; each takes a few megabytes."""
+
+_NO_VALUE = -1
+"""Of no class of labels that have names."""
 
 BoolArray = NDArray[np.bool_]
 Pixels = NDArray[np.int64]
@@ -36,7 +39,7 @@ class LabelImage(Protocol):
 
     @property
     def names(self) -> Mapping[str, int]:
-        """The value of each class that has a name."""
+        """The value of each class, empty if they have no names; 0 is none of them."""
 
     @property
     def block_shape(self) -> tuple[int, int] | None:
@@ -73,7 +76,7 @@ class ClassPixels:
     labels : LabelImage
         The labels.
     classes : sequence of str
-        Names of the labels, values ("3"), "background" for 0 and "foreground" for all others.
+        Names, or values ("3") where there are none; "background" is 0, "foreground" all others.
     samples : int64 array
         The samples whose pixels count.
     origin, shape : tuple of int
@@ -89,7 +92,7 @@ class ClassPixels:
     Raises
     ------
     ArgumentError
-        If the labels have no such class.
+        See `class_value`.
     """
 
     def __init__(
@@ -153,12 +156,14 @@ class ClassPixels:
                 pixel[wanted, -2:] += np.stack(np.divmod(flat, block.size[-1]), axis=1)
         return sample, pixel
 
-    def values(self, most: int = 5) -> list[float]:
-        """Return some of the values that the labels have, for messages."""
+    def describe_classes(self, most: int = 5) -> str:
+        """Return the names of the classes, or some of their values, for messages."""
+        if names := self._labels.names:
+            return f"the classes {', '.join(names)}"
         found, n = set[float](), prod(self._grid)
         for _, labels in self._read(np.arange(0, n, max(1, n // most))):
             found.update(np.unique(labels).tolist())
-        return sorted(found)
+        return f"values such as {', '.join(f'{value:g}' for value in sorted(found))}"
 
     def _block(self, number: int) -> _Block:
         sample, *depth, row, column = map(int, np.unravel_index(number, self._grid))
@@ -226,23 +231,24 @@ def class_value(name: str, names: Mapping[str, int]) -> int | None:
     Parameters
     ----------
     names : dict of str to int
-        The values that have names.
+        The value of each class, which another source may have more of; empty if they have no names.
 
     Raises
     ------
     ArgumentError
-        If there is no such class.
+        If values without names have no such class.
     """
     if name in names:
         return names[name]
     if name in (BACKGROUND, FOREGROUND):
         return 0 if name == BACKGROUND else None
+    if names:
+        return _NO_VALUE
     if re.fullmatch(r"-?\d+", name):
         return int(name)
-    named = f"the labels name {', '.join(names)}" if names else "the labels have no names"
     raise ArgumentError(
-        f"There is no class {name!r}: {named}. A class is also a value, such as 3, or {BACKGROUND} "
-        f"for 0, or {FOREGROUND} for all others."
+        f"There is no class {name!r}: the labels have no names. Name a value, such as 3, or "
+        f"{BACKGROUND} for 0, or {FOREGROUND} for all others."
     )
 
 

@@ -103,8 +103,9 @@ class Balanced(SizedStrategy):
     count : int
         Number of patches, in all samples of all sources together.
     classes : dict of str to float, or str
-        The share of each class, relative to the others. Classes are those that the labels name,
-        or their values ("3"); "background" is 0 and "foreground" all others, if no name is.
+        The share of each class, relative to the others: classes of the annotations if there are
+        any, else values of the labels ("3"). "background" is what is in no class, or has the value
+        0, and "foreground" everything else; unless a class has that name.
     seed, small
         See `Random`.
     region, select, min_covered
@@ -116,8 +117,8 @@ class Balanced(SizedStrategy):
     kind: Literal["balanced"] = "balanced"
     count: int = Field(ge=1, le=MAX_CANDIDATES, description="Number of patches in all.")
     classes: Shares = Field(
-        description="Classes of the labels and their shares: mito=0.5,background=0.5, or values: "
-        "3=0.5,0=0.5."
+        description="Classes of the annotations, or values of the labels, and their shares: "
+        "mito=0.5,background=0.5 or 3=0.5,0=0.5."
     )
     seed: int = Field(default=0, description="Seed of the random patches.")
     small: Literal["error", "skip"] = "error"
@@ -148,8 +149,8 @@ class Balanced(SizedStrategy):
             return None
         if selected.labels is None:
             raise ArgumentError(
-                f"Balanced patches are drawn from labels, and {selected.source.name} has none; "
-                "name the labels of every source."
+                "Balanced patches are drawn from annotations or labels, and "
+                f"{selected.source.name} has none; name those of every source."
             )
         box = selected.samples, selected.origin, selected.shape
         return ClassPixels(selected.labels, list(self.classes), *box, _Cuttable(self, selected))
@@ -186,11 +187,10 @@ class Balanced(SizedStrategy):
                     f"The class {name!r} has {n} pixels, fewer than the {count} patches that are "
                     "to be drawn for it; lower the count or its share."
                 )
-            values = next(each for each in pixels if each is not None).values()
-            some = ", ".join(f"{value:g}" for value in values)
+            has = next(each for each in pixels if each is not None).describe_classes()
             raise ArgumentError(
-                f"There is no pixel of the class {name!r} where a patch may be cut; the labels "
-                f"have values such as {some}. Leave the class out, or add sources that have it."
+                f"There is no pixel of the class {name!r} where a patch may be cut; the first "
+                f"source has {has}. Leave the class out, or add sources that have it."
             )
 
     def _draw(
@@ -257,6 +257,8 @@ class _Cuttable:
 
         Where a single patch around all of them may be cut, each of them may.
         """
+        if self._strategy.min_inside < 1:
+            return False
         ends = self._strategy.starts_around(self._selected, np.stack([first, last]))
         size = tuple((ends[1] - ends[0] + self._strategy.pixels).tolist())
         return not self._strategy.find_faults(self._selected, sample, ends[:1], size)[0]
