@@ -88,6 +88,11 @@ from .stitching.stitch import StitchProgress as StitchProgress
 from .stitching.stitch import iter_stitch as iter_stitch
 from .stitching.stitch import stitch as stitch
 from .stitching.stitcher import Stitcher as Stitcher
+from .training.lazy import LazyPatchArray as LazyPatchArray
+from .training.lazy import LazyPatchSet as LazyPatchSet
+from .training.normalization import Normalize as Normalize
+from .training.samplers import TileAwareSampler as TileAwareSampler
+from .training.samplers import WeightedSampler as WeightedSampler
 from .verification.opened_set import Finding as Finding
 from .verification.verify import verify as verify
 

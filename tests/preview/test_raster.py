@@ -28,7 +28,7 @@ def test_a_coarse_raster_mixes_the_colours_and_leaves_gaps_transparent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(raster, "MAX_CELLS", 2)
-    plane = plane_of(grid_over(1, 1, 8, 64, strategy=Tiled(size=(8, 8))), 2, 1, 0, 1)
+    plane = plane_of(grid_over(1, 1, 8, 64, strategy=Tiled(size=(8, 8))), 3, 1, 0, 1)
     picture, _, _, cell = rasterize(plane[np.array([0, 1, 6, 7])], (8, 8))
     assert cell == (8, 32)
     assert picture[0, 0, :3].tolist() == [(a + b) // 2 for a, b in zip(RED, CYAN, strict=True)]

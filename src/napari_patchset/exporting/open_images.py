@@ -192,8 +192,12 @@ class OpenImages:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for image in self._open.values():
-            _close(image.stack)
+        self.close()
+
+    def close(self) -> None:
+        """Close all images; one that is used again is opened again."""
+        while self._open:
+            _close(self._open.popitem()[1].stack)
 
 
 def _close(stack: ClosableStack) -> None:

@@ -265,8 +265,8 @@ def is_prepared(
     return is_same and may_be_skipped(frozen.failures, max_failures)
 
 
-def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
-    """Raise errors of later steps early; with filters, the number of patches is not known yet."""
+def check_candidates(frozen: FrozenPlan, grid: PatchGrid) -> None:
+    """Raise an error if there is no candidate, or filters, split or samples sheet do not fit."""
     if not len(grid):
         reasons = ", ".join(f"{n} {reason}" for reason, n in grid.excluded.items())
         pairs = zip(frozen.plan.sources, frozen.sources, strict=True)
@@ -278,6 +278,12 @@ def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     if plan.split is not None:
         plan.split.check_columns(frozen.sources)
     check_sheet(frozen.sources, metric_columns(plan.filters, frozen.sources), grid)
+
+
+def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
+    """Raise errors of later steps early; with filters, the number of patches is not known yet."""
+    check_candidates(frozen, grid)
+    plan = frozen.plan
     set_format = FORMATS[plan.format]
     set_format.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
     if plan.filters:
@@ -296,10 +302,15 @@ def select(workdir: WorkDir, frozen: FrozenPlan) -> Selection:
     grid, metrics = workdir.candidates(frozen), workdir.scores.read(frozen)
     is_readable = ~np.isin(grid.source_index, list(workdir.failed()))
     selection = select_candidates(frozen.plan, grid, frozen.sources, metrics, is_readable)
-    if empty := [split for split, count in selection.counts.items() if not count]:
-        raise ArgumentError(_explain_empty(empty, selection, len(grid)))
+    check_selection(selection)
     workdir.write_selection(selection)
     return selection
+
+
+def check_selection(selection: Selection) -> None:
+    """Raise ArgumentError if a split has no patch."""
+    if empty := [split for split, count in selection.counts.items() if not count]:
+        raise ArgumentError(_explain_empty(empty, selection, len(selection.split)))
 
 
 def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import groupby, pairwise, product
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from napari_patchset.exporting.open_images import OpenImage, OpenImages
 from napari_patchset.exporting.tiles import Batches, TileBuffer
 from napari_patchset.patching.grid import PadMode, PatchSpec, pad_patch, padding_indices
 from napari_patchset.source import Rect
+from napari_patchset.stacks.cache import TileCache
 from napari_patchset.stacks.protocol import Block, DerivedStack, ImageStack, blocks_of
 
 _MAX_AHEAD = 4
@@ -63,6 +65,8 @@ class TileReader:
     channels : sequence of int or None
         Which of the plan's channels, by index, those that only filters measure behind the others;
         None for all that are exported.
+    tiles : TileCache or None
+        Decoded tiles that outlast this reader.
     """
 
     def __init__(
@@ -72,9 +76,10 @@ class TileReader:
         role: str,
         memory: int,
         channels: Sequence[int] | None = None,
+        tiles: TileCache | None = None,
     ) -> None:
         self._batches, self._images, self._role = batches, images, role
-        self._memory, self._channels = memory, channels
+        self._memory, self._channels, self._tiles = memory, channels, tiles
         self._threads, self._max_ahead = images.threads, _MAX_AHEAD
         sources = np.unique(batches.source_index).tolist()
         if any(images.is_remote(source, role) for source in sources):
@@ -130,7 +135,11 @@ class TileReader:
                 span, in_level = batches.of_source(source), batches
                 if isinstance(image.stack, DerivedStack):
                     in_level = _footprints(batches, span, image.stack)
-                tile_buffer = TileBuffer(in_level, span, pool, self._images.check_cancelled)
+                decode = None
+                if self._tiles is not None:  # an empty one is false
+                    decode = partial(_cached, self._tiles, source, self._role)
+                check_cancelled = self._images.check_cancelled
+                tile_buffer = TileBuffer(in_level, span, pool, check_cancelled, decode)
                 self._open[source] = image, tile_buffer
             (stack, channels, filter_channels), tile_buffer = self._open[source]
             if self._channels is not None:
@@ -209,6 +218,10 @@ class TileReader:
     def _close(self, source: int) -> None:
         del self._open[source]
         self._images.unpin((source, self._role))
+
+
+def _cached(tiles: TileCache, source: int, role: str, block: Block) -> NDArray[Any]:
+    return tiles.get((source, role, block.key), block.decode)
 
 
 def _footprint(stack: DerivedStack, window: Rect) -> Rect:

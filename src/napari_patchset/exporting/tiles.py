@@ -200,6 +200,10 @@ MIN_TILE_BYTES = 32 * 2**20
 """Bytes of the memory that decoded tiles have at least, whatever the limit."""
 
 
+def _decode_block(block: Block) -> NDArray[Any]:
+    return block.decode()
+
+
 @dataclass(slots=True)
 class _PinnedTile:
     """The part of a tile that is in memory: where it lies in the plane, and its pixels."""
@@ -221,13 +225,21 @@ class TileBuffer:
         Decodes.
     check_cancelled : callable
         Called before each tile is decoded; an exception that it raises passes through `pixels`.
+    decode : callable or None
+        Decodes a block, or takes it from a cache; by default the block's own `decode`.
     """
 
     def __init__(
-        self, batches: Batches, span: range, pool: Executor, check_cancelled: Callable[[], None]
+        self,
+        batches: Batches,
+        span: range,
+        pool: Executor,
+        check_cancelled: Callable[[], None],
+        decode: Callable[[Block], NDArray[Any]] | None = None,
     ) -> None:
         self._batches, self._span = batches, span
         self._pool, self._check_cancelled = pool, check_cancelled
+        self._decode = decode or _decode_block
         self._pinned: dict[Hashable, _PinnedTile] = {}
         of_stack = slice(span.start, span.stop)
         self._extent = batches.high[of_stack, :2].max(axis=0) + 1
@@ -253,7 +265,7 @@ class TileBuffer:
 
             def decode() -> NDArray[Any]:
                 self._check_cancelled()
-                return block.decode()
+                return self._decode(block)
 
             pixels = self._pool.submit(decode)
             self._pinned[block.key] = _PinnedTile(block.rect, pixels, nbytes, batch)

@@ -76,8 +76,8 @@ class Verdicts:
             for column, numbers in self.limits.items()
         }
 
-    def __getitem__(self, which: slice) -> "Verdicts":
-        """Return the verdicts on a slice of the candidates."""
+    def __getitem__(self, which: slice | NDArray[np.int64]) -> "Verdicts":
+        """Return the verdicts on some of the candidates."""
         metrics = {column: values[which] for column, values in self.metrics.items()}
         fold = None if self.fold is None else self.fold[which]
         return replace(

@@ -10,12 +10,14 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, MissingArrayError
 from napari_patchset.patching.splits import TRAINING, VALIDATION
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
 from napari_patchset.patchset.statistics import ChannelStatistics, channel_sums
+from napari_patchset.patchset.table import column_values
 
 _SUMMED_BYTES = 64 * 2**20
 """Patches of which statistics are summed up at once."""
@@ -42,7 +44,7 @@ class PatchSequence(ABC):
     def _read(self, index: int) -> NDArray[Any]:
         """Return the patch of an index that exists."""
 
-    def _read_many(self, indices: Sequence[int]) -> Sequence[NDArray[Any]]:
+    def _read_many(self, indices: Sequence[int]) -> Sequence[NDArray[Any]] | NDArray[Any]:
         """Return several patches; what reads them faster together overrides this."""
         return [self._read(index) for index in indices]
 
@@ -56,7 +58,9 @@ class PatchSequence(ABC):
     def __getitem__(self, index: int | slice) -> NDArray[Any]:
         if isinstance(index, slice):
             patches = self._read_many(range(*index.indices(len(self))))
-            return np.stack(patches) if len(patches) else np.empty((0, *self.shape[1:]), self.dtype)
+            if isinstance(patches, np.ndarray):
+                return patches
+            return np.stack(patches) if patches else np.empty((0, *self.shape[1:]), self.dtype)
         return self._read(self._checked(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[NDArray[Any]]:
@@ -202,13 +206,14 @@ class Fold(NamedPatches[PatchSubset]):
     def statistics(self) -> dict[str, tuple[ChannelStatistics, ...]]:
         """Statistics of each channel over the training patches of this fold, which it reads."""
         return {
-            role: _statistics(self[name])
+            role: statistics_of(self[name])
             for role in ROLES
             if role != LABELS and (name := array_name(TRAINING, role)) in self
         }
 
 
-def _statistics(patches: PatchSequence) -> tuple[ChannelStatistics, ...]:
+def statistics_of(patches: PatchSequence) -> tuple[ChannelStatistics, ...]:
+    """Return the statistics of each channel over all patches of a sequence, which are read."""
     nbytes = int(np.prod(patches.shape[1:], dtype=np.int64)) * patches.dtype.itemsize
     step = max(1, _SUMMED_BYTES // nbytes)
     parts = [channel_sums(patches[i : i + step]) for i in range(0, len(patches), step)]
@@ -220,6 +225,49 @@ def _statistics(patches: PatchSequence) -> tuple[ChannelStatistics, ...]:
 
 class PatchMapping(NamedPatches[Array]):
     """The splits of a set, which may have folds."""
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits: "train", "val" and "test", as far as there are any, or "all"."""
+
+    @abstractmethod
+    def column(self, name: str, split: str) -> NDArray[Any]:
+        """Return the values of a column of the table for the patches of a split.
+
+        Parameters
+        ----------
+        name : str
+            A column of numbers or texts.
+        split : str
+            A split, whose patches are in the order of its array.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such column or split, or a value is null.
+        """
+
+    def _values(self, rows: pa.Table, name: str) -> NDArray[Any]:
+        if name not in rows.column_names:
+            has = ", ".join(rows.column_names)
+            raise ArgumentError(f"{self._title} has no column {name!r}; its columns are {has}.")
+        if n := rows[name].null_count:
+            raise ArgumentError(
+                f"{self._title}: {n} of {len(rows)} patches have no {name}; choose another column."
+            )
+        if pa.types.is_string(rows[name].type):
+            return np.array(rows[name].to_pylist())
+        return column_values(rows[name])
+
+    def _named_split(self, split: str | None) -> str:
+        """Return a split by name, or the only one."""
+        if split is None and len(self.splits) == 1:
+            return self.splits[0]
+        if split not in self.splits:
+            has = ", ".join(self.splits)
+            raise ArgumentError(f"There is no split {split!r}; the splits are {has}.")
+        return split
 
     @property
     @abstractmethod

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import (
-    ArgumentError,
     IncompleteSetError,
     UnreadableFileError,
 )
@@ -44,6 +43,7 @@ from napari_patchset.patchset.manifest import (
 from napari_patchset.patchset.patches import PatchMapping, PatchSequence, array_name
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.table import TableFile, find_split_rows, read_table
+from napari_patchset.patchset.table import column as table_column
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.source import SourceInfo
@@ -199,6 +199,28 @@ class PatchSet(PatchMapping[PatchArray]):
             self._identity.check_unchanged()
             yield part
 
+    def column(self, name: str, split: str) -> NDArray[Any]:
+        """Return the values of a column of the table for the patches of a split.
+
+        Parameters
+        ----------
+        name : str
+            A column of numbers or texts.
+        split : str
+            A split, whose patches are in the order of its array.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such column or split, or a value is null.
+        """
+        rows, first, parts = self._rows[self._named_split(split)], 0, list[pa.Table]()
+        for part in self.table_parts([name]):
+            low, high = np.searchsorted(rows, (first, first + len(part)))
+            parts.append(part.take(table_column(rows[low:high] - first)))
+            first += len(part)
+        return self._values(pa.concat_tables(parts), name)
+
     @property
     def statistics(self) -> Mapping[str, tuple[ChannelStatistics, ...]]:
         """Statistics of each channel, by role ("image", "target"), over the training patches."""
@@ -221,12 +243,7 @@ class PatchSet(PatchMapping[PatchArray]):
         IndexError
             If the split has no such patch.
         """
-        if split is None and len(self.splits) == 1:
-            (split,) = self.splits
-        if split not in self.splits:
-            has = ", ".join(self.splits)
-            raise ArgumentError(f"There is no split {split!r}; the splits are {has}.")
-        row = self._table_file.row(int(self._rows[split][index]))
+        row = self._table_file.row(int(self._rows[self._named_split(split)][index]))
         self._identity.check_unchanged()
         return self.manifest.sources[row["source_index"]], row
 

@@ -1,0 +1,1 @@
+"""Training without an export: patches from their sources, samplers, normalisation, CAREamics."""

@@ -1,0 +1,271 @@
+"""LazyPatchSet: the exported set, byte for byte, with each tile of a batch decoded once."""
+
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_patchset import ExportPlan, LazyPatchSet, PatchSet, Split, Tiled, expand_sources, export
+from napari_patchset.errors import ArgumentError, ExportError, MissingArrayError
+from napari_patchset.exporting.failures import SourcesFailed
+from napari_patchset.exporting.plan import ImageRef, SourceRef
+from napari_patchset.exporting.sources import describe_sources
+from support import counting
+from support.czi_maker import SceneSpec, make_czi
+from support.strategy_makers import MAKERS, make_strategy
+from support.zarr_maker import drawn, write_image
+
+SHAPE = (2, 3, 2, 50, 70)
+"""T, Z, C, Y, X."""
+
+
+def write_czi(path: Path) -> None:
+    rects = [(100 * i, 0, 70, 50) for i in range(3)]
+    scenes = [SceneSpec(i, rect, t=2, z=3, c=2, overlap=4) for i, rect in enumerate(rects)]
+    make_czi(path / "a.czi", scenes, tile=(24, 32))
+
+
+def write_tiffs(path: Path) -> None:
+    options = {"tile": (16, 32), "photometric": "minisblack", "compression": "zlib"}
+    for i, name in enumerate("abc"):
+        pixels, metadata = drawn("TZCYX", SHAPE) + np.uint16(i), {"axes": "TZCYX"}
+        tifffile.imwrite(path / f"{name}.ome.tif", pixels, metadata=metadata, **options)
+
+
+def write_zarrs(path: Path) -> None:
+    for i, name in enumerate("abc"):
+        pixels = drawn("TCZYX", (2, 2, 3, 50, 70)) + np.uint16(i)
+        write_image(path / f"{name}.zarr", "TCZYX", pixels)
+
+
+FORMATS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "czi": ("*.czi", write_czi),
+    "tiff": ("*.tif", write_tiffs),
+    "zarr": ("*.zarr", write_zarrs),
+}
+"""How the files of three scenes are found, and what writes them."""
+SIZES = {"none": (16, 20), "Z": (2, 16, 20)}
+FILTERS = ((), ("std>p20", "mean<p90"))
+SPLITS = (
+    None,
+    Split(val=0.3, by="scene"),
+    Split(folds=2, test=0.2, by="scene"),
+)
+VARIANTS = list(product(FILTERS, SPLITS, (False, True)))
+STRATEGIES = [name for name in MAKERS if name != "balanced"]
+CASES = list(product(FORMATS, STRATEGIES, SIZES))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with images of each format, and their targets in the folder "target"."""
+    made = tmp_path_factory.mktemp("images")
+    for at in (made, made / "target"):
+        at.mkdir(exist_ok=True)
+        for _, write in FORMATS.values():
+            write(at)
+    return made
+
+
+def plan_of(
+    folder: Path, out: Path, kind: str, strategy: str, depth_axis: str, variant: int
+) -> ExportPlan:
+    filters, split, is_paired = VARIANTS[variant % len(VARIANTS)]
+    sources = expand_sources(sorted(folder.glob(FORMATS[kind][0])))
+    if is_paired:
+        targets = [ImageRef(path=str(folder / "target" / Path(ref.path).name)) for ref in sources]
+        sources = [
+            ref.model_copy(update={"target": target, "labels": target}).with_pair_scenes()
+            for ref, target in zip(sources, targets, strict=True)
+        ]
+    fields = {"sources": sources, "out": out / "a.patches.zarr", "depth_axis": depth_axis}
+    infos = describe_sources(ExportPlan(strategy={"kind": "whole"}, **fields))
+    chosen = make_strategy(strategy, SIZES[depth_axis], infos)
+    return ExportPlan(strategy=chosen, filters=filters, split=split, **fields)
+
+
+def assert_equal(lazy: LazyPatchSet, patches: PatchSet) -> None:
+    assert list(lazy) == list(patches)
+    assert lazy.splits == patches.splits
+    for name, array in patches.items():
+        assert (lazy[name].shape, lazy[name].dtype) == (array.shape, array.dtype)
+        assert lazy[name][:].tobytes() == array[:].tobytes()
+    for i in {0, len(patches[patches.splits[0]]) - 1}:
+        source, row = patches.locate(i, patches.splits[0])
+        del row["checksum"]
+        same, own = lazy.locate(i, patches.splits[0])
+        assert (same.model_dump(), own) == (source.model_dump(), row)
+    if patches.n_folds:
+        ours, theirs = lazy.fold(1), patches.fold(1)
+        assert {n: i.tolist() for n, i in ours.indices.items()} == {
+            n: i.tolist() for n, i in theirs.indices.items()
+        }
+        np.testing.assert_array_equal(ours["val"][0], theirs["val"][0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "depth_axis", "variant"),
+    [(*case, 5 * i) for i, case in enumerate(CASES)],
+)
+def test_every_index_is_that_of_the_exported_set(
+    folder: Path, tmp_path: Path, kind: str, strategy: str, depth_axis: str, variant: int
+) -> None:
+    plan = plan_of(folder, tmp_path, kind, strategy, depth_axis, variant)
+    with export(plan) as patches, LazyPatchSet(plan) as lazy:
+        assert_equal(lazy, patches)
+
+
+def test_resampled_and_cast_patches_are_those_of_the_exported_set(
+    folder: Path, tmp_path: Path
+) -> None:
+    plan = ExportPlan(
+        sources=SourceRef(path=str(folder / "a.zarr"), pixel_size=0.5),
+        out=tmp_path / "a.patches.zarr",
+        strategy=Tiled(size=(8, 8), overlap=(2, 2), edge="pad"),
+        pixel_size=0.8,
+        dtype="float32",
+        filters="std[0]>p10",
+        channels=(1,),
+    )
+    with export(plan) as patches, LazyPatchSet(plan) as lazy:
+        assert_equal(lazy, patches)
+        assert lazy.statistics == patches.statistics
+        for name in ("y_start", "sample"):
+            np.testing.assert_array_equal(lazy.column(name, "all"), patches.column(name, "all"))
+
+
+@pytest.mark.parametrize("kind", counting.KINDS)
+@pytest.mark.parametrize("cache", [0, 2**28])
+def test_each_tile_of_a_batch_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, cache: int
+) -> None:
+    plan = counting.make_plan(tmp_path / "images", kind)
+    with LazyPatchSet(plan, cache=cache) as lazy:
+        array = lazy["all"]
+        batch = np.random.default_rng(0).integers(0, len(array), 32).tolist()
+        rows = [lazy.locate(i)[1] for i in batch]
+        counts = counting.counting(monkeypatch)
+        patches = array.__getitems__(batch)
+        expected = _met(counting.KINDS[kind], rows)
+        per_chunk = counts["tiles"] / expected
+        assert per_chunk == int(per_chunk)  # a zarr's run of chunks is several decodings
+        first = counts["tiles"]
+        again = array.__getitems__(batch)
+        assert counts["tiles"] == (first if cache else 2 * first)
+        for one, other, i in zip(patches, again, batch, strict=True):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one, array[i])
+
+
+def _met(kind: Any, rows: list[dict[str, Any]]) -> int:
+    blocks = {
+        (z, y, x)
+        for row, y, x in product(rows, kind.starts(0), kind.starts(1))
+        for z in range(row.get("z_start", 0), min(row.get("z_start", 0) + row.get("z_size", 1), 3))
+        if y - row["y_size"] < row["y_start"] < y + kind.block[0]
+        and x - row["x_size"] < row["x_start"] < x + kind.block[1]
+    }
+    return counting.CHANNELS * len(blocks)
+
+
+def _first_and_last(lazy: LazyPatchSet) -> bytes:
+    array = lazy["train"]
+    return array[0].tobytes() + array[-1].tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*")
+def test_processes_of_every_kind_read_it(folder: Path, tmp_path: Path, method: str) -> None:
+    plan = plan_of(folder, tmp_path, "czi", "tiled", "Z", 2)
+    with LazyPatchSet(plan) as lazy:
+        expected = _first_and_last(lazy)
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map(_first_and_last, [lazy, lazy]) == [expected, expected]
+
+
+def test_a_copy_is_small_and_opens_its_own_files(folder: Path, tmp_path: Path) -> None:
+    with LazyPatchSet(plan_of(folder, tmp_path, "czi", "tiled", "none", 2)) as lazy:
+        expected = _first_and_last(lazy)
+        copy = pickle.loads(pickle.dumps(lazy))
+        lazy.close()
+        assert _first_and_last(copy) == expected
+        copy.close()
+        assert _first_and_last(lazy) == expected
+
+
+def test_scores_are_kept_beside_the_plan(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(folder, tmp_path, "czi", "random", "none", 0)
+    plan = ExportPlan.model_validate({**dict(plan), "filters": ["std>p30"]})
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_dump_json())
+    with LazyPatchSet(saved) as lazy:
+        expected = lazy["all"][:]
+    assert (tmp_path / "plan.scores.parquet").is_file()
+    counts = counting.counting(monkeypatch)
+    with LazyPatchSet(saved) as lazy:
+        assert counts["tiles"] == 0
+        np.testing.assert_array_equal(lazy["all"][:], expected)
+    counts.clear()
+    other = ExportPlan.model_validate({**dict(plan), "filters": ["mean>p30"]})
+    saved.write_text(other.model_dump_json())
+    with LazyPatchSet(saved) as lazy, export(other) as patches:
+        assert counts["tiles"] > 0
+        assert_equal(lazy, patches)
+
+
+def test_coordinates_have_pixels_all_the_same(folder: Path, tmp_path: Path) -> None:
+    fields = {"sources": folder / "a.zarr", "strategy": Tiled(size=(16, 16))}
+    plan = ExportPlan(out=tmp_path / "a.patches", format="coordinates", **fields)
+    with LazyPatchSet(plan) as lazy, LazyPatchSet(ExportPlan(out="a.patches.zarr", **fields)) as of:
+        np.testing.assert_array_equal(lazy["all"][:], of["all"][:])
+
+
+def test_what_can_not_be_done_is_said(folder: Path, tmp_path: Path) -> None:
+    fields = {"out": tmp_path / "a.patches.zarr", "strategy": Tiled(size=(16, 16))}
+    plan = ExportPlan(sources=folder / "a.zarr", **fields)
+    with pytest.raises(ArgumentError, match="No patches left"):
+        LazyPatchSet(ExportPlan.model_validate({**dict(plan), "filters": ["std>1e9"]}))
+    with pytest.raises(ArgumentError, match="99"):
+        LazyPatchSet(ExportPlan.model_validate({**dict(plan), "strategy": Tiled(size=(99, 99))}))
+    with LazyPatchSet(plan) as lazy:
+        with pytest.raises(MissingArrayError, match="has no 'train'; its arrays are all"):
+            lazy["train"]
+        with pytest.raises(ArgumentError, match="no column 'animal'; its columns are id,"):
+            lazy.column("animal", "all")
+        with pytest.raises(IndexError, match="out of bounds"):
+            lazy["all"].__getitems__([0, 10**6])
+        assert lazy["all"][:0].shape == (0, *lazy["all"].shape[1:])
+    assert not Path(plan.out).exists()
+
+
+def test_a_damaged_source_is_left_out_as_in_an_export(tmp_path: Path) -> None:
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", drawn("YX", (48, 48)))
+    (tmp_path / "b.tif").write_bytes((tmp_path / "b.tif").read_bytes()[:100])
+    plan = ExportPlan(
+        sources=[tmp_path / "a.tif", tmp_path / "b.tif"],
+        out=tmp_path / "a.patches.zarr",
+        strategy=Tiled(size=(16, 16)),
+    )
+    with LazyPatchSet(plan) as lazy:
+        assert len(lazy["all"]) == 9
+        assert [Path(failure.source).name for failure in lazy.failures] == ["b.tif"]
+
+
+def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, drawn("YX", (48, 48)))
+    plan = ExportPlan(sources=path, out="a.patches.zarr", strategy=Tiled(size=(16, 16)))
+    lazy = LazyPatchSet(plan)
+    tifffile.imwrite(path, drawn("YX", (64, 48)))
+    with pytest.raises((SourcesFailed, ExportError), match="has changed"):
+        lazy["all"][0]
