@@ -76,3 +76,15 @@ def test_what_is_not_covered_is_said_with_the_remedy(folder: Path) -> None:
     said = run("stitch", "a.patches.zarr", "--predictions", "a.patches.zarr", "--out", "a.ome.zarr")
     assert "patches cover 65.02 % of it" in said
     assert "export --for-prediction" in said
+
+
+def test_a_resampled_set_goes_back_to_the_size_of_its_source(folder: Path) -> None:
+    options = "--source-pixel-size", "0.2", "--pixel-size", "0.4", "--patch-size", "16,16"
+    run("export", "a.tif", "--for-prediction", *options, "--out", "a.patches.zarr")
+    words = "stitch", "a.patches.zarr", "--predictions", "a.patches.zarr", "--out", "a.ome.zarr"
+    assert "may be labels" in run(*words, "--full-resolution", "linear", fails=True)
+    run(*words, "--full-resolution", "nearest", "--codec", "zstd")
+    image = zarr.open_group("a.ome.zarr", mode="r")["0"]
+    assert image.shape[1:] == IMAGE.shape
+    assert image.compressors[0].to_dict()["configuration"]["cname"] == "zstd"
+    assert np.array_equal(image[0, ::2], image[0, 1::2])

@@ -1,5 +1,6 @@
 """From a plan to a patch set, whole or not at all."""
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.exporting import destination
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
@@ -226,7 +226,7 @@ def test_too_little_space_is_refused_before_the_first_byte(
     czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(destination.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ExportError, match=r"has 1.0 KB free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()

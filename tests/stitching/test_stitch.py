@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -450,6 +452,22 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         stitch(made.path, made.path, tmp_path / "o.zarr")
     with pytest.raises(ArgumentError, match="no split 'val'"):
         stitch(made.path, {"val": made.path}, out)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = export_scenes(tmp_path)
+    predicted, out = as_floats(made, tmp_path / "p.npy"), tmp_path / "o.ome.zarr"
+    usage = SimpleNamespace(free=100_000)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage)
+        match = r"image needs 288\.8 KB, but .* has 100\.0 KB free; make room, or save it"
+        with pytest.raises(ExportError, match=match):
+            stitch(made.path, predicted, out)
+        stitch(made.path, predicted, out, codec="zstd")
+    stitch(made.path, predicted, tmp_path / "n.ome.zarr")
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_set_that_was_replaced_is_noticed(tmp_path: Path) -> None:

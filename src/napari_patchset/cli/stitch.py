@@ -21,6 +21,7 @@ from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.full_resolution import Interpolation
 from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.stitch import StitchProgress, iter_stitch
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
@@ -53,6 +54,10 @@ def stitch(
         bool,
         typer.Option("--argmax", help=StitchOptions.help("argmax"), rich_help_panel="Output"),
     ] = DEFAULTS.argmax,
+    full_resolution: Annotated[
+        Interpolation | None,
+        option("Output", "nearest|linear", StitchOptions.help("full_resolution")),
+    ] = DEFAULTS.full_resolution,
     codec: Annotated[
         CodecName, option("Output", "none|zstd|lz4", StitchOptions.help("codec"))
     ] = DEFAULTS.codec,
@@ -85,6 +90,7 @@ def stitch(
             fill=fill,
             channel_names=names,
             argmax=argmax,
+            full_resolution=full_resolution,
             codec=codec,
             executor=pool,
             workers=workers,

@@ -7,16 +7,13 @@ nothing else, NAME.partial as `WorkDir` says.
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from pydantic import ByteSize
 
 from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.workdir import SET_FOLDERS, WorkDir
-from napari_patchset.jobs import own_files
+from napari_patchset.jobs import folder, own_files
 from napari_patchset.jobs.folder import REMEDY
 from napari_patchset.jobs.own_files import OwnFiles
 from napari_patchset.patching.regions import FileRegion
@@ -69,17 +66,8 @@ def check_space(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
     `sizes` are arrays and the number of their patches. Compressed arrays count nothing, since their
     size is not known in advance.
     """
-    folder = next(path for path in root.absolute().parents if path.exists())
     needed = sum(n * layout.patch_bytes for layout, n in sizes if layout.codec == "none")
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        needs, has = (
-            ByteSize(n).human_readable(decimal=True, separator=" ") for n in (needed, free)
-        )
-        raise ExportError(
-            f"The patch set needs {needs}, but {folder} has {has} free; make room, or export fewer "
-            "patches."
-        )
+    folder.check_space(root, needed, "The patch set", "export fewer patches")
 
 
 def check_replaceable(out: Path) -> None:

@@ -13,6 +13,7 @@ renames; whenever the process is killed, the old one or the new one is there who
 import errno
 import os
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 from uuid import uuid4
 
-from pydantic import ValidationError
+from pydantic import ByteSize, ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import NO_MEMORY, ExportError
@@ -52,6 +53,27 @@ def files_of_jobs(kind: str, files: str, folders: str) -> OwnFiles:
     is_file = re.compile(rf"{re.escape(LOCK)}|stop|running[.][0-9a-f]{{32}}|{files}").fullmatch
     is_folder = re.compile(rf"{REPLACED}|{folders}").fullmatch
     return OwnFiles(kind, lambda name: is_file(_DRAFT.sub(r"\g<folder>\g<name>", name)), is_folder)
+
+
+def check_space(root: Path, needed: int, what: str, remedy: str) -> None:
+    """Raise ExportError if the disk of `root`, which need not exist, has too little free space.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes that will be written.
+    what, remedy : str
+        What needs them, "The patch set", and what else than to make room, "export fewer patches".
+    """
+    folder = next(path for path in root.absolute().parents if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        needs, has = (
+            ByteSize(n).human_readable(decimal=True, separator=" ") for n in (needed, free)
+        )
+        raise ExportError(
+            f"{what} needs {needs}, but {folder} has {has} free; make room, or {remedy}."
+        )
 
 
 class Stopped(Exception):

@@ -29,7 +29,8 @@ from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.table import TableFile, find_split_rows, grid_of
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stitching import ome_zarr
-from napari_patchset.stitching.blending import PlacedPatches, blend_patches
+from napari_patchset.stitching.blending import Box, PlacedPatches, blend_patches
+from napari_patchset.stitching.full_resolution import interpolate, made_box
 from napari_patchset.stitching.predictions import Predictions, open_predictions
 from napari_patchset.stitching.stitch_folder import (
     ATTRIBUTE,
@@ -47,7 +48,8 @@ def planned_pyramids(
     folder: StitchFolder, patch_set: PatchSet, plan: StitchPlan
 ) -> list[ome_zarr.Pyramid]:
     """Return the pyramids that a plan makes of the sources of its set."""
-    images = images_of(patch_set.manifest.sources, plan.channels, plan.dtype, plan.factor)
+    sources, sizes = patch_set.manifest.sources, plan.full_sizes
+    images = images_of(sources, plan.channels, plan.dtype, plan.factor, sizes)
     return ome_zarr.pyramids(folder.result, list(images), plan.fill, plan.codec)
 
 
@@ -96,15 +98,31 @@ class ImageWriter:
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Blend the pixels C, (Z), Y, X of a shard; also return which of them a patch covers."""
         box, plan = shard.box, self.plan
-        patches = self._patches_of(image.source_index, image.sample(shard.frame)).near(box)
+        patches = self._patches_of(image.source_index, image.sample(shard.frame))
         pixels = np.full((len(image.channels), *box.shape), plan.fill, plan.dtype)
         covered = np.empty(box.shape, bool)
         for top in range(box.start[-2], box.stop[-2], _STRIP):
             strip = box.rows(top, min(top + _STRIP, box.stop[-2]))
             rows = slice(top - box.start[-2], strip.stop[-2] - box.start[-2])
-            out, near = pixels[..., rows, :], patches.near(strip)
-            covered[..., rows, :] = blend_patches(plan.blend, strip, near, self._read, out)
+            out = pixels[..., rows, :]
+            if image.full is None:
+                part = blend_patches(plan.blend, strip, patches.near(strip), self._read, out)
+            else:
+                part = self._blend_made(image, strip, patches, out)
+            covered[..., rows, :] = part
         return pixels, covered
+
+    def _blend_made(
+        self, image: StitchedImage, box: Box, patches: PlacedPatches, out: NDArray[Any]
+    ) -> NDArray[np.bool_]:
+        """Blend made pixels, and interpolate a box of the source's; see `blend_patches`."""
+        ratio, kind = image.source.ratio, self.plan.interpolation
+        assert ratio is not None  # only what was resampled has another full size
+        assert kind is not None
+        made = made_box(box, ratio, image.made_shape)
+        pixels = np.zeros((len(out), *made.shape), out.dtype)
+        covered = blend_patches(self.plan.blend, made, patches.near(made), self._read, pixels)
+        return interpolate(pixels, covered, made, box, ratio, image.made_shape, kind, out)
 
     def complete(self, overwrite: bool) -> float:
         """Add names and ranges of the channels, and rename the OME-Zarr into place.
@@ -150,6 +168,8 @@ class ImageWriter:
         image_pixel = len(self.plan.channels) * np.dtype(self.plan.dtype).itemsize
         # The pixels, those of the finer level before they are halved, and what is covered.
         pixel_bytes = 5 * image_pixel + 2
+        if self.plan.interpolation:
+            pixel_bytes += 2 * image_pixel + 3 * 8 * len(self.plan.channels)
         boxes = [pyramid.image.shard(0, 0).box for pyramid in self._pyramids]
         return max(prod(box.shape) for box in boxes) * pixel_bytes
 

@@ -8,6 +8,7 @@ one step (see `patchset.sharding`): zarr would copy its pixels several times.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,13 @@ class Pyramid:
         dtype = next(t for t in _CLASS_TYPES if last <= np.iinfo(t).max).__name__
         axes, path = self.axes.replace("C", ""), self.path / "labels" / LABELS
         return Pyramid(path, self.image, axes, dtype, 0, self.codec)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all levels, uncompressed."""
+        shapes = (self.image.shape(level) for level in range(self.image.n_levels))
+        pixels = sum(prod(self._in_own_axes(shape)) for shape in shapes)
+        return pixels * np.dtype(self.dtype).itemsize
 
     def create_arrays(self) -> None:
         """Create the arrays, empty."""
@@ -252,7 +260,7 @@ def _multiscale(pyramid: Pyramid) -> v05.Multiscale:
     """Describe the axes and levels of an image, in micrometres where they are known."""
     image, axes = pyramid.image, pyramid.axes
     kinds = {"T": v05.TimeAxis, "C": v05.ChannelAxis}
-    sizes = image.source.pixel_size.model_dump()
+    sizes = image.pixel_size.model_dump()
     known = {axis: size for axis in axes if (size := sizes.get(axis.lower())) is not None}
     described = [
         kinds[axis](name=axis.lower())
@@ -261,7 +269,7 @@ def _multiscale(pyramid: Pyramid) -> v05.Multiscale:
         for axis in axes
     ]
     factor = dict(zip(image.spatial_axes, image.factor, strict=True))
-    rect = image.source.rect
+    rect = image.rect
     corner = {} if rect is None else {"Y": rect.y, "X": rect.x}
     datasets = []
     for level in range(image.n_levels):

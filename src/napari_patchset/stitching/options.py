@@ -5,6 +5,7 @@ from pydantic import Field
 from napari_patchset._model import Frozen
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.full_resolution import Interpolation
 
 
 class StitchOptions(Frozen):
@@ -18,6 +19,11 @@ class StitchOptions(Frozen):
     argmax: bool = Field(
         default=False,
         description="Also write the channel with the highest prediction as a label image.",
+    )
+    full_resolution: Interpolation | None = Field(
+        default=None,
+        description="Write images of a resampled set at the size of their sources, interpolated; "
+        "else at that of the set.",
     )
     codec: CodecName = Field(default="none", description="Compression of the OME-Zarr.")
 

@@ -9,19 +9,24 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
+from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
+from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
+from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_shards
 from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
@@ -90,6 +95,7 @@ def iter_stitch(
     fill: float = 0,
     channel_names: Sequence[str] | None = None,
     argmax: bool = False,
+    full_resolution: Interpolation | None = None,
     codec: CodecName = "none",
     executor: Executor | None = None,
     workers: int = DEFAULT_WORKERS,
@@ -120,6 +126,10 @@ def iter_stitch(
         Names of the predicted channels; by default those of the set, if there are as many.
     argmax : bool
         Also write the channel with the highest prediction as a label image; 0 where no patch is.
+    full_resolution : {"nearest", "linear"} or None
+        Write images of a resampled set at the size of their sources, which must be there to be
+        asked for it. Integers, which may be labels, are only interpolated by nearest. None to write
+        them at the pixel size of the set.
     codec : {"none", "zstd", "lz4"}
         Compression of the OME-Zarr. Labels shrink a lot; the last bits of floats are noise.
     executor, workers, memory
@@ -133,7 +143,12 @@ def iter_stitch(
         At the first event, if predictions and set do not fit, or `out` is taken.
     """
     options = StitchOptions(
-        blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
+        blend=blend,
+        fill=fill,
+        channel_names=channel_names,
+        argmax=argmax,
+        full_resolution=full_resolution,
+        codec=codec,
     )
     plan = check_stitching(patch_set, predictions, out, options)
     folder = StitchFolder.for_image(check_name(out))
@@ -185,6 +200,7 @@ def run_plan(
         if folder.find_plan() is None:
             with PatchSet(plan.patch_set) as patch_set:
                 pyramids = planned_pyramids(folder, patch_set, plan)
+            _check_space(folder, plan, pyramids)
             ome_zarr.create(folder.result, pyramids, labels=plan.argmax)
             folder.write_plan(plan)
         writer = ImageWriter(folder)
@@ -195,6 +211,19 @@ def run_plan(
         folder.clear_stop()
     total = writer.n_shards(0)
     yield StitchProgress("done", total, total, folder.out, covered)
+
+
+def _check_space(
+    folder: StitchFolder, plan: StitchPlan, pyramids: Sequence[ome_zarr.Pyramid]
+) -> None:
+    """Raise ExportError if the image needs more than the free space of its disk.
+
+    If it is compressed, its size is not known in advance.
+    """
+    if plan.codec == "none":
+        labels = [pyramid.labels() for pyramid in pyramids] if plan.argmax else []
+        needed = sum(each.nbytes for each in (*pyramids, *labels))
+        check_space(folder.root, needed, "The stitched image", "save it elsewhere, or compressed")
 
 
 def _write_levels(
@@ -285,6 +314,10 @@ def plan_stitching(
         raise ArgumentError(
             f"fill is {options.fill:g}, which {first.dtype} does not hold; choose another."
         )
+    full_sizes: tuple[FullSize | None, ...] = ()
+    if options.full_resolution is not None:
+        _check_interpolation(options.full_resolution, first.dtype, factors)
+        full_sizes = tuple(_read_full_sizes(patch_set))
     return StitchPlan(
         patch_set=str(patch_set.path),
         table_digest=patch_set.manifest.table_digest,
@@ -296,7 +329,44 @@ def plan_stitching(
         factor=tuple(factors),
         argmax=options.argmax,
         codec=options.codec,
+        interpolation=options.full_resolution,
+        full_sizes=full_sizes,
     )
+
+
+def _check_interpolation(kind: Interpolation, dtype: np.dtype[Any], factors: Sequence[int]) -> None:
+    """Raise ArgumentError if pixels of that type, or finer ones, can't be interpolated."""
+    if kind == "linear" and dtype.kind != "f":
+        raise ArgumentError(
+            f"Predictions are {dtype}, which may be labels, and nothing lies between labels; use "
+            "the full resolution nearest, or save intensities as float32."
+        )
+    if set(factors) != {1}:
+        raise ArgumentError(
+            f"Predictions have {factors} pixels for each of a patch; the full resolution is made "
+            "of predictions that have the size of the patches."
+        )
+
+
+def _read_full_sizes(patch_set: PatchSet) -> Iterator[FullSize | None]:
+    """Yield the size of each source that was resampled, as its file has it."""
+    described = zip(patch_set.manifest.sources, patch_set.provenance.sources, strict=True)
+    for info, fields in described:
+        ratio = info.ratio
+        if ratio is None:
+            yield None
+            continue
+        ref = ImageRef(**{name: fields.get(name) for name in ImageRef.model_fields})
+        with open_stack(ref.path, ref.scene, info.depth_axis, **ref.overrides) as stack:
+            height, width = stack.data_shape[-2:]
+            rect = getattr(stack, "rect", None)
+        made = tuple(floor(n / r) for n, r in zip((height, width), ratio, strict=True))
+        if made != info.spatial_shape[-2:]:
+            raise ArgumentError(
+                f"{ref.path} has {height} x {width} pixels, which are not those that the set was "
+                "made of; put that file back, or leave out the full resolution."
+            )
+        yield FullSize(shape=(height, width), rect=rect)
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

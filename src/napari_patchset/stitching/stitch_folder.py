@@ -25,6 +25,7 @@ from napari_patchset.patchset.files import read_json, write_file
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.ome_zarr import LABELS
 
 SUFFIX = ".ome.zarr"
@@ -73,6 +74,10 @@ class StitchPlan(Frozen):
         Write the channel with the highest prediction as a label image, too.
     codec : {"none", "zstd", "lz4"}
         Compression.
+    interpolation : {"nearest", "linear"} or None
+        How images are brought to the size of their sources; None to leave them as the set has them.
+    full_sizes : tuple of FullSize or None
+        Of each source; None for one that was not resampled. Empty without interpolation.
     """
 
     patch_set: str
@@ -85,6 +90,8 @@ class StitchPlan(Frozen):
     factor: tuple[int, ...]
     argmax: bool
     codec: CodecName
+    interpolation: Interpolation | None = None
+    full_sizes: tuple[FullSize | None, ...] = ()
 
     def command(self, out: Path) -> str:
         """Return the command that stitches by this plan."""
@@ -96,6 +103,7 @@ class StitchPlan(Frozen):
                 *("--out", str(out), "--blend", self.blend, "--fill", f"{self.fill:g}"),
                 *("--channel-names", ",".join(self.channels), "--codec", self.codec),
                 *(["--argmax"] if self.argmax else []),
+                *(["--full-resolution", self.interpolation] if self.interpolation else []),
             ]
         )
 

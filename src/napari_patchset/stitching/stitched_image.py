@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import PixelSize, Rect, SourceInfo
 from napari_patchset.stitching.blending import Box
+from napari_patchset.stitching.full_resolution import FullSize
 
 SHARD_BYTES = 8 * 2**20
 """Most bytes of a shard, all its channels, before compression."""
@@ -68,6 +69,8 @@ class StitchedImage:
         Type of its pixels.
     factor : tuple of int
         Pixels along (Z)YX for each pixel of the source.
+    full : FullSize or None
+        Of a source that was resampled, if the image has its size; None for that of the set.
     """
 
     source_index: int
@@ -76,6 +79,7 @@ class StitchedImage:
     channels: tuple[str, ...]
     dtype: str
     factor: tuple[int, ...]
+    full: FullSize | None = None
 
     @cached_property
     def name(self) -> str:
@@ -110,9 +114,27 @@ class StitchedImage:
         extent = max(self.spatial_shape(0)[-2:])
         return 1 + max(0, (-(-extent // LAST_LEVEL) - 1).bit_length())
 
+    @property
+    def made_shape(self) -> tuple[int, ...]:
+        """Size along (Z)YX of what the patches make together."""
+        return tuple(n * f for n, f in zip(self.source.spatial_shape, self.factor, strict=True))
+
+    @property
+    def pixel_size(self) -> PixelSize:
+        """In micrometres, of a pixel of the source, or of the set."""
+        original = self.source.source_pixel_size
+        return self.source.pixel_size if self.full is None or original is None else original
+
+    @property
+    def rect(self) -> Rect | None:
+        """Position on the stage, in such pixels."""
+        return self.source.rect if self.full is None else self.full.rect
+
     def spatial_shape(self, level: int) -> tuple[int, ...]:
         """Return the size of a level along (Z)YX."""
-        shape = [n * f for n, f in zip(self.source.spatial_shape, self.factor, strict=True)]
+        shape = self.made_shape
+        if self.full is not None:
+            shape = (*shape[:-2], *self.full.shape)
         return (*shape[:-2], *(-(-n // 2**level) for n in shape[-2:]))
 
     def shape(self, level: int) -> tuple[int, ...]:
@@ -229,12 +251,19 @@ class StitchedImage:
 
 
 def images_of(
-    sources: Sequence[SourceInfo], channels: Sequence[str], dtype: str, factor: Sequence[int]
+    sources: Sequence[SourceInfo],
+    channels: Sequence[str],
+    dtype: str,
+    factor: Sequence[int],
+    full_sizes: Sequence[FullSize | None] = (),
 ) -> Iterator[StitchedImage]:
     """Yield the images that the patches of sources become, in the order of the sources."""
+    sizes_of_sources = full_sizes or [None] * len(sources)
     for source_index, source in enumerate(sources):
         sizes = source.layout.sizes
         others = [axis for axis in source.layout.sample_axes if axis not in "TZ"]
         for index in product(*(range(sizes[axis]) for axis in others)):
             fixed = tuple((axis, i) for axis, i in zip(others, index, strict=True))
-            yield StitchedImage(source_index, source, fixed, tuple(channels), dtype, tuple(factor))
+            full = sizes_of_sources[source_index]
+            common = tuple(channels), dtype, tuple(factor), full
+            yield StitchedImage(source_index, source, fixed, *common)

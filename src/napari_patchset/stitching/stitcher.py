@@ -15,6 +15,7 @@ from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
+from napari_patchset.stitching.full_resolution import Interpolation
 from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, open_predictions, with_channels
 from napari_patchset.stitching.stitch import (
@@ -39,7 +40,7 @@ class Stitcher:
 
     Parameters
     ----------
-    patch_set, out, blend, fill, channel_names, argmax, codec, overwrite
+    patch_set, out, blend, fill, channel_names, argmax, full_resolution, codec, overwrite
         See `iter_stitch`.
     """
 
@@ -52,11 +53,17 @@ class Stitcher:
         fill: float = 0,
         channel_names: Sequence[str] | None = None,
         argmax: bool = False,
+        full_resolution: Interpolation | None = None,
         codec: CodecName = "none",
         overwrite: bool = False,
     ) -> None:
         self._options = StitchOptions(
-            blend=blend, fill=fill, channel_names=channel_names, argmax=argmax, codec=codec
+            blend=blend,
+            fill=fill,
+            channel_names=channel_names,
+            argmax=argmax,
+            full_resolution=full_resolution,
+            codec=codec,
         )
         self._overwrite = overwrite
         self._predicted: dict[str, _Spool] = {}
