@@ -93,7 +93,7 @@ def ours(keys: Keys, storage: "SlowStorage", path: Path, out: Path) -> dict[str,
     step("another scene", lambda: widget.picker.picked.emit(1))
     step("slide", lambda: viewer.dims.set_current_step(0, 2))
     step("zoom", lambda: setattr(viewer.scene.camera, "zoom", 2 * viewer.scene.camera.zoom))
-    step("contact sheet", preview.sheet_button.click)
+    step("gallery", preview.gallery_button.click)
     step("patch", preview.pick_button.click)
     export.out.value = out
     journey.step("export", export.start.native.click, lambda: export.open.enabled and is_at_rest())
@@ -128,7 +128,7 @@ def has_image(widget: PatchesWidget) -> bool:
 def is_idle(widget: PatchesWidget) -> bool:
     """Whether the plugin does nothing any more."""
     preview = widget.preview
-    workers = (*widget.workers, preview.view.pictures, preview.contact.pictures)
+    workers = (*widget.workers, preview.view.pictures)
     return all(worker.at_rest for worker in workers)
 
 

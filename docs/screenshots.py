@@ -72,18 +72,18 @@ class Tour:
         form.filters.text.native.returnPressed.emit()
         form.split.val.value = 20
         self.settle()
-        self.widget.ensureWidgetVisible(self.widget.preview.sheet_button)
+        self.widget.ensureWidgetVisible(self.widget.preview.gallery_button)
 
     def look_closer(self) -> None:
         """Click a patch, and show some of them."""
         self.widget.preview.pointer.clicked.emit(
             (*self.viewer.dims.point[:-2], *self.middle), False
         )
-        self.widget.preview.sheet_button.click()
-        sheet = self.widget.preview.contact
-        self.until(lambda: not sheet.sheet.pixmap().isNull())
-        self.save("tour-contact", sheet)
-        sheet.close()
+        self.widget.preview.gallery_button.click()
+        gallery = self.widget.preview.gallery
+        self.until(lambda: not gallery.grid.missing_rows())
+        self.save("tour-gallery", gallery)
+        gallery.close()
 
     def export(self) -> None:
         """Export the set, and open it."""

@@ -137,7 +137,7 @@ def _actions(viewer: Any, widget: Any, sample: Path, out: Path) -> dict[str, Cal
         "export": export,
         "slide": slide,
         "zoom": zoom,
-        "contact sheet": preview.sheet_button.click,
+        "gallery": preview.gallery_button.click,
         "a patch": preview.pick_button.click,
         "a region": form.region.draw.native.click,
         "clear": viewer.layers.clear,

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.settings import get_settings
-from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
 
 from napari_patchset import ExportPlan, PatchSet, Tiled
@@ -24,7 +23,6 @@ from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin import preferences
 from napari_patchset.plugin import widget as widget_module
 from napari_patchset.plugin.canvas.overlay_layers import HIGHLIGHT_NAME
-from napari_patchset.plugin.gallery import contact_sheet
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.napari_compat import canvas_size, get_plugin_settings
@@ -172,30 +170,6 @@ def test_every_number_is_legible(window: Window, file: Path) -> None:
     for line in (*window.widget.patches.size.boxes, *ranges):
         needed = line.fontMetrics().horizontalAdvance(line.text())
         assert 0 < needed < line.width()
-
-
-def test_a_contact_sheet_fits_on_a_small_screen(
-    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(contact_sheet, "_SIZE", (9000, 9000))
-    qtbot.addWidget(parent := QWidget())
-    sheet, screen = contact_sheet.ContactSheet(parent), parent.screen().availableSize()
-    assert screen.height() / 2 < sheet.height() < screen.height()
-    assert screen.width() / 2 < sheet.width() < screen.width()
-    sheet.release()
-
-
-def test_a_contact_sheet_shows_a_sample_at_full_resolution(window: Window, file: Path) -> None:
-    window.open(file)
-    window.type_number(window.widget.patches.size.boxes[1], 32)
-    preview = window.widget.preview
-    window.qtbot.mouseClick(preview.sheet_button, Qt.MouseButton.LeftButton)
-    window.until(lambda: not preview.contact.sheet.pixmap().isNull())
-    assert preview.contact.isVisible()
-    first = preview.contact.sheet.pixmap().toImage()
-    window.qtbot.mouseClick(preview.contact.again, Qt.MouseButton.LeftButton)
-    window.settle()
-    assert preview.contact.sheet.pixmap().size() == first.size()
 
 
 def test_a_drawn_region_limits_the_patches(window: Window, file: Path) -> None:

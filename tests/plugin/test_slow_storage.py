@@ -128,7 +128,7 @@ class Person:
         self.does(lambda: self.window.click_scene(1), lambda: self.window.state.source.scene == 1)
         all_scenes = self.more.all_scenes
         self.does(lambda: self.window.tick(all_scenes.native), lambda: bool(all_scenes.value))
-        self.does(preview.sheet_button.click, lambda: True)
+        self.does(preview.gallery_button.click, lambda: True)
 
         def click_patch() -> None:
             image = overlay.grid.image

@@ -5,19 +5,17 @@ import pytest
 
 from napari_patchset import InMemoryImageStack, Tiled
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview.categories import CATEGORY_COLORS, patch_categories
+from napari_patchset.preview.categories import patch_categories
 from napari_patchset.preview.image import (
     channel_colors,
     composite,
-    contact_sheet,
     display_limits,
     draw_patches,
     overview,
-    random_rows,
     render,
 )
 from napari_patchset.stacks.metadata import Channel
-from support.plane_patches import CYAN, RED, YELLOW, grid_over, plane_of
+from support.plane_patches import CYAN, YELLOW, grid_over, plane_of
 
 
 @pytest.mark.parametrize(
@@ -85,23 +83,3 @@ def test_a_small_image_is_enlarged() -> None:
     stack = InMemoryImageStack("array", np.ones((2, 1, 3, 30, 40), np.uint16))
     grid = grid_over(2, 1, 3, 30, 40, strategy=Tiled(size=(1, 10, 10)), depth_axis="Z")
     assert render(stack, grid, 0, sample=1, depth=2).shape == (750, 1000, 3)
-
-
-def test_a_contact_sheet_arranges_framed_pictures_in_rows() -> None:
-    pictures = [np.full((3, 5, 3), value, np.uint8) for value in (10, 20, 30)]
-    sheet = contact_sheet(pictures, [CATEGORY_COLORS[i] for i in (0, 1, 3)], width=2 * 11 + 4)
-    assert sheet.shape == (4 + 2 * 9, 4 + 2 * 11, 3)
-    for value, frame, (y, x) in zip(
-        (10, 20, 30), (YELLOW, CYAN, RED), ((4, 4), (4, 15), (13, 4)), strict=True
-    ):
-        assert sheet[y, x].tolist() == sheet[y + 4, x + 6].tolist() == list(frame)
-        assert (sheet[y + 1 : y + 4, x + 1 : x + 6] == value).all()
-
-
-def test_random_rows_are_different_and_reproducible() -> None:
-    candidates = np.arange(100, 200)
-    rows = random_rows(candidates, 30, seed=1)
-    assert len(set(rows.tolist())) == 30
-    assert set(rows.tolist()) <= set(candidates.tolist())
-    np.testing.assert_array_equal(rows, random_rows(candidates, 30, seed=1))
-    assert random_rows(candidates[:3], 30, seed=1).tolist() == [100, 101, 102]

@@ -8,7 +8,7 @@ paired with it, and an output path.
 import operator
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -408,6 +408,11 @@ class Recipe(Frozen):
         chosen = channel_indices(names, self.channels)
         exported = [names[channel] for channel in chosen]
         return chosen, other_channels(self.filters, exported, names)
+
+    def with_overrides_of(self, keys: Collection[str]) -> Self:
+        """Return the recipe without overrides of other sources, by their keys."""
+        overrides = tuple(each for each in self.overrides if each.source in keys)
+        return self.model_copy(update={"overrides": overrides})
 
     @property
     def hash(self) -> str:

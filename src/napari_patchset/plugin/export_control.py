@@ -15,7 +15,7 @@ from typing import Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
-from napari.viewer import Viewer
+from psygnal import Signal
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton, QSizePolicy
 
@@ -38,7 +38,6 @@ from napari_patchset.plugin.layers.plan_layers import has_layers, layers_folder,
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
-from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.scene_context import unused_name
 from napari_patchset.plugin.state import FormState, refresh_region
 from napari_patchset.plugin.worker import Worker
@@ -67,7 +66,7 @@ class ExportSection(Section):
         )
         self.open = PushButton(
             text="Open patch set",
-            tooltip="Show what was exported as layers, unless it is coordinates only.",
+            tooltip="Show what was exported side by side, unless it is coordinates only.",
             enabled=False,
         )
         buttons = Row([self.start, self.cancel, self.open])
@@ -290,23 +289,22 @@ class ExportControl:
     ----------
     section : ExportSection
         The buttons and the progress line.
-    viewer : Viewer
-        Where the patch set is opened.
     state : callable
         Return the current state of the form.
     plans : PlanControl
         The preview; an export reuses the metrics that it has measured.
     """
 
+    opened = Signal(str)
+    """The set that is to be shown."""
+
     def __init__(
         self,
         section: ExportSection,
-        viewer: Viewer,
         state: Callable[[], FormState],
         plans: PlanControl,
     ) -> None:
         self.exporting, self.writing, self.checking = Worker(), Worker(), Worker()
-        self.opener = FileOpener(viewer)
         self._section = section
         self._state, self._plans = state, plans
         self._on_written: Callable[[Any], None] = self._copy_command
@@ -442,7 +440,7 @@ class ExportControl:
 
     def _open(self) -> None:
         if self._saved:
-            self.opener.open(self._saved)
+            self.opened.emit(self._saved)
 
     def _copy(self) -> None:
         self._write(self._copy_command, _written_plan, self._state())

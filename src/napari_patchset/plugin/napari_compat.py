@@ -7,7 +7,7 @@ test for each that fails as soon as it is no longer needed.
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -116,6 +116,14 @@ napari refuses a sample of no layers, so that one can't be read in the backgroun
 
 
 # Viewers and their windows
+
+
+def open_viewer(title: str, layers: Sequence[tuple[Any, dict[str, Any], str]]) -> Viewer:
+    """Open another window of napari with layers."""
+    viewer = Viewer(title=title)
+    for data, options, kind in layers:
+        viewer.add_layer(Layer.create(data, options, kind))
+    return viewer
 
 
 def open_viewers() -> list[Viewer]:

@@ -25,6 +25,7 @@ from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
 from napari_patchset.patching.measurements import metric_columns
+from napari_patchset.patching.overrides import overridden_rows
 from napari_patchset.patching.strategies.base import SizedStrategy
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
@@ -99,10 +100,24 @@ class PlanPreview:
         """Whether verdicts may change as more candidates are measured."""
         return not self.scored.all()
 
+    def row_of(self, sample: int, start: Sequence[int]) -> int | None:
+        """Return the candidate of the source on the screen at a place, None if there is none."""
+        grid = self.grid
+        is_there = (grid.source_index == self.state.shown_index) & (grid.sample == sample)
+        if len(start) != len(grid.size):
+            return None
+        rows = np.flatnonzero(is_there & (grid.start == np.array(start)).all(axis=1))
+        return int(rows[0]) if len(rows) else None
+
     @property
     def is_clicked(self) -> bool:
         """Whether the user places its patches by clicks."""
         return self.state.recipe.strategy.kind == "fixed"
+
+    @cached_property
+    def overridden_rows(self) -> NDArray[np.int64]:
+        """The candidate that each override applies to, -1 for none."""
+        return overridden_rows(self.state.recipe.overrides, self.grid, self.sources)
 
     @cached_property
     def rejected_rows(self) -> NDArray[np.int64]:

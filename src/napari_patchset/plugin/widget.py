@@ -57,9 +57,7 @@ class PatchesWidget(Panel):
         self.preview = PreviewControl(napari_viewer, self)
         self.placing = PlaceControl(self.preview, self.form.strategy)
         self.plans = PlanControl(self, lambda: self.preview.rows_in_view)
-        self.export_control = ExportControl(
-            self.export, napari_viewer, self._form_state, self.plans
-        )
+        self.export_control = ExportControl(self.export, self._form_state, self.plans)
         self.stitching = StitchControl(self, napari_viewer, lambda: self.export.destination)
         self.loading, self.preferences = Worker(), Worker()
         self.summary.setWordWrap(True)
@@ -94,6 +92,8 @@ class PatchesWidget(Panel):
         check_straight(shown.layers[-1])
         sources, index = self.source_control.sources(context)
         recipe = self.form.recipe(self.region_control.region(shown))
+        keys = {info.key for ref in sources if (info := DESCRIPTIONS.latest(ref))}
+        recipe = recipe.with_overrides_of(keys)
         sources = with_pairs(sources, self.form.pairs.of_image)
         return FormState(sources, index, recipe, self.export.destination)
 
@@ -105,8 +105,8 @@ class PatchesWidget(Panel):
             *(self.loading, self.preferences, plans.planning, plans.scoring),
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
             source.overriding,
-            *(self.picker.loading, export.exporting, export.writing, export.opener.worker),
-            *(export.checking, *self.stitching.workers),
+            *(self.picker.loading, export.exporting, export.writing, export.checking),
+            *(*self.preview.gallery.workers, *self.stitching.workers),
         )
 
     def on_closed(self) -> None:
@@ -148,6 +148,8 @@ class PatchesWidget(Panel):
         self.source_control.visibility.made.connect(self._show_hidden)
         self.source_control.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
+        self.preview.gallery.decided.connect(self.form.decide)
+        self.export_control.opened.connect(self.preview.gallery.open_set)
         self.form.output.format.changed.connect(self._on_format)
         self.form.output.changed.connect(self.preferences.stop)  # the user's choice has priority
         self.region_control.changed.connect(self._plan)

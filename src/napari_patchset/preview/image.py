@@ -1,7 +1,6 @@
-"""RGB pictures in NumPy: a plane of an image, the patches on it, contact sheets of patches."""
+"""RGB pictures in NumPy: a plane of an image, and the patches on it."""
 
 from collections.abc import Sequence
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,6 @@ from napari_patchset.preview.categories import CATEGORY_COLORS, patch_categories
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ImageStack
-
-_GAP = 4
-"""Pixels between the pictures of a contact sheet."""
 
 _FALLBACK_COLORS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
 
@@ -142,40 +138,3 @@ def render(
     category = patch_categories(verdicts) if verdicts else np.zeros(len(grid), np.uint8)
     patches = PlanePatches.from_grid(grid, category, source_index, sample, depth)
     return draw_patches(picture, patches, scale * enlarge)
-
-
-def random_rows(candidates: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Draw at most `count` different rows at random, ascending."""
-    rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False))
-
-
-def contact_sheet(
-    pictures: Sequence[NDArray[np.uint8]], colors: Sequence[str], width: int
-) -> NDArray[np.uint8]:
-    """Arrange pictures of one shape in rows, each in a frame of its colour.
-
-    Parameters
-    ----------
-    pictures : sequence of uint8 arrays, YXC
-        RGB, all of one shape.
-    colors : sequence of str
-        "#rrggbb" of each frame.
-    width : int
-        Largest width of the sheet in pixels; at least one picture is always shown whole.
-
-    Returns
-    -------
-    ndarray
-        RGB, YXC, uint8.
-    """
-    h, w, _ = pictures[0].shape
-    pitch_y, pitch_x = h + 2 + _GAP, w + 2 + _GAP
-    columns = min(len(pictures), max(1, (width - _GAP) // pitch_x))
-    rows = ceil(len(pictures) / columns)
-    sheet = np.zeros((_GAP + rows * pitch_y, _GAP + columns * pitch_x, 3), np.uint8)
-    for i, (picture, color) in enumerate(zip(pictures, colors, strict=True)):
-        y, x = _GAP + i // columns * pitch_y, _GAP + i % columns * pitch_x
-        sheet[y : y + h + 2, x : x + w + 2] = 255 * rgb(color)
-        sheet[y + 1 : y + 1 + h, x + 1 : x + 1 + w] = picture
-    return sheet

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from napari_patchset.patching.strategies import Fixed, FixedPatch
 from napari_patchset.plugin.canvas.overlay import PlaneGrid
 from napari_patchset.plugin.canvas.preview import PreviewControl
@@ -110,13 +108,10 @@ def _patch_at(planned: PlanPreview, row: int) -> FixedPatch:
 
 
 def _row_of(planned: PlanPreview, patch: FixedPatch) -> int | None:
-    grid = planned.grid
-    is_there = (grid.source_index == planned.state.shown_index) & (grid.sample == patch.sample)
     start, info, strategy = patch.start, planned.shown_source, planned.state.recipe.strategy
     if info.ratio is not None and isinstance(strategy, Fixed):
         start = strategy.in_pixels(info.pixel_size, info.name).start_in(patch, info)
-    rows = np.flatnonzero(is_there & (grid.start == start).all(axis=1))
-    return int(rows[0]) if len(rows) else None
+    return planned.row_of(patch.sample, start)
 
 
 def _patch_around(grid: PlaneGrid, point: tuple[float, float]) -> FixedPatch:

@@ -18,7 +18,8 @@ from napari_patchset.channels import channel_indices
 from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
 from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.gallery.captions import patch_lines
-from napari_patchset.plugin.gallery.contact_sheet import ContactSheet
+from napari_patchset.plugin.gallery.gallery import Gallery
+from napari_patchset.plugin.gallery.patches import PlannedPatches
 from napari_patchset.plugin.gallery.picked_patch import PatchView
 from napari_patchset.plugin.layers.viewer_images import (
     YX,
@@ -37,6 +38,7 @@ from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import single_shot_timer
+from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.metadata import Channel
 
 _WAIT_MS = 30
@@ -94,7 +96,7 @@ class PreviewControl:
     viewer : Viewer
         Where the image is.
     window : QWidget
-        The owner of the contact sheet's window.
+        The owner of the gallery's window.
     """
 
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
@@ -106,11 +108,13 @@ class PreviewControl:
         self._status, self._written, self._replaced = "", "", viewer.status
         self._has_scale_bar = False
         self.overlay, self.pointer = GridOverlay(viewer, window), Pointer(viewer)
-        self.view, self.contact = PatchView(), ContactSheet(window)
+        self.view, self.gallery = PatchView(), Gallery(window)
         self.plane = QLabel()
-        self.sheet_button = QPushButton("Contact sheet…")
-        self.sheet_button.setToolTip(
-            "Show some of the patches at full resolution, once there are any."
+        self.plane.setWordWrap(True)
+        self.gallery_button = QPushButton("Gallery…")
+        self.gallery_button.setToolTip(
+            "Show the patches side by side: sort them, look at those that are rejected, and keep "
+            "or reject some by hand."
         )
         self.pick_button = QPushButton("Show a patch")
         self.pick_button.setToolTip(
@@ -119,11 +123,13 @@ class PreviewControl:
         )
         self.reject_button = QPushButton("Next rejected")
         self.reject_button.setToolTip("Go to the next patch that is not exported, and show why.")
-        self.buttons = _below(self.plane, self.pick_button, self.sheet_button, self.reject_button)
+        self.buttons = _below(self.plane, self.pick_button, self.gallery_button, self.reject_button)
         self.pointer.clicked.connect(self._pick)
         self.pointer.moved.connect(self._on_moved)
         self.pick_button.clicked.connect(self._pick_middle)
-        self.sheet_button.clicked.connect(self._show_sheet)
+        self.gallery_button.clicked.connect(self._show_gallery)
+        self.gallery.picked.connect(self._go_to)
+        self.gallery.place_picked.connect(self._go_to_place)
         self.reject_button.clicked.connect(self._next_rejected)
         self.view.stepped.connect(self._step)
         self.view.zoomed.connect(self._zoom)
@@ -158,10 +164,13 @@ class PreviewControl:
         if self._shown is None or self._shown[1].grid is not planned.grid:
             self.view.clear()
         self._shown = shown, planned
+        self.view.describe(planned)
         self._enable(planned)
         if not self._has_scale_bar and planned.shown_source.pixel_size.x:
             self._has_scale_bar = scale_bar(self._viewer).visible = True
         self._draw()
+        if self.gallery.isVisible():
+            self.gallery.follow(self._patches(shown, planned))
 
     def clear(self) -> None:
         """Draw nothing."""
@@ -185,9 +194,9 @@ class PreviewControl:
         self.pointer.release()
         self.overlay.release()
         self.view.pictures.release()
-        self.contact.release()
+        self.gallery.release()
 
-    def frame(self, row: int, is_moving: bool = True) -> None:
+    def frame(self, row: int, is_moving: bool = True, has_focus: bool = True) -> None:
         """Frame a patch of the shown image, show it alone and give it the keyboard focus.
 
         Sliders and view move to it unless `is_moving` is False.
@@ -200,7 +209,8 @@ class PreviewControl:
         if is_moving and (grid := self.drawn) is not None:
             start = _start_of(grid.planned, row)
             bring_into_view(self._viewer, grid.image, start, grid.patches.size)
-        self.view.setFocus()
+        if has_focus:
+            self.view.setFocus()
 
     def _show_plane_of(self, grid: PlaneGrid, row: int) -> None:
         """Move the sliders to the middle of a patch."""
@@ -323,14 +333,43 @@ class PreviewControl:
     def _enable(self, planned: PlanPreview | None) -> None:
         has_patches = planned is not None and len(planned.grid) > 0
         self.pick_button.setEnabled(has_patches)
-        self.sheet_button.setEnabled(has_patches)
+        self.gallery_button.setEnabled(has_patches)
         self.plane.setVisible(has_patches)
         self.reject_button.setVisible(planned is not None and len(planned.rejected_rows) > 0)
 
-    def _show_sheet(self) -> None:
+    def _show_gallery(self) -> None:
         if self._shown is not None:
-            shown, planned = self._shown
-            self.contact.show_sample(planned, _channels(shown, planned))
+            self.gallery.show_patches(self._patches(*self._shown))
+
+    def _patches(self, shown: SceneLayers, planned: PlanPreview) -> PlannedPatches:
+        return PlannedPatches(planned, _channels(shown, planned))
+
+    def _go_to(self, row: int) -> None:
+        """Show the place of a patch of the gallery on the image, if it is the shown one."""
+        if (grid := self.drawn) is None:
+            return
+        planned = grid.planned
+        if planned.grid.source_index[row] == planned.state.shown_index:
+            self.frame(row, has_focus=False)
+        else:
+            self._viewer.status = (
+                f"{planned.sources[planned.grid.source_index[row]].name} is not shown."
+            )
+
+    def _go_to_place(self, info: SourceInfo, sample: int, start: tuple[int, ...]) -> None:
+        """Show the place of a patch of a set, if it was cut from the shown image."""
+        if (grid := self.drawn) is None:
+            return
+        shown = grid.planned.shown_source
+        if (info.key, info.scene) != (shown.key, shown.scene):
+            self._viewer.status = f"This patch lies in {info.name}, which is not shown."
+            return
+        y, x = info.to_file(start)[-2:]
+        show_plane(self._viewer, grid.image, info, sample, start[0] if len(start) > 2 else 0)
+        bring_into_view(self._viewer, grid.image, (y, x), grid.patches.size)
+        self._follow()
+        if (row := grid.planned.row_of(sample, start)) is not None and self.drawn is not None:
+            self.frame(row, has_focus=False)
 
 
 def _below(label: QLabel, *buttons: QPushButton) -> QWidget:

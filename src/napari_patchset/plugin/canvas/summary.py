@@ -44,7 +44,7 @@ def plane_summary(planned: PlanPreview, patches: PlanePatches, sample: int) -> s
     if (axes := patches.axes) is not None and (n := len(axes[0]) * len(axes[1])) > 1:
         grid_of = f" ({len(axes[1])} × {len(axes[0])})" if n == len(patches) else ""
     rejected = int(np.count_nonzero(patches.category == PatchCategory.REJECTED))
-    less = f", {rejected:,} of them rejected" if rejected else ""
+    less = f", {rejected:,} rejected" if rejected else ""
     if len(planned.grid.size) == 2:
         counts, of = f"{len(patches):,} on this plane{grid_of}{less}", "planes"
     else:

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.plugin.form.fields import Fold, Section
@@ -33,6 +34,8 @@ class RecipeForm:
         self.pixel_size = PixelSizeSection()
         self.region, self.filters = RegionSection(), FiltersSection()
         self._offered: SourceInfo | None = None
+        self.overrides: tuple[Override, ...] = ()
+        """The patches that are kept or rejected by hand."""
         self.split, self.pairs, self.output = SplitSection(), PairsSection(), OutputSection()
         self._sections: dict[str, Section] = {
             "Strategy": self.strategy,
@@ -77,6 +80,7 @@ class RecipeForm:
                 "pixel_size": pixel_size,
                 "filters": filters,
                 "keep_fraction": self.filters.keep_fraction,
+                "overrides": self.overrides,
                 "split": self.split.value,
                 **self.output.value,
             }
@@ -97,10 +101,16 @@ class RecipeForm:
         self.channels.set_hidden(channels)
         self._show()
 
+    def decide(self, overrides: tuple[Override, ...]) -> None:
+        """Keep and reject patches by hand."""
+        self.overrides = overrides
+        self._on_change()
+
     def load(self, recipe: Recipe) -> None:
         """Set every section from a recipe, but for the region: that is a layer."""
         strategy = recipe.strategy
         size, overlap = (getattr(strategy, name, ()) for name in ("size", "overlap"))
+        self.overrides = recipe.overrides
         with self.changed.blocked():
             self.pixel_size.load(recipe.pixel_size, (*size, *overlap))
             self.patches.load(recipe.depth_axis, size, overlap)

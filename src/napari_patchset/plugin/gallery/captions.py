@@ -13,12 +13,6 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
     """
     spec = planned.grid[row]
     info = planned.sources[spec.source_index]
-    axes = info.layout.spatial_axes
-    first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
-    indices, sizes = info.file_indices(spec.sample), info.layout.sizes
-    place = {axis: n for axis, n in indices.items() if sizes.get(axis, 2) > 1} | {
-        axis: start + first.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
-    }
     size = f"{' × '.join(map(str, spec.size))} px"
     if info.ratio is not None:
         yx = (info.pixel_size.y or 0.0, info.pixel_size.x or 0.0)
@@ -27,10 +21,27 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
     metrics = planned.verdicts.metrics.items()
     return [
         f"Patch {row:,}: {_fate(planned, row)}",
-        ", ".join(f"{axis.lower()} {n:,}" for axis, n in place.items()),
+        ", ".join(f"{axis.lower()} {n:,}" for axis, n in _place(planned, row).items()),
         size,
         *(f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])),
     ]
+
+
+def place_text(planned: PlanPreview, row: int) -> str:
+    """Return where a candidate lies, in short."""
+    return " ".join(f"{axis.lower()}{n}" for axis, n in _place(planned, row).items())
+
+
+def _place(planned: PlanPreview, row: int) -> dict[str, int]:
+    """Return the numbers of a candidate's plane in the file, and its start."""
+    spec = planned.grid[row]
+    info = planned.sources[spec.source_index]
+    axes = info.layout.spatial_axes
+    first = {axis: info.starts.get(axis, 0) for axis in axes if axis not in "YX"}
+    indices, sizes = info.file_indices(spec.sample), info.layout.sizes
+    return {axis: n for axis, n in indices.items() if sizes.get(axis, 2) > 1} | {
+        axis: start + first.get(axis, 0) for axis, start in zip(axes, spec.start, strict=True)
+    }
 
 
 def _fate(planned: PlanPreview, row: int) -> str:

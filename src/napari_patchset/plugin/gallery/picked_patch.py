@@ -9,7 +9,8 @@ from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_patchset.plugin.gallery.captions import patch_lines
-from napari_patchset.plugin.gallery.contact_sheet import RGBImage, patch_images, pixmap
+from napari_patchset.plugin.gallery.grid import pixmap
+from napari_patchset.plugin.gallery.patches import PlannedPatches, RGBImage
 from napari_patchset.plugin.navigation import DIRECTIONS
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
@@ -54,7 +55,7 @@ class PatchView(QWidget):
             Qt.Key.Key_Backspace: self.removed,
         }
         self.pictures = Worker()
-        self.pictures.returned.connect(self._on_read)
+        self.pictures.yielded.connect(self._on_read)
         self.pictures.failed.connect(lambda error: self.text.setText(str(error)))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName("Patch")
@@ -66,11 +67,16 @@ class PatchView(QWidget):
     ) -> None:
         """Show a candidate; its picture follows."""
         self.row = row
-        first, *others = map(escape, patch_lines(planned, row))
-        self.text.setText("<br>".join((f"<b>{first}</b>", *others)))
+        self.describe(planned)
         self.picture.clear()
         self.show()
-        self.pictures.run(patch_images, planned, [row], channels, depth)
+        self.pictures.run(PlannedPatches(planned, channels).read, [row], depth)
+
+    def describe(self, planned: PlanPreview) -> None:
+        """Tell what a plan says of the candidate."""
+        if self.row is not None:
+            first, *others = map(escape, patch_lines(planned, self.row))
+            self.text.setText("<br>".join((f"<b>{first}</b>", *others)))
 
     def clear(self) -> None:
         """Show nothing."""
@@ -102,6 +108,6 @@ class PatchView(QWidget):
             painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
             painter.end()
 
-    def _on_read(self, images: list[RGBImage]) -> None:
+    def _on_read(self, read: tuple[int, RGBImage]) -> None:
         keep, sharp = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.FastTransformation
-        self.picture.setPixmap(pixmap(images[0]).scaled(_SIDE, _SIDE, keep, sharp))
+        self.picture.setPixmap(pixmap(read[1]).scaled(_SIDE, _SIDE, keep, sharp))

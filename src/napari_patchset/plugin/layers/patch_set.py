@@ -1,5 +1,7 @@
-"""From a patch set to napari's layer tuples."""
+"""From a patch set to napari's layer tuples, in the colours of its source."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.reader import PatchArray, PatchSet
+from napari_patchset.plugin.dialogs import USER_ERRORS
 from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
 from napari_patchset.plugin.lazy.array import LazyArray
 from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
 from napari_patchset.preview.image import channel_colors
-from napari_patchset.stacks.metadata import Channel
+from napari_patchset.stacks.metadata import Channel, image_metadata
+from napari_patchset.stacks.opening import open_stack
 
 
 class LazyPatches(LazyArray):
@@ -51,6 +55,7 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
             f"{path}: a set of the format {manifest.format} holds no pixels to show; open its "
             "sources, or export a zarr."
         )
+    channels = set_channels(patch_set)
     layers: list[LayerTuple] = []
     for patches in patch_set.values():
         if len(patches) == 0:
@@ -64,19 +69,45 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
         if role == LABELS and patches.dtype.kind in "iu":
             layers += _labels(patches, {**common, "visible": is_first})
         else:
-            layers += _images(patches, {**common, "visible": is_first and role == IMAGE})
+            layers += _images(patches, {**common, "visible": is_first and role == IMAGE}, channels)
     return layers
 
 
-def _images(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
-    names, role = patches.layout.channels, patches.layout.role
-    colors = channel_colors([Channel(name) for name in names])
+def set_channels(patch_set: PatchSet) -> list[Channel]:
+    """Return the channels of a set in the colours of its first source that can be read.
+
+    The contrast is that of the source, else of nearly all pixels of the patches.
+    """
+    known: dict[str, Channel] = {}
+    for source in patch_set.provenance.sources:
+        with suppress(*USER_ERRORS), open_stack(source["path"], source.get("scene")) as stack:
+            known = {channel.name: channel for channel in image_metadata(stack).channels}
+            break
+    statistics = patch_set.statistics.get(IMAGE, ())
+    channels = []
+    for i, name in enumerate(patch_set.manifest.channels):
+        of_source = known.get(name, Channel(name))
+        limits = of_source.contrast_limits
+        if limits is None and i < len(statistics) and (shares := statistics[i].percentiles):
+            low, high = float(shares[min(shares)]), float(shares[max(shares)])
+            limits = (low, high) if high > low else None
+        channels.append(Channel(name, of_source.color, limits))
+    return channels
+
+
+def _images(
+    patches: PatchArray, common: dict[str, Any], channels: Sequence[Channel]
+) -> list[LayerTuple]:
+    role = patches.layout.role
+    known = {channel.name: channel for channel in channels}
+    own_channels = [known.get(name, Channel(name)) for name in patches.layout.channels]
+    colors = channel_colors(own_channels)
     layers: list[LayerTuple] = []
-    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
+    for index, (channel, color) in enumerate(zip(own_channels, colors, strict=True)):
         data = LazyPatches(patches, index)
-        label = name if role == IMAGE else f"{name} {role}"
+        label = channel.name if role == IMAGE else f"{channel.name} {role}"
         own = {"name": f"{label} ({patches.layout.split})", "rgb": False}
-        limits = {"contrast_limits": read_first_plane(data)}
+        limits = {"contrast_limits": channel.contrast_limits or read_first_plane(data)}
         layers.append((data, {**own, **limits, **common, **display(color, len(colors))}, "image"))
     return layers
 

@@ -62,7 +62,7 @@ def space(
         ],
         "translate": [(translation or {}).get(axis, 0.0) for axis in axes],
         "units": [unit if size else "pixel" for size, unit in sizes],
-        "axis_labels": list(axes.lower()),
+        "axis_labels": ["patch" if axis == "N" else axis.lower() for axis in axes],
     }
 
 

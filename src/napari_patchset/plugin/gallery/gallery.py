@@ -1,0 +1,288 @@
+"""The gallery: patches of a plan or of a set side by side, in a window of its own.
+
+Tabs choose the split, the rejected ones or a reason; a list sorts. Pictures of what is visible are
+read in the background. A click goes to the place on the image; K keeps, X rejects by hand what is
+selected, which the plan records.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from napari.utils.notifications import show_error
+from psygnal import Signal
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTabBar,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_patchset.plugin.dialogs import message
+from napari_patchset.plugin.gallery.grid import PatchGrid
+from napari_patchset.plugin.gallery.patches import (
+    ALL,
+    BY_PLACE,
+    RANDOM,
+    GalleryPatches,
+    PlannedPatches,
+    RGBImage,
+    SetPatches,
+)
+from napari_patchset.plugin.layers.patch_set import patch_set_layers
+from napari_patchset.plugin.layers.scene import LayerTuple
+from napari_patchset.plugin.napari_compat import open_viewer
+from napari_patchset.plugin.worker import Worker, single_shot_timer
+from napari_patchset.source import SourceInfo
+
+_SIZE = (560, 620)
+_MAX_SHARE = 0.85
+"""The share of the screen that the window takes at most; its title bar comes on top."""
+
+_WAIT_MS = 30
+"""Shortest time between looks at what is visible."""
+
+_HELP = "Click: go to the place on the image. Ctrl or Shift + click: select several."
+
+
+class Gallery(QDialog):
+    """Show patches, and have some of them kept or rejected by hand."""
+
+    picked = Signal(int)
+    """A row of the plan, whose place is wanted."""
+    place_picked = Signal(SourceInfo, int, tuple)
+    """The place of a patch of a set: its source, sample and start."""
+    decided = Signal(tuple)
+    """All overrides of the plan, some of them changed."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.resize(_fitting_size(parent))
+        self.tabs, self.sort, self.grid = QTabBar(), QComboBox(), PatchGrid()
+        self.count, self.info = QLabel(), QLabel(_HELP)
+        self.decisions: dict[bool | None, QPushButton] = {
+            True: _button("Keep", "Export the selected patches whatever the filters say (K)."),
+            False: _button("Reject", "Do not export the selected patches (X)."),
+            None: _button("Undo", "Leave the selected patches to the filters (Del)."),
+        }
+        self.as_layers = _button("As layers", "Show the patches as layers of a new napari window.")
+        self._fill()
+        self._patches: GalleryPatches | None = None
+        self._groups: list[str] = []
+        self._seed, self._described = 0, -1
+        self.pictures, self.opening, self.reading_layers = Worker(), Worker(), Worker()
+        self._soon = single_shot_timer(self, self._read, _WAIT_MS)
+        self.pictures.yielded.connect(self._on_read)
+        self.opening.returned.connect(self.show_patches)
+        self.reading_layers.returned.connect(self._open_layers)
+        for worker in (self.opening, self.reading_layers):
+            worker.failed.connect(lambda error: show_error(message(error)))
+        self.pictures.failed.connect(lambda error: self.info.setText(message(error)))
+        self.grid.moved.connect(self._read_soon)
+        self.grid.hovered.connect(self._describe)
+        self.grid.picked.connect(self._pick)
+        self.grid.decided.connect(self._decide)
+        self.tabs.currentChanged.connect(self._show_group)
+        self.sort.activated.connect(self._sort)
+        for keep, button in self.decisions.items():
+            button.clicked.connect(partial(self._decide_selected, keep))
+        self.as_layers.clicked.connect(self._read_layers)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers of the gallery."""
+        return self.pictures, self.opening, self.reading_layers
+
+    def show_patches(self, patches: GalleryPatches) -> None:
+        """Show the patches of a plan or a set, in the window."""
+        self._close_set()
+        self._patches = patches
+        self.setWindowTitle(f"Gallery: {patches.name}")
+        is_plan = isinstance(patches, PlannedPatches)
+        for button in self.decisions.values():
+            button.setVisible(is_plan)
+        self.as_layers.setVisible(not is_plan)
+        self.grid.forget_pictures()
+        self._describe(-1)
+        self._offer(self._by)
+        self._offer_groups(ALL)
+        self._show_group()
+        parent = self.parentWidget()
+        main = None if parent is None else parent.window()
+        if main is not None and not self.isVisible():
+            self.move(main.geometry().topLeft())  # at the left, so that the image can be seen
+        self.show()
+        self.raise_()
+        self.grid.setFocus()
+
+    def follow(self, patches: PlannedPatches) -> None:
+        """Show a newer plan: of the same candidates, where they are."""
+        before = self._patches
+        if not isinstance(before, PlannedPatches):
+            return
+        if before.planned.grid is not patches.planned.grid:
+            self.show_patches(patches)
+            return
+        if before.channels != patches.channels:
+            self.grid.forget_pictures()
+        self._patches = patches
+        self._offer(self._by)
+        self._offer_groups(self._group)
+        self.grid.update_patches(patches)
+        self._count()
+        self._describe(self._described)
+        self._read_soon()
+
+    def open_set(self, path: str) -> None:
+        """Read a set in the background, then show it."""
+        self.opening.run(SetPatches.open, Path(path))
+
+    def release(self) -> None:
+        """Close the window for good, and forget the patches."""
+        self._soon.stop()
+        for worker in self.workers:
+            worker.release()
+        self._close_set()
+        self._patches = None
+        self.grid.update_patches(None)
+        self.close()
+
+    def _close_set(self) -> None:
+        self.pictures.stop()
+        if isinstance(self._patches, SetPatches):
+            self._patches.patch_set.close()
+
+    def _fill(self) -> None:
+        self.tabs.setExpanding(False)
+        self.tabs.setUsesScrollButtons(True)
+        self.sort.setToolTip("The order of the patches.")
+        self.info.setWordWrap(True)
+        self.info.setFixedHeight(3 * self.info.fontMetrics().lineSpacing())  # nothing jumps
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.tabs)
+        layout.addLayout(_row(self.count, QLabel("Sort by"), self.sort))
+        layout.addWidget(self.grid, 1)
+        layout.addLayout(_row(self.info, *self.decisions.values(), self.as_layers))
+
+    @property
+    def _group(self) -> str:
+        index = self.tabs.currentIndex()
+        return self._groups[index] if 0 <= index < len(self._groups) else ALL
+
+    @property
+    def _by(self) -> tuple[str, bool]:
+        """What the patches are sorted by, and whether the highest comes first."""
+        return self.sort.currentData() or (BY_PLACE, False)
+
+    def _offer(self, chosen: tuple[str, bool]) -> None:
+        assert self._patches is not None
+        choices = {BY_PLACE: (BY_PLACE, False), RANDOM: (RANDOM, False)}
+        for name in self._patches.metrics:
+            choices |= {f"{name}, lowest first": (name, False)}
+            choices |= {f"{name}, highest first": (name, True)}
+        if list(choices) != [self.sort.itemText(i) for i in range(self.sort.count())]:
+            self.sort.clear()
+            for text, value in choices.items():
+                self.sort.addItem(text, value)
+        values = list(choices.values())
+        self.sort.setCurrentIndex(values.index(chosen) if chosen in values else 0)
+
+    def _offer_groups(self, chosen: str) -> None:
+        """Show the groups as tabs, with their numbers."""
+        assert self._patches is not None
+        counts = self._patches.counts
+        # An empty one stays while it is shown, so that nothing jumps.
+        counts |= {} if chosen in counts else {chosen: 0}
+        was_blocked = self.tabs.blockSignals(True)
+        while self.tabs.count() > len(counts):
+            self.tabs.removeTab(self.tabs.count() - 1)
+        while self.tabs.count() < len(counts):
+            self.tabs.addTab("")
+        self._groups = list(counts)
+        for i, (group, n) in enumerate(counts.items()):
+            self.tabs.setTabText(i, f"{group} {n:,}".replace("&", "&&"))
+        self.tabs.setCurrentIndex(self._groups.index(chosen))
+        self.tabs.blockSignals(was_blocked)
+
+    def _sort(self) -> None:
+        self._seed += 1
+        self._show_group()
+
+    def _show_group(self) -> None:
+        patches = self._patches
+        if patches is None:
+            return
+        by, is_descending = self._by
+        rows = patches.sorted_rows(patches.rows(self._group), by, self._seed)
+        self.grid.show_rows(patches, rows[::-1] if is_descending else rows, by)
+        self._count()
+
+    def _count(self) -> None:
+        assert self._patches is not None
+        n, of = len(self.grid.rows), len(self._patches)
+        self.count.setText(f"{n:,} patches" if n == of else f"{n:,} of {of:,} patches")
+
+    def _describe(self, row: int) -> None:
+        patches, self._described = self._patches, row
+        text = _HELP if patches is None or row < 0 else ", ".join(patches.lines(row))
+        self.info.setText(text)
+
+    def _pick(self, row: int) -> None:
+        self._describe(row)
+        if isinstance(self._patches, PlannedPatches):
+            self.picked.emit(row)
+        elif isinstance(self._patches, SetPatches):
+            self.place_picked.emit(*self._patches.source_place(row))
+
+    def _decide_selected(self, keep: bool | None, is_checked: bool = False) -> None:
+        self.grid.decide(keep)
+        self.grid.setFocus()
+
+    def _decide(self, rows: list[int], keep: bool | None) -> None:
+        if isinstance(self._patches, PlannedPatches):
+            self.decided.emit(self._patches.decide(rows, keep))
+
+    def _read_soon(self) -> None:
+        if not self._soon.isActive():
+            self._soon.start()
+
+    def _read(self) -> None:
+        patches, missing = self._patches, self.grid.missing_rows()
+        if patches is not None and missing:
+            self.pictures.run(patches.read, missing)
+
+    def _on_read(self, read: tuple[int, RGBImage]) -> None:
+        self.grid.set_picture(*read)
+
+    def _read_layers(self) -> None:
+        if isinstance(self._patches, SetPatches):
+            self.reading_layers.run(patch_set_layers, self._patches.patch_set.path)
+
+    def _open_layers(self, layers: list[LayerTuple]) -> None:
+        if self._patches is not None:
+            open_viewer(self._patches.name, layers)
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    button.setAutoDefault(False)  # Enter is for the patches
+    return button
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    """Return widgets in a row, the first one as wide as there is space."""
+    row = QHBoxLayout()
+    for i, widget in enumerate(widgets):
+        row.addWidget(widget, 0 if i else 1)
+    return row
+
+
+def _fitting_size(widget: QWidget) -> QSize:
+    """Return the size of the window, or what there is of a small screen, as with large text."""
+    size, screen = QSize(*_SIZE), widget.screen()
+    return size if screen is None else size.boundedTo(screen.availableSize() * _MAX_SHARE)

@@ -1,0 +1,297 @@
+"""What a gallery shows: the patches of a plan, or those of a set on disk; needs no window."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.tile_reader import read_patch
+from napari_patchset.patching.overrides import Override
+from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.plugin.gallery.captions import patch_lines, place_text
+from napari_patchset.plugin.layers.layer_stack import open_image
+from napari_patchset.plugin.layers.patch_set import set_channels
+from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.preview.categories import CATEGORY_COLORS, category_of
+from napari_patchset.preview.image import composite
+from napari_patchset.source import SourceInfo
+from napari_patchset.stacks.metadata import Channel
+
+RGBImage = NDArray[np.uint8]
+"""YXC."""
+
+Rows = NDArray[np.int64]
+
+ALL = "all"
+
+
+class GalleryPatches(ABC):
+    """Patches by row: groups of them, metrics, words and pictures."""
+
+    name: str
+    metrics: Mapping[str, NDArray[np.float64]]
+    """One value per row, by column."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """The number of patches in each group, all of them first."""
+
+    @abstractmethod
+    def rows(self, group: str) -> Rows:
+        """Return the patches of a group by place."""
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Return where a patch lies, in short."""
+
+    @abstractmethod
+    def lines(self, row: int) -> list[str]:
+        """Describe a patch."""
+
+    @abstractmethod
+    def color(self, row: int) -> str:
+        """Return the colour of a patch's frame, "#rrggbb"."""
+
+    @abstractmethod
+    def read(self, rows: Sequence[int]) -> Iterator[tuple[int, RGBImage]]:
+        """Yield pictures of patches; called in a background thread."""
+
+    def decided(self, row: int) -> bool | None:
+        """Return whether a patch is kept or rejected by hand, None for neither."""
+        return None
+
+    def sorted_rows(self, rows: Rows, by: str, seed: int = 0) -> Rows:
+        """Return rows from the lowest to the highest metric, at random, or by place as they are."""
+        if by == RANDOM:
+            return np.random.default_rng(seed).permutation(rows)
+        if by not in self.metrics:
+            return rows
+        return rows[np.argsort(self.metrics[by][rows], kind="stable")]
+
+
+BY_PLACE, RANDOM = "place", "random"
+
+
+@dataclass(eq=False)
+class PlannedPatches(GalleryPatches):
+    """The patches of a plan, those that are rejected too.
+
+    Attributes
+    ----------
+    planned : PlanPreview
+        The plan.
+    channels : sequence of Channel
+        The colour and contrast in which each channel of a patch is shown.
+    """
+
+    planned: PlanPreview
+    channels: Sequence[Channel]
+
+    def __post_init__(self) -> None:
+        """Take the metrics, and look up what was decided by hand."""
+        self.name = "the plan"
+        self.metrics = self.planned.verdicts.metrics
+        rows = self.planned.overridden_rows.tolist()
+        overrides = self.planned.state.recipe.overrides
+        self._decided = {row: each.keep for row, each in zip(rows, overrides, strict=True)}
+
+    def __len__(self) -> int:
+        return len(self.planned.grid)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of patches in each group: splits, rejected ones, and these by reason."""
+        verdicts = self.planned.verdicts
+        kept = verdicts.kept
+        counts = {ALL: len(self)}
+        splits = np.bincount(verdicts.split[kept], minlength=len(verdicts.splits)).tolist()
+        rejected = len(self) - sum(splits)
+        if len(splits) > 1:
+            counts |= dict(zip(verdicts.splits, splits, strict=True))
+        elif rejected:
+            counts["kept"] = splits[0]
+        if rejected:
+            counts["rejected"] = rejected
+            n = np.bincount(verdicts.reason[~kept], minlength=len(verdicts.reasons)).tolist()
+            reasons = {why: n for why, n in zip(verdicts.reasons, n, strict=True) if n}
+            counts |= reasons if len(reasons) > 1 else {}
+        return counts
+
+    def rows(self, group: str) -> Rows:
+        """Return the patches of a group by place."""
+        verdicts = self.planned.verdicts
+        if group == ALL:
+            return np.arange(len(self))
+        if group in ("kept", "rejected"):
+            return np.flatnonzero(verdicts.kept == (group == "kept"))
+        if group in verdicts.splits:
+            return np.flatnonzero(verdicts.kept & (verdicts.split == verdicts.splits.index(group)))
+        codes = [i for i, reason in enumerate(verdicts.reasons) if reason == group]
+        return np.flatnonzero(np.isin(verdicts.reason, codes))
+
+    def place(self, row: int) -> str:
+        """Return where a patch lies, in short."""
+        return place_text(self.planned, row)
+
+    def lines(self, row: int) -> list[str]:
+        """Describe a patch."""
+        return patch_lines(self.planned, row)
+
+    def color(self, row: int) -> str:
+        """Return the colour of a patch's category."""
+        return CATEGORY_COLORS[self.planned.category[row]]
+
+    def decided(self, row: int) -> bool | None:
+        """Return whether a patch is kept or rejected by hand, None for neither."""
+        return self._decided.get(row)
+
+    def decide(self, rows: Sequence[int], keep: bool | None) -> tuple[Override, ...]:
+        """Return the overrides of the plan with those of some patches changed, None for none."""
+        planned = self.planned
+        changed = [Override.of(planned.grid, row, planned.sources, bool(keep)) for row in rows]
+        places = {each.place for each in changed}
+        others = [each for each in planned.state.recipe.overrides if each.place not in places]
+        return (*others, *([] if keep is None else changed))
+
+    def read(self, rows: Sequence[int], depth: int | None = None) -> Iterator[tuple[int, RGBImage]]:
+        """Yield patches at full resolution, as an export reads them.
+
+        `depth` is the plane of the image to show of a volume; None for the middle of each.
+        """
+        planned = self.planned
+        with OpenImages(planned.state.preview_plan(), open_image) as sources:
+            for row in rows:
+                spec = planned.grid[int(row)]
+                stack, chosen, _ = sources[spec.source_index, IMAGE]
+                patch = read_patch(stack, chosen, spec, planned.state.recipe.strategy.padding)
+                at = None if depth is None else depth - spec.start[0]
+                yield row, _picture(patch, self.channels, at)
+
+
+@dataclass(eq=False)
+class SetPatches(GalleryPatches):
+    """The patches of a set on disk, each with its split and its index there."""
+
+    patch_set: PatchSet
+    channels: Sequence[Channel]
+    split: NDArray[np.int8]
+    index: NDArray[np.int64]
+    places: Mapping[str, NDArray[np.int64]]
+    metrics: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def open(cls, path: Path) -> "SetPatches":
+        """Read the table of a set; call it in a background thread.
+
+        Raises
+        ------
+        ArgumentError
+            If it holds no pixels.
+        """
+        patch_set = PatchSet(path)
+        if not patch_set:
+            patch_set.close()
+            raise ArgumentError(f"{path} holds coordinates only, no pixels to show.")
+        splits = list(patch_set.splits)
+        columns: dict[str, list[NDArray[Any]]] = {}
+        for part in patch_set.table_parts():
+            names = part.schema.names
+            metrics = names[names.index("reason") + 1 : names.index("checksum")]
+            written = part.filter(part["kept"])
+            for name in ("index", *_PLACES, *metrics):
+                if name in names:
+                    kind = float if name in metrics else np.int64
+                    values = written[name].fill_null(-1 if kind is not float else np.nan)
+                    columns.setdefault(name, []).append(values.to_numpy().astype(kind))
+            split = np.array([splits.index(s) for s in written["split"].to_pylist()], np.int8)
+            columns.setdefault("split", []).append(split)
+        whole = {name: np.concatenate(parts) for name, parts in columns.items()}
+        split, index = whole.pop("split"), whole.pop("index")
+        places = {name: whole.pop(name) for name in _PLACES if name in whole}
+        return cls(patch_set, set_channels(patch_set), split, index, places, whole)
+
+    def __post_init__(self) -> None:
+        """Name the set."""
+        self.name = self.patch_set.path.name
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of patches in each split."""
+        splits = self.patch_set.splits
+        n = np.bincount(self.split, minlength=len(splits)).tolist()
+        return {ALL: len(self), **(dict(zip(splits, n, strict=True)) if len(splits) > 1 else {})}
+
+    def rows(self, group: str) -> Rows:
+        """Return the patches of a split by place."""
+        if group not in self.patch_set.splits:
+            return np.arange(len(self))
+        return np.flatnonzero(self.split == self.patch_set.splits.index(group))
+
+    def place(self, row: int) -> str:
+        """Return where a patch lies, in short."""
+        place = {_PLACES[name]: values[row] for name, values in self.places.items()}
+        return " ".join(f"{axis}{n}" for axis, n in place.items() if axis and n >= 0)
+
+    def source_place(self, row: int) -> tuple[SourceInfo, int, tuple[int, ...]]:
+        """Return the source of a patch, its sample, and its start along (Z)YX."""
+        source = self.patch_set.manifest.sources[self.places["source_index"][row]]
+        starts = (f"{axis.lower()}_start" for axis in source.layout.spatial_axes)
+        start = tuple(int(self.places[name][row]) for name in starts)
+        return source, int(self.places["sample"][row]), start
+
+    def lines(self, row: int) -> list[str]:
+        """Describe a patch."""
+        image, (source, *_) = self.patch_set[self._split(row)], self.source_place(row)
+        size = " × ".join(map(str, image.shape[2:]))
+        metrics = [f"{name} {values[row]:.4g}" for name, values in self.metrics.items()]
+        name = f"{self._split(row)} {self.index[row]:,}"
+        return [name, source.name, self.place(row), f"{size} px", *metrics]
+
+    def color(self, row: int) -> str:
+        """Return the colour of a patch's split."""
+        return CATEGORY_COLORS[category_of(self._split(row))]
+
+    def read(self, rows: Sequence[int]) -> Iterator[tuple[int, RGBImage]]:
+        """Yield pictures of patches."""
+        for row in rows:
+            patch = self.patch_set[self._split(row)][int(self.index[row])]
+            yield row, _picture(patch, self.channels)
+
+    def _split(self, row: int) -> str:
+        return self.patch_set.splits[int(self.split[row])]
+
+
+_PLACES = {
+    "source_index": "",
+    "sample": "",
+    "t": "t",
+    "z": "z",
+    "t_start": "t",
+    "z_start": "z",
+    "y_start": "y",
+    "x_start": "x",
+}
+"""The axes of the columns of the table that tell where a patch lies."""
+
+
+def _picture(
+    patch: NDArray[Any], channels: Sequence[Channel], depth: int | None = None
+) -> RGBImage:
+    """Return a patch, C(Z)YX, as RGB; of a volume the plane at a depth, the middle for None."""
+    if patch.ndim == 4:
+        patch = patch[:, patch.shape[1] // 2 if depth is None else depth]
+    return composite(patch, channels)

@@ -1,0 +1,214 @@
+"""The gallery: patches side by side, sorted, kept or rejected by hand, of a plan or of a set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QWidget
+
+from napari_patchset import ExportPlan, export
+from napari_patchset.patching.overrides import BY_HAND
+from napari_patchset.plugin.gallery import gallery as module
+from napari_patchset.plugin.gallery.gallery import Gallery
+from napari_patchset.plugin.gallery.patches import SetPatches
+from napari_patchset.plugin.layers.patch_set import patch_set_layers
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
+from napari_patchset.preview.image import rgb
+from support.window import Window
+
+NONE, CTRL, SHIFT = (
+    Qt.KeyboardModifier.NoModifier,
+    Qt.KeyboardModifier.ControlModifier,
+    Qt.KeyboardModifier.ShiftModifier,
+)
+
+
+@pytest.fixture
+def opened(window: Window, file: Path) -> Window:
+    """A window with 36 patches, a part of which a filter rejects."""
+    window.open(file)
+    window.type_size(32, 32)
+    window.unfold("Filters")
+    text = window.widget.form.filters.text.native
+    window.qtbot.keyClicks(text, "max[DAPI]>p50")
+    window.qtbot.keyClick(text, Qt.Key.Key_Return)
+    window.settle()
+    window.click(window.widget.preview.gallery_button)
+    shown = gallery(window)
+    window.until(lambda: shown.isVisible() and not shown.grid.missing_rows())
+    return window
+
+
+def gallery(window: Window) -> Gallery:
+    return window.widget.preview.gallery
+
+
+def click(window: Window, index: int, keys: Qt.KeyboardModifier = NONE) -> int:
+    """Click on a patch, by its index; return its row."""
+    grid = gallery(window).grid
+    window.qtbot.mouseClick(
+        grid.viewport(), Qt.MouseButton.LeftButton, keys, grid.cell(index).center()
+    )
+    window.settle()
+    return int(grid.rows[index])
+
+
+def press(window: Window, key: Qt.Key, keys: Qt.KeyboardModifier = NONE) -> None:
+    window.qtbot.keyClick(gallery(window).grid, key, keys)
+    window.settle()
+
+
+def choose(window: Window, group: str) -> None:
+    shown = gallery(window)
+    shown.tabs.setCurrentIndex(shown._groups.index(group))
+    window.settle()
+
+
+def test_tabs_and_order_choose_what_is_shown(opened: Window) -> None:
+    shown, planned = gallery(opened), opened.widget.plans.current
+    rejected = planned.rejected_rows
+    assert [shown.tabs.tabText(i) for i in range(shown.tabs.count())] == [
+        "all 36",
+        f"kept {36 - len(rejected)}",
+        f"rejected {len(rejected)}",
+    ]
+    assert shown.count.text() == "36 patches"
+    choose(opened, "rejected")
+    assert shown.grid.rows.tolist() == rejected.tolist()
+    assert shown.count.text() == f"{len(rejected)} of 36 patches"
+    assert shown._patches.color(int(rejected[0])) == CATEGORY_COLORS[PatchCategory.REJECTED]
+    choose(opened, "all")
+    texts = [shown.sort.itemText(i) for i in range(shown.sort.count())]
+    assert texts == ["place", "random", "max_DAPI, lowest first", "max_DAPI, highest first"]
+    shown.sort.setFocus()
+    for _ in texts[1:]:
+        opened.qtbot.keyClick(shown.sort, Qt.Key.Key_Down)
+    opened.settle()
+    values = planned.verdicts.metrics["max_DAPI"][shown.grid.rows]
+    assert (np.diff(values) <= 0).all()
+    opened.qtbot.keyClick(shown.sort, Qt.Key.Key_Home)
+    opened.qtbot.keyClick(shown.sort, Qt.Key.Key_Down)
+    assert sorted(shown.grid.rows.tolist()) == list(range(36)) != shown.grid.rows.tolist()
+
+
+def test_a_click_goes_to_the_place_on_the_image(opened: Window) -> None:
+    shown, preview = gallery(opened), opened.widget.preview
+    click(opened, 0)
+    for index in (1, 3):
+        row = click(opened, index)
+        assert preview.view.row == row
+        assert preview.drawn.sample == preview.drawn.planned.grid.sample[row]
+    assert "y 0, x 0" not in shown.info.text()
+    assert shown.info.text().startswith(f"Patch {row}: ")
+    press(opened, Qt.Key.Key_End)
+    assert shown.grid.selected == {35}
+    press(opened, Qt.Key.Key_Return)
+    assert preview.view.row == 35
+    opened.qtbot.mouseMove(shown.grid.viewport(), QPoint(1, 1))
+
+
+def test_several_are_kept_and_rejected_by_hand_and_the_export_repeats_it(
+    opened: Window, tmp_path: Path
+) -> None:
+    shown, form = gallery(opened), opened.widget.form
+    choose(opened, "kept")
+    first = click(opened, 0)
+    click(opened, 2, SHIFT)
+    before = shown.grid.rows.tolist()
+    press(opened, Qt.Key.Key_X)
+    rejected = before[:3]
+    assert [each.keep for each in form.overrides] == [False] * 3
+    assert shown.grid.rows.tolist() == before  # nothing jumps
+    assert shown._patches.decided(first) is False
+    assert "rejected: by hand" in opened.widget.preview.view.text.text()
+    choose(opened, "rejected")
+    filtered = [row for row in shown.grid.rows.tolist() if row not in rejected]
+    at = shown.grid.rows.tolist().index(filtered[-1])
+    row = click(opened, at)
+    opened.qtbot.mouseClick(shown.decisions[True], Qt.MouseButton.LeftButton)
+    opened.settle()
+    again = shown.grid.rows.tolist().index(rejected[2])
+    click(opened, again)
+    press(opened, Qt.Key.Key_Delete)
+    assert sorted(each.keep for each in form.overrides) == [False, False, True]
+    assert "3 by hand" not in opened.summary
+    assert "2 by hand" in opened.summary
+
+    planned = opened.widget.plans.current
+    assert planned.verdicts.kept[row]
+    made = opened.export_to(tmp_path / "made.patches.zarr")
+    table = made.table.to_pylist()
+    assert [each["kept"] for each in table] == planned.verdicts.kept.tolist()
+    assert [i for i, each in enumerate(table) if each["reason"] == BY_HAND] == rejected[:2]
+    plan = ExportPlan.model_validate_json(opened.state.plan().model_dump_json())
+    with export(plan.model_copy(update={"out": str(tmp_path / "again.patches.zarr")})) as again_set:
+        assert again_set.table.equals(made.table)
+    made.close()
+
+
+def test_only_what_is_visible_is_read_and_rows_reflow(opened: Window) -> None:
+    shown = gallery(opened)
+    shown.resize(300, 300)
+    opened.settle()
+    columns = {shown.grid.cell(i).x() for i in range(36)}
+    assert len(columns) == 2
+    shown.grid.forget_pictures()
+    shown.grid.verticalScrollBar().setValue(shown.grid.verticalScrollBar().maximum())
+    opened.until(lambda: not shown.grid.missing_rows() and opened.is_idle)
+    assert 0 < len(shown.grid._pictures) < 12
+    shown.resize(620, 300)
+    opened.settle()
+    assert len({shown.grid.cell(i).x() for i in range(36)}) > 3
+
+
+def test_a_set_is_shown_in_the_colours_of_its_source(opened: Window, tmp_path: Path) -> None:
+    made = opened.export_to(tmp_path / "made.patches.zarr")
+    before = [layer.name for layer in opened.viewer.layers]
+    point = opened.viewer.dims.point
+    opened.click(opened.widget.export.open)
+    shown = gallery(opened)
+    opened.until(lambda: isinstance(shown._patches, SetPatches) and opened.is_idle)
+    patches = shown._patches
+    assert len(patches) == len(made["all"])
+    assert [layer.name for layer in opened.viewer.layers] == before
+    assert opened.viewer.dims.point == point
+    row, picture = next(iter(patches.read([3])))
+    assert picture.shape == (32, 32, 3)
+    assert patches.lines(row)[0] == "all 3"
+    assert [c.name for c in patches.channels] == [layer.name for layer in opened.images]
+    click(opened, len(patches) - 1)
+    preview = opened.widget.preview
+    assert preview.drawn.sample == patches.source_place(len(patches) - 1)[1]
+    layers = patch_set_layers(made.path)
+    assert [options["axis_labels"] for _, options, _ in layers] == [["patch", "y", "x"]] * 2
+    ends = [layer.colormap.colors[-1][:3] for layer in opened.images]
+    colors = [rgb(options["colormap"]) for _, options, _ in layers]
+    np.testing.assert_allclose(ends, colors, atol=0.01)
+    made.close()
+
+
+def test_as_layers_a_set_opens_in_a_window_of_its_own(
+    opened: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        module, "open_viewer", lambda title, layers: asked.append((title, len(layers)))
+    )
+    opened.export_to(tmp_path / "made.patches.zarr").close()
+    opened.click(opened.widget.export.open)
+    shown = gallery(opened)
+    opened.until(lambda: isinstance(shown._patches, SetPatches) and opened.is_idle)
+    opened.qtbot.mouseClick(shown.as_layers, Qt.MouseButton.LeftButton)
+    opened.settle()
+    assert asked == [("made.patches.zarr", 2)]
+
+
+@pytest.mark.gui
+def test_a_gallery_fits_on_a_small_screen(qtbot: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SIZE", (9000, 9000))
+    qtbot.addWidget(parent := QWidget())
+    shown, screen = Gallery(parent), parent.screen().availableSize()
+    assert screen.height() / 2 < shown.height() < screen.height()
+    assert screen.width() / 2 < shown.width() < screen.width()
+    shown.release()
