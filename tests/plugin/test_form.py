@@ -7,7 +7,7 @@ import pytest
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QRadioButton
+from qtpy.QtWidgets import QLabel, QRadioButton, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
@@ -16,6 +16,7 @@ from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Balanced, Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
+from napari_patchset.plugin.form.fields import Fold
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.output import SplitSection
 from napari_patchset.plugin.form.size_row import LengthBox
@@ -71,6 +72,18 @@ def test_a_newcomer_sees_little_and_the_rest_is_folded_away(form: RecipeForm) ->
     form.folds["Strategy"].open()
     assert form.strategy.edge.native.isVisible()
     assert not form.strategy.seed.visible
+
+
+def test_what_is_folded_is_no_part_of_the_window_and_goes_with_it(qtbot: QtBot) -> None:
+    never, once = Fold("a", QLabel("b")), Fold("c", QLabel("d"))
+    qtbot.addWidget(panel := QWidget())
+    for fold in (never, once):
+        fold.setParent(panel)
+    once.open()
+    once.open(False)
+    assert (never.content.parent(), once.content.parent()) == (None, once)
+    with qtbot.waitSignals([never.content.destroyed, once.content.destroyed]):
+        panel.deleteLater()
 
 
 def test_every_strategy_has_its_fields(form: RecipeForm) -> None:

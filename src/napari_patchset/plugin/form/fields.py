@@ -75,6 +75,9 @@ class Percent(SpinBox):
 class Fold(QWidget):
     """A section of the form that is folded under its title, which summarizes the settings.
 
+    Its content becomes a part of the window when it is unfolded for the first time: styling what
+    no one sees takes a third of the time in which the panel is docked.
+
     Parameters
     ----------
     title : str
@@ -96,8 +99,8 @@ class Fold(QWidget):
         layout.setContentsMargins(*_NO_MARGINS)
         layout.setSpacing(2)
         layout.addWidget(self.button)
-        layout.addWidget(content)
         content.setContentsMargins(_INDENT, 0, 0, 0)
+        self.destroyed.connect(content.deleteLater)  # which has no parent yet
         self.sum_up("")
         self._toggle(False)
 
@@ -118,6 +121,8 @@ class Fold(QWidget):
 
     def _toggle(self, opened: bool) -> None:
         self.button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        if (layout := self.layout()) is not None and opened:
+            layout.addWidget(self.content)  # once
         self.content.setVisible(opened)
 
 
