@@ -125,7 +125,7 @@ def _manifest(
     )
     is_new |= bool(selection.folds) or TEST in selection.counts
     # Whose tables have further columns.
-    is_new |= recipe.strategy.reads_labels or bool(frozen.classes)
+    is_new |= recipe.strategy.reads_labels or bool(frozen.classes)  # annotations too
     return Manifest(
         schema_version=2 if is_new else 1,
         recipe=recipe.model_dump(mode="json"),

@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.annotations.features import ClassMasks
+from napari_patchset.annotations.outlines import NO_OUTLINE, touched_outlines
 from napari_patchset.annotations.raster import BoolArray
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ANNOTATIONS, ExportPlan
 from napari_patchset.patching.class_pixels import LabelImage
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Masks
+from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.source import Rect, SourceInfo
-from napari_patchset.stacks.classes import ClassStack
+from napari_patchset.stacks.classes import AnnotationStack, ClassStack
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
 
@@ -83,7 +87,40 @@ def choose_candidates(
         open_labels(plan, sources, *options) as labels,
         open_class_masks(plan, sources, *options) as classes,
     ):
-        return plan.strategy.plan(sources, masks, labels, classes)
+        grid = plan.strategy.plan(sources, masks, labels, classes)
+    if plan.split is None or plan.split.by != ANNOTATION:
+        return grid
+    with OpenImages(plan, opener, check_cancelled=check_cancelled) as images:
+        return replace(grid, outline=_touched_outlines(plan, grid, sources, images))
+
+
+def _touched_outlines(
+    plan: ExportPlan, grid: PatchGrid, sources: Sequence[SourceInfo], images: OpenImages
+) -> NDArray[np.int32]:
+    """Return the group of outlines that each patch touches, see `touched_outlines`.
+
+    Raises
+    ------
+    ArgumentError
+        If a source has no outlines.
+    """
+    outline = np.full(len(grid), NO_OUTLINE, np.int32)
+    for index in np.unique(grid.source_index).tolist():
+        source, rows = sources[index], np.flatnonzero(grid.source_index == index)
+        has_any = plan.sources[index].annotations is not None
+        stack = images[index, ANNOTATIONS].stack if has_any else None
+        if not isinstance(stack, AnnotationStack):
+            raise ArgumentError(
+                f"{source.name} has no outlines to split by; add annotations of every source, or "
+                "split by block."
+            )
+        images.check_cancelled()
+        ratio = np.array(source.ratio or (1, 1), np.float64)
+        low = grid.start[rows, -2:].astype(np.float64)
+        high = np.minimum(low + grid.size[-2:], source.spatial_shape[-2:])
+        boxes = np.hstack([(low * ratio)[:, ::-1], (high * ratio)[:, ::-1]])
+        outline[rows] = touched_outlines(stack.annotations, boxes)
+    return outline
 
 
 class _Annotations:

@@ -176,6 +176,8 @@ class WorkDir(JobFolder[FrozenPlan]):
         if draws is not None:
             columns["drawn_for"] = draws.code
             shared = {b"weights": json.dumps(dict(draws.weights))}
+        if grid.outline is not None:
+            columns["outline"] = grid.outline
         write_columns(self._candidates, {**columns, **valid}, shared)
         self.write_plan(frozen)
 
@@ -227,7 +229,10 @@ class WorkDir(JobFolder[FrozenPlan]):
         draws = None
         if b"weights" in shared:
             draws = Draws(json.loads(shared[b"weights"]), columns["drawn_for"])
-        return PatchGrid(frozen.size, source_index, sample, start, valid=valid, draws=draws)
+        outline = columns.get("outline")
+        return PatchGrid(
+            frozen.size, source_index, sample, start, valid=valid, draws=draws, outline=outline
+        )
 
     def open_images(self, threads: int) -> OpenImages:
         """Return the images of the plan; changed ones are refused, and a stop ends reading."""

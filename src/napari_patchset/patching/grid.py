@@ -67,6 +67,9 @@ class PatchGrid(Sequence[PatchSpec]):
         that is all of it.
     draws : Draws or None
         The class that each patch was drawn for; None if it was drawn for none.
+    outline : int32 array or None
+        The group of outlines that each patch touches, as the number of one of them in its source,
+        -1 for none; None if the split does not go by annotation.
     """
 
     size: tuple[int, ...]
@@ -76,6 +79,7 @@ class PatchGrid(Sequence[PatchSpec]):
     excluded: Mapping[str, int] = field(default_factory=dict)
     valid: NDArray[np.float32] | None = None
     draws: Draws | None = None
+    outline: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -92,7 +96,8 @@ class PatchGrid(Sequence[PatchSpec]):
             columns = self.source_index[rows], self.sample[rows], take_starts(self.start, rows)
             valid = None if self.valid is None else self.valid[rows]
             draws = self.draws and replace(self.draws, code=self.draws.code[rows])
-            return PatchGrid(self.size, *columns, self.excluded, valid, draws)
+            outline = None if self.outline is None else self.outline[rows]
+            return PatchGrid(self.size, *columns, self.excluded, valid, draws, outline)
         start = tuple(self.start[index].tolist())
         return PatchSpec(int(self.source_index[index]), int(self.sample[index]), start, self.size)
 
@@ -140,7 +145,9 @@ class PatchGrid(Sequence[PatchSpec]):
         if draws is not None:  # all were drawn together
             codes = [grid.draws.code for grid in grids if grid.draws is not None]
             draws = replace(draws, code=np.concatenate(codes))
-        return cls(grids[0].size, source_index, sample, start, excluded, valid, draws)
+        outlines = [grid.outline for grid in grids if grid.outline is not None]
+        outline = np.concatenate(outlines) if outlines else None
+        return cls(grids[0].size, source_index, sample, start, excluded, valid, draws, outline)
 
 
 def take_starts(start: NDArray[np.int32], index: slice | NDArray[np.integer]) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
+from napari_patchset.annotations.outlines import join_groups
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT, Codes, Zones, assign_groups
@@ -29,10 +30,10 @@ TRAIN, VAL = 0, 1
 ALL = ("all",)
 """The names if nothing is split."""
 
-BY = ("auto", "file", "scene", "block", "well")
+BY = ("auto", "file", "scene", "block", "annotation", "well")
 """What a split goes by, apart from the columns of a samples sheet."""
 
-WELL = "well"
+WELL, ANNOTATION = "well", "annotation"
 
 ACROSS_SPLITS = "across the border of train and val"
 """The reason of a candidate that shares pixels with both splits."""
@@ -61,7 +62,8 @@ class Split(Frozen):
         groups allow: of two files, one validates. See `remark`.
     by : str
         The groups that stay together: "file"; "scene", those that overlap on the stage as one;
-        "block" of the plane, where a patch across the border of two splits is in neither; "well" of
+        "block" of the plane, where a patch across the border of two splits is in neither;
+        "annotation", blocks that are joined where patches touch one outline; "well" of
         plates, of the same name on all of them; or a column of the samples sheet, such as "animal".
         "auto" takes the first of files, scenes and blocks that comes near to the shares.
     seed : int
@@ -83,8 +85,8 @@ class Split(Frozen):
     by: str = Field(
         default="auto",
         min_length=1,
-        description="Unit that is never divided between splits; auto, file, scene, block, well, or "
-        "a column of the samples sheet.",
+        description="Unit that is never divided between splits; auto, file, scene, block, "
+        "annotation, well, or a column of the samples sheet.",
     )
     seed: int = Field(default=0, description="Seed of the split.")
     test: float | None = Field(
@@ -157,6 +159,8 @@ class Split(Frozen):
             source lacks a value in the samples sheet.
         """
         self.check_columns(sources)
+        if self.by == ANNOTATION and grid.outline is None:
+            raise ArgumentError("A split by annotation needs annotations; add outlines of them.")
         if not len(grid):
             return np.empty(0, np.int8)
         best, least = None, np.inf
@@ -258,7 +262,7 @@ class Split(Frozen):
         sites = find_sites(sources)
         for names in self._groupings(sources, sites):
             yield from self._by_group(grid, sources, names)
-        if self.by in ("auto", "block"):
+        if self.by in ("auto", "block", ANNOTATION):
             for side in block_sides(sites, grid.size, min(self._shares)):
                 yield self._by_block(grid, sources, Blocks(sites, side))
 
@@ -290,8 +294,10 @@ class Split(Frozen):
 
     def _by_block(self, grid: PatchGrid, sources: Sequence[SourceInfo], blocks: Blocks) -> Codes:
         zones = blocks.zones(grid)
-        patches = np.bincount(zones, minlength=len(blocks.corners[0]))
-        of_blocks = Zones(patches, blocks.corners, len(blocks))
+        patches, corners = np.bincount(zones, minlength=len(blocks.corners[0])), blocks.corners
+        if self.by == ANNOTATION:
+            corners = _joined_by_outlines(grid, zones, blocks)
+        of_blocks = Zones(patches, corners, len(blocks))
         strata = self._strata(sources, blocks.sites.index)[blocks.site]
         part = self._assign(of_blocks, blocks.ranks(self.seed), strata)
         return of_blocks.parts(part)[zones]
@@ -348,12 +354,40 @@ class Split(Frozen):
                 f"not overlap on the stage; {self.by} is {listed}{more}. Add sources, or split by "
                 "something else."
             )
+        if self.by == ANNOTATION:
+            return (
+                f"Splitting by annotation{into} needs patches at {least} or more places that no "
+                "outlines join, those that overlap or are touched by one patch. Choose smaller "
+                "patches, add sources, or split by block."
+            )
         places = "two or more" if n == 2 else f"{least} or more"
         by = "" if self.by == "auto" else f" by {self.by}"
         return (
             f"Splitting{by}{into} needs patches at {places} places that do not overlap. "
             "Choose smaller patches, add sources, or leave the split out."
         )
+
+
+Corners = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _joined_by_outlines(grid: PatchGrid, zones: NDArray[np.int32], blocks: Blocks) -> Corners:
+    """Return the corners of each zone, where the blocks that patches of one outline touch are one.
+
+    So such patches are never across a border.
+    """
+    outline = np.full(len(grid), -1, np.int32) if grid.outline is None else grid.outline
+    rows = np.flatnonzero(outline >= 0)
+    if not len(rows):
+        return blocks.corners
+    keys = np.stack([grid.source_index[rows], outline[rows]])
+    _, first, of_row = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    upper_left = blocks.corners[0][zones[rows]]
+    joined = [upper_left[first[of_row]], *(corner[zones[rows]] for corner in blocks.corners[1:])]
+    pairs = np.unique(np.stack([np.tile(upper_left, 4), np.concatenate(joined)]), axis=1)
+    block = join_groups(np.arange(len(blocks)), *pairs)
+    a, b, c, d = (block[corner] for corner in blocks.corners)
+    return a, b, c, d
 
 
 _MAX_LISTED = 10

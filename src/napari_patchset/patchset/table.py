@@ -122,6 +122,7 @@ def patch_table(
         **_extents(sources, grid.size, grid.source_index, grid.start),
         "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
         **_draws(grid.draws),
+        **_outlines(grid.outline),
         "split": split,
         **({} if verdicts.fold is None else {"fold": column(verdicts.fold, verdicts.fold < 0)}),
         "kept": column(verdicts.kept),
@@ -168,6 +169,11 @@ def sheet_names(sources: Sequence[SourceInfo]) -> list[str]:
     return list(dict.fromkeys(name for source in sources for name in source.columns))
 
 
+def _outlines(outline: NDArray[np.int32] | None) -> Mapping[str, pa.Array]:
+    """Return the column of the outlines that each patch touches."""
+    return {} if outline is None else {"outline": column(outline, outline < 0)}
+
+
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:
     """Return the grid of the candidates in a table: the inverse of `patch_table`.
 
@@ -197,7 +203,14 @@ def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> P
         sample.astype(np.int32),
         np.stack(starts, dtype=np.int32, casting="unsafe").T,
         valid=valid.astype(np.float32),
+        outline=_outline(table),
     )
+
+
+def _outline(table: pa.Table) -> NDArray[np.int32] | None:
+    if "outline" not in table.column_names or not pa.types.is_integer(table["outline"].type):
+        return None  # or it is a column of the samples sheet
+    return column_values(pc.fill_null(table["outline"].cast(pa.int32()), -1))
 
 
 def _column(table: pa.Table, name: str, is_right: Callable[[pa.DataType], bool]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from napari_patchset.exporting.frozen_plan import check_images, roles_of
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, ImageRef, PairRole, Recipe, SourceRef
 from napari_patchset.exporting.sources import find_repeats, repeats_notice, select_channels
+from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_stack import image_scenes, layer_at, open_image
@@ -215,7 +216,8 @@ class FormState:
         strategy = recipe.strategy.model_dump_json()
         measured = frozenset(c for each in recipe.filters for c in each.channels or ())
         channels = recipe.channels and (recipe.channels, measured)
-        return self.sources, strategy, recipe.depth_axis, recipe.pixel_size, channels
+        outlines = recipe.split is not None and recipe.split.by == ANNOTATION
+        return self.sources, strategy, recipe.depth_axis, recipe.pixel_size, channels, outlines
 
     @property
     def verdicts_key(self) -> Hashable:

@@ -298,6 +298,14 @@ class SourceCheck:
                 f"{self._set.table_path}: its {len(recorded)} candidates are not the "
                 f"{len(planned)} of the recipe; export the set again.",
             )
+        elif planned.outline is not None and (
+            recorded.outline is None or not np.array_equal(planned.outline, recorded.outline)
+        ):
+            yield Finding(
+                "edited table",
+                f"{self._set.table_path}: its outlines are not those that the patches touch; "
+                "export the set again.",
+            )
         elif planned.draws is not None:
             yield from self._check_draws(planned.draws)
         yield from self._check_coverage(sources)

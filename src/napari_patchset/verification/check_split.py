@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.source import SourceInfo
 from napari_patchset.verification.check_pixels import PixelCheck
@@ -35,6 +36,8 @@ def check_split(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterato
         )
     split = patch_set.recipe.split
     by = split.by if split else ""
+    if by == ANNOTATION:
+        yield from _divided_outlines(patch_set, candidates)
     if by == "file" or (split and by in split.columns):
         yield from _divided_groups(patch_set, candidates, by)
 
@@ -67,6 +70,26 @@ def _divided_groups(
                 "group in two splits",
                 f"{patch_set.table_path}: {by} {name} has patches in {listed}; export again.",
             )
+
+
+def _divided_outlines(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterator[Finding]:
+    """Yield a finding if patches that touch outlines of one group are in several parts."""
+    outline = candidates.grid.outline
+    if outline is None:
+        yield patch_set.edited_table("it has no column outline")
+        return
+    rows = np.flatnonzero((candidates.part >= 0) & (outline >= 0))
+    keys = np.stack([candidates.grid.source_index[rows], outline[rows], candidates.part[rows]])
+    source, group, part = np.unique(keys, axis=1)
+    divided = np.flatnonzero((np.diff(source) == 0) & (np.diff(group) == 0))
+    if len(divided):
+        i = int(divided[0])
+        listed = " and ".join(candidates.part_name(int(each)) for each in part[i : i + 2])
+        yield Finding(
+            "group in two splits",
+            f"{patch_set.table_path}: outline {group[i]} of source {source[i]} has patches in "
+            f"{listed}, and {len(divided) - 1} more outlines have; export again.",
+        )
 
 
 class Leak(NamedTuple):

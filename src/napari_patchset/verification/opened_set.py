@@ -17,6 +17,7 @@ from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
+from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patching.strategies import Balanced
 from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
@@ -191,6 +192,8 @@ class RecordedCandidates:
             of_grid = [f"{axis}_{what}" for axis in axes for what in ("start", "size")]
             read = ["source_index", "sample", "valid", *of_grid]
             read += ["drawn_for", "weight"] if classes else []
+            split = patch_set.recipe.split
+            read += ["outline"] if split and split.by == ANNOTATION else []
             read += ["fold"] if patch_set.manifest.folds else []
             for part in file.parts([*read, "kept", "split", "checksum", "reason", *names]):
                 named = pc.if_else(part["kept"], part["split"], None)
