@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
@@ -25,7 +24,6 @@ from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.run import Progress
 from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
-from napari_patchset.jobs.executors import find_existing
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from support.czi_maker import SceneSpec, make_czi
@@ -115,16 +113,6 @@ def check_same(made: PatchSet, reference: PatchSet) -> None:
     assert made.manifest == reference.manifest
     assert digests(made.path) == digests(reference.path)
     assert not list(verify(made.path))
-
-
-def test_files_that_exist_are_found_by_listing_each_folder_once(tmp_path: Path) -> None:
-    paths = [tmp_path / name / f"{i}.json" for name in "ab" for i in range(100)]
-    (tmp_path / "a").mkdir()
-    for path in paths[:3]:
-        path.touch()
-    with mock.patch.object(os, "listdir", wraps=os.listdir) as listdir:
-        assert find_existing(paths) == paths[:3]
-    assert listdir.call_count == 2
 
 
 @pytest.mark.parametrize("of", [1, 3, 11])

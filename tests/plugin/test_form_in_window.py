@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.cli.app import app
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.strategies import Random
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin import preferences

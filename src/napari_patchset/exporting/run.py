@@ -25,9 +25,8 @@ from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.stages import prepare, select
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
-from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
+from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description

@@ -22,8 +22,9 @@ from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import TileReader
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY, MIN_TILE_BYTES, Batches
+from napari_patchset.exporting.tiles import MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.grid import PatchSpec
 
 logger = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_shards
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
 from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import check_filters, metric_columns
 from napari_patchset.patching.splits import TEST, TRAINING, VALIDATION

@@ -193,9 +193,6 @@ def _boxes(
     return low, high
 
 
-DEFAULT_MEMORY = 184 * 2**20
-"""Bytes for decoded tiles and open shards."""
-
 MIN_TILE_BYTES = 32 * 2**20
 """Bytes of the memory that decoded tiles have at least, whatever the limit."""
 

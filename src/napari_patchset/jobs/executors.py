@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 
+DEFAULT_MEMORY = 184 * 2**20
+"""Bytes of a job for decoded tiles and open shards."""
+
 
 @contextmanager
 def open_executor(

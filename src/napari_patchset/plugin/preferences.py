@@ -3,7 +3,7 @@
 from threading import Lock
 from typing import Any, NamedTuple
 
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
+from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.plugin.napari_compat import get_plugin_settings
 
 PLUGIN = "napari-patchset"

@@ -17,8 +17,7 @@ import numpy as np
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import ImageRef
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.jobs.executors import DEFAULT_WORKERS, run_jobs
+from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.jobs.executors import DEFAULT_WORKERS
+from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName

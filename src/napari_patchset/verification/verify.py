@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.tiles import DEFAULT_MEMORY
-from napari_patchset.jobs.executors import DEFAULT_WORKERS
+from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS
 from napari_patchset.verification.check_metadata import (
     check_files,
     check_manifest,
