@@ -89,7 +89,7 @@ def test_more_scenes_than_are_good_and_one_that_is_broken(
     assert said == ["image.czi: 1 of 3 scenes is left out: image.czi: scene 1 is damaged."]
     monkeypatch.setattr("napari_patchset.plugin.reader.MAX_SCENES", 2)
     assert len(read_layers(str(path))) == 1
-    assert said[1].startswith("image.czi has 3 scenes; this is Scene 0.")
+    assert said[1] == "This is Scene 0, one of 3 scenes."
 
 
 @pytest.mark.usefixtures("_all")

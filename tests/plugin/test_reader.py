@@ -14,7 +14,10 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.patching.splits import Split
 from napari_patchset.plugin import reader as opener
+from napari_patchset.plugin.layers.viewer_images import SceneLayers, channels_of
 from napari_patchset.plugin.reader import get_reader
+from napari_patchset.stacks.metadata import describe
+from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.zarr_maker import write_image
 
@@ -114,9 +117,7 @@ def test_the_first_scene_is_shown_and_the_others_are_announced(
         "scene": 3,
         "channel": 0,
     }
-    assert said == [
-        "image.czi has 2 scenes; this is Scene 3. Choose another one in Plugins > Patches."
-    ]
+    assert said == ["This is Scene 3, one of 2 scenes."]
 
 
 def test_a_patch_set_opens_as_one_layer_a_channel(czi: MakeCzi, tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_patch_set_opens_as_one_layer_a_channel(czi: MakeCzi, tmp_path: Path) 
     assert dapi.shape == (2 * 2 * 3 * 4, 2, 10, 10)
     assert options["name"] == "DAPI (all)"
     assert options["scale"] == pytest.approx([1, 1, 0.2, 0.2])
-    assert options["axis_labels"] == ["n", "z", "y", "x"]
+    assert options["axis_labels"] == ["patch", "z", "y", "x"]
     expected = SCENE.pixels({"T": 0, "Z": 2, "C": 1}, (0, 10, 10, 10))
     np.testing.assert_array_equal(egfp[1, 1], expected)
     np.testing.assert_array_equal(egfp[:, 1][1], expected)
@@ -208,3 +209,19 @@ def test_a_single_file_opened_as_a_stack_is_read_like_any(czi: MakeCzi) -> None:
     reader = get_reader([path])
     assert reader is not None
     assert [options["name"] for _, options, _ in reader([path])] == ["DAPI", "EGFP"]
+
+
+def test_colours_of_several_channels_are_one_layer_each(tmp_path: Path) -> None:
+    path, pixels = tmp_path / "image.ome.tif", np.zeros((2, 20, 30, 3), np.uint8)
+    pixels[1, ..., 1] = 9
+    tifffile.imwrite(path, pixels, photometric="rgb", metadata={"axes": "CYXS"})
+    layers = read(path)
+    assert [(data.shape, options["rgb"]) for data, options, _ in layers] == [
+        ((20, 30, 3), True)
+    ] * 2
+    assert [options["visible"] for _, options, _ in layers] == [True, False]
+    np.testing.assert_array_equal(layers[1][0][3:5, 4:9], pixels[1, 3:5, 4:9])
+    info = describe(open_stack(path))
+    scene = SceneLayers(path, None, [Layer.create(*each) for each in layers])
+    colors = [channel.color for channel in channels_of(scene, info)]
+    assert colors == ["#ff0000", "#00ff00", "#0000ff", *["#000000"] * 3]

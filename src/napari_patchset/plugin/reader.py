@@ -9,6 +9,7 @@ background thread.
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import ref
@@ -21,7 +22,7 @@ from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.dialogs import USER_ERRORS, message, show_offer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.scene_layout import MAX_SCENES, all_scene_layers
-from napari_patchset.plugin.napari_compat import Opener, is_closed, show_status
+from napari_patchset.plugin.napari_compat import Opener, is_closed, open_viewer, show_status
 from napari_patchset.plugin.overrides import open_sequence, remember, source_ref
 from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
 from napari_patchset.plugin.worker import Worker, outbox
@@ -29,7 +30,7 @@ from napari_patchset.source import split_scene
 from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX, find_format, list_scenes
 from napari_patchset.stacks.zarr.store import is_zarr
 
-_READY = "Ready"
+_READY, _WIDGET = "Ready", "Patches"
 
 NO_LAYERS: list[Any] = [(None,)]
 """Tells napari that the reader has succeeded and that there is nothing to show."""
@@ -98,6 +99,9 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
             viewer.status = _READY
     if opened.notice:
         _notify(viewer, opened)
+    if opener.is_person and viewer is not None and viewer.layers and _is_set(name):
+        outbox().post(partial(open_viewer, Path(name).name, opened.layers))
+        return NO_LAYERS
     return opened.layers
 
 
@@ -123,8 +127,7 @@ def read_file(name: str) -> Opened:
         return Opened(layers)
     return Opened(
         layers,
-        f"{file.name} has {len(scenes)} scenes; this is {scenes[0].name}. "
-        "Choose another one in Plugins > Patches.",
+        f"This is {scenes[0].name}, one of {len(scenes)} scenes.",
     )
 
 
@@ -137,9 +140,8 @@ def read_sequence(paths: Sequence[str]) -> Opened:
     remember(ref)
     return Opened(
         layers,
-        f"{len(ref.files)} files are one image along {ref.sequence}. Another axis can be chosen "
-        "under Metadata in Plugins > Patches.",
-        "Show the metadata",
+        f"{len(ref.files)} files are one image along {ref.sequence}.",
+        "Another axis…",
     )
 
 
@@ -180,7 +182,8 @@ class FileOpener:
 def _notify(viewer: Viewer | None, opened: Opened) -> None:
     """Notify of what else a file has, with a button that shows it in the widget.
 
-    Deferred until the layers are drawn; a notification costs as much as a layer.
+    Deferred until the layers are drawn; a notification costs as much as a layer. The widget, where
+    it is docked, shows it already.
     """
     if viewer is None:
         show_info(opened.notice)
@@ -189,18 +192,27 @@ def _notify(viewer: Viewer | None, opened: Opened) -> None:
 
     def offer() -> None:
         viewer = known()
-        if viewer is not None and not is_closed(viewer):
+        if viewer is not None and not is_closed(viewer) and not _shows_patches(viewer):
             show_offer(opened.notice, opened.button, lambda: _show_patches(known()))
 
     outbox().post(offer)
 
 
+def _shows_patches(viewer: Viewer) -> bool:
+    docked = viewer.window.dock_widgets.items()
+    return any(name.startswith(_WIDGET) and widget.isVisible() for name, widget in docked)
+
+
 def _show_patches(viewer: Viewer | None) -> None:
     """Dock the widget, or raise it if it is docked."""
     if viewer is not None:
-        dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
+        dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, _WIDGET)
         dock.show()
         dock.raise_()
+
+
+def _is_set(name: str) -> bool:
+    return Path(name).name.endswith(SUFFIXES)
 
 
 def _suffix(name: str) -> str:

@@ -6,6 +6,7 @@ bar. A click or a key picks a patch, which is framed there and shown alone.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     SceneLayers,
     bring_into_view,
     channels_of,
+    fit_cropped,
     plane_of,
     point_on,
     show_plane,
@@ -107,6 +109,8 @@ class PreviewControl:
         self._mouse: tuple[float, ...] = ()
         self._status, self._written, self._replaced = "", "", viewer.status
         self._has_scale_bar = False
+        self._fitted = set[Path]()
+        """Images that were shown whole once."""
         self.overlay, self.pointer = GridOverlay(viewer, window), Pointer(viewer)
         self.view, self.gallery = PatchView(), Gallery(window)
         self.plane = QLabel()
@@ -163,11 +167,15 @@ class PreviewControl:
         """Draw the patches of a plan on the layers that show its image."""
         if self._shown is None or self._shown[1].grid is not planned.grid:
             self.view.clear()
+        is_new = shown.path not in self._fitted
+        self._fitted.add(shown.path)
         self._shown = shown, planned
         self.view.describe(planned)
         self._enable(planned)
         if not self._has_scale_bar and planned.shown_source.pixel_size.x:
             self._has_scale_bar = scale_bar(self._viewer).visible = True
+        if is_new:
+            fit_cropped(self._viewer, shown.layers[-1])
         self._draw()
         if self.gallery.isVisible():
             self.gallery.follow(self._patches(shown, planned))

@@ -167,21 +167,35 @@ def scene_layers(ref: ImageRef, axes: str | None = None) -> list[LayerTuple]:
     path, scene = image_path(ref), ref.scene
     stack = open_stack(ref.path, scene, **ref.overrides)
     channels = image_metadata(stack).channels
-    options: list[tuple[int | list[int], dict[str, Any]]]
-    if [channel.name for channel in channels] == ["R", "G", "B"]:
-        options = [([0, 1, 2], {"name": path.stem, "rgb": True})]
-    else:
-        colors = channel_colors(channels)
-        options = [
-            (i, {**_look_of(channel), **display(color, len(channels))})
-            for i, (channel, color) in enumerate(zip(channels, colors, strict=True))
-        ]
+    options: list[tuple[int | list[int], dict[str, Any]]] = []
+    groups, colors = _color_groups([channel.name for channel in channels]), channel_colors(channels)
+    for group in groups:
+        channel = channels[group[0]]
+        if len(group) == 1:
+            look = {**_look_of(channel), **display(colors[group[0]], len(channels))}
+            options.append((group[0], look))
+        else:
+            # Of several, napari would show the last one only, which hides the others.
+            look = {"visible": group == groups[0]} if len(groups) > 1 else {}
+            options.append((group, {"name": channel.name[:-2] or path.stem, "rgb": True, **look}))
     tag = {"path": str(path), "scene": scene}
     images = [_image_layer(stack, axes, tag, *each) for each in options]
     tag = {LABELS_OF: str(path), "scene": scene}
     labels = () if ref.sequence else list_labels(Path(ref.path), scene)
     annotations = [labels_layer(path, each, stack, tag, ref.pixel_size) for each in labels]
     return [*images, *(layer for layer in annotations if layer is not None)]
+
+
+def _color_groups(names: Sequence[str]) -> list[list[int]]:
+    """Return the indices of channels that are shown together: those of a colour, or one alone."""
+    groups, i = list[list[int]](), 0
+    while i < len(names):
+        of = names[i].removesuffix("R")
+        is_color = (of == "" or of.endswith(" ")) and f"{of}A" not in names[i + 3 : i + 4]
+        is_color &= list(names[i : i + 3]) == [of + sample for sample in "RGB"]
+        groups.append([i, i + 1, i + 2] if is_color else [i])
+        i += len(groups[-1])
+    return groups
 
 
 def _look_of(channel: Channel) -> dict[str, Any]:
@@ -200,7 +214,8 @@ def _image_layer(
     limits, metadata = read_first_plane(levels[-1]), image_metadata(stack)
     if look.get("contrast_limits", limits) is None:
         look = {**look, "contrast_limits": limits}
-    channel = channels if isinstance(channels, int) else None
+    is_all = not isinstance(channels, int) and len(channels) == stack.data_shape[1]
+    channel = None if is_all else channels if isinstance(channels, int) else channels[0]
     options = {
         **look,
         "metadata": {METADATA_KEY: {**tag, "channel": channel}},

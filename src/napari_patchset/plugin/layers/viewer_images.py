@@ -135,20 +135,23 @@ def number_shown(viewer: Viewer, image: Image, info: SourceInfo, axis: str) -> i
 
 
 def channels_of(scene: SceneLayers, info: SourceInfo) -> list[Channel]:
-    """Return the channels of a scene with their colour and contrast on the screen."""
-    if scene.layers[0].rgb:
-        limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
-        colors = ("#ff0000", "#00ff00", "#0000ff")
-        return [Channel(n, c, limits) for n, c in zip(info.channels, colors, strict=True)]
-    if layer_at(scene.path) is not None:
+    """Return the channels of a scene with their colour and contrast on the screen.
+
+    Of several RGB layers, those that are hidden are black.
+    """
+    if layer_at(scene.path) is not None and not scene.layers[0].rgb:
         return list(LayerStack(scene.layers[0]).metadata.channels)
-    layers = {_tag(layer)["channel"]: layer for layer in scene.layers}
-    return [
-        Channel(name, _color(layers[i]), tuple(layers[i].contrast_limits))
-        if i in layers
-        else Channel(name)
-        for i, name in enumerate(info.channels)
-    ]
+    limits = (0.0, float(np.iinfo(info.dtype).max)) if info.dtype.startswith("u") else (0, 1)
+    looks: dict[int, tuple[str, tuple[float, float]]] = {}
+    for layer in scene.layers:
+        first = _tag(layer).get("channel") or 0
+        if layer.rgb:
+            is_shown = layer.visible or len(scene.layers) == 1
+            colors = ("#ff0000", "#00ff00", "#0000ff") if is_shown else ("#000000",) * 3
+            looks |= {first + i: (color, limits) for i, color in enumerate(colors)}
+        else:
+            looks[first] = _color(layer), tuple(layer.contrast_limits)
+    return [Channel(name, *looks.get(i, ())) for i, name in enumerate(info.channels)]
 
 
 def _color(layer: Image) -> str:
@@ -208,6 +211,9 @@ def _written(layer: Layer) -> dict[str, Any]:
 _PATCH, _ALL = 0.4, 0.95
 """Fractions of the view that a patch, and an image, take when zoomed to."""
 
+_MAX_CROP = 2.5
+"""An image that is larger than the view by less than this was fitted before there were docks."""
+
 YX = tuple[int, int]
 """Start or size along Y and X, in pixels of an image."""
 
@@ -228,6 +234,19 @@ def zoom_to(viewer: Viewer, image: Image, start: YX, size: YX) -> None:
 def show_all(viewer: Viewer, image: Image) -> None:
     """Fill the view with an image."""
     _zoom(viewer, image, (0, 0), _extent(image), _ALL)
+
+
+def fit_cropped(viewer: Viewer, image: Image) -> None:
+    """Fill the view with an image that is somewhat too large for it.
+
+    napari fits an image before sliders and docks take their part of the window. What is much larger
+    than the view was zoomed into.
+    """
+    low, high = (np.array(corner) for corner in view_of(viewer, image))
+    extent = np.array(_extent(image))
+    is_cropped = bool(np.any(low > 0) or np.any(high < extent))
+    if viewer.dims.ndisplay == 2 and is_cropped and np.all(high - low > extent / _MAX_CROP):
+        viewer.reset_view()
 
 
 def show_unseen(viewer: Viewer, image: Image) -> None:
