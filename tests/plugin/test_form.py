@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QRadioButton, QWidget
 
@@ -76,14 +77,14 @@ def test_a_newcomer_sees_little_and_the_rest_is_folded_away(form: RecipeForm) ->
 
 def test_what_is_folded_is_no_part_of_the_window_and_goes_with_it(qtbot: QtBot) -> None:
     never, once = Fold("a", QLabel("b")), Fold("c", QLabel("d"))
-    qtbot.addWidget(panel := QWidget())
+    panel = QWidget()
     for fold in (never, once):
         fold.setParent(panel)
     once.open()
     once.open(False)
     assert (never.content.parent(), once.content.parent()) == (None, once)
-    with qtbot.waitSignals([never.content.destroyed, once.content.destroyed]):
-        panel.deleteLater()
+    panel.deleteLater()
+    qtbot.waitUntil(lambda: not (isalive(never.content) or isalive(once.content)))
 
 
 def test_every_strategy_has_its_fields(form: RecipeForm) -> None:
