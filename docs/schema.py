@@ -11,13 +11,20 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
+from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.cli.report import EVENTS, VERSION
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
 
 FILE = Path(__file__).with_name("manifest.schema.json")
-MODELS: tuple[type[BaseModel], ...] = (ArrayEntry, ChannelStatistics, PixelSize, SourceInfo)
+MODELS: tuple[type[BaseModel], ...] = (
+    ArrayEntry,
+    ChannelStatistics,
+    ClassLabel,
+    PixelSize,
+    SourceInfo,
+)
 EVENTS_FILE = Path(__file__).with_name("events.schema.json")
 ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*)(?: : .*)?\n((?: {4}.*\n?)+)", re.MULTILINE)
 

@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,7 +33,7 @@ from napari_patchset import (
     iter_export,
     verify,
 )
-from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.command_line import make_plan as plan_of_command
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
@@ -40,6 +41,7 @@ from napari_patchset.patchset import layout
 from napari_patchset.patchset.layout import TABLE
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import advance, digests
+from support.realdata import MISSING, find_data
 
 T, Z, Y, X = 2, 3, 60, 80
 
@@ -488,3 +490,75 @@ def test_verify_finds_an_edited_share(tmp_path: Path, column: str) -> None:
     )
     messages = [finding.message for finding in verify(plan.out) if finding.name == "edited table"]
     assert any(f"{column} of row 7" in message for message in messages)
+
+
+def starts(made: PatchSet) -> set[tuple[int, int]]:
+    return {(row["y_start"], row["x_start"]) for row in made.table.to_pylist()}
+
+
+def test_outlines_and_png_masks_are_regions(tmp_path: Path) -> None:
+    source = image(tmp_path / "a.tif", "YX")
+    outlines = write(tmp_path / "region.geojson", [TUMOR])
+    inside = truth([TUMOR], "Tumor", 0, 0)
+    opaque = np.full((Y, X), 255, np.uint8)
+    grey = inside.astype(np.uint8) * 255
+    files = {
+        "grey.png": grey,
+        "color.png": np.stack([grey, grey // 2, 0 * grey], axis=-1),
+        "alpha.png": np.stack([opaque, opaque, opaque, grey], axis=-1),
+        "opaque.png": np.stack([grey, opaque], axis=-1),
+    }
+    paths = [outlines, tmp_path / "region.json", *(tmp_path / name for name in files)]
+    paths[1].write_text(outlines.read_text())
+    for name, pixels in files.items():
+        (tmp_path / name).write_bytes(imagecodecs.png_encode(pixels))
+    for i, path in enumerate(paths):
+        for least in (1, 0.3):
+            out = tmp_path / f"{i} {least}.patches"
+            plan = run(
+                str(source), region=str(path), min_inside=least, patch_size="9,9", out=out,
+                format="coordinates",
+            )  # fmt: skip
+            with closing(export(plan)) as made:
+                shares = {
+                    (y, x): inside[y : y + 9, x : x + 9].mean()
+                    for y in [*range(0, Y - 9, 9), Y - 9]
+                    for x in [*range(0, X - 9, 9), X - 9]
+                }
+                assert starts(made) == {start for start, s in shares.items() if s >= least}
+            assert list(verify(plan.out)) == []
+    (tmp_path / "bad.png").write_bytes(b"PNG")
+    with pytest.raises(UnreadableFileError, match=r"bad\.png: it can't be read as PNG"):
+        run(str(source), region=str(tmp_path / "bad.png"))
+    plan = run(str(source), region=str(outlines), patch_size="9,9", out=tmp_path / "x.patches.zarr")
+    write(outlines, [NEST])
+    with pytest.raises(ExportError, match=r"region\.geojson has changed since the plan was made"):
+        export(plan)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(find_data() is None, reason=MISSING)
+def test_files_as_people_have_them(tmp_path: Path) -> None:
+    folder = (find_data() or Path()) / "reported"
+    options = {"patch_size": "16,16", "format": "coordinates"}
+    slide = str(folder / "he.tif")
+    plan = run(slide, region=str(folder / "qupath.geojson"), out=tmp_path / "a.patches", **options)
+    with closing(export(plan)) as made:
+        expected = {
+            (y, x)
+            for y in range(0, 512, 16)
+            for x in range(0, 512, 16)
+            if y >= 50 and y + 16 <= 301 and x >= 50 and x + 16 <= 300
+            if y + 16 <= 100 or y >= 150 or x + 16 <= 100 or x >= 150  # the hole is outside
+        }
+        assert starts(made) == expected
+    mask = tifffile.imread(folder / "mask_low.tif")
+    with tifffile.TiffFile(slide) as tiff:
+        height, width = tiff.pages[0].shape[:2]
+    assert mask.shape == (height // 4, width // 4)
+    whole = mask.repeat(4, 0).repeat(4, 1) != 0
+    plan = run(slide, region=str(folder / "mask_low.tif"), out=tmp_path / "b.patches", **options)
+    with closing(export(plan)) as made:
+        grid = {(y, x) for y in range(0, height - 15, 16) for x in range(0, width - 15, 16)}
+        assert starts(made) == {(y, x) for y, x in grid if whole[y : y + 16, x : x + 16].all()}
+        assert starts(made)

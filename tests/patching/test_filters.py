@@ -18,6 +18,7 @@ from napari_patchset.patching.filters import (
     MeanFilter,
     SaturationFilter,
     ShannonFilter,
+    ShareFilter,
     StdFilter,
     parse_filter,
 )
@@ -25,6 +26,7 @@ from support.moments import exact_moments, exact_root, patches_of
 
 TEXTS = ("max>5", "mean>5", "std>5", "shannon(bins=16,low=0,high=255)>2", "mask>0.2")
 TEXTS += ("saturation(level=200)<0.01",)
+TEXTS += ("share[Tumor]>0.2",)
 """One text for each filter; every contract runs over all of them."""
 
 every_filter = pytest.mark.parametrize("text", TEXTS)
@@ -158,7 +160,8 @@ def filters(draw: st.DrawFn) -> Filter:
     sides = draw(st.sampled_from([("above",), ("below",), ("above", "below")]))
     fields = {side: draw(limits) for side in sides}
     if kind is not MaskFilter:
-        fields |= {"channels": draw(st.none() | chosen), "match": draw(st.sampled_from(_MATCH))}
+        channels = chosen if kind is ShareFilter else st.none() | chosen
+        fields |= {"channels": draw(channels), "match": draw(st.sampled_from(_MATCH))}
     if kind is SaturationFilter:
         fields["level"] = draw(st.none() | numbers)
     if kind is ShannonFilter and draw(st.booleans()):

@@ -1,19 +1,21 @@
 """Regions: patches lie wholly inside, whatever the strategy."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching import areas
+from napari_patchset.patching import areas, regions
 from napari_patchset.patching.grid import PatchSpec
 from napari_patchset.patching.regions import MaskRegion, Polygon, Rectangle, ShapesRegion
 from napari_patchset.patching.strategies import Random, Tiled, Whole, random
 from napari_patchset.patching.strategies.base import NO_POSITION, OUTSIDE
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import PixelSize, SourceInfo
 from support.strategy_makers import (
     box,
     cases,
@@ -216,3 +218,77 @@ def test_a_polygon_contains_the_same_patches_together_and_alone(
     together = polygon.contains(start, size)
     alone = [polygon.contains(start[i : i + 30], size) for i in range(0, len(start), 30)]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize(
+    ("mask", "plane", "ratio", "factor"),
+    [
+        ((60, 80), (60, 80), None, 1),
+        ((15, 20), (60, 80), None, 4),
+        ((16, 20), (61, 80), None, 4),  # rounded up
+        ((15, 20), (63, 83), None, 4),  # and down
+        ((20, 20), (60, 80), None, None),
+        ((24, 32), (60, 80), None, None),  # by 2.5
+        ((60, 80), (30, 40), "2", 1),
+        ((15, 20), (30, 40), "2", 4),
+        ((61, 81), (30, 40), "2", 1),
+        ((30, 40), (20, 26), "3/2", 1),
+        ((1, 1), (60, 60), None, 60),
+    ],
+)
+def test_the_factor_of_a_mask_follows_from_the_shapes(
+    mask: tuple[int, int], plane: tuple[int, int], ratio: str | None, factor: int | None
+) -> None:
+    both = None if ratio is None else (Fraction(ratio), Fraction(ratio))
+    assert regions._find_factor(mask, plane, both) == factor
+
+
+@given(st.integers(1, 5), st.integers(20, 50), st.integers(20, 50), st.booleans(), st.data())
+def test_a_smaller_mask_is_enlarged(
+    factor: int, height: int, width: int, is_up: bool, data: st.DataObject
+) -> None:
+    size = [-(-n // factor) if is_up else n // factor for n in (height, width)]
+    small = data.draw(arrays(bool, size))
+    whole = np.zeros((height, width), bool)
+    enlarged = small.repeat(factor, 0).repeat(factor, 1)[:height, :width]
+    whole[: len(enlarged), : enlarged.shape[1]] = enlarged
+    sources = [source(1, 1, height, width)]
+    plans = [
+        Tiled(size=(3, 4), overlap=(1, 2), region=MaskRegion(digest="m"), min_inside=least).plan(
+            sources, {"m": mask}
+        )
+        for mask in (small, whole)
+        for least in (1, 0.4)
+    ]
+    for enlarged_plan, whole_plan in zip(plans[:2], plans[2:], strict=True):
+        assert list(enlarged_plan) == list(whole_plan)
+    assert all(whole[box(spec.start, spec.size)].all() for spec in plans[0])
+    assert all(whole[box(spec.start, spec.size)].mean() >= 0.4 for spec in plans[1])
+
+
+@pytest.mark.parametrize("ratio", [None, Fraction(3, 2)])
+@given(st.lists(corners, min_size=3, max_size=6, unique=True), st.floats(0.05, 0.99))
+def test_a_share_of_a_shape_is_that_of_the_centres_in_it(
+    ratio: Fraction | None, points: list[tuple[int, int]], least: float
+) -> None:
+    points = [(x + 0.0137, y + 0.0071 * (i + 1)) for i, (x, y) in enumerate(points)]
+    square = Rectangle(x=5, y=7, w=12, h=9)
+    region = ShapesRegion(shapes=(Polygon(points=points), square))
+    image = source(1, 1, 40, 40)
+    scale = 1.0
+    if ratio is not None:
+        sizes = {"pixel_size": PixelSize(y=1.5, x=1.5), "source_pixel_size": PixelSize(y=1, x=1)}
+        image, scale = image.model_copy(update={**sizes, "shape": (1, 1, 26, 26)}), 1.5
+        image = SourceInfo(**{n: getattr(image, n) for n in SourceInfo.model_fields})
+    *_, height, width = image.spatial_shape
+    y, x = (np.mgrid[:height, :width] + 0.5) * scale
+    odd = np.zeros((height, width), bool)
+    for (ax, ay), (bx, by) in pairwise((*points, points[0])):
+        if ay != by:
+            odd ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) * (bx - ax) / (by - ay))
+    odd |= (x >= 5) & (x < 17) & (y >= 7) & (y < 16)
+    options = {"size": (5, 4), "overlap": (2, 1), "edge": "pad"}
+    every = Tiled(**options).plan([image])
+    grid = Tiled(**options, region=region, min_inside=least).plan([image])
+    shares = [odd[box(spec.start, spec.size)].sum() / 20 for spec in every]
+    assert list(grid) == [spec for spec, s in zip(every, shares, strict=True) if s >= least]

@@ -40,14 +40,30 @@ Color = tuple[int, int, int]
 
 
 class AnnotationClass(Frozen):
-    """A class of features: its name, and its colour where the file has one."""
+    """A class of features.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    color : tuple of int or None
+        Red, green and blue, 0 to 255, where the file has them.
+    """
 
     name: str
     color: Color | None = None
 
 
 class ClassLabel(AnnotationClass):
-    """A class, and its value in labels."""
+    """A class, and its value in labels.
+
+    Attributes
+    ----------
+    name, color : str, tuple of int or None
+        See `AnnotationClass`.
+    value : int
+        Its value.
+    """
 
     value: int = Field(ge=1)
 

@@ -19,6 +19,7 @@ from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions import GeoJsonRegion
 from napari_patchset.patching.splits import TEST
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE, TABLE, ArrayLayout
@@ -125,7 +126,8 @@ def _manifest(
     )
     is_new |= bool(selection.folds) or TEST in selection.counts
     # Whose tables have further columns.
-    is_new |= recipe.strategy.reads_labels or bool(frozen.classes)  # annotations too
+    is_new |= recipe.strategy.reads_labels or bool(frozen.classes)
+    is_new |= recipe.strategy.min_inside < 1 or isinstance(recipe.strategy.region, GeoJsonRegion)
     return Manifest(
         schema_version=2 if is_new else 1,
         recipe=recipe.model_dump(mode="json"),

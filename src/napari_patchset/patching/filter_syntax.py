@@ -87,9 +87,9 @@ def _parse_channels(text: str | None) -> Fields:
 
 
 def channel_text(text: str) -> str:
-    """Return the channels in the text of a filter, "" if it names none."""
+    """Return the channels in the text of a filter, "" if it names none; classes are none."""
     match = _FILTER.fullmatch(text)
-    return (match["channels"] if match else None) or ""
+    return (match["channels"] if match and match["kind"] != "share" else None) or ""
 
 
 def _format_channel(channel: ChannelId) -> str:

@@ -28,7 +28,8 @@ SCHEMA_VERSIONS = "1 and 2"
 
 SchemaVersion = Literal[1, 2]
 """2 has resampled sources, channels that only filters measured, classes that patches were drawn
-for, a test set, folds, and columns of a samples sheet; a set without them is 1."""
+for, annotations, a share that must be inside, a test set, folds, and columns of a samples sheet; a
+set without them is 1."""
 
 REMEDY = "copy the set again, or export it again"
 """The remedy for a set that was edited or damaged."""

@@ -1,5 +1,6 @@
 """TiffImageStack: series, levels, sets of files, and metadata."""
 
+import codecs
 import pickle
 import shutil
 from pathlib import Path
@@ -307,3 +308,51 @@ def test_resolution_tags(
     with TiffImageStack(path) as stack:
         assert stack.metadata.pixel_size.x == pytest.approx(micrometres)
         assert [channel.name for channel in stack.metadata.channels] == ["Channel 0"]
+
+
+OME_OF = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0" Name="a">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="9" SizeY="8" SizeZ="{0}" '
+    'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+    '<TiffData IFD="0" PlaneCount="{0}"/></Pixels></Image></OME>'
+)
+
+
+def write_pages(path: Path, description: str | bytes, *pages: np.ndarray) -> Path:
+    with tifffile.TiffWriter(path) as writer:
+        for i, page in enumerate(pages):
+            first = {"description": description} if i == 0 else {}
+            options = {"metadata": None, "contiguous": False, "photometric": "minisblack"}
+            writer.write(page, resolution=(5, 5), **options, **first)
+    return path
+
+
+def test_pages_that_the_ome_xml_does_not_describe_are_named(tmp_path: Path) -> None:
+    pages = [np.full((8, 9), i, np.uint16) for i in range(6)]
+    path = write_pages(tmp_path / "few.ome.tif", OME_OF.format(4), *pages)
+    said = "its OME-XML describes 4 of its 6 pages; the others are left out"
+    with pytest.warns(UserWarning, match=said), open_stack(path) as stack:
+        assert tuple(stack.data_shape) == (4, 1, 8, 9)
+    with pytest.warns(UserWarning, match=said):
+        assert [each.shape for each in list_scenes(path)] == [(4, 8, 9)]
+    label = np.zeros((3, 3), np.uint16)
+    for file, more in (("all.ome.tif", []), ("label.ome.tif", [label])):
+        path = write_pages(tmp_path / file, OME_OF.format(6), *pages, *more)
+        with open_stack(path) as stack:
+            assert tuple(stack.data_shape) == (6, 1, 8, 9)
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_a_byte_order_mark_before_imagejs_description_is_skipped(
+    tmp_path: Path, mark: bytes
+) -> None:
+    pages = [np.full((8, 9), i, np.uint16) for i in range(6)]
+    text = (
+        "ImageJ=1.53t\nimages=6\nchannels=3\nslices=2\nhyperstack=true\nunit=micron\nspacing=0.5\n"
+    )
+    path = write_pages(tmp_path / "a.tif", mark + text.encode(), *pages)
+    with open_stack(path, depth_axis="Z") as stack:
+        assert stack.original_axes == "ZCYX"
+        assert stack.metadata.pixel_size == PixelSize(z=0.5, y=0.2, x=0.2)
+        patch = stack.extract_patch(0, None, (0, 0, 0), (2, 1, 1))
+    assert patch.ravel().tolist() == [0, 3, 1, 4, 2, 5]

@@ -11,7 +11,13 @@ from napari_patchset.channels import ChannelId, channel_indices, check_bare_numb
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.filter_syntax import channel_text
-from napari_patchset.patching.filters import FILTERS, Filter, distinct_names, parse_filter
+from napari_patchset.patching.filters import (
+    FILTERS,
+    Filter,
+    ShareFilter,
+    distinct_names,
+    parse_filter,
+)
 from napari_patchset.plugin.form.fields import (
     Percent,
     Row,
@@ -23,7 +29,7 @@ from napari_patchset.plugin.form.fields import (
 )
 
 _KINDS = choices_of(
-    FILTERS,
+    [kind for kind in FILTERS if kind != "share"],  # which measures a class, not a channel
     std="contrast",
     mean="mean",
     max="brightest",
@@ -255,7 +261,8 @@ class FiltersSection(Section):
 
     def _row(self, rule: Filter) -> ChoiceRow | TextRow:
         row = ChoiceRow(self._channels)
-        return row if row.load(rule) else TextRow(str(rule))
+        is_of_channels = not isinstance(rule, ShareFilter)
+        return row if is_of_channels and row.load(rule) else TextRow(str(rule))
 
     def _add_text(self) -> None:
         if text := str(self.text.value).strip():

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.tiff.structure import (
     USE_FROM_TIFF,
-    FileWithoutLoop,
-    Loop,
+    Edit,
+    EditedFile,
     check_structure,
     damaged,
     is_tiff,
@@ -58,8 +58,10 @@ class TiffDescription:
     """The names of the missing ones."""
     problem: str = ""
     """A problem that affects how the pages are read; "" for none."""
-    loop: Loop | None = None
-    """Where its pages form a circle, if they do: only those before are read."""
+    edit: Edit | None = None
+    """What tifffile must read otherwise than the file has it."""
+    n_pages: int = 0
+    """The number of its pages, 0 if that is not known."""
 
     @property
     def is_set(self) -> bool:
@@ -72,9 +74,7 @@ class TiffDescription:
         is_ome = False if self.ignore_ome else None
         is_mmstack = False if self.xml else None
         with (
-            FileWithoutLoop(self.path, self.loop)
-            if self.loop
-            else nullcontext(self.path) as opened,
+            EditedFile(self.path, self.edit) if self.edit else nullcontext(self.path) as opened,
             TiffFile(opened, omexml=self.xml, is_ome=is_ome, is_mmstack=is_mmstack) as file,
         ):
             yield file
@@ -103,17 +103,17 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
         if is_companion(path, head):
             xml = path.read_text("utf-8", "replace")
             return _described(path, xml, _parse(xml, path), {}, path)
-    loop = check_structure(path)
-    if loop:
+    chain = check_structure(path)
+    if chain.loop:
         # Whether its OME-XML fits the pages that are left is not known.
-        problem = f"its pages form a circle; the {loop.n_pages} pages before that are read"
-        return _without_ome(path, problem=problem, loop=loop)
+        problem = f"its pages form a circle; the {chain.n_pages} pages before that are read"
+        return _without_ome(path, problem=problem, edit=chain.loop)
     with TiffFile(path) as tiff:
         text = tiff.ome_metadata
     if not text:
-        return TiffDescription(path, files=(path,))
+        return TiffDescription(path, files=(path,), edit=chain.bom)
     try:
-        return _read_description(path, text)
+        return replace(_read_description(path, text), n_pages=chain.n_pages)
     except UnreadableFileError:
         if plain:
             return _without_ome(path)
@@ -194,7 +194,7 @@ def _described(
 
 def _check_no_circle(path: Path) -> None:
     """Refuse another file of a set that is damaged."""
-    if check_structure(path):
+    if check_structure(path).loop:
         raise damaged(path, "its pages form a circle")
 
 

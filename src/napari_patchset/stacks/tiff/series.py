@@ -7,14 +7,14 @@ one array, as `tifffile.imread` does.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffPageSeries
+from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.stacks.retrying import is_transient
@@ -69,6 +69,13 @@ def open_series(
                 raise UnreadableFileError(  # tifffile has ignored it: what the pages are is lost
                     f"{description.path}: its pages do not fit {described}. {USE_FROM_TIFF}"
                 )
+            unread = _count_undescribed(file, series, description)
+            if unread and not description.problem:
+                problem = (
+                    f"its OME-XML describes {description.n_pages - unread} of its "
+                    f"{description.n_pages} pages; the others are left out"
+                )
+                description = replace(description, problem=problem)
             yield list(_described_series(series, description)), description
     except (PatchsetError, FileNotFoundError, IsADirectoryError, PermissionError):
         raise
@@ -77,6 +84,26 @@ def open_series(
         if isinstance(error, MemoryError) or is_transient(error):
             raise
         raise damaged(path, f"tifffile can't read it: {error!r}") from error
+
+
+def _count_undescribed(
+    file: TiffFile, series: list[TiffPageSeries], description: TiffDescription
+) -> int:
+    """Return the number of pages that no series has, 0 if they are of another size, like a label.
+
+    Of a set of files it is not known.
+    """
+    if series[0].kind != "ome" or description.is_set or not description.n_pages:
+        return 0
+    if sum(map(len, series)) >= description.n_pages:  # which is quick
+        return 0
+    used = {page.index for each in series for page in each if page is not None}
+    unused = [index for index in range(description.n_pages) if index not in used]
+    sizes = {(each.keyframe.imagelength, each.keyframe.imagewidth) for each in series}
+    page = file.pages.get(unused[0], aspage=True) if unused else None
+    if not isinstance(page, TiffPage) or (page.imagelength, page.imagewidth) not in sizes:
+        return 0
+    return len(unused)
 
 
 def split_positions(series: TiffPageSeries) -> list[TiffPageSeries]:

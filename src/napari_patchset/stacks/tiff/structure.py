@@ -1,6 +1,7 @@
 """A TIFF's directories, checked before tifffile, which follows circles and drops bad tags."""
 
 import struct
+from codecs import BOM_UTF8
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +21,8 @@ _ESSENTIAL_TAGS = frozenset(
 )
 """Tags without which the image would be read otherwise than it was written."""
 
+_MARKED = BOM_UTF8 + b"ImageJ="
+
 _FORMATS: dict[bytes, TiffFormat] = {
     **{b"II*\0": TIFF.CLASSIC_LE, b"MM\0*": TIFF.CLASSIC_BE},
     **{b"II+\0": TIFF.BIG_LE, b"MM\0+": TIFF.BIG_BE},
@@ -37,32 +40,41 @@ def damaged(where: object, problem: str) -> UnreadableFileError:
     return UnreadableFileError(f"{where}: {problem}. {remedy}")
 
 
-class Loop(NamedTuple):
-    """The link by which a chain of directories returns to one before."""
+class Edit(NamedTuple):
+    """Bytes of a file that must be read as others."""
 
     start: int
-    length: int
-    """Where the link is in the file, in bytes."""
+    data: bytes
+
+
+class Chain(NamedTuple):
+    """The directories of a file, one for each page."""
+
     n_pages: int
-    """Number of pages up to it."""
+    """Number of pages; if they form a circle, of those before it closes. 0 if it is not known."""
+    loop: Edit | None = None
+    """The link by which the chain returns to an earlier page, read as the end of the chain."""
+    bom: Edit | None = None
+    """ImageJ's description without a byte order mark, behind which tifffile does not find it."""
 
 
-class FileWithoutLoop(FileIO):
-    """A TIFF in which the link that closes a circle reads as the end of the chain.
+class EditedFile(FileIO):
+    """A file in which some bytes read as others, since tifffile would follow or miss them."""
 
-    tifffile follows circles.
-    """
-
-    def __init__(self, path: Path, loop: Loop) -> None:
+    def __init__(self, path: Path, edit: Edit) -> None:
         super().__init__(str(path.absolute()))
-        self._loop = loop
+        self._edit = edit
 
     def read(self, size: int | None = -1, /) -> bytes:  # noqa: D102, documented on FileIO
         start = self.tell()
         data = super().read(-1 if size is None else size) or b""
-        first = max(self._loop.start - start, 0)
-        last = min(self._loop.start + self._loop.length - start, len(data))
-        return data if first >= last else data[:first] + bytes(last - first) + data[last:]
+        first = max(self._edit.start - start, 0)
+        last = min(self._edit.start + len(self._edit.data) - start, len(data))
+        if first >= last:
+            return data
+        skipped = start + first - self._edit.start
+        new = self._edit.data[skipped : skipped + last - first]
+        return data[:first] + new + data[last:]
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: D102, documented on FileIO
         view = memoryview(buffer).cast("B")
@@ -71,8 +83,8 @@ class FileWithoutLoop(FileIO):
         return len(data)
 
 
-def check_structure(path: Path) -> Loop | None:
-    """Follow the chain of directories to its end; return where it forms a circle, if it does.
+def check_structure(path: Path) -> Chain:
+    """Follow the chain of directories to its end, or to where it forms a circle.
 
     Every directory, and the essential tags of the first one, must lie in the file, each tag once.
     """
@@ -82,7 +94,7 @@ def check_structure(path: Path) -> Loop | None:
             raise UnreadableFileError(f"{path}: not a TIFF file; it begins with {head!r}.")
         # An NDPI stores the high half of every offset elsewhere; tifffile tells it by suffix too.
         if path.suffix.lower() == ".ndpi":
-            return None
+            return Chain(0)
         return _DirectoryChain(file, path, _FORMATS[head]).check()
 
 
@@ -94,8 +106,9 @@ class _DirectoryChain:
         self.size = file.seek(0, 2)
         self.link = 8 if layout.offsetsize == 8 else 4
         """The position of the offset of the next directory."""
+        self.bom: Edit | None = None
 
-    def check(self) -> Loop | None:
+    def check(self) -> Chain:
         self.file.seek(self.link)
         stored = self.file.read(self.layout.offsetsize)
         if len(stored) < self.layout.offsetsize:
@@ -104,7 +117,7 @@ class _DirectoryChain:
         seen: set[int] = set()
         while offset:
             if offset in seen:
-                return Loop(self.link, self.layout.offsetsize, len(seen))
+                return Chain(len(seen), loop=Edit(self.link, bytes(self.layout.offsetsize)))
             seen.add(offset)
             tags, next_offset = self._read(offset, page=len(seen) - 1)
             if len(seen) == 1:
@@ -112,7 +125,7 @@ class _DirectoryChain:
             offset = next_offset
         if not seen:
             raise damaged(self.path, "it has no page")
-        return None
+        return Chain(len(seen), bom=self.bom)
 
     def _read(self, offset: int, page: int) -> tuple[bytes, int]:
         """Return a directory's tags and the offset of the next one, 0 after the last."""
@@ -157,3 +170,11 @@ class _DirectoryChain:
                         f"the tag {name} ends at byte {start + length}, but the file has "
                         f"{self.size} bytes",
                     )
+                if name == "ImageDescription":
+                    self._find_bom(start, length)
+
+    def _find_bom(self, start: int, length: int) -> None:
+        self.file.seek(start)
+        if self.file.read(len(_MARKED)) == _MARKED:
+            text = _MARKED + self.file.read(length - len(_MARKED))
+            self.bom = Edit(start, text.removeprefix(BOM_UTF8).ljust(length, b"\0"))
