@@ -91,6 +91,8 @@ from .stitching.stitcher import Stitcher as Stitcher
 from .training.lazy import LazyPatchArray as LazyPatchArray
 from .training.lazy import LazyPatchSet as LazyPatchSet
 from .training.normalization import Normalize as Normalize
+from .training.patch_stack import PatchStack as PatchStack
+from .training.patch_stack import load_stacks as load_stacks
 from .training.samplers import TileAwareSampler as TileAwareSampler
 from .training.samplers import WeightedSampler as WeightedSampler
 from .verification.opened_set import Finding as Finding
