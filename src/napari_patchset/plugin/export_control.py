@@ -1,10 +1,10 @@
-"""The export: its section of the panel, the run in a background thread, and the plan as a file.
+"""The export: the run in a background thread, what it asks, and the plan as a file.
 
 `ExportControl` turns buttons into actions. One worker runs an export at a time, which can be
 cancelled within a patch; another one writes plans.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,8 @@ from threading import Event
 from time import monotonic
 from typing import Any
 
-from magicgui.types import FileDialogMode
-from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
 from psygnal import Signal
-from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
-from qtpy.QtWidgets import QApplication, QMenu, QPushButton, QSizePolicy
+from qtpy.QtWidgets import QApplication
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
 from napari_patchset.exporting.command_line import command_line
@@ -28,14 +25,12 @@ from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import is_prepared
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
-from napari_patchset.patchset.layout import stem_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, message
 from napari_patchset.plugin.export_check import find_problem
-from napari_patchset.plugin.form.fields import Row, Section
+from napari_patchset.plugin.form.export_section import ExportSection
 from napari_patchset.plugin.layers.plan_layers import has_layers, layers_folder, spool_layers
-from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.scene_context import unused_name
@@ -43,139 +38,6 @@ from napari_patchset.plugin.state import FormState, refresh_region
 from napari_patchset.plugin.worker import Worker
 
 _STOPPED = "Stopped. Press Export to resume."
-
-
-class ExportSection(Section):
-    """Destination, start and progress of an export, and buttons to copy, save and load the plan.
-
-    The line below the buttons tells why an export is impossible, asks what to do, or tells what
-    came of the last one.
-    """
-
-    def __init__(self) -> None:
-        self.out = FileEdit(label="Save to", mode=FileDialogMode.OPTIONAL_FILE, nullable=True)
-        self.out.choose_btn.text, self.out.choose_btn.tooltip = "…", "Choose where to save."
-        self.out.choose_btn.native.setFixedWidth(28)
-        self.start = PushButton(
-            text="Export", tooltip="Write the patch set. An image must be open.", enabled=False
-        )
-        self.cancel = PushButton(
-            text="Cancel",
-            tooltip="Stop the export that runs. The next one resumes where it stopped.",
-            enabled=False,
-        )
-        self.open = PushButton(
-            text="Open patch set",
-            tooltip="Show what was exported side by side, unless it is coordinates only.",
-            enabled=False,
-        )
-        buttons = Row([self.start, self.cancel, self.open])
-        self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
-        self.status = Label(value="")  # always there: a line that comes would move the buttons
-        self.status.native.setWordWrap(True)
-        self.status.native.setMinimumHeight(self.status.native.fontMetrics().height())
-        self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.answers: list[QPushButton] = []
-        self._answer_row = Row([], visible=False)
-        super().__init__(
-            [Section([self.out]), buttons, self.progress, self.status, self._answer_row],
-            labels=False,
-        )
-        self.more = QPushButton("Plan")
-        self.more.setToolTip("The form as a command or as a plan file: copy, save, load.")
-        self.menu = QMenu(self.more)  # whose style it takes
-        self.copy_command = QAction("Copy as command")
-        self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
-        self.stitch = QAction("Stitch predictions…")
-        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan, self.stitch])
-        self.more.setMenu(self.menu)
-        buttons.native.layout().addWidget(self.more)
-        self._proposed = ""
-        self._problem: str | None = None
-        self._outcome, self._is_error = "", False
-        self._is_running = False
-
-    @property
-    def destination(self) -> str:
-        """The path to write, "" if none is chosen."""
-        value = self.out.value
-        return "" if value is None or value == Path() else str(value)
-
-    def propose(self, out: str) -> None:
-        """Propose a destination; one that the user has chosen stays."""
-        if self.destination in ("", self._proposed):
-            self._proposed = out
-            self.out.value = Path(out)
-
-    def rename(self, out: Path) -> None:
-        """Change the destination; the user has not chosen it if the one before was proposed."""
-        if self.destination == self._proposed:
-            self._proposed = str(out)
-        self.out.value = out
-
-    def end_in(self, suffix: str) -> None:
-        """Change the suffix of the destination to that of a format."""
-        self.out.filter, self.out.tooltip = f"*{suffix}", f"The folder to write, NAME{suffix}."
-        if self.destination:
-            out = Path(self.destination)
-            self.rename(out.with_name(f"{stem_of(out)}{suffix}"))
-
-    def allow(self, problem: str | None) -> None:
-        """Enable the export, or tell what stands in its way; None if that is told elsewhere."""
-        self._problem = problem
-        self._show()
-
-    def show_running(self, running: bool) -> None:
-        """Enable the buttons that apply while an export runs, or while none does."""
-        self._is_running = running
-        self._show()
-
-    def show_status(self, text: str, is_error: bool = False) -> None:
-        """Show the progress of the export, or what came of it."""
-        self._outcome, self._is_error = text, is_error
-        self._withdraw()
-        self._show()
-
-    def ask(self, question: str, answers: Mapping[str, Callable[[], None]]) -> None:
-        """Ask a question, with a button for each answer."""
-        self.show_status(question)
-        for text, act in answers.items():
-            button = QPushButton(text)
-            button.clicked.connect(lambda _=False, act=act: self._answer(act))
-            self._answer_row.native.layout().addWidget(button)
-            self.answers.append(button)
-        self._answer_row.visible = True
-        self.answers[0].setFocus()
-
-    def _answer(self, act: Callable[[], None]) -> None:
-        self.start.native.setFocus()
-        self.show_status("")
-        act()
-
-    def _withdraw(self) -> None:
-        """Take back the question."""
-        for button in self.answers:
-            button.hide()
-            button.deleteLater()
-        self.answers.clear()
-        self._answer_row.visible = False
-
-    def _show(self) -> None:
-        """Show what is known; the focus moves from a button that is disabled to the next one.
-
-        So what becomes enabled goes first: from Export to Cancel and back.
-        """
-        running, problem = self._is_running, self._problem
-        buttons = [(self.start, problem == "" and not running), (self.cancel, running)]
-        for button, enabled in sorted(buttons, key=lambda each: not each[1]):
-            button.enabled = enabled
-        self.out.enabled, self.progress.visible = not running, running
-        is_hindered = bool(problem) and not running
-        is_error = is_hindered or self._is_error
-        color = theme_colors().error.name()
-        self.status.native.setStyleSheet(f"color: {color}" if is_error else "")
-        self.status.value = (problem if is_hindered else self._outcome) or ""
-
 
 _SOURCE_STAGES = {"open": "Opening the images", "finalize": "Checking the images"}
 """What an export does with each source, by stage; in the others it counts patches."""

@@ -18,7 +18,8 @@ from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
 from napari_patchset.plugin.canvas.summary import size_hint, summarize
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notifying
-from napari_patchset.plugin.export_control import ExportControl, ExportSection
+from napari_patchset.plugin.export_control import ExportControl
+from napari_patchset.plugin.form.export_section import ExportSection
 from napari_patchset.plugin.form.fields import keep_height
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel

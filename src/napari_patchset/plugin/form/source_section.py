@@ -114,7 +114,9 @@ class ExtraFilesSection(Section):
     def show_counts(self, counts: Mapping[Path, int]) -> None:
         """Show how many patches come from each of the extra files, by path."""
         texts = [
-            f"{label}: {counts[path]:,} patches" if path in counts else label
+            f"{label}: {counts[path]:,} patch{'es' * (counts[path] != 1)}"
+            if path in counts
+            else label
             for label, path in labelled(self.files)
         ]
         if texts == self._texts:
