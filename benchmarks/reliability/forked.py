@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 PATIENCE = 60.0
@@ -36,6 +37,7 @@ class Child:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
+            os.setpgid(0, 0)
             os.close(self._read)
             _work(work, write)
         os.close(write)
@@ -47,6 +49,11 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         os.close(self._read)
         return os.WIFSIGNALED(status)
+
+    def kill_orphans(self) -> None:
+        """Kill the processes that it started and that outlived it, as a pool's do."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def result(self, patience: float = PATIENCE) -> Any:
         """Wait for its result, at most so many seconds.

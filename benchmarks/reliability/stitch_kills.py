@@ -54,10 +54,11 @@ def run(options: argparse.Namespace, row: Row) -> None:
         folder, blend = options.work / str(number), BLENDS[number % 3]
         work = partial(_stitch, patch_set, folder / "a.ome.zarr", blend, number % 5 == 4)
         folder.mkdir()
-        kills = 0
+        kills, children = 0, []
         try:
             while not kills or chance.random() < AGAIN:
-                if not Child(work).kill(chance.uniform(0, 1.1 * seconds)):
+                children.append(Child(work))
+                if not children[-1].kill(chance.uniform(0, 1.1 * seconds)):
                     break  # it was faster
                 kills += 1
                 if (out := folder / "a.ome.zarr").exists():
@@ -68,6 +69,8 @@ def run(options: argparse.Namespace, row: Row) -> None:
             assert left == ["a.ome.zarr"], f"left behind: {left}"
         except (Died, AssertionError) as error:
             row.add("lost", f"{number}: {error}")
+        for child in children:  # whose pools were still there while others went on
+            child.kill_orphans()
         for _ in range(kills):
             row.add("resumed")
         killed += max(kills, 1)
