@@ -4,6 +4,7 @@ import faulthandler
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,8 +64,7 @@ class _Worker:
         ready, _, _ = select.select([self._process.stdout], [], [], limits.seconds)
         line = self._process.stdout.readline() if ready else b""
         if not line.endswith(b"\n"):
-            self._process.kill()
-            self._process.wait()
+            self._abort()
             return {"kind": "death" if ready else "hang", "detail": self._last_words()}
         verdict = cast("dict[str, Any]", json.loads(line))
         if verdict["peak"] > self._baseline + limits.memory:
@@ -73,10 +73,19 @@ class _Worker:
             verdict["kind"] = "memory"
         return verdict
 
+    def _abort(self) -> None:
+        """End the worker, which first prints where it is: see `serve`."""
+        self._process.send_signal(signal.SIGABRT)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def _last_words(self) -> str:
         self._errors.seek(0)
         errors = self._errors.read().decode(errors="replace").strip()
-        return f"exit code {self._process.returncode}: {errors[-1500:]}"
+        return f"exit code {self._process.returncode}: {errors[-3000:]}"
 
     def stop(self) -> None:
         self._process.stdin.close()
@@ -87,7 +96,9 @@ class _Worker:
 def serve(judge: Any) -> None:
     """Be the worker: read numbers, send each to a generator, print what it yields.
 
-    Before the first, the memory that this process takes is printed.
+    Before the first, the memory that this process takes is printed. The one that waits ends it with
+    a signal where it takes too long, at which it prints the stacks of its threads. (A time-out of
+    `faulthandler` would read them while they run, and crash.)
     """
     faulthandler.enable()
     results = os.fdopen(os.dup(1), "w")
@@ -95,10 +106,8 @@ def serve(judge: Any) -> None:
     next(judge)
     print(_peak(), file=results, flush=True)
     for line in sys.stdin:
-        faulthandler.dump_traceback_later(9)
         _forget_peak()
         verdict = judge.send(int(line))
-        faulthandler.cancel_dump_traceback_later()
         print(json.dumps({**verdict, "peak": _peak()}), file=results, flush=True)
 
 

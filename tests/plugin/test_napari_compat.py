@@ -17,6 +17,7 @@ from packaging.version import Version
 from qtpy.QtCore import QCoreApplication
 from qtpy.QtGui import QCloseEvent, QOpenGLContext
 
+from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.napari_compat import (
     CAN_CHANGE_AXES,
     NO_SAMPLE_LAYERS,
@@ -170,13 +171,26 @@ def test_napari_deletes_in_whatever_context_is_current(
     window: Window, flushed_in_own_context: list[bool]
 ) -> None:
     """Else `draw_in_own_context` can go."""
-    window.widget.on_closed()
+    window.viewer.window.remove_dock_widget(window.dock)
+    window.qtbot.wait(100)  # until Qt has put the window together
+    flushed_in_own_context.clear()
     window.viewer.layers.remove("first")
-    assert not any(flushed_in_own_context)
+    assert flushed_in_own_context == [False]
     flushed_in_own_context.clear()
     draw_in_own_context(window.viewer)
     window.viewer.layers.remove("second")
     assert flushed_in_own_context == [True]
+
+
+def test_a_closed_panel_removes_its_grid_in_the_context_of_the_canvas(
+    window: Window, file: Path, flushed_in_own_context: list[bool]
+) -> None:
+    window.open(file)
+    assert not flushed_in_own_context
+    window.viewer.window.remove_dock_widget(window.dock)
+    assert GRID_NAME not in window.viewer.layers
+    assert flushed_in_own_context
+    assert all(flushed_in_own_context)
 
 
 def test_napari_draws_a_layer_for_each_setting() -> None:

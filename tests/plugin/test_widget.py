@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -207,9 +208,10 @@ def test_a_closed_panel_takes_its_grid_along_and_listens_no_longer(
     window: Window, file: Path
 ) -> None:
     window.open(file)
-    title = window.dock.titleBarWidget()
+    title, widget = window.dock.titleBarWidget(), window.widget
     window.qtbot.mouseClick(title.close_button, Qt.MouseButton.LeftButton)
     assert [layer.name for layer in window.viewer.layers] == ["DAPI", "EGFP"]
+    window.until(lambda: not isalive(widget))
     window.viewer.dims.set_point(1, 2.0)
     window.viewer.layers.clear()
     window.dock_widget()

@@ -18,6 +18,7 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari._qt.qt_viewer import QtViewer
 from napari.plugins import _initialize_plugins
 from pytestqt.qtbot import QtBot
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QRadioButton
 
@@ -208,6 +209,8 @@ class Window:
 
     def close(self) -> None:
         """Wait for what runs to end, and leave the viewer empty, for the next test."""
+        if not isalive(self.widget):
+            self.dock_widget()
         self.widget.export_control.cancel()
         self.until(lambda: self.is_idle)
         # What was replaced by newer work is still at work until its next step.

@@ -111,10 +111,16 @@ class PatchesWidget(Panel):
         )
 
     def on_closed(self) -> None:
-        """Stop the workers, and remove the grid from the image."""
+        """Remove the grid from the image, stop the workers, and be deleted.
+
+        napari only takes a panel out of its dock. Python would own it then, and keep it until it
+        exits, as its own slots refer to it: PyQt, which deletes all such widgets in the end, goes
+        on with the next one from the memory of the one that is deleted, and may crash.
+        """
         if not self._released:
+            self.preview.overlay.remove()  # before `_release`: see `draw_in_own_context`
             self._release()
-            self.preview.overlay.remove()
+            self.deleteLater()
 
     def _release(self) -> None:
         """Release the viewer and the workers, also when napari deletes the widget."""
