@@ -16,11 +16,11 @@ from .errors import SkippedSourcesWarning as SkippedSourcesWarning
 from .errors import UnreadableFileError as UnreadableFileError
 from .exporting.failures import Failure as Failure
 from .exporting.failures import SourcesFailed as SourcesFailed
-from .exporting.plan import AnnotationsRef as AnnotationsRef
+from .exporting.image_refs import AnnotationsRef as AnnotationsRef
+from .exporting.image_refs import ImageRef as ImageRef
+from .exporting.image_refs import SourceRef as SourceRef
 from .exporting.plan import ExportPlan as ExportPlan
-from .exporting.plan import ImageRef as ImageRef
 from .exporting.plan import Recipe as Recipe
-from .exporting.plan import SourceRef as SourceRef
 from .exporting.run import Progress as Progress
 from .exporting.run import export as export
 from .exporting.run import iter_export as iter_export

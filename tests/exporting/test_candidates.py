@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, open_stack, verify
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting import run as engine
+from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.metrics import MetricRequest
-from napari_patchset.exporting.plan import ImageRef, SourceRef
 from napari_patchset.exporting.source_files import expand_sources
 from napari_patchset.exporting.workdir import Scores, WorkDir
 from napari_patchset.jobs.folder import Stopped

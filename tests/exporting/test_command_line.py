@@ -15,7 +15,7 @@ from napari_patchset import ExportPlan, Fixed, Random, Tiled, Whole
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.command_line import command_line, make_plan
-from napari_patchset.exporting.plan import SourceRef
+from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, format_values, parse_bytes
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.filters import parse_filter

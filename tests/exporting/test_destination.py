@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, PatchsetError
-from napari_patchset.exporting.plan import ImageRef, SourceRef
+from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.sources import file_region
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.workdir import WorkDir

@@ -9,7 +9,7 @@ import tifffile
 
 from napari_patchset import ExportPlan, PatchSet, SampleSheet, Split, Tiled, export, verify
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import SourceRef
+from napari_patchset.exporting.image_refs import SourceRef
 from support.zarr_maker import write_plate
 
 FILES = tuple(f"{animal}_{i}.tif" for animal in "abcdef" for i in (0, 1))

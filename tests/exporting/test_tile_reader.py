@@ -9,8 +9,8 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.exporting import metrics, shard_writer
+from napari_patchset.exporting.image_refs import ImageRef
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ImageRef
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import Batches

@@ -14,7 +14,7 @@ import tifffile
 from napari_patchset import ExportPlan, LazyPatchSet, PatchSet, Split, Tiled, expand_sources, export
 from napari_patchset.errors import ArgumentError, ExportError, MissingArrayError
 from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.plan import ImageRef, SourceRef
+from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.sources import describe_sources
 from support import counting
 from support.czi_maker import SceneSpec, make_czi

@@ -36,7 +36,8 @@ from napari_patchset.cli.settings import RUNNING
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.exporting.estimate import estimate_export
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
-from napari_patchset.exporting.plan import ExportPlan, SourceRef
+from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import (
     finalize_export,

@@ -13,7 +13,7 @@ from napari_patchset.annotations.features import (
 from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.annotations.polygons import MAX_CLASSES
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import ANNOTATIONS, AnnotationsRef, ImageRef, SourceRef
+from napari_patchset.exporting.image_refs import ANNOTATIONS, AnnotationsRef, ImageRef, SourceRef
 from napari_patchset.patching.filters import PatchFilter, ShareFilter
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.source import SourceInfo

@@ -17,9 +17,10 @@ from napari_patchset.exporting.failures import (
     SourcesFailed,
     may_be_skipped,
 )
+from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK, SourceRef
 from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
-from napari_patchset.exporting.plan import ANNOTATIONS, MASK, ExportPlan, SourceRef
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.sources import (
     SourceDescriber,
     check_agreement,

@@ -12,8 +12,9 @@ from napari_patchset.annotations.features import ClassMasks
 from napari_patchset.annotations.outlines import NO_OUTLINE, touched_outlines
 from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError, ExportError
+from napari_patchset.exporting.image_refs import ANNOTATIONS
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ANNOTATIONS, ExportPlan
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patching.class_pixels import LabelImage
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Masks

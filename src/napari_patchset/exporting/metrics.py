@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
+from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ANNOTATIONS, MASK
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir

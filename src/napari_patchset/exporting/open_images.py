@@ -15,7 +15,8 @@ from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.class_images import is_of_classes, open_classes
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
-from napari_patchset.exporting.plan import ANNOTATIONS, MASK, ExportPlan, SourceRef
+from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK, SourceRef
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.source import is_remote, local_path, path_text
 from napari_patchset.stacks.cache import FileStat

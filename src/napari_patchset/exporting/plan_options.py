@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import ExportPlan, SourceRef
+from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patching.splits import BY, Split
 from napari_patchset.patching.strategies import STRATEGIES

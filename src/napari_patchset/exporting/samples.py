@@ -13,7 +13,7 @@ from typing import Self
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import SourceRef, absolute_path
+from napari_patchset.exporting.image_refs import SourceRef, absolute_path
 from napari_patchset.source import is_remote, local_path
 
 SOURCE, SCENE = "source", "scene"

@@ -9,7 +9,7 @@ from typing import Literal
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
-from napari_patchset.exporting.plan import SourceRef
+from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.source import SceneId, is_remote, local_path, natural_key, split_source
 from napari_patchset.stacks.opening import find_format, list_files, scene_ids

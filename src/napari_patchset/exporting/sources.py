@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from napari_patchset.annotations.features import AnnotationClass, Annotations
 from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.errors import ExportError
+from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.open_images import open_source
-from napari_patchset.exporting.plan import ExportPlan, ImageRef, Recipe, SourceRef
+from napari_patchset.exporting.plan import ExportPlan, Recipe
 from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks
 from napari_patchset.patching.splits import WELL
 from napari_patchset.patching.strategies.base import PatchStrategy

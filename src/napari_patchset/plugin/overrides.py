@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_patchset.exporting.plan import ImageRef, SourceRef
+from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.source_files import sequence_source
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.opening import list_files, open_stack

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
+from napari_patchset.exporting.image_refs import MASK
 from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import MASK
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
 from napari_patchset.patching.measurements import metric_columns

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import ImageRef
+from napari_patchset.exporting.image_refs import ImageRef
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart

@@ -8,7 +8,8 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
-from napari_patchset.exporting.plan import ExportPlan, ImageRef
+from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.sources import file_region, read_region
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
