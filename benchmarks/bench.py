@@ -38,6 +38,8 @@ class Scale:
         Of the slide.
     patches : int
         To be planned.
+    features : int
+        Outlines in a GeoJSON file.
     reads : int
         Random reads of a patch set or a warm stack.
     sample : int
@@ -52,6 +54,7 @@ class Scale:
     tile: int = 2048
     subblocks: int = 100_000
     patches: int = 1_000_000
+    features: int = 1_000_000
     reads: int = 20_000
     sample: int = 48
     repeats: int = 5
@@ -64,6 +67,7 @@ TINY = Scale(
     tile=256,
     subblocks=3000,
     patches=10_000,
+    features=3000,
     reads=50,
     sample=2,
     repeats=1,
@@ -203,15 +207,20 @@ class Bench:
 
     def _child(self, path: Path, size: int) -> tuple[dict[str, int], int]:
         plan = self.plan(path, size, "child")
+        took = self.in_child(plan)
+        output = sum(file.stat().st_size for file in _files(Path(plan.out)))
+        self.clear()
+        return took, output
+
+    def in_child(self, plan: ExportPlan) -> dict[str, int]:
+        """Export in a new process; return what that took, see `child.py`."""
         plan_path = self.out / "plan.json"
         plan_path.write_text(plan.model_dump_json())
         child = Path(__file__).parent / "child.py"
         command = [sys.executable, str(child), str(plan_path)]
         answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        output = sum(file.stat().st_size for file in _files(Path(plan.out)))
-        self.clear()
         took: dict[str, int] = json.loads(answer)
-        return took, output
+        return took
 
 
 def remove(path: Path) -> None:

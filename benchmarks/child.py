@@ -1,5 +1,7 @@
 """Export one plan in a fresh process and print what it took: bytes read and written, memory, tiles.
 
+Also how often it told how far annotations were read.
+
 usage: child.py PLAN.json
 """
 
@@ -10,15 +12,18 @@ from pathlib import Path
 
 from measure import counted_tiles
 
-from napari_patchset import ExportPlan, export
+from napari_patchset import ExportPlan, Progress, export
 
 
 def main(plan_path: str) -> None:
     """Export, then print one JSON object."""
     plan = ExportPlan.model_validate_json(Path(plan_path).read_bytes())
+    events = list[Progress]()
     with counted_tiles() as tiles:
-        export(plan).close()
-    print(json.dumps({**transfers(), "peak": peak_memory(), "tiles": len(tiles)}))
+        export(plan, progress=events.append).close()
+    readings = sum(event.stage == "read" for event in events)
+    counts = {"peak": peak_memory(), "tiles": len(tiles), "readings": readings}
+    print(json.dumps({**transfers(), **counts}))
 
 
 def transfers() -> dict[str, int]:

@@ -1,13 +1,16 @@
 """The files that are measured: mosaics of compressed tiles, and a slide of very many subblocks."""
 
+import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import zarr
 from imagecodecs import jpegxr_encode, zstd_encode
 from numpy.typing import NDArray
 from pylibCZIrw.czi import create_czi
@@ -265,3 +268,45 @@ def stored_bytes(path: Path) -> int:
             file.seek(position + 32 + 8)
             total += int.from_bytes(file.read(8), "little")
     return total
+
+
+OUTLINE_CLASSES = ("Tumor", "Stroma", "Immune")
+
+
+def write_outlines(folder: Path, n: int) -> tuple[Path, Path]:
+    """Write an image without pixels and outlines of nuclei in it, in islands of about 1600.
+
+    Each has 20 corners, and is of one of three classes.
+    """
+    image, outlines = folder / f"outlined {n}.zarr", folder / f"outlined {n}.geojson"
+    if outlines.exists():
+        return image, outlines
+    islands = max(2, ceil((n / 1600) ** 0.5))  # in a row; 800 pixels wide, and 200 apart
+    side = 1000 * islands
+    zarr.create_array(
+        image,
+        shape=(side, side),
+        chunks=(1024, 1024),
+        dtype="uint8",
+        dimension_names=["y", "x"],
+        overwrite=True,
+    )
+    rng, angle = np.random.default_rng(0), np.linspace(0, 2 * np.pi, 21)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    draft = outlines.with_suffix(".draft")
+    with draft.open("w") as file:
+        file.write('{"type": "FeatureCollection", "features": [\n')
+        for i in range(n):
+            island = np.array(divmod(i % islands**2, islands))
+            centre, radius = 1000 * island + rng.uniform(10, 800, 2), rng.uniform(4, 8)
+            ring = (centre + radius * circle).round(2).tolist()
+            properties = {
+                "objectType": "annotation",
+                "classification": {"name": OUTLINE_CLASSES[i % 3], "color": [200, 0, i % 3]},
+            }
+            geometry = {"type": "Polygon", "coordinates": [ring]}
+            feature = {"type": "Feature", "geometry": geometry, "properties": properties}
+            file.write((",\n" if i else "") + json.dumps(feature))
+        file.write("\n]}\n")
+    draft.rename(outlines)
+    return image, outlines

@@ -1,4 +1,4 @@
-"""Rows without a peer: plan a million patches, open a slide of very many subblocks."""
+"""Rows without a peer: plan a million patches, or within a million outlines, open a large slide."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -9,11 +9,21 @@ from typing import Any
 
 import numpy as np
 from bench import Bench
-from files import Slide
+from files import OUTLINE_CLASSES, Slide, write_outlines
 from measure import Result, Target, in_turn, median_ratio, timed
 from numpy.typing import NDArray
 
-from napari_patchset import CziImageStack, ExportPlan, Random, Tiled, export, list_scenes
+from napari_patchset import (
+    Balanced,
+    CziImageStack,
+    ExportPlan,
+    Random,
+    SourceRef,
+    Split,
+    Tiled,
+    export,
+    list_scenes,
+)
 from napari_patchset.source import PixelSize, SourceInfo
 
 MIB = 2**20
@@ -113,3 +123,33 @@ def _planning(
     missing = abs(len(grid) - count)
     limit = Target("<=", 0, "patches")
     yield Result(f"{what}: off the count", "count", "patches", missing, target=limit)
+
+
+def annotated(bench: Bench) -> Iterator[Result]:
+    """Plan patches inside of, drawn from, and split by a million outlines, each in a process."""
+    n = bench.scale.features
+    image, outlines = write_outlines(bench.data, n)
+    source = SourceRef(path=image, annotations=outlines)
+    classes = {**dict.fromkeys(OUTLINE_CLASSES, 1), "background": 2}
+    choices: dict[str, dict[str, Any]] = {
+        "inside of them": {
+            "strategy": Tiled(size=(64, 64), region_classes=OUTLINE_CLASSES, min_inside=0.3)
+        },
+        "balanced": {"strategy": Balanced(size=(64, 64), count=1000, classes=classes)},
+        "split by them": {
+            "strategy": Tiled(size=(64, 64)), "split": Split(val=0.2, by="annotation")
+        },
+    }  # fmt: skip
+    for name, fields in choices.items():
+        bench.clear()
+        plan = ExportPlan(
+            sources=source, out=bench.out / "a.patches", format="coordinates", **fields
+        )
+        taken = bench.in_child(plan)
+        what = f"plan {n} outlines, patches {name}"
+        limit = Target("<=", 1500, "MB")
+        yield Result(f"{what}: peak", "memory", "MB", taken["peak"] / 1e6, target=limit)
+        # A step for every four megabytes.
+        lacking = max(0, outlines.stat().st_size // 2**22 - taken["readings"])
+        limit = Target("<=", 0, "steps")
+        yield Result(f"{what}: steps that are not told", "count", "", lacking, target=limit)

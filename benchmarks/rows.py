@@ -11,7 +11,7 @@ import zarr
 from bench import Bench
 from files import JPEG_XR
 from measure import Result, Target, counted_tiles, in_turn, median_ratio, timed
-from own_rows import opening, planning, resampled
+from own_rows import annotated, opening, planning, resampled
 from process_rows import (
     first_picture,
     key_strokes,
@@ -173,6 +173,7 @@ def _per_patch(
 ROWS: dict[str, Row] = {
     "opening": opening,
     "planning": planning,
+    "annotated": annotated,
     "resampled": resampled,
     "careamics": export_against_careamics,
     "raw": export_against_raw,

@@ -32,6 +32,7 @@ MAX_STEPS = 100
 DOING = {
     "list": "listing scenes",
     "open": "opening images",
+    "read": "reading annotations, MB",
     "plan": "planned",
     "score": "measured",
     "write": "written",
@@ -69,9 +70,9 @@ class ProgressEvent(Event):
     Attributes
     ----------
     stage : str
-        `list` scenes of the files, `open` images, `plan` patches, `score` candidates, `write`
-        patches, `finalize`: check the images again, `done`, `verify` patches, write
-        `geojson`, `stitch` and `levels` of `patchset stitch`.
+        `list` scenes of the files, `open` images, `read` megabytes of annotations, `plan` patches,
+        `score` candidates, `write` patches, `finalize`: check the images again, `done`, `verify`
+        patches, write `geojson`, `stitch` and `levels` of `patchset stitch`.
     done, total : int
         Number of files, images, candidates or patches that are done, and of all.
     """

@@ -1,8 +1,11 @@
 """The annotations of a plan's sources, opened as images of their classes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 
 from napari_patchset.annotations.features import (
     AnnotationClass,
@@ -33,12 +36,45 @@ _READ: FileCache[Annotations] = FileCache(_CACHED_BYTES, lambda each: each.nbyte
 """Annotations of files that were read last; to read a million features takes a minute."""
 
 
-def read_annotations(path: str, check_cancelled: Callable[[], None] = lambda: None) -> Annotations:
+Reading = tuple[int, int]
+"""Bytes of a file that are read, and of all."""
+
+
+def read_annotations(
+    path: str, progress: Callable[[int, int], object] = lambda done, total: None
+) -> Annotations:
     """Read a GeoJSON file, once as long as it does not change and there are few others.
 
-    `check_cancelled` is called now and then; what it raises ends the reading.
+    Parameters
+    ----------
+    progress : callable
+        Called with what `Reading` is; what it raises ends the reading.
     """
-    return _READ.get(Path(path), lambda file: read_geojson(file, lambda *_: check_cancelled()))
+    return _READ.get(Path(path), lambda file: read_geojson(file, progress))
+
+
+def annotations_in_steps(path: str, check_cancelled: Callable[[], None]) -> Iterator[Reading]:
+    """Read a GeoJSON file in a thread, and yield how far that is; an error ends it in silence.
+
+    `read_annotations` then returns what was read, or raises the error.
+    """
+    steps, is_closed = SimpleQueue[Reading | None](), Event()
+
+    def report(done: int, total: int) -> None:
+        check_cancelled()
+        if is_closed.is_set():
+            raise CancelledError
+        steps.put((done, total))
+
+    with ThreadPoolExecutor(1, "annotations") as pool:
+        reading = pool.submit(read_annotations, path, report)
+        reading.add_done_callback(lambda _: steps.put(None))
+        try:
+            while (step := steps.get()) is not None:
+                yield step
+        finally:
+            is_closed.set()
+    check_cancelled()
 
 
 def is_of_classes(role: str, ref: ImageRef) -> bool:
@@ -68,7 +104,7 @@ def open_classes(
     with ExitStack() as on_error:
         stack: ClassStack
         if is_geojson(ref.path):
-            annotations = read_annotations(ref.path, check_cancelled)
+            annotations = read_annotations(ref.path, lambda *_: check_cancelled())
             own = list(annotations.classes)
             stack = AnnotationStack(annotations, image, classes or own, ref.path)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_patchset.channels import channel_indices
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
-from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, ReadingStep, freeze_plan
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.stages import check_frozen, check_not_taken
@@ -85,7 +85,8 @@ def estimate_export(
     steps = freeze_plan(plan, workdir.check_cancelled)
     while True:
         try:
-            progress(*next(steps))
+            if not isinstance(step := next(steps), ReadingStep):
+                progress(*step)
         except StopIteration as end:
             frozen, grid = end.value
             break

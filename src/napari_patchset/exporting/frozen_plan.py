@@ -6,11 +6,17 @@ layout of the arrays, so that every job writes the same shards.
 
 import warnings
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import ClassLabel
+from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.class_images import check_classes, classes_of
+from napari_patchset.exporting.class_images import (
+    annotations_in_steps,
+    check_classes,
+    classes_of,
+)
 from napari_patchset.exporting.failures import (
     SOURCE_ERRORS,
     Failure,
@@ -40,6 +46,14 @@ _SHARDS_PER_SCORE_CHUNK = 4
 
 Step = tuple[int, int]
 """Number of sources that are done, and of all."""
+
+
+class ReadingStep(NamedTuple):
+    """Megabytes of a file of annotations that are read, and of all."""
+
+    done: int
+    total: int
+
 
 _MAX_STEPS = 100
 """Most steps that are reported of one pass over the sources."""
@@ -148,7 +162,7 @@ def freeze_plan(
 ) -> Generator[Step, None, tuple[FrozenPlan, PatchGrid]]:
     """Open and describe every source, and choose the candidates.
 
-    It is done in steps, each of which yields what comes of `_step`.
+    It is done in steps, each of which yields what comes of `_step`, or a `ReadingStep`.
 
     Sources that can't be read are skipped, unless all are, or one may not be: see
     `may_be_skipped`. `check_cancelled` is called before each
@@ -281,6 +295,10 @@ def _describe_readable(
         check_cancelled()
         try:
             ref = requested.with_pair_scenes()
+            paths = {image.path for image in ref.images.values() if is_geojson(image.path)}
+            for path in sorted(paths):
+                for done, total in annotations_in_steps(path, check_cancelled):
+                    yield ReadingStep(done // 10**6, total // 10**6)
             descriptions.append([describe_image(ref, role) for role in roles])
             readable.append(ref)
         except SOURCE_ERRORS as error:

@@ -9,7 +9,7 @@ from concurrent.futures import (
     Executor,
 )
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, cast
@@ -20,7 +20,7 @@ from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import Step
+from napari_patchset.exporting.frozen_plan import ReadingStep, Step
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_shards
@@ -33,7 +33,7 @@ from napari_patchset.patchset.reader import PatchSet, read_description
 
 Result = TypeVar("Result")
 
-Stage = Literal["open", "plan", "score", "write", "finalize", "done"]
+Stage = Literal["open", "read", "plan", "score", "write", "finalize", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,12 @@ class Progress:
 
     Attributes
     ----------
-    stage : {"open", "plan", "score", "write", "finalize", "done"}
-        The step that the export is at: sources are opened; the candidates are chosen; candidates
-        are scored; patches are written; sources are checked again; the set is complete.
+    stage : {"open", "read", "plan", "score", "write", "finalize", "done"}
+        The step that the export is at: sources are opened; annotations are read; the candidates
+        are chosen; candidates are scored; patches are written; sources are checked again; the set
+        is complete.
     done, total : int
-        Number of sources, candidates or patches that are done, and of all of them.
+        Number of sources, megabytes, candidates or patches that are done, and of all of them.
     path : Path
         The patch set.
     failures : tuple of Failure
@@ -272,7 +273,8 @@ def _events(
     with closing(steps):
         while True:
             try:
-                done, total = next(steps)
+                step = next(steps)
             except StopIteration as end:
                 return cast("Result", end.value)
-            yield event(done, total)
+            is_reading = isinstance(step, ReadingStep)
+            yield replace(event(*step), stage="read") if is_reading else event(*step)

@@ -21,7 +21,7 @@ from napari_patchset.exporting.destination import (
 )
 from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, ReadingStep, Step, freeze_plan
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import write_shards
@@ -198,9 +198,9 @@ def _share(n: int, job: int, of: int) -> tuple[int, int]:
 def _run_steps(
     steps: Generator[Step, None, object], progress: Callable[[int, int], object] | None
 ) -> None:
-    for done, total in steps:
-        if progress is not None:
-            progress(done, total)
+    for step in steps:
+        if progress is not None and not isinstance(step, ReadingStep):
+            progress(*step)
 
 
 def prepare(

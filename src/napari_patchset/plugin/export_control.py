@@ -39,8 +39,12 @@ from napari_patchset.plugin.worker import Worker
 
 _STOPPED = "Stopped. Press Export to resume."
 
-_SOURCE_STAGES = {"open": "Opening the images", "finalize": "Checking the images"}
-"""What an export does with each source, by stage; in the others it counts patches."""
+_SOURCE_STAGES = {
+    "open": "Opening the images",
+    "read": "Reading the annotations, MB",
+    "finalize": "Checking the images",
+}
+"""What an export does with its sources, by stage; in the others it counts patches."""
 
 
 class Taken(Exception):
