@@ -132,6 +132,25 @@ def test_an_unfinished_export_is_started_over(window: Window, unfinished: Export
     assert size_of(Path(unfinished.out)) == (64, 64)
 
 
+def test_an_export_of_an_image_that_has_changed_is_started_over(
+    window: Window, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SHARD_BYTES", 16 * 1024)
+    image = czi(SceneSpec(rect=(0, 0, 200, 200)))
+    window.open(image)
+    events = iter_export(window.state.plan())
+    while next(events).stage != "write":
+        pass
+    events.close()
+    os.utime(image, (0, 0))
+    window.click(window.widget.export.start)
+    question = "image.czi has changed since the export of image.patches.zarr began."
+    window.until(lambda: status(window) == question)
+    assert offered(window) == ["Start over", "Cancel"]
+    answer(window, "Start over")
+    window.until(lambda: status(window) == "Saved image.patches.zarr")
+
+
 def test_a_refused_export_of_layers_leaves_no_folder(
     window: Window, unfinished: ExportPlan
 ) -> None:

@@ -89,8 +89,7 @@ def _explain_full_disk(root: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ExportError(
-            f"{root}: the disk is full; what is written stays: free space and "
-            "run the same command again."
+            f"{root}: the disk is full; what is written stays: free space and run the same again."
         ) from error
 
 
@@ -103,7 +102,7 @@ def _explain_no_memory() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "start new thread" not in str(error):
             raise
         raise ExportError(
-            f"{NO_MEMORY}; then run the same command again: what is written stays ({error})."
+            f"{NO_MEMORY}; then run the same again: what is written stays ({error})."
         ) from error
 
 

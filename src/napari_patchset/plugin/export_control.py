@@ -20,6 +20,7 @@ from napari_patchset.errors import ArgumentError, DestinationExistsError, Export
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import Failure
+from napari_patchset.exporting.open_images import find_stat
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import is_prepared
@@ -48,19 +49,21 @@ _SOURCE_STAGES = {
 
 
 class Taken(Exception):
-    """The name of the patch set is taken, by a set or by an unfinished export of another plan.
+    """The name of the patch set is taken, and the user is asked what to do.
 
     Attributes
     ----------
-    unfinished : bool
-        By which of them.
-    plan : ExportPlan or None
+    is_set : bool
+        Whether it is taken by a patch set; else by an unfinished export.
+    other : ExportPlan or None
         The unfinished export, None if it can't be continued.
     """
 
-    def __init__(self, unfinished: bool, plan: ExportPlan | None = None) -> None:
-        super().__init__()
-        self.unfinished, self.plan = unfinished, plan
+    def __init__(
+        self, question: str, is_set: bool = False, other: ExportPlan | None = None
+    ) -> None:
+        super().__init__(question)
+        self.is_set, self.other = is_set, other
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Order:
     replaces : bool
         Whether a patch set of that name may be replaced.
     starts_over : bool
-        Whether an unfinished export of another plan may be discarded.
+        Whether an unfinished export of that name is discarded.
     """
 
     plan: ExportPlan | FormState
@@ -114,17 +117,18 @@ def _export(
     workdir, layers = WorkDir.for_set(plan.out), layers_folder(plan)
     check_destination(plan, overwrite=order.replaces)  # before layers are written
     if not order.replaces and Path(plan.out).exists() and not workdir.is_in_place:
-        raise Taken(unfinished=False)
+        raise Taken(f"{Path(plan.out).name} exists already.", is_set=True)
     had_layers, metrics = layers.exists(), known_metrics(planned)
     try:
         if isinstance(order.plan, FormState):
             plan = spool_layers(_fresh_plan(order.plan), check_cancelled)
-        if not order.starts_over:
+        if order.starts_over:
+            with workdir.locked():
+                workdir.discard()
+        else:
             _check_unfinished(workdir, plan)
-        overwrite = order.replaces or order.starts_over
-        with closing(
-            iter_export(plan, metrics=metrics, memory=memory, overwrite=overwrite)
-        ) as events:
+        options: dict[str, Any] = {"metrics": metrics, "memory": memory}
+        with closing(iter_export(plan, overwrite=order.replaces, **options)) as events:
             for event in events:
                 yield event
                 if cancelled.is_set():
@@ -137,15 +141,22 @@ def _export(
 
 
 def _check_unfinished(workdir: WorkDir, plan: ExportPlan) -> None:
-    """Raise Taken if the folder holds an unfinished export of another plan."""
+    """Raise Taken if an unfinished export of another plan, or of changed images, is there."""
+    name = Path(plan.out).name
     try:
-        is_prepared(workdir, plan)
+        is_resumed = is_prepared(workdir, plan)
     except DestinationExistsError:
         frozen = workdir.plan()
         other = frozen.plan.model_copy(update={"sources": frozen.requested})
-        raise Taken(unfinished=True, plan=other) from None
+        question = f"An export of {name} with other settings is unfinished."
+        raise Taken(question, other=other) from None
     except ExportError:
-        raise Taken(unfinished=True) from None
+        raise Taken(f"An unfinished export of {name} can't be continued.") from None
+    if is_resumed:
+        stats = workdir.plan().file_stats
+        changed = [Path(path).name for path, stat in stats.items() if find_stat(path) != stat]
+        if changed:
+            raise Taken(f"{changed[0]} has changed since the export of {name} began.")
 
 
 class ExportControl:
@@ -286,19 +297,15 @@ class ExportControl:
         """Ask what is to become of what has the name of the patch set."""
         order = self._order
         assert order is not None  # it has just been refused
-        name, cancel = Path(order.plan.out).name, {"Cancel": lambda: None}
-        if not taken.unfinished:
-            answers = {
-                "Replace": lambda: self._run(replace(order, replaces=True)),
-                "Keep both": lambda: self._try(self._keep_both),
-            }
-            self._section.ask(f"{name} exists already.", answers | cancel)
-            return
-        answers = {"Start over": lambda: self._run(replace(order, starts_over=True))}
-        if (other := taken.plan) is not None:
-            answers = {"Continue that one": lambda: self._run(replace(order, plan=other))} | answers
-        question = f"An export of {name} with other settings is unfinished."
-        self._section.ask(question, answers | cancel)
+        answers: dict[str, Callable[[], None]] = {}
+        if taken.is_set:
+            answers["Replace"] = lambda: self._run(replace(order, replaces=True))
+            answers["Keep both"] = lambda: self._try(self._keep_both)
+        else:
+            if (other := taken.other) is not None:
+                answers["Continue that one"] = lambda: self._run(replace(order, plan=other))
+            answers["Start over"] = lambda: self._run(replace(order, starts_over=True))
+        self._section.ask(str(taken), answers | {"Cancel": lambda: None})
 
     def _keep_both(self) -> None:
         self._section.rename(unused_name(Path(self._section.destination)))
