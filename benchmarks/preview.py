@@ -17,6 +17,7 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_patchset.patching.strategies import Tiled
+from napari_patchset.plugin.napari_compat import scale_bar
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
@@ -89,6 +90,7 @@ def _plain(path: Path) -> dict[str, float]:
     viewer.window.add_dock_widget(QLabel(" " * 90), area="right")
     levels = [da.from_zarr(path / str(i)) for i in range(7)]
     viewer.add_image(levels, multiscale=True, scale=(1, 0.5, 0.5), contrast_limits=(0, 65535))
+    scale_bar(viewer).visible = True  # as with the widget: it takes napari most of a zoom
     _draw(viewer)
     try:
         return _moves(viewer)

@@ -85,8 +85,8 @@ def test_export_cancel_export_again_and_open(
     assert window.widget.export.status.value == "Stopped. Press Export to resume."
     window.export_to(out).close()
     window.click(window.widget.export.open)
-    window.until(lambda: "DAPI (all)" in window.viewer.layers)
-    assert window.viewer.layers["DAPI (all)"].data.shape == (6 * 29 * 45, 8, 8)
+    gallery = window.widget.preview.gallery
+    window.until(lambda: gallery.count.text() == f"{6 * 29 * 45:,} patches")
     assert window.state.source.path == str(file)
 
 

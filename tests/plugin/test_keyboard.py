@@ -111,4 +111,4 @@ def test_a_set_is_exported_by_keys_alone(window: Window, file: Path, tmp_path: P
     assert out.is_dir()
     assert named(focused(window)) == "Open patch set"
     press(Qt.Key.Key_Return)
-    window.until(lambda: "EGFP (all)" in window.viewer.layers)
+    window.until(window.widget.preview.gallery.isVisible)

@@ -143,8 +143,9 @@ class Person:
         copied = self.export.copy_command.trigger
         self.does(copied, lambda: bool(self.export.status.value == "The command is copied."))
         self.clicks(self.export.start, lambda: bool(self.export.open.enabled))
-        count = len(self.window.viewer.layers)
-        self.clicks(self.export.open, lambda: len(self.window.viewer.layers) > count)
+        gallery = self.widget.preview.gallery
+        is_open = lambda: gallery.windowTitle() == f"Gallery: {out.name}"  # noqa: E731
+        self.clicks(self.export.open, lambda: is_open() and not gallery.grid.missing_rows())
 
 
 @pytest.mark.parametrize("kind", ["czi", "ome.tif", "zarr"])

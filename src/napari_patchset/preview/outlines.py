@@ -117,6 +117,12 @@ class PlanePatches:
         low = self.start[index].astype(np.float64)
         return np.stack([low, low + self.size])
 
+    def row_on(self, other: "PlanePatches", row: int | None) -> int | None:
+        """Return the row of the same place on another plane with the same positions."""
+        index = -1 if row is None else int(np.searchsorted(self.rows, row))
+        is_here = 0 <= index < len(self.rows) and self.rows[index] == row
+        return int(other.rows[index]) if is_here else None
+
     def overlaps(self, box: Box) -> NDArray[np.float64]:
         """Return what the other patches have in common with one of them, (n, 2, 2), as boxes."""
         others = self[self.in_view(*box.tolist())].start.astype(np.float64)

@@ -45,6 +45,9 @@ _SMALL = 24
 _SAME_WIDTH = 1.25
 """Factor by which a line may thicken before it is redrawn; thinner, it would vanish."""
 
+_MAX_SCALE = 3.0
+"""Factor by which lines scale at most while one zooms."""
+
 _COLORS = np.array([[*rgb(color), 1] for color in (*CATEGORY_COLORS, "#ffffff")])
 _WHITE = len(CATEGORY_COLORS)
 _SHADE, _EXAMPLE_SHADE = 0.4, 0.25
@@ -55,6 +58,9 @@ _FRAME, _PICKED_FRAME = 2, 4
 
 _WAIT_MS = 30
 """Shortest time between redraws while the camera moves."""
+
+_STILL_MS = 120
+"""Time without a zoom until lines get their width again; while one zooms they scale."""
 
 
 class PlaneGrid(NamedTuple):
@@ -148,10 +154,9 @@ class _Drawing(NamedTuple):
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
         return same and self.patches.looks_like(patches)
 
-    def is_valid_for(self, view: Box, pixel: float) -> bool:
-        """Return whether the drawing would be the same for another view."""
-        inside = self.outlined.contains(view) if self.outlined else self.view == view
-        return inside and _is_same_width(self.pixel, pixel)
+    def covers(self, view: Box) -> bool:
+        """Return whether the drawing has what is seen in another view."""
+        return self.outlined.contains(view) if self.outlined else self.view == view
 
 
 def _is_same_width(drawn: float, pixel: float) -> bool:
@@ -188,10 +193,12 @@ class GridOverlay:
         """The row of the patch under the mouse."""
         self._picked: int | None = None
         self._example: int | None = None
+        self._zoomed_to = 0.0
         self._drawing: _Drawing | None = None
         self._highlighted: _Highlighted | None = None
         self._raster: PatchRaster | None = None
         self._soon = single_shot_timer(parent, self._follow, _WAIT_MS)
+        self._still = single_shot_timer(parent, self._follow, _STILL_MS)
         self._layers.shown_again.connect(self._follow)
         camera(viewer).events.connect(self._follow_soon)
         canvas_resized(viewer).connect(self._follow_soon)
@@ -204,10 +211,23 @@ class GridOverlay:
 
     def draw(self, grid: PlaneGrid, picked: int | None = None) -> None:
         """Draw the patches of a plane, one of them framed."""
-        if self.grid is None or self.grid.patches is not grid.patches:
-            self.hovered = self._example = None
+        if self.grid is not None and self.grid.patches is not grid.patches:
+            self._turn_to(self.grid.patches, grid.patches)
         self.grid, self._picked = grid, picked
         self._redraw()
+
+    def _turn_to(self, before: PlanePatches, patches: PlanePatches) -> None:
+        """Highlight the same place on another plane, unless its patches lie elsewhere."""
+        known, shown = self._highlighted, None
+        if before.looks_like(patches):
+            self.hovered = before.row_on(patches, self.hovered)
+            self._example = before.row_on(patches, self._example)
+            if known and known.picked < 0:
+                row = before.row_on(patches, known.row)
+                shown = known._replace(patches=patches, row=_number(row))
+        else:
+            self.hovered = self._example = None
+        self._highlighted = shown
 
     def hover(self, row: int | None) -> None:
         """Highlight the patch under the mouse; None for an example."""
@@ -225,6 +245,7 @@ class GridOverlay:
         """Stop following the camera, and release the image."""
         self.grid = self._raster = self._drawing = self._highlighted = None
         self._soon.stop()
+        self._still.stop()
         self._layers.release()
         camera(self._viewer).events.disconnect(self._follow_soon)
         canvas_resized(self._viewer).disconnect(self._follow_soon)
@@ -257,12 +278,23 @@ class GridOverlay:
             view = Box(*view_of(self._viewer, self.grid.image))
             self._draw_grid(self.grid, view, pixel)
             self._draw_highlight(self.grid, view, pixel)
+        self._zoomed_to = pixel
+
+    def _has_width(self, drawn: float, pixel: float) -> bool:
+        """Return whether lines may stay; they are drawn anew once the camera has come to rest."""
+        if _is_same_width(drawn, pixel):
+            return True
+        is_moving = self._zoomed_to != pixel
+        if is_moving and 1 / _MAX_SCALE < drawn / pixel < _MAX_SCALE:
+            self._still.start()
+            return True
+        return False
 
     def _draw_grid(self, grid: PlaneGrid, view: Box, pixel: float) -> None:
         space, patches = plane_space(grid.image), grid.patches
         drawing = self._drawing if self.is_shown else None
         same = drawing if drawing and drawing.shows(patches, space) else None
-        if same and same.is_valid_for(view, pixel):
+        if same and same.covers(view) and self._has_width(same.pixel, pixel):
             return
         seen, outlined = _outlined(patches, view)
         is_map = not (outlined or (same and same.outlined))
@@ -309,7 +341,8 @@ class GridOverlay:
             row = self._example = self._choose_example(patches, view)
         shown = _Highlighted(patches, _number(row), _number(self._picked), pixel)
         before = self._highlighted
-        if before and before[:3] == shown[:3] and _is_same_width(before.pixel, pixel):
+        is_same = before and before[:3] == shown[:3]
+        if before and is_same and self._has_width(before.pixel, pixel):
             return
         self._highlighted = shown
         boxes = {n: patches.box_of(n) for n in (row, self._picked) if n is not None}

@@ -240,10 +240,12 @@ class PreviewControl:
         image = shown.layers[-1]
         plane = plane_of(self._viewer, image, planned.shown_source)
         grid = PlaneGrid.find(planned, image, plane, self.overlay.grid)
+        before = self.overlay.grid
         self.overlay.draw(grid, self.view.row)
         if self.overlay.hovered is None:
             self._show_status(None, None)
-        self.plane.setText(plane_summary(planned, grid.patches, grid.sample))
+        if not (before and before.planned is planned and before.patches.looks_like(grid.patches)):
+            self.plane.setText(plane_summary(planned, grid.patches, grid.sample))
 
     def _on_moved(self, position: tuple[float, ...]) -> None:
         self._mouse = position

@@ -99,7 +99,7 @@ class Gallery(QDialog):
 
     def show_patches(self, patches: GalleryPatches) -> None:
         """Show the patches of a plan or a set, in the window."""
-        self._close_set()
+        self.pictures.stop()
         self._patches = patches
         self.setWindowTitle(f"Gallery: {patches.name}")
         is_plan = isinstance(patches, PlannedPatches)
@@ -146,15 +146,9 @@ class Gallery(QDialog):
         self._soon.stop()
         for worker in self.workers:
             worker.release()
-        self._close_set()
         self._patches = None
         self.grid.update_patches(None)
         self.close()
-
-    def _close_set(self) -> None:
-        self.pictures.stop()
-        if isinstance(self._patches, SetPatches):
-            self._patches.patch_set.close()
 
     def _fill(self) -> None:
         self.tabs.setExpanding(False)
@@ -260,7 +254,7 @@ class Gallery(QDialog):
 
     def _read_layers(self) -> None:
         if isinstance(self._patches, SetPatches):
-            self.reading_layers.run(patch_set_layers, self._patches.patch_set.path)
+            self.reading_layers.run(patch_set_layers, self._patches.path)
 
     def _open_layers(self, layers: list[LayerTuple]) -> None:
         if self._patches is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
@@ -14,6 +15,7 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import read_patch
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.gallery.captions import patch_lines, place_text
 from napari_patchset.plugin.layers.layer_stack import open_image
@@ -181,9 +183,14 @@ class PlannedPatches(GalleryPatches):
 
 @dataclass(eq=False)
 class SetPatches(GalleryPatches):
-    """The patches of a set on disk, each with its split and its index there."""
+    """The patches of a set on disk, each with its split and its index there.
 
-    patch_set: PatchSet
+    The set is open only while it is read, so that an export can replace it.
+    """
+
+    path: Path
+    manifest: Manifest
+    splits: tuple[str, ...]
     channels: Sequence[Channel]
     split: NDArray[np.int8]
     index: NDArray[np.int64]
@@ -199,31 +206,14 @@ class SetPatches(GalleryPatches):
         ArgumentError
             If it holds no pixels.
         """
-        patch_set = PatchSet(path)
-        if not patch_set:
-            patch_set.close()
-            raise ArgumentError(f"{path} holds coordinates only, no pixels to show.")
-        splits = list(patch_set.splits)
-        columns: dict[str, list[NDArray[Any]]] = {}
-        for part in patch_set.table_parts():
-            names = part.schema.names
-            metrics = names[names.index("reason") + 1 : names.index("checksum")]
-            written = part.filter(part["kept"])
-            for name in ("index", *_PLACES, *metrics):
-                if name in names:
-                    kind = float if name in metrics else np.int64
-                    values = written[name].fill_null(-1 if kind is not float else np.nan)
-                    columns.setdefault(name, []).append(values.to_numpy().astype(kind))
-            split = np.array([splits.index(s) for s in written["split"].to_pylist()], np.int8)
-            columns.setdefault("split", []).append(split)
-        whole = {name: np.concatenate(parts) for name, parts in columns.items()}
-        split, index = whole.pop("split"), whole.pop("index")
-        places = {name: whole.pop(name) for name in _PLACES if name in whole}
-        return cls(patch_set, set_channels(patch_set), split, index, places, whole)
+        with PatchSet(path) as patch_set:
+            if not patch_set:
+                raise ArgumentError(f"{path} holds coordinates only, no pixels to show.")
+            return cls(path, patch_set.manifest, patch_set.splits, *_read_table(patch_set))
 
     def __post_init__(self) -> None:
         """Name the set."""
-        self.name = self.patch_set.path.name
+        self.name = self.path.name
 
     def __len__(self) -> int:
         return len(self.index)
@@ -231,15 +221,15 @@ class SetPatches(GalleryPatches):
     @property
     def counts(self) -> dict[str, int]:
         """The number of patches in each split."""
-        splits = self.patch_set.splits
-        n = np.bincount(self.split, minlength=len(splits)).tolist()
-        return {ALL: len(self), **(dict(zip(splits, n, strict=True)) if len(splits) > 1 else {})}
+        n = np.bincount(self.split, minlength=len(self.splits)).tolist()
+        of_splits = dict(zip(self.splits, n, strict=True))
+        return {ALL: len(self), **(of_splits if len(n) > 1 else {})}
 
     def rows(self, group: str) -> Rows:
         """Return the patches of a split by place."""
-        if group not in self.patch_set.splits:
+        if group not in self.splits:
             return np.arange(len(self))
-        return np.flatnonzero(self.split == self.patch_set.splits.index(group))
+        return np.flatnonzero(self.split == self.splits.index(group))
 
     def place(self, row: int) -> str:
         """Return where a patch lies, in short."""
@@ -248,14 +238,15 @@ class SetPatches(GalleryPatches):
 
     def source_place(self, row: int) -> tuple[SourceInfo, int, tuple[int, ...]]:
         """Return the source of a patch, its sample, and its start along (Z)YX."""
-        source = self.patch_set.manifest.sources[self.places["source_index"][row]]
+        source = self.manifest.sources[self.places["source_index"][row]]
         starts = (f"{axis.lower()}_start" for axis in source.layout.spatial_axes)
         start = tuple(int(self.places[name][row]) for name in starts)
         return source, int(self.places["sample"][row]), start
 
     def lines(self, row: int) -> list[str]:
         """Describe a patch."""
-        image, (source, *_) = self.patch_set[self._split(row)], self.source_place(row)
+        image = self.manifest.arrays[f"{self._split(row)}/{IMAGE}"]
+        source, _, _ = self.source_place(row)
         size = " × ".join(map(str, image.shape[2:]))
         metrics = [f"{name} {values[row]:.4g}" for name, values in self.metrics.items()]
         name = f"{self._split(row)} {self.index[row]:,}"
@@ -266,13 +257,44 @@ class SetPatches(GalleryPatches):
         return CATEGORY_COLORS[category_of(self._split(row))]
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, RGBImage]]:
-        """Yield pictures of patches."""
-        for row in rows:
-            patch = self.patch_set[self._split(row)][int(self.index[row])]
-            yield row, _picture(patch, self.channels)
+        """Yield pictures of patches.
+
+        Raises
+        ------
+        ArgumentError
+            If another set has taken its name.
+        """
+        with PatchSet(self.path) as patch_set:
+            if patch_set.manifest != self.manifest:
+                raise ArgumentError(f"{self.name} was replaced; open it again.")
+            for row in rows:
+                patch = patch_set[self._split(row)][int(self.index[row])]
+                yield row, _picture(patch, self.channels)
 
     def _split(self, row: int) -> str:
-        return self.patch_set.splits[int(self.split[row])]
+        return self.splits[int(self.split[row])]
+
+
+def _read_table(patch_set: PatchSet) -> tuple[Any, ...]:
+    """Return the channels, and the split, index, places and metrics of the patches in the set."""
+    splits = list(patch_set.splits)
+    columns: dict[str, list[NDArray[Any]]] = {}
+    for part in patch_set.table_parts():
+        names = part.schema.names
+        measured = names[names.index("reason") + 1 : names.index("checksum")]
+        metrics = [name for name in measured if pa.types.is_floating(part.schema.field(name).type)]
+        written = part.filter(part["kept"])
+        for name in ("index", *_PLACES, *metrics):
+            if name in names:
+                kind = float if name in metrics else np.int64
+                values = written[name].fill_null(-1 if kind is not float else np.nan)
+                columns.setdefault(name, []).append(values.to_numpy().astype(kind))
+        split = np.array([splits.index(s) for s in written["split"].to_pylist()], np.int8)
+        columns.setdefault("split", []).append(split)
+    whole = {name: np.concatenate(parts) for name, parts in columns.items()}
+    split, index = whole.pop("split"), whole.pop("index")
+    places = {name: whole.pop(name) for name in _PLACES if name in whole}
+    return set_channels(patch_set), split, index, places, whole
 
 
 _PLACES = {
