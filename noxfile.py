@@ -88,7 +88,7 @@ def careamics(session: nox.Session) -> None:
         session.run("pytest", *WITHOUT_QT, *plugin, *map(str, own), env={"PYTHONPATH": str(ours)})
 
 
-@nox.session(python=PYTHONS[-1])
+@nox.session(python=PYTHONS[0], venv_backend="virtualenv")
 def ome_zarr(session: nox.Session) -> None:
     """Open stitched images with other readers of OME-Zarr, ngio and napari-ome-zarr."""
     session.install(".", "ngio>=1.1", "napari-ome-zarr>=0.10", "napari>=0.7.1", "--group", "test")

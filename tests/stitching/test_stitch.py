@@ -17,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from numpy.typing import NDArray
 from yaozarrs import validate_zarr_store
@@ -134,6 +135,19 @@ def test_arrays_and_angles_come_back(tmp_path: Path) -> None:
         image = zarr.open_group(result.path / str(angle), mode="r")
         assert np.array_equal(image["0"][:, 0], data[angle])
         assert image.attrs["ome"]["multiscales"][0]["name"] == f"R{angle}"
+
+
+def test_pages_of_an_unknown_axis_become_z(tmp_path: Path) -> None:
+    data = drawn("SYX", (5, 37, 21))
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack", metadata=None)
+    tiling = Tiled(size=(8, 8))
+    out = tmp_path / "a.patches.zarr"
+    made = export(ExportPlan(sources=tmp_path / "a.tif", strategy=tiling, out=out))
+    assert made.manifest.sources[0].axes[0] == "S"
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr")
+    image = zarr.open_group(result.path, mode="r")
+    assert [a["name"] for a in image.attrs["ome"]["multiscales"][0]["axes"]] == list("czyx")
+    assert np.array_equal(image["0"][0], data)
 
 
 def test_metadata_say_where_and_what_it_is(tmp_path: Path) -> None:

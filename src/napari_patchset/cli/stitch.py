@@ -121,8 +121,8 @@ def _show(events: Iterator[StitchProgress]) -> None:
         REPORT.progress(event.stage, event.done, event.total)
     if event.covered is not None and event.covered < 1:
         REPORT.warning(
-            "the rest has the fill value; a set of all pixels is made by patchset export "
-            "--for-prediction."
+            "the rest has the fill value; a set of all pixels that the files have is made by "
+            "patchset export --for-prediction."
         )
     text = f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it"
     REPORT.summary(text, path=str(event.path), covered=event.covered)

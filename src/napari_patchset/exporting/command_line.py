@@ -117,6 +117,10 @@ def make_plan(
         raise ArgumentError(f"{where}{user_message(error, option_of)}.") from error
 
 
+_ANY_PIXEL = 1e-9
+"""Least covered share of a patch that has a pixel, however large it is."""
+
+
 def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
     """Return a plan and options that cover every pixel, without filters or a split."""
     if wrong := [name for name in ("filter", "count", *_SPLIT_FIELDS) if name in options]:
@@ -134,7 +138,7 @@ def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
             "--for-prediction covers every pixel, which the edge drop does not; use shift, pad or "
             "balance."
         )
-    strategy = {**tiled, "kind": "tiled", "small": "pad"}
+    strategy = {**tiled, "kind": "tiled", "small": "pad", "min_covered": _ANY_PIXEL}
     fields = {**fields, "strategy": strategy, "filters": (), "overrides": (), "split": None}
     return fields, {**options, "edge": edge}
 

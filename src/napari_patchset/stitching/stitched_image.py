@@ -1,9 +1,9 @@
 """The images that predictions become: one for each scene, in OME-Zarr's axes T, C, Z, Y, X.
 
-Samples of a stack go back to their T and Z; other axes (angles, blocks, ...) that OME-Zarr does
-not have make an image for each of their indices. A level of an image is divided into shards. Where
-its chunks allow, the shards of the next level are halves of these, so that one job makes a shard of
-several levels in memory; this is the unit of work.
+Samples of a stack go back to their T and Z; pages of an unknown axis become Z. Other axes (angles,
+blocks, ...) that OME-Zarr does not have make an image for each of their indices. A level of an
+image is divided into shards. Where its chunks allow, the shards of the next level are halves of
+these, so that one job makes a shard of several levels in memory; this is the unit of work.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,12 +95,22 @@ class StitchedImage:
     @cached_property
     def frame_axes(self) -> str:
         """Those of T and Z that are not axes of a patch."""
-        return "".join(axis for axis in "TZ" if axis in self.source.layout.sample_axes)
+        return "".join(
+            axis for axis in "TZ" if self.source_axis(axis) in self.source.layout.sample_axes
+        )
 
     @cached_property
     def frame_shape(self) -> tuple[int, ...]:
         """Size along `frame_axes`."""
-        return tuple(self.source.layout.sizes[axis] for axis in self.frame_axes)
+        sizes = self.source.layout.sizes
+        return tuple(sizes[self.source_axis(axis)] for axis in self.frame_axes)
+
+    def source_axis(self, axis: str) -> str:
+        """Return the axis of the source that an axis of the image shows.
+
+        Pages whose axis the file does not tell, S, are shown as Z if it has none.
+        """
+        return "S" if axis == "Z" and has_pages(self.source) else axis
 
     @cached_property
     def axes(self) -> str:
@@ -175,8 +185,8 @@ class StitchedImage:
 
     def sample(self, frame: Sequence[int]) -> int:
         """Return the sample of the source at an index along `frame_axes`."""
-        indices = dict(self.fixed) | dict(zip(self.frame_axes, frame, strict=True))
-        return self.source.layout.ravel(indices)
+        axes = map(self.source_axis, self.frame_axes)
+        return self.source.layout.ravel(dict(self.fixed) | dict(zip(axes, frame, strict=True)))
 
     def region(self, box: FrameBox) -> tuple[int | slice, ...]:
         """Return the index of a box in the array of its level, along `axes`."""
@@ -250,6 +260,11 @@ class StitchedImage:
         return tuple(-(-n // size) for n, size in zip(shape, shard, strict=True))
 
 
+def has_pages(source: SourceInfo) -> bool:
+    """Whether a source has pages of an unknown axis S, and no Z."""
+    return "S" in source.layout.sample_axes and "Z" not in source.axes
+
+
 def images_of(
     sources: Sequence[SourceInfo],
     channels: Sequence[str],
@@ -261,7 +276,8 @@ def images_of(
     sizes_of_sources = full_sizes or [None] * len(sources)
     for source_index, source in enumerate(sources):
         sizes = source.layout.sizes
-        others = [axis for axis in source.layout.sample_axes if axis not in "TZ"]
+        shown = "TS" if has_pages(source) else "TZ"
+        others = [axis for axis in source.layout.sample_axes if axis not in shown]
         for index in product(*(range(sizes[axis]) for axis in others)):
             fixed = tuple((axis, i) for axis, i in zip(others, index, strict=True))
             full = sizes_of_sources[source_index]

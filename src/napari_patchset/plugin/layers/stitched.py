@@ -62,7 +62,8 @@ def stitched_layers(out: Path, set_path: str, places: ShownPlaces) -> list[Layer
         place = places.get((image_path(ref), ref.scene))
         if place is not None:
             result = ImageRef(path=str(out), scene=scene.id)
-            for data, options, kind in scene_layers(result, place.axes):
+            pages = image.source_axis("Z")
+            for data, options, kind in scene_layers(result, place.axes.replace(pages, "Z")):
                 name = f"{options['name']} ({out.name.removesuffix(SUFFIX)})"
                 own = {**options, **lie_over(options, image, place), "name": name}
                 layers.append((data, own, kind))
@@ -79,7 +80,7 @@ def lie_over(options: Mapping[str, Any], image: StitchedImage, place: Shown) -> 
     known = (source.source_pixel_size or source.pixel_size).model_dump()
     scale, translate, units = [], [], []
     for own_scale, axis in zip(options["scale"], options["axis_labels"], strict=True):
-        i, ratio = place.axes.index(axis.upper()), 1.0
+        i, ratio = place.axes.index(image.source_axis(axis.upper())), 1.0
         if axis in known:
             ratio = own_scale / (known[axis] or 1.0)
         # napari counts from the centre of the first pixel.
