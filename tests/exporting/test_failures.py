@@ -208,11 +208,16 @@ def test_a_file_that_changes_midway_is_skipped(
 
 def test_a_file_that_is_touched_is_one_that_changed(czi: MakeCzi, tmp_path: Path) -> None:
     path = czi()
-    events = iter_export(plan_for(path, tmp_path / "a.patches.zarr"))
+    plan = plan_for(path, tmp_path / "a.patches.zarr")
+    events = iter_export(plan)
     advance(events, "plan")
     os.utime(path, ns=(1, 1))
     with pytest.raises(ExportError, match="has changed"):
         list(events)
+    with pytest.raises(ExportError, match="export again with overwrite"):
+        export(plan)
+    with export(plan, overwrite=True) as made:
+        assert len(made["all"]) > 0
 
 
 EXPORT = """

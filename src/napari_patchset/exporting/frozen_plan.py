@@ -130,6 +130,11 @@ class FrozenPlan(Frozen):
         """Descriptions of the images that patches are cut from."""
         return self.images[IMAGE]
 
+    @property
+    def changed_files(self) -> list[str]:
+        """The files that differ in size or time from this plan, or are gone."""
+        return [path for path, stat in self.file_stats.items() if find_stat(path) != stat]
+
     def find_changed(
         self, ignored: Container[int], check_cancelled: Callable[[], None]
     ) -> "Generator[Step, None, dict[int, Failure]]":

@@ -246,7 +246,8 @@ def is_prepared(
 ) -> bool:
     """Return whether the folder has the same plan; another one is refused or ignored.
 
-    A plan that skips more sources than it now may is made again.
+    A plan that skips more sources than it now may is made again; with `overwrite`, one of which a
+    file has changed too.
     """
     try:
         frozen = workdir.find_plan()
@@ -262,6 +263,8 @@ def is_prepared(
             f"{workdir.root} holds an unfinished export of another plan; choose another name or "
             "delete it."
         )
+    if overwrite and frozen.changed_files:
+        return False
     return is_same and may_be_skipped(frozen.failures, max_failures)
 
 

@@ -20,7 +20,6 @@ from napari_patchset.errors import ArgumentError, DestinationExistsError, Export
 from napari_patchset.exporting.command_line import command_line
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import Failure
-from napari_patchset.exporting.open_images import find_stat
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import is_prepared
@@ -152,11 +151,8 @@ def _check_unfinished(workdir: WorkDir, plan: ExportPlan) -> None:
         raise Taken(question, other=other) from None
     except ExportError:
         raise Taken(f"An unfinished export of {name} can't be continued.") from None
-    if is_resumed:
-        stats = workdir.plan().file_stats
-        changed = [Path(path).name for path, stat in stats.items() if find_stat(path) != stat]
-        if changed:
-            raise Taken(f"{changed[0]} has changed since the export of {name} began.")
+    if is_resumed and (changed := workdir.plan().changed_files):
+        raise Taken(f"{Path(changed[0]).name} has changed since the export of {name} began.")
 
 
 class ExportControl:
