@@ -96,6 +96,9 @@ def assert_equal(lazy: LazyPatchSet, patches: PatchSet) -> None:
     for name, array in patches.items():
         assert (lazy[name].shape, lazy[name].dtype) == (array.shape, array.dtype)
         assert lazy[name][:].tobytes() == array[:].tobytes()
+        some = np.random.default_rng(0).integers(-len(array), len(array), 5).tolist()
+        for i, patch in zip(some, lazy[name].__getitems__(some), strict=True):  # of cached tiles
+            assert patch.tobytes() == array[i].tobytes()
     for i in {0, len(patches[patches.splits[0]]) - 1}:
         source, row = patches.locate(i, patches.splits[0])
         del row["checksum"]

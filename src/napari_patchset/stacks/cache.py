@@ -91,6 +91,14 @@ class SharedCache(Generic[_Key, _Value]):
             # with the stack and the file that `compute` refers to.
             del future
 
+    def peek(self, key: _Key) -> _Value | None:
+        """Return the value of a key if it is cached."""
+        with self._lock:
+            try:
+                return self._values[key]
+            except KeyError:
+                return None
+
     def __len__(self) -> int:
         return len(self._values)
 
