@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+import types
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,13 +25,18 @@ Spot = tuple[int, int, int, int]
 
 
 @cache
-def careamics_stack() -> Any:
-    """Load CAREamics' stack class by its file: the package itself would import torch."""
+def careamics_folder() -> Path:
+    """Return the folder of the package, which is not imported itself, as it would import torch."""
     package = importlib.util.find_spec("careamics")
     if package is None or package.submodule_search_locations is None:
         raise ImportError("careamics is not installed")
-    folder = Path(next(iter(package.submodule_search_locations)))
-    file = folder / "dataset" / "image_stack" / "czi_image_stack.py"
+    return Path(next(iter(package.submodule_search_locations)))
+
+
+@cache
+def careamics_stack() -> Any:
+    """Load CAREamics' stack class by its file."""
+    file = careamics_folder() / "dataset" / "image_stack" / "czi_image_stack.py"
     spec = importlib.util.spec_from_file_location("careamics_czi_image_stack", file)
     assert spec is not None
     assert spec.loader is not None
@@ -56,6 +62,41 @@ def patches(path: str, spots: list[Spot], size: int) -> float:
     start = time.perf_counter()
     for scene, sample, y, x in spots:
         stacks[scene].extract_patch(sample, None, (y, x), (size, size))
+    return time.perf_counter() - start
+
+
+@cache
+def careamics_zarr_stack() -> Any:
+    """Load CAREamics' stack of a zarr, with empty packages in the place of its own."""
+    folder = careamics_folder()
+    for name in ("careamics", "careamics.utils", "careamics.dataset", _IMAGE_STACK):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
+        sys.modules[name] = package
+    return importlib.import_module(f"{_IMAGE_STACK}.zarr_image_stack").ZarrImageStack
+
+
+_IMAGE_STACK = "careamics.dataset.image_stack"
+
+
+def zarr_batches(path: str, batches: list[list[int]], size: list[int]) -> float:
+    """Time batches of patches out of CAREamics' stack of a patch set."""
+    axes = "SCYX" if len(size) == 2 else "SCZYX"
+    stack = careamics_zarr_stack()(zarr.open_group(path, mode="r"), "all/image", axes)
+    start = time.perf_counter()
+    for batch in batches:
+        np.stack([stack.extract_patch(i, None, [0] * len(size), size) for i in batch])
+    return time.perf_counter() - start
+
+
+def czi_batches(path: str, batches: list[list[list[int]]], size: list[int]) -> float:
+    """Time batches of patches, each by scene, sample and start, out of CAREamics' stacks."""
+    depth = {} if len(size) == 2 else {"depth_axis": "Z"}
+    scenes = {spot[0] for batch in batches for spot in batch}
+    stacks = {scene: careamics_stack()(path, scene, **depth) for scene in scenes}
+    start = time.perf_counter()
+    for batch in batches:
+        np.stack([stacks[spot[0]].extract_patch(spot[1], None, spot[2:], size) for spot in batch])
     return time.perf_counter() - start
 
 
@@ -136,7 +177,15 @@ def _empty(out: str) -> Path:
 
 CALLS: dict[str, Callable[..., float]] = {
     call.__name__: call
-    for call in (opening, patches, tiff_export, composed_export, tensorstore_reads)
+    for call in (
+        opening,
+        patches,
+        zarr_batches,
+        czi_batches,
+        tiff_export,
+        composed_export,
+        tensorstore_reads,
+    )
 }
 
 

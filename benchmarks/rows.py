@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from bench import Bench
 from files import JPEG_XR
+from loader_rows import loaders
 from measure import Result, Target, counted_tiles, in_turn, median_ratio, timed
 from own_rows import annotated, opening, planning, resampled
 from process_rows import (
@@ -180,6 +181,7 @@ ROWS: dict[str, Row] = {
     "composed": export_against_composed,
     "random-patches": random_patches,
     "random-reads": random_reads,
+    "loaders": loaders,
     "transfers": transfers,
     "transfers-overlapping": transfers_overlapping,
     "memory": memory,
