@@ -14,6 +14,7 @@ from reporting import Row
 pytestmark = [pytest.mark.slow, pytest.mark.gui]
 
 
+@pytest.mark.timeout(4 * closings.LIMITS.seconds)  # a busy machine is no failure
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_viewer_that_is_closed_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
     row = Row("closings", 1)

@@ -29,15 +29,13 @@ _MAX_COPY_BYTES = 2 * 2**30
 """Bytes of memory that a copy of a layer may take."""
 
 BLOCK = 512
-"""Approximate side in pixels of a block that is read at once, unless the source has larger
-tiles."""
+"""Approximate side in pixels of a block that is read at once; a larger tile is one block."""
 
 _THREADS = 2
 """Readers at once, for each layer."""
 
-_MAX_CACHE_BYTES = 64 * 2**20
-_MIN_CACHED = 2
-"""Slices that a layer caches whatever their size: the shown one, and its thumbnail."""
+_MAX_CACHE_BYTES, _MIN_CACHED = 64 * 2**20, 2
+"""What a layer caches; two slices whatever their size: the shown one, and its thumbnail."""
 
 _REDRAW_SECONDS = 0.06
 """Shortest time between redraws of a layer while its blocks arrive."""
@@ -275,7 +273,8 @@ class AsyncSlicer:
             self._slices.move_to_end((array.level, index))
             self._forget_oldest()
             if buffer.todo:
-                self._wanted[self._is_overview(array, index)] = array, buffer
+                is_overview = (array.level, index) == self._overview_of(array, index)
+                self._wanted[is_overview and self.levels > 1] = array, buffer
         self._start_readers()
         return buffer
 
@@ -326,12 +325,8 @@ class AsyncSlicer:
         for layer in layers:
             layer.refresh(extent=False, highlight=False)
 
-    def _is_overview(self, array: LazyArray, index: Index) -> bool:
-        """Return whether a slice is the whole plane at the lowest of several resolutions."""
-        is_coarsest = array.level == self.levels - 1 > 0
-        return is_coarsest and self._overview_of(array, index)[1] == index
-
     def _overview_of(self, array: LazyArray, index: Index) -> tuple[int, Index]:
+        """Return level and index of a whole plane at the lowest resolution."""
         y, shape = array.y_axis, self._shapes[-1]
         whole = map(range, shape[y : y + 2])
         return self.levels - 1, (*index[:y], *whole, *index[y + 2 :])

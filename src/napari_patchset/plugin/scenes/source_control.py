@@ -1,10 +1,10 @@
-"""The choice of the image and scene to cut patches from, and of other files for the same set.
+"""The choice of the image and scene to cut patches from.
 
 `SourceControl` follows the viewer's layers: it offers the images that are open, shows the scene
 that is picked, and reads its metadata (`SceneContext`) in a background thread.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_image, message
 from napari_patchset.plugin.form.fields import Fold
 from napari_patchset.plugin.form.metadata import MetadataSection
-from napari_patchset.plugin.form.source_section import ExtraFilesSection, SourceSection
+from napari_patchset.plugin.form.source_section import SourceSection
 from napari_patchset.plugin.layers.layer_stack import layer_at, register_layer
 from napari_patchset.plugin.layers.replacing import add_above, replace_layers
 from napari_patchset.plugin.layers.scene import METADATA_KEY, LayerTuple
@@ -31,91 +31,19 @@ from napari_patchset.plugin.layers.viewer_images import (
     shown_files,
     shown_scenes,
 )
-from napari_patchset.plugin.overrides import image_path, remember, source_ref
+from napari_patchset.plugin.overrides import remember
 from napari_patchset.plugin.reader import FileOpener
 from napari_patchset.plugin.scene_context import (
     LoadedPlan,
     SceneContext,
-    Scenes,
     read_scene,
     read_scene_context,
-    read_scenes,
     read_with_overrides,
 )
+from napari_patchset.plugin.scenes.extra_files import ExtraFiles
 from napari_patchset.plugin.scenes.picker import ScenePicker
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.source import SceneId
-
-
-class ExtraFiles:
-    """Add files to the set one after the other.
-
-    Parameters
-    ----------
-    shown_scene : callable
-        Return the scene of a file that is shown, None if the file is not.
-    """
-
-    def __init__(self, shown_scene: Callable[[Path], SceneLayers | None]) -> None:
-        self.section, self.adding = ExtraFilesSection(), Worker()
-        self._shown_scene = shown_scene
-        self._scenes: dict[Path, Scenes] = {}
-        self._loaded: dict[Path, list[SceneId | None]] = {}
-        self.section.all_scenes.changed.connect(lambda: self._loaded.clear())
-        self.section.add.changed.connect(self._add)
-        self.adding.returned.connect(lambda result: self._on_scenes(*result))
-        self.adding.failed.connect(self._on_failed)
-
-    def learn(self, scenes: Mapping[Path, Scenes]) -> None:
-        """Remember the scenes of files."""
-        self._scenes.update(scenes)
-
-    def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
-        """Return the sources to cut patches from, and the index of the one that is shown."""
-        all_scenes = [scene.id for scene in context.scenes]
-        scenes = all_scenes if self.section.all_scenes.value else [context.scene]
-        refs = [source_ref(context.path, scene) for scene in scenes]
-        for path in self.section.files:
-            if path != context.path:
-                refs += [source_ref(path, scene) for scene in self._scenes_of(path)]
-        return tuple(refs), scenes.index(context.scene)
-
-    def load(self, sources: Sequence[SourceRef], first: Path) -> None:
-        """Set the files of a plan, and which scenes of each, but for those of the first one."""
-        paths = [image_path(ref) for ref in sources]
-        self._loaded.clear()
-        self.section.all_scenes.value = paths.count(first) > 1
-        for path, ref in zip(paths, sources, strict=True):
-            self._loaded.setdefault(path, []).append(ref.scene)
-        self.section.set_files(tuple(path for path in paths if path != first))
-
-    @property
-    def has_scenes(self) -> bool:
-        """Whether one of the files has several scenes."""
-        return any(len(self._scenes[path]) > 1 for path in self.section.files)
-
-    def _scenes_of(self, path: Path) -> list[SceneId | None]:
-        """Return the scene of a file that is shown, else its first one; or all of them."""
-        scenes = [scene.id for scene in self._scenes[path]]
-        if self.section.all_scenes.value:
-            return scenes
-        shown = self._shown_scene(path)
-        return self._loaded.get(path) or ([shown.scene] if shown else scenes[:1])
-
-    def _add(self) -> None:
-        if (path := ask_image(self.section.native)) is not None:
-            self.section.add.enabled = False  # until this one is read
-            self.adding.run(read_scenes, path)
-
-    def _on_scenes(self, path: Path, scenes: Scenes) -> None:
-        self.section.add.enabled = True
-        self._scenes[path] = scenes
-        self.section.set_files((*self.section.files, path))
-
-    def _on_failed(self, error: Exception) -> None:
-        show_error(message(error))
-        self.section.add.enabled = True
-
 
 _PLACING = ("scale", "translate", "rotate", "shear", "affine", "units")
 """The events of a layer whose pixels move."""
