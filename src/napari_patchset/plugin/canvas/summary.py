@@ -50,7 +50,9 @@ def plane_summary(planned: PlanPreview, patches: PlanePatches, sample: int) -> s
     else:
         is_here = planned.grid.source_index == planned.state.shown_index
         in_volume = int(np.count_nonzero(is_here & (planned.grid.sample == sample)))
-        counts = f"{len(patches):,} through this plane{grid_of}{less}, {in_volume:,} in this volume"
+        counts = f"{in_volume:,} in this volume"
+        if len(patches) < in_volume or less:
+            counts = f"{len(patches):,} through this plane{grid_of}{less}, {counts}"
         of = "volumes"
     n = planned.n_planes
     return f"{counts}; {n:,} {of}: {len(planned.grid):,}" if n > 1 else counts

@@ -39,7 +39,7 @@ from napari_patchset.plugin.napari_compat import open_viewer
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.source import SourceInfo
 
-_SIZE = (560, 620)
+_SIZE = (592, 620)
 _MAX_SHARE = 0.85
 """The share of the screen that the window takes at most; its title bar comes on top."""
 

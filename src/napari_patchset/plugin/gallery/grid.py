@@ -119,9 +119,8 @@ class PatchGrid(QAbstractScrollArea):
 
     def decide(self, keep: bool | None) -> None:
         """Keep or reject the selected patches by hand; None for as the filters say."""
-        chosen = [row for row in self.selected if row in set(self.rows.tolist())]
-        if chosen:
-            self.decided.emit(sorted(chosen), keep)
+        if self.selected:
+            self.decided.emit(sorted(self.selected), keep)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw the visible patches."""
