@@ -38,7 +38,7 @@ PLANS = {
     "typo.json": {"sources": [{"pth": "image.czi"}]},
     "later.json": {"sources": ["image.czi"], "gamma": 2},
 }
-FILES = sorted(["circle.json", "float.tif", "image.czi", "list.json", "text.czi", *PLANS])
+FILES = sorted(["circle.json", "empty.json", "float.tif", "image.czi", "text.czi", *PLANS])
 
 
 def test_info_shows_what_is_in_a_file(run, czi: MakeCzi) -> None:
@@ -448,8 +448,8 @@ def test_the_version_is_printed(run) -> None:
             "circle.json: not a region: there is no kind 'circle'",
         ),
         (
-            "export image.czi --region list.json",
-            "list.json: not a region; a region is a mask image, or a JSON object such as",
+            "export image.czi --region empty.json",
+            "empty.json: not a region; a region is GeoJSON, a mask image, or a JSON object such as",
         ),
         ("export image.czi --scene 9", "there is no scene 9; its scenes are 0"),
         (
@@ -471,7 +471,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     (tmp_path / "text.czi").write_text("this is no image\n")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((70, 80), np.float32))
     (tmp_path / "circle.json").write_text('{"kind": "circle"}')
-    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "empty.json").write_text("{}")
     for name, plan in PLANS.items():
         (tmp_path / name).write_text(json.dumps(plan))
     command, *options = words.split()
