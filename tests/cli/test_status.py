@@ -159,14 +159,27 @@ def test_steps_after_completion_are_fine_and_say_so(run: Any, plan: ExportPlan) 
     } == before
 
 
+def test_what_replaces_a_set_goes_on_by_the_command_that_is_named(
+    run: Any, plan: ExportPlan
+) -> None:
+    export(plan).close()
+    plan_export(plan.model_copy(update={"keep_fraction": 0.5}), overwrite=True)
+    words = shlex.split(export_status(plan.out).next)
+    assert run(*words[1:])[0] == 0
+    assert not list(verify(plan.out))
+    with PatchSet(plan.out) as made:
+        assert made.manifest.recipe["keep_fraction"] == 0.5
+
+
+@pytest.mark.parametrize("fill", [0.1234567890123, float("nan")])
 def test_an_unfinished_stitching_is_told_resumed_and_removed(
-    run: Any, plan: ExportPlan, tmp_path: Path
+    run: Any, plan: ExportPlan, tmp_path: Path, fill: float
 ) -> None:
     with export(plan) as patch_set:
         predictions = tmp_path / "p.npy"
-        np.save(predictions, patch_set["all"][:])
+        np.save(predictions, patch_set["all"][:].astype(np.float32))
     out = tmp_path / "s.ome.zarr"
-    options = {"fill": 3, "channel_names": ["a b", "c"], "argmax": True}
+    options = {"fill": fill, "channel_names": ["a b", "c"], "argmax": True}
     whole = stitch(plan.out, predictions, tmp_path / "whole.ome.zarr", **options)
     with closing(iter_stitch(plan.out, predictions, out, **options)) as events:
         next(events)

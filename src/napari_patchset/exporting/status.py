@@ -79,9 +79,12 @@ def _of_planned(
 
 def _next_command(status: WorkStatus, stage: str) -> str:
     if stage in ("finalize", "done"):
-        return shlex.join(["patchset", "finalize", status.path])
-    plan = os.path.join(status.folder, WorkDir.PLAN)
-    return shlex.join(["patchset", "export", "--plan", plan, "--out", status.path])
+        words = ["finalize", status.path]
+    else:
+        plan = os.path.join(status.folder, WorkDir.PLAN)
+        words = ["export", "--plan", plan, "--out", status.path]
+    is_replaced = stage != "done" and os.path.exists(status.path)  # as it was begun
+    return shlex.join(["patchset", *words, *(["--overwrite"] if is_replaced else [])])
 
 
 def _written(

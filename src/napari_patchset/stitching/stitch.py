@@ -151,14 +151,14 @@ def iter_stitch(
     )
     plan = check_stitching(patch_set, predictions, out, options)
     folder = StitchFolder.for_image(check_name(out))
-    if folder.is_in_place and folder.find_plan() == plan:  # it was killed right at its end
+    if folder.is_in_place and folder.has_plan(plan):  # it was killed right at its end
         with folder.locked():
             folder.remove()
         yield StitchProgress("done", 1, 1, folder.out, folder.stitched()["covered"])
         return
     folder.check_free(overwrite)
     with folder.locked():
-        if folder.find_plan() != plan or not folder.result.exists():
+        if not folder.has_plan(plan) or not folder.result.exists():
             if not overwrite:
                 folder.check_not_begun()
             folder.discard()

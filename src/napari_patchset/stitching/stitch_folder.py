@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import ConfigDict
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import DestinationExistsError, ExportError
@@ -80,6 +81,8 @@ class StitchPlan(Frozen):
         Of each source; None for one that was not resampled. Empty without interpolation.
     """
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # fill may be NaN
+
     patch_set: str
     table_digest: str
     predictions: dict[str, PredictionFile]
@@ -94,16 +97,17 @@ class StitchPlan(Frozen):
     full_sizes: tuple[FullSize | None, ...] = ()
 
     def command(self, out: Path) -> str:
-        """Return the command that stitches by this plan."""
+        """Return the command that stitches by this plan; it replaces what is there, as begun."""
         paths = [f"{split}={file.path}" for split, file in self.predictions.items()]
         return shlex.join(
             [
                 *("patchset", "stitch", self.patch_set),
                 *(word for path in paths for word in ("--predictions", path)),
-                *("--out", str(out), "--blend", self.blend, "--fill", f"{self.fill:g}"),
+                *("--out", str(out), "--blend", self.blend, "--fill", str(self.fill)),
                 *("--channel-names", ",".join(self.channels), "--codec", self.codec),
                 *(["--argmax"] if self.argmax else []),
                 *(["--full-resolution", self.interpolation] if self.interpolation else []),
+                *(["--overwrite"] if out.exists() else []),
             ]
         )
 
@@ -180,6 +184,11 @@ class StitchFolder(JobFolder[StitchPlan]):
         """Return which patches of a split have predictions, None if all have."""
         path = self.rows_path(split)
         return np.load(path) if path.exists() else None
+
+    def has_plan(self, plan: StitchPlan) -> bool:
+        """Return whether the plan is this one; NaN, as a fill value, equals itself."""
+        own = self.find_plan()
+        return own is not None and own.model_dump_json() == plan.model_dump_json()
 
     @property
     def is_in_place(self) -> bool:
