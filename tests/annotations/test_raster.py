@@ -43,8 +43,17 @@ def oracle(polygons: Any, window: Rect = WHOLE, ratio: float = 1.0) -> Any:
     return shapely.contains_xy(union, x, y), border
 
 
-@given(st.lists(stars(), min_size=1, max_size=5))
-def test_mask_is_the_centres_inside(polygons: Any) -> None:
+@pytest.mark.parametrize("few", [0, 4])
+@pytest.mark.parametrize("sparse", [0.0, 1.0])
+@given(polygons=st.lists(stars(), min_size=1, max_size=5))
+def test_mask_is_the_centres_inside(few: int, sparse: float, polygons: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_patchset.annotations.raster._FEW_SPANS", few)
+        patch.setattr("napari_patchset.annotations.raster._SPARSE", sparse)
+        check_mask(polygons)
+
+
+def check_mask(polygons: Any) -> None:
     annotations = make_annotations(Feature([[polygon]]) for polygon in polygons)
     inside, on_border = oracle(polygons)
     assert (annotations.mask(WHOLE) == inside)[~on_border].all()

@@ -384,6 +384,13 @@ def test_labels_images_with_class_names_are_annotations(tmp_path: Path) -> None:
     assert list(verify(plan.out)) == []
     with pytest.raises(ArgumentError, match="name the classes of its values"):
         run(str(source), annotations=str(tmp_path / "l.tif"))
+    for names, fault in {
+        "300=x": "--class-names: it must be less than or equal to 255",
+        "x=1": "does not name a value",
+        "1=x,1=y": "a value has two names",
+    }.items():
+        with pytest.raises(ArgumentError, match=fault):
+            run(str(source), annotations=str(tmp_path / "l.tif"), class_names=names)
     small = tmp_path / "small.tif"
     tifffile.imwrite(small, labels[:-1])
     other = plan.sources[0].model_copy(

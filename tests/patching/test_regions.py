@@ -127,14 +127,15 @@ def masked(draw: st.DrawFn) -> tuple[tuple[int, ...], list[SourceInfo], np.ndarr
 
 @every_strategy
 @settings(max_examples=settings.default.max_examples // 2)
-@given(masked())
-def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple) -> None:
+@given(masked(), st.sampled_from([0, 16]))
+def test_a_mask_keeps_what_lies_wholly_inside(name: str, case: tuple, often: int) -> None:
     size, sources, pixels = case
     region = MaskRegion(path="mask.tif", digest="m")
     more = {} if name in ("fixed", "whole") else {"small": "skip"}
     strategy = make_strategy(name, size, sources, region=region, **more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(areas, "COUNTED_AT_ONCE", 70)
+        patch.setattr(areas, "_OFTEN", often)
         grid = plan(strategy, sources, {"m": pixels})
     assert all(is_inside(pixels, spec) for spec in grid)
     if name.startswith(("tiled", "fixed", "whole")):

@@ -24,6 +24,13 @@ _PAINTED_AT_ONCE = 2**22
 """Pixels of spans that are listed at once; of overlapping features there may be any number."""
 
 
+_FEW_SPANS = 4
+"""Spans in a row, on average, up to which each is written by itself."""
+
+_SPARSE = 0.25
+"""Share of a window up to which listing the pixels of spans is faster than counting all pixels."""
+
+
 class Edges(NamedTuple):
     """Straight edges of features, from one vertex (x, y) to the next, and the feature of each."""
 
@@ -82,10 +89,18 @@ def find_spans(edges: Edges, window: Rect, ratio: Ratio | None = None) -> Spans:
 
 def fill(spans: Spans, window: Rect) -> BoolArray:
     """Return which pixels YX of a window any span covers."""
-    depth = np.zeros((window.h, window.w + 1), np.int32)
-    np.add.at(depth, (spans.row, spans.first), 1)
-    np.add.at(depth, (spans.row, spans.end), -1)
-    covered: BoolArray = depth.cumsum(axis=1)[:, :-1] > 0
+    covered, n_pixels = np.zeros((window.h, window.w), bool), int((spans.end - spans.first).sum())
+    if len(spans.row) <= _FEW_SPANS * window.h:  # as of one large outline
+        lists = (each.tolist() for each in (spans.row, spans.first, spans.end))
+        for row, first, end in zip(*lists, strict=True):
+            covered[row, first:end] = True
+    elif n_pixels <= covered.size * _SPARSE:  # as of cells
+        paint(spans, np.ones(len(spans.row), np.uint8), covered.view(np.uint8))
+    else:
+        depth = np.zeros((window.h, window.w + 1), np.int32)
+        np.add.at(depth, (spans.row, spans.first), 1)
+        np.add.at(depth, (spans.row, spans.end), -1)
+        np.greater(depth.cumsum(axis=1)[:, :-1], 0, out=covered)
     return covered
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from napari_patchset._model import user_message
 from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
@@ -32,7 +35,10 @@ def with_annotations(
     paired = []
     for ref, file in files.items():
         name, scene = (file, None) if is_geojson(file) else split_source(file)
-        image = AnnotationsRef.model_validate({"path": str(name), "scene": scene, **names})
+        try:
+            image = AnnotationsRef.model_validate({"path": str(name), "scene": scene, **names})
+        except ValidationError as error:
+            raise ArgumentError(f"{user_message(error, lambda _: '--class-names')}.") from error
         paired.append(ref.model_copy(update={ANNOTATIONS: image}).with_pair_scenes())
     return paired
 

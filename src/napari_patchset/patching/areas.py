@@ -108,6 +108,10 @@ class PlanePixels(NamedTuple):
 TILE = 1024
 """Patches that start in one square of this side are counted together."""
 
+_FEW = 4096
+_OFTEN = 16
+"""Patches, and how often they cover each pixel, up to which each is counted by itself."""
+
 COUNTED_AT_ONCE = 2**22
 """Pixels that are counted at once; each takes five bytes."""
 
@@ -206,8 +210,13 @@ class PixelArea:
                 continue
             tops, bottoms = (np.clip(each[:, 0] - top, 0, window.h) for each in (low, high))
             lefts, rights = low[:, 1] - x, np.maximum(high[:, 1], low[:, 1]) - x
+            areas = (bottoms - tops) * (rights - lefts)
             if allowed.all():
-                counts += (bottoms - tops) * (rights - lefts)
+                counts += areas
+            elif len(areas) <= _FEW and areas.sum() <= _OFTEN * allowed.size:
+                boxes = np.stack([tops, bottoms, lefts, rights], axis=1).tolist()
+                for i, (top_row, bottom_row, left, end) in enumerate(boxes):
+                    counts[i] += np.count_nonzero(allowed[top_row:bottom_row, left:end])
             else:
                 table = summed_area_table(allowed, np.int32)
                 counts += box_sums(table, tops, lefts, bottoms, rights)
