@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Split, Tiled, export, write_geojson
+from napari_patchset import (
+    ExportPlan,
+    PatchSet,
+    SourceRef,
+    Split,
+    Tiled,
+    export,
+    write_geojson,
+)
 from napari_patchset.annotations.geojson import read_geojson
 from napari_patchset.errors import DestinationExistsError
+from napari_patchset.exporting.pairs import with_annotations
 from napari_patchset.patchset import table
 from napari_patchset.preview import geojson
 from support.czi_maker import MakeCzi, SceneSpec
@@ -58,6 +67,9 @@ def made(czi: MakeCzi, tmp_path: Path) -> Iterator[PatchSet]:
 def test_every_candidate_is_a_tile_at_its_place(made: PatchSet, tmp_path: Path) -> None:
     files = write_geojson(made, tmp_path / "places")
     assert [file.name for file in files] == ["image.czi@3.geojson", "image.czi@7.geojson"]
+    sources = [SourceRef.model_validate(each) for each in made.provenance.sources]
+    paired = with_annotations(sources, str(tmp_path / "places"), None)
+    assert [ref.annotations.path for ref in paired] == list(map(str, files))
     rows = made.table.to_pylist()
     features = [feature for file in files for feature in read(file)]
     scenes = [i for i, file in enumerate(files) for _ in read(file)]

@@ -159,7 +159,7 @@ class ClassPixels:
     def describe_classes(self, most: int = 5) -> str:
         """Return the names of the classes, or some of their values, for messages."""
         if names := self._labels.names:
-            return f"the classes {', '.join(names)}"
+            return f"the classes {', '.join(map(repr, names))}"
         found, n = set[float](), prod(self._grid)
         for _, labels in self._read(np.arange(0, n, max(1, n // most))):
             found.update(np.unique(labels).tolist())
@@ -247,8 +247,9 @@ def class_value(name: str, names: Mapping[str, int]) -> int | None:
     if re.fullmatch(r"-?\d+", name):
         return int(name)
     raise ArgumentError(
-        f"There is no class {name!r}: the labels have no names. Name a value, such as 3, or "
-        f"{BACKGROUND} for 0, or {FOREGROUND} for all others."
+        f"There is no class {name!r}: the labels have no names. Take a value, such as 3, "
+        f"{BACKGROUND} for 0 or {FOREGROUND} for all others; or add the labels as annotations, "
+        "whose values have names."
     )
 
 

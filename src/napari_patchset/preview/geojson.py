@@ -84,7 +84,7 @@ def _file_names(patch_set: PatchSet) -> list[str]:
     names, times = list[str](), Counter[str]()
     for source in patch_set.provenance.sources:
         name, scene = Path(local_path(str(source["path"]))).name, source.get("scene")
-        name = name if scene is None else f"{name}@{scene}".replace("/", "-")
+        name = name if scene is None else f"{name}@{scene}".replace("/", "_")
         times[name.lower()] += 1  # the names of some file systems have no case
         n = times[name.lower()]
         names.append(f"{name}{f' ({n})' if n > 1 else ''}{SUFFIX}")

@@ -238,7 +238,7 @@ def test_one_pixel_is_enough_for_one_patch_and_not_for_two() -> None:
     labels[0, 29, 0] = 255
     one = Balanced(size=(8, 8), count=1, classes="255=1")
     assert planned(one, labelled(labels)).start.tolist() == [[22, 0]]
-    with pytest.raises(ArgumentError, match=r"class '255' has 1 pixels, fewer than the 2 patches"):
+    with pytest.raises(ArgumentError, match=r"class '255' has 1 pixel, fewer than the 2 patches"):
         planned(one.model_copy(update={"count": 2}), labelled(labels))
     with pytest.raises(ArgumentError, match=r"no pixel of the class '3' .* such as 0, 255\. Leave"):
         planned(Balanced(size=(8, 8), count=4, classes="3=1,0=1"), labelled(labels))
@@ -249,7 +249,9 @@ def test_classes_that_labels_do_not_have_are_named() -> None:
     with pytest.raises(ArgumentError, match="no class 'mito': the labels have no names"):
         planned(Balanced(size=(8, 8), count=4, classes="mito=1"), image)
     image[1].names.update({"Tumor": 1, "background": 2})
-    with pytest.raises(ArgumentError, match=r"class 'mito' .* has the classes Tumor, background"):
+    with pytest.raises(
+        ArgumentError, match=r"class 'mito' .* has the classes 'Tumor', 'background'"
+    ):
         planned(Balanced(size=(8, 8), count=4, classes="mito=1"), image)
     with pytest.raises(ArgumentError, match="no pixel of the class 'background'"):
         planned(Balanced(size=(8, 8), count=4, classes="background=1"), image)

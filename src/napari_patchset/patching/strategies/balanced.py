@@ -183,9 +183,10 @@ class Balanced(SizedStrategy):
             if n >= count or not any(pixels):
                 continue
             if n:
+                pixels_text = "1 pixel" if n == 1 else f"{n} pixels"
                 raise ArgumentError(
-                    f"The class {name!r} has {n} pixels, fewer than the {count} patches that are "
-                    "to be drawn for it; lower the count or its share."
+                    f"The class {name!r} has {pixels_text}, fewer than the {count} patches that "
+                    "are to be drawn for it; lower the count or its share."
                 )
             has = next(each for each in pixels if each is not None).describe_classes()
             raise ArgumentError(
