@@ -58,6 +58,7 @@ def test_a_set_of_that_name_is_replaced_or_both_are_kept(window: Window, file: P
     window.click(export.start)
     assert status(window) == "image.patches.zarr exists already."
     assert offered(window) == ["Replace", "Keep both", "Cancel"]
+    assert window.viewer.window._qt_window.focusWidget() is export.answers[-1]
     assert not export.open.enabled
     before = digests(out)
     answer(window, "Cancel")
@@ -280,6 +281,7 @@ def test_what_the_user_typed_as_destination_stays(
     assert window.widget.export.destination == str(tmp_path / "image.patches.zarr")
     window.open(other)
     assert window.widget.export.destination == str(tmp_path / "other.patches.zarr")
+    assert str(tmp_path / "other.patches.zarr") in window.widget.export.out.tooltip
     save_to(window, tmp_path / "mine.patches.zarr")
     window.widget.source.file.value = file
     window.settle()

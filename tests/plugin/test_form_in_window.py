@@ -413,6 +413,25 @@ def test_what_a_small_image_limits_does_not_stick(window: Window, file: Path, cz
     assert f"<b>{3 * 2}</b> patches" in window.summary
 
 
+def test_a_channel_that_is_hidden_is_named_and_left_out_on_request(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    egfp = window.viewer.layers["EGFP"]
+    egfp.visible = False
+    assert "Exported, though hidden: EGFP" in window.summary
+    window.unfold("Channels")
+    window.click(window.widget.form.channels.visible_ones)
+    assert window.state.recipe.channels == (0,)
+    assert "hidden" not in window.summary
+    egfp.visible = True
+    window.click(window.widget.form.channels.visible_ones)
+    assert window.state.recipe.channels is None
+    for layer in window.images:  # to look at something else
+        layer.visible = False
+    assert "hidden" not in window.summary
+
+
 def test_a_removed_labels_layer_is_not_exported(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
     labels = window.viewer.add_labels(np.ones((2, 3, 64, 96), np.uint8), name="cells")

@@ -319,8 +319,11 @@ def _describe_readable(
     return plan.model_copy(update={"sources": tuple(readable)}), images, failures
 
 
-def roles_of(plan: ExportPlan) -> list[str]:
-    """Return the roles that have an image in every source; raise ArgumentError for one in some."""
+def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
+    """Return the roles that have an image in every source; raise ArgumentError for one in some.
+
+    `name` returns how the error names a source, of the text of its reference.
+    """
     rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
     rules[ANNOTATIONS] = "Either every source has annotations, or none"
     roles = [role for role in rules if any(role in ref.images for ref in plan.sources)]
@@ -328,7 +331,7 @@ def roles_of(plan: ExportPlan) -> list[str]:
         rules[MASK] = "The filter mask needs a mask or labels for every source"
         roles.append(MASK)
     for role in roles:
-        lacking = [str(ref) for ref in plan.sources if role not in ref.images]
+        lacking = [name(str(ref)) for ref in plan.sources if role not in ref.images]
         if lacking:
             n = len(lacking)
             raise ArgumentError(f"{rules[role]}; {lacking[0]} has none ({n} in all lack one).")

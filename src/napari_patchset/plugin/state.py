@@ -193,13 +193,17 @@ class FormState:
         """
         plan = self.preview_plan()
         names = dict(zip(map(str, self.sources), self.names, strict=True))
+
+        def name(text: str) -> str:
+            return names.get(text) or _name(Path(text))
+
         pairs = {
             role: [DESCRIPTIONS.describe_pair(plan, source, role) for source in self.sources]
-            for role in roles_of(plan)
+            for role in roles_of(plan, name)
             if role != IMAGE
         }
         images = {IMAGE: infos, **pairs}
-        check_images(plan, images, lambda text: names.get(text) or _name(Path(text)))
+        check_images(plan, images, name)
         return pairs
 
     @property

@@ -58,7 +58,8 @@ class ExportSection(Section):
         self.menu.addActions([self.copy_command, self.save_plan, self.load_plan, self.stitch])
         self.more.setMenu(self.menu)
         buttons.native.layout().addWidget(self.more)
-        self._proposed = ""
+        self._proposed = self._tip = ""
+        self.out.changed.connect(self._show_path)
         self._problem: str | None = None
         self._outcome, self._is_error = "", False
         self._is_running = False
@@ -75,6 +76,10 @@ class ExportSection(Section):
             self._proposed = out
             self.out.value = Path(out)
 
+    def _show_path(self) -> None:
+        """Show the whole path in the tooltip, as the field is often too short for it."""
+        self.out.tooltip = f"{self._tip}\n{self.destination}".strip()
+
     def rename(self, out: Path) -> None:
         """Change the destination; the user has not chosen it if the one before was proposed."""
         if self.destination == self._proposed:
@@ -83,7 +88,9 @@ class ExportSection(Section):
 
     def end_in(self, suffix: str) -> None:
         """Change the suffix of the destination to that of a format."""
-        self.out.filter, self.out.tooltip = f"*{suffix}", f"The folder to write, NAME{suffix}."
+        self.out.filter = f"*{suffix}"
+        self._tip = f"The folder to write, NAME{suffix}."
+        self._show_path()
         if self.destination:
             out = Path(self.destination)
             self.rename(out.with_name(f"{stem_of(out)}{suffix}"))
@@ -105,7 +112,7 @@ class ExportSection(Section):
         self._show()
 
     def ask(self, question: str, answers: Mapping[str, Callable[[], None]]) -> None:
-        """Ask a question, with a button for each answer."""
+        """Ask a question, with a button for each answer; the last one changes nothing."""
         self.show_status(question)
         for text, act in answers.items():
             button = QPushButton(text)
@@ -113,7 +120,7 @@ class ExportSection(Section):
             self._answer_row.native.layout().addWidget(button)
             self.answers.append(button)
         self._answer_row.visible = True
-        self.answers[0].setFocus()
+        self.answers[-1].setFocus()  # Enter pressed twice must not replace anything
 
     def _answer(self, act: Callable[[], None]) -> None:
         self.start.native.setFocus()
