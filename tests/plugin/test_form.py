@@ -173,6 +173,27 @@ def test_a_filter_may_measure_a_channel_that_is_not_ticked(form: RecipeForm) -> 
     assert recipe.read_channels(["DAPI", "EGFP"]) == ([0], [1])
 
 
+@pytest.mark.parametrize(
+    "split",
+    [
+        Split(folds=3, test=0.1, by="animal", seed=2, stratify="treatment"),
+        Split(val=0.25, test=0.1, by="well"),
+        Split(test=0.2),
+    ],
+)
+def test_what_the_form_does_not_show_of_a_split_is_kept(split: Split, qtbot: QtBot) -> None:
+    section = SplitSection()
+    section.load(split)
+    assert section.value is not None
+    assert Split.model_validate(section.value) == split
+    assert section.by.value == split.by
+    section.val.value = 30
+    changed = Split.model_validate(section.value)
+    assert (changed.val, changed.folds, changed.test) == (0.3, None, split.test)
+    section.load(None)
+    assert (section.value, section.summary) == (None, "none")
+
+
 def test_a_split_is_there_once_it_has_a_share(form: RecipeForm) -> None:
     assert form.recipe(None).split is None
     assert not form.split.by.visible

@@ -120,8 +120,11 @@ class SplitSection(Section):
         """The split, as a plan has it; None for no split."""
         if not self._is_split:
             return None
-        by_hand = {"by": self.by.value, "seed": self.seed.value}
-        return {"val": self.val.fraction or None} | by_hand | self._others
+        shown = {"val": self.val.fraction or None, "by": self.by.value, "seed": self.seed.value}
+        others = dict(self._others)
+        if self.val.fraction:  # a share takes the place of folds
+            others.pop("folds", None)
+        return shown | others
 
     @property
     def _is_split(self) -> bool:
@@ -143,7 +146,7 @@ class SplitSection(Section):
         """A short summary of the settings."""
         shares = {"validation": self.val.fraction, "a test": self._others.get("test")}
         texts = [f"{100 * share:.4g} % for {what}" for what, share in shares.items() if share]
-        if "folds" in self._others:
+        if "folds" in self._others and not self.val.fraction:
             texts.append(f"{self._others['folds']} folds")
         return ", ".join(texts) or "none"
 
