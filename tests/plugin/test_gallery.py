@@ -212,3 +212,18 @@ def test_a_gallery_fits_on_a_small_screen(qtbot: object, monkeypatch: pytest.Mon
     assert screen.height() / 2 < shown.height() < screen.height()
     assert screen.width() / 2 < shown.width() < screen.width()
     shown.release()
+
+
+def test_a_click_goes_to_a_patch_of_another_scene(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(32, 32)
+    window.tick(window.widget.source_control.extra_files.all_scenes.native)
+    preview = window.widget.preview
+    window.click(preview.gallery_button)
+    assert window.state.source.scene == 0
+    press(window, Qt.Key.Key_End)
+    press(window, Qt.Key.Key_Return)
+    row = len(preview.gallery.grid.rows) - 1
+    window.until(lambda: window.state.source.scene == 1 and preview.view.row == row)
+    assert preview.drawn.sample == preview.drawn.planned.grid.sample[row]
+    assert preview.gallery.grid.selected == {row}

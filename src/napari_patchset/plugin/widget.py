@@ -156,6 +156,7 @@ class PatchesWidget(Panel):
         self.source_control.replaced.connect(self.preview.clear)
         self.form.changed.connect(self._plan)
         self.preview.gallery.decided.connect(self.form.decide)
+        self.preview.scene_wanted.connect(self.picker.picked.emit)
         self.export_control.opened.connect(self.preview.gallery.open_set)
         self.form.output.format.changed.connect(self._on_format)
         self.form.output.changed.connect(self.preferences.stop)  # the user's choice has priority

@@ -101,6 +101,9 @@ class PreviewControl:
         The owner of the gallery's window.
     """
 
+    scene_wanted = Signal(object)
+    """The scene of the shown file that has a patch of the gallery."""
+
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
         self._viewer = viewer
         self._shown: tuple[SceneLayers, PlanPreview] | None = None
@@ -108,6 +111,7 @@ class PreviewControl:
         self._hover_soon = single_shot_timer(window, self._hover, _HOVER_MS)
         self._mouse: tuple[float, ...] = ()
         self._status, self._written, self._replaced = "", "", viewer.status
+        self._wanted: int | None = None
         self._has_scale_bar = False
         self._fitted = set[Path]()
         """Images that were shown whole once."""
@@ -179,6 +183,8 @@ class PreviewControl:
         self._draw()
         if self.gallery.isVisible():
             self.gallery.follow(self._patches(shown, planned))
+        if self._wanted is not None:
+            self._go_on(planned)
 
     def clear(self) -> None:
         """Draw nothing."""
@@ -355,16 +361,25 @@ class PreviewControl:
         return PlannedPatches(planned, _channels(shown, planned))
 
     def _go_to(self, row: int) -> None:
-        """Show the place of a patch of the gallery on the image, if it is the shown one."""
+        """Show the place of a patch of the gallery on the image, in another scene too."""
         if (grid := self.drawn) is None:
             return
-        planned = grid.planned
+        state, index = grid.planned.state, int(grid.planned.grid.source_index[row])
+        if index == state.shown_index:
+            self.frame(row, has_focus=False)
+        elif state.sources[index].path == state.source.path:
+            self._wanted = row
+            self.scene_wanted.emit(state.sources[index].scene)
+        else:
+            self._viewer.status = f"This patch lies in {state.names[index]}, which is not shown."
+
+    def _go_on(self, planned: PlanPreview) -> None:
+        """Show the place that was waiting for its scene."""
+        row, self._wanted = self._wanted, None
+        if row is None or row >= len(planned.grid):
+            return
         if planned.grid.source_index[row] == planned.state.shown_index:
             self.frame(row, has_focus=False)
-        else:
-            self._viewer.status = (
-                f"{planned.sources[planned.grid.source_index[row]].name} is not shown."
-            )
 
     def _go_to_place(self, info: SourceInfo, sample: int, start: tuple[int, ...]) -> None:
         """Show the place of a patch of a set, if it was cut from the shown image."""
