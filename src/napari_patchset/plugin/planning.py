@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_patchset.exporting.image_refs import MASK
+from napari_patchset.annotations.features import AnnotationClass, ClassLabel, label_classes
+from napari_patchset.exporting.class_images import check_classes
+from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK
 from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.patching.filters import ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
 from napari_patchset.patching.measurements import metric_columns
@@ -170,7 +173,14 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
         pairs = state.describe_pairs(sources)
         masks = masks_of(strategy)
         grid = choose_candidates(state.preview_plan(), sources, masks, open_image)
+    check_classes(state.recipe.strategy, state.recipe.filters, _classes(pairs))
     return _judged(state, sources, grid, metrics, notice, pairs)
+
+
+def _classes(pairs: Mapping[str, Sequence[SourceInfo]]) -> tuple[ClassLabel, ...]:
+    """Return the classes of the annotations that are paired with the sources."""
+    names = dict.fromkeys(name for info in pairs.get(ANNOTATIONS, ()) for name in info.channels)
+    return label_classes(AnnotationClass(name=name) for name in names)
 
 
 def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanPreview]:
@@ -183,9 +193,12 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
     """
     state = planned.state
     filters = state.recipe.filters
+    measures_shares = any(isinstance(each, ShareFilter) for each in filters)
+    classes = _classes(planned.pairs) if measures_shares else ()
+    names = [each.name for each in classes]
     columns = {
         name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
-        for name in metric_columns(filters, planned.sources)
+        for name in metric_columns(filters, planned.sources, names)
     }
 
     def judged() -> PlanPreview:
@@ -193,9 +206,12 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
         return _judged(state, of.sources, of.grid, columns, of.notice, of.pairs)
 
     shown = monotonic()
+    infos: dict[str, Sequence[SourceInfo]]
     infos = {IMAGE: planned.sources, MASK: planned.sources}  # a mask has the geometry of its image
-    with OpenImages(state.preview_plan(), open_image) as images:
-        reader = MetricReader(filters, infos, images)
+    if names:
+        infos[ANNOTATIONS] = planned.pairs[ANNOTATIONS]
+    with OpenImages(state.preview_plan(), open_image, classes=classes) as images:
+        reader = MetricReader(filters, infos, images, classes=names)
         for rows, request in product(_chunks(planned, first), reader.requests):
             with closing(reader.read(request, planned.grid, rows)) as parts:
                 for measured, metrics in parts:

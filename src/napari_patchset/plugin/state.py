@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.frozen_plan import check_images, roles_of
-from napari_patchset.exporting.image_refs import ImageRef, PairRole, SourceRef
+from napari_patchset.exporting.image_refs import (
+    ANNOTATIONS,
+    AnnotationsRef,
+    ImageRef,
+    PairRole,
+    SourceRef,
+)
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, Recipe
 from napari_patchset.exporting.sources import find_repeats, repeats_notice, select_channels
@@ -263,13 +269,16 @@ def with_pairs(
         Return the target, labels and mask of an image, by role.
     """
 
-    def pair(path: Path, axes: str | None) -> ImageRef:
+    def pair(role: PairRole, path: Path, axes: str | None) -> ImageRef:
         own = source_ref(path)
-        return ImageRef(path=own.path, **{"axes": axes} | own.overrides)
+        kind = AnnotationsRef if role == ANNOTATIONS else ImageRef
+        return kind(path=own.path, **{"axes": axes} | own.overrides)
 
     return tuple(
         ref.model_copy(
-            update={role: pair(path, ref.axes) for role, path in pairs_of(image_path(ref)).items()}
+            update={
+                role: pair(role, path, ref.axes) for role, path in pairs_of(image_path(ref)).items()
+            }
         )
         for ref in sources
     )

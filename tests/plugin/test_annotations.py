@@ -1,0 +1,59 @@
+"""Annotations of a saved plan in the window's planning: candidates, shares, errors."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_patchset import ExportPlan, SourceRef, Tiled, export
+from napari_patchset.errors import ArgumentError
+from napari_patchset.plugin.planning import PlanPreview, plan_form, score_form
+from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
+
+RING = [[5, 4], [50, 8], [44, 52], [9, 45], [5, 4]]
+OUTLINE = {
+    "type": "Feature",
+    "geometry": {"type": "Polygon", "coordinates": [RING]},
+    "properties": {"classification": {"name": "Tumor"}},
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> ExportPlan:
+    pixels = np.random.default_rng(0).integers(0, 99, (60, 80), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    (tmp_path / "a.geojson").write_text(json.dumps([OUTLINE]))
+    source = SourceRef(
+        path=tmp_path / "a.tif", annotations=tmp_path / "a.geojson", labels="annotations"
+    )
+    strategy = Tiled(size=(10, 10), region_classes="Tumor", min_inside=0.2)
+    out = tmp_path / "a.patches.zarr"
+    return ExportPlan(sources=source, out=out, strategy=strategy, filters="share[Tumor]>0.6")
+
+
+def planned(plan: ExportPlan, **fields: object) -> PlanPreview:
+    pairs = plan_pairs(plan)
+    alone = (SourceRef(path=plan.sources[0].path),)
+    recipe = plan.recipe.model_copy(update=fields)
+    return plan_form(FormState(with_pairs(alone, pairs.__getitem__), 0, recipe, None), None)
+
+
+def test_the_preview_plans_and_measures_as_the_export(plan: ExportPlan) -> None:
+    preview = planned(plan)
+    *_, preview = score_form(preview, np.arange(len(preview.grid)))
+    with closing(export(plan)) as made:
+        rows = made.table.to_pylist()
+    assert preview.grid.start.tolist() == [[row["y_start"], row["x_start"]] for row in rows]
+    shares = preview.verdicts.metrics["share_Tumor"].tolist()
+    assert shares == [row["share_Tumor"] for row in rows]
+    assert preview.verdicts.kept.tolist() == [row["kept"] for row in rows]
+    assert 0 < preview.verdicts.kept.sum() < len(rows)
+
+
+def test_a_class_that_is_not_there_is_named_at_once(plan: ExportPlan) -> None:
+    strategy = plan.strategy.model_copy(update={"region_classes": ("Tumour",)})
+    with pytest.raises(ArgumentError, match="no class 'Tumour'; the annotations have Tumor"):
+        planned(plan, strategy=strategy)
