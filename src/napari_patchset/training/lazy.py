@@ -141,7 +141,7 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
     sources : tuple of SourceInfo
         What the patches are cut from.
     failures : tuple of Failure
-        The sources that are left out since they can't be read.
+        The sources that were skipped since they can't be read.
 
     Raises
     ------
