@@ -20,15 +20,15 @@ from napari_patchset.source import Rect
 SIZE = {"resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}  # 1 um
 
 
-def write_slide(folder: Path, name: str, seed: int, n: int = 40) -> SourceRef:
+def write_slide(folder: Path, name: str, seed: int, n: int = 20) -> SourceRef:
     """Write an image and outlines, triangles at any place."""
     rng = np.random.default_rng(seed)
     tifffile.imwrite(
-        folder / f"{name}.tif", rng.integers(0, 9999, (2, 400, 500), np.uint16), **SIZE
+        folder / f"{name}.tif", rng.integers(0, 9999, (2, 220, 260), np.uint16), **SIZE
     )
     features = []
-    for i, centre in enumerate(rng.uniform((0, 0), (500, 400), (n, 2))):
-        corners = (centre + rng.uniform(-25, 25, (3, 2))).round(2).tolist()
+    for i, centre in enumerate(rng.uniform((0, 0), (260, 220), (n, 2))):
+        corners = (centre + rng.uniform(-15, 15, (3, 2))).round(2).tolist()
         geometry = {"type": "Polygon", "coordinates": [[*corners, corners[0]]]}
         properties = {"name": f"{name} {i}"}
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
@@ -71,7 +71,7 @@ def test_patches_that_touch_one_outline_are_in_one_split(
         of_source = [row for row in rows if row["source_index"] == index]
         assert any(row["outline"] is None for row in of_source)
         for name in annotations.class_names:
-            inside = annotations.mask(Rect(0, 0, 500, 400), [name])
+            inside = annotations.mask(Rect(0, 0, 260, 220), [name])
             touching = [row for row in of_source if inside[window(row, factor)].any()]
             assert len({(row["split"], row.get("fold")) for row in touching}) <= 1
             assert len({row["outline"] for row in touching}) <= 1
@@ -110,7 +110,7 @@ def test_a_split_by_annotation_needs_outlines(tmp_path: Path) -> None:
     none = SourceRef(path=ref.path, axes="TYX")
     with pytest.raises(ArgumentError, match="has no outlines to split by"):
         export(plan_of(tmp_path, [none], split=split))
-    labels = np.ones((2, 400, 500), np.uint8)
+    labels = np.ones((2, 220, 260), np.uint8)
     tifffile.imwrite(tmp_path / "labels.tif", labels)
     image = {"path": str(tmp_path / "labels.tif"), "classes": {"a": 1}, "axes": "TYX"}
     with pytest.raises(ArgumentError, match="has no outlines to split by"):
@@ -121,7 +121,7 @@ def test_a_split_by_annotation_needs_outlines(tmp_path: Path) -> None:
                 split=split,
             )
         )
-    whole = {"type": "Polygon", "coordinates": [[[0, 0], [500, 0], [500, 400], [0, 400], [0, 0]]]}
+    whole = {"type": "Polygon", "coordinates": [[[0, 0], [260, 0], [260, 220], [0, 220], [0, 0]]]}
     (tmp_path / "a.geojson").write_text(json.dumps(whole))
     with pytest.raises(ArgumentError, match="places that no outlines join"):
         export(plan_of(tmp_path, [ref], split=split))
