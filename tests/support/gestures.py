@@ -20,6 +20,7 @@ def soon(action: Callable[[], object]) -> None:
 def drop(window: Window, *paths: Path) -> None:
     """Drop files on the window as the file manager does."""
     target = window.viewer.window._qt_viewer
+    window.qtbot.mouseClick(window.widget, Qt.MouseButton.RightButton)  # Shift is held no more
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     copy, buttons = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
