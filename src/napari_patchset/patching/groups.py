@@ -231,6 +231,8 @@ def _nearest_groups(sizes: Counts, chosen: NDArray[np.bool_], share: float) -> N
     above = (sums[-1] & ((1 << last) - 1)) >> middle + 1
     nearest = [below.bit_length() - 1] if below else []
     nearest += [middle + (above & -above).bit_length()] if above else []
+    if not nearest:  # one group, as the rest of the patches lie across
+        return chosen
     best = min(nearest, key=lambda n: abs(n * unit - target))
     if not abs(best * unit - target) < error:
         return chosen
