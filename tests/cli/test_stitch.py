@@ -8,7 +8,7 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
-from napari_patchset import open_stack
+from napari_patchset import PatchSet, open_stack
 from napari_patchset.cli.app import app
 from support.czi_maker import SceneSpec, blocks_of, write_blocks
 from support.tiff_maker import write
@@ -104,3 +104,16 @@ def test_a_set_for_prediction_has_every_pixel_of_a_mosaic_with_gaps(folder: Path
     back = zarr.open_group("g.ome.zarr", mode="r")["0"][:]
     assert np.array_equal(np.squeeze(back), truth[0])
     assert "all pixels that the files have" in said
+
+
+def test_names_of_channels_are_in_quotes_as_in_an_export(folder: Path) -> None:
+    run("export", "a.tif", "--for-prediction", "--out", "a.patches.zarr")
+    with PatchSet("a.patches.zarr") as patches:
+        np.save("p.npy", np.repeat(patches["all"][:], 2, axis=1))
+    words = "stitch", "a.patches.zarr", "--predictions", "p.npy", "--out", "a.ome.zarr"
+    assert '3 channel names ("a, b",c,d)' in run(
+        *words, "--channel-names", '"a, b",c,d', fails=True
+    )
+    run(*words, "--channel-names", '"a, b", 405')
+    with open_stack("a.ome.zarr") as stack:
+        assert [each.name for each in stack.metadata.channels] == ["a, b", "405"]

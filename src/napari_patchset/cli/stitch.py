@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from napari_patchset.channels import parse_channels
 from napari_patchset.cli.parameters import (
     Memory,
     RunBy,
@@ -80,7 +81,7 @@ def stitch(
 
     Example: patchset stitch cells.patches.zarr --predictions denoised.npy --out cells.ome.zarr
     """
-    names = None if channel_names is None else [each.strip() for each in channel_names.split(",")]
+    names = None if channel_names is None else list(map(str, parse_channels(channel_names)))
     with open_executor(executor, workers, scheduler) as pool:
         events = iter_stitch(
             name,

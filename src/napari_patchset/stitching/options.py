@@ -14,7 +14,8 @@ class StitchOptions(Frozen):
     blend: Blend = Field(default="crop", description="How overlapping predictions become one.")
     fill: float = Field(default=0.0, description="Value of the pixels that no patch covers.")
     channel_names: tuple[str, ...] | None = Field(
-        default=None, description="Names of the predicted channels, separated by commas."
+        default=None,
+        description='Names of the predicted channels: background,nuclei or "DAPI, em 450",405.',
     )
     argmax: bool = Field(
         default=False,

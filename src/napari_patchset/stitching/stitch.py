@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.image_refs import ImageRef
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
@@ -304,7 +305,7 @@ def plan_stitching(
     names = options.channel_names or patch_set.manifest.channels
     if options.channel_names and len(names) != n_channels:
         raise ArgumentError(
-            f"There are {len(names)} channel names ({', '.join(names)}), but {n_channels} "
+            f"There are {len(names)} channel names ({format_channels(names)}), but {n_channels} "
             "predicted channels."
         )
     if len(names) != n_channels:

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from napari_patchset._model import Frozen
+from napari_patchset.channels import format_channels
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.jobs.folder import REMEDY, REPLACED, JobFolder, files_of_jobs
 from napari_patchset.jobs.own_files import OwnFiles
@@ -104,7 +105,7 @@ class StitchPlan(Frozen):
                 *("patchset", "stitch", self.patch_set),
                 *(word for path in paths for word in ("--predictions", path)),
                 *("--out", str(out), "--blend", self.blend, "--fill", str(self.fill)),
-                *("--channel-names", ",".join(self.channels), "--codec", self.codec),
+                *("--channel-names", format_channels(self.channels), "--codec", self.codec),
                 *(["--argmax"] if self.argmax else []),
                 *(["--full-resolution", self.interpolation] if self.interpolation else []),
                 *(["--overwrite"] if out.exists() else []),
