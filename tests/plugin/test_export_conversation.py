@@ -54,12 +54,12 @@ def test_a_set_of_that_name_is_replaced_or_both_are_kept(window: Window, file: P
     window.until(lambda: status(window) == "Saved image.patches.zarr")
     assert export.open.enabled
     window.type_size(16, 32)
-    assert status(window) == "Saved image.patches.zarr"  # it is still there
+    assert status(window) == ""  # what is saved is another plan
+    assert export.open.enabled  # it is still there
     window.click(export.start)
     assert status(window) == "image.patches.zarr exists already."
     assert offered(window) == ["Replace", "Keep both", "Cancel"]
     assert window.viewer.window._qt_window.focusWidget() is export.answers[-1]
-    assert not export.open.enabled
     before = digests(out)
     answer(window, "Cancel")
     assert (status(window), offered(window)) == ("", [])
@@ -90,7 +90,43 @@ def test_a_question_goes_when_it_is_about_something_else(
     window.until(lambda: status(window) == "Saved a.patches.zarr")
     window.open(czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi"))
     assert status(window) == ""
-    assert not window.widget.export.open.enabled
+    assert window.widget.export.open.enabled  # what was typed still names it
+
+
+def test_a_set_that_the_destination_names_can_be_opened(
+    window: Window, file: Path, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(file)
+    export, made = window.widget.export, tmp_path / "made.patches.zarr"
+    window.export_to(made).close()
+    window.click_scene(1)
+    assert status(window) == ""
+    save_to(window, tmp_path / "none.patches.zarr")
+    assert not export.open.enabled
+    save_to(window, made)
+    assert export.open.enabled
+    window.click(export.open)
+    window.until(window.widget.preview.gallery.isVisible)
+    shutil.rmtree(made)
+    window.type_size(32, 32)
+    assert not export.open.enabled
+
+
+def test_the_set_of_an_image_is_proposed_when_it_is_chosen_again(
+    window: Window, file: Path, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(file)
+    export = window.widget.export
+    window.click(export.start)
+    window.until(lambda: status(window) == "Saved image.patches.zarr")
+    window.open(czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi"))
+    assert export.destination == str(tmp_path / "other.patches.zarr")
+    assert not export.open.enabled
+    window.widget.source.file.value = file
+    window.settle()
+    assert export.destination == str(tmp_path / "image.patches.zarr")
+    assert export.open.enabled
+    assert status(window) == ""
 
 
 @pytest.fixture

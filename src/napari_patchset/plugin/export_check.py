@@ -1,4 +1,4 @@
-"""What stands in the way of an export: found before it, so that the window can say it in place.
+"""What stands in the way of an export, and which set it would meet: found before it is started.
 
 The plan of the form is checked while it is made (see `planning`). Here follow the checks of the
 destination and of the format, which the export makes as well.
@@ -16,6 +16,7 @@ from napari_patchset.exporting.frozen_plan import lay_out
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.planning import PlanPreview
@@ -37,6 +38,18 @@ def find_problem(planned: PlanPreview) -> str:
     except USER_ERRORS as error:
         return message(error)
     return ""
+
+
+def find_set(out: str) -> str:
+    """Return the path if a patch set with pixels is there, "" if none is.
+
+    It reads the manifest, so call it in a background thread.
+    """
+    try:
+        with PatchSet(out) as patch_set:
+            return out if FORMATS[patch_set.manifest.format].has_pixels else ""
+    except USER_ERRORS:
+        return ""  # why it can't be exported to is told by `find_problem`
 
 
 def _check_patches(planned: PlanPreview) -> None:

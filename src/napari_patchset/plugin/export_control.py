@@ -28,9 +28,10 @@ from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, message
-from napari_patchset.plugin.export_check import find_problem
+from napari_patchset.plugin.export_check import find_problem, find_set
 from napari_patchset.plugin.form.export_section import ExportSection
 from napari_patchset.plugin.layers.plan_layers import has_layers, layers_folder, spool_layers
+from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.scene_context import unused_name
@@ -166,6 +167,11 @@ class ExportControl:
         Return the current state of the form.
     plans : PlanControl
         The preview; an export reuses the metrics that it has measured.
+
+    Attributes
+    ----------
+    exported : dict of Path to str
+        The set that each image was last exported to.
     """
 
     opened = Signal(str)
@@ -177,13 +183,15 @@ class ExportControl:
         state: Callable[[], FormState],
         plans: PlanControl,
     ) -> None:
-        self.exporting, self.writing, self.checking = Worker(), Worker(), Worker()
+        self.exporting, self.writing = Worker(), Worker()
+        self.checking, self.finding = Worker(), Worker()
+        self.exported: dict[Path, str] = {}
         self._section = section
         self._state, self._plans = state, plans
         self._on_written: Callable[[Any], None] = self._copy_command
         self._order: Order | None = None
-        self._saved = ""
-        """The set that the line below the buttons tells of."""
+        self._found = ""
+        """The set that is there at the destination, "" for none."""
         self._state_of_status: FormState | None = None
         self._cancelled = Event()
         self._began: tuple[float, int] | None = None
@@ -194,6 +202,9 @@ class ExportControl:
         section.save_plan.triggered.connect(lambda: self._try(self._save))
         self.checking.returned.connect(section.allow)
         self.checking.failed.connect(self._on_failed)
+        section.out.changed.connect(self._find)
+        self.finding.returned.connect(self._offer)
+        self.finding.failed.connect(self._on_failed)
         self.writing.returned.connect(lambda written: self._try(lambda: self._on_written(written)))
         self.writing.failed.connect(self._on_failed)
         self.exporting.yielded.connect(self._on_progress)
@@ -202,24 +213,37 @@ class ExportControl:
 
     def follow(self, planned: PlanPreview) -> None:
         """Find out whether a plan can be exported; what was said of another one goes."""
-        is_other = planned.state != self._state_of_status
-        if is_other and not (self._saved and planned.state.out == self._saved):
+        if planned.state != self._state_of_status:
             self.forget()
+        self._find()
         self.checking.run(find_problem, planned)
 
     def forbid(self) -> None:
         """Disable the export: there is no plan, and the reason is told above."""
         self.checking.stop()
-        if not self._saved:
-            self.forget()
+        self.forget()
         self._section.allow(None)
+        self._find()
 
     def forget(self) -> None:
         """Forget what came of the last export, unless one runs: it is about something else."""
         if not self.exporting.running:
-            self._saved = self._section.status.tooltip = ""
-            self._section.open.enabled = False
+            self._section.status.tooltip = ""
             self._section.show_status("")
+
+    def _find(self) -> None:
+        """Find out whether the destination is a set that can be opened, unless one is written."""
+        if self.exporting.running:
+            return
+        out = self._section.destination
+        if out != self._found:
+            self._offer("")
+        if out:
+            self.finding.run(find_set, out)
+
+    def _offer(self, found: str) -> None:
+        """Offer to open a set; "" for none."""
+        self._found, self._section.open.enabled = found, bool(found)
 
     def cancel(self) -> None:
         """Stop the export within a patch; finished shards stay."""
@@ -247,6 +271,8 @@ class ExportControl:
 
     def _run(self, order: Order) -> None:
         self.forget()
+        self.finding.stop()
+        self._offer("")
         self._order, self._cancelled, self._began = order, Event(), None
         self._section.show_running(True)
         planned = self._plans.current if isinstance(order.plan, FormState) else None
@@ -268,9 +294,11 @@ class ExportControl:
         if event is None or self._order is None:
             self._on_end(_STOPPED)
             return
-        self._saved = self._order.plan.out
-        self._section.open.enabled = self._order.format.has_pixels  # before Cancel loses the focus
-        self._section.status.tooltip = self._saved
+        recipe, out = self._order.plan, self._order.plan.out
+        if isinstance(recipe, FormState):
+            self.exported[image_path(recipe.sources[recipe.shown_index])] = out
+        self._offer(out if self._order.format.has_pixels else "")  # before Cancel loses the focus
+        self._section.status.tooltip = out
         self._on_end(f"Saved {event.path.name}{_left_out(event.failures)}")
 
     def _on_failed(self, error: Exception) -> None:
@@ -288,6 +316,7 @@ class ExportControl:
     def _on_end(self, status: str, is_error: bool = False) -> None:
         self._section.show_running(False)
         self._tell(status, is_error)
+        self._find()
 
     def _ask(self, taken: Taken) -> None:
         """Ask what is to become of what has the name of the patch set."""
@@ -308,8 +337,8 @@ class ExportControl:
         self._start()
 
     def _open(self) -> None:
-        if self._saved:
-            self.opened.emit(self._saved)
+        if self._found:
+            self.opened.emit(self._found)
 
     def _copy(self) -> None:
         self._write(self._copy_command, _written_plan, self._state())

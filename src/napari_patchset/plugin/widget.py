@@ -106,7 +106,8 @@ class PatchesWidget(Panel):
             *(self.loading, self.preferences, plans.planning, plans.scoring),
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
             source.overriding,
-            *(self.picker.loading, export.exporting, export.writing, export.checking),
+            *(self.picker.loading, export.exporting, export.writing),
+            *(export.checking, export.finding),
             *(*self.preview.gallery.workers, *self.stitching.workers),
         )
 
@@ -194,7 +195,7 @@ class PatchesWidget(Panel):
         self._show_parts()
         if is_new:
             with self.export.out.changed.blocked():  # the form does not fit the image yet
-                self.export.propose(context.out)
+                self.export.propose(self.export_control.exported.get(context.path, context.out))
                 self._on_format()  # that may have changed since the name was proposed
         if (shown := self.source_control.shown_scene) is not None:
             channels = channels_of(shown, context.info)

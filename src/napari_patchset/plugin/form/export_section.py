@@ -34,7 +34,7 @@ class ExportSection(Section):
         )
         self.open = PushButton(
             text="Open patch set",
-            tooltip="Show what was exported side by side, unless it is coordinates only.",
+            tooltip="Show the patches of the set in Save to, unless it is coordinates only.",
             enabled=False,
         )
         buttons = Row([self.start, self.cancel, self.open])
