@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QLabel, QRadioButton, QWidget
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.lengths import Micrometres
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Balanced, Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
@@ -217,7 +218,8 @@ def test_a_tiny_image_limits_the_size_for_itself_alone(form: RecipeForm) -> None
     form.patches.overlap.load((32, 32))
     show(form, **TINY)
     assert strategy(form) == Tiled(size=(32, 16), overlap=(16, 8))
-    assert form.patches.hint.value == "This image is too small for 64 × 64."
+    hint = "Only 38 px along Y; Y set to 32.<br>Only 20 px along X; X set to 16."
+    assert form.patches.hint.value == hint
     show(form)
     assert strategy(form) == Tiled(size=(64, 64), overlap=(32, 32))
     assert form.patches.hint.value == ""
@@ -253,7 +255,7 @@ def test_from_z_to_t_the_depth_fits(form: RecipeForm) -> None:
     assert strategy(form) == Tiled(size=(8, 64, 64), overlap=(0, 0, 0))
     form.patches.depth_axis.value = "T"
     assert strategy(form) == Tiled(size=(4, 64, 64), overlap=(0, 0, 0))
-    assert form.patches.hint.value == "This image is too small for 8 × 64 × 64."
+    assert form.patches.hint.value == "Only 6 time points; T set to 4."
     form.patches.depth_axis.value = "Z"
     assert form.patches.size.value == (8, 64, 64)
 
@@ -333,6 +335,9 @@ def test_a_size_is_said_in_micrometres_and_an_odd_one_in_words() -> None:
     assert size_hint((32, 16), info) == "16.0 × 8.0 µm"
     assert "12 is not a multiple of 8" in size_hint((16, 12), info)
     assert size_hint((8, 8), describe(Y=64, X=96)) == ""
+    coarse = info.model_copy(update={"pixel_size": PixelSize(y=1.6, x=1.6)})
+    typed = (Micrometres("12.5um"), Micrometres("12.8um"))
+    assert size_hint((8, 8), coarse, typed) == "12.8 × 12.8 µm<br>12.5 µm = 8 px (12.8 µm)"
 
 
 @pytest.mark.parametrize(
@@ -464,12 +469,11 @@ def test_text_that_is_no_length_is_refused_in_place_and_stays(
     assert box.text() == text
     with pytest.raises(ArgumentError, match="Size: "):
         form.recipe(None)
-    assert "Size: " in form.patches.hint.value
-    assert "<b>" not in form.patches.hint.value
+    assert form.patches.hint.value == ""  # the summary has the error, once
     show(form, **TINY)
     assert box.text() == text
     type_into(qtbot, box, "32 px")
-    assert form.patches.hint.value == "This image is too small for 32 × 80."
+    assert form.patches.hint.value == ""  # a size was typed
     assert form.recipe(None).strategy.size == (32, 16)
 
 
@@ -477,11 +481,45 @@ def test_what_is_still_being_typed_is_neither_planned_nor_refused(
     form: RecipeForm, qtbot: QtBot
 ) -> None:
     planned: list[object] = []
-    form.changed.connect(lambda: planned.append(form.recipe(None).strategy.size[0]))
-    box = form.patches.size.boxes[1]
-    box.selectAll()
-    qtbot.keyClicks(box, "32 um")
-    assert planned == [3, 32, 32, "32um"]  # "32 " is 32, and nothing is said of "32 u"
+    form.changed.connect(lambda: planned.append(form.recipe(None).strategy.size))
+    _, y, x = form.patches.size.boxes
+    y.selectAll()
+    qtbot.keyClicks(y, "12.5 um")
+    assert not planned
+    assert x.text() == "64"  # and not 12, which was passed on the way
+    qtbot.waitUntil(lambda: bool(planned))  # until typing has paused
+    assert planned == [("12.5um", "12.5um")]
+    y.editingFinished.emit()
+    assert len(planned) == 1
+
+
+def test_an_export_takes_what_is_still_being_typed(form: RecipeForm, qtbot: QtBot) -> None:
+    y = form.patches.size.boxes[1]
+    y.selectAll()
+    qtbot.keyClicks(y, "32")
+    form.patches.judge()
+    assert form.patches.size.value == (32, 32)
+
+
+def test_half_a_length_is_refused_once_typing_pauses(form: RecipeForm, qtbot: QtBot) -> None:
+    heard: list[object] = []
+    form.changed.connect(lambda: heard.append(None))
+    _, y, x = form.patches.size.boxes
+    y.selectAll()
+    qtbot.keyClicks(y, "12.")
+    assert not heard
+    qtbot.waitUntil(lambda: bool(heard))
+    assert (y.text(), x.text()) == ("12.", "64")
+    with pytest.raises(ArgumentError, match=r"'12\.' is not a length"):
+        form.recipe(None)
+
+
+def test_a_limit_is_named_until_a_size_is_typed(form: RecipeForm, qtbot: QtBot) -> None:
+    show(form, **{**TINY, "Z": 3, "Y": 64, "X": 64})
+    form.patches.depth_axis.value = "Z"
+    assert form.patches.hint.value == "Only 3 planes; Z set to 2."
+    type_into(qtbot, form.patches.size.boxes[1], 500)
+    assert form.patches.hint.value == ""
 
 
 def test_lengths_are_converted_with_the_unit(form: RecipeForm) -> None:
@@ -569,6 +607,7 @@ def test_a_length_is_limited_to_the_image(form: RecipeForm) -> None:
     small = describe(Y=60, X=120).model_copy(update={"pixel_size": PixelSize(y=0.5, x=0.5)})
     form.offer(small, [])
     assert strategy(form) == Tiled(size=("16um", "32um"), overlap=("3.125um", 2))
-    assert form.patches.hint.value == "This image is too small for 64 µm × 100 µm."
+    hint = "Only 60 px along Y; Y set to 16 µm.<br>Only 120 px along X; X set to 32 µm."
+    assert form.patches.hint.value == hint
     show_calibrated(form, 0.5)
     assert strategy(form) == Tiled(size=("64um", "100um"), overlap=("12.5um", 8))

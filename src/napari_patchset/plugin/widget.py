@@ -246,7 +246,8 @@ class PatchesWidget(Panel):
 
     def _show(self, planned: PlanPreview) -> None:
         if (shown := self.source_control.shown_scene) is not None:
-            self.patches.show_hint(size_hint(planned.grid.size, planned.shown_source))
+            typed = getattr(planned.state.recipe.strategy, "size", ())
+            self.patches.show_hint(size_hint(planned.grid.size, planned.shown_source, typed))
             self._show_text(self._summarize(planned))
             self.source_control.extra_files.show_counts(planned.counts)
             self.preview.show(shown, planned)
@@ -285,6 +286,7 @@ class PatchesWidget(Panel):
         keep_height(self.summary)
 
     def _form_state(self) -> FormState:
+        self.patches.judge()  # a click on a button of macOS leaves the field its focus
         if (state := self.state) is not None:
             return state
         path = self.source.file.value

@@ -1,12 +1,14 @@
 """A plan in words: counts, sizes and reasons; the patches of a plane."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 
 import numpy as np
 
+from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits import ALL, TEST, TRAINING, VALIDATION
 from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.plugin.form.size_row import format_length
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
@@ -58,14 +60,27 @@ def plane_summary(planned: PlanPreview, patches: PlanePatches, sample: int) -> s
     return f"{counts}; {n:,} {of}: {len(planned.grid):,}" if n > 1 else counts
 
 
-def size_hint(size: tuple[int, ...], info: SourceInfo) -> str:
-    """Return the size of a patch in micrometres, with a warning if it does not suit networks."""
+def size_hint(size: tuple[int, ...], info: SourceInfo, typed: Sequence[Length] = ()) -> str:
+    """Return the size of a patch in micrometres, with a warning if it does not suit networks.
+
+    Parameters
+    ----------
+    size : tuple of int
+        The size in pixels.
+    typed : sequence of Length
+        The size as it was typed; the text says which length was rounded to whole pixels.
+    """
     pixel = {"Z": info.pixel_size.z, "Y": info.pixel_size.y, "X": info.pixel_size.x}
     pixels = [pixel.get(axis) for axis in info.layout.spatial_axes]
     known = [f"{n * p:.1f}" for n, p in zip(size, pixels, strict=True) if p]
     lines = [f"{_by(known)} µm"] if all(pixels[-2:]) else []
     if info.ratio is not None:
         lines[0] += f", {_by(map(str, size))} px"
+    lines += dict.fromkeys(
+        f"{format_length(length)} = {n} px ({n * p:.4g} µm)"
+        for length, n, p in zip(typed, size, pixels, strict=False)
+        if isinstance(length, Micrometres) and p and f"{n * p:.4g}" != f"{length.number:.4g}"
+    )
     if odd := [n for n in size[-2:] if n % MULTIPLE]:
         lines.append(f"{odd[0]} is not a multiple of {MULTIPLE}, as most networks need")
     return "<br>".join(lines)

@@ -1,13 +1,12 @@
 """Patches and channels: depth axis, size and overlap, and which channels go in.
 
 A size too large for an image is limited for that image alone: the fields show the largest size that
-fits, the line below says so, and the typed size returns with the next image.
+fits, the line below says so until a size is typed, and the typed size returns with the next image.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from html import escape
 from math import floor, log2
 
 from magicgui.widgets import CheckBox, Label, RadioButtons
@@ -19,8 +18,7 @@ from napari_patchset.channels import ChannelId, channel_indices
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit
 from napari_patchset.plugin.form.fields import Section, keep_height, small_button
-from napari_patchset.plugin.form.size_row import SizeRow, number_of
-from napari_patchset.plugin.napari_compat import theme_colors
+from napari_patchset.plugin.form.size_row import SizeRow, format_length, number_of
 from napari_patchset.source import PixelSize
 
 
@@ -39,16 +37,18 @@ class PatchesSection(Section):
         self.size = SizeRow("Size", (8, 64, 64), 1, "Extent of a patch along each axis.")
         self.overlap = SizeRow("Overlap", (0, 0, 0), 0, "Shared by neighbours.")
         self.hint = Label(value="")
-        self._hint, self._extent, self._pixel_size = "", dict[str, int](), PixelSize()
+        self._hint, self._limited = "", dict[str, str]()
+        self._extent, self._pixel_size = dict[str, int](), PixelSize()
         self._typed_depth_axis: DepthAxis = "none"
-        self._used = [self.size, self.overlap]
         self.depth_axis.changed.connect(self._on_depth_axis)  # before listeners of the section
         for row in (self.size, self.overlap):
-            row.changed.connect(self._show_hint)
-        super().__init__([self.depth_axis, self.size, self.hint, self.overlap])
+            row.changed.connect(self._on_typed)
+        # Below the fields, which so stay where they are clicked.
+        super().__init__([self.depth_axis, self.size, self.overlap, self.hint])
         self.hint.label = " "
         self.hint.native.setWordWrap(True)
         self.hint.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self._reserve()
 
     def set_unit(self, unit: Unit, pixel_size: PixelSize) -> None:
         """Show size and overlap in another unit."""
@@ -69,7 +69,7 @@ class PatchesSection(Section):
         if (extent, pixel_size) == (self._extent, self._pixel_size):
             return
         self._extent, self._pixel_size = dict(extent), pixel_size
-        self.hint.native.setMinimumHeight(0)
+        self._reserve()
         self._offer_depth_axes()
         self._limit()
         self._show_hint()
@@ -91,7 +91,19 @@ class PatchesSection(Section):
         """Show the fields of the strategy."""
         self.size.visible = self.hint.visible = has_size
         self.overlap.visible = has_overlap
-        self._used = [self.size] * has_size + [self.overlap] * has_overlap
+
+    def judge(self) -> None:
+        """Take over what is being typed, without waiting for a pause."""
+        self.size.judge()
+        self.overlap.judge()
+
+    def _reserve(self) -> None:
+        """Reserve two lines for the hint."""
+        self.hint.native.setMinimumHeight(2 * self.hint.native.fontMetrics().lineSpacing())
+
+    def _on_typed(self) -> None:
+        self._limited = {}
+        self._show_hint()
 
     def _on_depth_axis(self, depth_axis: DepthAxis) -> None:
         self._typed_depth_axis = depth_axis
@@ -121,22 +133,21 @@ class PatchesSection(Section):
         """Limit the lengths along Z (or T), Y, X, or along some of them."""
         names = (self.depth_axis.value, "Y", "X")
         pixel_sizes = (self._pixel_size.z, self._pixel_size.y, self._pixel_size.x)
+        limits = {axis: text for axis, text in self._limited.items() if axis in names}
         for i in axes:
             typed, overlap = self.size.typed[i], self.overlap.typed[i]
             size = _fitting(typed, self._extent.get(names[i]), pixel_sizes[i])
             if size != typed:  # in proportion, so that it stays below the size
                 overlap = _times(overlap, Fraction(number_of(size)) / Fraction(number_of(typed)))
+                limits[names[i]] = format_length(size)
+            else:
+                limits.pop(names[i], None)
             self.size.limit(i, size)
             self.overlap.limit(i, overlap)
+        self._limited = limits
 
     def _show_hint(self) -> None:
-        color = theme_colors().error.name()
-        problems = [
-            f'<span style="color:{color}">{row.label}: {escape(row.problem)}</span>'
-            for row in self._used
-            if row.problem
-        ]
-        lines = [line for line in (*problems, self._limit_hint, self._hint) if line]
+        lines = [line for line in (self._limit_hint, self._hint) if line]
         if (text := "<br>".join(lines)) != self.hint.value:  # a new one lays out the form again
             self.hint.value = text
             keep_height(self.hint.native)
@@ -146,9 +157,10 @@ class PatchesSection(Section):
         """A notice of the limits set by the image, "" for none."""
         if self._typed_depth_axis != self.depth_axis.value:
             return f"This image has no {self._typed_depth_axis}: 2-D patches."
-        if not self.size.is_limited:
-            return ""
-        return f"This image is too small for {self.size.typed_text}."
+        return "<br>".join(
+            f"Only {_extent_text(axis, self._extent[axis])}; {axis} set to {size}."
+            for axis, size in self._limited.items()
+        )
 
 
 def _fitting(typed: Length, extent: int | None, pixel_size: float | None) -> Length:
@@ -160,6 +172,16 @@ def _fitting(typed: Length, extent: int | None, pixel_size: float | None) -> Len
     if pixel_size is None or typed.to_pixels(pixel_size) <= extent:
         return typed
     return Micrometres.from_number(2.0 ** floor(log2(extent * pixel_size)))
+
+
+def _extent_text(axis: str, extent: int) -> str:
+    """Return how large an image is along an axis: "3 planes", "38 px along Y"."""
+    nouns = {"Z": "plane", "T": "time point"}
+    return (
+        f"{extent} {nouns[axis]}{'s' * (extent != 1)}"
+        if axis in nouns
+        else f"{extent} px along {axis}"
+    )
 
 
 def _times(length: Length, share: Fraction) -> Length:

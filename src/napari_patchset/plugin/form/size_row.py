@@ -3,7 +3,8 @@
 A number without a unit is in that of the row; "64 px", "12.5 µm" and "0.5 mm" mean what they say in
 either. A field shows the length that the user typed. If it is too large for an image, the field
 shows less for that image alone, and the typed length again with the next image that is large
-enough. Text that is no length stays, and is refused.
+enough. Text is judged once typing pauses or the field is left; what is no length then stays, and is
+refused.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,12 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit, parse_length
 from napari_patchset.plugin.form.fields import Row
+from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import PixelSize
 
 _Y, _X = 1, 2
+_PAUSE_MS = 600
+"""Typing has paused, in milliseconds: longer than it takes to find "µ" on a keyboard."""
 
 
 class LengthBox(QLineEdit):
@@ -33,13 +37,15 @@ class LengthBox(QLineEdit):
     """
 
     edited = Signal()
-    """The user has typed another length, or has left the field with text that is none."""
+    """The user has typed another text, and has paused or left the field."""
 
     def __init__(self, length: Length, least: int, tooltip: str) -> None:
         super().__init__()
         self.unit: Unit = "px"
         self.least = least
         self.setToolTip(tooltip)
+        self._is_judged = True
+        self._pause = single_shot_timer(self, self.judge, _PAUSE_MS)
         self.length = length
         self.textEdited.connect(self._on_text)
         self.editingFinished.connect(self._on_finished)
@@ -69,6 +75,7 @@ class LengthBox(QLineEdit):
     def length(self, length: Length) -> None:
         is_own = not length or isinstance(length, int) == (self.unit == "px")
         unit = "" if is_own else " px" if isinstance(length, int) else " µm"
+        self._is_judged = True
         self.setText(str(length).removesuffix("um") + unit)
 
     @property
@@ -95,18 +102,22 @@ class LengthBox(QLineEdit):
             self.length = int(number) if in_pixels else Micrometres.from_number(number)
             self.edited.emit()
 
-    def _on_text(self) -> None:
-        if self.is_understood:  # what is still being typed is not refused yet
+    def judge(self) -> None:
+        """Emit `edited` for what was typed since it was last emitted, if anything was."""
+        if not self._is_judged:
+            self._is_judged = True
             self.edited.emit()
 
+    def _on_text(self) -> None:
+        self._is_judged = False
+        self._pause.start()
+
     def _on_finished(self) -> None:
-        if not self.isModified():
-            return
-        self.setModified(False)
-        if self.is_understood:
-            self.length = self.length
-        else:
-            self.edited.emit()
+        self.judge()
+        if self.isModified():
+            self.setModified(False)
+            if self.is_understood:
+                self.length = self.length
 
 
 class SizeRow(Row):
@@ -147,24 +158,10 @@ class SizeRow(Row):
         """
         return tuple(box.length for box in self.boxes[self._first :])
 
-    @property
-    def problem(self) -> str:
-        """What is wrong with the text of a field, "" for nothing."""
-        try:
-            _ = self.value
-        except ArgumentError as error:
-            return str(error)
-        return ""
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether a length is less than the typed one."""
-        return not self.problem and list(self.value) != self.typed[self._first :]
-
-    @property
-    def typed_text(self) -> str:
-        """The typed lengths: "64 × 64"."""
-        return " × ".join(map(format_length, self.typed[self._first :]))
+    def judge(self) -> None:
+        """Take over what is being typed, without waiting for a pause."""
+        for box in self.boxes:
+            box.judge()
 
     def set_unit(self, unit: Unit, pixel_size: PixelSize) -> None:
         """Show the lengths in another unit; where no pixel size is known, the numbers stay."""
