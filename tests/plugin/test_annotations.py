@@ -35,10 +35,11 @@ def plan(tmp_path: Path) -> ExportPlan:
 
 
 def planned(plan: ExportPlan, **fields: object) -> PlanPreview:
-    pairs = plan_pairs(plan)
+    pairs = plan_pairs(plan.sources)
     alone = (SourceRef(path=plan.sources[0].path),)
+    sources = with_pairs(alone, pairs.__getitem__, plan.sources)
     recipe = plan.recipe.model_copy(update=fields)
-    return plan_form(FormState(with_pairs(alone, pairs.__getitem__), 0, recipe, None), None)
+    return plan_form(FormState(sources, 0, recipe), None)
 
 
 def test_the_preview_plans_and_measures_as_the_export(plan: ExportPlan) -> None:

@@ -407,7 +407,7 @@ def test_a_number_that_is_an_index_and_another_channel_is_refused(form: RecipeFo
 def test_channels_are_loaded_by_index_or_by_a_name_that_is_a_number(form: RecipeForm) -> None:
     show(form, *NAMES)
     form.load(Recipe(strategy=Tiled(size=(64, 64)), channels=(405, "CD8 [Opal 570]", 2)))
-    assert form.channels.value == (0, 2, 5)
+    assert form.channels.ticked == [0, 5, 2]
 
 
 def show_calibrated(form: RecipeForm, pixel_size: float = 0.5) -> None:

@@ -145,6 +145,13 @@ def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> Loa
     is_shown = scene in shown.get(file, ()) and source_ref(file, scene) == ref
     layers = None if is_shown else scene_layers(ref)
     context = _context(ref, scenes[file], "")
+    sources = tuple(
+        each.model_copy(update={"scene": scenes[image_path(each)][0].id})
+        if each.scene is None
+        else each
+        for each in plan.sources
+    )
+    plan = plan.model_copy(update={"sources": sources})
     masks = masks_of(plan.strategy)
     for each in (*images.values(), *(pair for s in plan.sources for pair in s.pairs.values())):
         remember(each)

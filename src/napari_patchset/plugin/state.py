@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,7 +14,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.frozen_plan import check_images, roles_of
 from napari_patchset.exporting.image_refs import (
     ANNOTATIONS,
-    AnnotationsRef,
+    PAIR_ROLES,
     ImageRef,
     PairRole,
     SourceRef,
@@ -156,7 +157,7 @@ class FormState:
         return [
             select_channels(
                 DESCRIPTIONS.describe(ref, recipe.depth_axis, recipe.pixel_size), recipe
-            )
+            ).model_copy(update={"columns": dict(ref.columns)})
             for ref in self.sources
         ]
 
@@ -259,7 +260,9 @@ class FormState:
 
 
 def with_pairs(
-    sources: Sequence[SourceRef], pairs_of: Callable[[Path], Mapping[PairRole, Path]]
+    sources: Sequence[SourceRef],
+    pairs_of: Callable[[Path], Mapping[PairRole, Path]],
+    loaded: Sequence[SourceRef] = (),
 ) -> tuple[SourceRef, ...]:
     """Add to each source its paired images; axes that the user set hold for them too.
 
@@ -267,21 +270,35 @@ def with_pairs(
     ----------
     pairs_of : callable
         Return the target, labels and mask of an image, by role.
+    loaded : sequence of SourceRef
+        The sources of a loaded plan. Where one of them is cut again, it has its annotations and
+        columns, and its own images in each role for which no other file was chosen since.
     """
+    of_plan = {(image_path(ref), ref.scene): ref for ref in loaded}
+    chosen_by_plan = plan_pairs(loaded)
 
-    def pair(role: PairRole, path: Path, axes: str | None) -> ImageRef:
-        own = source_ref(path)
-        kind = AnnotationsRef if role == ANNOTATIONS else ImageRef
-        return kind(path=own.path, **{"axes": axes} | own.overrides)
+    def paired(ref: SourceRef) -> SourceRef:
+        path = image_path(ref)
+        chosen, own = pairs_of(path), of_plan.get((path, ref.scene))
+        update: dict[str, Any] = {} if own is None else {"columns": own.columns}
+        for role in PAIR_ROLES:
+            if own is not None and (
+                role == ANNOTATIONS or chosen.get(role) == chosen_by_plan[path].get(role)
+            ):
+                update[role] = _with_axes(getattr(own, role), ref, own)
+            elif role in chosen and role != ANNOTATIONS:
+                image = source_ref(chosen[role])
+                update[role] = ImageRef(path=image.path, **{"axes": ref.axes} | image.overrides)
+        return ref.model_copy(update=update)
 
-    return tuple(
-        ref.model_copy(
-            update={
-                role: pair(role, path, ref.axes) for role, path in pairs_of(image_path(ref)).items()
-            }
-        )
-        for ref in sources
-    )
+    return tuple(map(paired, sources))
+
+
+def _with_axes(pair: ImageRef | None, ref: SourceRef, own: SourceRef) -> ImageRef | None:
+    """Return an image of a plan, with the axes that were typed for its source since."""
+    if pair is None or ref.axes == own.axes:
+        return pair
+    return pair.model_copy(update={"axes": pair.axes or ref.axes})
 
 
 def _name(path: Path) -> str:
@@ -317,9 +334,9 @@ def read_plan(path: Path) -> ExportPlan:
         raise ArgumentError(f"{path}: not a plan: {error}") from None
 
 
-def plan_pairs(plan: ExportPlan) -> dict[Path, dict[PairRole, Path]]:
-    """Return the images paired with each image of a plan, by role."""
+def plan_pairs(sources: Sequence[SourceRef]) -> dict[Path, dict[PairRole, Path]]:
+    """Return the images paired with each image of a plan, by role; of its last scene."""
     return {
         image_path(source): {role: image_path(ref) for role, ref in source.pairs.items()}
-        for source in plan.sources
+        for source in sources
     }

@@ -13,6 +13,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
@@ -46,6 +47,7 @@ class PatchesWidget(Panel):
         super().__init__()
         self._released = False
         self._viewer = napari_viewer
+        self._loaded_sources = tuple[SourceRef, ...]()
         # napari's layer list may not be changed from within its own events.
         self._refresh_soon = single_shot_timer(self, self._refresh)
         self.form = RecipeForm()
@@ -95,7 +97,7 @@ class PatchesWidget(Panel):
         recipe = self.form.recipe(self.region_control.region(shown))
         keys = {info.key for ref in sources if (info := DESCRIPTIONS.latest(ref))}
         recipe = recipe.with_overrides_of(keys)
-        sources = with_pairs(sources, self.form.pairs.of_image)
+        sources = with_pairs(sources, self.form.pairs.of_image, self._loaded_sources)
         return FormState(sources, index, recipe, self.export.destination)
 
     @property
@@ -304,5 +306,6 @@ class PatchesWidget(Panel):
         self.source_control.load(loaded)
         self.form.load(plan.recipe)
         self.region_control.load(plan.strategy, loaded.masks)
-        self.form.pairs.load(plan_pairs(plan))
+        self._loaded_sources = plan.sources
+        self.form.pairs.load(plan_pairs(plan.sources))
         self.export.out.value = Path(plan.out)

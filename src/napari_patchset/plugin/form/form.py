@@ -67,7 +67,7 @@ class RecipeForm:
         with blaming_section("Channels"):
             channels = self.channels.value
         with blaming_section("Filters"):
-            self.filters.offer([box.text for box in self.channels.boxes], channels)
+            self.filters.offer(self.channels.offered, self.channels.ticked)
             filters = self.filters.value
             if self.channels.boxes:
                 for each in filters:
@@ -113,12 +113,11 @@ class RecipeForm:
         self.overrides = recipe.overrides
         with self.changed.blocked():
             self.pixel_size.load(recipe.pixel_size, (*size, *overlap))
-            self.patches.load(recipe.depth_axis, size, overlap)
+            self.patches.load(recipe.depth_axis, size, overlap or (0,) * len(size))
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)
             self.region.load(strategy.select)
-            with suppress(ArgumentError):  # none is ticked
-                self.filters.offer([box.text for box in self.channels.boxes], self.channels.value)
+            self.filters.offer(self.channels.offered, self.channels.ticked)
             self.filters.load(recipe.filters, recipe.keep_fraction)
             self.split.load(recipe.split)
             self.output.load(recipe)

@@ -1,5 +1,6 @@
 """Output and split: format of the set, and share of the patches for validation."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from magicgui.widgets import ComboBox, SpinBox
@@ -9,6 +10,7 @@ from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.fields import (
     MAX_INT,
+    Choices,
     Percent,
     Section,
     choices,
@@ -28,6 +30,10 @@ _CODECS = choices(("none", "none"), ("lz4 (fast)", "lz4"), ("zstd (small)", "zst
 _DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
 
+def _dtype_choices(names: Iterable[str]) -> Choices:
+    return choices(("as in the image", ""), *((name, name) for name in names))
+
+
 class OutputSection(Section):
     """The format of the patch set, its compression and its pixel type."""
 
@@ -44,7 +50,7 @@ class OutputSection(Section):
         )
         self.dtype = ComboBox(
             label="Pixel type",
-            choices=choices(("as in the image", ""), *((name, name) for name in _DTYPES)),
+            choices=_dtype_choices(_DTYPES),
             tooltip=description(Recipe, "dtype"),
         )
         super().__init__([self.format, self.codec, self.dtype])
@@ -68,7 +74,9 @@ class OutputSection(Section):
 
     def load(self, recipe: Recipe) -> None:
         """Set format, codec and pixel type from a recipe."""
-        self.format.value, self.dtype.value = recipe.format, recipe.dtype or ""
+        self.format.value, dtype = recipe.format, recipe.dtype or ""
+        self.dtype.choices = _dtype_choices(dict.fromkeys([*_DTYPES, *filter(None, [dtype])]))
+        self.dtype.value = dtype
         self.codec.value = recipe.codec
 
     @property

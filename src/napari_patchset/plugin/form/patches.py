@@ -200,6 +200,8 @@ class ChannelsSection(Section):
         self.boxes: list[CheckBox] = []
         self._offered: Sequence[tuple[str, str]] = ()
         self._unticked: set[str] = set()
+        self._loaded: tuple[list[str], Sequence[ChannelId] | None] = [], None
+        """The channels of a loaded plan, in its order, and those of the image it was for."""
         self._hidden: set[int] = set()
         self.visible_ones = small_button(
             "Visible ones", "Tick the channels that are visible in the viewer, and no others."
@@ -220,20 +222,43 @@ class ChannelsSection(Section):
             self.extend([*self.boxes, *([self.visible_ones] if len(channels) > 1 else [])])
 
     @property
-    def value(self) -> tuple[int, ...] | None:
-        """The ticked channels by index, None if all are.
+    def offered(self) -> list[str]:
+        """The names of all channels of the image."""
+        return [box.text for box in self.boxes]
+
+    @property
+    def value(self) -> tuple[ChannelId, ...] | None:
+        """The ticked channels, None if all are; those of a loaded plan as the plan has them.
 
         Raises
         ------
         ArgumentError
             If none is ticked.
         """
-        ticked = [box.value for box in self.boxes]
-        if all(ticked):
-            return None
-        if not any(ticked):
+        loaded, ticked = self._loaded_order, self.ticked
+        if loaded is not None:
+            return tuple(self._loaded[1] or ())
+        if self.boxes and not ticked:
             raise ArgumentError("No channel is ticked; a patch needs at least one.")
-        return tuple(i for i, on in enumerate(ticked) if on)
+        return None if len(ticked) == len(self.boxes) else tuple(ticked)
+
+    @property
+    def ticked(self) -> list[int]:
+        """The ticked channels by index, in the order in which they are exported."""
+        loaded = self._loaded_order
+        return loaded or [i for i, box in enumerate(self.boxes) if box.value]
+
+    @property
+    def _loaded_order(self) -> list[int] | None:
+        """The channels of the loaded plan by index, None if others are ticked."""
+        names, channels = self._loaded
+        if not channels or names != self.offered:
+            return None
+        with suppress(ArgumentError):
+            order = channel_indices(names, channels)
+            if sorted(order) == [i for i, box in enumerate(self.boxes) if box.value]:
+                return order
+        return None
 
     def set_hidden(self, channels: set[int]) -> None:
         """Set which channels are hidden in the viewer."""
@@ -247,8 +272,8 @@ class ChannelsSection(Section):
 
     @property
     def names(self) -> list[str]:
-        """The names of the ticked channels."""
-        return [box.text for box in self.boxes if box.value]
+        """The names of the ticked channels, in the order in which they are exported."""
+        return [self.boxes[i].text for i in self.ticked]
 
     @property
     def unticked(self) -> list[str]:
@@ -257,7 +282,8 @@ class ChannelsSection(Section):
 
     def load(self, channels: Sequence[ChannelId] | None) -> None:
         """Tick channels, by index or name; those that the image lacks are ignored."""
-        names, ticked = [box.text for box in self.boxes], set[int]()
+        names, ticked = self.offered, set[int]()
+        self._loaded = names, channels
         for channel in channels or range(len(names)):
             with suppress(ArgumentError):
                 ticked.update(channel_indices(names, [channel]))
@@ -267,7 +293,7 @@ class ChannelsSection(Section):
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        named = "all" if len(self.names) == len(self.boxes) else ", ".join(self.names) or "none"
+        named = "all" if self.names == self.offered else ", ".join(self.names) or "none"
         return f"{named}, also hidden ones" if self.hidden_names else named
 
     def _tick_visible(self) -> None:

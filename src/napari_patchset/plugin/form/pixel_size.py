@@ -49,7 +49,7 @@ class PixelSizeSection(Section):
         """Set the pixel size, and the unit that sizes have."""
         text = "" if pixel_size is None else format_pixel_size(pixel_size)
         if pixel_size is not None and pixel_size.y == pixel_size.x:
-            text = f"{pixel_size.y:g}"
+            text = f"{pixel_size.y!r}".removesuffix(".0")
         self.size.value = text
         self.unit.value = "µm" if any(isinstance(n, Micrometres) for n in lengths) else "px"
 

@@ -14,7 +14,16 @@ from napari_patchset.patching.strategies import (
     Tiled,
 )
 from napari_patchset.patching.strategies.balanced import format_shares
-from napari_patchset.plugin.form.fields import MAX_INT, Section, choices, choices_of, description
+from napari_patchset.plugin.form.fields import (
+    MAX_INT,
+    Percent,
+    Row,
+    Section,
+    choices,
+    choices_of,
+    description,
+    small_button,
+)
 
 _KINDS = choices_of(
     STRATEGIES,
@@ -50,6 +59,10 @@ _SHOWN = {"count": {"n_patches"}, "patches": set(_CLICKED)}
 """The fields for a field of a strategy, where the names differ: `count` is a list's method."""
 
 
+_ELSEWHERE = {"kind", "size", "overlap", "region", "select"}
+"""The fields of a strategy that other parts of the form show."""
+
+
 def _fields_of(kind: str) -> set[str]:
     """Return the names of the fields that a kind of strategy has."""
     fields = STRATEGIES[kind].model_fields
@@ -68,11 +81,17 @@ class StrategySection(Section):
         self._make_random_fields()
         self._make_click_fields()
         self._fields: dict[str, Widget] = {name: getattr(self, name) for name in _FIELDS}
-        super().__init__([self.kind, *self._fields.values()])
+        self._others: dict[str, Any] = {}
+        """What a loaded plan has besides: classes of annotations, shares inside and covered."""
+        self.kept, self.forget_kept = Label(value=""), small_button("×", "Remove these.", width=22)
+        self.kept.native.setWordWrap(True)
+        self._kept_row = Row([self.kept, self.forget_kept], label="From the plan", visible=False)
+        super().__init__([self.kind, *self._fields.values(), self._kept_row])
         self.kind.changed.connect(self._show)
         self.edge.changed.connect(self._show)
         self.small.changed.connect(self._show)
         self.forget.changed.connect(lambda: self.set_places(()))
+        self.forget_kept.changed.connect(lambda: self._keep({}))
         self._show()
 
     def _make_border_fields(self) -> None:
@@ -102,9 +121,8 @@ class StrategySection(Section):
             choices=_PER,
             tooltip="Whether this number is drawn in each plane or volume, or in all together.",
         )
-        self.max_overlap = SpinBox(
+        self.max_overlap = Percent(
             value=_NO_LIMIT,
-            min=0,
             max=_NO_LIMIT,
             label="Max overlap %",
             tooltip="The largest share of its pixels that two patches may have in common; "
@@ -133,17 +151,28 @@ class StrategySection(Section):
         """The fields of the strategy, as a plan has them."""
         kind = self.kind.value
         if kind == "fixed":
-            return {"kind": kind, "patches": self.patches}
+            return {"kind": kind, "patches": self.patches} | self._used_others
         used = (name for name in self._fields if name in _fields_of(kind))
         fields = {name: getattr(self, name).value for name in used}
         if "n_patches" in fields:
             fields["count"] = fields.pop("n_patches")
         if kind == "random":
-            limit = fields["max_overlap"]
-            fields["max_overlap"] = None if limit == _NO_LIMIT else limit / 100
+            limit = self.max_overlap.fraction
+            fields["max_overlap"] = None if limit == 1 else limit
         if fields.get("edge") != "pad" and fields.get("small") != "pad":
             fields.pop("pad", None)
-        return {"kind": kind, **fields}
+        return {"kind": kind, **fields} | self._used_others
+
+    @property
+    def _used_others(self) -> dict[str, Any]:
+        fields = STRATEGIES[self.kind.value].model_fields
+        return {name: value for name, value in self._others.items() if name in fields}
+
+    def _keep(self, others: dict[str, Any]) -> None:
+        """Keep fields of a plan that have no field here."""
+        self._others = others
+        self._show()
+        self.changed.emit(self)
 
     def load(self, strategy: Strategy) -> None:
         """Set the fields from a strategy."""
@@ -153,12 +182,15 @@ class StrategySection(Section):
         for name in set(self._fields) & set(type(strategy).model_fields):
             value = getattr(strategy, name)
             if name == "max_overlap":
-                value = _NO_LIMIT if value is None else round(100 * value)
-            elif name == "classes":
+                self.max_overlap.load(1 if value is None else value)
+                continue
+            if name == "classes":
                 value = format_shares(value)
             getattr(self, name).value = value
         if strategy.kind == "fixed":
             self.set_places(strategy.patches)
+        shown = _ELSEWHERE | {"count", "patches", *self._fields}
+        self._keep(strategy.model_dump(exclude=shown, exclude_defaults=True))
 
     def set_places(self, places: tuple[FixedPatch, ...]) -> None:
         """Set the patches that are clicked on the image."""
@@ -170,7 +202,18 @@ class StrategySection(Section):
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        return str(self.kind.value) if self.kind.value != "fixed" else self.places.value
+        kind = self.kind.value if self.kind.value != "fixed" else self.places.value
+        n = len(self._used_others)
+        return (
+            f"{kind}, {n} {'setting' if n == 1 else 'settings'} from the plan" if n else str(kind)
+        )
+
+    @property
+    def _kept_texts(self) -> list[str]:
+        return [
+            f"{name.replace('_', ' ')} {_format(value)}"
+            for name, value in self._used_others.items()
+        ]
 
     def _show(self) -> None:
         used = _fields_of(self.kind.value)
@@ -178,3 +221,11 @@ class StrategySection(Section):
             field.visible = name in used
         padded = self.edge.value == "pad" or self.small.value == "pad"
         self.pad.visible = "pad" in used and padded
+        self.kept.value = "\n".join(self._kept_texts)
+        self._kept_row.visible = bool(self._kept_texts)
+
+
+def _format(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -41,21 +41,29 @@ class ExtraFiles:
     def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
         """Return the sources to cut patches from, and the index of the one that is shown."""
         all_scenes = [scene.id for scene in context.scenes]
-        scenes = all_scenes if self.section.all_scenes.value else [context.scene]
+        scenes = self.scenes_of_plan(context) or [context.scene]
+        if self.section.all_scenes.value:
+            scenes = all_scenes
         refs = [source_ref(context.path, scene) for scene in scenes]
         for path in self.section.files:
             if path != context.path:
                 refs += [source_ref(path, scene) for scene in self._scenes_of(path)]
         return tuple(refs), scenes.index(context.scene)
 
+    def scenes_of_plan(self, context: SceneContext) -> list[SceneId | None]:
+        """Return the scenes of the shown file that a loaded plan chose, if this is one of them."""
+        scenes = self._loaded.get(context.path, [])
+        return scenes if context.scene in scenes else []
+
     def load(self, sources: Sequence[SourceRef], first: Path) -> None:
-        """Set the files of a plan, and which scenes of each, but for those of the first one."""
-        paths = [image_path(ref) for ref in sources]
-        self._loaded.clear()
-        self.section.all_scenes.value = paths.count(first) > 1
-        for path, ref in zip(paths, sources, strict=True):
-            self._loaded.setdefault(path, []).append(ref.scene)
-        self.section.set_files(tuple(path for path in paths if path != first))
+        """Set the files of a plan, and which scenes of each."""
+        loaded: dict[Path, list[SceneId | None]] = {}
+        for ref in sources:
+            loaded.setdefault(image_path(ref), []).append(ref.scene)
+        are_all = all(len(scenes) == len(self._scenes[path]) for path, scenes in loaded.items())
+        self.section.all_scenes.value = are_all and len(loaded[first]) > 1
+        self._loaded = loaded
+        self.section.set_files(tuple(path for path in loaded if path != first))
 
     @property
     def has_scenes(self) -> bool:

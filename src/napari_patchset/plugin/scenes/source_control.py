@@ -112,7 +112,7 @@ class SourceControl:
         self._is_new = False
         self.section.file.changed.connect(self._on_file)
         self.section.open.changed.connect(self._open)
-        self.extra_files.all_scenes.changed.connect(self.changed.emit)
+        self.extra_files.all_scenes.changed.connect(self._on_extra_files)
         self.extra_files.files_changed.connect(self._on_extra_files)
         self.metadata.edited.connect(self._on_metadata)
         self.overriding.returned.connect(lambda result: self._show_with_overrides(*result))
@@ -235,9 +235,9 @@ class SourceControl:
         is_new, self._is_new = self._is_new, False
         if is_new:
             self.picker.show_scenes(context.path, context.scenes, context.scene)
-            self._offer_all_scenes()
         else:
             self.picker.mark(context.scene)
+        self._offer_all_scenes()
         self.known.emit(context, is_new)
 
     def _on_extra_files(self) -> None:
@@ -246,7 +246,12 @@ class SourceControl:
 
     def _offer_all_scenes(self) -> None:
         scenes = self.context.scenes if self.context is not None else ()
-        self.extra_files.all_scenes.visible = len(scenes) > 1 or self._extra.has_scenes
+        box, of_plan = self.extra_files.all_scenes, list[SceneId | None]()
+        box.visible = len(scenes) > 1 or self._extra.has_scenes
+        if self.context is not None and not box.value:
+            of_plan = self._extra.scenes_of_plan(self.context)
+        few = len(of_plan) > 1
+        box.text = f"All scenes (now {', '.join(map(str, of_plan))})" if few else "All scenes"
 
     def _follow_moves(self) -> None:
         """Notice when the image is moved, turned or scaled, and when a channel is hidden."""
