@@ -18,6 +18,20 @@ class UnknownPixelSizeError(ArgumentError):
     """
 
 
+class MissingAnnotationsError(ArgumentError):
+    """A class is named, but no source has annotations.
+
+    Python names them with `annotations` of a source, the command with --annotations.
+    """
+
+
+class UnquotedNameError(ArgumentError):
+    """A name that has a comma was read as several, as it is not in quotes.
+
+    In the command the quotes must be in quotes of the shell.
+    """
+
+
 class MissingAxisError(PatchsetError, RuntimeError):
     """The image lacks the requested depth axis."""
 

@@ -442,6 +442,11 @@ def test_the_version_is_printed(run) -> None:
             "export image.czi --patch-size 8,8 --filter max>99999",
             "No patches left: max",
         ),
+        (
+            "export image.czi --patch-size 8,8 --filter share[Tumor]>0.1",
+            "no class 'Tumor', as there are no annotations; add those of every source, with "
+            "--annotations.",
+        ),
         ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q (its only number is 0)"),
         (
             "export image.czi --region circle.json",
@@ -483,6 +488,27 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+@pytest.mark.parametrize(
+    "option", [("--region-class", "Stroma, fibrous"), ("--filter", "share[Stroma, fibrous]>0.1")]
+)
+def test_a_class_with_a_comma_is_shown_in_the_quotes_that_it_needs(
+    run, czi: MakeCzi, option: tuple[str, str]
+) -> None:
+    path = czi(SCENES[0])
+    properties = [{"classification": {"name": name}} for name in ("Nest", "Stroma, fibrous")]
+    corners = [[[0, 0], [40, 0], [40, 40], [0, 0]]]
+    outline = {"type": "Polygon", "coordinates": corners}
+    features = [{"type": "Feature", "geometry": outline, "properties": p} for p in properties]
+    Path("a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    words = "export", path, "--annotations", "a.geojson", "--patch-size", "8,8", "--out"
+    code, _, err = run(*words, "a.patches.zarr", *option)
+    assert code == 1
+    assert 'the annotations have Nest, "Stroma, fibrous". Write "Stroma, fibrous" with its ' in err
+    assert "quotes, and the text in quotes of the shell." in err
+    quoted = option[1].replace("Stroma, fibrous", '"Stroma, fibrous"')
+    assert run(*words, "b.patches.zarr", option[0], quoted)[0] == 0
 
 
 def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:

@@ -418,7 +418,9 @@ def test_a_class_that_is_not_there_is_named(
         export(deep_plan(tmp_path, "a", **fields))
     without = SourceRef(path=tmp_path / "0.tif")
     options = {"strategy": Tiled(size=(9, 9)), "filters": (), **fields}
-    with pytest.raises(ArgumentError, match="there are no annotations"):
+    with pytest.raises(
+        ArgumentError, match="as there are no annotations; add those of every source"
+    ):
         export(ExportPlan(sources=without, out=tmp_path / "b.patches.zarr", **options))
 
 

@@ -20,8 +20,10 @@ from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import (
     NO_MEMORY,
     DestinationExistsError,
+    MissingAnnotationsError,
     PatchsetError,
     UnknownPixelSizeError,
+    UnquotedNameError,
 )
 
 COMMANDS = {
@@ -110,6 +112,14 @@ def _root(
         raise typer.Exit
 
 
+_REMEDIES = {
+    UnknownPixelSizeError: ", with --source-pixel-size",
+    MissingAnnotationsError: ", with --annotations",
+    UnquotedNameError: ", and the text in quotes of the shell",
+}
+"""What the command adds to the message of an error."""
+
+
 def run() -> None:
     """Run the command line; a user's error is one line, and exit code 1."""
     for stream in (sys.stdout, sys.stderr):
@@ -122,8 +132,7 @@ def run() -> None:
             app()
     except (PatchsetError, OSError) as error:
         text = hide_credentials(_one_line(error)).removesuffix(".")
-        if isinstance(error, UnknownPixelSizeError):
-            text += ", with --source-pixel-size"
+        text += next((more for kind, more in _REMEDIES.items() if isinstance(error, kind)), "")
         REPORT.error(f"{text}.", 1)
         sys.exit(1)
     except MemoryError as error:

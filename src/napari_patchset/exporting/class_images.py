@@ -15,7 +15,8 @@ from napari_patchset.annotations.features import (
 )
 from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.annotations.polygons import MAX_CLASSES
-from napari_patchset.errors import ArgumentError
+from napari_patchset.channels import format_channels
+from napari_patchset.errors import ArgumentError, MissingAnnotationsError, UnquotedNameError
 from napari_patchset.exporting.image_refs import ANNOTATIONS, AnnotationsRef, ImageRef, SourceRef
 from napari_patchset.patching.filters import PatchFilter, ShareFilter
 from napari_patchset.patching.strategies.base import PatchStrategy
@@ -156,12 +157,27 @@ def check_classes(
 
     Raises
     ------
+    MissingAnnotationsError
+        If there are none at all.
+    UnquotedNameError
+        If it is a part of the name of another class.
     ArgumentError
         Naming the classes that there are.
     """
     shares = (each for each in filters if isinstance(each, ShareFilter))
     named = (*strategy.named_classes, *(name for each in shares for name in each.class_names))
     has = [each.name for each in classes]
-    if missing := [name for name in named if name not in has]:
-        there_are = f"the annotations have {', '.join(has)}" if has else "there are no annotations"
-        raise ArgumentError(f"There is no class {missing[0]!r}; {there_are}.")
+    missing = next((name for name in named if name not in has), None)
+    if missing is None:
+        return
+    if not has:
+        raise MissingAnnotationsError(
+            f"There is no class {missing!r}, as there are no annotations; add those of every "
+            "source."
+        )
+    listed = ", ".join(format_channels([name]) for name in has)
+    fault = f"There is no class {missing!r}; the annotations have {listed}."
+    for name in has:
+        if missing in [part.strip() for part in name.split(",")]:
+            raise UnquotedNameError(f"{fault} Write {format_channels([name])} with its quotes.")
+    raise ArgumentError(fault)

@@ -48,7 +48,10 @@ def parse_shares(text: str) -> dict[str, float]:
         except ValueError:
             match = None
         if match is None:
-            raise ValueError(f"{text!r} is none; write classes like mito=0.5,background=0.5")
+            raise ValueError(
+                f"{text!r} is none; write classes like mito=0.5,background=0.5, and in quotes what "
+                'has a comma: "Tumor, invasive"=0.5'
+            )
         if name in shares:
             raise ValueError(f"{text!r} names the class {name!r} twice")
         shares[name], end = share, match.end()
