@@ -117,3 +117,12 @@ def test_names_of_channels_are_in_quotes_as_in_an_export(folder: Path) -> None:
     run(*words, "--channel-names", '"a, b", 405')
     with open_stack("a.ome.zarr") as stack:
         assert [each.name for each in stack.metadata.channels] == ["a, b", "405"]
+
+
+def test_the_selection_that_a_set_was_made_with_is_named_as_the_cause(folder: Path) -> None:
+    write(folder / "t.tif", np.stack([IMAGE] * 6), metadata={"axes": "TYX"})
+    run("export", "t.tif", "--for-prediction", "--select", "T=2:3", "--out", "t.patches.zarr")
+    said = run("stitch", "t.patches.zarr", "--predictions", "t.patches.zarr", "--out", "t.ome.zarr")
+    assert "patches cover 16.67 % of it" in said
+    assert "the set has only --select T=2:3; a set of all pixels" in said
+    assert "export --for-prediction, without that." in said

@@ -1,8 +1,8 @@
 """`patchset stitch`: predictions of patches back into images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,9 @@ from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
+from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import Interpolation
@@ -99,7 +101,7 @@ def stitch(
             overwrite=overwrite,
         )
         with resumable(StitchFolder.for_image(out).root):
-            _show(until_interrupted(events))
+            _show(until_interrupted(events), name)
 
 
 def _by_split(predictions: Sequence[str]) -> str | dict[str, str]:
@@ -117,13 +119,26 @@ def _by_split(predictions: Sequence[str]) -> str | dict[str, str]:
     return named
 
 
-def _show(events: Iterator[StitchProgress]) -> None:
+def _show(events: Iterator[StitchProgress], patch_set: Path) -> None:
     for event in events:
         REPORT.progress(event.stage, event.done, event.total)
     if event.covered is not None and event.covered < 1:
+        with PatchSet(patch_set) as made:
+            limits = " and ".join(_limits(made.manifest.recipe["strategy"]))
+        cause, without = (f": the set has only {limits}", ", without that") if limits else ("", "")
         REPORT.warning(
-            "the rest has the fill value; a set of all pixels that the files have is made by "
-            "patchset export --for-prediction."
+            f"the rest has the fill value{cause}; a set of all pixels that the files have is made "
+            f"by patchset export --for-prediction{without}."
         )
     text = f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it"
     REPORT.summary(text, path=str(event.path), covered=event.covered)
+
+
+def _limits(strategy: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options that limit where patches of a set lie."""
+    if ranges := strategy.get("select"):
+        yield f"--select {format_ranges(ranges)}"
+    regions = {"region": "--region", "region_classes": "--region-class"}
+    yield from (option for field, option in regions.items() if strategy.get(field))
+    if strategy.get("exclude_classes"):
+        yield "what --exclude-class left"

@@ -204,7 +204,8 @@ OPTIONS: tuple[PlanOption, ...] = (
         "Patches",
         type=bool,
         help="Cover every pixel, for predictions to stitch: tiled, the last patch shifted "
-        "inwards (or padded), small images padded, no filter, no split.",
+        "inwards (or padded), small images padded, no filter, no split. --select and "
+        "--region limit what is covered.",
     ),
     _plan_option(
         "count",
