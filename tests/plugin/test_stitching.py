@@ -83,8 +83,10 @@ def test_what_is_stitched_opens_over_its_scene(window: Window, file: Path, tmp_p
     assert dialog.fields.out.value == str(tmp_path / "denoised.ome.zarr")
     dialog.press(dialog.fields.start)
     assert dialog.text == "Saved denoised.ome.zarr."
-    shown = window.viewer.layers["EGFP"]
+    shown, state = window.viewer.layers["EGFP"], window.state
     dialog.press(dialog.fields.show_result)
+    assert window.widget.source.file.value == file
+    assert window.state == state
     result = window.viewer.layers["EGFP (denoised)"]
     for name in ("scale", "translate", "units"):
         assert np.array_equal(getattr(result, name), getattr(shown, name)), name

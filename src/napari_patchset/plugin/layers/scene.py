@@ -30,6 +30,9 @@ METADATA_KEY = "napari-patchset"
 OVERLAY, PATCH_SET, LABELS_OF = "overlay", "patch_set", "labels_of"
 """Entry for a layer that is not a source: the drawn grid, patches, and labels."""
 
+RESULT_OF = "result_of"
+"""Entry for a layer that was made of an image and lies over it: the path of that image."""
+
 
 def display(color: str, n_channels: int) -> dict[str, Any]:
     """Return colour and blending; channels add up."""

@@ -8,7 +8,7 @@ from napari.viewer import Viewer
 
 from napari_patchset.exporting.image_refs import ImageRef
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
+from napari_patchset.plugin.layers.scene import METADATA_KEY, RESULT_OF, LayerTuple, scene_layers
 from napari_patchset.plugin.layers.viewer_images import (
     find_scene_layers,
     shown_files,
@@ -66,6 +66,8 @@ def stitched_layers(out: Path, set_path: str, places: ShownPlaces) -> list[Layer
             for data, options, kind in scene_layers(result, place.axes.replace(pages, "Z")):
                 name = f"{options['name']} ({out.name.removesuffix(SUFFIX)})"
                 own = {**options, **lie_over(options, image, place), "name": name}
+                tag = {**options["metadata"][METADATA_KEY], RESULT_OF: str(image_path(ref))}
+                own["metadata"] = {**options["metadata"], METADATA_KEY: tag}
                 layers.append((data, own, kind))
     return layers
 

@@ -10,7 +10,13 @@ from napari.viewer import Viewer
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, register_layer
-from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, OVERLAY, PATCH_SET
+from napari_patchset.plugin.layers.scene import (
+    LABELS_OF,
+    METADATA_KEY,
+    OVERLAY,
+    PATCH_SET,
+    RESULT_OF,
+)
 from napari_patchset.plugin.lazy.array import finest
 from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import camera, canvas_size
@@ -30,6 +36,11 @@ def shown_files(viewer: Viewer) -> list[Path]:
     """Return the shown files, the newest first; a layer of other origin counts as a file."""
     paths = [path for layer in reversed(viewer.layers) if (path := _path(layer))]
     return list(dict.fromkeys(paths))
+
+
+def is_result(viewer: Viewer, path: Path) -> bool:
+    """Return whether a shown file was made of another image, over which it lies."""
+    return any(RESULT_OF in _written(layer) for layer in _images(viewer, path))
 
 
 def find_scene_layers(

@@ -26,6 +26,7 @@ from napari_patchset.plugin.layers.scene_layout import common_axes, name_by_scen
 from napari_patchset.plugin.layers.viewer_images import (
     SceneLayers,
     find_scene_layers,
+    is_result,
     show_all,
     show_unseen,
     shown_files,
@@ -169,10 +170,14 @@ class SourceControl:
         return self._extra.sources(context)
 
     def refresh(self) -> None:
-        """Offer the open images; choose a new one, or another image for one that is gone."""
+        """Offer the open images; choose a new one, or another image for one that is gone.
+
+        A result that lies over its image is offered, but not chosen.
+        """
         images, chosen = shown_files(self._viewer), self.section.file.value
         offered = self.section.offered
-        new = [path for path in images if path not in offered and layer_at(path) is None]
+        added = [path for path in images if path not in offered and layer_at(path) is None]
+        new = [path for path in added if not is_result(self._viewer, path)]
         remaining = [chosen] if chosen in images else images
         self.section.offer(images, next(iter(new or remaining), None))
         for path in (*images, *self.others):
