@@ -1,6 +1,8 @@
 """LazyPatchSet: the exported set, byte for byte, with each tile of a batch decoded once."""
 
+import json
 import multiprocessing
+import os
 import pickle
 from collections.abc import Callable
 from itertools import product
@@ -13,6 +15,7 @@ import tifffile
 
 from napari_patchset import ExportPlan, LazyPatchSet, PatchSet, Split, Tiled, expand_sources, export
 from napari_patchset.errors import ArgumentError, ExportError, MissingArrayError
+from napari_patchset.exporting.candidates import read_columns, select_candidates, write_columns
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.sources import describe_sources
@@ -51,15 +54,41 @@ FORMATS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 """How the files of three scenes are found, and what writes them."""
 SIZES = {"none": (16, 20), "Z": (2, 16, 20)}
-FILTERS = ((), ("std>p20", "mean<p90"))
+FILTERS = ((), ("std>p20", "mean<p90"), ("share[Tumor]>p10", "std>p10"))
 SPLITS = (
     None,
     Split(val=0.3, by="scene"),
     Split(folds=2, test=0.2, by="scene"),
+    Split(val=0.3, by="annotation"),
 )
 VARIANTS = list(product(FILTERS, SPLITS, (False, True)))
-STRATEGIES = [name for name in MAKERS if name != "balanced"]
-CASES = list(product(FORMATS, STRATEGIES, SIZES))
+CASES = list(product(MAKERS, SIZES))
+
+OUTLINES = (
+    {"Tumor": (0, 0, 34, 34), "1": (44, 8, 18, 30)},
+    {"Tumor": (20, 10, 40, 36)},
+    {"1": (2, 2, 30, 30), "Stroma": (40, 30, 20, 16), "Tumor": (36, 0, 20, 20)},
+)
+"""Classes of each of three sources, and X, Y, width and height of the outline of each."""
+
+
+def annotate(folder: Path) -> list[Path]:
+    """Write the outlines of each source, and return their files."""
+    paths = []
+    for i, classes in enumerate(OUTLINES):
+        features = []
+        for name, (x, y, w, h) in classes.items():
+            ring = [[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]
+            features.append(
+                {
+                    "type": "Feature",
+                    "geometry": {"type": "Polygon", "coordinates": [ring]},
+                    "properties": {"classification": {"name": name}},
+                }
+            )
+        paths.append(folder / f"{i}.geojson")
+        paths[-1].write_text(json.dumps(features))
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +106,19 @@ def plan_of(
     folder: Path, out: Path, kind: str, strategy: str, depth_axis: str, variant: int
 ) -> ExportPlan:
     filters, split, is_paired = VARIANTS[variant % len(VARIANTS)]
+    is_annotated = strategy == "balanced" or "share" in str(filters) or "annotation" in str(split)
     sources = expand_sources(sorted(folder.glob(FORMATS[kind][0])))
     if is_paired:
         targets = [ImageRef(path=str(folder / "target" / Path(ref.path).name)) for ref in sources]
         sources = [
             ref.model_copy(update={"target": target, "labels": target}).with_pair_scenes()
             for ref, target in zip(sources, targets, strict=True)
+        ]
+    if is_annotated:
+        drawn_labels = {} if is_paired else {"labels": "annotations"}
+        sources = [
+            SourceRef.model_validate({**dict(ref), "annotations": drawn, **drawn_labels})
+            for ref, drawn in zip(sources, annotate(out), strict=True)
         ]
     fields = {"sources": sources, "out": out / "a.patches.zarr", "depth_axis": depth_axis}
     infos = describe_sources(ExportPlan(strategy={"kind": "whole"}, **fields))
@@ -99,6 +135,8 @@ def assert_equal(lazy: LazyPatchSet, patches: PatchSet) -> None:
         some = np.random.default_rng(0).integers(-len(array), len(array), 5).tolist()
         for i, patch in zip(some, lazy[name].__getitems__(some), strict=True):  # of cached tiles
             assert patch.tobytes() == array[i].tobytes()
+    table = patches.table.drop_columns(["checksum"])
+    assert lazy.table.equals(table), lazy.table.schema
     for i in {0, len(patches[patches.splits[0]]) - 1}:
         source, row = patches.locate(i, patches.splits[0])
         del row["checksum"]
@@ -110,11 +148,12 @@ def assert_equal(lazy: LazyPatchSet, patches: PatchSet) -> None:
             n: i.tolist() for n, i in theirs.indices.items()
         }
         np.testing.assert_array_equal(ours["val"][0], theirs["val"][0])
+        assert ours.locate(0, "val")[1]["id"] == theirs.locate(0, "val")[1]["id"]
 
 
 @pytest.mark.parametrize(
     ("kind", "strategy", "depth_axis", "variant"),
-    [(*case, 5 * i) for i, case in enumerate(CASES)],
+    [(list(FORMATS)[i % 3], *case, 5 * i) for i, case in enumerate(CASES)],
 )
 def test_every_index_is_that_of_the_exported_set(
     folder: Path, tmp_path: Path, kind: str, strategy: str, depth_axis: str, variant: int
@@ -223,6 +262,67 @@ def test_scores_are_kept_beside_the_plan(
     with LazyPatchSet(saved) as lazy, export(other) as patches:
         assert counts["tiles"] > 0
         assert_equal(lazy, patches)
+
+
+def test_scores_are_measured_again_if_annotations_have_changed(
+    folder: Path, tmp_path: Path
+) -> None:
+    fields = {"strategy": Tiled(size=(16, 16)), "filters": ["share[Tumor]>0.4"]}
+    drawn = annotate(tmp_path)
+    ref = SourceRef(path=str(folder / "a.zarr"), annotations=drawn[0])
+    plan = ExportPlan(sources=ref, out=tmp_path / "a.patches.zarr", **fields)
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_dump_json())
+    with LazyPatchSet(saved) as lazy:
+        before = lazy.column("share_Tumor", "all")
+        scores = tmp_path / "plan.scores.parquet"
+        columns, metadata = read_columns(scores)
+        write_columns(scores, columns, {b"candidates": metadata[b"measured"].decode()})
+        stat = drawn[0].stat()
+    with LazyPatchSet(saved) as lazy:  # measured again, as another version wrote the file
+        np.testing.assert_array_equal(lazy.column("share_Tumor", "all"), before)
+    assert b"measured" in read_columns(scores)[1]
+    drawn[0].write_text(drawn[0].read_text().replace("34", "24"))  # of the same size and time
+    os.utime(drawn[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with LazyPatchSet(saved) as lazy, export(plan) as patches:
+        assert_equal(lazy, patches)
+        assert len(lazy["all"]) < len(before)
+
+
+def test_a_metric_that_was_not_measured_is_an_error(folder: Path, tmp_path: Path) -> None:
+    plan = ExportPlan(
+        sources=folder / "a.zarr", out="a.patches.zarr", strategy=Tiled(size=(16, 16)),
+        filters="std>5",
+    )  # fmt: skip
+    infos = describe_sources(plan)
+    grid = plan.strategy.plan(infos)
+    with pytest.raises(ExportError, match=r"std_.* not measured"):
+        select_candidates(plan, grid, infos, {}, np.ones(len(grid), bool))
+
+
+def test_indices_select_patches_as_numpy_does(folder: Path, tmp_path: Path) -> None:
+    plan = plan_of(folder, tmp_path, "zarr", "tiled", "none", 4)
+    with export(plan) as patches, LazyPatchSet(plan) as lazy:
+        everything = patches["train"][:]
+        for array in (patches["train"], lazy["train"]):
+            for index in ([2, 0, 1], np.array([-1, 0, 0]), (1, 3), np.array([], np.int64), []):
+                np.testing.assert_array_equal(array[index], everything[np.array(index, int)])
+            assert array[np.int64(1)].tobytes() == everything[1].tobytes()
+            wrong: Any
+            for wrong in ([True, False], [0.5], "train", None, 1.5, [[0, 1]], [[0], [1, 2]]):
+                with pytest.raises(TypeError, match="is no index of patches; use an integer"):
+                    array[wrong]
+            with pytest.raises(IndexError, match="out of bounds"):
+                array[[0, 10**6]]
+        for fold in (patches.fold(0), lazy.fold(0)):
+            of_fold = everything[fold.indices["val"]]
+            np.testing.assert_array_equal(fold["val"][[1, 0]], of_fold[[1, 0]])
+            with pytest.raises(MissingArrayError, match=r"use patches\['test'\] of the set"):
+                fold["test"]
+            with pytest.raises(MissingArrayError, match="has no 'all'"):
+                fold["all"]
+            with pytest.raises(ArgumentError, match="no split 'test' in a fold"):
+                fold.locate(0, "test")
 
 
 def test_coordinates_have_pixels_all_the_same(folder: Path, tmp_path: Path) -> None:

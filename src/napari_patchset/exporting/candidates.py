@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from napari_patchset.errors import ExportError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT
+from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import ArrayLayout
@@ -126,7 +128,16 @@ def select_candidates(
 
     Candidates whose source can't be read (`is_readable`) are rejected, and count neither for a
     limit nor for the split.
+
+    Raises
+    ------
+    ExportError
+        If a filter's metric was not measured.
     """
+    if missing := set(metric_columns(recipe.filters, sources)) - metrics.keys():
+        raise ExportError(
+            f"{', '.join(sorted(missing))} was not measured; score the patches first."
+        )
     readable = np.flatnonzero(is_readable)
     verdicts = judge(
         grid[readable],

@@ -280,7 +280,8 @@ def check_candidates(frozen: FrozenPlan, grid: PatchGrid) -> None:
     check_filters(plan.filters, frozen.sources)
     if plan.split is not None:
         plan.split.check_columns(frozen.sources)
-    check_sheet(frozen.sources, metric_columns(plan.filters, frozen.sources), grid)
+    columns = metric_columns(plan.filters, frozen.sources, frozen.class_names)
+    check_sheet(frozen.sources, columns, grid)
 
 
 def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:

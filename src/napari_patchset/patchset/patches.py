@@ -4,6 +4,7 @@
 name, tuples of arrays, and folds, which are views of the training patches.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,16 +19,22 @@ from napari_patchset.patching.splits import TRAINING, VALIDATION
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
 from napari_patchset.patchset.statistics import ChannelStatistics, channel_sums
 from napari_patchset.patchset.table import column_values
+from napari_patchset.source import SourceInfo
 
 _SUMMED_BYTES = 64 * 2**20
 """Patches of which statistics are summed up at once."""
+
+_INDEX_ERROR = (
+    "{!r} is no index of patches; use an integer, a slice, or a list or 1-D array of integers, "
+    "like np.flatnonzero(mask)."
+)
 
 
 class PatchSequence(ABC):
     """A sequence of patches of one shape and type.
 
-    An index returns a patch C(Z)YX in the native dtype, a slice an array N, C, (Z), Y, X. Each is a
-    copy that may be changed.
+    An index returns a patch C(Z)YX in the native dtype; a slice, a list or an array of indices
+    returns an array N, C, (Z), Y, X. Each is a copy that may be changed.
     """
 
     @property
@@ -54,14 +61,19 @@ class PatchSequence(ABC):
     @overload
     def __getitem__(self, index: int) -> NDArray[Any]: ...
     @overload
-    def __getitem__(self, index: slice) -> NDArray[Any]: ...
-    def __getitem__(self, index: int | slice) -> NDArray[Any]:
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[np.integer]) -> NDArray[Any]: ...
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
         if isinstance(index, slice):
-            patches = self._read_many(range(*index.indices(len(self))))
-            if isinstance(patches, np.ndarray):
-                return patches
-            return np.stack(patches) if patches else np.empty((0, *self.shape[1:]), self.dtype)
+            return self._stacked(range(*index.indices(len(self))))
+        if isinstance(index, Sequence) or np.ndim(index):
+            return self._stacked([self._checked(i) for i in _as_indices(index)])
         return self._read(self._checked(index))
+
+    def _stacked(self, indices: Sequence[int]) -> NDArray[Any]:
+        patches = self._read_many(indices)
+        if isinstance(patches, np.ndarray):
+            return patches
+        return np.stack(patches) if patches else np.empty((0, *self.shape[1:]), self.dtype)
 
     def __getitems__(self, indices: Sequence[int]) -> list[NDArray[Any]]:
         """Return the patches of a batch; torch's `DataLoader` calls this."""
@@ -70,11 +82,27 @@ class PatchSequence(ABC):
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[i] for i in range(len(self)))
 
-    def _checked(self, index: int) -> int:
+    def _checked(self, index: Any) -> int:
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(_INDEX_ERROR.format(index)) from None
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"Patch {index} is out of bounds for {len(self)} patches.")
         return int(position)
+
+
+def _as_indices(index: Any) -> list[int]:
+    """Return a list or an array of indices as integers."""
+    try:
+        indices = np.asarray(index)
+    except ValueError:  # lists of different lengths
+        raise TypeError(_INDEX_ERROR.format(index)) from None
+    if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+        raise TypeError(_INDEX_ERROR.format(index))
+    numbers: list[int] = indices.astype(np.int64).tolist()
+    return numbers
 
 
 Array = TypeVar("Array", bound=PatchSequence, covariant=True)
@@ -175,6 +203,8 @@ class NamedPatches(Mapping[str, Array], Generic[Array]):
 class Fold(NamedPatches[PatchSubset]):
     """One fold of a cross-validation: its patches are "val", those of all others "train".
 
+    The test patches are in no fold: they are the set's own, `patches["test"]`.
+
     Attributes
     ----------
     number : int
@@ -184,23 +214,53 @@ class Fold(NamedPatches[PatchSubset]):
     """
 
     def __init__(
-        self, arrays: Mapping[str, PatchSequence], title: str, number: int, fold: NDArray[np.int8]
+        self, patches: "PatchMapping[Any]", title: str, number: int, fold: NDArray[np.int8]
     ) -> None:
-        self.number, self._set_title = number, title
+        self.number, self._patches, self._set_title = number, patches, title
         self.indices = {
             TRAINING: np.flatnonzero(fold != number),
             VALIDATION: np.flatnonzero(fold == number),
         }
         self._arrays = {
-            array_name(split, role): PatchSubset(arrays[array_name(TRAINING, role)], indices)
+            array_name(split, role): PatchSubset(patches[array_name(TRAINING, role)], indices)
             for split, indices in self.indices.items()
             for role in ROLES
-            if array_name(TRAINING, role) in arrays
+            if array_name(TRAINING, role) in patches
         }
 
     @property
     def _title(self) -> str:
         return f"Fold {self.number} of {self._set_title}"
+
+    def __getitem__(self, name: str) -> PatchSubset:
+        if name not in self and name in self._patches:
+            raise MissingArrayError(
+                f"{self._title} has no {name!r}, which belongs to no fold: use patches[{name!r}] "
+                f"of the set itself; the arrays of the fold are {', '.join(self)}."
+            )
+        return super().__getitem__(name)
+
+    def locate(self, index: int, split: str) -> tuple[SourceInfo, dict[str, Any]]:
+        """Return the source that a patch is cut from, and its row of the table.
+
+        Parameters
+        ----------
+        index : int
+            As in `fold[split][index]`.
+        split : str
+            "train" or "val".
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such split.
+        IndexError
+            If the split has no such patch.
+        """
+        if split not in self.indices:
+            has = ", ".join(self.indices)
+            raise ArgumentError(f"There is no split {split!r} in a fold; its splits are {has}.")
+        return self._patches.locate(int(self.indices[split][index]), TRAINING)
 
     @cached_property
     def statistics(self) -> dict[str, tuple[ChannelStatistics, ...]]:
@@ -246,6 +306,25 @@ class PatchMapping(NamedPatches[Array]):
         ------
         ArgumentError
             If there is no such column or split, or a value is null.
+        """
+
+    @abstractmethod
+    def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
+        """Return the source that a patch is cut from, and its row of the table.
+
+        Parameters
+        ----------
+        index : int
+            As in `patches[split][index]`.
+        split : str or None
+            May be left out if there is only one.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such split, or several and none is named.
+        IndexError
+            If the split has no such patch.
         """
 
     def _values(self, rows: pa.Table, name: str) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import product
 from operator import gt
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from napari_patchset import __version__
 from napari_patchset.exporting.candidates import (
     ArraySelection,
     read_columns,
@@ -31,18 +33,18 @@ from napari_patchset.exporting.candidates import (
     write_columns,
 )
 from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_skipped
+from napari_patchset.exporting.failures import Failure
 from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
-from napari_patchset.exporting.metrics import MetricReader
+from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.stages import check_candidates, check_selection
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import Batches
+from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patchset.layout import LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.patches import (
@@ -64,7 +66,7 @@ DEFAULT_CACHE = 512 * 2**20
 _NO_LIMIT = sys.maxsize
 """Bytes of the tiles of one batch, none of which is decoded twice."""
 
-_DIGEST = b"candidates"
+_DIGEST = b"measured"
 
 
 class LazyPatchArray(PatchSequence):
@@ -119,15 +121,15 @@ class LazyPatchArray(PatchSequence):
 class LazyPatchSet(PatchMapping[LazyPatchArray]):
     """The patch set of a plan, without an export: `LazyPatchSet(plan)["train"][0]`.
 
-    It is used as `PatchSet` is, and has the same patches, byte for byte, in the same order. Filters
-    read all candidates once, when it is made.
+    It is used as `PatchSet` is, and has the same patches, byte for byte, in the same order. All
+    candidates are read once, when it is made, if there are filters, and their annotations, if any.
 
     Parameters
     ----------
     plan : ExportPlan, str or Path
         A plan, or the file of a saved one; its destination is not written to.
     scores : str, Path or None
-        A file in which what the filters measure is kept, for the next time; by default
+        A file in which what is measured is kept, for the next time; by default
         NAME.scores.parquet beside the file of the plan NAME.json, and for a plan in memory none.
     threads : int
         Number of threads that decode, in each process.
@@ -276,14 +278,9 @@ def _scores(
     frozen: FrozenPlan, grid: PatchGrid, threads: int, path: Path | None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, Failure]]:
     """Measure the candidates, or read what was measured before; return also what failed."""
-    filters = frozen.plan.filters
-    if not filters:
+    if not frozen.n_score_chunks:
         return {}, {}
-    measured_by = [frozen.plan.strategy, *filters]
-    texts = [each.model_dump_json() for each in (*measured_by, *sum(frozen.images.values(), ()))]
-    columns = (grid.source_index, grid.sample, grid.start)
-    texts += [digest_bytes(np.ascontiguousarray(each).tobytes()) for each in columns]
-    digest = digest_bytes(json.dumps(texts).encode())
+    digest = _digest(frozen, grid)
     if path is not None and path.exists():
         metrics, metadata = read_columns(path)
         if metadata.get(_DIGEST, b"").decode() == digest:
@@ -294,32 +291,30 @@ def _scores(
     return metrics, failed
 
 
+def _digest(frozen: FrozenPlan, grid: PatchGrid) -> str:
+    """Return a digest of all that metrics depend on, and of the version that measures them.
+
+    Whatever a plan gains counts too, as only what certainly does not matter is left out.
+    """
+    chosen_later = {"out", "format", "codec", "split", "overrides", "keep_fraction"}
+    text = frozen.model_dump_json(
+        exclude={"plan": chosen_later, "arrays": True, "max_failures": True, "failures": True}
+    )
+    texts = [__version__, text]
+    columns = (grid.source_index, grid.sample, grid.start)
+    texts += [digest_bytes(np.ascontiguousarray(each).tobytes()) for each in columns]
+    return digest_bytes(json.dumps(texts).encode())
+
+
 def _measure(
     frozen: FrozenPlan, grid: PatchGrid, threads: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, Failure]]:
-    names = metric_columns(frozen.plan.filters, frozen.sources)
-    metrics = {name: np.full(len(grid), np.nan) for name in names}
-    failed = dict[int, Failure]()
-    with OpenImages(frozen.plan, file_stats=frozen.file_stats, threads=threads) as images:
-        reader = MetricReader(frozen.plan.filters, frozen.images, images)
-        while True:
-            rows = np.flatnonzero(~np.isin(grid.source_index, list(failed)))
-            try:
-                for request in reader.requests:
-                    with closing(reader.read(request, grid, rows)) as parts:
-                        for measured, values in parts:
-                            for name, values_of in values.items():
-                                metrics[name][measured] = values_of
-                break
-            except SourcesFailed as error:
-                failed |= error.failures
-                if len(failed) == len(frozen.sources) or not may_be_skipped(
-                    [*frozen.failures, *failed.values()], frozen.max_failures
-                ):
-                    raise
-    for of_column in metrics.values():
-        of_column[np.isin(grid.source_index, list(failed))] = np.nan
-    return metrics, failed
+    """Score the candidates as an export does, in a folder that is deleted afterwards."""
+    with TemporaryDirectory(prefix="napari-patchset-") as folder:
+        workdir = WorkDir.for_set(Path(folder) / Path(frozen.plan.out).name)
+        workdir.freeze(frozen, grid)
+        score_chunks(str(workdir.root), 0, frozen.n_score_chunks, threads=threads)
+        return workdir.scores.read(frozen), workdir.failed()
 
 
 class _SourceReader:
@@ -334,7 +329,10 @@ class _SourceReader:
         self._process = os.getpid()
         self._lock, self._tiles = Lock(), TileCache(self._cache)
         self._images = OpenImages(
-            self.frozen.plan, file_stats=self.frozen.file_stats, threads=self._threads
+            self.frozen.plan,
+            file_stats=self.frozen.file_stats,
+            threads=self._threads,
+            classes=self.frozen.classes,
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
