@@ -206,4 +206,61 @@ def test_the_command_takes_a_sheet(run: Any, study: Path) -> None:
     assert run("verify", "a.patches.zarr")[0] == 0
     code, _, err = run("export", *FILES, *options, "--out", "b.patches.zarr")
     assert code != 0
-    assert "--split-by needs --val" in err
+    assert "The split by animal needs a share" in err
+    assert "animal is mouse a, mouse b" in err
+
+
+STATED = dict(
+    zip(FILES, ["Train", " VALID ", "test", "training", "Validation", "val"] * 2, strict=True)
+)
+PARTS = "source,part,animal\n" + "".join(f"{name},{part},x\n" for name, part in STATED.items())
+
+
+def test_a_stated_split_is_taken_as_it_is(run: Any, study: Path) -> None:
+    Path("sheet.csv").write_text(PARTS)
+    options = ("--samples", "sheet.csv", "--split-by", "part", "--patch-size", "16,16")
+    assert run("export", *FILES, *options, "--seed", 3, "--out", "a.patches.zarr")[0] == 0
+    sheet = SampleSheet.from_file("sheet.csv")
+    plan = ExportPlan(
+        sources=sheet.assign(map(SourceRef.from_path, FILES)),
+        out="b.patches.zarr",
+        strategy=Tiled(size=(16, 16)),
+        split=Split(by="part"),
+    )
+    again = ExportPlan.model_validate_json(plan.model_dump_json())
+    assert again == plan
+    export(again).close()
+    expected = ("train", "val", "test", "train", "val", "val") * 2
+    for name in ("a.patches.zarr", "b.patches.zarr"):
+        with PatchSet(name) as patches:
+            rows = patches.table.select(["split", "source_index"]).to_pylist()
+            assert patches.splits == ("train", "val", "test")
+        assert all(row["split"] == expected[row["source_index"]] for row in rows)
+        assert run("verify", name)[0] == 0
+    assert run("export", *FILES[1:3], *options, "--out", "c.patches.zarr")[0] != 0  # no train
+
+
+@pytest.mark.parametrize(
+    "more", [("--val", 0.25), ("--test", 0.25), ("--folds", 2), ("--stratify", "animal")]
+)
+def test_nothing_else_goes_with_a_stated_split(run: Any, study: Path, more: Any) -> None:
+    Path("sheet.csv").write_text(PARTS)
+    options = ("--samples", "sheet.csv", "--split-by", "part", "--patch-size", "16,16")
+    code, _, err = run("export", *FILES, *options, *more, "--out", "a.patches.zarr")
+    assert code != 0
+    assert f"so {more[0][2:]} ({more[1]}) can't go with it" in err
+    assert not Path("a.patches.zarr").exists()
+
+
+def test_equal_pixels_stated_for_two_splits_are_refused_or_found(run: Any, study: Path) -> None:
+    one, file_copy, pixel_copy, test = FILES[:4]
+    Path(file_copy).write_bytes(Path(one).read_bytes())
+    tifffile.imwrite(pixel_copy, tifffile.imread(one), compression="zlib")
+    parts = f"source,part\n{one},train\n{file_copy},val\n{pixel_copy},val\n{test},test\n"
+    Path("sheet.csv").write_text(parts)
+    options = ("--samples", "sheet.csv", "--split-by", "part", "--patch-size", "16,16")
+    code, _, err = run("export", *FILES[:4], *options, "--out", "a.patches.zarr")
+    assert code != 0
+    assert "for val, but they have the same pixels. Give both the same value" in err
+    assert run("export", one, pixel_copy, test, *options, "--out", "a.patches.zarr")[0] == 0
+    assert {each.name for each in verify("a.patches.zarr")} == {"same pixels in two splits"}

@@ -357,6 +357,52 @@ def test_scenes_that_overlap_are_one_group_whatever_the_sheet_says() -> None:
     assert codes[0] == codes[1] == codes[2] != codes[3]
 
 
+NAMES = {"train": 0, "Training ": 0, "val": 1, "VALID": 1, "vali dation": 1, "test": 2, " Test": 2}
+
+
+@given(st.data(), st.permutations([*NAMES]), st.integers(0, 9))
+def test_a_stated_split_is_the_same_in_any_order_and_by_any_seed(
+    data: st.DataObject, names: list[str], seed: int
+) -> None:
+    names = [*names, *data.draw(st.lists(st.sampled_from([*NAMES]), max_size=5))]
+    sources = [
+        source(1, 1, 8, 4 * (1 + i % 3), key=str(i), columns={"part": name})
+        for i, name in enumerate(names)
+    ]
+    grid, split = Tiled(size=(4, 4)).plan(sources), Split(by="part", seed=seed)
+    expected = np.array([NAMES[name] for name in names])[grid.source_index]
+    np.testing.assert_array_equal(split.assign(grid, sources), expected)
+    assert split.names_in(sources) == ("train", "val", "test")
+    assert find_leak(grid, expected, sources) is None
+
+
+def test_a_stated_split_may_lack_val() -> None:
+    sources = [source(1, 1, 4, 4, key=p, columns={"part": p}) for p in ("test", "train")]
+    grid, split = Tiled(size=(4, 4)).plan(sources), Split(by="part")
+    assert split.names_in(sources) == ("train", "test")
+    assert split.assign(grid, sources).tolist() == [1, 0]
+    with pytest.raises(ArgumentError, match="No patch is for train"):
+        split.assign(grid[np.array([0])], sources)
+
+
+@pytest.mark.parametrize(
+    ("parts", "error"),
+    [
+        (["train", "train", "train"], "every source is for train"),
+        (["val", "test", "val"], "needs a share .* part is val, test"),
+        (["train", "val", "other"], "needs a share .* part is train, val, other"),
+        (["train", "val", "test"], "scene 0 of .* for train and scene 1 of .* for val, .* overlap"),
+    ],
+)
+def test_what_is_wrong_in_a_stated_split_is_named(parts: list[str], error: str) -> None:
+    sources = [
+        source(1, 1, 8, 8, scene=i, rect=Rect(x, 0, 8, 8), columns={"part": part})
+        for i, (part, x) in enumerate(zip(parts, (0, 4, 50), strict=True))
+    ]
+    with pytest.raises(ArgumentError, match=error):
+        Split(by="part").assign(Tiled(size=(4, 4)).plan(sources), sources)
+
+
 @pytest.mark.parametrize(
     ("split", "columns", "error"),
     [

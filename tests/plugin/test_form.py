@@ -195,6 +195,16 @@ def test_what_the_form_does_not_show_of_a_split_is_kept(split: Split, qtbot: QtB
     assert (section.value, section.summary) == (None, "none")
 
 
+def test_a_loaded_stated_split_is_kept_until_another_unit_is_chosen(qtbot: QtBot) -> None:
+    section = SplitSection()
+    section.load(Split(by="part"))
+    assert section.value is not None
+    assert Split.model_validate(section.value) == Split(by="part")
+    assert section.summary == "as the column part states"
+    section.by.value = "block"
+    assert (section.value, section.summary) == (None, "none")
+
+
 def test_a_split_is_there_once_it_has_a_share(form: RecipeForm) -> None:
     assert form.recipe(None).split is None
     assert not form.split.by.visible

@@ -36,6 +36,7 @@ from napari_patchset.exporting.source_files import expand_sources, sequence_sour
 from napari_patchset.exporting.sources import file_region
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
+from napari_patchset.patching.splits import BY
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.stacks.metadata import channel_names
@@ -261,12 +262,14 @@ def _strategy(options: Fields, saved: Fields) -> Fields:
 def _split(options: Fields, saved: Fields | None) -> Fields | None:
     chosen = {field: options[name] for name, field in _SPLIT_FIELDS.items() if name in options}
     if saved is None and not chosen.keys() & {"val", "test", "folds"}:
-        if chosen:
+        # A column may state the splits; `Split.check_columns` refuses it if it does not.
+        if chosen and chosen.get("by", BY[0]) in BY:
             flag = "--split-by" if "by" in chosen else "--stratify"
             raise ArgumentError(
                 f"{flag} needs --val, the share of patches for validation, --test or --folds."
             )
-        return None
+        if not chosen:
+            return None
     saved = dict(saved or {})
     for one, other in (("val", "folds"), ("folds", "val")):
         if one in chosen and other not in chosen:

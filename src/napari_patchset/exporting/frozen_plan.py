@@ -312,6 +312,8 @@ def _describe_readable(
             failures.append(Failure.from_error(requested, error))
     infos = [described[0] for described in descriptions]
     if repeats := find_repeats(readable, infos, describe_image.parts):
+        if plan.split is not None:
+            plan.split.check_repeats(infos, repeats)
         warnings.warn(repeats_notice(readable, repeats), stacklevel=2)
         descriptions = [each for i, each in enumerate(descriptions) if i not in repeats]
         readable = [each for i, each in enumerate(readable) if i not in repeats]

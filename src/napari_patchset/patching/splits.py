@@ -2,7 +2,8 @@
 
 A split keeps groups together: whole files, whole sites (scenes that overlap on the stage), whole
 wells or animals, or blocks, rectangles that a site is cut into. `groups.assign_groups` decides by a
-hash in which part each group is. A patch in blocks of several parts is in none.
+hash in which part each group is. A patch in blocks of several parts is in none. A column of the
+samples sheet that states the split of each source, as train, val or test, is taken as it is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,16 @@ from napari_patchset.source import SourceInfo
 
 TRAINING, VALIDATION, TEST = "train", "val", "test"
 """The names of the splits."""
+
+_STATED = {
+    "train": TRAINING,
+    "training": TRAINING,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+}
+"""What a samples sheet may call a split, in lower case."""
 
 TRAIN, VAL = 0, 1
 """The codes of the parts of a split without folds and test set."""
@@ -53,7 +64,9 @@ class Split(Frozen):
     """Split patches into training, validation and test patches that share no pixel.
 
     All T, Z and channels of one place are in one split. What a group is for is decided by a hash of
-    the seed and the source's key, scene and block, or the value in the samples sheet.
+    the seed and the source's key, scene and block, or the value in the samples sheet. A column
+    whose values are all train, val or test (or training, valid, validation) is a stated split: it
+    is named as `by`, without shares or folds, and taken as it is.
 
     Parameters
     ----------
@@ -64,7 +77,8 @@ class Split(Frozen):
         The groups that stay together: "file"; "scene", those that overlap on the stage as one;
         "block" of the plane, where a patch across the border of two splits is in neither;
         "annotation", blocks that are joined where patches touch one outline; "well" of
-        plates, of the same name on all of them; or a column of the samples sheet, such as "animal".
+        plates, of the same name on all of them; or a column of the samples sheet, such as "animal",
+        or one that states the split of each source.
         "auto" takes the first of files, scenes and blocks that comes near to the shares.
     seed : int
         Another seed chooses other groups.
@@ -86,7 +100,8 @@ class Split(Frozen):
         default="auto",
         min_length=1,
         description="Unit that is never divided between splits; auto, file, scene, block, "
-        "annotation, well, or a column of the samples sheet.",
+        "annotation, well, or a column of the samples sheet. A column whose values are all train, "
+        "val or test states the split, without shares or folds.",
     )
     seed: int = Field(default=0, description="Seed of the split.")
     test: float | None = Field(
@@ -112,7 +127,7 @@ class Split(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.val is None and self.test is None and self.folds is None:
+        if not self._has_shares and self.by in BY:
             raise ValueError("a split needs a share for validation or for a test, or folds")
         if self.val is not None and self.folds is not None:
             raise ValueError(
@@ -127,9 +142,15 @@ class Split(Frozen):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the splits: "train", and "val" and "test" where there are such patches."""
+        """The names of the splits that there are shares for: "train", perhaps "val" and "test"."""
         shares = {TRAINING: True, VALIDATION: self.val, TEST: self.test}
         return tuple(name for name, share in shares.items() if share)
+
+    def names_in(self, sources: Sequence[SourceInfo]) -> tuple[str, ...]:
+        """Return the names of the splits, by code: those that the sources state, or `names`."""
+        if not (stated := self._stated(sources)):
+            return self.names
+        return tuple(name for name in (TRAINING, VALIDATION, TEST) if name in stated)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -156,13 +177,19 @@ class Split(Frozen):
         ------
         ArgumentError
             If no split leaves a patch for each part, or each would leave out most patches; if a
-            source lacks a value in the samples sheet.
+            source lacks a value in the samples sheet; if the sheet states several splits for one
+            place.
         """
         self.check_columns(sources)
         if self.by == ANNOTATION and grid.outline is None:
             raise ArgumentError("A split by annotation needs annotations; add outlines of them.")
+        stated = self._stated(sources)
+        if stated:
+            self._check_stated(stated, sources)
         if not len(grid):
             return np.empty(0, np.int8)
+        if stated:
+            return self._assign_stated(grid, sources, stated)
         best, least = None, np.inf
         for codes in self._possible_splits(grid, sources):
             cost = self._cost(codes)
@@ -224,7 +251,10 @@ class Split(Frozen):
         return None
 
     def check_columns(self, sources: Sequence[SourceInfo]) -> None:
-        """Raise ArgumentError if a column that the split reads lacks the value of a source."""
+        """Raise ArgumentError if a column lacks the value of a source, or does not fit the rest.
+
+        A column that states the splits needs neither shares nor folds, and every other one does.
+        """
         present = list(dict.fromkeys(name for source in sources for name in source.columns))
         for name in self.columns:
             lacking = [each for each in sources if value_of(each, name) is None]
@@ -249,6 +279,93 @@ class Split(Frozen):
                 f"The samples sheet has no {name} for {lacking[0].name} ({len(lacking)} in all); "
                 "fill it in."
             )
+        if self._stated(sources):
+            given = {name: getattr(self, name) for name in ("val", "test", "folds", "stratify")}
+            listed = " and ".join(f"{name} ({value})" for name, value in given.items() if value)
+            if listed:
+                raise ArgumentError(
+                    f"The column {self.by} of the samples sheet states which sources train, "
+                    f"validate and test, so {listed} can't go with it; leave that out, or split by "
+                    "something else."
+                )
+        elif not self._has_shares:
+            raise ArgumentError(
+                f"The split by {self.by} needs a share for validation or for a test, or folds. "
+                "Only a column whose values are all train, val or test, train among them, needs "
+                f"none; {self.by} is {self._list_values(sources)}."
+            )
+
+    @property
+    def _has_shares(self) -> bool:
+        return any(each is not None for each in (self.val, self.test, self.folds))
+
+    def _stated(self, sources: Sequence[SourceInfo]) -> list[str] | None:
+        """Return the split of each source as a column of the sheet states it; None if none does."""
+        if self.by in BY:
+            return None
+        values = (value_of(source, self.by) or "" for source in sources)
+        named = [_STATED.get("".join(value.split()).casefold(), "") for value in values]
+        return named if all(named) and TRAINING in named else None
+
+    def _check_stated(self, stated: Sequence[str], sources: Sequence[SourceInfo]) -> None:
+        """Raise ArgumentError if all sources train, or one place is in two splits."""
+        if len(set(stated)) < 2:
+            raise ArgumentError(
+                f"By the column {self.by} of the samples sheet, every source is for {TRAINING}. "
+                "Add sources for val or test, or leave the split out."
+            )
+        first_of = dict[int, int]()
+        for i, site in enumerate(find_sites(sources).index.tolist()):
+            first = first_of.setdefault(site, i)
+            if stated[i] != stated[first]:
+                raise self._stated_twice(
+                    stated, sources, first, i, "overlap on the stage, or others join them"
+                )
+
+    def check_repeats(self, sources: Sequence[SourceInfo], repeats: Mapping[int, int]) -> None:
+        """Raise ArgumentError if a source is stated for another split than one with its pixels.
+
+        Parameters
+        ----------
+        repeats : dict of int to int
+            The index of each source whose pixels are all in another one, and of that one.
+        """
+        if stated := self._stated(sources):
+            for i, other in repeats.items():
+                if stated[i] != stated[other]:
+                    raise self._stated_twice(stated, sources, other, i, "have the same pixels")
+
+    def _stated_twice(
+        self, stated: Sequence[str], sources: Sequence[SourceInfo], i: int, j: int, why: str
+    ) -> ArgumentError:
+        first, second = (
+            f"{each.name} is" if each.scene is None else f"scene {each.scene} of {each.name} is"
+            for each in (sources[i], sources[j])
+        )
+        return ArgumentError(
+            f"By the column {self.by} of the samples sheet, {first} for {stated[i]} and {second} "
+            f"for {stated[j]}, but they {why}. Give both the same value, or leave one out."
+        )
+
+    def _assign_stated(
+        self, grid: PatchGrid, sources: Sequence[SourceInfo], stated: Sequence[str]
+    ) -> Codes:
+        """Return the code of the split of each patch's source."""
+        names = self.names_in(sources)
+        codes = np.array([names.index(name) for name in stated], np.int8)[grid.source_index]
+        for code, name in enumerate(names):
+            if not np.any(codes == code):
+                raise ArgumentError(
+                    f"No patch is for {name}: none of a source whose {self.by} is {name} was "
+                    "chosen. Choose other patches or filters, or leave those sources out."
+                )
+        return codes
+
+    def _list_values(self, sources: Sequence[SourceInfo]) -> str:
+        """Return what the sources have in the column that the split goes by, for a message."""
+        values = dict.fromkeys(str(value_of(each, self.by)) for each in sources)
+        more = ", ..." if len(values) > _MAX_LISTED else ""
+        return ", ".join(list(values)[:_MAX_LISTED]) + more
 
     @property
     def _shares(self) -> list[float]:
@@ -346,13 +463,10 @@ class Split(Frozen):
             )
         if self.by in self.columns:
             with_patches = [sources[i] for i in np.unique(grid.source_index).tolist()]
-            values = dict.fromkeys(str(value_of(each, self.by)) for each in with_patches)
-            listed = ", ".join(list(values)[:_MAX_LISTED])
-            more = ", ..." if len(values) > _MAX_LISTED else ""
             return (
                 f"Splitting by {self.by}{into} needs patches in at least {least} groups that do "
-                f"not overlap on the stage; {self.by} is {listed}{more}. Add sources, or split by "
-                "something else."
+                f"not overlap on the stage; {self.by} is {self._list_values(with_patches)}. Add "
+                "sources, or split by something else."
             )
         if self.by == ANNOTATION:
             return (

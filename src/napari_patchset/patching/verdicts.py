@@ -36,7 +36,7 @@ class Verdicts:
     Attributes
     ----------
     splits : tuple of str
-        The names of the splits, ("all",) or ("train", "val", "test"), see `Split.names`.
+        The names of the splits, ("all",) or ("train", "val", "test"), see `Split.names_in`.
     split : int8 array
         Index into `splits`; if there are several, `NO_SPLIT` for a patch across their border or one
         that a filter rejects.
@@ -150,7 +150,7 @@ def judge(
         part[passed] = split.assign(grid[passed], sources)
     reason[passed & (part == NO_SPLIT)] = len(filters)
     codes, fold = split.split_of(part), split.fold_of(part)
-    return Verdicts(split.names, codes, reason, reasons, metrics, limits, fold)
+    return Verdicts(split.names_in(sources), codes, reason, reasons, metrics, limits, fold)
 
 
 def _resolve_limits(

@@ -37,7 +37,7 @@ def _contradictions(patch_set: OpenedSet) -> Iterator[str]:
         return
     if recipe.hash != manifest.recipe_hash:
         yield f"the recipe's hash is {recipe.hash}, not {manifest.recipe_hash}"
-    splits = recipe.split.names if recipe.split else ALL
+    splits = recipe.split.names_in(sources) if recipe.split else ALL
     if tuple(manifest.counts) != splits:
         yield f"it counts {list(manifest.counts)}, not {list(splits)}"
     if not sources:

@@ -119,6 +119,8 @@ class SplitSection(Section):
         )
         self._others: dict[str, Any] = {}
         """What a loaded plan has besides: test, folds, stratify."""
+        self._stated_by: str | None = None
+        """The column of a loaded plan that states the splits, without shares."""
         super().__init__([self.val, self.by, self.seed])
         self.val.changed.connect(self._show)
         self._show()
@@ -136,13 +138,20 @@ class SplitSection(Section):
 
     @property
     def _is_split(self) -> bool:
-        return bool(self.val.fraction or self._others.keys() & {"test", "folds"})
+        has_shares = self.val.fraction or self._others.keys() & {"test", "folds"}
+        return bool(has_shares or self._is_stated)
+
+    @property
+    def _is_stated(self) -> bool:
+        return self._stated_by is not None and self.by.value == self._stated_by
 
     def load(self, split: Split | None) -> None:
         """Set the fields from a split."""
         self.val.load((split.val or 0) if split else 0)
         shown = {"val", "by", "seed"}
         self._others = split.model_dump(exclude=shown, exclude_defaults=True) if split else {}
+        has_shares = split is None or split.val or self._others.keys() & {"test", "folds"}
+        self._stated_by = None if split is None or has_shares else split.by
         if split:
             is_column = split.by not in dict(_BY).values()
             self.by.choices = choices(*_BY, *([(split.by, split.by)] if is_column else []))
@@ -156,6 +165,8 @@ class SplitSection(Section):
         texts = [f"{100 * share:.4g} % for {what}" for what, share in shares.items() if share]
         if "folds" in self._others and not self.val.fraction:
             texts.append(f"{self._others['folds']} folds")
+        if not texts and self._is_stated:
+            return f"as the column {self._stated_by} states"
         return ", ".join(texts) or "none"
 
     def _show(self) -> None:
