@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtWidgets import QApplication
 
 from napari_patchset import ExportPlan, PatchSet, Tiled
 from napari_patchset.exporting.run import iter_export
@@ -74,6 +75,34 @@ def test_a_set_of_that_name_is_replaced_or_both_are_kept(window: Window, file: P
     answer(window, "Replace")
     window.until(lambda: status(window) == "Saved image.patches.zarr")
     assert size_of(out) == (16, 32)
+
+
+def test_no_button_moves_when_a_question_comes_or_an_export_runs(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    export = window.widget.export
+    parts = [export.out.native, export.start.native, export.cancel.native, export.native]
+    origin = QPoint(0, 0)
+
+    def places() -> list[tuple[int, int]]:
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
+        window.qtbot.wait(1)
+        return [(part.mapTo(window.widget, origin).y(), part.height()) for part in parts]
+
+    before = places()
+    window.export_to(file.with_name("a.patches.zarr")).close()
+    assert places() == before
+    window.click(export.start)
+    assert offered(window)
+    assert places() == before
+    answer(window, "Cancel")
+    assert places() == before
+    export.show_running(True)
+    assert export.progress.visible
+    assert places() == before
+    export.show_running(False)
+    assert places() == before
 
 
 def test_a_question_goes_when_it_is_about_something_else(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
 from qtpy.QtWidgets import QMenu, QPushButton, QSizePolicy
 
@@ -16,8 +17,9 @@ from napari_patchset.plugin.napari_compat import theme_colors
 class ExportSection(Section):
     """Destination, start and progress of an export, and buttons to copy, save and load the plan.
 
-    The line below the buttons tells why an export is impossible, asks what to do, or tells what
-    came of the last one.
+    The lines below the buttons tell why an export is impossible, ask what to do, or tell what
+    came of the last one. Their space, and that of progress and answers, is reserved: what is
+    clicked must not move.
     """
 
     def __init__(self) -> None:
@@ -39,14 +41,17 @@ class ExportSection(Section):
         )
         buttons = Row([self.start, self.cancel, self.open])
         self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
-        self.status = Label(value="")  # always there: a line that comes would move the buttons
+        self.status = Label(value="")
         self.status.native.setWordWrap(True)
-        self.status.native.setMinimumHeight(self.status.native.fontMetrics().height())
+        self.status.native.setMinimumHeight(2 * self.status.native.fontMetrics().lineSpacing())
+        self.status.native.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.answers: list[QPushButton] = []
         self._answer_row = Row([], visible=False)
+        below = Row([self.progress, self._answer_row])  # never both are visible
+        below.native.layout().addWidget(_room_for_a_button())
         super().__init__(
-            [Section([self.out]), buttons, self.progress, self.status, self._answer_row],
+            [Section([self.out]), buttons, self.status, below],
             labels=False,
         )
         self.more = QPushButton("Plan")
@@ -150,3 +155,14 @@ class ExportSection(Section):
         color = theme_colors().error.name()
         self.status.native.setStyleSheet(f"color: {color}" if is_error else "")
         self.status.value = (problem if is_hindered else self._outcome) or ""
+
+
+def _room_for_a_button() -> QPushButton:
+    """Return a button that no one sees, and that keeps its height free: the style decides it."""
+    button = QPushButton()
+    policy = button.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    button.setSizePolicy(policy)
+    button.setFixedWidth(1)
+    button.hide()
+    return button
