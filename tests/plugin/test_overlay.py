@@ -172,12 +172,12 @@ def test_the_panel_says_why_there_are_more_patches_than_are_seen(
     window.open(file)
     window.type_size(32, 32)
     preview = window.widget.preview
-    assert preview.plane.text() == "6 on this plane (3 × 2); 6 planes: 36"
+    assert preview.plane.text() == "This plane has 6 (3 × 2) of the 36 candidates in 6 planes."
     window.choose_depth("Z")
     window.type_size(2, 32, 32)
     planned, patches = preview.drawn.planned, preview.drawn.patches
-    assert plane_summary(planned, patches, 0) == preview.plane.text()
-    assert preview.plane.text().endswith("12 in this volume; 2 volumes: 24")
+    assert plane_summary(planned, patches) == preview.plane.text()
+    assert preview.plane.text().endswith("of the 24 candidates in 2 volumes.")
 
 
 def test_patches_with_a_depth_axis_are_boxes_in_3d(window: Window, file: Path) -> None:
@@ -216,3 +216,10 @@ def test_next_rejected_goes_from_one_to_the_next_over_all_planes(
         assert preview.drawn.sample == preview.drawn.planned.grid.sample[preview.view.row]
         assert "rejected: " in preview.view.text.text()
     assert seen == [*rejected, rejected[0]]
+
+
+def test_what_is_left_out_names_where_it_was(window: Window, czi: MakeCzi) -> None:
+    spec = SceneSpec(rect=(0, 0, 64, 64), z=3, c=2, missing=({"Z": 1},))
+    window.open(czi(spec, name="gap.czi"))
+    window.type_size(32, 32)
+    assert "4 more places in the image left out: missing plane" in window.summary

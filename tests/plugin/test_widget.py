@@ -95,6 +95,7 @@ def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, fi
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 500)
     assert "500 x 500 is larger than" in window.summary
+    assert "pad small images (More options > Strategy > Small image)." in window.summary
     assert window.widget.patches.hint.value == ""
     assert len(window.grid.data) == 0
     window.type_number(window.widget.patches.size.boxes[1], 32)

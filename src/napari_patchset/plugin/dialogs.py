@@ -17,7 +17,10 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError
+from napari_patchset.patching.strategies.tiled import SMALL_REMEDY
 from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX
+
+_SMALL_FIELD = "More options > Strategy > Small image"
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
 """Errors that the user can put right."""
@@ -26,12 +29,12 @@ _Slot = TypeVar("_Slot", bound=Callable[..., None])
 
 
 def message(error: Exception) -> str:
-    """Return the message of an error in one line."""
+    """Return the message of an error in one line, with the place in the form of its remedy."""
     if isinstance(error, ValidationError):
         return user_message(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"  # without "[Errno 2]"
-    return str(error)
+    return str(error).replace(SMALL_REMEDY, f"{SMALL_REMEDY} ({_SMALL_FIELD})")
 
 
 _REPEAT_SECONDS = 10

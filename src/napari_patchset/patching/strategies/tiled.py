@@ -20,6 +20,9 @@ from napari_patchset.source import SourceInfo
 
 Integers = NDArray[np.int64]
 
+SMALL_REMEDY = "skip or pad small images"
+"""A remedy that errors name, the option `small`."""
+
 
 class Tiled(SizedStrategy):
     """Cover every sample with a regular grid of patches.
@@ -126,7 +129,7 @@ class Tiled(SizedStrategy):
 
     @property
     def _small_hint(self) -> str:
-        return ", or skip or pad small images"
+        return f", or {SMALL_REMEDY}"
 
     def _is_tiled(self, selected: SelectedSource) -> bool:
         if self.small != "pad":

@@ -251,7 +251,7 @@ class PreviewControl:
         if self.overlay.hovered is None:
             self._show_status(None, None)
         if not (before and before.planned is planned and before.patches.looks_like(grid.patches)):
-            self.plane.setText(plane_summary(planned, grid.patches, grid.sample))
+            self.plane.setText(plane_summary(planned, grid.patches))
 
     def _on_moved(self, position: tuple[float, ...]) -> None:
         self._mouse = position

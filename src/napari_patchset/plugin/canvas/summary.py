@@ -7,6 +7,7 @@ import numpy as np
 
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits import ALL, TEST, TRAINING, VALIDATION
+from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.size_row import format_length
 from napari_patchset.plugin.planning import PlanPreview
@@ -33,31 +34,27 @@ def summarize(planned: PlanPreview) -> str:
         fold = planned.verdicts.fold
         folds = () if fold is None else np.bincount(fold[fold >= 0]).tolist()
         lines += [remark] if (remark := split.remark(counts, folds)) else []
-    lines += [f"{count:,} left out: {why}" for why, count in planned.grid.excluded.items()]
+    lines += [_left_out(planned, why, count) for why, count in planned.grid.excluded.items()]
     lines += [_escaped(planned.notice)] if planned.notice else []
     if planned.is_provisional:
         lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
     return "<br>".join(lines)
 
 
-def plane_summary(planned: PlanPreview, patches: PlanePatches, sample: int) -> str:
-    """Return how many patches the shown plane has, and why there are more than these."""
+def plane_summary(planned: PlanPreview, patches: PlanePatches) -> str:
+    """Return how many of the candidates are on the shown plane, or go through it."""
     grid_of = ""
     if (axes := patches.axes) is not None and (n := len(axes[0]) * len(axes[1])) > 1:
         grid_of = f" ({len(axes[1])} × {len(axes[0])})" if n == len(patches) else ""
+    here, total, n = len(patches), len(planned.grid), planned.n_planes
+    noun = "plane" if len(planned.grid.size) == 2 else "volume"
+    text = f"This plane has {here:,}{grid_of} of the {total:,} candidates in {n:,} {noun}s"
+    if here == total:
+        text = f"This plane has all {total:,}{grid_of} candidates"
+    elif n == 1:
+        text = f"This plane has {here:,}{grid_of} of the {total:,} candidates"
     rejected = int(np.count_nonzero(patches.category == PatchCategory.REJECTED))
-    less = f", {rejected:,} rejected" if rejected else ""
-    if len(planned.grid.size) == 2:
-        counts, of = f"{len(patches):,} on this plane{grid_of}{less}", "planes"
-    else:
-        is_here = planned.grid.source_index == planned.state.shown_index
-        in_volume = int(np.count_nonzero(is_here & (planned.grid.sample == sample)))
-        counts = f"{in_volume:,} in this volume"
-        if len(patches) < in_volume or less:
-            counts = f"{len(patches):,} through this plane{grid_of}{less}, {counts}"
-        of = "volumes"
-    n = planned.n_planes
-    return f"{counts}; {n:,} {of}: {len(planned.grid):,}" if n > 1 else counts
+    return f"{text}; {rejected:,} of these {here:,} rejected." if rejected else f"{text}."
 
 
 def size_hint(size: tuple[int, ...], info: SourceInfo, typed: Sequence[Length] = ()) -> str:
@@ -84,6 +81,16 @@ def size_hint(size: tuple[int, ...], info: SourceInfo, typed: Sequence[Length] =
     if odd := [n for n in size[-2:] if n % MULTIPLE]:
         lines.append(f"{odd[0]} is not a multiple of {MULTIPLE}, as most networks need")
     return "<br>".join(lines)
+
+
+def _left_out(planned: PlanPreview, reason: str, count: int) -> str:
+    n = len(planned.sources)
+    where = f"the {n} images" if n > 1 else "the image"
+    if reason == UNCOVERED:
+        least = planned.state.recipe.strategy.min_covered
+        reason = f"pixels in less than {least:.0%} of each"
+    places = "place" if count == 1 else "places"
+    return f"{count:,} more {places} in {where} left out: {reason}"
 
 
 def _on_disk(planned: PlanPreview, kept: int) -> str:
