@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from napari_patchset import PatchSet, open_stack
 from napari_patchset.cli.app import app
-from support.czi_maker import SceneSpec, blocks_of, write_blocks
+from support.czi_maker import SceneSpec, blocks_of, make_czi, write_blocks
 from support.tiff_maker import write
 
 RNG = np.random.default_rng(0)
@@ -126,3 +126,15 @@ def test_the_selection_that_a_set_was_made_with_is_named_as_the_cause(folder: Pa
     assert "patches cover 16.67 % of it" in said
     assert "the set has only --select T=2:3; a set of all pixels" in said
     assert "export --for-prediction, without that." in said
+
+
+def test_an_axis_of_one_index_does_not_name_an_image(folder: Path) -> None:
+    make_czi(folder / "b.czi", [SceneSpec(None, (0, 0, 64, 64), more={"B": 1})])
+    run("export", "b.czi", "--for-prediction", "--out", "b.patches.zarr")
+    run("stitch", "b.patches.zarr", "--predictions", "b.patches.zarr", "--out", "s.ome.zarr")
+    assert "B0" not in json.dumps(dict(zarr.open_group("s.ome.zarr", mode="r").attrs))
+    make_czi(folder / "b.czi", [SceneSpec(None, (0, 0, 64, 64), more={"B": 2})])
+    run("export", "b.czi", "--for-prediction", "--out", "c.patches.zarr")
+    run("stitch", "c.patches.zarr", "--predictions", "c.patches.zarr", "--out", "c.ome.zarr")
+    images = (zarr.open_group(f"c.ome.zarr/{i}", mode="r").attrs["ome"] for i in range(2))
+    assert [each["multiscales"][0]["name"] for each in images] == ["B0", "B1"]

@@ -83,9 +83,11 @@ class StitchedImage:
 
     @cached_property
     def name(self) -> str:
-        """Name of the source's scene, and what else tells it from other images of the set."""
+        """Name of the source's scene, and what else tells it from other images of the source."""
         scene = "" if self.source.scene is None else str(self.source.scene)
-        return " ".join([scene, *(f"{axis}{index}" for axis, index in self.fixed)]).strip()
+        sizes = self.source.layout.sizes
+        indices = (f"{axis}{index}" for axis, index in self.fixed if sizes[axis] > 1)
+        return " ".join([scene, *indices]).strip()
 
     @cached_property
     def spatial_axes(self) -> str:
