@@ -394,6 +394,8 @@ def test_labels_images_with_class_names_are_annotations(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ArgumentError, match=fault):
             run(str(source), annotations=str(tmp_path / "l.tif"), class_names=names)
+    with pytest.raises(ValueError, match="a source has no class_names; name them in its annotati"):
+        SourceRef(path=source, annotations=str(tmp_path / "l.tif"), class_names="1=x")
     small = tmp_path / "small.tif"
     tifffile.imwrite(small, labels[:-1])
     other = plan.sources[0].model_copy(

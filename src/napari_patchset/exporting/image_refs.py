@@ -231,6 +231,11 @@ class SourceRef(ImageRef):
         """Resolve labels that are the annotations, and annotations that are only labels."""
         if not isinstance(data, Mapping):
             return data
+        if "class_names" in data:
+            raise ValueError(
+                "a source has no class_names; name them in its annotations, like "
+                'AnnotationsRef(path="labels.tif", classes="1=Tumor,2=Stroma")'
+            )
         labels, annotations = _path_of(data.get("labels")), data.get(ANNOTATIONS)
         if labels == ANNOTATIONS and annotations is not None:
             scene = annotations.get("scene") if isinstance(annotations, Mapping) else None
