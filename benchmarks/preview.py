@@ -6,6 +6,7 @@ Run it on a display, real or virtual: `tools/display python benchmarks/preview.p
 import json
 import tempfile
 from collections.abc import Callable
+from math import sqrt
 from pathlib import Path
 from statistics import median
 from time import monotonic, perf_counter, sleep, thread_time
@@ -27,6 +28,8 @@ SIDE = 48_000
 
 _REPEATS, _MOVES = 7, 12
 _PATIENCE_S = 60
+_OUTLINED = 1500
+"""Patches in view in the row of outlines, whatever the size of the window."""
 
 
 def make_image(path: Path, frames: int = 0) -> Path:
@@ -100,7 +103,8 @@ def _plain(path: Path) -> dict[str, float]:
 
 def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
     times = {"map": _median(viewer, widget)}
-    viewer.scene.camera.zoom *= 25
+    height, width = viewer.canvas.size
+    viewer.scene.camera.zoom = sqrt(height * width / _OUTLINED) / (0.5 * 48)  # 48 px of 0.5 µm
     _draw(viewer)
     times["outlines"] = _median(viewer, widget)
     viewer.reset_view()

@@ -16,6 +16,7 @@ from napari.viewer import Viewer
 from packaging.version import Version
 from qtpy.QtCore import QCoreApplication
 from qtpy.QtGui import QCloseEvent, QOpenGLContext
+from vispy.visuals.shaders.program import ModularProgram
 
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.napari_compat import (
@@ -31,11 +32,15 @@ from napari_patchset.plugin.napari_compat import (
     drawn_once,
     get_plugin_settings,
     is_closed,
+    keep_program,
     limit_thumbnail,
     open_viewers,
+    show_scale_bar,
 )
 from napari_patchset.plugin.preferences import PLUGIN
 from support.window import Window
+
+_BUILD = ModularProgram._build
 
 
 @pytest.mark.parametrize("version", ["0.6.6", "0.7.0", "0.5.6.dev3+g12"])
@@ -211,6 +216,27 @@ def test_napari_draws_many_lines_in_a_thumbnail() -> None:
     assert layer._max_vectors_thumbnail == 1024
     limit_thumbnail(layer, 64)
     assert layer._max_vectors_thumbnail == 64
+
+
+def test_vispy_compiles_a_mesh_whenever_it_changes(make_napari_viewer: Any) -> None:
+    """Else `keep_program` and `show_scale_bar` can go."""
+    viewer = make_napari_viewer()
+    layer = viewer.add_vectors(np.ones((2, 2, 2)))
+    with patch.object(ModularProgram, "_build", autospec=True, side_effect=_BUILD) as build:
+
+        def compiled() -> int:
+            build.reset_mock()
+            layer.data = layer.data + 1
+            viewer.screenshot(flash=False)
+            return int(build.call_count)
+
+        assert [compiled() for _ in range(3)][1:] == [1, 1]
+        keep_program(viewer, layer)
+        assert [compiled() for _ in range(3)][1:] == [0, 0]
+        show_scale_bar(viewer)
+        compiled()
+        camera(viewer).zoom *= 3
+        assert compiled() == 0
 
 
 def test_the_oldest_napari_cannot_change_the_axes_of_a_layer() -> None:

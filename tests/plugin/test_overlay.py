@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from vispy.visuals.shaders.program import ModularProgram
 
 from napari_patchset.plugin.canvas import overlay
 from napari_patchset.plugin.canvas.overlay_layers import HIGHLIGHT_NAME, MAP_NAME
@@ -111,6 +112,35 @@ def test_a_changed_value_draws_the_map_once(
         shown._extent_augmented.world, image._extent_augmented.world, atol=1e-9
     )
     assert window.viewer.layers.units == image.units[-2:]
+
+
+def test_shaders_are_compiled_once_whatever_changes(
+    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, build = [], ModularProgram._build
+
+    def note(program: ModularProgram) -> None:
+        compiled.append(program)
+        build(program)
+
+    def change(overlap: int) -> None:
+        window.type_number(window.widget.patches.overlap.boxes[-1], overlap)
+        camera_of(window.viewer).zoom *= 1.3
+        window.settle()
+        window.viewer.screenshot(flash=False)
+
+    monkeypatch.setattr(ModularProgram, "_build", note)
+    window.open(file)
+    window.type_size(32, 32)
+    change(8)
+    assert compiled
+    compiled.clear()
+    with uploads(window, window.grid.name) as lined, uploads(window, HIGHLIGHT_NAME) as framed:
+        change(4)
+        change(6)
+    assert lined
+    assert framed
+    assert compiled == []
 
 
 def point_at(window: Window, y: float, x: float, row: int | None) -> None:

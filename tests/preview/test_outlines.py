@@ -7,12 +7,15 @@ from napari_patchset import Random, Tiled
 from napari_patchset.preview.categories import PatchCategory
 from napari_patchset.preview.outlines import (
     PlanePatches,
+    Point,
     halo,
     hull_segments,
     outline_segments,
     volume_segments,
 )
 from support.plane_patches import grid_over, plane_of
+
+EVERYWHERE = ((-1e12, -1e12), (1e12, 1e12))
 
 
 def tiles(height: int, width: int, overlap: tuple[int, int] = (0, 0)) -> PlanePatches:
@@ -82,9 +85,14 @@ def test_a_plane_has_the_patches_that_contain_it() -> None:
     assert len(PlanePatches.from_grid(grid, np.zeros(6, np.uint8), 1, 0, 2)) == 0
 
 
-def test_patches_in_view_are_those_that_touch_it() -> None:
+@pytest.mark.parametrize("box", [((10.5, 20.0), (30.0, 33.25)), ((8, 8), (16, 24)), EVERYWHERE])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_patches_in_view_are_those_that_touch_it(box: tuple[Point, Point], in_order: bool) -> None:
     plane = plane_of(grid_over(1, 1, 64, 64, strategy=Random(size=(8, 8), count=300)))
-    low, high = (10.5, 20.0), (30.0, 33.25)
+    if not in_order:
+        plane = plane[np.random.default_rng(0).permutation(len(plane))]
+    assert (np.diff(plane.start[:, 0]) >= 0).all() == in_order
+    low, high = box
     seen = set(plane[plane.in_view(low, high)].rows.tolist())
     for row, (y, x) in zip(plane.rows.tolist(), plane.start.tolist(), strict=True):
         touches = y < high[0] and y + 8 > low[0] and x < high[1] and x + 8 > low[1]

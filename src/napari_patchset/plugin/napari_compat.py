@@ -240,6 +240,20 @@ def set_mesh(layer: Surface, data: Any, colors: NDArray[np.float32]) -> None:
     layer.data = data
 
 
+def keep_program(viewer: Viewer, layer: Surface | Vectors) -> None:
+    """Compile the shaders of a layer that draws triangles once, not whenever these change."""
+    _keep_program(_whole(viewer).window._qt_viewer.canvas.layer_to_visual[layer].node)
+
+
+def _keep_program(mesh: Any) -> None:
+    """Let a mesh whose corners have colours, not values, use one function for these.
+
+    vispy (issue 2568, up to 0.16.2) makes an equal one at each change, and compiles and links all.
+    """
+    unchanged = mesh._build_color_transform(np.ones(4, np.float32))
+    mesh._build_color_transform = lambda colors: unchanged
+
+
 def limit_thumbnail(layer: Vectors, count: int) -> None:
     """Draw fewer lines in a thumbnail than napari, which draws 1024 in Python (up to 0.9.2)."""
     layer._max_vectors_thumbnail = count
@@ -269,6 +283,15 @@ def canvas_resized(viewer: Viewer) -> Any:
 def scale_bar(viewer: Viewer) -> Any:
     """Return the scale bar: an overlay of the canvas from napari 0.9 on."""
     return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
+
+
+def show_scale_bar(viewer: Viewer) -> None:
+    """Show the scale bar; the box behind it, which napari 0.9 resizes at each zoom, is a mesh."""
+    bar = scale_bar(viewer)
+    bar.visible = True
+    visuals = getattr(_whole(viewer).window._qt_viewer.canvas, "_viewer_overlay_to_visual", {})
+    for visual in visuals.get(bar, ()):
+        _keep_program(visual.box._mesh)
 
 
 def get_plugin_settings(plugin: str) -> Any:

@@ -39,6 +39,14 @@ class Mesh(NamedTuple):
     faces: NDArray[np.int64]
     colors: NDArray[np.float32]
 
+    def equals(self, other: "Mesh") -> bool:
+        """Return whether another mesh looks the same."""
+        return (
+            np.array_equal(self.vertices, other.vertices)
+            and np.array_equal(self.faces, other.faces)
+            and np.array_equal(self.colors, other.colors)
+        )
+
 
 def highlight_mesh(
     shaded: NDArray[np.float64], frames: Sequence[tuple[Box, float]], pixel: float, shade: float

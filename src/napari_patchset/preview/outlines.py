@@ -23,6 +23,8 @@ Point = tuple[float, float]
 Box = NDArray[np.float64]
 """The start and the stop of a part of the plane, (2, 2), YX."""
 
+_INT32 = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+
 _MAX_EXAMPLES = 64
 """Patches among which an example is looked for: each is compared with each."""
 
@@ -97,10 +99,24 @@ class PlanePatches:
 
     def in_view(self, low: Point, high: Point) -> NDArray[np.int64]:
         """Return the indices of the patches that a rectangle, from `low` to `high`, touches."""
-        y, x = self.start.T
+        first, last = self._find_rows(low[0] - self.size[0], high[0])
+        y, x = self.start[first:last].T
         seen = (y < high[0]) & (y > low[0] - self.size[0])
         seen &= (x < high[1]) & (x > low[1] - self.size[1])
-        return np.flatnonzero(seen)
+        return first + np.flatnonzero(seen)
+
+    def _find_rows(self, low: float, high: float) -> tuple[int, int]:
+        """Return the first and last + 1 of a run with all patches that start between two Y."""
+        if not self._has_ascending_y:
+            return 0, len(self)
+        limits = np.clip([np.floor(low), np.ceil(high)], *_INT32).astype(self.start.dtype)
+        first, last = np.searchsorted(self.start[:, 0], limits)
+        return int(first), int(last)
+
+    @cached_property
+    def _has_ascending_y(self) -> bool:
+        y = self.start[:, 0]
+        return bool((y[1:] >= y[:-1]).all())
 
     def row_at(self, y: float, x: float) -> int | None:
         """Return the row of the patch at a point, the one with the nearest centre; else None."""

@@ -13,6 +13,7 @@ from napari_patchset.plugin.layers.scene import METADATA_KEY, OVERLAY
 from napari_patchset.plugin.napari_compat import (
     draw_in_own_context,
     drawn_once,
+    keep_program,
     limit_thumbnail,
     set_mesh,
 )
@@ -31,7 +32,7 @@ _HALO = (0, 0, 0, 0.6)
 _NOTHING = Mesh(np.zeros((3, 2)), np.array([[0, 1, 2]]), np.zeros((3, 4), np.float32))
 NO_MESH = _NOTHING._replace(faces=_NOTHING.faces[:0])
 """napari can't draw a surface without a triangle: it gets one that is invisible."""
-_MAX_IN_THUMBNAIL = 64
+_MAX_IN_THUMBNAIL = 16
 """napari draws a layer's thumbnail line by line, in Python."""
 
 Space = Mapping[str, Any]
@@ -48,7 +49,7 @@ class OverlayLayers:
         self._viewer = viewer
         self._layers: dict[str, Image | Vectors | Surface] = {}
         self._raster: PatchRaster | None = None
-        self._is_empty = True
+        self._mesh = NO_MESH
         viewer.layers.events.removing.connect(self._on_removing)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -116,15 +117,16 @@ class OverlayLayers:
 
     def draw_highlight(self, mesh: Mesh, space: Space) -> None:
         """Show a mesh above the lines, whose user may hide it; one without triangles is nothing."""
-        layer, was_empty = self._layer(HIGHLIGHT_NAME), self._is_empty
-        self._is_empty = not len(mesh.faces)
-        if self._is_empty and (was_empty or layer is None):
+        layer, before = self._layer(HIGHLIGHT_NAME), self._mesh
+        self._mesh, is_empty = mesh, not len(mesh.faces)
+        if is_empty and (layer is None or not len(before.faces)):
             return
-        vertices, faces, colors = _NOTHING if self._is_empty else mesh
+        vertices, faces, colors = _NOTHING if is_empty else mesh
         data = vertices, faces
         if layer is not None:
             _update(layer, space)
-            set_mesh(layer, data, colors)
+            if not before.equals(mesh):
+                set_mesh(layer, data, colors)
         else:
             options = {**space, "blending": "translucent_no_depth", "shading": "none"}
             options |= {"vertex_colors": colors, "metadata": _mark(HIGHLIGHT_NAME)}
@@ -208,6 +210,8 @@ class OverlayLayers:
         # Adding a layer moves the sliders, which redraws: the layer must be registered by then.
         self._layers[layer.name] = layer
         self._viewer.add_layer(layer)
+        if not isinstance(layer, Image):
+            keep_program(self._viewer, layer)
         self._viewer.layers.selection.active = selected
 
     def _on_visible(self) -> None:

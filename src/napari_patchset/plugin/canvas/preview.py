@@ -34,7 +34,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     view_of,
     zoom_to,
 )
-from napari_patchset.plugin.napari_compat import scale_bar
+from napari_patchset.plugin.napari_compat import show_scale_bar
 from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
 from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanPreview
@@ -177,7 +177,8 @@ class PreviewControl:
         self.view.describe(planned)
         self._enable(planned)
         if not self._has_scale_bar and planned.shown_source.pixel_size.x:
-            self._has_scale_bar = scale_bar(self._viewer).visible = True
+            self._has_scale_bar = True
+            show_scale_bar(self._viewer)
         if is_new:
             fit_cropped(self._viewer, shown.layers[-1])
         self._draw()
