@@ -282,7 +282,10 @@ def _scores(
         return {}, {}
     digest = _digest(frozen, grid)
     if path is not None and path.exists():
-        metrics, metadata = read_columns(path)
+        try:
+            metrics, metadata = read_columns(path)
+        except pa.ArrowInvalid:  # damaged: it is measured and written again
+            metadata = {}
         if metadata.get(_DIGEST, b"").decode() == digest:
             return metrics, {}
     metrics, failed = _measure(frozen, grid, threads)
