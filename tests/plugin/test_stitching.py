@@ -132,6 +132,10 @@ def test_what_is_wrong_is_said_at_once(window: Window, file: Path, tmp_path: Pat
     dialog = Dialog(window)
     dialog.type(dialog.fields.patch_set, tmp_path / "nothing")
     assert "nothing" in dialog.text
+    dialog.type(dialog.fields.patch_set, made.path)
+    assert dialog.text == "Choose the predictions: a zarr, npy, npz, or a folder of TIFFs."
+    dialog.type(dialog.fields.predictions, tmp_path / "gone.npy")
+    assert f"{tmp_path / 'gone.npy'}: no such file or folder" in dialog.text
     dialog.fill_in(made.path, tmp_path / "p.npy")
     assert list(dialog.fields.split.choices) == ["train", "val", "all, by name"]
     assert "predictions of train, but" in dialog.text

@@ -97,7 +97,7 @@ def test_a_missing_axis_is_the_channel(tmp_path: Path) -> None:
 
 
 def test_what_is_no_array_of_patches_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there are no predictions"):
+    with pytest.raises(FileNotFoundError, match=r"p\.npy: no such file or folder"):
         open_predictions(tmp_path / "p.npy", "all", 4)
     (tmp_path / "p.npy").write_bytes(b"no array")
     with pytest.raises(UnreadableFileError, match=r"p\.npy: it can't be read as \.npy"):

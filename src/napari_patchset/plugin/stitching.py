@@ -39,6 +39,7 @@ from napari_patchset.stitching.stitched_image import images_of
 
 _BY_NAME = "all, by name"
 _WIDTH = 480
+_PREDICTIONS = "the predictions: a zarr, npy, npz, or a folder of TIFFs"
 _STAGES = {"stitch": "Stitching", "levels": "Making lower resolutions"}
 
 
@@ -324,7 +325,7 @@ class StitchControl:
     def _on_checked(self, text: str) -> None:
         self.dialog.start.enabled = bool(text)
         choice = self.dialog.choice
-        missing = "the predictions" if not choice.predictions else "where to save"
+        missing = _PREDICTIONS if not choice.predictions else "where to save"
         self.dialog.show_text(text or f"Choose {missing}.")
 
     def _on_refused(self, error: Exception) -> None:

@@ -63,7 +63,7 @@ def open_predictions(path: Path, split: str, ndim: int) -> Predictions:
         If a file can't be read.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there are no predictions.")
+        raise FileNotFoundError(f"{path}: no such file or folder of predictions.")
     return with_channels(_open(path, split), ndim, str(path))
 
 
