@@ -79,7 +79,7 @@ def test_what_is_stitched_opens_over_its_scene(window: Window, file: Path, tmp_p
     dialog = Dialog(window)
     assert dialog.text == "Choose the patch set whose patches were predicted."
     dialog.fill_in(made.path, tmp_path / "denoised.npy")
-    assert dialog.text == "2 images, Y 64 × X 96 px, 2 channels, float32."
+    assert dialog.text == "2 images, T 2 × Z 3 × Y 64 × X 96 px, 2 channels, float32."
     assert dialog.fields.out.value == str(tmp_path / "denoised.ome.zarr")
     dialog.press(dialog.fields.start)
     assert dialog.text == "Saved denoised.ome.zarr."
@@ -141,7 +141,12 @@ def test_what_is_wrong_is_said_at_once(window: Window, file: Path, tmp_path: Pat
     assert "predictions of train, but" in dialog.text
     assert not dialog.fields.start.enabled
     window.choose(dialog.fields.split, "val")
-    assert dialog.text == "1 image, Y 64 × X 96 px, 2 channels, float32."
+    train, rejected = made.manifest.counts["train"], sum(made.manifest.rejected.values())
+    assert dialog.text == (
+        "1 image, T 2 × Z 3 × Y 64 × X 96 px, 2 channels, float32. "
+        f"{rejected} patches were rejected and {train} patches were put in another split: "
+        "what they alone cover gets 0."
+    )
     dialog.type(dialog.fields.out, tmp_path / "p.zarr")
     assert dialog.text.endswith("the name of a stitched image ends with .ome.zarr.")
     dialog.type(dialog.fields.out, tmp_path / "p.ome.zarr")

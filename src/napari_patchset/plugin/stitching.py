@@ -4,6 +4,7 @@
 over the scenes that the patches were cut from, wherever these lie in the window.
 """
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.layout import SUFFIXES, stem_of
+from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.form.fields import Row
@@ -206,18 +208,34 @@ def _check(choice: Choice) -> Generator[tuple[str, ...], None, str]:
         yield patch_set.splits
         if not choice.predictions or not choice.out:
             return ""
-        sources = patch_set.manifest.sources
+        manifest = patch_set.manifest
     plan = check_stitching(choice.patch_set, choice.by_split, choice.out, choice.options)
     folder = StitchFolder.for_image(Path(choice.out))
     folder.check_free(overwrite=False)
     if (begun := folder.find_plan()) != plan:
         folder.check_not_begun()
-    images = list(images_of(sources, plan.channels, plan.dtype, plan.factor))
+    images = list(images_of(manifest.sources, plan.channels, plan.dtype, plan.factor))
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
-    height, width = images[0].spatial_shape(0)[-2:]
-    n = len(plan.channels)
-    text = f"{count}, Y {height:,} × X {width:,} px, {n} channel{'s' * (n > 1)}, {plan.dtype}"
-    return f"{text}; resumes where it stopped." if begun else f"{text}."
+    first, n = images[0], len(plan.channels)
+    sizes = dict(zip(first.frame_axes, first.frame_shape, strict=True))
+    sizes |= zip(first.spatial_axes, first.spatial_shape(0), strict=True)
+    shape = " × ".join(f"{axis} {sizes[axis]:,}" for axis in first.axes if axis in sizes)
+    text = f"{count}, {shape} px, {n} channel{'s' * (n > 1)}, {plan.dtype}"
+    resumes = "; resumes where it stopped" if begun else ""
+    return f"{text}{resumes}.{_not_covered(manifest, choice.split)}"
+
+
+def _not_covered(manifest: Manifest, split: str | None) -> str:
+    """Return which patches of a set have no prediction, as a sentence; "" if all have one."""
+    counts = Counter(manifest.counts)
+    without = {
+        "rejected": sum(manifest.rejected.values()),
+        "put in another split": 0 if split is None else counts.total() - counts[split],
+    }
+    parts = [
+        f"{n:,} patch{'es were' if n > 1 else ' was'} {which}" for which, n in without.items() if n
+    ]
+    return f" {' and '.join(parts)}: what they alone cover gets 0." if parts else ""
 
 
 def _stitch(
