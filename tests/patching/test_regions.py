@@ -244,7 +244,9 @@ def test_the_factor_of_a_mask_follows_from_the_shapes(
     assert regions._find_factor(mask, plane, both) == factor
 
 
-@given(st.integers(1, 5), st.integers(20, 50), st.integers(20, 50), st.booleans(), st.data())
+# Below twice the factor's square the size of a mask may be rounded down from one factor and up from
+# another: 6 of 26 pixels are a quarter or a fifth.
+@given(st.integers(1, 5), st.integers(50, 60), st.integers(50, 60), st.booleans(), st.data())
 def test_a_smaller_mask_is_enlarged(
     factor: int, height: int, width: int, is_up: bool, data: st.DataObject
 ) -> None:

@@ -359,6 +359,8 @@ class MaskRegion(FileRegion):
 def _find_factor(mask: tuple[int, ...], plane: tuple[int, ...], ratio: Ratio | None) -> int | None:
     """Return by what a mask's size is smaller than that of the file's planes, None if by no one.
 
+    A mask's size may be rounded down or up; where several factors fit, the nearest is taken.
+
     Parameters
     ----------
     mask, plane : tuple of int
