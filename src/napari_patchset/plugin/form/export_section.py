@@ -18,7 +18,7 @@ class ExportSection(Section):
     """Destination, start and progress of an export, and buttons to copy, save and load the plan.
 
     The lines below the buttons tell why an export is impossible, ask what to do, or tell what
-    came of the last one. A line for it, and that of progress or answers, are reserved: what is
+    came of the last one. Their space, and that of progress and answers, is reserved: what is
     clicked must not move.
     """
 
@@ -43,7 +43,7 @@ class ExportSection(Section):
         self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
         self.status = Label(value="")
         self.status.native.setWordWrap(True)
-        self.status.native.setMinimumHeight(self.status.native.fontMetrics().lineSpacing())
+        self.status.native.setMinimumHeight(2 * self.status.native.fontMetrics().lineSpacing())
         self.status.native.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.answers: list[QPushButton] = []
