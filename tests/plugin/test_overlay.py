@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QApplication
 from vispy.visuals.shaders.program import ModularProgram
 
 from napari_patchset.plugin.canvas import overlay
@@ -153,6 +154,14 @@ def point_at(window: Window, y: float, x: float, row: int | None) -> None:
     window.settle()
 
 
+def leave_image(window: Window) -> None:
+    """Move the mouse from the image to the panel."""
+    window.viewer.mouse_over_canvas = True  # a test's mouse moves there without entering
+    canvas = window.viewer.window._qt_viewer.canvas.native
+    QApplication.sendEvent(canvas, QEvent(QEvent.Type.Leave))
+    window.settle()
+
+
 def highlighted(window: Window) -> tuple[list[float], float]:
     """Return the start and the size of the frame, and the area that is shaded, in pixels."""
     layer = window.viewer.layers[HIGHLIGHT_NAME]
@@ -178,6 +187,11 @@ def test_the_patch_under_the_mouse_is_highlighted_and_described(window: Window, 
     with uploads(window, window.grid.name) as drawn:
         point_at(window, 10, 10, 6)
     assert drawn == []
+    leave_image(window)
+    assert window.widget.preview.overlay.hovered is None
+    assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+    assert not str(window.viewer.status).startswith("Patch")
+    point_at(window, 12, 12, 6)
     window.grid.visible = False
     assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
 

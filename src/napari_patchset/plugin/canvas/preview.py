@@ -59,14 +59,18 @@ class Pointer:
     clicked = Signal(tuple, bool)
     """The position, and whether Shift is held; drags are ignored."""
     moved = Signal(tuple)
+    left = Signal()
+    """The mouse is no longer on the image."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         viewer.mouse_drag_callbacks.append(self._on_press)
         viewer.mouse_move_callbacks.append(self._on_move)
+        viewer.events.mouse_over_canvas.connect(self._on_leave)
 
     def release(self) -> None:
         """Disconnect."""
+        self._viewer.events.mouse_over_canvas.disconnect(self._on_leave)
         for callbacks, callback in (
             (self._viewer.mouse_drag_callbacks, self._on_press),
             (self._viewer.mouse_move_callbacks, self._on_move),
@@ -76,6 +80,10 @@ class Pointer:
 
     def _on_move(self, viewer: Viewer, event: Any) -> None:
         self.moved.emit(tuple(event.position))
+
+    def _on_leave(self, event: object) -> None:
+        if not self._viewer.mouse_over_canvas:
+            self.left.emit()
 
     def _on_press(self, viewer: Viewer, event: Any) -> Iterator[None]:
         active = viewer.layers.selection.active
@@ -134,6 +142,7 @@ class PreviewControl:
         self.buttons = _below(self.plane, self.pick_button, self.gallery_button, self.reject_button)
         self.pointer.clicked.connect(self._pick)
         self.pointer.moved.connect(self._on_moved)
+        self.pointer.left.connect(self._on_left)
         self.pick_button.clicked.connect(self._pick_middle)
         self.gallery_button.clicked.connect(self._show_gallery)
         self.gallery.picked.connect(self._go_to)
@@ -258,6 +267,11 @@ class PreviewControl:
         self._mouse = position
         if not self._hover_soon.isActive():
             self._hover_soon.start()
+
+    def _on_left(self) -> None:
+        self._hover_soon.stop()
+        self.overlay.hover(None)
+        self._show_status(None, None)
 
     def _hover(self) -> None:
         """Highlight the patch under the mouse, and describe it in the status bar."""
