@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, expand_sources, export
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.stacks.opening import open_stack
 from support.window import Window
@@ -209,3 +211,23 @@ def test_a_person_says_which_axis_pages_are(name: str, data_dir: Path, tmp_path:
         assert patches["all"].shape[1:] == (1, 2, 32, 32)
     with pytest.raises(ArgumentError, match="name 4 dimensions"):
         open_stack(path, axes="TZYX")
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("name", ["qupath.geojson", "mask_low.tif"])
+def test_a_region_that_is_a_file_is_shown_and_exported_by_the_window(
+    name: str, data_dir: Path, tmp_path: Path, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide, region = (str(data_dir / "reported" / file) for file in ("he.tif", name))
+    out = tmp_path / "command.patches.zarr"
+    plan = make_plan([slide], str(out), region=region, patch_size="16,16")
+    export(plan).close()
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_dump_json())
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    window.settle()
+    window.export_to(tmp_path / "window.patches.zarr").close()
+    with PatchSet(out) as ours, PatchSet(tmp_path / "window.patches.zarr") as theirs:
+        assert 0 < len(ours["all"]) < 1024  # of 32 x 32
+        assert np.array_equal(ours["all"][:], theirs["all"][:])
