@@ -259,7 +259,7 @@ class ExportControl:
             self._tell(message(error), is_error=True)
 
     def _tell(self, text: str, is_error: bool = False) -> None:
-        """Tell something of the form as it is."""
+        """Show a text in the status line, as one that holds for the form as it is now."""
         with suppress(*USER_ERRORS):
             self._state_of_status = self._state()
         self._section.show_status(text, is_error)

@@ -176,7 +176,7 @@ class PatchGrid(QAbstractScrollArea):
             self.picked.emit(int(self.rows[index]))
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
-        """Tell which patch is under the mouse."""
+        """Emit the patch under the mouse as hovered."""
         if event is not None:
             index = self.index_at(event.position())
             self.hovered.emit(-1 if index < 0 else int(self.rows[index]))
@@ -218,7 +218,7 @@ class PatchGrid(QAbstractScrollArea):
         self._bar.setValue(first // self._columns * self._pitch[1])
 
     def viewportEvent(self, event: QEvent | None) -> bool:
-        """Tell that the mouse has left."""
+        """Emit that no patch is hovered once the mouse leaves."""
         if event is not None and event.type() == QEvent.Type.Leave:
             self.hovered.emit(-1)
         return super().viewportEvent(event)

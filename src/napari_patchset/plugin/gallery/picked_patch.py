@@ -73,7 +73,7 @@ class PatchView(QWidget):
         self.pictures.run(PlannedPatches(planned, channels).read, [row], depth)
 
     def describe(self, planned: PlanPreview) -> None:
-        """Tell what a plan says of the candidate."""
+        """Show the place, size, metrics and verdict of the candidate in a plan."""
         if self.row is not None:
             first, *others = map(escape, patch_lines(planned, self.row))
             self.text.setText("<br>".join((f"<b>{first}</b>", *others)))
