@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from napari_patchset.patchset.table import column, column_values, text_column
+from napari_patchset.patchset.columns import column, column_values, text_column
 
 
 @pytest.mark.parametrize(

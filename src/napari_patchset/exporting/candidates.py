@@ -1,17 +1,13 @@
-"""Candidates of an unfinished export: their files, and the selection of those that are written.
+"""Which candidates of an export are written, and where.
 
-`Selection` assigns each exported candidate a row in the arrays of its split, and so to a `Shard`.
-Candidates, metrics and verdicts are parquet files (`write_columns`).
+`Selection` assigns each of them a row in the arrays of its split, and so a `Shard`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
@@ -20,10 +16,8 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
-from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.patchset.table import column, column_values, encode_table, release_memory
 from napari_patchset.source import SourceInfo
 
 UNREADABLE = "source can't be read"
@@ -163,22 +157,3 @@ def select_candidates(
     return Selection.from_verdicts(
         replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics, fold=fold)
     )
-
-
-def write_columns(
-    path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[bytes, str] | None = None
-) -> None:
-    """Write a table, and its schema's metadata."""
-    table = pa.table({name: column(values) for name, values in columns.items()})
-    if metadata is not None:
-        table = table.replace_schema_metadata(metadata)
-    write_file(path, [encode_table([table])])
-
-
-def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
-    """Read the columns of a table, and its schema's metadata."""
-    with pq.ParquetFile(path) as file:
-        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
-        columns = {name: column_values(file.read([name])[name]) for name in names}
-    release_memory()
-    return columns, metadata

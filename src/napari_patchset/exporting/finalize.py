@@ -21,12 +21,13 @@ from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import GeoJsonRegion
 from napari_patchset.patching.splits import TEST
+from napari_patchset.patchset.columns import encode_table
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest, Provenance, digest_bytes
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.statistics import ChannelStatistics, ChannelSums
-from napari_patchset.patchset.table import encode_table, patch_tables
+from napari_patchset.patchset.table import patch_tables
 
 _RECORDED_PACKAGES = ("napari-patchset", "numpy", "pyarrow", "pylibCZIrw")
 

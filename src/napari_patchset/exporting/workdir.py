@@ -31,8 +31,6 @@ from napari_patchset.exporting.candidates import (
     ArraySelection,
     Selection,
     Shard,
-    read_columns,
-    write_columns,
 )
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.frozen_plan import FrozenPlan
@@ -41,6 +39,7 @@ from napari_patchset.jobs.folder import REPLACED, JobFolder, files_of_jobs
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts
+from napari_patchset.patchset.columns import read_columns, write_columns
 from napari_patchset.patchset.files import permitted_by, read_json, write_file, write_json
 from napari_patchset.patchset.layout import (
     ARRAY_PATTERN,

@@ -5,7 +5,10 @@ from run to run, are in the provenance, which no digest covers.
 """
 
 import hashlib
+import json
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,9 +23,16 @@ from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.files import read_json
-from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, DESCRIPTION, ArrayLayout
+from napari_patchset.patchset.layout import (
+    ARRAY_PATTERN,
+    ATTRIBUTE,
+    DESCRIPTION,
+    MANIFEST,
+    ArrayLayout,
+)
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.stacks.cache import FileStat
 
 SCHEMA_VERSIONS = "1 and 2"
 
@@ -180,3 +190,55 @@ def digest_file(path: Path) -> str:
 def digest_checksums(checksums: NDArray[np.uint32]) -> str:
     """Return the digest of the crc32c of each patch of an array, in order."""
     return digest_bytes(checksums.astype("<u4").tobytes())
+
+
+class SetIdentity:
+    """The identity of the set at a path: the digest of its manifest.
+
+    An export with overwrite puts another set under the name of one that is open, here or in another
+    process, such as a worker with a pickled split. Each time that a file of the set is opened, the
+    manifest under that name must still be the one that was opened.
+
+    It pickles, and threads may share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stats = path, _find_stats(path)
+        self._digest = _manifest_digest(path)
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Open a file of the set: its pixels, or an error of opening it, are of the opened set.
+
+        Raise what `check_unchanged` raises.
+        """
+        try:
+            yield
+        finally:
+            self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableFileError if another set, or none, is at the path now.
+
+        The manifest is read only if the size or time of its file differs.
+        """
+        stats = _find_stats(self._path)
+        if stats == self._stats:
+            return
+        if _manifest_digest(self._path) != self._digest:
+            what = "replaced by another patch set" if stats else "removed"
+            raise UnreadableFileError(
+                f"{self._path} was {what} after it was opened; open the patch set again."
+            )
+        self._stats = stats
+
+
+def _find_stats(path: Path) -> dict[str, FileStat]:
+    """Return size and time of each file that may hold the manifest."""
+    files = {name: path / name for name in ("zarr.json", DESCRIPTION)}
+    return {name: FileStat.from_file(file) for name, file in files.items() if file.is_file()}
+
+
+def _manifest_digest(path: Path) -> str:
+    manifest = (read_attributes(path) or {}).get(MANIFEST)
+    return digest_bytes(json.dumps(manifest, sort_keys=True).encode())

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, MissingArrayError
 from napari_patchset.patching.splits import TRAINING, VALIDATION
+from napari_patchset.patchset.columns import column_values
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
 from napari_patchset.patchset.statistics import ChannelStatistics, channel_sums
-from napari_patchset.patchset.table import column_values
 from napari_patchset.source import SourceInfo
 
 _SUMMED_BYTES = 64 * 2**20
@@ -37,15 +37,12 @@ class PatchSequence(ABC):
     returns an array N, C, (Z), Y, X. Each is a copy that may be changed.
     """
 
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
         """N, C, (Z), Y, X."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> np.dtype[Any]:
+        self.dtype = dtype
         """Pixel type."""
+        self._n = shape[0]
 
     @abstractmethod
     def _read(self, index: int) -> NDArray[Any]:
@@ -56,7 +53,7 @@ class PatchSequence(ABC):
         return [self._read(index) for index in indices]
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return self._n
 
     @overload
     def __getitem__(self, index: int) -> NDArray[Any]: ...
@@ -112,17 +109,8 @@ class PatchSubset(PatchSequence):
     """Some patches of a sequence, by their indices there; no pixel is copied."""
 
     def __init__(self, patches: PatchSequence, indices: NDArray[np.int64]) -> None:
+        super().__init__((len(indices), *patches.shape[1:]), patches.dtype)
         self.patches, self.indices = patches, indices
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, (Z), Y, X."""
-        return (len(self.indices), *self.patches.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type."""
-        return self.patches.dtype
 
     def _read(self, index: int) -> NDArray[Any]:
         return self.patches[int(self.indices[index])]
@@ -241,22 +229,7 @@ class Fold(NamedPatches[PatchSubset]):
         return super().__getitem__(name)
 
     def locate(self, index: int, split: str) -> tuple[SourceInfo, dict[str, Any]]:
-        """Return the source that a patch is cut from, and its row of the table.
-
-        Parameters
-        ----------
-        index : int
-            As in `fold[split][index]`.
-        split : str
-            "train" or "val".
-
-        Raises
-        ------
-        ArgumentError
-            If there is no such split.
-        IndexError
-            If the split has no such patch.
-        """
+        """Return source and row of the patch `fold[split][index]`; see `PatchSet.locate`."""
         if split not in self.indices:
             has = ", ".join(self.indices)
             raise ArgumentError(f"There is no split {split!r} in a fold; its splits are {has}.")
@@ -292,6 +265,36 @@ class PatchMapping(NamedPatches[Array]):
         """The names of the splits: "train", "val" and "test", as far as there are any, or "all"."""
 
     @abstractmethod
+    def _rows(self, split: str) -> NDArray[np.int64]:
+        """Return the row of the table of each patch of a split."""
+
+    @abstractmethod
+    def _take(self, rows: NDArray[np.int64], name: str) -> pa.Table:
+        """Return rows of the table: the column of this name, if there is one, and maybe others."""
+
+    @abstractmethod
+    def _locate(self, row: int) -> tuple[SourceInfo, dict[str, Any]]:
+        """Return the source that the patch of a row is cut from, and the row."""
+
+    def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
+        """Return the source that a patch is cut from, and its row of the table.
+
+        Parameters
+        ----------
+        index : int
+            As in `patch_set[split][index]`.
+        split : str or None
+            May be left out if there is only one.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such split, or several and none is named.
+        IndexError
+            If the split has no such patch.
+        """
+        return self._locate(int(self._rows(self._named_split(split))[index]))
+
     def column(self, name: str, split: str) -> NDArray[Any]:
         """Return the values of a column of the table for the patches of a split.
 
@@ -307,27 +310,7 @@ class PatchMapping(NamedPatches[Array]):
         ArgumentError
             If there is no such column or split, or a value is null.
         """
-
-    @abstractmethod
-    def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
-        """Return the source that a patch is cut from, and its row of the table.
-
-        Parameters
-        ----------
-        index : int
-            As in `patches[split][index]`.
-        split : str or None
-            May be left out if there is only one.
-
-        Raises
-        ------
-        ArgumentError
-            If there is no such split, or several and none is named.
-        IndexError
-            If the split has no such patch.
-        """
-
-    def _values(self, rows: pa.Table, name: str) -> NDArray[Any]:
+        rows = self._take(self._rows(self._named_split(split)), name)
         if name not in rows.column_names:
             has = ", ".join(rows.column_names)
             raise ArgumentError(f"{self._title} has no column {name!r}; its columns are {has}.")

@@ -23,8 +23,8 @@ from napari_patchset.errors import (
     UnreadableFileError,
 )
 from napari_patchset.patching.splits import TRAINING
+from napari_patchset.patchset.columns import column
 from napari_patchset.patchset.files import check_inside
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import (
     MANIFEST,
     PARTIAL_SUFFIX,
@@ -38,12 +38,12 @@ from napari_patchset.patchset.manifest import (
     SCHEMA_VERSIONS,
     Manifest,
     Provenance,
+    SetIdentity,
     read_attributes,
 )
 from napari_patchset.patchset.patches import PatchMapping, PatchSequence, array_name
 from napari_patchset.patchset.statistics import ChannelStatistics
-from napari_patchset.patchset.table import TableFile, find_split_rows, read_table
-from napari_patchset.patchset.table import column as table_column
+from napari_patchset.patchset.table import TableFile, find_split_rows
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.source import SourceInfo
@@ -57,22 +57,8 @@ class PatchArray(PatchSequence):
     """
 
     def __init__(self, layout: ArrayLayout, store: PatchStore) -> None:
-        self.layout = layout
-        self._store = store
-        self._n = layout.n
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, (Z), Y, X."""
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type."""
-        return self.layout.pixel_type
-
-    def __len__(self) -> int:
-        return self._n
+        super().__init__(layout.shape, layout.pixel_type)
+        self.layout, self._store = layout, store
 
     def _read(self, index: int) -> NDArray[Any]:
         return self._store.read(index)
@@ -119,7 +105,7 @@ class PatchSet(PatchMapping[PatchArray]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
-        self._identity = SetIdentity.from_path(self.path)  # first, as the set may be replaced now
+        self._identity = SetIdentity(self.path)  # first, as the set may be replaced now
         self.manifest, self.provenance = read_description(self.path)
         self.manifest.check_consistent(self.path)
         for file in missing_files(self.path, self.manifest):
@@ -166,10 +152,10 @@ class PatchSet(PatchMapping[PatchArray]):
     def fold_numbers(self) -> NDArray[np.int8]:
         """The fold of each training patch."""
         if not self.n_folds:
-            return np.full(len(self._rows[self.splits[0]]), -1, np.int8)
+            return np.full(len(self._rows(self.splits[0])), -1, np.int8)
         parts = [part["fold"] for part in self.table_parts(["fold"])]
         folds = [pc.fill_null(part, -1).to_numpy() for part in parts]
-        of_training = np.concatenate(folds).astype(np.int8)[self._rows[TRAINING]]
+        of_training = np.concatenate(folds).astype(np.int8)[self._rows(TRAINING)]
         if tuple(np.bincount(of_training[of_training >= 0])) != self.manifest.folds:
             raise UnreadableFileError(
                 f"{self.path / TABLE}: its folds are not those of the manifest; {REMEDY}."
@@ -182,8 +168,8 @@ class PatchSet(PatchMapping[PatchArray]):
 
         It takes about 400 bytes of memory for each candidate; `table_parts` reads less at a time.
         """
-        self._rows  # noqa: B018  # checks the table
-        table = read_table(self.path / TABLE)
+        self._rows_by_split  # noqa: B018  # checks the table
+        table = self._table_file.read()
         self._identity.check_unchanged()
         return table
 
@@ -199,53 +185,10 @@ class PatchSet(PatchMapping[PatchArray]):
             self._identity.check_unchanged()
             yield part
 
-    def column(self, name: str, split: str) -> NDArray[Any]:
-        """Return the values of a column of the table for the patches of a split.
-
-        Parameters
-        ----------
-        name : str
-            A column of numbers or texts.
-        split : str
-            A split, whose patches are in the order of its array.
-
-        Raises
-        ------
-        ArgumentError
-            If there is no such column or split, or a value is null.
-        """
-        rows, first, parts = self._rows[self._named_split(split)], 0, list[pa.Table]()
-        for part in self.table_parts([name]):
-            low, high = np.searchsorted(rows, (first, first + len(part)))
-            parts.append(part.take(table_column(rows[low:high] - first)))
-            first += len(part)
-        return self._values(pa.concat_tables(parts), name)
-
     @property
     def statistics(self) -> Mapping[str, tuple[ChannelStatistics, ...]]:
         """Statistics of each channel, by role ("image", "target"), over the training patches."""
         return self.manifest.statistics
-
-    def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
-        """Return the source that a patch was cut from, and its row of the table.
-
-        Parameters
-        ----------
-        index : int
-            As in `patch_set[split][index]`.
-        split : str or None
-            May be left out if there is only one.
-
-        Raises
-        ------
-        ArgumentError
-            If there is no such split, or several and none is named.
-        IndexError
-            If the split has no such patch.
-        """
-        row = self._table_file.row(int(self._rows[self._named_split(split)][index]))
-        self._identity.check_unchanged()
-        return self.manifest.sources[row["source_index"]], row
 
     def close(self) -> None:
         """Close every open file; reading a patch opens it again."""
@@ -253,11 +196,26 @@ class PatchSet(PatchMapping[PatchArray]):
             array.close()
 
     @cached_property
-    def _rows(self) -> dict[str, NDArray[np.int64]]:
-        """The row of the table of each patch, by split."""
+    def _rows_by_split(self) -> dict[str, NDArray[np.int64]]:
         rows = find_split_rows(self._table_file, self.manifest)
         self._identity.check_unchanged()
         return rows
+
+    def _rows(self, split: str) -> NDArray[np.int64]:
+        return self._rows_by_split[split]
+
+    def _take(self, rows: NDArray[np.int64], name: str) -> pa.Table:
+        first, parts = 0, list[pa.Table]()
+        for part in self.table_parts([name]):
+            low, high = np.searchsorted(rows, (first, first + len(part)))
+            parts.append(part.take(column(rows[low:high] - first)))
+            first += len(part)
+        return pa.concat_tables(parts)
+
+    def _locate(self, row: int) -> tuple[SourceInfo, dict[str, Any]]:
+        values = self._table_file.row(row)
+        self._identity.check_unchanged()
+        return self.manifest.sources[values["source_index"]], values
 
 
 def read_description(path: Path) -> tuple[Manifest, Provenance]:

@@ -1,11 +1,7 @@
 """The table of a patch set, patches.parquet: one row per candidate, with where it was cut from.
 
-`patch_tables` builds it in parts, `encode_table` makes a file of them, `TableFile` reads it in
-parts and `read_table` whole, `find_split_rows` checks it against the manifest, and `grid_of` turns
-it back into a grid.
-
-Columns are passed to Arrow and back by their memory: `pa.array`, `to_numpy` and `pq.read_table`
-import pandas where it is installed, which takes 50 MB of a job's memory, and a second.
+`patch_tables` builds it in parts, `TableFile` reads it, `find_split_rows` checks it against the
+manifest, and `grid_of` turns it back into a grid.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,45 +19,11 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.patchset.columns import column, column_values, text_column
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import REMEDY, Manifest
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.cache import SharedCache
-
-
-def column(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Convert numbers to an Arrow array, null where they are absent."""
-    n, dtype = len(values), values.dtype
-    data = _bits(values) if dtype.kind == "b" else np.ascontiguousarray(values)
-    nulls = 0 if absent is None else int(absent.sum())
-    bitmap = None if absent is None or not nulls else pa.py_buffer(_bits(~absent))
-    buffers = [bitmap, pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.from_numpy_dtype(dtype), n, buffers, nulls)
-
-
-def text_column(texts: Sequence[str | None]) -> pa.Array:
-    """Convert texts to an Arrow array, null where there is None."""
-    encoded = [(text or "").encode() for text in texts]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    absent = np.array([text is None for text in texts], bool)
-    buffers = [pa.py_buffer(data) for data in (_bits(~absent), ends, b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(texts), buffers, int(absent.sum()))
-
-
-def column_values(values: pa.ChunkedArray) -> NDArray[Any]:
-    """Copy a column without nulls out of Arrow's memory, so that it can be released."""
-    copied: NDArray[Any] = np.from_dlpack(values.combine_chunks()).copy()
-    return copied
-
-
-def release_memory() -> None:
-    """Release the memory that Arrow caches: it is seldom used again, and pixels need it."""
-    pa.default_memory_pool().release_unused()
-
-
-def _bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.packbits(values, bitorder="little")
-
 
 NUMBERED_AXES = "TZRIHVB"
 """The axes merged into S; each has a nullable column with the file's own number."""
@@ -122,9 +84,9 @@ def patch_table(
         **_extents(sources, grid.size, grid.source_index, grid.start),
         "valid": column(np.ones(n, np.float32) if grid.valid is None else grid.valid),
         **_draws(grid.draws),
-        **_outlines(grid.outline),
+        **_numbers_or_null("outline", grid.outline),
         "split": split,
-        **({} if verdicts.fold is None else {"fold": column(verdicts.fold, verdicts.fold < 0)}),
+        **_numbers_or_null("fold", verdicts.fold),
         "kept": column(verdicts.kept),
         "reason": text_column(verdicts.reasons).take(column(verdicts.reason, verdicts.reason < 0)),
         **{name: column(v, np.isnan(v)) for name, v in verdicts.metrics.items()},
@@ -138,6 +100,11 @@ def patch_table(
         )
     columns |= {name: texts.take(source_index) for name, texts in of_sheet.items()}
     return pa.table(columns)
+
+
+def _numbers_or_null(name: str, numbers: NDArray[np.integer] | None) -> dict[str, pa.Array]:
+    """Return a column of numbers, of which -1 is null; none if there are no numbers."""
+    return {} if numbers is None else {name: column(numbers, numbers < 0)}
 
 
 def _draws(draws: Draws | None) -> Mapping[str, pa.Array]:
@@ -167,11 +134,6 @@ def _sheet_columns(sources: Sequence[SourceInfo]) -> dict[str, pa.Array]:
 def sheet_names(sources: Sequence[SourceInfo]) -> list[str]:
     """Return the names of the columns of the samples sheet."""
     return list(dict.fromkeys(name for source in sources for name in source.columns))
-
-
-def _outlines(outline: NDArray[np.int32] | None) -> Mapping[str, pa.Array]:
-    """Return the column of the outlines that each patch touches."""
-    return {} if outline is None else {"outline": column(outline, outline < 0)}
 
 
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:
@@ -273,6 +235,11 @@ class TableFile:
             for i in range(file.num_row_groups):
                 yield file.read_row_group(i, columns)
 
+    def read(self) -> pa.Table:
+        """Return all of the table."""
+        with self._opened() as file:
+            return file.read()
+
     def row(self, row: int) -> dict[str, Any]:
         """Return a row, by the names of the columns."""
         number = int(np.searchsorted(self.ends, row, "right"))
@@ -292,14 +259,6 @@ class TableFile:
         except (pa.ArrowException, OSError) as error:
             message = f"{self.path}: it can't be read: {error}; {REMEDY}."
             raise UnreadableFileError(message) from error
-
-
-def read_table(path: Path) -> pa.Table:
-    """Read a table whole; raise UnreadableFileError if it is damaged."""
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableFileError(f"{path}: it can't be read: {error}; {REMEDY}.") from error
 
 
 def find_split_rows(file: TableFile, manifest: Manifest) -> dict[str, NDArray[np.int64]]:
@@ -339,19 +298,6 @@ def find_split_rows(file: TableFile, manifest: Manifest) -> dict[str, NDArray[np
                 f"{manifest.counts[name]}; {REMEDY}."
             )
     return joined
-
-
-def encode_table(parts: Iterable[pa.Table]) -> bytes:
-    """Encode the parts of a table as one parquet file: the same bytes for the same parts."""
-    sink, writer = pa.BufferOutputStream(), None
-    for part in parts:
-        writer = writer or pq.ParquetWriter(sink, part.schema, compression="zstd")
-        writer.write_table(part)
-    if writer is not None:
-        writer.close()
-    data: bytes = sink.getvalue().to_pybytes()
-    release_memory()
-    return data
 
 
 def _sample_numbers(

@@ -28,9 +28,7 @@ from numpy.typing import NDArray
 from napari_patchset import __version__
 from napari_patchset.exporting.candidates import (
     ArraySelection,
-    read_columns,
     select_candidates,
-    write_columns,
 )
 from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.failures import Failure
@@ -45,6 +43,7 @@ from napari_patchset.exporting.tiles import Batches
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.columns import read_columns, write_columns
 from napari_patchset.patchset.layout import LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.patches import (
@@ -78,20 +77,11 @@ class LazyPatchArray(PatchSequence):
     """
 
     def __init__(self, array: ArraySelection, reader: "_SourceReader") -> None:
+        super().__init__(array.layout.shape, array.layout.pixel_type)
         self.layout = array.layout
         self.candidates = array.candidates
         """The row in the table of each patch."""
         self._reader = reader
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, (Z), Y, X."""
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type."""
-        return self.layout.pixel_type
 
     @property
     def tiles(self) -> NDArray[np.int64]:
@@ -227,34 +217,15 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
         """The table: one row per candidate, including the rejected ones; without checksums."""
         return self._table(slice(None))
 
-    def column(self, name: str, split: str) -> NDArray[Any]:
-        """Return the values of a column of the table for the patches of a split."""
-        return self._values(self._table(self._rows(split)), name)
+    def _rows(self, split: str) -> NDArray[np.int64]:
+        return np.flatnonzero(self._selection.split == self.splits.index(split))
 
-    def locate(self, index: int, split: str | None = None) -> tuple[SourceInfo, dict[str, Any]]:
-        """Return the source that a patch is cut from, and its row of the table.
+    def _take(self, rows: NDArray[np.int64], name: str) -> pa.Table:
+        return self._table(rows)
 
-        Parameters
-        ----------
-        index : int
-            As in `patch_set[split][index]`.
-        split : str or None
-            May be left out if there is only one.
-
-        Raises
-        ------
-        ArgumentError
-            If there is no such split, or several and none is named.
-        IndexError
-            If the split has no such patch.
-        """
-        row = int(self._rows(self._named_split(split))[index])
+    def _locate(self, row: int) -> tuple[SourceInfo, dict[str, Any]]:
         (values,) = self._table(np.array([row])).to_pylist()
         return self.sources[values["source_index"]], {**values, "id": row}
-
-    def _rows(self, split: str) -> NDArray[np.int64]:
-        """Return the row of the table of each patch of a split."""
-        return np.flatnonzero(self._selection.split == self.splits.index(self._named_split(split)))
 
     def _table(self, which: slice | NDArray[np.int64]) -> pa.Table:
         selection = self._selection

@@ -19,9 +19,8 @@ from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patching.strategies import Balanced
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
-from napari_patchset.patchset.manifest import REMEDY
+from napari_patchset.patchset.manifest import REMEDY, SetIdentity
 from napari_patchset.patchset.reader import missing_files, read_description
 from napari_patchset.patchset.table import TableFile, grid_of
 from napari_patchset.patchset.writers import FORMATS
@@ -79,7 +78,7 @@ class OpenedSet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity = SetIdentity.from_path(path)
+        self._identity = SetIdentity(path)
         self.manifest, self.provenance = read_description(path)
 
     @property

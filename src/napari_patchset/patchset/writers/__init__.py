@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.manifest import SetIdentity
 from napari_patchset.patchset.writers.base import PatchStore, SetFormat
 from napari_patchset.patchset.writers.npz import NpzSet
 from napari_patchset.patchset.writers.tiff import TiffSet

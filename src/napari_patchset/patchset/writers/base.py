@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol
 from numpy.typing import NDArray
 
 from napari_patchset.patchset.files import write_json
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import DESCRIPTION, FOLDER_SUFFIX, ArrayLayout
+from napari_patchset.patchset.manifest import SetIdentity
 
 
 class PatchStore(Protocol):

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import atomic_file, write_file
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import (
     ARRAY_PATTERN,
     IMAGE,
@@ -28,6 +27,7 @@ from napari_patchset.patchset.layout import (
     TARGET,
     ArrayLayout,
 )
+from napari_patchset.patchset.manifest import SetIdentity
 from napari_patchset.patchset.writers.base import SetFormat
 
 MEMBERS = {IMAGE: "X", TARGET: "Y", LABELS: "labels"}

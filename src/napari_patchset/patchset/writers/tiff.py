@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.patchset.files import check_inside, write_file
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ARRAY_PATTERN, LABELS, ArrayLayout
-from napari_patchset.patchset.manifest import digest_bytes
+from napari_patchset.patchset.manifest import SetIdentity, digest_bytes
 from napari_patchset.patchset.writers.base import SetFormat
 
 _CREATOR = f"tifffile.py {tifffile.__version__}".encode()

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.files import check_inside, write_file
-from napari_patchset.patchset.identity import SetIdentity
 from napari_patchset.patchset.layout import ARRAY_PATTERN, ATTRIBUTE, SUFFIX, ArrayLayout
-from napari_patchset.patchset.manifest import REMEDY
+from napari_patchset.patchset.manifest import REMEDY, SetIdentity
 from napari_patchset.patchset.sharding import CHECKSUM_BYTES, CODECS, Codec, encode_index
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.stacks.cache import SharedCache
