@@ -65,8 +65,8 @@ def headings(page: Path) -> set[str]:
 
 def test_the_readme_shows_commands_and_python() -> None:
     shown = list(blocks(PAGES[0]))
-    assert sum(len(list(commands(text))) for kind, _, text in shown if kind == "sh") >= 6
-    assert sum(kind == "python" for kind, _, _ in shown) >= 5
+    assert sum(len(list(commands(text))) for kind, _, text in shown if kind == "sh") >= 4
+    assert any(kind == "python" for kind, _, _ in shown)
 
 
 def test_the_pictures_are_what_the_library_draws() -> None:

@@ -1,6 +1,8 @@
 """Run the code of a page as it stands: its blocks of Python and its commands, in their order."""
 
+import contextlib
 import importlib.util
+import io
 import re
 import shlex
 import sys
@@ -35,6 +37,13 @@ def commands(block: str) -> Iterator[list[str]]:
             yield shlex.split(line, comments=True)
 
 
+def shown_errors(block: str) -> Iterator[tuple[list[str], str]]:
+    """Yield each command of a block of language `console`, and the message below it."""
+    for part in block.split("$ ")[1:]:
+        command, _, message = part.partition("\n")
+        yield shlex.split(command), message.strip()
+
+
 def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run every block of a page in one scope, in the current folder; return the scope."""
     scope: dict[str, Any] = {"__name__": page.stem}
@@ -42,6 +51,9 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         if language == "sh":
             for words in commands(block):
                 run_command(words, monkeypatch)
+        elif language == "console":
+            for words, message in shown_errors(block):
+                fail_command(words, message, monkeypatch)
         elif language == "csv":
             Path("samples.csv").write_text(block, "utf-8")
         elif language == "python" and _is_possible(block):
@@ -57,6 +69,17 @@ def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.value.code in (0, None), shlex.join(words)
     if "--out" in words and words[1] != "plan":
         assert Path(words[words.index("--out") + 1]).exists(), shlex.join(words)
+
+
+def fail_command(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command that must fail with a message, in which "…" stands for anything."""
+    monkeypatch.setattr(sys, "argv", words)
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as ended, contextlib.redirect_stderr(said):
+        main()
+    assert ended.value.code == 1, shlex.join(words)
+    pattern = re.escape(message).replace("…", ".*")
+    assert re.fullmatch(pattern, said.getvalue().strip()), said.getvalue()
 
 
 def _is_possible(block: str) -> bool:

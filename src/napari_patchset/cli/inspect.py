@@ -1,5 +1,6 @@
 """`patchset preview`, `geojson`, `verify` and `demo`: draw, check and try out patches."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,12 +135,14 @@ def demo(
         "demo"
     ),
 ) -> None:
-    """Export the sample file, and draw its patches.
+    """Write the sample file, export it, and draw its patches.
 
     Example: patchset demo --out demo
     """
     out.mkdir(parents=True, exist_ok=True)
-    sample = ensure_sample(report=partial(typer.echo, err=True))
+    sample = out / "cells.czi"
+    if not sample.exists():
+        shutil.copyfile(ensure_sample(report=partial(typer.echo, err=True)), sample)
     plan = make_plan([str(sample)], str(out / f"cells{SUFFIX}"), overlap="16")
     show_events(iter_export(plan, overwrite=True))
     first, picture = plan.model_copy(update={"sources": plan.sources[:1]}), out / "preview.png"
