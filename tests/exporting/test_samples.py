@@ -163,7 +163,7 @@ def test_without_folds_there_is_none(study: Path) -> None:
 
 
 def test_a_column_with_a_name_of_the_table_is_refused_early(study: Path) -> None:
-    for name in ("split", "y_start", "std_Channel 0", "fold"):
+    for name in ("y_start", "std_Channel 0", "fold"):
         text = SHEET.replace("treatment", name, 1)
         Path("bad.csv").write_text(text)
         sources = SampleSheet.from_file("bad.csv").assign(map(SourceRef.from_path, FILES))
@@ -216,16 +216,18 @@ STATED = dict(
 PARTS = "source,part,animal\n" + "".join(f"{name},{part},x\n" for name, part in STATED.items())
 
 
-def test_a_stated_split_is_taken_as_it_is(run: Any, study: Path) -> None:
-    Path("sheet.csv").write_text(PARTS)
-    options = ("--samples", "sheet.csv", "--split-by", "part", "--patch-size", "16,16")
+@pytest.mark.parametrize("column", ["part", "split"])
+def test_a_stated_split_is_taken_as_it_is(run: Any, study: Path, column: str) -> None:
+    Path("sheet.csv").write_text(PARTS.replace("part", column))
+    named = ("--split-by", "part") if column == "part" else ()
+    options = ("--samples", "sheet.csv", *named, "--patch-size", "16,16")
     assert run("export", *FILES, *options, "--seed", 3, "--out", "a.patches.zarr")[0] == 0
     sheet = SampleSheet.from_file("sheet.csv")
     plan = ExportPlan(
         sources=sheet.assign(map(SourceRef.from_path, FILES)),
         out="b.patches.zarr",
         strategy=Tiled(size=(16, 16)),
-        split=Split(by="part"),
+        split=Split(by=column),
     )
     again = ExportPlan.model_validate_json(plan.model_dump_json())
     assert again == plan
@@ -235,9 +237,30 @@ def test_a_stated_split_is_taken_as_it_is(run: Any, study: Path) -> None:
         with PatchSet(name) as patches:
             rows = patches.table.select(["split", "source_index"]).to_pylist()
             assert patches.splits == ("train", "val", "test")
+            assert patches.manifest.sources[1].columns[column] == "VALID"
         assert all(row["split"] == expected[row["source_index"]] for row in rows)
         assert run("verify", name)[0] == 0
     assert run("export", *FILES[1:3], *options, "--out", "c.patches.zarr")[0] != 0  # no train
+
+
+def test_a_column_split_always_states_the_split(run: Any, study: Path) -> None:
+    Path("sheet.csv").write_text(PARTS.replace("part", "split"))
+    options = ("--samples", "sheet.csv", "--patch-size", "16,16", "--out", "a.patches.zarr")
+    for more, error in (
+        (("--val", 0.25), "so val (0.25) can't go with it; leave that out, or rename the column"),
+        (("--val", 0.25, "--split-by", "animal"), "which states the split: split by it, or give"),
+    ):
+        code, _, err = run("export", *FILES, *options, *more)
+        assert code != 0
+        assert error in err
+    sources = SampleSheet.from_file("sheet.csv").assign(map(SourceRef.from_path, FILES))
+    plan = ExportPlan(sources=sources, out="a.patches.zarr", strategy=Tiled(size=(16, 16)))
+    with pytest.raises(ArgumentError, match="which states the split: split by it"):
+        export(plan)
+    assert run("export", *FILES, *options, "--for-prediction")[0] == 0
+    with PatchSet("a.patches.zarr") as patches:
+        assert patches.splits == ("all",)
+        assert patches.manifest.sources[0].columns == {"animal": "x"}
 
 
 @pytest.mark.parametrize(

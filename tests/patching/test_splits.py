@@ -15,8 +15,9 @@ from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
 from napari_patchset.patching.groups import NO_SPLIT, _exchange_groups
+from napari_patchset.patching.sheet_columns import value_of
 from napari_patchset.patching.sites import find_sites
-from napari_patchset.patching.splits import TRAIN, VAL, Split, value_of
+from napari_patchset.patching.splits import TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe
@@ -360,20 +361,46 @@ def test_scenes_that_overlap_are_one_group_whatever_the_sheet_says() -> None:
 NAMES = {"train": 0, "Training ": 0, "val": 1, "VALID": 1, "vali dation": 1, "test": 2, " Test": 2}
 
 
-@given(st.data(), st.permutations([*NAMES]), st.integers(0, 9))
+columns_that_state = st.sampled_from(["part", "split"])
+
+
+@given(st.data(), st.permutations([*NAMES]), columns_that_state, st.integers(0, 9))
 def test_a_stated_split_is_the_same_in_any_order_and_by_any_seed(
-    data: st.DataObject, names: list[str], seed: int
+    data: st.DataObject, names: list[str], column: str, seed: int
 ) -> None:
     names = [*names, *data.draw(st.lists(st.sampled_from([*NAMES]), max_size=5))]
     sources = [
-        source(1, 1, 8, 4 * (1 + i % 3), key=str(i), columns={"part": name})
+        source(1, 1, 8, 4 * (1 + i % 3), key=str(i), columns={column: name})
         for i, name in enumerate(names)
     ]
-    grid, split = Tiled(size=(4, 4)).plan(sources), Split(by="part", seed=seed)
+    grid, split = Tiled(size=(4, 4)).plan(sources), Split(by=column, seed=seed)
     expected = np.array([NAMES[name] for name in names])[grid.source_index]
     np.testing.assert_array_equal(split.assign(grid, sources), expected)
     assert split.names_in(sources) == ("train", "val", "test")
     assert find_leak(grid, expected, sources) is None
+
+
+@every_strategy
+@settings(max_examples=settings.default.max_examples // 4)
+@given(staged(), st.data())
+def test_no_place_lies_in_two_stated_splits(name: str, case: tuple, data: st.DataObject) -> None:
+    size, sources = case
+    for i, info in enumerate(sources):
+        stated = {"split": data.draw(st.sampled_from([*NAMES]))}
+        sources[i] = info.model_copy(update={"columns": info.columns | stated})
+    grid, split = plan(make_strategy(name, size, sources), sources), Split(by="split")
+    try:
+        codes = split.assign(grid, sources)
+    except ArgumentError as error:
+        if not str(error).startswith(("By the column split", "No patch is for")):
+            raise
+        return
+    names = split.names_in(sources)
+    stated = [("train", "val", "test")[NAMES[info.columns["split"]]] for info in sources]
+    assert [names[code] for code in codes] == [stated[i] for i in grid.source_index]
+    places = [shown_places(grid, codes, code, sources) for code in range(len(names))]
+    assert not any(first & second for first, second in combinations(places, 2))
+    assert find_leak(grid, codes, sources) is None
 
 
 def test_a_stated_split_may_lack_val() -> None:
@@ -386,21 +413,27 @@ def test_a_stated_split_may_lack_val() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "error"),
+    ("column", "parts", "error"),
     [
-        (["train", "train", "train"], "every source is for train"),
-        (["val", "test", "val"], "needs a share .* part is val, test"),
-        (["train", "val", "other"], "needs a share .* part is train, val, other"),
-        (["train", "val", "test"], "scene 0 of .* for train and scene 1 of .* for val, .* overlap"),
+        ("part", ["train", "train", "train"], "every source is for train"),
+        ("part", ["val", "test", "val"], "needs a share .* part is val, test"),
+        ("split", ["val", "test", "val"], "no source is for train, all are for val or test"),
+        ("part", ["train", "val", "other"], "needs a share .* part is train, val, other"),
+        ("split", ["train", "val", "other"], "split .* is 'other' for scene 2 .* no split; write"),
+        ("part", ["train", "val", "test"], "scene 0 of .* train and scene 1 of .* val, .* overlap"),
+        ("split", ["train", "val", "test"], "0 of .* for train and .* 1 of .* for val, .* overlap"),
+        ("split", ["train", "", "test"], "The samples sheet has no split for .*fill it in"),
     ],
 )
-def test_what_is_wrong_in_a_stated_split_is_named(parts: list[str], error: str) -> None:
+def test_what_is_wrong_in_a_stated_split_is_named(
+    column: str, parts: list[str], error: str
+) -> None:
     sources = [
-        source(1, 1, 8, 8, scene=i, rect=Rect(x, 0, 8, 8), columns={"part": part})
+        source(1, 1, 8, 8, scene=i, rect=Rect(x, 0, 8, 8), columns={column: part} if part else {})
         for i, (part, x) in enumerate(zip(parts, (0, 4, 50), strict=True))
     ]
     with pytest.raises(ArgumentError, match=error):
-        Split(by="part").assign(Tiled(size=(4, 4)).plan(sources), sources)
+        Split(by=column).assign(Tiled(size=(4, 4)).plan(sources), sources)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from napari_patchset.exporting.source_files import expand_sources, sequence_sour
 from napari_patchset.exporting.sources import file_region
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
+from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
 from napari_patchset.patching.splits import BY
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
@@ -100,11 +101,16 @@ def make_plan(
     """
     options = {name: value for name, value in options.items() if value is not None}
     fields = _read_plan(plan) if plan else {}
-    if options.pop("for_prediction", False):
+    if for_prediction := options.pop("for_prediction", False):
         fields, options = _for_prediction(fields, options)
     try:
+        sources = _sources(files, options, fields.get("sources", ()), progress)
+        if for_prediction:
+            sources = [_without_split(ref) for ref in sources]
+        elif any(SPLIT_COLUMN in dict(ref.columns) for ref in sources):
+            options.setdefault("split_by", SPLIT_COLUMN)
         fields |= {
-            "sources": _sources(files, options, fields.get("sources", ()), progress),
+            "sources": sources,
             "strategy": _strategy(options, fields.get("strategy", {})),
             "split": _split(options, fields.get("split")),
         }
@@ -142,6 +148,12 @@ def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
     strategy = {**tiled, "kind": "tiled", "small": "pad", "min_covered": _ANY_PIXEL}
     fields = {**fields, "strategy": strategy, "filters": (), "overrides": (), "split": None}
     return fields, {**options, "edge": edge}
+
+
+def _without_split(ref: SourceRef) -> SourceRef:
+    """Return a source without the split that the samples sheet states for it."""
+    columns = tuple((name, value) for name, value in ref.columns if name != SPLIT_COLUMN)
+    return ref.model_copy(update={"columns": columns})
 
 
 def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:

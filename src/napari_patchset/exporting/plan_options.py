@@ -278,7 +278,8 @@ OPTIONS: tuple[PlanOption, ...] = (
         "Split",
         metavar="CSV",
         help="Samples sheet: a line for each image, with columns source, scene, and others such as "
-        "animal or treatment, which the table will have too.",
+        "animal or treatment, which the table will have too. A column split with train, val or "
+        "test is the split.",
     ),
     _plan_option("stratify", "Split", "split.stratify", metavar="COLUMN", default="nothing"),
     _plan_option("format", "Output", "format", choices=tuple(FORMATS)),

@@ -21,7 +21,7 @@ from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, Recipe
 from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks
-from napari_patchset.patching.splits import WELL
+from napari_patchset.patching.sheet_columns import WELL
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file

@@ -28,8 +28,9 @@ from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.measurements import check_filters, metric_columns
-from napari_patchset.patching.splits import TEST, TRAINING, VALIDATION
+from napari_patchset.patching.sheet_columns import check_split_column
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.table import check_sheet
@@ -278,6 +279,7 @@ def check_candidates(frozen: FrozenPlan, grid: PatchGrid) -> None:
         raise ExportError(f"No patch to export ({reasons}{where}).")
     plan = frozen.plan
     check_filters(plan.filters, frozen.sources)
+    check_split_column(frozen.sources, plan.split.by if plan.split else None)
     if plan.split is not None:
         plan.split.check_columns(frozen.sources)
     columns = metric_columns(plan.filters, frozen.sources, frozen.class_names)

@@ -19,8 +19,13 @@ Counts = NDArray[np.int64]
 Codes = NDArray[np.int8]
 Ranks = NDArray[np.uint64]
 
+TRAINING, VALIDATION, TEST = "train", "val", "test"
+"""The names of the splits."""
+
 NO_SPLIT = -1
 """The code of a patch that is in no part, as it shares pixels with several."""
+
+GroupName = tuple[int | str | None, ...]
 
 _MAX_SUMS = 2**28
 """Most bits, of sums by groups, that are searched for the nearest share; they take 32 MB."""
@@ -268,3 +273,21 @@ def _exchange_groups(sizes: Counts, chosen: NDArray[np.bool_], target: float) ->
 
 def _share(n_part: int, n_rest: int) -> float:
     return n_part / (n_part + n_rest)
+
+
+def join_groupings(*groupings: Sequence[GroupName]) -> list[GroupName]:
+    """Return the groups of those that are in one group by any of the groupings.
+
+    Each has the least name of its members, whatever their order.
+    """
+    names = sorted({name for names in groupings for name in names}, key=repr)
+    numbers = {name: i for i, name in enumerate(names)}
+    by = [np.array([numbers[name] for name in grouping]) for grouping in groupings]
+    joined, before = by[0], np.empty(0, np.int64)
+    while not np.array_equal(joined, before):
+        before = joined
+        for of_each in by:
+            least = np.full(len(names), len(names))
+            np.minimum.at(least, of_each, joined)
+            joined = least[of_each]
+    return [names[i] for i in joined.tolist()]

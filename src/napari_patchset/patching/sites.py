@@ -14,12 +14,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.annotations.outlines import join_groups
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.source import Rect, SceneId, SourceInfo
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
+Corners = tuple[Counts, Counts, Counts, Counts]
+"""The blocks of the upper left, upper right, lower left and lower right corner of patches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +163,8 @@ class Blocks:
         return zones
 
     @cached_property
-    def corners(self) -> tuple[Counts, Counts, Counts, Counts]:
-        """The blocks of the upper left, upper right, lower left, lower right corner, by zone."""
+    def corners(self) -> Corners:
+        """The blocks at the corners of the patches, by zone."""
         first, by_site = 0, []
         for rows, columns in self.counts.tolist():
             y, x = np.arange(2 * rows - 1)[:, None], np.arange(2 * columns - 1)
@@ -171,6 +174,24 @@ class Blocks:
             by_site.append([(first + row * columns + column).ravel() for row, column in ends])
             first += rows * columns
         a, b, c, d = map(np.concatenate, zip(*by_site, strict=True))
+        return a, b, c, d
+
+    def join_outlines(self, grid: PatchGrid, zones: Ids) -> Corners:
+        """Return the corners by zone, where the blocks that patches of one outline touch are one.
+
+        So such patches are never across a border.
+        """
+        outline = np.full(len(grid), -1, np.int32) if grid.outline is None else grid.outline
+        rows = np.flatnonzero(outline >= 0)
+        if not len(rows):
+            return self.corners
+        keys = np.stack([grid.source_index[rows], outline[rows]])
+        _, first, of_row = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+        upper_left = self.corners[0][zones[rows]]
+        joined = [upper_left[first[of_row]], *(each[zones[rows]] for each in self.corners[1:])]
+        pairs = np.unique(np.stack([np.tile(upper_left, 4), np.concatenate(joined)]), axis=1)
+        block = join_groups(np.arange(len(self)), *pairs)
+        a, b, c, d = (block[corner] for corner in self.corners)
         return a, b, c, d
 
     def _axis_zones(

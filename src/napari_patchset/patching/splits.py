@@ -14,26 +14,30 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
-from napari_patchset.annotations.outlines import join_groups
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import NO_SPLIT, Codes, Zones, assign_groups
+from napari_patchset.patching.groups import (
+    NO_SPLIT,
+    TEST,
+    TRAINING,
+    VALIDATION,
+    Codes,
+    GroupName,
+    Zones,
+    assign_groups,
+    join_groupings,
+)
 from napari_patchset.patching.random_streams import hash_name
+from napari_patchset.patching.sheet_columns import (
+    SPLIT_COLUMN,
+    WELL,
+    StatedSplit,
+    check_values,
+    list_values,
+    value_of,
+)
 from napari_patchset.patching.sites import Blocks, Sites, block_sides, find_sites
 from napari_patchset.source import SourceInfo
-
-TRAINING, VALIDATION, TEST = "train", "val", "test"
-"""The names of the splits."""
-
-_STATED = {
-    "train": TRAINING,
-    "training": TRAINING,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "test": TEST,
-}
-"""What a samples sheet may call a split, in lower case."""
 
 TRAIN, VAL = 0, 1
 """The codes of the parts of a split without folds and test set."""
@@ -41,10 +45,10 @@ TRAIN, VAL = 0, 1
 ALL = ("all",)
 """The names if nothing is split."""
 
-BY = ("auto", "file", "scene", "block", "annotation", "well")
-"""What a split goes by, apart from the columns of a samples sheet."""
+ANNOTATION = "annotation"
 
-WELL, ANNOTATION = "well", "annotation"
+BY = ("auto", "file", "scene", "block", ANNOTATION, WELL)
+"""What a split goes by, apart from the columns of a samples sheet."""
 
 ACROSS_SPLITS = "across the border of train and val"
 """The reason of a candidate that shares pixels with both splits."""
@@ -57,16 +61,15 @@ _GOOD_COST = 0.5
 
 _MAX_RATIO = 1.5
 
-GroupName = tuple[int | str | None, ...]
-
 
 class Split(Frozen):
     """Split patches into training, validation and test patches that share no pixel.
 
     All T, Z and channels of one place are in one split. What a group is for is decided by a hash of
-    the seed and the source's key, scene and block, or the value in the samples sheet. A column
-    whose values are all train, val or test (or training, valid, validation) is a stated split: it
-    is named as `by`, without shares or folds, and taken as it is.
+    the seed and the source's key, scene and block, or the value in the samples sheet. The column
+    `split` of a sheet, or another one whose values are all train, val or test (or training, valid,
+    validation), is a stated split: it is named as `by`, without shares or folds, and taken as it
+    is.
 
     Parameters
     ----------
@@ -148,9 +151,8 @@ class Split(Frozen):
 
     def names_in(self, sources: Sequence[SourceInfo]) -> tuple[str, ...]:
         """Return the names of the splits, by code: those that the sources state, or `names`."""
-        if not (stated := self._stated(sources)):
-            return self.names
-        return tuple(name for name in (TRAINING, VALIDATION, TEST) if name in stated)
+        stated = self._stated(sources)
+        return stated.names if stated else self.names
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -183,13 +185,10 @@ class Split(Frozen):
         self.check_columns(sources)
         if self.by == ANNOTATION and grid.outline is None:
             raise ArgumentError("A split by annotation needs annotations; add outlines of them.")
-        stated = self._stated(sources)
-        if stated:
-            self._check_stated(stated, sources)
         if not len(grid):
             return np.empty(0, np.int8)
-        if stated:
-            return self._assign_stated(grid, sources, stated)
+        if stated := self._stated(sources):
+            return stated.assign(grid)
         best, least = None, np.inf
         for codes in self._possible_splits(grid, sources):
             cost = self._cost(codes)
@@ -255,75 +254,33 @@ class Split(Frozen):
 
         A column that states the splits needs neither shares nor folds, and every other one does.
         """
-        present = list(dict.fromkeys(name for source in sources for name in source.columns))
         for name in self.columns:
-            lacking = [each for each in sources if value_of(each, name) is None]
-            if not lacking:
-                continue
-            if name == WELL and WELL not in present:
-                raise ArgumentError(
-                    f"The well of {lacking[0].name} is not known ({len(lacking)} in all); add a "
-                    "samples sheet with a column well, or split by file, scene or block."
-                )
-            if not present:
-                raise ArgumentError(
-                    f"The split reads {name!r}, but there is no samples sheet; add one with a "
-                    f"column {name}, or split by {', '.join(BY[:-1])} or {BY[-1]}."
-                )
-            if name not in present:
-                raise ArgumentError(
-                    f"The samples sheet has no column {name!r}; its columns are "
-                    f"{', '.join(present)}."
-                )
-            raise ArgumentError(
-                f"The samples sheet has no {name} for {lacking[0].name} ({len(lacking)} in all); "
-                "fill it in."
-            )
-        if self._stated(sources):
+            check_values(sources, name, f"{', '.join(BY[:-1])} or {BY[-1]}")
+        if stated := self._stated(sources):
             given = {name: getattr(self, name) for name in ("val", "test", "folds", "stratify")}
             listed = " and ".join(f"{name} ({value})" for name, value in given.items() if value)
             if listed:
+                is_fixed = self.by == SPLIT_COLUMN
+                instead = "rename the column" if is_fixed else "split by something else"
                 raise ArgumentError(
                     f"The column {self.by} of the samples sheet states which sources train, "
-                    f"validate and test, so {listed} can't go with it; leave that out, or split by "
-                    "something else."
+                    f"validate and test, so {listed} can't go with it; leave that out, or "
+                    f"{instead}."
                 )
+            stated.check()
         elif not self._has_shares:
             raise ArgumentError(
                 f"The split by {self.by} needs a share for validation or for a test, or folds. "
                 "Only a column whose values are all train, val or test, train among them, needs "
-                f"none; {self.by} is {self._list_values(sources)}."
+                f"none; {self.by} is {list_values(sources, self.by)}."
             )
 
     @property
     def _has_shares(self) -> bool:
         return any(each is not None for each in (self.val, self.test, self.folds))
 
-    def _stated(self, sources: Sequence[SourceInfo]) -> list[str] | None:
-        """Return the split of each source as a column of the sheet states it; None if none does."""
-        if self.by in BY:
-            return None
-        values = (value_of(source, self.by) or "" for source in sources)
-        named = [_STATED.get("".join(value.split()).casefold(), "") for value in values]
-        return named if all(named) and TRAINING in named else None
-
-    def _check_stated(self, stated: Sequence[str], sources: Sequence[SourceInfo]) -> None:
-        """Raise ArgumentError if all sources train, or one place is in two splits."""
-        if len(set(stated)) < 2:
-            raise ArgumentError(
-                f"By the column {self.by} of the samples sheet, every source is for {TRAINING}. "
-                "Add sources for val or test, or leave the split out."
-            )
-        first_of = dict[int, int]()
-        for i, site in enumerate(find_sites(sources).index.tolist()):
-            first = first_of.setdefault(site, i)
-            if stated[i] != stated[first]:
-                raise self._stated_twice(
-                    stated, sources, first, i, "overlap on the stage, or others join them"
-                )
-
     def check_repeats(self, sources: Sequence[SourceInfo], repeats: Mapping[int, int]) -> None:
-        """Raise ArgumentError if a source is stated for another split than one with its pixels.
+        """Raise ArgumentError if the sheet states two splits for sources that hold the same pixels.
 
         Parameters
         ----------
@@ -331,41 +288,11 @@ class Split(Frozen):
             The index of each source whose pixels are all in another one, and of that one.
         """
         if stated := self._stated(sources):
-            for i, other in repeats.items():
-                if stated[i] != stated[other]:
-                    raise self._stated_twice(stated, sources, other, i, "have the same pixels")
+            stated.check_repeats(repeats)
 
-    def _stated_twice(
-        self, stated: Sequence[str], sources: Sequence[SourceInfo], i: int, j: int, why: str
-    ) -> ArgumentError:
-        first, second = (
-            f"{each.name} is" if each.scene is None else f"scene {each.scene} of {each.name} is"
-            for each in (sources[i], sources[j])
-        )
-        return ArgumentError(
-            f"By the column {self.by} of the samples sheet, {first} for {stated[i]} and {second} "
-            f"for {stated[j]}, but they {why}. Give both the same value, or leave one out."
-        )
-
-    def _assign_stated(
-        self, grid: PatchGrid, sources: Sequence[SourceInfo], stated: Sequence[str]
-    ) -> Codes:
-        """Return the code of the split of each patch's source."""
-        names = self.names_in(sources)
-        codes = np.array([names.index(name) for name in stated], np.int8)[grid.source_index]
-        for code, name in enumerate(names):
-            if not np.any(codes == code):
-                raise ArgumentError(
-                    f"No patch is for {name}: none of a source whose {self.by} is {name} was "
-                    "chosen. Choose other patches or filters, or leave those sources out."
-                )
-        return codes
-
-    def _list_values(self, sources: Sequence[SourceInfo]) -> str:
-        """Return what the sources have in the column that the split goes by, for a message."""
-        values = dict.fromkeys(str(value_of(each, self.by)) for each in sources)
-        more = ", ..." if len(values) > _MAX_LISTED else ""
-        return ", ".join(list(values)[:_MAX_LISTED]) + more
+    def _stated(self, sources: Sequence[SourceInfo]) -> StatedSplit | None:
+        """Return the split that the column of the sheet states; None if none does."""
+        return None if self.by in BY else StatedSplit.from_column(self.by, sources)
 
     @property
     def _shares(self) -> list[float]:
@@ -393,7 +320,7 @@ class Split(Frozen):
             yield [sites.names[i] for i in sites.index]
         if self.by not in BY or self.by == WELL:
             names = [("group", value_of(source, self.by)) for source in sources]
-            yield _join([("site", *sites.names[i]) for i in sites.index], names)
+            yield join_groupings([("site", *sites.names[i]) for i in sites.index], names)
 
     def _by_group(
         self, grid: PatchGrid, sources: Sequence[SourceInfo], names: Sequence[GroupName]
@@ -413,7 +340,7 @@ class Split(Frozen):
         zones = blocks.zones(grid)
         patches, corners = np.bincount(zones, minlength=len(blocks.corners[0])), blocks.corners
         if self.by == ANNOTATION:
-            corners = _joined_by_outlines(grid, zones, blocks)
+            corners = blocks.join_outlines(grid, zones)
         of_blocks = Zones(patches, corners, len(blocks))
         strata = self._strata(sources, blocks.sites.index)[blocks.site]
         part = self._assign(of_blocks, blocks.ranks(self.seed), strata)
@@ -465,7 +392,7 @@ class Split(Frozen):
             with_patches = [sources[i] for i in np.unique(grid.source_index).tolist()]
             return (
                 f"Splitting by {self.by}{into} needs patches in at least {least} groups that do "
-                f"not overlap on the stage; {self.by} is {self._list_values(with_patches)}. Add "
+                f"not overlap on the stage; {self.by} is {list_values(with_patches, self.by)}. Add "
                 "sources, or split by something else."
             )
         if self.by == ANNOTATION:
@@ -480,52 +407,3 @@ class Split(Frozen):
             f"Splitting{by}{into} needs patches at {places} places that do not overlap. "
             "Choose smaller patches, add sources, or leave the split out."
         )
-
-
-Corners = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-
-
-def _joined_by_outlines(grid: PatchGrid, zones: NDArray[np.int32], blocks: Blocks) -> Corners:
-    """Return the corners of each zone, where the blocks that patches of one outline touch are one.
-
-    So such patches are never across a border.
-    """
-    outline = np.full(len(grid), -1, np.int32) if grid.outline is None else grid.outline
-    rows = np.flatnonzero(outline >= 0)
-    if not len(rows):
-        return blocks.corners
-    keys = np.stack([grid.source_index[rows], outline[rows]])
-    _, first, of_row = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-    upper_left = blocks.corners[0][zones[rows]]
-    joined = [upper_left[first[of_row]], *(corner[zones[rows]] for corner in blocks.corners[1:])]
-    pairs = np.unique(np.stack([np.tile(upper_left, 4), np.concatenate(joined)]), axis=1)
-    block = join_groups(np.arange(len(blocks)), *pairs)
-    a, b, c, d = (block[corner] for corner in blocks.corners)
-    return a, b, c, d
-
-
-_MAX_LISTED = 10
-"""Values named in one message."""
-
-
-def value_of(source: SourceInfo, column: str) -> str | None:
-    """Return a source's value in the samples sheet, or the well that its file names."""
-    return source.columns.get(column, source.well if column == WELL else None)
-
-
-def _join(*groupings: Sequence[GroupName]) -> list[GroupName]:
-    """Return the groups of those that are in one group by any of the groupings.
-
-    Each has the least name of its members, whatever their order.
-    """
-    names = sorted({name for names in groupings for name in names}, key=repr)
-    numbers = {name: i for i, name in enumerate(names)}
-    by = [np.array([numbers[name] for name in grouping]) for grouping in groupings]
-    joined, before = by[0], np.empty(0, np.int64)
-    while not np.array_equal(joined, before):
-        before = joined
-        for of_each in by:
-            least = np.full(len(names), len(names))
-            np.minimum.at(least, of_each, joined)
-            joined = least[of_each]
-    return [names[i] for i in joined.tolist()]

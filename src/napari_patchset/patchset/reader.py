@@ -22,7 +22,7 @@ from napari_patchset.errors import (
     IncompleteSetError,
     UnreadableFileError,
 )
-from napari_patchset.patching.splits import TRAINING
+from napari_patchset.patching.groups import TRAINING
 from napari_patchset.patchset.columns import column
 from napari_patchset.patchset.files import check_inside
 from napari_patchset.patchset.layout import (

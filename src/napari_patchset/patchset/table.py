@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.patching.grid import Draws, PatchGrid
+from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.columns import column, column_values, text_column
 from napari_patchset.patchset.layout import IMAGE
@@ -50,8 +51,8 @@ def patch_table(
     `pad_*` the pixels beyond the image's end, `valid` the share of the patch that the source has
     pixels for, `drawn_for` and `weight` the class that it was drawn for and the weight that undoes
     that, if it was drawn for one. The columns of a samples sheet have their own names, as has the
-    `well` if the split reads it; `fold` is there if the split has folds. Each metric has a column
-    of its own name, null where it was not measured.
+    `well` if the split reads it; the sheet's column `split` is the `split`. `fold` is there if the
+    split has folds. Each metric has a column of its own name, null where it was not measured.
 
     Parameters
     ----------
@@ -125,15 +126,12 @@ def check_sheet(sources: Sequence[SourceInfo], metrics: Iterable[str], grid: Pat
 
 def _sheet_columns(sources: Sequence[SourceInfo]) -> dict[str, pa.Array]:
     """Return the columns of the samples sheet, and the wells, by source."""
-    values = {name: [each.columns.get(name) for each in sources] for name in sheet_names(sources)}
+    names = dict.fromkeys(name for source in sources for name in source.columns)
+    names.pop(SPLIT_COLUMN, None)
+    values = {name: [each.columns.get(name) for each in sources] for name in names}
     if "well" not in values and any(source.well for source in sources):
         values["well"] = [source.well for source in sources]
     return {name: text_column(texts) for name, texts in values.items()}
-
-
-def sheet_names(sources: Sequence[SourceInfo]) -> list[str]:
-    """Return the names of the columns of the samples sheet."""
-    return list(dict.fromkeys(name for source in sources for name in source.columns))
 
 
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:

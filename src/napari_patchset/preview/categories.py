@@ -5,7 +5,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.splits import TEST, VALIDATION
+from napari_patchset.patching.groups import TEST, VALIDATION
 from napari_patchset.patching.verdicts import Verdicts
 
 

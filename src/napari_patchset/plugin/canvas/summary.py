@@ -5,8 +5,9 @@ from math import prod
 
 import numpy as np
 
+from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.lengths import Length, Micrometres
-from napari_patchset.patching.splits import ALL, TEST, TRAINING, VALIDATION
+from napari_patchset.patching.splits import ALL
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.size_row import format_length
