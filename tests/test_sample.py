@@ -5,11 +5,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from pylibCZIrw.czi import open_czi
 
-from napari_patchset import list_scenes, open_stack
+from napari_patchset import PatchSet, list_scenes, open_stack
+from napari_patchset.cli import main
 from napari_patchset.sample import (
     CHANNELS,
     SCENES,
@@ -156,3 +158,17 @@ class TestEnsure:
             contents = list(pool.map(lambda _: ensure_sample(path).read_bytes(), range(16)))
         assert contents == [b"whole"] * 16
         assert [file.name for file in tmp_path.iterdir()] == ["cells.czi"]
+
+
+def test_the_demo_leaves_sample_set_and_picture(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_patchset.cli.inspect.ensure_sample", lambda report: sample)
+    monkeypatch.setattr(sys, "argv", ["patchset", "demo", "--out", str(tmp_path / "demo")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    assert (tmp_path / "demo" / "cells.czi").read_bytes() == sample.read_bytes()
+    with PatchSet(tmp_path / "demo" / "cells.patches.zarr") as patches:
+        assert len(patches["all"]) == patches.manifest.counts["all"] > 0
+    assert imagecodecs.png_decode((tmp_path / "demo" / "preview.png").read_bytes()).ndim == 3
