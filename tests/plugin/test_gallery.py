@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import QPoint, QRect, Qt
 
 from napari_patchset import ExportPlan, export
 from napari_patchset.patching.overrides import BY_HAND
@@ -204,14 +203,11 @@ def test_as_layers_a_set_opens_in_a_window_of_its_own(
     assert asked == [("made.patches.zarr", 2)]
 
 
-@pytest.mark.gui
-def test_a_gallery_fits_on_a_small_screen(qtbot: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SIZE", (9000, 9000))
-    qtbot.addWidget(parent := QWidget())
-    shown, screen = Gallery(parent), parent.screen().availableSize()
-    assert screen.height() / 2 < shown.height() < screen.height()
-    assert screen.width() / 2 < shown.width() < screen.width()
-    shown.release()
+def test_the_gallery_covers_little_of_the_image(opened: Window) -> None:
+    shown, canvas = gallery(opened), opened.viewer.window._qt_viewer.canvas.native
+    image = QRect(canvas.mapToGlobal(QPoint(0, 0)), canvas.size())
+    assert shown.screen().availableGeometry().contains(shown.geometry())
+    assert shown.geometry().intersected(image).width() < image.width() / 3
 
 
 def test_a_click_goes_to_a_patch_of_another_scene(window: Window, file: Path) -> None:

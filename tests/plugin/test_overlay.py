@@ -216,12 +216,12 @@ def test_the_panel_says_why_there_are_more_patches_than_are_seen(
     window.open(file)
     window.type_size(32, 32)
     preview = window.widget.preview
-    assert preview.plane.text() == "This plane has 6 (3 × 2) of the 36 candidates in 6 planes."
+    assert preview.plane.text() == "6 candidates here (3 × 2); 36 in 6 planes"
     window.choose_depth("Z")
     window.type_size(2, 32, 32)
     planned, patches = preview.drawn.planned, preview.drawn.patches
     assert plane_summary(planned, patches) == preview.plane.text()
-    assert preview.plane.text().endswith("of the 24 candidates in 2 volumes.")
+    assert preview.plane.text().endswith("; 24 in 2 volumes")
 
 
 def test_patches_with_a_depth_axis_are_boxes_in_3d(window: Window, file: Path) -> None:

@@ -46,7 +46,7 @@ class Dialog:
 
     def __init__(self, window: Window) -> None:
         self.window, self.control = window, window.widget.stitching
-        window.widget.export.stitch.trigger()
+        window.click(window.widget.export.stitch)
         self.fields = self.control.dialog
         window.until(self.fields.isVisible)
 

@@ -17,7 +17,7 @@ from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
-from napari_patchset.plugin.canvas.summary import size_hint, summarize
+from napari_patchset.plugin.canvas.summary import border_hint, size_hint, summarize
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notifying
 from napari_patchset.plugin.export_control import ExportControl
 from napari_patchset.plugin.form.export_section import ExportSection
@@ -170,7 +170,8 @@ class PatchesWidget(Panel):
         self.plans.waiting.connect(lambda: self._show_text("Planning…"))
         self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
-        self.export.stitch.triggered.connect(lambda: self.stitching.show())
+        self.escaped.connect(self.export.dismiss)
+        self.export.stitch.changed.connect(lambda: self.stitching.show())
         self.loading.returned.connect(self._on_loaded)
         self.preferences.returned.connect(self._on_preferred)
         for worker in (self.loading, self.preferences):
@@ -249,7 +250,8 @@ class PatchesWidget(Panel):
     def _show(self, planned: PlanPreview) -> None:
         if (shown := self.source_control.shown_scene) is not None:
             typed = getattr(planned.state.recipe.strategy, "size", ())
-            self.patches.show_hint(size_hint(planned.grid.size, planned.shown_source, typed))
+            hints = size_hint(planned.grid.size, planned.shown_source, typed), border_hint(planned)
+            self.patches.show_hint("<br>".join(filter(None, hints)))
             self._show_text(self._summarize(planned))
             self.source_control.extra_files.show_counts(planned.counts)
             self.preview.show(shown, planned)

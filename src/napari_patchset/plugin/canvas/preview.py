@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 from napari_patchset.channels import channel_indices
 from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
 from napari_patchset.plugin.canvas.summary import plane_summary
-from napari_patchset.plugin.gallery.captions import patch_lines
+from napari_patchset.plugin.captions import patch_lines
 from napari_patchset.plugin.gallery.gallery import Gallery
 from napari_patchset.plugin.gallery.patches import PlannedPatches
 from napari_patchset.plugin.gallery.picked_patch import PatchView

@@ -8,6 +8,7 @@ import numpy as np
 from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits import ALL
+from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.size_row import format_length
@@ -44,18 +45,35 @@ def summarize(planned: PlanPreview) -> str:
 
 def plane_summary(planned: PlanPreview, patches: PlanePatches) -> str:
     """Return how many of the candidates are on the shown plane, or go through it."""
-    grid_of = ""
-    if (axes := patches.axes) is not None and (n := len(axes[0]) * len(axes[1])) > 1:
-        grid_of = f" ({len(axes[1])} × {len(axes[0])})" if n == len(patches) else ""
     here, total, n = len(patches), len(planned.grid), planned.n_planes
-    noun = "plane" if len(planned.grid.size) == 2 else "volume"
-    text = f"This plane has {here:,}{grid_of} of the {total:,} candidates in {n:,} {noun}s"
+    noun = "candidate" if here == 1 else "candidates"
+    text = f"{here:,} {noun} here"
+    if (axes := patches.axes) is not None and here == len(axes[0]) * len(axes[1]) > 1:
+        text += f" ({len(axes[1])} × {len(axes[0])})"
+    if rejected := int(np.count_nonzero(patches.category == PatchCategory.REJECTED)):
+        text += f", {rejected:,} rejected"
     if here == total:
-        text = f"This plane has all {total:,}{grid_of} candidates"
-    elif n == 1:
-        text = f"This plane has {here:,}{grid_of} of the {total:,} candidates"
-    rejected = int(np.count_nonzero(patches.category == PatchCategory.REJECTED))
-    return f"{text}; {rejected:,} of these {here:,} rejected." if rejected else f"{text}."
+        return text
+    planes = "plane" if len(planned.grid.size) == 2 else "volume"
+    return f"{text}; {total:,} in all" if n == 1 else f"{text}; {total:,} in {n:,} {planes}s"
+
+
+def border_hint(planned: PlanPreview) -> str:
+    """Return by how much the last row and column overlap those before them, "" if as set.
+
+    They are shifted back to end with the image.
+    """
+    source, strategy = planned.shown_source, planned.state.recipe.strategy
+    if not isinstance(strategy, Tiled) or strategy.edge != "shift":
+        return ""
+    size = planned.grid.size
+    extents, axes = source.spatial_shape[-2:], zip("YX", size[-2:], planned.step, strict=True)
+    overlaps = [
+        f"{axis} {p - (n - p) % step}"
+        for n, (axis, p, step) in zip(extents, axes, strict=True)
+        if n > p and (n - p) % step
+    ]
+    return f"Overlap at the border: {', '.join(overlaps)} px" if overlaps else ""
 
 
 def size_hint(size: tuple[int, ...], info: SourceInfo, typed: Sequence[Length] = ()) -> str:
@@ -118,7 +136,8 @@ def _legend(planned: PlanPreview, counts: list[int]) -> str:
         for name, category in named.items()
     ]
     share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
-    return f"{'&nbsp; '.join(entries)}&nbsp;({share:.0%})"
+    percent = "&lt;1%" if 0 < share < 0.005 else f"{share:.0%}"
+    return f"{'&nbsp; '.join(entries)}&nbsp;({percent})"
 
 
 def _reasons(planned: PlanPreview) -> list[str]:

@@ -7,19 +7,19 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
-from qtpy.QtWidgets import QMenu, QPushButton, QSizePolicy
+from qtpy.QtWidgets import QMenu, QPushButton, QSizePolicy, QStackedWidget
 
 from napari_patchset.patchset.layout import stem_of
-from napari_patchset.plugin.form.fields import Row, Section
+from napari_patchset.plugin.form.fields import Row, Section, small_button
 from napari_patchset.plugin.napari_compat import theme_colors
 
 
 class ExportSection(Section):
     """Destination, start and progress of an export, and buttons to copy, save and load the plan.
 
-    The lines below the buttons tell why an export is impossible, ask what to do, or tell what
-    came of the last one. Their space, and that of progress and answers, is reserved: what is
-    clicked must not move.
+    One row holds the buttons, while an export runs its progress, and the answers to a question:
+    what is clicked does not move. The line below tells why an export is impossible, asks, or tells
+    what came of the last one; the space of two lines is reserved.
     """
 
     def __init__(self) -> None:
@@ -29,40 +29,42 @@ class ExportSection(Section):
         self.start = PushButton(
             text="Export", tooltip="Write the patch set. An image must be open.", enabled=False
         )
-        self.cancel = PushButton(
-            text="Cancel",
-            tooltip="Stop the export that runs. The next one resumes where it stopped.",
-            enabled=False,
-        )
         self.open = PushButton(
             text="Open patch set",
             tooltip="Show the patches of the set in Save to, unless it is coordinates only.",
             enabled=False,
         )
-        buttons = Row([self.start, self.cancel, self.open])
-        self.progress = ProgressBar(value=0, min=0, max=1, visible=False)
-        self.status = Label(value="")
-        self.status.native.setWordWrap(True)
-        self.status.native.setMinimumHeight(2 * self.status.native.fontMetrics().lineSpacing())
-        self.status.native.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.answers: list[QPushButton] = []
-        self._answer_row = Row([], visible=False)
-        below = Row([self.progress, self._answer_row])  # never both are visible
-        below.native.layout().addWidget(_room_for_a_button())
-        super().__init__(
-            [Section([self.out]), buttons, self.status, below],
-            labels=False,
+        self.stitch = PushButton(
+            text="Stitch…", tooltip="Put predictions for the patches of a set back into an image."
         )
+        self._idle = Row([self.start, self.open, self.stitch])
         self.more = QPushButton("Plan")
         self.more.setToolTip("The form as a command or as a plan file: copy, save, load.")
         self.menu = QMenu(self.more)  # whose style it takes
         self.copy_command = QAction("Copy as command")
         self.save_plan, self.load_plan = QAction("Save plan…"), QAction("Load plan…")
-        self.stitch = QAction("Stitch predictions…")
-        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan, self.stitch])
+        self.menu.addActions([self.copy_command, self.save_plan, self.load_plan])
         self.more.setMenu(self.menu)
-        buttons.native.layout().addWidget(self.more)
+        self._idle.native.layout().addWidget(self.more)
+        self.progress = ProgressBar(value=0, min=0, max=1)
+        self.cancel = small_button(
+            "Cancel", "Stop the export that runs. The next one resumes where it stopped."
+        )
+        self._running = Row([self.progress, self.cancel])
+        self.answers: list[QPushButton] = []
+        self._question = Row([])
+        self._question.native.layout().addStretch()  # no answer lies where Export was
+        self._row = QStackedWidget()  # as high as the highest of them
+        self._row.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        for each in (self._idle, self._running, self._question):
+            self._row.addWidget(each.native)
+        self.status = Label(value="")
+        self.status.native.setWordWrap(True)
+        self.status.native.setMinimumHeight(2 * self.status.native.fontMetrics().lineSpacing())
+        self.status.native.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        super().__init__([Section([self.out]), self.status], labels=False)
+        self.native.layout().insertWidget(1, self._row)
         self._proposed = self._tip = ""
         self.out.changed.connect(self._show_path)
         self._problem: str | None = None
@@ -122,14 +124,19 @@ class ExportSection(Section):
         for text, act in answers.items():
             button = QPushButton(text)
             button.clicked.connect(lambda _=False, act=act: self._answer(act))
-            self._answer_row.native.layout().addWidget(button)
+            self._question.native.layout().addWidget(button)
             self.answers.append(button)
-        self._answer_row.visible = True
+        self._show()
         self.answers[-1].setFocus()  # Enter pressed twice must not replace anything
 
+    def dismiss(self) -> None:
+        """Answer a question so that nothing changes."""
+        if self.answers:
+            self.answers[-1].click()
+
     def _answer(self, act: Callable[[], None]) -> None:
-        self.start.native.setFocus()
         self.show_status("")
+        self.start.native.setFocus()
         act()
 
     def _withdraw(self) -> None:
@@ -138,31 +145,20 @@ class ExportSection(Section):
             button.hide()
             button.deleteLater()
         self.answers.clear()
-        self._answer_row.visible = False
 
     def _show(self) -> None:
-        """Show what is known; the focus moves from a button that is disabled to the next one.
-
-        So what becomes enabled goes first: from Export to Cancel and back.
-        """
+        """Show what is known; the focus stays in the row of the buttons."""
         running, problem = self._is_running, self._problem
-        buttons = [(self.start, problem == "" and not running), (self.cancel, running)]
-        for button, enabled in sorted(buttons, key=lambda each: not each[1]):
-            button.enabled = enabled
-        self.out.enabled, self.progress.visible = not running, running
+        has_focus = self.start.native.hasFocus() or self.cancel.native.hasFocus()
+        self.start.enabled = problem == "" and not running
+        self.out.enabled = not running
+        shown = self._running if running else self._question if self.answers else self._idle
+        self._row.setCurrentWidget(shown.native)
+        if has_focus and not self.answers:
+            done = self.open if self.open.enabled else self.start
+            (self.cancel if running else done).native.setFocus()
         is_hindered = bool(problem) and not running
         is_error = is_hindered or self._is_error
         color = theme_colors().error.name()
         self.status.native.setStyleSheet(f"color: {color}" if is_error else "")
         self.status.value = (problem if is_hindered else self._outcome) or ""
-
-
-def _room_for_a_button() -> QPushButton:
-    """Return a button that no one sees, and that keeps its height free: the style decides it."""
-    button = QPushButton()
-    policy = button.sizePolicy()
-    policy.setRetainSizeWhenHidden(True)
-    button.setSizePolicy(policy)
-    button.setFixedWidth(1)
-    button.hide()
-    return button

@@ -8,16 +8,19 @@ from typing import Any
 
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from pydantic import BaseModel
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QLabel,
+    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
+
+from napari_patchset.plugin.worker import single_shot_timer
 
 MAX_INT = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
@@ -101,6 +104,7 @@ class Fold(QWidget):
         layout.addWidget(self.button)
         content.setContentsMargins(_INDENT, 0, 0, 0)
         self.destroyed.connect(content.deleteLater)  # which has no parent yet
+        self._laid_out = single_shot_timer(self, self._scroll)
         self.sum_up("")
         self._toggle(False)
 
@@ -123,7 +127,19 @@ class Fold(QWidget):
         self.button.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         if (layout := self.layout()) is not None and opened:
             layout.addWidget(self.content)  # once
+            self._laid_out.start()
         self.content.setVisible(opened)
+
+    def _scroll(self) -> None:
+        """Scroll to what was unfolded: all of it, or else from its title on."""
+        area = self.parentWidget()
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        content = None if area is None else area.widget()
+        bar = None if area is None else area.verticalScrollBar()
+        if content is not None and bar is not None and self.button.isChecked():
+            top = self.mapTo(content, QPoint(0, 0)).y()
+            bar.setValue(min(top, max(bar.value(), top + self.height() - bar.pageStep())))
 
 
 def scroll_past(field: QWidget) -> None:

@@ -39,6 +39,9 @@ class Panel(QWidget):
     Enter presses a button as the space bar does.
     """
 
+    escaped = Signal()
+    """Escape was pressed, and no field has a use for it."""
+
     def fill(self, scrolled: Sequence[QWidget], fixed: Sequence[QWidget]) -> None:
         """Stack widgets: those that scroll, then those that are always visible."""
         columns = content, foot = _column(scrolled), _column(fixed)
@@ -93,10 +96,12 @@ class Panel(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Press the button that has the focus with Enter too."""
-        focused = QApplication.focusWidget()
-        is_enter = event is not None and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        focused, key = QApplication.focusWidget(), 0 if event is None else event.key()
+        is_enter = key in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
         if is_enter and isinstance(focused, QAbstractButton):
             focused.click()
+        elif key == Qt.Key.Key_Escape:
+            self.escaped.emit()
         else:
             super().keyPressEvent(event)
 

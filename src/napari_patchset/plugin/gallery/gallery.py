@@ -10,7 +10,6 @@ from pathlib import Path
 
 from napari.utils.notifications import show_error
 from psygnal import Signal
-from qtpy.QtCore import QSize
 from qtpy.QtWidgets import (
     QComboBox,
     QDialog,
@@ -39,9 +38,11 @@ from napari_patchset.plugin.napari_compat import open_viewer
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.source import SourceInfo
 
-_SIZE = (592, 620)
-_MAX_SHARE = 0.85
-"""The share of the screen that the window takes at most; its title bar comes on top."""
+_COLUMNS = 3
+"""As many as are about as wide as napari's docks on the left, so that the image can be seen."""
+
+_FRAME = 32
+"""What a window has around it, mostly a title, in pixels."""
 
 _WAIT_MS = 30
 """Shortest time between looks at what is visible."""
@@ -61,7 +62,6 @@ class Gallery(QDialog):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self.resize(_fitting_size(parent))
         self.tabs, self.sort, self.grid = QTabBar(), QComboBox(), PatchGrid()
         self.count, self.info = QLabel(), QLabel(_HELP)
         self.decisions: dict[bool | None, QPushButton] = {
@@ -111,10 +111,8 @@ class Gallery(QDialog):
         self._offer(self._by)
         self._offer_groups(ALL)
         self._show_group()
-        parent = self.parentWidget()
-        main = None if parent is None else parent.window()
-        if main is not None and not self.isVisible():
-            self.move(main.geometry().topLeft())  # at the left, so that the image can be seen
+        if not self.isVisible():
+            self._place()
         self.show()
         self.raise_()
         self.grid.setFocus()
@@ -155,12 +153,29 @@ class Gallery(QDialog):
         self.tabs.setUsesScrollButtons(True)
         self.sort.setToolTip("The order of the patches.")
         self.info.setWordWrap(True)
-        self.info.setFixedHeight(3 * self.info.fontMetrics().lineSpacing())  # nothing jumps
+        self.info.setFixedHeight(2 * self.info.fontMetrics().lineSpacing())  # nothing jumps
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addLayout(_row(self.count, QLabel("Sort by"), self.sort))
         layout.addWidget(self.grid, 1)
-        layout.addLayout(_row(self.info, *self.decisions.values(), self.as_layers))
+        layout.addWidget(self.info)
+        layout.addLayout(_row(QWidget(), *self.decisions.values(), self.as_layers))
+
+    def _place(self) -> None:
+        """Place the window beside napari's if there is room, or else over its docks on the left."""
+        parent, screen = self.parentWidget(), self.screen()
+        main = None if parent is None else parent.window()
+        if main is None or screen is None:
+            return
+        room, frame = screen.availableGeometry(), main.frameGeometry()
+        width, top = self.grid.width_of(_COLUMNS) + _margins(self), max(room.top(), frame.top())
+        self.resize(width, min(main.height(), room.bottom() - top) - _FRAME)
+        left = max(room.left(), frame.left())
+        if room.right() - frame.right() >= width:
+            left = frame.right() + 1
+        elif frame.left() - room.left() >= width:
+            left = frame.left() - width
+        self.move(left, top)
 
     @property
     def _group(self) -> str:
@@ -276,7 +291,8 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
     return row
 
 
-def _fitting_size(widget: QWidget) -> QSize:
-    """Return the size of the window, or what there is of a small screen, as with large text."""
-    size, screen = QSize(*_SIZE), widget.screen()
-    return size if screen is None else size.boundedTo(screen.availableSize() * _MAX_SHARE)
+def _margins(widget: QWidget) -> int:
+    """Return what the layout of a widget leaves free at left and right."""
+    layout = widget.layout()
+    margins = None if layout is None else layout.contentsMargins()
+    return 0 if margins is None else margins.left() + margins.right()

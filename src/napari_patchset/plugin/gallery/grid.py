@@ -30,7 +30,8 @@ from napari_patchset.plugin.navigation import DIRECTIONS
 _SIDE, _GAP, _FRAME = 96, 8, 2
 _MAX_PICTURES = 4000
 
-_MARKS = {True: "✓ by hand", False: "✗ by hand"}
+_MARKS = {True: "✓", False: "✗"}
+"""Drawn over what is kept or rejected by hand."""
 
 
 class PatchGrid(QAbstractScrollArea):
@@ -63,6 +64,11 @@ class PatchGrid(QAbstractScrollArea):
         self._bar: QScrollBar = self.verticalScrollBar() or QScrollBar()
         self._view.setMouseTracking(True)
         self._bar.valueChanged.connect(lambda: self.moved.emit())
+
+    def width_of(self, columns: int) -> int:
+        """Return the width of the widget in which that many are in a row."""
+        around = 2 * self.frameWidth() + self._bar.sizeHint().width()
+        return columns * self._pitch[0] + _GAP + around
 
     def show_rows(self, patches: GalleryPatches, rows: NDArray[np.int64], by: str = "") -> None:
         """Show patches from the first one on; pictures that were set stay."""
@@ -133,7 +139,7 @@ class PatchGrid(QAbstractScrollArea):
 
     def _draw(self, painter: QPainter, patches: GalleryPatches, index: int) -> None:
         row, cell = int(self.rows[index]), self.cell(index)
-        text, accent, error = theme_colors()
+        text, accent, _ = theme_colors()
         if row in self.selected:
             painter.fillRect(cell.adjusted(-4, -4, 4, 4), accent)
         square = QRect(cell.x(), cell.y(), cell.width(), cell.width())
@@ -150,13 +156,18 @@ class PatchGrid(QAbstractScrollArea):
             painter.fillRect(inner, Qt.GlobalColor.black)
             painter.drawPixmap(place, picture)
         below = QRect(cell.x(), square.bottom() + 1, cell.width(), cell.height() - cell.width())
-        decided = patches.decided(row)
-        painter.setPen(error if decided is False else text)
-        caption = self._caption(patches, row) if decided is None else _MARKS[decided]
+        painter.setPen(text)
+        caption = self._caption(patches, row)
         elided = painter.fontMetrics().elidedText(
-            caption, Qt.TextElideMode.ElideRight, below.width()
+            caption, Qt.TextElideMode.ElideLeft, below.width()
         )
         painter.drawText(below, Qt.AlignmentFlag.AlignCenter, elided)
+        if (decided := patches.decided(row)) is not None:
+            side = painter.fontMetrics().height()
+            corner = QRect(square.right() - side + 1, square.top(), side, side)
+            painter.fillRect(corner, QColor(patches.color(row)))
+            painter.setPen(Qt.GlobalColor.black)
+            painter.drawText(corner, Qt.AlignmentFlag.AlignCenter, _MARKS[decided])
         if index == self._cursor and self.hasFocus():
             painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
             painter.drawRect(cell.adjusted(-3, -3, 2, 2))

@@ -17,7 +17,7 @@ from napari_patchset.patching.overrides import Override
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.gallery.captions import patch_lines, place_text
+from napari_patchset.plugin.captions import patch_lines, place_text
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.patch_set import set_channels
 from napari_patchset.plugin.planning import PlanPreview

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_patchset.plugin.gallery.captions import patch_lines
+from napari_patchset.plugin.captions import patch_lines
 from napari_patchset.plugin.gallery.grid import pixmap
 from napari_patchset.plugin.gallery.patches import PlannedPatches, RGBImage
 from napari_patchset.plugin.navigation import DIRECTIONS
@@ -16,7 +16,8 @@ from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.stacks.metadata import Channel
 
-_SIDE = 128
+_SIDE = 80
+"""Pixels of the screen, few enough that the form can still be seen above."""
 
 _KEYS = (
     "Arrow keys: the next patch in that direction. Enter: zoom to it. Esc: close it.\n"
