@@ -30,6 +30,7 @@ from .exporting.stages import finalize_export as finalize_export
 from .exporting.stages import plan_export as plan_export
 from .exporting.stages import score_job as score_job
 from .exporting.stages import write_job as write_job
+from .patching.filters import FocusFilter as FocusFilter
 from .patching.filters import MaskFilter as MaskFilter
 from .patching.filters import MaxFilter as MaxFilter
 from .patching.filters import MeanFilter as MeanFilter

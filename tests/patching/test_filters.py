@@ -13,6 +13,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters import (
     FILTERS,
     Filter,
+    FocusFilter,
     MaskFilter,
     MaxFilter,
     MeanFilter,
@@ -26,7 +27,7 @@ from support.moments import exact_moments, exact_root, patches_of
 
 TEXTS = ("max>5", "mean>5", "std>5", "shannon(bins=16,low=0,high=255)>2", "mask>0.2")
 TEXTS += ("saturation(level=200)<0.01",)
-TEXTS += ("share[Tumor]>0.2",)
+TEXTS += ("share[Tumor]>0.2", "focus>0.1")
 """One text for each filter; every contract runs over all of them."""
 
 every_filter = pytest.mark.parametrize("text", TEXTS)
@@ -52,8 +53,9 @@ def test_a_patch_measures_the_same_whatever_its_neighbours(text: str, pixels: np
     np.testing.assert_array_equal(measure(padded[:, :, :-3, 2:]), together)
     alone = [measure(pixels[i : i + 1])[0] for i in range(len(pixels))]
     np.testing.assert_array_equal(alone, together)
-    flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
-    np.testing.assert_array_equal(measure(flat), together)
+    if "focus" not in text:  # which depends on what is beside what
+        flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
+        np.testing.assert_array_equal(measure(flat), together)
 
 
 @every_filter
@@ -99,6 +101,59 @@ def test_a_constant_patch_has_no_spread(value: float) -> None:
     pixels = np.full((1, 7, 9), value)
     assert MeanFilter(above=0).measure(pixels) == value
     assert StdFilter(above=0).measure(pixels) == 0
+
+
+def plain_focus(volume: np.ndarray) -> Fraction:
+    """Return the sharpness of a patch ZYX by its definition, in fractions."""
+    values = [[[Fraction(v) for v in row] for row in plane] for plane in volume.tolist()]
+    laplacian = [
+        plane[y - 1][x] + plane[y + 1][x] + plane[y][x - 1] + plane[y][x + 1] - 4 * plane[y][x]
+        for plane in values
+        for y in range(1, len(plane) - 1)
+        for x in range(1, len(plane[0]) - 1)
+    ]
+    n = len(laplacian)
+    variance = sum(v * v for v in laplacian) / n - (sum(laplacian) / n) ** 2 if n else Fraction()
+    pixels = [v for plane in values for row in plane for v in row]
+    mean = sum(pixels) / len(pixels)
+    return variance / mean**2 if variance else Fraction()
+
+
+@given(patches.map(lambda pixels: pixels + pixels.dtype.type(1)))
+def test_focus_is_the_variance_of_the_laplacian_over_the_squared_mean(pixels: np.ndarray) -> None:
+    expected = [float(plain_focus(patch)) for patch in pixels]
+    np.testing.assert_allclose(FocusFilter(above=0).measure(pixels), expected, rtol=1e-12)
+    planes = pixels[:, 0]
+    in_2d = [float(plain_focus(patch[np.newaxis])) for patch in planes]
+    np.testing.assert_allclose(FocusFilter(above=0).measure(planes), in_2d, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.float32, np.float64])
+def test_focus_keeps_a_small_detail_on_a_large_background(dtype: type) -> None:
+    offset = {1: 200, 4: 2**20, 8: 2**50}[np.dtype(dtype).itemsize]
+    pixels = np.full((1, 7, 9), offset, dtype)
+    pixels[0, 3, 4] += 3
+    (focus,) = FocusFilter(above=0).measure(pixels)
+    assert focus == pytest.approx(float(plain_focus(pixels)), rel=1e-9)
+    assert focus > 0
+
+
+def test_focus_does_not_depend_on_the_gain_nor_see_a_slope() -> None:
+    rng = np.random.default_rng(0)
+    sharp = rng.uniform(10, 20, (1, 30, 30))
+    focus = FocusFilter(above=0).measure
+    assert focus(sharp * 2.0**900) == focus(sharp * 2.0**-900) == focus(sharp)
+    blurred = (sharp + np.roll(sharp, 1, axis=1) + np.roll(sharp, 1, axis=2)) / 3
+    assert focus(blurred) < focus(sharp)
+    slope = np.add.outer(3 * np.arange(20), 5 * np.arange(30))[np.newaxis]
+    assert focus(slope) == 0
+    assert focus(np.zeros((1, 5, 5))) == focus(np.arange(10).reshape(1, 5, 2)) == 0
+
+
+def test_without_a_mean_there_is_no_focus() -> None:
+    pixels = np.zeros((1, 5, 5))
+    pixels[0, 2, 2], pixels[0, 0, 0] = 1, -1
+    assert FocusFilter(above=0).measure(pixels) == -np.inf
 
 
 @given(patches)
@@ -184,6 +239,8 @@ def test_the_text_of_a_filter_is_parsed_to_the_same_filter(expected: Filter) -> 
         ("std>5", StdFilter(above=5)),
         (" std[DAPI, GFP] > p10 ", StdFilter(above="p10", channels=("DAPI", "GFP"))),
         ("std[all]<otsu", StdFilter(below="otsu", match="all")),
+        ("contrast[DAPI]>5", StdFilter(above=5, channels=("DAPI",))),
+        ("sharpness>otsu", FocusFilter(above="otsu")),
         (
             "1e2<max[all DAPI,1]<200",
             MaxFilter(above=100, below=200, channels=("DAPI", 1), match="all"),
@@ -202,7 +259,7 @@ def test_texts_are_parsed(text: str, expected: Filter) -> None:
         ("std>>5", "write it like std>5"),
         ("5<std>6", "write it like std>5"),
         ("std", "write it like std>5"),
-        ("entropy>5", "it is one of max, mean, std, shannon, saturation, mask"),
+        ("texture>5", "it is one of max, mean, std, focus, shannon, saturation, mask"),
         ("std>p200", "'p200' is not a limit; give a number, p0 to p100, or otsu"),
         ("std>inf", "not finite"),
         ("std(bins=5)>2", "there is no bins here"),

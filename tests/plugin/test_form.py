@@ -145,7 +145,9 @@ def test_filters_are_chosen_or_typed(qtbot: QtBot, form: RecipeForm) -> None:
     filters.rows[0].channel.value = "DAPI"
     qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu\r")
     assert [str(rule) for rule in form.recipe(None).filters] == ["std[DAPI]>p10", "max[DAPI]<otsu"]
-    assert form.folds["Filters"].button.text() == "Filters: std[DAPI]>p10, max[DAPI]<otsu"
+    assert form.folds["Filters"].button.text() == (
+        "Filters: contrast of DAPI > p10, brightest pixel of DAPI < otsu"
+    )
     for _ in range(2):
         filters.rows[0][-1].native.click()
     assert form.recipe(None).filters == ()

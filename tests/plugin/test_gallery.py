@@ -79,7 +79,8 @@ def test_tabs_and_order_choose_what_is_shown(opened: Window) -> None:
     assert shown._patches.color(int(rejected[0])) == CATEGORY_COLORS[PatchCategory.REJECTED]
     choose(opened, "all")
     texts = [shown.sort.itemText(i) for i in range(shown.sort.count())]
-    assert texts == ["place", "random", "max_DAPI, lowest first", "max_DAPI, highest first"]
+    brightest = [f"brightest pixel of DAPI, {end} first" for end in ("lowest", "highest")]
+    assert texts == ["place", "random", *brightest]
     shown.sort.setFocus()
     for _ in texts[1:]:
         opened.qtbot.keyClick(shown.sort, Qt.Key.Key_Down)

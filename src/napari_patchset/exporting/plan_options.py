@@ -17,6 +17,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.patching.axis_ranges import format_ranges
+from napari_patchset.patching.filters import FILTERS
 from napari_patchset.patching.splits import BY, Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patching.strategies.balanced import format_shares
@@ -263,8 +264,9 @@ OPTIONS: tuple[PlanOption, ...] = (
         "filters",
         metavar="TEXT",
         type=list[str],
-        help='Keep only patches that pass: "std>5", "max[DAPI]>p10", "mean<otsu", or '
-        '"share[Tumor]>0.2" of the annotations; may be repeated.',
+        help="Keep only patches that pass, by "
+        + ", ".join(k if k == f.word else f"{k} ({f.word})" for k, f in FILTERS.items())
+        + ': "std>5", "max[DAPI]>p10", "mean<otsu", "share[Tumor]>0.2"; may be repeated.',
     ),
     _plan_option(
         "keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"

@@ -2,14 +2,14 @@
 
 Each filter is a frozen model with the limits, the channels and the settings of its metric. To add
 one, write a class with a `kind` and `_measure`, and add it to the union `Filter`; its text
-("range>5"), its column ("range_DAPI") and its row in the window follow from the kind.
+("range>5"), its column ("range_DAPI") and its row in the window follow from the kind. A `word` is
+what microscopists call the metric; `metric_words` has the sentences.
 """
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, prod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ Limit = Annotated[float | int | str, AfterValidator(_check_limit)]
 """A number; "p10", that percentile of the metric; or "otsu", Otsu's threshold of the metric."""
 
 
-class PatchFilter(Frozen, ABC):
+class PatchFilter(Frozen):
     """Keep a patch whose metric lies above, below, or between limits.
 
     `str(filter)` is the text that `parse_filter` reads.
@@ -72,6 +72,11 @@ class PatchFilter(Frozen, ABC):
     match : {"any", "all"}
         Whether any of the channels, or each of them, must pass.
     """
+
+    word: ClassVar[str] = ""
+    """What people call the metric, "contrast"; the kind if it is empty."""
+    meaning: ClassVar[str] = ""
+    """What is computed, in a few words."""
 
     kind: str
     above: Limit | None = None
@@ -99,25 +104,30 @@ class PatchFilter(Frozen, ABC):
             float64, (N,); -inf, which passes no filter, for a patch with NaN or infinity.
         """
         # The order in which a contiguous row is summed does not depend on its neighbours.
-        rows = np.ascontiguousarray(patches.reshape(len(patches), prod(patches.shape[1:])))
-        metric = np.empty(len(rows))
-        step = max(1, _PIXELS_AT_ONCE // rows.shape[1])
-        for first in range(0, len(rows), step):
+        patches = np.ascontiguousarray(patches)
+        metric = np.empty(len(patches))
+        step = max(1, _PIXELS_AT_ONCE // prod(patches.shape[1:]))
+        for first in range(0, len(patches), step):
             few = slice(first, first + step)
-            metric[few] = self._measure_finite(rows[few])
+            metric[few] = self._measure_finite(patches[few])
         return metric
 
-    def _measure_finite(self, rows: Pixels) -> Metric:
-        rows = np.abs(rows) if rows.dtype.kind == "c" else rows
-        if rows.dtype.kind != "f" or (finite := np.isfinite(rows).all(axis=1)).all():
-            return self._measure(rows).astype(np.float64)
-        metric = np.full(len(rows), -np.inf)
-        metric[finite] = self._measure(rows[finite])
+    def _measure_finite(self, patches: Pixels) -> Metric:
+        patches = np.abs(patches) if patches.dtype.kind == "c" else patches
+        axes = tuple(range(1, patches.ndim))
+        if patches.dtype.kind != "f" or (finite := np.isfinite(patches).all(axis=axes)).all():
+            return self._measure_shaped(patches).astype(np.float64)
+        metric = np.full(len(patches), -np.inf)
+        metric[finite] = self._measure_shaped(patches[finite])
         return metric
 
-    @abstractmethod
+    def _measure_shaped(self, patches: Pixels) -> Pixels:
+        """Measure patches, N, (Z), Y, X; for metrics that depend on where a pixel lies."""
+        return self._measure(patches.reshape(len(patches), -1))
+
     def _measure(self, rows: Pixels) -> Pixels:
         """Measure patches that are one row of pixels each: (N, pixels) to (N,)."""
+        raise NotImplementedError
 
     def column(self, channel: str) -> str:
         """Return the name of a channel's column in the table: "std_DAPI"."""
@@ -162,6 +172,9 @@ class PatchFilter(Frozen, ABC):
 class MaxFilter(PatchFilter):
     """Filter by the largest pixel."""
 
+    word: ClassVar[str] = "brightest pixel"
+    meaning: ClassVar[str] = "the largest pixel"
+
     kind: Literal["max"] = "max"
 
     def _measure(self, rows: Pixels) -> Pixels:
@@ -179,6 +192,9 @@ class MaxFilter(PatchFilter):
 class MeanFilter(PatchFilter):
     """Filter by the mean."""
 
+    word: ClassVar[str] = "brightness"
+    meaning: ClassVar[str] = "the mean of the pixels"
+
     kind: Literal["mean"] = "mean"
 
     def _measure(self, rows: Pixels) -> Pixels:
@@ -193,6 +209,9 @@ class MeanFilter(PatchFilter):
 class StdFilter(PatchFilter):
     """Filter by the standard deviation, with N in the denominator."""
 
+    word: ClassVar[str] = "contrast"
+    meaning: ClassVar[str] = "the standard deviation of the pixels"
+
     kind: Literal["std"] = "std"
 
     def _measure(self, rows: Pixels) -> Pixels:
@@ -202,6 +221,41 @@ class StdFilter(PatchFilter):
         _, difference, exponent = _differences(rows)
         scaled: Metric = np.ldexp(difference.std(axis=1), exponent)
         return scaled
+
+
+class FocusFilter(PatchFilter):
+    """Filter by the sharpness: the variance of the Laplacian over the squared mean.
+
+    The Laplacian of a pixel is the sum of its four neighbours along Y and X minus four times the
+    pixel itself. It is taken wherever all four are in the patch, in each plane of a volume. A patch
+    without such a pixel, of less than 3 along Y or X, has the sharpness 0; one with a Laplacian but
+    a mean of 0 passes no filter.
+    """
+
+    word: ClassVar[str] = "sharpness"
+    meaning: ClassVar[str] = "the variance of the Laplacian over the squared mean"
+
+    kind: Literal["focus"] = "focus"
+
+    def _measure_shaped(self, patches: Pixels) -> Pixels:
+        rows = patches.reshape(len(patches), -1)
+        if _sums_are_exact(rows):
+            offset, wide = np.zeros(len(rows)), rows.astype(np.float64)
+        else:  # differences have the same Laplacian, and the unit of a row cancels
+            offset, wide, _ = _differences(rows)
+        mean = offset + wide.mean(axis=1)
+        planes = wide.reshape(patches.shape)
+        laplacian = planes[..., :-2, 1:-1] + planes[..., 2:, 1:-1]
+        laplacian += planes[..., 1:-1, :-2] + planes[..., 1:-1, 2:]
+        laplacian -= 4 * planes[..., 1:-1, 1:-1]
+        if not laplacian.size:
+            return np.zeros(len(rows))
+        spread: Metric = laplacian.reshape(len(rows), -1).std(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            focus: Metric = np.square(spread / mean)
+        focus[spread == 0] = 0
+        focus[~np.isfinite(focus)] = -np.inf
+        return focus
 
 
 class ShannonFilter(PatchFilter):
@@ -216,6 +270,9 @@ class ShannonFilter(PatchFilter):
         The range of the bins; values beyond count in the first or last one. None for the range of
         the pixel type, which only integers have.
     """
+
+    word: ClassVar[str] = "entropy"
+    meaning: ClassVar[str] = "the Shannon entropy of the grey values in bits"
 
     kind: Literal["shannon"] = "shannon"
     bins: int | None = Field(default=None, ge=2)
@@ -263,6 +320,9 @@ class SaturationFilter(PatchFilter):
         camera of 12 bits saturates at 4095.
     """
 
+    word: ClassVar[str] = "saturation"
+    meaning: ClassVar[str] = "the share of pixels at the largest grey value, 0 to 1"
+
     kind: Literal["saturation"] = "saturation"
     level: Annotated[float | int, AfterValidator(_shortest)] | None = Field(
         default=None, allow_inf_nan=False
@@ -278,6 +338,9 @@ class SaturationFilter(PatchFilter):
 
 class MaskFilter(PatchFilter):
     """Filter by the share of pixels, 0 to 1, where the mask of the source is not zero."""
+
+    word: ClassVar[str] = "mask"
+    meaning: ClassVar[str] = "the share of pixels in the mask, 0 to 1"
 
     kind: Literal["mask"] = "mask"
 
@@ -305,6 +368,9 @@ class ShareFilter(PatchFilter):
     The channels are names of classes. Where outlines overlap, a pixel is of each of their classes.
     """
 
+    word: ClassVar[str] = "share"
+    meaning: ClassVar[str] = "the share of pixels of a class of the annotations, 0 to 1"
+
     kind: Literal["share"] = "share"
 
     @model_validator(mode="after")
@@ -331,6 +397,7 @@ Filter = Annotated[
     MaxFilter
     | MeanFilter
     | StdFilter
+    | FocusFilter
     | ShannonFilter
     | SaturationFilter
     | MaskFilter
@@ -343,16 +410,20 @@ Filter = Annotated[
 FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
 """By kind."""
 
+_KINDS = {model.word: kind for kind, model in FILTERS.items()}
+"""By the word for it, which a text may have instead."""
+
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 
 def parse_filter(text: str) -> Filter:
     """Return the filter of a line such as "std[DAPI]>p10"; `str` returns the line.
 
-    The line is a kind, its settings in parentheses, the channels in brackets, and a limit on one
-    or both sides: "std>5", "5<std<100", "max<otsu", "shannon(bins=64)>2", "std[DAPI,1]>5". Any of
-    the channels must pass, or with "all" in front each of them: "std[all DAPI,GFP]>5",
-    "std[all]>5". A name that would be misread is written in double quotes, as in JSON.
+    The line is a kind, or the word for it such as "contrast", its settings in parentheses, the
+    channels in brackets, and a limit on one or both sides: "std>5", "5<std<100", "max<otsu",
+    "shannon(bins=64)>2", "std[DAPI,1]>5". Any of the channels must pass, or with "all" in front
+    each of them: "std[all DAPI,GFP]>5", "std[all]>5". A name that would be misread is written in
+    double quotes, as in JSON.
 
     Raises
     ------
@@ -360,7 +431,10 @@ def parse_filter(text: str) -> Filter:
         If there is no such filter, setting or limit.
     """
     try:
-        return _FILTER.validate_python(parse_fields(text))
+        fields = parse_fields(text)
+        return _FILTER.validate_python(
+            fields | {"kind": _KINDS.get(fields["kind"], fields["kind"])}
+        )
     except ValidationError as error:
         raise ArgumentError(f"{text!r} is not a filter: {user_message(error)}.") from error
 

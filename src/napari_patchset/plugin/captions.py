@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from napari_patchset.patching.metric_words import column_words, reason_words
 from napari_patchset.plugin.planning import PlanPreview
 
 
@@ -23,7 +24,11 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
         f"Patch {row:,}: {_fate(planned, row)}",
         ", ".join(f"{axis.lower()} {n:,}" for axis, n in _place(planned, row).items()),
         size,
-        *(f"{name} {values[row]:.4g}" for name, values in metrics if np.isfinite(values[row])),
+        *(
+            f"{column_words(n)} {values[row]:.4g}"
+            for n, values in metrics
+            if np.isfinite(values[row])
+        ),
     ]
 
 
@@ -47,6 +52,6 @@ def _place(planned: PlanPreview, row: int) -> dict[str, int]:
 def _fate(planned: PlanPreview, row: int) -> str:
     verdicts = planned.verdicts
     if verdicts.reason[row] >= 0:
-        return f"rejected: {verdicts.reasons[verdicts.reason[row]]}"
+        return f"rejected: {reason_words(verdicts.reasons[verdicts.reason[row]])}"
     split = verdicts.splits[verdicts.split[row]]
     return split if planned.state.recipe.split else "kept"

@@ -7,6 +7,7 @@ import numpy as np
 
 from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.lengths import Length, Micrometres
+from napari_patchset.patching.metric_words import column_words, reason_words
 from napari_patchset.patching.splits import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
@@ -144,11 +145,14 @@ def _reasons(planned: PlanPreview) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
-    *filters, across = verdicts.reasons
-    causes = [*(f"by {each}" for each in filters), across]
+    n_filters = len(planned.state.recipe.filters)
+    causes = [
+        f"by {reason_words(each)}" if i < n_filters else each
+        for i, each in enumerate(verdicts.reasons)
+    ]
     rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
     limits = [
-        f"{limit} of {column} is {value:.4g}"
+        f"{limit} of {column_words(column)} is {value:.4g}"
         for column, each in verdicts.limits.items()
         for limit, value in each.items()
         if np.isfinite(value)

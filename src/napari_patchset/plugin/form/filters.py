@@ -18,28 +18,24 @@ from napari_patchset.patching.filters import (
     distinct_names,
     parse_filter,
 )
+from napari_patchset.patching.metric_words import filter_words, kind_word
 from napari_patchset.plugin.form.fields import (
     Percent,
     Row,
     Section,
     choices,
-    choices_of,
     description,
     small_button,
 )
 
-_KINDS = choices_of(
-    [kind for kind in FILTERS if kind != "share"],  # which measures a class, not a channel
-    std="contrast",
-    mean="mean",
-    max="brightest",
-    shannon="entropy",
-    saturation="saturated",
-    mask="mask",
-)
-_KIND_TIP = (
-    "What is measured: the contrast (standard deviation), the mean, the brightest pixel, the "
-    "Shannon entropy in bits, the share of saturated pixels, or the share of pixels in the mask."
+_KIND_CHOICES = {kind_word(kind): kind for kind in ("std", "mean", "max", "focus")} | {
+    kind_word(kind): kind
+    for kind in FILTERS
+    if kind != "share"  # which measures a class, not a channel
+}
+_KINDS = choices(*_KIND_CHOICES.items())
+_KIND_TIP = "What is measured:\n" + "\n".join(
+    f"{word} ({kind}): {FILTERS[kind].meaning}" for word, kind in _KIND_CHOICES.items()
 )
 _LIMIT_TIP = (
     "A number; p10 for the value that a tenth of the patches lie below; otsu for the value that "
@@ -109,9 +105,9 @@ class _FilterRow(Row):
 
     @property
     def summary(self) -> str:
-        """The filter as the patch table names it."""
+        """The filter in words."""
         try:
-            return str(parse_filter(self.text))
+            return filter_words(parse_filter(self.text))
         except ArgumentError:
             return self.text
 

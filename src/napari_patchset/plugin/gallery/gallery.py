@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_patchset.patching.metric_words import column_words, reason_words
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.gallery.grid import PatchGrid
 from napari_patchset.plugin.gallery.patches import (
@@ -191,8 +192,9 @@ class Gallery(QDialog):
         assert self._patches is not None
         choices = {BY_PLACE: (BY_PLACE, False), RANDOM: (RANDOM, False)}
         for name in self._patches.metrics:
-            choices |= {f"{name}, lowest first": (name, False)}
-            choices |= {f"{name}, highest first": (name, True)}
+            words = column_words(name)
+            choices |= {f"{words}, lowest first": (name, False)}
+            choices |= {f"{words}, highest first": (name, True)}
         if list(choices) != [self.sort.itemText(i) for i in range(self.sort.count())]:
             self.sort.clear()
             for text, value in choices.items():
@@ -213,7 +215,7 @@ class Gallery(QDialog):
             self.tabs.addTab("")
         self._groups = list(counts)
         for i, (group, n) in enumerate(counts.items()):
-            self.tabs.setTabText(i, f"{group} {n:,}".replace("&", "&&"))
+            self.tabs.setTabText(i, f"{reason_words(group)} {n:,}".replace("&", "&&"))
         self.tabs.setCurrentIndex(self._groups.index(chosen))
         self.tabs.blockSignals(was_blocked)
 
