@@ -7,9 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+HEADLINES = {
+    "export zstd 64 px / careamics": "an export of 64 px patches, against CAREamics' stack",
+    "export zstd 64 px / raw": "the same, against decoding and writing alone",
+    "PatchSet[i] at random, 64 px / zarr-python": "a random patch of a set, against zarr-python",
+    "99728 subblocks: first picture of 99918 px": "the first picture of a slide of 99 918 px",
+    "peak memory, 2.1 GB against 0.27 GB": "memory of an export of 2.1 GB, against one of 0.27 GB",
+}
+"""The rows that the page begins with, in plain words."""
+
 PAGE = Path(__file__).with_name("performance.md")
 MEASURED = Path(__file__).parents[1] / "benchmarks" / "measured.json"
-BEGIN, END = "<!-- measured: by docs/performance.py -->", "<!-- end -->"
+MARKS = "<!-- {}: by docs/performance.py -->", "<!-- end of {} -->"
 HELD = {True: "yes", False: "**no**", None: ""}
 
 
@@ -23,22 +32,46 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join([where, "", *lines, *map(_line, measured["rows"])])
 
 
+def headlines(measured: dict[str, Any]) -> str:
+    """Return the rows that matter most, and the names of those below their targets."""
+    rows = {row["name"]: row for row in measured["rows"]}
+    lines = ["| what | ours | the other | ratio | better is |", "|---|---|---|---|---|"]
+    for name, what in HEADLINES.items():
+        row = rows[name]
+        better = "more" if row["target"].startswith(">") else "less"
+        ours, peer, ratio, _, _ = _cells(row)
+        lines.append("| " + " | ".join((what, ours, peer, ratio, better)) + " |")
+    held = [row for row in measured["rows"] if row["ok"] is not None]
+    missed = [row for row in held if not row["ok"]]
+    lines += ["", f"{len(held) - len(missed)} of {len(held)} targets are held. Not held:", ""]
+    for row in missed:
+        ours, _, ratio, target, _ = _cells(row)
+        lines.append(f"- `{row['name']}`: {ratio or ours}, target {target}")
+    return "\n".join(lines)
+
+
 def filled(page: str, measured: dict[str, Any]) -> str:
-    """Return a page with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table(measured)}\n\n{END}{after}"
+    """Return a page with the generated parts between their marks."""
+    for name, part in (("headlines", headlines), ("rows", table)):
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        page = f"{before}{begin}\n\n{part(measured)}\n\n{end}{after}"
+    return page
 
 
 def _line(row: dict[str, Any]) -> str:
+    return "| " + " | ".join(cell.replace("|", "/") for cell in (row["name"], *_cells(row))) + " |"
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """Return ours, the other, ratio, target and whether it is held, as texts."""
     unit = f" {row['unit']}".rstrip()
-    ours, peer = (_figure(row[side]) + unit if row[side] is not None else "" for side in SIDES)
+    ours, peer = (
+        _figure(row[side]) + unit if row[side] is not None else "" for side in ("ours", "peer")
+    )
     ratio = "" if row["ratio"] is None else f"{_figure(row['ratio'])}x"
-    cells = (row["name"], ours, peer, ratio, row["target"] or "", HELD[row["ok"]])
-    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
-
-
-SIDES = ("ours", "peer")
+    return ours, peer, ratio, row["target"] or "", HELD[row["ok"]]
 
 
 def _figure(value: float) -> str:
