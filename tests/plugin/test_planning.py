@@ -1,6 +1,7 @@
 """The preview has the patches that the export writes: of sets of files, of classes, of outlines."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset import Balanced, SourceRef, Split, Tiled, export
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.sources import describe_sources
 from napari_patchset.plugin.overrides import source_ref
-from napari_patchset.plugin.planning import plan_form
+from napari_patchset.plugin.planning import plan_form, score_form
 from napari_patchset.plugin.state import FormState
 from napari_patchset.stacks.opening import list_scenes
 from support.set_makers import SET_KINDS, names_of, write_sets
+from support.zarr_maker import write_plate
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +96,75 @@ def test_classes_and_outlines_are_those_of_the_export(
         without = plan_form(FormState((ref,), 0, Recipe(strategy=Tiled(size=16)), state.out))
         again = plan_form(state, without)
         assert again.verdicts.split.tolist() == planned.verdicts.split.tolist()
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wells = [f"{row}/{column}" for row in "AB" for column in (1, 2, 3)]
+    return write_plate(tmp_path_factory.mktemp("plate") / "plate.zarr", "0.5", wells, 2)
+
+
+WELLS = st.just("well")
+plate_scenes = st.permutations([f"{r}/{c}/{f}" for r in "AB" for c in (1, 2, 3) for f in (0, 1)])
+of_wells = st.builds(Split, folds=st.integers(2, 5), test=st.sampled_from([None, 0.2]), by=WELLS)
+of_wells |= st.builds(Split, val=st.floats(0.1, 0.4), test=st.sampled_from([None, 0.2]), by=WELLS)
+
+
+@given(plate_scenes, of_wells, st.integers(6, 12), st.sampled_from("WS"))
+def test_wells_and_stated_splits_are_parted_as_by_the_command(
+    plate: Path, scenes: list[str], split: Split, n: int, by: str
+) -> None:
+    names = {"A": "train", "B": "Validation"} if by == "S" else {}
+    refs = [
+        SourceRef(path=str(plate), scene=scene, columns={"split": names[scene[0]]} if names else {})
+        for scene in scenes[:n]
+    ]
+    split = Split(by="split") if names else split
+    state = FormState(tuple(refs), 0, Recipe(strategy=Tiled(size=(10, 10)), split=split))
+    headless = describe_sources(state.preview_plan())
+    try:
+        planned = plan_form(state)
+    except ArgumentError as error:  # too few wells, or rows of the plate
+        with pytest.raises(ArgumentError, match=re.escape(str(error))):
+            split.assign(state.recipe.strategy.plan(headless), headless)
+        return
+    grid, verdicts = planned.grid, planned.verdicts
+    part = split.assign(grid, headless)
+    np.testing.assert_array_equal(verdicts.split, split.split_of(part))
+    of_part = {(scenes[i][0] if names else scenes[i][:3], code) for i, code in
+               zip(grid.source_index.tolist(), part.tolist(), strict=True)}  # fmt: skip
+    assert len(of_part) == len({group for group, _ in of_part})
+
+
+def test_the_split_can_change_to_wells_and_back_without_measuring_again(plate: Path) -> None:
+    refs = tuple(SourceRef(path=str(plate), scene=f"A/{i}/0") for i in (1, 2, 3))
+    recipe = Recipe(strategy=Tiled(size=(10, 10)), filters="std>p10", split=Split(val=0.3))
+    (*_, before) = score_form(plan_form(FormState(refs, 0, recipe)), np.arange(0))
+    by_well = recipe.model_copy(update={"split": Split(folds=3, by="well")})
+    after = plan_form(FormState(refs, 0, by_well), before)
+    assert not after.is_provisional
+    assert [source.well for source in after.sources] == ["A1", "A2", "A3"]
+    again = plan_form(FormState(refs, 0, recipe), after)
+    np.testing.assert_array_equal(again.verdicts.split, before.verdicts.split)
+    assert [source.well for source in again.sources] == [None] * 3
+
+
+def test_the_same_pixels_in_two_stated_splits_are_refused_as_by_the_command(plate: Path) -> None:
+    parts = {"A/1/0": "train", "A/2/0": "val"}
+    refs = [SourceRef(path=str(plate), scene=s, columns={"split": v}) for s, v in parts.items()]
+    refs.append(SourceRef(path=str(plate), scene="A/1/0", columns={"split": "val"}))
+    recipe = Recipe(strategy=Tiled(size=(10, 10)), split=Split(by="split"))
+    with pytest.raises(ArgumentError, match=r"for train and scene A/1/0 .* have the same pixels"):
+        plan_form(FormState(tuple(refs), 0, recipe))
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [({"split": "train"}, "states the split: split by it"), ({"y_start": "1"}, "as the table")],
+)
+def test_a_sheet_that_does_not_fit_is_refused_as_by_the_command(
+    plate: Path, columns: dict[str, str], error: str
+) -> None:
+    refs = (SourceRef(path=str(plate), scene="A/1/0", columns=columns),)
+    with pytest.raises(ArgumentError, match=error):
+        plan_form(FormState(refs, 0, Recipe(strategy=Tiled(size=(10, 10)))))

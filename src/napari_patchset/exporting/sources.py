@@ -32,7 +32,7 @@ from napari_patchset.source import (
     path_text,
 )
 from napari_patchset.stacks.fingerprint import array_key, content_key
-from napari_patchset.stacks.metadata import describe
+from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
 from napari_patchset.stacks.opening import (
     list_scenes,
     open_stack,
@@ -123,7 +123,7 @@ class SourceDescriber:
         self._plan, self._check_cancelled = plan, check_cancelled
         self._keys: dict[str, str] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
-        self._wells: dict[str, dict[SceneId | None, str | None]] = {}
+        self._scenes: dict[str, Sequence[SceneSummary]] = {}
         self._noted: set[tuple[str, str]] = set()
 
     def parts(self, ref: ImageRef) -> Sequence[str]:
@@ -154,11 +154,9 @@ class SourceDescriber:
         split = self._plan.split
         if split is None or WELL not in split.columns:
             return None
-        if source.path not in self._wells:
-            scenes = list_scenes(source.path)
-            self._wells[source.path] = {summary.id: summary.well for summary in scenes}
-        wells = self._wells[source.path]
-        return wells.get(source.scene, next(iter(wells.values())) if len(wells) == 1 else None)
+        if source.path not in self._scenes:
+            self._scenes[source.path] = list_scenes(source.path)
+        return find_well(self._scenes[source.path], source.scene)
 
     def has_changed(self, source: SourceRef, role: str, before: SourceInfo) -> bool:
         """Return whether an image is another one than it was, opening each file once.

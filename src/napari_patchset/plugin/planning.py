@@ -24,14 +24,16 @@ from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK
 from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.patching.filters import ShareFilter
+from napari_patchset.patching.filters import Metric, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.overrides import overridden_rows
+from napari_patchset.patching.sheet_columns import check_split_column
 from napari_patchset.patching.strategies.base import SizedStrategy
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.table import check_sheet
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.overrides import image_path
@@ -162,18 +164,22 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
         If the form's values do not fit its sources, or these do not fit each other.
     """
     state, notice = state.without_repeats()
-    metrics: Metrics = {}
+    recipe, metrics = state.recipe, dict[str, Metric]()
+    sources = state.infos()
+    pairs = state.describe_pairs(sources)
     if before is not None and before.state.candidates_key == state.candidates_key:
-        sources, grid, metrics = before.sources, before.grid, before.verdicts.metrics
-        pairs = state.describe_pairs(sources)
+        grid, metrics = before.grid, dict(before.verdicts.metrics)
         if before.state.verdicts_key == state.verdicts_key:
             return replace(before, state=state, notice=notice, pairs=pairs)
     else:
-        sources, strategy = state.infos(), state.recipe.strategy
-        pairs = state.describe_pairs(sources)
-        masks = masks_of(strategy)
+        masks = masks_of(recipe.strategy)
         grid = choose_candidates(state.preview_plan(), sources, masks, open_image)
-    check_classes(state.recipe.strategy, state.recipe.filters, _classes(pairs))
+    classes = _classes(pairs)
+    check_classes(recipe.strategy, recipe.filters, classes)
+    check_split_column(sources, recipe.split.by if recipe.split else None)
+    if len(grid):
+        names = [each.name for each in classes]
+        check_sheet(sources, metric_columns(recipe.filters, sources, names), grid)
     return _judged(state, sources, grid, metrics, notice, pairs)
 
 

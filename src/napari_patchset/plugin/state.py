@@ -22,6 +22,7 @@ from napari_patchset.exporting.image_refs import (
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, Recipe
 from napari_patchset.exporting.sources import find_repeats, repeats_notice, select_channels
+from napari_patchset.patching.sheet_columns import WELL
 from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.writers import FORMATS
@@ -30,7 +31,7 @@ from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import file_key
-from napari_patchset.stacks.metadata import describe, image_metadata
+from napari_patchset.stacks.metadata import SceneSummary, describe, find_well, image_metadata
 from napari_patchset.stacks.resampled import ResampledStack
 
 _KEYS: FileCache[str] = FileCache(256)
@@ -46,6 +47,7 @@ class Descriptions:
         self._pairs: dict[tuple[SourceRef, str, DepthAxis, PixelSize | None], SourceInfo] = {}
         self._latest: dict[ImageRef, SourceInfo] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
+        self._scenes: dict[ImageRef, Sequence[SceneSummary]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
 
     def describe(
@@ -79,6 +81,18 @@ class Descriptions:
                     self._pairs[key] = info
         return info
 
+    def well(self, ref: ImageRef) -> str | None:
+        """Return the well of a scene, None if its file names none; lists each file once."""
+        file = _alone(ref).model_copy(update={"scene": None})
+        with self._lock:
+            scenes, times = self._scenes.get(file), self._times_forgotten
+        if scenes is None:
+            scenes = image_scenes(file)
+            with self._lock:
+                if times == self._times_forgotten:
+                    self._scenes[file] = scenes
+        return find_well(scenes, ref.scene)
+
     def latest(self, ref: ImageRef) -> SourceInfo | None:
         """Return the cached metadata of a scene, None if there is none; reads no file."""
         return self._latest.get(_alone(ref))
@@ -95,7 +109,7 @@ class Descriptions:
         """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._infos, self._pairs = {}, {}
+            self._infos, self._pairs, self._scenes = {}, {}, {}
 
     def _describe(
         self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize | None
@@ -154,12 +168,15 @@ class FormState:
     def infos(self) -> list[SourceInfo]:
         """Describe every source as its patches see it: depth axis and channels applied."""
         recipe = self.recipe
-        return [
-            select_channels(
-                DESCRIPTIONS.describe(ref, recipe.depth_axis, recipe.pixel_size), recipe
-            ).model_copy(update={"columns": dict(ref.columns)})
-            for ref in self.sources
-        ]
+        reads_well = recipe.split is not None and WELL in recipe.split.columns
+
+        def described(ref: SourceRef) -> SourceInfo:
+            info = DESCRIPTIONS.describe(ref, recipe.depth_axis, recipe.pixel_size)
+            well = DESCRIPTIONS.well(ref) if reads_well else None
+            of_sheet = {"columns": dict(ref.columns), "well": well}
+            return select_channels(info, recipe).model_copy(update=of_sheet)
+
+        return [described(ref) for ref in self.sources]
 
     def without_repeats(self) -> tuple["FormState", str]:
         """Leave out sources whose pixels are all in another one, as the export does.
@@ -173,8 +190,9 @@ class FormState:
 
         Raises
         ------
-        ExportError
-            If two sources have some of their pixels in common, but neither has all of the other's.
+        PatchsetError
+            If two sources have some of their pixels in common, but neither has all of the other's;
+            if a samples sheet states two splits for the same pixels.
         """
         if len(self.sources) == 1:
             return self, ""
@@ -182,6 +200,8 @@ class FormState:
         repeats = find_repeats(self.sources, infos, DESCRIPTIONS.parts)
         if not repeats:
             return self, ""
+        if self.recipe.split is not None:
+            self.recipe.split.check_repeats(self.infos(), repeats)
         notice = repeats_notice(self.names, repeats)
         left = [i for i in range(len(self.sources)) if i not in repeats]
         shown = self.shown_index
@@ -229,13 +249,15 @@ class FormState:
         measured = frozenset(c for each in recipe.filters for c in each.channels or ())
         channels = recipe.channels and (recipe.channels, measured)
         outlines = recipe.split is not None and recipe.split.by == ANNOTATION
-        return self.sources, strategy, recipe.depth_axis, recipe.pixel_size, channels, outlines
+        sources = tuple(ref.model_copy(update={"columns": ()}) for ref in self.sources)
+        return sources, strategy, recipe.depth_axis, recipe.pixel_size, channels, outlines
 
     @property
     def verdicts_key(self) -> Hashable:
         """Key of the settings that determine which candidates are exported, and their split."""
         recipe = self.recipe
-        return recipe.filters, recipe.keep_fraction, recipe.overrides, recipe.split
+        columns = tuple(ref.columns for ref in self.sources)
+        return recipe.filters, recipe.keep_fraction, recipe.overrides, recipe.split, columns
 
     def plan(self) -> ExportPlan:
         """Return the plan of the export.

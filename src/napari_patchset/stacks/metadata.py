@@ -106,6 +106,12 @@ def only_scene(name: object, scenes: Sequence[SceneSummary]) -> SceneId | None:
     return scenes[0].id
 
 
+def find_well(scenes: Sequence[SceneSummary], scene: SceneId | None) -> str | None:
+    """Return the well of one of a file's scenes, or of its only one; None if it has none."""
+    wells = {summary.id: summary.well for summary in scenes}
+    return wells.get(scene, scenes[0].well if len(scenes) == 1 else None)
+
+
 def parse_pixel_size(value: PixelSize | str | float | Sequence[float]) -> PixelSize:
     """Return a pixel size in micrometres: one number for Y and X, two for Y, X, three for Z, Y, X.
 
