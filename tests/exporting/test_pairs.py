@@ -12,7 +12,8 @@ import zarr
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.pairs import with_images
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import SCENES, plan_for
 from support.pixels import expected
@@ -95,6 +96,14 @@ def test_a_target_that_lacks_the_scene_or_the_source_is_refused(
     lacking = (first.model_copy(update={"target": target}), second)
     with pytest.raises(ArgumentError, match="scene 7 has none"):
         export(plan.model_copy(update={"sources": lacking}))
+
+
+def test_a_folder_without_the_target_of_a_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clean").mkdir()
+    with pytest.raises(
+        ArgumentError, match=r"clean, a folder that has no file a\.czi for b/a\.czi"
+    ):
+        with_images([SourceRef(path="b/a.czi")], "target", str(tmp_path / "clean"))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", "float64"])

@@ -76,7 +76,7 @@ def with_images(sources: Sequence[SourceRef], role: str, path: str) -> list[Sour
     """Pair each source with the image at a path: a file, or a folder with a file of its name."""
     if role == LABELS and path == ANNOTATIONS and not Path(path).exists():
         return [_with_drawn_labels(ref) for ref in sources]
-    files = {ref.path: _partner(ref.path, path) for ref in sources}
+    files = {ref.path: _partner(ref.path, path, role) for ref in sources}
     if len(files) > len(set(files.values())):
         raise ArgumentError(
             f"--{role} is {path}, one image for {len(files)} files; name a folder that holds a "
@@ -102,10 +102,17 @@ def _with_drawn_labels(ref: SourceRef) -> SourceRef:
     return ref.model_copy(update={LABELS: labels})
 
 
-def _partner(file: str, path: str) -> str:
+def _partner(file: str, path: str, role: str) -> str:
     """Return the file of the same name in a folder, else the path itself."""
     if is_remote(path):
         return path
     path = local_path(path)
     same_name = Path(path, Path(file).name)
-    return str(same_name) if same_name.exists() else path
+    if same_name.exists():
+        return str(same_name)
+    if Path(path).is_dir() and not is_zarr(Path(path)):
+        raise ArgumentError(
+            f"--{role} is {path}, a folder that has no file {same_name.name} for {file}; the names "
+            "must be the same."
+        )
+    return path
