@@ -14,7 +14,7 @@ from time import monotonic, perf_counter, sleep, thread_time
 import dask.array as da
 import napari
 import zarr
-from qtpy.QtCore import QEventLoop
+from qtpy.QtCore import QEvent, QEventLoop
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_patchset.patching.strategies import Tiled
@@ -80,6 +80,8 @@ def _with_preview(path: Path, measure: Callable[..., dict[str, float]]) -> dict[
     viewer = napari.Viewer()
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
     viewer.open(str(path), plugin=PLUGIN)
+    # Or else napari's sign of progress turns on, and is drawn with each frame: it goes with this.
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     try:
         _change(viewer, widget, (16, 16))
         return measure(viewer, widget)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import napari
 import numpy as np
 import pytest
-from napari.layers import Image, Vectors
+from napari.layers import Image, Surface, Vectors
 from napari.plugins.io import read_data_with_plugins
 from napari.settings import get_settings
 from napari.viewer import Viewer
@@ -34,7 +34,9 @@ from napari_patchset.plugin.napari_compat import (
     is_closed,
     keep_program,
     limit_thumbnail,
+    move_mesh,
     open_viewers,
+    set_mesh,
     show_scale_bar,
 )
 from napari_patchset.plugin.preferences import PLUGIN
@@ -208,6 +210,19 @@ def test_napari_draws_a_layer_for_each_setting() -> None:
         layer.data, layer.data = np.zeros((4, 4)), np.ones((5, 5))
     assert len(drawn) == 3
     assert layer.visible
+
+
+def test_napari_measures_a_mesh_that_gets_new_data() -> None:
+    corners, faces = np.array([[0, 0], [0, 5], [5, 0]]), np.array([[0, 1, 2]])
+    colors, measured = np.ones((3, 4), np.float32), []
+    layer = Surface((corners, faces), vertex_colors=colors)
+    layer.events._extent_augmented.connect(measured.append)
+    set_mesh(layer, (corners + 1, faces), colors)
+    assert measured
+    measured.clear()
+    move_mesh(layer, (corners + 2, faces), colors)
+    assert not measured
+    assert np.array_equal(layer._view_vertices, corners + 2)
 
 
 def test_napari_draws_many_lines_in_a_thumbnail() -> None:

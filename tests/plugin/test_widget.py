@@ -129,7 +129,9 @@ def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) 
 
 def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
     window.open(file)
+    assert window.widget.picker.map.chosen == {0}
     window.tick(window.widget.source_control.extra_files.all_scenes.native)
+    assert window.widget.picker.map.chosen == {0, 1}
     made = window.export_to(tmp_path / "all.patches.zarr")
     assert set(made.table["scene"].to_pylist()) == {"0", "1"}
     made.close()

@@ -7,7 +7,7 @@ from napari_patchset.plugin.planning import PlanPreview
 
 
 def patch_lines(planned: PlanPreview, row: int) -> list[str]:
-    """Return the number and verdict of a candidate, its place, size and metrics, one line each.
+    """Return the number, verdict, source, place, size and metrics of a candidate, a line each.
 
     Place and size are in pixels of the patches, which are those of the image unless it is
     resampled.
@@ -22,6 +22,7 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
     metrics = planned.verdicts.metrics.items()
     return [
         f"Patch {row:,}: {_fate(planned, row)}",
+        *_source_names(planned, spec.source_index),
         ", ".join(f"{axis.lower()} {n:,}" for axis, n in _place(planned, row).items()),
         size,
         *(
@@ -30,6 +31,11 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
             if np.isfinite(values[row])
         ),
     ]
+
+
+def _source_names(planned: PlanPreview, index: int) -> list[str]:
+    """Return the file and scene of a candidate where there are several."""
+    return [planned.state.names[index]] if len(planned.sources) > 1 else []
 
 
 def place_text(planned: PlanPreview, row: int) -> str:

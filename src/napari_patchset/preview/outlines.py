@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from napari_patchset.patching.grid import PatchGrid, take_starts
 from napari_patchset.preview.categories import PatchCategory
@@ -23,7 +23,8 @@ Point = tuple[float, float]
 Box = NDArray[np.float64]
 """The start and the stop of a part of the plane, (2, 2), YX."""
 
-_INT32 = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+_RUN = 1024
+"""Patches whose extent is known, so that all of them are skipped if none is in view."""
 
 _MAX_EXAMPLES = 64
 """Patches among which an example is looked for: each is compared with each."""
@@ -99,24 +100,32 @@ class PlanePatches:
 
     def in_view(self, low: Point, high: Point) -> NDArray[np.int64]:
         """Return the indices of the patches that a rectangle, from `low` to `high`, touches."""
-        first, last = self._find_rows(low[0] - self.size[0], high[0])
+        first, last = self._find_near(np.subtract(low, self.size), high)
         y, x = self.start[first:last].T
         seen = (y < high[0]) & (y > low[0] - self.size[0])
         seen &= (x < high[1]) & (x > low[1] - self.size[1])
         return first + np.flatnonzero(seen)
 
-    def _find_rows(self, low: float, high: float) -> tuple[int, int]:
-        """Return the first and last + 1 of a run with all patches that start between two Y."""
-        if not self._has_ascending_y:
-            return 0, len(self)
-        limits = np.clip([np.floor(low), np.ceil(high)], *_INT32).astype(self.start.dtype)
-        first, last = np.searchsorted(self.start[:, 0], limits)
-        return int(first), int(last)
+    def _find_near(self, low: ArrayLike, high: ArrayLike) -> tuple[int, int]:
+        """Return the first and last + 1 of a run with all patches that start in a rectangle.
+
+        Patches follow each other tile by tile, so that those in view are near each other.
+        """
+        lowest, highest = self._extents
+        near = np.flatnonzero((lowest < high).all(axis=1) & (highest > low).all(axis=1))
+        return (int(near[0]) * _RUN, int(near[-1] + 1) * _RUN) if len(near) else (0, 0)
 
     @cached_property
-    def _has_ascending_y(self) -> bool:
-        y = self.start[:, 0]
-        return bool((y[1:] >= y[:-1]).all())
+    def _extents(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The lowest and the highest start along YX in each run of `_RUN` patches, (n, 2)."""
+        runs = np.arange(0, len(self), _RUN)
+        lowest, highest = (
+            np.stack([each.reduceat(self.start[:, axis], runs) for axis in (0, 1)], axis=1)
+            if len(runs)
+            else np.empty((0, 2), np.int32)
+            for each in (np.minimum, np.maximum)
+        )
+        return lowest, highest
 
     def row_at(self, y: float, x: float) -> int | None:
         """Return the row of the patch at a point, the one with the nearest centre; else None."""

@@ -15,6 +15,7 @@ from napari_patchset.plugin.napari_compat import (
     drawn_once,
     keep_program,
     limit_thumbnail,
+    move_mesh,
     set_mesh,
 )
 from napari_patchset.preview.highlight import Mesh
@@ -126,7 +127,8 @@ class OverlayLayers:
         if layer is not None:
             _update(layer, space)
             if not before.equals(mesh):
-                set_mesh(layer, data, colors)
+                is_moved = len(before.faces) and not is_empty
+                (move_mesh if is_moved else set_mesh)(layer, data, colors)
         else:
             options = {**space, "blending": "translucent_no_depth", "shading": "none"}
             options |= {"vertex_colors": colors, "metadata": _mark(HIGHLIGHT_NAME)}

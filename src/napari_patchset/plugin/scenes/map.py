@@ -40,6 +40,7 @@ class SceneMap(QWidget):
         super().__init__(parent)
         self.cells: list[Cell] = []
         self.shown_index = self.cursor_at = self.hovered = -1
+        self.chosen: set[int] = set()
         self._scenes: Sequence[SceneSummary] = ()
         self._pictures: dict[int, QPixmap] = {}
         self._problems: dict[int, str] = {}
@@ -55,6 +56,11 @@ class SceneMap(QWidget):
     def mark(self, shown: int) -> None:
         """Mark a scene as the one that is shown."""
         self.shown_index = self.cursor_at = shown
+        self.update()
+
+    def mark_chosen(self, chosen: set[int]) -> None:
+        """Mark the scenes that patches are cut from."""
+        self.chosen = chosen
         self.update()
 
     def set_picture(self, index: int, picture: NDArray[np.uint8]) -> None:
@@ -93,7 +99,7 @@ class SceneMap(QWidget):
         return -1
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw every scene, with a frame around the one that is shown."""
+        """Draw every scene, framed if patches are cut from it; a thick frame is the shown one's."""
         text, accent, _ = theme_colors()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
@@ -106,6 +112,8 @@ class SceneMap(QWidget):
                 painter.setPen(Qt.GlobalColor.white)
                 painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, "?")
             self._draw_name(painter, index, frame)
+            if index in self.chosen:
+                _outline(painter, frame, accent, 1)
             if index == self.hovered:
                 _outline(painter, frame, text, 1)
         if 0 <= self.shown_index < len(self.cells):

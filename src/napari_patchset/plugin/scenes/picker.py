@@ -3,7 +3,7 @@
 A worker reads the thumbnails one by one; a damaged scene has none, and the map says why.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,6 +127,10 @@ class ScenePicker(QWidget):
         self.names.setCurrentIndex(index)
         self.map.mark(index)
         self._keep_in_sight(index)
+
+    def mark_chosen(self, chosen: Iterable[SceneId | None]) -> None:
+        """Mark the scenes that patches are cut from."""
+        self.map.mark_chosen({self._ids.index(scene) for scene in chosen})
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Fit the map to the new width."""

@@ -250,11 +250,13 @@ class SourceControl:
         self.changed.emit()
 
     def _offer_all_scenes(self) -> None:
-        scenes = self.context.scenes if self.context is not None else ()
-        box, of_plan = self.extra_files.all_scenes, list[SceneId | None]()
+        context, box = self.context, self.extra_files.all_scenes
+        scenes, of_plan = () if context is None else context.scenes, list[SceneId | None]()
         box.visible = len(scenes) > 1 or self._extra.has_scenes
-        if self.context is not None and not box.value:
-            of_plan = self._extra.scenes_of_plan(self.context)
+        if context is not None:
+            of_plan = [] if box.value else self._extra.scenes_of_plan(context)
+            all_scenes = [scene.id for scene in scenes] if box.value else [context.scene]
+            self.picker.mark_chosen(of_plan or all_scenes)
         few = len(of_plan) > 1
         box.text = f"All scenes (now {', '.join(map(str, of_plan))})" if few else "All scenes"
 
