@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid, take_starts
 from napari_patchset.preview.categories import PatchCategory
@@ -100,13 +100,13 @@ class PlanePatches:
 
     def in_view(self, low: Point, high: Point) -> NDArray[np.int64]:
         """Return the indices of the patches that a rectangle, from `low` to `high`, touches."""
-        first, last = self._find_near(np.subtract(low, self.size), high)
+        first, last = self._find_near(np.array(low) - self.size, high)
         y, x = self.start[first:last].T
         seen = (y < high[0]) & (y > low[0] - self.size[0])
         seen &= (x < high[1]) & (x > low[1] - self.size[1])
         return first + np.flatnonzero(seen)
 
-    def _find_near(self, low: ArrayLike, high: ArrayLike) -> tuple[int, int]:
+    def _find_near(self, low: NDArray[np.floating], high: Point) -> tuple[int, int]:
         """Return the first and last + 1 of a run with all patches that start in a rectangle.
 
         Patches follow each other tile by tile, so that those in view are near each other.
