@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import cached_property
 from math import floor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 from urllib.request import url2pathname
 
@@ -235,9 +235,13 @@ class SourceInfo(Frozen):
         """
         check_depth_axis(self.layout.sizes, depth_axis, self.name)
         layout = AxisLayout(self.axes, self.shape, depth_axis)
-        known = {name: getattr(self, name) for name in type(self).model_fields}
-        changed = SourceInfo(**{**known, "depth_axis": depth_axis})
+        changed = self.with_fields(depth_axis=depth_axis)
         return changed.with_planes(lambda plane: self._plane_in(layout, plane))
+
+    def with_fields(self, **fields: Any) -> "SourceInfo":
+        """Return a copy with other fields; `model_copy` would copy the cached layout, too."""
+        known = {name: getattr(self, name) for name in SourceInfo.model_fields}
+        return SourceInfo(**known | fields)
 
     def with_planes(self, change: Callable[[Plane], Plane | None]) -> "SourceInfo":
         """Return a copy whose planes have other indices, without those that become None."""

@@ -13,7 +13,7 @@ import zarr
 from napari_patchset import ExportPlan, PatchSet, Tiled, export
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.image_refs import ImageRef, SourceRef
-from napari_patchset.exporting.pairs import with_images
+from napari_patchset.exporting.source_files import with_images
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import SCENES, plan_for
 from support.pixels import expected

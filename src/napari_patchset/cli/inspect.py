@@ -21,8 +21,8 @@ from napari_patchset.cli.parameters import (
 )
 from napari_patchset.cli.report import REPORT
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.candidates import choose_candidates
 from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import iter_export
@@ -43,10 +43,7 @@ def preview(
     plan: SavedPlan = None,
     sample: Annotated[
         int | None,
-        option(
-            *("Output", "N"),
-            "The plane (or volume) to draw, counted from 0 (the middle one).",
-        ),
+        option(*("Output", "N"), "The plane (or volume) to draw, counted from 0 (the middle one)."),
     ] = None,
     **options: Any,
 ) -> None:

@@ -167,13 +167,7 @@ def plan_from(
 
 
 def read_list(path: str) -> list[str]:
-    """Return the lines of a file, or of standard input; empty ones are left out.
-
-    Raises
-    ------
-    ArgumentError
-        If there is none.
-    """
+    """Return the lines of a file, or of standard input, that are not empty; at least one."""
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     lines = [os.fsdecode(line).strip() for line in data.splitlines()]
     if not any(lines):
@@ -196,4 +190,4 @@ def expand_pattern(file: str) -> list[str]:
 
 def memory_from(text: str | None) -> int:
     """Parse --memory, in bytes; the default of an export if it is not set."""
-    return DEFAULT_MEMORY if text is None else parse_bytes("--memory", text)
+    return DEFAULT_MEMORY if text is None else parse_bytes(text)

@@ -199,14 +199,7 @@ class SummaryEvent(Event):
     removed: NotRequired[list[str]]
 
 
-EVENTS = (
-    ProgressEvent,
-    WarningEvent,
-    SkippedEvent,
-    DifferenceEvent,
-    ErrorEvent,
-    SummaryEvent,
-)
+EVENTS = (ProgressEvent, WarningEvent, SkippedEvent, DifferenceEvent, ErrorEvent, SummaryEvent)
 """Every kind of event."""
 
 logger = logging.getLogger(__name__)

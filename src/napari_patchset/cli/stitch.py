@@ -7,14 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_patchset.channels import parse_channels
-from napari_patchset.cli.parameters import (
-    Memory,
-    RunBy,
-    Scheduler,
-    Workers,
-    memory_from,
-    option,
-)
+from napari_patchset.cli.parameters import Memory, RunBy, Scheduler, Workers, memory_from, option
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
@@ -54,8 +47,7 @@ def stitch(
         str | None, option("Output", "NAMES", StitchOptions.help("channel_names"))
     ] = None,
     argmax: Annotated[
-        bool,
-        typer.Option("--argmax", help=StitchOptions.help("argmax"), rich_help_panel="Output"),
+        bool, typer.Option("--argmax", help=StitchOptions.help("argmax"), rich_help_panel="Output")
     ] = DEFAULTS.argmax,
     full_resolution: Annotated[
         Interpolation | None,

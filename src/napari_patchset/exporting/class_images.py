@@ -36,7 +36,6 @@ _CACHED_BYTES = 2**29
 _READ: FileCache[Annotations] = FileCache(_CACHED_BYTES, lambda each: each.nbytes)
 """Annotations of files that were read last; to read a million features takes a minute."""
 
-
 Reading = tuple[int, int]
 """Bytes of a file that are read, and of all."""
 
@@ -46,10 +45,7 @@ def read_annotations(
 ) -> Annotations:
     """Read a GeoJSON file, once as long as it does not change and there are few others.
 
-    Parameters
-    ----------
-    progress : callable
-        Called with what `Reading` is; what it raises ends the reading.
+    `progress` is called with what `Reading` is; what it raises ends the reading.
     """
     return _READ.get(Path(path), lambda file: read_geojson(file, progress))
 
@@ -126,10 +122,7 @@ def classes_of(
 ) -> tuple[ClassLabel, ...]:
     """Return the classes of all sources, from the classes of each.
 
-    Raises
-    ------
-    ArgumentError
-        If there are too many, or a value has two names, or a name two values, in labels images.
+    Raise ArgumentError if there are too many, or a value has two names, or a name two values.
     """
     values = dict[str, int]()
     for ref in sources:
@@ -155,14 +148,8 @@ def check_classes(
 ) -> None:
     """Refuse a region or a filter of a class that no source has.
 
-    Raises
-    ------
-    MissingAnnotationsError
-        If there are none at all.
-    UnquotedNameError
-        If it is a part of the name of another class.
-    ArgumentError
-        Naming the classes that there are.
+    Raise MissingAnnotationsError if there are none at all, UnquotedNameError if it is a part of the
+    name of another class, else ArgumentError.
     """
     shares = (each for each in filters if isinstance(each, ShareFilter))
     named = (*strategy.named_classes, *(name for each in shares for name in each.class_names))

@@ -23,16 +23,15 @@ from napari_patchset.exporting.image_refs import (
     SourceRef,
     format_class_names,
 )
-from napari_patchset.exporting.pairs import with_annotations, with_images
 from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.plan_options import (
-    OPTIONS,
-    PlanOption,
-    format_bytes,
-    option_of,
-)
+from napari_patchset.exporting.plan_options import OPTIONS, PlanOption, format_bytes, option_of
 from napari_patchset.exporting.samples import SampleSheet
-from napari_patchset.exporting.source_files import expand_sources, sequence_source
+from napari_patchset.exporting.source_files import (
+    expand_sources,
+    sequence_source,
+    with_annotations,
+    with_images,
+)
 from napari_patchset.exporting.sources import file_region
 from napari_patchset.patching.filter_syntax import channel_text
 from napari_patchset.patching.regions import Region
@@ -47,27 +46,16 @@ from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
 
-_SOURCE_FIELDS = {
-    option.name: field.removeprefix("source.")
-    for option in OPTIONS
-    for field in option.fields
-    if field.startswith("source.")
-}
+
+def _fields_of(part: str) -> dict[str, str]:
+    """Return the fields of a part of a plan, "strategy.", by the option that sets them."""
+    set_by = [(option.name, field) for option in OPTIONS for field in option.fields]
+    return {name: f.removeprefix(part) for name, f in set_by if f.startswith(part)}
+
+
+_SOURCE_FIELDS, _STRATEGY_FIELDS = _fields_of("source."), _fields_of("strategy.")
 _PLAN_FIELDS = {o.name: f for o in OPTIONS for f in o.fields if f in ExportPlan.model_fields}
-_STRATEGY_FIELDS = {
-    option: field.removeprefix("strategy.")
-    for option in OPTIONS
-    for field in option.fields
-    if field.startswith("strategy.")
-}
-
-
-_SPLIT_FIELDS = {
-    option.name: field.removeprefix("split.")
-    for option in OPTIONS
-    for field in option.fields
-    if field.startswith("split.") and option.name != "seed"
-}
+_SPLIT_FIELDS = {name: f for name, f in _fields_of("split.").items() if name != "seed"}
 """The options that only make sense with a split."""
 
 
@@ -250,15 +238,16 @@ def _strategy(options: Fields, saved: Fields) -> Fields:
     own = STRATEGIES[kind].model_fields
     strategy: Fields = {"size": "64,64"} if "size" in own else {}
     strategy |= {name: value for name, value in saved.items() if name in own} | {"kind": kind}
-    for option, field in _STRATEGY_FIELDS.items():
-        if option.name not in options:
+    for name, field in _STRATEGY_FIELDS.items():
+        if name not in options:
             continue
         if field in own:
-            value = options[option.name]
+            value = options[name]
             strategy[field] = _read_region(Path(value)) if field == "region" else value
         elif field != "seed":  # which is also that of the split
             others = " or ".join(k for k, m in STRATEGIES.items() if field in m.model_fields)
-            raise ArgumentError(f"{option.flag} is for {others} patches, not for {kind} ones.")
+            flag = name.replace("_", "-")
+            raise ArgumentError(f"--{flag} is for {others} patches, not for {kind} ones.")
     if kind == "fixed" and "patches" not in strategy:
         raise ArgumentError("Fixed patches are listed in a saved plan; name it with --plan.")
     if kind == "random" and "count" not in strategy:
@@ -317,12 +306,7 @@ def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
     """Return the command that makes and runs a plan, or None if only a saved plan can describe it.
 
     Listed patches, overrides, regions, scenes of several names, and values of a samples sheet have
-    no options.
-
-    Parameters
-    ----------
-    memory : int or None
-        Bytes for --memory; None for the default.
+    no options. `memory` is that of --memory, in bytes.
     """
     sources, pairs = _files(plan.sources), [_pair(plan.sources, role) for role in PAIR_ROLES]
     values, overrides = _values(plan), plan.sources[0].overrides

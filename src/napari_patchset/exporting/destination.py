@@ -27,12 +27,8 @@ from napari_patchset.source import is_remote
 def check_destination(plan: ExportPlan, overwrite: bool) -> None:
     """Refuse a plan whose set, or the folder that it is written in, would replace other files.
 
-    Raises
-    ------
-    ArgumentError
-        If one of them is, holds or lies in a source.
-    ExportError
-        If something else has the name of one of them, or is in a folder that would be removed.
+    Raise ArgumentError if one of them is, holds or lies in a source; ExportError if something else
+    has the name of one of them, or is in a folder that would be removed.
     """
     check_apart(plan)
     out = Path(plan.out)

@@ -10,7 +10,7 @@ import numpy as np
 from napari_patchset.channels import channel_indices
 from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
-from napari_patchset.exporting.frozen_plan import FrozenPlan, ReadingStep, freeze_plan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan, run_steps
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.stages import check_frozen, check_not_taken
@@ -25,34 +25,23 @@ tiles."""
 
 @dataclass(frozen=True)
 class ExportEstimate:
-    """What an export would write.
-
-    Attributes
-    ----------
-    candidates : int
-        Patches, before filters.
-    excluded : dict of str to int
-        Places without a candidate, by reason.
-    nbytes, shards : int
-        Bytes of pixels, and shards, of all arrays.
-    is_upper_bound : bool
-        Whether filters or compression make it fewer.
-    jobs : int
-        The largest number of jobs that all have work.
-    seconds : float or None
-        How long reading takes, from a sample of the patches; None if none could be read.
-    failures : tuple of Failure
-        Sources that can't be read.
-    """
+    """What an export would write."""
 
     candidates: int
+    """Patches, before filters."""
     excluded: dict[str, int]
+    """Places without a candidate, by reason."""
     nbytes: int
+    """Bytes of the pixels of all arrays."""
     shards: int
     is_upper_bound: bool
+    """Whether filters or compression make it fewer."""
     jobs: int
+    """The largest number of jobs that all have work."""
     seconds: float | None
+    """How long reading takes, from a sample of the patches; None if none could be read."""
     failures: tuple[Failure, ...]
+    """Sources that can't be read."""
 
 
 def estimate_export(
@@ -64,32 +53,14 @@ def estimate_export(
 ) -> ExportEstimate:
     """Plan an export, read a sample of its patches, and write nothing.
 
-    Parameters
-    ----------
-    overwrite : bool
-        Whether the export may replace a set.
-    workers : int
-        Number of threads or processes that decode.
-    progress : callable
-        Called with the number of sources that are opened, and of all.
-
-    Raises
-    ------
-    PatchsetError, OSError
-        If the plan can't be carried out.
+    `progress` is called with the number of sources that are opened, and of all; the rest is as in
+    `iter_export`.
     """
     check_destination(plan, overwrite)
     workdir = WorkDir.for_set(plan.out)
     if not overwrite:
         check_not_taken(workdir, plan)
-    steps = freeze_plan(plan, workdir.check_cancelled)
-    while True:
-        try:
-            if not isinstance(step := next(steps), ReadingStep):
-                progress(*step)
-        except StopIteration as end:
-            frozen, grid = end.value
-            break
+    frozen, grid = run_steps(freeze_plan(plan, workdir.check_cancelled), progress)
     check_frozen(frozen, grid, workdir.root)
     per_patch = _seconds_per_patch(frozen, grid)
     passes = (2 if plan.filters else 1) * max(len(frozen.arrays), 1)

@@ -70,11 +70,8 @@ RESUME = (
 def may_be_skipped(failures: Collection[Failure], max_failures: int | None) -> bool:
     """Return whether a set may be completed without some sources.
 
-    Parameters
-    ----------
-    max_failures : int or None
-        How many may be skipped for whatever reason; None for any number of damaged or missing
-        ones, but none that may be readable later.
+    `max_failures` may be skipped for whatever reason; if it is None, any number of damaged or
+    missing ones, but none that may be readable later.
     """
     if max_failures is None:
         return not any(failure.is_transient for failure in failures)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import DestinationExistsError, ExportError
-from napari_patchset.exporting.candidates import ArraySelection, Selection
 from napari_patchset.exporting.destination import check_replaceable
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step
+from napari_patchset.exporting.selection import ArraySelection, Selection
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import TEST
@@ -37,15 +37,9 @@ _version = cache(version)  # it parses all of a package's metadata
 def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None, None]:
     """Write table and manifest of a set whose shards are all written, and rename it into place.
 
-    It is done in steps, see `freeze_plan`.
-
-    Raises
-    ------
-    ExportError
-        If a shard is missing, the destination exists and must not be overwritten, something that
-        is not ours is in the way, or a source has changed (SourcesFailed).
-    Stopped
-        If a stop is requested.
+    Yield how many sources were checked. Raise ExportError if a shard is missing, the destination
+    exists and must not be overwritten, something that is not ours is in the way, or a source has
+    changed (SourcesFailed).
     """
     frozen, selection = workdir.plan(), workdir.selection()
     changed = yield from frozen.find_changed(workdir.failed(), workdir.check_cancelled)

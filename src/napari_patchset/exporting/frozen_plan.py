@@ -6,25 +6,16 @@ layout of the arrays, so that every job writes the same shards.
 
 import warnings
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.class_images import (
-    annotations_in_steps,
-    check_classes,
-    classes_of,
-)
-from napari_patchset.exporting.failures import (
-    SOURCE_ERRORS,
-    Failure,
-    SourcesFailed,
-    may_be_skipped,
-)
+from napari_patchset.exporting.candidates import choose_candidates
+from napari_patchset.exporting.class_images import annotations_in_steps, check_classes, classes_of
+from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK, SourceRef
-from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import changed_file, check_unchanged, find_stat
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.sources import (
@@ -58,46 +49,49 @@ class ReadingStep(NamedTuple):
 _MAX_STEPS = 100
 """Most steps that are reported of one pass over the sources."""
 
+Result = TypeVar("Result")
+
+
+def run_steps(
+    steps: Generator[Step, None, Result], progress: Callable[[int, int], object] | None = None
+) -> Result:
+    """Run steps to their end, and return what they return; reading annotations is not reported."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if progress is not None and not isinstance(step, ReadingStep):
+            progress(*step)
+
 
 class FrozenPlan(Frozen):
-    """A plan, its sources as they were when it was made, and values that follow from both.
-
-    Attributes
-    ----------
-    requested : tuple of SourceRef
-        The sources that the plan was made for; `plan` has those that could be opened, with the
-        scene of every image.
-    images : dict of role to tuple of SourceInfo
-        Description of every source's image, target, labels and mask.
-    file_stats : dict of str to FileStat
-        Size and time of each file, by path.
-    size : tuple of int
-        Of a patch along (Z)YX.
-    dropped : dict of str to int
-        Places where no candidate was made, by reason.
-    arrays : tuple of ArrayLayout
-        One for each role, as if every candidate were written and there were no split; empty for a
-        format without pixels.
-    scored_at_once : int
-        Candidates in a chunk, which is scored by one job; its metrics are one file.
-    max_failures : int or None
-        See `may_be_skipped`.
-    classes : tuple of ClassLabel
-        The classes of the annotations of all sources.
-    """
+    """A plan, its sources as they were when it was made, and values that follow from both."""
 
     requested: tuple[SourceRef, ...]
+    """The sources that the plan was made for."""
     plan: ExportPlan
+    """The plan of those that could be opened, with the scene of every image."""
     images: dict[str, tuple[SourceInfo, ...]]
+    """By role, the description of every source's image, target, labels and mask."""
     file_stats: dict[str, FileStat]
+    """Size and time of each file, by path."""
     failures: tuple[Failure, ...]
     size: tuple[int, ...]
+    """Of a patch along (Z)YX."""
     n_candidates: int
     dropped: dict[str, int]
+    """Places where no candidate was made, by reason."""
     arrays: tuple[ArrayLayout, ...]
+    """One for each role, as if every candidate were written and there were no split; empty for a
+    format without pixels."""
     scored_at_once: int
+    """Candidates in a chunk, which is scored by one job; its metrics are one file."""
     max_failures: int | None = None
+    """See `may_be_skipped`."""
     classes: tuple[ClassLabel, ...] = ()
+    """The classes of the annotations of all sources."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -165,18 +159,12 @@ def _step(done: int, total: int) -> Iterator[Step]:
 def freeze_plan(
     plan: ExportPlan, check_cancelled: Callable[[], None], max_failures: int | None = None
 ) -> Generator[Step, None, tuple[FrozenPlan, PatchGrid]]:
-    """Open and describe every source, and choose the candidates.
+    """Open and describe every source, and choose the candidates; yield what is done.
 
-    It is done in steps, each of which yields what comes of `_step`, or a `ReadingStep`.
-
-    Sources that can't be read are skipped, unless all are, or one may not be: see
-    `may_be_skipped`. `check_cancelled` is called before each
-    source is opened; an exception that it raises ends planning.
-
-    Raises
-    ------
-    PatchsetError, OSError
-        If sources do not agree with each other or with their paired images; if none can be read.
+    Sources that can't be read are skipped, unless all are, or one may not be: see `may_be_skipped`.
+    `check_cancelled` is called before each source is opened; an exception that it raises ends
+    planning. Raise PatchsetError or OSError if sources do not agree with each other or with their
+    paired images, or if none can be read.
     """
     requested, masks = plan.resolved(), read_region(plan.strategy)  # which fails early
     describe_image = SourceDescriber(requested, check_cancelled)
@@ -224,11 +212,10 @@ def freeze_plan(
 
 def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo:
     """Return the description of annotations with a channel for each class of all sources."""
-    fields = {name: getattr(info, name) for name in SourceInfo.model_fields}
     names = tuple(each.name for each in classes)
-    shape = {"C": len(names)}
-    sizes = (shape.get(axis, n) for axis, n in zip(info.axes, info.shape, strict=True))
-    return SourceInfo(**fields | {"channels": names, "shape": tuple(sizes)})
+    sizes = zip(info.axes, info.shape, strict=True)
+    shape = tuple(len(names) if axis == "C" else n for axis, n in sizes)
+    return info.with_fields(channels=names, shape=shape)
 
 
 def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
@@ -242,19 +229,14 @@ def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> No
 def check_images(
     plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], name: Callable[[str], str] = str
 ) -> None:
-    """Refuse sources that do not agree with each other or with their paired images.
+    """Raise ExportError, naming each, if sources disagree with each other or with paired images.
 
     Parameters
     ----------
     images : dict of role to sequence of SourceInfo
         Descriptions of every source's image, and of the images that are paired with it.
     name : callable
-        Return how an error names an image, of the text of its reference.
-
-    Raises
-    ------
-    ExportError
-        Naming each that differs.
+        Returns how the error names an image, of the text of its reference.
     """
     for role, infos in images.items():
         if role not in (MASK, ANNOTATIONS):
@@ -324,7 +306,7 @@ def _describe_readable(
 def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
     """Return the roles that have an image in every source; raise ArgumentError for one in some.
 
-    `name` returns how the error names a source, of the text of its reference.
+    `name`: see `check_images`.
     """
     rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
     rules[ANNOTATIONS] = "Either every source has annotations, or none"

@@ -54,10 +54,6 @@ OVERRIDES = ("axes", "pixel_size", "channel_names", "sequence", "files")
 """The fields of an image that override the metadata of the file."""
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 def _parse_path(path: Any) -> Any:
     """Return a path as text, without a password or token in a URL."""
     if not isinstance(path, str | Path):
@@ -223,7 +219,7 @@ class SourceRef(ImageRef):
         BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value),
         PlainSerializer(dict, return_type=dict[str, str]),
     ] = Field(default=(), exclude_if=operator.not_)
-    annotations: AnnotationsRef | None = Field(default=None, exclude_if=_is_none)
+    annotations: AnnotationsRef | None = Field(default=None, exclude_if=operator.not_)
 
     @model_validator(mode="before")
     @classmethod

@@ -193,26 +193,10 @@ def score_chunks(
     """Score the chunks of candidates from `first` up to, not including, `last`.
 
     Chunks that are scored already stay. A source that can't be read is recorded, and its candidates
-    stay without metrics.
+    stay without metrics; if it is the last one, or must not be skipped, SourcesFailed is raised
+    when all chunks without it are scored.
 
-    Parameters
-    ----------
-    root : str
-        The folder of the unfinished export.
-    memory, threads : int
-        See `MetricReader`; more bytes if a single patch needs it.
-    token : str or None
-        See `WorkDir`.
-    progress : callable or None
-        Called with the number of candidates of these chunks that are scored, and of all.
-
-    Raises
-    ------
-    Stopped
-        If a stop is requested.
-    SourcesFailed
-        If it is the last source that could be read, or one that must not be skipped; then all
-        chunks without it are scored.
+    See `write_shards` for the parameters; `progress` counts candidates.
     """
     workdir = WorkDir(Path(root), token)
     chunks = [i for i in range(first, last) if not workdir.scores.has(i)]

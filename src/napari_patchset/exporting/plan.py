@@ -4,6 +4,7 @@
 depend on where files lie, with `SourceRef`s (see `image_refs`) and an output path.
 """
 
+import operator
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,13 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.axes import DepthAxis
@@ -34,10 +29,7 @@ from napari_patchset.patchset.layout import PIXEL_TYPE_PATTERN
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import (
-    PixelSize,
-    is_remote,
-)
+from napari_patchset.source import PixelSize, is_remote
 
 
 def _check_format(name: str) -> str:
@@ -70,14 +62,6 @@ def _parse_split(split: Any) -> Any:
     return {"val": split} if isinstance(split, int | float) else split
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _is_empty(value: Sequence[object]) -> bool:
-    return not value
-
-
 class Recipe(Frozen):
     """The choice of patches: the part of a plan that does not depend on file paths.
 
@@ -94,7 +78,7 @@ class Recipe(Frozen):
         default=None,
         description="Pixel size of the patches along Y,X in micrometres, to resample to; it can't "
         "be smaller than that of the files.",
-        exclude_if=_is_none,
+        exclude_if=operator.not_,
     )
     filters: tuple[Filter, ...] = Field(
         default=(), description="Keep only patches that pass, like std>5, max[DAPI]>p10, mean<otsu."
@@ -105,11 +89,10 @@ class Recipe(Frozen):
     overrides: tuple[Override, ...] = Field(
         default=(),
         description="Patches to export or reject by hand, whatever the filters say.",
-        exclude_if=_is_empty,
+        exclude_if=operator.not_,
     )
     split: Annotated[Split | None, BeforeValidator(_parse_split)] = Field(
-        default=None,
-        description="Training, validation and test patches; None for one group, all.",
+        default=None, description="Training, validation and test patches; None for one group, all."
     )
     dtype: Annotated[str, AfterValidator(_check_dtype)] | None = Field(
         default=None, description="Pixel type to cast to; an error if values would be lost."

@@ -28,13 +28,13 @@ from napari_patchset.stacks.sequence import SEQUENCE_AXES
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def parse_bytes(option: str, text: str) -> int:
-    """Parse "512MiB" or "1.5 GB" as whole bytes; raise ArgumentError for anything else."""
+def parse_bytes(text: str) -> int:
+    """Parse --memory, "512MiB" or "1.5 GB", as whole bytes; raise ArgumentError otherwise."""
     units = {unit.lower(): factor for unit, factor in _UNITS.items()}
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip().lower())
     if not match or match[2] not in units:
         raise ArgumentError(
-            f"{option} is {text!r}; give a number and one of {', '.join(_UNITS)}, like 512MiB."
+            f"--memory is {text!r}; give a number and one of {', '.join(_UNITS)}, like 512MiB."
         )
     return int(float(match[1]) * units[match[2]])
 
@@ -117,11 +117,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
     ),
     _plan_option(
-        "sequence",
-        "Source",
-        "source.sequence",
-        choices=SEQUENCE_AXES,
-        default="each is an image",
+        "sequence", "Source", "source.sequence", choices=SEQUENCE_AXES, default="each is an image"
     ),
     _plan_option("axes", "Source", "source.axes", metavar="AXES", default="as in the file"),
     _plan_option(
@@ -251,12 +247,7 @@ OPTIONS: tuple[PlanOption, ...] = (
         format=format_channels,
     ),
     _plan_option(
-        "min_inside",
-        "Patches",
-        "strategy.min_inside",
-        metavar="SHARE",
-        type=float,
-        default="1",
+        "min_inside", "Patches", "strategy.min_inside", metavar="SHARE", type=float, default="1"
     ),
     _plan_option(
         "filter",

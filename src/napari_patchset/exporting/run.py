@@ -5,9 +5,7 @@ The stages are those of `stages`; scores and shards are made by jobs (see `run_j
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    Executor,
-)
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,13 +14,13 @@ from typing import Literal, TypeVar, cast
 
 from napari_patchset.credentials import call_with_credentials, credentials_of
 from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
-from napari_patchset.exporting.candidates import Selection
 from napari_patchset.exporting.destination import check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import ReadingStep, Step
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.selection import Selection
 from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.stages import prepare, select
 from napari_patchset.exporting.workdir import WorkDir

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.candidates import Shard
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.selection import Shard
 from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
@@ -230,17 +230,8 @@ def cast_exactly(
 ) -> NDArray[Any]:
     """Cast patches, N, C, (Z), Y, X; they are not copied if they have the type already.
 
-    Parameters
-    ----------
-    grid : sequence of PatchSpec
-        Where each lies, for the error.
-    source : object
-        What they were cut from, for the error.
-
-    Raises
-    ------
-    ExportError
-        If the type can't hold a value exactly.
+    Raise ExportError, which says by `grid` and `source` which patch it is, if the type can't hold a
+    value exactly.
     """
     # NumPy takes int64 to float64 for safe, but 2^53 + 1 becomes 2^53.
     is_wide = patches.dtype in (np.int64, np.uint64) and dtype.kind in "fc"

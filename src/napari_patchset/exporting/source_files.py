@@ -1,4 +1,7 @@
-"""Files as sources: each scene of each file, a folder's images, files that follow each other."""
+"""Files as sources: each scene of each file, a folder's images, files that follow each other.
+
+And as images that are paired with sources: one file for all, or one of the same name in a folder.
+"""
 
 import os
 import warnings
@@ -7,10 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
+from napari_patchset._model import user_message
+from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
+from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.exporting.failures import SOURCE_ERRORS
-from napari_patchset.exporting.image_refs import SourceRef
-from napari_patchset.patchset.layout import PARTIAL_SUFFIX, SUFFIXES
+from napari_patchset.exporting.image_refs import ANNOTATIONS, AnnotationsRef, ImageRef, SourceRef
+from napari_patchset.patchset.layout import LABELS, PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.source import SceneId, is_remote, local_path, natural_key, split_source
 from napari_patchset.stacks.opening import find_format, list_files, scene_ids
 from napari_patchset.stacks.sequence import SequenceAxis
@@ -61,14 +69,7 @@ def sequence_source(
 ) -> SourceRef:
     """Return the source that files are along an axis, in the natural order of their names.
 
-    Parameters
-    ----------
-    paths : sequence of str or Path
-        A folder stands for the images in it.
-    axis : {"T", "Z", "C"}
-        The axis.
-    scene : int, str or None
-        The id of a scene, in each of them; None for the only one.
+    A folder stands for the images in it; `scene` is the id in each of them, None for the only one.
     """
     files = [str(file) for path in paths for file in _files_at(path)]
     files.sort(key=natural_key)
@@ -133,10 +134,14 @@ def _real_path(path: str | Path) -> str:
     return str(path) if is_remote(path) else os.path.realpath(local_path(str(path)))
 
 
+def _is_folder(path: str | Path) -> bool:
+    """Return whether a path is a folder of files, and not itself an image."""
+    return not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
+
+
 def _files_at(path: str | Path) -> Sequence[str | Path]:
     """Return the images in a folder; every other path unchanged."""
-    is_folder = not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
-    return images_in(Path(path)) if is_folder else [path]
+    return images_in(Path(path)) if _is_folder(path) else [path]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -151,3 +156,93 @@ def images_in(folder: Path) -> list[Path]:
     if not images:
         raise ArgumentError(f"{folder}: there is no image in this folder; name one, or another.")
     return images
+
+
+def with_annotations(
+    sources: Sequence[SourceRef], path: str, class_names: str | None
+) -> list[SourceRef]:
+    """Pair each source with annotations: a file, or one of its name in a folder."""
+    files = {ref: _annotations_of(ref, path) for ref in sources}
+    if len(files) > len(set(files.values())) and not Path(path).is_dir():
+        raise ArgumentError(
+            f"--annotations is {path}, one file for {len(files)} images; name a folder that holds "
+            "NAME.geojson for each of them, and NAME@SCENE.geojson for a scene."
+        )
+    names = {} if class_names is None else {"classes": class_names}
+    paired = []
+    for ref, file in files.items():
+        name, scene = (file, None) if is_geojson(file) else split_source(file)
+        try:
+            image = AnnotationsRef.model_validate({"path": str(name), "scene": scene, **names})
+        except ValidationError as error:
+            raise ArgumentError(f"{user_message(error, lambda _: '--class-names')}.") from error
+        paired.append(ref.model_copy(update={ANNOTATIONS: image}).with_pair_scenes())
+    return paired
+
+
+def _annotations_of(ref: SourceRef, path: str) -> str:
+    """Return the annotations of a source in a folder, else the path itself."""
+    if not _is_folder(folder := Path(local_path(path))):
+        return path
+    name = Path(ref.path).name
+    stems = list(dict.fromkeys([name, Path(name).stem, name.partition(".")[0]]))
+    scene = "" if ref.scene is None else f"@{ref.scene}".replace("/", "_")
+    named = [
+        folder / f"{stem}{of}{suffix}"
+        for of in dict.fromkeys([scene, ""])
+        for stem in stems
+        for suffix in GEOJSON_SUFFIXES
+    ]
+    for file in (*named, folder / name):
+        if file.exists():
+            return str(file)
+    raise ArgumentError(
+        f"{path} has no annotations of {ref}: there is no {named[0].name} or {named[-2].name}; an "
+        'image without any outline has a file with "features": [].'
+    )
+
+
+def with_images(sources: Sequence[SourceRef], role: str, path: str) -> list[SourceRef]:
+    """Pair each source with the image at a path: a file, or a folder with a file of its name."""
+    if role == LABELS and path == ANNOTATIONS and not Path(path).exists():
+        return [_with_drawn_labels(ref) for ref in sources]
+    files = {ref.path: _partner(ref.path, path, role) for ref in sources}
+    if len(files) > len(set(files.values())):
+        raise ArgumentError(
+            f"--{role} is {path}, one image for {len(files)} files; name a folder that holds a "
+            "file of the same name for each of them."
+        )
+    images = {}
+    for partner in files.values():
+        file, scene = split_source(partner)
+        if scene is not None:
+            scene_ids(file, scene)
+        images[partner] = ImageRef(path=str(file), scene=scene)
+    return [
+        SourceRef.model_validate({**dict(ref), role: images[files[ref.path]]}).with_pair_scenes()
+        for ref in sources
+    ]
+
+
+def _with_drawn_labels(ref: SourceRef) -> SourceRef:
+    """Return a source whose labels are drawn from its annotations."""
+    if ref.annotations is None:
+        raise ArgumentError("--labels annotations draws the classes of --annotations; name these.")
+    labels = ImageRef(path=ref.annotations.path, scene=ref.annotations.scene)
+    return ref.model_copy(update={LABELS: labels})
+
+
+def _partner(file: str, path: str, role: str) -> str:
+    """Return the file of the same name in a folder, else the path itself."""
+    if is_remote(path):
+        return path
+    path = local_path(path)
+    same_name = Path(path, Path(file).name)
+    if same_name.exists():
+        return str(same_name)
+    if _is_folder(path):
+        raise ArgumentError(
+            f"--{role} is {path}, a folder that has no file {same_name.name} for {file}; the names "
+            "must be the same."
+        )
+    return path

@@ -1,8 +1,8 @@
 """The sources of a plan: described without reading pixels, and checked against each other.
 
-A set has one number of channels, pixel type,
-depth axis and pixel size, so all sources must agree in them; target, labels and mask must have the
-geometry of their source. The mask that is the region of a strategy is read here too.
+A set has one number of channels, pixel type, depth axis and pixel size, so all sources must agree
+in them; target, labels and mask must have the geometry of their source. The file that is the region
+of a strategy is read here too.
 """
 
 import warnings
@@ -25,18 +25,10 @@ from napari_patchset.patching.sheet_columns import WELL
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file
-from napari_patchset.source import (
-    SceneId,
-    SourceInfo,
-    is_remote,
-    path_text,
-)
+from napari_patchset.source import SceneId, SourceInfo, is_remote, path_text
 from napari_patchset.stacks.fingerprint import array_key, content_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
-from napari_patchset.stacks.opening import (
-    list_scenes,
-    open_stack,
-)
+from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.png import is_png, read_png_mask
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.retrying import call_with_retries
@@ -61,18 +53,14 @@ def find_repeats(
     """Find sources whose pixels are all in another one: copies, links, members of a set.
 
     A file of a set that lies alone has one scene, without an id. `parts_of` returns the keys of the
-    files that an image is in.
+    files that an image is in. Raise ExportError if two sources have some of their pixels in common,
+    but neither has all of the other's.
 
     Returns
     -------
     dict of int to int
         The index of each such source, and of the other one: the first of equal ones, else the one
         with more files.
-
-    Raises
-    ------
-    ExportError
-        If two sources have some of their pixels in common, but neither has all of the other's.
     """
     files = [frozenset(parts_of(ref)) for ref in refs]
     in_file: dict[str, dict[SceneId | None, list[int]]] = {}
@@ -105,21 +93,15 @@ def repeats_notice(names: Sequence[object], repeats: Mapping[int, int]) -> str:
 
 
 class SourceDescriber:
-    """Describe images, computing the key of a file once for all of its scenes.
-
-    Attributes
-    ----------
-    files : set of str
-        Every file that the pixels of a described image are in, as far as a stack tells.
-    classes : list of AnnotationClass
-        The classes of all annotations that were described.
-    """
+    """Describe images, computing the key of a file once for all of its scenes."""
 
     def __init__(
         self, plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
     ) -> None:
         self.files: set[str] = set()
+        """Every file that the pixels of a described image are in, as far as a stack tells."""
         self.classes: list[AnnotationClass] = []
+        """The classes of all annotations that were described."""
         self._plan, self._check_cancelled = plan, check_cancelled
         self._keys: dict[str, str] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
@@ -190,13 +172,11 @@ def select_channels(info: SourceInfo, recipe: Recipe) -> SourceInfo:
     read, shape = [*exported, *others], list(info.shape)
     if "C" in info.axes:
         shape[info.axes.index("C")] = len(exported)
-    update = {
-        "channels": tuple(info.channels[c] for c in exported),
-        "filter_channels": tuple(info.channels[c] for c in others),
-        "shape": tuple(shape),
-    }
-    fields = {name: getattr(info, name) for name in SourceInfo.model_fields}
-    return SourceInfo(**fields | update).with_planes(
+    return info.with_fields(
+        channels=tuple(info.channels[c] for c in exported),
+        filter_channels=tuple(info.channels[c] for c in others),
+        shape=tuple(shape),
+    ).with_planes(
         lambda plane: (plane[0], read.index(plane[1]), plane[2]) if plane[1] in read else None
     )
 
@@ -224,32 +204,32 @@ def check_agreement(
     for axis in ("z", "y", "x"):
         sizes = [getattr(info.pixel_size, axis) for info in infos]
         known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
-        first, first_ref = known[0] if known else (0.0, None)
+        if not known:
+            continue
+        first, first_ref = known[0]
         differing = [
             f"{ref} has {size:g} um"
             for size, ref in known
             if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
         ]
-        first_size = f"{first_ref} has {first:g} um"
-        remedy = "Export them as separate sets."
-        if axis != "z":
-            coarsest = max(size for size, _ in known) if known else 0.0
-            remedy = f"Resample all to one pixel size, {coarsest:g} um or more, or export them as "
-            remedy += "separate sets."
-        what = f"pixel size along {axis.upper()}"
-        _check_equal(what, first_size, differing, " (1 % is allowed)", remedy)
+        coarsest = max(size for size, _ in known)
+        resample = f"Resample all to one pixel size, {coarsest:g} um or more, or export"
+        _check_equal(
+            f"pixel size along {axis.upper()}",
+            f"{first_ref} has {first:g} um",
+            differing,
+            " (1 % is allowed)",
+            remedy="Export" if axis == "z" else resample,
+        )
 
 
 def _check_equal(
-    what: str,
-    first: str,
-    differing: Sequence[str],
-    note: str = "",
-    remedy: str = "Export them as separate sets.",
+    what: str, first: str, differing: Sequence[str], note: str = "", remedy: str = "Export"
 ) -> None:
     if differing:
         raise ExportError(
-            f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. {remedy}"
+            f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. {remedy} "
+            "them as separate sets."
         )
 
 
@@ -262,15 +242,14 @@ def check_geometry(
 ) -> None:
     """Raise ExportError, naming each target, labels or mask with another geometry than its image.
 
-    Files may name an axis of S differently, but not swap two of them. `name` returns how the error
-    names an image, of the text of its reference.
+    Files may name an axis of S differently, but not swap two of them. `name`: see `check_images`.
     """
     differing = [
         f"{name(str(ref.images[role]))}, the {role} of {name(str(ref))}, is {_shape_text(info)}, "
         f"not {_shape_text(image)}"
         for ref, info, image in zip(refs, infos, images, strict=True)
         if info.spatial_shape != image.spatial_shape
-        or not _is_same_sampling(_sample_sizes(info), _sample_sizes(image))
+        or not _is_alike(_sample_sizes(info), _sample_sizes(image))
     ]
     if differing:
         raise ExportError(
@@ -278,7 +257,7 @@ def check_geometry(
         )
 
 
-def _is_same_sampling(sizes: dict[str, int], expected: dict[str, int]) -> bool:
+def _is_alike(sizes: dict[str, int], expected: dict[str, int]) -> bool:
     is_swapped = sizes.keys() == expected.keys() and list(sizes) != list(expected)
     return list(sizes.values()) == list(expected.values()) and not is_swapped
 
@@ -295,15 +274,14 @@ def _shape_text(info: SourceInfo) -> str:
     return ", ".join(f"{axis} {n}" for axis, n in sizes)
 
 
-def file_region(path: str, of: SourceInfo | None = None) -> FileRegion:
-    """Return the region that is the mask or the outlines in a file, for one source or for all."""
-    where = {} if of is None else {"source": of.key, "scene": of.scene}
+def file_region(path: str) -> FileRegion:
+    """Return the region that is the mask or the outlines in a file."""
     if is_geojson(path):
-        return GeoJsonRegion(path=path, digest=read_geojson(path).key, **where)
+        return GeoJsonRegion(path=path, digest=read_geojson(path).key)
     if is_png(path):
-        return MaskRegion(path=path, digest=array_key(read_png_mask(path)), **where)
+        return MaskRegion(path=path, digest=array_key(read_png_mask(path)))
     with open_stack(path) as stack:
-        return MaskRegion(path=path, digest=content_key(stack), **where)
+        return MaskRegion(path=path, digest=content_key(stack))
 
 
 def read_region(strategy: PatchStrategy) -> Masks:

@@ -8,22 +8,17 @@ process that has the same files.
 
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.candidates import Selection, select_candidates
-from napari_patchset.exporting.destination import (
-    check_apart,
-    check_destination,
-    check_space,
-)
+from napari_patchset.exporting.destination import check_apart, check_destination, check_space
 from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import FrozenPlan, ReadingStep, Step, freeze_plan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan, run_steps
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.selection import Selection, select_candidates
 from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
@@ -58,7 +53,7 @@ def plan_export(
     workdir = WorkDir.for_set(plan.out)
     with workdir.locked():
         workdir.clear_stop()
-        _run_steps(prepare(workdir, plan, overwrite, max_failures), progress)
+        run_steps(prepare(workdir, plan, overwrite, max_failures), progress)
         return workdir.plan().n_candidates
 
 
@@ -96,8 +91,8 @@ def score_job(
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
         first, last = _share(workdir.plan().n_score_chunks, job, of)
-        options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
-        score_chunks(str(workdir.root), first, last, **options)
+        root = str(workdir.root)
+        score_chunks(root, first, last, threads=threads, memory=memory, progress=progress)
 
 
 def write_job(
@@ -123,13 +118,14 @@ def write_job(
         return
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
-        frozen = workdir.plan()
+        root, frozen = str(workdir.root), workdir.plan()
         first, last = _share(frozen.n_candidates, job, of)
-        options: dict[str, Any] = {"threads": threads, "memory": memory, "progress": progress}
         while True:
             select(workdir, frozen)
             try:
-                return write_shards(str(workdir.root), first, last, **options)
+                return write_shards(
+                    root, first, last, threads=threads, memory=memory, progress=progress
+                )
             except SourcesFailed as failed:
                 workdir.record(failed)
 
@@ -142,9 +138,8 @@ def finalize_export(
 ) -> tuple[Failure, ...]:
     """Complete a set when all jobs are done, and return the sources that were skipped.
 
-    A set that is complete already stays as it is.
-
-    `progress` is called with the number of sources that are checked, and of all.
+    A set that is complete already stays as it is. `progress` is called with the number of sources
+    that are checked, and of all.
 
     Raises
     ------
@@ -160,7 +155,7 @@ def finalize_export(
         failures = (*frozen.failures, *workdir.failed().values())
         try:
             if not workdir.is_in_place:
-                _run_steps(finalize(workdir, overwrite), progress)
+                run_steps(finalize(workdir, overwrite), progress)
         except SourcesFailed as failed:
             workdir.record(failed)
             raise
@@ -196,29 +191,13 @@ def _share(n: int, job: int, of: int) -> tuple[int, int]:
     return n * job // of, n * (job + 1) // of
 
 
-def _run_steps(
-    steps: Generator[Step, None, object], progress: Callable[[int, int], object] | None
-) -> None:
-    for step in steps:
-        if progress is not None and not isinstance(step, ReadingStep):
-            progress(*step)
-
-
 def prepare(
     workdir: WorkDir, plan: ExportPlan, overwrite: bool = False, max_failures: int | None = None
 ) -> Generator[Step, None, bool]:
-    """Freeze a plan in its folder; return whether the same plan was there, and is resumed.
+    """Freeze a plan in its folder, in steps; return whether the same plan was there to be resumed.
 
-    It is done in steps, see `freeze_plan`.
-
-    Raises
-    ------
-    ArgumentError
-        If a filter can't measure the patches, or they can't be split.
-    ExportError
-        If no patch fits, something else is at the destination, or the disk lacks the space.
-    Stopped
-        If a stop is requested.
+    Raise ArgumentError if a filter can't measure the patches, or they can't be split; ExportError
+    if no patch fits, something else is at the destination, or the disk lacks the space.
     """
     if not overwrite:
         check_not_taken(workdir, plan)

@@ -16,19 +16,9 @@ from napari_patchset.patchset.reader import read_description
 
 
 def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
-    """Return how far the export of a set is.
+    """Return how far the export of a set is; for a number of jobs, also which have work left.
 
-    Parameters
-    ----------
-    out : str or Path
-        The patch set.
-    of : int or None
-        A number of jobs, to list those that have work left.
-
-    Raises
-    ------
-    ExportError
-        If there is neither a set nor an unfinished export of that name.
+    Raise ExportError if there is neither a set nor an unfinished export of that name.
     """
     workdir = WorkDir.for_set(out)
     workdir.check_own()

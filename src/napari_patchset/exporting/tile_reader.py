@@ -126,21 +126,24 @@ class TileReader:
     def _nbytes(self) -> int:
         return sum(tiles.nbytes for _, tiles in self._open.values())
 
+    def _open_source(self, source: int, pool: Executor) -> tuple[OpenImage, TileBuffer]:
+        """Open the image of a source, whose tiles a pool decodes."""
+        image = self._images.pin((source, self._role))
+        batches, span = self._batches, self._batches.of_source(source)
+        if isinstance(image.stack, DerivedStack):
+            batches = _footprints(batches, span, image.stack)
+        decode = None
+        if self._tiles is not None:  # an empty one is false
+            decode = partial(_cached, self._tiles, source, self._role)
+        check_cancelled = self._images.check_cancelled
+        return image, TileBuffer(batches, span, pool, check_cancelled, decode)
+
     def _begin(self, number: int, pool: Executor) -> PendingBatch:
         """Find the tiles of a batch and start to decode them."""
         batches, source = self._batches, int(self._batches.source_index[number])
         with self._images.source_errors(source):
             if source not in self._open:
-                image = self._images.pin((source, self._role))
-                span, in_level = batches.of_source(source), batches
-                if isinstance(image.stack, DerivedStack):
-                    in_level = _footprints(batches, span, image.stack)
-                decode = None
-                if self._tiles is not None:  # an empty one is false
-                    decode = partial(_cached, self._tiles, source, self._role)
-                check_cancelled = self._images.check_cancelled
-                tile_buffer = TileBuffer(in_level, span, pool, check_cancelled, decode)
-                self._open[source] = image, tile_buffer
+                self._open[source] = self._open_source(source, pool)
             (stack, channels, filter_channels), tile_buffer = self._open[source]
             if self._channels is not None:
                 read = [*channels, *filter_channels]

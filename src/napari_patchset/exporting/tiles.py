@@ -31,34 +31,24 @@ class Batches:
     """Candidates in the order of reading, cut into batches.
 
     A batch has one source, sample, depth, tile and destination. A patch that is padded with pixels
-    of the image is a batch by itself.
-
-    Attributes
-    ----------
-    pad : PadMode
-        How a patch is filled beyond the image.
-    candidates : int64 array
-        Indices into the grid, in the order of reading.
-    borders : int64 array, (b + 1,)
-        Where each batch begins in `candidates`; the last is their number.
-    source_index, sample, destination : int64 array, (b,)
-        Of each batch.
-    low, high : int64 array, (b, 3)
-        The box along ZYX that each batch reads; Z is 0 to 1 without a depth axis.
-    is_padded : bool array, (b,)
-        Whether the batch is one patch that is padded with pixels of the image.
+    of the image is a batch by itself. Arrays without a comment have a value for each of b batches.
     """
 
     grid: PatchGrid
     pad: PadMode
+    """How a patch is filled beyond the image."""
     candidates: NDArray[np.int64]
+    """Indices into the grid, in the order of reading."""
     borders: NDArray[np.int64]
+    """Where each batch begins in `candidates`, and their number: b + 1 values."""
     source_index: NDArray[np.int64]
     sample: NDArray[np.int64]
     destination: NDArray[np.int64]
     low: NDArray[np.int64]
     high: NDArray[np.int64]
+    """The box along ZYX that each batch reads, (b, 3); Z is 0 to 1 without a depth axis."""
     is_padded: NDArray[np.bool_]
+    """Whether the batch is one patch that is padded with pixels of the image."""
 
     @classmethod
     def from_candidates(

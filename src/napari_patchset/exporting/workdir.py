@@ -27,14 +27,10 @@ from pydantic import ConfigDict, ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
-from napari_patchset.exporting.candidates import (
-    ArraySelection,
-    Selection,
-    Shard,
-)
 from napari_patchset.exporting.failures import RESUME, Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.selection import ArraySelection, Selection, Shard
 from napari_patchset.jobs.folder import REPLACED, JobFolder, files_of_jobs
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
@@ -260,9 +256,7 @@ class WorkDir(JobFolder[FrozenPlan]):
         recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.plan()
         if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
             failures = self.failed() | failed.failures
-            self.scores.delete_incomplete(frozen)
-            for path in self._failed.glob("*.json"):
-                path.unlink()
+            self._forget_failed(frozen)
             raise SourcesFailed(failures) from failed
         for index, failure in failed.failures.items():
             write_json(self._failed / f"{index}.json", failure.model_dump())
@@ -271,12 +265,15 @@ class WorkDir(JobFolder[FrozenPlan]):
         """Change how many sources may be skipped; read those again that may not be any more."""
         frozen = self.plan()
         if frozen.max_failures != max_failures:
-            changed = frozen.model_copy(update={"max_failures": max_failures})
-            self.write_plan(changed)
+            self.write_plan(frozen.model_copy(update={"max_failures": max_failures}))
         if self.failed() and not self.may_skip({}):
-            self.scores.delete_incomplete(frozen)
-            for path in self._failed.glob("*.json"):
-                path.unlink()
+            self._forget_failed(frozen)
+
+    def _forget_failed(self, frozen: FrozenPlan) -> None:
+        """Have the sources that could not be read be read again."""
+        self.scores.delete_incomplete(frozen)
+        for path in self._failed.glob("*.json"):
+            path.unlink()
 
     def failed(self) -> dict[int, Failure]:
         """Read which sources can't be read, by index."""

@@ -92,7 +92,6 @@ def _exit_after(sentinel: int) -> None:
 
 @contextmanager
 def _connected(scheduler: str) -> Iterator[Any]:
-    """Connect to a dask scheduler."""
     try:
         import distributed
     except ImportError:

@@ -291,10 +291,7 @@ class JobFolder(ABC, Generic[Plan]):
     def delete(self) -> None:
         """Remove unfinished work, and its folder; see `discard`.
 
-        Raises
-        ------
-        ExportError
-            If it runs, or if the folder is not ours, or holds a file that is not.
+        Raise ExportError if it runs, or if the folder is not ours, or holds a file that is not.
         """
         self.check_own()
         with self.locked():

@@ -27,21 +27,14 @@ def is_litter(name: str) -> bool:
 
 @dataclass(frozen=True)
 class OwnFiles:
-    """What we write into a folder, by its path below that folder, with slashes.
-
-    Attributes
-    ----------
-    kind : str
-        What the files are part of, like "an unfinished export".
-    is_file : callable
-        Returns whether a path is that of a file of ours; see `re.Pattern.fullmatch`.
-    is_folder : callable
-        The same of a folder; only empty ones are removed.
-    """
+    """What we write into a folder, by its path below that folder, with slashes."""
 
     kind: str
+    """What the files are part of, like "an unfinished export"."""
     is_file: Callable[[str], object]
+    """Returns whether a path is that of a file of ours; see `re.Pattern.fullmatch`."""
     is_folder: Callable[[str], object]
+    """The same of a folder; only empty ones are removed."""
 
     def check_only(self, root: Path) -> None:
         """Raise ExportError if a folder holds anything that is not ours; a link never is."""

@@ -19,53 +19,38 @@ State = Literal["complete", "running", "unfinished"]
 
 @dataclass(frozen=True)
 class WorkStatus:
-    """The state of an export or a stitching.
-
-    Attributes
-    ----------
-    kind : {"export", "stitching"}
-        The work.
-    path : str
-        The result: a patch set, or an OME-Zarr.
-    folder : str
-        NAME.partial.
-    state : {"complete", "running", "unfinished"}
-        Whether the result is complete, a process writes it, or none does.
-    stage : {"plan", "score", "write", "finalize", "stitch", "levels", "done"}
-        The step that comes next.
-    next : str
-        The command that goes on; "" if nothing is left, or another process does it.
-    bytes : int
-        Size of all files on disk.
-    changed : str
-        When a file was written last, UTC, ISO 8601.
-    candidates, scored, patches, written : int
-        Of an export: candidates, and how many of them are scored; patches, and how many are
-        written. Patches are candidates as long as filters are not applied.
-    shards, missing_shards : int
-        Number of shards of all arrays, or levels, and of those that are not written.
-    skipped : tuple of str
-        Sources that can't be read, and why.
-    missing_jobs : dict of str to list of int
-        Jobs that have work left, of `score` and `write`, for a number of jobs.
-    """
+    """The state of an export or a stitching."""
 
     kind: str
+    """The work: "export" or "stitching"."""
     path: str
+    """The result: a patch set, or an OME-Zarr."""
     folder: str
+    """NAME.partial."""
     state: State
+    """Whether the result is complete, a process writes it, or none does."""
     stage: str
+    """The step that comes next: plan, score, write, finalize; stitch, levels; or done."""
     next: str = ""
+    """The command that goes on; "" if nothing is left, or another process does it."""
     bytes: int = 0
+    """Size of all files on disk."""
     changed: str = ""
+    """When a file was written last, UTC, ISO 8601."""
     candidates: int = 0
     scored: int = 0
+    """How many of the candidates."""
     patches: int = 0
+    """All candidates, as long as filters are not applied."""
     written: int = 0
+    """How many of the patches."""
     shards: int = 0
+    """Of all arrays, or levels."""
     missing_shards: int = 0
     skipped: tuple[str, ...] = ()
+    """Sources that can't be read, and why."""
     missing_jobs: dict[str, list[int]] = field(default_factory=dict)
+    """Jobs that have work left, of `score` and `write`, for a number of jobs."""
 
 
 def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:

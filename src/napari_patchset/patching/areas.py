@@ -5,10 +5,11 @@ whole patches; `PixelArea` counts pixels instead, which a mask, annotations and 
 need.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,59 +20,41 @@ from napari_patchset.source import Ratio, Rect
 BoolArray = NDArray[np.bool_]
 
 
-class Area(Protocol):
-    """The part of planes that is allowed."""
+class Area(ABC):
+    """The part of planes that is allowed; the same in every plane, unless a subclass differs."""
 
-    is_box: ClassVar[bool]
+    is_box: ClassVar[bool] = False
     """Whether every patch inside of the bounds is inside of the area."""
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether it is the same in every plane."""
-
-    @property
-    def bounds(self) -> Rect:
-        """A rectangle that contains every patch inside."""
-
-    def at(self, sample: int) -> "Area":
-        """Return the area in the planes of one sample."""
-
-    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
-        """Return which patches lie inside, from their starts (n, (Z)YX) and their size.
-
-        Without Z, an area that is not flat is that of the first depth.
-        """
-
-
-class FlatArea:
-    """The part of a plane that is allowed, the same in every plane."""
 
     @property
     def is_flat(self) -> bool:
         """Whether it is the same in every plane."""
         return True
 
+    @property
+    @abstractmethod
+    def bounds(self) -> Rect:
+        """A rectangle that contains every patch inside."""
+
     def at(self, sample: int) -> "Area":
-        """Return itself."""
-        area: Area = self  # type: ignore[assignment]  # a subclass has the rest
-        return area
+        """Return the area in the planes of one sample."""
+        return self
+
+    @abstractmethod
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
+        """Return which patches lie wholly inside, from their starts (n, (Z)YX) and their size.
+
+        Without Z, an area that is not flat is that of the first depth.
+        """
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledArea(FlatArea):
-    """An area in the file's pixels, for patches of an image that is resampled.
+class ScaledArea(Area):
+    """An area in the file's pixels, for patches of an image that is resampled."""
 
-    Attributes
-    ----------
-    area : Area
-        The area.
-    ratio : tuple of Fraction
-        How many of the file's pixels make one, along Y and X.
-    """
-
-    is_box: ClassVar[bool] = False
     area: Area
     ratio: Ratio
+    """How many of the file's pixels make one, along Y and X."""
 
     @property
     def bounds(self) -> Rect:
@@ -84,7 +67,7 @@ class ScaledArea(FlatArea):
         return Rect(left, top, max(0, right - left), max(0, bottom - top))
 
     def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
-        """Return which patches lie wholly inside, from their starts (n, (Z)YX) and their size."""
+        """Return which patches lie wholly inside."""
         ratio = np.array(self.ratio, np.float64)
         # A hair less on each side, for what rounding adds.
         height, width = (np.array(size[-2:]) * ratio - 2 * _ROUNDING).tolist()
@@ -108,8 +91,7 @@ class PlanePixels(NamedTuple):
 TILE = 1024
 """Patches that start in one square of this side are counted together."""
 
-_FEW = 4096
-_OFTEN = 16
+_FEW, _OFTEN = 4096, 16
 """Patches, and how often they cover each pixel, up to which each is counted by itself."""
 
 COUNTED_AT_ONCE = 2**22
@@ -117,29 +99,19 @@ COUNTED_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
-class PixelArea:
-    """Patches of whose pixels at least a share is allowed.
+class PixelArea(Area):
+    """Patches of whose pixels at least a share is allowed."""
 
-    Attributes
-    ----------
-    pixels : sequence of PlanePixels
-        A pixel is allowed if each of these allows it.
-    shape : tuple of int
-        Height and width of the planes; beyond them no pixel is allowed.
-    min_inside : float
-        The least share of the pixels of a patch, in all of its planes.
-    overhang : tuple of int
-        How far a patch inside may reach beyond the allowed pixels, along Y and X.
-    sample : int
-        The sample whose planes these are.
-    """
-
-    is_box: ClassVar[bool] = False
     pixels: Sequence[PlanePixels]
+    """A pixel is allowed if each of these allows it."""
     shape: tuple[int, int]
+    """Height and width of the planes; beyond them no pixel is allowed."""
     min_inside: float = 1.0
+    """The least share of the pixels of a patch, in all of its planes."""
     overhang: tuple[int, int] = (0, 0)
+    """How far a patch inside may reach beyond the allowed pixels, along Y and X."""
     sample: int = 0
+    """The sample whose planes these are."""
 
     @property
     def is_flat(self) -> bool:
@@ -150,8 +122,9 @@ class PixelArea:
     def bounds(self) -> Rect:
         """A rectangle that contains every patch inside."""
         height, width = self.shape
-        across = [(0, width), *((b.x, b.x + b.w) for b in self._bounds)]
-        down = [(0, height), *((b.y, b.y + b.h) for b in self._bounds)]
+        bounds = [each.bounds for each in self.pixels]
+        across = [(0, width), *((b.x, b.x + b.w) for b in bounds)]
+        down = [(0, height), *((b.y, b.y + b.h) for b in bounds)]
         (top, bottom), (left, right) = (
             (
                 max(0, max(first for first, _ in spans) - beyond),
@@ -161,16 +134,12 @@ class PixelArea:
         )
         return Rect(left, top, max(0, right - left), max(0, bottom - top))
 
-    @property
-    def _bounds(self) -> list[Rect]:
-        return [each.bounds for each in self.pixels]
-
     def at(self, sample: int) -> "PixelArea":
         """Return the area in the planes of one sample."""
         return replace(self, sample=sample)
 
     def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
-        """Return which patches lie inside, from their starts (n, (Z)YX) and their size."""
+        """Return of which patches at least the share `min_inside` is allowed."""
         *depth, height, width = map(int, size)
         has_depth = bool(depth) and start.shape[1] == 3 and not self.is_flat
         n_depths = depth[0] if has_depth else 1

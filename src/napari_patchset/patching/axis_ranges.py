@@ -64,12 +64,8 @@ def selected_samples(source: SourceInfo, ranges: Mapping[str, AxisRange]) -> NDA
     """Return the samples whose numbers lie in every range, ascending.
 
     "S" is the sample counted from 0, unless the image has an axis S of its own. An axis that the
-    image lacks has one number, the one that it starts at.
-
-    Raises
-    ------
-    ArgumentError
-        If the source has more samples than can be planned for: a file may declare any number.
+    image lacks has one number, the one that it starts at. Raise ArgumentError if the source has
+    more samples than can be planned for: a file may declare any number.
     """
     if source.n_samples > MAX_SAMPLES:
         raise ArgumentError(

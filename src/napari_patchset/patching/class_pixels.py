@@ -26,6 +26,9 @@ SIDE = 1024
 _MAX_WINDOW = 32
 """Most blocks in a window; each takes a few megabytes."""
 
+_READ_FOR_MESSAGE = 5
+"""Blocks whose values a message names."""
+
 _NO_VALUE = -1
 """Of no class of labels that have names."""
 
@@ -73,8 +76,6 @@ class ClassPixels:
 
     Parameters
     ----------
-    labels : LabelImage
-        The labels.
     classes : sequence of str
         Names, or values ("3") where there are none; "background" is 0, "foreground" all others.
     samples : int64 array
@@ -83,16 +84,6 @@ class ClassPixels:
         The box, along (Z)YX.
     allowed : PixelSet or None
         The pixels that count; None if all do.
-
-    Attributes
-    ----------
-    counts : int64 array, (classes,)
-        Number of pixels of each class.
-
-    Raises
-    ------
-    ArgumentError
-        See `class_value`.
     """
 
     def __init__(
@@ -124,18 +115,12 @@ class ClassPixels:
         order = np.argsort(np.array(numbers, np.int64))
         self._numbers = np.array(numbers, np.int64)[order]
         by_block = np.array(counts, np.int64).reshape(-1, len(classes))[order]
-        self._ends, self.counts = by_block.cumsum(axis=0), by_block.sum(axis=0)
+        self._ends = by_block.cumsum(axis=0)
+        self.counts = by_block.sum(axis=0)
+        """Number of pixels of each class."""
 
     def find(self, code: NDArray[np.integer], number: Pixels) -> tuple[NDArray[np.int64], Pixels]:
-        """Return sample and position of pixels.
-
-        Parameters
-        ----------
-        code : int array
-            The class of each, as its index.
-        number : int64 array
-            Its number among the pixels of that class.
-        """
+        """Return sample and position of pixels, from the index and number in its class of each."""
         sample, pixel = np.empty(len(code), np.int64), np.empty((len(code), len(self._shape)), int)
         if not len(code):
             return sample, pixel
@@ -156,12 +141,12 @@ class ClassPixels:
                 pixel[wanted, -2:] += np.stack(np.divmod(flat, block.size[-1]), axis=1)
         return sample, pixel
 
-    def describe_classes(self, most: int = 5) -> str:
+    def describe_classes(self) -> str:
         """Return the names of the classes, or some of their values, for messages."""
         if names := self._labels.names:
             return f"the classes {', '.join(map(repr, names))}"
         found, n = set[float](), prod(self._grid)
-        for _, labels in self._read(np.arange(0, n, max(1, n // most))):
+        for _, labels in self._read(np.arange(0, n, max(1, n // _READ_FOR_MESSAGE))):
             found.update(np.unique(labels).tolist())
         return f"values such as {', '.join(f'{value:g}' for value in sorted(found))}"
 
@@ -215,10 +200,7 @@ class ClassPixels:
 def blocks_in_window(block_shape: tuple[int, int] | None) -> tuple[int, int]:
     """Return how many blocks to read at once along YX: those that the file decodes at once.
 
-    Parameters
-    ----------
-    block_shape : (int, int) or None
-        Height and width of what the file decodes at once; None if unknown.
+    `block_shape` is their height and width in pixels, None if unknown.
     """
     rows, columns = (max(1, -(-n // SIDE)) for n in block_shape or (1, 1))
     columns = min(columns, _MAX_WINDOW)
@@ -231,12 +213,8 @@ def class_value(name: str, names: Mapping[str, int]) -> int | None:
     Parameters
     ----------
     names : dict of str to int
-        The value of each class, which another source may have more of; empty if they have no names.
-
-    Raises
-    ------
-    ArgumentError
-        If values without names have no such class.
+        The value of each class, which another source may have more of; empty if they have no names:
+        then ArgumentError is raised for what is no value.
     """
     if name in names:
         return names[name]

@@ -29,13 +29,9 @@ Indices = NDArray[np.integer[Any]]
 def covered_share(grid: PatchGrid, source: SourceInfo) -> NDArray[np.float32] | None:
     """Return the share of each patch that tiles cover, None if they cover every plane.
 
-    Of the planes of a patch, its channels and depths, the one that is covered least counts; and of
-    a plane, only the part inside the image: what lies beyond is padding, not a gap.
-
-    Parameters
-    ----------
-    grid : PatchGrid
-        Patches of this source, sorted by sample.
+    Patches are of this source, and sorted by sample. Of the planes of a patch, its channels and
+    depths, the one that is covered least counts; and of a plane, only the part inside the image:
+    what lies beyond is padding, not a gap.
     """
     if source.covered is None or not len(grid):
         return None

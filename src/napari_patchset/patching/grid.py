@@ -107,13 +107,7 @@ class PatchGrid(Sequence[PatchSpec]):
             yield PatchSpec(source_index, sample, tuple(start), self.size)
 
     def runs(self, longest: int = 64) -> Iterator[slice]:
-        """Yield runs of patches that follow each other along X, touching or overlapping.
-
-        Parameters
-        ----------
-        longest : int
-            Most patches in a run.
-        """
+        """Yield runs of at most `longest` patches that touch or overlap the next one along X."""
         step = np.diff(self.start[:, -1])
         together = (step > 0) & (step <= self.size[-1])
         together &= (np.diff(self.start[:, :-1], axis=0) == 0).all(axis=1)
@@ -254,10 +248,8 @@ def sort_by_tile(
 
     Returns
     -------
-    sample : int32 array
-        The samples, sorted.
-    start : int32 array
-        The starts, each column contiguous.
+    sample, start : int32 array
+        Sorted; each column of the starts is contiguous.
     """
     if not len(start):
         return sample.astype(np.int32), start.astype(np.int32)
@@ -298,27 +290,13 @@ PadMode = Literal["reflect", "symmetric", "edge", "constant"]
 def padding_indices(
     start: Sequence[int], size: Sequence[int], bounds: Sequence[int], mode: PadMode
 ) -> list[NDArray[np.int64]]:
-    """Return, along each axis, the image's pixel that each pixel of a patch shows.
-
-    Parameters
-    ----------
-    start, size : sequence of int
-        The patch, along (Z)YX.
-    bounds : sequence of int
-        Size of the image along the same axes.
-    """
+    """Return, along each axis, the pixel of an image of the size `bounds` that each pixel shows."""
     axes = zip(start, size, bounds, strict=True)
     return [axis_padding_indices(first, extent, n, mode) for first, extent, n in axes]
 
 
 def axis_padding_indices(start: int, size: int, n: int, mode: PadMode) -> NDArray[np.int64]:
-    """Return the pixel of an axis of `n` pixels that each pixel of a patch shows.
-
-    Raises
-    ------
-    ValueError
-        For "constant", which shows no pixel of the image.
-    """
+    """Return the pixel of an axis of `n` pixels that each pixel of a patch shows."""
     if mode == "constant":
         raise ValueError("'constant' padding shows no pixel of the image")
     indices = np.arange(start, start + size)
@@ -331,15 +309,7 @@ def axis_padding_indices(start: int, size: int, n: int, mode: PadMode) -> NDArra
 
 
 def pad_patch(pixels: NDArray[Any], indices: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
-    """Return a patch made of the smallest box of pixels that contains all it shows.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        The box; its last axes are those of `indices`.
-    indices : list of int64 array
-        The `padding_indices` of the patch.
-    """
+    """Return a patch, by its `padding_indices`, from the smallest box that has all it shows."""
     for axis, index in enumerate(indices, pixels.ndim - len(indices)):
         pixels = np.take(pixels, index - index.min(), axis=axis)
     return pixels

@@ -56,13 +56,7 @@ Unit = Literal["px", "um"]
 
 
 def parse_length(text: str, unit: Unit = "px") -> Length:
-    """Parse "64", "64 px", "12.5 µm" or "0.5 mm"; raise ValueError for anything else.
-
-    Parameters
-    ----------
-    unit : str
-        That of a number without one.
-    """
+    """Parse "64", in a unit that it lacks, "64 px", "12.5 µm" or "0.5 mm", or raise ValueError."""
     text = text.strip()
     if not text.endswith(("m", "px")):
         text += unit
@@ -102,10 +96,7 @@ def is_positive(length: Length) -> bool:
 def round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, least: int) -> int:
     """Return a length in pixels, at least so many; but no length, 0, is `least`.
 
-    Raises
-    ------
-    UnknownPixelSizeError
-        If the pixel size of a source, `name`, is not known.
+    Raise UnknownPixelSizeError if the pixel size of a source, `name`, is not known.
     """
     if not length.number:
         return least

@@ -57,11 +57,6 @@ def draw_integers(stream: np.random.Philox, below: NDArray[np.uint64]) -> NDArra
 
     Unbiased: of the 2^64 words the first 2^64 mod n are drawn again, which leaves a multiple of
     n, and the rest is taken modulo n.
-
-    Returns
-    -------
-    ndarray
-        int64, of the shape of `below`.
     """
     drawn = stream.random_raw(below.size).reshape(below.shape)
     # -n wraps to 2^64 - n, which leaves the same remainder as 2^64.

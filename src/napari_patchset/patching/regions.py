@@ -22,14 +22,7 @@ from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.raster import Edges, fill, find_spans
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.areas import (
-    Area,
-    BoolArray,
-    FlatArea,
-    PixelArea,
-    PlanePixels,
-    ScaledArea,
-)
+from napari_patchset.patching.areas import Area, BoolArray, PixelArea, PlanePixels, ScaledArea
 from napari_patchset.source import Ratio, Rect, SceneId, SourceInfo
 
 Masks = Mapping[str, BoolArray | Annotations]
@@ -54,10 +47,8 @@ _GROUP = 32
 """Patches that are compared with a polygon as one box, as long as no edge is near."""
 
 
-class _Shape(_SourceRegion, FlatArea, ABC):
+class _Shape(_SourceRegion, Area):
     """Be an area itself, whatever the source."""
-
-    is_box: ClassVar[bool] = False
 
     def area(self, source: SourceInfo, masks: Masks) -> Area:
         """Return the area that the region allows in the planes of a source."""
@@ -70,15 +61,6 @@ class _Shape(_SourceRegion, FlatArea, ABC):
         return PlanePixels(
             lambda window, *_: self._mask(window, ratio), _made_bounds(bounds, ratio)
         )
-
-    @property
-    @abstractmethod
-    def bounds(self) -> Rect:
-        """See `Area`."""
-
-    @abstractmethod
-    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
-        """See `Area`."""
 
     @abstractmethod
     def _mask(self, window: Rect, ratio: Ratio | None) -> BoolArray:
@@ -278,17 +260,7 @@ def _is_crossed(
 
 
 class FileRegion(_SourceRegion, ABC):
-    """A region that is read from a file.
-
-    Parameters
-    ----------
-    path : str or None
-        The file. None in a manifest, which contains no paths.
-    digest : str
-        The key of its content.
-    source, scene : str or None
-        Key and scene of the source that it applies to; None for all.
-    """
+    """A region that is read from a file; a manifest, which contains no paths, has its digest."""
 
     kind: str
     path: str | None = None
@@ -297,10 +269,7 @@ class FileRegion(_SourceRegion, ABC):
     def area(self, source: SourceInfo, masks: Masks) -> PixelArea:
         """Return the area that the region allows in the planes of a source.
 
-        Raises
-        ------
-        ArgumentError
-            If `masks` lacks the content of the file, or a mask has another size.
+        Raise ArgumentError if `masks` lacks the content of the file, or a mask has another size.
         """
         height, width = source.spatial_shape[-2:]
         return PixelArea([self.pixels(source, masks)], (height, width))

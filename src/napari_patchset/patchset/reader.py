@@ -18,10 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_patchset.errors import (
-    IncompleteSetError,
-    UnreadableFileError,
-)
+from napari_patchset.errors import IncompleteSetError, UnreadableFileError
 from napari_patchset.patching.groups import TRAINING
 from napari_patchset.patchset.columns import column
 from napari_patchset.patchset.files import check_inside
@@ -221,10 +218,8 @@ class PatchSet(PatchMapping[PatchArray]):
 def read_description(path: Path) -> tuple[Manifest, Provenance]:
     """Read the manifest and the provenance of a set.
 
-    Raises
-    ------
-    FileNotFoundError, IncompleteSetError
-        If there is no such folder; if it is no patch set, or one that was not completed.
+    Raise FileNotFoundError if there is no such folder, IncompleteSetError if it is no patch set, or
+    one that was not completed.
     """
     attributes = read_attributes(path)
     if attributes is None:

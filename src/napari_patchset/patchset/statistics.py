@@ -33,23 +33,16 @@ _SIGN = np.uint32(2**31)
 
 
 class Histogram(Frozen):
-    """The number of pixels in each bin, from the first bin that holds any to the last.
-
-    Attributes
-    ----------
-    exact : bool
-        Whether each bin is one integer.
-    first : int
-        The first bin: its integer, otherwise its index among all bins in ascending order.
-    packed : bytes
-        The counts: little-endian, in as few bytes as the largest one needs, compressed by zstd.
-    """
+    """The number of pixels in each bin, from the first bin that holds any to the last."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     exact: bool
+    """Whether each bin is one integer."""
     first: int
+    """The first bin: its integer, otherwise its index among all bins in ascending order."""
     packed: bytes
+    """The counts: little-endian, in as few bytes as the largest one needs, compressed by zstd."""
 
     @classmethod
     def from_integers(cls, pixels: NDArray[Any], lowest: int, highest: int) -> Self:

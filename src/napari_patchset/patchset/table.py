@@ -47,12 +47,13 @@ def patch_table(
     `source` is the source's key and `source_index` its index in the manifest. `t`, `z`, ... are in
     the file's own numbering, null for an axis that is not merged into S. `*_start` and `*_size` are
     in pixels from the image's origin (`*_um` in micrometres, null if the pixel size is unknown;
-    `*_level0` in the file's pixels, if an image was resampled),
-    `pad_*` the pixels beyond the image's end, `valid` the share of the patch that the source has
-    pixels for, `drawn_for` and `weight` the class that it was drawn for and the weight that undoes
-    that, if it was drawn for one. The columns of a samples sheet have their own names, as has the
-    `well` if the split reads it; the sheet's column `split` is the `split`. `fold` is there if the
-    split has folds. Each metric has a column of its own name, null where it was not measured.
+    `*_level0` in the file's pixels, if an image was resampled), `pad_*` the pixels beyond the
+    image's end, `valid` the share of the patch that the source has pixels for, `drawn_for` and
+    `weight` the class that it was drawn for and the weight that undoes that, if it was drawn for
+    one. The columns of a samples sheet have their own names (ArgumentError if that is the name of
+    another column), as has the `well` if the split reads it; the sheet's column `split` is the
+    `split`. `fold` is there if the split has folds. Each metric has a column of its own name, null
+    where it was not measured.
 
     Parameters
     ----------
@@ -62,11 +63,6 @@ def patch_table(
         The crc32c of the bytes of each candidate's image; ignored if it is not written.
     first : int
         The `id` of the first row, if the table is a part of a larger one.
-
-    Raises
-    ------
-    ArgumentError
-        If a column of the samples sheet has the name of another one.
     """
     n, absent = len(grid), rows < 0
     source_index = column(grid.source_index)
@@ -109,7 +105,6 @@ def _numbers_or_null(name: str, numbers: NDArray[np.integer] | None) -> dict[str
 
 
 def _draws(draws: Draws | None) -> Mapping[str, pa.Array]:
-    """Return the columns of the class that each patch was drawn for."""
     if draws is None:
         return {}
     names = text_column(list(draws.weights)).take(column(draws.code))
@@ -208,12 +203,8 @@ def patch_tables(
 class TableFile:
     """A table on disk, read a row group at a time: one of millions of rows needs gigabytes.
 
-    Threads may share it, and it pickles.
-
-    Raises
-    ------
-    UnreadableFileError
-        By every method, if the file is damaged.
+    Threads may share it, and it pickles. Every method raises UnreadableFileError if the file is
+    damaged.
     """
 
     def __init__(self, path: Path) -> None:

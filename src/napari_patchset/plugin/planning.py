@@ -19,9 +19,9 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_patchset.annotations.features import AnnotationClass, ClassLabel, label_classes
+from napari_patchset.exporting.candidates import choose_candidates
 from napari_patchset.exporting.class_images import check_classes
 from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK
-from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.metrics import MetricReader
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.patching.filters import Metric, ShareFilter
@@ -30,7 +30,7 @@ from napari_patchset.patching.lengths import to_pixels
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.overrides import overridden_rows
 from napari_patchset.patching.sheet_columns import check_split_column
-from napari_patchset.patching.strategies.base import SizedStrategy
+from napari_patchset.patching.strategies.sized import SizedStrategy
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.table import check_sheet

@@ -26,16 +26,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset import __version__
-from napari_patchset.exporting.candidates import (
-    ArraySelection,
-    select_candidates,
-)
 from napari_patchset.exporting.command_line import make_plan
 from napari_patchset.exporting.failures import Failure
-from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan, run_steps
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.selection import ArraySelection, select_candidates
 from napari_patchset.exporting.shard_writer import cast_exactly
 from napari_patchset.exporting.stages import check_candidates, check_selection
 from napari_patchset.exporting.tile_reader import TileReader
@@ -46,12 +43,7 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.columns import read_columns, write_columns
 from napari_patchset.patchset.layout import LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.patchset.patches import (
-    PatchMapping,
-    PatchSequence,
-    array_name,
-    statistics_of,
-)
+from napari_patchset.patchset.patches import PatchMapping, PatchSequence, array_name, statistics_of
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.table import patch_table
 from napari_patchset.patchset.writers import FORMATS
@@ -154,7 +146,7 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
             plan = make_plan([], None, plan=Path(plan))
         if not FORMATS[plan.format].has_pixels:  # the patches are cut all the same
             plan = plan.model_copy(update={"format": "zarr", "out": f"{plan.out}.zarr"})
-        frozen, grid = _freeze(plan)
+        frozen, grid = run_steps(freeze_plan(plan, lambda: None))
         check_candidates(frozen, grid)
         self.plan, self.sources = frozen.plan, frozen.sources
         self._reader = _SourceReader(frozen, grid, threads, cache)
@@ -233,16 +225,6 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
         checksums = np.zeros(len(row), np.uint32)
         table = patch_table(self.sources, grid, selection.verdicts[which], row, checksums)
         return table.drop_columns(["checksum"])
-
-
-def _freeze(plan: ExportPlan) -> tuple[FrozenPlan, PatchGrid]:
-    steps = freeze_plan(plan, lambda: None)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            frozen, grid = end.value
-            return frozen, grid
 
 
 def _scores(

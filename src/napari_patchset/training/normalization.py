@@ -34,10 +34,7 @@ class Normalize:
 
     @classmethod
     def from_manifest(
-        cls,
-        manifest: Manifest,
-        role: str = IMAGE,
-        percentiles: tuple[float, float] | None = None,
+        cls, manifest: Manifest, role: str = IMAGE, percentiles: tuple[float, float] | None = None
     ) -> Self:
         """Return what normalizes the patches of a set by the statistics of its training patches.
 

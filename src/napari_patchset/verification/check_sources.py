@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError, UnreachableError
+from napari_patchset.exporting.candidates import choose_candidates
 from napari_patchset.exporting.failures import SourcesFailed
 from napari_patchset.exporting.image_refs import ANNOTATIONS, SourceRef
-from napari_patchset.exporting.label_images import choose_candidates
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.plan import ExportPlan, Recipe
 from napari_patchset.exporting.shard_writer import cast_exactly

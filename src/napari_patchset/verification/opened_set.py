@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.candidates import UNREADABLE
 from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.selection import UNREADABLE
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.splits import ANNOTATION

@@ -21,11 +21,8 @@ from napari_patchset.patching.class_pixels import BoolArray, ClassPixels, Pixels
 from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.grid import Draws, PatchGrid, take_starts
 from napari_patchset.patching.random_streams import class_stream, draw_distinct
-from napari_patchset.patching.strategies.base import (
-    MAX_CANDIDATES,
-    SelectedSource,
-    SizedStrategy,
-)
+from napari_patchset.patching.strategies.base import SelectedSource
+from napari_patchset.patching.strategies.sized import MAX_CANDIDATES, SizedStrategy
 
 _SHARE = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",=]+?)\s*=\s*([^",=]+?)\s*(?:,|$)')
 _PLAIN_NAME = re.compile(r'[^\s",=](?:[^",=]*[^\s",=])?')
@@ -34,10 +31,7 @@ _PLAIN_NAME = re.compile(r'[^\s",=](?:[^",=]*[^\s",=])?')
 def parse_shares(text: str) -> dict[str, float]:
     """Parse shares of classes, mito=0.5,background=0.5; a name may be in quotes, as in JSON.
 
-    Raises
-    ------
-    ValueError
-        If the text is none, or names a class twice.
+    Raise ValueError if the text is none, or names a class twice.
     """
     shares, end = dict[str, float](), 0
     while end < len(text):

@@ -1,4 +1,4 @@
-"""The base class of all strategies, and the part of a source that they choose from.
+"""PatchStrategy: the base class of all strategies, and the part of a source that they choose from.
 
 `PatchStrategy.plan(sources)` limits each source to the selected samples and depths and to the
 region (`SelectedSource`), has the strategy choose candidates there (`_candidates`), and then
@@ -10,15 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, floor, prod
 from operator import not_
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
-from napari_patchset._model import Frozen, user_message
+from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import ClassMasks
 from napari_patchset.channels import parse_channels
 from napari_patchset.errors import ArgumentError
@@ -33,15 +32,8 @@ from napari_patchset.patching.axis_ranges import (
 from napari_patchset.patching.class_pixels import LabelImage
 from napari_patchset.patching.coverage import covered_share, rows_touching
 from napari_patchset.patching.grid import PadMode, PatchGrid, sort_by_tile
-from napari_patchset.patching.lengths import (
-    Length,
-    LengthPerAxis,
-    is_positive,
-    round_to_pixels,
-    to_pixels,
-)
 from napari_patchset.patching.regions import FileRegion, Masks, Region
-from napari_patchset.source import PixelSize, Rect, SourceInfo
+from napari_patchset.source import Rect, SourceInfo
 
 MISSING_PLANE = "missing plane"
 UNCOVERED = "too few pixels"
@@ -52,10 +44,6 @@ NO_POSITION = "no position left"
 NOT_SELECTED = "not selected"
 TWICE = "listed twice"
 
-MAX_CANDIDATES = 2**26
-"""Most candidates of one source; each takes 16 bytes, and as much again while they are sorted."""
-
-
 ClassNames = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda n: tuple(map(str, parse_channels(n))) if isinstance(n, str) else n),
@@ -63,37 +51,22 @@ ClassNames = Annotated[
 """Names of classes, also as text: Tumor,Stroma or "Tumor, invasive",Stroma."""
 
 
-def _is_one(value: object) -> bool:
-    return value == 1
-
-
 @dataclass(frozen=True, eq=False)
 class SelectedSource:
-    """The part of one source that a strategy may choose patches from.
-
-    Attributes
-    ----------
-    index : int
-        Index of the source among those planned for.
-    source : SourceInfo
-        The whole source.
-    samples : int64 array
-        The selected samples, ascending.
-    origin, shape : tuple of int
-        First pixel and size of the selected box along (Z)YX.
-    area : Area or None
-        The part of each plane that the region allows; None for all of it.
-    labels : LabelImage or None
-        The labels of its pixels, if there are any and the strategy reads them.
-    """
+    """The part of one source that a strategy may choose patches from."""
 
     index: int
+    """Index of the source among those planned for."""
     source: SourceInfo
     samples: NDArray[np.int64]
+    """The selected samples, ascending."""
     origin: tuple[int, ...]
     shape: tuple[int, ...]
+    """First pixel and size of the selected box along (Z)YX."""
     area: Area | None = None
+    """The part of each plane that the region allows; None for all of it."""
     labels: LabelImage | None = None
+    """The labels of its pixels, if there are any and the strategy reads them."""
 
     @property
     def is_cropped(self) -> bool:
@@ -125,10 +98,7 @@ class SelectedSource:
     ) -> PatchGrid:
         """Return a grid of candidates of this source, sorted by the source's tiles.
 
-        Parameters
-        ----------
-        sample, start : int arrays, (n,) and (n, 2 or 3)
-            Sample and start of each candidate along (Z)YX, in any order.
+        Samples, (n,), and starts along (Z)YX, (n, 2 or 3), may be in any order.
         """
         columns = sort_by_tile(sample, start, self.source.block_shape)
         return PatchGrid(size, np.full(len(start), self.index, np.int32), *columns, excluded or {})
@@ -178,7 +148,7 @@ class PatchStrategy(Frozen, ABC):
         le=1,
         description="Least share of each patch that must lie in the region and outside of excluded "
         "classes.",
-        exclude_if=_is_one,
+        exclude_if=lambda share: share == 1,
     )
     select: AxisRanges = Field(
         default_factory=dict,
@@ -335,144 +305,6 @@ class PatchStrategy(Frozen, ABC):
             yield valid < self.min_covered, UNCOVERED
 
 
-class SizedStrategy(PatchStrategy):
-    """Choose patches of a fixed size.
-
-    Parameters
-    ----------
-    size : tuple of int, int or str
-        Patch size along YX, or ZYX (TYX) with a depth axis; one number is the size along Y and X.
-        "64um" is that many micrometres.
-    """
-
-    size: LengthPerAxis = Field(
-        description="Patch size along Y,X, or Z,Y,X with a depth axis, in pixels or like 64um."
-    )
-
-    @property
-    def pixels(self) -> tuple[int, ...]:
-        """Patch size in pixels, once the pixel size of the sources is known."""
-        return to_pixels(self.size)
-
-    def in_pixels(self, pixel_size: PixelSize, name: str) -> Self:
-        """Return the strategy with its lengths in pixels, rounded half up; a size is at least one.
-
-        Parameters
-        ----------
-        name : str
-            A source of that pixel size, for messages.
-
-        Raises
-        ------
-        UnknownPixelSizeError
-            If a length is in micrometres, but the pixel size is not known.
-        """
-        fields = {field: getattr(self, field) for field in self._lengths}
-        if all(isinstance(n, int) for lengths in fields.values() for n in lengths):
-            return self
-        sizes = (pixel_size.z, pixel_size.y, pixel_size.x)
-        changed = {
-            field: tuple(
-                length
-                if isinstance(length, int)
-                else round_to_pixels(length, size, name, least=int(field == "size"))
-                for length, size in zip(lengths, sizes[3 - len(lengths) :], strict=True)
-            )
-            for field, lengths in fields.items()
-        }
-        try:
-            return type(self)(**{**dict(self), **changed})
-        except ValidationError as error:
-            raise ArgumentError(f"{user_message(error)} pixels.") from error
-
-    @property
-    def _overhang(self) -> tuple[int, int]:
-        # The share of a patch that is inside is no larger than that along either axis.
-        height, width = (floor((1 - self.min_inside) * n) for n in self.pixels[-2:])
-        return height, width
-
-    _lengths: ClassVar[tuple[str, ...]] = ("size",)
-
-    def plan(  # noqa: D102
-        self,
-        sources: Sequence[SourceInfo],
-        masks: Masks | None = None,
-        labels: Sequence[LabelImage] | None = None,
-        classes: Sequence[ClassMasks] | None = None,
-    ) -> PatchGrid:
-        first = sources[0]
-        if (strategy := self.in_pixels(first.pixel_size, first.name)) is not self:
-            return strategy.plan(sources, masks, labels, classes)
-        return super().plan(sources, masks, labels, classes)
-
-    @field_validator("size")
-    @classmethod
-    def _square(cls, size: tuple[Length, ...]) -> tuple[Length, ...]:
-        return size * 2 if len(size) == 1 else size
-
-    @model_validator(mode="after")
-    def _check_size(self) -> Self:
-        if len(self.size) not in (2, 3) or not all(map(is_positive, self.size)):
-            size = ", ".join(map(str, self.size))
-            raise ValueError(
-                f"patch size {size} must be 2 or 3 numbers of at least 1: along Y, X or Z, Y, X"
-            )
-        return self
-
-    def _check_dimensions(self, source: SourceInfo) -> None:
-        n = len(source.spatial_shape)
-        if n != len(self.size):
-            raise ArgumentError(
-                f"Patch size {self.size} has {len(self.size)} dimensions, but {source.name} is "
-                f"{source.layout.spatial_axes}; give {n} numbers."
-            )
-
-    def _fits(self, selected: SelectedSource, small: Literal["error", "skip"]) -> bool:
-        """Return whether a patch fits; False too if no sample is selected.
-
-        Raises
-        ------
-        ArgumentError
-            If the patch size has another number of dimensions, or no patch fits and `small` is
-            "error".
-        """
-        source = selected.source
-        self._check_dimensions(source)
-        if not len(selected.samples):
-            return False
-        if all(p <= n for p, n in zip(self.pixels, selected.shape, strict=True)):
-            return True
-        if small == "error":
-            what = f"the selected part of {source.name}" if selected.is_cropped else source.name
-            raise ArgumentError(
-                f"Patch size {format_size(self.pixels)} is larger than {what}, which is "
-                f"{format_size(selected.shape)} ({source.layout.spatial_axes}); choose a smaller "
-                f"patch{self._small_hint}."
-            )
-        return False
-
-    @property
-    def _small_hint(self) -> str:
-        """A further remedy for an image that is smaller than a patch."""
-        return ""
-
-    def _check_count(self, selected: SelectedSource, strides: Sequence[int]) -> None:
-        """Refuse more than `MAX_CANDIDATES`, before memory is allocated for them.
-
-        Raises
-        ------
-        ArgumentError
-            Naming the source, since a damaged file may declare any size.
-        """
-        per_sample = prod(ceil(n / s) for n, s in zip(selected.shape, strides, strict=True))
-        if (count := per_sample * len(selected.samples)) > MAX_CANDIDATES:
-            raise ArgumentError(
-                f"{selected.source.name}, {format_size(selected.shape)} "
-                f"({selected.source.layout.spatial_axes}), would give {count} patches, more than "
-                f"{MAX_CANDIDATES}; choose larger patches or less overlap."
-            )
-
-
 def _inside(area: Area, grid: PatchGrid) -> NDArray[np.bool_]:
     """Return which patches, sorted by sample, lie inside of an area."""
     if area.is_flat:
@@ -483,17 +315,3 @@ def _inside(area: Area, grid: PatchGrid) -> NDArray[np.bool_]:
         for first, end in pairwise(borders)
     ]
     return np.concatenate(parts)
-
-
-def exclude(grid: PatchGrid, unwanted: NDArray[np.bool_], reason: str) -> PatchGrid:
-    """Remove candidates from a grid, counting them under a reason."""
-    count = int(unwanted.sum())
-    if not count:
-        return grid
-    excluded = {**grid.excluded, reason: grid.excluded.get(reason, 0) + count}
-    return replace(grid[~unwanted], excluded=excluded)
-
-
-def format_size(size: Sequence[int]) -> str:
-    """Format a size as "64 x 64"."""
-    return " x ".join(map(str, size))

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from typing import Literal, Self
@@ -17,10 +18,8 @@ from napari_patchset.patching.strategies.base import (
     TWICE,
     PatchStrategy,
     SelectedSource,
-    SizedStrategy,
-    exclude,
-    format_size,
 )
+from napari_patchset.patching.strategies.sized import SizedStrategy, format_size
 from napari_patchset.source import SceneId, SourceInfo
 
 _MAX_NAMED = 5
@@ -116,15 +115,17 @@ class Fixed(SizedStrategy):
 
     def _candidates_in(self, selected: SelectedSource, patches: Sequence[FixedPatch]) -> PatchGrid:
         places = [(p.sample, *self.start_in(p, selected.source)) for p in patches]
-        listed = np.array(places, np.int64)
-        listed = listed.reshape(-1, 1 + len(self.pixels))
+        listed = np.array(places, np.int64).reshape(-1, 1 + len(self.pixels))
         unique = np.unique(listed, axis=0)
         excluded = {TWICE: len(listed) - len(unique)} if len(unique) < len(listed) else {}
         grid = selected.grid(self.pixels, unique[:, 0], unique[:, 1:], excluded)
         first = grid.start[:, 0]
         is_selected = np.isin(grid.sample, selected.samples) & (first >= selected.origin[0])
         is_selected &= first + self.pixels[0] <= selected.origin[0] + selected.shape[0]
-        return exclude(grid, ~is_selected, NOT_SELECTED)
+        if n := int((~is_selected).sum()):
+            excluded[NOT_SELECTED] = n
+            grid = replace(grid[is_selected], excluded=excluded)
+        return grid
 
 
 class Whole(PatchStrategy):

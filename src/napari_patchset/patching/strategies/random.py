@@ -20,12 +20,8 @@ from pydantic import Field
 from napari_patchset.patching.areas import Area
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import draw_distinct, draw_integers, random_stream
-from napari_patchset.patching.strategies.base import (
-    NO_POSITION,
-    OVERLAPS,
-    SelectedSource,
-    SizedStrategy,
-)
+from napari_patchset.patching.strategies.base import NO_POSITION, OVERLAPS, SelectedSource
+from napari_patchset.patching.strategies.sized import SizedStrategy
 
 MAX_ROUNDS = 10
 """Rounds of draws, of as many as are needed, before all starts in the area are listed."""
@@ -48,23 +44,16 @@ class Starts:
     """The places in a sample of a source where patches of one size may start.
 
     They are relative to the first one, along (Z)YX; a flat start is the index of one in C order.
-
-    Attributes
-    ----------
-    n : tuple of int
-        Number of starts along each axis; 0 if no patch fits.
-    origin : tuple of int
-        The first start in the image.
-    size : tuple of int
-        Size of a patch.
-    area : Area or None
-        The area that must contain all of a patch; None if that holds for every start.
     """
 
     n: Start
+    """Number of starts along each axis; 0 if no patch fits."""
     origin: Start
+    """The first start in the image."""
     size: Start
+    """Size of a patch."""
     area: Area | None = None
+    """The area that must contain all of a patch; None if that holds for every start."""
 
     @property
     def count(self) -> int:
@@ -113,12 +102,7 @@ class Starts:
         """Draw starts, (at most `count`, 2 or 3), none of which overlaps an earlier one by more.
 
         Random sequential addition: each start is uniform over the free positions, or over as many
-        of them as `MAX_TRIES` draws reach.
-
-        Parameters
-        ----------
-        max_overlap : float
-            Largest overlap of two patches, as a fraction of a patch.
+        of them as `MAX_TRIES` draws reach. Overlap is a fraction of a patch.
         """
         drawn = _DrawnPatches(self.size, max_overlap * prod(self.size))
         starts: list[Start] = []
@@ -339,17 +323,8 @@ def distribute(
 ) -> list[NDArray[np.int64]]:
     """Distribute a number of patches over samples, as if drawn from the positions of all of them.
 
-    Samples are ranked by `SelectedSource.rank`, and sample.
-
-    Parameters
-    ----------
-    n_positions : sequence of sequences of int
-        Number of positions in each sample of each source, or one number for all of its samples.
-
-    Returns
-    -------
-    list of int64 array
-        For each source, the number of patches of each selected sample.
+    Samples are ranked by `SelectedSource.rank`, and sample. `n_positions` has for each source the
+    number of positions in each sample, or one number for all; so does what is returned.
     """
     ranked = sorted(range(len(sources)), key=lambda i: sources[i].rank)
     sizes = [np.broadcast_to(n_positions[i], len(sources[i].samples)) for i in ranked]

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import Edge, PadMode, PatchGrid, axis_starts, starts_by_tile
 from napari_patchset.patching.lengths import Length, LengthPerAxis, to_pixels
-from napari_patchset.patching.strategies.base import SelectedSource, SizedStrategy
+from napari_patchset.patching.strategies.base import SelectedSource
+from napari_patchset.patching.strategies.sized import SizedStrategy
 from napari_patchset.source import SourceInfo
 
 Integers = NDArray[np.int64]
