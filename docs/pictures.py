@@ -17,8 +17,9 @@ from napari_patchset import (
     describe,
     parse_filter,
 )
+from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.patching.filters import Filter
-from napari_patchset.patching.regions import BoolArray, MaskRegion, Polygon
+from napari_patchset.patching.regions import MaskRegion, Polygon
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge
 from napari_patchset.preview.categories import patch_categories

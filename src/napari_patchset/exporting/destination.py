@@ -13,9 +13,8 @@ from pathlib import Path
 from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.workdir import SET_FOLDERS, WorkDir
-from napari_patchset.jobs import folder, own_files
-from napari_patchset.jobs.folder import REMEDY
-from napari_patchset.jobs.own_files import OwnFiles
+from napari_patchset.jobs.folder import REMEDY, check_space
+from napari_patchset.jobs.own_files import OwnFiles, check_apart
 from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patchset.layout import TABLE, ArrayLayout, workdir_path
 from napari_patchset.patchset.manifest import Manifest
@@ -30,7 +29,7 @@ def check_destination(plan: ExportPlan, overwrite: bool) -> None:
     Raise ArgumentError if one of them is, holds or lies in a source; ExportError if something else
     has the name of one of them, or is in a folder that would be removed.
     """
-    check_apart(plan)
+    check_apart_from_sources(plan)
     out = Path(plan.out)
     WorkDir.for_set(out).check_only_own_files()
     if os.path.lexists(out):
@@ -40,11 +39,11 @@ def check_destination(plan: ExportPlan, overwrite: bool) -> None:
             _read_own_manifest(out)
 
 
-def check_apart(plan: ExportPlan) -> None:
+def check_apart_from_sources(plan: ExportPlan) -> None:
     """Raise ArgumentError if the set or its unfinished folder is, holds or lies in an image."""
     out = Path(os.path.abspath(plan.out))
     images = list(_local_images(plan.resolved()))
-    own_files.check_apart([out, workdir_path(out)], images, "the source ")
+    check_apart([out, workdir_path(out)], images, "the source ")
 
 
 def _local_images(plan: ExportPlan) -> Iterator[str]:
@@ -56,14 +55,14 @@ def _local_images(plan: ExportPlan) -> Iterator[str]:
     return (path for path in paths if not is_remote(path))
 
 
-def check_space(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
+def check_patches_fit(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
     """Raise ExportError if patches need more than the free space of the disk of `root`.
 
     `sizes` are arrays and the number of their patches. Compressed arrays count nothing, since their
     size is not known in advance.
     """
     needed = sum(n * layout.patch_bytes for layout, n in sizes if layout.codec == "none")
-    folder.check_space(root, needed, "The patch set", "export fewer patches")
+    check_space(root, needed, "The patch set", "export fewer patches")
 
 
 def check_replaceable(out: Path) -> None:

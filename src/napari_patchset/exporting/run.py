@@ -10,14 +10,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 from napari_patchset.credentials import call_with_credentials, credentials_of
 from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
-from napari_patchset.exporting.destination import check_destination, check_space
+from napari_patchset.exporting.destination import check_destination, check_patches_fit
 from napari_patchset.exporting.failures import Failure, SourcesFailed
 from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import ReadingStep, Step
+from napari_patchset.exporting.frozen_plan import ReadingStep, Result, Step
 from napari_patchset.exporting.metrics import score_chunks
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.selection import Selection
@@ -28,8 +28,6 @@ from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
-
-Result = TypeVar("Result")
 
 Stage = Literal["open", "read", "plan", "score", "write", "finalize", "done"]
 
@@ -223,7 +221,8 @@ class _Export:
         arrays = selection.arrays(self._frozen.arrays)
         workdir.format.check([array.layout for array in arrays])
         missing = [shard for array in arrays for shard in workdir.missing_shards(array)]
-        check_space(workdir.root, ((shard.layout, len(shard.candidates)) for shard in missing))
+        sizes = ((shard.layout, len(shard.candidates)) for shard in missing)
+        check_patches_fit(workdir.root, sizes)
         done_markers = {
             workdir.done_marker_path(shard): len(shard.candidates)
             for shard in missing

@@ -12,7 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.destination import check_apart, check_destination, check_space
+from napari_patchset.exporting.destination import (
+    check_apart_from_sources,
+    check_destination,
+    check_patches_fit,
+)
 from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.finalize import finalize
 from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan, run_steps
@@ -170,7 +174,7 @@ def _planned(out: str | Path) -> tuple[WorkDir, FrozenPlan]:
     if not workdir.root.exists() and Path(out).exists():
         raise ExportError(f"{out} exists, and no export of it is unfinished.")
     frozen = workdir.plan()
-    check_apart(frozen.plan)
+    check_apart_from_sources(frozen.plan)
     return workdir, frozen
 
 
@@ -276,7 +280,7 @@ def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     if plan.split is not None:
         plan.split.assign(grid, frozen.sources)
     set_format.check(frozen.arrays)
-    check_space(root, ((layout, layout.n) for layout in frozen.arrays))
+    check_patches_fit(root, ((layout, layout.n) for layout in frozen.arrays))
 
 
 def select(workdir: WorkDir, frozen: FrozenPlan) -> Selection:

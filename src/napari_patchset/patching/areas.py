@@ -14,10 +14,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.patching.coverage import box_sums, summed_area_table
 from napari_patchset.source import Ratio, Rect
-
-BoolArray = NDArray[np.bool_]
 
 
 class Area(ABC):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
 
 BACKGROUND, FOREGROUND = "background", "foreground"
@@ -32,7 +33,6 @@ _READ_FOR_MESSAGE = 5
 _NO_VALUE = -1
 """Of no class of labels that have names."""
 
-BoolArray = NDArray[np.bool_]
 Pixels = NDArray[np.int64]
 """Positions along (Z)YX, (n, 2 or 3)."""
 

@@ -20,9 +20,9 @@ from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import Annotations
-from napari_patchset.annotations.raster import Edges, fill, find_spans
+from napari_patchset.annotations.raster import BoolArray, Edges, fill, find_spans
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.areas import Area, BoolArray, PixelArea, PlanePixels, ScaledArea
+from napari_patchset.patching.areas import Area, PixelArea, PlanePixels, ScaledArea
 from napari_patchset.source import Ratio, Rect, SceneId, SourceInfo
 
 Masks = Mapping[str, BoolArray | Annotations]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.destination import check_destination, check_space
+from napari_patchset.exporting.destination import check_destination, check_patches_fit
 from napari_patchset.exporting.frozen_plan import lay_out
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.workdir import WorkDir
@@ -74,7 +74,7 @@ def _check_size(
     set_format, kept = FORMATS[plan.format], int(np.count_nonzero(planned.verdicts.reason < 0))
     arrays = lay_out(plan, images, kept, planned.grid.size) if set_format.has_pixels else ()
     set_format.check(arrays)
-    check_space(WorkDir.for_set(plan.out).root, ((layout, layout.n) for layout in arrays))
+    check_patches_fit(WorkDir.for_set(plan.out).root, ((layout, layout.n) for layout in arrays))
 
 
 def _check_writable(out: Path) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.class_pixels import BoolArray, ClassPixels, Pixels
+from napari_patchset.patching.class_pixels import ClassPixels, Pixels
 from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.grid import Draws, PatchGrid, take_starts
 from napari_patchset.patching.random_streams import class_stream, draw_distinct

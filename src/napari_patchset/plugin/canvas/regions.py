@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_patchset.annotations.features import Annotations
+from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.areas import BoolArray
 from napari_patchset.patching.regions import (
     FileRegion,
     Masks,
