@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-Event = TypeVar("Event")
+_Event = TypeVar("_Event")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -68,7 +68,7 @@ def _on_signal(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def until_interrupted(events: Generator[Event, None, None]) -> Iterator[Event]:
+def until_interrupted(events: Generator[_Event, None, None]) -> Iterator[_Event]:
     """Yield the events of an export until a signal comes, and close it.
 
     Python drops a KeyboardInterrupt that is raised in a destructor or a callback; it is raised

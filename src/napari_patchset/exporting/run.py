@@ -188,7 +188,7 @@ class _Export:
             if failures := (yield from _events(checks, partial(self._progress, "open"))):
                 workdir.record(SourcesFailed(failures))
         yield from self._score(metrics)
-        while True:
+        while True:  # until no further source fails: without it, other patches are selected
             try:
                 yield from self._write()
                 steps = finalize(workdir, overwrite)

@@ -85,6 +85,7 @@ class Batches:
         bounds = _by_source(patches, sources, lambda source: source.spatial_shape)
         is_padded = np.asarray((start + grid.size > bounds).any(axis=1) & (pad != "constant"))
         order = np.lexsort((candidates, destination, group))
+        # A padded patch has a number of its own, and so is a batch by itself.
         alone = np.where(is_padded, np.arange(len(start)), -1)
         run = _number_runs([group[order], destination[order], alone[order]])
         borders = np.append(np.flatnonzero(np.diff(run, prepend=-1)), len(start))
@@ -274,6 +275,7 @@ class TileBuffer:
         rect, tile.next_batch = need
         pixels = tile.pixels.result()
         tile.nbytes = pixels.nbytes
+        # A copy takes time: it must free half. An absent chunk is one value, without axes.
         if pixels.ndim and 2 * rect.w * rect.h < tile.rect.w * tile.rect.h:
             inside = [slice(None)] * pixels.ndim
             y, x = rect.y - tile.rect.y, rect.x - tile.rect.x
@@ -294,6 +296,7 @@ class TileBuffer:
 
     def _needed_later(self, block: Block, rect: Rect, batch: int) -> tuple[Rect, int] | None:
         """Return the part of a tile that later batches read, and the first of these batches."""
+        # From `end` on, every batch begins behind the tile.
         bottom = self._key(max(block.samples), block.depths.stop - 1, rect.y + rect.h)
         end = self._span.start + int(np.searchsorted(self._least_key, bottom))
         later, batches = slice(batch + 1, max(end, batch + 1)), self._batches

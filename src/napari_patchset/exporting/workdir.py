@@ -166,14 +166,13 @@ class WorkDir(JobFolder[FrozenPlan]):
         self.result.mkdir(parents=True, exist_ok=True)
         columns: dict[str, NDArray[Any]] = {"stack": grid.source_index, "sample": grid.sample}
         columns |= {f"start{axis}": column for axis, column in enumerate(grid.start.T)}
-        valid = {} if grid.valid is None else {"valid": grid.valid}
-        draws, shared = grid.draws, None
-        if draws is not None:
-            columns["drawn_for"] = draws.code
-            shared = {b"weights": json.dumps(dict(draws.weights))}
-        if grid.outline is not None:
-            columns["outline"] = grid.outline
-        write_columns(self._candidates, {**columns, **valid}, shared)
+        shared = None
+        if grid.draws is not None:
+            columns["drawn_for"] = grid.draws.code
+            shared = {b"weights": json.dumps(dict(grid.draws.weights))}
+        optional = {"outline": grid.outline, "valid": grid.valid}
+        columns |= {name: column for name, column in optional.items() if column is not None}
+        write_columns(self._candidates, columns, shared)
         self.write_plan(frozen)
 
     def find_plan(self) -> FrozenPlan | None:
@@ -219,14 +218,17 @@ class WorkDir(JobFolder[FrozenPlan]):
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
         """Read the candidates."""
         columns, shared = read_columns(self._candidates)
-        start = np.stack([columns[f"start{axis}"] for axis in range(len(frozen.size))], axis=1)
-        source_index, sample, valid = columns["stack"], columns["sample"], columns.get("valid")
         draws = None
         if b"weights" in shared:
             draws = Draws(json.loads(shared[b"weights"]), columns["drawn_for"])
-        outline = columns.get("outline")
         return PatchGrid(
-            frozen.size, source_index, sample, start, valid=valid, draws=draws, outline=outline
+            frozen.size,
+            columns["stack"],
+            columns["sample"],
+            np.stack([columns[f"start{axis}"] for axis in range(len(frozen.size))], axis=1),
+            valid=columns.get("valid"),
+            draws=draws,
+            outline=columns.get("outline"),
         )
 
     def open_images(self, threads: int) -> OpenImages:

@@ -132,9 +132,9 @@ class PatchGrid(Sequence[PatchSpec]):
         )
         valid = None
         if any(grid.valid is not None for grid in grids):
-            ones = (np.ones(len(grid), np.float32) for grid in grids)
-            pairs = zip(grids, ones, strict=True)
-            valid = np.concatenate([one if g.valid is None else g.valid for g, one in pairs])
+            all_valid = (np.ones(len(grid), np.float32) for grid in grids)
+            pairs = zip(grids, all_valid, strict=True)
+            valid = np.concatenate([ones if g.valid is None else g.valid for g, ones in pairs])
         draws = grids[0].draws
         if draws is not None:  # all were drawn together
             codes = [grid.draws.code for grid in grids if grid.draws is not None]
