@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from napari_patchset.annotations import geojson
 from napari_patchset.annotations.features import EVERY_PLANE, Annotations
-from napari_patchset.annotations.geojson import read_geojson
+from napari_patchset.annotations.geojson import format_geojson, read_geojson
+from napari_patchset.annotations.polygons import Feature
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import Rect
 from support.realdata import MISSING, find_data
@@ -280,3 +282,26 @@ def test_files_of_others() -> None:
     assert collection.notes == (
         "only areas have pixels, so these are left out: 2 Point, 1 LineString",
     )
+
+
+def test_features_that_are_written_are_read_as_they_were(tmp_path: Path) -> None:
+    hole = [[4, 4], [6, 4], [6, 6.125], [4, 4]]
+    far = [[20, 20], [29, 20], [29, 29], [20, 20]]
+    features = [
+        Feature([[SQUARE, hole]], "Tumor, invasive", (200, 0, 0), z=2, t=0),
+        Feature([[SQUARE], [far]], "Größe", None, z=0, t=1),
+    ]
+    path = tmp_path / "written.geojson"
+    path.write_bytes(format_geojson(features))
+    annotations = read_geojson(path)
+    assert [(each.name, each.color) for each in annotations.classes] == [
+        ("Tumor, invasive", (200, 0, 0)),
+        ("Größe", None),
+    ]
+    assert (annotations.z.tolist(), annotations.t.tolist()) == ([2, 0], [0, 1])
+    assert annotations.notes == ()
+    vertices = annotations.vertices.tolist()
+    assert [each for each in (*SQUARE, *hole) if each in vertices] == [*SQUARE, *hole]
+    assert np.count_nonzero(annotations.ends_ring) == 4
+    path.write_bytes(format_geojson([]))
+    assert len(read_geojson(path)) == 0

@@ -108,22 +108,30 @@ def test_the_form_says_what_it_keeps_of_a_strategy_and_forgets_it(form: RecipeFo
     title = form.folds["Strategy"].button
     assert not form.strategy.kept.value
     form.load(Recipe(strategy=strategy_of("random"), **RECIPE))
-    assert form.strategy.kept.value.splitlines() == [
-        "region classes Tumor, Tumor, invasive",
-        "exclude classes Necrosis",
-        "min inside 0.123457",
-        "min covered 0.25",
-    ]
-    assert title.text() == "Strategy: random, 4 settings from the plan"
-    form.strategy.kind.value = "tiled"  # these are of every strategy
-    assert title.text() == "Strategy: tiled, 4 settings from the plan"
-    assert form.recipe(None).strategy.exclude_classes == ("Necrosis",)
+    assert form.strategy.kept.value == "min covered 0.25"
+    assert title.text() == "Strategy: random, 1 setting from the plan"
+    form.strategy.kind.value = "tiled"  # it is of every strategy
+    assert title.text() == "Strategy: tiled, 1 setting from the plan"
+    assert form.recipe(None).strategy.min_covered == 0.25
     form.strategy.forget_kept.native.click()
     assert title.text() == "Strategy: tiled"
-    assert not form.recipe(None).strategy.named_classes
+    assert form.recipe(None).strategy.min_covered != 0.25
     form.load(Recipe(strategy=strategy_of("random"), **RECIPE))
     form.load(Recipe(strategy=Random(size=(8, 8), count=3)))
     assert form.recipe(None).strategy == Random(size=(8, 8), count=3)
+
+
+def test_classes_of_a_plan_are_listed_and_can_be_allowed_again(form: RecipeForm) -> None:
+    form.load(Recipe(strategy=strategy_of("random"), **RECIPE))
+    title = form.folds["Annotations"].button.text()
+    assert title.startswith("Annotations: only inside Tumor,")
+    assert title.endswith("not inside Necrosis")
+    tree = form.annotations.list
+    names = [tree.topLevelItem(i).text(0) for i in range(tree.topLevelItemCount())]
+    assert names == ["Tumor", "Tumor, invasive", "Necrosis"]
+    for i in range(3):
+        tree.itemWidget(tree.topLevelItem(i), 2).setCurrentIndex(0)
+    assert not form.recipe(None).strategy.named_classes
 
 
 def test_a_plan_without_an_overlap_has_none_in_the_form(form: RecipeForm) -> None:

@@ -202,6 +202,7 @@ class Window:
         workers.discard(widget.picker.loading)
         timers = (widget._refresh_soon, preview._soon, preview._hover_soon, preview.overlay._soon)
         timers += (preview.gallery._soon, preview.overlay._still)
+        timers += (widget.annotations.soon, widget.scroll_soon)
         arrays = (finest(layer) for layer in self.viewer.layers)
         is_reading = any(each.slicer.is_reading for each in arrays if isinstance(each, LazyArray))
         is_waiting = is_reading or any(timer.isActive() for timer in timers)

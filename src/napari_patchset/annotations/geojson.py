@@ -18,9 +18,11 @@ import codecs
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from napari_patchset.annotations.features import EVERY_PLANE, UNCLASSIFIED, Annotations, Color
 from napari_patchset.annotations.polygons import Feature, make_annotations
@@ -65,6 +67,37 @@ def read_geojson(path: str | Path, progress: Progress = lambda done, total: None
         except ArgumentError as error:
             raise UnreadableFileError(f"{path}: {error}.") from error
     return features.complete(annotations, document.key)
+
+
+def format_geojson(features: Iterable[Feature]) -> bytes:
+    """Return features as the text of a GeoJSON file, which `read_geojson` and QuPath read.
+
+    Either all of them have a plane, or none. Coordinates have three decimals.
+    """
+    lines = ",\n".join(json.dumps(_feature_object(each), ensure_ascii=False) for each in features)
+    return f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode()
+
+
+_DECIMALS = 3
+
+
+def _feature_object(feature: Feature) -> dict[str, Any]:
+    parts = [
+        [np.round(np.asarray(ring, np.float64), _DECIMALS).tolist() for ring in polygon]
+        for polygon in feature.polygons
+    ]
+    is_one = len(parts) == 1
+    geometry: dict[str, Any] = {
+        "type": "Polygon" if is_one else "MultiPolygon",
+        "coordinates": parts[0] if is_one else parts,
+    }
+    if feature.z != EVERY_PLANE:
+        geometry["plane"] = {"c": -1, "z": feature.z, "t": feature.t}
+    classification: dict[str, Any] = {"name": feature.class_name}
+    if feature.color is not None:
+        classification["color"] = list(feature.color)
+    properties = {"objectType": "annotation", "classification": classification}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
 class _Document:

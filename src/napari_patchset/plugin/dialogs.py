@@ -13,9 +13,11 @@ from napari.utils.notifications import (
     show_error,
 )
 from pydantic import ValidationError
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QColorDialog, QFileDialog, QWidget
 
 from napari_patchset._model import user_message
+from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from napari_patchset.errors import PatchsetError
 from napari_patchset.patching.strategies.tiled import SMALL_REMEDY
 from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX
@@ -87,3 +89,16 @@ def ask_plan_name(parent: QWidget, proposed: str) -> Path | None:
     """Open a dialog for where to save a plan; None if it is cancelled."""
     name, _ = QFileDialog.getSaveFileName(parent, "Save plan", proposed, "Plans (*.json)")
     return Path(name) if name else None
+
+
+def ask_outlines(parent: QWidget) -> Path | None:
+    """Open a dialog for a file of outlines; None if it is cancelled."""
+    kinds = f"GeoJSON ({' '.join(f'*{suffix}' for suffix in GEOJSON_SUFFIXES)})"
+    name, _ = QFileDialog.getOpenFileName(parent, "Outlines of the image", "", kinds)
+    return Path(name) if name else None
+
+
+def ask_color(parent: QWidget, color: str) -> str | None:
+    """Open a dialog for a colour, "#rrggbb"; None if it is cancelled."""
+    chosen = QColorDialog.getColor(QColor(color), parent)
+    return chosen.name() if chosen.isValid() else None

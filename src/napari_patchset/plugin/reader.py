@@ -18,10 +18,14 @@ from napari.layers import Layer
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 
+from napari_patchset.annotations.geojson import is_geojson, read_geojson
+from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.dialogs import USER_ERRORS, message, show_offer
+from napari_patchset.plugin.layers.outlines import ImageSpace, make_layer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.scene_layout import MAX_SCENES, all_scene_layers
+from napari_patchset.plugin.layers.viewer_images import find_scene_layers, shown_files
 from napari_patchset.plugin.napari_compat import Opener, is_closed, open_viewer, show_status
 from napari_patchset.plugin.overrides import open_sequence, remember, source_ref
 from napari_patchset.plugin.preferences import PLUGIN, opens_all_scenes
@@ -31,6 +35,9 @@ from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX, find_format
 from napari_patchset.stacks.zarr.store import is_zarr
 
 _READY, _WIDGET = "Ready", "Patches"
+
+OUTLINES_SUFFIX = ".geojson"
+"""Files of outlines that can be dropped; others that end in .json are anything."""
 
 NO_LAYERS: list[Any] = [(None,)]
 """Tells napari that the reader has succeeded and that there is nothing to show."""
@@ -62,6 +69,8 @@ def get_reader(path: str | list[str]) -> Reader | None:
 
 def _is_ours(name: str) -> bool:
     path, suffix = Path(name), _suffix(name)
+    if suffix == OUTLINES_SUFFIX:
+        return True
     if suffix == ZIP_SUFFIX:
         with suppress(*USER_ERRORS):
             return bool(find_format(path))
@@ -82,6 +91,8 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     reader could open, it is shown in one notification instead.
     """
     name, opener = path if isinstance(path, str) else path[0], Opener.find()
+    if is_geojson(name):
+        return _read_outlines(name, opener)
     is_stack = not isinstance(path, str) and (len(path) > 1 or _is_plain_folder(Path(name)))
     viewer, text = opener.viewer, f"Opening {Path(name).name}…"
     if viewer is not None:
@@ -203,12 +214,43 @@ def _shows_patches(viewer: Viewer) -> bool:
     return any(name.startswith(_WIDGET) and widget.isVisible() for name, widget in docked)
 
 
-def _show_patches(viewer: Viewer | None) -> None:
-    """Dock the widget, or raise it if it is docked."""
-    if viewer is not None:
-        dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, _WIDGET)
-        dock.show()
-        dock.raise_()
+def _show_patches(viewer: Viewer | None) -> Any:
+    """Dock the widget, or raise it if it is docked; return it."""
+    if viewer is None:
+        return None
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, _WIDGET)
+    dock.show()
+    dock.raise_()
+    return widget
+
+
+def _read_outlines(name: str, opener: Opener) -> list[LayerTuple]:
+    """Have the widget open outlines over the scene that it shows; for a script, return a layer.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no image that they belong to.
+    """
+    viewer = opener.viewer
+    if viewer is not None and opener.is_person:
+        known = ref(viewer)
+
+        def open_outlines() -> None:
+            viewer = known()
+            if viewer is not None and not is_closed(viewer):
+                _show_patches(viewer).open_outlines(name)
+
+        outbox().post(open_outlines)  # once the images that were dropped with it are there
+        return NO_LAYERS
+    path = next(iter(shown_files(viewer)), None) if viewer is not None else None
+    shown = find_scene_layers(viewer, path) if viewer is not None and path else None
+    if shown is None:
+        raise ArgumentError(f"{name} has outlines of an image; open that first.")
+    space = ImageSpace.of(shown.layers[-1])
+    layer = make_layer(Path(name).name, space, read_geojson(name), Path(name))
+    data, options, kind = layer.as_layer_data_tuple()
+    return [(data, options, kind)]
 
 
 def _is_set(name: str) -> bool:

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.plugin.canvas.annotations import AnnotationControl, draws_labels
 from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
@@ -50,10 +51,15 @@ class PatchesWidget(Panel):
         self._loaded_sources = tuple[SourceRef, ...]()
         # napari's layer list may not be changed from within its own events.
         self._refresh_soon = single_shot_timer(self, self._refresh)
+        # What has grown is laid out by then.
+        self.scroll_soon = single_shot_timer(self, self._show_annotations)
         self.form = RecipeForm()
         self.source_control = SourceControl(napari_viewer, lambda: self.form.output.suffix)
         self.region_control = RegionControl(
             napari_viewer, self.form.region, lambda: self.source_control.shown_scene
+        )
+        self.annotations = AnnotationControl(
+            napari_viewer, self.form.annotations, lambda: self.source_control.shown_scene, self
         )
         self.source, self.picker = self.source_control.section, self.source_control.picker
         self.patches, self.export, self.summary = self.form.patches, ExportSection(), QLabel()
@@ -98,6 +104,7 @@ class PatchesWidget(Panel):
         keys = {info.key for ref in sources if (info := DESCRIPTIONS.latest(ref))}
         recipe = recipe.with_overrides_of(keys)
         sources = with_pairs(sources, self.form.pairs.of_image, self._loaded_sources)
+        sources = self.annotations.paired(sources)
         return FormState(sources, index, recipe, self.export.destination)
 
     @property
@@ -107,11 +114,21 @@ class PatchesWidget(Panel):
         return (
             *(self.loading, self.preferences, plans.planning, plans.scoring),
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
-            source.overriding,
+            *(source.overriding, self.annotations.reading),
             *(self.picker.loading, export.exporting, export.writing),
             *(export.checking, export.finding),
             *(*self.preview.gallery.workers, *self.stitching.workers),
         )
+
+    def open_outlines(self, path: str) -> None:
+        """Take a file of outlines as the annotations of the shown scene, and draw these."""
+        self._refresh()
+        self.form.more.open()
+        self.form.folds["Annotations"].open()
+        self.annotations.open(path)
+
+    def _show_annotations(self) -> None:
+        self.ensureWidgetVisible(self.form.annotations.native)
 
     def on_closed(self) -> None:
         """Remove the grid from the image, stop the workers, and be deleted.
@@ -130,6 +147,8 @@ class PatchesWidget(Panel):
         if not self._released:
             self._released = True
             self._refresh_soon.stop()
+            self.annotations.soon.stop()
+            self.scroll_soon.stop()
             self.plans.stop()
             self.export_control.cancel()
             self.stitching.close()
@@ -165,6 +184,8 @@ class PatchesWidget(Panel):
         self.form.output.changed.connect(self.preferences.stop)  # the user's choice has priority
         self.region_control.changed.connect(self._plan)
         self.region_control.painted.connect(self._on_paint)
+        self.annotations.changed.connect(self._plan)
+        self.annotations.opened.connect(lambda: self.scroll_soon.start())
         self.export.out.changed.connect(self._plan)
         self.plans.changed.connect(self._show)
         self.plans.waiting.connect(lambda: self._show_text("Planning…"))
@@ -181,6 +202,7 @@ class PatchesWidget(Panel):
         """Offer the current layers."""
         self.region_control.refresh()
         self.source_control.refresh()
+        self.annotations.refresh()
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self.preview.overlay.lift()
         self._show_hidden()
@@ -204,6 +226,7 @@ class PatchesWidget(Panel):
             channels = channels_of(shown, context.info)
             self.form.offer(context.info, [(c.name, c.color or "#ffffff") for c in channels])
             self.form.channels.set_hidden(self.source_control.hidden_channels)
+        self.annotations.refresh()
         self._plan()
 
     def _show_parts(self) -> None:
@@ -228,8 +251,9 @@ class PatchesWidget(Panel):
         self.plans.forget()
 
     def _on_paint(self, labels: Labels) -> None:
-        paired = [layer_at(path) for path in self.form.pairs.value.values()]
-        if labels in (self.form.region.layer.value, *paired):
+        chosen = [self.form.region.layer.value, self.form.annotations.outlines.value]
+        chosen += [layer_at(path) for path in self.form.pairs.value.values()]
+        if any(labels is each for each in chosen):
             self.plans.forget()
             self._plan()
 
@@ -308,6 +332,10 @@ class PatchesWidget(Panel):
         self.source_control.load(loaded)
         self.form.load(plan.recipe)
         self.region_control.load(plan.strategy, loaded.masks)
-        self._loaded_sources = plan.sources
-        self.form.pairs.load(plan_pairs(plan.sources))
+        self.annotations.load(plan.sources)
+        self._loaded_sources = tuple(
+            source.model_copy(update={"labels": None}) if draws_labels(source) else source
+            for source in plan.sources
+        )
+        self.form.pairs.load(plan_pairs(self._loaded_sources))
         self.export.out.value = Path(plan.out)

@@ -24,6 +24,7 @@ from napari_patchset.patching.regions import (
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.dialogs import notifying
 from napari_patchset.plugin.form.region import RegionSection
+from napari_patchset.plugin.layers.outlines import ellipse_outline
 from napari_patchset.plugin.layers.plan_layers import labels_region
 from napari_patchset.plugin.layers.viewer_images import SceneLayers, number_shown, plane_space
 from napari_patchset.plugin.overrides import source_ref
@@ -31,7 +32,6 @@ from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.source import Rect, SourceInfo
 
 REGION_NAME = "Patch region"
-_ELLIPSE_CORNERS = 128
 
 
 def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
@@ -103,21 +103,11 @@ def _points(
     if kind in ("line", "path"):
         raise ArgumentError(f"{layer.name} has a {kind}, which encloses nothing; draw a polygon.")
     outer = (0.0,) * (image.ndim - 2)
-    outline = _ellipse(drawn) if kind == "ellipse" else drawn
+    outline = ellipse_outline(drawn) if kind == "ellipse" else drawn
     corners = [layer.data_to_world(corner)[-2:] for corner in outline]
     # napari measures from the centre of the first pixel, a region from its corner.
     pixels = [np.array(image.world_to_data((*outer, *corner))[-2:]) + 0.5 for corner in corners]
     return tuple((round(float(x), 3), round(float(y), 3)) for y, x in pixels)
-
-
-def _ellipse(box: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return a polygon in the shape of an ellipse, from the corners of its box in order."""
-    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
-    along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
-    corners: NDArray[np.floating] = (
-        box.mean(axis=0) + np.cos(angles) * along + np.sin(angles) * across
-    )
-    return corners
 
 
 def _mask(masks: Masks, scene: SceneLayers) -> BoolArray:
@@ -200,7 +190,7 @@ class RegionControl:
         layer = getattr(event, "source", None)
         if isinstance(layer, Labels):
             self.painted.emit(layer)
-        else:
+        elif layer is self._section.layer.value:
             self.changed.emit()
 
     @notifying

@@ -12,6 +12,7 @@ from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.strategies import STRATEGIES
+from napari_patchset.plugin.form.annotations import AnnotationsSection
 from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
 from napari_patchset.plugin.form.output import OutputSection, SplitSection
@@ -32,7 +33,8 @@ class RecipeForm:
         self.patches = PatchesSection()
         self.strategy, self.channels = StrategySection(), ChannelsSection()
         self.pixel_size = PixelSizeSection()
-        self.region, self.filters = RegionSection(), FiltersSection()
+        self.region, self.annotations = RegionSection(), AnnotationsSection()
+        self.filters = FiltersSection()
         self._offered: SourceInfo | None = None
         self.overrides: tuple[Override, ...] = ()
         """The patches that are kept or rejected by hand."""
@@ -42,6 +44,7 @@ class RecipeForm:
             "Channels": self.channels,
             "Pixel size": self.pixel_size,
             "Region": self.region,
+            "Annotations": self.annotations,
             "Filters": self.filters,
             "Split": self.split,
             "Target and labels": self.pairs,
@@ -50,6 +53,7 @@ class RecipeForm:
         self.folds = {title: Fold(title, each.native) for title, each in self._sections.items()}
         self.more = Fold("More options", _column(list(self.folds.values())))
         self.pixel_size.changed.connect(self._fit)
+        self.annotations.listed.connect(lambda: self._show())
         for section in (self.patches, *self._sections.values()):
             section.changed.connect(self._on_change)
         self._show()
@@ -116,7 +120,8 @@ class RecipeForm:
             self.patches.load(recipe.depth_axis, size, overlap or (0,) * len(size))
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)
-            self.region.load(strategy.select)
+            self.region.load(strategy.select, strategy.min_inside)
+            self.annotations.load(strategy.region_classes, strategy.exclude_classes)
             self.filters.offer(self.channels.offered, self.channels.ticked)
             self.filters.load(recipe.filters, recipe.keep_fraction)
             self.split.load(recipe.split)
@@ -129,7 +134,14 @@ class RecipeForm:
             if name in STRATEGIES[fields["kind"]].model_fields:
                 with blaming_section(row.label):
                     fields[name] = row.value
-        return {**fields, "region": region, "select": self.region.select}
+        return {
+            **fields,
+            "region": region,
+            "select": self.region.select,
+            "min_inside": self.region.inside.fraction,
+            "region_classes": self.annotations.region_classes,
+            "exclude_classes": self.annotations.exclude_classes,
+        }
 
     def _fit(self) -> None:
         """Show sizes in the chosen unit, limited to the extent of the image in made pixels."""

@@ -1,4 +1,7 @@
-"""Region that must contain the patches: a layer drawn on the image, and ranges of Z, T, ..."""
+"""Region that must contain the patches: a layer drawn on the image, and ranges of Z, T, ...
+
+How much of a patch must lie inside holds for classes of annotations, too.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +10,15 @@ from magicgui.widgets import ComboBox, SpinBox
 from psygnal import Signal
 
 from napari_patchset.patching.axis_ranges import AxisRange
-from napari_patchset.plugin.form.fields import Row, Section, small_button, without_buttons
+from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.plugin.form.fields import (
+    Percent,
+    Row,
+    Section,
+    description,
+    small_button,
+    without_buttons,
+)
 from napari_patchset.source import SourceInfo
 
 
@@ -67,6 +78,9 @@ class RangeRow(Row):
         return None if typed == self.extent else typed
 
 
+_ALL = 100
+
+
 class RegionSection(Section):
     """The part of the image that patches are cut from."""
 
@@ -83,8 +97,15 @@ class RegionSection(Section):
             tooltip="Only patches wholly inside a shape, or inside the labels, of this layer.",
         )
         self.draw = small_button("Draw…", "Draw the region on the image.")
+        self.inside = Percent(
+            value=_ALL,
+            min=1,
+            max=_ALL,
+            label="Inside %",
+            tooltip=description(PatchStrategy, "min_inside"),
+        )
         self.rows: dict[str, RangeRow] = {}
-        super().__init__([Row([self.layer, self.draw], label="Region")])
+        super().__init__([Row([self.layer, self.draw], label="Region"), self.inside])
 
     def offer(self, extents: Mapping[str, Extent]) -> None:
         """Offer a range along each axis of an image.
@@ -114,8 +135,9 @@ class RegionSection(Section):
         typed = {axis: row.typed for axis, row in self.rows.items()}
         return {axis: (each.first, each.last + 1) for axis, each in typed.items() if each}
 
-    def load(self, select: Mapping[str, AxisRange]) -> None:
-        """Set the ranges."""
+    def load(self, select: Mapping[str, AxisRange], inside: float = 1) -> None:
+        """Set the ranges, and the share of a patch that must lie inside."""
+        self.inside.load(inside)
         for axis, row in self.rows.items():
             first, stop = select.get(axis, (None, None))
             row.first.value = row.extent.first if first is None else max(first, row.extent.first)
@@ -126,7 +148,9 @@ class RegionSection(Section):
         """A short summary of the settings."""
         layer = [self.layer.current_choice] if self.layer.value is not None else []
         ranges = [row.summary for row in self.rows.values() if row.typed]
-        return ", ".join(layer + ranges) or "all"
+        share = self.inside.fraction
+        inside = [f"{share:.0%} inside"] if share < 1 else []
+        return ", ".join(layer + inside + ranges) or "all"
 
     def _row(self, axis: str, extent: Extent) -> RangeRow:
         row = RangeRow(axis, extent, self._typed.get(axis, extent).within(extent))

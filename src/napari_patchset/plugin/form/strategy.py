@@ -59,7 +59,10 @@ _SHOWN = {"count": {"n_patches"}, "patches": set(_CLICKED)}
 """The fields for a field of a strategy, where the names differ: `count` is a list's method."""
 
 
-_ELSEWHERE = {"kind", "size", "overlap", "region", "select"}
+_ELSEWHERE = {
+    *("kind", "size", "overlap", "region", "select", "min_inside"),
+    *("region_classes", "exclude_classes"),
+}
 """The fields of a strategy that other parts of the form show."""
 
 
@@ -82,7 +85,7 @@ class StrategySection(Section):
         self._make_click_fields()
         self._fields: dict[str, Widget] = {name: getattr(self, name) for name in _FIELDS}
         self._others: dict[str, Any] = {}
-        """What a loaded plan has besides: classes of annotations, shares inside and covered."""
+        """What a loaded plan has besides: the share that must be covered."""
         self.kept, self.forget_kept = Label(value=""), small_button("×", "Remove these.", width=22)
         self.kept.native.setWordWrap(True)
         self._kept_row = Row([self.kept, self.forget_kept], label="From the plan", visible=False)

@@ -1,7 +1,15 @@
-"""The layers that a plan names: read as masks, and written into files for an export."""
+"""The layers that a plan names: read as masks, and written into files for an export.
 
+Outlines that are drawn are in a temporary file from the start, named by their content, so that
+planning reads them as any other; an export copies it next to the patch set.
+"""
+
+import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +22,7 @@ from napari_patchset.exporting.sources import file_region, read_region
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import stem_of
+from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, register_layer
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.memory import InMemoryImageStack
@@ -63,10 +72,43 @@ def _mask(layer: Labels) -> NDArray[np.bool_]:
     return mask
 
 
+@cache
+def _drawn() -> TemporaryDirectory[str]:
+    """Return the folder of the outlines that are drawn, which lasts as long as napari runs."""
+    return TemporaryDirectory(prefix="patchset-outlines-")
+
+
+def write_outlines(name: str, text: bytes) -> Path:
+    """Write the outlines of a layer into a temporary file; the same ones have the same file."""
+    folder = Path(_drawn().name, digest_bytes(text)[:_DIGITS])
+    stem = re.sub(r"[^\w-]+", "_", name.removesuffix(".geojson")).strip("_") or "layer"
+    path = folder / f"{stem}.geojson"
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        path.write_bytes(text)
+    return path
+
+
+_DIGITS = 16
+
+
+def _is_drawn(path: str) -> bool:
+    return Path(path).parent.parent == Path(_drawn().name)
+
+
+def _spool_outlines(path: Path, folder: Path) -> Path:
+    """Copy drawn outlines next to the patch set."""
+    copy = folder / f"{path.stem}-{path.parent.name}{path.suffix}"
+    folder.mkdir(exist_ok=True)
+    copyfile(path, copy)
+    return copy
+
+
 def has_layers(plan: ExportPlan) -> bool:
     """Return whether a plan names layers."""
     refs = [ref for source in plan.sources for ref in source.images.values()]
-    return any(layer_at(ref.path) for ref in refs) or region_layer(plan.strategy) is not None
+    is_layer = any(layer_at(ref.path) or _is_drawn(ref.path) for ref in refs)
+    return is_layer or region_layer(plan.strategy) is not None
 
 
 def layers_folder(plan: ExportPlan) -> Path:
@@ -88,6 +130,8 @@ def spool_layers(
     folder = layers_folder(plan)
 
     def named(ref: _Ref) -> _Ref:
+        if _is_drawn(ref.path):
+            return ref.model_copy(update={"path": str(_spool_outlines(Path(ref.path), folder))})
         if (layer := layer_at(ref.path)) is None:
             return ref
         return ref.model_copy(

@@ -88,7 +88,7 @@ def show_plane(viewer: Viewer, image: Image, info: SourceInfo, sample: int, dept
     """Move the sliders to a plane of an image layer, as patches count them."""
     indices = {**_indices(viewer, image), **dict(info.layout.unravel(sample))}
     indices[info.depth_axis] = depth
-    axes = _axes(image)[:-2]
+    axes = axes_of(image)[:-2]
     world = image.data_to_world([*(indices[axis] for axis in axes), 0, 0])
     first = viewer.dims.ndim - image.ndim
     for i in range(len(axes)):
@@ -173,11 +173,11 @@ def _color(layer: Image) -> str:
 def _indices(viewer: Viewer, image: Image) -> dict[str, int]:
     """Return the index along each axis that an image layer shows."""
     point = image.world_to_data(viewer.dims.point[-image.ndim :])
-    steps = zip(_axes(image), point, finest(image).shape, strict=False)
+    steps = zip(axes_of(image), point, finest(image).shape, strict=False)
     return {axis: min(max(round(float(p)), 0), n - 1) for axis, p, n in steps}
 
 
-def _axes(image: Image) -> str:
+def axes_of(image: Image) -> str:
     """Return the axes of an image layer, without that of the colours of RGB."""
     data = finest(image)
     axes = data.axes if isinstance(data, LazyChannel) else LayerStack(image).original_axes

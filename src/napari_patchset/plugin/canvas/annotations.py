@@ -1,0 +1,418 @@
+"""The outlines that belong to each scene: layers, or files, and the list of their classes.
+
+A file is read in the background and becomes a layer over the shown scene, unless it has too many
+outlines. A plan names files: that which a layer shows, or, once it was changed by hand, one that is
+written with its outlines.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from napari.layers import Labels, Shapes
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from psygnal import Signal
+from qtpy.QtCore import QObject
+
+from napari_patchset.annotations.features import Annotations
+from napari_patchset.annotations.geojson import is_geojson
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.class_images import annotations_in_steps, read_annotations
+from napari_patchset.exporting.image_refs import AnnotationsRef, ImageRef, SourceRef
+from napari_patchset.plugin.dialogs import ask_outlines, message, notifying
+from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
+from napari_patchset.plugin.layers.layer_stack import register_layer
+from napari_patchset.plugin.layers.outlines import (
+    CLASS,
+    ImageSpace,
+    class_names,
+    classes_of,
+    drop_orphans,
+    file_of,
+    label_values,
+    make_layer,
+    next_color,
+    outlines_text,
+    set_classes,
+    with_colors,
+)
+from napari_patchset.plugin.layers.plan_layers import write_outlines
+from napari_patchset.plugin.layers.viewer_images import SceneLayers, shown_scenes
+from napari_patchset.plugin.overrides import image_path
+from napari_patchset.plugin.worker import Worker, single_shot_timer
+from napari_patchset.source import SceneId
+
+MAX_SHAPES = 2000
+"""Most outlines that are drawn: napari takes about a millisecond for each."""
+
+OUTLINES_NAME = "Outlines"
+_NO_IMAGE = "Open the image that the outlines belong to first, then drop them on it."
+_HOW_TO_DRAW = "Drag around a structure. The layer's controls have other tools."
+
+Key = tuple[Path, SceneId | None]
+"""An image in the window, and a scene of it."""
+
+
+class _Read(NamedTuple):
+    """A file that was read, and a layer of its outlines, None for too many."""
+
+    key: Key
+    path: str
+    annotations: Annotations
+    layer: Shapes | None
+
+
+def _read(path: str, key: Key, space: ImageSpace) -> Generator[tuple[int, int], None, _Read]:
+    """Read a file of outlines, and yield how many bytes of it are read, and of all."""
+    yield from annotations_in_steps(path, lambda: None)
+    annotations = read_annotations(path)
+    layer = None
+    if len(annotations) <= MAX_SHAPES:
+        layer = make_layer(Path(path).name, space, annotations, Path(path))
+    return _Read(key, path, annotations, layer)
+
+
+class _Written:
+    """The file that stands for the outlines of a layer, until these change."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.space: object = None
+
+
+class AnnotationControl:
+    """Offer layers and files as annotations of the shown scene, and follow their classes.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layers are.
+    section : AnnotationsSection
+        What is chosen.
+    shown : callable
+        Return the layers that show the image.
+    parent : QObject
+        The owner of the timer.
+    """
+
+    changed = Signal()
+    """Other outlines, or other classes of them."""
+    opened = Signal()
+    """A file was read, or a layer made; its classes are listed."""
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        section: AnnotationsSection,
+        shown: Callable[[], SceneLayers | None],
+        parent: QObject,
+    ) -> None:
+        self._viewer, self._section, self._shown = viewer, section, shown
+        self._chosen: dict[Key, Any] = {}
+        """The annotations of each scene: a layer, an `AnnotationsRef`, or None."""
+        self._files: dict[Key, list[AnnotationsRef]] = {}
+        self._spaces: dict[Key, ImageSpace] = {}
+        self._known: dict[str, Annotations] = {}
+        self._tried: set[tuple[Key, str]] = set()
+        self._written: WeakKeyDictionary[Shapes, _Written] = WeakKeyDictionary()
+        self._key: Key | None = None
+        self.reading = Worker()
+        # napari reports a shape before its features.
+        self.soon = single_shot_timer(parent, self._on_drawn)
+        section.outlines.changed.connect(self._choose)
+        section.drawing_wanted.connect(self._draw)
+        section.file_wanted.connect(self._ask)
+        section.class_chosen.connect(self._draw_with)
+        section.added.connect(self._add_class)
+        section.renamed.connect(self._rename)
+        section.recolored.connect(self._recolor)
+        self.reading.yielded.connect(self._on_progress)
+        self.reading.returned.connect(self._on_read)
+        self.reading.failed.connect(self._on_failed)
+
+    def open(self, path: str | Path) -> None:
+        """Take a file as the annotations of the shown scene, and draw its outlines."""
+        if self._key is None:
+            show_error(_NO_IMAGE)
+            return
+        ref = AnnotationsRef(path=str(path))
+        self._chosen[self._key] = ref
+        self._tried.discard((self._key, ref.path))
+        self.refresh()
+
+    def load(self, sources: Sequence[SourceRef]) -> None:
+        """Take the annotations of a plan."""
+        for source in sources:
+            self._chosen[image_path(source), source.scene] = source.annotations
+        self._tried.clear()
+        self._section.as_labels.value = any(map(draws_labels, sources))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Offer the current layers for the shown scene."""
+        shown = self._shown()
+        if shown is None:
+            self._key = None
+            self._section.offer((), None)
+            self._show_classes()
+            return
+        key = self._turn_to(shown)
+        layers = [layer for layer in self._viewer.layers if _is_annotation(layer)]
+        for layer in layers:
+            self._follow(layer)
+        chosen = self._chosen.get(key)
+        if isinstance(chosen, Shapes | Labels) and chosen not in layers:
+            chosen = self._chosen[key] = None
+        files = self._files.setdefault(key, [])
+        if isinstance(chosen, AnnotationsRef) and chosen not in files:
+            files.append(chosen)
+        offered = [(layer.name, layer) for layer in layers]
+        offered += [(Path(ref.path).name, ref) for ref in files if ref == chosen or not layers]
+        self._section.offer(offered, chosen)
+        self._show_classes()
+        if isinstance(chosen, AnnotationsRef):
+            self._read_file(key, chosen)
+
+    def paired(self, sources: Sequence[SourceRef]) -> tuple[SourceRef, ...]:
+        """Return sources with their annotations, and with labels drawn of these if wanted.
+
+        Raises
+        ------
+        ArgumentError
+            If a source has other labels as well.
+        """
+        return tuple(map(self._paired, sources))
+
+    def _paired(self, source: SourceRef) -> SourceRef:
+        key = image_path(source), source.scene
+        if key not in self._chosen:
+            return source
+        ref = self._ref(key)
+        update: dict[str, Any] = {"annotations": ref}
+        if ref is not None and self._section.as_labels.value:
+            if source.labels is not None and source.labels.path != ref.path:
+                raise ArgumentError(
+                    "Labels: both the classes of the outlines and a file are chosen; take one of "
+                    'them away under "Annotations", or under "Target and labels".'
+                )
+            update["labels"] = ImageRef(path=ref.path, scene=ref.scene)
+        return source.model_copy(update=update)
+
+    def _ref(self, key: Key) -> AnnotationsRef | None:
+        """Return the file, or the layer, that a plan names as the annotations of a scene."""
+        chosen, space = self._chosen[key], self._spaces.get(key)
+        if isinstance(chosen, Shapes) and space is not None:
+            return AnnotationsRef(path=str(self._file(chosen, space)))
+        if isinstance(chosen, Labels):
+            classes = tuple(label_values(chosen).items())
+            return AnnotationsRef(path=str(register_layer(chosen)), classes=classes)
+        return chosen if isinstance(chosen, AnnotationsRef) else None
+
+    def _file(self, layer: Shapes, space: ImageSpace) -> Path:
+        written = self._written.setdefault(layer, _Written())
+        if written.path is None or written.space != space.place:
+            text = outlines_text(layer, space)
+            written.path = file_of(layer, text) or write_outlines(layer.name, text)
+            written.space = space.place
+        return written.path
+
+    def _turn_to(self, shown: SceneLayers) -> Key:
+        """Show the outlines of a scene, and hide those of scenes that are not shown."""
+        key = shown.path, shown.scene
+        self._spaces[key] = ImageSpace.of(shown.layers[-1])
+        if key != self._key:
+            self._key = key
+            self.reading.stop()
+            self._section.show_note("")
+            for (path, scene), chosen in self._chosen.items():
+                if isinstance(chosen, Shapes) and chosen in self._viewer.layers:
+                    chosen.visible = scene in shown_scenes(self._viewer, path)
+        return key
+
+    def _follow(self, layer: Shapes | Labels) -> None:
+        """Notice shapes that are drawn, and classes that are changed; once for each layer."""
+        if isinstance(layer, Shapes) and layer not in self._written:
+            self._written[layer] = _Written()
+            for event in (layer.events.data, layer.events.features, layer.events.name):
+                event.connect(self._on_edited)
+
+    def _on_edited(self, event: Any) -> None:
+        self._written.setdefault(event.source, _Written()).path = None
+        self.soon.start()
+
+    def _on_drawn(self) -> None:
+        if (layer := self._layer) is not None:
+            drop_orphans(layer)
+        if self._key is not None:
+            self._show_classes()
+            self.changed.emit()
+
+    @property
+    def _layer(self) -> Shapes | None:
+        """The layer whose shapes are the annotations of the shown scene."""
+        chosen = None if self._key is None else self._chosen.get(self._key)
+        return chosen if isinstance(chosen, Shapes) else None
+
+    def _choose(self, chosen: Any) -> None:
+        if self._key is not None:
+            self._chosen[self._key] = chosen
+            self.refresh()
+            self.changed.emit()
+
+    # Files
+
+    def _ask(self) -> None:
+        if (path := ask_outlines(self._section.native)) is not None:
+            self.open(path)
+
+    def _read_file(self, key: Key, ref: AnnotationsRef) -> None:
+        if is_geojson(ref.path) and (key, ref.path) not in self._tried:
+            self._tried.add((key, ref.path))
+            self._section.show_note(f"Reading {Path(ref.path).name}…")
+            self.reading.run(_read, ref.path, key, self._spaces[key])
+
+    def _on_progress(self, step: tuple[int, int]) -> None:
+        done, total = step
+        self._section.show_note(f"Reading the outlines… {done / max(1, total):.0%}")
+
+    def _on_read(self, read: _Read) -> None:
+        self._known[read.path] = read.annotations
+        space = self._spaces[read.key]
+        sizes = dict(zip(space.axes, space.shape, strict=True))
+        outside = read.annotations.outside(
+            sizes["X"], sizes["Y"], sizes.get("Z", 1), sizes.get("T", 1)
+        )
+        notes = [*read.annotations.notes, *outside]
+        if read.layer is None:
+            notes.insert(
+                0, f"{len(read.annotations):,} outlines are too many to draw; they are used"
+            )
+        else:
+            self._chosen[read.key] = read.layer
+            self._viewer.add_layer(read.layer)
+        self._section.show_note("\n".join(f"{note[:1].upper()}{note[1:]}." for note in notes))
+        self.refresh()
+        self.opened.emit()
+        self.changed.emit()
+
+    def _on_failed(self, error: Exception) -> None:
+        self._section.show_note("")
+        if self._key is not None:
+            self._chosen[self._key] = None
+            self.refresh()
+            self.changed.emit()
+        show_error(message(error))
+
+    # Classes
+
+    def _show_classes(self) -> None:
+        chosen = None if self._key is None else self._chosen.get(self._key)
+        classes = list[ClassInfo]()
+        if isinstance(chosen, Shapes):
+            counts = Counter(class_names(chosen))
+            classes = [ClassInfo(n, color, counts[n]) for n, color in classes_of(chosen).items()]
+        elif isinstance(chosen, Labels):
+            classes = [
+                ClassInfo(n, c) for n, c in with_colors(dict.fromkeys(label_values(chosen))).items()
+            ]
+        elif chosen is not None and (known := self._known.get(chosen.path)) is not None:
+            colors = with_colors({each.name: each.color for each in known.classes})
+            classes = [ClassInfo(n, c, known.class_counts[n]) for n, c in colors.items()]
+        elif chosen is not None:
+            colors = with_colors(dict.fromkeys(name for name, _ in chosen.classes))
+            classes = [ClassInfo(n, c) for n, c in colors.items()]
+        self._section.show_classes(classes, is_layer=isinstance(chosen, Shapes))
+
+    @notifying
+    def _draw(self) -> None:
+        """Have the next drag on the image draw an outline of the chosen class."""
+        if self._key is None:
+            return
+        layer = self._layer
+        if layer is None:
+            layer = make_layer(OUTLINES_NAME, self._spaces[self._key])
+            set_classes(layer, {"Class 1": next_color([])})
+            self._chosen[self._key] = layer
+            self._viewer.add_layer(layer)
+            self.refresh()
+        self._viewer.layers.selection.active = layer
+        layer.visible = True
+        layer.selected_data = set()
+        layer.mode = "add_polygon_lasso"
+        if (name := self._section.current) is not None:
+            self._draw_with(name)
+        self._section.show_note(_HOW_TO_DRAW)
+        self.opened.emit()
+        self.changed.emit()
+
+    def _draw_with(self, name: str) -> None:
+        """Make a class that of the shapes to come, and of those that are selected."""
+        layer = self._layer
+        if layer is None:
+            return
+        if str(layer.mode) not in ("select", "direct"):
+            layer.selected_data = set()
+        selected = sorted(layer.selected_data)
+        names = class_names(layer)
+        layer.feature_defaults = {CLASS: name}
+        layer.current_face_color = "transparent"
+        layer.current_edge_color = classes_of(layer)[name]
+        if any(names[i] != name for i in selected):
+            self._set_names(layer, [name if i in selected else n for i, n in enumerate(names)])
+
+    def _add_class(self) -> None:
+        if (layer := self._layer) is None:
+            return
+        colors, number = classes_of(layer), 1
+        while f"Class {number}" in colors:
+            number += 1
+        name = f"Class {number}"
+        self._set_classes(layer, {**colors, name: next_color(list(colors.values()))})
+        self._section.choose(name)
+        self._draw_with(name)
+        self._section.edit()
+
+    def _rename(self, old: str, new: str) -> None:
+        """Rename a class; to the name of another one, it becomes a part of that."""
+        if (layer := self._layer) is None:
+            return
+        colors = classes_of(layer)
+        kept = colors.get(new, colors[old])
+        renamed = {new if name == old else name: color for name, color in colors.items()}
+        names = [new if name == old else name for name in class_names(layer)]
+        self._set_names(layer, names)
+        self._set_classes(layer, {**renamed, new: kept})
+        self._draw_with(new)
+
+    def _recolor(self, name: str, color: str) -> None:
+        if (layer := self._layer) is not None:
+            self._set_classes(layer, {**classes_of(layer), name: color})
+            if name == self._section.current:
+                self._draw_with(name)
+
+    def _set_names(self, layer: Shapes, names: Sequence[str]) -> None:
+        features = layer.features.copy()
+        features[CLASS] = np.array(names, object)
+        layer.features = features
+
+    def _set_classes(self, layer: Shapes, colors: dict[str, str]) -> None:
+        set_classes(layer, colors)
+        if layer in self._written:
+            self._written[layer].path = None
+        self._show_classes()
+        self.changed.emit()
+
+
+def draws_labels(source: SourceRef) -> bool:
+    """Return whether the labels of a source are the classes of its outlines."""
+    labels, annotations = source.labels, source.annotations
+    is_drawn = labels is not None and annotations is not None and labels.path == annotations.path
+    return is_drawn and annotations is not None and is_geojson(annotations.path)
+
+
+def _is_annotation(layer: Any) -> bool:
+    return isinstance(layer, Shapes) or (isinstance(layer, Labels) and bool(label_values(layer)))

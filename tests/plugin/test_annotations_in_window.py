@@ -1,0 +1,235 @@
+"""Annotations by mouse: outlines that are dropped, drawn with classes, used, exported, loaded."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit
+
+from napari_patchset import PatchSet
+from napari_patchset.plugin.canvas import annotations as control
+from napari_patchset.plugin.layers.outlines import CLASS
+from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import drop, place_on_screen
+from support.window import Window
+
+RING = [[8, 8], [48, 8], [48, 48], [8, 48], [8, 8]]
+HOLE = [[24, 24], [24, 32], [32, 32], [32, 24], [24, 24]]
+
+
+def outline(rings: Any, name: str, color: tuple[int, int, int]) -> dict[str, Any]:
+    named = {"name": name, "color": list(color)}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": rings},
+        "properties": {"objectType": "annotation", "classification": named},
+    }
+
+
+@pytest.fixture
+def outlines(tmp_path: Path) -> Path:
+    """A tumour with a hole, and an artefact in its corner, for an image of 64 x 64."""
+    path = tmp_path / "tumour.geojson"
+    artefact = [[8, 8], [16, 8], [16, 16], [8, 16], [8, 8]]
+    features = [outline([RING, HOLE], "Tumor", (200, 0, 0))]
+    features.append(outline([artefact], "Artefact", (90, 90, 255)))
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def is_open(window: Window) -> bool:
+    return window.widget.form.annotations.outlines.value is not None
+
+
+def row_of(window: Window, name: str) -> Any:
+    tree = window.widget.form.annotations.list
+    items = (tree.topLevelItem(i) for i in range(tree.topLevelItemCount()))
+    return next(item for item in items if item.text(0) == name)
+
+
+def listed(window: Window) -> dict[str, str]:
+    tree = window.widget.form.annotations.list
+    items = (tree.topLevelItem(i) for i in range(tree.topLevelItemCount()))
+    return {item.text(0): item.text(1) for item in items}
+
+
+def click_class(window: Window, name: str) -> None:
+    tree = window.widget.form.annotations.list
+    window.widget.ensureWidgetVisible(tree)
+    middle = tree.visualItemRect(row_of(window, name)).center()
+    at = QPoint(40, middle.y())
+    window.qtbot.mouseClick(tree.viewport(), Qt.MouseButton.LeftButton, pos=at)
+    window.settle()
+
+
+def use(window: Window, name: str, use: str) -> None:
+    """Choose where patches may lie, by the arrow keys."""
+    box = window.widget.form.annotations.list.itemWidget(row_of(window, name), 2)
+    assert isinstance(box, QComboBox)
+    box.setFocus()
+    for _ in range(box.count()):
+        if box.currentText() != use:
+            window.qtbot.keyClick(box, Qt.Key.Key_Down)
+    window.settle()
+
+
+def type_name(window: Window, name: str) -> None:
+    """Type the name of the class that is being edited."""
+    section = window.widget.form.annotations
+    editor = section.list.findChild(QLineEdit)
+    window.qtbot.keyClicks(editor, name)
+    window.qtbot.keyClick(editor, Qt.Key.Key_Return)
+    window.until(lambda: section.current == name)
+    window.settle()
+
+
+def lasso(window: Window, *corners: tuple[float, float]) -> None:
+    """Drag around a structure, in the world of the image."""
+    canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
+    places = [place_on_screen(window, *corner) for corner in corners]
+    window.qtbot.mouseMove(canvas, places[0])
+    window.qtbot.mousePress(canvas, left, pos=places[0])
+    for before, after in pairwise(places):
+        for part in (0.5, 1.0):
+            window.qtbot.mouseMove(canvas, before + (after - before) * part)
+            window.qtbot.wait(10)
+    window.qtbot.mouseRelease(canvas, left, pos=places[-1])
+    window.settle()
+
+
+def starts(made: PatchSet) -> set[tuple[int, int]]:
+    return {(row["y_start"], row["x_start"]) for row in made.table.to_pylist()}
+
+
+IN_TUMOR = {(y, x) for y in range(8, 48, 8) for x in range(8, 48, 8)} - {(24, 24)}
+
+
+def test_outlines_are_dropped_and_patches_lie_in_a_class(
+    window: Window, czi: MakeCzi, outlines: Path, tmp_path: Path, run: Any
+) -> None:
+    window.open(czi(SceneSpec(rect=(100, 50, 64, 64))))
+    window.type_size(8, 8)
+    drop(window, outlines)
+    window.until(lambda: is_open(window))
+    window.settle()
+    layer = window.viewer.layers["tumour.geojson"]
+    np.testing.assert_allclose(layer.translate, window.images[0].translate)
+    assert listed(window) == {"Tumor": "1", "Artefact": "1"}
+    assert window.widget.form.annotations.list.isVisible()
+    use(window, "Tumor", "only inside")
+    assert f"<b>{len(IN_TUMOR)}</b> patches" in window.summary
+    use(window, "Artefact", "not inside")
+    assert f"<b>{len(IN_TUMOR) - 1}</b> patches" in window.summary
+    assert "only inside Tumor, not inside Artefact" in window.widget.form.annotations.summary
+    plan = window.state.plan()
+    assert plan.sources[0].annotations.path == str(outlines)  # it was not changed
+    with window.export_to(tmp_path / "made.patches.zarr") as made:
+        assert starts(made) == IN_TUMOR - {(8, 8)}
+        assert set(made.table["share_Tumor"].to_pylist()) == {1.0}
+        colors = {each.name: each.color for each in made.manifest.classes}
+    assert colors == {"Tumor": (200, 0, 0), "Artefact": (90, 90, 255)}
+    window.widget.export.copy_command.trigger()
+    window.until(lambda: "The command is copied." in window.widget.export.status.value)
+    command = QApplication.clipboard().text().split()
+    assert command[:2] == ["patchset", "export"]
+    assert command[command.index("--annotations") + 1] == str(outlines)
+    out = tmp_path / "again.patches.zarr"
+    command[command.index("--out") + 1] = str(out)
+    code, _, error = run(*command[1:])
+    assert code == 0, error
+    with PatchSet(out) as again:
+        assert starts(again) == IN_TUMOR - {(8, 8)}
+
+
+def test_three_classes_are_drawn_renamed_exported_with_labels_and_loaded(
+    window: Window, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64)), tile=(32, 32)))
+    window.type_size(8, 8)
+    window.unfold("Annotations")
+    section = window.widget.form.annotations
+    window.click(section.draw)
+    layer = window.viewer.layers[control.OUTLINES_NAME]
+    lasso(window, (2, 2), (2, 30), (30, 30), (30, 2), (2, 3))
+    assert listed(window) == {"Class 1": "1"}
+    for name, left in (("Nest", 34), ("Stroma", 50)):
+        window.click(section.add)
+        type_name(window, name)
+        lasso(window, (34, left), (34, left + 12), (58, left + 12), (58, left), (35, left))
+    assert listed(window) == {"Class 1": "1", "Nest": "1", "Stroma": "1"}
+    assert list(layer.features[CLASS]) == ["Class 1", "Nest", "Stroma"]
+    assert len({tuple(color) for color in layer.edge_color}) == 3
+    click_class(window, "Class 1")
+    window.click(section.rename)
+    type_name(window, "Tumor")
+    assert list(layer.features[CLASS]) == ["Tumor", "Nest", "Stroma"]
+    section.recolored.emit("Tumor", "#112233")
+    window.settle()
+    np.testing.assert_allclose(layer.edge_color[0][:3], np.array([17, 34, 51]) / 255, atol=1e-3)
+    window.tick(section.as_labels.native)
+    window.unfold("Strategy")
+    strategy = window.widget.form.strategy
+    window.choose(strategy.kind, "balanced")
+    strategy.classes.value = "Tumor=1,Nest=1,Stroma=1,background=1"
+    window.type_number(strategy.n_patches, 40)
+    out = tmp_path / "made.patches.zarr"
+    with window.export_to(out) as made:
+        assert [each.name for each in made.manifest.classes] == ["Nest", "Stroma", "Tumor"]
+        drawn_for = made.table["drawn_for"].to_pylist()
+        assert {name: drawn_for.count(name) for name in set(drawn_for)} == dict.fromkeys(
+            ("Tumor", "Nest", "Stroma", "background"), 10
+        )
+        assert set(np.unique(made["all/labels"][:])) == {0, 1, 2, 3}
+    (drawn,) = (tmp_path / "made.layers").iterdir()
+    assert drawn.suffix == ".geojson"
+    plan = tmp_path / "made.json"
+    with patch("napari_patchset.plugin.export_control.ask_plan_name", lambda *_: plan):
+        window.widget.export.save_plan.trigger()
+        window.until(lambda: plan.exists())
+        window.settle()
+    window.viewer.layers.remove(layer)
+    window.settle()
+    assert not is_open(window)
+    with patch("napari_patchset.plugin.widget.ask_plan", lambda _: plan):
+        window.widget.export.load_plan.trigger()
+        window.until(lambda: is_open(window))
+        window.settle()
+    assert listed(window) == {"Tumor": "1", "Nest": "1", "Stroma": "1"}
+    assert section.as_labels.value
+    assert window.state.source.labels.path == window.state.source.annotations.path == str(drawn)
+
+
+def test_outlines_without_an_image_and_damaged_ones_are_told(
+    window: Window, file: Path, outlines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(control, "show_error", said.append)
+    drop(window, outlines)
+    window.until(lambda: bool(said))
+    assert "Open the image" in said.pop()
+    window.open(file)
+    outlines.write_text(outlines.read_text()[:-30])
+    drop(window, outlines)
+    window.until(lambda: bool(said))
+    assert "tumour.geojson: it ends in the middle" in said[0]
+    assert not is_open(window)
+
+
+def test_more_outlines_than_can_be_drawn_are_used_all_the_same(
+    window: Window, czi: MakeCzi, outlines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_SHAPES", 1)
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    window.type_size(8, 8)
+    drop(window, outlines)
+    window.until(lambda: "too many to draw" in window.widget.form.annotations.note.value)
+    window.settle()
+    assert "tumour.geojson" not in window.viewer.layers
+    assert listed(window) == {"Tumor": "1", "Artefact": "1"}
+    use(window, "Tumor", "only inside")
+    assert f"<b>{len(IN_TUMOR)}</b> patches" in window.summary
