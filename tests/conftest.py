@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,14 @@ def run(
         return code if isinstance(code, int) else 0, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def spawned() -> Iterator[ProcessPoolExecutor]:
+    """Return two processes that were spawned: what they import takes seconds, so all share them."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        pool.submit(os.getpid).result()  # its thread is there before the first test
+        yield pool
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,13 +272,12 @@ def deep_plan(folder: Path, name: str, **fields: Any) -> ExportPlan:
 
 
 def test_every_executor_and_a_resumed_export_give_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawned: ProcessPoolExecutor
 ) -> None:
     monkeypatch.setattr(layout, "SHARD_BYTES", 8 * 12 * 14 * 2)
     plans = [deep_plan(tmp_path, name) for name in "abcd"]
     export(plans[0], workers=1).close()
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        export(plans[1], executor=pool).close()
+    export(plans[1], executor=spawned).close()
     plan_export(plans[2])
     for step in (score_job, write_job):
         for job in range(3):

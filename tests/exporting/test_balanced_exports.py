@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +80,14 @@ def test_splits_and_filters_apply_to_balanced_patches(tmp_path: Path) -> None:
     assert not list(verify(plan.out))
 
 
-def test_every_executor_and_order_of_the_sources_gives_the_same_patches(tmp_path: Path) -> None:
+def test_every_executor_and_order_of_the_sources_gives_the_same_patches(
+    tmp_path: Path, spawned: ProcessPoolExecutor
+) -> None:
     refs = [write_pair(tmp_path, name, i) for i, name in enumerate("abc")]
     plan = plan_of(refs, tmp_path / "a.patches.zarr")
     export(plan, workers=1).close()
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        other = plan.model_copy(update={"out": str(tmp_path / "b.patches.zarr")})
-        export(other, executor=pool).close()
+    other = plan.model_copy(update={"out": str(tmp_path / "b.patches.zarr")})
+    export(other, executor=spawned).close()
     assert digests(Path(plan.out)) == digests(Path(other.out))
     backwards = plan_of(refs[::-1], tmp_path / "c.patches.zarr")
     with closing(export(backwards)) as again, PatchSet(plan.out) as made:

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,9 @@ def test_each_tile_is_decoded_once_and_each_patch_is_a_part_of_the_whole(
 
 
 @pytest.mark.parametrize("kind", ["overlapping zstd", "deep zarr"])
-def test_every_executor_and_a_resumed_export_give_the_same_bytes(kind: str, tmp_path: Path) -> None:
+def test_every_executor_and_a_resumed_export_give_the_same_bytes(
+    kind: str, tmp_path: Path, spawned: ProcessPoolExecutor
+) -> None:
     base = make_plan(tmp_path / "a", kind)
     found = []
 
@@ -112,8 +113,7 @@ def test_every_executor_and_a_resumed_export_give_the_same_bytes(kind: str, tmp_
     for i, (workers, memory) in enumerate(((1, 2**20), (4, 2**28))):
         export(plan(f"{i}.patches.zarr"), workers=workers, memory=memory).close()
         found.append(digests(tmp_path / f"{i}.patches.zarr"))
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        export(plan("pool.patches.zarr"), pool, workers=2).close()
+    export(plan("pool.patches.zarr"), spawned, workers=2).close()
     found.append(digests(tmp_path / "pool.patches.zarr"))
     jobs = plan("jobs.patches.zarr")
     plan_export(jobs)

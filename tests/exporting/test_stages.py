@@ -2,12 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
@@ -74,7 +72,7 @@ def plan_of(image: str, folder: Path) -> ExportPlan:
     )
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def dask_scheduler() -> Iterator[str]:
     """Return the address of a scheduler of two worker processes."""
     distributed = pytest.importorskip("distributed")
@@ -84,19 +82,10 @@ def dask_scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-@contextmanager
-def dask_workers() -> Iterator[Executor]:
-    distributed = pytest.importorskip("distributed")
-    with dask_scheduler() as address, distributed.Client(address) as client:
-        yield client.get_executor()
-
-
-POOLS: dict[str, Callable[[], Any]] = {
+POOLS: dict[str, Callable[[], Executor]] = {
     "one thread": lambda: ThreadPoolExecutor(1),
     "threads": lambda: ThreadPoolExecutor(4),
-    "spawned processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
     "forkserver": lambda: ProcessPoolExecutor(2, mp_context=get_context("forkserver")),
-    "dask": dask_workers,
 }
 
 
@@ -105,8 +94,21 @@ def test_every_executor_gives_the_same_bytes(
     plan: ExportPlan, reference: PatchSet, kind: str
 ) -> None:
     with POOLS[kind]() as pool:
-        made = export(plan, pool, workers=5)
-    check_same(made, reference)
+        check_same(export(plan, pool, workers=5), reference)
+
+
+def test_spawned_processes_give_the_same_bytes(
+    plan: ExportPlan, reference: PatchSet, spawned: ProcessPoolExecutor
+) -> None:
+    check_same(export(plan, spawned, workers=5), reference)
+
+
+def test_dask_gives_the_same_bytes(
+    plan: ExportPlan, reference: PatchSet, dask_scheduler: str
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(dask_scheduler) as client:
+        check_same(export(plan, client.get_executor(), workers=5), reference)
 
 
 def check_same(made: PatchSet, reference: PatchSet) -> None:
@@ -128,14 +130,16 @@ def test_jobs_of_any_number_in_any_order_give_the_same_bytes(
     check_same(PatchSet(out), reference)
 
 
-def test_four_processes_write_at_once(plan: ExportPlan, reference: PatchSet) -> None:
+def test_processes_write_at_once(
+    plan: ExportPlan, reference: PatchSet, spawned: ProcessPoolExecutor
+) -> None:
     out = plan.out
     plan_export(plan)
     score_job(out, 0, 1)
-    code = "from napari_patchset.exporting.stages import write_job; import sys; "
-    code += "write_job(sys.argv[1], int(sys.argv[2]), 4)"
-    jobs = [subprocess.Popen([sys.executable, "-c", code, out, str(job)]) for job in range(4)]
-    assert [job.wait() for job in jobs] == [0, 0, 0, 0]
+    jobs = [spawned.submit(write_job, out, job, 4) for job in range(3)]
+    write_job(out, 3, 4)
+    for job in jobs:
+        job.result()
     finalize_export(out)
     check_same(PatchSet(out), reference)
 
@@ -171,7 +175,11 @@ def die_after_a_shard(root: Path) -> None:
 
 
 def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
-    plan: ExportPlan, reference: PatchSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: ExportPlan,
+    reference: PatchSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dask_scheduler: str,
 ) -> None:
     victim = tmp_path / "victim"
 
@@ -180,10 +188,10 @@ def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
 
     monkeypatch.setattr(exporting, "iter_export", killing)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
-    with dask_scheduler() as address:
-        assert address.startswith("tcp://")
-        words = ["export", "--plan", tmp_path / "plan.json", "--scheduler", address, "--workers", 4]
-        result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert dask_scheduler.startswith("tcp://")
+    words = ["export", "--plan", tmp_path / "plan.json", "--scheduler", dask_scheduler]
+    words += ["--workers", 4]
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
     assert result.exit_code == 0
     assert victim.exists()
     check_same(PatchSet(plan.out), reference)

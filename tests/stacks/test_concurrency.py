@@ -172,13 +172,6 @@ def test_threads_share_a_set(patch_set: PatchSet) -> None:
             np.testing.assert_array_equal(patch, expected[index])
 
 
-@pytest.fixture(scope="module")
-def spawned() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(os.getpid).result()  # its thread is there before the first test
-        yield pool
-
-
 def test_spawned_processes_reopen_a_stack(case: Case, spawned: ProcessPoolExecutor) -> None:
     whole(case.stack)
     jobs = [spawned.submit(whole, case.stack, sample) for sample in range(len(case.reference))]

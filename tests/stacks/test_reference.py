@@ -6,7 +6,6 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -137,13 +136,14 @@ def first_pixels(stack: Any) -> Any:
     return stack.extract_patch(1, [2], (0, 0), (4, 5))
 
 
-def test_a_stack_works_in_a_spawned_worker(tmp_path: Path, czi: MakeCzi) -> None:
+def test_a_stack_works_in_a_spawned_worker(
+    tmp_path: Path, czi: MakeCzi, spawned: ProcessPoolExecutor
+) -> None:
     czi_stack, _, memory, tiff, zarr_stack = every_stack(tmp_path, czi)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        for stack in (czi_stack, memory, tiff, zarr_stack):
-            there = pool.submit(first_pixels, pickle.loads(pickle.dumps(stack))).result()
-            np.testing.assert_array_equal(there, first_pixels(stack))
-            stack.close()
+    for stack in (czi_stack, memory, tiff, zarr_stack):
+        there = spawned.submit(first_pixels, pickle.loads(pickle.dumps(stack))).result()
+        np.testing.assert_array_equal(there, first_pixels(stack))
+        stack.close()
 
 
 def _descriptors() -> Counter[str]:

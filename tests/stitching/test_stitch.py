@@ -6,10 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import nullcontext
-from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -373,27 +370,20 @@ def test_a_stitcher_stitches_what_was_added(tmp_path: Path) -> None:
         stitcher.finish()
 
 
-POOLS: dict[str, Callable[[], Any]] = {
-    "this process": nullcontext,
-    "threads": lambda: ThreadPoolExecutor(3),
-    "spawned processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", POOLS)
 def test_every_executor_writes_the_same_bytes(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawned: ProcessPoolExecutor
 ) -> None:
     monkeypatch.undo()  # processes have shards of the usual size
     path = write(tmp_path / "a.tif", np.random.default_rng(0).random((5, 700, 900), np.float32))
     tiling = Tiled(size=(96, 96), overlap=(33, 20))
     made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))
     reference = stitch(made.path, made.path, tmp_path / "r.ome.zarr", blend="hann", workers=1)
-    with POOLS[kind]() as pool:
-        out = tmp_path / "o.ome.zarr"
-        result = stitch(made.path, made.path, out, blend="hann", executor=pool, workers=2)
-    assert digests(result.path) == digests(reference.path)
+    with ThreadPoolExecutor(3) as threads:
+        for i, executor in enumerate((None, threads, spawned)):
+            out = tmp_path / f"{i}.ome.zarr"
+            result = stitch(made.path, made.path, out, blend="hann", executor=executor, workers=2)
+            assert digests(result.path) == digests(reference.path), executor
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 20])

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -225,10 +226,15 @@ def _first_and_last(lazy: LazyPatchSet) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*")
-def test_processes_of_every_kind_read_it(folder: Path, tmp_path: Path, method: str) -> None:
+def test_processes_of_every_kind_read_it(
+    folder: Path, tmp_path: Path, method: str, spawned: ProcessPoolExecutor
+) -> None:
     plan = plan_of(folder, tmp_path, "czi", "tiled", "Z", 2)
     with LazyPatchSet(plan) as lazy:
         expected = _first_and_last(lazy)
+        if method == "spawn":
+            assert list(spawned.map(_first_and_last, [lazy, lazy])) == [expected, expected]
+            return
         with multiprocessing.get_context(method).Pool(2) as pool:
             assert pool.map(_first_and_last, [lazy, lazy]) == [expected, expected]
 

@@ -73,10 +73,11 @@ class PlainResampledStack(BoundedStack):
             return
         edges, units = [], []
         for (a, b, length, n), begin in zip(axes, low, strict=True):
-            units.append(_unit(length, np.dtype(self.data_dtype)))
-            exact = (j * length * units[-1] + Fraction(1, 2) for j in range(a, b + 1))
-            each = [min(edge.numerator // edge.denominator, n * units[-1]) for edge in exact]
-            edges.append(np.array(each, np.int64) - begin * units[-1])
+            unit = _unit(length, np.dtype(self.data_dtype))
+            step, per = 2 * length.numerator * unit, 2 * length.denominator
+            each = [min((j * step + per // 2) // per, n * unit) for j in range(a, b + 1)]
+            edges.append(np.array(each, np.int64) - begin * unit)
+            units.append(unit)
         for index in np.ndindex(out.shape[:-2]):
             out[index] = _averages(pixels[index], edges[0], edges[1], units)
 

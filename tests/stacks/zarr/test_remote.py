@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -180,10 +179,10 @@ def test_a_secret_is_sent_and_written_nowhere(
 
 
 def test_a_secret_reaches_the_processes_of_an_export(
-    secret_url: str, server: WebServer, tmp_path: Path
+    secret_url: str, server: WebServer, tmp_path: Path, spawned: ProcessPoolExecutor
 ) -> None:
     plan = plan_of(secret_url, tmp_path / "a.patches.zarr")
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool, export(plan, pool) as made:
+    with export(plan, spawned) as made:
         pixels = made["all"][:]
     with export(plan_of(str(server.folder / "x.zarr"), tmp_path / "b.patches.zarr")) as made:
         np.testing.assert_array_equal(pixels, made["all"][:])
