@@ -26,7 +26,8 @@ from support.plane_patches import CYAN, YELLOW, grid_over, plane_of
         (np.array([3 + 4j, 0]), (0.005, 4.995)),
         (np.array([True, False]), (0.001, 0.999)),
         (np.full(4, np.nan), (0, 1)),
-        (np.full(4, 7, np.uint8), (7, 8)),
+        (np.full(4, 7, np.uint8), (0, 7)),
+        (np.zeros(4, np.uint8), (0, 1)),
     ],
 )
 def test_display_limits_ignore_the_extremes(plane: np.ndarray, limits: tuple[float, float]) -> None:

@@ -44,12 +44,16 @@ def overview(
 def display_limits(plane: NDArray[Any]) -> tuple[float, float]:
     """Return the values shown as black and white, without the extreme thousandth at each end.
 
-    Pixels that are not finite are ignored; complex ones count by magnitude.
+    Pixels that are not finite are ignored; complex ones count by magnitude. A plane of one value is
+    white, unless that is 0 or less.
     """
     values = np.abs(plane) if plane.dtype.kind == "c" else plane
     known = values[np.isfinite(values)].astype(float)
     low, high = (float(v) for v in np.percentile(known, [0.1, 99.9])) if known.size else (0.0, 0.0)
-    return (low, high) if high > low else (low, low + 1)
+    if high > low:
+        return low, high
+    is_white = known.size and high > 0 and known.min() == known.max()
+    return (0.0, high) if is_white else (low, low + 1)
 
 
 def channel_colors(channels: Sequence[Channel]) -> list[str]:

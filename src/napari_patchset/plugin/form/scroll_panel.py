@@ -134,6 +134,13 @@ class _Area(QScrollArea):
             height = max(height, layout.totalHeightForWidth(content.width()))
         return QSize(hint.width(), height + _BORDER)
 
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Keep the field in sight that is worked in, as when the text below takes more lines."""
+        super().resizeEvent(event)
+        focused = QApplication.focusWidget()
+        if focused is not None and self.isAncestorOf(focused):
+            self.ensureWidgetVisible(focused)
+
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Take another height when the content is laid out again."""
         if event is not None and event.type() == QEvent.Type.LayoutRequest:

@@ -42,6 +42,9 @@ from napari_patchset.source import SourceInfo
 _COLUMNS = 3
 """As many as are about as wide as napari's docks on the left, so that the image can be seen."""
 
+_SORT_LENGTH = 14
+"""Letters of the order that are always shown."""
+
 _FRAME = 32
 """What a window has around it, mostly a title, in pixels."""
 
@@ -153,6 +156,9 @@ class Gallery(QDialog):
         self.tabs.setExpanding(False)
         self.tabs.setUsesScrollButtons(True)
         self.sort.setToolTip("The order of the patches.")
+        shorter = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.sort.setSizeAdjustPolicy(shorter)  # or else a long name widens the window
+        self.sort.setMinimumContentsLength(_SORT_LENGTH)
         self.info.setWordWrap(True)
         self.info.setFixedHeight(2 * self.info.fontMetrics().lineSpacing())  # nothing jumps
         layout = QVBoxLayout(self)
