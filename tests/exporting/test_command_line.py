@@ -152,6 +152,7 @@ PLANS: list[dict[str, Any]] = [
     {
         "strategy": Tiled(size=(8, 8)),
         "filters": (parse_filter("std[DAPI,1]>p10"), parse_filter("5<max<otsu")),
+        "dedupe": 0,
     },
 ]
 

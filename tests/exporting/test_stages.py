@@ -65,7 +65,8 @@ def plan_of(image: str, folder: Path) -> ExportPlan:
     return ExportPlan(
         sources=[SourceRef(path=image, scene=i, target=ImageRef(path=image)) for i in scenes],
         strategy=Tiled(size=(16, 16), overlap=(4, 0), edge="pad"),
-        filters=[parse_filter("std>p20")],
+        filters=[parse_filter("std>p20"), parse_filter("focus<p95")],
+        dedupe=0,
         split=Split(val=0.2, by="block"),
         dtype="float32",
         out=folder / "made.patches.zarr",

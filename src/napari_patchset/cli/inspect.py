@@ -104,7 +104,7 @@ def verify(
     """Check a patch set, and compare it with its sources.
 
     Compares every checksum and count, the split, and each patch with the sources' own pixels. Exit
-    code 1 if anything differs.
+    code 1 if anything differs. Patches of different splits that look alike are a warning.
 
     Example: patchset verify cells.patches.zarr
     """
@@ -115,6 +115,7 @@ def verify(
         workers=workers,
         memory=memory_from(memory),
         progress=partial(REPORT.progress, "verify"),
+        notice=REPORT.warning,
     ):
         n += 1
         REPORT.difference(finding.name, finding.message)

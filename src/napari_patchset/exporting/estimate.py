@@ -63,14 +63,14 @@ def estimate_export(
     frozen, grid = run_steps(freeze_plan(plan, workdir.check_cancelled), progress)
     check_frozen(frozen, grid, workdir.root)
     per_patch = _seconds_per_patch(frozen, grid)
-    passes = (2 if plan.filters else 1) * max(len(frozen.arrays), 1)
+    passes = (2 if plan.measures_pixels else 1) * max(len(frozen.arrays), 1)
     threads = min(workers, os.cpu_count() or 1)
     return ExportEstimate(
         candidates=len(grid),
         excluded={reason: n for reason, n in frozen.dropped.items() if n},
         nbytes=sum(array.n * array.patch_bytes for array in frozen.arrays),
         shards=frozen.n_shards,
-        is_upper_bound=bool(plan.filters) or plan.codec != "none",
+        is_upper_bound=plan.measures_pixels or plan.codec != "none",
         jobs=frozen.n_useful_jobs,
         seconds=None if per_patch is None else per_patch * passes * len(grid) / threads,
         failures=frozen.failures,

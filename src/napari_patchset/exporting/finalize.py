@@ -121,6 +121,7 @@ def _manifest(
     )
     is_new |= bool(selection.folds) or TEST in selection.counts
     # Whose tables have further columns.
+    is_new |= recipe.dedupe is not None
     is_new |= recipe.strategy.reads_labels or bool(frozen.classes)
     is_new |= recipe.strategy.min_inside < 1 or isinstance(recipe.strategy.region, GeoJsonRegion)
     return Manifest(

@@ -101,7 +101,7 @@ class FrozenPlan(Frozen):
     @property
     def n_score_chunks(self) -> int:
         """Number of chunks in which the candidates are scored; 0 if nothing is measured."""
-        is_scored = self.plan.filters or self.classes
+        is_scored = self.plan.measures_pixels or self.classes
         return -(-self.n_candidates // self.scored_at_once) if is_scored else 0
 
     def score_chunk(self, chunk: int) -> range:

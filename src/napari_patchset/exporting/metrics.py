@@ -25,12 +25,12 @@ from napari_patchset.exporting.tile_reader import TileReader
 from napari_patchset.exporting.tiles import MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
+from napari_patchset.patching.duplicates import HASH_HALVES, hash_columns, image_hashes
 from napari_patchset.patching.filters import MaskFilter, Metric, PatchFilter, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import (
     Measurement,
     measurements,
-    metric_columns,
     share_measurements,
 )
 from napari_patchset.patchset.files import permitted_by
@@ -56,18 +56,32 @@ class MetricRequest(NamedTuple):
     """The channels that are read, ascending."""
     measurements: list[Measurement]
     """What is measured, by the index into `channels`."""
+    hashed: Sequence[int] = ()
+    """The channels whose hash is computed, by the index into `channels`; none for no hash."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of what is measured."""
+        return [each.column for each in self.measurements] + [*(HASH_HALVES if self.hashed else ())]
 
     def measure(self, patches: NDArray[Any]) -> dict[str, Metric]:
         """Measure patches, N, C, (Z), Y, X, of these channels and without padding."""
-        return {each.column: each.measure(patches[:, each.channel]) for each in self.measurements}
+        columns = {e.column: e.measure(patches[:, e.channel]) for e in self.measurements}
+        if self.hashed:
+            columns |= hash_columns(image_hashes(patches[:, self.hashed]))
+        return columns
 
 
 def metric_requests(
-    filters: Sequence[PatchFilter], sources: Sequence[SourceInfo], classes: Sequence[str] = ()
+    filters: Sequence[PatchFilter],
+    sources: Sequence[SourceInfo],
+    classes: Sequence[str] = (),
+    hashes: bool = False,
 ) -> list[MetricRequest]:
     """Sort filters by the images that they need; the request for "image", if any, is the last.
 
-    `classes` are those of the annotations, whose shares are measured whatever the filters.
+    `classes` are those of the annotations, whose shares are measured whatever the filters; `hashes`
+    tells whether the exported channels are hashed.
     """
     of_images = [each for each in filters if not isinstance(each, MaskFilter | ShareFilter)]
     of_masks = [each for each in filters if isinstance(each, MaskFilter)]
@@ -78,10 +92,11 @@ def metric_requests(
     }
     requests = []
     for role, measured in by_role.items():
-        channels = sorted({each.channel for each in measured})
+        hashed = range(len(sources[0].channels) if hashes and role == IMAGE else 0)
+        channels = sorted({*hashed, *(each.channel for each in measured)})
         if channels:
             of_read = [each._replace(channel=channels.index(each.channel)) for each in measured]
-            requests.append(MetricRequest(role, channels, of_read))
+            requests.append(MetricRequest(role, channels, of_read, hashed))
     return requests
 
 
@@ -98,6 +113,8 @@ class MetricReader:
         Candidates in a chunk: patches that are measured at once are of one chunk.
     classes : sequence of str
         The classes of the annotations, whose shares are measured.
+    hashes : bool
+        Whether the patches are hashed.
     """
 
     def __init__(
@@ -109,8 +126,9 @@ class MetricReader:
         memory: int = DEFAULT_MEMORY,
         chunk_length: int | None = None,
         classes: Sequence[str] = (),
+        hashes: bool = False,
     ) -> None:
-        self.requests = metric_requests(filters, sources[IMAGE], classes)
+        self.requests = metric_requests(filters, sources[IMAGE], classes, hashes)
         self._sources, self._images, self._chunk_length = sources, images, chunk_length
         self._itemsize = {
             request.role: max(np.dtype(source.dtype).itemsize for source in sources[request.role])
@@ -171,7 +189,7 @@ def _measure_inside(
 ) -> dict[str, Metric]:
     """Measure the part of each patch that is inside of the image, of the size `inside`."""
     sizes, which = np.unique(inside, axis=0, return_inverse=True)
-    columns = {each.column: np.empty(len(patches)) for each in request.measurements}
+    columns = {column: np.empty(len(patches)) for column in request.columns}
     for i, size in enumerate(sizes.tolist()):
         part = (slice(None), slice(None), *map(slice, size))
         members = slice(None) if len(sizes) == 1 else np.flatnonzero(which == i)
@@ -210,6 +228,7 @@ def score_chunks(
                 memory=memory,
                 chunk_length=frozen.scored_at_once,
                 classes=frozen.class_names,
+                hashes=frozen.plan.dedupe is not None,
             )
             with permitted_by(workdir.check_token):
                 _ChunkScorer(workdir, frozen, chunks, reader, progress).score()
@@ -231,7 +250,7 @@ class _ChunkScorer:
         self._grid = workdir.candidates(frozen)
         self._candidates = np.concatenate([np.array(frozen.score_chunk(i)) for i in chunks])
         self._is_done = np.zeros(len(self._candidates), bool)
-        names = metric_columns(frozen.plan.filters, frozen.sources, frozen.class_names)
+        names = frozen.plan.metric_columns(frozen.sources, frozen.class_names)
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
         self._needed: dict[int, Failure] = {}
         """Sources that can't be read now, and that the set must not be without."""

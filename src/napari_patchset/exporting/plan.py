@@ -20,8 +20,9 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.channels import ChannelId, channel_indices, parse_channels
 from napari_patchset.credentials import strip_credentials
 from napari_patchset.exporting.image_refs import ParsedPixelSize, SourceRef, absolute_path
+from napari_patchset.patching.duplicates import HASH_HALVES, MAX_DISTANCE
 from napari_patchset.patching.filters import Filter, PatchFilter
-from napari_patchset.patching.measurements import other_channels
+from napari_patchset.patching.measurements import metric_columns, other_channels
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
@@ -29,7 +30,7 @@ from napari_patchset.patchset.layout import PIXEL_TYPE_PATTERN
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import PixelSize, is_remote
+from napari_patchset.source import PixelSize, SourceInfo, is_remote
 
 
 def _check_format(name: str) -> str:
@@ -86,6 +87,14 @@ class Recipe(Frozen):
     keep_fraction: float = Field(
         default=0.0, ge=0, le=1, description="Share of the rejected patches to export nevertheless."
     )
+    dedupe: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_DISTANCE,
+        description="Export only the first of patches that look alike: whose hashes differ in at "
+        "most that many of 64 bits, such as 4.",
+        exclude_if=_is_none,
+    )
     overrides: tuple[Override, ...] = Field(
         default=(),
         description="Patches to export or reject by hand, whatever the filters say.",
@@ -124,6 +133,18 @@ class Recipe(Frozen):
         exported = [names[channel] for channel in chosen]
         return chosen, other_channels(self.filters, exported, names)
 
+    @property
+    def measures_pixels(self) -> bool:
+        """Whether patches are chosen by their pixels."""
+        return bool(self.filters) or self.dedupe is not None
+
+    def metric_columns(
+        self, sources: Sequence[SourceInfo], classes: Sequence[str] = ()
+    ) -> list[str]:
+        """Return the columns of all that is measured, see `measurements.metric_columns`."""
+        hashes = HASH_HALVES if self.dedupe is not None else ()
+        return sorted([*metric_columns(self.filters, sources, classes), *hashes])
+
     def with_overrides_of(self, keys: Collection[str]) -> Self:
         """Return the recipe without overrides of other sources, by their keys."""
         overrides = tuple(each for each in self.overrides if each.source in keys)
@@ -156,6 +177,9 @@ class ExportPlan(Recipe):
         A patch must pass each of them: `["std>5", "mean<otsu"]`.
     keep_fraction : float
         Share of the patches rejected by a filter to export nevertheless, 0 to 1.
+    dedupe : int or None
+        Of patches that look alike only the first is exported: of those whose hashes differ in at
+        most that many bits, 0 to 10. None for all of them.
     overrides : tuple of Override
         Patches to export or reject by hand, whatever the filters say.
     split : Split, float or None

@@ -262,6 +262,7 @@ OPTIONS: tuple[PlanOption, ...] = (
     _plan_option(
         "keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"
     ),
+    _plan_option("dedupe", "Filters", "dedupe", metavar="BITS", type=int, default="off"),
     _plan_option("val", "Split", "split.val", metavar="SHARE", type=float, default="no split"),
     _plan_option("test", "Split", "split.test", metavar="SHARE", type=float, default="no test"),
     _plan_option("folds", "Split", "split.folds", metavar="N", type=int, default="no folds"),

@@ -14,7 +14,6 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT
-from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
@@ -120,7 +119,7 @@ def select_candidates(
     Candidates whose source can't be read (`is_readable`) are rejected, and count neither for a
     limit nor for the split. Raise ExportError if a filter's metric was not measured.
     """
-    if missing := set(metric_columns(recipe.filters, sources)) - metrics.keys():
+    if missing := set(recipe.metric_columns(sources)) - metrics.keys():
         raise ExportError(
             f"{', '.join(sorted(missing))} was not measured; score the patches first."
         )
@@ -130,6 +129,7 @@ def select_candidates(
         sources,
         filters=recipe.filters,
         keep_fraction=recipe.keep_fraction,
+        dedupe=recipe.dedupe,
         overrides=recipe.overrides,
         split=recipe.split,
         metrics={column: values[readable] for column, values in metrics.items()},

@@ -28,7 +28,7 @@ from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
-from napari_patchset.patching.measurements import check_filters, metric_columns
+from napari_patchset.patching.measurements import check_filters
 from napari_patchset.patching.sheet_columns import check_split_column
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
@@ -265,7 +265,7 @@ def check_candidates(frozen: FrozenPlan, grid: PatchGrid) -> None:
     check_split_column(frozen.sources, plan.split.by if plan.split else None)
     if plan.split is not None:
         plan.split.check_columns(frozen.sources)
-    columns = metric_columns(plan.filters, frozen.sources, frozen.class_names)
+    columns = plan.metric_columns(frozen.sources, frozen.class_names)
     check_sheet(frozen.sources, columns, grid)
 
 
@@ -275,7 +275,7 @@ def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:
     plan = frozen.plan
     set_format = FORMATS[plan.format]
     set_format.check([layout.in_split(UNSPLIT, 0) for layout in frozen.arrays])
-    if plan.filters:
+    if plan.measures_pixels:
         return
     if plan.split is not None:
         plan.split.assign(grid, frozen.sources)

@@ -33,7 +33,6 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.selection import ArraySelection, Selection, Shard
 from napari_patchset.jobs.folder import REPLACED, JobFolder, files_of_jobs
 from napari_patchset.patching.grid import Draws, PatchGrid
-from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.columns import read_columns, write_columns
 from napari_patchset.patchset.files import permitted_by, read_json, write_file, write_json
@@ -96,7 +95,7 @@ class Scores:
 
     def add_known(self, frozen: FrozenPlan, metrics: Metrics) -> None:
         """Write those chunks of which every metric is known: `metrics` has NaN where it is not."""
-        columns = metric_columns(frozen.plan.filters, frozen.sources, frozen.class_names)
+        columns = frozen.plan.metric_columns(frozen.sources, frozen.class_names)
         for chunk in range(frozen.n_score_chunks):
             of_chunk = frozen.score_chunk(chunk)
             known = {c: metrics[c][of_chunk.start : of_chunk.stop] for c in columns if c in metrics}

@@ -1,7 +1,7 @@
 """Verdicts: the candidates that are exported, their split, and why the others are rejected.
 
 `judge` applies the filters to the metrics, retains a fraction of the rejected candidates if
-requested, then what the user decided by hand, and splits the rest.
+requested, then what the user decided by hand, rejects near-duplicates, and splits the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.patching.duplicates import DUPLICATE, find_duplicates, hashes_of
 from napari_patchset.patching.filters import Metric, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT
@@ -43,8 +44,8 @@ class Verdicts:
     reason : int8 array
         Index into `reasons` of why it is rejected, -1 if it is exported.
     reasons : tuple of str
-        Why a candidate can be rejected: the filters, that it lies across splits, and `BY_HAND` if
-        the user decided on any.
+        Why a candidate can be rejected: the filters, that it lies across splits, `BY_HAND` if the
+        user decided on any, and `DUPLICATE` if these are not exported.
     metrics : dict of str to float64 array
         Every metric of every candidate, by the name of its column.
     limits : dict of str to dict of str to float
@@ -96,6 +97,7 @@ def judge(
     filters: Sequence[PatchFilter] = (),
     keep_fraction: float = 0.0,
     overrides: Sequence[Override] = (),
+    dedupe: int | None = None,
     split: Split | None = None,
     metrics: Metrics | None = None,
 ) -> Verdicts:
@@ -114,6 +116,9 @@ def judge(
     overrides : sequence of Override
         Candidates to export or reject whatever the filters say. One that shares pixels with both
         splits is rejected nevertheless.
+    dedupe : int or None
+        Largest distance of the hashes of near-duplicates, of which the first is exported, or those
+        that are kept by hand; None for all of them.
     metrics : dict of str to float64 array
         By column, in the order of the grid. A candidate without a metric, or with NaN, is not
         measured yet and passes.
@@ -134,12 +139,17 @@ def judge(
         reason[~_passes(each, of_filter, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
+    is_wanted = np.zeros(len(grid), bool)
     for override, row in zip(overrides, overridden_rows(overrides, grid, sources), strict=True):
         if row >= 0:
             reason[row] = -1 if override.keep else len(filters) + 1
+            is_wanted[row] = override.keep
     part = np.zeros(len(grid), np.int8)
     across = ACROSS_SPLITS if split is None else split.across
     reasons = (*map(str, filters), across, *([BY_HAND] if overrides else []))
+    if dedupe is not None:
+        reason[_duplicates(reason < 0, metrics, dedupe, is_wanted)] = len(reasons)
+        reasons = (*reasons, DUPLICATE)
     if split is None:
         return Verdicts(ALL, part, reason, reasons, metrics, limits)
     passed = reason < 0
@@ -151,6 +161,17 @@ def judge(
     reason[passed & (part == NO_SPLIT)] = len(filters)
     codes, fold = split.split_of(part), split.fold_of(part)
     return Verdicts(split.names_in(sources), codes, reason, reasons, metrics, limits, fold)
+
+
+def _duplicates(
+    passed: NDArray[np.bool_], metrics: Metrics, distance: int, is_wanted: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Return the candidates that look like others, of those that passed the filters."""
+    if (measured := hashes_of(metrics)) is None:
+        return np.empty(0, np.intp)
+    hashes, is_hashed = measured
+    rows = np.flatnonzero(passed & is_hashed)
+    return rows[find_duplicates(hashes[rows], distance, is_wanted[rows])]
 
 
 def _resolve_limits(

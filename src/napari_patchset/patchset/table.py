@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.patching.duplicates import NO_HASH, hashes_of, without_hashes
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
-from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.columns import column, column_values, text_column
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import REMEDY, Manifest
@@ -53,7 +54,7 @@ def patch_table(
     one. The columns of a samples sheet have their own names (ArgumentError if that is the name of
     another column), as has the `well` if the split reads it; the sheet's column `split` is the
     `split`. `fold` is there if the split has folds. Each metric has a column of its own name, null
-    where it was not measured.
+    where it was not measured; `hash` is there if near-duplicates are rejected.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def patch_table(
     first : int
         The `id` of the first row, if the table is a part of a larger one.
     """
-    n, absent = len(grid), rows < 0
+    n, absent, metrics = len(grid), rows < 0, verdicts.metrics
     source_index = column(grid.source_index)
     scenes = [None if source.scene is None else str(source.scene) for source in sources]
     split = text_column(verdicts.splits).take(column(verdicts.split, verdicts.split < 0))
@@ -86,7 +87,8 @@ def patch_table(
         **_numbers_or_null("fold", verdicts.fold),
         "kept": column(verdicts.kept),
         "reason": text_column(verdicts.reasons).take(column(verdicts.reason, verdicts.reason < 0)),
-        **{name: column(v, np.isnan(v)) for name, v in verdicts.metrics.items()},
+        **{name: column(v, np.isnan(v)) for name, v in without_hashes(metrics).items()},
+        **_hashes(metrics),
         "checksum": column(checksums, absent),
     }
     of_sheet = _sheet_columns(sources)
@@ -102,6 +104,14 @@ def patch_table(
 def _numbers_or_null(name: str, numbers: NDArray[np.integer] | None) -> dict[str, pa.Array]:
     """Return a column of numbers, of which -1 is null; none if there are no numbers."""
     return {} if numbers is None else {name: column(numbers, numbers < 0)}
+
+
+def _hashes(metrics: Metrics) -> Mapping[str, pa.Array]:
+    """Return the column of the hashes that near-duplicates are found by."""
+    if (measured := hashes_of(metrics)) is None:
+        return {}
+    hashes, _ = measured
+    return {"hash": column(hashes, hashes == NO_HASH)}
 
 
 def _draws(draws: Draws | None) -> Mapping[str, pa.Array]:

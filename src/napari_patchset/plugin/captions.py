@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from napari_patchset.patching.duplicates import without_hashes
 from napari_patchset.patching.metric_words import column_words, reason_words
 from napari_patchset.plugin.planning import PlanPreview
 
@@ -19,7 +20,7 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
         yx = (info.pixel_size.y or 0.0, info.pixel_size.x or 0.0)
         lengths = " × ".join(f"{n * p:g}" for n, p in zip(spec.size[-2:], yx, strict=True))
         size += f" of {yx[1]:g} µm ({lengths} µm)"
-    metrics = planned.verdicts.metrics.items()
+    metrics = without_hashes(planned.verdicts.metrics).items()
     return [
         f"Patch {row:,}: {_fate(planned, row)}",
         *_source_names(planned, spec.source_index),

@@ -27,7 +27,6 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.patching.filters import Metric, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
-from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.overrides import overridden_rows
 from napari_patchset.patching.sheet_columns import check_split_column
 from napari_patchset.patching.strategies.sized import SizedStrategy
@@ -179,7 +178,7 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
     check_split_column(sources, recipe.split.by if recipe.split else None)
     if len(grid):
         names = [each.name for each in classes]
-        check_sheet(sources, metric_columns(recipe.filters, sources, names), grid)
+        check_sheet(sources, recipe.metric_columns(sources, names), grid)
     return _judged(state, sources, grid, metrics, notice, pairs)
 
 
@@ -204,7 +203,7 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
     names = [each.name for each in classes]
     columns = {
         name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
-        for name in metric_columns(filters, planned.sources, names)
+        for name in state.recipe.metric_columns(planned.sources, names)
     }
 
     def judged() -> PlanPreview:
@@ -217,7 +216,8 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
     if names:
         infos[ANNOTATIONS] = planned.pairs[ANNOTATIONS]
     with OpenImages(state.preview_plan(), open_image, classes=classes) as images:
-        reader = MetricReader(filters, infos, images, classes=names)
+        hashes = state.recipe.dedupe is not None
+        reader = MetricReader(filters, infos, images, classes=names, hashes=hashes)
         for rows, request in product(_chunks(planned, first), reader.requests):
             with closing(reader.read(request, planned.grid, rows)) as parts:
                 for measured, metrics in parts:
@@ -264,11 +264,12 @@ def _judged(
         filters=recipe.filters,
         keep_fraction=recipe.keep_fraction,
         overrides=recipe.overrides,
+        dedupe=recipe.dedupe,
         split=recipe.split,
         metrics={name: values.copy() for name, values in metrics.items()},
     )
     scored = np.ones(len(grid), bool)
-    for name in metric_columns(recipe.filters, sources):
+    for name in recipe.metric_columns(sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
     category = patch_categories(verdicts)
     return PlanPreview(state, sources, grid, verdicts, category, scored, notice, pairs)

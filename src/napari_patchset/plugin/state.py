@@ -257,7 +257,10 @@ class FormState:
         """Key of the settings that determine which candidates are exported, and their split."""
         recipe = self.recipe
         columns = tuple(ref.columns for ref in self.sources)
-        return recipe.filters, recipe.keep_fraction, recipe.overrides, recipe.split, columns
+        return (
+            *(recipe.filters, recipe.keep_fraction, recipe.overrides, recipe.dedupe),
+            *(recipe.split, columns),
+        )
 
     def plan(self) -> ExportPlan:
         """Return the plan of the export.

@@ -179,6 +179,7 @@ def _measurements(part: pa.Table) -> Iterator[str]:
     """Yield the numbers that the table has of each patch; those that are unknown are left out."""
     names = part.column_names
     measured = names[names.index("reason") + 1 : names.index("checksum")]
+    measured = [name for name in measured if pa.types.is_floating(part[name].type)]  # no hash
     columns: Mapping[str, list[Any]] = {
         name: part[name].to_pylist()
         for name in ("id", "valid", "weight", *measured)

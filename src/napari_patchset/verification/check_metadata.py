@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.exporting.selection import Selection, select_candidates
-from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.splits import ALL
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
@@ -94,7 +93,7 @@ def check_table(patch_set: OpenedSet, candidates: RecordedCandidates) -> Iterato
         yield patch_set.edited_table(f"its digest is {digest}, the manifest says {recorded}")
     recipe, sources = patch_set.recipe, patch_set.sources
     try:  # to judge the candidates again, by the metrics in the table
-        names = metric_columns(recipe.filters, sources, patch_set.class_names)
+        names = recipe.metric_columns(sources, patch_set.class_names)
         metrics = {name: candidates.metrics[name] for name in names}
         grid, is_readable = candidates.grid, candidates.is_readable
         selection = select_candidates(recipe, grid, sources, metrics, is_readable)

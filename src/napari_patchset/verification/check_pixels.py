@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patchset.layout import LABELS, ArrayLayout
+from napari_patchset.patching.duplicates import NO_HASH, image_hashes
+from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY, digest_checksums
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.writers.base import PatchStore
@@ -29,6 +30,8 @@ class PixelCheck:
         The candidates in the table, None if it can't be read.
     count_read : callable
         Called with the number of patches that have been read.
+    with_hashes : bool
+        Whether images are hashed, to find those that look alike.
 
     Attributes
     ----------
@@ -36,6 +39,8 @@ class PixelCheck:
         The checksum of each patch, by the name of its array.
     unreadable : dict of str to bool array
         Which patches could not be read.
+    hashes : dict of str to int64 array
+        The hash of each image, `NO_HASH` if it could not be read; empty if that is not wanted.
     """
 
     def __init__(
@@ -43,10 +48,13 @@ class PixelCheck:
         patch_set: OpenedSet,
         candidates: RecordedCandidates | None,
         count_read: Callable[[int], None],
+        with_hashes: bool = False,
     ) -> None:
         self._set, self._candidates, self._count_read = patch_set, candidates, count_read
         self.checksums = {a.name: np.zeros(a.n, np.uint32) for a in patch_set.arrays}
         self.unreadable = {a.name: np.zeros(a.n, bool) for a in patch_set.arrays}
+        images = [a for a in patch_set.arrays if a.role == IMAGE and with_hashes]
+        self.hashes = {a.name: np.full(a.n, NO_HASH, np.int64) for a in images}
 
     def run(self) -> Iterator[Finding]:
         """Read all arrays, and yield their faults."""
@@ -69,6 +77,10 @@ class PixelCheck:
         patches = np.empty((len(rows), *array.patch_shape), array.pixel_type)
         yield from self._read(array, store, rows, patches)
         self.checksums[array.name][in_shard] = checksums(patches)
+        if array.name in self.hashes:
+            is_unreadable = self.unreadable[array.name][in_shard]
+            hashes = np.where(is_unreadable, NO_HASH, image_hashes(patches))
+            self.hashes[array.name][in_shard] = hashes
         yield from self._compare_checksums(array, shard, in_shard)
         if not self.unreadable[array.name][in_shard].any():
             for patch in patches:

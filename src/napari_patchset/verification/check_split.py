@@ -1,6 +1,7 @@
 """Prove that the splits and folds of a set share no place, no group and no pixels.
 
-`find_leak` compares positions, `check_repeats` checksums, so that it finds copies in any source.
+`find_leak` compares positions, `check_repeats` checksums, so that it finds copies in any source,
+and `find_alike` hashes, so that it finds patches that only look alike.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.patching.duplicates import ALIKE, are_near
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
@@ -262,6 +264,31 @@ def check_repeats(
                 f"one of {first.name}, the first are patch {a} of {first.array.name} and patch {b} "
                 f"of {second.array.name}; name each image once, or split by what repeats, and "
                 "export again.",
+            )
+
+
+def find_alike(
+    patch_set: OpenedSet, candidates: RecordedCandidates | None, pixels: PixelCheck
+) -> Iterator[str]:
+    """Yield a sentence for two splits or folds that have patches which look alike.
+
+    Patches of one value look like no other one. See `check_repeats` for the parameters; `pixels`
+    has the hashes, or there is nothing to compare.
+    """
+    parts = [part for part in _parts(patch_set, candidates) if part.array.name in pixels.hashes]
+    for first, second in combinations(parts, 2):
+        hashes = [pixels.hashes[part.array.name][part.rows] for part in (first, second)]
+        rows = [part.rows[each > 0] for part, each in zip((first, second), hashes, strict=True)]
+        one, other = (each[each > 0] for each in hashes)
+        if (is_near := are_near(other, one, ALIKE)).any():
+            example = int(is_near.argmax())
+            like = int((np.bitwise_count(one ^ other[example]) <= ALIKE).argmax())
+            yield (
+                f"{patch_set.path}: {is_near.sum()} patches of {second.name} look like one of "
+                f"{first.name}, the first are patch {rows[0][like]} of {first.array.name} and "
+                f"patch {rows[1][example]} of {second.array.name} (their hashes differ in at most "
+                f"{ALIKE} of 64 bits); look at them, then split by what repeats, or export with "
+                f"dedupe={ALIKE}."
             )
 
 

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.exporting.selection import UNREADABLE
+from napari_patchset.patching.duplicates import NO_HASH, hash_columns
 from napari_patchset.patching.grid import Draws, PatchGrid
-from napari_patchset.patching.measurements import metric_columns
 from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patching.strategies import Balanced
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
@@ -182,7 +182,7 @@ class RecordedCandidates:
         """
         file, sources = TableFile(patch_set.table_path), patch_set.sources
         splits = tuple(patch_set.manifest.counts)
-        names = metric_columns(patch_set.recipe.filters, sources, patch_set.class_names)
+        names = patch_set.recipe.metric_columns(sources, patch_set.class_names)
         strategy = patch_set.recipe.strategy
         classes = list(strategy.classes) if isinstance(strategy, Balanced) else []
         parts, first = list[dict[str, Any]](), 0
@@ -194,6 +194,7 @@ class RecordedCandidates:
             split = patch_set.recipe.split
             read += ["outline"] if split and split.by == ANNOTATION else []
             read += ["fold"] if patch_set.manifest.folds else []
+            read += ["hash"] if patch_set.recipe.dedupe is not None else []
             for part in file.parts([*read, "kept", "split", "checksum", "reason", *names]):
                 named = pc.if_else(part["kept"], part["split"], None)
                 code = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
@@ -215,6 +216,8 @@ class RecordedCandidates:
                     if name in names:
                         values = pc.fill_null(part[name], np.nan).to_numpy()
                         columns[name] = values.astype(np.float64)
+                if "hash" in read:
+                    columns |= hash_columns(pc.fill_null(part["hash"], NO_HASH).to_numpy())
                 parts.append(columns)
                 first += len(part)
         except (OSError, KeyError, pa.ArrowException) as error:

@@ -13,7 +13,7 @@ from napari_patchset.verification.check_metadata import (
 )
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.check_sources import SourceCheck
-from napari_patchset.verification.check_split import check_repeats, check_split
+from napari_patchset.verification.check_split import check_repeats, check_split, find_alike
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 
@@ -24,6 +24,7 @@ def verify(
     workers: int = DEFAULT_WORKERS,
     memory: int = DEFAULT_MEMORY,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    notice: Callable[[str], object] | None = None,
 ) -> Iterator[Finding]:
     """Find every difference between a patch set and what it should be; none if it is sound.
 
@@ -43,6 +44,9 @@ def verify(
         Bytes for decoded tiles.
     progress : callable
         Called with the number of patches read, and of all to read.
+    notice : callable or None
+        Called with a sentence on patches of different splits or folds that look alike, which is no
+        difference. None to look for none.
 
     Yields
     ------
@@ -74,8 +78,11 @@ def verify(
         progress(done, total)
 
     count_read(0)
-    pixels = PixelCheck(patch_set, candidates, count_read)
+    pixels = PixelCheck(patch_set, candidates, count_read, with_hashes=notice is not None)
     yield from pixels.run()
     yield from check_repeats(patch_set, candidates, pixels)
+    for text in find_alike(patch_set, candidates, pixels):
+        if notice is not None:
+            notice(text)
     if sources and candidates:
         yield from SourceCheck(patch_set, candidates, pixels, count_read, memory, workers).run()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import read_patch
+from napari_patchset.patching.duplicates import without_hashes
 from napari_patchset.patching.metric_words import column_words
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patchset.layout import IMAGE
@@ -104,7 +105,7 @@ class PlannedPatches(GalleryPatches):
     def __post_init__(self) -> None:
         """Take the metrics, and look up what was decided by hand."""
         self.name = "the plan"
-        self.metrics = self.planned.verdicts.metrics
+        self.metrics = without_hashes(self.planned.verdicts.metrics)
         rows = self.planned.overridden_rows.tolist()
         overrides = self.planned.state.recipe.overrides
         self._decided = {row: each.keep for row, each in zip(rows, overrides, strict=True)}
