@@ -93,7 +93,7 @@ class Recipe(Frozen):
         le=MAX_DISTANCE,
         description="Export only the first of patches that look alike: whose hashes differ in at "
         "most that many of 64 bits, such as 4.",
-        exclude_if=_is_none,
+        exclude_if=lambda distance: distance is None,
     )
     overrides: tuple[Override, ...] = Field(
         default=(),
