@@ -20,7 +20,6 @@ from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
 from napari_patchset.plugin.form.fields import Fold
 from napari_patchset.plugin.form.form import RecipeForm
-from napari_patchset.plugin.form.output import SplitSection
 from napari_patchset.plugin.form.size_row import LengthBox
 from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.layers.layer_stack import register_layer
@@ -176,54 +175,12 @@ def test_a_filter_may_measure_a_channel_that_is_not_ticked(form: RecipeForm) -> 
     assert recipe.read_channels(["DAPI", "EGFP"]) == ([0], [1])
 
 
-@pytest.mark.parametrize(
-    "split",
-    [
-        Split(folds=3, test=0.1, by="animal", seed=2, stratify="treatment"),
-        Split(val=0.25, test=0.1, by="well"),
-        Split(test=0.2),
-    ],
-)
-def test_what_the_form_does_not_show_of_a_split_is_kept(split: Split, qtbot: QtBot) -> None:
-    section = SplitSection()
-    section.load(split)
-    assert section.value is not None
-    assert Split.model_validate(section.value) == split
-    assert section.by.value == split.by
-    section.val.value = 30
-    changed = Split.model_validate(section.value)
-    assert (changed.val, changed.folds, changed.test) == (0.3, None, split.test)
-    section.load(None)
-    assert (section.value, section.summary) == (None, "none")
-
-
-def test_a_loaded_stated_split_is_kept_until_another_unit_is_chosen(qtbot: QtBot) -> None:
-    section = SplitSection()
-    section.load(Split(by="part"))
-    assert section.value is not None
-    assert Split.model_validate(section.value) == Split(by="part")
-    assert section.summary == "as the column part states"
-    section.by.value = "block"
-    assert (section.value, section.summary) == (None, "none")
-
-
 def test_a_split_is_there_once_it_has_a_share(form: RecipeForm) -> None:
     assert form.recipe(None).split is None
     assert not form.split.by.visible
     form.split.val.value = 25
     assert form.recipe(None).split == Split(val=0.25)
     assert form.folds["Split"].button.text() == "Split: 25 % for validation"
-
-
-@pytest.mark.parametrize(("fraction", "shown"), [(0.125, 12), (0.001, 0), (0.2, 20)])
-def test_a_loaded_share_stays_exact(qtbot: QtBot, fraction: float, shown: int) -> None:
-    section = SplitSection()
-    section.load(Split(val=fraction))
-    assert section.val.value == shown
-    assert section.value is not None
-    assert section.value["val"] == fraction
-    section.val.value = 30
-    assert section.value["val"] == 0.3
 
 
 def test_a_tiny_image_limits_the_size_for_itself_alone(form: RecipeForm) -> None:

@@ -302,23 +302,32 @@ def _read_json(path: Path) -> Any:
         raise ArgumentError(f"{path}: not a JSON file: {error}") from None
 
 
-def command_line(plan: ExportPlan, memory: int | None = None) -> str | None:
+def command_line(plan: ExportPlan, memory: int | None = None, samples: str = "") -> str | None:
     """Return the command that makes and runs a plan, or None if only a saved plan can describe it.
 
-    Listed patches, overrides, regions, scenes of several names, and values of a samples sheet have
-    no options. `memory` is that of --memory, in bytes.
+    Listed patches, overrides, regions, and scenes of several names have no options.
+
+    Parameters
+    ----------
+    memory : int or None
+        Bytes for --memory; None for the default.
+    samples : str
+        The samples sheet that the sources have their values from, "" if its file is not known.
     """
     sources, pairs = _files(plan.sources), [_pair(plan.sources, role) for role in PAIR_ROLES]
     values, overrides = _values(plan), plan.sources[0].overrides
     values |= {f"source.{name}": overrides[name] for name in overrides if name != "files"}
     options = {option.name: _words(option, values) for option in OPTIONS}
     known = {field for option in OPTIONS for field in option.fields}
-    is_alike = all(ref.overrides == overrides and not ref.columns for ref in plan.sources)
+    is_alike = all(
+        ref.overrides == overrides and (samples or not ref.columns) for ref in plan.sources
+    )
     if None in (sources, *pairs, *options.values()) or not is_alike or not values.keys() <= known:
         return None
     of_sources = [options.pop(name) for name in _SOURCE_FIELDS]
     words = [word for part in (sources, *pairs, *of_sources) for word in part or ()]
     words += ["--out", plan.out, *(word for part in options.values() for word in part or ())]
+    words += ["--samples", samples] if samples else []
     words += [] if memory is None else ["--memory", format_bytes(memory)]
     return shlex.join(["patchset", "export", *words])
 

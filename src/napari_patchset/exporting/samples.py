@@ -95,12 +95,19 @@ class SampleSheet(Frozen):
         columns = tuple(name for name in names if name not in (SOURCE, SCENE))
         return cls(path=str(path), columns=columns, rows=tuple(read))
 
-    def assign(self, sources: Iterable[SourceRef]) -> tuple[SourceRef, ...]:
+    def assign(
+        self, sources: Iterable[SourceRef], names: Sequence[str] = ()
+    ) -> tuple[SourceRef, ...]:
         """Return the sources with their values.
 
         A line names a source by its path, relative to the sheet or to the current folder, or by its
         file name; without a scene it is for all scenes of the file. Lines of other files are
         ignored.
+
+        Parameters
+        ----------
+        names : sequence of str
+            How messages name the sources, and lines may; by default, messages have the path.
 
         Raises
         ------
@@ -108,8 +115,9 @@ class SampleSheet(Frozen):
             If a source has no line, or several; if a file name is that of several sources.
         """
         sources, lines = tuple(sources), _Lines(self)
-        found = [lines.find(ref) for ref in sources]
-        if lacking := [str(ref) for ref, row in zip(sources, found, strict=True) if row is None]:
+        named = [*zip(sources, names or map(str, sources), strict=True)]
+        found = [lines.find(ref, name) for ref, name in named]
+        if lacking := [name for (_, name), row in zip(named, found, strict=True) if row is None]:
             raise ArgumentError(
                 f"{self.path}: there is no line for {lacking[0]} ({len(lacking)} of {len(sources)} "
                 "sources lack one); add one with its file name in the column source."
@@ -134,9 +142,9 @@ class _Lines:
             for name in dict.fromkeys(self._names(row.source)):
                 self._by_name.setdefault(name, []).append(row)
 
-    def find(self, ref: SourceRef) -> SampleRow | None:
+    def find(self, ref: SourceRef, named: str) -> SampleRow | None:
         """Return the line of a source, None if there is none."""
-        names = absolute_path(ref.path), _file_name(ref.path)
+        names = absolute_path(ref.path), _file_name(ref.path), named
         whole = {row.line: row for name in names for row in self._by_name.get(name, ())}
         found = [row for row in whole.values() if row.scene in ("", str(ref.scene))]
         with_scene = [f"{name}@{ref.scene}" for name in names]  # as messages name it
@@ -145,7 +153,7 @@ class _Lines:
         if len(found) > 1:
             listed = " and ".join(str(row.line) for row in found[:2])
             raise ArgumentError(
-                f"{self._sheet.path}: lines {listed} are both for {ref}; leave one of them."
+                f"{self._sheet.path}: lines {listed} are both for {named}; leave one of them."
             )
         if not found:
             return None

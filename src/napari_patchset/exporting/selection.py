@@ -94,8 +94,7 @@ class Selection:
     @property
     def folds(self) -> tuple[int, ...]:
         """Number of patches in each fold; empty without folds."""
-        fold = self.verdicts.fold
-        return () if fold is None else tuple(np.bincount(fold[fold >= 0]).tolist())
+        return self.verdicts.fold_sizes
 
     def arrays(self, layouts: Sequence[ArrayLayout]) -> list[ArraySelection]:
         """Return every array of the set, split by split, for one layout of each role."""

@@ -70,6 +70,11 @@ class Verdicts:
         return kept
 
     @property
+    def fold_sizes(self) -> tuple[int, ...]:
+        """Number of patches in each fold; empty without folds."""
+        return () if self.fold is None else tuple(np.bincount(self.fold[self.fold >= 0]).tolist())
+
+    @property
     def finite_limits(self) -> dict[str, dict[str, float]]:
         """The limits without those that are NaN because no candidate has the metric."""
         return {

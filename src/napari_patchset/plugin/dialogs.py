@@ -85,6 +85,13 @@ def ask_plan(parent: QWidget) -> Path | None:
     return Path(name) if name else None
 
 
+def ask_sheet(parent: QWidget) -> Path | None:
+    """Open a dialog for a samples sheet; None if it is cancelled."""
+    kinds = "Samples sheets (*.csv *.tsv *.txt);;All files (*)"
+    name, _ = QFileDialog.getOpenFileName(parent, "Samples sheet", "", kinds)
+    return Path(name) if name else None
+
+
 def ask_plan_name(parent: QWidget, proposed: str) -> Path | None:
     """Open a dialog for where to save a plan; None if it is cancelled."""
     name, _ = QFileDialog.getSaveFileName(parent, "Save plan", proposed, "Plans (*.json)")

@@ -22,6 +22,7 @@ from napari_patchset.exporting.destination import check_destination
 from napari_patchset.exporting.failures import Failure
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.run import Progress, iter_export
+from napari_patchset.exporting.samples import SampleSheet
 from napari_patchset.exporting.stages import is_prepared
 from napari_patchset.exporting.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
@@ -341,10 +342,9 @@ class ExportControl:
             self.opened.emit(self._found)
 
     def _copy(self) -> None:
-        self._write(self._copy_command, _written_plan, self._state())
+        self._write(self._copy_command, _written_command, self._state(), chosen_memory())
 
-    def _copy_command(self, plan: ExportPlan) -> None:
-        line = command_line(plan, chosen_memory())
+    def _copy_command(self, line: str | None) -> None:
         if line is None:
             raise ArgumentError(
                 "Not all that is set here can be written as a command; save the plan instead, and "
@@ -365,7 +365,7 @@ class ExportControl:
         on_written: Callable[[Any], None],
         work: Callable[..., Any],
         state: FormState,
-        *args: Path,
+        *args: Any,
     ) -> None:
         """Write a plan that names files only; layers are written into files first."""
         layers = has_layers(state.plan())
@@ -388,6 +388,19 @@ def _fresh_plan(state: FormState) -> ExportPlan:
 
 def _written_plan(state: FormState) -> ExportPlan:
     return spool_layers(_fresh_plan(state))
+
+
+def _written_command(state: FormState, memory: int | None) -> str | None:
+    """Return the command that runs a plan of files only, None if there is none."""
+    plan, samples = _written_plan(state), state.samples
+    if samples:
+        try:
+            sources = SampleSheet.from_file(samples).assign(plan.sources)
+        except (ArgumentError, OSError):  # the sheet is gone, or names layers
+            return None
+        if sources != plan.sources:
+            return None
+    return command_line(plan, memory, samples)
 
 
 def _save_plan(state: FormState, path: Path) -> Path:

@@ -169,7 +169,10 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
     if before is not None and before.state.candidates_key == state.candidates_key:
         grid, metrics = before.grid, dict(before.verdicts.metrics)
         if before.state.verdicts_key == state.verdicts_key:
-            return replace(before, state=state, notice=notice, pairs=pairs)
+            category = before.category
+            if before.state.shown_fold != state.shown_fold:
+                category = patch_categories(before.verdicts, state.shown_fold)
+            return replace(before, state=state, category=category, notice=notice, pairs=pairs)
     else:
         masks = masks_of(recipe.strategy)
         grid = choose_candidates(state.preview_plan(), sources, masks, open_image)
@@ -271,7 +274,7 @@ def _judged(
     scored = np.ones(len(grid), bool)
     for name in recipe.metric_columns(sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
-    category = patch_categories(verdicts)
+    category = patch_categories(verdicts, state.shown_fold)
     return PlanPreview(state, sources, grid, verdicts, category, scored, notice, pairs)
 
 

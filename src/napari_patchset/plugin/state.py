@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -153,12 +153,18 @@ class FormState:
         How patches are chosen and written.
     out : str
         The patch set to write, "" if none is chosen yet.
+    samples : str
+        The samples sheet that the sources have their values from, "" if there is none.
+    shown_fold : int
+        The fold whose patches validate in the preview; nothing else depends on it.
     """
 
     sources: tuple[SourceRef, ...]
     shown_index: int
     recipe: Recipe
     out: str = ""
+    samples: str = ""
+    shown_fold: int = field(default=0, compare=False)
 
     @property
     def source(self) -> SourceRef:

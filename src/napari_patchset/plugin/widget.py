@@ -4,6 +4,7 @@ State flows one way. The form and the viewer make a `FormState`; `PlanControl` t
 into a `PlanPreview` in a background thread; `PreviewControl` draws that.
 """
 
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -105,7 +106,9 @@ class PatchesWidget(Panel):
         recipe = recipe.with_overrides_of(keys)
         sources = with_pairs(sources, self.form.pairs.of_image, self._loaded_sources)
         sources = self.annotations.paired(sources)
-        return FormState(sources, index, recipe, self.export.destination)
+        split, out = self.form.split, self.export.destination
+        state = FormState(sources, index, recipe, out, split.samples.path, split.shown_fold)
+        return replace(state, sources=split.samples.assign(sources, state.names))
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -113,6 +116,7 @@ class PatchesWidget(Panel):
         source, plans, export = self.source_control, self.plans, self.export_control
         return (
             *(self.loading, self.preferences, plans.planning, plans.scoring),
+            self.form.split.samples.reading,
             *(source.file_opener.worker, source.opening, source.reading, source.adding),
             *(source.overriding, self.annotations.reading),
             *(self.picker.loading, export.exporting, export.writing),
@@ -227,6 +231,7 @@ class PatchesWidget(Panel):
             self.form.offer(context.info, [(c.name, c.color or "#ffffff") for c in channels])
             self.form.channels.set_hidden(self.source_control.hidden_channels)
         self.annotations.refresh()
+        self.form.split.offer(any(scene.well for scene in context.scenes))
         self._plan()
 
     def _show_parts(self) -> None:
@@ -338,4 +343,5 @@ class PatchesWidget(Panel):
             for source in plan.sources
         )
         self.form.pairs.load(plan_pairs(self._loaded_sources))
+        self.form.split.samples.load(plan.sources)
         self.export.out.value = Path(plan.out)

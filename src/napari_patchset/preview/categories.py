@@ -5,7 +5,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.groups import TEST, VALIDATION
+from napari_patchset.patching.groups import NO_SPLIT, TEST, VALIDATION
 from napari_patchset.patching.verdicts import Verdicts
 
 
@@ -28,8 +28,17 @@ def category_of(split: str) -> PatchCategory:
     return names.get(split, PatchCategory.TRAIN)
 
 
-def patch_categories(verdicts: Verdicts) -> NDArray[np.uint8]:
-    """Return the category of each candidate."""
+def patch_categories(verdicts: Verdicts, fold: int | None = None) -> NDArray[np.uint8]:
+    """Return the category of each candidate.
+
+    Parameters
+    ----------
+    fold : int or None
+        The fold that validates, if the split has folds; None for none of them.
+    """
     by_code = [*map(category_of, verdicts.splits), PatchCategory.REJECTED]
     of_split = np.array(by_code, np.uint8)  # the last one for NO_SPLIT
-    return np.where(verdicts.kept, of_split[verdicts.split], np.uint8(PatchCategory.REJECTED))
+    category = np.where(verdicts.kept, of_split[verdicts.split], of_split[NO_SPLIT])
+    if fold is not None and verdicts.fold is not None:
+        category[verdicts.kept & (verdicts.fold == fold)] = PatchCategory.VAL
+    return category

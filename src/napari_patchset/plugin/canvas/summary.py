@@ -33,9 +33,10 @@ def summarize(planned: PlanPreview) -> str:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)
     if split := planned.state.recipe.split:
-        counts = {name: n[category] for name, category in _CATEGORIES.items()}
-        fold = planned.verdicts.fold
-        folds = () if fold is None else np.bincount(fold[fold >= 0]).tolist()
+        verdicts = planned.verdicts
+        exported = np.bincount(verdicts.split[verdicts.kept], minlength=len(verdicts.splits))
+        counts = dict(zip(verdicts.splits, exported.tolist(), strict=True))
+        folds = verdicts.fold_sizes
         lines += [remark] if (remark := split.remark(counts, folds)) else []
     lines += [_left_out(planned, why, count) for why, count in planned.grid.excluded.items()]
     lines += [_escaped(planned.notice)] if planned.notice else []
@@ -130,6 +131,9 @@ _CATEGORIES = {
 
 def _legend(planned: PlanPreview, counts: list[int]) -> str:
     named = {split: _CATEGORIES[split] for split in planned.verdicts.splits if (split,) != ALL}
+    if planned.verdicts.fold is not None:
+        train = {TRAINING: named.pop(TRAINING)}
+        named = train | {f"val of fold {planned.state.shown_fold}": PatchCategory.VAL} | named
     named = (named or {"kept": PatchCategory.TRAIN}) | {"rejected": PatchCategory.REJECTED}
     entries = [
         f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;{counts[category]:,}'

@@ -15,11 +15,12 @@ from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.plugin.form.annotations import AnnotationsSection
 from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
-from napari_patchset.plugin.form.output import OutputSection, SplitSection
+from napari_patchset.plugin.form.output import OutputSection
 from napari_patchset.plugin.form.patches import ChannelsSection, PatchesSection
 from napari_patchset.plugin.form.pixel_size import PixelSizeSection
 from napari_patchset.plugin.form.region import RegionSection, extents
 from napari_patchset.plugin.form.source_section import PairsSection
+from napari_patchset.plugin.form.split import SplitSection
 from napari_patchset.plugin.form.strategy import StrategySection
 from napari_patchset.source import PixelSize, SourceInfo
 
@@ -76,6 +77,8 @@ class RecipeForm:
             if self.channels.boxes:
                 for each in filters:
                     each.columns(self.channels.names, self.channels.unticked)
+        with blaming_section("Split"):
+            split = self.split.value
         return Recipe.model_validate(
             {
                 "strategy": self._strategy(region),
@@ -85,7 +88,7 @@ class RecipeForm:
                 "filters": filters,
                 "keep_fraction": self.filters.keep_fraction,
                 "overrides": self.overrides,
-                "split": self.split.value,
+                "split": split,
                 **self.output.value,
             }
         )

@@ -1,17 +1,14 @@
-"""Output and split: format of the set, and share of the patches for validation."""
+"""Output: the format of the patch set, its compression and its pixel type."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from magicgui.widgets import ComboBox, SpinBox
+from magicgui.widgets import ComboBox
 
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.splits import Split
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.fields import (
-    MAX_INT,
     Choices,
-    Percent,
     Section,
     choices,
     choices_of,
@@ -86,88 +83,3 @@ class OutputSection(Section):
 
     def _show(self) -> None:
         self.codec.visible = self.format.value == "zarr"
-
-
-_BY = (
-    ("automatic", "auto"),
-    ("files", "file"),
-    ("scenes", "scene"),
-    ("blocks of the image", "block"),
-)
-
-
-class SplitSection(Section):
-    """Training and validation patches, which share no pixel."""
-
-    def __init__(self) -> None:
-        self.val = Percent(
-            max=99,
-            label="Validation %",
-            tooltip=f"{description(Split, 'val')} 0 for no split.",
-        )
-        self.by = ComboBox(
-            label="Split by",
-            choices=choices(*_BY),
-            tooltip=description(Split, "by"),
-        )
-        self.seed = SpinBox(
-            value=0,
-            min=0,
-            max=MAX_INT,
-            label="Seed",
-            tooltip=description(Split, "seed"),
-        )
-        self._others: dict[str, Any] = {}
-        """What a loaded plan has besides: test, folds, stratify."""
-        self._stated_by: str | None = None
-        """The column of a loaded plan that states the splits, without shares."""
-        super().__init__([self.val, self.by, self.seed])
-        self.val.changed.connect(self._show)
-        self._show()
-
-    @property
-    def value(self) -> dict[str, Any] | None:
-        """The split, as a plan has it; None for no split."""
-        if not self._is_split:
-            return None
-        shown = {"val": self.val.fraction or None, "by": self.by.value, "seed": self.seed.value}
-        others = dict(self._others)
-        if self.val.fraction:  # a share takes the place of folds
-            others.pop("folds", None)
-        return shown | others
-
-    @property
-    def _is_split(self) -> bool:
-        has_shares = self.val.fraction or self._others.keys() & {"test", "folds"}
-        return bool(has_shares or self._is_stated)
-
-    @property
-    def _is_stated(self) -> bool:
-        return self._stated_by is not None and self.by.value == self._stated_by
-
-    def load(self, split: Split | None) -> None:
-        """Set the fields from a split."""
-        self.val.load((split.val or 0) if split else 0)
-        shown = {"val", "by", "seed"}
-        self._others = split.model_dump(exclude=shown, exclude_defaults=True) if split else {}
-        has_shares = split is None or split.val or self._others.keys() & {"test", "folds"}
-        self._stated_by = None if split is None or has_shares else split.by
-        if split:
-            is_column = split.by not in dict(_BY).values()
-            self.by.choices = choices(*_BY, *([(split.by, split.by)] if is_column else []))
-            self.by.value, self.seed.value = split.by, split.seed
-        self._show()
-
-    @property
-    def summary(self) -> str:
-        """A short summary of the settings."""
-        shares = {"validation": self.val.fraction, "a test": self._others.get("test")}
-        texts = [f"{100 * share:.4g} % for {what}" for what, share in shares.items() if share]
-        if "folds" in self._others and not self.val.fraction:
-            texts.append(f"{self._others['folds']} folds")
-        if not texts and self._is_stated:
-            return f"as the column {self._stated_by} states"
-        return ", ".join(texts) or "none"
-
-    def _show(self) -> None:
-        self.by.visible = self.seed.visible = self._is_split

@@ -1,0 +1,316 @@
+"""Split: shares of the patches or folds, what they go by, and a samples sheet.
+
+The sheet is a file that is chosen in a dialog, or what a loaded plan has of one. Its columns are
+choices of what the split goes by.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from magicgui.widgets import ComboBox, Label, Slider, SpinBox
+from pydantic import ValidationError
+from qtpy.QtWidgets import QSizePolicy
+
+from napari_patchset._model import user_message
+from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.samples import SampleSheet
+from napari_patchset.patching.sheet_columns import SPLIT_COLUMN, WELL, states_split
+from napari_patchset.patching.splits import ANNOTATION, BY, Split
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, message
+from napari_patchset.plugin.form.fields import (
+    MAX_INT,
+    Percent,
+    Row,
+    Section,
+    choices,
+    description,
+    small_button,
+)
+from napari_patchset.plugin.napari_compat import theme_colors
+from napari_patchset.plugin.worker import Worker
+
+_BY = {
+    "auto": "automatic",
+    "file": "files",
+    "scene": "scenes",
+    "block": "blocks of the image",
+    WELL: "wells",
+    ANNOTATION: "outlines",
+}
+"""What a split goes by without a sheet, as the form calls it."""
+
+_ALWAYS = ("auto", "file", "scene", "block")
+
+_OF_PLAN = "the loaded plan"
+"""The choice of what a loaded plan has of a sheet."""
+
+_NO_FOLDS = 1
+
+Columns = Mapping[str, Sequence[str]]
+"""The columns of a samples sheet, by name, and what they hold; "" in an empty cell."""
+
+
+class SamplesRow(Row):
+    """The choice of a samples sheet: a file, or what a loaded plan has of one."""
+
+    def __init__(self) -> None:
+        self.sheet: SampleSheet | None = None
+        """The sheet that was read last."""
+        self._of_plan: Columns = {}
+        self._assigned: tuple[Any, ...] = ()
+        """A sheet, sources, and these with their values: a form changes more often than they do."""
+        self.reading = Worker()
+        self.problem = ""
+        """Why the file that was chosen last is no sheet."""
+        self.choice = ComboBox(
+            choices=lambda _: self._choices(),
+            nullable=True,
+            tooltip="A CSV with a line for each image: its file name in the column source, and in "
+            "other columns what it is of, such as animal or treatment. A column split with train, "
+            "val or test is the split.",
+        )
+        self.ask = small_button("…", "Choose a samples sheet; again, if it has changed.", width=28)
+        super().__init__([self.choice, self.ask], label="Samples sheet")
+        self.ask.changed.connect(self._ask)
+        self.reading.returned.connect(self._on_read)
+        self.reading.failed.connect(self._on_failed)
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the chosen sheet."""
+        if self.choice.value == _OF_PLAN:
+            return self._of_plan
+        sheet = self.sheet if self.choice.value is not None else None
+        names = sheet.columns if sheet else ()
+        return {name: [row.values.get(name, "") for row in sheet.rows] for name in names if sheet}
+
+    @property
+    def path(self) -> str:
+        """The file of the chosen sheet, "" if there is none."""
+        return self.sheet.path if self.sheet and self.choice.value == self.sheet.path else ""
+
+    def assign(self, sources: Sequence[SourceRef], names: Sequence[str]) -> tuple[SourceRef, ...]:
+        """Return the sources with their values in the chosen sheet.
+
+        Parameters
+        ----------
+        sources : sequence of SourceRef
+            With the values that they have in the loaded plan.
+        names : sequence of str
+            How the window names them.
+
+        Raises
+        ------
+        ArgumentError
+            If the sheet does not fit them.
+        """
+        if self.sheet and self.path:
+            if self._assigned[:2] != (self.sheet, sources):
+                self._assigned = self.sheet, sources, self.sheet.assign(sources, names)
+            return cast("tuple[SourceRef, ...]", self._assigned[2])
+        if self.choice.value == _OF_PLAN:
+            return tuple(sources)
+        return tuple(ref.model_copy(update={"columns": ()}) for ref in sources)
+
+    def load(self, sources: Sequence[SourceRef]) -> None:
+        """Choose what the sources of a plan have of a sheet."""
+        self.reading.stop()
+        rows = [dict(ref.columns) for ref in sources]
+        names = dict.fromkeys(name for row in rows for name in row)
+        self._of_plan = {name: [row.get(name, "") for row in rows] for name in names}
+        self._choose(_OF_PLAN if names else None)
+
+    def _choices(self) -> list[tuple[str, str]]:
+        of_file = [(Path(self.sheet.path).name, self.sheet.path)] if self.sheet else []
+        return [*of_file, *([(f"as in {_OF_PLAN}", _OF_PLAN)] if self._of_plan else [])]
+
+    def _ask(self) -> None:
+        if (path := ask_sheet(self.native)) is not None:
+            self.reading.run(SampleSheet.from_file, path)
+
+    def _on_read(self, sheet: SampleSheet) -> None:
+        self.sheet = sheet
+        self._choose(sheet.path)
+
+    def _on_failed(self, error: Exception) -> None:
+        if not isinstance(error, USER_ERRORS):
+            raise error
+        self.problem = message(error)
+        self.changed.emit(self)
+
+    def _choose(self, choice: str | None) -> None:
+        """Offer what there is and choose from it; a sheet that was read again is a change too."""
+        self.problem = ""
+        with self.choice.changed.blocked(), self.changed.blocked():
+            self.choice.reset_choices()
+            self.choice.value = choice
+        self.changed.emit(self)
+
+
+class SplitSection(Section):
+    """Training, validation and test patches, which share no pixel."""
+
+    def __init__(self) -> None:
+        self.val = Percent(
+            max=99, label="Validation %", tooltip=f"{description(Split, 'val')} 0 for none."
+        )
+        self.test = Percent(
+            max=99, label="Test %", tooltip=f"{description(Split, 'test')} 0 for none."
+        )
+        self.folds = SpinBox(
+            value=_NO_FOLDS,
+            min=_NO_FOLDS,
+            max=100,
+            label="Folds",
+            tooltip=f"{description(Split, 'folds')} 1 for none.",
+        )
+        self.by = ComboBox(label="Split by", choices=[], tooltip=description(Split, "by"))
+        self.samples = SamplesRow()
+        self.stratify = ComboBox(
+            label="Same shares of", choices=[], tooltip=description(Split, "stratify")
+        )
+        self.seed = SpinBox(
+            value=0, min=0, max=MAX_INT, label="Seed", tooltip=description(Split, "seed")
+        )
+        self.fold = Slider(
+            label="Shown fold",
+            max=0,
+            tooltip="The fold whose patches validate in the preview; those of the others train.",
+        )
+        self.problem = Label(value="", label=" ", visible=False)
+        self.problem.native.setWordWrap(True)
+        self.problem.native.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred
+        )
+        self._has_wells = False
+        self._chosen_by, self._chosen_stratify = BY[0], ""
+        """What the user or a plan chose, also while the sheet lacks it or states the split."""
+        super().__init__(
+            [
+                *(self.val, self.test, self.folds, self.samples, self.problem, self.by),
+                *(self.stratify, self.seed, self.fold),
+            ]
+        )
+        self.samples.changed.connect(self._offer)
+        self.by.changed.connect(self._on_by)
+        self.stratify.changed.connect(self._on_stratify)
+        self.val.changed.connect(self._show)
+        self.test.changed.connect(self._show)
+        self.folds.changed.connect(self._show)
+        self._offer()
+
+    @property
+    def value(self) -> Split | None:
+        """The split; None for no split.
+
+        Raises
+        ------
+        ArgumentError
+            If the shares leave nothing to train, or there are none to split by a column.
+        """
+        by, shares = self.by.value, self._shares
+        if not shares and by in BY:
+            return None
+        if not shares and by in self.samples.columns and not self._is_stated:
+            raise ArgumentError(
+                f"set a share for validation or a test, or folds, to split by {by}."
+            )
+        stratify = {"stratify": self.stratify.value or None} if shares else {}
+        try:
+            return Split(by=by, seed=self.seed.value, **shares, **stratify)
+        except ValidationError as error:
+            raise ArgumentError(f"{user_message(error)}.") from None
+
+    @property
+    def _shares(self) -> dict[str, Any]:
+        """The shares and folds that are set, by the name in a split."""
+        if self._is_stated:
+            return {}
+        has_folds = self.folds.value > _NO_FOLDS
+        shares = {
+            "val": 0 if has_folds else self.val.fraction,
+            "test": self.test.fraction,
+            "folds": self.folds.value if has_folds else 0,
+        }
+        return {name: share for name, share in shares.items() if share}
+
+    @property
+    def _is_stated(self) -> bool:
+        """Whether the column that the split goes by states it."""
+        values = self.samples.columns.get(self.by.value)
+        return values is not None and states_split(self.by.value, values)
+
+    @property
+    def shown_fold(self) -> int:
+        """The fold whose patches validate in the preview."""
+        return int(self.fold.value)
+
+    def offer(self, has_wells: bool) -> None:
+        """Offer to split by well, if the image has wells."""
+        self._has_wells = has_wells
+        self._offer()
+
+    def load(self, split: Split | None) -> None:
+        """Set the fields from a split."""
+        self.val.load((split and split.val) or 0)
+        self.test.load((split and split.test) or 0)
+        self.folds.value = (split and split.folds) or _NO_FOLDS
+        if split:
+            self._chosen_by, self._chosen_stratify = split.by, split.stratify or ""
+            self.seed.value = split.seed
+        self._offer()
+
+    @property
+    def summary(self) -> str:
+        """A short summary of the settings."""
+        shares, by = self._shares, self.by.value
+        if not shares and by in BY:
+            return "none"
+        if not shares and (self._is_stated or by not in self.samples.columns):
+            return f"as the column {by} states"
+        named = {"val": "validation", "test": "a test"}
+        texts = [f"{100 * shares[n]:.4g} % for {what}" for n, what in named.items() if n in shares]
+        texts += [f"{shares['folds']} folds"] if "folds" in shares else []
+        return ", ".join([*texts, *([f"by {by}"] if by != BY[0] else [])])
+
+    def _on_by(self, by: str) -> None:
+        self._chosen_by = by
+        self._show()
+
+    def _on_stratify(self, column: str) -> None:
+        self._chosen_stratify = column
+
+    def _offer(self) -> None:
+        """Offer what the split can go by, and choose what was chosen of it."""
+        columns = self.samples.columns
+        own = [name for name in columns if name not in BY]
+        by, stratify = self._chosen_by, self._chosen_stratify
+        wells = [WELL] if self._has_wells or WELL in columns else []
+        names = dict.fromkeys([*_ALWAYS, *wells, *own, by])
+        if SPLIT_COLUMN in columns:
+            if by == SPLIT_COLUMN:  # of a plan; without the sheet there is no such split
+                self._chosen_by = BY[0]
+            names, by = {SPLIT_COLUMN: None}, SPLIT_COLUMN
+        with self.by.changed.blocked(), self.stratify.changed.blocked():
+            self.by.choices = choices(*((_BY.get(name, name), name) for name in names))
+            self.by.value = by
+            others = dict.fromkeys([*columns, *([stratify] if stratify else [])])
+            self.stratify.choices = choices(("nothing", ""), *((name, name) for name in others))
+            self.stratify.value = stratify
+        self._show()
+
+    def _show(self) -> None:
+        problem = self.samples.problem
+        self.problem.native.setStyleSheet(f"color: {theme_colors().error.name()}")
+        self.problem.value, self.problem.visible = problem, bool(problem)
+        shares, is_stated, columns = self._shares, self._is_stated, self.samples.columns
+        # Disabled, not hidden: what is below would move under the mouse.
+        self.val.enabled = not is_stated and "folds" not in shares
+        self.test.enabled = self.folds.enabled = not is_stated
+        self.by.visible = bool(shares or columns) or self.by.value not in BY
+        self.stratify.visible = bool(shares and (columns or self.stratify.value))
+        self.seed.visible = bool(shares)
+        self.fold.max = max(0, shares.get("folds", 0) - 1)
+        self.fold.visible = "folds" in shares
