@@ -1,7 +1,4 @@
-"""AxisLayout: the mapping of an image's own axes to the stack order SC(Z)YX.
-
-Every axis that is not C, the depth axis, Y or X is merged into the sample axis S.
-"""
+"""AxisLayout: the mapping of an image's own axes to the stack order SC(Z)YX."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,15 +20,7 @@ _SAMPLE_ORDER = "STZRIHVB"
 
 
 def check_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str) -> None:
-    """Require that an image has the depth axis, with a size of at least 2.
-
-    Raises
-    ------
-    ArgumentError
-        If `depth_axis` is not one of "none", "Z", "T".
-    MissingAxisError
-        If the image called `name` lacks it.
-    """
+    """Require that the image called `name` has the depth axis, with a size of at least 2."""
     if depth_axis not in DEPTH_AXES:
         raise ArgumentError(f"depth_axis is {depth_axis!r}; it must be one of {DEPTH_AXES}.")
     if depth_axis != "none" and sizes.get(depth_axis, 1) < 2:
@@ -43,17 +32,9 @@ def check_depth_axis(sizes: Mapping[str, int], depth_axis: DepthAxis, name: str)
 
 
 def check_axes_override(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
-    """Return the user's axes for an image, in capitals.
+    """Return the user's axes, in capitals, if they fit the image called `name`.
 
-    Parameters
-    ----------
-    found, shape : str, tuple of int
-        The axes that the file states, and the size along each.
-
-    Raises
-    ------
-    ArgumentError
-        If they do not fit the image called `name`.
+    `found` are the axes that the file states, `shape` is the size along each.
     """
     axes = axes.strip().upper()
     try:
@@ -136,13 +117,7 @@ class AxisLayout:
         return (prod(self.sample_shape), sizes.get("C", 1), *spatial)
 
     def unravel(self, sample_idx: int) -> dict[str, int]:
-        """Return a sample's index, counted from 0, along each of `sample_axes`.
-
-        Raises
-        ------
-        SampleIndexError
-            If there is no such sample.
-        """
+        """Return a sample's index, counted from 0, along each of `sample_axes`."""
         count = prod(self.sample_shape)
         if not 0 <= sample_idx < count:
             raise SampleIndexError(

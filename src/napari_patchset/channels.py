@@ -14,11 +14,6 @@ def channel_indices(names: Sequence[str], channels: Sequence[ChannelId] | None) 
     """Find channels by index or name; None for all.
 
     A number is an index, and a name only where there is no such index.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such channel, or there are several of that name.
     """
     if channels is None:
         return list(range(len(names)))
@@ -49,11 +44,6 @@ def parse_channels(text: str) -> tuple[ChannelId, ...]:
     """Parse channels as text: 0,DAPI,"405","Alexa 488, em 520",#1.
 
     Digits are an index, with or without "#"; what is in quotes, as in JSON, is a name.
-
-    Raises
-    ------
-    ArgumentError
-        If a quote does not end.
     """
     if not re.fullmatch(rf'(?:{_QUOTED}|[^"])*', text):
         raise ArgumentError(f"{text!r}: a quote does not end")
@@ -80,13 +70,7 @@ def format_channels(channels: Iterable[ChannelId]) -> str:
 
 
 def check_bare_numbers(text: str, names: Sequence[str]) -> None:
-    """Refuse a number in a text of channels that is an index and the name of another channel.
-
-    Raises
-    ------
-    ArgumentError
-        Naming both.
-    """
+    """Refuse a number in a text of channels that is an index and the name of another channel."""
     for _, plain in _CHANNEL.findall(text):
         number = plain.strip()
         if not number.isdecimal() or int(number) >= len(names) or number not in names:

@@ -67,12 +67,7 @@ Ratio = tuple[Fraction, Fraction]
 
 
 def pixel_ratio(source: PixelSize, wanted: PixelSize, name: str) -> Ratio:
-    """Return how many of the source's pixels make one of a wanted size, along Y and X.
-
-    Parameters
-    ----------
-    name : str
-        The source, for messages.
+    """Return how many pixels of the source called `name` make one of a wanted size, along Y and X.
 
     Raises
     ------
@@ -226,17 +221,17 @@ class SourceInfo(Frozen):
         return np.dtype(self.dtype).itemsize
 
     def with_depth_axis(self, depth_axis: DepthAxis) -> "SourceInfo":
-        """Return the description with another depth axis; the file is not read.
-
-        Raises
-        ------
-        MissingAxisError
-            If the image lacks it.
-        """
+        """Return the description with another depth axis; the file is not read."""
         check_depth_axis(self.layout.sizes, depth_axis, self.name)
         layout = AxisLayout(self.axes, self.shape, depth_axis)
         changed = self.with_fields(depth_axis=depth_axis)
-        return changed.with_planes(lambda plane: self._plane_in(layout, plane))
+
+        def in_layout(plane: Plane) -> Plane:
+            sample, channel, depth = plane
+            indices = {**self.layout.unravel(sample), self.depth_axis: depth}
+            return layout.ravel(indices), channel, indices.get(depth_axis, 0)
+
+        return changed.with_planes(in_layout)
 
     def with_fields(self, **fields: Any) -> "SourceInfo":
         """Return a copy with other fields; `model_copy` would copy the cached layout, too."""
@@ -265,12 +260,6 @@ class SourceInfo(Frozen):
         """Return a plane's index along Z and T, counted from 0; an axis that is absent is 0."""
         indices = {**self.layout.unravel(sample_idx), self.depth_axis: depth}
         return indices.get("Z", 0), indices.get("T", 0)
-
-    def _plane_in(self, layout: AxisLayout, plane: Plane) -> Plane:
-        """Convert a plane to another layout."""
-        sample, channel, depth = plane
-        indices = {**self.layout.unravel(sample), self.depth_axis: depth}
-        return layout.ravel(indices), channel, indices.get(layout.depth_axis, 0)
 
 
 FILE = "file://"
@@ -320,13 +309,7 @@ def split_source(
 
 
 def split_scene(path: str | Path, scene: Scene | None) -> tuple[Path, Scene | int | str | None]:
-    """Split "name.czi@3" or "name.zarr@B/3/1" into path and scene, unless a file has that name.
-
-    Raises
-    ------
-    ArgumentError
-        If the scene is in the name and an argument.
-    """
+    """Split "name.czi@3" or "name.zarr@B/3/1" into path and scene, unless a file has that name."""
     path = Path(path)
     if "@" not in str(path) or path.exists():
         return path, scene

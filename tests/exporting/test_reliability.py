@@ -115,14 +115,14 @@ def test_a_reader_process_that_dies_is_replaced(jpegxr_file: Path, when: str) ->
         else:
             process._process.send_signal(signal.SIGSTOP)
             with ThreadPoolExecutor(1) as pool:
-                stack._pixels.cache.clear()
+                stack._tiles.clear()
                 reading = pool.submit(whole, stack)
                 while process in POOL._idle:
                     pass
                 process._process.kill()
                 with pytest.raises(UnreadableFileError, match=r"jpegxr\.czi.*ended its process"):
                     reading.result()
-        stack._pixels.cache.clear()
+        stack._tiles.clear()
         np.testing.assert_array_equal(whole(stack), expected())
 
 
@@ -152,7 +152,7 @@ def test_an_interrupted_read_leaves_no_half_answer(jpegxr_file: Path) -> None:
 def test_a_forked_child_reads_through_processes_of_its_own(jpegxr_file: Path) -> None:
     with CziImageStack(jpegxr_file) as stack:
         whole(stack)
-        stack._pixels.cache.clear()
+        stack._tiles.clear()
         if (pid := os.fork()) == 0:
             same = np.array_equal(whole(stack), expected())
             POOL.end()

@@ -19,7 +19,7 @@ from napari_patchset.plugin import dialogs
 from napari_patchset.plugin.lazy import array as lazy_array
 from napari_patchset.plugin.napari_compat import camera
 from napari_patchset.plugin.preferences import PLUGIN
-from napari_patchset.stacks.czi.tiles import CziPixels
+from napari_patchset.stacks.czi.stack import CziImageStack
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import soon
 from support.window import SCENES, Window
@@ -50,13 +50,13 @@ class Storage:
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     storage = Storage()
-    read = CziPixels.read
+    read = CziImageStack._read_plane
 
     def slow(*args: Any) -> Any:
         storage.pass_through()
         return read(*args)
 
-    monkeypatch.setattr(CziPixels, "read", slow)
+    monkeypatch.setattr(CziImageStack, "_read_plane", slow)
     yield storage
     storage.opened.set()
 

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.annotations.features import AnnotationClass, Annotations
 from napari_patchset.annotations.geojson import is_geojson, read_geojson
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.exporting.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.open_images import open_source
 from napari_patchset.exporting.plan import ExportPlan, Recipe
@@ -29,7 +30,6 @@ from napari_patchset.source import SceneId, SourceInfo, is_remote, path_text
 from napari_patchset.stacks.fingerprint import array_key, content_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
 from napari_patchset.stacks.opening import list_scenes, open_stack
-from napari_patchset.stacks.png import is_png, read_png_mask
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.retrying import call_with_retries
 
@@ -278,8 +278,8 @@ def file_region(path: str) -> FileRegion:
     """Return the region that is the mask or the outlines in a file."""
     if is_geojson(path):
         return GeoJsonRegion(path=path, digest=read_geojson(path).key)
-    if is_png(path):
-        return MaskRegion(path=path, digest=array_key(read_png_mask(path)))
+    if _is_png(path):
+        return MaskRegion(path=path, digest=array_key(_read_png_mask(path)))
     with open_stack(path) as stack:
         return MaskRegion(path=path, digest=content_key(stack))
 
@@ -304,8 +304,8 @@ def _read_region(path: str) -> tuple[str, NDArray[np.bool_] | Annotations]:
         for note in annotations.notes:
             warnings.warn(f"{path}: {note}.", stacklevel=4)
         return annotations.key, annotations
-    if is_png(path):
-        mask = read_png_mask(path)
+    if _is_png(path):
+        mask = _read_png_mask(path)
         return array_key(mask), mask
     with open_stack(path) as stack:
         *_, height, width = stack.data_shape
@@ -314,3 +314,20 @@ def _read_region(path: str) -> tuple[str, NDArray[np.bool_] | Annotations]:
             n = min(1024, height - y)
             mask[y : y + n] = stack.extract_patch(0, [0], (y, 0), (n, width))[0] != 0
         return content_key(stack), mask
+
+
+def _is_png(path: str) -> bool:
+    # Only a mask may be a PNG: as a source it lacks a pixel size.
+    return path.lower().endswith(".png")
+
+
+def _read_png_mask(path: str) -> NDArray[np.bool_]:
+    """Return which pixels YX of a PNG file are neither black nor transparent."""
+    try:
+        pixels = np.atleast_3d(imagecodecs.png_decode(Path(path).read_bytes()))
+    except (ValueError, RuntimeError) as error:
+        raise UnreadableFileError(f"{path}: it can't be read as PNG: {error}.") from error
+    has_alpha = pixels.shape[2] in (2, 4)
+    colors = pixels[..., :-1] if has_alpha else pixels
+    mask = np.asarray((colors != 0).any(axis=2))
+    return mask & (pixels[..., -1] != 0) if has_alpha else mask

@@ -25,7 +25,8 @@ from napari_patchset.exporting.tiles import Batches, TileBuffer
 from napari_patchset.patching.grid import PadMode, PatchSpec, pad_patch, padding_indices
 from napari_patchset.source import Rect
 from napari_patchset.stacks.cache import TileCache
-from napari_patchset.stacks.protocol import Block, DerivedStack, ImageStack, blocks_of
+from napari_patchset.stacks.protocol import Block, ImageStack, blocks_of
+from napari_patchset.stacks.resampled import ResampledStack
 
 _MAX_AHEAD = 4
 """Batches whose tiles are decoded ahead, at most."""
@@ -130,7 +131,7 @@ class TileReader:
         """Open the image of a source, whose tiles a pool decodes."""
         image = self._images.pin((source, self._role))
         batches, span = self._batches, self._batches.of_source(source)
-        if isinstance(image.stack, DerivedStack):
+        if isinstance(image.stack, ResampledStack):
             batches = _footprints(batches, span, image.stack)
         decode = None
         if self._tiles is not None:  # an empty one is false
@@ -153,7 +154,7 @@ class TileReader:
             patches, window = self._patches(number), Rect(left, top, right - left, bottom - top)
             level: ImageStack = stack
             level_patches, level_window = patches, window
-            if isinstance(stack, DerivedStack):
+            if isinstance(stack, ResampledStack):
                 level, level_patches = stack.level_stack, patches.footprint(stack)
                 level_window = _footprint(stack, window)
             dtype, sample = np.dtype(stack.data_dtype), int(batches.sample[number])
@@ -163,7 +164,7 @@ class TileReader:
                     if level_patches.meet(block.rect):
                         tile_buffer.pin(block, number, dtype.itemsize)
                         tiles.append((c, depth - z, block))
-                        # What is derived is a plane's whole window.
+                        # What is resampled is a plane's whole window.
                         filled = _clipped(block.rect, stack.data_shape)
                         if patches.lie_in(filled if level is stack else window):
                             covered.add((c, depth))
@@ -184,7 +185,7 @@ class TileReader:
         if batch.n_covered < planes.shape[1] * planes.shape[2]:
             out.fill(0)
         image, tile_buffer = self._open[batch.source_index]
-        if isinstance(image.stack, DerivedStack):
+        if isinstance(image.stack, ResampledStack):
             self._paste_derived(batch, image.stack, tile_buffer, planes)
             return
         for channel, depth, block in batch.tiles:
@@ -194,7 +195,7 @@ class TileReader:
     def _paste_derived(
         self,
         batch: PendingBatch,
-        stack: DerivedStack,
+        stack: ResampledStack,
         tile_buffer: TileBuffer,
         planes: NDArray[Any],
     ) -> None:
@@ -227,7 +228,7 @@ def _cached(tiles: TileCache, source: int, role: str, block: Block) -> NDArray[A
     return tiles.get((source, role, block.key), block.decode)
 
 
-def _footprint(stack: DerivedStack, window: Rect) -> Rect:
+def _footprint(stack: ResampledStack, window: Rect) -> Rect:
     """Return the pixels that are read for those of a window."""
     x, y, w, h = window
     (top, left), (bottom, right) = (
@@ -236,7 +237,7 @@ def _footprint(stack: DerivedStack, window: Rect) -> Rect:
     return Rect(left, top, right - left, bottom - top)
 
 
-def _footprints(batches: Batches, span: range, stack: DerivedStack) -> Batches:
+def _footprints(batches: Batches, span: range, stack: ResampledStack) -> Batches:
     """Return the batches with the boxes, of those of one source, that are read for them."""
     low, high, of_source = batches.low.copy(), batches.high.copy(), slice(span.start, span.stop)
     low[of_source, 1:], high[of_source, 1:] = stack.footprint(
@@ -307,7 +308,7 @@ class PatchPaster:
         self._lattices = lattices if len(lattices) * _MIN_LATTICE <= len(start) else []
         self._by_tile: dict[Rect, list[tuple[_Lattice, list[_EvenStarts], list[_EvenStarts]]]] = {}
 
-    def footprint(self, stack: DerivedStack) -> "PatchPaster":
+    def footprint(self, stack: ResampledStack) -> "PatchPaster":
         """Return the patches of the pixels that these are derived from, all of the largest size."""
         low, high = stack.footprint(self._start, self._start + self._size)
         return PatchPaster(low, tuple((high - low).max(axis=0).tolist()))

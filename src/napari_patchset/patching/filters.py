@@ -118,7 +118,8 @@ class PatchFilter(Frozen):
         if patches.dtype.kind != "f" or (finite := np.isfinite(patches).all(axis=axes)).all():
             return self._measure_shaped(patches).astype(np.float64)
         metric = np.full(len(patches), -np.inf)
-        metric[finite] = self._measure_shaped(patches[finite])
+        if finite.any():
+            metric[finite] = self._measure_shaped(patches[finite])
         return metric
 
     def _measure_shaped(self, patches: Pixels) -> Pixels:

@@ -23,21 +23,14 @@ _MOST_CUTS = 64
 
 
 class Mesh(NamedTuple):
-    """Triangles.
-
-    Attributes
-    ----------
-    vertices : float64 array, (n, 2)
-        The corners, YX, measured from the centre of the first pixel.
-    faces : int64 array, (m, 3)
-        The corners of each triangle, the lowest one first.
-    colors : float32 array, (n, 4)
-        RGBA of each corner.
-    """
+    """Triangles."""
 
     vertices: NDArray[np.float64]
+    """Of shape (n, 2): the corners, YX, measured from the centre of the first pixel."""
     faces: NDArray[np.int64]
+    """Of shape (m, 3): the corners of each triangle, the lowest one first."""
     colors: NDArray[np.float32]
+    """Of shape (n, 4): RGBA of each corner."""
 
     def equals(self, other: "Mesh") -> bool:
         """Return whether another mesh looks the same."""
@@ -64,8 +57,8 @@ def highlight_mesh(
     shade : float
         Opacity of the overlaps.
     """
-    areas, colors = _union(shaded), []
-    colors += [(*_SHADE, shade)] * len(areas)
+    areas = _union(shaded)
+    colors = [(*_SHADE, shade)] * len(areas)
     for box, width in frames:
         low, high = box
         middle, half = (low + high) / 2, np.maximum((high - low) / 2, _LEAST * pixel / 2)

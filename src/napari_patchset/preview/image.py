@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview.categories import CATEGORY_COLORS, patch_categories
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ImageStack
@@ -22,14 +21,10 @@ SCREEN = 1024
 def overview(
     stack: ImageStack, sample_idx: int, depth: int = 0, longest: int = SCREEN
 ) -> tuple[NDArray[Any], float]:
-    """Read one plane of every channel at about the resolution of a screen.
+    """Read one plane of every channel, CYX, at about the resolution of a screen.
 
-    Returns
-    -------
-    ndarray
-        CYX, its longer side at most `longest` if the stack has levels that small.
-    float
-        Its pixels per pixel of the image.
+    Its longer side is at most `longest` if the stack has levels that small. Its pixels per pixel of
+    the image come with it.
     """
     levels: Sequence[ImageStack] = getattr(stack, "levels", (stack,))
     small = (level for level in levels if max(level.data_shape[-2:]) <= longest)
@@ -82,19 +77,12 @@ def rgb(color: str) -> NDArray[np.float32]:
 def draw_patches(
     picture: NDArray[np.uint8], patches: PlanePatches, scale: float
 ) -> NDArray[np.uint8]:
-    """Draw the outline of each patch, one pixel wide, on a copy of an RGB picture.
+    """Draw the outline of each patch, one pixel wide, on a copy of an RGB picture, YXC.
 
-    Patches that reach past the image enlarge the picture.
-
-    Parameters
-    ----------
-    picture : uint8 array, YXC
-        The image.
-    patches : PlanePatches
-        The patches, each drawn in the colour of its category, the rejected ones first.
-    scale : float
-        Pixels of the picture per pixel of the image.
+    `scale` is the pixels of the picture per pixel of the image. Patches that reach past the image
+    enlarge the picture.
     """
+    # The rejected ones first.
     patches = patches[np.argsort(-patches.category.astype(np.int8), kind="stable")]
     low = np.round(patches.start * scale).astype(int)
     high = np.maximum(np.round((patches.start + patches.size) * scale).astype(int) - 1, low)
@@ -110,35 +98,16 @@ def draw_patches(
 
 
 def render(
-    stack: ImageStack,
-    grid: PatchGrid,
-    source_index: int,
-    sample: int,
-    depth: int = 0,
-    verdicts: Verdicts | None = None,
+    stack: ImageStack, grid: PatchGrid, source_index: int, sample: int, depth: int = 0
 ) -> NDArray[np.uint8]:
-    """Draw one plane of a stack with its patches.
+    """Draw one plane of a stack, the grid's source of an index, with its candidates.
 
-    Parameters
-    ----------
-    stack : ImageStack
-        The source with the index `source_index` in the grid.
-    grid : PatchGrid
-        Patches of any number of sources.
-    source_index, sample, depth : int
-        The plane to draw.
-    verdicts : Verdicts or None
-        The verdicts on the patches of the grid; None if all are exported without a split.
-
-    Returns
-    -------
-    ndarray
-        RGB, YXC, uint8; a small image is enlarged by a whole factor.
+    A small image is enlarged by a whole factor.
     """
     planes, scale = overview(stack, sample, depth)
     picture = composite(planes, image_metadata(stack).channels)
     enlarge = max(1, SCREEN // max(picture.shape))
     picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-    category = patch_categories(verdicts) if verdicts else np.zeros(len(grid), np.uint8)
+    category = np.full(len(grid), PatchCategory.TRAIN, np.uint8)
     patches = PlanePatches.from_grid(grid, category, source_index, sample, depth)
     return draw_patches(picture, patches, scale * enlarge)

@@ -1,9 +1,6 @@
 """The patches of one plane, and their outlines as line segments.
 
-`PlanePatches.from_grid` takes the patches of a plane out of a grid by index arithmetic, which takes
-milliseconds for a million of them; `outline_segments` and `volume_segments` return the lines to
-draw, `halo` the dark lines around these. Coordinates are pixels of the image; the centre of the
-first pixel is 0.
+Coordinates are pixels of the image; the centre of the first pixel is 0.
 """
 
 from dataclasses import dataclass
@@ -32,24 +29,16 @@ _MAX_EXAMPLES = 64
 
 @dataclass(frozen=True, eq=False)
 class PlanePatches:
-    """The patches of one plane.
-
-    Attributes
-    ----------
-    rows : int64 array
-        Their indices in the grid, ascending.
-    start : int32 array, (n, 2)
-        Start of each along YX.
-    size : tuple of int
-        Size of every patch along YX.
-    category : uint8 array
-        The `PatchCategory` of each.
-    """
+    """The patches of one plane."""
 
     rows: NDArray[np.int64]
+    """Their indices in the grid, ascending."""
     start: NDArray[np.int32]
+    """Of shape (n, 2): start of each along YX."""
     size: tuple[int, int]
+    """Size of every patch along YX."""
     category: NDArray[np.uint8]
+    """The `PatchCategory` of each."""
 
     @classmethod
     def from_grid(
@@ -60,7 +49,10 @@ class PlanePatches:
         sample: int,
         depth: int | None = None,
     ) -> Self:
-        """Return the patches of one sample, with a depth axis only those that contain `depth`."""
+        """Return the patches of one sample, with a depth axis only those that contain `depth`.
+
+        A grid is sorted, so that those of a million take milliseconds.
+        """
         first, last = _find_run(grid.source_index, source_index)
         low, high = (first + n for n in _find_run(grid.sample[first:last], sample))
         height, width = grid.size[-2:]
@@ -166,9 +158,8 @@ class PlanePatches:
 
     def _distance(self, y: float, x: float) -> NDArray[np.float64]:
         """Return the distance of each patch's centre from a point, along the farther axis."""
-        distance: NDArray[np.float64] = np.abs(self.start + np.array(self.size) / 2 - (y, x)).max(
-            axis=1
-        )
+        away = np.abs(self.start + np.array(self.size) / 2 - (y, x))
+        distance: NDArray[np.float64] = away.max(axis=1)
         return distance
 
     @cached_property
@@ -195,17 +186,10 @@ def _find_run(ascending: NDArray[np.int32], number: int) -> tuple[int, int]:
 
 
 class LineSegments(NamedTuple):
-    """Line segments and the category of the patch that each outlines.
-
-    Attributes
-    ----------
-    data : float64 array, (n, 2, 2)
-        Start and extent along YX.
-    category : uint8 array
-        The `PatchCategory` of each segment.
-    """
+    """Line segments, and the category of the patch that each outlines."""
 
     data: NDArray[np.float64]
+    """Of shape (n, 2, 2): start and extent along YX."""
     category: NDArray[np.uint8]
 
 
@@ -234,15 +218,7 @@ def hull_segments(patches: PlanePatches) -> NDArray[np.float64]:
 
 
 def volume_segments(start: NDArray[np.int32], size: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the twelve edges of each patch with a depth axis, (n, 2, 3).
-
-    Parameters
-    ----------
-    start : int32 array, (n, 3)
-        The start of each along the depth axis, Y and X.
-    size : tuple of int
-        The size of every patch.
-    """
+    """Return the twelve edges, (n, 2, 3), of patches with a depth axis that start at (n, 3)."""
     low, edges = start.astype(np.float64) - 0.5, []
     for axis in range(3):
         extent = np.where(np.arange(3) == axis, size, 0)

@@ -22,43 +22,29 @@ _RGB = np.array([255 * rgb(color) for color in CATEGORY_COLORS])
 _ALPHA = 90
 """Opacity, of 255, of a cell without training patches."""
 
+_PALETTE = np.zeros((1 << len(CATEGORY_COLORS), 4), np.uint8)
+"""The colour, RGBA, of a cell by the categories in it, one bit each.
+
+Training patches are transparent, as are cells of several categories until they are mixed.
+"""
+for _category in (PatchCategory.VAL, PatchCategory.TEST, PatchCategory.REJECTED):
+    _PALETTE[1 << _category] = *_RGB[_category], _ALPHA
+
 _MAX_LINES = 2000
 """Most lines of the outline of what is covered; a coarser one is drawn where it has more."""
 
 
-def _palette() -> NDArray[np.uint32]:
-    """Return the colour, as RGBA, of a cell by the categories in it, one bit each.
-
-    Training patches are transparent, as are cells of several categories until they are mixed.
-    """
-    palette = np.zeros((1 << len(CATEGORY_COLORS), 4), np.uint8)
-    for category in (PatchCategory.VAL, PatchCategory.TEST, PatchCategory.REJECTED):
-        palette[1 << category] = *_RGB[category], _ALPHA
-    return palette.view(np.uint32)[:, 0]
-
-
-_PALETTE = _palette()
-
-
 class PatchRaster(NamedTuple):
-    """A picture and its position.
-
-    Attributes
-    ----------
-    picture : uint8 array, YXC
-        RGBA; transparent where no patch, or only training ones, have their centre.
-    covered : bool array, YX
-        Where patches have their centre.
-    low : tuple of float
-        Its upper left corner in pixels of the image.
-    cell : tuple of float
-        Height and width of one of its pixels in pixels of the image.
-    """
+    """A picture and its position."""
 
     picture: NDArray[np.uint8]
+    """YX and RGBA; transparent where no patch, or only training ones, have their centre."""
     covered: NDArray[np.bool_]
+    """Of YX, where patches have their centre."""
     low: tuple[float, float]
+    """Its upper left corner in pixels of the image."""
     cell: tuple[float, float]
+    """Height and width of one of its pixels in pixels of the image."""
 
     def outline(self) -> NDArray[np.float64]:
         """Return the lines around what is covered, (n, 2, 2): start and extent along YX."""
@@ -71,15 +57,10 @@ class PatchRaster(NamedTuple):
 
 
 def rasterize(patches: PlanePatches, step: tuple[int, int]) -> PatchRaster:
-    """Bin patches by their centres.
+    """Bin patches, at least one, by their centres.
 
-    Parameters
-    ----------
-    patches : PlanePatches
-        At least one patch.
-    step : tuple of int
-        Distance of neighbours along YX; a cell is a multiple of it, so that a regular grid leaves
-        no stripes.
+    `step` is the distance of neighbours along YX; a cell is a multiple of it, so that a regular
+    grid leaves no stripes.
     """
     rows, columns = (
         _bin(patches.start[:, axis], patches.size[axis], step[axis]) for axis in (0, 1)
@@ -131,7 +112,7 @@ def _color_cells(
 ) -> NDArray[np.uint8]:
     """Return the colour, RGBA, of each cell."""
     # Most cells have patches of one category, which takes no arithmetic.
-    colors: NDArray[np.uint8] = _PALETTE.take(present).view(np.uint8).reshape(-1, 4)
+    colors: NDArray[np.uint8] = _PALETTE.take(present, axis=0)
     is_mixed = (present & (present - np.uint8(1))) != 0
     if is_mixed.any():
         _mix(colors, is_mixed, cells, category)
@@ -170,10 +151,8 @@ def _runs(covered: NDArray[np.bool_]) -> NDArray[np.float64]:
     changes = np.diff(np.pad(covered, ((1, 1), (0, 0))), axis=0)
     ends = np.diff(np.pad(changes, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     (y, first), (_, stop) = np.nonzero(ends > 0), np.nonzero(ends < 0)
-    start = np.stack([y, first], axis=1)
-    return np.stack([start, np.stack([np.zeros_like(y), stop - first], axis=1)], axis=1).astype(
-        np.float64
-    )
+    lines = [[y, first], [np.zeros_like(y), stop - first]]
+    return np.array(lines, np.float64).transpose(2, 0, 1)
 
 
 def _halved(covered: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -28,21 +28,15 @@ _MAX_UNIT_BITS = 20
 
 
 class Taps(NamedTuple):
-    """The weighted pixels that are summed along one axis for each made pixel.
-
-    Attributes
-    ----------
-    first : int64 array, (made,)
-        The first pixel of each.
-    weights : int64 array, (taps, made)
-        Weight of the first, second, ... pixel of each; zero where there are fewer.
-    step : int or None
-        The distance between the first pixels if every weight is one.
-    """
+    """The weighted pixels that are summed along one axis for each made pixel."""
 
     first: Integers
+    """The first pixel of each."""
     weights: Integers
+    """Of shape (taps, made): weight of the first, second, ... pixel of each; zero where there are
+    fewer."""
     step: int | None
+    """The distance between the first pixels if every weight is one."""
 
     def part(self, start: int, stop: int) -> "Taps":
         """Return the taps of some of the made pixels."""
@@ -56,26 +50,22 @@ class Taps(NamedTuple):
 
 
 class AveragedAxis(NamedTuple):
-    """One axis of an image whose pixels are averaged.
-
-    Attributes
-    ----------
-    ratio : Fraction
-        The length of an interval, a made pixel, in pixels.
-    n : int
-        Number of pixels.
-    unit : int
-        Units of weight in a pixel.
-    """
+    """One axis of an image whose pixels are averaged."""
 
     ratio: Fraction
+    """The length of an interval, a made pixel, in pixels."""
     n: int
+    """Number of pixels."""
     unit: int
+    """Units of weight in a pixel."""
 
     @classmethod
     def for_type(cls, ratio: Fraction, n: int, dtype: np.dtype[Any]) -> Self:
         """Return an axis with as many units as sums of pixels of a type can't overflow with."""
-        return cls(ratio, n, _unit(ratio, dtype))
+        bits = 8 * dtype.itemsize if dtype.kind in "biu" and dtype.itemsize < 8 else 16
+        free = (_SUM_BITS - bits) // 2 - ceil(ratio).bit_length()
+        largest = 2 ** max(0, min(free, _MAX_UNIT_BITS))
+        return cls(ratio, n, min(ratio.denominator, largest))
 
     def centres(self, start: int, stop: int) -> Integers:
         """Return the pixel at the centre of each made pixel of a range."""
@@ -88,14 +78,6 @@ class AveragedAxis(NamedTuple):
         """Return the taps of a range of made pixels, counted from the pixel `first`."""
         taps = _taps(self, start, stop)
         return taps._replace(first=taps.first - first)
-
-
-def _unit(ratio: Fraction, dtype: np.dtype[Any]) -> int:
-    """Return the number of units that a pixel is divided into, for sums that can't overflow."""
-    bits = 8 * dtype.itemsize if dtype.kind in "biu" and dtype.itemsize < 8 else 16
-    free = (_SUM_BITS - bits) // 2 - ceil(ratio).bit_length()
-    largest = 2 ** max(0, min(free, _MAX_UNIT_BITS))
-    return ratio.denominator if ratio.denominator <= largest else largest
 
 
 @lru_cache(maxsize=64)

@@ -139,12 +139,11 @@ TILE_BYTES = 128 * 2**20
 class TileCache(SharedCache[Hashable, NDArray[Any]]):
     """Decoded tiles by key, limited by their bytes; a tile from it must not be written to."""
 
-    def __init__(
-        self,
-        limit: int = TILE_BYTES,
-        size_of: Callable[[NDArray[Any]], int | None] = attrgetter("nbytes"),
-    ) -> None:
-        super().__init__(limit, size_of)
+    def __init__(self, limit: int = TILE_BYTES) -> None:
+        super().__init__(limit, attrgetter("nbytes"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TileCache, (self.limit,)
 
 
 class FileStat(NamedTuple):
@@ -258,12 +257,12 @@ class OpenFiles:
         _check_read_all(path, offset, done, len(out))
 
     def close(self) -> None:
-        """Close the files; reading then raises, closing again does nothing."""
+        """Close the files, which can't be read any more."""
         self._is_closed = True
         self._open.clear()
 
     def check_open(self) -> None:
-        """Raise ValueError if `close` was called."""
+        """Raise ValueError if the files are closed."""
         if self._is_closed:
             first = next(iter(self._stats))
             raise ValueError(f"{first}: the stack is closed; open the file again.")

@@ -17,20 +17,13 @@ from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, LabelValues
-from napari_patchset.stacks.protocol import BoundedStack, ClosableStack
+from napari_patchset.stacks.protocol import BoundedStack, ClosableStack, read_plane
 
 
 class ClassStack(BoundedStack, ABC):
-    """The pixels of each class: a channel of 0 and 1. It is a `ClassMasks`.
+    """The pixels of each class: a channel of 0 and 1, of the geometry of a source.
 
-    Parameters
-    ----------
-    image : SourceInfo
-        The source, whose geometry it has.
-    classes : sequence of AnnotationClass
-        The classes, each a channel.
-    key : str
-        The key of its content.
+    It is a `ClassMasks`. `source` names its origin, `key` is that of its content.
     """
 
     data_dtype = np.dtype(np.uint8)
@@ -43,38 +36,19 @@ class ClassStack(BoundedStack, ABC):
         self.axes = image.layout.stack_axes
         n_samples, _, *spatial = image.layout.stack_shape
         self.data_shape = [n_samples, len(classes), *spatial]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes."""
-        return tuple(each.name for each in self.classes)
+        self.original_axes = "C" + image.axes.replace("C", "")
+        sizes = image.layout.sizes | {"C": len(classes)}
+        self.original_data_shape = tuple(sizes[axis] for axis in self.original_axes)
+        self.class_names = tuple(each.name for each in classes)
+        colors = (each.color and "#{:02x}{:02x}{:02x}".format(*each.color) for each in classes)
+        self.metadata = ImageMetadata(
+            tuple(map(Channel, self.class_names, colors)), image.pixel_size
+        )
 
     @property
     def is_flat(self) -> bool:
         """Whether they are the same in every plane."""
         return False
-
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return "C" + self.image.axes.replace("C", "")
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        sizes = self.image.layout.sizes | {"C": len(self.classes)}
-        return tuple(sizes[axis] for axis in self.original_axes)
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        """Names and colours of the classes, and the source's pixel size."""
-        channels = tuple(
-            Channel(
-                each.name, None if each.color is None else "#{:02x}{:02x}{:02x}".format(*each.color)
-            )
-            for each in self.classes
-        )
-        return ImageMetadata(channels, self.image.pixel_size)
 
     def fingerprint(self) -> str:
         """Return the key of the content."""
@@ -107,18 +81,9 @@ class ClassStack(BoundedStack, ABC):
 
 
 class AnnotationStack(ClassStack):
-    """The classes of annotations.
+    """The classes of annotations, which are in full-resolution pixels also of a resampled source.
 
-    Parameters
-    ----------
-    annotations : Annotations
-        The features, in full-resolution pixels of the source, also where it is resampled.
-    image : SourceInfo
-        The source.
-    classes : sequence of AnnotationClass or None
-        The classes, maybe some that these annotations lack; None for theirs.
-    source : str
-        Where they come from, for messages.
+    `classes` may be more than these annotations have; None for theirs.
     """
 
     def __init__(
@@ -165,25 +130,14 @@ class AnnotationStack(ClassStack):
 
 
 class NamedLabelStack(ClassStack):
-    """The classes of a labels image.
+    """The classes of a labels image, which is closed with this stack.
 
-    Parameters
-    ----------
-    labels : ClosableStack
-        The labels, of the source's geometry and one channel; closed with this stack.
-    image : SourceInfo
-        The source.
-    values : dict of str to int
-        The value of each class.
-    classes : sequence of AnnotationClass or None
-        The classes, maybe some that these labels lack; None for those of `values`.
-    key : str
-        The key of the content of the labels.
+    `values` has the value of each class; `classes` may be more than these, None for them.
 
     Raises
     ------
     ArgumentError
-        If the labels have several channels, or another geometry.
+        If the labels have several channels, or another geometry than the source.
     """
 
     def __init__(
@@ -213,92 +167,61 @@ class NamedLabelStack(ClassStack):
         self, window: Rect, classes: Collection[str], sample: int = 0, depth: int = 0
     ) -> BoolArray:
         wanted = [self._values[name] for name in classes if name in self._values]
-        return np.isin(self._pixels(window, sample, depth), wanted)
+        return np.isin(read_plane(self._labels, sample, 0, depth, window), wanted)
 
     def class_labels(  # noqa: D102, on ClassStack
         self, window: Rect, values: Mapping[str, int], sample: int = 0, depth: int = 0
     ) -> NDArray[Any]:
-        pixels = self._pixels(window, sample, depth)
+        pixels = read_plane(self._labels, sample, 0, depth, window)
         labels = np.zeros(pixels.shape, np.uint16)
         for name, value in self._values.items():
             labels[pixels == value] = values.get(name, 0)
         return labels
 
-    def close(self) -> None:
-        """Close the labels."""
+    def close(self) -> None:  # noqa: D102, documented on BoundedStack
         self._labels.close()
-
-    def _pixels(self, window: Rect, sample: int, depth: int) -> NDArray[Any]:
-        z = [depth] if len(self.data_shape) == 5 else []
-        start, size = [*z, window.y, window.x], [*(1 for _ in z), window.h, window.w]
-        pixels = self._labels.extract_patch(sample, [0], start, size)
-        return pixels.reshape(window.h, window.w)
 
 
 def _shape_text(shape: Sequence[int]) -> str:
-    """Return a shape SC(Z)YX as text."""
     n_samples, n_channels, *spatial = shape
     return f"{n_samples} x {n_channels} x {' x '.join(map(str, spatial))} (samples, channels, size)"
 
 
 class ClassLabelStack(BoundedStack):
-    """Classes as a labels image: one channel, uint8, in which each class has a value.
+    """Classes as a labels image: one channel, uint8, in which each class has a value of 1 to 255.
 
-    Parameters
-    ----------
-    stack : ClassStack
-        The classes; closed with this stack.
-    values : dict of str to int
-        The value of each class, 1 to 255.
+    The classes are closed with this stack.
     """
 
     data_dtype = np.dtype(np.uint8)
 
     def __init__(self, stack: ClassStack, values: Mapping[str, int]) -> None:
-        self.stack, self.class_values = stack, dict(values)
+        self.stack, self.classes, self.class_values = stack, stack.classes, dict(values)
         n_samples, _, *spatial = stack.data_shape
         self.data_shape = [n_samples, 1, *spatial]
         self.source, self.axes, self.scene = stack.source, stack.axes, stack.scene
         self.starts, self.block_shape = stack.starts, stack.block_shape
-
-    @property
-    def classes(self) -> tuple[AnnotationClass, ...]:
-        """The classes."""
-        return self.stack.classes
+        self.original_axes = stack.original_axes
+        self.original_data_shape = (1, *stack.original_data_shape[1:])
+        colors = {
+            values[each.name]: (*(n / 255 for n in each.color), 1.0)
+            for each in stack.classes
+            if each.color is not None and each.name in values
+        }
+        names = {value: {"class": name} for name, value in values.items()}
+        labels = LabelValues(colors, names)
+        self.metadata = ImageMetadata((Channel("class"),), stack.image.pixel_size, labels=labels)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out of them; see `AnnotationStack`."""
         return tuple(getattr(self.stack, "notes", ()))
 
-    @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self.stack.original_axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S."""
-        return (1, *self.stack.original_data_shape[1:])
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        """The names and colours of the values."""
-        colors = {
-            self.class_values[each.name]: (*(n / 255 for n in each.color), 1.0)
-            for each in self.stack.classes
-            if each.color is not None and each.name in self.class_values
-        }
-        names = {value: {"class": name} for name, value in self.class_values.items()}
-        size = self.stack.image.pixel_size
-        return ImageMetadata((Channel("class"),), size, labels=LabelValues(colors, names))
-
     def fingerprint(self) -> str:
         """Return the key of the content."""
         return self.stack.fingerprint()
 
-    def close(self) -> None:
-        """Close the classes."""
+    def close(self) -> None:  # noqa: D102, documented on BoundedStack
         self.stack.close()
 
     def _read(

@@ -28,11 +28,7 @@ _N_THREADS = 9
 
 
 def content_key(stack: ImageStack) -> str:
-    """Return the key of the content of a stack.
-
-    It is the stack's own `fingerprint()` if it has one, else that of its file or files, else of all
-    pixels.
-    """
+    """Return a stack's own `fingerprint()`, else the key of its files, else of all its pixels."""
     fingerprint = getattr(stack, "fingerprint", None)
     if fingerprint is not None and (key := fingerprint()) is not None:
         return str(key)

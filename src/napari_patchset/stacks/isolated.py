@@ -2,8 +2,8 @@
 
 libCZI composes a CZI's pyramid; imagecodecs decodes a CZI's JPEG, JPEG XR and LZW, and a TIFF's
 JPEG XR, PNG and lossless JPEG. No check of headers foresees what damaged data do to these: they
-crash, hang or take all memory. All other decoders run in this process and pay nothing. `POOL` has
-the helper processes; each runs `isolated_worker` and is killed when it does not answer in time.
+crash, hang or take all memory. All other decoders run in this process and pay nothing. A helper
+process runs `isolated_worker`, and is killed when it does not answer in time.
 """
 
 import atexit
@@ -155,8 +155,7 @@ class ReaderProcess:
 class ReaderPool:
     """Helper processes, one for each thread that reads, at most one for each core.
 
-    They are started when first needed, reused, and replaced when they died. Threads may share a
-    pool.
+    They are started when first needed, reused, and replaced when they died.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.stacks.protocol import BoundedStack
-from napari_patchset.stacks.tiff.series import describe_tiff, read_tiff
+from napari_patchset.stacks.tiff.series import open_series
 
 ReadFunc = Callable[..., NDArray[Any]]
 """Function that reads a file, by its path and keyword arguments, into an array."""
@@ -22,6 +22,20 @@ ReadFunc = Callable[..., NDArray[Any]]
 def _layout(axes: str, shape: Sequence[int]) -> AxisLayout:
     """Lay out an array of any axes; a Z axis of any size is the depth axis."""
     return AxisLayout(axes, tuple(shape), "Z" if "Z" in axes else "none")
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    """Read the whole of the first series, as `tifffile.imread` does, in native byte order."""
+    with open_series(Path(path).absolute(), plain=True) as (series, _):
+        data: NDArray[Any] = series[0].pages.asarray()
+        return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _describe_tiff(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Return shape and type of the result of `_read_tiff`."""
+    with open_series(Path(path).absolute(), plain=True) as (series, _):
+        pages = series[0].pages
+        return pages.shape, pages.dtype.newbyteorder("=")
 
 
 def copy_window(
@@ -99,7 +113,7 @@ class InMemoryImageStack(_ArrayStack):
         UnreadableFileError
             If the file is damaged or no TIFF.
         """
-        return cls._from_axes(path, read_tiff(path), axes)
+        return cls._from_axes(path, _read_tiff(path), axes)
 
     @classmethod
     def from_custom_file_type(
@@ -167,9 +181,9 @@ class FileImageStack(_ArrayStack):
 
         See `InMemoryImageStack.from_tiff`.
         """
-        shape, dtype = describe_tiff(path)
+        shape, dtype = _describe_tiff(path)
         data_shape = _layout(axes, shape).stack_shape
-        return cls(path, axes, data_shape, dtype, read_tiff, original_data_shape=shape)
+        return cls(path, axes, data_shape, dtype, _read_tiff, original_data_shape=shape)
 
     def load(self) -> None:
         """Read the file.

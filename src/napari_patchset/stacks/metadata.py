@@ -1,7 +1,7 @@
 """Metadata of an image: pixel size, channels, scenes, label values.
 
 The formats' own modules fill these classes from XML, tags and attributes; what a file does not
-record is None. `describe` sums up a stack as a SourceInfo.
+record is None.
 """
 
 from collections.abc import Mapping, Sequence

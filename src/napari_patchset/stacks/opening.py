@@ -1,8 +1,4 @@
-"""Open a file of any format: the one table of formats.
-
-A format is recognised by content, then by suffix. `list_scenes` lists what a file contains and
-`open_stack` opens one scene.
-"""
+"""Open a file of any format, recognised by content, then by suffix: the one table of formats."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,8 +21,8 @@ from napari_patchset.stacks.metadata import (
 )
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.sequence import SequenceAxis, SequenceStack
-from napari_patchset.stacks.tiff.image import series_index
 from napari_patchset.stacks.tiff.ome import is_companion
+from napari_patchset.stacks.tiff.series import series_index
 from napari_patchset.stacks.tiff.stack import TiffImageStack
 from napari_patchset.stacks.tiff.structure import is_tiff
 from napari_patchset.stacks.zarr.store import is_zarr, is_zipped_zarr
@@ -36,7 +32,7 @@ ZIP_SUFFIX = ".zip"
 
 
 class FileFormat(NamedTuple):
-    """A file format: how to recognise it, list its scenes and open one of them."""
+    """A file format."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -93,7 +89,7 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
         lambda path: series_index(path).summaries(),
         TiffImageStack,
         files=lambda path: series_index(path).files(),
-        absent=lambda path: series_index(path).absent,
+        absent=lambda path: series_index(path).description.absent,
     ),
     _ZARR,
 )

@@ -1,8 +1,7 @@
 """The interface of a stack, and the one place that checks, clips and pads a patch.
 
-`ImageStack` is what a stack must have; `BoundedStack` implements it for subclasses that read within
-bounds. A `BlockStack` also tells what it decodes at once, so that a reader of many patches decodes
-each block once.
+A `BlockStack` also tells what it decodes at once, so that a reader of many patches decodes each
+block once.
 """
 
 from abc import ABC, abstractmethod
@@ -217,21 +216,13 @@ class BlockStack(Protocol):
         """Yield the blocks of a plane that meet a window, from bottom to top; maybe none."""
 
 
-@runtime_checkable
-class DerivedStack(Protocol):
-    """A stack whose pixels are computed from those of another one, plane by plane."""
-
-    @property
-    def level_stack(self) -> ImageStack:
-        """The stack that is read."""
-
-    def footprint(
-        self, low: NDArray[np.int64], high: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the box, (..., YX), of the pixels that are read for those of a box."""
-
-    def derive(self, pixels: NDArray[Any], corner: Sequence[int], window: Rect) -> NDArray[Any]:
-        """Compute the pixels, YX, of a window from some that begin at a corner."""
+def read_plane(
+    stack: ImageStack, sample_idx: int, channel: int, depth: int, window: Rect
+) -> NDArray[Any]:
+    """Return a window, YX, of one plane of any stack."""
+    z = [depth] if len(stack.data_shape) == 5 else []
+    start, size = [*z, window.y, window.x], [*(1 for _ in z), window.h, window.w]
+    return stack.extract_patch(sample_idx, [channel], start, size).reshape(window.h, window.w)
 
 
 _DEFAULT_BLOCK = 2048
@@ -245,13 +236,7 @@ def blocks_of(
     if isinstance(stack, BlockStack):
         yield from stack.blocks(sample_idx, channel, depth, window)
         return
-    *deep, height, width = stack.data_shape[2:]
-    z = [depth] if deep else []
-
-    def decode(rect: Rect) -> NDArray[Any]:
-        start, size = [*z, rect.y, rect.x], [*(1 for _ in z), rect.h, rect.w]
-        return stack.extract_patch(sample_idx, [channel], start, size).reshape(rect.h, rect.w)
-
+    height, width = stack.data_shape[-2:]
     n = _DEFAULT_BLOCK
     for y in range(window.y // n * n, min(window.y + window.h, height), n):
         for x in range(window.x // n * n, min(window.x + window.w, width), n):
@@ -262,6 +247,6 @@ def blocks_of(
                 samples=(sample_idx,),
                 depths=range(depth, depth + 1),
                 yx=(0, 1),
-                decode=partial(decode, rect),
+                decode=partial(read_plane, stack, sample_idx, channel, depth, rect),
                 plane=lambda pixels: pixels,
             )

@@ -1,10 +1,8 @@
 """ResampledStack: an image at a larger pixel size, computed while it is read.
 
 Made pixel j averages the interval [j r, (j + 1) r) of the pixels of a level, r being the ratio of
-the two pixel sizes (see `area_average`). The level is the coarsest stored one that is not coarser
-than the wanted size.
-
-Label images take the pixel at the centre of each interval instead.
+the two pixel sizes (see `area_average`); label images take the pixel at its centre instead. The
+level is the coarsest stored one that is not coarser than the wanted size.
 """
 
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PartialPlanes, PixelSize, Rect, pixel_ratio
 from napari_patchset.stacks.area_average import AveragedAxis, Integers, area_average
-from napari_patchset.stacks.metadata import ImageMetadata, image_metadata
+from napari_patchset.stacks.metadata import image_metadata
 from napari_patchset.stacks.protocol import BoundedStack, ImageStack
 
 _READ_PIXELS = 2**23
@@ -50,12 +48,8 @@ class ResampledStack(BoundedStack):
 
     Attributes
     ----------
-    source_pixel_size : PixelSize
-        The size of the source's pixels.
-    level : int
-        Index of the level that is read, 0 for full resolution.
-    level_stack : ImageStack
-        That level.
+    level, level_stack : int, ImageStack
+        The level that is read, 0 is full resolution.
 
     Raises
     ------
@@ -87,7 +81,11 @@ class ResampledStack(BoundedStack):
                 f"{pixel_size.y:g} x {pixel_size.x:g} um."
             )
         self.data_shape = [*outer, *made]
+        self.original_axes = stack.original_axes
+        sizes = dict(zip(stack.original_axes, stack.original_data_shape, strict=True))
+        self.original_data_shape = tuple((sizes | dict(zip("YX", made, strict=True))).values())
         self._pixel_size = PixelSize(z=self.source_pixel_size.z, y=pixel_size.y, x=pixel_size.x)
+        self.metadata = replace(image_metadata(stack), pixel_size=self._pixel_size)
         self.level, self.level_stack, scale = self._choose_level()
         ratios = [(r / s).limit_denominator(10**6) for r, s in zip(self._ratio, scale, strict=True)]
         dtype = np.dtype(self.data_dtype)
@@ -102,42 +100,16 @@ class ResampledStack(BoundedStack):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
-    def original_axes(self) -> str:
-        """Axes before merging into S."""
-        return self.stack.original_axes
-
-    @property
-    def original_data_shape(self) -> tuple[int, ...]:
-        """Shape before merging into S, with the made pixels along Y and X."""
-        made = dict(zip("YX", self.data_shape[-2:], strict=True))
-        axes = zip(self.original_axes, self.stack.original_data_shape, strict=True)
-        return tuple(made.get(axis, n) for axis, n in axes)
-
-    @property
-    def metadata(self) -> ImageMetadata:
-        """Metadata of the source, with the made pixel size."""
-        return replace(image_metadata(self.stack), pixel_size=self._pixel_size)
-
-    @property
     def levels(self) -> "tuple[ResampledStack, ...]":
         """The stack itself, then lower resolutions, each half as fine."""
         longest, shortest = max(self.data_shape[-2:]), min(self.data_shape[-2:])
         factors = [1]
         while longest > _COARSEST * factors[-1] and shortest >= 2 * factors[-1]:
             factors.append(2 * factors[-1])
-        size = self._pixel_size
-        return (
-            self,
-            *(self._at(PixelSize(y=(size.y or 0) * f, x=(size.x or 0) * f)) for f in factors[1:]),
-        )
-
-    def _at(self, pixel_size: PixelSize) -> "ResampledStack":
-        return ResampledStack(
-            self.stack,
-            pixel_size,
-            nearest=self.nearest,
-            source_pixel_size=self.source_pixel_size,
-        )
+        y, x = self._pixel_size.y or 0, self._pixel_size.x or 0
+        options: Any = {"nearest": self.nearest, "source_pixel_size": self.source_pixel_size}
+        sizes = [PixelSize(y=y * factor, x=x * factor) for factor in factors[1:]]
+        return (self, *(ResampledStack(self.stack, size, **options) for size in sizes))
 
     @property
     def block_shape(self) -> tuple[int, int] | None:
@@ -184,7 +156,7 @@ class ResampledStack(BoundedStack):
         return np.minimum(first, bounds), np.minimum(end, bounds)
 
     def derive(self, pixels: NDArray[Any], corner: Sequence[int], window: Rect) -> NDArray[Any]:
-        """Compute made pixels, YX, of a window.
+        """Compute the made pixels, YX, of a window.
 
         Parameters
         ----------
@@ -195,18 +167,12 @@ class ResampledStack(BoundedStack):
         window : Rect
             In made pixels.
         """
-        ranges = (window.y, window.y + window.h), (window.x, window.x + window.w)
+        rows, columns = (window.y, window.y + window.h), (window.x, window.x + window.w)
+        top, left = corner
         if self.nearest:
-            rows, columns = (
-                axis.centres(*ends) - first
-                for axis, ends, first in zip((self._y, self._x), ranges, corner, strict=True)
-            )
-            return pixels[rows[:, np.newaxis], columns]
-        down, across = (
-            axis.taps(*ends, first)
-            for axis, ends, first in zip((self._y, self._x), ranges, corner, strict=True)
-        )
-        return area_average(pixels, down, across)
+            y, x = self._y.centres(*rows) - top, self._x.centres(*columns) - left
+            return pixels[y[:, np.newaxis], x]
+        return area_average(pixels, self._y.taps(*rows, top), self._x.taps(*columns, left))
 
     def close(self) -> None:
         """Close the source."""
@@ -234,16 +200,14 @@ class ResampledStack(BoundedStack):
 
     def _choose_level(self) -> tuple[int, ImageStack, tuple[Fraction, Fraction]]:
         """Return the coarsest stored level that is not coarser than wanted, and its scale."""
-        whole = Fraction(1), Fraction(1)
-        chosen = 0, self.stack, whole
-        if self.nearest:
-            return chosen
-        for index, level in enumerate(getattr(self.stack, "levels", ())):
+        chosen = 0, self.stack, (Fraction(1), Fraction(1))
+        coarser = () if self.nearest else getattr(self.stack, "levels", ())[1:]
+        for index, level in enumerate(coarser, 1):
             if getattr(level, "block_shape", None) is None:  # computed, not stored
                 continue
             sizes = zip(self.stack.data_shape[-2:], level.data_shape[-2:], strict=True)
             y, x = (_scale(n, reduced) for n, reduced in sizes)
-            if y <= self._ratio[0] and x <= self._ratio[1] and index:
+            if y <= self._ratio[0] and x <= self._ratio[1]:
                 chosen = index, level, (y, x)
         return chosen
 

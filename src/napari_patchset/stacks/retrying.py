@@ -1,4 +1,4 @@
-"""Reads that fail for a while: repeated after a pause, which doubles each time.
+"""Reads that fail for a while: repeated after a pause, which may double each time.
 
 Such are answers of a server that is busy or restarting, time-outs and lost connections, and the
 errors EIO and ESTALE of a disk or a network file system. What still fails is an `UnreachableError`,
@@ -8,8 +8,9 @@ since the file itself may be sound.
 import asyncio
 import errno
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
+from random import uniform
 from time import sleep
 from typing import Any, TypeVar
 
@@ -80,53 +81,40 @@ def call_with_retries(name: str, read: Callable[[], _T]) -> _T:
     UnreachableError
         If every attempt fails for a while; other errors are raised as they are.
     """
-    try:
-        return read()
-    except Exception as error:
-        if not is_transient(error):
-            raise
-    from tenacity import Retrying  # only a read that fails needs it
-
-    sleep(FIRST_PAUSE_SECONDS)
-    try:
-        return Retrying(**_policy())(read)
-    except Exception as error:
-        if is_transient(error):
-            raise _unreachable(name, error) from None  # its text may hold a token
-        raise
+    pauses = _pauses()
+    while True:
+        try:
+            return read()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if (pause := next(pauses, None)) is None:
+                raise _unreachable(name, error) from None  # its text may hold a token
+        sleep(pause)
 
 
 async def await_with_retries(name: str, read: Callable[[], Awaitable[_T]]) -> _T:
     """Return `await read()`; see `call_with_retries`."""
-    try:
-        return await read()
-    except Exception as error:
-        if not is_transient(error):
-            raise
-    from tenacity import AsyncRetrying
-
-    async def read_again() -> _T:
-        return await read()
-
-    await asyncio.sleep(FIRST_PAUSE_SECONDS)
-    try:
-        return await AsyncRetrying(**_policy())(read_again)
-    except Exception as error:
-        if is_transient(error):
-            raise _unreachable(name, error) from None  # its text may hold a token
-        raise
+    pauses = _pauses()
+    while True:
+        try:
+            return await read()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if (pause := next(pauses, None)) is None:
+                raise _unreachable(name, error) from None
+        await asyncio.sleep(pause)
 
 
-def _policy() -> dict[str, Any]:
-    """Return how to repeat a read whose first attempt failed."""
-    import tenacity
+def _pauses() -> Iterator[float]:
+    """Yield the seconds to wait before each further attempt.
 
-    return {
-        "retry": tenacity.retry_if_exception(is_transient),
-        "stop": tenacity.stop_after_attempt(N_ATTEMPTS - 1),
-        "wait": tenacity.wait_random_exponential(4 * FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS),
-        "reraise": True,
-    }
+    They are random, so that jobs that failed together do not come back together.
+    """
+    yield FIRST_PAUSE_SECONDS
+    for doublings in range(2, N_ATTEMPTS):
+        yield uniform(0, min(FIRST_PAUSE_SECONDS * 2**doublings, MAX_PAUSE_SECONDS))
 
 
 def _unreachable(name: str, error: Exception) -> UnreachableError:

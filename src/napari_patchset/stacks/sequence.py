@@ -38,6 +38,7 @@ class SequenceStack(FileStack):
                 "files can't follow each other along it; choose another axis."
             )
         self.source = f"{first.source} and {len(others)} more along {axis}"
+        self.files = tuple(dict.fromkeys(f for part in parts for f in getattr(part, "files", ())))
         self._parts, self._axis = tuple(parts), axis
         shape = tuple(first.original_data_shape)
         self._layout = AxisLayout(f"{axis}{first.original_axes}", (len(parts), *shape), depth_axis)
@@ -50,13 +51,8 @@ class SequenceStack(FileStack):
         self.block_shape = getattr(first, "block_shape", None)
         self.metadata = image_metadata(first)
         if axis == "C":
-            channels = tuple(Channel(_stem(part)) for part in parts)
-            self.metadata = replace(self.metadata, channels=channels)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that the pixels are in, as far as the parts tell."""
-        return tuple(dict.fromkeys(f for part in self._parts for f in getattr(part, "files", ())))
+            stems = (Path(str(part.source)).name.partition(".")[0] for part in parts)
+            self.metadata = replace(self.metadata, channels=tuple(map(Channel, stems)))
 
     @cached_property
     def file_keys(self) -> tuple[str, ...]:
@@ -79,8 +75,7 @@ class SequenceStack(FileStack):
                 missing.add((self._layout.ravel(indices), channel, depth))
         return frozenset(missing)
 
-    def close(self) -> None:
-        """Close all files."""
+    def close(self) -> None:  # noqa: D102, documented on BoundedStack
         for part in self._parts:
             part.close()
 
@@ -116,7 +111,3 @@ def _check_same_image(first: ClosableStack, other: ClosableStack) -> None:
 def _format_sizes(stack: ClosableStack) -> str:
     sizes = zip(stack.original_axes, stack.original_data_shape, strict=True)
     return " ".join(f"{axis}{n}" for axis, n in sizes)
-
-
-def _stem(part: ClosableStack) -> str:
-    return Path(str(part.source)).name.partition(".")[0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from math import isclose
 from typing import Any
 
 import numpy as np
@@ -16,29 +15,20 @@ from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.writers.base import PatchStore
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
-
-PERCENTILE_ERROR = 2.0**-7
-"""Largest relative error of the pixels that a percentile lies between, see `Histogram`."""
+from napari_patchset.verification.recomputed import Moments
 
 
 class PixelCheck:
     """Read every patch of a set once, shard by shard.
 
-    Parameters
-    ----------
-    candidates : RecordedCandidates or None
-        The candidates in the table, None if it can't be read.
-    count_read : callable
-        Called with the number of patches that have been read.
-    with_hashes : bool
-        Whether images are hashed, to find those that look alike.
+    `candidates` are those in the table, None if it can't be read; `count_read` is called with the
+    number of patches that have been read; `with_hashes` asks for hashes of the images, to find
+    those that look alike.
 
     Attributes
     ----------
-    checksums : dict of str to uint32 array
-        The checksum of each patch, by the name of its array.
-    unreadable : dict of str to bool array
-        Which patches could not be read.
+    checksums, unreadable : dict of str to uint32 array, dict of str to bool array
+        The checksum of each patch and whether it could not be read, by the name of its array.
     hashes : dict of str to int64 array
         The hash of each image, `NO_HASH` if it could not be read; empty if that is not wanted.
     """
@@ -70,7 +60,7 @@ class PixelCheck:
                 yield from self._check_array(array, moments)
 
     def _check_shard(
-        self, array: ArrayLayout, store: PatchStore, shard: int, moments: Sequence["Moments"]
+        self, array: ArrayLayout, store: PatchStore, shard: int, moments: Sequence[Moments]
     ) -> Iterator[Finding]:
         rows = array.rows(shard)
         in_shard = slice(rows.start, rows.stop)
@@ -129,7 +119,7 @@ class PixelCheck:
                 f"{first}; {REMEDY}.",
             )
 
-    def _check_array(self, array: ArrayLayout, moments: Sequence["Moments"]) -> Iterator[Finding]:
+    def _check_array(self, array: ArrayLayout, moments: Sequence[Moments]) -> Iterator[Finding]:
         digest = digest_checksums(self.checksums[array.name])
         recorded = self._set.manifest.arrays[array.name].digest
         if digest != recorded:
@@ -155,74 +145,3 @@ class PixelCheck:
         statistics = self._set.manifest.statistics.get(array.role, ())
         # `check_manifest` finds another number.
         return statistics if len(statistics) == len(array.channels) else ()
-
-
-class Moments:
-    """The statistics of one channel, computed patch by patch, and compared with the manifest's.
-
-    This is not the code of the export, so that an error of one shows in the other: each patch is
-    sorted, and count, mean and variance of patches are merged pairwise (Chan, Golub and LeVeque).
-    Of a percentile it is counted how many pixels lie on either side.
-    """
-
-    def __init__(self, recorded: ChannelStatistics) -> None:
-        self._recorded = recorded
-        self._count, self._mean, self._squares = 0, np.longdouble(0), np.longdouble(0)
-        self._rounding = 0.0
-        self._low: Any = None
-        self._high: Any = None
-        values = np.array(list(recorded.percentiles.values()), float)
-        slack = PERCENTILE_ERROR * np.abs(values) + 1e-37
-        self._edges = values - slack, values + slack
-        self._below, self._up_to = np.zeros(len(values), int), np.zeros(len(values), int)
-
-    def add(self, patch: NDArray[Any]) -> None:
-        """Add the pixels of one patch."""
-        pixels = np.abs(patch) if patch.dtype.kind == "c" else patch
-        pixels = np.sort(pixels[np.isfinite(pixels)], axis=None)
-        if not len(pixels):
-            return
-        ends = pixels[0].item(), pixels[-1].item()
-        self._low = ends[0] if self._low is None else min(self._low, ends[0])
-        self._high = ends[1] if self._high is None else max(self._high, ends[1])
-        wide: Any = pixels.astype(np.float64 if pixels.itemsize <= 4 else np.longdouble)
-        self._rounding = float(np.finfo(wide.dtype).eps)
-        mean = np.longdouble(wide.mean())
-        squares = np.longdouble(np.square(wide - wide.dtype.type(mean)).sum())
-        n, before = len(pixels), self._count
-        distance = mean - self._mean
-        self._count += n
-        self._squares += squares + distance**2 * (before * n / self._count)
-        self._mean += distance * (n / self._count)
-        low, high = self._edges
-        numbers = pixels.astype(np.float64)
-        self._below += np.searchsorted(numbers, low, "left")
-        self._up_to += np.searchsorted(numbers, high, "right")
-
-    def differences(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each statistic that is wrong, with both values."""
-        recorded = self._recorded
-        largest = max(abs(self._low), abs(self._high)) if self._count else 0
-        computed: dict[str, Any] = {
-            "count": self._count,
-            "mean": float(self._mean),
-            "std": float(np.sqrt(self._squares / max(self._count, 1))),
-            "minimum": self._low if self._count else 0,
-            "maximum": self._high if self._count else 0,
-        }
-        for name, value in computed.items():
-            has = getattr(recorded, name)
-            # The squares of the largest numbers are infinite where long double is double.
-            error = largest * (self._rounding if name == "std" else 1e-13)
-            is_equal = np.isinf(value) or isclose(has, value, rel_tol=1e-9, abs_tol=error)
-            if not (is_equal if name in ("mean", "std") else has == value):
-                yield name, f"{value}, the manifest says {has}"
-        ranks = np.array(list(recorded.percentiles), float) / 100 * (self._count - 1)
-        wrong = (self._below > np.ceil(ranks)) | (self._up_to <= np.floor(ranks))
-        for i in np.flatnonzero(wrong).tolist():
-            percent, value = list(recorded.percentiles.items())[i]
-            yield (
-                "percentiles",
-                f"{percent} % at {value} by the manifest, but {self._up_to[i]} of {self._count} "
-                "pixels are up to that",
-            )

@@ -1,11 +1,10 @@
-"""Check a set against its sources: cut every patch again, and compare the checksums.
+"""Check a set against its sources.
 
-`SourceCheck` opens each source, compares its description, and cuts the patches of each role (image,
-target, labels). Annotations are drawn again, and compared with the shares in the table. Last, the
-recipe must give the candidates of the table.
+Each source must be described as before, and each patch (image, target, labels), cut again, have its
+checksum. Annotations are drawn again, and compared with the shares in the table. Last, the recipe
+must give the candidates of the table.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from math import prod
@@ -33,8 +32,7 @@ from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.classes import AnnotationStack
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
-from napari_patchset.verification.outlines import DrawnOutlines
-from napari_patchset.verification.resampling import PlainResampledStack
+from napari_patchset.verification.recomputed import DrawnOutlines, DrawnTiles, PlainResampledStack
 
 
 class _Expected(NamedTuple):
@@ -49,18 +47,8 @@ class SourceCheck:
     """Open every source again, and cut every patch of the set from it.
 
     Images are compared with the checksums in the table; targets and labels, which have none there,
-    with the checksums of the patches in the set.
-
-    Parameters
-    ----------
-    pixels : PixelCheck
-        The check that has read the set.
-    count_read : callable
-        Called with the number of patches that have been read.
-    memory : int
-        Bytes for decoded tiles; more if one patch needs more.
-    threads : int
-        Number of threads that decode.
+    with those of the patches that `pixels` has read. `count_read` is called with the number of
+    patches that have been read, `memory` is in bytes of decoded tiles.
     """
 
     def __init__(
@@ -174,15 +162,7 @@ class SourceCheck:
     def _find_different(
         self, images: OpenImages, plan: ExportPlan, index: int, role: str, info: SourceInfo
     ) -> NDArray[np.int64]:
-        """Return the candidates of one image whose pixels differ from those of the set.
-
-        Raises
-        ------
-        SourcesFailed
-            If the image can't be read.
-        ExportError
-            If its pixels do not fit into the pixel type of the set.
-        """
+        """Return the candidates of one image whose pixels differ from those of the set."""
         array, expected, is_known = self._expected[role]
         grid, source = self._candidates.grid, plan.sources[index]
         of_source = self._candidates.rows_of(index)
@@ -282,11 +262,8 @@ class SourceCheck:
     def _check_candidates(
         self, plan: ExportPlan, sources: Sequence[SourceInfo]
     ) -> Iterator[Finding]:
-        """Plan again and compare the candidates.
-
-        Not if the region is that of a file, since its path is not recorded.
-        """
-        if isinstance(plan.strategy.region, FileRegion):
+        """Plan again and compare the candidates."""
+        if isinstance(plan.strategy.region, FileRegion):  # whose path is not recorded
             return
         planned = choose_candidates(plan, sources, read_region(plan.strategy))
         recorded, excluded = self._candidates.grid, self._set.manifest.dropped
@@ -329,13 +306,12 @@ class SourceCheck:
             )
 
     def _check_coverage(self, sources: Sequence[SourceInfo]) -> Iterator[Finding]:
-        """Draw the tiles of a mosaic in each patch, and compare with the table's column `valid`.
-
-        This is not the code of the export, so that an error of one shows in the other.
-        """
+        """Draw the tiles of a mosaic in each patch, and compare with the table's column `valid`."""
         grid = self._candidates.grid
         recorded = np.ones(len(grid)) if grid.valid is None else grid.valid
-        drawings = [_Tiles(source) if source.covered is not None else None for source in sources]
+        drawings = [
+            DrawnTiles(source) if source.covered is not None else None for source in sources
+        ]
         is_mosaic = np.array([drawing is not None for drawing in drawings])
         suspects = np.flatnonzero(is_mosaic[grid.source_index] | (np.abs(1 - recorded) > 1e-6))
         for row in suspects.tolist():
@@ -349,33 +325,6 @@ class SourceCheck:
                     f"cover {share:.6g} of the patch; export the set again.",
                 )
                 return
-
-
-class _Tiles:
-    """The tiles of a mosaic, to be drawn."""
-
-    def __init__(self, source: SourceInfo) -> None:
-        self._plane_shape = source.spatial_shape[-2:]
-        covered = [source.covered or (), *(group.covered for group in source.partial_planes)]
-        self._rects = [np.array(rects, np.int64).reshape(-1, 4) for rects in covered]
-        self._groups: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
-        for i, group in enumerate(source.partial_planes, 1):
-            for sample, _, depth in group.planes:
-                self._groups[sample, depth].add(i)
-
-    def share(self, sample: int, start: Sequence[int], size: Sequence[int]) -> float:
-        """Return the share of a patch that tiles cover, in the plane of which they cover least."""
-        depths = range(start[0], start[0] + size[0]) if len(start) == 3 else range(1)
-        groups = {0}.union(*(self._groups.get((sample, depth), ()) for depth in depths))
-        (height, width), (y, x) = self._plane_shape, start[-2:]
-        shares = []
-        for rects in (self._rects[i] for i in groups):
-            plane = np.zeros((min(size[-2], height - y), min(size[-1], width - x)), bool)
-            boxes = rects - (x, y, 0, 0)
-            for left, top, w, h in boxes[(boxes[:, :2] + boxes[:, 2:] > 0).all(axis=1)].tolist():
-                plane[max(top, 0) : max(top + h, 0), max(left, 0) : max(left + w, 0)] = True
-            shares.append(float(plane.mean()))
-        return min(shares)
 
 
 def _changes(info: SourceInfo, before: SourceInfo) -> str:

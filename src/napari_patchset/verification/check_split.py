@@ -107,12 +107,8 @@ def find_leak(
     """Return two patches of different parts whose rectangles overlap in the plane.
 
     T, Z and channels do not matter: one place must be in one part. Scenes that overlap on the
-    stage are one plane, and so are equal files.
-
-    Parameters
-    ----------
-    part : integer array
-        The code of each patch's part, a split or a fold; negative for patches that do not matter.
+    stage are one plane, and so are equal files. `part` has the code of each patch's part, a split
+    or a fold; negative for patches that do not matter.
     """
     size = np.array(grid.size[-2:])
     plane, start = _positions(grid, sources)
@@ -153,25 +149,17 @@ def _positions(grid: PatchGrid, sources: Sequence[SourceInfo]) -> tuple[Integers
 
 
 class _Cells(NamedTuple):
-    """The patches of a part by the cell, of the size of a patch, that they start in.
-
-    Attributes
-    ----------
-    cell : int64 array
-        The cells that are not empty, ascending.
-    first : int64 array
-        The index in `rows` of the first patch of each cell, and the length of `rows`.
-    rows : int64 array
-        One patch for each start.
-    low, high : int64 array, (cells, YX)
-        The bounding box of the starts in each cell.
-    """
+    """The patches of a part by the cell, of the size of a patch, that they start in."""
 
     cell: Integers
+    """The cells that are not empty, ascending."""
     first: Integers
+    """The index in `rows` of the first patch of each cell, and the length of `rows`."""
     rows: Integers
+    """One patch for each start."""
     low: Integers
     high: Integers
+    """The bounding box, YX, of the starts in each cell."""
 
     def rows_in(self, i: int) -> Integers:
         return self.rows[self.first[i] : self.first[i + 1]]
@@ -212,13 +200,7 @@ def _overlap(first: Integers, second: Integers, start: Integers, size: Integers)
 
 
 class _Part(NamedTuple):
-    """The images of one split or fold.
-
-    Attributes
-    ----------
-    rows : int64 array
-        Their rows in the array.
-    """
+    """The images of one split or fold: their rows in an array."""
 
     name: str
     array: ArrayLayout
@@ -246,14 +228,7 @@ def check_repeats(
     """Yield a finding if two images of different splits or folds hold the same pixels.
 
     Equal checksums are compared by their pixels. Patches of one value, such as the background of a
-    mosaic or a saturated spot, are no repetition.
-
-    Parameters
-    ----------
-    candidates : RecordedCandidates or None
-        None if the table can't be read; then folds are not compared.
-    pixels : PixelCheck
-        With the checksums of all patches.
+    mosaic or a saturated spot, are no repetition. Without candidates folds are not compared.
     """
     for first, second in combinations(_parts(patch_set, candidates), 2):
         if pairs := sorted(_equal_rows(patch_set, pixels, first, second)):

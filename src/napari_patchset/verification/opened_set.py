@@ -25,7 +25,6 @@ from napari_patchset.patchset.reader import missing_files, read_description
 from napari_patchset.patchset.table import TableFile, grid_of
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import PatchStore, SetFormat
-from napari_patchset.source import SourceInfo
 
 FindingName = Literal[
     "missing file",
@@ -46,18 +45,12 @@ FindingName = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference between a set and what it should be.
-
-    Attributes
-    ----------
-    name : str
-        The kind of difference.
-    message : str
-        The file, shard or row that differs, and the remedy.
-    """
+    """One difference between a set and what it should be."""
 
     name: FindingName
+    """The kind of difference."""
     message: str
+    """The file, shard or row that differs, and the remedy."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message}"
@@ -68,37 +61,21 @@ _MAX_MISSING = 1000
 
 
 class OpenedSet:
-    """A set on disk that has a manifest; everything else in it may be wrong.
-
-    Raises
-    ------
-    FileNotFoundError, IncompleteSetError
-        If there is no such set, or it was not completed.
-    """
+    """A set on disk that has a manifest; everything else in it may be wrong."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._identity = SetIdentity(path)
         self.manifest, self.provenance = read_description(path)
-
-    @property
-    def set_format(self) -> SetFormat:
-        """The format of the set."""
-        return FORMATS[self.manifest.format]
+        self.table_path = path / TABLE
+        self.set_format: SetFormat = FORMATS[self.manifest.format]
+        self.sources = self.manifest.sources
+        self.arrays = list(self.manifest.arrays.values())
+        self.class_names = tuple(each.name for each in self.manifest.classes)
 
     def open(self, array: ArrayLayout) -> PatchStore:
         """Open the patches of an array."""
         return self.set_format.open(self.path, array, self._identity)
-
-    @property
-    def sources(self) -> tuple[SourceInfo, ...]:
-        """The sources that the patches were cut from."""
-        return self.manifest.sources
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes of its annotations."""
-        return tuple(each.name for each in self.manifest.classes)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -115,19 +92,9 @@ class OpenedSet:
         return len(self.sources) > 0
 
     @cached_property
-    def arrays(self) -> list[ArrayLayout]:
-        """Every array, split by split."""
-        return list(self.manifest.arrays.values())
-
-    @cached_property
     def missing(self) -> list[Path]:
         """The missing files, relative to the set, at most `_MAX_MISSING`."""
         return list(islice(missing_files(self.path, self.manifest), _MAX_MISSING))
-
-    @property
-    def table_path(self) -> Path:
-        """The file of the table."""
-        return self.path / TABLE
 
     def finding(self, name: FindingName, difference: str, file: Path | None = None) -> Finding:
         """Return a difference in a file, by default the set itself, with the remedy."""
@@ -140,46 +107,27 @@ class OpenedSet:
 
 @dataclass(frozen=True)
 class RecordedCandidates:
-    """The candidates as the table records them.
-
-    Attributes
-    ----------
-    file : TableFile
-        The table on disk: one of millions of rows needs gigabytes.
-    metrics : dict of str to float64 array
-        The columns of the recipe's filters, as far as there are any.
-    grid : PatchGrid
-        Their positions.
-    splits : tuple of str
-        The names of the splits.
-    split : int8 array
-        Index of the split that each is exported in, -1 if it is in none.
-    checksums : uint32 array
-        Checksum of each image, 0 if there is none.
-    is_readable : bool array
-        Whether the source could be read when the set was made.
-    fold : int8 array
-        The fold that each is in, -1 if it is in none.
-    """
+    """The candidates as the table records them."""
 
     file: TableFile
+    """The table on disk: one of millions of rows needs gigabytes."""
     metrics: dict[str, NDArray[np.float64]]
+    """The columns of the recipe's filters, as far as there are any."""
     grid: PatchGrid
     splits: tuple[str, ...]
+    """The names of the splits."""
     split: NDArray[np.int8]
+    """Index of the split that each is exported in, -1 if it is in none."""
     checksums: NDArray[np.uint32]
+    """Checksum of each image, 0 if there is none."""
     is_readable: NDArray[np.bool_]
+    """Whether the source could be read when the set was made."""
     fold: NDArray[np.int8]
+    """The fold that each is in, -1 if it is in none."""
 
     @classmethod
     def read(cls, patch_set: OpenedSet) -> "RecordedCandidates":
-        """Read the table of a set.
-
-        Raises
-        ------
-        UnreadableFileError
-            If the file can't be read, or is no table of the set's sources.
-        """
+        """Read the table; UnreadableFileError if it is damaged or no table of these sources."""
         file, sources = TableFile(patch_set.table_path), patch_set.sources
         splits = tuple(patch_set.manifest.counts)
         names = patch_set.recipe.metric_columns(sources, patch_set.class_names)
@@ -272,7 +220,7 @@ class RecordedCandidates:
 
     @cached_property
     def _is_sorted(self) -> bool:
-        """Whether rows are sorted by source, as in any table that nobody edited."""
+        # By source, as any table is that nobody edited.
         of_each = self.grid.source_index
         return bool((of_each[1:] >= of_each[:-1]).all())
 

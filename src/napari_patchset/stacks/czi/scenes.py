@@ -1,8 +1,7 @@
 """The scenes of a CZI: position, planes, tiles and pixel types, found from the subblocks.
 
-`read_scenes` reads and checks a file once and caches the result until the file changes. Geometry
-comes from the subblocks alone: libCZI's own bounding boxes and pixel types are wrong, or fail, in
-real files (axes that do not start at 0, sparse scene ids).
+Not from libCZI's bounding boxes and pixel types: these are wrong, or fail, in real files (axes that
+do not start at 0, sparse scene ids).
 """
 
 import warnings
@@ -47,14 +46,17 @@ _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
 
 _CHECKED_AT_OPENING = 2000
-"""With up to this many subblocks all headers are checked at once; with more, each before it is
-first decoded."""
+"""Up to this many headers of subblocks are checked at opening; of more, each when it is decoded."""
 
 _NOT_OF_LIBCZI = BGR96_FLOAT, GRAY32, GRAY64_FLOAT
 """Pixel types that libCZI can't decode."""
 
 _MAX_CACHED_SUBBLOCKS = 200_000
 """Of all files, about 150 bytes each; the last file is cached in any case."""
+
+
+_FEW_TILES = 24
+"""Up to this many tiles, a loop over them is faster than a call to NumPy."""
 
 
 class StackChannel(NamedTuple):
@@ -119,7 +121,7 @@ class SceneGeometry:
 
     @cached_property
     def dtype(self) -> np.dtype[np.generic]:
-        """The one type that holds every channel's pixels."""
+        """The type that holds every channel's pixels."""
         types = distinct(self.blocks.pixel_type[self.known_rows]).tolist()
         return np.result_type(*(PIXEL_TYPES[kind].dtype for kind in types))
 
@@ -134,14 +136,16 @@ class SceneGeometry:
         return height, width
 
     @cached_property
-    def covered(self) -> tuple[Rect, ...]:
-        """The distinct rectangles of the tiles, relative to the scene's corner."""
-        return self._rects_of_rows[0]
+    def tile_rects(self) -> tuple[tuple[Rect, ...], NDArray[np.int64]]:
+        """The distinct rectangles of the tiles, in the scene, and the index of that of each row."""
+        rects, index = np.unique(self.blocks.rect[self.rows], axis=0, return_inverse=True)
+        rects -= (self.rect.x, self.rect.y, 0, 0)
+        return tuple(Rect(*rect) for rect in rects.tolist()), index.reshape(-1).astype(np.int64)
 
     @cached_property
     def partial_planes(self) -> tuple[tuple[NDArray[np.int64], tuple[Rect, ...]], ...]:
         """The keys of planes that have only some of these rectangles, with those that they have."""
-        rects, index = self._rects_of_rows
+        rects, index = self.tile_rects
         keys, indices = np.divmod(np.unique(self.keys * len(rects) + index), len(rects))
         first = np.flatnonzero(np.diff(keys, prepend=-1))
         counts = np.diff(first, append=len(keys))
@@ -154,13 +158,6 @@ class SceneGeometry:
             for of_plane, planes in groups.items()
         )
 
-    @cached_property
-    def _rects_of_rows(self) -> tuple[tuple[Rect, ...], NDArray[np.int64]]:
-        """The distinct rectangles of the tiles, and the index of that of each row."""
-        rects, index = np.unique(self.blocks.rect[self.rows], axis=0, return_inverse=True)
-        rects -= (self.rect.x, self.rect.y, 0, 0)
-        return tuple(Rect(*rect) for rect in rects.tolist()), index.reshape(-1).astype(np.int64)
-
     def layout(self, depth_axis: DepthAxis) -> AxisLayout:
         """Lay the scene out as a stack."""
         depth = "" if depth_axis == "none" else depth_axis
@@ -169,16 +166,50 @@ class SceneGeometry:
         sizes, axes = {**self.sizes, **plane}, f"{merged}C{depth}YX"
         return AxisLayout(axes, tuple(sizes[axis] for axis in axes), depth_axis)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:  # without the cached properties
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
-    """Find the true extent of one scene, or of all of them together.
+class Tile(NamedTuple):
+    """One full-resolution subblock of a plane."""
 
-    Pyramid subblocks do not count: their rectangles are rounded up to their own pixels.
-    """
+    row: int
+    rect: Rect
+    pixel_type: int
+
+
+class PlaneTiles:
+    """The tiles of one plane, given by its index along each axis, looked up by window."""
+
+    def __init__(self, geometry: SceneGeometry, indices: Mapping[str, int]) -> None:
+        self.numbers = {axis: i + geometry.starts[axis] for axis, i in indices.items()}
+        """The plane in the file's own numbering."""
+        rows, blocks = geometry.plane_rows(indices), geometry.blocks
+        rects = blocks.rect[rows]
+        columns = rows.tolist(), rects.tolist(), blocks.pixel_type[rows].tolist()
+        self.tiles = [Tile(row, Rect(*rect), t) for row, rect, t in zip(*columns, strict=True)]
+        # Right and bottom are negated, so that one comparison tests all four edges.
+        self._edges = np.concatenate([rects[:, :2], -rects[:, :2] - rects[:, 2:]], axis=1)
+
+    def meeting(self, window: Rect) -> list[Tile]:
+        """Return the tiles that meet a window (in stage pixels), from bottom to top."""
+        left, top, width, height = window
+        right, bottom = left + width, top + height
+        if len(self.tiles) > _FEW_TILES:
+            meets = np.all(self._edges < np.array((right, bottom, -left, -top)), axis=1)
+            return [self.tiles[index] for index in np.nonzero(meets)[0].tolist()]
+        return [
+            tile
+            for tile in self.tiles
+            for x, y, w, h in (tile.rect,)
+            if x < right and y < bottom and x + w > left and y + h > top
+        ]
+
+
+def scene_geometry(blocks: Subblocks, scene: int | None) -> SceneGeometry:
+    """Find the true extent of one scene, or of all of them together."""
     in_scene = blocks.scene == scene if scene is not None else np.ones(len(blocks), bool)
+    # The rectangles of a pyramid's subblocks are rounded up to their own pixels.
     rows = np.flatnonzero(in_scene & blocks.at_full_resolution())
     axes = [axis for axis in PLANE_AXES if axis in f"{_ALWAYS_PRESENT}C{blocks.axes}"]
     planes = blocks.plane[rows][:, [PLANE_AXES.index(axis) for axis in axes]]
@@ -225,19 +256,16 @@ class CziScenes:
         check_structure(self.blocks, self._files, path)
         self._metadata = parse_metadata(xml)
         self._path = path
+        self.files = tuple(self._files[number].path for number in sorted(self._files))
+        """The files that the subblocks are in, the master first."""
         self._spans = np.zeros((len(self.blocks), 2), np.int64)
         self._geometries: dict[int | None, SceneGeometry] = {}
         if len(self.blocks) <= _CHECKED_AT_OPENING:
             check_all(self._files, self.blocks, self._spans)
 
     def decoder(self) -> SubblockDecoder:
-        """Return a new decoder of single subblocks; the caller closes it."""
+        """Return a new decoder, which the caller closes."""
         return SubblockDecoder(self._files, self.blocks, self._spans)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that the subblocks are in, the master first."""
-        return tuple(self._files[number].path for number in sorted(self._files))
 
     def warn(self) -> None:
         """Warn of absent files."""
@@ -246,7 +274,7 @@ class CziScenes:
 
     def cache_size(self) -> int | None:
         """Return the size in a cache by the path of one file, None if there are more files."""
-        return None if self.absent or len(self._files) > 1 else len(self.blocks)
+        return None if self.absent or len(self.files) > 1 else len(self.blocks)
 
     @cached_property
     def ids(self) -> tuple[int, ...]:
@@ -269,7 +297,7 @@ class CziScenes:
         return [self.geometry(scene) for scene in self.ids or (None,)]
 
     def summaries(self) -> list[SceneSummary]:
-        """Describe every scene for a list; one without an id if the file names none."""
+        """Describe every scene for a list."""
         self.warn()
         return [self._summary(geometry) for geometry in self.all()]
 

@@ -1,10 +1,10 @@
 """Subblocks: checked as the directory lists them, then each by its own header, and decoded.
 
-`check_structure` refuses what no decoder can read: libCZI trusts the sizes and types in the
-directory, and a corrupt one crashes it or makes it loop. A subblock repeats its directory entry:
-the two are compared before any data is decoded, as one flipped bit in the size of a compressed tile
-makes a decoder read or write beyond its memory. Subblocks are decoded one by one, because libCZI
-decodes every subblock that meets a rectangle, again for each rectangle.
+libCZI trusts the sizes and types in the directory, and a corrupt one crashes it or makes it loop. A
+subblock repeats its directory entry: the two are compared before any data is decoded, as one
+flipped bit in the size of a compressed tile makes a decoder read or write beyond its memory.
+Subblocks are decoded one by one, because libCZI decodes every subblock that meets a rectangle,
+again for each rectangle.
 """
 
 import struct
@@ -34,6 +34,14 @@ _READ_AHEAD = 4096
 
 _N_THREADS = 16
 
+_MAX_SIZE = 2**30
+"""Pixels along an axis of a subblock."""
+_MAX_EXTENT = 2**31
+"""Pixels along an axis of the whole image."""
+_MAX_TILE_BYTES = 2**31
+_MAX_PLANES_PER_SUBBLOCK = 1000
+"""More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
+
 ReadBytes = Callable[[int, int], bytes]
 """Function that reads a number of bytes from a position, fewer at the end of the file."""
 
@@ -54,15 +62,6 @@ class DataSpan(NamedTuple):
 
 Spans = NDArray[np.int64]
 """Of shape (n, 2): the span of each subblock, zeros until its header was checked."""
-
-
-_MAX_SIZE = 2**30
-"""Pixels along an axis of a subblock."""
-_MAX_EXTENT = 2**31
-"""Pixels along an axis of the whole image."""
-_MAX_TILE_BYTES = 2**31
-_MAX_PLANES_PER_SUBBLOCK = 1000
-"""More planes than this for each subblock are a corrupt number: libCZI would loop over them."""
 
 
 def check_structure(blocks: Subblocks, files: Mapping[int, CziFile], path: Path) -> None:

@@ -1,8 +1,7 @@
 """The pixels of a TIFF's pages: rows read by position, tiles and strips decoded once.
 
-`PageReader` reads windows of pages through a cache of decoded segments (tiles or strips). tifffile
-decodes them; codecs that damaged data can crash run in a process of their own. A JPEG's header is
-checked first: it decides which decoder runs, and how much memory that allocates.
+tifffile decodes these segments; codecs that damaged data can crash run in a process of their own. A
+JPEG's header is checked first: it decides which decoder runs, and how much memory that allocates.
 """
 
 from base64 import b64encode
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
 from napari_patchset.source import Rect
-from napari_patchset.stacks.cache import TILE_BYTES, OpenFiles, SharedCache, TileCache
+from napari_patchset.stacks.cache import OpenFiles, SharedCache, TileCache
 from napari_patchset.stacks.isolated import POOL
 from napari_patchset.stacks.jpeg import is_plain_jpeg, jpeg_frames
 from napari_patchset.stacks.tiff.pages import PageKind, PagePlane, PageTable
@@ -33,15 +32,12 @@ _WHOLE_ROWS_BYTES = 64 * 2**10
 
 
 class PageReader:
-    """Read pages of one image at all its resolutions; threads may share it.
+    """Read pages of one image, by its tables for each resolution; threads may share it."""
 
-    `tables` has one table for each resolution; `limit` is in bytes of decoded segments.
-    """
-
-    def __init__(self, tables: tuple[PageTable, ...], limit: int = TILE_BYTES) -> None:
+    def __init__(self, tables: tuple[PageTable, ...]) -> None:
         self.tables = tables
         self._files = OpenFiles({kind.path for table in tables for kind in table.kinds})
-        self._cache = TileCache(limit)
+        self._cache = TileCache()
         self._decoders: SharedCache[tuple[int, int], _SegmentDecoder] = SharedCache(_MAX_DECODERS)
 
     def pieces(

@@ -129,11 +129,10 @@ def _read_description(path: Path, xml: str) -> TiffDescription:
     companion = _find_file(name, path)
     if companion is None:
         problem = (
-            f"the file {name!r} that describes its set is not in its folder, so that only its "
+            f"the file {name!r} that describes its set is not in its folder, so that only its own "
+            "pages are read"
         )
-        return _without_ome(
-            path, absent=(_base_name(name),), problem=f"{problem}own pages are read"
-        )
+        return _without_ome(path, absent=(_base_name(name),), problem=problem)
     known = {root.get("UUID"): path}
     with companion.open("rb") as file:
         is_other_tiff = is_tiff(file.read(4))
@@ -156,11 +155,11 @@ def _described(
     UUID is known.
     """
     _check_sizes(root, companion)
-    is_handle = not known
+    is_companion_named = not known
     files = _find_files(root, path, known)
     absent = [name for name, file in files.items() if file is None]
     problem = ""
-    if not is_handle and files and path not in files.values() and len(absent) == 1:
+    if not is_companion_named and files and path not in files.values() and len(absent) == 1:
         files[absent[0]] = path
         problem = (
             f"its OME-XML names the file {absent[0][1]!r}, which is not in its folder; the pages "
@@ -170,20 +169,22 @@ def _described(
     present = dict.fromkeys(file for file in files.values() if file is not None)
     names = tuple(dict.fromkeys(_base_name(name) for _, name in absent))
     if files and not present:
-        if is_handle:
+        if is_companion_named:
             raise UnreadableFileError(
                 f"{path}: none of the {len(names)} files that it describes is in its folder "
                 f"({names[0]}, ...); put them there."
             )
-        problem = f"none of the files that its OME-XML names is in its folder ({names[0]}, ...), "
-        problem += "so that only its own pages are read"
+        problem = (
+            f"none of the files that its OME-XML names is in its folder ({names[0]}, ...), so that "
+            "only its own pages are read"
+        )
         return _without_ome(path, absent=names, problem=problem)
-    if is_handle and not present:
+    if not present and is_companion_named:
         raise UnreadableFileError(f"{path}: it does not name the files that hold its pixels.")
     for file in present:
         if file != path:
             _check_no_circle(file)
-    opened = next(iter(present)) if is_handle else path
+    opened = next(iter(present)) if is_companion_named else path
     images = tuple(_read_image(image.get("Name", ""), pixels) for image, pixels in _images(root))
     everything = tuple(dict.fromkeys((*present, opened, companion)))
     is_set = len(everything) + len(names) > 1

@@ -1,7 +1,6 @@
 """The position of an image's pixels in its files: a table of pages, taken from tifffile.
 
-`read_pages` copies the required properties of tifffile's pages into a `PageTable`, which is small
-and picklable, and checks each size that the file declares before anything is allocated for it.
+Each size that a file declares is checked before anything is allocated for it.
 """
 
 from collections.abc import Iterable
@@ -143,10 +142,7 @@ _MAX_SEGMENT_BYTES = 2**32
 
 
 def read_pages(series: TiffPageSeries, path: Path) -> PageTable:
-    """Read where the pages of a series, or of one of its levels, lie.
-
-    Sizes that do not fit what the file holds are refused, and what can't be decoded.
-    """
+    """Read where the pages of a series, or of one of its levels, lie, if they can be decoded."""
     n_pages = _page_count(series, path)
     # tifffile compares offsets alone, which in several files can follow each other by chance.
     start = None if series.is_multifile else series.dataoffset

@@ -1,7 +1,7 @@
 """TiffImageStack: one series of a TIFF as a stack, read by tiles or strips."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from napari_patchset.stacks.fingerprint import file_key, text_key
 from napari_patchset.stacks.metadata import scaled_pixel_size
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.decoding import PageReader
-from napari_patchset.stacks.tiff.image import series_index
+from napari_patchset.stacks.tiff.series import series_index
 
 
 class TiffImageStack(FileStack):
@@ -29,8 +29,8 @@ class TiffImageStack(FileStack):
     series : int or None
         Its index in the file; None for the only one.
     depth_axis : {"none", "Z", "T"}
-        The axis that becomes the third one of a patch; the others are merged into S, see
-        `AxisLayout`. The samples of a pixel (R, G, B) are channels.
+        The axis that becomes the third one of a patch; the others merge into S. The samples of a
+        pixel (R, G, B) are channels.
     axes : str or None
         The image's own axes, such as "ZYX", to override those of the file.
 
@@ -41,6 +41,8 @@ class TiffImageStack(FileStack):
         see `FileStack`.
     block_shape : tuple of int
         Height and width of a tile or strip; of about 1 MiB of rows where there are none.
+    translation : dict of str to float
+        Position on the stage in micrometres by axis, where the file has it.
 
     Raises
     ------
@@ -65,8 +67,11 @@ class TiffImageStack(FileStack):
         index = series_index(self.data_path, series)
         chosen = index.choose(series)
         self.scene = chosen if len(index.images) > 1 else None
+        self.source = join_scene(self.data_path, self.scene)
         (self._image,) = index.read([chosen])
         index.warn()
+        self.files = tuple(self._image.files)
+        self.translation = self._image.translation
         if axes is not None:
             self._image = self._image.with_axes(axes, str(self.source))
         check_depth_axis(self._image.axes.sizes, depth_axis, str(self.source))
@@ -87,16 +92,6 @@ class TiffImageStack(FileStack):
         size = scaled_pixel_size(metadata.pixel_size, (full.h, full.w), (height, width))
         self.metadata = replace(metadata, pixel_size=size)
         self._coarser: list[Self] = []
-
-    @property
-    def source(self) -> Path:
-        """The file and, if it has several, the series: "file.tif@1"."""
-        return join_scene(self.data_path, self.scene)
-
-    @property
-    def translation(self) -> Mapping[str, float]:
-        """Position on the stage in micrometres by axis, where the file has it."""
-        return self._image.translation
 
     @property
     def levels(self) -> list[Self]:
@@ -123,13 +118,8 @@ class TiffImageStack(FileStack):
         for key, rect, decode in self._reader.blocks(self._level, plane, window):
             yield Block(key, rect, (sample_idx,), depths, (1, 2), decode, view)
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that its pixels are in."""
-        return tuple(self._image.files)
-
     def fingerprint(self) -> str:
-        """Return the key of the files that its pixels are in."""
+        """Return the key of the files of this series; others may be in other files."""
         keys = self.file_keys
         return keys[0] if len(keys) == 1 else text_key(keys)
 
@@ -138,8 +128,7 @@ class TiffImageStack(FileStack):
         """The key of each of `files`."""
         return tuple(file_key(file) for file in self.files)
 
-    def close(self) -> None:
-        """Close the file, for all levels; closing again does nothing."""
+    def close(self) -> None:  # noqa: D102, documented on BoundedStack; it closes all levels
         self._reader.close()
 
     def _at_level(self, level: int) -> Self:

@@ -34,10 +34,10 @@ _LARGE_BLOCK_BYTES = 16 * 2**20
 
 
 class ChunkReader:
-    """Read windows of an array, in its own axes and in native byte order.
+    """Read windows of an array, in its own axes and in native byte order; threads may share it.
 
     `plane_axes` are the dimensions that are Y and X, `block_shape` is the size of a block along
-    each axis. Threads may share it. A pickled copy opens the array again, with an empty cache.
+    each axis.
     """
 
     def __init__(self, array: zarr.Array[Any], name: str, plane_axes: tuple[int, int]) -> None:
@@ -99,9 +99,9 @@ class ChunkReader:
         array = self.array
         ends_of: Callable[[str], bytes]
         if (folder := self.folder) is not None:
-            ends_of = lambda key: _file_ends(folder / key)  # noqa: E731
+            ends_of = partial(_file_ends, folder)
         elif isinstance(store := array.store, FsspecStore):
-            ends_of = lambda key: _remote_ends(store, f"{array.path}/{key}".lstrip("/"))  # noqa: E731
+            ends_of = partial(_remote_ends, store, array.path)
         else:
             return None
         with ThreadPoolExecutor(_N_FINGERPRINT_THREADS, "fingerprint") as pool:
@@ -231,16 +231,16 @@ def chunk_ends(stored: bytes) -> bytes:
     return _read_ends(lambda start, length: stored[start : start + length], len(stored))
 
 
-def _file_ends(path: Path) -> bytes:
+def _file_ends(folder: Path, key: str) -> bytes:
     try:
-        file = OpenFile(path)
+        file = OpenFile(folder / key)
     except (FileNotFoundError, NotADirectoryError):
         return b"absent"
     return _read_ends(file.read, os.fstat(file.descriptor).st_size)
 
 
-def _remote_ends(store: FsspecStore, key: str) -> bytes:
-    ends = stored_ends(store, key, _END_BYTES)
+def _remote_ends(store: FsspecStore, path: str, key: str) -> bytes:
+    ends = stored_ends(store, f"{path}/{key}".lstrip("/"), _END_BYTES)
     if ends is None:
         return b"absent"
     size, head, tail = ends

@@ -1,17 +1,20 @@
-"""zarr's store behind a URL: its requests, through fsspec, are repeated while the server fails.
+"""A zarr hierarchy behind a URL: its requests, through fsspec, are repeated while the server fails.
 
-At most `MAX_REQUESTS` overlap, and errors name the server's answer. A chunk that the server does
-not have is one of fill values, by the rules of zarr; the store counts them.
+Errors name the server's answer. A chunk that the server does not have is one of fill values, by the
+rules of zarr; the store counts them.
 """
 
 import asyncio
+from base64 import b64encode
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from zarr.storage import FsspecStore
 
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset.credentials import find_credentials, restore_url, strip_credentials
+from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.source import natural_key
 from napari_patchset.stacks.retrying import (
     await_with_retries,
     call_with_retries,
@@ -19,7 +22,7 @@ from napari_patchset.stacks.retrying import (
     is_transient,
     unreadable,
 )
-from napari_patchset.stacks.zarr.store import METADATA_FILES
+from napari_patchset.stacks.zarr.store import METADATA_FILES, Root
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -29,6 +32,78 @@ MAX_REQUESTS = 16
 """Requests to one store at once."""
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class RemoteRoot(Root):
+    """A folder behind a URL, read through fsspec."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(strip_credentials(url.rstrip("/")))
+        self._filesystem, self._path = _connect(self.name)
+
+    def read(self, key: str) -> bytes | None:  # noqa: D102, documented on Root
+        path, name = f"{self._path}/{key}", self.full_name(key)
+        try:
+            return bytes(call_with_retries(name, lambda: self._filesystem.cat_file(path)))
+        except _ABSENT:
+            return None
+        except (UnreadableFileError, MemoryError):
+            raise
+        except Exception as error:  # each kind of server raises errors of its own
+            raise unreadable(name, error) from None  # its text may hold a token
+
+    def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
+        try:
+            paths = self._filesystem.ls(f"{self._path}/{path}".rstrip("/"), detail=False)
+        except Exception:  # a plain web server can't list folders
+            return []
+        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
+        return sorted(names, key=natural_key)
+
+    def store(self) -> "RemoteStore":  # noqa: D102, documented on Root
+        filesystem, path = _connect(self.name, asynchronous=True)
+        store = RemoteStore(filesystem, read_only=True, path=path)
+        store.url = self.name
+        return store
+
+
+def _connect(url: str, *, asynchronous: bool = False) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL without credentials, and the path in it."""
+    try:
+        from fsspec.core import url_to_fs
+
+        options: dict[str, Any] = {"asynchronous": True} if asynchronous else {}
+        is_web = url.startswith(("http://", "https://"))
+        options |= _web_options(url) if is_web else {}
+        filesystem, path = url_to_fs(url if is_web else restore_url(url), **options)
+    except ImportError as error:
+        raise ArgumentError(
+            f"{url}: reading it needs more packages ({error}): "
+            f"pip install 'napari-patchset[remote]'."
+        ) from error
+    except ValueError as error:
+        raise ArgumentError(f"{url}: {error}.") from error
+    if asynchronous and not filesystem.async_impl:
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+        filesystem = AsyncFileSystemWrapper(filesystem, asynchronous=True)
+    return filesystem, path
+
+
+def _web_options(url: str) -> dict[str, Any]:
+    """Return what sends a URL's credentials; without any, ~/.netrc is asked."""
+    from fsspec.config import conf
+
+    found, configured = find_credentials(url), conf.get(url.partition(":")[0], {})
+    has_user = found is not None and found.user != ""
+    client = {"trust_env": not has_user, **configured.get("client_kwargs", {})}
+    options: dict[str, Any] = {"client_kwargs": client}
+    if found is not None and has_user:
+        pair = b64encode(f"{found.user}:{found.password}".encode()).decode()
+        options["headers"] = {**configured.get("headers", {}), "Authorization": f"Basic {pair}"}
+    if found is not None and found.query:
+        options["params"] = found.query
+    return options
 
 
 class RemoteStore(FsspecStore):

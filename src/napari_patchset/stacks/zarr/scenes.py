@@ -1,8 +1,6 @@
 """The images in a zarr store: one, a plate's fields, a converted file's series, or arrays.
 
-`find_image` matches the OME metadata of one path with the arrays that are there. `find_scenes`
-lists the paths that may hold an image, and `scene_summaries` describes those that do. Nothing here
-needs zarr itself.
+They are found by the metadata of their nodes; nothing here needs zarr itself, but for a URL.
 """
 
 import re
@@ -31,8 +29,37 @@ from napari_patchset.stacks.zarr.ome import (
     read_multiscale,
 )
 from napari_patchset.stacks.zarr.plate import PlateField, field_rects, plate_fields
-from napari_patchset.stacks.zarr.roots import open_root
-from napari_patchset.stacks.zarr.store import ArrayNode, Node, Root, as_list
+from napari_patchset.stacks.zarr.store import (
+    ArrayNode,
+    LocalRoot,
+    Node,
+    Root,
+    ZipRoot,
+    as_list,
+    is_zarr,
+    is_zip,
+)
+
+
+def open_root(path: Path | str) -> tuple[Root, str]:
+    """Find the hierarchy that a folder or URL belongs to, and the path in it.
+
+    For an array on disk it is the folder around it, if that is part of a store: the image that
+    lists the array has its axes and pixel size.
+    """
+    if isinstance(path, str) and "://" in path:
+        from napari_patchset.stacks.zarr.remote import RemoteRoot  # imports zarr, which is slow
+
+        return RemoteRoot(path), ""
+    path = Path(path)
+    if is_zip(path):
+        return ZipRoot(path), ""
+    root = LocalRoot(path)
+    node = root.node("")
+    parent = path.absolute().parent
+    if isinstance(node, ArrayNode) and is_zarr(parent):
+        return LocalRoot(parent), path.absolute().name
+    return root, ""
 
 
 class ZarrLevel(NamedTuple):
@@ -44,7 +71,7 @@ class ZarrLevel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ZarrImage:
-    """An image."""
+    """An image: the OME metadata of a path, and those of its arrays that are there."""
 
     axes: str
     """A letter for each axis of its arrays."""

@@ -25,8 +25,13 @@ from napari_patchset.stacks.zarr.ome import (
     multiscale_metadata,
     multiscale_translation,
 )
-from napari_patchset.stacks.zarr.roots import open_root
-from napari_patchset.stacks.zarr.scenes import ZarrImage, ZarrLevel, find_image, scene_summaries
+from napari_patchset.stacks.zarr.scenes import (
+    ZarrImage,
+    ZarrLevel,
+    find_image,
+    open_root,
+    scene_summaries,
+)
 from napari_patchset.stacks.zarr.store import Root, node_name, node_uri, zarr_reason
 from napari_patchset.stacks.zarr.validation import check_array, check_channels, check_chunks
 
@@ -213,8 +218,8 @@ def open_zarr(
 ) -> ZarrImageStack:
     """Open one image of a store as a stack, with its lower resolutions as `levels`.
 
-    `scene` is the path of an image or label image below `path`, such as "A/1/0"; `axes` override
-    those of the file. Metadata that is older or invalid is a warning if the pixels can be read.
+    `scene` is the path of an image or label image below `path`, such as "A/1/0". Metadata that is
+    older or invalid is a warning if the pixels can be read.
     """
     root, base = open_root(path)
     if scene is None:

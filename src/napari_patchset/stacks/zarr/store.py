@@ -1,8 +1,8 @@
-"""A zarr hierarchy, on disk or behind a URL: its folders, and the metadata of its nodes.
+"""A zarr hierarchy, on disk or in an archive: its folders, and the metadata of its nodes.
 
-A `Root` reads keys below one folder and refuses every path that leads out of it. `Root.node` parses
-the metadata of a node, zarr v2 or v3, without opening the array: a plate has thousands. zarr itself
-is imported only where a store is opened, as importing it takes longer than opening a slide.
+The metadata of a node, zarr v2 or v3, is parsed without opening the array: a plate has thousands.
+zarr itself is imported only where a store is opened, as importing it takes longer than opening a
+slide.
 """
 
 import json
@@ -69,7 +69,7 @@ def _zip_top(archive: ZipFile) -> str | None:
 
 
 class Root(ABC):
-    """The folder of a hierarchy; `name` is its name in errors."""
+    """The folder of a hierarchy; every path that leads out of it is refused."""
 
     def __init__(self, name: str) -> None:
         self.name = name
