@@ -10,7 +10,8 @@ import tifffile
 
 from napari_patchset import ExportPlan, SourceRef, Tiled, export
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.planning import PlanPreview, plan_form, score_form
+from napari_patchset.plugin.captions import patch_lines
+from napari_patchset.plugin.planning import PlanPreview, known_metrics, plan_form, score_form
 from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
 
 RING = [[5, 4], [50, 8], [44, 52], [9, 45], [5, 4]]
@@ -58,3 +59,20 @@ def test_a_class_that_is_not_there_is_named_at_once(plan: ExportPlan) -> None:
     strategy = plan.strategy.model_copy(update={"region_classes": ("Tumour",)})
     with pytest.raises(ArgumentError, match="no class 'Tumour'; the annotations have Tumor"):
         planned(plan, strategy=strategy)
+
+
+def test_shares_are_measured_without_a_filter_and_the_card_has_them(plan: ExportPlan) -> None:
+    plan = plan.model_copy(update={"filters": ()})
+    preview = planned(plan)
+    assert not preview.is_provisional
+    assert not preview.is_measured
+    *_, preview = score_form(preview, np.arange(3))
+    assert preview.is_measured
+    with closing(export(plan)) as made:
+        shares = made.table["share_Tumor"].to_pylist()
+    assert preview.verdicts.metrics["share_Tumor"].tolist() == shares
+    assert f"Tumor {shares[2]:.1%}" in patch_lines(preview, 2)
+    assert known_metrics(preview)
+    path = Path(plan.sources[0].annotations.path)
+    path.write_text(path.read_text().replace("44, 52", "44, 40"))
+    assert not known_metrics(preview)

@@ -26,12 +26,19 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
         *_source_names(planned, spec.source_index),
         ", ".join(f"{axis.lower()} {n:,}" for axis, n in _place(planned, row).items()),
         size,
-        *(
-            f"{column_words(n)} {values[row]:.4g}"
-            for n, values in metrics
-            if np.isfinite(values[row])
-        ),
+        *(metric_text(n, values[row]) for n, values in metrics if np.isfinite(values[row])),
     ]
+
+
+def metric_text(column: str, value: float) -> str:
+    """Return a metric in words; the share of a class in per cent."""
+    if column.startswith(_SHARE):
+        return f"{column.removeprefix(_SHARE)} {value:.1%}"
+    return f"{column_words(column)} {value:.4g}"
+
+
+_SHARE = "share_"
+"""What columns of the shares of classes begin with."""
 
 
 def _source_names(planned: PlanPreview, index: int) -> list[str]:

@@ -19,10 +19,11 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_patchset.annotations.features import AnnotationClass, ClassLabel, label_classes
+from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.exporting.candidates import choose_candidates
-from napari_patchset.exporting.class_images import check_classes
+from napari_patchset.exporting.class_images import check_classes, read_annotations
 from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK
-from napari_patchset.exporting.metrics import MetricReader
+from napari_patchset.exporting.metrics import MetricReader, MetricRequest
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.patching.filters import Metric, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
@@ -73,6 +74,8 @@ class PlanPreview:
         Which sources are left out since their pixels are in another one, "" for none.
     pairs : dict of role to sequence of SourceInfo
         The images that are paired with the sources.
+    outline_keys : tuple of str
+        Digests of the files of outlines.
     """
 
     state: FormState
@@ -83,6 +86,19 @@ class PlanPreview:
     scored: NDArray[np.bool_]
     notice: str = ""
     pairs: Mapping[str, Sequence[SourceInfo]] = field(default_factory=dict)
+    outline_keys: tuple[str, ...] = ()
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the annotations, whose shares are measured whatever the filters."""
+        return tuple(each.name for each in _classes(self.pairs))
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether all is known that the table will have of its candidates."""
+        columns = self.state.recipe.metric_columns(self.sources, self.class_names)
+        metrics = self.verdicts.metrics
+        return all(name in metrics and not np.isnan(metrics[name]).any() for name in columns)
 
     @property
     def shown_source(self) -> SourceInfo:
@@ -194,16 +210,15 @@ def _classes(pairs: Mapping[str, Sequence[SourceInfo]]) -> tuple[ClassLabel, ...
 def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanPreview]:
     """Measure the candidates that are not measured yet, and yield the plan at intervals.
 
+    Shares of classes that no filter needs come last.
+
     Parameters
     ----------
     first : int64 array
         The candidates to measure first: those in view.
     """
-    state = planned.state
+    state, names = planned.state, planned.class_names
     filters = state.recipe.filters
-    measures_shares = any(isinstance(each, ShareFilter) for each in filters)
-    classes = _classes(planned.pairs) if measures_shares else ()
-    names = [each.name for each in classes]
     columns = {
         name: planned.verdicts.metrics.get(name, np.full(len(planned.grid), np.nan)).copy()
         for name in state.recipe.metric_columns(planned.sources, names)
@@ -218,10 +233,10 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
     infos = {IMAGE: planned.sources, MASK: planned.sources}  # a mask has the geometry of its image
     if names:
         infos[ANNOTATIONS] = planned.pairs[ANNOTATIONS]
-    with OpenImages(state.preview_plan(), open_image, classes=classes) as images:
+    with OpenImages(state.preview_plan(), open_image, classes=_classes(planned.pairs)) as images:
         hashes = state.recipe.dedupe is not None
         reader = MetricReader(filters, infos, images, classes=names, hashes=hashes)
-        for rows, request in product(_chunks(planned, first), reader.requests):
+        for rows, request in _work(planned, reader.requests, columns, first):
             with closing(reader.read(request, planned.grid, rows)) as parts:
                 for measured, metrics in parts:
                     for name, values in metrics.items():
@@ -232,8 +247,24 @@ def score_form(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[PlanP
     yield judged()
 
 
-def _chunks(planned: PlanPreview, first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    todo = ~planned.scored
+def _work(
+    planned: PlanPreview,
+    requests: Sequence[MetricRequest],
+    columns: Metrics,
+    first: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int64], MetricRequest]]:
+    """Yield which candidates are measured one after the other: for the filters, then all others."""
+    has_filter = any(isinstance(each, ShareFilter) for each in planned.state.recipe.filters)
+    needed = [each for each in requests if has_filter or each.role != ANNOTATIONS]
+    for part in (needed, [each for each in requests if each not in needed]):
+        names = [name for each in part for name in each.columns]
+        todo = np.zeros(len(planned.grid), bool)
+        for name in names:
+            todo |= np.isnan(columns[name])
+        yield from product(_chunks(todo, first), part)
+
+
+def _chunks(todo: NDArray[np.bool_], first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     near = np.unique(first[todo[first]])
     todo[near] = False
     for rows in (near, np.flatnonzero(todo)):
@@ -249,7 +280,14 @@ def known_metrics(planned: PlanPreview | None) -> Metrics:
         return {}
     keys = [info.key for info in planned.sources]
     same = keys == [info.key for info in planned.state.infos()]
+    same &= planned.outline_keys == _outline_keys(planned.state)
     return planned.verdicts.metrics if same else {}
+
+
+def _outline_keys(state: FormState) -> tuple[str, ...]:
+    """Return the keys of the files of outlines, each of which is read once."""
+    paths = [ref.annotations.path for ref in state.sources if ref.annotations is not None]
+    return tuple(read_annotations(path).key for path in paths if is_geojson(path))
 
 
 def _judged(
@@ -275,7 +313,8 @@ def _judged(
     for name in recipe.metric_columns(sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
     category = patch_categories(verdicts, state.shown_fold)
-    return PlanPreview(state, sources, grid, verdicts, category, scored, notice, pairs)
+    keys = _outline_keys(state)
+    return PlanPreview(state, sources, grid, verdicts, category, scored, notice, pairs, keys)
 
 
 class PlanControl:
@@ -325,7 +364,7 @@ class PlanControl:
 
     def _on_planned(self, planned: PlanPreview) -> None:
         self._show(planned)
-        if planned.is_provisional:
+        if not planned.is_measured:
             self.scoring.run(score_form, planned, self._rows_in_view())
 
     def _show(self, planned: PlanPreview) -> None:

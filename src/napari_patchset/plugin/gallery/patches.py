@@ -14,12 +14,11 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.exporting.tile_reader import read_patch
 from napari_patchset.patching.duplicates import without_hashes
-from napari_patchset.patching.metric_words import column_words
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.captions import patch_lines, place_text
+from napari_patchset.plugin.captions import metric_text, patch_lines, place_text
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.patch_set import set_channels
 from napari_patchset.plugin.planning import PlanPreview
@@ -250,7 +249,7 @@ class SetPatches(GalleryPatches):
         image = self.manifest.arrays[f"{self._split(row)}/{IMAGE}"]
         source, _, _ = self.source_place(row)
         size = " × ".join(map(str, image.shape[2:]))
-        metrics = [f"{column_words(n)} {v[row]:.4g}" for n, v in self.metrics.items()]
+        metrics = [metric_text(name, values[row]) for name, values in self.metrics.items()]
         name = f"{self._split(row)} {self.index[row]:,}"
         return [name, source.name, self.place(row), f"{size} px", *metrics]
 
