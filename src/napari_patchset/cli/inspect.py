@@ -43,7 +43,7 @@ def preview(
     plan: SavedPlan = None,
     sample: Annotated[
         int | None,
-        option(*("Output", "N"), "The plane (or volume) to draw, counted from 0 (the middle one)."),
+        option("Output", "N", "The plane (or volume) to draw, counted from 0 (the middle one)."),
     ] = None,
     **options: Any,
 ) -> None:

@@ -46,7 +46,8 @@ SavedPlan = Annotated[
 Out = Annotated[
     str | None,
     option(
-        *("Output", "NAME"),
+        "Output",
+        "NAME",
         f"The patch set to write: NAME{SUFFIX}, or NAME{FOLDER_SUFFIX} for other formats.",
     ),
 ]
@@ -73,7 +74,8 @@ DryRun = Annotated[
 Memory = Annotated[
     str | None,
     option(
-        *(RUNNING, "SIZE"),
+        RUNNING,
+        "SIZE",
         "Memory of each process for decoded tiles and patches not yet written, like 1GiB "
         f"({format_bytes(DEFAULT_MEMORY)}).",
     ),
@@ -99,7 +101,8 @@ Strict = Annotated[
 MaxFailures = Annotated[
     int | None,
     option(
-        *(RUNNING, "N"),
+        RUNNING,
+        "N",
         "Sources that may be skipped because they can't be read (any damaged ones, but none whose "
         "storage does not answer).",
         min=0,

@@ -125,7 +125,9 @@ def _start_logging(context: typer.Context, path: Path | None) -> Path | None:
     logger.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
     logger.info(
         "napari-patchset %s, Python %s, %s: %s",
-        *(version("napari-patchset"), platform.python_version(), platform.node()),
+        version("napari-patchset"),
+        platform.python_version(),
+        platform.node(),
         hide_credentials(" ".join(sys.argv)),
     )
     return path

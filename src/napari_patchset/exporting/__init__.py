@@ -1,9 +1,15 @@
 """From a plan to a patch set on disk.
 
-A plan (`plan`) is checked (`destination`, `sources`), frozen in the folder NAME.partial
-(`frozen_plan`, `workdir`), and carried out by jobs (`jobs`) on any executor (`run`); `finalize`
-completes the set. Every step can be repeated, and resumes where it stopped. `command_line` reads
-and writes a plan as options of the command (`plan_options`).
+A plan (`plan`) names its sources (`image_refs`), which are found in files (`source_files`) and a
+samples sheet (`samples`); as a command line it is read and written by `command_line`, option by
+option (`plan_options`).
+
+`run` exports in one go, `stages` job by job; every step can be repeated, and resumes where it
+stopped. The plan is checked (`destination`, `sources`), the strategy chooses candidates
+(`candidates`), and both are frozen (`frozen_plan`) in the folder NAME.partial (`workdir`).
+Candidates are measured (`metrics`) and selected (`selection`), their shards written
+(`shard_writer`), and the set is completed (`finalize`). `estimate` and `status` tell how large and
+how far that is, `failures` what happens to sources that can't be read.
 
 How a pixel gets from a file to a shard:
 

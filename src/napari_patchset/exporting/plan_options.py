@@ -7,7 +7,7 @@ text. `command_line` reads and writes plans as options.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -59,7 +59,6 @@ class PlanOption:
     """An option of the commands that take a plan."""
 
     name: str  # "patch_size" is the option --patch-size
-    panel: Literal["Source", "Patches", "Filters", "Split", "Output"]  # its group in help
     fields: tuple[str, ...] = ()  # what it sets in a plan; "strategy.size" is of the strategy
     format: Callable[[Any], str] | None = str  # writes the field's value; None if it has no text
     type: Any = str  # of the value on the command line
@@ -67,9 +66,10 @@ class PlanOption:
     choices: tuple[str, ...] = ()
     help: str = ""
     default: str = ""  # how help names it
+    panel: str = ""  # its group in help
 
     @classmethod
-    def from_field(cls, name: str, panel: Any, *fields: str, **more: Any) -> "PlanOption":
+    def from_field(cls, name: str, *fields: str, **more: Any) -> "PlanOption":
         """Declare an option, with help, choices and default of the first field it sets."""
         field, kinds = _find_field(fields[0])
         is_choice = get_origin(field.annotation) is Literal
@@ -80,7 +80,7 @@ class PlanOption:
             "help": only + (description[0].lower() + description[1:] if only else description),
             "default": field.default if isinstance(field.default, str) else "",
         }
-        return cls(name, panel, fields, **own | more)
+        return cls(name, fields, **own | more)
 
     @property
     def flag(self) -> str:
@@ -107,178 +107,161 @@ def _find_field(name: str) -> tuple[FieldInfo, list[str]]:
     return models.get(part, ExportPlan.model_fields)[name], []
 
 
-_plan_option = PlanOption.from_field
+def _panel(name: str, *options: PlanOption) -> list[PlanOption]:
+    return [replace(option, panel=name) for option in options]
+
+
+_option = PlanOption.from_field
 OPTIONS: tuple[PlanOption, ...] = (
-    PlanOption("scene", "Source", metavar="ID", help='One scene, by its id, or "all" (all).'),
-    _plan_option(
-        "channels", "Source", "channels", metavar="LIST", format=format_channels, default="all"
-    ),
-    _plan_option(
-        "select", "Source", "strategy.select", metavar="RANGES", format=format_ranges, default="all"
-    ),
-    _plan_option(
-        "sequence", "Source", "source.sequence", choices=SEQUENCE_AXES, default="each is an image"
-    ),
-    _plan_option("axes", "Source", "source.axes", metavar="AXES", default="as in the file"),
-    _plan_option(
-        "source_pixel_size",
+    *_panel(
         "Source",
-        "source.pixel_size",
-        metavar="UM",
-        format=format_pixel_size,
-        default="as in the file",
+        PlanOption("scene", metavar="ID", help='One scene, by its id, or "all" (all).'),
+        _option("channels", "channels", metavar="LIST", format=format_channels, default="all"),
+        _option("select", "strategy.select", metavar="RANGES", format=format_ranges, default="all"),
+        _option("sequence", "source.sequence", choices=SEQUENCE_AXES, default="each is an image"),
+        _option("axes", "source.axes", metavar="AXES", default="as in the file"),
+        _option(
+            "source_pixel_size",
+            "source.pixel_size",
+            metavar="UM",
+            format=format_pixel_size,
+            default="as in the file",
+        ),
+        _option(
+            "channel_names",
+            "source.channel_names",
+            metavar="LIST",
+            format=format_channels,
+            default="as in the file",
+        ),
+        PlanOption(
+            "target",
+            metavar="PATH",
+            help="Target images, cut at the same positions: a file, or a folder that holds a file "
+            "of the same name for each source.",
+        ),
+        PlanOption(
+            "labels",
+            metavar="PATH",
+            help='Label images, named like --target; or "annotations", whose classes are drawn.',
+        ),
+        PlanOption(
+            "mask",
+            metavar="PATH",
+            help="Mask images for the filter mask, named like --target (the labels).",
+        ),
+        PlanOption(
+            "annotations",
+            metavar="PATH",
+            help="Outlines with a class, as QuPath exports them: a GeoJSON file, or a folder that "
+            "holds NAME.geojson, NAME@SCENE.geojson for a scene. Or labels images, with "
+            "--class-names.",
+        ),
+        PlanOption(
+            "class_names",
+            metavar="NAMES",
+            help="Names of the values of labels images that are annotations: 1=Tumor,2=Stroma.",
+        ),
     ),
-    _plan_option(
-        "channel_names",
-        "Source",
-        "source.channel_names",
-        metavar="LIST",
-        format=format_channels,
-        default="as in the file",
-    ),
-    PlanOption(
-        "target",
-        "Source",
-        metavar="PATH",
-        help="Target images, cut at the same positions: a file, or a folder that holds a file of "
-        "the same name for each source.",
-    ),
-    PlanOption(
-        "labels",
-        "Source",
-        metavar="PATH",
-        help='Label images, named like --target; or "annotations", whose classes are drawn.',
-    ),
-    PlanOption(
-        "mask",
-        "Source",
-        metavar="PATH",
-        help="Mask images for the filter mask, named like --target (the labels).",
-    ),
-    PlanOption(
-        "annotations",
-        "Source",
-        metavar="PATH",
-        help="Outlines with a class, as QuPath exports them: a GeoJSON file, or a folder that "
-        "holds NAME.geojson, NAME@SCENE.geojson for a scene. Or labels images, with --class-names.",
-    ),
-    PlanOption(
-        "class_names",
-        "Source",
-        metavar="NAMES",
-        help="Names of the values of labels images that are annotations: 1=Tumor,2=Stroma.",
-    ),
-    _plan_option("depth_axis", "Patches", "depth_axis"),
-    _plan_option(
-        "pixel_size",
+    *_panel(
         "Patches",
-        "pixel_size",
-        metavar="UM",
-        format=format_pixel_size,
-        default="as in the file",
+        _option("depth_axis", "depth_axis"),
+        _option(
+            "pixel_size",
+            "pixel_size",
+            metavar="UM",
+            format=format_pixel_size,
+            default="as in the file",
+        ),
+        PlanOption(
+            "strategy",
+            ("strategy.kind",),
+            choices=tuple(STRATEGIES),
+            help="How patches are chosen (tiled).",
+        ),
+        _option(
+            "patch_size", "strategy.size", metavar="Y,X", format=format_values, default="64,64"
+        ),
+        _option("overlap", "strategy.overlap", metavar="Y,X", format=format_values, default="0"),
+        _option("edge", "strategy.edge"),
+        PlanOption(
+            "for_prediction",
+            type=bool,
+            help="Cover every pixel, for predictions to stitch: tiled, the last patch shifted "
+            "inwards (or padded), small images padded, no filter, no split. --select and "
+            "--region limit what is covered.",
+        ),
+        _option(
+            "count",
+            "strategy.count",
+            metavar="N",
+            type=int,
+            help="Random: number of patches per plane (or volume). Balanced: number in all.",
+        ),
+        _option("classes", "strategy.classes", metavar="SHARES", format=format_shares),
+        _option(
+            "seed",
+            "strategy.seed",
+            "split.seed",
+            metavar="N",
+            type=int,
+            help="Seed of random patches and of the split.",
+        ),
+        _option(
+            "region",
+            "strategy.region",
+            metavar="FILE",
+            format=None,
+            help="Region that must contain each patch: a GeoJSON file, a mask image (also PNG, or "
+            'at a fraction of the size), or a JSON file such as {"kind": "rectangle", "x": 0, '
+            '"y": 0, "w": 9, "h": 9}.',
+        ),
+        _option(
+            "region_class", "strategy.region_classes", metavar="CLASSES", format=format_channels
+        ),
+        _option(
+            "exclude_class",
+            "strategy.exclude_classes",
+            metavar="CLASSES",
+            format=format_channels,
+        ),
+        _option("min_inside", "strategy.min_inside", metavar="SHARE", type=float, default="1"),
     ),
-    PlanOption(
-        "strategy",
-        "Patches",
-        ("strategy.kind",),
-        choices=tuple(STRATEGIES),
-        help="How patches are chosen (tiled).",
-    ),
-    _plan_option(
-        "patch_size",
-        "Patches",
-        "strategy.size",
-        metavar="Y,X",
-        format=format_values,
-        default="64,64",
-    ),
-    _plan_option(
-        "overlap", "Patches", "strategy.overlap", metavar="Y,X", format=format_values, default="0"
-    ),
-    _plan_option("edge", "Patches", "strategy.edge"),
-    PlanOption(
-        "for_prediction",
-        "Patches",
-        type=bool,
-        help="Cover every pixel, for predictions to stitch: tiled, the last patch shifted "
-        "inwards (or padded), small images padded, no filter, no split. --select and "
-        "--region limit what is covered.",
-    ),
-    _plan_option(
-        "count",
-        "Patches",
-        "strategy.count",
-        metavar="N",
-        type=int,
-        help="Random: number of patches per plane (or volume). Balanced: number in all.",
-    ),
-    _plan_option("classes", "Patches", "strategy.classes", metavar="SHARES", format=format_shares),
-    _plan_option(
-        "seed",
-        "Patches",
-        "strategy.seed",
-        "split.seed",
-        metavar="N",
-        type=int,
-        help="Seed of random patches and of the split.",
-    ),
-    _plan_option(
-        "region",
-        "Patches",
-        "strategy.region",
-        metavar="FILE",
-        format=None,
-        help="Region that must contain each patch: a GeoJSON file, a mask image (also PNG, or at a "
-        'fraction of the size), or a JSON file such as {"kind": "rectangle", "x": 0, "y": 0, '
-        '"w": 9, "h": 9}.',
-    ),
-    _plan_option(
-        "region_class",
-        "Patches",
-        "strategy.region_classes",
-        metavar="CLASSES",
-        format=format_channels,
-    ),
-    _plan_option(
-        "exclude_class",
-        "Patches",
-        "strategy.exclude_classes",
-        metavar="CLASSES",
-        format=format_channels,
-    ),
-    _plan_option(
-        "min_inside", "Patches", "strategy.min_inside", metavar="SHARE", type=float, default="1"
-    ),
-    _plan_option(
-        "filter",
+    *_panel(
         "Filters",
-        "filters",
-        metavar="TEXT",
-        type=list[str],
-        help="Keep only patches that pass, by "
-        + ", ".join(k if k == f.word else f"{k} ({f.word})" for k, f in FILTERS.items())
-        + ': "std>5", "max[DAPI]>p10", "mean<otsu", "share[Tumor]>0.2"; may be repeated.',
+        _option(
+            "filter",
+            "filters",
+            metavar="TEXT",
+            type=list[str],
+            help="Keep only patches that pass, by "
+            + ", ".join(k if k == f.word else f"{k} ({f.word})" for k, f in FILTERS.items())
+            + ': "std>5", "max[DAPI]>p10", "mean<otsu", "share[Tumor]>0.2"; may be repeated.',
+        ),
+        _option("keep_fraction", "keep_fraction", metavar="SHARE", type=float, default="0"),
+        _option("dedupe", "dedupe", metavar="BITS", type=int, default="off"),
     ),
-    _plan_option(
-        "keep_fraction", "Filters", "keep_fraction", metavar="SHARE", type=float, default="0"
-    ),
-    _plan_option("dedupe", "Filters", "dedupe", metavar="BITS", type=int, default="off"),
-    _plan_option("val", "Split", "split.val", metavar="SHARE", type=float, default="no split"),
-    _plan_option("test", "Split", "split.test", metavar="SHARE", type=float, default="no test"),
-    _plan_option("folds", "Split", "split.folds", metavar="N", type=int, default="no folds"),
-    _plan_option("split_by", "Split", "split.by", metavar="|".join((*BY, "COLUMN")), choices=BY),
-    PlanOption(
-        "samples",
+    *_panel(
         "Split",
-        metavar="CSV",
-        help="Samples sheet: a line for each image, with columns source, scene, and others such as "
-        "animal or treatment, which the table will have too. A column split with train, val or "
-        "test is the split.",
+        _option("val", "split.val", metavar="SHARE", type=float, default="no split"),
+        _option("test", "split.test", metavar="SHARE", type=float, default="no test"),
+        _option("folds", "split.folds", metavar="N", type=int, default="no folds"),
+        _option("split_by", "split.by", metavar="|".join((*BY, "COLUMN")), choices=BY),
+        PlanOption(
+            "samples",
+            metavar="CSV",
+            help="Samples sheet: a line for each image, with columns source, scene, and others "
+            "such as animal or treatment, which the table will have too. A column split with "
+            "train, val or test is the split.",
+        ),
+        _option("stratify", "split.stratify", metavar="COLUMN", default="nothing"),
     ),
-    _plan_option("stratify", "Split", "split.stratify", metavar="COLUMN", default="nothing"),
-    _plan_option("format", "Output", "format", choices=tuple(FORMATS)),
-    _plan_option("dtype", "Output", "dtype", metavar="TYPE", default="that of the files"),
-    _plan_option("codec", "Output", "codec"),
+    *_panel(
+        "Output",
+        _option("format", "format", choices=tuple(FORMATS)),
+        _option("dtype", "dtype", metavar="TYPE", default="that of the files"),
+        _option("codec", "codec"),
+    ),
 )
 """Every option of a plan, in the order of help."""
 

@@ -254,7 +254,12 @@ class _Export:
         if self._executor and (credentials := credentials_of(self._frozen.plan.paths)):
             job = partial(call_with_credentials, credentials, job)
         yield from run_jobs(
-            *(self._workdir, job, units, done_files, self._executor, self._workers),
+            self._workdir,
+            job,
+            units,
+            done_files,
+            self._executor,
+            self._workers,
             memory=self._memory,
         )
 

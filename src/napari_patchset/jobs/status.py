@@ -61,7 +61,10 @@ def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
         state = "running" if is_locked(folder.root) else "unfinished"
     nbytes, changed = _measure(folder.root if is_begun else result)
     return WorkStatus(
-        *(folder.KIND, str(result), str(folder.root), state),
+        kind=folder.KIND,
+        path=str(result),
+        folder=str(folder.root),
+        state=state,
         stage="plan" if is_begun else "done",
         next="the command that began it" if state == "unfinished" else "",
         bytes=nbytes,

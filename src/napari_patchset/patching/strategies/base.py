@@ -186,6 +186,8 @@ class PatchStrategy(Frozen, ABC):
         ArgumentError
             If the patches do not fit a source, or nothing is selected.
         """
+        if (strategy := self._in_pixels_of(sources[0])) is not self:
+            return strategy.plan(sources, masks, labels, classes)
         selected = [self._select(i, source) for i, source in enumerate(sources)]
         if not any(len(each.samples) for each in selected):
             self._raise_empty_selection(sources)
@@ -198,6 +200,10 @@ class PatchStrategy(Frozen, ABC):
             selected = [replace(each, labels=own) for each, own in pairs]
         grids = zip(self._candidates(selected), selected, strict=True)
         return PatchGrid.concatenate([self._eligible(grid, each) for grid, each in grids])
+
+    def _in_pixels_of(self, source: SourceInfo) -> Self:
+        """Return the strategy with its lengths in pixels of a source."""
+        return self
 
     @property
     def named_classes(self) -> tuple[str, ...]:

@@ -7,10 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from napari_patchset._model import user_message
-from napari_patchset.annotations.features import ClassMasks
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.class_pixels import LabelImage
-from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import (
     Length,
     LengthPerAxis,
@@ -18,7 +15,6 @@ from napari_patchset.patching.lengths import (
     round_to_pixels,
     to_pixels,
 )
-from napari_patchset.patching.regions import Masks
 from napari_patchset.patching.strategies.base import PatchStrategy, SelectedSource
 from napari_patchset.source import PixelSize, SourceInfo
 
@@ -77,17 +73,8 @@ class SizedStrategy(PatchStrategy):
 
     _lengths: ClassVar[tuple[str, ...]] = ("size",)
 
-    def plan(  # noqa: D102
-        self,
-        sources: Sequence[SourceInfo],
-        masks: Masks | None = None,
-        labels: Sequence[LabelImage] | None = None,
-        classes: Sequence[ClassMasks] | None = None,
-    ) -> PatchGrid:
-        first = sources[0]
-        if (strategy := self.in_pixels(first.pixel_size, first.name)) is not self:
-            return strategy.plan(sources, masks, labels, classes)
-        return super().plan(sources, masks, labels, classes)
+    def _in_pixels_of(self, source: SourceInfo) -> Self:
+        return self.in_pixels(source.pixel_size, source.name)
 
     @field_validator("size")
     @classmethod
