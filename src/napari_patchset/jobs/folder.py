@@ -81,8 +81,8 @@ class Stopped(Exception):
 
 
 @contextmanager
-def _explain_full_disk(root: Path) -> Iterator[None]:
-    """Convert the error of a full disk to an ExportError with the remedy."""
+def _explain_lack(root: Path) -> Iterator[None]:
+    """Convert the errors of a full disk, and of too little memory, to an ExportError."""
     try:
         yield
     except OSError as error:
@@ -91,14 +91,7 @@ def _explain_full_disk(root: Path) -> Iterator[None]:
         raise ExportError(
             f"{root}: the disk is full; what is written stays: free space and run the same again."
         ) from error
-
-
-@contextmanager
-def _explain_no_memory() -> Iterator[None]:
-    """Convert a lack of memory, which blames no file, to an ExportError with the remedy."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:  # which blame no file
         if isinstance(error, RuntimeError) and "start new thread" not in str(error):
             raise
         raise ExportError(
@@ -191,8 +184,7 @@ class JobFolder(ABC, Generic[Plan]):
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Lock the folder (see `locked`); a full disk, or memory, is an ExportError."""
-        lock = locked(self.root, self.KIND, shared=shared)
-        with lock, _explain_full_disk(self.root), _explain_no_memory():
+        with locked(self.root, self.KIND, shared=shared), _explain_lack(self.root):
             yield
 
     def request_stop(self) -> None:

@@ -326,18 +326,13 @@ class MaskRegion(FileRegion):
 
 
 def _find_factor(mask: tuple[int, ...], plane: tuple[int, ...], ratio: Ratio | None) -> int | None:
-    """Return by what a mask's size is smaller than that of the file's planes, None if by no one.
+    """Return the factor by which a mask, height and width, is smaller than the file's planes.
 
-    A mask's size may be rounded down or up; where several factors fit, the nearest is taken.
-
-    Parameters
-    ----------
-    mask, plane : tuple of int
-        Height and width; those of planes in made pixels, if they are resampled by `ratio`.
+    Its size may be rounded down or up; where several factors fit, the nearest is taken; None if none
+    does. `plane` is in made pixels, if planes are resampled by `ratio`.
     """
-    spans = list[tuple[int, int]]()
-    for n, r in zip(plane, ratio or (Fraction(1), Fraction(1)), strict=True):
-        spans.append((ceil(n * r), ceil((n + 1) * r) - 1))  # sizes that make n pixels
+    sizes = zip(plane, ratio or (Fraction(1), Fraction(1)), strict=True)
+    spans = [(ceil(n * r), ceil((n + 1) * r) - 1) for n, r in sizes]  # what makes n pixels
     nearest = round(spans[0][0] / mask[0])
     for factor in (1, nearest, nearest - 1, nearest + 1):
         if factor >= 1 and all(
