@@ -328,8 +328,8 @@ class MaskRegion(FileRegion):
 def _find_factor(mask: tuple[int, ...], plane: tuple[int, ...], ratio: Ratio | None) -> int | None:
     """Return the factor by which a mask, height and width, is smaller than the file's planes.
 
-    Its size may be rounded down or up; where several factors fit, the nearest is taken; None if none
-    does. `plane` is in made pixels, if planes are resampled by `ratio`.
+    Its size may be rounded down or up; where several factors fit, the nearest is taken; None if no
+    one does. `plane` is in made pixels, if planes are resampled by `ratio`.
     """
     sizes = zip(plane, ratio or (Fraction(1), Fraction(1)), strict=True)
     spans = [(ceil(n * r), ceil((n + 1) * r) - 1) for n, r in sizes]  # what makes n pixels
