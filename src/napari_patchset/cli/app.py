@@ -39,7 +39,7 @@ COMMANDS = {
     "stitch": ("stitch", "Stitch predictions of patches back into images."),
     "geojson": ("inspect", "Write where the patches of a set lie, as GeoJSON for QuPath."),
     "verify": ("inspect", "Check a patch set, and compare it with its sources."),
-    "demo": ("inspect", "Export the sample file, and draw its patches."),
+    "demo": ("inspect", "Write the sample file, export it, and draw its patches."),
 }
 """The module of each subcommand, which has a function of its name, and a line of help."""
 
