@@ -6,6 +6,8 @@ rules of zarr; the store counts them.
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -43,14 +45,9 @@ class RemoteRoot(Root):
 
     def read(self, key: str) -> bytes | None:  # noqa: D102, documented on Root
         path, name = f"{self._path}/{key}", self.full_name(key)
-        try:
+        with suppress(*_ABSENT), _server_errors(name):
             return bytes(call_with_retries(name, lambda: self._filesystem.cat_file(path)))
-        except _ABSENT:
-            return None
-        except (UnreadableFileError, MemoryError):
-            raise
-        except Exception as error:  # each kind of server raises errors of its own
-            raise unreadable(name, error) from None  # its text may hold a token
+        return None
 
     def children(self, path: str) -> list[str]:  # noqa: D102, documented on Root
         try:
@@ -128,14 +125,10 @@ class RemoteStore(FsspecStore):
     ) -> "Buffer | None":
         """Return a stored value, or a part of it; None if the server does not have it."""
         name = f"{self.url}/{key}"
-        try:
-            async with self._slots:
+        async with self._slots:
+            with _server_errors(name):
                 read = super().get
                 value = await await_with_retries(name, lambda: read(key, prototype, byte_range))
-        except (UnreadableFileError, MemoryError):
-            raise
-        except Exception as error:  # each kind of server raises errors of its own
-            raise unreadable(name, error) from None  # its text may hold a token
         if value is None and not key.endswith(METADATA_FILES):
             self.absent.add(key)
         return value
@@ -155,7 +148,7 @@ def stored_ends(store: FsspecStore, key: str, nbytes: int) -> tuple[int, bytes, 
     """
     filesystem, path = _synchronous(store.fs), f"{store.path}/{key}"
     name = f"{getattr(store, 'url', store.path)}/{key}"
-    try:
+    with suppress(*_ABSENT), _server_errors(name):
         size = call_with_retries(name, lambda: _size(filesystem, path))
         if size is None or size <= 2 * nbytes:  # a server may not tell the size
             whole = call_with_retries(name, lambda: bytes(filesystem.cat_file(path)))
@@ -165,13 +158,19 @@ def stored_ends(store: FsspecStore, key: str, nbytes: int) -> tuple[int, bytes, 
             bytes(call_with_retries(name, partial(filesystem.cat_file, path, *span)))
             for span in spans
         )
-    except _ABSENT:
-        return None
-    except (UnreadableFileError, MemoryError):
+        return size, head, tail
+    return None
+
+
+@contextmanager
+def _server_errors(name: str) -> Iterator[None]:
+    """Name in an error what was read; that it is absent is raised as it is."""
+    try:
+        yield
+    except (UnreadableFileError, MemoryError, *_ABSENT):
         raise
     except Exception as error:  # each kind of server raises errors of its own
         raise unreadable(name, error) from None  # its text may hold a token
-    return size, head, tail
 
 
 def _size(filesystem: Any, path: str) -> int | None:
@@ -180,9 +179,9 @@ def _size(filesystem: Any, path: str) -> int | None:
         size: int | None = filesystem.info(path)["size"]
     except FileNotFoundError as error:
         cause = error.__cause__
-        if isinstance(cause, Exception) and (is_transient(cause) or http_status(cause)):
-            if http_status(cause) == HTTPStatus.NOT_FOUND:
-                raise
+        if cause and (
+            is_transient(cause) or http_status(cause) not in (None, HTTPStatus.NOT_FOUND)
+        ):
             raise cause from None
         raise
     return size
