@@ -28,7 +28,11 @@ _N_THREADS = 9
 
 
 def content_key(stack: ImageStack) -> str:
-    """Return a stack's own `fingerprint()`, else the key of its files, else of all its pixels."""
+    """Return a stack's own `fingerprint()`, else the key of its files, else of all its pixels.
+
+    A stack has `fingerprint` only if another scene of its file may have another key, such as a
+    series in other files of a set.
+    """
     fingerprint = getattr(stack, "fingerprint", None)
     if fingerprint is not None and (key := fingerprint()) is not None:
         return str(key)
