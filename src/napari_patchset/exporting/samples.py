@@ -54,18 +54,7 @@ class SampleSheet(Frozen):
         FileNotFoundError, ArgumentError
             If there is no such file; if it is no sheet of samples.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ArgumentError(f"{path}: not a CSV in UTF-8: {error}; save it as one.") from None
-        header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)
-        lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        try:
-            names = [name.strip() for name in next(lines, [])]
-            rows = [(lines.line_num, [cell.strip() for cell in line]) for line in lines]
-        except csv.Error as error:
-            raise ArgumentError(f"{path}: line {lines.line_num} is not CSV: {error}.") from None
+        names, lines = _read_csv(path)
         if SOURCE not in names:
             raise ArgumentError(
                 f"{path}: a samples sheet has a column source, which names the images; its columns "
@@ -75,10 +64,8 @@ class SampleSheet(Frozen):
             raise ArgumentError(f"{path}: there are two columns {twice[0]!r}; rename one.")
         if "" in names:
             raise ArgumentError(f"{path}: column {names.index('') + 1} has no name; name it.")
-        read = list[SampleRow]()
-        for number, cells in rows:
-            if not any(cells):
-                continue
+        rows = list[SampleRow]()
+        for number, cells in lines:
             if len(cells) != len(names):
                 raise ArgumentError(
                     f"{path}: line {number} has {len(cells)} cells, not {len(names)} as the first; "
@@ -89,11 +76,11 @@ class SampleSheet(Frozen):
             if not source:
                 raise ArgumentError(f"{path}: line {number} names no source; fill it in.")
             filled = {name: value for name, value in values.items() if value}
-            read.append(SampleRow(line=number, source=source, scene=scene, values=filled))
-        if not read:
+            rows.append(SampleRow(line=number, source=source, scene=scene, values=filled))
+        if not rows:
             raise ArgumentError(f"{path}: there is no line below the header.")
         columns = tuple(name for name in names if name not in (SOURCE, SCENE))
-        return cls(path=str(path), columns=columns, rows=tuple(read))
+        return cls(path=str(path), columns=columns, rows=tuple(rows))
 
     def assign(
         self, sources: Iterable[SourceRef], names: Sequence[str] = ()
@@ -122,12 +109,28 @@ class SampleSheet(Frozen):
                 f"{self.path}: there is no line for {lacking[0]} ({len(lacking)} of {len(sources)} "
                 "sources lack one); add one with its file name in the column source."
             )
-        lines.check_names(sources)
+        lines.check_names()
         return tuple(
             ref.model_copy(update={"columns": tuple(row.values.items())})
             for ref, row in zip(sources, found, strict=True)
             if row is not None
         )
+
+
+def _read_csv(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read the header of a CSV, and the cells of each line that is not empty, with its number."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{path}: not a CSV in UTF-8: {error}; save it as one.") from None
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = [name.strip() for name in next(lines, [])]
+        rows = [(lines.line_num, [cell.strip() for cell in line]) for line in lines]
+    except csv.Error as error:
+        raise ArgumentError(f"{path}: line {lines.line_num} is not CSV: {error}.") from None
+    return names, [(number, cells) for number, cells in rows if any(cells)]
 
 
 class _Lines:
@@ -160,7 +163,7 @@ class _Lines:
         self._used.setdefault(found[0].line, (found[0], set()))[1].add(absolute_path(ref.path))
         return found[0]
 
-    def check_names(self, sources: Sequence[SourceRef]) -> None:
+    def check_names(self) -> None:
         """Raise ArgumentError if a bare file name stands for files in several folders."""
         for row, paths in self._used.values():
             if len(paths) > 1:
