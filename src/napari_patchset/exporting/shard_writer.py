@@ -138,7 +138,8 @@ def write_shards(
     sizes = (len(shard.candidates) for shards in by_role.values() for shard in shards)
     mark_written = _Counter(sum(sizes), progress)
     with workdir.open_images(threads) as images:
-        for shards in by_role.values():
+        for shards_of_role in by_role.values():
+            shards = shards_of_role
             while shards:
                 try:
                     _fill_and_write(workdir, frozen, images, shards, memory, mark_written)
