@@ -170,10 +170,17 @@ def limited(source: Path, other: Path, out: Path) -> ExportPlan:
     return ExportPlan(sources=[source], out=out, strategy=Tiled(size=(8, 8), region=region))
 
 
+def in_sequence(source: Path, other: Path, out: Path) -> ExportPlan:
+    files = (str(source), str(other))
+    ref = SourceRef(path=files[0], sequence="T", files=files)
+    return ExportPlan(sources=[ref], out=out, strategy=Tiled(size=(8, 8)))
+
+
 USES: dict[str, Callable[[Path, Path, Path], ExportPlan]] = {
     "source": lambda _, other, out: plan_of(other, out),
     **{role: paired(role) for role in ("target", "labels", "mask")},
     "region": limited,
+    "sequence": in_sequence,
 }
 
 

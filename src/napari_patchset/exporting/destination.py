@@ -7,7 +7,7 @@ nothing else, NAME.partial as `WorkDir` says.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
@@ -40,19 +40,16 @@ def check_destination(plan: ExportPlan, overwrite: bool) -> None:
 
 
 def check_apart_from_sources(plan: ExportPlan) -> None:
-    """Raise ArgumentError if the set or its unfinished folder is, holds or lies in an image."""
-    out = Path(os.path.abspath(plan.out))
-    images = list(_local_images(plan.resolved()))
-    check_apart([out, workdir_path(out)], images, "the source ")
+    """Raise ArgumentError if the set, or its unfinished folder, is, holds or lies in an input.
 
-
-def _local_images(plan: ExportPlan) -> Iterator[str]:
-    """Yield the paths of sources, of their paired images, and of the file that is the region."""
-    paths = [image.path for source in plan.sources for image in (source, *source.pairs.values())]
-    region = plan.strategy.region
+    These are all files of sources, of their paired images, and the file that is the region.
+    """
+    plan = plan.resolved()
+    out, region, paths = Path(plan.out), plan.strategy.region, sorted(plan.paths)
     if isinstance(region, FileRegion) and region.path is not None:
         paths.append(region.path)
-    return (path for path in paths if not is_remote(path))
+    local = [path for path in paths if not is_remote(path)]
+    check_apart([out, workdir_path(out)], local, "the source ")
 
 
 def check_patches_fit(root: Path, sizes: Iterable[tuple[ArrayLayout, int]]) -> None:
