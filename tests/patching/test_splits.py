@@ -445,7 +445,9 @@ def test_what_is_wrong_in_a_stated_split_is_named(
         ({"stratify": "dose"}, [{"animal": "a"}] * 2, "no column 'dose'"),
         ({"by": "animal"}, [{"animal": "a"}, {}], "no animal for the image .1 in all.; fill it in"),
         ({"by": "animal"}, [{"animal": "a"}] * 2, "at least two groups.*animal is a. Add sources"),
-        ({"folds": 3, "by": "file"}, [{}, {}], "by file into 3 folds needs .* least three files"),
+        ({"folds": 3, "by": "file"}, [{}, {}], "file into 3 folds .* three files.* fewer folds"),
+        ({"folds": 3, "by": "animal"}, [{"animal": "a"}, {"animal": "b"}], "3 folds.* fewer folds"),
+        ({"folds": 3}, [{}, {}], "into 3 folds needs patches at three or more .* fewer folds"),
         ({"test": 0.1, "by": "scene"}, [{}, {}], "at least three scenes"),
     ],
 )  # fmt: skip
@@ -476,6 +478,9 @@ def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:
         assert "Split by block" not in str(Split(val=0.1, by=by).remark({"train": 5, "val": 5}))
     assert "Split by block" in str(Split(val=0.1, by="file").remark({"train": 5, "val": 5}))
     assert split.remark({"train": 90, "val": 10}) is None
+    remark = Split(folds=4).remark({"train": 5}, (1, 1, 1, 2))
+    assert remark is not None
+    assert remark.startswith("3 of the 4 folds have a single patch")
     assert "50% of the patches validate, not 10%" in str(split.remark({"train": 5, "val": 5}))
     assert "30% of the patches validate, not 90%" in str(
         Split(val=0.9).remark({"train": 70, "val": 30})

@@ -165,6 +165,28 @@ def test_every_index_is_that_of_the_exported_set(
         assert_equal(lazy, patches)
 
 
+@pytest.mark.parametrize(
+    ("columns", "split"),
+    [
+        ({"split": ("train", "val", "Test")}, Split(by="split")),
+        ({"animal": ("1", "2", "3"), "sex": ("f", "f", "m")}, Split(folds=3, by="animal")),
+        ({"well": ("A1", "A2", "A1"), "sex": ("f", "f", "m")}, Split(val=0.3, by="well")),
+    ],
+)
+def test_a_sheet_splits_them_as_the_exported_set(
+    folder: Path, tmp_path: Path, columns: dict[str, tuple[str, ...]], split: Split
+) -> None:
+    sources = [
+        SourceRef(path=ref.path, columns={name: values[i] for name, values in columns.items()})
+        for i, ref in enumerate(expand_sources(sorted(folder.glob("*.tif"))))
+    ]
+    plan = ExportPlan(
+        sources=sources, out=tmp_path / "a.patches.zarr", strategy=Tiled(size=16), split=split
+    )
+    with export(plan) as patches, LazyPatchSet(plan) as lazy:
+        assert_equal(lazy, patches)
+
+
 def test_resampled_and_cast_patches_are_those_of_the_exported_set(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -221,7 +221,7 @@ class Split(Frozen):
         return np.where(part < self.folds, part, np.int8(-1))
 
     def remark(self, counts: Mapping[str, int], folds: Sequence[int] = ()) -> str | None:
-        """Return a sentence if a part is 1.5 times larger or smaller than wanted.
+        """Return a sentence if a part is 1.5 times larger or smaller than wanted, or a fold tiny.
 
         Parameters
         ----------
@@ -245,6 +245,11 @@ class Split(Frozen):
             smaller, actual = (v if wanted <= 0.5 else 1 - v for v in (wanted, share))
             if not smaller / _MAX_RATIO <= actual <= smaller * _MAX_RATIO:
                 return f"{share:.0%} of the patches {verb}, not {wanted:.0%}: {why}. {remedy}."
+        if single := list(folds).count(1):
+            return (
+                f"{single} of the {len(folds)} folds have a single patch. Choose fewer folds or "
+                "smaller patches, or add sources."
+            )
         if folds and max(folds) > _MAX_RATIO * min(folds):
             return f"The folds have {min(folds)} to {max(folds)} patches: {why}. {remedy}."
         return None
@@ -378,32 +383,33 @@ class Split(Frozen):
         into = f" into {self.folds} folds" if self.folds else ""
         if self.folds and TEST in self.names:
             into += " and a test set"
+        fewer, smaller = (", choose fewer folds", "fewer folds or ") if self.folds else ("", "")
         if self.by == "file":
             return (
-                f"Splitting by file{into} needs patches in at least {least} files. Add files, or "
-                "split by block."
+                f"Splitting by file{into} needs patches in at least {least} files. Add "
+                f"files{fewer}, or split by block."
             )
         if self.by == "scene":
             return (
                 f"Splitting by scene{into} needs patches in at least {least} scenes that do not "
-                "overlap on the stage. Add scenes, or split by block."
+                f"overlap on the stage. Add scenes{fewer}, or split by block."
             )
         if self.by in self.columns:
             with_patches = [sources[i] for i in np.unique(grid.source_index).tolist()]
             return (
                 f"Splitting by {self.by}{into} needs patches in at least {least} groups that do "
                 f"not overlap on the stage; {self.by} is {list_values(with_patches, self.by)}. Add "
-                "sources, or split by something else."
+                f"sources{fewer}, or split by something else."
             )
         if self.by == ANNOTATION:
             return (
                 f"Splitting by annotation{into} needs patches at {least} or more places that no "
-                "outlines join, those that overlap or are touched by one patch. Choose smaller "
-                "patches, add sources, or split by block."
+                "outlines join, those that overlap or are touched by one patch. Choose "
+                f"{smaller}smaller patches, add sources, or split by block."
             )
         places = "two or more" if n == 2 else f"{least} or more"
         by = "" if self.by == "auto" else f" by {self.by}"
         return (
             f"Splitting{by}{into} needs patches at {places} places that do not overlap. "
-            "Choose smaller patches, add sources, or leave the split out."
+            f"Choose {smaller}smaller patches, add sources, or leave the split out."
         )
