@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import tifffile
 
 from napari_patchset import ExportPlan, SourceRef, Tiled, export
 from napari_patchset.errors import ArgumentError
-from napari_patchset.plugin.captions import patch_lines
+from napari_patchset.patching.overrides import Override
+from napari_patchset.plugin.captions import metric_lines, patch_lines
 from napari_patchset.plugin.planning import PlanPreview, known_metrics, plan_form, score_form
 from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
+from napari_patchset.preview.categories import PatchCategory
+from napari_patchset.preview.outlines import PlanePatches
+from napari_patchset.preview.raster import rasterize
 
 RING = [[5, 4], [50, 8], [44, 52], [9, 45], [5, 4]]
 OUTLINE = {
@@ -72,7 +77,32 @@ def test_shares_are_measured_without_a_filter_and_the_card_has_them(plan: Export
         shares = made.table["share_Tumor"].to_pylist()
     assert preview.verdicts.metrics["share_Tumor"].tolist() == shares
     assert f"Tumor {shares[2]:.1%}" in patch_lines(preview, 2)
+    assert metric_lines({"std": 2.5, "share_A": 0.0, "share_B, C": 0.25, "share_D": 0.5}) == [
+        "contrast 2.5",
+        "D 50.0%, B, C 25.0%",
+    ]
+    assert metric_lines({"share_A": 0.0, "share_B": np.nan}) == ["of no class"]
     assert known_metrics(preview)
     path = Path(plan.sources[0].annotations.path)
     path.write_text(path.read_text().replace("44, 52", "44, 40"))
     assert not known_metrics(preview)
+
+
+def test_patches_are_drawn_in_the_colour_of_their_class(plan: ExportPlan) -> None:
+    preview = planned(plan, filters=())
+    assert preview.drawn.category is preview.category
+    *_, preview = score_form(preview, np.arange(3))
+    state = replace(preview.state, class_colors=(("Tumor", "#c80000"),))
+    by_class = plan_form(state, preview)
+    assert by_class.verdicts is preview.verdicts
+    category, colors = by_class.drawn
+    shares = by_class.verdicts.metrics["share_Tumor"]
+    assert (np.array(colors)[category] == "#c80000").tolist() == (shares > 0).tolist()
+    reject = Override.of(preview.grid, 1, preview.sources, False)
+    state = replace(state, recipe=state.recipe.model_copy(update={"overrides": (reject,)}))
+    category, colors = plan_form(state, by_class).drawn
+    assert category[1] == PatchCategory.REJECTED
+    patches = PlanePatches.from_grid(preview.grid, category, 0, 0)
+    raster = rasterize(patches, (10, 10), colors)
+    cells = raster.picture[raster.covered]
+    assert {tuple(cell[:3]) for cell in cells if cell[3]} == {(200, 0, 0), (255, 69, 58)}

@@ -1,5 +1,7 @@
 """One patch in words."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from napari_patchset.patching.duplicates import without_hashes
@@ -26,15 +28,20 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
         *_source_names(planned, spec.source_index),
         ", ".join(f"{axis.lower()} {n:,}" for axis, n in _place(planned, row).items()),
         size,
-        *(metric_text(n, values[row]) for n, values in metrics if np.isfinite(values[row])),
+        *metric_lines({name: values[row] for name, values in metrics}),
     ]
 
 
-def metric_text(column: str, value: float) -> str:
-    """Return a metric in words; the share of a class in per cent."""
-    if column.startswith(_SHARE):
-        return f"{column.removeprefix(_SHARE)} {value:.1%}"
-    return f"{column_words(column)} {value:.4g}"
+def metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    """Return metrics in words, a line each, and the shares of classes that it has in one."""
+    known = {name: value for name, value in metrics.items() if np.isfinite(value)}
+    shares = {name: known.pop(name) for name in list(known) if name.startswith(_SHARE)}
+    lines = [f"{column_words(name)} {value:.4g}" for name, value in known.items()]
+    if shares:
+        most = sorted(filter(shares.get, shares), key=lambda name: -shares[name])
+        named = [f"{name.removeprefix(_SHARE)} {shares[name]:.1%}" for name in most]
+        lines.append(", ".join(named) or "of no class")
+    return lines
 
 
 _SHARE = "share_"

@@ -28,6 +28,7 @@ from napari_patchset.exporting.open_images import OpenImages
 from napari_patchset.patching.filters import Metric, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
+from napari_patchset.patching.measurements import share_measurements
 from napari_patchset.patching.overrides import overridden_rows
 from napari_patchset.patching.sheet_columns import check_split_column
 from napari_patchset.patching.strategies.sized import SizedStrategy
@@ -39,7 +40,13 @@ from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
-from napari_patchset.preview.categories import PatchCategory, patch_categories
+from napari_patchset.preview.categories import (
+    CATEGORY_COLORS,
+    PatchCategory,
+    PatchColors,
+    class_colors,
+    patch_categories,
+)
 from napari_patchset.source import SourceInfo
 
 _CHUNK = 2**16
@@ -87,6 +94,18 @@ class PlanPreview:
     notice: str = ""
     pairs: Mapping[str, Sequence[SourceInfo]] = field(default_factory=dict)
     outline_keys: tuple[str, ...] = ()
+
+    @cached_property
+    def drawn(self) -> PatchColors:
+        """How the candidates are drawn: by their use, or by their class if the form says so."""
+        if not self.state.class_colors:
+            return PatchColors(self.category, CATEGORY_COLORS)
+        unknown = np.full(len(self.grid), np.nan)
+        columns = [each.column for each in share_measurements(self.class_names)]
+        shares = [self.verdicts.metrics.get(column, unknown) for column in columns]
+        known = dict(self.state.class_colors)
+        colors = [known.get(name, "#ffffff") for name in self.class_names]
+        return class_colors(self.verdicts, shares, colors)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -157,6 +157,8 @@ class FormState:
         The samples sheet that the sources have their values from, "" if there is none.
     shown_fold : int
         The fold whose patches validate in the preview; nothing else depends on it.
+    class_colors : tuple of (str, str)
+        The colour of each class that patches are drawn in; empty to draw them by their use.
     """
 
     sources: tuple[SourceRef, ...]
@@ -165,6 +167,7 @@ class FormState:
     out: str = ""
     samples: str = ""
     shown_fold: int = field(default=0, compare=False)
+    class_colors: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def source(self) -> SourceRef:

@@ -108,7 +108,8 @@ class PatchesWidget(Panel):
         sources = self.annotations.paired(sources)
         split, out = self.form.split, self.export.destination
         state = FormState(sources, index, recipe, out, split.samples.path, split.shown_fold)
-        return replace(state, sources=split.samples.assign(sources, state.names))
+        sources = split.samples.assign(sources, state.names)
+        return replace(state, sources=sources, class_colors=self.form.annotations.patch_colors)
 
     @property
     def workers(self) -> tuple[Worker, ...]:

@@ -1,6 +1,8 @@
-"""The categories that patches are drawn in, and their colours."""
+"""The categories that patches are drawn in, and their colours: by their use, or by their class."""
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,54 @@ class PatchCategory(IntEnum):
 
 CATEGORY_COLORS = ("#ffd60a", "#40e0ff", "#d783ff", "#ff453a")
 """The colour of each category; patches without a split have the first."""
+
+
+_NO_CLASS = "#c8c8c8"
+
+
+class PatchColors(NamedTuple):
+    """How patches are drawn.
+
+    Attributes
+    ----------
+    category : uint8 array
+        The category of each candidate, an index into the colours: a `PatchCategory`, or those of
+        the classes behind these.
+    colors : tuple of str
+        "#rrggbb" of each category.
+    """
+
+    category: NDArray[np.uint8]
+    colors: tuple[str, ...]
+
+
+def class_colors(
+    verdicts: Verdicts, shares: Sequence[NDArray[np.float64]], colors: Sequence[str]
+) -> PatchColors:
+    """Return each candidate in the colour of the class that it has most of.
+
+    Those that have none of any class, or are not measured yet, are grey.
+
+    Parameters
+    ----------
+    shares : sequence of float64 array
+        The share of each class in every candidate, NaN where it is not known.
+    colors : sequence of str
+        The colour of each class.
+    """
+    most = np.zeros(len(verdicts.kept))
+    category = np.zeros(len(most), np.uint8)
+    for number, share in enumerate(shares, len(PatchCategory)):
+        is_more = share > most  # False for NaN
+        category[is_more] = min(number, _LAST)
+        most[is_more] = share[is_more]
+    category[~verdicts.kept] = PatchCategory.REJECTED
+    named = (_NO_CLASS, *CATEGORY_COLORS[1:], *colors)
+    return PatchColors(category, named[: _LAST + 1])
+
+
+_LAST = 255
+"""The largest category; classes beyond share it."""
 
 
 def category_of(split: str) -> PatchCategory:

@@ -4,6 +4,7 @@ Training patches are transparent, so that the image can be seen; a cell with oth
 their colours, the lighter the fewer they are. The outline of all patches tells what is covered.
 """
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -56,11 +57,13 @@ class PatchRaster(NamedTuple):
         return shifted
 
 
-def rasterize(patches: PlanePatches, step: tuple[int, int]) -> PatchRaster:
+def rasterize(
+    patches: PlanePatches, step: tuple[int, int], colors: Sequence[str] = CATEGORY_COLORS
+) -> PatchRaster:
     """Bin patches, at least one, by their centres.
 
     `step` is the distance of neighbours along YX; a cell is a multiple of it, so that a regular
-    grid leaves no stripes.
+    grid leaves no stripes. `colors` are those of the categories.
     """
     rows, columns = (
         _bin(patches.start[:, axis], patches.size[axis], step[axis]) for axis in (0, 1)
@@ -69,10 +72,30 @@ def rasterize(patches: PlanePatches, step: tuple[int, int]) -> PatchRaster:
     cells = rows.cells.astype(np.intp)
     cells *= columns.n_cells
     cells += columns.cells
-    present = _present(cells, patches.category, prod(shape))
-    picture = _color_cells(cells, patches.category, present).reshape(*shape, 4)
-    covered = (present > 0).reshape(shape)
+    if tuple(colors) == CATEGORY_COLORS:
+        present = _present(cells, patches.category, prod(shape))
+        covered, picture = present > 0, _color_cells(cells, patches.category, present)
+    else:
+        covered = np.bincount(cells, minlength=prod(shape)) > 0
+        picture = _mean_colors(cells, patches.category, colors, prod(shape))
+    covered, picture = covered.reshape(shape), picture.reshape(*shape, 4)
     return PatchRaster(picture, covered, (rows.low, columns.low), (rows.cell, columns.cell))
+
+
+def _mean_colors(
+    cells: NDArray[np.intp], category: NDArray[np.uint8], colors: Sequence[str], n_cells: int
+) -> NDArray[np.uint8]:
+    """Return the mean colour, RGBA, of the patches in each cell, but for those of category 0."""
+    n = np.bincount(cells, minlength=n_cells)
+    colored = np.bincount(cells, category != 0, n_cells)
+    picture = np.zeros((n_cells, 4), np.uint8)
+    picture[:, 3] = _ALPHA * colored / np.maximum(n, 1)
+    table = np.array([255 * rgb(color) for color in colors])
+    table[0] = 0
+    for channel, values in enumerate(table.T):
+        total = np.bincount(cells, values[category], n_cells)
+        picture[:, channel] = total / np.maximum(colored, 1)
+    return picture
 
 
 class _Bins(NamedTuple):

@@ -7,6 +7,7 @@ it has in common with others: that under the mouse, the picked one, or an exampl
 patches with a depth axis are boxes.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from napari_patchset.plugin.layers.viewer_images import plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
 from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import single_shot_timer
-from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.preview.highlight import highlight_mesh
 from napari_patchset.preview.image import rgb
 from napari_patchset.preview.outlines import (
@@ -48,8 +48,6 @@ _SAME_WIDTH = 1.25
 _MAX_SCALE = 3.0
 """Factor by which lines scale at most while one zooms."""
 
-_COLORS = np.array([[*rgb(color), 1] for color in (*CATEGORY_COLORS, "#ffffff")])
-_WHITE = len(CATEGORY_COLORS)
 _SHADE, _EXAMPLE_SHADE = 0.4, 0.25
 """Opacity of what a patch has in common with others, under the mouse and else."""
 
@@ -93,20 +91,20 @@ class PlaneGrid(NamedTuple):
             patches = before.patches
         else:
             patches = PlanePatches.from_grid(
-                planned.grid, planned.category, planned.state.shown_index, *plane
+                planned.grid, planned.drawn.category, planned.state.shown_index, *plane
             ).scaled(planned.shown_source.ratio)
         return cls(planned, image, *plane, patches)
 
     def volumes(self) -> PlanePatches:
         """Return the patches of all planes of the sample."""
         planned, shown = self.planned, self.planned.state.shown_index
-        patches = PlanePatches.from_grid(planned.grid, planned.category, shown, self.sample)
+        patches = PlanePatches.from_grid(planned.grid, planned.drawn.category, shown, self.sample)
         return patches.scaled(planned.shown_source.ratio)
 
     def _has_patches_of(self, planned: PlanPreview, plane: tuple[int, int]) -> bool:
         return (
             self.planned.grid is planned.grid
-            and self.planned.category is planned.category
+            and self.planned.drawn.category is planned.drawn.category
             and self.planned.state.shown_index == planned.state.shown_index
             and (self.sample, self.depth) == plane
         )
@@ -141,6 +139,8 @@ class _Drawing(NamedTuple):
         The part in view.
     outlined : Box or None
         Where the patches have outlines; None if the map is shown instead.
+    colors : tuple of str
+        The colour of each category.
     """
 
     patches: PlanePatches
@@ -148,9 +148,12 @@ class _Drawing(NamedTuple):
     pixel: float
     view: Box
     outlined: Box | None
+    colors: tuple[str, ...]
 
-    def shows(self, patches: PlanePatches, space: Space) -> bool:
+    def shows(self, patches: PlanePatches, space: Space, colors: tuple[str, ...]) -> bool:
         """Return whether it shows these patches at this place, in any view."""
+        if self.colors != colors:
+            return False
         same = all(np.array_equal(self.space[name], value) for name, value in space.items())
         return same and self.patches.looks_like(patches)
 
@@ -292,8 +295,9 @@ class GridOverlay:
 
     def _draw_grid(self, grid: PlaneGrid, view: Box, pixel: float) -> None:
         space, patches = plane_space(grid.image), grid.patches
+        colors = grid.planned.drawn.colors
         drawing = self._drawing if self.is_shown else None
-        same = drawing if drawing and drawing.shows(patches, space) else None
+        same = drawing if drawing and drawing.shows(patches, space, colors) else None
         if same and same.covers(view) and self._has_width(same.pixel, pixel):
             return
         seen, outlined = _outlined(patches, view)
@@ -301,20 +305,23 @@ class GridOverlay:
         if same and is_map and _is_same_width(same.pixel, pixel):
             self._drawing = same._replace(view=view)
             return
-        if not (drawing and drawing.patches.looks_like(patches)):
+        if not (drawing and drawing.colors == colors and drawing.patches.looks_like(patches)):
             self._raster = None
-        self._drawing = _Drawing(patches, space, pixel, view, outlined)
+        self._drawing = _Drawing(patches, space, pixel, view, outlined, colors)
         if outlined:
-            self._draw_outlines(patches[seen], pixel, space)
+            self._draw_outlines(patches[seen], pixel, space, colors)
             self._layers.show_map(False)
         else:
             self._draw_map(grid, pixel, space)
 
-    def _draw_outlines(self, seen: PlanePatches, pixel: float, space: Space) -> None:
+    def _draw_outlines(
+        self, seen: PlanePatches, pixel: float, space: Space, colors: tuple[str, ...]
+    ) -> None:
         is_small = min(seen.size) < _SMALL * pixel
         width = (_THIN if is_small else _THICK) * pixel
         lines = outline_segments(seen, width / 2 + pixel)
-        self._layers.draw_lines(lines.data, _COLORS[lines.category], width, pixel, space)
+        rgba = _rgba(colors)[lines.category]
+        self._layers.draw_lines(lines.data, rgba, width, pixel, space)
 
     def _draw_map(self, grid: PlaneGrid, pixel: float, space: Space) -> None:
         """Draw the outline of what is covered, and which patches are not for training."""
@@ -322,13 +329,15 @@ class GridOverlay:
         has_map = bool(patches.category.any())
         if patches.axes is None or has_map:
             step = planned.shown_source.to_file(planned.step)
-            self._raster = self._raster or rasterize(patches, (step[0], step[1]))
+            colors = planned.drawn.colors
+            self._raster = self._raster or rasterize(patches, (step[0], step[1]), colors)
         if patches.axes is not None:
             lines = hull_segments(patches)
         elif self._raster is not None:
             lines = self._raster.outline()
         width = _THICK * pixel
-        self._layers.draw_lines(lines, _COLORS[[0] * len(lines)], width, pixel, space)
+        rgba = _rgba(planned.drawn.colors)[[0] * len(lines)]
+        self._layers.draw_lines(lines, rgba, width, pixel, space)
         if self._raster is not None and has_map:
             self._layers.draw_map(self._raster, space)
         else:
@@ -370,6 +379,7 @@ class GridOverlay:
         """Draw patches of a 3-D view: as boxes if they have its first axis, else on their plane."""
         self._drawing = self._highlighted = None
         image, info = grid.image, grid.planned.shown_source
+        rgba = _rgba(grid.planned.drawn.colors)
         width, space = _THICK * pixel, plane_space(image, 3)
         axis = str(image.axis_labels[-3]).upper() if image.ndim > 2 else ""
         if axis == info.depth_axis:
@@ -378,17 +388,24 @@ class GridOverlay:
             depths = grid.planned.grid.start[volumes.rows, 0]
             size = (grid.planned.grid.size[0], *volumes.size)
             lines = volume_segments(np.column_stack([depths, volumes.start]), size)
-            categories = np.where(volumes.rows == self._picked, _WHITE, volumes.category)
-            colors = _COLORS[np.tile(categories, len(lines) // max(1, len(volumes)))]
+            white = len(rgba) - 1
+            categories = np.where(volumes.rows == self._picked, white, volumes.category)
+            colors = rgba[np.tile(categories, len(lines) // max(1, len(volumes)))]
         else:
             plane = grid.patches[_evenly(len(grid.patches), MAX_OUTLINES)]
             flat, place = outline_segments(plane), info.layout.unravel(grid.sample)
             lines = np.insert(flat.data, 0, 0, axis=2)
             lines[:, 0, 0] = dict(place).get(axis, 0)
-            colors = _COLORS[flat.category]
+            colors = rgba[flat.category]
         self._layers.draw_lines(lines, colors, width, pixel, space)
         self._layers.draw_highlight(NO_MESH, {})
         self._layers.show_map(False)
+
+
+@cache
+def _rgba(colors: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the colour, RGBA, of each category; the last one is white."""
+    return np.array([[*rgb(color), 1] for color in (*colors, "#ffffff")])
 
 
 def _number(row: int | None) -> int:

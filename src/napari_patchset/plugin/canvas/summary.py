@@ -135,14 +135,19 @@ def _legend(planned: PlanPreview, counts: list[int]) -> str:
         train = {TRAINING: named.pop(TRAINING)}
         named = train | {f"val of fold {planned.state.shown_fold}": PatchCategory.VAL} | named
     named = (named or {"kept": PatchCategory.TRAIN}) | {"rejected": PatchCategory.REJECTED}
+    by_class = bool(planned.state.class_colors)  # which the list of classes explains
     entries = [
-        f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;{counts[category]:,}'
-        f"&nbsp;{name}"
+        f"{'' if by_class and category != PatchCategory.REJECTED else _square(category)}"
+        f"{counts[category]:,}&nbsp;{name}"
         for name, category in named.items()
     ]
     share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
     percent = "&lt;1%" if 0 < share < 0.005 else f"{share:.0%}"
     return f"{'&nbsp; '.join(entries)}&nbsp;({percent})"
+
+
+def _square(category: PatchCategory) -> str:
+    return f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;'
 
 
 def _reasons(planned: PlanPreview) -> list[str]:

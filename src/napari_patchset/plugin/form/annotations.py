@@ -100,6 +100,12 @@ class AnnotationsSection(Section):
             value=False,
             tooltip="Beside each patch, an array in which each class has a value.",
         )
+        self.by_class = CheckBox(
+            text="Colour the patches by class",
+            value=False,
+            tooltip="Draw each patch in the colour of the class that it has most of, instead of "
+            "that of its split.",
+        )
         self.note = Label(value="", visible=False)
         self.buttons = Row([self.add, self.rename, self.color])
         super().__init__(
@@ -107,6 +113,7 @@ class AnnotationsSection(Section):
                 Section([Row([self.outlines, self.draw, self.ask], label="Outlines")]),
                 self.buttons,
                 self.as_labels,
+                self.by_class,
                 self.note,
             ],
             labels=False,
@@ -165,7 +172,7 @@ class AnnotationsSection(Section):
             self._fill()
         self.list.setVisible(bool(classes))
         self.buttons.visible = is_layer
-        self.as_labels.visible = bool(classes)
+        self.as_labels.visible = self.by_class.visible = bool(classes)
         self.listed.emit()
 
     @property
@@ -180,6 +187,11 @@ class AnnotationsSection(Section):
         self._mark_current()
 
     # What the plan has of it
+
+    @property
+    def patch_colors(self) -> tuple[tuple[str, str], ...]:
+        """The colour of each class that patches are drawn in; empty for that of their split."""
+        return tuple((each.name, each.color) for each in self._classes if self.by_class.value)
 
     @property
     def region_classes(self) -> tuple[str, ...]:

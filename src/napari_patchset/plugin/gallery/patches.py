@@ -18,7 +18,7 @@ from napari_patchset.patching.overrides import Override
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.plugin.captions import metric_text, patch_lines, place_text
+from napari_patchset.plugin.captions import metric_lines, patch_lines, place_text
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.patch_set import set_channels
 from napari_patchset.plugin.planning import PlanPreview
@@ -153,7 +153,8 @@ class PlannedPatches(GalleryPatches):
 
     def color(self, row: int) -> str:
         """Return the colour of a patch's category."""
-        return CATEGORY_COLORS[self.planned.category[row]]
+        category, colors = self.planned.drawn
+        return colors[int(category[row])]
 
     def decided(self, row: int) -> bool | None:
         """Return whether a patch is kept or rejected by hand, None for neither."""
@@ -249,7 +250,7 @@ class SetPatches(GalleryPatches):
         image = self.manifest.arrays[f"{self._split(row)}/{IMAGE}"]
         source, _, _ = self.source_place(row)
         size = " × ".join(map(str, image.shape[2:]))
-        metrics = [metric_text(name, values[row]) for name, values in self.metrics.items()]
+        metrics = metric_lines({name: values[row] for name, values in self.metrics.items()})
         name = f"{self._split(row)} {self.index[row]:,}"
         return [name, source.name, self.place(row), f"{size} px", *metrics]
 
