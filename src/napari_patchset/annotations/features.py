@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from napari_patchset._model import Frozen
-from napari_patchset.annotations.raster import BoolArray, Edges, Spans, fill, find_spans, paint
+from napari_patchset.annotations.raster import (
+    BoolArray,
+    Edges,
+    Spans,
+    count_up,
+    fill,
+    find_spans,
+    paint,
+)
 from napari_patchset.source import Ratio, Rect, natural_key
 
 UNCLASSIFIED = "Unclassified"
@@ -169,8 +177,7 @@ class Annotations:
         class_index: NDArray[np.int32],
         z: NDArray[np.int32],
         t: NDArray[np.int32],
-        notes: Sequence[str] = (),
-        key: str = "",
+        notes: Sequence[str],
     ) -> Self:
         """Sort features by where they lie, and rank them by their area.
 
@@ -204,7 +211,6 @@ class Annotations:
             bounds[order],
             rank[order],
             tuple(notes),
-            key,
         )
 
     def completed(self, notes: Sequence[str], key: str, in_first_plane: bool = False) -> Self:
@@ -362,8 +368,7 @@ class Annotations:
     def _edges(self, features: NDArray[np.int64], top: float, bottom: float) -> Edges:
         """Return the edges of features that meet the rows from `top` to `bottom`."""
         first, n = self.first[features], (self.end - self.first)[features]
-        owner = np.repeat(features, n)
-        vertex = np.arange(len(owner)) - np.repeat(np.cumsum(n) - n - first, n)
+        owner, vertex = np.repeat(features, n), count_up(first, n)
         starts = ~self.ends_ring[vertex]
         vertex, owner = vertex[starts], owner[starts]
         y0, y1 = self.vertices[vertex, 1], self.vertices[vertex + 1, 1]

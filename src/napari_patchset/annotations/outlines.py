@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.annotations.features import Annotations
+from napari_patchset.annotations.raster import count_up
 
 shapely: Any = lazy_loader.load("shapely")
 
@@ -75,9 +76,9 @@ def _parts(rows: Integers) -> list[Integers]:
 def _geometries(annotations: Annotations, features: Integers) -> NDArray[Any]:
     """Return features as geometries: what lies inside of an odd number of their rings."""
     first, n = annotations.first[features], (annotations.end - annotations.first)[features]
-    vertex = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n - first, n)
+    vertex = count_up(first, n)
     ends = annotations.ends_ring[vertex]
-    ring = np.cumsum(ends) - ends
+    ring: Integers = np.cumsum(ends) - ends
     polygons = shapely.polygons(shapely.linearrings(annotations.vertices[vertex], indices=ring))
     owner = np.repeat(np.arange(len(features)), n)[ends]
     n_rings = np.bincount(owner, minlength=len(features))

@@ -56,12 +56,10 @@ class Feature(NamedTuple):
     number: int = 1
 
 
-def make_annotations(
-    features: Iterable[Feature], notes: Sequence[str] = (), key: str = ""
-) -> Annotations:
+def make_annotations(features: Iterable[Feature]) -> Annotations:
     """Return features as columns; they are taken from the iterable a few at a time.
 
-    Further notes say how many were mended, and how many have no area.
+    Notes say how many were mended, and how many have no area.
 
     Raises
     ------
@@ -71,7 +69,7 @@ def make_annotations(
     columns, iterator = _Columns(), iter(features)
     while some := list(islice(iterator, _AT_ONCE)):
         columns.add(some)
-    return columns.annotations(notes, key)
+    return columns.annotations()
 
 
 class _Columns:
@@ -120,16 +118,15 @@ class _Columns:
         index = {name: i for i, name in enumerate(self._colors)}
         return [index.get(feature.class_name, -1) for feature in features]
 
-    def annotations(self, notes: Sequence[str], key: str) -> Annotations:
-        """Return the columns so far."""
+    def annotations(self) -> Annotations:
         n_vertices, class_index, z, t = np.frombuffer(self._numbers, np.int64).reshape(-1, 4).T
-        own = []
+        notes = []
         if self._n_mended:
             was = "crosses or touches itself and was" if self._n_mended == 1 else "were invalid and"
-            own.append(f"{_count(self._n_mended)} {was} mended, {_first(self._mended)}")
+            notes.append(f"{_count(self._n_mended)} {was} mended, {_first(self._mended)}")
         if self._n_empty:
             has = "has no area and is" if self._n_empty == 1 else "have no area and are"
-            own.append(f"{_count(self._n_empty)} {has} left out, {_first(self._empty)}")
+            notes.append(f"{_count(self._n_empty)} {has} left out, {_first(self._empty)}")
         return Annotations.from_columns(
             [AnnotationClass(name=name, color=color) for name, color in self._colors.items()],
             np.frombuffer(self._vertices, np.float64).reshape(-1, 2),
@@ -139,8 +136,7 @@ class _Columns:
             class_index.astype(np.int32),
             z.astype(np.int32),
             t.astype(np.int32),
-            [*notes, *own],
-            key,
+            notes,
         )
 
 

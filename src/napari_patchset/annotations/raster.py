@@ -73,8 +73,7 @@ def find_spans(edges: Edges, window: Rect, ratio: Ratio | None = None) -> Spans:
         np.clip(np.ceil(y / tall - 0.5) - window.y, 0, window.h).astype(np.int64) for y in (y0, y1)
     )
     n = end - first
-    edge = np.repeat(np.arange(len(n)), n)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(n) - n, n) + first[edge]
+    edge, row = np.repeat(np.arange(len(n)), n), count_up(first, n)
     y = (row + (window.y + 0.5)) * tall
     x0, y0, x1, y1 = (each[edge] for each in (x0, y0, x1, y1))
     x = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
@@ -85,6 +84,11 @@ def find_spans(edges: Edges, window: Rect, ratio: Ratio | None = None) -> Spans:
     feature, row, column = feature[order], row[order], column[order]
     spans = Spans(feature[::2], row[::2], column[::2], column[1::2])
     return Spans(*(each[spans.first < spans.end] for each in spans))
+
+
+def count_up(first: NDArray[np.int64], n: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `n` consecutive numbers from each `first` on, one run after the other."""
+    return np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n - first, n)
 
 
 def fill(spans: Spans, window: Rect) -> BoolArray:
