@@ -290,7 +290,7 @@ def test_what_leaves_no_patch_is_told_before_the_export(window: Window, file: Pa
     window.qtbot.keyClicks(window.widget.form.filters.text.native, "std>1e9\r")
     window.settle()
     check_refused(window, "No patch is left: loosen the filters")
-    window.click(window.widget.form.filters.rows[0][-1])
+    window.click(window.widget.form.filters.rows[0].remove_button)
     check_allowed(window)
 
 

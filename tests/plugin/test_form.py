@@ -148,8 +148,33 @@ def test_filters_are_chosen_or_typed(qtbot: QtBot, form: RecipeForm) -> None:
         "Filters: contrast of DAPI > p10, brightest pixel of DAPI < otsu"
     )
     for _ in range(2):
-        filters.rows[0][-1].native.click()
+        filters.rows[0].remove_button.native.click()
     assert form.recipe(None).filters == ()
+
+
+def test_a_limit_is_set_in_choices_and_in_text(form: RecipeForm) -> None:
+    filters = form.filters
+    filters.add.native.click()
+    filters.rows[0].histogram.chosen.emit("above", 12.5)
+    filters.text.value = "5<std[DAPI]<100"
+    filters.text.native.returnPressed.emit()
+    filters.rows[1].histogram.chosen.emit("below", "otsu")
+    filters.rows[1].histogram.chosen.emit("above", 1e6)
+    assert recipe_filters(form) == ["std>12.5", "1000000<std[DAPI]<otsu"]
+    filters.rows[1].line.value = "nothing"
+    filters.rows[1].histogram.chosen.emit("above", 3)
+    assert filters.rows[1].text == "nothing"
+
+
+def test_near_duplicates_are_chosen_and_loaded(form: RecipeForm) -> None:
+    assert form.recipe(None).dedupe is None
+    form.filters.alike.value = 4
+    recipe = form.recipe(None)
+    assert recipe.dedupe == 4
+    assert form.folds["Filters"].button.text() == "Filters: no near-duplicates"
+    for distance in (7, None, 0):
+        form.load(recipe.model_copy(update={"dedupe": distance}))
+        assert form.recipe(None).dedupe == distance
 
 
 def test_a_filter_on_a_channel_that_the_next_image_lacks_is_named_and_stays(
@@ -364,13 +389,13 @@ def test_a_number_that_is_an_index_and_another_channel_is_refused(form: RecipeFo
     form.filters.text.native.returnPressed.emit()
     with pytest.raises(ArgumentError, match="1 is the index of channel 'DAPI', and the name"):
         form.recipe(None)
-    form.filters.rows[0][-1].native.click()
+    form.filters.rows[0].remove_button.native.click()
     for text, shown in {"std[405]>p10": "405", "std[#4]>p10": "1", 'std["1"]>p10': "1"}.items():
         form.filters.text.value = text
         form.filters.text.native.returnPressed.emit()
         (row,) = form.filters.rows
         assert row.channel.value == shown
-        row[-1].native.click()
+        row.remove_button.native.click()
 
 
 def test_channels_are_loaded_by_index_or_by_a_name_that_is_a_number(form: RecipeForm) -> None:

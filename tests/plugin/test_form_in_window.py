@@ -87,10 +87,60 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     assert "rejected" in window.summary
     colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
     assert len(colors) == 3  # with the halo
-    window.click(filters.rows[0][-1])
-    window.click(filters.rows[0][-1])
+    window.click(filters.rows[0].remove_button)
+    window.click(filters.rows[0].remove_button)
     assert window.state.recipe.filters == ()
     assert "rejected" not in window.summary
+
+
+def test_a_limit_is_dragged_on_the_histogram_of_its_filter(window: Window, file: Path) -> None:
+    window.open(file)
+    window.type_size(16, 16)
+    window.unfold("Filters")
+    filters, left = window.widget.form.filters, Qt.MouseButton.LeftButton
+    window.click(filters.add)
+    (row,) = filters.rows
+    window.choose(row.channel, "DAPI")
+    planned = window.widget.plans.current
+    metric = planned.verdicts.metrics["std_DAPI"]
+    n = len(metric)
+    assert (
+        row.rejects.text() == f"rejects {int((metric <= np.percentile(metric, 10)).sum())}\nof {n}"
+    )
+    height = row.native.sizeHint()
+    chart = row.histogram
+    window.widget.ensureWidgetVisible(chart)
+    start, middle = chart.place_of("p10").toPoint(), chart.rect().center()
+    window.qtbot.mousePress(chart, left, pos=start)
+    for x in range(start.x(), middle.x(), 4):
+        window.qtbot.mouseMove(chart, QPoint(x, middle.y()))
+    window.qtbot.mouseMove(chart, middle)
+    window.qtbot.mouseRelease(chart, left, pos=middle)
+    window.settle()
+    (rule,) = window.state.recipe.filters
+    limit = rule.above
+    assert isinstance(limit, float)
+    assert row.limit.value == f"{limit:g}"
+    assert abs(chart.place_of(limit).x() - middle.x()) <= 1
+    assert row.rejects.text() == f"rejects {int((metric <= limit).sum())}\nof {n}"
+    assert f"by contrast of DAPI > {limit:g}" in window.summary
+    window.qtbot.mouseClick(chart, left, pos=chart.label_of("otsu").center().toPoint())
+    window.settle()
+    assert row.limit.value == "otsu"
+    assert str(window.state.recipe.filters[0]) == "std[DAPI]>otsu"
+    row.limit.native.selectAll()
+    window.qtbot.keyClicks(row.limit.native, f"{metric.max():g}")
+    window.settle()
+    assert chart.place_of(metric.max()).x() == pytest.approx(chart.place_of(1e9).x(), abs=1)
+    window.qtbot.keyClick(chart, Qt.Key.Key_Home)
+    window.settle()
+    assert row.rejects.text() == f"rejects 0\nof {n}"
+    for key, expected in ((Qt.Key.Key_P, "p10"), (Qt.Key.Key_O, "otsu")):
+        window.qtbot.keyClick(chart, key)
+        assert row.limit.value == expected
+    window.choose(row.kind, "mean")
+    assert row.rejects.text().endswith(f"of {n}")
+    assert row.native.sizeHint() == height
 
 
 def click_image(

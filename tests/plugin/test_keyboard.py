@@ -58,7 +58,7 @@ def test_tab_goes_down_the_form_in_order(window: Window, file: Path) -> None:
         "⇤",
         "×",
         "Add filter",
-        "…",
+        "Output: zarr",
         "Export",
     ]
     where = [names.index(name) for name in expected]

@@ -58,13 +58,13 @@ def format_filter(
     selected = f"{_ALL} {names}".strip() if match == _ALL else names
     measured = f"{metric}[{selected}]" if selected else metric
     if below is None:
-        return f"{measured}>{_format_value(above)}"
-    return f"{'' if above is None else f'{_format_value(above)}<'}{measured}<{_format_value(below)}"
+        return f"{measured}>{format_limit(above)}"
+    return f"{'' if above is None else f'{format_limit(above)}<'}{measured}<{format_limit(below)}"
 
 
 def format_metric(kind: str, settings: Mapping[str, float]) -> str:
     """Format a metric and its settings: "std", "shannon(bins=64)"."""
-    pairs = ",".join(f"{name}={_format_value(value)}" for name, value in settings.items())
+    pairs = ",".join(f"{name}={format_limit(value)}" for name, value in settings.items())
     return f"{kind}({pairs})" if pairs else kind
 
 
@@ -106,6 +106,6 @@ def _parse_value(text: str) -> float | str:
     return text
 
 
-def _format_value(value: float | str | None) -> str:
+def format_limit(value: float | str | None) -> str:
     """Format a limit or a setting, with the shortest digits that are read as the same number."""
     return value if isinstance(value, str) else repr(value).removesuffix(".0")

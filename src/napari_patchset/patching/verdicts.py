@@ -141,7 +141,7 @@ def judge(
     limits = _resolve_limits(filters, columns, metrics)
     reason = np.full(len(grid), -1, np.int8)
     for i, (each, of_filter) in reversed(list(enumerate(zip(filters, columns, strict=True)))):
-        reason[~_passes(each, of_filter, metrics, limits, len(grid))] = i
+        reason[~passes_filter(each, of_filter, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
     is_wanted = np.zeros(len(grid), bool)
@@ -228,9 +228,10 @@ def otsu_threshold(values: NDArray[np.float64]) -> float:
     return float(centres[np.argmax(n_low * n_high * distance**2)])
 
 
-def _passes(
+def passes_filter(
     each: PatchFilter, columns: Sequence[str], metrics: Metrics, limits: ResolvedLimits, n: int
 ) -> NDArray[np.bool_]:
+    """Return which of n candidates pass a filter, by its columns; one not measured yet does."""
     by_channel = [
         _lies_within(each, metrics[column], metrics.get(REST + column), limits.get(column, {}))
         if column in metrics

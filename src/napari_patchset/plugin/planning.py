@@ -37,6 +37,7 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.table import check_sheet
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.plan_layers import masks_of
+from napari_patchset.plugin.metric_histogram import MetricHistogram, filter_histograms
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
@@ -83,6 +84,8 @@ class PlanPreview:
         The images that are paired with the sources.
     outline_keys : tuple of str
         Digests of the files of outlines.
+    histograms : tuple of MetricHistogram or None
+        The metric of each filter in the source on the screen, None while nothing is measured.
     """
 
     state: FormState
@@ -94,6 +97,7 @@ class PlanPreview:
     notice: str = ""
     pairs: Mapping[str, Sequence[SourceInfo]] = field(default_factory=dict)
     outline_keys: tuple[str, ...] = ()
+    histograms: tuple[MetricHistogram | None, ...] = ()
 
     @cached_property
     def drawn(self) -> PatchColors:
@@ -207,7 +211,14 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
             category = before.category
             if before.state.shown_fold != state.shown_fold:
                 category = patch_categories(before.verdicts, state.shown_fold)
-            return replace(before, state=state, category=category, notice=notice, pairs=pairs)
+            return replace(
+                before,
+                state=state,
+                category=category,
+                notice=notice,
+                pairs=pairs,
+                histograms=_histograms(state, sources, grid, before.verdicts),
+            )
     else:
         masks = masks_of(recipe.strategy)
         grid = choose_candidates(state.preview_plan(), sources, masks, open_image)
@@ -332,8 +343,24 @@ def _judged(
     for name in recipe.metric_columns(sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
     category = patch_categories(verdicts, state.shown_fold)
-    keys = _outline_keys(state)
-    return PlanPreview(state, sources, grid, verdicts, category, scored, notice, pairs, keys)
+    return PlanPreview(
+        state,
+        sources,
+        grid,
+        verdicts,
+        category,
+        scored,
+        notice,
+        pairs,
+        _outline_keys(state),
+        _histograms(state, sources, grid, verdicts),
+    )
+
+
+def _histograms(
+    state: FormState, sources: Sequence[SourceInfo], grid: PatchGrid, verdicts: Verdicts
+) -> tuple[MetricHistogram | None, ...]:
+    return filter_histograms(state.recipe.filters, sources, grid, verdicts, state.shown_index)
 
 
 class PlanControl:

@@ -283,6 +283,7 @@ class PatchesWidget(Panel):
             hints = size_hint(planned.grid.size, planned.shown_source, typed), border_hint(planned)
             self.patches.show_hint("<br>".join(filter(None, hints)))
             self._show_text(self._summarize(planned))
+            self.form.filters.draw(planned.state.recipe.filters, planned.histograms)
             self.source_control.extra_files.show_counts(planned.counts)
             self.preview.show(shown, planned)
             self.placing.follow(planned)

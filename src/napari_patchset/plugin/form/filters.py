@@ -2,18 +2,21 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from magicgui.widgets import ComboBox, LineEdit, PushButton, Widget
 from psygnal import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_patchset.channels import ChannelId, channel_indices, check_bare_numbers
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.filter_syntax import channel_text
+from napari_patchset.patching.duplicates import ALIKE
+from napari_patchset.patching.filter_syntax import channel_text, format_limit
 from napari_patchset.patching.filters import (
     FILTERS,
     Filter,
+    PatchFilter,
     ShareFilter,
     distinct_names,
     parse_filter,
@@ -27,6 +30,8 @@ from napari_patchset.plugin.form.fields import (
     description,
     small_button,
 )
+from napari_patchset.plugin.form.threshold import ThresholdHistogram
+from napari_patchset.plugin.metric_histogram import MetricHistogram
 
 _KIND_CHOICES = {kind_word(kind): kind for kind in ("std", "mean", "max", "focus")} | {
     kind_word(kind): kind
@@ -42,6 +47,13 @@ _LIMIT_TIP = (
     "separates the patches best."
 )
 _ANY = "any"
+_ALIKE: Mapping[int | None, str] = {
+    None: "keep all",
+    0: "keep the first: the same",
+    ALIKE: "keep the first: alike",
+    8: "keep the first: similar",
+}
+"""What becomes of patches that look alike, by the largest distance of their hashes."""
 
 
 class ChannelNames:
@@ -88,15 +100,58 @@ class ChannelNames:
         return self.choices[self.chosen[index]][1]
 
 
-class _FilterRow(Row):
-    """One filter as text, and a button to remove it."""
+class _FilterRow(Section):
+    """One filter as text, a button to remove it, and the histogram of what it measures."""
 
     removed = Signal(object)
 
     def __init__(self, widgets: Sequence[Widget]) -> None:
-        remove = small_button("×", "Remove this filter.", width=22)
-        super().__init__([*widgets, remove], spacing=2)
-        remove.changed.connect(lambda: self.removed.emit(self))
+        self.remove_button = small_button("×", "Remove this filter.", width=22)
+        super().__init__([Row([*widgets, self.remove_button], spacing=2)], labels=False)
+        self.histogram, self.rejects = ThresholdHistogram(), QLabel()
+        self.rejects.setFixedWidth(self.rejects.fontMetrics().horizontalAdvance("rejects 999,999 "))
+        self.native.layout().addLayout(_in_a_row(self.histogram, self.rejects))
+        self._drawn: PatchFilter | None = None
+        self.remove_button.changed.connect(lambda: self.removed.emit(self))
+        self.changed.connect(self._follow_fields)
+        self.histogram.chosen.connect(self.set_limit)
+        self._follow_fields()
+
+    @abstractmethod
+    def set_limit(self, side: str, limit: float | str) -> None:
+        """Set the limit above or below which patches are kept."""
+
+    def draw(
+        self, rule: PatchFilter, histogram: MetricHistogram | None, colors: Mapping[str, str]
+    ) -> None:
+        """Draw the histogram of a filter, if it is still that of this row.
+
+        The former one stays until the same metric is measured anew.
+        """
+        if histogram is not None and (own := self._rule) is not None and _measures(own, rule):
+            self._drawn = rule
+            self.histogram.follow(histogram, colors)
+            self.rejects.setText(histogram.summary)
+
+    @property
+    def _rule(self) -> PatchFilter | None:
+        try:
+            return parse_filter(self.text)
+        except ArgumentError:
+            return None
+
+    def _follow_fields(self) -> None:
+        """Draw the limits that the fields have; forget the bars of another metric."""
+        rule, limits = self._rule, dict[str, float | str]()
+        if rule is not None:
+            sides = (("above", rule.above), ("below", rule.below))
+            limits = {side: limit for side, limit in sides if limit is not None}
+        self.histogram.set_limits(limits)
+        if rule is None or self._drawn is None or not _measures(rule, self._drawn):
+            self.rejects.setText("")
+        if rule is not None and self._drawn is not None and not _measures(rule, self._drawn):
+            self._drawn = None
+            self.histogram.follow(None, {})
 
     @property
     @abstractmethod
@@ -150,6 +205,10 @@ class ChoiceRow(_FilterRow):
         channel = f"[{self._channels.text(self.channel.value)}]" if named else ""
         return f"{self.kind.value}{channel}{self.side.value}{self.limit.value}"
 
+    def set_limit(self, side: str, limit: float | str) -> None:
+        """Set the limit; the side is that of the field."""
+        self.limit.value = format_limit(limit)
+
     def load(self, rule: Filter) -> bool:
         """Set the fields from a filter, and return whether they express all of it."""
         (channel, *_) = rule.channels or ("",)
@@ -157,7 +216,7 @@ class ChoiceRow(_FilterRow):
         self.kind.value = rule.kind
         self.side.value = "<" if rule.above is None else ">"
         limit = rule.below if rule.above is None else rule.above
-        self.limit.value = limit if isinstance(limit, str) else f"{limit!r}"
+        self.limit.value = format_limit(limit)
         return self._means(rule)
 
     def _means(self, rule: Filter) -> bool:
@@ -185,10 +244,28 @@ class TextRow(_FilterRow):
         self.line = LineEdit(value=text, tooltip="A filter such as std[DAPI]>p10.")
         super().__init__([self.line])
 
+    def set_limit(self, side: str, limit: float | str) -> None:
+        """Set one of the limits in the text."""
+        if (rule := self._rule) is not None:
+            self.line.value = str(rule.model_copy(update={side: limit}))
+
     @property
     def text(self) -> str:
         """The filter, as `parse_filter` reads it."""
         return str(self.line.value)
+
+
+def _measures(one: PatchFilter, other: PatchFilter) -> bool:
+    """Return whether two filters differ in their limits at most."""
+    no_limits = {"above": 0.0, "below": None}
+    return one.model_copy(update=no_limits) == other.model_copy(update=no_limits)
+
+
+def _in_a_row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row
 
 
 class FiltersSection(Section):
@@ -197,6 +274,8 @@ class FiltersSection(Section):
     def __init__(self) -> None:
         self.rows: list[ChoiceRow | TextRow] = []
         self._channels = ChannelNames()
+        self.colors: Mapping[str, str] = {}
+        """The colours of the channels by name."""
         self.add = PushButton(text="Add filter", tooltip="Keep only patches worth training on.")
         self.text = LineEdit(tooltip="A filter such as std[DAPI]>p10. Enter adds it.")
         self.text.native.setPlaceholderText("std[DAPI]>p10")
@@ -205,7 +284,14 @@ class FiltersSection(Section):
             label="Keep rejected %",
             tooltip=description(Recipe, "keep_fraction"),
         )
-        super().__init__([Row([self.add, self.text]), Section([self.keep])], labels=False)
+        self._dedupe: int | None = None
+        self.alike = ComboBox(
+            choices=self._alike_choices,
+            label="Near-duplicates",
+            tooltip=description(Recipe, "dedupe"),
+        )
+        fields = Section([self.keep, self.alike])
+        super().__init__([Row([self.add, self.text]), fields], labels=False)
         self.add.changed.connect(lambda: self._append(ChoiceRow(self._channels)))
         self.text.native.returnPressed.connect(self._add_text)
 
@@ -235,14 +321,32 @@ class FiltersSection(Section):
             check_bare_numbers(channel_text(row.text), self._channels.exported)
         return tuple(parse_filter(row.text) for row in self.rows)
 
+    def draw(
+        self, filters: Sequence[PatchFilter], histograms: Sequence[MetricHistogram | None]
+    ) -> None:
+        """Draw the histograms of filters that were planned, in the order of the rows."""
+        for row, rule, histogram in zip(self.rows, filters, histograms, strict=False):
+            row.draw(rule, histogram, self.colors)
+
     @property
     def keep_fraction(self) -> float:
         """The share of rejected patches to export nevertheless."""
         return self.keep.fraction
 
-    def load(self, filters: Sequence[Filter], keep_fraction: float) -> None:
-        """Set the filters, and the share of rejected patches to export."""
+    @property
+    def dedupe(self) -> int | None:
+        """The largest distance of near-duplicates, None if all are exported."""
+        distance: int | None = self.alike.value
+        return distance
+
+    def load(
+        self, filters: Sequence[Filter], keep_fraction: float, dedupe: int | None = None
+    ) -> None:
+        """Set the filters, the share of rejected patches to export, and near-duplicates."""
         self.keep.load(keep_fraction)
+        self._dedupe = dedupe
+        self.alike.reset_choices()
+        self.alike.value = dedupe
         with self.changed.blocked():
             for row in list(self.rows):
                 self._remove(row)
@@ -253,7 +357,15 @@ class FiltersSection(Section):
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        return ", ".join(row.summary for row in self.rows) or "none"
+        alike = [] if self.dedupe is None else ["no near-duplicates"]
+        return ", ".join([*(row.summary for row in self.rows), *alike]) or "none"
+
+    def _alike_choices(self, _: object) -> list[tuple[str, int | None]]:
+        """Return the distances that are offered, and that of a plan."""
+        offered = dict(_ALIKE)
+        if self._dedupe not in offered:
+            offered[self._dedupe] = f"keep the first ({self._dedupe} bits)"
+        return [(text, distance) for distance, text in offered.items()]
 
     def _row(self, rule: Filter) -> ChoiceRow | TextRow:
         row = ChoiceRow(self._channels)

@@ -87,6 +87,7 @@ class RecipeForm:
                 "pixel_size": pixel_size,
                 "filters": filters,
                 "keep_fraction": self.filters.keep_fraction,
+                "dedupe": self.filters.dedupe,
                 "overrides": self.overrides,
                 "split": split,
                 **self.output.value,
@@ -101,6 +102,7 @@ class RecipeForm:
             self.region.offer(extents(info))
             self.channels.offer(channels)
             self.filters.offer([name for name, _ in channels])
+            self.filters.colors = dict(channels)
         self._show()
 
     def show_hidden(self, channels: set[int]) -> None:
@@ -126,7 +128,7 @@ class RecipeForm:
             self.region.load(strategy.select, strategy.min_inside)
             self.annotations.load(strategy.region_classes, strategy.exclude_classes)
             self.filters.offer(self.channels.offered, self.channels.ticked)
-            self.filters.load(recipe.filters, recipe.keep_fraction)
+            self.filters.load(recipe.filters, recipe.keep_fraction, recipe.dedupe)
             self.split.load(recipe.split)
             self.output.load(recipe)
         self._on_change()

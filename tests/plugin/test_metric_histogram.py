@@ -1,0 +1,110 @@
+"""The histogram of a filter: counts, limits and what is rejected, without a window."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.verdicts import judge
+from napari_patchset.plugin.metric_histogram import MetricHistogram, filter_histograms
+from napari_patchset.source import SourceInfo
+
+SOURCES = [
+    SourceInfo(key=key, axes="CYX", shape=(2, 90, 90), dtype="uint16", channels=("DAPI", "EGFP"))
+    for key in ("a", "b")
+]
+N = 50
+DAPI, EGFP = np.arange(2.0 * N), np.arange(2.0 * N)[::-1] / 10
+
+
+def histogram(text: str, shown: int = 0, **metrics: Any) -> MetricHistogram | None:
+    """Return the histogram of a filter, of 50 patches in each of two sources."""
+    rule = parse_filter(text)
+    start = np.zeros((2 * N, 2), np.int32)
+    source = np.repeat([0, 1], N).astype(np.int32)
+    grid = PatchGrid((9, 9), source, np.zeros(2 * N, np.int32), start)
+    metrics = metrics or {"std_DAPI": DAPI, "std_EGFP": EGFP}
+    verdicts = judge(grid, SOURCES, filters=[rule], metrics=metrics)
+    (made,) = filter_histograms([rule], SOURCES, grid, verdicts, shown)
+    return made
+
+
+def test_it_counts_the_patches_of_the_shown_scene() -> None:
+    made = histogram("std[DAPI]>20", shown=1)
+    assert made is not None
+    assert made.channels == ("DAPI",)
+    assert made.counts[0].sum() == made.n == made.n_measured == N
+    assert (made.low, made.highest) == (50, 99)
+    assert made.n_rejected == 0
+    first = histogram("std[DAPI]>20")
+    assert first is not None
+    assert first.n_rejected == 21
+    assert first.summary == "rejects 21\nof 50"
+
+
+def test_limits_with_a_name_are_those_of_all_scenes() -> None:
+    made = histogram("5<std[DAPI]<p30")
+    assert made is not None
+    assert made.positions["p10"] == (pytest.approx(9.9),)
+    assert set(made.positions) == {"p10", "p30", "otsu"}
+    assert made.n_rejected == 6 + 50 - 30
+    assert made.places("p10") == (pytest.approx(9.9 / 49, rel=0.01),)
+    assert made.places(-7) == (0,)
+    assert made.places(1000) == (1,)
+
+
+def test_several_channels_have_one_scale_and_a_place_each() -> None:
+    made = histogram("std>p10")
+    assert made is not None
+    assert made.channels == ("DAPI", "EGFP")
+    assert [counts.sum() for counts in made.counts] == [N, N]
+    assert len(made.places("p10")) == 2
+    assert len(made.places(5)) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.37, 1.0, 1e6])
+def test_the_number_at_a_place_is_read_back_there(scale: float) -> None:
+    made = histogram("std[DAPI]>20", std_DAPI=DAPI * scale)
+    assert made is not None
+    for place in (0.1, 0.5, 0.93):
+        value = made.value_at(place)
+        assert made.places(value)[0] == pytest.approx(place, abs=0.01)
+        assert len(f"{value:g}") <= 8
+    assert made.value_at(-1) < made.low
+    assert made.value_at(2) > made.highest
+
+
+def test_what_is_not_measured_or_not_finite_is_left_out() -> None:
+    metric = DAPI.copy()
+    metric[:10], metric[10:13] = np.nan, -np.inf
+    made = histogram("std[DAPI]>20", std_DAPI=metric)
+    assert made is not None
+    assert made.counts[0].sum() == N - 13
+    assert made.summary == "rejects 11\nof 40…"
+    assert histogram("std[DAPI]>20", std_EGFP=EGFP) is None
+    assert histogram("std[DAPI]>20", std_DAPI=np.full(2 * N, np.nan)) is None
+
+
+def test_equal_values_have_no_place() -> None:
+    made = histogram("std[DAPI]>p10", std_DAPI=np.full(2 * N, 7.0))
+    assert made is not None
+    assert made.is_flat
+    assert made.places("p10") == made.places(7) == ()
+
+
+def test_a_few_great_values_do_not_hide_the_others() -> None:
+    metric = DAPI.copy()
+    metric[3] = 1e9
+    made = histogram("std[DAPI]>20", std_DAPI=metric)
+    assert made is not None
+    assert made.high < 100
+    assert made.value_at(1) > 1e9
+    assert made.counts[0].sum() == N
+
+
+def test_a_mask_has_no_channel() -> None:
+    made = histogram("mask>0.2", mask=DAPI / 100)
+    assert made is not None
+    assert made.channels == ("",)
