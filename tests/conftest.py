@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="patchset-settings-")
     os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
     os.environ["PATCHSET_CONFIG"] = os.devnull  # not the settings of who runs the tests
+    gc.set_threshold(10_000, 20, 20)  # what must be gone is looked for with `gc.collect`
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

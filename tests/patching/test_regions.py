@@ -168,11 +168,11 @@ def test_random_redraws_patches_outside_of_a_mask(overlap: float | None) -> None
 def test_draws_in_an_area_are_uniform(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "MAX_ROUNDS", rounds)
     region = Polygon(points=[(0, 0), (8, 0), (8, 8)])
-    grid = Random(size=(2, 2), count=3, region=region).plan([source(4000, 1, 8, 8)])
+    grid = Random(size=(2, 2), count=6, region=region).plan([source(2000, 1, 8, 8)])
     starts, times = np.unique(grid.start, axis=0, return_counts=True)
     assert len(grid) == 12000
     assert len(starts) == 15
-    assert ((times - 800) ** 2 / 800).sum() / (1 - 3 / 15) < 36.1  # 14 degrees of freedom: 0.999
+    assert ((times - 800) ** 2 / 800).sum() / (1 - 6 / 15) < 36.1  # 14 degrees of freedom: 0.999
 
 
 def test_all_positions_of_an_area_are_drawn_if_it_has_no_more() -> None:

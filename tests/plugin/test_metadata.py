@@ -297,8 +297,7 @@ def test_files_that_do_not_agree_say_so_before_the_export(
     assert "grey.tif has 1, but two.tif has 2" in window.summary
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".ozx"])
-@pytest.mark.parametrize("top", ["", "image.zarr", "data/image.zarr"])
+@pytest.mark.parametrize(("suffix", "top"), [(".zip", "data/image.zarr"), (".ozx", "")])
 def test_a_zipped_zarr_opens(window: Window, tmp_path: Path, suffix: str, top: str) -> None:
     data = drawn("ZYX", (3, 80, 70))
     store = write_image(tmp_path / "image.zarr", "ZYX", data, scale=(2, 0.5, 0.5))

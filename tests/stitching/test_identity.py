@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_patchset import (
@@ -82,6 +82,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@settings(max_examples=settings.default.max_examples // 2)  # each exports, and stitches twice
 @given(cases())
 def test_whatever_is_tiled_comes_back(case: dict[str, Any]) -> None:
     """Cropped bit for bit; averaged and weighted within rounding."""

@@ -299,12 +299,15 @@ class TileBuffer:
         # From `end` on, every batch begins behind the tile.
         bottom = self._key(max(block.samples), block.depths.stop - 1, rect.y + rect.h)
         end = self._span.start + int(np.searchsorted(self._least_key, bottom))
-        later, batches = slice(batch + 1, max(end, batch + 1)), self._batches
+        if end <= batch + 1:
+            return None
+        later, batches = slice(batch + 1, end), self._batches
         low, high = batches.low[later], batches.high[later]
         tile_low = np.array((block.depths.start, rect.y, rect.x))
         tile_high = np.array((block.depths.stop, rect.y + rect.h, rect.x + rect.w))
         meets = ((low < tile_high) & (high > tile_low)).all(axis=1)
-        meets &= np.isin(batches.sample[later], block.samples)
+        sample, (first, *others) = batches.sample[later], block.samples
+        meets &= np.isin(sample, block.samples) if others else sample == first
         users = np.flatnonzero(meets)
         if not len(users):
             return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from operator import index, lt
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -208,7 +208,6 @@ class Block(NamedTuple):
     """Returns this plane's pixels YX of the decoded array, or of a part of it along Y and X."""
 
 
-@runtime_checkable
 class BlockStack(Protocol):
     """A stack that reports the blocks that it decodes at once."""
 
@@ -225,6 +224,11 @@ def read_plane(
     return stack.extract_patch(sample_idx, [channel], start, size).reshape(window.h, window.w)
 
 
+def has_blocks(stack: ImageStack) -> TypeGuard[BlockStack]:
+    """Return whether a stack is a `BlockStack`; `isinstance` with a protocol takes 40 us."""
+    return hasattr(stack, "blocks")
+
+
 _DEFAULT_BLOCK = 2048
 """Height and width of the blocks of a stack that is no `BlockStack`."""
 
@@ -233,7 +237,7 @@ def blocks_of(
     stack: ImageStack, sample_idx: int, channel: int, depth: int, window: Rect
 ) -> Iterator[Block]:
     """Yield the blocks of a plane of any stack; one that is no `BlockStack` is cut into squares."""
-    if isinstance(stack, BlockStack):
+    if has_blocks(stack):
         yield from stack.blocks(sample_idx, channel, depth, window)
         return
     height, width = stack.data_shape[-2:]

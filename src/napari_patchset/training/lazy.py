@@ -49,7 +49,7 @@ from napari_patchset.patchset.table import patch_table
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.cache import TileCache
-from napari_patchset.stacks.protocol import BlockStack
+from napari_patchset.stacks.protocol import BlockStack, has_blocks
 
 DEFAULT_CACHE = 512 * 2**20
 """Bytes of decoded tiles that a process caches."""
@@ -345,7 +345,7 @@ class _SourceReader:
         pad, stacks = self.frozen.plan.strategy.padding, dict[int, tuple[BlockStack, list[int]]]()
         for index in np.unique(self.grid.source_index[candidates]).tolist():
             image = self._images[index, layout.role]
-            if not isinstance(image.stack, BlockStack) or image.stack.data_dtype != out.dtype:
+            if image.stack.data_dtype != out.dtype or not has_blocks(image.stack):
                 return False
             stacks[index] = image.stack, image.channels
         for row, candidate in enumerate(candidates.tolist()):

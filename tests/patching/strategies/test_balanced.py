@@ -120,7 +120,7 @@ def test_every_pixel_of_a_class_is_equally_likely(is_inside: bool) -> None:
     image = labelled(labels)
     image[1].block_shape = (4, 4)
     times = np.zeros(labels.shape)
-    n_seeds, count = 700, 6
+    n_seeds, count = 350, 12
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(class_pixels, "SIDE", 4)
         for seed in range(n_seeds):
@@ -133,7 +133,7 @@ def test_every_pixel_of_a_class_is_equally_likely(is_inside: bool) -> None:
     if region is not None:
         starts = np.argwhere(allowed[0])
         allowed[:] = region.contains(starts, (1, 1)).reshape(labels.shape[1:])
-    for value, drawn in ((-3, 4), (0, 2)):
+    for value, drawn in ((-3, 8), (0, 4)):
         pixels = (labels == value) & allowed
         n, expected = int(pixels.sum()), n_seeds * drawn / int(pixels.sum())
         # Drawn without repetition: the variance is less than that of independent draws.

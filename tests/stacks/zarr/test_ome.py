@@ -263,7 +263,7 @@ def test_a_plate_names_the_wells_and_fields_that_are_not_there(tmp_path: Path) -
         assert stack.scene == "B/3/1"
 
 
-@pytest.mark.parametrize("top", ["", "image.zarr/"])
+@pytest.mark.parametrize("top", ["", "image.zarr/", "data/image.zarr/"])
 @pytest.mark.parametrize("name", ["x.zip", "x.ozx"])
 def test_a_zipped_store_is_read_like_its_folder(name: str, top: str, tmp_path: Path) -> None:
     data = drawn("CYX", (2, 40, 50))
