@@ -175,7 +175,8 @@ def test_three_classes_are_drawn_renamed_exported_with_labels_and_loaded(
     window.unfold("Strategy")
     strategy = window.widget.form.strategy
     window.choose(strategy.kind, "balanced")
-    strategy.classes.value = "Tumor=1,Nest=1,Stroma=1,background=1"
+    window.click(strategy.all_classes)
+    assert strategy.classes.value == "Tumor=1,Nest=1,Stroma=1,background=1"
     window.type_number(strategy.n_patches, 40)
     out = tmp_path / "made.patches.zarr"
     with window.export_to(out) as made:

@@ -176,6 +176,11 @@ class AnnotationsSection(Section):
         self.listed.emit()
 
     @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The classes that the annotations have."""
+        return tuple(each for each in self._classes if each.color != _ABSENT)
+
+    @property
     def current(self) -> str | None:
         """The class that is chosen to draw with, None if there is none."""
         names = [each.name for each in self._classes]
@@ -207,8 +212,7 @@ class AnnotationsSection(Section):
         """Set the classes that patches must lie in, and those that they must not touch."""
         uses: dict[str, Use] = dict.fromkeys(inside, "inside")
         self.uses = {**uses, **dict.fromkeys(outside, "outside")}
-        self._classes = tuple(each for each in self._classes if each.color != _ABSENT)
-        self.show_classes(self._classes, self._is_layer)
+        self.show_classes(self.classes, self._is_layer)
         self._fill()
 
     @property

@@ -54,7 +54,7 @@ class RecipeForm:
         self.folds = {title: Fold(title, each.native) for title, each in self._sections.items()}
         self.more = Fold("More options", _column(list(self.folds.values())))
         self.pixel_size.changed.connect(self._fit)
-        self.annotations.listed.connect(lambda: self._show())
+        self.annotations.listed.connect(self._on_classes)
         for section in (self.patches, *self._sections.values()):
             section.changed.connect(self._on_change)
         self._show()
@@ -159,6 +159,10 @@ class RecipeForm:
             self.patches.set_unit(self.pixel_size.unit_of_sizes, pixel_size)
             if info is not None:
                 self.patches.fit(_extent(info, pixel_size), pixel_size)
+
+    def _on_classes(self) -> None:
+        self.strategy.offer_classes([each.name for each in self.annotations.classes])
+        self._show()
 
     def _on_change(self) -> None:
         self._show()

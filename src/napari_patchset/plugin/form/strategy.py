@@ -1,10 +1,12 @@
 """Strategy: the way patches are chosen, and the options of each kind."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, SpinBox, Widget
 
 from napari_patchset.exporting.plan import Recipe
+from napari_patchset.patching.class_pixels import BACKGROUND
 from napari_patchset.patching.strategies import (
     STRATEGIES,
     Balanced,
@@ -84,6 +86,7 @@ class StrategySection(Section):
         self._make_random_fields()
         self._make_click_fields()
         self._fields: dict[str, Widget] = {name: getattr(self, name) for name in _FIELDS}
+        self._fields["classes"] = Row([self.classes, self.all_classes], label="Classes")
         self._others: dict[str, Any] = {}
         """What a loaded plan has besides: the share that must be covered."""
         self.kept, self.forget_kept = Label(value=""), small_button("×", "Remove these.", width=22)
@@ -116,9 +119,11 @@ class StrategySection(Section):
         )
         self.classes = LineEdit(
             value="foreground=0.5,background=0.5",
-            label="Classes",
             tooltip=description(Balanced, "classes"),
         )
+        self._known_classes: tuple[str, ...] = ()
+        self.all_classes = small_button("All", "Each class of the outlines, and what is in none.")
+        self.all_classes.changed.connect(self._take_all_classes)
         self.per = ComboBox(
             label="Count applies",
             choices=_PER,
@@ -195,6 +200,14 @@ class StrategySection(Section):
         shown = _ELSEWHERE | {"count", "patches", *self._fields}
         self._keep(strategy.model_dump(exclude=shown, exclude_defaults=True))
 
+    def offer_classes(self, names: Sequence[str]) -> None:
+        """Offer the classes of the annotations."""
+        self._known_classes = tuple(names)
+        self._show()
+
+    def _take_all_classes(self) -> None:
+        self.classes.value = format_shares(dict.fromkeys((*self._known_classes, BACKGROUND), 1))
+
     def set_places(self, places: tuple[FixedPatch, ...]) -> None:
         """Set the patches that are clicked on the image."""
         self.patches = places
@@ -222,6 +235,7 @@ class StrategySection(Section):
         used = _fields_of(self.kind.value)
         for name, field in self._fields.items():
             field.visible = name in used
+        self.all_classes.visible = bool(self._known_classes)
         padded = self.edge.value == "pad" or self.small.value == "pad"
         self.pad.visible = "pad" in used and padded
         self.kept.value = "\n".join(self._kept_texts)
