@@ -40,8 +40,7 @@ def blended(
     for box in boxes(shape, box_size):
         out = np.full((pixels.shape[1], *box.shape), -1, pixels.dtype)
         where = tuple(map(slice, box.start, box.stop))
-        near = patches.near(box)
-        covered[where] = blend_patches(blend, box, near, lambda i: pixels[i], out)
+        covered[where] = blend_patches(blend, box, patches, lambda a, b: pixels[a:b], out)
         image[:, *where] = out
     return image, covered
 

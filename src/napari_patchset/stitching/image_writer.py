@@ -6,6 +6,7 @@ Shards are numbered over all images of a level; a done marker in the folder reco
 written (see `stitch_folder`).
 """
 
+from bisect import bisect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -106,7 +107,7 @@ class ImageWriter:
             rows = slice(top - box.start[-2], strip.stop[-2] - box.start[-2])
             out = pixels[..., rows, :]
             if image.full is None:
-                part = blend_patches(plan.blend, strip, patches.near(strip), self._read, out)
+                part = blend_patches(plan.blend, strip, patches, self._read, out)
             else:
                 part = self._blend_made(image, strip, patches, out)
             covered[..., rows, :] = part
@@ -121,7 +122,7 @@ class ImageWriter:
         assert kind is not None
         made = made_box(box, ratio, image.made_shape)
         pixels = np.zeros((len(out), *made.shape), out.dtype)
-        covered = blend_patches(self.plan.blend, made, patches.near(made), self._read, pixels)
+        covered = blend_patches(self.plan.blend, made, patches, self._read, pixels)
         return interpolate(pixels, covered, made, box, ratio, image.made_shape, kind, out)
 
     def complete(self, overwrite: bool) -> float:
@@ -202,12 +203,13 @@ class ImageWriter:
         if patches.crops is not None:
             first = patches.crops.stitch_coords[rows]
             crops = first * factor, (first + patches.crops.crop_size[rows]) * factor
-        return PlacedPatches(rows, start, size, crops)
+        return PlacedPatches(patches.number[rows], start, size, crops)
 
-    def _read(self, number: int) -> NDArray[Any]:
-        split, index = self._patches.splits[number], self._patches.index[number]
-        patch: NDArray[Any] = self._predictions[split][int(index)]
-        return patch
+    def _read(self, first: int, last: int) -> NDArray[Any]:
+        """Read the predictions of patches of consecutive numbers."""
+        split = bisect(self._patches.offsets, first) - 1
+        offset = self._patches.offsets[split]
+        return self._predictions[split].read(first - offset, last - offset)
 
     @cached_property
     def _patches(self) -> "_PredictedPatches":
@@ -231,34 +233,37 @@ class _PredictedPatches:
         Where they lie.
     crops : Crops or None
         How the tiling crops them; None if it does not.
-    splits, index : integer arrays
-        Number of each patch's split in the plan, and its index in that split.
+    number : int64 array
+        Index of each patch in the predictions of all splits, one split after the other.
+    offsets : list of int
+        Number of the first patch of each split of the plan. One number is left out in between, so
+        that consecutive patches are of one split.
     """
 
     grid: PatchGrid
     crops: Crops | None
-    splits: NDArray[np.int8]
-    index: NDArray[np.int64]
+    number: NDArray[np.int64]
+    offsets: list[int]
 
     @classmethod
     def of(cls, patch_set: PatchSet, plan: StitchPlan, folder: StitchFolder) -> "_PredictedPatches":
         """Find the patches of a set that a plan has predictions of."""
         sources = patch_set.manifest.sources
         of_split = find_split_rows(TableFile(patch_set.path / TABLE), patch_set.manifest)
-        rows, split, index = [], [], []
-        for number, name in enumerate(plan.predictions):
+        rows, number, offsets = [], [], [0]
+        for name in plan.predictions:
             predicted = folder.rows(name)
             chosen = np.flatnonzero(predicted) if predicted is not None else slice(None)
             rows.append(of_split[name][chosen])
-            index.append(np.arange(len(of_split[name]))[chosen])
-            split.append(np.full(len(rows[-1]), number, np.int8))
+            number.append(offsets[-1] + np.arange(len(of_split[name]))[chosen])
+            offsets.append(offsets[-1] + len(of_split[name]) + 1)
         order = np.argsort(np.concatenate(rows))
         grid = _read_grid(patch_set, np.concatenate(rows)[order])
         strategy = Recipe.model_validate(patch_set.manifest.recipe).strategy
         crops = None
         if plan.blend == "crop" and isinstance(strategy, Tiled) and strategy.edge == "shift":
             crops = strategy.crops(grid, sources)
-        return cls(grid, crops, np.concatenate(split)[order], np.concatenate(index)[order])
+        return cls(grid, crops, np.concatenate(number)[order], offsets)
 
 
 def _read_grid(patch_set: PatchSet, rows: NDArray[np.int64]) -> PatchGrid:
@@ -292,14 +297,15 @@ def stitch_shards(
     root : str
         The folder of the stitching.
     memory : int
-        Bytes for the shards that are written at once, by as many threads.
+        Bytes for the shards that are written at once.
     token : str or None
         As of `write_shards`.
     """
     folder = StitchFolder(Path(root), token)
     writer = ImageWriter(folder)
     missing = [n for n in folder.missing(level, writer.n_shards(level)) if first <= n < last]
-    at_once = max(1, min(threads, memory // writer.shard_bytes()))
+    # One more than threads are to compute: some always wait until the disk has synced their shard.
+    at_once = max(1, min(threads + 1, memory // writer.shard_bytes()))
 
     def write(number: int) -> None:
         folder.check_cancelled()

@@ -1,8 +1,7 @@
 """Predictions of the patches of a split: one array N, C, (Z), Y, X in the order of its rows.
 
 They lie in a zarr array, an .npy or .npz file, a folder of TIFF files (one a patch, in natural
-order of their names), or a patch set. Patches are read one by one, so that predictions may be
-larger than memory.
+order of their names), or a patch set. They are read a few at a time, and may be larger than memory.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
-from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.source import natural_key
 from napari_patchset.stacks.cache import SharedCache
 
@@ -35,8 +34,8 @@ class Predictions(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Pixel type."""
 
-    def __getitem__(self, index: int, /) -> NDArray[Any]:
-        """Read the prediction of one patch: C, (Z), Y, X."""
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        """Read N, C, (Z), Y, X of the patches `first` up to, not including, `last`."""
 
 
 def open_predictions(path: Path, split: str, ndim: int) -> Predictions:
@@ -64,34 +63,35 @@ def open_predictions(path: Path, split: str, ndim: int) -> Predictions:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder of predictions.")
-    return with_channels(_open(path, split), ndim, str(path))
-
-
-def with_channels(predictions: Predictions, ndim: int, name: str) -> Predictions:
-    """Return predictions of `ndim` dimensions; a missing one is the channel."""
+    predictions = _open(path, split)
     if len(predictions.shape) == ndim - 1:
         return _OneChannel(predictions)
-    if len(predictions.shape) != ndim or 0 in predictions.shape[1:]:
+    check_axes(predictions.shape, ndim, str(path))
+    return predictions
+
+
+def check_axes(shape: tuple[int, ...], ndim: int, name: str) -> None:
+    """Raise ArgumentError if that is not the shape of predictions of `ndim` dimensions."""
+    if len(shape) != ndim or 0 in shape[1:]:
         axes = "N, C, Z, Y, X" if ndim == 5 else "N, C, Y, X"
         raise ArgumentError(
-            f"{name}: an array of shape {predictions.shape}; predictions have the axes {axes}, "
+            f"{name}: an array of shape {shape}; predictions have the axes {axes}, "
             "with as many dimensions as the patches of the set."
         )
-    return predictions
 
 
 def _open(path: Path, split: str) -> Predictions:
     if path.suffix == ".npy":
         return _NpyFile(path)
     if path.suffix == ".npz":
-        return _read_npz(path, split)
+        return _Array(_read_npz(path, split))
     if not path.is_dir():
         raise ArgumentError(
             f"{path}: predictions are a zarr array, an .npy or .npz file, a folder of TIFF files, "
             "or a patch set."
         )
     try:
-        return PatchSet(path)[split]
+        return _Array(PatchSet(path)[split])
     except IncompleteSetError:
         pass  # another folder
     if any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
@@ -117,8 +117,18 @@ class _OneChannel:
         n, *spatial = predictions.shape
         self.shape, self.dtype = (n, 1, *spatial), predictions.dtype
 
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        return self._predictions[index][np.newaxis]
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        return self._predictions.read(first, last)[:, np.newaxis]
+
+
+class _Array:
+    """An array in memory, or of a patch set."""
+
+    def __init__(self, array: NDArray[Any] | PatchArray) -> None:
+        self._array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        return self._array[first:last]
 
 
 _BLOCK_BYTES = 4 * 2**20
@@ -134,10 +144,13 @@ class _Blocks(ABC):
         self._rows = chunk_rows * max(1, _BLOCK_BYTES // chunk_bytes)
         self._blocks: SharedCache[int, NDArray[Any]] = SharedCache(_CACHED_BLOCKS)
 
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        number, row = divmod(index, self._rows)
-        block: NDArray[Any] = self._blocks.get(number, partial(self._read_block, number))[row]
-        return block
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        parts = []
+        for number in range(first // self._rows, (last - 1) // self._rows + 1):
+            block = self._blocks.get(number, partial(self._read_block, number))
+            start = number * self._rows
+            parts.append(block[max(0, first - start) : last - start])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _read_block(self, number: int) -> NDArray[Any]:
         first = number * self._rows
@@ -214,23 +227,27 @@ class _TiffFolder:
         self._paths = sorted(files, key=lambda path: natural_key(path.name))
         if not self._paths:
             raise ArgumentError(f"{folder}: it has no TIFF files, and no array.")
-        first = self[0]
-        self.shape = (len(self._paths), *first.shape)
-        self.dtype = first.dtype
-        self._first = first
+        first = self._read_file(self._paths[0])
+        self.shape, self.dtype = (len(self._paths), *first.shape), first.dtype
 
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        path = self._paths[index]
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        return np.stack([self._read_patch(path) for path in self._paths[first:last]])
+
+    def _read_patch(self, path: Path) -> NDArray[Any]:
+        patch = self._read_file(path)
+        if (patch.shape, patch.dtype) != (self.shape[1:], self.dtype):
+            raise ArgumentError(
+                f"{path}: {patch.shape} {patch.dtype}, but {self._paths[0].name} is "
+                f"{self.shape[1:]} {self.dtype}; all predictions must be alike."
+            )
+        return patch
+
+    @staticmethod
+    def _read_file(path: Path) -> NDArray[Any]:
         try:
             patch: NDArray[Any] = tifffile.imread(path)
         except (ValueError, OSError, tifffile.TiffFileError) as error:
             raise UnreadableFileError(f"{path}: it can't be read as TIFF: {error}") from error
-        first = getattr(self, "_first", patch)
-        if (patch.shape, patch.dtype) != (first.shape, first.dtype):
-            raise ArgumentError(
-                f"{path}: {patch.shape} {patch.dtype}, but {self._paths[0].name} is "
-                f"{first.shape} {first.dtype}; all predictions must be alike."
-            )
         return patch
 
 

@@ -16,7 +16,7 @@ from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import Interpolation
 from napari_patchset.stitching.options import StitchOptions
-from napari_patchset.stitching.predictions import Predictions, open_predictions, with_channels
+from napari_patchset.stitching.predictions import Predictions, check_axes, open_predictions
 from napari_patchset.stitching.stitch import (
     StitchProgress,
     check_name,
@@ -112,7 +112,7 @@ class Stitcher:
         ndim = len(patch_size(self._set)) + 2
         if pixels.ndim == ndim - 1:
             pixels = pixels[:, np.newaxis]
-        with_channels(pixels, ndim, "The batch")
+        check_axes(pixels.shape, ndim, "The batch")
         first = np.asarray(index, np.int64)
         rows = first + np.arange(len(pixels)) if first.ndim == 0 else first
         n = self._set.manifest.counts[split]
