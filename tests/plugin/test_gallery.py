@@ -204,6 +204,16 @@ def test_as_layers_a_set_opens_in_a_window_of_its_own(
     assert asked == [("made.patches.zarr", 2)]
 
 
+def test_more_than_a_hand_can_choose_is_refused_with_the_remedy(
+    opened: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_BY_HAND", 35)
+    press(opened, Qt.Key.Key_A, CTRL)
+    press(opened, Qt.Key.Key_X)
+    assert gallery(opened).info.text().startswith("36 patches are selected, and at most 35")
+    assert not opened.state.recipe.overrides
+
+
 def test_the_gallery_covers_little_of_the_image(opened: Window) -> None:
     shown, canvas = gallery(opened), opened.viewer.window._qt_viewer.canvas.native
     image = QRect(canvas.mapToGlobal(QPoint(0, 0)), canvas.size())

@@ -42,8 +42,11 @@ from napari_patchset.source import SourceInfo
 _COLUMNS = 3
 """As many as are about as wide as napari's docks on the left, so that the image can be seen."""
 
-_SORT_LENGTH = 14
+_SORT_LENGTH = 8
 """Letters of the order that are always shown."""
+
+_MOST_BY_HAND = 10_000
+"""Each is recorded in the plan by its place."""
 
 _FRAME = 32
 """What a window has around it, mostly a title, in pixels."""
@@ -260,7 +263,12 @@ class Gallery(QDialog):
         self.grid.setFocus()
 
     def _decide(self, rows: list[int], keep: bool | None) -> None:
-        if isinstance(self._patches, PlannedPatches):
+        if len(rows) > _MOST_BY_HAND:
+            self.info.setText(
+                f"{len(rows):,} patches are selected, and at most {_MOST_BY_HAND:,} at once are "
+                "kept or rejected by hand. A filter takes any number."
+            )
+        elif isinstance(self._patches, PlannedPatches):
             self.decided.emit(self._patches.decide(rows, keep))
 
     def _read_soon(self) -> None:
