@@ -1,4 +1,7 @@
-"""Make the README's pictures of the window: tools/display .venv/bin/python docs/screenshots.py."""
+"""Make the pictures of the window, and the README's animation.
+
+tools/display .venv/bin/python docs/screenshots.py
+"""
 
 import os
 import shutil
@@ -13,8 +16,9 @@ os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")
 import napari
 import numpy as np
 from napari._qt.dialogs.qt_notification import NapariQtNotification
-from PIL import Image, ImageQt
-from qtpy.QtCore import QPoint
+from PIL import Image, ImageDraw, ImageQt
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_patchset.plugin.preferences import PLUGIN
@@ -23,8 +27,12 @@ from napari_patchset.sample import ensure_sample
 
 IMAGES = Path(__file__).with_name("images")
 WIDTH, HEIGHT = 1240, 740
-PATIENCE = 60
+PATIENCE = 120
 """Seconds until a step is given up."""
+
+ANIMATION_WIDTH, COLORS = 900, 96
+ARROW = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (13, 12))
+"""The corners of the mouse pointer, which a picture of the screen does not show."""
 
 
 class Tour:
@@ -32,6 +40,8 @@ class Tour:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.frames: list[Image.Image] = []
+        self.seconds: list[float] = []
         self.viewer = napari.Viewer(title="napari")
         self.viewer.window.resize(WIDTH, HEIGHT)
         _, self.widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Patches")
@@ -41,11 +51,12 @@ class Tour:
         """Open the sample: its first scene is shown, and a map of all."""
         path = shutil.copy(ensure_sample(), self.folder / "cells.czi")
         self.viewer.open(str(path), plugin=PLUGIN)
+        # napari's sign of progress, which only a running loop takes away
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         picker = self.widget.picker
         self.until(lambda: len(picker.map.cells) == 3 and picker.loading.at_rest)
         self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()  # the sliders came after napari had fitted the image
-        self.save("tour-open")
 
     def choose_scene(self, scene: int) -> None:
         """Show another scene, as a click on its thumbnail does, and its middle plane."""
@@ -82,7 +93,8 @@ class Tour:
         self.widget.preview.gallery_button.click()
         gallery = self.widget.preview.gallery
         self.until(lambda: not gallery.grid.missing_rows())
-        self.save("tour-gallery", gallery)
+        gallery.move(self.main_window.mapToGlobal(QPoint(0, 0)))
+        self.save("tour-gallery")
         gallery.close()
 
     def export(self) -> None:
@@ -113,19 +125,91 @@ class Tour:
         y, x = (low + high) / 2
         return float(y), float(x)
 
-    def save(self, name: str, part: QWidget | None = None) -> None:
+    @property
+    def main_window(self) -> QWidget:
+        """The window of napari."""
+        return self.viewer.window._qt_window
+
+    def save(self, name: str) -> None:
         """Save what is on the screen, in 256 colours."""
+        path = IMAGES / f"{name}.png"
+        picture = self.picture()
+        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(path, path.stat().st_size // 1024, "KB")
+
+    def picture(self) -> Image.Image:
+        """Return what is on the screen, where the window is."""
         self.settle()
-        for notification in self.viewer.window._qt_window.findChildren(NapariQtNotification):
+        for notification in self.main_window.findChildren(NapariQtNotification):
             notification.close()
         QApplication.processEvents()
-        window = part or self.viewer.window._qt_window
+        window = self.main_window
         corner = window.mapToGlobal(QPoint(0, 0))
         area = corner.x(), corner.y(), window.width(), window.height()
-        path = IMAGES / f"{name}.png"
         pixmap = QApplication.primaryScreen().grabWindow(0, *area)
-        picture = ImageQt.fromqpixmap(pixmap).convert("RGB")
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        return ImageQt.fromqpixmap(pixmap).convert("RGB")
+
+    def show(self, seconds: float, at: QWidget | QPoint | None = None) -> None:
+        """Add what is on the screen to the animation, with the mouse over a part of it."""
+        picture = self.picture()
+        if isinstance(at, QWidget):
+            at = at.mapToGlobal(at.rect().center())
+        if at is not None:
+            offset = at - self.main_window.mapToGlobal(QPoint(0, 0))
+            x, y = offset.x(), offset.y()
+            corners = [(x + dx, y + dy) for dx, dy in ARROW]
+            ImageDraw.Draw(picture).polygon(corners, fill="white", outline="black", width=1)
+        size = ANIMATION_WIDTH, round(picture.height * ANIMATION_WIDTH / picture.width)
+        self.frames.append(picture.resize(size, Image.Resampling.LANCZOS))
+        self.seconds.append(seconds)
+
+    def click(self, part: QWidget, seconds: float) -> None:
+        """Show the mouse over a part, click it, and show what comes of it."""
+        self.widget.ensureWidgetVisible(part)
+        self.show(0.8, part)
+        QTest.mouseClick(part, Qt.MouseButton.LeftButton)
+        self.show(seconds, part)
+
+    def animate(self) -> None:
+        """Show the main job: from a file to a filtered, split patch set."""
+        form, export = self.widget.form, self.widget.export
+        self.open()
+        self.show(1.5)
+        self.choose_scene(1)
+        scene_map = self.widget.picker.map
+        x, y = scene_map.cells[1].center
+        self.show(1.2, scene_map.mapToGlobal(QPoint(round(x), round(y))))
+        form.patches.overlap.load((16, 16))
+        self.show(1.8, form.patches.overlap.boxes[1])
+        self.click(form.more.button, 1.0)
+        self.click(form.folds["Filters"].button, 0.8)
+        self.click(form.filters.add.native, 1.8)
+        self.click(form.folds["Split"].button, 0.6)
+        form.split.val.value = 20
+        self.show(1.8, form.split.val.native)
+        self.click(self.widget.preview.gallery_button, 2.2)
+        self.widget.preview.gallery.close()
+        QTest.mouseClick(export.start.native, Qt.MouseButton.LeftButton)
+        self.until(lambda: export.open.enabled)
+        self.show(2.5, export.start.native)
+
+    def save_animation(self, name: str) -> None:
+        """Save the frames as a GIF, all in the same few colours."""
+        path, first = IMAGES / f"{name}.gif", self.frames[0]
+        strip = Image.new("RGB", (first.width, first.height * len(self.frames)))
+        for i, frame in enumerate(self.frames):
+            strip.paste(frame, (0, i * first.height))
+        palette = strip.quantize(COLORS, dither=Image.Dither.NONE)
+        images = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in self.frames]
+        durations = [round(1000 * seconds) for seconds in self.seconds]
+        images[0].save(
+            path,
+            save_all=True,
+            append_images=images[1:],
+            duration=durations,
+            loop=0,
+            optimize=False,
+        )
         print(path, path.stat().st_size // 1024, "KB")
 
     def settle(self) -> None:
@@ -152,6 +236,7 @@ def main() -> None:
         tour = Tour(Path(folder))
         try:
             tour.open()
+            tour.save("tour-open")
             tour.choose_scene(1)
             tour.choose_patches()
             tour.filter_and_split("std[DAPI]>p25")
@@ -159,6 +244,13 @@ def main() -> None:
             tour.look_closer()
             tour.export()
             tour.show_all()
+        finally:
+            tour.viewer.close()
+    with tempfile.TemporaryDirectory() as folder:
+        tour = Tour(Path(folder))
+        try:
+            tour.animate()
+            tour.save_animation("tour")
         finally:
             tour.viewer.close()
 

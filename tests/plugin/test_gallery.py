@@ -175,7 +175,7 @@ def test_a_set_is_shown_in_the_colours_of_its_source(opened: Window, tmp_path: P
     assert opened.viewer.dims.point == point
     row, picture = next(iter(patches.read([3])))
     assert picture.shape == (32, 32, 3)
-    assert patches.lines(row)[0] == "all 3"
+    assert patches.lines(row)[0] == "Patch 3"
     assert [c.name for c in patches.channels] == [layer.name for layer in opened.images]
     click(opened, len(patches) - 1)
     preview = opened.widget.preview

@@ -9,10 +9,12 @@ from typing import Any
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from pydantic import BaseModel
 from qtpy.QtCore import QEvent, QObject, QPoint, Qt
+from qtpy.QtGui import QFocusEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QLabel,
+    QLineEdit,
     QScrollArea,
     QSizePolicy,
     QToolButton,
@@ -148,6 +150,8 @@ def scroll_past(field: QWidget) -> None:
         field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     if isinstance(field, QAbstractSpinBox | QComboBox):
         field.installEventFilter(_WheelFilter(field))
+    if isinstance(field, QAbstractSpinBox):
+        select_when_entered(field)
 
 
 class _WheelFilter(QObject):
@@ -159,6 +163,29 @@ class _WheelFilter(QObject):
             return False
         event.ignore()
         return True
+
+
+def select_when_entered(field: QLineEdit | QAbstractSpinBox) -> None:
+    """Have the click that enters a field select its text, so that typing replaces it."""
+    selects = _SelectFilter(field)
+    for each in (field, *field.findChildren(QLineEdit)):
+        each.installEventFilter(selects)
+
+
+class _SelectFilter(QObject):
+    def __init__(self, field: QWidget) -> None:
+        super().__init__(field)
+        self._is_entered = False
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Select all at the end of a click that gave the focus, unless it has selected a part."""
+        if isinstance(event, QFocusEvent) and event.gotFocus():
+            self._is_entered = event.reason() == Qt.FocusReason.MouseFocusReason
+        elif event is not None and event.type() == QEvent.Type.MouseButtonRelease:
+            is_entered, self._is_entered = self._is_entered, False
+            if is_entered and isinstance(watched, QLineEdit) and not watched.hasSelectedText():
+                watched.selectAll()
+        return False
 
 
 def small_button(text: str, tooltip: str, width: int | None = None) -> PushButton:

@@ -12,13 +12,13 @@ from contextlib import suppress
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QFocusEvent, QKeyEvent, QMouseEvent
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QLabel, QLineEdit
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit, parse_length
-from napari_patchset.plugin.form.fields import Row
+from napari_patchset.plugin.form.fields import Row, select_when_entered
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import PixelSize
 
@@ -44,11 +44,12 @@ class LengthBox(QLineEdit):
         self.unit: Unit = "px"
         self.least = least
         self.setToolTip(tooltip)
-        self._is_judged, self._is_entered = True, False
+        self._is_judged = True
         self._pause = single_shot_timer(self, self.judge, _PAUSE_MS)
         self.length = length
         self.textEdited.connect(self._on_text)
         self.editingFinished.connect(self._on_finished)
+        select_when_entered(self)
 
     @property
     def length(self) -> Length:
@@ -92,19 +93,6 @@ class LengthBox(QLineEdit):
             self._step(1 if key == Qt.Key.Key_Up else -1)
         else:
             super().keyPressEvent(event)
-
-    def focusInEvent(self, event: QFocusEvent | None) -> None:
-        """Notice that the field is entered by a click."""
-        super().focusInEvent(event)
-        mouse = Qt.FocusReason.MouseFocusReason
-        self._is_entered = event is not None and event.reason() == mouse
-
-    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
-        """Select all by the click that enters the field, so that typing replaces it."""
-        super().mouseReleaseEvent(event)
-        if self._is_entered and not self.hasSelectedText():
-            self.selectAll()
-        self._is_entered = False
 
     def _step(self, step: int) -> None:
         if not self.is_understood:

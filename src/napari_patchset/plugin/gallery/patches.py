@@ -248,11 +248,14 @@ class SetPatches(GalleryPatches):
     def lines(self, row: int) -> list[str]:
         """Describe a patch."""
         image = self.manifest.arrays[f"{self._split(row)}/{IMAGE}"]
-        source, _, _ = self.source_place(row)
         size = " × ".join(map(str, image.shape[2:]))
         metrics = metric_lines({name: values[row] for name, values in self.metrics.items()})
-        name = f"{self._split(row)} {self.index[row]:,}"
-        return [name, source.name, self.place(row), f"{size} px", *metrics]
+        split = f": {self._split(row)}" if len(self.splits) > 1 else ""
+        lines = [f"Patch {self.index[row]:,}{split}", self.place(row), f"{size} px", *metrics]
+        scene = self.source_place(row)[0].scene
+        if len(self.manifest.sources) > 1 and scene is not None:
+            lines.insert(1, f"scene {scene}")
+        return lines
 
     def color(self, row: int) -> str:
         """Return the colour of a patch's split."""
