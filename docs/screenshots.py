@@ -23,6 +23,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.plugin.widget import PatchesWidget
+from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.sample import ensure_sample
 
 IMAGES = Path(__file__).with_name("images")
@@ -30,7 +31,7 @@ WIDTH, HEIGHT = 1240, 740
 PATIENCE = 120
 """Seconds until a step is given up."""
 
-ANIMATION_WIDTH, COLORS = 900, 96
+ANIMATION_WIDTH = 900
 ARROW = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (13, 12))
 """The corners of the mouse pointer, which a picture of the screen does not show."""
 
@@ -151,6 +152,9 @@ class Tour:
 
     def show(self, seconds: float, at: QWidget | QPoint | None = None) -> None:
         """Add what is on the screen to the animation, with the mouse over a part of it."""
+        if isinstance(at, QWidget):
+            self.settle()
+            self.widget.ensureWidgetVisible(at)
         picture = self.picture()
         if isinstance(at, QWidget):
             at = at.mapToGlobal(at.rect().center())
@@ -165,7 +169,6 @@ class Tour:
 
     def click(self, part: QWidget, seconds: float) -> None:
         """Show the mouse over a part, click it, and show what comes of it."""
-        self.widget.ensureWidgetVisible(part)
         self.show(0.8, part)
         QTest.mouseClick(part, Qt.MouseButton.LeftButton)
         self.show(seconds, part)
@@ -179,11 +182,16 @@ class Tour:
         scene_map = self.widget.picker.map
         x, y = scene_map.cells[1].center
         self.show(1.2, scene_map.mapToGlobal(QPoint(round(x), round(y))))
+        form.patches.size.load((96, 96))
+        self.show(1.2, form.patches.size.boxes[1])
         form.patches.overlap.load((16, 16))
         self.show(1.8, form.patches.overlap.boxes[1])
         self.click(form.more.button, 1.0)
         self.click(form.folds["Filters"].button, 0.8)
-        self.click(form.filters.add.native, 1.8)
+        self.click(form.filters.add.native, 1.2)
+        (row,) = form.filters.rows
+        row.limit.value = "p30"
+        self.show(1.8, row.limit.native)
         self.click(form.folds["Split"].button, 0.6)
         form.split.val.value = 20
         self.show(1.8, form.split.val.native)
@@ -196,10 +204,12 @@ class Tour:
     def save_animation(self, name: str) -> None:
         """Save the frames as a GIF, all in the same few colours."""
         path, first = IMAGES / f"{name}.gif", self.frames[0]
-        strip = Image.new("RGB", (first.width, first.height * len(self.frames)))
+        strip = Image.new("RGB", (first.width, first.height * (len(self.frames) + 1)))
         for i, frame in enumerate(self.frames):
             strip.paste(frame, (0, i * first.height))
-        palette = strip.quantize(COLORS, dither=Image.Dither.NONE)
+        for i, color in enumerate(CATEGORY_COLORS):  # which few pixels have
+            strip.paste(color, (i * 100, strip.height - first.height, (i + 1) * 100, strip.height))
+        palette = strip.quantize(256, dither=Image.Dither.NONE)
         images = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in self.frames]
         durations = [round(1000 * seconds) for seconds in self.seconds]
         images[0].save(
