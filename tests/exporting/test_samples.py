@@ -49,6 +49,15 @@ def test_a_line_names_a_source_by_path_or_name(tmp_path: Path, monkeypatch: Any)
     assert assigned(f"source,n\n{url},1\n", url) == [{"n": "1"}]
 
 
+def test_a_line_may_name_a_source_as_the_window_does(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text("source,animal\ncells,1\n")
+    sheet, refs = SampleSheet.from_file(path), (SourceRef(path="layer:0f"),)
+    assert dict(sheet.assign(refs, ["cells"])[0].columns) == {"animal": "1"}
+    with pytest.raises(ArgumentError, match="no line for nuclei"):
+        sheet.assign(refs, ["nuclei"])
+
+
 def test_scenes_have_lines_of_their_own(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     sheet = "source;scene;animal\na.czi;0;x\na.czi;1;\nb.czi@2;;z\n"
@@ -247,7 +256,7 @@ def test_a_column_split_always_states_the_split(run: Any, study: Path) -> None:
     Path("sheet.csv").write_text(PARTS.replace("part", "split"))
     options = ("--samples", "sheet.csv", "--patch-size", "16,16", "--out", "a.patches.zarr")
     for more, error in (
-        (("--val", 0.25), "so val (0.25) can't go with it; leave that out, or rename the column"),
+        (("--val", 0.25), "so val (0.25) can't go with it; leave that out, or give the column"),
         (("--val", 0.25, "--split-by", "animal"), "which states the split: split by it, or give"),
     ):
         code, _, err = run("export", *FILES, *options, *more)

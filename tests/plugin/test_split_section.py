@@ -17,6 +17,7 @@ from napari_patchset import ExportPlan, SourceRef, Tiled, export, verify
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.splits import Split
 from napari_patchset.plugin.canvas.summary import summarize
+from napari_patchset.plugin.captions import patch_lines
 from napari_patchset.plugin.form.split import SplitSection
 from napari_patchset.plugin.planning import plan_form
 from napari_patchset.plugin.state import FormState
@@ -205,6 +206,8 @@ def test_each_fold_validates_in_the_preview(tmp_path: Path) -> None:
             fold = patches.fold(number)
             n = np.bincount(planned.category, minlength=len(PatchCategory)).tolist()
             assert n[: PatchCategory.REJECTED] == [*map(len, fold.values()), len(patches["test"])]
+            rows = np.flatnonzero(planned.category == PatchCategory.VAL)
+            assert f": train, fold {number}" in patch_lines(planned, int(rows[0]))[0]
             assert f"{n[PatchCategory.VAL]}&nbsp;val of fold {number}" in summarize(planned)
 
 

@@ -23,6 +23,8 @@ WELL = "well"
 SPLIT_COLUMN = "split"
 """The column that always states the split."""
 
+_RENAME = "give the column another name"
+
 _MAX_LISTED = 10
 """Values named in one message."""
 
@@ -92,7 +94,7 @@ def check_split_column(sources: Sequence[SourceInfo], by: str | None) -> None:
     if by != SPLIT_COLUMN and any(SPLIT_COLUMN in source.columns for source in sources):
         raise ArgumentError(
             f"The samples sheet has a column {SPLIT_COLUMN}, which states the split: split by it, "
-            "or give the column another name."
+            f"or {_RENAME}."
         )
 
 
@@ -138,14 +140,26 @@ class StatedSplit:
         """The names of the splits, by code."""
         return tuple(name for name in (TRAINING, VALIDATION, TEST) if name in self.of_source)
 
-    def check(self) -> None:
-        """Raise ArgumentError if a value names no split, if all train, or one place is in two."""
+    def check(self, others: Mapping[str, object]) -> None:
+        """Raise ArgumentError if a value names no split, if all train, or one place is in two.
+
+        Parameters
+        ----------
+        others : dict of str to object
+            What else is asked of the split, by name: nothing can be.
+        """
+        if listed := " and ".join(f"{name} ({value})" for name, value in others.items() if value):
+            instead = "split by something else" if self.column != SPLIT_COLUMN else _RENAME
+            raise ArgumentError(
+                f"The column {self.column} of the samples sheet states which sources train, "
+                f"validate and test, so {listed} can't go with it; leave that out, or {instead}."
+            )
         for name, source in zip(self.of_source, self.sources, strict=True):
             if not name:
                 raise ArgumentError(
                     f"The column {self.column} of the samples sheet is "
                     f"{source.columns.get(self.column)!r} for {_named(source)}, which is no split; "
-                    "write train, val or test, or give the column another name."
+                    f"write train, val or test, or {_RENAME}."
                 )
         if TRAINING not in self.of_source:
             raise ArgumentError(
@@ -153,9 +167,10 @@ class StatedSplit:
                 f"all are for {' or '.join(self.names)}. Add sources that train."
             )
         if len(self.names) < 2:
+            instead = "leave the split out" if self.column != SPLIT_COLUMN else _RENAME
             raise ArgumentError(
                 f"By the column {self.column} of the samples sheet, every source is for "
-                f"{TRAINING}. Add sources for val or test, or leave the split out."
+                f"{TRAINING}. Add sources for val or test, or {instead}."
             )
         first_of = dict[int, int]()
         for i, site in enumerate(find_sites(self.sources).index.tolist()):

@@ -29,7 +29,6 @@ from napari_patchset.patching.groups import (
 )
 from napari_patchset.patching.random_streams import hash_name
 from napari_patchset.patching.sheet_columns import (
-    SPLIT_COLUMN,
     WELL,
     StatedSplit,
     check_values,
@@ -262,17 +261,8 @@ class Split(Frozen):
         for name in self.columns:
             check_values(sources, name, f"{', '.join(BY[:-1])} or {BY[-1]}")
         if stated := self._stated(sources):
-            given = {name: getattr(self, name) for name in ("val", "test", "folds", "stratify")}
-            listed = " and ".join(f"{name} ({value})" for name, value in given.items() if value)
-            if listed:
-                is_fixed = self.by == SPLIT_COLUMN
-                instead = "rename the column" if is_fixed else "split by something else"
-                raise ArgumentError(
-                    f"The column {self.by} of the samples sheet states which sources train, "
-                    f"validate and test, so {listed} can't go with it; leave that out, or "
-                    f"{instead}."
-                )
-            stated.check()
+            others = ("val", "test", "folds", "stratify")
+            stated.check({name: getattr(self, name) for name in others})
         elif not self._has_shares:
             raise ArgumentError(
                 f"The split by {self.by} needs a share for validation or for a test, or folds. "

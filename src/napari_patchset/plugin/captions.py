@@ -75,4 +75,6 @@ def _fate(planned: PlanPreview, row: int) -> str:
     if verdicts.reason[row] >= 0:
         return f"rejected: {reason_words(verdicts.reasons[verdicts.reason[row]])}"
     split = verdicts.splits[verdicts.split[row]]
+    if verdicts.fold is not None and verdicts.fold[row] >= 0:
+        return f"{split}, fold {verdicts.fold[row]}"
     return split if planned.state.recipe.split else "kept"

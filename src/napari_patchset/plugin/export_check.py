@@ -61,7 +61,7 @@ def _check_patches(planned: PlanPreview) -> None:
     exported = verdicts.split[verdicts.reason < 0]
     counts = np.bincount(exported[exported >= 0], minlength=len(verdicts.splits))
     if not counts.all():
-        purposes = {"train": " for training", "val": " for validation"}
+        purposes = {"train": " for training", "val": " for validation", "test": " for the test"}
         empty = verdicts.splits[int(np.argmin(counts))] if counts.any() else ""
         raise ExportError(
             f"No patch is left{purposes.get(empty, '')}: loosen the filters, or change the split."
