@@ -13,7 +13,7 @@ from pathlib import Path
 from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
 from napari_patchset.exporting.plan import ExportPlan
 from napari_patchset.exporting.workdir import SET_FOLDERS, WorkDir
-from napari_patchset.jobs.folder import REMEDY, check_space
+from napari_patchset.jobs.folder import OTHER_NAME, check_space
 from napari_patchset.jobs.own_files import OwnFiles, check_apart
 from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patchset.layout import TABLE, ArrayLayout, workdir_path
@@ -84,6 +84,6 @@ def _read_own_manifest(out: Path) -> Manifest:
         manifest.check_consistent(out)
     except (IncompleteSetError, UnreadableFileError, OSError) as error:
         raise ExportError(
-            f"{out} exists; {REMEDY}: it was not written by napari-patchset."
+            f"{out} exists; {OTHER_NAME}: it was not written by napari-patchset."
         ) from error
     return manifest

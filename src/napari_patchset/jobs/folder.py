@@ -35,7 +35,8 @@ Plan = TypeVar("Plan", bound=Frozen)
 REPLACED = "replaced"
 """What is being replaced, until the new result has its name."""
 
-REMEDY = "choose another name, or move it elsewhere"
+OTHER_NAME = "choose another name, or move it elsewhere"
+"""The remedy where something has the name of a result, or of its folder."""
 
 _DRAFT = re.compile(rf"(?P<folder>^|/){DRAFT_PATTERN}$")
 
@@ -173,7 +174,8 @@ class JobFolder(ABC, Generic[Plan]):
         """Raise ExportError if there is anything but a folder of ours."""
         if not self.is_own:
             raise ExportError(
-                f"{self.root} exists and is not an unfinished {self.KIND} of patchset; {REMEDY}."
+                f"{self.root} exists and is not an unfinished {self.KIND} of patchset; "
+                f"{OTHER_NAME}."
             )
 
     def check_only_own_files(self) -> None:

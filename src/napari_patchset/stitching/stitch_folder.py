@@ -21,7 +21,7 @@ from pydantic import ConfigDict
 from napari_patchset._model import Frozen
 from napari_patchset.channels import format_channels
 from napari_patchset.errors import DestinationExistsError, ExportError
-from napari_patchset.jobs.folder import REMEDY, REPLACED, JobFolder, files_of_jobs
+from napari_patchset.jobs.folder import OTHER_NAME, REPLACED, JobFolder, files_of_jobs
 from napari_patchset.jobs.own_files import OwnFiles
 from napari_patchset.patchset.files import read_json, write_file
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
@@ -223,7 +223,7 @@ class StitchFolder(JobFolder[StitchPlan]):
         if not os.path.lexists(self.out):
             return
         if self.out.is_symlink() or not _is_stitched(self.out):
-            raise ExportError(f"{self.out} exists, and was not stitched; {REMEDY}.")
+            raise ExportError(f"{self.out} exists, and was not stitched; {OTHER_NAME}.")
         _IMAGE.check_only(self.out)
         if not overwrite:
             raise DestinationExistsError(f"{self.out} exists; choose another name or delete it.")
