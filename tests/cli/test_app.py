@@ -511,6 +511,21 @@ def test_a_class_with_a_comma_is_shown_in_the_quotes_that_it_needs(
     assert run(*words, "b.patches.zarr", option[0], quoted)[0] == 0
 
 
+def test_an_export_writes_where_its_patches_lie(run, czi: MakeCzi) -> None:
+    words = "export", czi(SCENES[0]), "--patch-size", "8,8", "--geojson", "places", "--out"
+    code, out, _ = run(*words, "a.patches.zarr")
+    assert code == 0
+    assert "their places in places" in out
+    (file,) = Path("places").iterdir()
+    features = json.loads(file.read_text())["features"]
+    assert {each["properties"]["objectType"] for each in features} == {"tile"}
+    code, _, err = run(*words, "b.patches.zarr")
+    assert code == 1
+    assert f"{file} exists" in err
+    assert Path("b.patches.zarr").exists()
+    assert run(*words, "b.patches.zarr", "--overwrite")[0] == 0
+
+
 def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:
     run("plan", czi(*SCENES), "--patch-size", "8,8", "--out", "a.patches.zarr")
     code, _, err = run("finalize", "a.patches.zarr")

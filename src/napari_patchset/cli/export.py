@@ -19,6 +19,7 @@ from napari_patchset.cli.parameters import (
     Memory,
     Out,
     Overwrite,
+    Places,
     RunBy,
     SavedPlan,
     Scheduler,
@@ -52,7 +53,8 @@ from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies.base import MISSING_PLANE
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import Provenance
-from napari_patchset.patchset.reader import read_description
+from napari_patchset.patchset.reader import PatchSet, read_description
+from napari_patchset.preview.geojson import write_geojson
 from napari_patchset.stacks.opening import open_stack
 
 
@@ -63,6 +65,7 @@ def export(
     plan: SavedPlan = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    geojson: Places = None,
     executor: RunBy = "threads",
     workers: Workers = DEFAULT_WORKERS,
     scheduler: Scheduler = None,
@@ -92,15 +95,33 @@ def export(
             max_failures=max_failures_from(strict, max_failures),
         )
         with resumable(WorkDir.for_set(chosen.out).root):
-            show_events(until_interrupted(events))
+            show_events(until_interrupted(events), geojson, overwrite)
 
 
-def show_events(events: Iterator[Progress]) -> None:
-    """Run an export and report its progress and the set."""
+def show_events(
+    events: Iterator[Progress], places: Path | None = None, overwrite: bool = False
+) -> None:
+    """Run an export and report its progress and the set.
+
+    Parameters
+    ----------
+    places : Path or None
+        The folder for the places of its patches, as GeoJSON.
+    overwrite : bool
+        Whether files there may be replaced.
+    """
     for event in events:
         REPORT.progress(event.stage, event.done, event.total)
         REPORT.skipped(event.failures)
-    show_set(event.path, event.failures)
+    files = [] if places is None else write_places(event.path, places, overwrite)
+    show_set(event.path, event.failures, files)
+
+
+def write_places(name: Path, folder: Path, overwrite: bool) -> list[Path]:
+    """Write where the patches of a set lie, and report the progress."""
+    progress = partial(REPORT.progress, "geojson")
+    with PatchSet(name) as patch_set:
+        return write_geojson(patch_set, folder, overwrite=overwrite, progress=progress)
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The patch set that the plan names.")]
@@ -203,8 +224,8 @@ def _is_complete(name: str) -> bool:
     return True
 
 
-def show_set(path: Path, failures: Sequence[Failure]) -> None:
-    """Report a complete set; exit with 1 if sources were skipped."""
+def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = ()) -> None:
+    """Report a complete set, and files of its places; exit with 1 if sources were skipped."""
     manifest, provenance = read_description(path)
     total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
     parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
@@ -216,6 +237,9 @@ def show_set(path: Path, failures: Sequence[Failure]) -> None:
     for reason, n in excluded.items():
         where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
         parts.append(f"{n} left out ({reason}{where})")
+    if places:
+        parts.append(f"their places in {places[0].parent}")
+    figures: dict[str, Any] = {"files": list(map(str, places))} if places else {}
     split = manifest.recipe.get("split")
     remark = Split.model_validate(split).remark(manifest.counts, manifest.folds) if split else None
     if remark:
@@ -229,6 +253,7 @@ def show_set(path: Path, failures: Sequence[Failure]) -> None:
         left_out=excluded,
         skipped=len(failures),
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        **figures,
     )
     if failures:
         raise typer.Exit(1)

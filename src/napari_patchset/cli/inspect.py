@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import imagecodecs
 import typer
 
-from napari_patchset.cli.export import show_events
+from napari_patchset.cli.export import show_events, write_places
 from napari_patchset.cli.parameters import (
     Files,
     Memory,
@@ -29,8 +29,6 @@ from napari_patchset.exporting.run import iter_export
 from napari_patchset.exporting.sources import describe_sources, read_region
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
-from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.preview.geojson import write_geojson
 from napari_patchset.preview.image import render
 from napari_patchset.sample import ensure_sample
 from napari_patchset.verification.verify import verify as find_differences
@@ -86,9 +84,7 @@ def geojson(
 
     Example: patchset geojson cells.patches.zarr --out places
     """
-    progress = partial(REPORT.progress, "geojson")
-    with PatchSet(name) as patch_set:
-        files = write_geojson(patch_set, out, overwrite=overwrite, progress=progress)
+    files = write_places(name, out, overwrite)
     files_text = "1 file" if len(files) == 1 else f"{len(files)} files"
     REPORT.summary(f"{files_text} in {out}", path=str(out), files=list(map(str, files)))
 

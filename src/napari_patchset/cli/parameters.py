@@ -63,6 +63,14 @@ FilesFrom = Annotated[
     str | None,
     option("Source", "LIST", 'A file with more files, one a line; "-" is standard input.'),
 ]
+Places = Annotated[
+    Path | None,
+    option(
+        "Output",
+        "FOLDER",
+        "Write also where the patches lie, as GeoJSON for QuPath, see `geojson`.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(

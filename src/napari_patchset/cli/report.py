@@ -172,7 +172,7 @@ class SummaryEvent(Event):
     exports : list of dict
         Of `status` and `clean`: the state of each export or stitching, see `patchset status`.
     files : list of str
-        Of `geojson`: the files that were written.
+        Of `geojson`, and `export --geojson`: the files that were written.
     removed : list of str
         Of `clean`: the folders that were removed.
     """
