@@ -79,7 +79,7 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     filters = window.widget.form.filters
     window.click(filters.add)
     assert str(window.state.recipe.filters[0]) == "std>p10"
-    assert "p10 of contrast of DAPI is" in window.summary
+    assert "p10 of contrast: DAPI" in window.summary
     window.qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu")
     window.qtbot.keyClick(filters.text.native, Qt.Key.Key_Return)
     window.settle()

@@ -11,6 +11,7 @@ from napari_patchset.patching.metric_words import column_words, reason_words
 from napari_patchset.patching.splits import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
+from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.size_row import format_length
 from napari_patchset.plugin.planning import PlanPreview
@@ -40,8 +41,8 @@ def summarize(planned: PlanPreview) -> str:
         lines += [remark] if (remark := split.remark(counts, folds)) else []
     lines += [_left_out(planned, why, count) for why, count in planned.grid.excluded.items()]
     lines += [_escaped(planned.notice)] if planned.notice else []
-    if planned.is_provisional:
-        lines.append(f"<i>Scored {planned.scored.mean():.0%}; these numbers may change.</i>")
+    if planned.is_provisional:  # in a line that is there anyway, so that nothing moves
+        lines[0] += f", <i>measuring: {planned.scored.mean():.0%}</i>"
     return "<br>".join(lines)
 
 
@@ -160,14 +161,20 @@ def _reasons(planned: PlanPreview) -> list[str]:
         for i, each in enumerate(verdicts.reasons)
     ]
     rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
-    limits = [
-        f"{limit} of {column_words(column)} is {value:.4g}"
-        for column, each in verdicts.limits.items()
-        for limit, value in each.items()
-        if np.isfinite(value)
-    ]
     rejected_by = [f"Rejected: {', '.join(rejections)}"] if rejections else []
-    return [_escaped(line) for line in (*rejected_by, ", ".join(limits)) if line]
+    return [_escaped(line) for line in (*rejected_by, _limits(verdicts)) if line]
+
+
+def _limits(verdicts: Verdicts) -> str:
+    """Return the values that limits like p10 have, by metric: "p10 of contrast: DAPI 23"."""
+    values: dict[str, list[str]] = {}
+    for column, each in verdicts.limits.items():
+        metric, _, channel = column_words(column).partition(" of ")
+        for limit, value in each.items():
+            if np.isfinite(value):
+                value_of = f"{channel} {value:.4g}".strip()
+                values.setdefault(f"{limit} of {metric}", []).append(value_of)
+    return ", ".join(f"{limit}: {', '.join(each)}" for limit, each in values.items())
 
 
 def _escaped(text: str) -> str:
