@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 from napari_patchset import ExportPlan, Split, Tiled, export, verify
+from napari_patchset.cli.app import app
 from napari_patchset.exporting.command_line import command_line, make_plan
 from napari_patchset.patching.overrides import Override
 from napari_patchset.training.lazy import LazyPatchSet
@@ -91,6 +93,14 @@ def test_patches_alike_in_two_splits_are_told_whatever_dedupe_says(plan: ExportP
     with export(changed(plan, split=split, dedupe=4), overwrite=True):
         assert not list(verify(plan.out, notice=notices.append))
     assert len(notices) == 1
+
+
+def test_the_command_warns_of_patches_alike_and_passes(plan: ExportPlan) -> None:
+    export(changed(plan, split=Split(val=0.5, by="file"))).close()
+    verified = CliRunner().invoke(app, ["verify", plan.out])
+    assert verified.exit_code == 0
+    assert "look like one of train/image" in verified.stderr
+    assert "no difference" in verified.stdout
 
 
 def test_an_edited_hash_is_found(plan: ExportPlan) -> None:

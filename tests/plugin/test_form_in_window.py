@@ -141,6 +141,11 @@ def test_a_limit_is_dragged_on_the_histogram_of_its_filter(window: Window, file:
     window.choose(row.kind, "mean")
     assert row.rejects.text().endswith(f"of {n}")
     assert row.native.sizeHint() == height
+    window.choose(filters.alike, 4)
+    planned = window.widget.plans.current
+    assert planned.state.recipe.dedupe == 4
+    assert planned.verdicts.reasons[-1] == "duplicate"
+    assert not planned.is_provisional
 
 
 def click_image(

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from napari_patchset.patching.duplicates import DUPLICATE
 from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.metric_words import column_words, reason_words
@@ -151,13 +152,17 @@ def _square(category: PatchCategory) -> str:
     return f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;'
 
 
+_CAUSES = {DUPLICATE: "near-duplicates of others"}
+"""Reasons that do not follow a number well."""
+
+
 def _reasons(planned: PlanPreview) -> list[str]:
     verdicts = planned.verdicts
     rejected = verdicts.reason[verdicts.reason >= 0]
     counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
     n_filters = len(planned.state.recipe.filters)
     causes = [
-        f"by {reason_words(each)}" if i < n_filters else each
+        f"by {reason_words(each)}" if i < n_filters else _CAUSES.get(each, each)
         for i, each in enumerate(verdicts.reasons)
     ]
     rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
