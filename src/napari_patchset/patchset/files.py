@@ -41,10 +41,15 @@ def permitted_by(permit: Callable[[], None]) -> Iterator[None]:
 def atomic_file(path: Path, *, sync: bool = True) -> Iterator[FileIO]:
     """Open a draft for writing and rename it into place at the end; delete it on any error.
 
-    The folder is created. With `sync` the content survives a power cut.
+    The folder is created. With `sync` the content survives a power cut. A device or a pipe, such as
+    /dev/stdout, is written to instead of replaced.
     """
     permit = _permit.get()
     permit()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb", buffering=0) as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two threads, or machines with equal process numbers, may write the same file.
     draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
