@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from napari_patchset import ExportPlan, Split, Tiled, export, verify
 from napari_patchset.cli.app import app
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.command_line import command_line, make_plan
 from napari_patchset.patching.overrides import Override
 from napari_patchset.training.lazy import LazyPatchSet
@@ -138,3 +139,13 @@ def test_the_command_has_the_option(plan: ExportPlan) -> None:
     made = make_plan([*(ref.path for ref in plan.sources)], plan.out, patch_size="16,16", dedupe=3)
     assert made.dedupe == 3
     assert ExportPlan.model_validate_json(deduped.model_dump_json()) == deduped
+
+
+def test_a_set_for_prediction_has_all_patches(plan: ExportPlan, tmp_path: Path) -> None:
+    files = [ref.path for ref in plan.sources]
+    with pytest.raises(ArgumentError, match="so --dedupe can't go with it"):
+        make_plan(files, plan.out, for_prediction=True, dedupe=4)
+    saved = tmp_path / "plan.json"
+    saved.write_text(changed(plan, dedupe=4).model_dump_json())
+    assert make_plan([], None, plan=saved, for_prediction=True).dedupe is None
+    assert make_plan([], None, plan=saved).dedupe == 4

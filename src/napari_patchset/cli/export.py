@@ -171,7 +171,7 @@ def plan(
 def score(name: Name, job: Job, of: Of, workers: WorkerThreads = 1, memory: Memory = None) -> None:
     """Measure a job's share of the candidates.
 
-    Only filters need it: without them there is nothing to do.
+    Only filters and --dedupe need it: without them there is nothing to do.
 
     Example: patchset score cells.patches.zarr --job 0 --of 16
     """
@@ -181,7 +181,7 @@ def score(name: Name, job: Job, of: Of, workers: WorkerThreads = 1, memory: Memo
 def write(name: Name, job: Job, of: Of, workers: WorkerThreads = 1, memory: Memory = None) -> None:
     """Write a job's share of the patches.
 
-    With filters, not before all candidates are scored.
+    With filters or --dedupe, not before all candidates are scored.
 
     Example: patchset write cells.patches.zarr --job 0 --of 16
     """

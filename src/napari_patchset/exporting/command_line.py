@@ -118,7 +118,7 @@ _ANY_PIXEL = 1e-9
 
 def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
     """Return a plan and options that cover every pixel, without filters or a split."""
-    if wrong := [name for name in ("filter", "count", *_SPLIT_FIELDS) if name in options]:
+    if wrong := [name for name in ("filter", "dedupe", "count", *_SPLIT_FIELDS) if name in options]:
         flag = wrong[0].replace("_", "-")
         raise ArgumentError(
             f"--for-prediction takes every patch, so --{flag} can't go with it; leave one out."
@@ -134,7 +134,8 @@ def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
             "balance."
         )
     strategy = {**tiled, "kind": "tiled", "small": "pad", "min_covered": _ANY_PIXEL}
-    fields = {**fields, "strategy": strategy, "filters": (), "overrides": (), "split": None}
+    fields = {**fields, "strategy": strategy, "split": None}
+    fields |= {"filters": (), "overrides": (), "dedupe": None}
     return fields, {**options, "edge": edge}
 
 
