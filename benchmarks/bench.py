@@ -48,6 +48,8 @@ class Scale:
         Turns.
     patch_sizes : tuple of int
         Sides of the patches whose export is counted.
+    workers : tuple of int
+        Processes that read batches.
     """
 
     size: int = 4096
@@ -59,6 +61,7 @@ class Scale:
     sample: int = 48
     repeats: int = 5
     patch_sizes: tuple[int, ...] = (64, 256)
+    workers: tuple[int, ...] = (1, 2)
 
 
 FULL = 8192
@@ -72,6 +75,7 @@ TINY = Scale(
     sample=2,
     repeats=1,
     patch_sizes=(64,),
+    workers=(1,),
 )  # fmt: skip
 
 

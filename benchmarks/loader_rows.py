@@ -20,7 +20,6 @@ from measure import Result, Side, Target, counted_tiles, in_turn, median_ratio
 from napari_patchset import ExportPlan, LazyPatchSet, PatchSet, Tiled, expand_sources, export
 
 BATCH = 32
-WORKERS = (1, 2)
 Batches = Sequence[Sequence[int]]
 
 
@@ -70,7 +69,7 @@ def _loaders(bench: Bench, mosaic: Mosaic, size: tuple[int, ...], what: str) -> 
         title = f"{name}: LazyPatchSet / CAREamics, CZI"
         yield _row(title, times, "LazyPatchSet", "czi", 300, note)
         yield _row(f"{name}: PatchSet / memmap", times, "PatchSet", "memmap", None)
-        for workers in WORKERS:
+        for workers in bench.scale.workers:
             for kind, each in sets.items():
                 seconds = _in_workers(each, batches, workers)
                 title = f"{name}: {kind}, {workers} worker{'s' if workers > 1 else ''}"

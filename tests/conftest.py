@@ -115,6 +115,16 @@ def run(
 
 
 @pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the sample file where all workers find it: drawing it takes seconds."""
+    from napari_patchset.sample import ensure_sample
+
+    folder = tmp_path_factory.getbasetemp()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return ensure_sample((folder.parent if is_worker else folder) / "cells.czi")
+
+
+@pytest.fixture(scope="session")
 def spawned() -> Iterator[ProcessPoolExecutor]:
     """Return two processes that were spawned: what they import takes seconds, so all share them."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:

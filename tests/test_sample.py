@@ -18,19 +18,11 @@ from napari_patchset.sample import (
     ensure_sample,
     sample_path,
     sample_plane,
-    write_sample,
 )
 
 TIMES, DEPTHS = 3, 5
 DIGEST = "8e49c5d487fc6f00c2670c76383c8cca1968531170c712127258c936b355341a"
 """Of a plane of each scene."""
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sample") / "cells.czi"
-    write_sample(path)
-    return path
 
 
 def test_it_has_scenes_times_depths_and_channels(sample: Path) -> None:

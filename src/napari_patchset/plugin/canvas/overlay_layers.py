@@ -208,13 +208,19 @@ class OverlayLayers:
         self._add(layer)
 
     def _add(self, layer: Image | Vectors | Surface) -> None:
-        selected = self._viewer.layers.selection.active
+        selection = self._viewer.layers.selection
+        chosen = [*selection]
         # Adding a layer moves the sliders, which redraws: the layer must be registered by then.
         self._layers[layer.name] = layer
-        self._viewer.add_layer(layer)
+        with selection.events.blocker_all():  # what is chosen stays: nothing of the window changes
+            self._viewer.add_layer(layer)
+            if len(chosen) == 1:
+                selection.active = chosen[0]
+            else:
+                selection.clear()
+                selection.update(chosen)
         if not isinstance(layer, Image):
             keep_program(self._viewer, layer)
-        self._viewer.layers.selection.active = selected
 
     def _on_visible(self) -> None:
         if self.is_hidden:
