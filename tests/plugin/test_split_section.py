@@ -88,8 +88,13 @@ def test_a_newcomer_sees_shares_folds_and_the_sheet(section: SplitSection) -> No
     section.val.value = 20
     assert visible(section) == {"val", "test", "folds", "by", "samples", "seed"}
     assert list(section.by.choices) == ["auto", "file", "scene", "block"]
-    section.offer(has_wells=True)
-    assert section.by.choices[-1] == "well"
+    section.offer("annotation", is_there=True)
+    section.offer("well", is_there=True)
+    assert {*section.by.choices[4:]} == {"well", "annotation"}
+    section.by.value = "annotation"
+    section.offer("annotation", is_there=False)  # which is an error, and no other split
+    section.offer("well", is_there=False)
+    assert section.by.choices[-1] == "annotation"
 
 
 def test_folds_take_the_place_of_a_share_and_give_it_back(section: SplitSection) -> None:
@@ -141,11 +146,11 @@ def test_a_sheet_offers_its_columns(
     assert section.value == Split(val=0.3, by="animal", stratify="treatment")
     assert section.summary == "30 % for validation, by animal"
     refs = [SourceRef(path=str(tmp_path / name)) for name in ANIMALS]
-    assigned = section.samples.assign(tuple(refs), list(ANIMALS))
+    assigned = section.samples.assign(tuple(refs), lambda: list(ANIMALS))
     assert dict(assigned[2].columns) == {"animal": "2", "treatment": "none"}
     section.samples.choice.value = None  # which changes nothing else: that would be another split
     assert section.value == Split(val=0.3, by="animal", stratify="treatment")
-    assert section.samples.assign(assigned, list(ANIMALS)) == tuple(refs)
+    assert section.samples.assign(assigned, lambda: list(ANIMALS)) == tuple(refs)
 
 
 def test_a_sheet_that_states_the_split_needs_no_shares(
@@ -188,9 +193,9 @@ def test_the_values_of_a_loaded_plan_are_a_choice(section: SplitSection) -> None
     section.samples.load(refs)
     assert section.samples.choice.current_choice == "as in the loaded plan"
     assert (section.value, section.samples.path) == (Split(by="split"), "")
-    assert section.samples.assign(refs, ["a"]) == refs
+    assert section.samples.assign(refs, lambda: ["a"]) == refs
     section.samples.choice.value = None
-    assert (section.value, section.samples.assign(refs, ["a"])[0].columns) == (None, ())
+    assert (section.value, section.samples.assign(refs, lambda: ["a"])[0].columns) == (None, ())
 
 
 def test_each_fold_validates_in_the_preview(tmp_path: Path) -> None:

@@ -291,6 +291,10 @@ class SourceRef(ImageRef):
 
         return self.with_pairs(with_scene)
 
+    def without_columns(self) -> Self:
+        """Return the source without its values in the samples sheet."""
+        return self.model_copy(update={"columns": ()}) if self.columns else self
+
     def resolved(self) -> Self:
         """Return a reference to the same images by absolute paths."""
         return super().resolved().with_pairs(ImageRef.resolved)

@@ -258,7 +258,7 @@ class FormState:
         measured = frozenset(c for each in recipe.filters for c in each.channels or ())
         channels = recipe.channels and (recipe.channels, measured)
         outlines = recipe.split is not None and recipe.split.by == ANNOTATION
-        sources = tuple(ref.model_copy(update={"columns": ()}) for ref in self.sources)
+        sources = tuple(map(SourceRef.without_columns, self.sources))
         return sources, strategy, recipe.depth_axis, recipe.pixel_size, channels, outlines
 
     @property

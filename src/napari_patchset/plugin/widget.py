@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.patching.sheet_columns import WELL
 from napari_patchset.plugin.canvas.annotations import AnnotationControl, draws_labels
 from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
@@ -108,7 +109,7 @@ class PatchesWidget(Panel):
         sources = self.annotations.paired(sources)
         split, out = self.form.split, self.export.destination
         state = FormState(sources, index, recipe, out, split.samples.path, split.shown_fold)
-        sources = split.samples.assign(sources, state.names)
+        sources = split.samples.assign(sources, lambda: state.names)
         return replace(state, sources=sources, class_colors=self.form.annotations.patch_colors)
 
     @property
@@ -232,7 +233,7 @@ class PatchesWidget(Panel):
             self.form.offer(context.info, [(c.name, c.color or "#ffffff") for c in channels])
             self.form.channels.set_hidden(self.source_control.hidden_channels)
         self.annotations.refresh()
-        self.form.split.offer(any(scene.well for scene in context.scenes))
+        self.form.split.offer(WELL, any(scene.well for scene in context.scenes))
         self._plan()
 
     def _show_parts(self) -> None:

@@ -11,6 +11,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.regions import Region
+from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.plugin.form.annotations import AnnotationsSection
 from napari_patchset.plugin.form.fields import Fold, Section
@@ -162,6 +163,7 @@ class RecipeForm:
 
     def _on_classes(self) -> None:
         self.strategy.offer_classes([each.name for each in self.annotations.classes])
+        self.split.offer(ANNOTATION, self.annotations.outlines.value is not None)
         self._show()
 
     def _on_change(self) -> None:

@@ -4,7 +4,7 @@ The sheet is a file that is chosen in a dialog, or what a loaded plan has of one
 choices of what the split goes by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,9 +56,10 @@ class SamplesRow(Row):
     """The choice of a samples sheet: a file, or what a loaded plan has of one."""
 
     def __init__(self) -> None:
-        self.sheet: SampleSheet | None = None
+        self._sheet: SampleSheet | None = None
         """The sheet that was read last."""
-        self._of_plan: Columns = {}
+        self._columns: dict[str, Columns] = {}
+        """What each choice holds, by the path of the sheet."""
         self._assigned: tuple[Any, ...] = ()
         """A sheet, sources, and these with their values: a form changes more often than they do."""
         self.reading = Worker()
@@ -80,59 +81,57 @@ class SamplesRow(Row):
     @property
     def columns(self) -> Columns:
         """The columns of the chosen sheet."""
-        if self.choice.value == _OF_PLAN:
-            return self._of_plan
-        sheet = self.sheet if self.choice.value is not None else None
-        names = sheet.columns if sheet else ()
-        return {name: [row.values.get(name, "") for row in sheet.rows] for name in names if sheet}
+        return self._columns.get(self.choice.value, {})
 
     @property
     def path(self) -> str:
         """The file of the chosen sheet, "" if there is none."""
-        return self.sheet.path if self.sheet and self.choice.value == self.sheet.path else ""
+        return "" if self.choice.value in (None, _OF_PLAN) else str(self.choice.value)
 
-    def assign(self, sources: Sequence[SourceRef], names: Sequence[str]) -> tuple[SourceRef, ...]:
+    def assign(
+        self, sources: tuple[SourceRef, ...], names: Callable[[], Sequence[str]]
+    ) -> tuple[SourceRef, ...]:
         """Return the sources with their values in the chosen sheet.
 
         Parameters
         ----------
-        sources : sequence of SourceRef
+        sources : tuple of SourceRef
             With the values that they have in the loaded plan.
-        names : sequence of str
-            How the window names them.
+        names : callable
+            Return how the window names them.
 
         Raises
         ------
         ArgumentError
             If the sheet does not fit them.
         """
-        if self.sheet and self.path:
-            if self._assigned[:2] != (self.sheet, sources):
-                self._assigned = self.sheet, sources, self.sheet.assign(sources, names)
+        if self._sheet and self.path:
+            if self._assigned[:2] != (self._sheet, sources):
+                self._assigned = self._sheet, sources, self._sheet.assign(sources, names())
             return cast("tuple[SourceRef, ...]", self._assigned[2])
         if self.choice.value == _OF_PLAN:
-            return tuple(sources)
-        return tuple(ref.model_copy(update={"columns": ()}) for ref in sources)
+            return sources
+        return tuple(map(SourceRef.without_columns, sources))
 
     def load(self, sources: Sequence[SourceRef]) -> None:
         """Choose what the sources of a plan have of a sheet."""
         self.reading.stop()
-        rows = [dict(ref.columns) for ref in sources]
-        names = dict.fromkeys(name for row in rows for name in row)
-        self._of_plan = {name: [row.get(name, "") for row in rows] for name in names}
-        self._choose(_OF_PLAN if names else None)
+        self._columns.pop(_OF_PLAN, None)
+        columns = _columns([dict(ref.columns) for ref in sources])
+        self._choose(_OF_PLAN if columns else None, columns)
 
     def _choices(self) -> list[tuple[str, str]]:
-        of_file = [(Path(self.sheet.path).name, self.sheet.path)] if self.sheet else []
-        return [*of_file, *([(f"as in {_OF_PLAN}", _OF_PLAN)] if self._of_plan else [])]
+        return [(_name(choice), choice) for choice in self._columns]
 
     def _ask(self) -> None:
         if (path := ask_sheet(self.native)) is not None:
             self.reading.run(SampleSheet.from_file, path)
 
     def _on_read(self, sheet: SampleSheet) -> None:
-        self.sheet = sheet
-        self._choose(sheet.path)
+        if self._sheet is not None:
+            self._columns.pop(self._sheet.path, None)
+        self._sheet = sheet
+        self._choose(sheet.path, _columns([row.values for row in sheet.rows], sheet.columns))
 
     def _on_failed(self, error: Exception) -> None:
         if not isinstance(error, USER_ERRORS):
@@ -140,13 +139,25 @@ class SamplesRow(Row):
         self.problem = message(error)
         self.changed.emit(self)
 
-    def _choose(self, choice: str | None) -> None:
+    def _choose(self, choice: str | None, columns: Columns) -> None:
         """Offer what there is and choose from it; a sheet that was read again is a change too."""
         self.problem = ""
+        if choice is not None:
+            self._columns[choice] = columns
         with self.choice.changed.blocked(), self.changed.blocked():
             self.choice.reset_choices()
             self.choice.value = choice
         self.changed.emit(self)
+
+
+def _name(choice: str) -> str:
+    return f"as in {choice}" if choice == _OF_PLAN else Path(choice).name
+
+
+def _columns(rows: Sequence[Mapping[str, str]], names: Sequence[str] = ()) -> Columns:
+    """Return rows as columns, those that are named and any others."""
+    names = [*dict.fromkeys([*names, *(name for row in rows for name in row)])]
+    return {name: [row.get(name, "") for row in rows] for name in names}
 
 
 class SplitSection(Section):
@@ -184,7 +195,8 @@ class SplitSection(Section):
         self.problem.native.setSizePolicy(
             QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred
         )
-        self._has_wells = False
+        self._units = set[str]()
+        """What the image has of wells and outlines, to split by."""
         self._chosen_by, self._chosen_stratify = BY[0], ""
         """What the user or a plan chose, also while the sheet lacks it or states the split."""
         super().__init__(
@@ -247,10 +259,11 @@ class SplitSection(Section):
         """The fold whose patches validate in the preview."""
         return int(self.fold.value)
 
-    def offer(self, has_wells: bool) -> None:
-        """Offer to split by well, if the image has wells."""
-        self._has_wells = has_wells
-        self._offer()
+    def offer(self, unit: str, is_there: bool) -> None:
+        """Offer to split by wells or outlines, if the image has any."""
+        if is_there != (unit in self._units):
+            self._units ^= {unit}
+            self._offer()
 
     def load(self, split: Split | None) -> None:
         """Set the fields from a split."""
@@ -287,8 +300,8 @@ class SplitSection(Section):
         columns = self.samples.columns
         own = [name for name in columns if name not in BY]
         by, stratify = self._chosen_by, self._chosen_stratify
-        wells = [WELL] if self._has_wells or WELL in columns else []
-        names = dict.fromkeys([*_ALWAYS, *wells, *own, by])
+        units = [unit for unit in (WELL, ANNOTATION) if unit in self._units or unit in columns]
+        names = dict.fromkeys([*_ALWAYS, *units, *own, by])
         if SPLIT_COLUMN in columns:
             if by == SPLIT_COLUMN:  # of a plan; without the sheet there is no such split
                 self._chosen_by = BY[0]
