@@ -128,7 +128,7 @@ def test_a_decoder_that_another_thread_loads_at_the_fork(tmp_path: Path) -> None
             block = next(iter(blocks_of(stack, 0, 0, 0, Rect(0, 0, 16, 16))))
             return np.array_equal(block.plane(block.decode()), data[:16, :16])
 
-        with stack._reader._decoders._lock:
+        with stack._decoders._lock:
             in_child(decodes)
 
 

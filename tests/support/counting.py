@@ -19,7 +19,7 @@ from zarr.storage import LocalStore
 from napari_patchset import ExportPlan, PatchSet, Random, Tiled
 from napari_patchset.stacks.cache import OpenFiles
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
-from napari_patchset.stacks.tiff.decoding import PageReader
+from napari_patchset.stacks.tiff.stack import TiffImageStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import plan_for
@@ -132,7 +132,7 @@ def size_of(path: Path) -> int:
 
 DECODERS = (
     (SubblockDecoder, "decode"),
-    (PageReader, "_decode_segment"),
+    (TiffImageStack, "_decode_segment"),
     (ChunkReader, "_decode"),
 )
 """What decodes one tile, segment or block."""

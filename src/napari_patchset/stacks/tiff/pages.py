@@ -113,6 +113,11 @@ class PageTable:
         """Type of a pixel in native byte order."""
         return self.kinds[0].dtype.newbyteorder("=")
 
+    def kind_of(self, page: int) -> PageKind | None:
+        """Return the kind of a page, None if the file lacks it."""
+        index = self.kind_index[page]
+        return None if index < 0 else self.kinds[index]
+
     def locate(self, plane: int) -> tuple[PagePlane, int]:
         """Return where the image's plane of a number is: plane of a page, contiguous sample."""
         separate, deep, _, _, together = self.page_shape
