@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.exporting.sources import describe_sources
 from napari_patchset.plugin.overrides import source_ref
-from napari_patchset.plugin.planning import plan_form, score_form
+from napari_patchset.plugin.planning import PlanningWatch, plan_form, score_form
 from napari_patchset.plugin.state import FormState
 from napari_patchset.stacks.opening import list_scenes
 from support.set_makers import SET_KINDS, names_of, write_sets
@@ -84,7 +85,12 @@ def test_classes_and_outlines_are_those_of_the_export(
     name = {"labels": "labels.tif", "annotations": "a.geojson"}[pair]
     ref = SourceRef(**dict(write_slide(tmp_path)) | {pair: tmp_path / name})
     state = FormState((ref,), 0, Recipe(**recipe), str(tmp_path / "set.patches.zarr"))
-    planned = plan_form(state)
+    watch = PlanningWatch()
+    planned = plan_form(state, None, watch)
+    assert watch.n_read > 0
+    watch.stop()
+    with pytest.raises(CancelledError):
+        plan_form(state, None, watch)
     with export(state.plan()) as patches:
         rows = patches.table.to_pylist()
     assert [list(spec.start) for spec in planned.grid] == [

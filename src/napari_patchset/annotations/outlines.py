@@ -4,6 +4,7 @@ A split by annotation keeps them, and the patches that touch them, on one side. 
 share an edge do not overlap, and a patch does not touch one whose edge it shares.
 """
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -25,7 +26,11 @@ _AT_ONCE = 2**13
 Integers = NDArray[np.int64]
 
 
-def touched_outlines(annotations: Annotations, boxes: NDArray[np.float64]) -> NDArray[np.int32]:
+def touched_outlines(
+    annotations: Annotations,
+    boxes: NDArray[np.float64],
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> NDArray[np.int32]:
     """Return the group of outlines that each box touches, as the number of its first outline.
 
     Outlines of all planes count: a place is in one split whatever its plane.
@@ -34,6 +39,8 @@ def touched_outlines(annotations: Annotations, boxes: NDArray[np.float64]) -> ND
     ----------
     boxes : float64 array, (n, 4)
         Left, top, right and bottom, in full-resolution pixels.
+    check_cancelled : callable
+        Called before each part of the outlines; an exception that it raises ends the search.
 
     Returns
     -------
@@ -43,6 +50,7 @@ def touched_outlines(annotations: Annotations, boxes: NDArray[np.float64]) -> ND
     n, bounds = len(annotations), annotations.bounds
     group, touched = np.arange(n), np.full(len(boxes), NO_OUTLINE, np.int64)
     for first in range(0, n, _AT_ONCE):
+        check_cancelled()
         some = np.arange(first, min(first + _AT_ONCE, n))
         outlines = _geometries(annotations, some)
         tree = shapely.STRtree(outlines)

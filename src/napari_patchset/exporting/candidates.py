@@ -76,7 +76,7 @@ def _touched_outlines(
         low = grid.start[rows, -2:].astype(np.float64)
         high = np.minimum(low + grid.size[-2:], source.spatial_shape[-2:])
         boxes = np.hstack([(low * ratio)[:, ::-1], (high * ratio)[:, ::-1]])
-        outline[rows] = touched_outlines(stack.annotations, boxes)
+        outline[rows] = touched_outlines(stack.annotations, boxes, images.check_cancelled)
     return outline
 
 

@@ -6,11 +6,13 @@ the candidates' metrics for the filters (`score_form`), those in view first. Eac
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from threading import Event
 from time import monotonic
 
 import numpy as np
@@ -188,13 +190,35 @@ class PlanPreview:
         return height, width
 
 
-def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPreview:
+class PlanningWatch:
+    """Count the parts of labels and outlines that planning reads, and have it stop."""
+
+    def __init__(self) -> None:
+        self.n_read = 0
+        self._is_stopped = Event()
+
+    def stop(self) -> None:
+        """Have planning end before it reads another part."""
+        self._is_stopped.set()
+
+    def __call__(self) -> None:
+        """Count a part; raise CancelledError if planning is to stop."""
+        if self._is_stopped.is_set():
+            raise CancelledError
+        self.n_read += 1
+
+
+def plan_form(
+    state: FormState, before: PlanPreview | None = None, watch: PlanningWatch | None = None
+) -> PlanPreview:
     """Plan a form.
 
     Parameters
     ----------
     before : PlanPreview or None
         An earlier plan; its metrics of the same candidates are reused.
+    watch : PlanningWatch or None
+        Sees how far it is, and stops it.
 
     Raises
     ------
@@ -221,7 +245,8 @@ def plan_form(state: FormState, before: PlanPreview | None = None) -> PlanPrevie
             )
     else:
         masks = masks_of(recipe.strategy)
-        grid = choose_candidates(state.preview_plan(), sources, masks, open_image)
+        watch = watch or PlanningWatch()
+        grid = choose_candidates(state.preview_plan(), sources, masks, open_image, watch)
     classes = _classes(pairs)
     check_classes(recipe.strategy, recipe.filters, classes)
     check_split_column(sources, recipe.split.by if recipe.split else None)
@@ -375,8 +400,8 @@ class PlanControl:
     """
 
     changed = Signal(PlanPreview)
-    waiting = Signal()
-    """The plan takes longer than a moment."""
+    waiting = Signal(str)
+    """The plan takes longer than a moment; carries a text that says how far it is."""
     failed = Signal(Exception)
 
     def __init__(self, parent: QObject, rows_in_view: Callable[[], NDArray[np.int64]]) -> None:
@@ -385,7 +410,8 @@ class PlanControl:
         """The plan of the current form, None while there is none."""
         self._before: PlanPreview | None = None
         self._rows_in_view = rows_in_view
-        self._slow = single_shot_timer(parent, lambda: self.waiting.emit(), _SLOW_MS)
+        self._watch = PlanningWatch()
+        self._slow = single_shot_timer(parent, self._wait, _SLOW_MS)
         self.planning.returned.connect(self._on_planned)
         self.scoring.yielded.connect(self._show)
         self.planning.failed.connect(self._on_failed)
@@ -395,11 +421,13 @@ class PlanControl:
         """Plan a form, replacing the previous plan."""
         self.stop()
         self._slow.start()
-        self.planning.run(plan_form, state, self._before)
+        self._watch = PlanningWatch()
+        self.planning.run(plan_form, state, self._before, self._watch)
 
     def stop(self) -> None:
         """Plan nothing."""
         self._slow.stop()
+        self._watch.stop()
         self.planning.stop()
         self.scoring.stop()
         self.current = None
@@ -407,6 +435,13 @@ class PlanControl:
     def forget(self) -> None:
         """Measure again next time: pixels have changed."""
         self._before = None
+
+    def _wait(self) -> None:
+        """Tell how far planning is, and again in a while."""
+        n = self._watch.n_read
+        read = f" {n:,} parts of labels and outlines are read." if n else ""
+        self.waiting.emit(f"Planning…{read}")
+        self._slow.start()
 
     def _on_planned(self, planned: PlanPreview) -> None:
         self._show(planned)

@@ -194,7 +194,7 @@ class PatchesWidget(Panel):
         self.annotations.opened.connect(lambda: self.scroll_soon.start())
         self.export.out.changed.connect(self._plan)
         self.plans.changed.connect(self._show)
-        self.plans.waiting.connect(lambda: self._show_text("Planning…"))
+        self.plans.waiting.connect(lambda text: self._show_text(text))
         self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
         self.escaped.connect(self.export.dismiss)
