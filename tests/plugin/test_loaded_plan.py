@@ -55,6 +55,7 @@ RECIPE = {
     "pixel_size": "0.123456789,0.2",
     "filters": ("std[EGFP]>p10", "max[all DAPI,EGFP]<9.5", "share[Tumor]>0.2", "mask>0.1"),
     "keep_fraction": 0.123456789,
+    "dedupe": 5,
     "overrides": (Override(keep=True, source="k", start=(0, 1, 2)),),
     "split": Split(val=0.123456789, by="annotation", seed=4, test=0.1, stratify="treatment"),
     "dtype": "uint32",
