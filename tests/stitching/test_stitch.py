@@ -31,6 +31,7 @@ from napari_patchset import (
     Tiled,
     export,
     iter_stitch,
+    list_scenes,
     open_stack,
     stitch,
 )
@@ -177,6 +178,50 @@ def test_metadata_say_where_and_what_it_is(tmp_path: Path) -> None:
     with open_stack(result.path) as stack:
         assert tuple(stack.data_shape) == (2, 3, 40, 50)
         assert [channel.name for channel in stack.metadata.channels] == ["a", "b", "c"]
+
+
+def test_time_step_and_position_are_those_of_the_source(tmp_path: Path) -> None:
+    path, shape = tmp_path / "a.ome.zarr", (2, 3, 40, 600)
+    scale, at = [30, 2, 0.5, 0.25], [0, 7, 100, -20]
+    transformations = [
+        {"type": "scale", "scale": scale},
+        {"type": "translation", "translation": at},
+    ]
+    units = {"t": ("time", "second"), **dict.fromkeys("zyx", ("space", "micrometer"))}
+    axes = [{"name": name, "type": kind, "unit": unit} for name, (kind, unit) in units.items()]
+    datasets = [{"path": "0", "coordinateTransformations": transformations}]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    group = zarr.create_group(path, attributes={"ome": ome})
+    group.create_array("0", data=drawn("TZYX", shape), dimension_names=list("tzyx"))
+    tiling = Tiled(size=(16, 16))
+    made = export(ExportPlan(sources=path, strategy=tiling, out=tmp_path / "a.patches.zarr"))
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr", argmax=True)
+    for image in (result.path, result.path / "labels" / ome_zarr.LABELS):
+        (multiscale,) = zarr.open_group(image, mode="r").attrs["ome"]["multiscales"]
+        described = {axis["name"]: axis.get("unit") for axis in multiscale["axes"]}
+        assert described["t"] == "second"
+        finest, half = (each["coordinateTransformations"] for each in multiscale["datasets"][:2])
+        places = [
+            dict(zip(described, each["translation"], strict=True)) for _, each in (finest, half)
+        ]
+        assert dict(zip(described, finest[0]["scale"], strict=True))["t"] == 30
+        assert {axis: places[0][axis] for axis in "tzyx"} == dict(zip("tzyx", at, strict=True))
+        assert (places[1]["y"], places[1]["x"]) == (100.25, -19.875)
+    shutil.move(path, tmp_path / "moved.ome.zarr")
+    result = stitch(made.path, made.path, tmp_path / "unknown.ome.zarr")
+    (multiscale,) = zarr.open_group(result.path, mode="r").attrs["ome"]["multiscales"]
+    assert "unit" not in multiscale["axes"][0]
+    assert multiscale["axes"][2]["unit"] == "micrometer"
+
+
+def test_images_of_several_files_have_the_names_of_these(tmp_path: Path) -> None:
+    sources = [write(tmp_path / name, drawn("YX", (20, 30))) for name in ("a.tif", "b.tif")]
+    sources[1] = write(tmp_path / "b.tif", drawn("YX", (20, 31)))
+    made = export(
+        ExportPlan(sources=sources, strategy=Tiled(size=10), out=tmp_path / "a.patches.zarr")
+    )
+    result = stitch(made.path, made.path, tmp_path / "back.ome.zarr")
+    assert [scene.name for scene in list_scenes(result.path)] == ["a.tif", "b.tif"]
 
 
 def test_coarser_levels_are_means_of_floats_and_every_second_integer(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.sharding import CODECS, Codec, CodecName, encode_index
 from napari_patchset.stitching.blending import Box
-from napari_patchset.stitching.stitched_image import FrameBox, StitchedImage
+from napari_patchset.stitching.stitched_image import Calibration, FrameBox, StitchedImage
 
 LABELS = "classes"
 """Name of the label image whose pixels are the channel with the highest prediction."""
@@ -138,20 +138,26 @@ def pyramids(
     ]
 
 
-def create(root: Path, images: Sequence[Pyramid], *, labels: bool) -> None:
-    """Create the groups and the empty arrays of all images, and of their label images."""
+def create(
+    root: Path, images: Sequence[Pyramid], calibrations: Sequence[Calibration], *, labels: bool
+) -> None:
+    """Create the groups and the empty arrays of all images, and of their label images.
+
+    `calibrations` are those of the sources.
+    """
     if len(images) > 1:
         layout = v05.Bf2Raw.model_validate({"bioformats2raw.layout": 3})
         _create_group(root, _dump(layout))
         series = v05.Series(series=[image.path.name for image in images])
         _create_group(root / "OME", _dump(series))
     for pyramid in images:
-        _create_group(pyramid.path, _dump(v05.Image(multiscales=[_multiscale(pyramid)])))
+        known = calibrations[pyramid.image.source_index]
+        _create_group(pyramid.path, _dump(v05.Image(multiscales=[_multiscale(pyramid, known)])))
         pyramid.create_arrays()
         if labels:
             classes = pyramid.labels()
             _create_group(classes.path.parent, _dump(v05.LabelsGroup(labels=[LABELS])))
-            metadata = _dump(v05.Image(multiscales=[_multiscale(classes)]))
+            metadata = _dump(v05.Image(multiscales=[_multiscale(classes, known)]))
             # yaozarrs' model of a label drops what it does not know, such as its name.
             names = pyramid.image.channels
             properties = [{"label-value": i, "class": name} for i, name in enumerate(names)]
@@ -171,9 +177,9 @@ def add_display(pyramid: Pyramid, low: Sequence[float], high: Sequence[float]) -
         v05.OmeroChannel(window=window, label=name, color=colors[i % len(colors)], active=True)
         for i, (name, window) in enumerate(zip(pyramid.image.channels, windows, strict=True))
     ]
-    omero = v05.Omero(channels=channels)
-    metadata = v05.Image(multiscales=[_multiscale(pyramid)], omero=omero)
-    zarr.open_group(pyramid.path, mode="r+").attrs["ome"] = _dump(metadata)
+    attributes = zarr.open_group(pyramid.path, mode="r+").attrs
+    metadata: Any = attributes["ome"]
+    attributes["ome"] = {**metadata, "omero": _dump(v05.Omero(channels=channels))}
 
 
 def _chunks_of(
@@ -256,30 +262,33 @@ def _dump(metadata: Any) -> dict[str, Any]:
     return dumped
 
 
-def _multiscale(pyramid: Pyramid) -> v05.Multiscale:
-    """Describe the axes and levels of an image, in micrometres where they are known."""
+def _multiscale(pyramid: Pyramid, known: Calibration) -> v05.Multiscale:
+    """Describe the axes and levels of an image, in micrometres and seconds where they are known."""
     image, axes = pyramid.image, pyramid.axes
-    kinds = {"T": v05.TimeAxis, "C": v05.ChannelAxis}
-    sizes = image.pixel_size.model_dump()
-    known = {axis: size for axis in axes if (size := sizes.get(axis.lower())) is not None}
-    described = [
-        kinds[axis](name=axis.lower())
-        if axis in kinds
-        else v05.SpaceAxis(name=axis.lower(), unit="micrometer" if axis in known else None)
-        for axis in axes
-    ]
+    size, rect = image.pixel_size, image.rect
+    scales = {"T": known.time_step, "Z": size.z, "Y": size.y, "X": size.x}
+    described: list[Any] = []
+    for axis in axes:
+        unit, name = bool(scales.get(axis)), axis.lower()
+        if axis == "T":
+            described.append(v05.TimeAxis(name=name, unit="second" if unit else None))
+        elif axis == "C":
+            described.append(v05.ChannelAxis(name=name))
+        else:
+            described.append(v05.SpaceAxis(name=name, unit="micrometer" if unit else None))
+    origin = {axis: at for axis, at in known.translation.items() if scales[axis]}
+    if rect is not None:
+        origin |= {"Y": rect.y * (size.y or 1.0), "X": rect.x * (size.x or 1.0)}
     factor = dict(zip(image.spatial_axes, image.factor, strict=True))
-    rect = image.rect
-    corner = {} if rect is None else {"Y": rect.y, "X": rect.x}
     datasets = []
     for level in range(image.n_levels):
         scale, translation = [], []
         for axis in axes:
-            pixel = known.get(axis, 1.0)
+            pixel = scales.get(axis) or 1.0
             step = (2.0**level if axis in "YX" else 1.0) / factor.get(axis, 1)
             scale.append(pixel * step)
             # The centre of the first pixel, which is larger or smaller than the source's.
-            translation.append(pixel * (corner.get(axis, 0) + (step - 1) / 2))
+            translation.append(origin.get(axis, 0.0) + pixel * (step - 1) / 2)
         transformations: list[Any] = [v05.ScaleTransformation(scale=scale)]
         if any(translation):
             transformations.append(v05.TranslationTransformation(translation=translation))

@@ -4,6 +4,7 @@ A plan is made of set, predictions and options, and carried out by jobs (see `im
 the shards of full resolution, then level by level. The same call resumes what was stopped.
 """
 
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -16,13 +17,14 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_patchset.channels import format_channels
-from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.errors import ArgumentError, PatchsetError
+from napari_patchset.exporting.image_refs import SourceRef
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
+from napari_patchset.stacks.metadata import image_metadata
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
@@ -36,6 +38,9 @@ from napari_patchset.stitching.stitch_folder import (
     StitchFolder,
     StitchPlan,
 )
+from napari_patchset.stitching.stitched_image import Calibration
+
+logger = logging.getLogger(__name__)
 
 PredictionPaths = str | Path | Mapping[str, str | Path]
 """Predictions of the only split, or of each split that has some."""
@@ -200,8 +205,9 @@ def run_plan(
         if folder.find_plan() is None:
             with PatchSet(plan.patch_set) as patch_set:
                 pyramids = planned_pyramids(folder, patch_set, plan)
+                calibrations = [*map(_read_calibration, _source_refs(patch_set))]
             _check_space(folder, plan, pyramids)
-            ome_zarr.create(folder.result, pyramids, labels=plan.argmax)
+            ome_zarr.create(folder.result, pyramids, calibrations, labels=plan.argmax)
             folder.write_plan(plan)
         writer = ImageWriter(folder)
         yield from _write_levels(writer, executor, workers, memory)
@@ -350,13 +356,11 @@ def _check_interpolation(kind: Interpolation, dtype: np.dtype[Any], factors: Seq
 
 def _read_full_sizes(patch_set: PatchSet) -> Iterator[FullSize | None]:
     """Yield the size of each source that was resampled, as its file has it."""
-    described = zip(patch_set.manifest.sources, patch_set.provenance.sources, strict=True)
-    for info, fields in described:
+    for info, ref in zip(patch_set.manifest.sources, _source_refs(patch_set), strict=True):
         ratio = info.ratio
         if ratio is None:
             yield None
             continue
-        ref = ImageRef(**{name: fields.get(name) for name in ImageRef.model_fields})
         with open_stack(ref.path, ref.scene, info.depth_axis, **ref.overrides) as stack:
             height, width = stack.data_shape[-2:]
             rect = getattr(stack, "rect", None)
@@ -367,6 +371,21 @@ def _read_full_sizes(patch_set: PatchSet) -> Iterator[FullSize | None]:
                 "made of; put that file back, or leave out the full resolution."
             )
         yield FullSize(shape=(height, width), rect=rect)
+
+
+def _source_refs(patch_set: PatchSet) -> list[SourceRef]:
+    return [SourceRef.model_validate(fields) for fields in patch_set.provenance.sources]
+
+
+def _read_calibration(ref: SourceRef) -> Calibration:
+    """Read what a file says of its axes; nothing is known of one that can't be read any more."""
+    try:
+        with open_stack(ref.path, ref.scene, **ref.overrides) as stack:
+            translation = getattr(stack, "translation", {})
+            return Calibration(image_metadata(stack).time_step, translation)
+    except (PatchsetError, OSError) as error:
+        logger.info("time step and position of %s are unknown: %s", ref, error)
+        return Calibration()
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

@@ -6,12 +6,13 @@ image is divided into shards. Where its chunks allow, the shards of the next lev
 these, so that one job makes a shard of several levels in memory; this is the unit of work.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,21 @@ LAST_LEVEL = 512
 """A level of at most this height and width needs no coarser one."""
 
 _Value = TypeVar("_Value")
+
+
+class Calibration(NamedTuple):
+    """What the file of a source says of its axes, beside what a set keeps of it.
+
+    Attributes
+    ----------
+    time_step : float or None
+        Seconds between two time points; None if unknown.
+    translation : dict of str to float
+        Position of the first pixel along those of Z, Y and X that have one, in micrometres.
+    """
+
+    time_step: float | None = None
+    translation: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,8 @@ class StitchedImage:
         Pixels along (Z)YX for each pixel of the source.
     full : FullSize or None
         Of a source that was resampled, if the image has its size; None for that of the set.
+    file : str
+        Name of the source's file, if there are images of other files; else "".
     """
 
     source_index: int
@@ -80,14 +98,15 @@ class StitchedImage:
     dtype: str
     factor: tuple[int, ...]
     full: FullSize | None = None
+    file: str = ""
 
     @cached_property
     def name(self) -> str:
-        """Name of the source's scene, and what else tells it from other images of the source."""
+        """Names of the source's file and scene, and what else tells it from other images."""
         scene = "" if self.source.scene is None else str(self.source.scene)
         sizes = self.source.layout.sizes
         indices = (f"{axis}{index}" for axis, index in self.fixed if sizes[axis] > 1)
-        return " ".join([scene, *indices]).strip()
+        return " ".join(filter(None, [self.file, scene, *indices]))
 
     @cached_property
     def spatial_axes(self) -> str:
@@ -273,9 +292,11 @@ def images_of(
     dtype: str,
     factor: Sequence[int],
     full_sizes: Sequence[FullSize | None] = (),
+    files: Sequence[str] = (),
 ) -> Iterator[StitchedImage]:
     """Yield the images that the patches of sources become, in the order of the sources."""
     sizes_of_sources = full_sizes or [None] * len(sources)
+    names = files if len(set(files)) > 1 else [""] * len(sources)
     for source_index, source in enumerate(sources):
         sizes = source.layout.sizes
         shown = "TS" if has_pages(source) else "TZ"
@@ -283,5 +304,5 @@ def images_of(
         for index in product(*(range(sizes[axis]) for axis in others)):
             fixed = tuple((axis, i) for axis, i in zip(others, index, strict=True))
             full = sizes_of_sources[source_index]
-            common = tuple(channels), dtype, tuple(factor), full
+            common = tuple(channels), dtype, tuple(factor), full, names[source_index]
             yield StitchedImage(source_index, source, fixed, *common)

@@ -202,9 +202,11 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
         rects = [Rect(0, 0, w, h) for h, w in sizes]
     summaries = []
     for (entry, image), rect in zip(images, rects, strict=True):
-        array, is_only = image.levels[0].array, entry.id is None or _NUMBERED.fullmatch(entry.id)
-        own_name = image.multiscale.name if is_only and image.multiscale else None
-        name = own_name or entry.name
+        array, name = image.levels[0].array, entry.name
+        if entry.id is None or _NUMBERED.fullmatch(entry.id) or name.isdecimal():
+            own_name = image.multiscale.name if image.multiscale else None
+            if own_name and not own_name.startswith("/"):  # not the path of its group
+                name = own_name
         well = entry.field.well if entry.field else None
         summary = SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype, well)
         summaries.append(summary)
