@@ -94,7 +94,7 @@ def test_depth_axis_makes_volumes_and_follows_the_slider(
 def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 500)
-    assert "500 x 500 is larger than" in window.summary
+    assert "500 x 500 is larger than image.czi, scene 0, which is" in window.summary
     assert "pad small images (More options > Strategy > Small image)." in window.summary
     assert window.widget.patches.hint.value == ""
     assert len(window.grid.data) == 0

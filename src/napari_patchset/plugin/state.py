@@ -175,17 +175,17 @@ class FormState:
         return self.sources[self.shown_index]
 
     def infos(self) -> list[SourceInfo]:
-        """Describe every source as its patches see it: depth axis and channels applied."""
+        """Describe every source as its patches see it, named as in the window."""
         recipe = self.recipe
         reads_well = recipe.split is not None and WELL in recipe.split.columns
 
-        def described(ref: SourceRef) -> SourceInfo:
+        def described(ref: SourceRef, name: str) -> SourceInfo:
             info = DESCRIPTIONS.describe(ref, recipe.depth_axis, recipe.pixel_size)
             well = DESCRIPTIONS.well(ref) if reads_well else None
-            of_sheet = {"columns": dict(ref.columns), "well": well}
-            return select_channels(info, recipe).model_copy(update=of_sheet)
+            update = {"columns": dict(ref.columns), "well": well, "name": name}
+            return select_channels(info, recipe).model_copy(update=update)
 
-        return [described(ref) for ref in self.sources]
+        return list(map(described, self.sources, self.names))
 
     def without_repeats(self) -> tuple["FormState", str]:
         """Leave out sources whose pixels are all in another one, as the export does.
