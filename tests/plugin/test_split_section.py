@@ -79,7 +79,7 @@ def test_a_loaded_split_is_that_of_the_form(split: Split, section: SplitSection)
     section.load(split)
     assert section.value == split
     section.load(None)
-    assert section.value is None or section.value.by == split.by
+    assert (section.value, section.summary) == (None, "none")
 
 
 def test_a_newcomer_sees_shares_folds_and_the_sheet(section: SplitSection) -> None:
@@ -170,6 +170,18 @@ def test_a_sheet_that_states_the_split_needs_no_shares(
     assert (section.value, section.by.choices) == (Split(by="split"), ("split",))
     section.samples.choice.value = None
     assert section.value == Split(val=0.2, by="file")
+
+
+def test_a_column_that_is_called_as_a_unit_is_no_choice(section: SplitSection) -> None:
+    refs = tuple(
+        SourceRef(path=part, columns={"file": part, "well": part}) for part in ("train", "val")
+    )
+    section.samples.load(refs)
+    assert list(section.by.choices) == ["auto", "file", "scene", "block", "well"]
+    section.by.value = "file"
+    assert section.value is None
+    section.val.value, section.by.value = 20, "well"
+    assert section.value == Split(val=0.2, by="well")
 
 
 def test_a_file_that_is_no_sheet_is_told_in_place(

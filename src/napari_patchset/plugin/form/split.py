@@ -251,8 +251,8 @@ class SplitSection(Section):
     @property
     def _is_stated(self) -> bool:
         """Whether the column that the split goes by states it."""
-        values = self.samples.columns.get(self.by.value)
-        return values is not None and states_split(self.by.value, values)
+        by, columns = self.by.value, self.samples.columns
+        return by not in BY and by in columns and states_split(by, columns[by])
 
     @property
     def shown_fold(self) -> int:
@@ -270,9 +270,9 @@ class SplitSection(Section):
         self.val.load((split and split.val) or 0)
         self.test.load((split and split.test) or 0)
         self.folds.value = (split and split.folds) or _NO_FOLDS
-        if split:
-            self._chosen_by, self._chosen_stratify = split.by, split.stratify or ""
-            self.seed.value = split.seed
+        self._chosen_by = split.by if split else BY[0]
+        self._chosen_stratify = (split and split.stratify) or ""
+        self.seed.value = split.seed if split else 0
         self._offer()
 
     @property
