@@ -19,9 +19,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 import psutil
 from forked import Died, in_child
@@ -41,12 +41,25 @@ GONE_S = 60.0
 """How long its processes may take to notice that it is gone: one that starts imports first."""
 
 
-class Reference(NamedTuple):
-    """The uninterrupted exports: digests of the plan, of another one, and seconds of writing."""
+WRITING_S = 0.6
+"""How long the command writes."""
 
-    plan: dict[str, str]
-    other: dict[str, str]
-    seconds: float
+
+class Reference:
+    """The uninterrupted exports of a plan and of another one, made when they are compared with."""
+
+    def __init__(self, plan: ExportPlan) -> None:
+        self._plan = plan
+
+    @cached_property
+    def plan(self) -> dict[str, str]:
+        """The digests of the plan's set."""
+        return in_child(lambda: _whole(self._plan))
+
+    @cached_property
+    def other(self) -> dict[str, str]:
+        """Those of another plan's set."""
+        return in_child(lambda: _whole(_other(self._plan)))
 
 
 def main() -> int:
@@ -57,13 +70,10 @@ def main() -> int:
 
 def run(options: argparse.Namespace, row: Row) -> None:
     """Kill `n` times, going on after each."""
-    sources = write_sources(options.work / "sources", options.seed, shape=(2, 384, 352))
+    shape = getattr(options, "shape", (2, 384, 352))
+    sources = write_sources(options.work / "sources", options.seed, shape)
     plan = plan_of(sources, options.work / "a.patches.zarr")
-    reference = Reference(
-        in_child(lambda: _whole(plan)),
-        in_child(lambda: _whole(_other(plan))),
-        0.6,
-    )
+    reference = Reference(plan)
     cluster = Cluster()
     kinds = options.kinds.split(",")
     try:
@@ -186,7 +196,7 @@ def _one_kill(
     with command(plan, *words) as process:
         if chance.random() < 0.8:  # when it is at work
             process.stdout.readline()
-        time.sleep(chance.uniform(0, 2 * reference.seconds))
+        time.sleep(chance.uniform(0, 2 * WRITING_S))
         own = psutil.Process(process.pid)
         started = own.children(recursive=True) if process.poll() is None else []
         if target == "command":

@@ -15,6 +15,7 @@ from napari_patchset.patchset import layout
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import paste
 from support.window import Window, digests
 
 pytestmark = pytest.mark.gui
@@ -34,11 +35,9 @@ def offered(window: Window) -> list[str]:
 
 
 def save_to(window: Window, out: Path) -> None:
-    """Type the destination."""
+    """Paste the destination, and press Enter."""
     field = window.widget.export.out.line_edit.native
-    field.setFocus()
-    field.selectAll()
-    window.qtbot.keyClicks(field, str(out))
+    paste(window, field, out)
     window.qtbot.keyClick(field, Qt.Key.Key_Return)
     window.settle()
 

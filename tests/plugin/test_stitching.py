@@ -10,6 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_patchset import ExportPlan, PatchSet, Split, Tiled, export, open_stack, stitch
 from napari_patchset.stitching import stitched_image
+from support.gestures import paste
 from support.pixels import whole
 from support.window import Window
 
@@ -51,9 +52,7 @@ class Dialog:
         window.until(self.fields.isVisible)
 
     def type(self, field: Any, text: object) -> None:
-        field.native.setFocus()
-        field.native.selectAll()
-        self.window.qtbot.keyClicks(field.native, str(text))
+        paste(self.window, field.native, text)
         self.window.settle()
 
     def press(self, button: Any, settle: bool = True) -> None:

@@ -17,6 +17,14 @@ def soon(action: Callable[[], object]) -> None:
     QTimer.singleShot(0, action)
 
 
+def paste(window: Window, field: QWidget, text: object) -> None:
+    """Paste a text in place of what a field holds; of a long one, each key would be an edit."""
+    QApplication.clipboard().setText(str(text))
+    field.setFocus()
+    window.qtbot.keyClick(field, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    window.qtbot.keyClick(field, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+
+
 def drop(window: Window, *paths: Path) -> None:
     """Drop files on the window as the file manager does."""
     target = window.viewer.window._qt_viewer
