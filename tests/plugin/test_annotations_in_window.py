@@ -205,6 +205,41 @@ def test_three_classes_are_drawn_renamed_exported_with_labels_and_loaded(
     assert window.state.source.labels.path == window.state.source.annotations.path == str(drawn)
 
 
+def test_outlines_go_with_their_scene_and_its_pixel_size(
+    window: Window, czi: MakeCzi, outlines: Path
+) -> None:
+    scenes = (SceneSpec(id=0, rect=(0, 0, 64, 64)), SceneSpec(id=1, rect=(900, 0, 64, 64)))
+    window.open(czi(*scenes))
+    window.type_size(8, 8)
+    drop(window, outlines)
+    window.until(lambda: is_open(window))
+    window.settle()
+    use(window, "Tumor", "only inside")
+    inside = f"<b>{len(IN_TUMOR)}</b> patches"
+    assert inside in window.summary
+    window.click_scene(1)
+    assert "tumour.geojson" not in window.viewer.layers
+    assert "no class 'Tumor', as there are no annotations" in window.summary
+    assert "(More options > Annotations)" in window.summary
+    window.click_scene(0)
+    window.until(lambda: inside in window.summary)
+    assert listed(window) == {"Tumor": "1", "Artefact": "1"}
+    layer = window.viewer.layers["tumour.geojson"]
+    assert layer.scale.tolist() == [1, 1]
+    window.click(window.widget.source_control.fold.button)
+    field = window.widget.source_control.metadata.pixel_size
+    field.value = "0.5"
+    field.native.editingFinished.emit()
+    window.until(lambda: window.images[0].scale[-1] == 0.5)
+    window.settle()
+    assert window.viewer.layers["tumour.geojson"].scale.tolist() == [0.5, 0.5]
+    assert inside in window.summary
+    assert window.state.source.annotations.path == str(outlines)
+    window.viewer.layers.remove("tumour.geojson")
+    window.settle()
+    assert not is_open(window)
+
+
 def test_outlines_without_an_image_and_damaged_ones_are_told(
     window: Window, file: Path, outlines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,10 +18,11 @@ from qtpy.QtWidgets import QColorDialog, QFileDialog, QWidget
 
 from napari_patchset._model import user_message
 from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
-from napari_patchset.errors import PatchsetError
+from napari_patchset.errors import MissingAnnotationsError, PatchsetError
 from napari_patchset.patching.strategies.tiled import SMALL_REMEDY
 from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX
 
+_ANNOTATIONS_FIELD = "More options > Annotations"
 _SMALL_FIELD = "More options > Strategy > Small image"
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
@@ -36,6 +37,8 @@ def message(error: Exception) -> str:
         return user_message(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"  # without "[Errno 2]"
+    if isinstance(error, MissingAnnotationsError):
+        return f"{str(error).removesuffix('.')} ({_ANNOTATIONS_FIELD})."
     return str(error).replace(SMALL_REMEDY, f"{SMALL_REMEDY} ({_SMALL_FIELD})")
 
 

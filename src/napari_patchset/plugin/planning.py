@@ -229,6 +229,8 @@ def plan_form(
     recipe, metrics = state.recipe, dict[str, Metric]()
     sources = state.infos()
     pairs = state.describe_pairs(sources)
+    classes = _classes(pairs)
+    check_classes(recipe.strategy, recipe.filters, classes)
     if before is not None and before.state.candidates_key == state.candidates_key:
         grid, metrics = before.grid, dict(before.verdicts.metrics)
         if before.state.verdicts_key == state.verdicts_key:
@@ -247,8 +249,6 @@ def plan_form(
         masks = masks_of(recipe.strategy)
         watch = watch or PlanningWatch()
         grid = choose_candidates(state.preview_plan(), sources, masks, open_image, watch)
-    classes = _classes(pairs)
-    check_classes(recipe.strategy, recipe.filters, classes)
     check_split_column(sources, recipe.split.by if recipe.split else None)
     if len(grid):
         names = [each.name for each in classes]

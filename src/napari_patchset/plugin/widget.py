@@ -182,6 +182,7 @@ class PatchesWidget(Panel):
         self.source_control.edits.made.connect(self._on_edit)
         self.source_control.visibility.made.connect(self._show_hidden)
         self.source_control.replaced.connect(self.preview.clear)
+        self.source_control.replaced.connect(self.annotations.put_away)
         self.form.changed.connect(self._plan)
         self.preview.gallery.decided.connect(self.form.decide)
         self.preview.scene_wanted.connect(self.picker.picked.emit)

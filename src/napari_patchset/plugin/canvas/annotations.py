@@ -41,7 +41,7 @@ from napari_patchset.plugin.layers.outlines import (
     with_colors,
 )
 from napari_patchset.plugin.layers.plan_layers import write_outlines
-from napari_patchset.plugin.layers.viewer_images import SceneLayers, shown_scenes
+from napari_patchset.plugin.layers.viewer_images import SceneLayers
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.source import SceneId
@@ -120,6 +120,8 @@ class AnnotationControl:
         self._tried: set[tuple[Key, str]] = set()
         self._written: WeakKeyDictionary[Shapes, _Written] = WeakKeyDictionary()
         self._key: Key | None = None
+        self._away: list[Shapes] = []
+        """Outlines of scenes that are not shown now."""
         self.reading = Worker()
         # napari reports a shape before its features.
         self.soon = single_shot_timer(parent, self._on_drawn)
@@ -220,17 +222,29 @@ class AnnotationControl:
             written.space = space.place
         return written.path
 
+    def put_away(self) -> None:
+        """Take the outlines away with the scene that they lie on, until it is shown again."""
+        layer = self._layer
+        if layer is not None and layer in self._viewer.layers:
+            self._away.append(layer)
+            self._viewer.layers.remove(layer)
+
     def _turn_to(self, shown: SceneLayers) -> Key:
-        """Show the outlines of a scene, and hide those of scenes that are not shown."""
-        key = shown.path, shown.scene
-        self._spaces[key] = ImageSpace.of(shown.layers[-1])
+        """Bring back the outlines of a scene, at the place that its pixels have now."""
+        key, space = (shown.path, shown.scene), ImageSpace.of(shown.layers[-1])
+        before, self._spaces[key] = self._spaces.get(key), space
         if key != self._key:
             self._key = key
             self.reading.stop()
             self._section.show_note("")
-            for (path, scene), chosen in self._chosen.items():
-                if isinstance(chosen, Shapes) and chosen in self._viewer.layers:
-                    chosen.visible = scene in shown_scenes(self._viewer, path)
+        if (layer := self._layer) is not None:
+            if before is not None and before.place != space.place:
+                space.take_over(layer, before)
+            if layer in self._away:
+                self._away.remove(layer)
+                active = self._viewer.layers.selection.active
+                self._viewer.add_layer(layer)
+                self._viewer.layers.selection.active = active
         return key
 
     def _follow(self, layer: Shapes | Labels) -> None:

@@ -76,6 +76,13 @@ class ImageSpace(NamedTuple):
         options = (tuple(map(str, value)) for value in self.options.values())
         return self.axes, self.shape, *options
 
+    def take_over(self, layer: Shapes, before: "ImageSpace") -> None:
+        """Move a layer that lies on the pixels of an image, whose place is another one now."""
+        was, now = before.of_last(layer.ndim), self.of_last(layer.ndim)
+        if all(np.array_equal(getattr(layer, name), value) for name, value in was.items()):
+            for name, value in now.items():
+                setattr(layer, name, value)
+
     @property
     def line_width(self) -> float:
         """The width of an outline, in pixels."""
