@@ -197,6 +197,10 @@ def test_a_file_that_is_no_sheet_is_told_in_place(
     choose(section, bad, qtbot, monkeypatch)
     assert "problem" not in visible(section)
     assert [*section.samples.columns] == ["animal"]
+    choose(section, tmp_path / "absent.csv", qtbot, monkeypatch)
+    assert "absent.csv: no such file" in section.problem.value
+    section.samples.choice.value = None
+    assert "problem" not in visible(section)
 
 
 def test_the_values_of_a_loaded_plan_are_a_choice(section: SplitSection) -> None:

@@ -72,6 +72,7 @@ class SamplesRow(Row):
             "other columns what it is of, such as animal or treatment. A column split with train, "
             "val or test is the split.",
         )
+        self.choice.changed.connect(self._on_choice)  # before the form hears of it
         self.ask = small_button("…", "Choose a samples sheet; again, if it has changed.", width=28)
         super().__init__([self.choice, self.ask], label="Samples sheet")
         self.ask.changed.connect(self._ask)
@@ -122,6 +123,9 @@ class SamplesRow(Row):
 
     def _choices(self) -> list[tuple[str, str]]:
         return [(_name(choice), choice) for choice in self._columns]
+
+    def _on_choice(self) -> None:
+        self.problem = ""
 
     def _ask(self) -> None:
         if (path := ask_sheet(self.native)) is not None:
