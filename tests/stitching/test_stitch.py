@@ -214,7 +214,7 @@ def test_time_step_and_position_are_those_of_the_source(tmp_path: Path) -> None:
     assert multiscale["axes"][2]["unit"] == "micrometer"
 
 
-def test_images_of_several_files_have_the_names_of_these(tmp_path: Path) -> None:
+def test_images_have_the_names_of_their_files_and_scenes(tmp_path: Path) -> None:
     sources = [write(tmp_path / name, drawn("YX", (20, 30))) for name in ("a.tif", "b.tif")]
     sources[1] = write(tmp_path / "b.tif", drawn("YX", (20, 31)))
     made = export(
@@ -222,6 +222,10 @@ def test_images_of_several_files_have_the_names_of_these(tmp_path: Path) -> None
     )
     result = stitch(made.path, made.path, tmp_path / "back.ome.zarr")
     assert [scene.name for scene in list_scenes(result.path)] == ["a.tif", "b.tif"]
+    made = export_scenes(tmp_path)
+    result = stitch(made.path, made.path, tmp_path / "scenes.ome.zarr")
+    named = [scene.label for scene in list_scenes(tmp_path / "image.czi")]
+    assert [scene.name for scene in list_scenes(result.path)] == named
 
 
 def test_coarser_levels_are_means_of_floats_and_every_second_integer(tmp_path: Path) -> None:

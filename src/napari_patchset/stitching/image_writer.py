@@ -50,8 +50,7 @@ def planned_pyramids(
 ) -> list[ome_zarr.Pyramid]:
     """Return the pyramids that a plan makes of the sources of its set."""
     sources, sizes = patch_set.manifest.sources, plan.full_sizes
-    files = [Path(source["path"]).name for source in patch_set.provenance.sources]
-    images = images_of(sources, plan.channels, plan.dtype, plan.factor, sizes, files)
+    images = images_of(sources, plan.channels, plan.dtype, plan.factor, sizes)
     return ome_zarr.pyramids(folder.result, list(images), plan.fill, plan.codec)
 
 

@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.sharding import CODECS, Codec, CodecName, encode_index
 from napari_patchset.stitching.blending import Box
-from napari_patchset.stitching.stitched_image import Calibration, FrameBox, StitchedImage
+from napari_patchset.stitching.stitched_image import FrameBox, SourceRecord, StitchedImage
 
 LABELS = "classes"
 """Name of the label image whose pixels are the channel with the highest prediction."""
@@ -139,11 +139,11 @@ def pyramids(
 
 
 def create(
-    root: Path, images: Sequence[Pyramid], calibrations: Sequence[Calibration], *, labels: bool
+    root: Path, images: Sequence[Pyramid], records: Sequence[SourceRecord], *, labels: bool
 ) -> None:
     """Create the groups and the empty arrays of all images, and of their label images.
 
-    `calibrations` are those of the sources.
+    `records` are those of the sources.
     """
     if len(images) > 1:
         layout = v05.Bf2Raw.model_validate({"bioformats2raw.layout": 3})
@@ -151,13 +151,13 @@ def create(
         series = v05.Series(series=[image.path.name for image in images])
         _create_group(root / "OME", _dump(series))
     for pyramid in images:
-        known = calibrations[pyramid.image.source_index]
-        _create_group(pyramid.path, _dump(v05.Image(multiscales=[_multiscale(pyramid, known)])))
+        record = records[pyramid.image.source_index]
+        _create_group(pyramid.path, _dump(v05.Image(multiscales=[_multiscale(pyramid, record)])))
         pyramid.create_arrays()
         if labels:
             classes = pyramid.labels()
             _create_group(classes.path.parent, _dump(v05.LabelsGroup(labels=[LABELS])))
-            metadata = _dump(v05.Image(multiscales=[_multiscale(classes, known)]))
+            metadata = _dump(v05.Image(multiscales=[_multiscale(classes, record)]))
             # yaozarrs' model of a label drops what it does not know, such as its name.
             names = pyramid.image.channels
             properties = [{"label-value": i, "class": name} for i, name in enumerate(names)]
@@ -262,11 +262,11 @@ def _dump(metadata: Any) -> dict[str, Any]:
     return dumped
 
 
-def _multiscale(pyramid: Pyramid, known: Calibration) -> v05.Multiscale:
+def _multiscale(pyramid: Pyramid, record: SourceRecord) -> v05.Multiscale:
     """Describe the axes and levels of an image, in micrometres and seconds where they are known."""
     image, axes = pyramid.image, pyramid.axes
     size, rect = image.pixel_size, image.rect
-    scales = {"T": known.time_step, "Z": size.z, "Y": size.y, "X": size.x}
+    scales = {"T": record.time_step, "Z": size.z, "Y": size.y, "X": size.x}
     described: list[Any] = []
     for axis in axes:
         unit, name = bool(scales.get(axis)), axis.lower()
@@ -276,7 +276,7 @@ def _multiscale(pyramid: Pyramid, known: Calibration) -> v05.Multiscale:
             described.append(v05.ChannelAxis(name=name))
         else:
             described.append(v05.SpaceAxis(name=name, unit="micrometer" if unit else None))
-    origin = {axis: at for axis, at in known.translation.items() if scales[axis]}
+    origin = {axis: at for axis, at in record.translation.items() if scales[axis]}
     if rect is not None:
         origin |= {"Y": rect.y * (size.y or 1.0), "X": rect.x * (size.x or 1.0)}
     factor = dict(zip(image.spatial_axes, image.factor, strict=True))
@@ -293,4 +293,5 @@ def _multiscale(pyramid: Pyramid, known: Calibration) -> v05.Multiscale:
         if any(translation):
             transformations.append(v05.TranslationTransformation(translation=translation))
         datasets.append(v05.Dataset(path=str(level), coordinateTransformations=transformations))
-    return v05.Multiscale(name=image.name or None, axes=described, datasets=datasets)
+    name = f"{record.name} {image.suffix}".strip()
+    return v05.Multiscale(name=name or None, axes=described, datasets=datasets)

@@ -24,8 +24,8 @@ from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
-from napari_patchset.stacks.metadata import image_metadata
-from napari_patchset.stacks.opening import open_stack
+from napari_patchset.stacks.metadata import SceneSummary, image_metadata
+from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
@@ -38,7 +38,7 @@ from napari_patchset.stitching.stitch_folder import (
     StitchFolder,
     StitchPlan,
 )
-from napari_patchset.stitching.stitched_image import Calibration
+from napari_patchset.stitching.stitched_image import SourceRecord
 
 logger = logging.getLogger(__name__)
 
@@ -205,9 +205,9 @@ def run_plan(
         if folder.find_plan() is None:
             with PatchSet(plan.patch_set) as patch_set:
                 pyramids = planned_pyramids(folder, patch_set, plan)
-                calibrations = [*map(_read_calibration, _source_refs(patch_set))]
+                records = _read_records(_source_refs(patch_set))
             _check_space(folder, plan, pyramids)
-            ome_zarr.create(folder.result, pyramids, calibrations, labels=plan.argmax)
+            ome_zarr.create(folder.result, pyramids, records, labels=plan.argmax)
             folder.write_plan(plan)
         writer = ImageWriter(folder)
         yield from _write_levels(writer, executor, workers, memory)
@@ -377,15 +377,26 @@ def _source_refs(patch_set: PatchSet) -> list[SourceRef]:
     return [SourceRef.model_validate(fields) for fields in patch_set.provenance.sources]
 
 
-def _read_calibration(ref: SourceRef) -> Calibration:
-    """Read what a file says of its axes; nothing is known of one that can't be read any more."""
-    try:
-        with open_stack(ref.path, ref.scene, **ref.overrides) as stack:
-            translation = getattr(stack, "translation", {})
-            return Calibration(image_metadata(stack).time_step, translation)
-    except (PatchsetError, OSError) as error:
-        logger.info("time step and position of %s are unknown: %s", ref, error)
-        return Calibration()
+def _read_records(refs: Sequence[SourceRef]) -> list[SourceRecord]:
+    """Read what the files say; of one that can't be read any more, only its name is known."""
+    is_only_file = len({ref.path for ref in refs}) == 1
+    scenes: dict[str, list[SceneSummary]] = {}
+    records = []
+    for ref in refs:
+        file = "" if is_only_file else Path(ref.path).name
+        scene = "" if ref.scene is None else str(ref.scene)
+        record = SourceRecord(f"{file} {scene}".strip())
+        try:
+            if ref.scene is not None:
+                listed = scenes.get(ref.path) or scenes.setdefault(ref.path, list_scenes(ref.path))
+                scene = next((each.label for each in listed if each.id == ref.scene), scene)
+            with open_stack(ref.path, ref.scene, **ref.overrides) as stack:
+                step, position = image_metadata(stack).time_step, getattr(stack, "translation", {})
+            record = SourceRecord(f"{file} {scene}".strip(), step, position)
+        except (PatchsetError, OSError) as error:
+            logger.info("time step and position of %s are unknown: %s", ref, error)
+        records.append(record)
+    return records
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

@@ -33,17 +33,20 @@ LAST_LEVEL = 512
 _Value = TypeVar("_Value")
 
 
-class Calibration(NamedTuple):
-    """What the file of a source says of its axes, beside what a set keeps of it.
+class SourceRecord(NamedTuple):
+    """What the file of a source says, and the set does not keep.
 
     Attributes
     ----------
+    name : str
+        Name of the scene, and of the file if the sources are in several.
     time_step : float or None
         Seconds between two time points; None if unknown.
     translation : dict of str to float
         Position of the first pixel along those of Z, Y and X that have one, in micrometres.
     """
 
+    name: str
     time_step: float | None = None
     translation: Mapping[str, float] = MappingProxyType({})
 
@@ -87,8 +90,6 @@ class StitchedImage:
         Pixels along (Z)YX for each pixel of the source.
     full : FullSize or None
         Of a source that was resampled, if the image has its size; None for that of the set.
-    file : str
-        Name of the source's file, if there are images of other files; else "".
     """
 
     source_index: int
@@ -98,15 +99,12 @@ class StitchedImage:
     dtype: str
     factor: tuple[int, ...]
     full: FullSize | None = None
-    file: str = ""
 
-    @cached_property
-    def name(self) -> str:
-        """Names of the source's file and scene, and what else tells it from other images."""
-        scene = "" if self.source.scene is None else str(self.source.scene)
+    @property
+    def suffix(self) -> str:
+        """What tells it from other images of its source: "R1"."""
         sizes = self.source.layout.sizes
-        indices = (f"{axis}{index}" for axis, index in self.fixed if sizes[axis] > 1)
-        return " ".join(filter(None, [self.file, scene, *indices]))
+        return " ".join(f"{axis}{index}" for axis, index in self.fixed if sizes[axis] > 1)
 
     @cached_property
     def spatial_axes(self) -> str:
@@ -292,11 +290,9 @@ def images_of(
     dtype: str,
     factor: Sequence[int],
     full_sizes: Sequence[FullSize | None] = (),
-    files: Sequence[str] = (),
 ) -> Iterator[StitchedImage]:
     """Yield the images that the patches of sources become, in the order of the sources."""
     sizes_of_sources = full_sizes or [None] * len(sources)
-    names = files if len(set(files)) > 1 else [""] * len(sources)
     for source_index, source in enumerate(sources):
         sizes = source.layout.sizes
         shown = "TS" if has_pages(source) else "TZ"
@@ -304,5 +300,5 @@ def images_of(
         for index in product(*(range(sizes[axis]) for axis in others)):
             fixed = tuple((axis, i) for axis, i in zip(others, index, strict=True))
             full = sizes_of_sources[source_index]
-            common = tuple(channels), dtype, tuple(factor), full, names[source_index]
+            common = tuple(channels), dtype, tuple(factor), full
             yield StitchedImage(source_index, source, fixed, *common)
