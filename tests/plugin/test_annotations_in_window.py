@@ -269,3 +269,27 @@ def test_more_outlines_than_can_be_drawn_are_used_all_the_same(
     assert listed(window) == {"Tumor": "1", "Artefact": "1"}
     use(window, "Tumor", "only inside")
     assert f"<b>{len(IN_TUMOR)}</b> patches" in window.summary
+
+
+def test_a_labels_layer_with_named_values_has_classes(window: Window, tmp_path: Path) -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    labels[16:32, 16:32], labels[32:48, :16] = 1, 2
+    features = {"index": [1, 2], CLASS: ["Nucleus", "Debris"]}
+    window.viewer.add_image(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), name="made")
+    layer = window.viewer.add_labels(labels, name="classes", features=features)
+    window.until(lambda: window.state is not None)
+    window.settle()
+    window.type_size(8, 8)
+    window.unfold("Annotations")
+    section = window.widget.form.annotations
+    window.choose(section.outlines, layer)
+    assert listed(window) == {"Nucleus": "", "Debris": ""}
+    use(window, "Nucleus", "only inside")
+    assert "<b>4</b> patches" in window.summary
+    window.tick(section.as_labels.native)
+    with window.export_to(tmp_path / "made.patches.zarr") as made:
+        assert {each.name: each.value for each in made.manifest.classes} == {
+            "Nucleus": 1,
+            "Debris": 2,
+        }
+        assert made["all/labels"][:].tolist() == np.ones((4, 1, 8, 8)).tolist()
