@@ -216,6 +216,7 @@ class PatchesWidget(Panel):
 
     def _on_file(self) -> None:
         self._forget()  # a file that is opened again may have changed
+        self.form.filters.forget()
         self.export_control.forget()
         self.summary.setMinimumHeight(0)
         self.form.pairs.offer(self.source.file.value, self.source_control.others)

@@ -126,12 +126,20 @@ class _FilterRow(Section):
     ) -> None:
         """Draw the histogram of a filter, if it is still that of this row.
 
-        The former one stays until the same metric is measured anew.
+        The former one stays until the same metric is measured anew, but its numbers do not.
         """
-        if histogram is not None and (own := self._rule) is not None and _measures(own, rule):
+        if (own := self._rule) is None or not _measures(own, rule):
+            return
+        self.rejects.setText("measuring…" if histogram is None else histogram.summary)
+        if histogram is not None:
             self._drawn = rule
             self.histogram.follow(histogram, colors)
-            self.rejects.setText(histogram.summary)
+
+    def forget(self) -> None:
+        """Draw nothing until a filter is measured."""
+        self._drawn = None
+        self.histogram.follow(None, {})
+        self.rejects.setText("")
 
     @property
     def _rule(self) -> PatchFilter | None:
@@ -150,8 +158,7 @@ class _FilterRow(Section):
         if rule is None or self._drawn is None or not _measures(rule, self._drawn):
             self.rejects.setText("")
         if rule is not None and self._drawn is not None and not _measures(rule, self._drawn):
-            self._drawn = None
-            self.histogram.follow(None, {})
+            self.forget()
 
     @property
     @abstractmethod
@@ -320,6 +327,11 @@ class FiltersSection(Section):
         for row in self.rows:
             check_bare_numbers(channel_text(row.text), self._channels.exported)
         return tuple(parse_filter(row.text) for row in self.rows)
+
+    def forget(self) -> None:
+        """Draw no histograms until filters are measured in another image."""
+        for row in self.rows:
+            row.forget()
 
     def draw(
         self, filters: Sequence[PatchFilter], histograms: Sequence[MetricHistogram | None]
