@@ -104,7 +104,7 @@ def test_qupath_05(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) 
     assert not annotations.mask(whole, ["Tumor"], z=2, t=1).any()
     assert annotations.mask(whole, ["Stroma: Positive"], z=2, t=1).any()
     assert not annotations.mask(whole, ["Stroma: Positive"], z=0, t=0).any()
-    assert annotations.notes == ("only areas have pixels, so these are left out: 1 Point",)
+    assert annotations.notes == ("only areas have pixels, so these are ignored: 1 Point",)
 
 
 def test_qupath_02(tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_what_is_no_area_is_named(tmp_path: Path) -> None:
     )
     assert annotations.class_counts == {"Tumor": 1, "Unclassified": 1}
     assert annotations.notes == (
-        "only areas have pixels, so these are left out: 1 LineString, "
+        "only areas have pixels, so these are ignored: 1 LineString, "
         "1 feature without a geometry, 1 Circle, 1 no feature",
-        "1 feature crosses or touches itself and was mended, the first is number 6 (Tumor)",
-        "5 features have no area and are left out, the first is number 1 (Unclassified)",
+        "1 feature crosses or touches itself and was repaired, the first is number 6 (Tumor)",
+        "5 features have no area and are ignored, the first is number 1 (Unclassified)",
     )
     mask = annotations.mask(Rect(0, 0, 10, 10), ["Tumor"])  # both halves of the bow tie
     assert mask[5, 1]
@@ -280,7 +280,7 @@ def test_files_of_others() -> None:
     collection = read_geojson(folder / "geojson" / "valid_geometry_collection.geojson")
     assert len(collection) == 1
     assert collection.notes == (
-        "only areas have pixels, so these are left out: 2 Point, 1 LineString",
+        "only areas have pixels, so these are ignored: 2 Point, 1 LineString",
     )
 
 

@@ -133,7 +133,7 @@ def test_export_reports_positions_that_are_no_candidates(run, czi: MakeCzi) -> N
     path = czi(SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, z=2, missing=[{"T": 1, "Z": 1}]))
     shown = run("export", path, "--out", "a.patches.zarr", "--patch-size", "16,16")[1]
     out = Path("a.patches.zarr").absolute()
-    assert shown == f"36 patches in {out}: 12 left out (missing plane)\n"
+    assert shown == f"36 patches in {out}: 12 excluded (missing plane)\n"
 
 
 def test_the_file_that_lacks_planes_is_named(run, czi: MakeCzi) -> None:
@@ -141,7 +141,7 @@ def test_the_file_that_lacks_planes_is_named(run, czi: MakeCzi) -> None:
     path = czi(SceneSpec(rect=(0, 0, 64, 48), t=2, z=2, missing=[{"T": 1, "Z": 0}]))
     options = ("--out", "a.patches.zarr", "--patch-size", "16,16")
     shown = run("export", whole, path, *options)[1]
-    assert f"12 left out (missing plane in {path})" in shown.replace(", scene 0", "")
+    assert f"12 excluded (missing plane in {path})" in shown.replace(", scene 0", "")
     assert "absent: 1 plane of scene 0" in run("info", path)[1]
 
 

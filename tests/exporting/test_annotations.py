@@ -440,7 +440,7 @@ def test_what_lies_elsewhere_or_is_mended_is_said(tmp_path: Path) -> None:
         export(plan).close()
     said = sorted(str(each.message).partition("a.geojson: ")[2] for each in caught)
     assert said == [
-        "1 feature crosses or touches itself and was mended, the first is number 4 (Tumor).",
+        "1 feature crosses or touches itself and was repaired, the first is number 4 (Tumor).",
         "1 of 4 features are of planes up to Z 9, but the image has 3, counted from 0.",
         "1 of 4 features lie outside of the image, which is 80 x 60; coordinates are "
         "full-resolution pixels.",

@@ -49,7 +49,7 @@ def assigned(split: Split, grid: PatchGrid, sources: Sequence[SourceInfo]) -> np
     try:
         return split.assign(grid, sources)
     except ArgumentError as error:
-        if "needs patches" not in str(error) and "would leave out" not in str(error):
+        if "needs patches" not in str(error) and "would reject" not in str(error):
             raise
         return None
 
@@ -490,7 +490,7 @@ def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:
 def test_a_split_that_would_leave_out_most_patches_is_refused() -> None:
     image = [source(1, 1, 80, 80)]
     grid = Tiled(size=(32, 32), overlap=(28, 28)).plan(image)
-    with pytest.raises(ArgumentError, match=r"leave out \d+ of \d+ patches.*Choose smaller"):
+    with pytest.raises(ArgumentError, match=r"reject \d+ of \d+ patches.*Choose smaller"):
         Split(val=0.3, by="block").assign(grid, image)
 
 

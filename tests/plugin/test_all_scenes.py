@@ -86,7 +86,7 @@ def test_more_scenes_than_are_good_and_one_that_is_broken(
     monkeypatch.setattr(all_scenes, "scene_layers", open_two)
     monkeypatch.setattr(opener, "show_info", said.append)
     assert len(read_layers(str(path))) == 2
-    assert said == ["image.czi: 1 of 3 scenes is left out: image.czi: scene 1 is damaged."]
+    assert said == ["image.czi: 1 of 3 scenes is skipped: image.czi: scene 1 is damaged."]
     monkeypatch.setattr("napari_patchset.plugin.reader.MAX_SCENES", 2)
     assert len(read_layers(str(path))) == 1
     assert said[1] == "This is Scene 0, one of 3 scenes."

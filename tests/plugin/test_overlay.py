@@ -247,4 +247,4 @@ def test_what_is_left_out_names_where_it_was(window: Window, czi: MakeCzi) -> No
     spec = SceneSpec(rect=(0, 0, 64, 64), z=3, c=2, missing=({"Z": 1},))
     window.open(czi(spec, name="gap.czi"))
     window.type_size(32, 32)
-    assert "4 more places in the image left out: missing plane" in window.summary
+    assert "4 more places in the image excluded: missing plane" in window.summary

@@ -242,7 +242,7 @@ class _Features:
         notes = list[str]()
         if self._ignored:
             counts = ", ".join(f"{n:,} {kind}" for kind, n in self._ignored.items())
-            notes.append(f"only areas have pixels, so these are left out: {counts}")
+            notes.append(f"only areas have pixels, so these are ignored: {counts}")
         return annotations.completed(notes, key, in_first_plane=self._has_planes)
 
     def _parse(self, item: Any) -> Iterator[Feature]:

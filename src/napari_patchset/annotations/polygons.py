@@ -123,10 +123,10 @@ class _Columns:
         notes = []
         if self._n_mended:
             was = "crosses or touches itself and was" if self._n_mended == 1 else "were invalid and"
-            notes.append(f"{_count(self._n_mended)} {was} mended, {_first(self._mended)}")
+            notes.append(f"{_count(self._n_mended)} {was} repaired, {_first(self._mended)}")
         if self._n_empty:
             has = "has no area and is" if self._n_empty == 1 else "have no area and are"
-            notes.append(f"{_count(self._n_empty)} {has} left out, {_first(self._empty)}")
+            notes.append(f"{_count(self._n_empty)} {has} ignored, {_first(self._empty)}")
         return Annotations.from_columns(
             [AnnotationClass(name=name, color=color) for name, color in self._colors.items()],
             np.frombuffer(self._vertices, np.float64).reshape(-1, 2),

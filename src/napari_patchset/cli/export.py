@@ -236,7 +236,7 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
     excluded = {reason: n for reason, n in manifest.dropped.items() if n}
     for reason, n in excluded.items():
         where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
-        parts.append(f"{n} left out ({reason}{where})")
+        parts.append(f"{n} excluded ({reason}{where})")
     if places:
         parts.append(f"their places in {places[0].parent}")
     figures: dict[str, Any] = {"files": list(map(str, places))} if places else {}

@@ -85,7 +85,7 @@ class Split(Frozen):
     seed : int
         Another seed chooses other groups.
     test : float or None
-        The share of patches that are set apart for a test. They are the same whatever `val` is,
+        The share of patches held back for a test. They are the same whatever `val` is,
         and with folds.
     folds : int or None
         Number of folds for a cross-validation, instead of `val`: each of them validates once, see
@@ -110,7 +110,7 @@ class Split(Frozen):
         default=None,
         gt=0,
         lt=1,
-        description="Approximate share of patches that are set apart for a test.",
+        description="Approximate share of patches held back for a test.",
         exclude_if=lambda value: value is None,
     )
     folds: int | None = Field(
@@ -200,9 +200,9 @@ class Split(Frozen):
         n_lost = np.count_nonzero(best == NO_SPLIT)
         if 2 * n_lost > len(best):
             raise ArgumentError(
-                f"The split would leave out {n_lost} of {len(best)} patches, which lie "
+                f"The split would reject {n_lost} of {len(best)} patches, which lie "
                 f"{self.across}. Choose smaller patches or less overlap, add sources and split by "
-                "file or scene, or leave the split out."
+                "file or scene, or export without a split."
             )
         return best
 
@@ -401,5 +401,5 @@ class Split(Frozen):
         by = "" if self.by == "auto" else f" by {self.by}"
         return (
             f"Splitting{by}{into} needs patches at {places} places that do not overlap. "
-            f"Choose {smaller}smaller patches, add sources, or leave the split out."
+            f"Choose {smaller}smaller patches, add sources, or export without a split."
         )

@@ -162,7 +162,7 @@ def absent_files(names: Sequence[str], owner: str) -> str:
     if not names:
         return ""
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"the file {names[0]!r} of {owner}{more} is not in its folder; what is in it is left out"
+    return f"the file {names[0]!r} of {owner}{more} is not in its folder; what is in it is missing"
 
 
 def scaled_pixel_size(size: PixelSize, full: Sequence[int], reduced: Sequence[int]) -> PixelSize:

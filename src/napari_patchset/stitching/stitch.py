@@ -368,7 +368,7 @@ def _read_full_sizes(patch_set: PatchSet) -> Iterator[FullSize | None]:
         if made != info.spatial_shape[-2:]:
             raise ArgumentError(
                 f"{ref.path} has {height} x {width} pixels, which are not those that the set was "
-                "made of; put that file back, or leave out the full resolution."
+                "made of; put that file back, or stitch without the full resolution."
             )
         yield FullSize(shape=(height, width), rect=rect)
 

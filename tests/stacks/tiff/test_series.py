@@ -330,7 +330,7 @@ def write_pages(path: Path, description: str | bytes, *pages: np.ndarray) -> Pat
 def test_pages_that_the_ome_xml_does_not_describe_are_named(tmp_path: Path) -> None:
     pages = [np.full((8, 9), i, np.uint16) for i in range(6)]
     path = write_pages(tmp_path / "few.ome.tif", OME_OF.format(4), *pages)
-    said = "its OME-XML describes 4 of its 6 pages; the others are left out"
+    said = "its OME-XML describes 4 of its 6 pages; the others are ignored"
     with pytest.warns(UserWarning, match=said), open_stack(path) as stack:
         assert tuple(stack.data_shape) == (4, 1, 8, 9)
     with pytest.warns(UserWarning, match=said):

@@ -162,7 +162,7 @@ def test_fields_of_a_plate_are_scenes_laid_out_as_on_the_plate(
 def test_a_plate_without_one_of_its_wells_lists_the_others(tmp_path: Path) -> None:
     path = write_plate(tmp_path / "p.zarr", "0.5", ["A/1", "A/2"], 1)
     shutil.rmtree(path / "A" / "1" / "0")
-    with pytest.warns(UserWarning, match="left out: .*A/1/0: there is no image"):
+    with pytest.warns(UserWarning, match="skipped: .*A/1/0: there is no image"):
         assert [s.name for s in list_scenes(path)] == ["A2"]
 
 
@@ -191,11 +191,11 @@ def test_older_and_invalid_metadata_is_a_warning(
 
 def test_a_level_unlike_the_first_is_left_out(tmp_path: Path) -> None:
     path = write_image(tmp_path / "x.zarr", "CYX", drawn("CYX", (2, 9, 8)), drawn("YX", (4, 4)))
-    with pytest.warns(UserWarning, match="is unlike the first and left out"):
+    with pytest.warns(UserWarning, match="is unlike the first and ignored"):
         stack = open_zarr(path)
     assert stack.levels == (stack,)
     shutil.rmtree(path / "1")
-    with pytest.warns(UserWarning, match="a lower resolution is left out"):
+    with pytest.warns(UserWarning, match="a lower resolution is ignored"):
         open_zarr(path).close()
 
 

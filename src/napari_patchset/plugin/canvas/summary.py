@@ -113,7 +113,7 @@ def _left_out(planned: PlanPreview, reason: str, count: int) -> str:
         least = planned.state.recipe.strategy.min_covered
         reason = f"pixels in less than {least:.0%} of each"
     places = "place" if count == 1 else "places"
-    return f"{count:,} more {places} in {where} left out: {reason}"
+    return f"{count:,} more {places} in {where} excluded: {reason}"
 
 
 def _on_disk(planned: PlanPreview, kept: int) -> str:

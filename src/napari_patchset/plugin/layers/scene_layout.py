@@ -190,7 +190,7 @@ def _left_out(path: Path, count: int, errors: Sequence[Exception]) -> str:
     if not errors:
         return ""
     are = "is" if len(errors) == 1 else "are"
-    return f"{path.name}: {len(errors)} of {count} scenes {are} left out: {message(errors[0])}"
+    return f"{path.name}: {len(errors)} of {count} scenes {are} skipped: {message(errors[0])}"
 
 
 def _place(scenes: Sequence[SceneSummary], opened: Sequence[Sequence[LayerTuple]]) -> None:

@@ -92,7 +92,7 @@ def open_series(
             if unread and not description.problem:
                 problem = (
                     f"its OME-XML describes {description.n_pages - unread} of its "
-                    f"{description.n_pages} pages; the others are left out"
+                    f"{description.n_pages} pages; the others are ignored"
                 )
                 description = replace(description, problem=problem)
             yield list(_described_series(series, description)), description

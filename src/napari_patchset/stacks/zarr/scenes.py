@@ -128,14 +128,14 @@ def _ome_image(root: Root, node: Node, multiscale: Multiscale, first: int = 0) -
         try:
             array = _read_array(root, node, dataset)
         except UnreadableFileError as error:
-            problems.append(f"a lower resolution is left out ({error})")
+            problems.append(f"a lower resolution is ignored ({error})")
             continue
         if (len(array.shape), array.dtype) == (len(reference.shape), reference.dtype):
             levels.append(ZarrLevel(array, dataset))
         else:
             problems.append(
                 f"the resolution {dataset.path!r} of shape {array.shape} and type {array.dtype} is "
-                "unlike the first and left out"
+                "unlike the first and ignored"
             )
     levels.sort(key=lambda level: -prod(level.array.shape))
     finest = levels[0].array
@@ -219,7 +219,7 @@ def zarr_scenes(path: Path | str) -> list[SceneSummary]:
     if problems:
         more = f"; and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
         listed = "; ".join(problem.rstrip(".") for problem in problems[:MAX_LISTED])
-        warnings.warn(f"left out: {listed}{more}.", UserWarning, stacklevel=1)
+        warnings.warn(f"skipped: {listed}{more}.", UserWarning, stacklevel=1)
     return scenes
 
 

@@ -247,7 +247,7 @@ def open_zarr(
         except MissingAxisError:  # the depth axis was reduced to one plane
             continue
         except UnreadableFileError as error:
-            warnings.warn(f"a lower resolution is left out: {error}", UserWarning, stacklevel=2)
+            warnings.warn(f"a lower resolution is ignored: {error}", UserWarning, stacklevel=2)
             continue
         # One of other samples would show another plane, as where Z is reduced and merged into S.
         if coarser.data_shape[:2] == stack.data_shape[:2]:
