@@ -2,6 +2,7 @@
 
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,12 @@ def resampled(plan: ExportPlan, nearest: bool = False) -> NDArray[Any]:
         return np.stack([stack.extract_patch(s, None, zeros, size) for s in range(n_samples)])
 
 
-@pytest.mark.parametrize("wanted", RATIOS)
-@pytest.mark.parametrize("kind", KINDS)
+PAIRS = {*zip(KINDS, cycle(RATIOS), strict=False)}
+PAIRS |= {*product(("overlapping zstd", "deep zarr"), RATIOS)}
+"""Every kind of file, and every pixel size both with and without a depth axis."""
+
+
+@pytest.mark.parametrize(("kind", "wanted"), sorted(PAIRS))
 def test_each_tile_is_decoded_once_and_each_patch_is_a_part_of_the_whole(
     kind: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
