@@ -51,7 +51,8 @@ def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
     window.type_number(y, 32)
     window.type_number(x, 16)
     assert f"<b>{2 * 3 * 3 * 4}</b> patches" in window.summary
-    assert window.widget.patches.hint.value == "16.0 × 8.0 µm"
+    hints = "16.0 × 8.0 µm<br>Overlap at the border: Y 16 px"
+    assert window.widget.patches.hint.value == hints
     rows, columns = {0.0, 32.0, 48.0, 64.0, 80.0}, {0.0, 16.0, 32.0, 48.0, 64.0}
     drawn = lines_of(window.grid)
     assert {y for y, _, height, _ in drawn if height == 0} == rows
