@@ -14,12 +14,15 @@ from napari_patchset.plugin.layers.outlines import (
     CLASS,
     PALETTE,
     ImageSpace,
+    add_class,
     classes_of,
+    draw_with,
     drop_orphans,
     file_of,
     label_values,
     make_layer,
     outlines_text,
+    rename_class,
     set_classes,
 )
 from napari_patchset.source import Rect
@@ -151,6 +154,25 @@ def test_a_feature_without_its_shape_is_dropped() -> None:
     layer.feature_defaults = {CLASS: "B"}
     layer.add(np.eye(3, 2), shape_type="polygon")
     assert list(layer.features[CLASS]) == ["B"]
+
+
+def test_classes_of_any_shapes_layer_are_drawn_with_renamed_and_joined() -> None:
+    layer = Shapes([np.eye(3, 2)], shape_type="polygon")
+    assert classes_of(layer) == {"Unclassified": PALETTE[0]}
+    draw_with(layer, "Tumor")  # a plan names it
+    layer.add(np.eye(3, 2), shape_type="polygon")
+    assert list(layer.features[CLASS]) == ["Unclassified", "Tumor"]
+    layer.mode = "select"
+    layer.selected_data = {0}
+    name = add_class(layer)
+    draw_with(layer, name)
+    assert list(layer.features[CLASS]) == [name, "Tumor"] == ["Class 1", "Tumor"]
+    color = classes_of(layer)["Class 1"]
+    rename_class(layer, "Tumor", "Class 1")
+    assert list(layer.features[CLASS]) == ["Class 1"] * 2
+    assert classes_of(layer) == {"Unclassified": PALETTE[0], "Class 1": color}
+    red, green, blue = bytes.fromhex(color[1:])
+    np.testing.assert_allclose(layer.edge_color[:, :3] * 255, [[red, green, blue]] * 2, atol=1)
 
 
 def test_values_of_labels_with_classes_are_named() -> None:

@@ -153,7 +153,7 @@ class PatchesWidget(Panel):
         if not self._released:
             self._released = True
             self._refresh_soon.stop()
-            self.annotations.soon.stop()
+            self.annotations.release()
             self.scroll_soon.stop()
             self.plans.stop()
             self.export_control.cancel()

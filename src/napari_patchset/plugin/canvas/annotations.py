@@ -6,12 +6,11 @@ written with its outlines.
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
@@ -23,20 +22,21 @@ from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.class_images import annotations_in_steps, read_annotations
 from napari_patchset.exporting.image_refs import AnnotationsRef, ImageRef, SourceRef
-from napari_patchset.plugin.dialogs import ask_outlines, message, notifying
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, message, notifying
 from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.outlines import (
-    CLASS,
     ImageSpace,
+    add_class,
     class_names,
     classes_of,
+    draw_with,
     drop_orphans,
     file_of,
     label_values,
     make_layer,
-    next_color,
     outlines_text,
+    rename_class,
     set_classes,
     with_colors,
 )
@@ -154,6 +154,14 @@ class AnnotationControl:
         self._section.as_labels.value = any(map(draws_labels, sources))
         self.refresh()
 
+    def release(self) -> None:
+        """Disconnect from the layers, and release them."""
+        self.soon.stop()
+        for layer in list(self._written):
+            for event in _events(layer):
+                event.disconnect(self._on_edited)
+        self._chosen, self._away = {}, []
+
     def refresh(self) -> None:
         """Offer the current layers for the shown scene."""
         shown = self._shown()
@@ -251,7 +259,7 @@ class AnnotationControl:
         """Notice shapes that are drawn, and classes that are changed; once for each layer."""
         if isinstance(layer, Shapes) and layer not in self._written:
             self._written[layer] = _Written()
-            for event in (layer.events.data, layer.events.features, layer.events.name):
+            for event in _events(layer):
                 event.connect(self._on_edited)
 
     def _on_edited(self, event: Any) -> None:
@@ -314,6 +322,8 @@ class AnnotationControl:
         self.changed.emit()
 
     def _on_failed(self, error: Exception) -> None:
+        if not isinstance(error, USER_ERRORS):
+            raise error
         self._section.show_note("")
         if self._key is not None:
             self._chosen[self._key] = None
@@ -349,7 +359,7 @@ class AnnotationControl:
         layer = self._layer
         if layer is None:
             layer = make_layer(OUTLINES_NAME, self._spaces[self._key])
-            set_classes(layer, {"Class 1": next_color([])})
+            add_class(layer)
             self._chosen[self._key] = layer
             self._viewer.add_layer(layer)
             self.refresh()
@@ -364,59 +374,34 @@ class AnnotationControl:
         self.changed.emit()
 
     def _draw_with(self, name: str) -> None:
-        """Make a class that of the shapes to come, and of those that are selected."""
-        layer = self._layer
-        if layer is None:
-            return
-        if str(layer.mode) not in ("select", "direct"):
-            layer.selected_data = set()
-        selected = sorted(layer.selected_data)
-        names = class_names(layer)
-        layer.feature_defaults = {CLASS: name}
-        layer.current_face_color = "transparent"
-        layer.current_edge_color = classes_of(layer)[name]
-        if any(names[i] != name for i in selected):
-            self._set_names(layer, [name if i in selected else n for i, n in enumerate(names)])
+        if (layer := self._layer) is not None:
+            draw_with(layer, name)
+            self._show_classes()
 
     def _add_class(self) -> None:
-        if (layer := self._layer) is None:
-            return
-        colors, number = classes_of(layer), 1
-        while f"Class {number}" in colors:
-            number += 1
-        name = f"Class {number}"
-        self._set_classes(layer, {**colors, name: next_color(list(colors.values()))})
-        self._section.choose(name)
-        self._draw_with(name)
-        self._section.edit()
+        if (layer := self._layer) is not None:
+            name = add_class(layer)
+            self._on_classes(layer)
+            self._section.choose(name)
+            draw_with(layer, name)
+            self._section.edit()
 
     def _rename(self, old: str, new: str) -> None:
-        """Rename a class; to the name of another one, it becomes a part of that."""
-        if (layer := self._layer) is None:
-            return
-        colors = classes_of(layer)
-        kept = colors.get(new, colors[old])
-        renamed = {new if name == old else name: color for name, color in colors.items()}
-        names = [new if name == old else name for name in class_names(layer)]
-        self._set_names(layer, names)
-        self._set_classes(layer, {**renamed, new: kept})
-        self._draw_with(new)
+        if (layer := self._layer) is not None:
+            rename_class(layer, old, new)
+            draw_with(layer, new)
+            self._on_classes(layer)
 
     def _recolor(self, name: str, color: str) -> None:
         if (layer := self._layer) is not None:
-            self._set_classes(layer, {**classes_of(layer), name: color})
+            set_classes(layer, {**classes_of(layer), name: color})
             if name == self._section.current:
-                self._draw_with(name)
+                draw_with(layer, name)
+            self._on_classes(layer)
 
-    def _set_names(self, layer: Shapes, names: Sequence[str]) -> None:
-        features = layer.features.copy()
-        features[CLASS] = np.array(names, object)
-        layer.features = features
-
-    def _set_classes(self, layer: Shapes, colors: dict[str, str]) -> None:
-        set_classes(layer, colors)
-        if layer in self._written:
-            self._written[layer].path = None
+    def _on_classes(self, layer: Shapes) -> None:
+        """List other classes, which belong to what is written of a layer."""
+        self._written.setdefault(layer, _Written()).path = None
         self._show_classes()
         self.changed.emit()
 
@@ -426,6 +411,11 @@ def draws_labels(source: SourceRef) -> bool:
     labels, annotations = source.labels, source.annotations
     is_drawn = labels is not None and annotations is not None and labels.path == annotations.path
     return is_drawn and annotations is not None and is_geojson(annotations.path)
+
+
+def _events(layer: Shapes) -> Iterator[Any]:
+    """Yield the events after which a layer has other outlines, or another name."""
+    yield from (layer.events.data, layer.events.features, layer.events.name)
 
 
 def _is_annotation(layer: Any) -> bool:

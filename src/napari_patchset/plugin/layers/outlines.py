@@ -192,6 +192,48 @@ def class_names(layer: Any) -> list[str]:
     return names
 
 
+def draw_with(layer: Shapes, name: str) -> None:
+    """Make a class that of the shapes to come and, where shapes can be selected, of those."""
+    colors, names = classes_of(layer), class_names(layer)
+    if name not in colors:
+        colors[name] = next_color(list(colors.values()))
+        set_classes(layer, colors)
+    if CLASS not in layer.features:
+        _set_names(layer, names)
+    if str(layer.mode) not in ("select", "direct"):
+        layer.selected_data = set()
+    selected = set(layer.selected_data)
+    layer.feature_defaults = {CLASS: name}
+    layer.current_face_color = "transparent"
+    layer.current_edge_color = colors[name]
+    if any(names[i] != name for i in selected):
+        _set_names(layer, [name if i in selected else each for i, each in enumerate(names)])
+
+
+def add_class(layer: Shapes) -> str:
+    """Add a class, and return its name: the first of "Class 1", "Class 2", ... that is free."""
+    colors, number = classes_of(layer), 1
+    while (name := f"Class {number}") in colors:
+        number += 1
+    set_classes(layer, {**colors, name: next_color(list(colors.values()))})
+    return name
+
+
+def rename_class(layer: Shapes, old: str, new: str) -> None:
+    """Rename a class; with the name of another one, it becomes a part of that."""
+    colors = classes_of(layer)
+    color = colors.get(new) or colors.get(old) or next_color(list(colors.values()))
+    renamed = {new if name == old else name: each for name, each in colors.items()}
+    _set_names(layer, [new if name == old else name for name in class_names(layer)])
+    set_classes(layer, {**renamed, new: color})
+
+
+def _set_names(layer: Shapes, names: Sequence[str]) -> None:
+    features = layer.features.copy()
+    features[CLASS] = np.array(names, object)
+    layer.features = features
+
+
 def drop_orphans(layer: Shapes) -> None:
     """Remove features of shapes that are not there, or the next shape would get them.
 
