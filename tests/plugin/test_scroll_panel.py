@@ -3,9 +3,10 @@
 import pytest
 from magicgui.widgets import ComboBox, SpinBox
 from pytestqt.qtbot import QtBot
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLineEdit, QWidget
 
-from napari_patchset.plugin.form.fields import Section
+from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.scroll_panel import Panel
 from support.gestures import wheel
 
@@ -57,3 +58,28 @@ def test_the_wheel_turns_the_field_that_has_the_focus(qtbot: QtBot, panel: Panel
     wheel(field.native, -3)
     assert field.value == 61
     assert scrolled(panel) == 0
+
+
+def test_what_is_unfolded_is_scrolled_to(qtbot: QtBot, panel: Panel) -> None:
+    inside = QWidget()
+    inside.setFixedHeight(60)
+    fold = Fold("More", inside)
+    panel.fields.native.layout().addWidget(fold)
+    qtbot.waitUntil(fold.button.isVisible)
+    panel.ensureWidgetVisible(fold.button)
+    before = scrolled(panel)
+    qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: scrolled(panel) > before)
+    bottom = inside.mapTo(panel._area, inside.rect().bottomLeft()).y()
+    assert bottom <= panel._area.height()
+
+
+def test_the_click_that_enters_a_number_selects_it(qtbot: QtBot, panel: Panel) -> None:
+    panel.activateWindow()
+    qtbot.waitUntil(panel.isActiveWindow)
+    panel.fields[1].native.setFocus()
+    edit = panel.fields[0].native.findChild(QLineEdit)
+    qtbot.mouseClick(edit, Qt.MouseButton.LeftButton)
+    assert edit.selectedText() == "64"
+    qtbot.mouseClick(edit, Qt.MouseButton.LeftButton)
+    assert edit.selectedText() == ""  # the next one sets the cursor
