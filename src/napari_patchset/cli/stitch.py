@@ -18,8 +18,7 @@ from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import Interpolation
-from napari_patchset.stitching.options import StitchOptions
-from napari_patchset.stitching.stitch import StitchProgress, iter_stitch
+from napari_patchset.stitching.stitch import StitchOptions, StitchProgress, iter_stitch
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
 
 DEFAULTS = StitchOptions()

@@ -34,8 +34,12 @@ from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.preferences import export_memory
 from napari_patchset.plugin.reader import FileOpener, Opened, read_file
 from napari_patchset.plugin.worker import Worker
-from napari_patchset.stitching.options import StitchOptions
-from napari_patchset.stitching.stitch import StitchProgress, check_stitching, iter_stitch
+from napari_patchset.stitching.stitch import (
+    StitchOptions,
+    StitchProgress,
+    check_stitching,
+    iter_stitch,
+)
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
 from napari_patchset.stitching.stitched_image import images_of
 

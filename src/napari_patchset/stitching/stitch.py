@@ -4,46 +4,66 @@ A plan is made of set, predictions and options, and carried out by jobs (see `im
 the shards of full resolution, then level by level. The same call resumes what was stopped.
 """
 
-import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
-from math import floor
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
+from napari_patchset._model import Frozen
 from napari_patchset.channels import format_channels
-from napari_patchset.errors import ArgumentError, PatchsetError
-from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.errors import ArgumentError
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
-from napari_patchset.stacks.metadata import SceneSummary, image_metadata
-from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_shards
-from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
+from napari_patchset.stitching.source_records import read_full_sizes, read_records
 from napari_patchset.stitching.stitch_folder import (
     SUFFIX,
     PredictionFile,
     StitchFolder,
     StitchPlan,
 )
-from napari_patchset.stitching.stitched_image import SourceRecord
-
-logger = logging.getLogger(__name__)
 
 PredictionPaths = str | Path | Mapping[str, str | Path]
 """Predictions of the only split, or of each split that has some."""
+
+
+class StitchOptions(Frozen):
+    """The options of a stitching, with their help; see `iter_stitch`."""
+
+    blend: Blend = Field(default="crop", description="How overlapping predictions become one.")
+    fill: float = Field(default=0.0, description="Value of the pixels that no patch covers.")
+    channel_names: tuple[str, ...] | None = Field(
+        default=None,
+        description='Names of the predicted channels: background,nuclei or "DAPI, em 450",405.',
+    )
+    argmax: bool = Field(
+        default=False,
+        description="Also write the channel with the highest prediction as a label image.",
+    )
+    full_resolution: Interpolation | None = Field(
+        default=None,
+        description="Write images of a resampled set at the size of their sources, interpolated; "
+        "else at that of the set.",
+    )
+    codec: CodecName = Field(default="none", description="Compression of the OME-Zarr.")
+
+    @classmethod
+    def help(cls, field: str) -> str:
+        """Return the help of an option."""
+        return cls.model_fields[field].description or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +225,7 @@ def run_plan(
         if folder.find_plan() is None:
             with PatchSet(plan.patch_set) as patch_set:
                 pyramids = planned_pyramids(folder, patch_set, plan)
-                records = _read_records(_source_refs(patch_set))
+                records = read_records(patch_set)
             _check_space(folder, plan, pyramids)
             ome_zarr.create(folder.result, pyramids, records, labels=plan.argmax)
             folder.write_plan(plan)
@@ -323,7 +343,7 @@ def plan_stitching(
     full_sizes: tuple[FullSize | None, ...] = ()
     if options.full_resolution is not None:
         _check_interpolation(options.full_resolution, first.dtype, factors)
-        full_sizes = tuple(_read_full_sizes(patch_set))
+        full_sizes = tuple(read_full_sizes(patch_set))
     return StitchPlan(
         patch_set=str(patch_set.path),
         table_digest=patch_set.manifest.table_digest,
@@ -352,51 +372,6 @@ def _check_interpolation(kind: Interpolation, dtype: np.dtype[Any], factors: Seq
             f"Predictions have {factors} pixels for each of a patch; the full resolution is made "
             "of predictions that have the size of the patches."
         )
-
-
-def _read_full_sizes(patch_set: PatchSet) -> Iterator[FullSize | None]:
-    """Yield the size of each source that was resampled, as its file has it."""
-    for info, ref in zip(patch_set.manifest.sources, _source_refs(patch_set), strict=True):
-        ratio = info.ratio
-        if ratio is None:
-            yield None
-            continue
-        with open_stack(ref.path, ref.scene, info.depth_axis, **ref.overrides) as stack:
-            height, width = stack.data_shape[-2:]
-            rect = getattr(stack, "rect", None)
-        made = tuple(floor(n / r) for n, r in zip((height, width), ratio, strict=True))
-        if made != info.spatial_shape[-2:]:
-            raise ArgumentError(
-                f"{ref.path} has {height} x {width} pixels, which are not those that the set was "
-                "made of; put that file back, or stitch without the full resolution."
-            )
-        yield FullSize(shape=(height, width), rect=rect)
-
-
-def _source_refs(patch_set: PatchSet) -> list[SourceRef]:
-    return [SourceRef.model_validate(fields) for fields in patch_set.provenance.sources]
-
-
-def _read_records(refs: Sequence[SourceRef]) -> list[SourceRecord]:
-    """Read what the files say; of one that can't be read any more, only its name is known."""
-    is_only_file = len({ref.path for ref in refs}) == 1
-    scenes: dict[str, list[SceneSummary]] = {}
-    records = []
-    for ref in refs:
-        file = "" if is_only_file else Path(ref.path).name
-        scene = "" if ref.scene is None else str(ref.scene)
-        record = SourceRecord(f"{file} {scene}".strip())
-        try:
-            if ref.scene is not None:
-                listed = scenes.get(ref.path) or scenes.setdefault(ref.path, list_scenes(ref.path))
-                scene = next((each.label for each in listed if each.id == ref.scene), scene)
-            with open_stack(ref.path, ref.scene, **ref.overrides) as stack:
-                step, position = image_metadata(stack).time_step, getattr(stack, "translation", {})
-            record = SourceRecord(f"{file} {scene}".strip(), step, position)
-        except (PatchsetError, OSError) as error:
-            logger.info("time step and position of %s are unknown: %s", ref, error)
-        records.append(record)
-    return records
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

@@ -6,13 +6,12 @@ image is divided into shards. Where its chunks allow, the shards of the next lev
 these, so that one job makes a shard of several levels in memory; this is the unit of work.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
-from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +30,6 @@ LAST_LEVEL = 512
 """A level of at most this height and width needs no coarser one."""
 
 _Value = TypeVar("_Value")
-
-
-class SourceRecord(NamedTuple):
-    """What the file of a source says, and the set does not keep.
-
-    Attributes
-    ----------
-    name : str
-        Name of the scene, and of the file if the sources are in several.
-    time_step : float or None
-        Seconds between two time points; None if unknown.
-    translation : dict of str to float
-        Position of the first pixel along those of Z, Y and X that have one, in micrometres.
-    """
-
-    name: str
-    time_step: float | None = None
-    translation: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import Interpolation
-from napari_patchset.stitching.options import StitchOptions
 from napari_patchset.stitching.predictions import Predictions, check_axes, open_predictions
 from napari_patchset.stitching.stitch import (
+    StitchOptions,
     StitchProgress,
     check_name,
     patch_size,
