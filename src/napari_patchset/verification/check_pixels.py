@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.patching.duplicates import NO_HASH, image_hashes
+from napari_patchset.patching.duplicates import NO_HASH, hashes_of, image_hashes
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY, digest_checksums
 from napari_patchset.patchset.statistics import ChannelStatistics
@@ -23,7 +23,7 @@ class PixelCheck:
 
     `candidates` are those in the table, None if it can't be read; `count_read` is called with the
     number of patches that have been read; `with_hashes` asks for hashes of the images, to find
-    those that look alike.
+    those that look alike, and hashes in the table that are not theirs.
 
     Attributes
     ----------
@@ -43,6 +43,8 @@ class PixelCheck:
         self._set, self._candidates, self._count_read = patch_set, candidates, count_read
         self.checksums = {a.name: np.zeros(a.n, np.uint32) for a in patch_set.arrays}
         self.unreadable = {a.name: np.zeros(a.n, bool) for a in patch_set.arrays}
+        measured = None if candidates is None else hashes_of(candidates.metrics)
+        self._recorded_hashes = None if measured is None else measured[0]
         images = [a for a in patch_set.arrays if a.role == IMAGE and with_hashes]
         self.hashes = {a.name: np.full(a.n, NO_HASH, np.int64) for a in images}
 
@@ -71,6 +73,7 @@ class PixelCheck:
             is_unreadable = self.unreadable[array.name][in_shard]
             hashes = np.where(is_unreadable, NO_HASH, image_hashes(patches))
             self.hashes[array.name][in_shard] = hashes
+            yield from self._compare_hashes(array, in_shard)
         yield from self._compare_checksums(array, shard, in_shard)
         if not self.unreadable[array.name][in_shard].any():
             for patch in patches:
@@ -118,6 +121,24 @@ class PixelCheck:
                 f"{len(wrong)} patches do not have their checksum in the table, the first is patch "
                 f"{first}; {REMEDY}.",
             )
+
+    def _compare_hashes(self, array: ArrayLayout, in_shard: slice) -> Iterator[Finding]:
+        """Yield images whose hash is not the one in the table, which is without the padding."""
+        candidates, recorded = self._candidates, self._recorded_hashes
+        if candidates is None or recorded is None:
+            return
+        if (of_array := candidates.of_array(array)) is None:
+            return
+        rows, grid = of_array[in_shard], candidates.grid
+        bounds = np.array([source.spatial_shape for source in self._set.sources])
+        ends = grid.start[rows].astype(np.int64) + grid.size
+        is_whole = (ends <= bounds[grid.source_index[rows]]).all(axis=1)
+        of_pixels = self.hashes[array.name][in_shard]
+        wrong = is_whole & ~self.unreadable[array.name][in_shard] & (of_pixels != recorded[rows])
+        if wrong.any():
+            row, should_be = int(rows[wrong][0]), int(of_pixels[wrong][0])
+            value = int(recorded[row])
+            yield self._set.edited_table(f"hash of row {row} is {value}, not {should_be}")
 
     def _check_array(self, array: ArrayLayout, moments: Sequence[Moments]) -> Iterator[Finding]:
         digest = digest_checksums(self.checksums[array.name])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS
+from napari_patchset.patching.duplicates import hashes_of
 from napari_patchset.verification.check_metadata import check_files, check_manifest, check_table
 from napari_patchset.verification.check_pixels import PixelCheck
 from napari_patchset.verification.check_sources import SourceCheck
@@ -74,11 +75,12 @@ def verify(
         progress(done, total)
 
     count_read(0)
-    pixels = PixelCheck(patch_set, candidates, count_read, with_hashes=notice is not None)
+    has_hashes = candidates is not None and hashes_of(candidates.metrics) is not None
+    pixels = PixelCheck(patch_set, candidates, count_read, has_hashes or notice is not None)
     yield from pixels.run()
     yield from check_repeats(patch_set, candidates, pixels)
-    for text in find_alike(patch_set, candidates, pixels):
-        if notice is not None:
+    if notice is not None:
+        for text in find_alike(patch_set, candidates, pixels):
             notice(text)
     if sources and candidates:
         yield from SourceCheck(patch_set, candidates, pixels, count_read, memory, workers).run()
