@@ -93,7 +93,8 @@ _DIGITS = 16
 
 
 def _is_drawn(path: str) -> bool:
-    return Path(path).parent.parent == Path(_drawn().name)
+    is_any = _drawn.cache_info().currsize > 0  # else the folder need not be there
+    return is_any and Path(path).parent.parent == Path(_drawn().name)
 
 
 def _spool_outlines(path: Path, folder: Path) -> Path:
