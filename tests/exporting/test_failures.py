@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -186,6 +187,87 @@ def test_a_full_disk_is_one_error_and_the_export_goes_on(
     assert digests(export(plan).path) == digests(whole.path)
 
 
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def change_when(
+    moment: str, broken: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let a file change once, when an export opens it to read patches, or reads a tile of it."""
+    decode, has_changed = SubblockDecoder.decode, list[bool]()
+
+    def change_once() -> None:
+        if not has_changed:
+            has_changed.append(True)
+            change(broken)
+
+    def opening(path: str, *args: Any) -> Any:
+        if Path(path) == broken and moment == "before it is opened":
+            change_once()
+        return open_stack(path, *args)
+
+    def decoding(self: SubblockDecoder, row: int) -> Any:
+        is_broken = [file.path for file in self._parts.values()] == [broken]
+        if is_broken and moment == "before its first tile":
+            change_once()
+        pixels = decode(self, row)
+        if is_broken and moment == "after its first tile":
+            change_once()
+        return pixels
+
+    monkeypatch.setattr(workdir, "OpenImages", partial(OpenImages, opener=opening))
+    monkeypatch.setattr(SubblockDecoder, "decode", decoding)
+
+
+@pytest.mark.parametrize(
+    "moment", ["before it is opened", "before its first tile", "after its first tile"]
+)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (append, "{} has changed since the export began; export again with overwrite."),
+        (
+            lambda path: os.truncate(path, 800),
+            "{} has changed since the export began; export again with overwrite.",
+        ),
+        (
+            Path.unlink,
+            "{} is missing, but was there when the export began; restore it, and export again "
+            "with overwrite.",
+        ),
+    ],
+    ids=["longer", "cut", "gone"],
+)
+def test_a_file_that_changes_while_it_is_read_is_one_message_at_any_moment(
+    paths: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    change: Callable[[Path], None],
+    message: str,
+) -> None:
+    if sys.platform == "win32" and moment == "after its first tile" and change is Path.unlink:
+        pytest.skip("Windows deletes no file that is open.")
+    change_when(moment, paths[BROKEN], change, monkeypatch)
+    *_, last = iter_export(plan_of(paths, tmp_path / "a.patches.zarr"), workers=1)
+    assert [failure.message for failure in last.failures] == [message.format(paths[BROKEN])]
+
+
+def test_a_file_that_loses_its_scene_midway_is_one_that_changed(
+    czi: MakeCzi, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = czi(*SCENES, name="plate.czi")
+    scene = czi(SCENES[0], name="scene.czi")
+    sources = [plate, paths[0]]
+    change_when("before it is opened", plate, lambda path: scene.replace(path), monkeypatch)
+    *_, last = iter_export(plan_of(sources, tmp_path / "a.patches.zarr"), workers=1)
+    assert {failure.message for failure in last.failures} == {
+        f"{plate} has changed since the export began; export again with overwrite."
+    }
+
+
 @pytest.mark.parametrize("when", ["before going on", "before the end"])
 def test_a_file_that_changes_midway_is_skipped(
     paths: list[Path], tmp_path: Path, when: str
@@ -193,8 +275,7 @@ def test_a_file_that_changes_midway_is_skipped(
     plan = plan_of(paths, tmp_path / "a.patches.zarr")
     events = iter_export(plan, workers=1)
     advance(events, "write")
-    with paths[BROKEN].open("ab") as file:
-        file.write(b"more")
+    append(paths[BROKEN])
     if when == "before going on":
         events.close()
         events = iter_export(plan)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from napari_patchset.annotations.features import ClassLabel
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.exporting.class_images import is_of_classes, open_classes
 from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure, SourcesFailed
 from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK, SourceRef
@@ -36,8 +36,14 @@ def find_stat(path: str) -> FileStat | None:
 
 
 def check_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
-    """Raise UnreadableFileError if a file's size or time differs from when the plan was made."""
-    if find_stat(path) != file_stats.get(path):
+    """Raise UnreadableFileError if a file is gone, or of another size or time than in the plan."""
+    stat, planned = find_stat(path), file_stats.get(path)
+    if stat is None and planned is not None:
+        raise UnreadableFileError(
+            f"{path} is missing, but was there when the export began; restore it, and export again "
+            "with overwrite."
+        )
+    if stat != planned:
         raise changed_file(path)
 
 
@@ -139,12 +145,36 @@ class OpenImages:
 
     @contextmanager
     def source_errors(self, index: int) -> Iterator[None]:
-        """Convert errors of opening or reading a source to SourcesFailed."""
+        """Convert errors of opening or reading a source to SourcesFailed.
+
+        If a file of it has changed, that is the failure, whatever error the change led to: a tile
+        that is cut, a scene that is not there, a file that its stack refuses.
+        """
+        source = self._plan.sources[index]
         try:
             yield
-        except SOURCE_ERRORS as error:
-            failure = Failure.from_error(self._plan.sources[index], error)
+        except (*SOURCE_ERRORS, ArgumentError, MissingAxisError) as error:
+            failure = Failure.from_error(source, error)
+            if not failure.is_transient:
+                try:
+                    self._check_files(index)
+                except SOURCE_ERRORS as change:
+                    failure = Failure.from_error(source, change)
+                    raise SourcesFailed({index: failure}) from error
+            if not isinstance(error, SOURCE_ERRORS):
+                raise
             raise SourcesFailed({index: failure}) from error
+
+    def _check_files(self, index: int) -> None:
+        """Raise UnreadableFileError if a file of a source has changed, as far as it was opened."""
+        if self._file_stats is None:
+            return
+        paths = {image.path for image in self._plan.sources[index].images.values()}
+        for (source, _), image in self._open.items():
+            if source == index:
+                paths.update(map(path_text, getattr(image.stack, "files", ())))
+        for path in sorted(paths):
+            check_unchanged(path, self._file_stats)
 
     def __getitem__(self, which: tuple[int, str]) -> OpenImage:
         if which not in self._open:

@@ -27,7 +27,7 @@ from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file
 from napari_patchset.source import SceneId, SourceInfo, is_remote, path_text
-from napari_patchset.stacks.fingerprint import array_key, content_key
+from napari_patchset.stacks.fingerprint import array_key, content_key, has_own_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.protocol import ClosableStack
@@ -160,7 +160,7 @@ class SourceDescriber:
         return key != before.key
 
     def _store_key(self, ref: ImageRef, stack: ClosableStack, key: str) -> None:
-        if not hasattr(stack, "fingerprint"):  # one key for all scenes of the file
+        if not has_own_key(stack):
             self._keys[ref.path] = key
 
 

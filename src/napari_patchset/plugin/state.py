@@ -30,7 +30,7 @@ from napari_patchset.plugin.layers.layer_stack import image_scenes, layer_at, op
 from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.fingerprint import file_key
+from napari_patchset.stacks.fingerprint import file_key, has_own_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well, image_metadata
 from napari_patchset.stacks.resampled import ResampledStack
 
@@ -122,7 +122,7 @@ class Descriptions:
             return self.describe(ref).with_depth_axis(depth_axis)
         with open_image(ref.path, ref.scene, **ref.overrides) as stack:
             parts = getattr(stack, "file_keys", ())
-            whole = not parts and Path(ref.path).is_file() and not hasattr(stack, "fingerprint")
+            whole = not parts and Path(ref.path).is_file() and not has_own_key(stack)
             info = describe(stack, _KEYS.get(Path(ref.path), file_key) if whole else None)
             self._parts[ref] = parts or (info.key,)
             self._unitless[ref] = image_metadata(stack).unitless

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,25 @@ _N_THREADS = 9
 """For half of the reads at once."""
 
 
-def content_key(stack: ImageStack) -> str:
-    """Return a stack's own `fingerprint()`, else the key of its files, else of all its pixels.
+class KeyedStack(Protocol):
+    """A stack with a key of its own: another scene of its file may have another one.
 
-    A stack has `fingerprint` only if another scene of its file may have another key, such as a
-    series in other files of a set.
+    Such are the series of a set of files. All scenes of any other stack's file have one key.
     """
-    fingerprint = getattr(stack, "fingerprint", None)
-    if fingerprint is not None and (key := fingerprint()) is not None:
-        return str(key)
+
+    def fingerprint(self) -> str | None:
+        """Return the key of the content, None if `content_key` is to compute it."""
+
+
+def has_own_key(stack: ImageStack) -> TypeGuard[KeyedStack]:
+    """Return whether a stack is a `KeyedStack`."""
+    return hasattr(stack, "fingerprint")
+
+
+def content_key(stack: ImageStack) -> str:
+    """Return a stack's own `fingerprint()`, else the key of its files, else of all its pixels."""
+    if has_own_key(stack) and (key := stack.fingerprint()) is not None:
+        return key
     if keys := getattr(stack, "file_keys", ()):
         return text_key(keys)
     path: Any = getattr(stack, "data_path", stack.source)
