@@ -18,6 +18,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.splits import Split
 from napari_patchset.plugin.canvas.summary import summarize
 from napari_patchset.plugin.captions import patch_lines
+from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.split import SplitSection
 from napari_patchset.plugin.planning import plan_form
 from napari_patchset.plugin.state import FormState
@@ -170,6 +171,25 @@ def test_a_sheet_that_states_the_split_needs_no_shares(
     assert (section.value, section.by.choices) == (Split(by="split"), ("split",))
     section.samples.choice.value = None
     assert section.value == Split(val=0.2, by="file")
+
+
+def test_a_form_that_hears_of_a_sheet_reads_the_split_that_it_states(
+    tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = RecipeForm()
+    qtbot.addWidget(form.more)
+    qtbot.addWidget(form.patches.native)
+    section, title, heard = form.split, form.folds["Split"].button, list[object]()
+    section.test.value = 10
+    form.changed.connect(lambda: heard.append((form.recipe(None).split, title.text())))
+    parts = ["train", "val", "test", "train"]
+    choose(section, write_sheet(tmp_path / "split.csv", split=parts), qtbot, monkeypatch)
+    stated = (Split(by="split"), "Split: as the column split states")
+    assert heard[-1] == stated
+    qtbot.keyClick(section.samples.choice.native, Qt.Key.Key_Home)
+    assert heard[-1] == (Split(test=0.1), "Split: 10 % for a test")
+    qtbot.keyClick(section.samples.choice.native, Qt.Key.Key_Down)
+    assert heard[-1] == stated
 
 
 def test_a_column_that_is_called_as_a_unit_is_no_choice(section: SplitSection) -> None:

@@ -203,18 +203,19 @@ class SplitSection(Section):
         """What the image has of wells and outlines, to split by."""
         self._chosen_by, self._chosen_stratify = BY[0], ""
         """What the user or a plan chose, also while the sheet lacks it or states the split."""
-        super().__init__(
-            [
-                *(self.val, self.test, self.folds, self.samples, self.problem, self.by),
-                *(self.stratify, self.seed, self.fold),
-            ]
-        )
+        # Before the form hears of a change: a sheet may change what the split goes by.
         self.samples.changed.connect(self._offer)
         self.by.changed.connect(self._on_by)
         self.stratify.changed.connect(self._on_stratify)
         self.val.changed.connect(self._show)
         self.test.changed.connect(self._show)
         self.folds.changed.connect(self._show)
+        super().__init__(
+            [
+                *(self.val, self.test, self.folds, self.samples, self.problem, self.by),
+                *(self.stratify, self.seed, self.fold),
+            ]
+        )
         self._offer()
 
     @property
