@@ -16,6 +16,8 @@ from napari_patchset import Balanced, SourceRef, Split, Tiled, export
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.exporting.sources import describe_sources
+from napari_patchset.patching.overrides import Override
+from napari_patchset.plugin.canvas.summary import border_hint, summarize
 from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanningWatch, plan_form, score_form
 from napari_patchset.plugin.state import FormState
@@ -174,3 +176,19 @@ def test_a_sheet_that_does_not_fit_is_refused_as_by_the_command(
     refs = (SourceRef(path=str(plate), scene="A/1/0", columns=columns),)
     with pytest.raises(ArgumentError, match=error):
         plan_form(FormState(refs, 0, Recipe(strategy=Tiled(size=(10, 10)))))
+
+
+def test_the_overlap_at_the_border_and_choices_without_a_patch_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((5, 64, 80), np.uint8), metadata={"axes": "ZYX"})
+    ref, depth = SourceRef(path=path), {"depth_axis": "Z"}
+    strategy = Tiled(size=(4, 48, 48), overlap=(2, 0, 0))
+    planned = plan_form(FormState((ref,), 0, Recipe(strategy=strategy, **depth)))
+    assert border_hint(planned) == "Overlap at the border: Z 3, Y 32, X 16 px"
+    last = Override.of(planned.grid, len(planned.grid) - 1, planned.sources, keep=False)
+    other = last.model_copy(update={"source": "of another file"})
+    for start, text in (((1, 16, 32), None), ((0, 5, 5), "1 choice by hand fits no patch now")):
+        overrides = (last.model_copy(update={"start": start}), other)
+        recipe = Recipe(strategy=strategy, overrides=overrides, **depth)
+        lines = summarize(plan_form(FormState((ref,), 0, recipe))).split("<br>")
+        assert [line for line in lines if "now" in line] == ([text] if text else [])

@@ -11,6 +11,7 @@ from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QToolTip
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.plugin.layers.viewer_images import view_of
 from napari_patchset.plugin.scenes import picker as scenes
 from napari_patchset.plugin.scenes.map import SceneMap
 from napari_patchset.plugin.scenes.picker import ScenePicker
@@ -55,8 +56,14 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
     dapi, egfp = window.images
     dapi.contrast_limits, dapi.colormap, egfp.visible = (100, 9000), "magenta", False
     window.type_number(window.widget.patches.size.boxes[1], 16)
+    far = window.viewer.add_shapes([[0, 0], [0, 9999], [9999, 0]], shape_type="polygon")
+    far.visible = False
     press(window, Qt.Key.Key_Right, Qt.Key.Key_Return)
     window.until(lambda: window.state.source.scene == 1)
+    (top, left), (bottom, right) = view_of(window.viewer, window.images[0])
+    assert (top + bottom, left + right) == pytest.approx((80, 64))
+    assert min((bottom - top) / 80, (right - left) / 64) == pytest.approx(1 / 0.95, rel=0.01)
+    window.viewer.layers.remove(far)
     dapi, egfp = window.images
     assert dapi.data.shape == (2, 3, 80, 64)
     assert dapi.contrast_limits == [100, 9000]

@@ -63,6 +63,21 @@ def test_patches_of_different_categories_do_not_hide_each_other() -> None:
         assert struck == (category == PatchCategory.REJECTED)
 
 
+def test_what_is_kept_is_drawn_and_pointed_at_above_what_is_rejected_in_another_depth() -> None:
+    strategy = Tiled(size=(2, 16, 16), overlap=(1, 0, 0))
+    grid = grid_over(1, 1, 3, 16, 32, strategy=strategy, depth_axis="Z")
+    left, right = 0, 16
+    is_rejected = (grid.start[:, 0] == 1) | (grid.start[:, 2] == right)
+    plane = plane_of(grid, *np.where(is_rejected, 3, 0).tolist(), depth=1)
+    assert len(plane) == 4
+    lines = outline_segments(plane)
+    assert lines.category.tolist() == [3] * 10 + [0] * 4
+    assert (lines.data[lines.category == 3][:, 0, 1] >= right - 0.5).all()
+    kept = plane.row_at(8, left + 8)
+    assert kept is not None
+    assert grid[kept].start == (0, 0, left)
+
+
 def test_a_million_patches_take_a_few_thousand_lines() -> None:
     strategy = Tiled(size=(64, 64), overlap=(16, 16))
     assert (

@@ -164,6 +164,14 @@ class PlanPreview:
         """The candidate that each override applies to, -1 for none."""
         return overridden_rows(self.state.recipe.overrides, self.grid, self.sources)
 
+    @property
+    def n_lost_choices(self) -> int:
+        """How many choices by hand in its sources apply to no candidate."""
+        known = {(info.key, info.scene) for info in self.sources}
+        of_sources = ((each.source, each.scene) in known for each in self.state.recipe.overrides)
+        pairs = zip(of_sources, self.overridden_rows.tolist(), strict=True)
+        return sum(is_known and row < 0 for is_known, row in pairs)
+
     @cached_property
     def rejected_rows(self) -> NDArray[np.int64]:
         """The candidates of the source on the screen that are not exported."""
@@ -182,12 +190,18 @@ class PlanPreview:
     @property
     def step(self) -> tuple[int, int]:
         """Distance between the starts of neighbours along Y and X, in pixels."""
+        height, width = self.steps[-2:]
+        return height, width
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Distance between the starts of neighbours along (Z)YX, in pixels."""
         strategy, source = self.state.recipe.strategy, self.sources[0]
         if isinstance(strategy, SizedStrategy):
             strategy = strategy.in_pixels(source.pixel_size, source.name)
-        overlap = to_pixels(getattr(strategy, "overlap", ())) or (0, 0)
-        height, width = (p - o for p, o in zip(self.grid.size[-2:], overlap[-2:], strict=True))
-        return height, width
+        size = self.grid.size
+        overlap = to_pixels(getattr(strategy, "overlap", ())) or (0,) * len(size)
+        return tuple(p - o for p, o in zip(size, overlap, strict=True))
 
 
 class PlanningWatch:

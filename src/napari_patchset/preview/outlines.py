@@ -120,11 +120,15 @@ class PlanePatches:
         return lowest, highest
 
     def row_at(self, y: float, x: float) -> int | None:
-        """Return the row of the patch at a point, the one with the nearest centre; else None."""
+        """Return the row of the patch at a point, the one with the nearest centre; else None.
+
+        Of those at one place, in several depths, it is one that is kept, as that is seen.
+        """
         near = self[self.in_view((y, x), (y + 1e-6, x + 1e-6))]
         if not len(near):
             return None
-        return int(near.rows[near._distance(y, x).argmin()])
+        is_rejected = near.category == PatchCategory.REJECTED
+        return int(near.rows[np.lexsort((is_rejected, near._distance(y, x)))[0]])
 
     def box_of(self, row: int) -> Box | None:
         """Return the box of the patch with a row, None if it does not lie on the plane."""
@@ -198,7 +202,8 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
 
     Patches of one category on a complete grid share their lines, so a million of them take a few
     thousand. Otherwise each has its own, `inset` pixels inside of its border so that neighbours
-    do not hide each other, and a diagonal if it is rejected.
+    do not hide each other, and a diagonal if it is rejected. Those that are kept come last, above
+    the others; a rejected one in another depth of the same place is not drawn.
     """
     if patches.is_uniform:
         if patches.axes is not None:
@@ -207,7 +212,14 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
             return LineSegments(data, np.resize(patches.category[:1], len(data)))
         inset = 0
     size = np.maximum(np.array(patches.size) - 2 * inset, 0)
-    return _boxes(patches.start.astype(np.float64) - 0.5 + inset, size, patches.category)
+    low, place = patches.start - 0.5 + inset, patches.start @ np.array([2**32, 1])
+    is_kept = patches.category != PatchCategory.REJECTED
+    rejected = low[~is_kept & ~np.isin(place, place[is_kept])]
+    diagonals = np.stack([rejected, np.broadcast_to(size, rejected.shape)], axis=1)
+    below, above = np.concatenate([_boxes(rejected, size), diagonals]), _boxes(low[is_kept], size)
+    category = np.full(len(below), PatchCategory.REJECTED, np.uint8)
+    category = np.append(category, np.tile(patches.category[is_kept], 4))
+    return LineSegments(np.concatenate([below, above]), category)
 
 
 def hull_segments(patches: PlanePatches) -> NDArray[np.float64]:
@@ -245,18 +257,12 @@ def halo(lines: NDArray[np.float64], offset: float) -> NDArray[np.float64]:
     return np.stack([start, stop - start], axis=1)
 
 
-def _boxes(
-    low: NDArray[np.float64], size: NDArray[np.float64], category: NDArray[np.uint8]
-) -> LineSegments:
-    """Return four segments for each patch, and a diagonal for each rejected one."""
+def _boxes(low: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return four segments, (4 n, 2, 2), for each patch."""
     down, right = np.array([size[0], 0]), np.array([0, size[1]])
-    rejected = low[category == PatchCategory.REJECTED]
-    starts = np.concatenate([low, low, low + down, low + right, rejected])
-    repeats = [len(low)] * 4 + [len(rejected)]
-    extents = np.repeat([right, down, right, down, down + right], repeats, axis=0)
-    diagonals = np.full(len(rejected), PatchCategory.REJECTED, np.uint8)
-    categories = np.append(np.tile(category, 4), diagonals)
-    return LineSegments(np.stack([starts, extents], axis=1), categories)
+    starts = np.concatenate([low, low, low + down, low + right])
+    extents = np.repeat([right, down, right, down], len(low), axis=0)
+    return np.stack([starts, extents], axis=1)
 
 
 def _unique(starts: NDArray[np.int32]) -> NDArray[np.int32]:

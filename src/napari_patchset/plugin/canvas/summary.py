@@ -41,6 +41,9 @@ def summarize(planned: PlanPreview) -> str:
         folds = verdicts.fold_sizes
         lines += [remark] if (remark := split.remark(counts, folds)) else []
     lines += [_left_out(planned, why, count) for why, count in planned.grid.excluded.items()]
+    if lost := planned.n_lost_choices:
+        choices = "choice by hand fits" if lost == 1 else "choices by hand fit"
+        lines.append(f"{lost:,} {choices} no patch now")
     lines += [_escaped(planned.notice)] if planned.notice else []
     if planned.is_provisional:  # in a line that is there anyway, so that nothing moves
         lines[0] += f", <i>measuring: {planned.scored.mean():.0%}</i>"
@@ -63,19 +66,17 @@ def plane_summary(planned: PlanPreview, patches: PlanePatches) -> str:
 
 
 def border_hint(planned: PlanPreview) -> str:
-    """Return by how much the last row and column overlap those before them, "" if as set.
+    """Return by how much the last row, column and volume overlap those before them, "" if as set.
 
     They are shifted back to end with the image.
     """
     source, strategy = planned.shown_source, planned.state.recipe.strategy
     if not isinstance(strategy, Tiled) or strategy.edge != "shift":
         return ""
-    size = planned.grid.size
-    extents, axes = source.spatial_shape[-2:], zip("YX", size[-2:], planned.step, strict=True)
+    axes = source.layout.spatial_axes
+    parts = zip(axes, source.spatial_shape, planned.grid.size, planned.steps, strict=True)
     overlaps = [
-        f"{axis} {p - (n - p) % step}"
-        for n, (axis, p, step) in zip(extents, axes, strict=True)
-        if n > p and (n - p) % step
+        f"{axis} {p - (n - p) % step}" for axis, n, p, step in parts if n > p and (n - p) % step
     ]
     return f"Overlap at the border: {', '.join(overlaps)} px" if overlaps else ""
 

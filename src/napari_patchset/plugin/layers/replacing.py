@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from napari.viewer import Viewer
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
 from napari_patchset.plugin.layers.viewer_images import (
     SceneLayers,
+    find_scene_layers,
     is_straight,
     layers_of,
     overlays_of,
+    show_all,
 )
 from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import CAN_CHANGE_AXES, drawn_once, slice_in_new_units
@@ -54,7 +57,12 @@ def replace_layers(viewer: Viewer, scene: SceneLayers | None, new: Sequence[Laye
         viewer.dims.current_step = tuple((n - 1) // 2 for n in viewer.dims.nsteps)
     if not viewer.layers.selection:
         viewer.layers.selection.active = viewer.layers[at + len(new) - 1]
-    viewer.reset_view()
+    tag = new[0][1]["metadata"][METADATA_KEY]
+    shown = find_scene_layers(viewer, Path(tag["path"]), tag["scene"])
+    if shown is None or viewer.dims.ndisplay == 3:
+        viewer.reset_view()
+    else:  # napari's own also fits the outlines and the images beside it
+        show_all(viewer, shown.layers[-1])
 
 
 def add_above(viewer: Viewer, scene: SceneLayers, new: Sequence[LayerTuple]) -> None:

@@ -257,7 +257,7 @@ def fit_cropped(viewer: Viewer, image: Image) -> None:
     extent = np.array(_extent(image))
     is_cropped = bool(np.any(low > 0) or np.any(high < extent))
     if viewer.dims.ndisplay == 2 and is_cropped and np.all(high - low > extent / _MAX_CROP):
-        viewer.reset_view()
+        show_all(viewer, image)
 
 
 def show_unseen(viewer: Viewer, image: Image) -> None:
