@@ -51,7 +51,7 @@ def window(row: dict[str, Any], factor: int) -> tuple[slice, slice]:
     return slice(first[0], last[0]), slice(first[1], last[1])
 
 
-SPLITS = [Split(val=0.3, by="annotation"), Split(folds=3, test=0.2, by="annotation", seed=1)]
+SPLITS = [Split(val=0.3, by="annotation"), Split(folds=2, test=0.2, by="annotation", seed=1)]
 
 
 @pytest.mark.parametrize("split", SPLITS)

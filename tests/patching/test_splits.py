@@ -334,6 +334,36 @@ def test_the_test_set_is_the_same_whatever_the_rest_is_for() -> None:
     assert all((each == tests[0]).all() for each in tests)
 
 
+@given(staged(), splits(), st.integers(0, 3), st.floats(0.05, 0.5), st.data())
+def test_no_share_and_no_folds_change_the_test_set(
+    case: tuple, split: Split, overlap: int, test: float, data: st.DataObject
+) -> None:
+    size, sources = case
+    grid = Tiled(size=size, overlap=tuple(min(overlap, p - 1) for p in size)).plan(sources)
+    alone = split.model_copy(update={"test": test, "val": None, "folds": None})
+    rest = data.draw(
+        st.fixed_dictionaries({"val": st.floats(0.05, 0.95 - test)})
+        | st.fixed_dictionaries({"folds": st.integers(2, 6)})
+    )
+    both = alone.model_copy(update=rest)
+    wanted, codes = assigned(alone, grid, sources), assigned(both, grid, sources)
+    if codes is not None and len(codes):
+        assert wanted is not None
+        assert ((codes == len(both.parts) - 1) == (wanted == 1)).all()
+        assert find_leak(grid, codes, sources) is None
+
+
+def test_blocks_too_few_for_the_folds_leave_the_test_set_as_it_is() -> None:
+    grid = Tiled(size=(15, 48), overlap=(5, 1), edge="drop").plan([one := source(3, 4, 128, 160)])
+    split = Split(test=0.1, by="block", seed=2)
+    is_test = split.assign(grid, [one]) == 1
+    for rest in ({"val": 0.25}, {"folds": 2}, {"folds": 4}):
+        both = split.model_copy(update=rest)
+        assert ((both.assign(grid, [one]) == len(both.parts) - 1) == is_test).all()
+    with pytest.raises(ArgumentError, match=r"into 9 folds and a test set needs .* a smaller one"):
+        split.model_copy(update={"folds": 9}).assign(grid, [one])
+
+
 def test_wells_of_one_name_are_one_group_on_all_plates() -> None:
     wells = [("p", "A1"), ("p", "A2"), ("q", "A1"), ("q", "A2")]
     sources = [source(1, 1, 4, 4, key=p, scene=i, well=w) for i, (p, w) in enumerate(wells)]

@@ -79,7 +79,13 @@ class Zones:
 
 
 def assign_groups(
-    zones: Zones, ranks: Ranks, strata: Counts, shares: Sequence[float], folds: int = 1
+    zones: Zones,
+    ranks: Ranks,
+    strata: Counts,
+    shares: Sequence[float],
+    folds: int,
+    held: Counts,
+    spare: int = 0,
 ) -> Codes:
     """Return the part of each group.
 
@@ -89,15 +95,20 @@ def assign_groups(
         The stratum of each group, ordered as they are parted; the groups at the four corners of a
         patch are of one stratum.
     shares : sequence of float
-        The wanted shares of the last parts; they are chosen last one first, so that a test set is
-        the same however the rest is split.
+        The wanted shares of the last parts; they are chosen last one first.
     folds : int
-        Number of parts that share the rest evenly; part 0 alone has it by default.
+        Number of parts that share the rest evenly.
+    held : int64 array
+        Patches of each stratum that are held back already and count for the shares, but are in no
+        zone.
+    spare : int
+        Groups that are left, if possible, beyond one for each other part.
     """
     part = np.zeros(zones.n_groups, np.int8)
     for after, share in reversed(list(enumerate(shares))):
         # Until the folds are dealt, part 0 holds their groups.
-        part[_choose(zones, part, ranks, strata, share, folds + after)] = folds + after
+        n_left = folds + after + spare
+        part[_choose(zones, part, ranks, strata, share, n_left, held)] = folds + after
     if folds > 1:
         rest = zones.parts(part) == 0
         sizes, _ = zones.count(np.where(rest, zones.patches, 0))
@@ -107,7 +118,13 @@ def assign_groups(
 
 
 def _choose(
-    zones: Zones, part: Codes, ranks: Ranks, strata: Counts, share: float, n_left: int
+    zones: Zones,
+    part: Codes,
+    ranks: Ranks,
+    strata: Counts,
+    share: float,
+    n_left: int,
+    held: Counts,
 ) -> NDArray[np.bool_]:
     """Choose groups of part 0 for one more part, and leave groups for `n_left` parts."""
     of_zone = zones.parts(part)
@@ -120,13 +137,14 @@ def _choose(
         for name in names.tolist():
             n_rest = int(rest[stratum == name].sum())
             n_split = n_rest + int(zones.patches[(stratum == name) & (of_zone > 0)].sum())
+            n_split += int(held[name])
             members = np.flatnonzero((strata == name) & (inside > 0))
             target = share * n_split + missing
             chosen[members], missing = _choose_near(
                 inside[members], touching[members], n_rest, ranks[members], target
             )
     if not chosen.any() or np.count_nonzero((inside > 0) & ~chosen) < n_left:
-        n_rest, n_others = int(rest.sum()), int(zones.patches[of_zone > 0].sum())
+        n_rest, n_others = int(rest.sum()), int(zones.patches[of_zone > 0].sum() + held.sum())
         wanted = share * (n_rest + n_others) / max(n_rest, 1) if n_others else share
         most = 1 - 0.5 / max(n_rest, 1)
         chosen = choose_groups(inside, touching, n_rest, ranks, min(wanted, most))

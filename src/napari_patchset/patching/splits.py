@@ -6,7 +6,8 @@ hash in which part each group is. A patch in blocks of several parts is in none.
 samples sheet that states the split of each source, as train, val or test, is taken as it is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -54,6 +55,9 @@ ACROSS_SPLITS = "across the border of train and val"
 
 ACROSS_PARTS = "across the border of two splits"
 """The same where there is a test set or folds."""
+
+Grouping = Sequence[GroupName] | Blocks
+"""What stays together: the group that each source is in, by name, or blocks."""
 
 _GOOD_COST = 0.5
 """The cost, see `Split._cost`, up to which no further split is tried."""
@@ -188,15 +192,7 @@ class Split(Frozen):
             return np.empty(0, np.int8)
         if stated := self._stated(sources):
             return stated.assign(grid)
-        best, least = None, np.inf
-        for codes in self._possible_splits(grid, sources):
-            cost = self._cost(codes)
-            if cost < least:
-                best, least = codes, cost
-            if cost <= _GOOD_COST:
-                break
-        if best is None:
-            raise ArgumentError(self._impossible(grid, sources))
+        best = self._assign_best(grid, sources)
         n_lost = np.count_nonzero(best == NO_SPLIT)
         if 2 * n_lost > len(best):
             raise ArgumentError(
@@ -296,19 +292,67 @@ class Split(Frozen):
         first = 1 - sum(last)
         return [first / (self.folds or 1)] * (self.folds or 1) + last
 
-    def _possible_splits(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Iterator[Codes]:
-        """Yield splits, the ones with the most independent patches first."""
+    def _assign_best(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
+        """Return the codes of the best split; raise ArgumentError if none is possible.
+
+        The test patches are chosen first, as if there were nothing else to choose, and the rest is
+        split then: by the same groups if that is good, else by others.
+        """
         sites = find_sites(sources)
-        for names in self._groupings(sources, sites):
-            yield from self._by_group(grid, sources, names)
-        if self.by in ("auto", "block", ANNOTATION):
-            for side in block_sides(sites, grid.size, min(self._shares)):
-                yield self._by_block(grid, sources, Blocks(sites, side))
+        if self.test is None or len(self.parts) == 2:
+            _, codes = self._choose_best(grid, sources, self._groupings(grid, sources, sites))
+            if codes is None:
+                raise ArgumentError(self._impossible(grid, sources))
+            return codes
+        alone = self.model_copy(update={"val": None, "folds": None})
+        groupings = alone._groupings(grid, sources, sites)
+        grouping, chosen = alone._choose_best(grid, sources, groupings)
+        if grouping is None or chosen is None:
+            raise ArgumentError(self._impossible(grid, sources))
+        others = self._groupings(grid, sources, sites)
+        _, codes = self._choose_best(grid, sources, chain([grouping], others), chosen)
+        if codes is None:
+            raise ArgumentError(
+                f"{self._impossible(grid, sources)} The test set, which is the same whatever the "
+                "rest is for, comes first; a smaller one may leave enough."
+            )
+        return codes
+
+    def _choose_best(
+        self,
+        grid: PatchGrid,
+        sources: Sequence[SourceInfo],
+        groupings: Iterable[Grouping],
+        chosen: Codes | None = None,
+    ) -> tuple[Grouping | None, Codes | None]:
+        """Return the first grouping by which the split is good, or the best one, and the codes.
+
+        Parameters
+        ----------
+        chosen : int8 array or None
+            For each patch 1 if it is for the test, 0 if it is to be split, or `NO_SPLIT`; None if
+            all are to be split.
+        """
+        best: tuple[Grouping | None, Codes | None] = None, None
+        least = np.inf
+        rest = grid if chosen is None else grid[chosen == 0]
+        tests = grid.source_index[:0] if chosen is None else grid.source_index[chosen == 1]
+        for grouping in groupings:
+            codes = self._assign_by(grouping, rest, sources, tests)
+            if chosen is not None and codes is not None:
+                of_rest, codes = codes, np.where(chosen == 1, np.int8(len(self.parts) - 1), chosen)
+                codes[chosen == 0] = of_rest
+            cost = np.inf if codes is None else self._cost(codes)
+            if cost < least:
+                best, least = (grouping, codes), cost
+            if cost <= _GOOD_COST:
+                break
+        return best
 
     def _groupings(
-        self, sources: Sequence[SourceInfo], sites: Sites
-    ) -> Iterator[Sequence[GroupName]]:
-        """Yield the name of the group that each source is in."""
+        self, grid: PatchGrid, sources: Sequence[SourceInfo], sites: Sites
+    ) -> Iterator[Grouping]:
+        """Yield what to split by, the groupings with the most independent patches first."""
         if self.by in ("auto", "file"):
             yield [(source.key,) for source in sources]
         if self.by in ("auto", "scene"):
@@ -316,34 +360,52 @@ class Split(Frozen):
         if self.by not in BY or self.by == WELL:
             names = [("group", value_of(source, self.by)) for source in sources]
             yield join_groupings([("site", *sites.names[i]) for i in sites.index], names)
+        if self.by in ("auto", "block", ANNOTATION):
+            for side in block_sides(sites, grid.size, min(self._shares)):
+                yield Blocks(sites, side)
 
-    def _by_group(
-        self, grid: PatchGrid, sources: Sequence[SourceInfo], names: Sequence[GroupName]
-    ) -> Iterator[Codes]:
-        """Split by the group, named for each source, that a patch is in."""
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        of_source = np.array([numbers[name] for name in names])
-        group = of_source[grid.source_index]
-        sizes = np.bincount(group, minlength=len(numbers))
-        if np.count_nonzero(sizes) < len(self.parts):
-            return
-        ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
-        zones, strata = Zones.of_whole_groups(sizes), self._strata(sources, of_source)
-        yield self._assign(zones, ranks, strata)[group]
+    def _assign_by(
+        self,
+        grouping: Grouping,
+        grid: PatchGrid,
+        sources: Sequence[SourceInfo],
+        tests: NDArray[np.integer],
+    ) -> Codes | None:
+        """Return the codes of the patches by a grouping; None if it has too few groups.
 
-    def _by_block(self, grid: PatchGrid, sources: Sequence[SourceInfo], blocks: Blocks) -> Codes:
-        zones = blocks.zones(grid)
-        patches, corners = np.bincount(zones, minlength=len(blocks.corners[0])), blocks.corners
-        if self.by == ANNOTATION:
-            corners = blocks.join_outlines(grid, zones)
-        of_blocks = Zones(patches, corners, len(blocks))
-        strata = self._strata(sources, blocks.sites.index)[blocks.site]
-        part = self._assign(of_blocks, blocks.ranks(self.seed), strata)
-        return of_blocks.parts(part)[zones]
-
-    def _assign(self, zones: Zones, ranks: NDArray[np.uint64], strata: NDArray[np.int64]) -> Codes:
+        Parameters
+        ----------
+        tests : int array
+            The source of each patch that is for the test already, and not in the grid.
+        """
+        if isinstance(grouping, Blocks):
+            zone = grouping.zones(grid)
+            patches = np.bincount(zone, minlength=len(grouping.corners[0]))
+            corners = grouping.corners
+            if self.by == ANNOTATION:
+                corners = grouping.join_outlines(grid, zone)
+            zones = Zones(patches, corners, len(grouping))
+            ranks = grouping.ranks(self.seed)
+            of_source, of_group = grouping.sites.index, grouping.site
+        else:
+            numbers = {name: i for i, name in enumerate(dict.fromkeys(grouping))}
+            of_source = np.array([numbers[name] for name in grouping])
+            of_group = np.arange(len(numbers))
+            zone = of_source[grid.source_index].astype(np.int32)
+            zones = Zones.of_whole_groups(np.bincount(zone, minlength=len(numbers)))
+            ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
         folds = self.folds or 1
-        return assign_groups(zones, ranks, strata, self._shares[folds:], folds)
+        shares = self._shares[folds : -1 if len(tests) else None]
+        has_enough = np.count_nonzero(zones.patches) >= folds + len(shares)
+        if not isinstance(grouping, Blocks) and not has_enough:
+            return None
+        strata = self._strata(sources, of_source)
+        held = np.bincount(strata[of_source[tests]], minlength=len(strata))
+        # Beside a test, the rest may have to be split once more, which changes nothing of the test.
+        spare = int(self.names == (TRAINING, TEST) and self.folds is None)
+        part = assign_groups(zones, ranks, strata[of_group], shares, folds, held, spare)
+        codes: Codes = zones.parts(part)[zone]
+        return codes
 
     def _strata(self, sources: Sequence[SourceInfo], group: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the stratum of each group: the values of all of its sources."""
