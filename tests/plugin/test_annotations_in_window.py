@@ -293,3 +293,29 @@ def test_a_labels_layer_with_named_values_has_classes(window: Window, tmp_path: 
             "Debris": 2,
         }
         assert made["all/labels"][:].tolist() == np.ones((4, 1, 8, 8)).tolist()
+
+
+def test_another_image_asks_for_no_class_of_the_former_one(window: Window, czi: MakeCzi) -> None:
+    scene = SceneSpec(rect=(0, 0, 64, 64))
+    first, second = czi(scene, name="a.czi"), czi(scene, name="b.czi")
+    window.open(first)
+    window.type_size(8, 8)
+    annotations, strategy = window.widget.form.annotations, window.widget.form.strategy
+    window.unfold("Annotations")
+    window.click(annotations.draw)
+    lasso(window, (2, 2), (2, 30), (30, 30), (30, 2), (2, 3))
+    annotations.renamed.emit("Class 1", "Tumor")
+    window.settle()
+    window.unfold("Strategy")
+    window.choose(strategy.kind, "balanced")
+    window.click(strategy.all_classes)
+    assert strategy.classes.value == "Tumor=1,background=1"
+    window.open(second)
+    assert "has none; draw outlines (More options > Annotations > Draw…)" in window.summary
+    window.click(annotations.draw)
+    lasso(window, (2, 2), (2, 30), (30, 30), (30, 2), (2, 3))
+    assert strategy.classes.value == "Class 1=1,background=1"
+    assert "<b>100</b> patches" in window.summary
+    window.choose(window.widget.source.file, first)
+    assert strategy.classes.value == "Tumor=1,background=1"
+    assert "<b>100</b> patches" in window.summary

@@ -87,6 +87,31 @@ def test_what_is_folded_is_no_part_of_the_window_and_goes_with_it(qtbot: QtBot) 
     qtbot.waitUntil(lambda: not (isalive(never.content) or isalive(once.content)))
 
 
+def test_classes_of_a_former_image_are_not_asked_for_and_come_back_with_it(
+    form: RecipeForm,
+) -> None:
+    section, (a, b, c, d) = form.strategy, map(Path, "abcd")
+    section.turn_to(a, is_alone=True)
+    section.offer_classes(["Tumor", "Nest"])
+    section.classes.value = "Tumor=3,Nest=1"
+    section.turn_to(b, is_alone=True)
+    assert section.classes.value == "Tumor=3,Nest=1"  # until its own are known
+    section.offer_classes([])
+    section.offer_classes(["Nest", "Stroma"])
+    assert section.classes.value == "Nest=1.0"
+    section.offer_classes(["Nests", "Stroma"])  # renamed: as the user goes on
+    assert section.classes.value == "Nest=1.0"
+    section.turn_to(c, is_alone=True)
+    section.offer_classes(["Artefact, big"])
+    assert section.classes.value == '"Artefact, big"=1,background=1'
+    section.turn_to(a, is_alone=True)
+    section.offer_classes(["Tumor", "Nest"])
+    assert section.classes.value == "Tumor=3,Nest=1"
+    section.turn_to(d, is_alone=False)  # the others of the set may have them
+    section.offer_classes(["Stroma"])
+    assert section.classes.value == "Tumor=3,Nest=1"
+
+
 def test_every_strategy_has_its_fields(form: RecipeForm) -> None:
     section = form.strategy
     section.kind.value = "random"

@@ -1,14 +1,18 @@
 """Whole journeys through the window, with real clicks and keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 
+from napari_patchset.exporting.run import Progress
 from napari_patchset.patchset import layout
+from napari_patchset.plugin import export_control
 from support.czi_maker import MakeCzi, SceneSpec
-from support.window import Window
+from support.window import WAIT_MS, Window
 
 
 def seen(window: Window) -> tuple[object, ...]:
@@ -110,8 +114,17 @@ def test_a_file_that_changed_while_it_was_open_is_described_anew(
 
 
 def test_the_image_goes_while_it_is_exported_and_scored(
-    window: Window, czi: MakeCzi, tmp_path: Path
+    window: Window, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    gone, iter_export = Event(), export_control.iter_export
+
+    def ends_once_it_is_gone(*args: Any, **options: Any) -> Iterator[Progress]:
+        for event in iter_export(*args, **options):
+            if event.stage == "done":
+                gone.wait(WAIT_MS / 1000)
+            yield event
+
+    monkeypatch.setattr(export_control, "iter_export", ends_once_it_is_gone)
     window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=2)))
     window.type_size(8, 8)
     window.click(window.widget.form.filters.add, settle=False)
@@ -121,5 +134,6 @@ def test_the_image_goes_while_it_is_exported_and_scored(
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     assert not window.widget.plans.scoring.running
+    gone.set()
     window.until(lambda: window.widget.export.open.enabled)
     assert window.widget.export.status.value == "Saved made.patches.zarr"

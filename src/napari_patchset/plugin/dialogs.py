@@ -19,11 +19,16 @@ from qtpy.QtWidgets import QColorDialog, QFileDialog, QWidget
 from napari_patchset._model import user_message
 from napari_patchset.annotations.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from napari_patchset.errors import MissingAnnotationsError, PatchsetError
+from napari_patchset.patching.strategies.balanced import LABELS_REMEDY
 from napari_patchset.patching.strategies.tiled import SMALL_REMEDY
 from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX
 
 _ANNOTATIONS_FIELD = "More options > Annotations"
-_SMALL_FIELD = "More options > Strategy > Small image"
+_REMEDIES = {
+    SMALL_REMEDY: f"{SMALL_REMEDY} (More options > Strategy > Small image)",
+    LABELS_REMEDY: f"draw outlines ({_ANNOTATIONS_FIELD} > Draw…), or choose another strategy",
+}
+"""The remedies of errors, with their places in the form."""
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
 """Errors that the user can put right."""
@@ -39,7 +44,10 @@ def message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror.lower()}"  # without "[Errno 2]"
     if isinstance(error, MissingAnnotationsError):
         return f"{str(error).removesuffix('.')} ({_ANNOTATIONS_FIELD})."
-    return str(error).replace(SMALL_REMEDY, f"{SMALL_REMEDY} ({_SMALL_FIELD})")
+    text = str(error)
+    for remedy, in_form in _REMEDIES.items():
+        text = text.replace(remedy, in_form)
+    return text
 
 
 _REPEAT_SECONDS = 10

@@ -216,6 +216,9 @@ class PatchesWidget(Panel):
 
     def _on_file(self) -> None:
         self._forget()  # a file that is opened again may have changed
+        extra = self.source_control.extra_files
+        is_alone = not (extra.files or extra.all_scenes.value)
+        self.form.strategy.turn_to(self.source.file.value, is_alone)
         self.form.filters.forget()
         self.export_control.forget()
         self.summary.setMinimumHeight(0)
@@ -340,6 +343,7 @@ class PatchesWidget(Panel):
         self.preferences.stop()
         self.plans.forget()
         self.source_control.load(loaded)
+        self.form.strategy.turn_to(loaded.context.path, is_alone=False)
         self.form.load(plan.recipe)
         self.region_control.load(plan.strategy, loaded.masks)
         self.annotations.load(plan.sources)

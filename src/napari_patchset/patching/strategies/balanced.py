@@ -29,6 +29,10 @@ _SHARE = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",=]+?)\s*=\s*([^",=]+?)\s*(?:,|$)
 _PLAIN_NAME = re.compile(r'[^\s",=](?:[^",=]*[^\s",=])?')
 
 
+LABELS_REMEDY = "name those of every source"
+"""A remedy that errors name, annotations or labels."""
+
+
 def parse_shares(text: str) -> dict[str, float]:
     """Parse shares of classes, mito=0.5,background=0.5; a name may be in quotes, as in JSON.
 
@@ -148,7 +152,7 @@ class Balanced(SizedStrategy):
         if selected.labels is None:
             raise ArgumentError(
                 "Balanced patches are drawn from annotations or labels, and "
-                f"{selected.source.name} has none; name those of every source."
+                f"{selected.source.name} has none; {LABELS_REMEDY}."
             )
         box = selected.samples, selected.origin, selected.shape
         return ClassPixels(selected.labels, list(self.classes), *box, _Cuttable(self, selected))

@@ -1,12 +1,13 @@
 """Strategy: the way patches are chosen, and the options of each kind."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, SpinBox, Widget
 
 from napari_patchset.exporting.plan import Recipe
-from napari_patchset.patching.class_pixels import BACKGROUND
+from napari_patchset.patching.class_pixels import BACKGROUND, FOREGROUND
 from napari_patchset.patching.strategies import (
     STRATEGIES,
     Balanced,
@@ -15,7 +16,7 @@ from napari_patchset.patching.strategies import (
     Strategy,
     Tiled,
 )
-from napari_patchset.patching.strategies.balanced import format_shares
+from napari_patchset.patching.strategies.balanced import format_shares, parse_shares
 from napari_patchset.plugin.form.fields import (
     MAX_INT,
     Percent,
@@ -122,8 +123,13 @@ class StrategySection(Section):
             tooltip=description(Balanced, "classes"),
         )
         self._known_classes: tuple[str, ...] = ()
+        self._image: Path | None = None
+        self._classes_of: dict[Path, str] = {}
+        """What each image shown before has in the field of classes."""
+        self._is_of_former = False
         self.all_classes = small_button("All", "Each class of the outlines, and what is in none.")
         self.all_classes.changed.connect(self._take_all_classes)
+        self.classes.changed.connect(self._on_classes_typed)
         self.per = ComboBox(
             label="Count applies",
             choices=_PER,
@@ -184,6 +190,8 @@ class StrategySection(Section):
 
     def load(self, strategy: Strategy) -> None:
         """Set the fields from a strategy."""
+        self._classes_of.clear()
+        self._is_of_former = False
         self.kind.value = strategy.kind
         if isinstance(strategy, Random | Balanced):
             self.n_patches.value = strategy.count
@@ -200,10 +208,45 @@ class StrategySection(Section):
         shown = _ELSEWHERE | {"count", "patches", *self._fields}
         self._keep(strategy.model_dump(exclude=shown, exclude_defaults=True))
 
+    def turn_to(self, image: Path | None, is_alone: bool) -> None:
+        """Take the classes that an image had before; of a new one, those that it turns out to have.
+
+        Other images in the set, if it is not alone, may have more.
+        """
+        if image == self._image:
+            return
+        if self._image is not None:
+            self._classes_of[self._image] = self.classes.value
+        self._image = image
+        if image in self._classes_of and is_alone:
+            self.classes.value = self._classes_of[image]
+        self._is_of_former = image not in self._classes_of and is_alone
+
     def offer_classes(self, names: Sequence[str]) -> None:
-        """Offer the classes of the annotations."""
+        """Offer the classes of the annotations; those of a former image are no longer asked for."""
         self._known_classes = tuple(names)
+        if names and self._is_of_former:
+            self._is_of_former = False
+            self._drop_unknown_classes()
         self._show()
+
+    def _drop_unknown_classes(self) -> None:
+        """Keep what the annotations have of the classes, or take all if there is none."""
+        try:
+            shares = parse_shares(self.classes.value)
+        except ValueError:  # planning says so
+            return
+        has = {*self._known_classes, FOREGROUND, BACKGROUND}
+        known = {name: share for name, share in shares.items() if name in has}
+        if known == shares:
+            return
+        if known.keys() <= {BACKGROUND}:
+            self._take_all_classes()
+        else:
+            self.classes.value = format_shares(known)
+
+    def _on_classes_typed(self) -> None:
+        self._is_of_former = False
 
     def _take_all_classes(self) -> None:
         self.classes.value = format_shares(dict.fromkeys((*self._known_classes, BACKGROUND), 1))
