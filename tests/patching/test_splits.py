@@ -507,6 +507,7 @@ def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:
     for by in ("auto", "block"):  # which name no remedy that is in force
         assert "Split by block" not in str(Split(val=0.1, by=by).remark({"train": 5, "val": 5}))
     assert "Split by block" in str(Split(val=0.1, by="file").remark({"train": 5, "val": 5}))
+    assert "Choose less overlap" in str(Split(val=0.1).remark({"train": 5, "val": 5}))
     assert split.remark({"train": 90, "val": 10}) is None
     remark = Split(folds=4).remark({"train": 5}, (1, 1, 1, 2))
     assert remark is not None

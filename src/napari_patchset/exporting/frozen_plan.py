@@ -310,6 +310,7 @@ def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
     """
     rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
     rules[ANNOTATIONS] = "Either every source has annotations, or none"
+    missing = {LABELS: "labels", ANNOTATIONS: "outlines or labels", MASK: "a mask or labels"}
     roles = [role for role in rules if any(role in ref.images for ref in plan.sources)]
     if any(isinstance(each, MaskFilter) for each in plan.filters):
         rules[MASK] = "The filter mask needs a mask or labels for every source"
@@ -318,5 +319,8 @@ def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
         lacking = [name(str(ref)) for ref in plan.sources if role not in ref.images]
         if lacking:
             n = len(lacking)
-            raise ArgumentError(f"{rules[role]}; {lacking[0]} has none ({n} in all lack one).")
+            raise ArgumentError(
+                f"{rules[role]}; {lacking[0]} has none ({n} in all). Add "
+                f"{missing.get(role, f'a {role}')} to each, or leave out those that have none."
+            )
     return [IMAGE, *roles]

@@ -51,14 +51,8 @@ def list_values(sources: Sequence[SourceInfo], column: str) -> str:
     return ", ".join(list(values)[:_MAX_LISTED]) + more
 
 
-def check_values(sources: Sequence[SourceInfo], column: str, others: str) -> None:
-    """Raise ArgumentError if a source lacks a value in a column.
-
-    Parameters
-    ----------
-    others : str
-        What a split can go by without a sheet, for the message.
-    """
+def check_values(sources: Sequence[SourceInfo], column: str) -> None:
+    """Raise ArgumentError if a source lacks a value in a column."""
     lacking = [each for each in sources if value_of(each, column) is None]
     if not lacking:
         return
@@ -71,7 +65,7 @@ def check_values(sources: Sequence[SourceInfo], column: str, others: str) -> Non
     if not present:
         raise ArgumentError(
             f"The split reads {column!r}, but there is no samples sheet; add one with a column "
-            f"{column}, or split by {others}."
+            f"{column}, or split by something else."
         )
     if column not in present:
         raise ArgumentError(

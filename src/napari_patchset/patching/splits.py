@@ -228,7 +228,9 @@ class Split(Frozen):
         total = sum(counts.get(name, 0) for name in self.names)
         is_whole_image = self.by in ("file", "scene")
         remedy = "Split by block, or add sources" if is_whole_image else "Add sources"
-        why = "whole groups give no nearer share"
+        if self.by in ("auto", "block"):
+            remedy = "Choose less overlap or smaller patches, or add scenes or files"
+        why = "no split that was tried is better"
         for name, verb, wanted in (
             (VALIDATION, "validate", self.val),
             (TEST, "are for the test", self.test),
@@ -255,7 +257,7 @@ class Split(Frozen):
         A column that states the splits needs neither shares nor folds, and every other one does.
         """
         for name in self.columns:
-            check_values(sources, name, f"{', '.join(BY[:-1])} or {BY[-1]}")
+            check_values(sources, name)
         if stated := self._stated(sources):
             others = ("val", "test", "folds", "stratify")
             stated.check({name: getattr(self, name) for name in others})

@@ -70,13 +70,13 @@ class Tiled(SizedStrategy):
             raise ValueError(f"overlap {self.overlap} needs one number per axis of {self.size}")
         # Pixels are compared with micrometres once the pixel size is known.
         pairs = zip(self.overlap, self.size, strict=False)
-        alike = [
-            (_number(o), _number(p)) for o, p in pairs if isinstance(o, int) == isinstance(p, int)
-        ]
-        if not all(0 <= o < p for o, p in alike):
-            raise ValueError(
-                f"overlap {self.overlap} must be at least 0 and less than the size {self.size}"
-            )
+        axes = ("Z (or T)", "Y", "X")[-len(self.size) :]
+        for axis, (o, p) in zip(axes, pairs, strict=False):
+            if isinstance(o, int) == isinstance(p, int) and not 0 <= _number(o) < _number(p):
+                raise ValueError(
+                    f"overlap {self.overlap} must be at least 0 and less than the size "
+                    f"{self.size}; along {axis}, it is {o}, and the size {p}"
+                )
         return self
 
     @property

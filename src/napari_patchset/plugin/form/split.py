@@ -181,7 +181,13 @@ class SplitSection(Section):
             label="Folds",
             tooltip=f"{description(Split, 'folds')} 1 for none.",
         )
-        self.by = ComboBox(label="Split by", choices=[], tooltip=description(Split, "by"))
+        self.by = ComboBox(
+            label="Split by",
+            choices=[],
+            tooltip="What is never divided between splits. Automatic: the first of files, scenes "
+            "and blocks of the image that comes near to the shares. A column of the samples sheet "
+            "whose values are all train, val or test states the split.",
+        )
         self.samples = SamplesRow()
         self.stratify = ComboBox(
             label="Same shares of", choices=[], tooltip=description(Split, "stratify")
