@@ -522,7 +522,7 @@ def test_an_export_writes_where_its_patches_lie(run, czi: MakeCzi) -> None:
     code, _, err = run(*words, "b.patches.zarr")
     assert code == 1
     assert f"{file} exists" in err
-    assert Path("b.patches.zarr").exists()
+    assert not Path("b.patches.zarr").exists()
     assert run(*words, "b.patches.zarr", "--overwrite")[0] == 0
 
 

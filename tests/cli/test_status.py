@@ -134,6 +134,9 @@ def test_unfinished_exports_are_listed_and_removed_on_confirmation(
     assert [path.read_text() for path in foreign] == ["mine"] * 3
     assert (tmp_path / "h.partial").is_dir()
     assert "no unfinished export" in run("clean")[1]
+    code, _, err = run("clean", "nosuch")
+    assert code == 1
+    assert "nosuch: there is no such folder" in err
 
 
 def test_a_set_that_was_being_replaced_gets_its_name_back(plan: ExportPlan) -> None:

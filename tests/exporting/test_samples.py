@@ -96,6 +96,16 @@ def test_what_is_wrong_in_a_sheet_is_named(
         assigned(text, "a.tif")
 
 
+def test_columns_that_have_a_meaning_may_have_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text("Source,SCENE,Split,Animal\na.czi,1,Train,x\n")
+    sheet = SampleSheet.from_file(path)
+    assert sheet.columns == ("split", "Animal")
+    (row,) = sheet.rows
+    assert (row.source, row.scene) == ("a.czi", "1")
+    assert row.values == {"split": "Train", "Animal": "x"}
+
+
 def test_a_sheet_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sheet.xlsx").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(ArgumentError, match="not a CSV in UTF-8"):

@@ -54,7 +54,7 @@ from napari_patchset.patching.strategies.base import MISSING_PLANE
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import Provenance
 from napari_patchset.patchset.reader import PatchSet, read_description
-from napari_patchset.preview.geojson import write_geojson
+from napari_patchset.preview.geojson import check_absent, geojson_paths, write_geojson
 from napari_patchset.stacks.opening import open_stack
 
 
@@ -85,6 +85,8 @@ def export(
     if dry_run:
         show_estimate(chosen, overwrite, workers)
         return
+    if geojson is not None and not overwrite:
+        check_absent(geojson_paths(geojson, [(ref.path, ref.scene) for ref in chosen.sources]))
     with open_executor(executor, workers, scheduler) as pool:
         events = iter_export(
             chosen,

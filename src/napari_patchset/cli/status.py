@@ -52,6 +52,8 @@ def clean(
 
     Example: patchset clean results --yes
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder.")
     folders = list(find_unfinished(folder, (StitchFolder, WorkDir)))
     found = [_status_of(each) for each in folders]
     idle = [each for each, its in zip(folders, found, strict=True) if its.state != "running"]

@@ -95,8 +95,11 @@ def make_plan(
         sources = _sources(files, options, fields.get("sources", ()), progress)
         if for_prediction:
             sources = [_without_split(ref) for ref in sources]
-        elif any(SPLIT_COLUMN in dict(ref.columns) for ref in sources):
-            options.setdefault("split_by", SPLIT_COLUMN)
+        elif (
+            any(SPLIT_COLUMN in dict(ref.columns) for ref in sources)
+            and str(options.get("split_by", SPLIT_COLUMN)).casefold() == SPLIT_COLUMN
+        ):
+            options["split_by"] = SPLIT_COLUMN
         fields |= {
             "sources": sources,
             "strategy": _strategy(options, fields.get("strategy", {})),

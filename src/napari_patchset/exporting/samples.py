@@ -14,6 +14,7 @@ from typing import Self
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.image_refs import SourceRef, absolute_path
+from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
 from napari_patchset.source import is_remote, local_path
 
 SOURCE, SCENE = "source", "scene"
@@ -117,6 +118,12 @@ class SampleSheet(Frozen):
         )
 
 
+def _column_name(name: str) -> str:
+    """Return the name of a column; those that have a meaning may have capitals."""
+    lower = name.casefold()
+    return lower if lower in (SOURCE, SCENE, SPLIT_COLUMN) else name
+
+
 def _read_csv(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the header of a CSV, and the cells of each line that is not empty, with its number."""
     try:
@@ -126,7 +133,7 @@ def _read_csv(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        names = [name.strip() for name in next(lines, [])]
+        names = [_column_name(name.strip()) for name in next(lines, [])]
         rows = [(lines.line_num, [cell.strip() for cell in line]) for line in lines]
     except csv.Error as error:
         raise ArgumentError(f"{path}: line {lines.line_num} is not CSV: {error}.") from None

@@ -66,10 +66,10 @@ def write_geojson(
     DestinationExistsError
         If there is such a file, and it must not be replaced; then none is written.
     """
-    paths = [Path(folder, name) for name in _file_names(patch_set)]
-    for path in paths:
-        if not overwrite and os.path.lexists(path):
-            raise DestinationExistsError(f"{path} exists; choose another folder or delete it.")
+    sources = patch_set.provenance.sources
+    paths = geojson_paths(folder, [(str(each["path"]), each.get("scene")) for each in sources])
+    if not overwrite:
+        check_absent(paths)
     manifest, written = patch_set.manifest, list[Path]()
     total = sum(manifest.counts.values()) + sum(manifest.rejected.values())
     parts = _features(patch_set, lambda done: progress(done, total))
@@ -79,16 +79,23 @@ def write_geojson(
     return written
 
 
-def _file_names(patch_set: PatchSet) -> list[str]:
-    """Return the name of each source's file; equal ones are numbered."""
+def check_absent(paths: Sequence[Path]) -> None:
+    """Raise DestinationExistsError if there is one of the files."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise DestinationExistsError(f"{path} exists; choose another folder or delete it.")
+
+
+def geojson_paths(folder: str | Path, sources: Sequence[tuple[str, object]]) -> list[Path]:
+    """Return the file of each source, given by its path and scene; equal names are numbered."""
     names, times = list[str](), Counter[str]()
-    for source in patch_set.provenance.sources:
-        name, scene = Path(local_path(str(source["path"]))).name, source.get("scene")
+    for source, scene in sources:
+        name = Path(local_path(source)).name
         name = name if scene is None else f"{name}@{scene}".replace("/", "_")
         times[name.lower()] += 1  # the names of some file systems have no case
         n = times[name.lower()]
         names.append(f"{name}{f' ({n})' if n > 1 else ''}{SUFFIX}")
-    return names
+    return [Path(folder, name) for name in names]
 
 
 def _collection(parts: Iterator[bytes]) -> Iterator[bytes]:
