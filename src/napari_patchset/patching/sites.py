@@ -112,6 +112,9 @@ def _overlapping(rects: NDArray[np.int64]) -> list[list[int]]:
 BLOCKS_PER_SPLIT = 4
 """About the number of a site's blocks in the smaller split: fewer would show too few places."""
 
+MOST_SIDE = 6
+"""Sides of blocks, in patches, up to which each whole number is tried."""
+
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
@@ -219,5 +222,8 @@ def block_sides(sites: Sites, size: tuple[int, ...], share: float) -> Iterator[t
         larger.append(more)
     while (fewer := smaller[-1] * 2 // 3) >= 1:
         smaller.append(fewer)
-    for patches in (*larger, *smaller[1:]):
+    sides = [*larger, *smaller[1:]]
+    # Steps of a half again pass over sides that suit a small image, such as 3 beside 2 and 4.
+    sides += [n for n in range(2, min(largest, MOST_SIDE) + 1) if n not in sides]
+    for patches in sides:
         yield patches * height, patches * width
