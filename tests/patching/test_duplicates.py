@@ -4,7 +4,7 @@ from math import cos, floor, pi
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -108,6 +108,7 @@ def plain_duplicates(hashes: list[int], distance: int, preferred: list[bool]) ->
     st.integers(0, 3),
     st.integers(0, duplicates.MAX_DISTANCE),
 )
+@example(flips=[0, 0, 1, 2, 3], every=2, distance=3)  # two that are preferred look alike
 def test_the_first_of_those_that_look_alike_is_kept(
     flips: list[int], every: int, distance: int
 ) -> None:

@@ -321,6 +321,6 @@ def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
             n = len(lacking)
             raise ArgumentError(
                 f"{rules[role]}; {lacking[0]} has none ({n} in all). Add "
-                f"{missing.get(role, f'a {role}')} to each, or leave out those that have none."
+                f"{missing.get(role, f'a {role}')} to each, or take only those that have some."
             )
     return [IMAGE, *roles]

@@ -134,16 +134,16 @@ def find_duplicates(
     preferred : bool array or None
         Patches that are kept whatever they look like, and come before the others.
     """
-    has_hash = hashes != NO_HASH
-    order = np.flatnonzero(has_hash)
-    if preferred is not None:
-        order = order[np.argsort(~preferred[order], kind="stable")]
-    _, first = np.unique(hashes[order], return_index=True)
-    distinct = order[np.sort(first)]
-    is_kept: NDArray[np.bool_] = ~has_hash
-    is_kept[distinct[_keep_apart(hashes[distinct], distance)]] = True
+    is_kept: NDArray[np.bool_] = hashes == NO_HASH
+    rest = np.flatnonzero(~is_kept)
     if preferred is not None:
         is_kept |= preferred
+        rest = rest[~preferred[rest]]
+        always = hashes[preferred & (hashes != NO_HASH)]
+        rest = rest[~are_near(hashes[rest], np.unique(always), distance)]
+    _, first = np.unique(hashes[rest], return_index=True)
+    distinct = rest[np.sort(first)]
+    is_kept[distinct[_keep_apart(hashes[distinct], distance)]] = True
     return ~is_kept
 
 
