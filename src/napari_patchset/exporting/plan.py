@@ -22,10 +22,12 @@ from napari_patchset.credentials import strip_credentials
 from napari_patchset.exporting.image_refs import ParsedPixelSize, SourceRef, absolute_path
 from napari_patchset.patching.duplicates import HASH_HALVES, MAX_DISTANCE
 from napari_patchset.patching.filters import Filter, PatchFilter
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import metric_columns, other_channels
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
+from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
 from napari_patchset.patchset.layout import PIXEL_TYPE_PATTERN
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.sharding import CodecName
@@ -144,6 +146,19 @@ class Recipe(Frozen):
         """Return the columns of all that is measured, see `measurements.metric_columns`."""
         hashes = HASH_HALVES if self.dedupe is not None else ()
         return sorted([*metric_columns(self.filters, sources, classes), *hashes])
+
+    def judge(self, grid: PatchGrid, sources: Sequence[SourceInfo], metrics: Metrics) -> Verdicts:
+        """Decide on every candidate, by filters, choices by hand, near-duplicates and split."""
+        return judge(
+            grid,
+            sources,
+            filters=self.filters,
+            keep_fraction=self.keep_fraction,
+            overrides=self.overrides,
+            dedupe=self.dedupe,
+            split=self.split,
+            metrics=metrics,
+        )
 
     def with_overrides_of(self, keys: Collection[str]) -> Self:
         """Return the recipe without overrides of other sources, by their keys."""

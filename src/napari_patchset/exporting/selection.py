@@ -14,7 +14,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import NO_SPLIT
-from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
+from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import SourceInfo
@@ -123,16 +123,8 @@ def select_candidates(
             f"{', '.join(sorted(missing))} was not measured; score the patches first."
         )
     readable = np.flatnonzero(is_readable)
-    verdicts = judge(
-        grid[readable],
-        sources,
-        filters=recipe.filters,
-        keep_fraction=recipe.keep_fraction,
-        dedupe=recipe.dedupe,
-        overrides=recipe.overrides,
-        split=recipe.split,
-        metrics={column: values[readable] for column, values in metrics.items()},
-    )
+    measured = {column: values[readable] for column, values in metrics.items()}
+    verdicts = recipe.judge(grid[readable], sources, measured)
     if (n := len(grid)) == len(readable):
         return Selection.from_verdicts(verdicts)
     split, reason = np.full(n, NO_SPLIT, np.int8), np.full(n, len(verdicts.reasons), np.int8)

@@ -34,7 +34,7 @@ from napari_patchset.patching.measurements import share_measurements
 from napari_patchset.patching.overrides import overridden_rows
 from napari_patchset.patching.sheet_columns import check_split_column
 from napari_patchset.patching.strategies.sized import SizedStrategy
-from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
+from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.table import check_sheet
 from napari_patchset.plugin.layers.layer_stack import open_image
@@ -368,16 +368,7 @@ def _judged(
     pairs: Mapping[str, Sequence[SourceInfo]],
 ) -> PlanPreview:
     recipe = state.recipe
-    verdicts = judge(
-        grid,
-        sources,
-        filters=recipe.filters,
-        keep_fraction=recipe.keep_fraction,
-        overrides=recipe.overrides,
-        dedupe=recipe.dedupe,
-        split=recipe.split,
-        metrics={name: values.copy() for name, values in metrics.items()},
-    )
+    verdicts = recipe.judge(grid, sources, {name: each.copy() for name, each in metrics.items()})
     scored = np.ones(len(grid), bool)
     for name in recipe.metric_columns(sources):
         scored &= ~np.isnan(metrics[name]) if name in metrics else False
@@ -451,7 +442,7 @@ class PlanControl:
         self._before = None
 
     def _wait(self) -> None:
-        """Tell how far planning is, and again in a while."""
+        """Emit how far planning is, now and from time to time."""
         n = self._watch.n_read
         read = f" {n:,} parts of labels and outlines are read." if n else ""
         self.waiting.emit(f"Planning…{read}")
