@@ -18,8 +18,8 @@ from peers import Peers
 from pylibCZIrw.czi import open_czi
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, export
-from napari_patchset.exporting.source_files import expand_sources
-from napari_patchset.exporting.sources import describe_sources
+from napari_patchset.exporting.plans.source_files import expand_sources
+from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.patchset.layout import shard_capacity
 
 Spot = tuple[int | None, int, int, int]

@@ -22,7 +22,7 @@ from child import peak_memory
 from rich.console import Console
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, verify
-from napari_patchset.exporting.source_files import expand_sources
+from napari_patchset.exporting.plans.source_files import expand_sources
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 
 STEPS = ("plan", "score", "write", "finalize", "verify", "table")

@@ -18,7 +18,7 @@ from napari_patchset import (
     export,
     load_stacks,
 )
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import plan_for
 

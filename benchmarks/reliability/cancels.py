@@ -25,7 +25,7 @@ from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan, iter_export
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.stacks.cache import OpenFiles
 

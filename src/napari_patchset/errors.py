@@ -55,6 +55,10 @@ class UnreachableError(UnreadableFileError):
     """The storage of a file did not answer, after several attempts; the file may be sound."""
 
 
+SOURCE_ERRORS = (UnreadableFileError, OSError)
+"""Raised by a file that is damaged or missing; a file that does not fit a plan raises others."""
+
+
 class ExportError(PatchsetError, RuntimeError):
     """The export can't begin, resume or be completed."""
 

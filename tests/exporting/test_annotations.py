@@ -36,8 +36,8 @@ from napari_patchset import (
     write_geojson,
 )
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
-from napari_patchset.exporting.command_line import command_line
-from napari_patchset.exporting.command_line import make_plan as plan_of_command
+from napari_patchset.exporting.plans.command_line import command_line
+from napari_patchset.exporting.plans.command_line import make_plan as plan_of_command
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.layout import TABLE

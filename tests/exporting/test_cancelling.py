@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from napari_patchset import ExportPlan, Tiled, export, iter_export
-from napari_patchset.exporting import finalize
-from napari_patchset.exporting.frozen_plan import FrozenPlan
-from napari_patchset.exporting.source_files import expand_sources
-from napari_patchset.exporting.sources import SourceDescriber
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.plans.source_files import expand_sources
+from napari_patchset.exporting.reading.sources import SourceDescriber
+from napari_patchset.exporting.writing import finalize
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patching.filters import parse_filter

@@ -8,9 +8,9 @@ import pytest
 import tifffile
 
 from napari_patchset import verify
-from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks import cache
 from napari_patchset.stacks.cache import OpenFiles

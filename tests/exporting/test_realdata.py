@@ -11,7 +11,7 @@ from pylibCZIrw.czi import open_czi
 from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import MissingAxisError
-from napari_patchset.exporting.source_files import expand_sources
+from napari_patchset.exporting.plans.source_files import expand_sources
 from support.export_makers import digests
 
 pytestmark = pytest.mark.realdata

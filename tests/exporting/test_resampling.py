@@ -25,9 +25,10 @@ from napari_patchset import (
     verify,
 )
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
-from napari_patchset.exporting.command_line import command_line
-from napari_patchset.exporting.command_line import make_plan as plan_of_command
-from napari_patchset.exporting.sources import describe_sources, file_region
+from napari_patchset.exporting.plans.command_line import command_line
+from napari_patchset.exporting.plans.command_line import make_plan as plan_of_command
+from napari_patchset.exporting.plans.region_files import file_region
+from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.patching.regions import Polygon, Rectangle
 from napari_patchset.patchset import layout

@@ -10,7 +10,7 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.patchset.writers.zarr import shard_path

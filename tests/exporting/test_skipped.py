@@ -11,10 +11,10 @@ import tifffile
 
 from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.shard_writer import ShardBuffers
+from napari_patchset.exporting.reading.failures import SourcesFailed
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.shard_writer import ShardBuffers
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.stacks import retrying
 from napari_patchset.stacks.cache import OpenFile
 from support.export_makers import plan_for

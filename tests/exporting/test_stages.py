@@ -18,10 +18,10 @@ from napari_patchset import ExportPlan, PatchSet, Tiled, export, iter_export, ve
 from napari_patchset.cli import export as exporting
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.run import Progress
-from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
+from napari_patchset.exporting.writing.shard_writer import write_shards
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.splits import Split
 from support.czi_maker import SceneSpec, make_czi

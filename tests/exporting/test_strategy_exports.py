@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from napari_patchset import ExportPlan, ImageRef, PatchSet, SourceInfo, Tiled, export, open_stack
-from napari_patchset.exporting.sources import describe_sources
+from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.stacks.fingerprint import content_key

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from napari_patchset import ExportPlan, PatchSet, export
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.metrics import score_chunks
-from napari_patchset.exporting.shard_writer import write_shards
 from napari_patchset.exporting.stages import plan_export, score_job, write_job
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.metrics import score_chunks
+from napari_patchset.exporting.writing.shard_writer import write_shards
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patchset.files import permitted_by, write_file

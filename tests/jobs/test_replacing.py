@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_patchset import ExportPlan, Tiled, export, stitch
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import REPLACED
 from napari_patchset.jobs.status import find_unfinished
 from napari_patchset.stitching.stitch_folder import StitchFolder

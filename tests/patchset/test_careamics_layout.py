@@ -17,7 +17,7 @@ import pytest
 import zarr
 
 from napari_patchset import PatchSet, Tiled, export
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.patching.splits import Split
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import plan_for

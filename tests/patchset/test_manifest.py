@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from napari_patchset import ExportPlan, Random, Tiled, export, verify
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.regions import Polygon
 from napari_patchset.patching.splits import Split

@@ -18,7 +18,7 @@ from napari_patchset.errors import (
     MissingArrayError,
     UnreadableFileError,
 )
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.patching.splits import Split
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.writers import FORMATS, npz

@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin import reader as opener
 from napari_patchset.plugin.layers import scene_layout as all_scenes
 from napari_patchset.plugin.napari_compat import camera as camera_of

@@ -12,7 +12,7 @@ from napari.layers import Image
 
 from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.errors import MissingAxisError
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin import state as descriptions
 from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
 from napari_patchset.plugin.state import Descriptions

@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QRadioButton, QWidget
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.lengths import Micrometres
 from napari_patchset.patching.splits import Split

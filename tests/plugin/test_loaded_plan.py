@@ -15,8 +15,8 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset import ExportPlan, SourceRef, export
-from napari_patchset.exporting.image_refs import PAIR_ROLES, AnnotationsRef, ImageRef
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.image_refs import PAIR_ROLES, AnnotationsRef, ImageRef
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patching.splits import Split

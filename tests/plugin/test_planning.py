@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from napari_patchset import Balanced, SourceRef, Split, Tiled, export
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import Recipe
-from napari_patchset.exporting.sources import describe_sources
+from napari_patchset.exporting.plans.plan import Recipe
+from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.patching.overrides import Override
 from napari_patchset.plugin.canvas.summary import border_hint, summarize
 from napari_patchset.plugin.overrides import source_ref

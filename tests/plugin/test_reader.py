@@ -11,7 +11,7 @@ from napari.layers import Layer
 
 from napari_patchset import ExportPlan, Tiled, export
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.patching.splits import Split
 from napari_patchset.plugin import reader as opener
 from napari_patchset.plugin.layers.viewer_images import SceneLayers, channels_of

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset import ExportPlan, PatchSet, Tiled, expand_sources, export
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.sources import describe_sources
+from napari_patchset.exporting.plans.command_line import make_plan
+from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.stacks.opening import open_stack
 from support.window import Window

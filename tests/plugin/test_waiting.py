@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin import reader
 from napari_patchset.plugin import scene_context as facts
 from napari_patchset.plugin.preferences import PLUGIN

@@ -21,7 +21,7 @@ from napari_patchset import (
 )
 from napari_patchset.annotations.geojson import read_geojson
 from napari_patchset.errors import DestinationExistsError
-from napari_patchset.exporting.source_files import with_annotations
+from napari_patchset.exporting.plans.source_files import with_annotations
 from napari_patchset.patchset import table
 from napari_patchset.preview import geojson
 from support.czi_maker import MakeCzi, SceneSpec

@@ -27,7 +27,7 @@ from napari_patchset import (
     open_stack,
 )
 from napari_patchset.errors import IncompleteSetError, PatchsetError, UnreadableFileError
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patchset import layout
 from support.czi_maker import MakeCzi, SceneSpec, blocks_of, write_blocks
 from support.export_makers import advance

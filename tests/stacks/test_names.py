@@ -25,7 +25,7 @@ from napari_patchset import (
     verify,
 )
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for
 from support.pixels import encode, expected

@@ -7,7 +7,7 @@ import pytest
 
 from napari_patchset import ExportPlan, Tiled, export, verify
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.command_line import command_line, make_plan
+from napari_patchset.exporting.plans.command_line import command_line, make_plan
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import parse_pixel_size
 from napari_patchset.stacks.opening import open_stack

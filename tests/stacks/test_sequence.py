@@ -8,7 +8,7 @@ import pytest
 
 from napari_patchset import export, verify
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.command_line import command_line, make_plan
+from napari_patchset.exporting.plans.command_line import command_line, make_plan
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.opening import open_stack
 from support.tiff_maker import as_stack, assert_whole, planes, write

@@ -16,10 +16,10 @@ import tifffile
 
 from napari_patchset import ExportPlan, LazyPatchSet, PatchSet, Split, Tiled, expand_sources, export
 from napari_patchset.errors import ArgumentError, ExportError, MissingArrayError
-from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.image_refs import ImageRef, SourceRef
-from napari_patchset.exporting.selection import select_candidates
-from napari_patchset.exporting.sources import describe_sources
+from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.reading.failures import SourcesFailed
+from napari_patchset.exporting.reading.sources import describe_sources
+from napari_patchset.exporting.writing.selection import select_candidates
 from napari_patchset.patchset.columns import read_columns, write_columns
 from support import counting
 from support.czi_maker import SceneSpec, make_czi

@@ -23,7 +23,7 @@ from pylibCZIrw.czi import create_czi
 from napari_patchset import ExportPlan, Random, Tiled, export, verify
 from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
-from napari_patchset.exporting.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid

@@ -35,10 +35,11 @@ from napari_patchset.cli.parameters import (
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
 from napari_patchset.cli.signals import resumable, until_interrupted
+from napari_patchset.errors import SOURCE_ERRORS
 from napari_patchset.exporting.estimate import estimate_export
-from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
-from napari_patchset.exporting.image_refs import SourceRef
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.plans.image_refs import SourceRef
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.run import Progress, iter_export
 from napari_patchset.exporting.stages import (
     finalize_export,
@@ -47,7 +48,7 @@ from napari_patchset.exporting.stages import (
     score_job,
     write_job,
 )
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies.base import MISSING_PLANE

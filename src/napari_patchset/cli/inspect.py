@@ -21,12 +21,13 @@ from napari_patchset.cli.parameters import (
 )
 from napari_patchset.cli.report import REPORT
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.candidates import choose_candidates
-from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.open_images import open_source
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.plans.command_line import make_plan
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.plans.region_files import read_region
+from napari_patchset.exporting.reading.candidates import choose_candidates
+from napari_patchset.exporting.reading.open_images import open_source
+from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.exporting.run import iter_export
-from napari_patchset.exporting.sources import describe_sources, read_region
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.preview.image import render

@@ -17,9 +17,9 @@ import typer
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.plan_options import OPTIONS, format_bytes, parse_bytes
+from napari_patchset.exporting.plans.command_line import make_plan
+from napari_patchset.exporting.plans.options import OPTIONS, format_bytes, parse_bytes
+from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 from napari_patchset.source import is_remote, natural_key, split_source

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # these take longer to import than help may take
 
     from rich.progress import Progress
 
-    from napari_patchset.exporting.failures import Failure
+    from napari_patchset.exporting.reading.failures import Failure
 
 VERSION = 1
 """Version of the events; it rises when a field changes or goes, not when one is added."""

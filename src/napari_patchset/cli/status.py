@@ -11,7 +11,7 @@ from napari_patchset.cli.parameters import option
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
 from napari_patchset.exporting.status import export_status, unfinished_status
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import JobFolder
 from napari_patchset.jobs.status import WorkStatus, find_unfinished
 from napari_patchset.stitching.status import folder_status, stitch_status

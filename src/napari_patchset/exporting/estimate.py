@@ -8,13 +8,14 @@ from time import perf_counter
 import numpy as np
 
 from napari_patchset.channels import channel_indices
-from napari_patchset.exporting.destination import check_destination
-from napari_patchset.exporting.failures import SOURCE_ERRORS, Failure
-from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan, run_steps
-from napari_patchset.exporting.open_images import open_source
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.errors import SOURCE_ERRORS
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.failures import Failure
+from napari_patchset.exporting.reading.open_images import open_source
 from napari_patchset.exporting.stages import check_frozen, check_not_taken
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.destination import check_destination
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan, run_steps
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.stacks.metadata import channel_names
 

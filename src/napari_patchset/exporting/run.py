@@ -14,16 +14,16 @@ from typing import Literal, cast
 
 from napari_patchset.credentials import call_with_credentials, credentials_of
 from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
-from napari_patchset.exporting.destination import check_destination, check_patches_fit
-from napari_patchset.exporting.failures import Failure, SourcesFailed
-from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import ReadingStep, Result, Step
-from napari_patchset.exporting.metrics import score_chunks
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.selection import Selection
-from napari_patchset.exporting.shard_writer import write_shards
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
 from napari_patchset.exporting.stages import prepare, select
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.destination import check_destination, check_patches_fit
+from napari_patchset.exporting.writing.finalize import finalize
+from napari_patchset.exporting.writing.frozen_plan import ReadingStep, Result, Step
+from napari_patchset.exporting.writing.metrics import score_chunks
+from napari_patchset.exporting.writing.selection import Selection
+from napari_patchset.exporting.writing.shard_writer import write_shards
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE

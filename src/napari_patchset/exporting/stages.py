@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.destination import (
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
+from napari_patchset.exporting.writing.destination import (
     check_apart_from_sources,
     check_destination,
     check_patches_fit,
 )
-from napari_patchset.exporting.failures import Failure, SourcesFailed, may_be_skipped
-from napari_patchset.exporting.finalize import finalize
-from napari_patchset.exporting.frozen_plan import FrozenPlan, Step, freeze_plan, run_steps
-from napari_patchset.exporting.metrics import score_chunks
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.selection import Selection, select_candidates
-from napari_patchset.exporting.shard_writer import write_shards
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.finalize import finalize
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, Step, freeze_plan, run_steps
+from napari_patchset.exporting.writing.metrics import score_chunks
+from napari_patchset.exporting.writing.selection import Selection, select_candidates
+from napari_patchset.exporting.writing.shard_writer import write_shards
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION

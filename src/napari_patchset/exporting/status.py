@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_patchset.errors import ExportError, PatchsetError
-from napari_patchset.exporting.frozen_plan import FrozenPlan
 from napari_patchset.exporting.stages import is_complete, job_of
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.status import WorkStatus, work_status
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.reader import read_description

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.destination import check_destination, check_patches_fit
-from napari_patchset.exporting.frozen_plan import lay_out
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.writing.destination import check_destination, check_patches_fit
+from napari_patchset.exporting.writing.frozen_plan import lay_out
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.writers import FORMATS

@@ -17,14 +17,14 @@ from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.command_line import command_line
-from napari_patchset.exporting.destination import check_destination
-from napari_patchset.exporting.failures import Failure
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.plans.command_line import command_line
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.plans.samples import SampleSheet
+from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.run import Progress, iter_export
-from napari_patchset.exporting.samples import SampleSheet
 from napari_patchset.exporting.stages import is_prepared
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.destination import check_destination
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat

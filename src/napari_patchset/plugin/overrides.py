@@ -9,8 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_patchset.exporting.image_refs import ImageRef, SourceRef
-from napari_patchset.exporting.source_files import sequence_source
+from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.plans.source_files import sequence_source
 from napari_patchset.source import SceneId
 from napari_patchset.stacks.opening import list_files, open_stack
 from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis

@@ -22,11 +22,11 @@ from qtpy.QtCore import QObject
 
 from napari_patchset.annotations.features import AnnotationClass, ClassLabel, label_classes
 from napari_patchset.annotations.geojson import is_geojson
-from napari_patchset.exporting.candidates import choose_candidates
-from napari_patchset.exporting.class_images import check_classes, read_annotations
-from napari_patchset.exporting.image_refs import ANNOTATIONS, MASK
-from napari_patchset.exporting.metrics import MetricReader, MetricRequest
-from napari_patchset.exporting.open_images import OpenImages
+from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK
+from napari_patchset.exporting.reading.candidates import choose_candidates
+from napari_patchset.exporting.reading.class_images import check_classes, read_annotations
+from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.writing.metrics import MetricReader, MetricRequest
 from napari_patchset.patching.filters import Metric, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels

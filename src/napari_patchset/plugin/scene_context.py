@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import SourceRef
-from napari_patchset.exporting.plan import ExportPlan
+from napari_patchset.exporting.plans.image_refs import SourceRef
+from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.patching.regions import Masks
 from napari_patchset.patchset.layout import stem_of
 from napari_patchset.plugin.layers.layer_stack import file_name, image_scenes, layer_at

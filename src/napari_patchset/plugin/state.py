@@ -11,17 +11,17 @@ from pydantic import ValidationError
 
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.frozen_plan import check_images, roles_of
-from napari_patchset.exporting.image_refs import (
+from napari_patchset.exporting.plans.image_refs import (
     ANNOTATIONS,
     PAIR_ROLES,
     ImageRef,
     PairRole,
     SourceRef,
 )
-from napari_patchset.exporting.open_images import open_source
-from napari_patchset.exporting.plan import ExportPlan, Recipe
-from napari_patchset.exporting.sources import find_repeats, repeats_notice, select_channels
+from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
+from napari_patchset.exporting.reading.open_images import open_source
+from napari_patchset.exporting.reading.sources import find_repeats, repeats_notice, select_channels
+from napari_patchset.exporting.writing.frozen_plan import check_images, roles_of
 from napari_patchset.patching.sheet_columns import WELL
 from napari_patchset.patching.splits import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE

@@ -14,7 +14,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.patching.sheet_columns import WELL
 from napari_patchset.plugin.canvas.annotations import AnnotationControl, draws_labels
 from napari_patchset.plugin.canvas.placing import PlaceControl

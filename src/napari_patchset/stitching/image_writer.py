@@ -20,7 +20,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.tiled import Crops

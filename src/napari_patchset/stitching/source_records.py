@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from napari_patchset.errors import ArgumentError, PatchsetError
-from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.stacks.metadata import SceneSummary, image_metadata
 from napari_patchset.stacks.opening import list_scenes, open_stack

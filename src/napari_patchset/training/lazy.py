@@ -26,18 +26,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset import __version__
-from napari_patchset.exporting.command_line import make_plan
-from napari_patchset.exporting.failures import Failure
-from napari_patchset.exporting.frozen_plan import FrozenPlan, freeze_plan, run_steps
-from napari_patchset.exporting.metrics import score_chunks
-from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.selection import ArraySelection, select_candidates
-from napari_patchset.exporting.shard_writer import cast_exactly
+from napari_patchset.exporting.plans.command_line import make_plan
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.failures import Failure
+from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.reading.tile_reader import TileReader
+from napari_patchset.exporting.reading.tiles import Batches
 from napari_patchset.exporting.stages import check_candidates, check_selection
-from napari_patchset.exporting.tile_reader import TileReader
-from napari_patchset.exporting.tiles import Batches
-from napari_patchset.exporting.workdir import WorkDir
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan, run_steps
+from napari_patchset.exporting.writing.metrics import score_chunks
+from napari_patchset.exporting.writing.selection import ArraySelection, select_candidates
+from napari_patchset.exporting.writing.shard_writer import cast_exactly
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.columns import read_columns, write_columns

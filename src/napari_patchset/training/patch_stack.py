@@ -11,8 +11,8 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import SourceRef
-from napari_patchset.exporting.source_files import expand_sources
+from napari_patchset.exporting.plans.image_refs import SourceRef
+from napari_patchset.exporting.plans.source_files import expand_sources
 from napari_patchset.patchset.patches import PatchSequence
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import BoundedStack, ClosableStack, ImageStack

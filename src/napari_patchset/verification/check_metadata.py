@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError, UnreadableFileError
-from napari_patchset.exporting.selection import Selection, select_candidates
+from napari_patchset.exporting.writing.selection import Selection, select_candidates
 from napari_patchset.patching.splits import ALL
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout

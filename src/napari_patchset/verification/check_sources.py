@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError, UnreachableError
-from napari_patchset.exporting.candidates import choose_candidates
-from napari_patchset.exporting.failures import SourcesFailed
-from napari_patchset.exporting.image_refs import ANNOTATIONS, SourceRef
-from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.plan import ExportPlan, Recipe
-from napari_patchset.exporting.shard_writer import cast_exactly
-from napari_patchset.exporting.sources import SourceDescriber, read_region
-from napari_patchset.exporting.tile_reader import TileReader, read_patch
-from napari_patchset.exporting.tiles import Batches
+from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, SourceRef
+from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
+from napari_patchset.exporting.plans.region_files import read_region
+from napari_patchset.exporting.reading.candidates import choose_candidates
+from napari_patchset.exporting.reading.failures import SourcesFailed
+from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.reading.sources import SourceDescriber
+from napari_patchset.exporting.reading.tile_reader import TileReader, read_patch
+from napari_patchset.exporting.reading.tiles import Batches
+from napari_patchset.exporting.writing.shard_writer import cast_exactly
 from napari_patchset.patching.grid import Draws, PatchSpec
 from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout

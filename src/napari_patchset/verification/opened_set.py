@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.plan import Recipe
-from napari_patchset.exporting.selection import UNREADABLE
+from napari_patchset.exporting.plans.plan import Recipe
+from napari_patchset.exporting.writing.selection import UNREADABLE
 from napari_patchset.patching.duplicates import NO_HASH, hash_columns
 from napari_patchset.patching.grid import Draws, PatchGrid
 from napari_patchset.patching.splits import ANNOTATION

@@ -20,8 +20,8 @@ from qtpy.QtCore import QObject
 from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.class_images import annotations_in_steps, read_annotations
-from napari_patchset.exporting.image_refs import AnnotationsRef, ImageRef, SourceRef
+from napari_patchset.exporting.plans.image_refs import AnnotationsRef, ImageRef, SourceRef
+from napari_patchset.exporting.reading.class_images import annotations_in_steps, read_annotations
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, message, notifying
 from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
 from napari_patchset.plugin.layers.layer_stack import register_layer

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_patchset.channels import ChannelId, channel_indices, check_bare_numbers
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.duplicates import ALIKE
 from napari_patchset.patching.filter_syntax import channel_text, format_limit
 from napari_patchset.patching.filters import (

@@ -8,7 +8,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.regions import Region
 from napari_patchset.patching.splits import ANNOTATION

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from napari_patchset._model import user_message
 from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.plugin.form.fields import Section, choices
 from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.sequence import SEQUENCE_AXES

@@ -5,7 +5,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox
 
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.fields import (
     Choices,

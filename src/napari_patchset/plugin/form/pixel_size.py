@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from magicgui.widgets import LineEdit, RadioButtons
 
-from napari_patchset.exporting.plan import Recipe
-from napari_patchset.exporting.plan_options import format_pixel_size
+from napari_patchset.exporting.plans.options import format_pixel_size
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.lengths import Length, Micrometres, Unit
 from napari_patchset.plugin.form.fields import Section, description
 from napari_patchset.source import PixelSize

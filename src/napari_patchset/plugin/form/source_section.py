@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # qtpy adds it
 from qtpy.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QSizePolicy
 
-from napari_patchset.exporting.image_refs import PairRole
+from napari_patchset.exporting.plans.image_refs import PairRole
 from napari_patchset.plugin.form.fields import Row, Section, small_button
 from napari_patchset.plugin.layers.layer_stack import layer_at
 

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QSizePolicy
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import SourceRef
-from napari_patchset.exporting.samples import SampleSheet
+from napari_patchset.exporting.plans.image_refs import SourceRef
+from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.patching.sheet_columns import SPLIT_COLUMN, WELL, states_split
 from napari_patchset.patching.splits import ANNOTATION, BY, Split
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, message

@@ -6,7 +6,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, SpinBox, Widget
 
-from napari_patchset.exporting.plan import Recipe
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.class_pixels import BACKGROUND, FOREGROUND
 from napari_patchset.patching.strategies import (
     STRATEGIES,

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.open_images import OpenImages
-from napari_patchset.exporting.tile_reader import read_patch
+from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.reading.tile_reader import read_patch
 from napari_patchset.patching.duplicates import without_hashes
 from napari_patchset.patching.overrides import Override
 from napari_patchset.patchset.layout import IMAGE

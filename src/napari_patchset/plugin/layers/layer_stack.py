@@ -15,7 +15,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.source import PixelSize, Rect, SceneId
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 from napari_patchset.stacks.opening import list_scenes, open_stack

@@ -16,9 +16,9 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
-from napari_patchset.exporting.image_refs import ImageRef
-from napari_patchset.exporting.plan import ExportPlan
-from napari_patchset.exporting.sources import file_region, read_region
+from napari_patchset.exporting.plans.image_refs import ImageRef
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.plans.region_files import file_region, read_region
 from napari_patchset.patching.regions import MaskRegion, Masks
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import stem_of

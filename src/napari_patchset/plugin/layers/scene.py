@@ -12,7 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.errors import PatchsetError
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
 from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.overrides import image_path

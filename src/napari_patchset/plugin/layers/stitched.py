@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from napari.viewer import Viewer
 
-from napari_patchset.exporting.image_refs import ImageRef
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.layers.scene import METADATA_KEY, RESULT_OF, LayerTuple, scene_layers
 from napari_patchset.plugin.layers.viewer_images import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari.utils.notifications import show_error
 
-from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.plugin.dialogs import ask_image, message
 from napari_patchset.plugin.form.source_section import ExtraFilesSection
 from napari_patchset.plugin.layers.viewer_images import SceneLayers

@@ -14,7 +14,7 @@ from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.exporting.image_refs import SourceRef
+from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_image, message
 from napari_patchset.plugin.form.fields import Fold
 from napari_patchset.plugin.form.metadata import MetadataSection

@@ -1,0 +1,75 @@
+"""Sources that can't be read: an export skips each as a `Failure`, and stops when none is left.
+
+A source whose storage does not answer is none to be skipped, unless the user allows it: the export
+carries out the rest, and is not completed without it.
+"""
+
+import errno
+from collections.abc import Collection, Mapping
+from typing import Self
+
+from napari_patchset._model import Frozen
+from napari_patchset.credentials import hide_credentials
+from napari_patchset.errors import ExportError, UnreachableError
+from napari_patchset.stacks.retrying import is_transient
+
+
+class Failure(Frozen):
+    """A source that was skipped, and why."""
+
+    source: str
+    message: str
+    is_transient: bool = False
+    """Whether its storage did not answer: the file may be sound, and readable later."""
+
+    @classmethod
+    def from_error(cls, source: object, error: Exception) -> Self:
+        """Describe an error of reading a source; raise MemoryError if memory is what lacks."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+                raise MemoryError(str(cause)) from error
+            cause = cause.__cause__
+        return cls(
+            source=str(source),
+            message=hide_credentials(str(error)),
+            is_transient=isinstance(error, UnreachableError) or is_transient(error),
+        )
+
+    def __str__(self) -> str:
+        return self.message if self.source in self.message else f"{self.source}: {self.message}"
+
+
+class SourcesFailed(ExportError):
+    """Sources can't be read, or have changed since the plan was made.
+
+    Attributes
+    ----------
+    failures : dict of int to Failure
+        By index of the source.
+    """
+
+    def __init__(self, failures: Mapping[int, Failure], remedy: str = "") -> None:
+        super().__init__("; ".join(map(str, failures.values())) + remedy)
+        self.failures, self._remedy = dict(failures), remedy
+
+    def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[dict[int, Failure], str]]:
+        return SourcesFailed, (self.failures, self._remedy)
+
+
+RESUME = (
+    " What is written stays: run the same again when they can be read, or allow that sources are "
+    "skipped."
+)
+"""The remedy for sources that a set must not be completed without."""
+
+
+def may_be_skipped(failures: Collection[Failure], max_failures: int | None) -> bool:
+    """Return whether a set may be completed without some sources.
+
+    `max_failures` may be skipped for whatever reason; if it is None, any number of damaged or
+    missing ones, but none that may be readable later.
+    """
+    if max_failures is None:
+        return not any(failure.is_transient for failure in failures)
+    return len(failures) <= max_failures

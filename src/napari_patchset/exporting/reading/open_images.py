@@ -1,0 +1,248 @@
+"""The images of a plan while patches are read: each is opened at its first use.
+
+Only a few stay open at a time. A file that was replaced since the plan was made is refused.
+"""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from napari_patchset.annotations.features import ClassLabel
+from napari_patchset.errors import (
+    SOURCE_ERRORS,
+    ArgumentError,
+    MissingAxisError,
+    UnreadableFileError,
+)
+from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, SourceRef
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.class_images import is_of_classes, open_classes
+from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
+from napari_patchset.patchset.layout import IMAGE, LABELS
+from napari_patchset.source import is_remote, local_path, path_text
+from napari_patchset.stacks.cache import FileStat
+from napari_patchset.stacks.metadata import channel_names, describe, image_metadata
+from napari_patchset.stacks.opening import open_stack
+from napari_patchset.stacks.protocol import ClosableStack
+from napari_patchset.stacks.resampled import ResampledStack
+from napari_patchset.stacks.retrying import call_with_retries
+
+_MAX_OPEN = 8
+
+
+def find_stat(path: str) -> FileStat | None:
+    """Return size and time of a file, None for a folder or a URL."""
+    file = local_path(path)
+    return FileStat.from_file(file) if Path(file).is_file() else None
+
+
+def check_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
+    """Raise UnreadableFileError if a file is gone, or of another size or time than in the plan."""
+    stat, planned = find_stat(path), file_stats.get(path)
+    if stat is None and planned is not None:
+        raise UnreadableFileError(
+            f"{path} is missing, but was there when the export began; restore it, and export again "
+            "with overwrite."
+        )
+    if stat != planned:
+        raise changed_file(path)
+
+
+def changed_file(path: str) -> UnreadableFileError:
+    """Return the error for a file that is not the one that was planned for."""
+    return UnreadableFileError(
+        f"{path} has changed since the export began; export again with overwrite."
+    )
+
+
+def open_source(
+    plan: ExportPlan,
+    source: SourceRef,
+    role: str = IMAGE,
+    opener: Callable[..., ClosableStack] = open_stack,
+    classes: Sequence[ClassLabel] = (),
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> ClosableStack:
+    """Open a source, or an image that is paired with it, at the plan's pixel size.
+
+    The pixels of a paired image have the size of its source's. An error that may pass is repeated.
+
+    Parameters
+    ----------
+    classes : sequence of ClassLabel
+        The classes of all sources, if annotations are opened; empty for those of this one.
+    """
+    ref = source.images[role]
+    opened = partial(_open_once, plan, source, role, opener)
+    if not is_of_classes(role, ref):
+        return call_with_retries(str(ref), opened)
+    with open_source(plan, source, IMAGE, opener) as stack:
+        image = describe(stack, "not needed")
+    return open_classes(role, ref, image, classes, opened, check_cancelled)
+
+
+def _open_once(
+    plan: ExportPlan, source: SourceRef, role: str, opener: Callable[..., ClosableStack]
+) -> ClosableStack:
+    ref = source.images[role]
+    stack = opener(ref.path, ref.scene, plan.depth_axis, **ref.overrides)
+    if plan.pixel_size is None:
+        return stack
+    with ExitStack() as on_error:
+        on_error.callback(stack.close)
+        own = None
+        if role != IMAGE:
+            with opener(source.path, source.scene, plan.depth_axis, **source.overrides) as image:
+                own = image_metadata(image).pixel_size
+        nearest = role in (LABELS, MASK, ANNOTATIONS)
+        resampled = ResampledStack(stack, plan.pixel_size, nearest=nearest, source_pixel_size=own)
+        on_error.pop_all()
+    return resampled
+
+
+class OpenImage(NamedTuple):
+    """A stack, the indices of its channels that are exported, and of those only for filters."""
+
+    stack: ClosableStack
+    channels: list[int]
+    filter_channels: list[int]
+
+
+class OpenImages:
+    """Open images on demand; use it in a `with` statement.
+
+    `images[index, role]` is an image of the source `index`; the role is "image", "target",
+    "labels", "mask" or "annotations", whose channels are classes.
+
+    Parameters
+    ----------
+    opener : callable
+        Opens one of them, as `open_stack` does.
+    file_stats : dict of str to FileStat, or None
+        Size and time of each file when the plan was made. Another file in its place is refused,
+        even if the original is back before the export ends.
+    threads : int
+        Number of threads that decode.
+    check_cancelled : callable
+        Called before each tile is decoded; an exception that it raises ends the reading.
+    classes : sequence of ClassLabel
+        The classes of all sources' annotations; empty for those of each.
+    """
+
+    def __init__(
+        self,
+        plan: ExportPlan,
+        opener: Callable[..., ClosableStack] = open_stack,
+        file_stats: Mapping[str, FileStat] | None = None,
+        threads: int = 1,
+        check_cancelled: Callable[[], None] = lambda: None,
+        classes: Sequence[ClassLabel] = (),
+    ) -> None:
+        self._classes = classes
+        self.threads, self.check_cancelled = threads, check_cancelled
+        self._plan, self._opener, self._file_stats = plan, opener, file_stats
+        self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
+        self._pinned: set[tuple[int, str]] = set()
+
+    @contextmanager
+    def source_errors(self, index: int) -> Iterator[None]:
+        """Convert errors of opening or reading a source to SourcesFailed.
+
+        If a file of it has changed, that is the failure, whatever error the change led to: a tile
+        that is cut, a scene that is not there, a file that its stack refuses.
+        """
+        source = self._plan.sources[index]
+        try:
+            yield
+        except (*SOURCE_ERRORS, ArgumentError, MissingAxisError) as error:
+            failure = Failure.from_error(source, error)
+            if not failure.is_transient:
+                try:
+                    self._check_files(index)
+                except SOURCE_ERRORS as change:
+                    failure = Failure.from_error(source, change)
+                    raise SourcesFailed({index: failure}) from error
+            if not isinstance(error, SOURCE_ERRORS):
+                raise
+            raise SourcesFailed({index: failure}) from error
+
+    def _check_files(self, index: int) -> None:
+        """Raise UnreadableFileError if a file of a source has changed, as far as it was opened."""
+        if self._file_stats is None:
+            return
+        paths = {image.path for image in self._plan.sources[index].images.values()}
+        for (source, _), image in self._open.items():
+            if source == index:
+                paths.update(map(path_text, getattr(image.stack, "files", ())))
+        for path in sorted(paths):
+            check_unchanged(path, self._file_stats)
+
+    def __getitem__(self, which: tuple[int, str]) -> OpenImage:
+        if which not in self._open:
+            with self.source_errors(which[0]):
+                self._open[which] = self._open_image(*which)
+        self._open.move_to_end(which)
+        for oldest in list(self._open)[:-_MAX_OPEN]:
+            if oldest not in self._pinned:
+                _close(self._open.pop(oldest).stack)
+        return self._open[which]
+
+    def is_remote(self, index: int, role: str) -> bool:
+        """Return whether an image of a source is read through a network's requests."""
+        return is_remote(self._plan.sources[index].images[role].path)
+
+    def pin(self, which: tuple[int, str]) -> OpenImage:
+        """Return an image that stays open until it is unpinned."""
+        image = self[which]
+        self._pinned.add(which)
+        return image
+
+    def unpin(self, which: tuple[int, str]) -> None:
+        """Allow an image to be closed when others are opened."""
+        self._pinned.discard(which)
+
+    def _open_image(self, index: int, role: str) -> OpenImage:
+        source = self._plan.sources[index]
+        ref = source.images[role]
+        with ExitStack() as on_error:
+            stack = open_source(
+                self._plan, source, role, self._opener, self._classes, self.check_cancelled
+            )
+            on_error.callback(stack.close)
+            if self._file_stats is not None:
+                for path in {ref.path, *map(path_text, getattr(stack, "files", ()))}:
+                    check_unchanged(path, self._file_stats)
+            names = channel_names(stack)
+            channels = [*range(len(names))], list[int]()
+            image = OpenImage(
+                stack, *(self._plan.read_channels(names) if role == IMAGE else channels)
+            )
+            on_error.pop_all()
+        return image
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all images; one that is used again is opened again."""
+        while self._open:
+            _close(self._open.popitem()[1].stack)
+
+
+def _close(stack: ClosableStack) -> None:
+    """Close a stack; warn of chunks that its server does not have."""
+    n_absent = getattr(stack, "n_absent", 0)
+    stack.close()
+    if n_absent:
+        chunks = f"{n_absent} chunks are" if n_absent > 1 else "a chunk is"
+        warnings.warn(
+            f"{stack.source}: {chunks} absent on the server, and read as the fill value.",
+            stacklevel=2,
+        )

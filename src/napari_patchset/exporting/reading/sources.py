@@ -1,0 +1,268 @@
+"""The sources of a plan: described without reading pixels, and checked against each other.
+
+A set has one number of channels, pixel type, depth axis and pixel size, so all sources must agree
+in them; target, labels and mask must have the geometry of their source. The file that is the region
+of a strategy is read here too.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari_patchset.annotations.features import AnnotationClass
+from napari_patchset.annotations.geojson import is_geojson
+from napari_patchset.errors import ExportError
+from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
+from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
+from napari_patchset.exporting.reading.open_images import open_source
+from napari_patchset.patching.sheet_columns import WELL
+from napari_patchset.patchset.layout import IMAGE
+from napari_patchset.patchset.manifest import digest_file
+from napari_patchset.source import SceneId, SourceInfo, is_remote, path_text
+from napari_patchset.stacks.fingerprint import content_key, has_own_key
+from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
+from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.protocol import ClosableStack
+from napari_patchset.stacks.retrying import call_with_retries
+
+PIXEL_SIZE_TOLERANCE = 0.01
+"""Relative difference up to which pixel sizes are equal."""
+
+
+def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
+    """Describe the image of every source, with the plan's channels only; see `check_agreement`."""
+    describe_image = SourceDescriber(plan)
+    infos = [describe_image(ref) for ref in plan.sources]
+    check_agreement(plan.sources, infos, plan.dtype)
+    return infos
+
+
+def find_repeats(
+    refs: Sequence[SourceRef],
+    infos: Sequence[SourceInfo],
+    parts_of: Callable[[ImageRef], Sequence[str]],
+) -> dict[int, int]:
+    """Find sources whose pixels are all in another one: copies, links, members of a set.
+
+    A file of a set that lies alone has one scene, without an id. `parts_of` returns the keys of the
+    files that an image is in. Raise ExportError if two sources have some of their pixels in common,
+    but neither has all of the other's.
+
+    Returns
+    -------
+    dict of int to int
+        The index of each such source, and of the other one: the first of equal ones, else the one
+        with more files.
+    """
+    files = [frozenset(parts_of(ref)) for ref in refs]
+    in_file: dict[str, dict[SceneId | None, list[int]]] = {}
+    for index, (keys, info) in enumerate(zip(files, infos, strict=True)):
+        for key in keys:
+            in_file.setdefault(key, {}).setdefault(info.scene, []).append(index)
+    repeats = dict[int, int]()
+    for index, (keys, info) in enumerate(zip(files, infos, strict=True)):
+        others = list[int]()
+        for key in sorted(keys):  # without an id, it may be any scene
+            scenes = in_file[key] if info.scene is None else (info.scene, None)
+            others += [i for scene in scenes for i in in_file[key].get(scene, ())]
+        for other in dict.fromkeys(others):
+            if keys < files[other] or (keys == files[other] and other < index):
+                repeats[index] = other
+                break
+            if not files[other] <= keys:
+                raise ExportError(
+                    f"{refs[index]} and {refs[other]} have files in common, but neither has all "
+                    "of the other's; put all files of the set into one folder, and name it once."
+                )
+    return repeats
+
+
+def repeats_notice(names: Sequence[object], repeats: Mapping[int, int]) -> str:
+    """Return a sentence that names a source that is left out, and how many more there are."""
+    index, other = next(iter(repeats.items()))
+    more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
+    return f"{names[index]} holds pixels of {names[other]}{more}; the same pixels are cut once."
+
+
+class SourceDescriber:
+    """Describe images, computing the key of a file once for all of its scenes."""
+
+    def __init__(
+        self, plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
+    ) -> None:
+        self.files: set[str] = set()
+        """Every file that the pixels of a described image are in, as far as a stack tells."""
+        self.classes = list[AnnotationClass]()
+        """The classes of all annotations that were described."""
+        self._plan, self._check_cancelled = plan, check_cancelled
+        self._keys: dict[str, str] = {}
+        self._parts: dict[ImageRef, Sequence[str]] = {}
+        self._scenes: dict[str, Sequence[SceneSummary]] = {}
+        self._noted: set[tuple[str, str]] = set()
+
+    def parts(self, ref: ImageRef) -> Sequence[str]:
+        """Return the keys of the files that a described image is in."""
+        return self._parts[ref]
+
+    def __call__(self, source: SourceRef, role: str = IMAGE) -> SourceInfo:
+        """Describe a source, with the plan's channels only, or an image paired with it."""
+        ref = source.images[role]
+        check = self._check_cancelled
+        with open_source(self._plan, source, role, check_cancelled=check) as stack:
+            info = describe(stack, self._keys.get(ref.path))
+            self.classes += getattr(stack, "classes", ())
+            for note in getattr(stack, "notes", ()):
+                if (ref.path, note) not in self._noted:
+                    self._noted.add((ref.path, note))
+                    warnings.warn(f"{ref.path}: {note}.", stacklevel=3)
+            self._store_key(ref, stack, info.key)
+            self.files.update(map(path_text, getattr(stack, "files", ())))
+            self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
+        if role != IMAGE:
+            return info
+        of_sheet = {"columns": dict(source.columns), "well": self._well(source)}
+        return select_channels(info, self._plan).model_copy(update=of_sheet)
+
+    def _well(self, source: SourceRef) -> str | None:
+        """Return the well that the file names, if the split reads it."""
+        split = self._plan.split
+        if split is None or WELL not in split.columns:
+            return None
+        if source.path not in self._scenes:
+            self._scenes[source.path] = list_scenes(source.path)
+        return find_well(self._scenes[source.path], source.scene)
+
+    def has_changed(self, source: SourceRef, role: str, before: SourceInfo) -> bool:
+        """Return whether an image is another one than it was, opening each file once.
+
+        Of a remote image only the metadata are read, as its key costs some hundred requests.
+        """
+        ref = source.images[role]
+        if is_remote(ref.path):
+            self._keys[ref.path] = before.key
+            return self(source, role).model_dump() != before.model_dump()
+        if is_geojson(ref.path):
+            return digest_file(Path(ref.path)) != before.key
+        if ref.path in self._keys:
+            return self._keys[ref.path] != before.key
+        opened = partial(open_stack, ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
+        with call_with_retries(str(ref), opened) as stack:
+            key = content_key(stack)
+            self._store_key(ref, stack, key)
+        return key != before.key
+
+    def _store_key(self, ref: ImageRef, stack: ClosableStack, key: str) -> None:
+        if not has_own_key(stack):
+            self._keys[ref.path] = key
+
+
+def select_channels(info: SourceInfo, recipe: Recipe) -> SourceInfo:
+    """Return the description of a source with only the channels that a recipe reads."""
+    if recipe.channels is None:
+        return info
+    exported, others = recipe.read_channels(info.channels)
+    read, shape = [*exported, *others], list(info.shape)
+    if "C" in info.axes:
+        shape[info.axes.index("C")] = len(exported)
+    return info.with_fields(
+        channels=tuple(info.channels[c] for c in exported),
+        filter_channels=tuple(info.channels[c] for c in others),
+        shape=tuple(shape),
+    ).with_planes(
+        lambda plane: (plane[0], read.index(plane[1]), plane[2]) if plane[1] in read else None
+    )
+
+
+def check_agreement(
+    refs: Sequence[object], infos: Sequence[SourceInfo], dtype: str | None = None
+) -> None:
+    """Raise ExportError, naming each source that differs from the first one.
+
+    `refs` name the sources; `dtype` is the pixel type that all of them are cast to, if any.
+    """
+    compared: dict[str, Callable[[SourceInfo], Any]] = {
+        "channels": lambda info: len(info.channels),
+        "channels for filters": lambda info: len(info.filter_channels),
+        "pixel type": lambda info: dtype or info.dtype,
+        "depth axis": lambda info: info.depth_axis,
+    }
+    for what, value in compared.items():
+        differing = [
+            f"{ref} has {value(info)}"
+            for ref, info in zip(refs, infos, strict=True)
+            if value(info) != value(infos[0])
+        ]
+        _check_equal(what, f"{refs[0]} has {value(infos[0])}", differing)
+    for axis in ("z", "y", "x"):
+        sizes = [getattr(info.pixel_size, axis) for info in infos]
+        known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
+        if not known:
+            continue
+        first, first_ref = known[0]
+        differing = [
+            f"{ref} has {size:g} um"
+            for size, ref in known
+            if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
+        ]
+        coarsest = max(size for size, _ in known)
+        resample = f"Resample all to one pixel size, {coarsest:g} um or more, or export"
+        _check_equal(
+            f"pixel size along {axis.upper()}",
+            f"{first_ref} has {first:g} um",
+            differing,
+            " (1 % is allowed)",
+            remedy="Export" if axis == "z" else resample,
+        )
+
+
+def _check_equal(
+    what: str, first: str, differing: Sequence[str], note: str = "", remedy: str = "Export"
+) -> None:
+    if differing:
+        raise ExportError(
+            f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. {remedy} "
+            "them as separate sets."
+        )
+
+
+def check_geometry(
+    role: str,
+    refs: Sequence[SourceRef],
+    infos: Sequence[SourceInfo],
+    images: Sequence[SourceInfo],
+    name: Callable[[str], str] = str,
+) -> None:
+    """Raise ExportError, naming each target, labels or mask with another geometry than its image.
+
+    Files may name an axis of S differently, but not swap two of them. `name`: see `check_images`.
+    """
+    differing = [
+        f"{name(str(ref.images[role]))}, the {role} of {name(str(ref))}, is {_shape_text(info)}, "
+        f"not {_shape_text(image)}"
+        for ref, info, image in zip(refs, infos, images, strict=True)
+        if info.spatial_shape != image.spatial_shape
+        or not _is_alike(_sample_sizes(info), _sample_sizes(image))
+    ]
+    if differing:
+        raise ExportError(
+            f"What is cut at the same places differs in shape: {'; '.join(differing)}."
+        )
+
+
+def _is_alike(sizes: dict[str, int], expected: dict[str, int]) -> bool:
+    is_swapped = sizes.keys() == expected.keys() and list(sizes) != list(expected)
+    return list(sizes.values()) == list(expected.values()) and not is_swapped
+
+
+def _sample_sizes(info: SourceInfo) -> dict[str, int]:
+    """Return the size of each axis merged into S, without those of size 1."""
+    sizes = zip(info.layout.sample_axes, info.layout.sample_shape, strict=True)
+    return {axis: n for axis, n in sizes if n > 1}
+
+
+def _shape_text(info: SourceInfo) -> str:
+    sizes = [*_sample_sizes(info).items()]
+    sizes += zip(info.layout.spatial_axes, info.spatial_shape, strict=True)
+    return ", ".join(f"{axis} {n}" for axis, n in sizes)

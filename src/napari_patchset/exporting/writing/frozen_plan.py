@@ -1,0 +1,330 @@
+"""FrozenPlan: a plan that is being exported, as the jobs of the export share it.
+
+It holds the sources as they were when the plan was made, so that a change is noticed, and the
+layout of the arrays, so that every job writes the same shards.
+"""
+
+import warnings
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from napari_patchset._model import Frozen
+from napari_patchset.annotations.features import ClassLabel
+from napari_patchset.annotations.geojson import is_geojson
+from napari_patchset.errors import SOURCE_ERRORS, ArgumentError
+from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, SourceRef
+from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.plans.region_files import read_region
+from napari_patchset.exporting.reading.candidates import choose_candidates
+from napari_patchset.exporting.reading.class_images import (
+    annotations_in_steps,
+    check_classes,
+    classes_of,
+)
+from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
+from napari_patchset.exporting.reading.open_images import changed_file, check_unchanged, find_stat
+from napari_patchset.exporting.reading.sources import (
+    SourceDescriber,
+    check_agreement,
+    check_geometry,
+    find_repeats,
+    repeats_notice,
+)
+from napari_patchset.patching.filters import MaskFilter
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET, UNSPLIT, ArrayLayout
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.source import SourceInfo
+from napari_patchset.stacks.cache import FileStat
+
+_SHARDS_PER_SCORE_CHUNK = 4
+
+Step = tuple[int, int]
+"""Number of sources that are done, and of all."""
+
+
+class ReadingStep(NamedTuple):
+    """Megabytes of a file of annotations that are read, and of all."""
+
+    done: int
+    total: int
+
+
+_MAX_STEPS = 100
+"""Most steps that are reported of one pass over the sources."""
+
+Result = TypeVar("Result")
+
+
+def run_steps(
+    steps: Generator[Step, None, Result], progress: Callable[[int, int], object] | None = None
+) -> Result:
+    """Run steps to their end, and return what they return; reading annotations is not reported."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if progress is not None and not isinstance(step, ReadingStep):
+            progress(*step)
+
+
+class FrozenPlan(Frozen):
+    """A plan, its sources as they were when it was made, and values that follow from both."""
+
+    requested: tuple[SourceRef, ...]
+    """The sources that the plan was made for."""
+    plan: ExportPlan
+    """The plan of those that could be opened, with the scene of every image."""
+    images: dict[str, tuple[SourceInfo, ...]]
+    """By role, the description of every source's image, target, labels and mask."""
+    file_stats: dict[str, FileStat]
+    """Size and time of each file, by path."""
+    failures: tuple[Failure, ...]
+    size: tuple[int, ...]
+    """Of a patch along (Z)YX."""
+    n_candidates: int
+    dropped: dict[str, int]
+    """Places where no candidate was made, by reason."""
+    arrays: tuple[ArrayLayout, ...]
+    """One for each role, as if every candidate were written and there were no split; empty for a
+    format without pixels."""
+    scored_at_once: int
+    """Candidates in a chunk, which is scored by one job; its metrics are one file."""
+    max_failures: int | None = None
+    """See `may_be_skipped`."""
+    classes: tuple[ClassLabel, ...] = ()
+    """The classes of the annotations of all sources."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes whose shares of the candidates are measured."""
+        return tuple(each.name for each in self.classes)
+
+    @property
+    def n_score_chunks(self) -> int:
+        """Number of chunks in which the candidates are scored; 0 if nothing is measured."""
+        is_scored = self.plan.measures_pixels or self.classes
+        return -(-self.n_candidates // self.scored_at_once) if is_scored else 0
+
+    def score_chunk(self, chunk: int) -> range:
+        """Return the candidates of a chunk."""
+        first = chunk * self.scored_at_once
+        return range(first, min(first + self.scored_at_once, self.n_candidates))
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards of all arrays, as long as every candidate is a patch."""
+        return sum(array.n_shards for array in self.arrays)
+
+    @property
+    def n_useful_jobs(self) -> int:
+        """The largest number of jobs that all have a shard to write."""
+        return max((array.n_shards for array in self.arrays), default=1)
+
+    @property
+    def sources(self) -> tuple[SourceInfo, ...]:
+        """Descriptions of the images that patches are cut from."""
+        return self.images[IMAGE]
+
+    @property
+    def changed_files(self) -> list[str]:
+        """The files that differ in size or time from this plan, or are gone."""
+        return [path for path, stat in self.file_stats.items() if find_stat(path) != stat]
+
+    def find_changed(
+        self, ignored: Container[int], check_cancelled: Callable[[], None]
+    ) -> "Generator[Step, None, dict[int, Failure]]":
+        """Find the sources that are gone, or differ in size, time or content from this plan."""
+        describer, failures = SourceDescriber(self.plan), {}
+        for index, ref in enumerate(self.plan.sources):
+            yield from _step(index, len(self.plan.sources))
+            if index in ignored:
+                continue
+            check_cancelled()
+            try:
+                for role, infos in self.images.items():
+                    image = ref.images[role]
+                    check_unchanged(image.path, self.file_stats)
+                    if describer.has_changed(ref, role, infos[index]):
+                        raise changed_file(image.path)
+            except SOURCE_ERRORS as error:
+                failures[index] = Failure.from_error(ref, error)
+        return failures
+
+
+def _step(done: int, total: int) -> Iterator[Step]:
+    """Yield how many sources are done, if it is time to report it."""
+    if done % -(-total // _MAX_STEPS) == 0:
+        yield done, total
+
+
+def freeze_plan(
+    plan: ExportPlan, check_cancelled: Callable[[], None], max_failures: int | None = None
+) -> Generator[Step, None, tuple[FrozenPlan, PatchGrid]]:
+    """Open and describe every source, and choose the candidates; yield what is done.
+
+    Sources that can't be read are skipped, unless all are, or one may not be: see `may_be_skipped`.
+    `check_cancelled` is called before each source is opened; an exception that it raises ends
+    planning. Raise PatchsetError or OSError if sources do not agree with each other or with their
+    paired images, or if none can be read.
+    """
+    requested, masks = plan.resolved(), read_region(plan.strategy)  # which fails early
+    describe_image = SourceDescriber(requested, check_cancelled)
+    plan, images, failures = yield from _describe_readable(
+        requested, describe_image, check_cancelled
+    )
+    _check_failures(failures, max_failures)
+    classes = classes_of(plan.sources, describe_image.classes)
+    check_classes(plan.strategy, plan.filters, classes)
+    if ANNOTATIONS in images:
+        images[ANNOTATIONS] = tuple(_with_classes(i, classes) for i in images[ANNOTATIONS])
+    check_images(plan, images)
+    grid: PatchGrid | None = None
+    while grid is None:
+        try:
+            grid = choose_candidates(plan, images[IMAGE], masks, check_cancelled=check_cancelled)
+        except SourcesFailed as failed:  # labels are damaged
+            failures += failed.failures.values()
+            readable = [i for i in range(len(plan.sources)) if i not in failed.failures]
+            if not readable:
+                raise
+            _check_failures(failures, max_failures)
+            sources = tuple(plan.sources[i] for i in readable)
+            plan = plan.model_copy(update={"sources": sources})
+            images = {role: tuple(infos[i] for i in readable) for role, infos in images.items()}
+    arrays = lay_out(plan, images, len(grid), grid.size)
+    paths = {image.path for ref in plan.sources for image in ref.images.values()}
+    paths |= describe_image.files
+    frozen = FrozenPlan(
+        requested=requested.sources,
+        plan=plan,
+        images=images,
+        file_stats={path: stat for path in sorted(paths) if (stat := find_stat(path))},
+        failures=tuple(failures),
+        size=grid.size,
+        n_candidates=len(grid),
+        dropped=dict(grid.excluded),
+        arrays=arrays if FORMATS[plan.format].has_pixels else (),
+        scored_at_once=_SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
+        max_failures=max_failures,
+        classes=classes,
+    )
+    return frozen, grid
+
+
+def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo:
+    """Return the description of annotations with a channel for each class of all sources."""
+    names = tuple(each.name for each in classes)
+    sizes = zip(info.axes, info.shape, strict=True)
+    shape = tuple(len(names) if axis == "C" else n for axis, n in sizes)
+    return info.with_fields(channels=names, shape=shape)
+
+
+def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
+    if not may_be_skipped(failures, max_failures):
+        raise SourcesFailed(
+            dict(enumerate(failures)),
+            " Run the same again when they can be read, or allow that sources are skipped.",
+        )
+
+
+def check_images(
+    plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], name: Callable[[str], str] = str
+) -> None:
+    """Raise ExportError, naming each, if sources disagree with each other or with paired images.
+
+    Parameters
+    ----------
+    images : dict of role to sequence of SourceInfo
+        Descriptions of every source's image, and of the images that are paired with it.
+    name : callable
+        Returns how the error names an image, of the text of its reference.
+    """
+    for role, infos in images.items():
+        if role not in (MASK, ANNOTATIONS):
+            refs = [name(str(ref.images[role])) for ref in plan.sources]
+            check_agreement(refs, infos, None if role == LABELS else plan.dtype)
+        if role != IMAGE:
+            check_geometry(role, plan.sources, infos, images[IMAGE], name)
+
+
+def lay_out(
+    plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], n: int, size: Sequence[int]
+) -> tuple[ArrayLayout, ...]:
+    """Return the layout of an array of `n` patches for each role, without a split.
+
+    The pixels of paired images have the size of their source's, also if they do not state it.
+    """
+    size_um = {"pixel_size": images[IMAGE][0].pixel_size}
+    return tuple(
+        ArrayLayout.from_source(
+            f"{UNSPLIT}/{role}",
+            n,
+            infos[0].model_copy(update=size_um),
+            size,
+            None if role == LABELS else plan.dtype,
+            plan.codec,
+        )
+        for role, infos in images.items()
+        if role not in (MASK, ANNOTATIONS)
+    )
+
+
+def _describe_readable(
+    plan: ExportPlan, describe_image: SourceDescriber, check_cancelled: Callable[[], None]
+) -> Generator[Step, None, tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]]:
+    """Return a plan of the sources that can be read, their descriptions by role, and failures.
+
+    Of sources that hold the same pixels one is taken.
+    """
+    roles = roles_of(plan)
+    readable, descriptions, failures = list[SourceRef](), [], list[Failure]()
+    for index, requested in enumerate(plan.sources):
+        yield from _step(index, len(plan.sources))
+        check_cancelled()
+        try:
+            ref = requested.with_pair_scenes()
+            paths = {image.path for image in ref.images.values() if is_geojson(image.path)}
+            for path in sorted(paths):
+                for done, total in annotations_in_steps(path, check_cancelled):
+                    yield ReadingStep(done // 10**6, total // 10**6)
+            descriptions.append([describe_image(ref, role) for role in roles])
+            readable.append(ref)
+        except SOURCE_ERRORS as error:
+            if requested is plan.sources[-1] and not readable:
+                raise
+            failures.append(Failure.from_error(requested, error))
+    infos = [described[0] for described in descriptions]
+    if repeats := find_repeats(readable, infos, describe_image.parts):
+        if plan.split is not None:
+            plan.split.check_repeats(infos, repeats)
+        warnings.warn(repeats_notice(readable, repeats), stacklevel=2)
+        descriptions = [each for i, each in enumerate(descriptions) if i not in repeats]
+        readable = [each for i, each in enumerate(readable) if i not in repeats]
+    images = dict(zip(roles, zip(*descriptions, strict=True), strict=True))
+    return plan.model_copy(update={"sources": tuple(readable)}), images, failures
+
+
+def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
+    """Return the roles that have an image in every source; raise ArgumentError for one in some.
+
+    `name`: see `check_images`.
+    """
+    rules = {role: f"Either every source has a paired {role}, or none" for role in (TARGET, LABELS)}
+    rules[ANNOTATIONS] = "Either every source has annotations, or none"
+    missing = {LABELS: "labels", ANNOTATIONS: "outlines or labels", MASK: "a mask or labels"}
+    roles = [role for role in rules if any(role in ref.images for ref in plan.sources)]
+    if any(isinstance(each, MaskFilter) for each in plan.filters):
+        rules[MASK] = "The filter mask needs a mask or labels for every source"
+        roles.append(MASK)
+    for role in roles:
+        lacking = [name(str(ref)) for ref in plan.sources if role not in ref.images]
+        if lacking:
+            n = len(lacking)
+            raise ArgumentError(
+                f"{rules[role]}; {lacking[0]} has none ({n} in all). Add "
+                f"{missing.get(role, f'a {role}')} to each, or take only those that have some."
+            )
+    return [IMAGE, *roles]
