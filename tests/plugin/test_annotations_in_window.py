@@ -1,7 +1,6 @@
 """Annotations by mouse: outlines that are dropped, drawn with classes, used, exported, loaded."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +14,7 @@ from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas import annotations as control
 from napari_patchset.plugin.layers.outlines import CLASS
 from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import drop, place_on_screen
+from support.gestures import drag, drop
 from support.window import Window
 
 RING = [[8, 8], [48, 8], [48, 48], [8, 48], [8, 8]]
@@ -90,15 +89,7 @@ def type_name(window: Window, name: str) -> None:
 
 def lasso(window: Window, *corners: tuple[float, float]) -> None:
     """Drag around a structure, in the world of the image."""
-    canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
-    places = [place_on_screen(window, *corner) for corner in corners]
-    window.qtbot.mouseMove(canvas, places[0])
-    window.qtbot.mousePress(canvas, left, pos=places[0])
-    for before, after in pairwise(places):
-        for part in (0.5, 1.0):
-            window.qtbot.mouseMove(canvas, before + (after - before) * part)
-            window.qtbot.wait(10)
-    window.qtbot.mouseRelease(canvas, left, pos=places[-1])
+    drag(window, *corners)
     window.settle()
 
 

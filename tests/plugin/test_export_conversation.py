@@ -15,7 +15,7 @@ from napari_patchset.patchset import layout
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import paste
+from support.gestures import paste, type_into
 from support.window import Window, digests
 
 pytestmark = pytest.mark.gui
@@ -286,7 +286,7 @@ def test_what_leaves_no_patch_is_told_before_the_export(window: Window, file: Pa
     window.choose(window.widget.form.strategy.kind, "tiled")
     check_allowed(window)
     window.unfold("Filters")
-    window.qtbot.keyClicks(window.widget.form.filters.text.native, "std>1e9\r")
+    type_into(window, window.widget.form.filters.text.native, "std>1e9")
     window.settle()
     check_refused(window, "No patch is left: loosen the filters")
     window.click(window.widget.form.filters.rows[0].remove_button)

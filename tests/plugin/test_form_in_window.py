@@ -28,7 +28,7 @@ from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.napari_compat import canvas_size, get_plugin_settings
 from napari_patchset.plugin.preferences import PLUGIN, export_memory
 from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import wheel
+from support.gestures import move, type_into, wheel
 from support.window import Window, digests
 
 
@@ -80,8 +80,7 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     window.click(filters.add)
     assert str(window.state.recipe.filters[0]) == "std>p10"
     assert "p10 of contrast: DAPI" in window.summary
-    window.qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu")
-    window.qtbot.keyClick(filters.text.native, Qt.Key.Key_Return)
+    type_into(window, filters.text.native, "max[DAPI]<otsu")
     window.settle()
     assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
     assert "rejected" in window.summary
@@ -113,8 +112,8 @@ def test_a_limit_is_dragged_on_the_histogram_of_its_filter(window: Window, file:
     start, middle = chart.place_of("p10").toPoint(), chart.rect().center()
     window.qtbot.mousePress(chart, left, pos=start)
     for x in range(start.x(), middle.x(), 4):
-        window.qtbot.mouseMove(chart, QPoint(x, middle.y()))
-    window.qtbot.mouseMove(chart, middle)
+        move(chart, QPoint(x, middle.y()), left)
+    move(chart, middle, left)
     window.qtbot.mouseRelease(chart, left, pos=middle)
     window.settle()
     (rule,) = window.state.recipe.filters
@@ -128,8 +127,7 @@ def test_a_limit_is_dragged_on_the_histogram_of_its_filter(window: Window, file:
     window.settle()
     assert row.limit.value == "otsu"
     assert str(window.state.recipe.filters[0]) == "std[DAPI]>otsu"
-    row.limit.native.selectAll()
-    window.qtbot.keyClicks(row.limit.native, f"{metric.max():g}")
+    type_into(window, row.limit.native, f"{metric.max():g}")
     window.settle()
     assert chart.place_of(metric.max()).x() == pytest.approx(chart.place_of(1e9).x(), abs=1)
     window.qtbot.keyClick(chart, Qt.Key.Key_Home)

@@ -14,6 +14,7 @@ from napari_patchset.plugin.gallery.patches import SetPatches
 from napari_patchset.plugin.layers.patch_set import patch_set_layers
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.image import rgb
+from support.gestures import move, type_into
 from support.window import Window
 
 NONE, CTRL, SHIFT = (
@@ -30,8 +31,7 @@ def opened(window: Window, file: Path) -> Window:
     window.type_size(32, 32)
     window.unfold("Filters")
     text = window.widget.form.filters.text.native
-    window.qtbot.keyClicks(text, "max[DAPI]>p50")
-    window.qtbot.keyClick(text, Qt.Key.Key_Return)
+    type_into(window, text, "max[DAPI]>p50")
     window.settle()
     window.click(window.widget.preview.gallery_button)
     shown = gallery(window)
@@ -105,7 +105,7 @@ def test_a_click_goes_to_the_place_on_the_image(opened: Window) -> None:
     assert shown.grid.selected == {35}
     press(opened, Qt.Key.Key_Return)
     assert preview.view.row == 35
-    opened.qtbot.mouseMove(shown.grid.viewport(), QPoint(1, 1))
+    move(shown.grid.viewport(), QPoint(1, 1))
 
 
 def test_several_are_kept_and_rejected_by_hand_and_the_export_repeats_it(

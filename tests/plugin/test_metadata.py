@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset import ExportPlan
@@ -18,6 +17,7 @@ from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.source import PixelSize
 from support.czi_maker import MakeCzi, SceneSpec
+from support.gestures import type_into
 from support.tiff_maker import planes, write, write_ome_set
 from support.window import Window
 from support.zarr_maker import drawn, write_image, zip_store
@@ -38,11 +38,7 @@ def state_in(window: Window, line: Any, text: str) -> None:
     fold = window.widget.source_control.fold
     if not fold.content.isVisible():
         window.click(fold.button)
-    line.native.setFocus()
-    line.native.selectAll()
-    window.qtbot.keyClick(line.native, Qt.Key.Key_Delete)
-    window.qtbot.keyClicks(line.native, text)
-    window.qtbot.keyClick(line.native, Qt.Key.Key_Return)
+    type_into(window, line.native, text)
     window.settle()
 
 

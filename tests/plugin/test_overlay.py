@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from vispy.visuals.shaders.program import ModularProgram
 
@@ -16,7 +16,7 @@ from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.preview.raster import _ALPHA
 from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import place_on_screen
+from support.gestures import move, place_on_screen, type_into
 from support.window import Window
 
 
@@ -130,7 +130,7 @@ def point_at(window: Window, y: float, x: float, row: int | None) -> None:
     image = window.images[0]
     world = image.data_to_world((*(0.0,) * (image.ndim - 2), y, x))[-2:]
     canvas = window.viewer.window._qt_viewer.canvas.native
-    window.qtbot.mouseMove(canvas, place_on_screen(window, *world))
+    move(canvas, place_on_screen(window, *world))
     window.until(lambda: window.widget.preview.overlay.hovered == row)
     window.settle()
 
@@ -229,8 +229,7 @@ def test_next_rejected_goes_from_one_to_the_next_over_all_planes(
     assert not preview.reject_button.isVisible()
     window.unfold("Filters")
     text = window.widget.form.filters.text.native
-    window.qtbot.keyClicks(text, "max[DAPI]>p50")
-    window.qtbot.keyClick(text, Qt.Key.Key_Return)
+    type_into(window, text, "max[DAPI]>p50")
     window.settle()
     rejected = preview.drawn.planned.rejected_rows.tolist()
     assert 9 < len(rejected) < 36

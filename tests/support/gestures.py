@@ -1,10 +1,12 @@
 """What a hand does beyond a click or a key: files dropped, the mouse dragged, dialogs answered."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QWheelEvent
+import numpy as np
+from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QRadioButton, QWidget
 
 from napari_patchset.plugin.napari_compat import camera as camera_of
@@ -57,6 +59,20 @@ def answering(window: Window, choice: str) -> list[list[str]]:
     return offered
 
 
+def type_into(window: Window, field: QWidget, text: str) -> None:
+    """Click into a field, type a text in place of what it holds, and press Enter.
+
+    A key goes where the focus is: typed at a field without it, Enter would also press the button
+    that has it.
+    """
+    window.widget.ensureWidgetVisible(field)
+    field.setFocus()
+    window.qtbot.keyClick(field, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    window.qtbot.keyClick(field, Qt.Key.Key_Delete)
+    window.qtbot.keyClicks(field, text)
+    window.qtbot.keyClick(field, Qt.Key.Key_Return)
+
+
 def place_on_screen(window: Window, y: float, x: float) -> QPoint:
     """Return where a point of the image's world is on the canvas."""
     camera = camera_of(window.viewer)
@@ -67,16 +83,43 @@ def place_on_screen(window: Window, y: float, x: float) -> QPoint:
     )
 
 
-def drag(window: Window, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    """Drag the mouse over the image, in its world, with the left button."""
+def move(widget: QWidget, to: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoButton) -> None:
+    """Move the mouse over a widget, with a button held or none.
+
+    The event is sent: `QTest.mouseMove` moves the pointer of the display, whose event may come
+    seconds later, in the midst of the next gesture.
+    """
+    keys, place = Qt.KeyboardModifier.NoModifier, QPointF(widget.mapToGlobal(to))
+    moved = QEvent.Type.MouseMove
+    none = Qt.MouseButton.NoButton
+    QApplication.sendEvent(widget, QMouseEvent(moved, QPointF(to), place, none, held, keys))
+
+
+def drag(window: Window, *places: tuple[float, float]) -> None:
+    """Drag the mouse from place to place over the image, in its world, with the left button."""
     canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
-    first, last = place_on_screen(window, *start), place_on_screen(window, *stop)
-    window.qtbot.mouseMove(canvas, first)
-    window.qtbot.mousePress(canvas, left, pos=first)
-    for point in (first + (last - first) / 2, last):
-        window.qtbot.mouseMove(canvas, point)
-        window.qtbot.wait(60)  # napari takes a click that is too quick for no drag
-    window.qtbot.mouseRelease(canvas, left, pos=last)
+    points = [place_on_screen(window, *place) for place in places]
+    _reach(window, points[0])
+    window.qtbot.mousePress(canvas, left, pos=points[0])
+    for before, after in pairwise(points):
+        for part in (0.5, 1.0):
+            _reach(window, before + (after - before) * part, left)
+    window.qtbot.mouseRelease(canvas, left, pos=points[-1])
+
+
+def _reach(window: Window, point: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoButton) -> None:
+    """Move over the canvas, and wait until napari, which gathers moves, is there."""
+    camera, (height, width) = camera_of(window.viewer), canvas_size(window.viewer)
+    offset = np.array([point.y() - height / 2, point.x() - width / 2])
+    expected = np.array(camera.center[-2:]) + offset / camera.zoom
+    move(window.viewer.window._qt_viewer.canvas.native, point, held)
+
+    def is_there() -> bool:
+        shown = list(window.viewer.dims.displayed)
+        here = np.array(window.viewer.cursor.position)[shown]
+        return bool(np.allclose(here, expected, atol=1.5 / camera.zoom))
+
+    window.until(is_there)
 
 
 def wheel(field: QWidget, ticks: int) -> None:
