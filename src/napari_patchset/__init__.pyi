@@ -44,7 +44,6 @@ from .patching.grid import Draws as Draws
 from .patching.grid import PatchGrid as PatchGrid
 from .patching.grid import PatchSpec as PatchSpec
 from .patching.grid import axis_starts as axis_starts
-from .patching.overrides import Override as Override
 from .patching.regions import GeoJsonRegion as GeoJsonRegion
 from .patching.regions import MaskRegion as MaskRegion
 from .patching.regions import Polygon as Polygon
@@ -60,6 +59,7 @@ from .patching.strategies import Tiled as Tiled
 from .patching.strategies import Whole as Whole
 from .patching.strategies.base import PatchStrategy as PatchStrategy
 from .patching.strategies.tiled import Crops as Crops
+from .patching.verdicts import Override as Override
 from .patchset.manifest import Manifest as Manifest
 from .patchset.manifest import Provenance as Provenance
 from .patchset.patches import Fold as Fold

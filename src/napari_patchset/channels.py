@@ -35,6 +35,25 @@ def _channel_index(names: Sequence[str], channel: ChannelId) -> int:
     raise ArgumentError(f"There is no channel {channel!r}; the channels are {has}.")
 
 
+def find_channel(channel: ChannelId, channels: Sequence[str], others: Sequence[str]) -> int:
+    """Return the index of a channel among `channels`, or behind them among `others`."""
+    is_among = str(channel) in channels or channel in range(len(channels))
+    if not is_among and str(channel) in others:
+        return len(channels) + others.index(str(channel))
+    return channel_indices(channels, [channel])[0]
+
+
+def distinct_names(channels: Sequence[str]) -> list[str]:
+    """Return the names of channels, equal ones with their index: "DAPI 0", "DAPI 1"."""
+    names = [n if channels.count(n) == 1 else f"{n} {i}" for i, n in enumerate(channels)]
+    while len(set(names)) < len(names):  # a channel may be called "DAPI 0" itself
+        names = [
+            n if names.count(n) == 1 or channels.count(channels[i]) == 1 else f"{n} {i}"
+            for i, n in enumerate(names)
+        ]
+    return names
+
+
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _CHANNEL = re.compile(rf'({_QUOTED})|([^,"]+)')
 _PLAIN_NAME = re.compile(r'[^\s,\[\]"#]+(?: [^\s,\[\]"]+)*')

@@ -12,7 +12,7 @@ from napari_patchset import ExportPlan, Split, Tiled, export, verify
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.command_line import command_line, make_plan
-from napari_patchset.patching.overrides import Override
+from napari_patchset.patching.verdicts import Override
 from napari_patchset.training.lazy import LazyPatchSet
 
 N = 24

@@ -1,7 +1,5 @@
 """PatchGrid, the starts along an axis, and padding by the modes of NumPy."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,21 +41,6 @@ def test_pad_has_the_wanted_overlap_and_balance_spreads_evenly(
     assert set(np.diff(axis_starts(*axis, "pad"))) <= {size - overlap}
     gaps = np.diff(axis_starts(*axis, "balance"))
     assert np.ptp(gaps) <= 1 if n > size and len(gaps) else True
-
-
-@pytest.mark.parametrize("overlap", [(0, 0), (3, 5)])
-def test_runs_are_neighbours_along_x_and_leave_none_out(overlap: tuple[int, int]) -> None:
-    images = [source(2, 1, 40, 90, block_shape=(16, 50)), source(1, 1, 8, 8)]
-    grid = Tiled(size=(8, 8), overlap=overlap).plan(images)
-    runs = list(grid.runs(longest=5))
-    assert [i for run in runs for i in range(len(grid))[run]] == list(range(len(grid)))
-    assert 1 < max(len(range(len(grid))[run]) for run in runs) <= 5
-    for run in runs:
-        first, *others = grid[run]
-        for before, spec in pairwise([first, *others]):
-            assert spec[:2] == before[:2]
-            assert spec.start[0] == before.start[0]
-            assert 0 < spec.start[1] - before.start[1] <= 8
 
 
 def test_a_grid_is_sliced_and_iterated_like_a_sequence() -> None:

@@ -10,9 +10,8 @@ import napari_patchset
 from napari_patchset import ExportPlan, Override, Random, Tiled
 from napari_patchset.patching.filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.overrides import BY_HAND, overridden_rows
 from napari_patchset.patching.splits import ACROSS_SPLITS, Split
-from napari_patchset.patching.verdicts import judge
+from napari_patchset.patching.verdicts import BY_HAND, judge, overridden_rows
 from napari_patchset.source import SourceInfo
 from support.czi_maker import MakeCzi
 from support.export_makers import SCENES, plan_for

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
 
 from napari_patchset import ExportPlan, export
-from napari_patchset.patching.overrides import BY_HAND
+from napari_patchset.patching.verdicts import BY_HAND
 from napari_patchset.plugin.gallery import gallery as module
 from napari_patchset.plugin.gallery.gallery import Gallery
 from napari_patchset.plugin.gallery.patches import SetPatches

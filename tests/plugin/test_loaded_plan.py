@@ -17,11 +17,11 @@ from qtpy.QtWidgets import QFileDialog
 from napari_patchset import ExportPlan, SourceRef, export
 from napari_patchset.exporting.plans.image_refs import PAIR_ROLES, AnnotationsRef, ImageRef
 from napari_patchset.exporting.plans.plan import Recipe
-from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Random, Tiled
 from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.patching.verdicts import Override
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.overrides import image_path, remember, source_ref
 from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs

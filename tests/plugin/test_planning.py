@@ -16,7 +16,7 @@ from napari_patchset import Balanced, SourceRef, Split, Tiled, export
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.exporting.reading.sources import describe_sources
-from napari_patchset.patching.overrides import Override
+from napari_patchset.patching.verdicts import Override
 from napari_patchset.plugin.canvas.summary import border_hint, summarize
 from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.planning import PlanningWatch, plan_form, score_form

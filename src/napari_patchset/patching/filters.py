@@ -3,16 +3,17 @@
 Each filter is a frozen model with the limits, the channels and the settings of its metric. To add
 one, write a class with a `kind` and `_measure`, and add it to the union `Filter`; its text
 ("range>5"), its column ("range_DAPI") and its row in the window follow from the kind. A `word` is
-what microscopists call the metric; `metric_words` has the sentences.
+what microscopists call the metric; `metric_words` has the sentences. How a metric is computed is in
+`pixel_metrics`.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from math import ceil, isfinite, prod
-from typing import Annotated, Any, ClassVar, Literal, Self
+from math import ceil, isfinite
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -23,15 +24,22 @@ from pydantic import (
 )
 
 from napari_patchset._model import Frozen, by_kind, user_message
-from napari_patchset.channels import ChannelId, channel_indices
+from napari_patchset.channels import ChannelId, channel_indices, distinct_names, find_channel
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
-
-_PIXELS_AT_ONCE = 2**17
-"""Pixels that are measured at once: a megabyte as float64, which fits into the CPU's cache."""
-
-Pixels = NDArray[Any]
-Metric = NDArray[np.float64]
+from napari_patchset.patching.pixel_metrics import (
+    Metric,
+    Pixels,
+    binned,
+    entropy,
+    grey_range,
+    maxima,
+    means,
+    measure_in_parts,
+    shares,
+    sharpness,
+    standard_deviations,
+)
 
 
 def _shortest(number: float) -> float:
@@ -57,7 +65,7 @@ Limit = Annotated[float | int | str, AfterValidator(_check_limit)]
 """A number; "p10", that percentile of the metric; or "otsu", Otsu's threshold of the metric."""
 
 
-class PatchFilter(Frozen):
+class PatchFilter(Frozen, ABC):
     """Keep a patch whose metric lies above, below, or between limits.
 
     `str(filter)` is the text that `parse_filter` reads.
@@ -103,32 +111,11 @@ class PatchFilter(Frozen):
         ndarray
             float64, (N,); -inf, which passes no filter, for a patch with NaN or infinity.
         """
-        # The order in which a contiguous row is summed does not depend on its neighbours.
-        patches = np.ascontiguousarray(patches)
-        metric = np.empty(len(patches))
-        step = max(1, _PIXELS_AT_ONCE // prod(patches.shape[1:]))
-        for first in range(0, len(patches), step):
-            few = slice(first, first + step)
-            metric[few] = self._measure_finite(patches[few])
-        return metric
+        return measure_in_parts(self._measure, patches)
 
-    def _measure_finite(self, patches: Pixels) -> Metric:
-        patches = np.abs(patches) if patches.dtype.kind == "c" else patches
-        axes = tuple(range(1, patches.ndim))
-        if patches.dtype.kind != "f" or (finite := np.isfinite(patches).all(axis=axes)).all():
-            return self._measure_shaped(patches).astype(np.float64)
-        metric = np.full(len(patches), -np.inf)
-        if finite.any():
-            metric[finite] = self._measure_shaped(patches[finite])
-        return metric
-
-    def _measure_shaped(self, patches: Pixels) -> Pixels:
-        """Measure patches, N, (Z), Y, X; for metrics that depend on where a pixel lies."""
-        return self._measure(patches.reshape(len(patches), -1))
-
-    def _measure(self, rows: Pixels) -> Pixels:
-        """Measure patches that are one row of pixels each: (N, pixels) to (N,)."""
-        raise NotImplementedError
+    @abstractmethod
+    def _measure(self, patches: Pixels) -> Pixels:
+        """Return the metric of each of some patches, (N, (Z), Y, X), of finite real pixels."""
 
     def column(self, channel: str) -> str:
         """Return the name of a channel's column in the table: "std_DAPI"."""
@@ -157,7 +144,7 @@ class PatchFilter(Frozen):
         indices = (
             channel_indices(channels, None)
             if self.channels is None
-            else [_find_channel(each, channels, others) for each in self.channels]
+            else [find_channel(each, channels, others) for each in self.channels]
         )
         return {i: self.column(unique[i]) for i in indices}
 
@@ -178,16 +165,13 @@ class MaxFilter(PatchFilter):
 
     kind: Literal["max"] = "max"
 
-    def _measure(self, rows: Pixels) -> Pixels:
-        metric: Pixels = rows.max(axis=1)
-        return metric
+    def _measure(self, patches: Pixels) -> Pixels:
+        return maxima(patches)
 
     def measure_rest(self, patches: Pixels) -> Metric:  # noqa: D102, on PatchFilter
-        rest = np.zeros(len(patches))
-        if patches.dtype.kind in "ui":
-            largest = patches.reshape(len(patches), -1).max(axis=1).tolist()
-            rest[:] = [number - int(float(number)) for number in largest]
-        return rest
+        if patches.dtype.kind not in "ui":
+            return super().measure_rest(patches)
+        return np.array([n - int(float(n)) for n in maxima(patches).tolist()], np.float64)
 
 
 class MeanFilter(PatchFilter):
@@ -198,13 +182,8 @@ class MeanFilter(PatchFilter):
 
     kind: Literal["mean"] = "mean"
 
-    def _measure(self, rows: Pixels) -> Pixels:
-        if _sums_are_exact(rows):
-            mean: Metric = rows.astype(np.float64).mean(axis=1)
-            return mean
-        first, difference, exponent = _differences(rows)
-        scaled: Metric = np.ldexp(first + difference.mean(axis=1), exponent)
-        return scaled
+    def _measure(self, patches: Pixels) -> Pixels:
+        return means(patches)
 
 
 class StdFilter(PatchFilter):
@@ -215,13 +194,8 @@ class StdFilter(PatchFilter):
 
     kind: Literal["std"] = "std"
 
-    def _measure(self, rows: Pixels) -> Pixels:
-        if _sums_are_exact(rows):
-            std: Metric = rows.astype(np.float64).std(axis=1)
-            return std
-        _, difference, exponent = _differences(rows)
-        scaled: Metric = np.ldexp(difference.std(axis=1), exponent)
-        return scaled
+    def _measure(self, patches: Pixels) -> Pixels:
+        return standard_deviations(patches)
 
 
 class FocusFilter(PatchFilter):
@@ -238,25 +212,8 @@ class FocusFilter(PatchFilter):
 
     kind: Literal["focus"] = "focus"
 
-    def _measure_shaped(self, patches: Pixels) -> Pixels:
-        rows = patches.reshape(len(patches), -1)
-        if _sums_are_exact(rows):
-            offset, wide = np.zeros(len(rows)), rows.astype(np.float64)
-        else:  # differences have the same Laplacian, and the unit of a row cancels
-            offset, wide, _ = _differences(rows)
-        mean = offset + wide.mean(axis=1)
-        planes = wide.reshape(patches.shape)
-        laplacian = planes[..., :-2, 1:-1] + planes[..., 2:, 1:-1]
-        laplacian += planes[..., 1:-1, :-2] + planes[..., 1:-1, 2:]
-        laplacian -= 4 * planes[..., 1:-1, 1:-1]
-        if not laplacian.size:
-            return np.zeros(len(rows))
-        spread: Metric = laplacian.reshape(len(rows), -1).std(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            focus: Metric = np.square(spread / mean)
-        focus[spread == 0] = 0
-        focus[~np.isfinite(focus)] = -np.inf
-        return focus
+    def _measure(self, patches: Pixels) -> Pixels:
+        return sharpness(patches)
 
 
 class ShannonFilter(PatchFilter):
@@ -288,27 +245,11 @@ class ShannonFilter(PatchFilter):
             raise ValueError("shannon needs bins, low and high, low below high, for a range")
         return self
 
-    def _measure(self, rows: Pixels) -> Pixels:
-        values = np.sort(self._binned(rows), axis=1)
-        is_first = np.ones(values.shape, bool)
-        np.not_equal(values[:, 1:], values[:, :-1], out=is_first[:, 1:])
-        firsts = np.flatnonzero(is_first)
-        counts = np.diff(firsts, append=is_first.size)
-        # The entropy of counts c of n pixels: log2(n) - sum(c log2(c)) / n.
-        n = values.shape[1]
-        sums = np.bincount(firsts // n, counts * np.log2(counts), minlength=len(rows))
-        entropy: Metric = np.log2(n) - sums / n
-        return entropy
-
-    def _binned(self, rows: Pixels) -> Pixels:
-        if self.low is None or self.high is None:
-            low, high = map(float, _grey_range(rows.dtype, "shannon(bins=256,low=0,high=1)>2"))
-        else:
-            low, high = self.low, self.high
-        if self.bins is None:
-            return rows
-        index = (rows.astype(np.float64) - low) * (self.bins / (high - low))
-        return np.clip(index, 0, self.bins - 1).astype(np.int32)
+    def _measure(self, patches: Pixels) -> Pixels:
+        low, high = self.low, self.high
+        if low is None or high is None:  # also without bins: floats have no grey values to count
+            low, high = map(float, grey_range(patches.dtype, "shannon(bins=256,low=0,high=1)>2"))
+        return entropy(patches if self.bins is None else binned(patches, self.bins, low, high))
 
 
 class SaturationFilter(PatchFilter):
@@ -329,12 +270,12 @@ class SaturationFilter(PatchFilter):
         default=None, allow_inf_nan=False
     )
 
-    def _measure(self, rows: Pixels) -> Pixels:
+    def _measure(self, patches: Pixels) -> Pixels:
         level: float | None = self.level
         if level is None:
-            _, level = _grey_range(rows.dtype, "saturation(level=1)<0.01")
+            _, level = grey_range(patches.dtype, "saturation(level=1)<0.01")
         # Integers are compared as integers: a float can't hold all of those of 64 bits.
-        return _share(rows >= (level if rows.dtype.kind == "f" else ceil(level)))
+        return shares(patches >= (level if patches.dtype.kind == "f" else ceil(level)))
 
 
 class MaskFilter(PatchFilter):
@@ -351,8 +292,8 @@ class MaskFilter(PatchFilter):
             raise ValueError("mask measures the one channel of the mask; leave channels out")
         return self
 
-    def _measure(self, rows: Pixels) -> Pixels:
-        return _share(rows != 0)
+    def _measure(self, patches: Pixels) -> Pixels:
+        return shares(patches != 0)
 
     def columns(  # noqa: D102, on PatchFilter
         self, channels: Sequence[str], others: Sequence[str] = ()
@@ -385,8 +326,8 @@ class ShareFilter(PatchFilter):
         """The classes that are measured."""
         return tuple(map(str, self.channels or ()))
 
-    def _measure(self, rows: Pixels) -> Pixels:
-        return _share(rows != 0)
+    def _measure(self, patches: Pixels) -> Pixels:
+        return shares(patches != 0)
 
     def columns(  # noqa: D102, on PatchFilter
         self, channels: Sequence[str], others: Sequence[str] = ()
@@ -438,59 +379,3 @@ def parse_filter(text: str) -> Filter:
         )
     except ValidationError as error:
         raise ArgumentError(f"{text!r} is not a filter: {user_message(error)}.") from error
-
-
-def _find_channel(channel: ChannelId, channels: Sequence[str], others: Sequence[str]) -> int:
-    """Return the index of a channel among the exported ones, or behind them among the others."""
-    is_exported = str(channel) in channels or channel in range(len(channels))
-    if not is_exported and str(channel) in others:
-        return len(channels) + others.index(str(channel))
-    return channel_indices(channels, [channel])[0]
-
-
-def _share(passes: NDArray[np.bool_]) -> Metric:
-    share: Metric = passes.mean(axis=1)
-    return share
-
-
-def distinct_names(channels: Sequence[str]) -> list[str]:
-    """Return the names of channels, equal ones with their index: "DAPI 0", "DAPI 1"."""
-    names = [n if channels.count(n) == 1 else f"{n} {i}" for i, n in enumerate(channels)]
-    while len(set(names)) < len(names):  # a channel may be called "DAPI 0" itself
-        names = [
-            n if names.count(n) == 1 or channels.count(channels[i]) == 1 else f"{n} {i}"
-            for i, n in enumerate(names)
-        ]
-    return names
-
-
-def _sums_are_exact(rows: Pixels) -> bool:
-    """Return whether sums of the pixels are exact in double precision: integers below 64 bits."""
-    return rows.dtype.kind in "bui" and rows.itemsize < 8
-
-
-def _differences(rows: Pixels) -> tuple[Metric, Pixels, NDArray[np.int32]]:
-    """Return the first pixel of each row, and how much each pixel differs from it.
-
-    Differences keep the digits of a small spread around a large mean. Both are in units of 2 to
-    the power of an exponent for each row, so that no square is infinite or zero.
-    """
-    exponent = np.zeros(len(rows), np.int32)
-    if rows.dtype.kind in "ui":
-        high, low = (rows >> 32).astype(np.int64), (rows & 0xFFFFFFFF).astype(np.int64)
-        difference = (high - high[:, :1]) * 2.0**32 + (low - low[:, :1])
-        return rows[:, 0].astype(np.float64), difference, exponent
-    wide = rows.astype(np.float64)
-    largest = np.frexp(np.abs(wide).max(axis=1))[1]
-    if (np.abs(largest) > 400).any():
-        exponent = largest
-        wide = np.ldexp(wide, -exponent[:, np.newaxis])
-    return wide[:, 0], wide - wide[:, :1], exponent
-
-
-def _grey_range(dtype: np.dtype[Any], example: str) -> tuple[int, int]:
-    """Return the range of a pixel type; only integers have one."""
-    if dtype.kind not in "iu":
-        raise ArgumentError(f"{dtype} has no range of grey values; set it, as in {example}.")
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)

@@ -7,7 +7,6 @@ pixels that fill a patch past the image (`padding_indices`, `pad_patch`).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from math import ceil, prod
 from typing import Any, Literal, NamedTuple, Self, overload
 
@@ -105,17 +104,6 @@ class PatchGrid(Sequence[PatchSpec]):
         columns = (self.source_index.tolist(), self.sample.tolist(), self.start.tolist())
         for source_index, sample, start in zip(*columns, strict=True):
             yield PatchSpec(source_index, sample, tuple(start), self.size)
-
-    def runs(self, longest: int = 64) -> Iterator[slice]:
-        """Yield runs of at most `longest` patches that touch or overlap the next one along X."""
-        step = np.diff(self.start[:, -1])
-        together = (step > 0) & (step <= self.size[-1])
-        together &= (np.diff(self.start[:, :-1], axis=0) == 0).all(axis=1)
-        together &= (np.diff(self.source_index) == 0) & (np.diff(self.sample) == 0)
-        borders = [0, *(np.flatnonzero(~together) + 1).tolist(), len(self)]
-        for first, last in pairwise(borders):
-            for start in range(first, last, longest):
-                yield slice(start, min(start + longest, last))
 
     @classmethod
     def concatenate(cls, grids: Sequence["PatchGrid"]) -> "PatchGrid":

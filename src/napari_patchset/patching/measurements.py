@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_patchset.channels import channel_indices
-from napari_patchset.patching.filters import MaxFilter, Metric, PatchFilter, Pixels, ShareFilter
+from napari_patchset.patching.filters import MaxFilter, PatchFilter, ShareFilter
+from napari_patchset.patching.pixel_metrics import Metric, Pixels
 from napari_patchset.source import SourceInfo
 
 REST = "rest of "
@@ -75,7 +76,7 @@ def check_filters(filters: Sequence[PatchFilter], sources: Sequence[SourceInfo])
     """
     metric_columns(filters, sources)
     for each in filters:
-        each.measure(np.zeros((1, 1), sources[0].dtype))
+        each.measure(np.zeros((1, 1, 1), sources[0].dtype))
 
 
 def other_channels(

@@ -6,37 +6,20 @@ hash in which part each group is. A patch in blocks of several parts is in none.
 samples sheet that states the split of each source, as train, val or test, is taken as it is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import (
-    NO_SPLIT,
-    TEST,
-    TRAINING,
-    VALIDATION,
-    Codes,
-    GroupName,
-    Zones,
-    assign_groups,
-    join_groupings,
-)
-from napari_patchset.patching.random_streams import hash_name
-from napari_patchset.patching.sheet_columns import (
-    WELL,
-    StatedSplit,
-    check_values,
-    list_values,
-    value_of,
-)
-from napari_patchset.patching.sites import Blocks, Sites, block_sides, find_sites
+from napari_patchset.patching.groups import NO_SPLIT, TEST, TRAINING, VALIDATION, Codes
+from napari_patchset.patching.sheet_columns import WELL, StatedSplit, check_values, list_values
+from napari_patchset.patching.sites import Sites, find_sites
+from napari_patchset.patching.split_search import ANNOTATION, BY, SplitSearch
 from napari_patchset.source import SourceInfo
 
 TRAIN, VAL = 0, 1
@@ -45,22 +28,11 @@ TRAIN, VAL = 0, 1
 ALL = ("all",)
 """The names if nothing is split."""
 
-ANNOTATION = "annotation"
-
-BY = ("auto", "file", "scene", "block", ANNOTATION, WELL)
-"""What a split goes by, apart from the columns of a samples sheet."""
-
 ACROSS_SPLITS = "across the border of train and val"
 """The reason of a candidate that shares pixels with both splits."""
 
 ACROSS_PARTS = "across the border of two splits"
 """The same where there is a test set or folds."""
-
-Grouping = Sequence[GroupName] | Blocks
-"""What stays together: the group that each source is in, by name, or blocks."""
-
-_GOOD_COST = 0.5
-"""The cost, see `Split._cost`, up to which no further split is tried."""
 
 _MAX_RATIO = 1.5
 
@@ -301,18 +273,17 @@ class Split(Frozen):
         split then: by the same groups if that is good, else by others.
         """
         sites = find_sites(sources)
+        search = self._search(sources, sites)
         if self.test is None or len(self.parts) == 2:
-            _, codes = self._choose_best(grid, sources, self._groupings(grid, sources, sites))
+            _, codes = search.choose(grid, search.groupings(grid.size))
             if codes is None:
                 raise ArgumentError(self._impossible(grid, sources))
             return codes
-        alone = self.model_copy(update={"val": None, "folds": None})
-        groupings = alone._groupings(grid, sources, sites)
-        grouping, chosen = alone._choose_best(grid, sources, groupings)
+        alone = self.model_copy(update={"val": None, "folds": None})._search(sources, sites)
+        grouping, chosen = alone.choose(grid, alone.groupings(grid.size))
         if grouping is None or chosen is None:
             raise ArgumentError(self._impossible(grid, sources))
-        others = self._groupings(grid, sources, sites)
-        _, codes = self._choose_best(grid, sources, chain([grouping], others), chosen)
+        _, codes = search.choose(grid, chain([grouping], search.groupings(grid.size)), chosen)
         if codes is None:
             raise ArgumentError(
                 f"{self._impossible(grid, sources)} The test set, which is the same whatever the "
@@ -320,116 +291,18 @@ class Split(Frozen):
             )
         return codes
 
-    def _choose_best(
-        self,
-        grid: PatchGrid,
-        sources: Sequence[SourceInfo],
-        groupings: Iterable[Grouping],
-        chosen: Codes | None = None,
-    ) -> tuple[Grouping | None, Codes | None]:
-        """Return the first grouping by which the split is good, or the best one, and the codes.
-
-        Parameters
-        ----------
-        chosen : int8 array or None
-            For each patch 1 if it is for the test, 0 if it is to be split, or `NO_SPLIT`; None if
-            all are to be split.
-        """
-        best: tuple[Grouping | None, Codes | None] = None, None
-        least = np.inf
-        rest = grid if chosen is None else grid[chosen == 0]
-        tests = grid.source_index[:0] if chosen is None else grid.source_index[chosen == 1]
-        for grouping in groupings:
-            codes = self._assign_by(grouping, rest, sources, tests)
-            if chosen is not None and codes is not None:
-                of_rest, codes = codes, np.where(chosen == 1, np.int8(len(self.parts) - 1), chosen)
-                codes[chosen == 0] = of_rest
-            cost = np.inf if codes is None else self._cost(codes)
-            if cost < least:
-                best, least = (grouping, codes), cost
-            if cost <= _GOOD_COST:
-                break
-        return best
-
-    def _groupings(
-        self, grid: PatchGrid, sources: Sequence[SourceInfo], sites: Sites
-    ) -> Iterator[Grouping]:
-        """Yield what to split by, the groupings with the most independent patches first."""
-        if self.by in ("auto", "file"):
-            yield [(source.key,) for source in sources]
-        if self.by in ("auto", "scene"):
-            yield [sites.names[i] for i in sites.index]
-        if self.by not in BY or self.by == WELL:
-            names = [("group", value_of(source, self.by)) for source in sources]
-            yield join_groupings([("site", *sites.names[i]) for i in sites.index], names)
-        if self.by in ("auto", "block", ANNOTATION):
-            for side in block_sides(sites, grid.size, min(self._shares)):
-                yield Blocks(sites, side)
-
-    def _assign_by(
-        self,
-        grouping: Grouping,
-        grid: PatchGrid,
-        sources: Sequence[SourceInfo],
-        tests: NDArray[np.integer],
-    ) -> Codes | None:
-        """Return the codes of the patches by a grouping; None if it has too few groups.
-
-        Parameters
-        ----------
-        tests : int array
-            The source of each patch that is for the test already, and not in the grid.
-        """
-        if isinstance(grouping, Blocks):
-            zone = grouping.zones(grid)
-            patches = np.bincount(zone, minlength=len(grouping.corners[0]))
-            corners = grouping.corners
-            if self.by == ANNOTATION:
-                corners = grouping.join_outlines(grid, zone)
-            zones = Zones(patches, corners, len(grouping))
-            ranks = grouping.ranks(self.seed)
-            of_source, of_group = grouping.sites.index, grouping.site
-        else:
-            numbers = {name: i for i, name in enumerate(dict.fromkeys(grouping))}
-            of_source = np.array([numbers[name] for name in grouping])
-            of_group = np.arange(len(numbers))
-            zone = of_source[grid.source_index].astype(np.int32)
-            zones = Zones.of_whole_groups(np.bincount(zone, minlength=len(numbers)))
-            ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
-        folds = self.folds or 1
-        shares = self._shares[folds : -1 if len(tests) else None]
-        has_enough = np.count_nonzero(zones.patches) >= folds + len(shares)
-        if not isinstance(grouping, Blocks) and not has_enough:
-            return None
-        strata = self._strata(sources, of_source)
-        held = np.bincount(strata[of_source[tests]], minlength=len(strata))
-        # Beside a test, the rest may have to be split once more, which changes nothing of the test.
-        spare = int(self.names == (TRAINING, TEST) and self.folds is None)
-        part = assign_groups(zones, ranks, strata[of_group], shares, folds, held, spare)
-        codes: Codes = zones.parts(part)[zone]
-        return codes
-
-    def _strata(self, sources: Sequence[SourceInfo], group: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the stratum of each group: the values of all of its sources."""
-        values: list[set[str]] = [set() for _ in range(int(group.max()) + 1)]
-        for source, i in zip(sources, group.tolist(), strict=True):
-            values[i].add(str(self.stratify and value_of(source, self.stratify)))
-        names = [tuple(sorted(each)) for each in values]
-        numbers = {name: i for i, name in enumerate(sorted(set(names)))}
-        return np.array([numbers[name] for name in names], np.int64)
-
-    def _cost(self, codes: Codes) -> float:
-        """Return the largest relative error of a share plus half the fraction of patches lost.
-
-        Both are relative to the smallest part's share; infinite if one part has no patch.
-        """
-        counts = [np.count_nonzero(codes == code) for code in range(len(self.parts))]
-        if not all(counts):
-            return np.inf
-        n_split, shares = sum(counts), self._shares
-        errors = [abs(n / n_split - of) for n, of in zip(counts[1:], shares[1:], strict=True)]
-        lost = 1 - n_split / len(codes)
-        return (max(errors) + lost / 2) / min(shares)
+    def _search(self, sources: Sequence[SourceInfo], sites: Sites) -> SplitSearch:
+        return SplitSearch(
+            sources,
+            sites,
+            by=self.by,
+            shares=tuple(self._shares),
+            folds=self.folds or 1,
+            stratify=self.stratify,
+            seed=self.seed,
+            # Beside a test, the rest may have to be split once more, which changes nothing of it.
+            spare=int(self.names == (TRAINING, TEST) and self.folds is None),
+        )
 
     def _impossible(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> str:
         n = len(self.parts)

@@ -24,10 +24,9 @@ from napari_patchset.patching.duplicates import HASH_HALVES, MAX_DISTANCE
 from napari_patchset.patching.filters import Filter, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.measurements import metric_columns, other_channels
-from napari_patchset.patching.overrides import Override
 from napari_patchset.patching.splits import Split
 from napari_patchset.patching.strategies import Strategy
-from napari_patchset.patching.verdicts import Metrics, Verdicts, judge
+from napari_patchset.patching.verdicts import Metrics, Override, Verdicts, judge
 from napari_patchset.patchset.layout import PIXEL_TYPE_PATTERN
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.sharding import CodecName

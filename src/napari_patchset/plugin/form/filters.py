@@ -8,7 +8,7 @@ from magicgui.widgets import ComboBox, LineEdit, PushButton, Widget
 from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_patchset.channels import ChannelId, channel_indices, check_bare_numbers
+from napari_patchset.channels import ChannelId, channel_indices, check_bare_numbers, distinct_names
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.duplicates import ALIKE
@@ -18,7 +18,6 @@ from napari_patchset.patching.filters import (
     Filter,
     PatchFilter,
     ShareFilter,
-    distinct_names,
     parse_filter,
 )
 from napari_patchset.patching.metric_words import filter_words, kind_word

@@ -14,7 +14,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.reading.tile_reader import read_patch
 from napari_patchset.patching.duplicates import without_hashes
-from napari_patchset.patching.overrides import Override
+from napari_patchset.patching.verdicts import Override
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
