@@ -24,7 +24,7 @@ from workers import watched
 from napari_patchset import CziImageStack, open_stack
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.isolated import POOL, ReaderError, ReaderPool
-from napari_patchset.stacks.zarr.plate import PlateField
+from napari_patchset.stacks.zarr.ome import PlateField
 from support.czi_maker import SceneSpec, blocks_of, jpegxr, write_blocks
 from support.pixels import whole
 

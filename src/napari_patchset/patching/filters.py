@@ -3,7 +3,7 @@
 Each filter is a frozen model with the limits, the channels and the settings of its metric. To add
 one, write a class with a `kind` and `_measure`, and add it to the union `Filter`; its text
 ("range>5"), its column ("range_DAPI") and its row in the window follow from the kind. A `word` is
-what microscopists call the metric; `metric_words` has the sentences. How a metric is computed is in
+what microscopists call the metric; `measurements` has the sentences. How a metric is computed is in
 `pixel_metrics`.
 """
 

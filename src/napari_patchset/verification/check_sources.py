@@ -31,7 +31,7 @@ from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.classes import AnnotationStack
-from napari_patchset.verification.check_pixels import PixelCheck
+from napari_patchset.verification.check_set import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 from napari_patchset.verification.recomputed import DrawnOutlines, DrawnTiles, PlainResampledStack
 

@@ -17,7 +17,7 @@ from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.split_search import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.source import SourceInfo
-from napari_patchset.verification.check_pixels import PixelCheck
+from napari_patchset.verification.check_set import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 
 Integers = NDArray[np.int64]

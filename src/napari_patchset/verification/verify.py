@@ -7,8 +7,12 @@ from pathlib import Path
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS
 from napari_patchset.patching.duplicates import hashes_of
-from napari_patchset.verification.check_metadata import check_files, check_manifest, check_table
-from napari_patchset.verification.check_pixels import PixelCheck
+from napari_patchset.verification.check_set import (
+    PixelCheck,
+    check_files,
+    check_manifest,
+    check_table,
+)
 from napari_patchset.verification.check_sources import SourceCheck
 from napari_patchset.verification.check_split import check_repeats, check_split, find_alike
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates

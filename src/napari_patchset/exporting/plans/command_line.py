@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from napari_patchset._model import user_message
 from napari_patchset.channels import check_bare_numbers
@@ -24,7 +24,7 @@ from napari_patchset.exporting.plans.image_refs import (
 )
 from napari_patchset.exporting.plans.options import OPTIONS, PlanOption, format_bytes, option_of
 from napari_patchset.exporting.plans.plan import ExportPlan
-from napari_patchset.exporting.plans.region_files import file_region
+from napari_patchset.exporting.plans.region_files import file_region, parse_region
 from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.exporting.plans.source_files import (
     expand_sources,
@@ -246,7 +246,7 @@ def _strategy(options: Fields, saved: Fields) -> Fields:
             continue
         if field in own:
             value = options[name]
-            strategy[field] = _read_region(Path(value)) if field == "region" else value
+            strategy[field] = _region(Path(value)) if field == "region" else value
         elif field != "seed":  # which is also that of the split
             others = " or ".join(k for k, m in STRATEGIES.items() if field in m.model_fields)
             flag = name.replace("_", "-")
@@ -281,21 +281,9 @@ def _split(options: Fields, saved: Fields | None) -> Fields | None:
     return saved | chosen | ({"seed": options["seed"]} if "seed" in options else {})
 
 
-def _read_region(path: Path) -> Any:
-    if path.suffix != ".json":
-        return file_region(str(path))
-    content = _read_json(path)
-    if isinstance(content, dict) and "kind" not in content and "type" not in content:
-        raise ArgumentError(
-            f"{path}: not a region; a region is GeoJSON, a mask image, or a JSON object such as "
-            '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.'
-        )
-    if not isinstance(content, dict) or "kind" not in content:
-        return file_region(str(path))
-    try:
-        return TypeAdapter[Region](Region).validate_python(content)
-    except ValidationError as error:
-        raise ArgumentError(f"{path}: not a region: {user_message(error)}.") from None
+def _region(path: Path) -> Region:
+    is_json = path.suffix == ".json"
+    return parse_region(str(path), _read_json(path)) if is_json else file_region(str(path))
 
 
 def _read_json(path: Path) -> Any:

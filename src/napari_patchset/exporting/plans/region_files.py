@@ -1,22 +1,25 @@
-"""The file that is the region of a strategy: outlines as GeoJSON, or a mask, also as PNG."""
+"""Files that are the region of a strategy: GeoJSON, a mask, also as PNG, or a region as JSON."""
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
+from napari_patchset._model import user_message
 from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.geojson import is_geojson, read_geojson
-from napari_patchset.errors import ExportError, UnreadableFileError
-from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks
+from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
+from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks, Region
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.stacks.fingerprint import array_key, content_key
 from napari_patchset.stacks.opening import open_stack
 
 
-def file_region(path: str) -> FileRegion:
+def file_region(path: str) -> GeoJsonRegion | MaskRegion:
     """Return the region that is the mask or the outlines in a file."""
     if is_geojson(path):
         return GeoJsonRegion(path=path, digest=read_geojson(path).key)
@@ -24,6 +27,21 @@ def file_region(path: str) -> FileRegion:
         return MaskRegion(path=path, digest=array_key(_read_png_mask(path)))
     with open_stack(path) as stack:
         return MaskRegion(path=path, digest=content_key(stack))
+
+
+def parse_region(path: str, content: Any) -> Region:
+    """Return the region that a JSON file with this content is: GeoJSON, or one as in a plan."""
+    if isinstance(content, dict) and not content.keys() & {"kind", "type"}:
+        raise ArgumentError(
+            f"{path}: not a region; a region is GeoJSON, a mask image, or a JSON object such as "
+            '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.'
+        )
+    if not isinstance(content, dict) or "kind" not in content:
+        return file_region(path)
+    try:
+        return TypeAdapter[Region](Region).validate_python(content)
+    except ValidationError as error:
+        raise ArgumentError(f"{path}: not a region: {user_message(error)}.") from None
 
 
 def read_region(strategy: PatchStrategy) -> Masks:

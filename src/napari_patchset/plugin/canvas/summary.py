@@ -8,7 +8,7 @@ import numpy as np
 from napari_patchset.patching.duplicates import DUPLICATE
 from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.lengths import Length, Micrometres
-from napari_patchset.patching.metric_words import column_words, reason_words
+from napari_patchset.patching.measurements import column_words, reason_words
 from napari_patchset.patching.splits import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED

@@ -20,7 +20,7 @@ from napari_patchset.patching.filters import (
     ShareFilter,
     parse_filter,
 )
-from napari_patchset.patching.metric_words import filter_words, kind_word
+from napari_patchset.patching.measurements import filter_words, kind_word
 from napari_patchset.plugin.form.fields import (
     Percent,
     Row,

@@ -10,7 +10,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.units import micrometres, number, positive
+from napari_patchset.stacks.metadata import micrometres, number, positive
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

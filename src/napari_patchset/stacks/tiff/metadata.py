@@ -17,9 +17,17 @@ from defusedxml.ElementTree import ParseError, fromstring
 from tifffile import TiffFile, TiffPage, TiffPageSeries, read_ndtiff_index
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.metadata import Channel, ImageMetadata, default_channels, sample_channel
+from napari_patchset.stacks.metadata import (
+    Channel,
+    ImageMetadata,
+    default_channels,
+    micrometres,
+    number,
+    positive,
+    sample_channel,
+    seconds,
+)
 from napari_patchset.stacks.tiff.ome import OmeImage
-from napari_patchset.stacks.units import micrometres, number, positive, seconds
 
 _SAMPLE_NAMES = {3: "RGB", 4: "RGBA"}
 _COLOR_PHOTOMETRICS = (2, 6)

@@ -22,6 +22,7 @@ from tifffile import TiffFile
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.source import PixelSize
+from napari_patchset.stacks.metadata import micrometres, number, positive, seconds
 from napari_patchset.stacks.tiff.structure import (
     USE_FROM_TIFF,
     Edit,
@@ -30,7 +31,6 @@ from napari_patchset.stacks.tiff.structure import (
     damaged,
     is_tiff,
 )
-from napari_patchset.stacks.units import micrometres, number, positive, seconds
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

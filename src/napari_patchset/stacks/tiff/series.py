@@ -322,8 +322,7 @@ class SeriesIndex:
         self._read: dict[int, TiffImage] = {}
         with open_series(path) as (listed, self.description):
             self.names = {each.index: each.name for each in listed}
-            self.images = [each.index for each in listed if not each.is_extra]
-            self.images = self.images or [each.index for each in listed]
+            self.images = [each.index for each in listed if not each.is_extra] or list(self.names)
             self._read_all(listed, self.images if series is None else [series])
 
     def choose(self, series: SceneId | None) -> int:

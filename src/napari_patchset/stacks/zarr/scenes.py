@@ -22,13 +22,15 @@ from napari_patchset.stacks.zarr.ome import (
     Multiscale,
     OmeAxis,
     OmeDataset,
+    PlateField,
     axes_by_position,
     axis_letters,
+    field_rects,
     metadata_problem,
     multiscale_numbers,
+    plate_fields,
     read_multiscale,
 )
-from napari_patchset.stacks.zarr.plate import PlateField, field_rects, plate_fields
 from napari_patchset.stacks.zarr.store import (
     ArrayNode,
     LocalRoot,

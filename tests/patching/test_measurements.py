@@ -3,7 +3,7 @@
 import pytest
 
 from napari_patchset.patching.filters import FILTERS, parse_filter
-from napari_patchset.patching.metric_words import column_words, filter_words, reason_words
+from napari_patchset.patching.measurements import column_words, filter_words, reason_words
 
 
 @pytest.mark.parametrize(
