@@ -1,4 +1,4 @@
-"""What an export would write, and how long it would take: planned, and nothing written."""
+"""What an export would write, and how long it would take, without writing anything."""
 
 import os
 from collections.abc import Callable

@@ -110,7 +110,7 @@ def write_job(
 ) -> None:
     """Write one job's share of the shards; see `score_job` for the parameters.
 
-    A source that can't be read is recorded and skipped, if the plan allows that; where other jobs
+    A source that can't be read is recorded and skipped, if the plan allows that; if other jobs
     wrote shards before, `finalize_export` names those to write again.
 
     Raises
@@ -228,10 +228,10 @@ def check_not_taken(workdir: WorkDir, plan: ExportPlan) -> None:
 def is_prepared(
     workdir: WorkDir, plan: ExportPlan, overwrite: bool = False, max_failures: int | None = None
 ) -> bool:
-    """Return whether the folder has the same plan; another one is refused or ignored.
+    """Return whether the folder has the same plan; raise an error for another, unless `overwrite`.
 
-    A plan that skips more sources than it now may is made again; with `overwrite`, one of which a
-    file has changed too.
+    A plan that skips more sources than it now may is made again; with `overwrite`, so is one of
+    whose files one has changed.
     """
     try:
         frozen = workdir.find_plan()

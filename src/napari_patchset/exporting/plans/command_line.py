@@ -115,7 +115,7 @@ def make_plan(
 
 
 _ANY_PIXEL = 1e-9
-"""Least covered share of a patch that has a pixel, however large it is."""
+"""A share of a patch that a single pixel exceeds, however large the patch."""
 
 
 def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:

@@ -1,8 +1,8 @@
-"""The samples sheet: a CSV that says of which animal, plate or treatment each source is.
+"""The samples sheet: a CSV that says which animal, plate or treatment each source is of.
 
 Its columns `source` and, where a file has several scenes, `scene` name an image; every other column
-holds a value of it. `assign` puts the values into the sources of a plan, so that plan and patch set
-have them without the file.
+holds a property of it. `assign` puts these values into the sources of a plan, so that plan and
+patch set have them without the file.
 """
 
 import csv
@@ -48,12 +48,12 @@ class SampleSheet(Frozen):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Read a CSV with a header; cells are parted by commas, semicolons or tabs.
+        """Read a CSV with a header; cells are separated by commas, semicolons or tabs.
 
         Raises
         ------
         FileNotFoundError, ArgumentError
-            If there is no such file; if it is no sheet of samples.
+            If there is no such file, or it is not a samples sheet.
         """
         names, lines = _read_csv(path)
         if SOURCE not in names:
@@ -100,7 +100,7 @@ class SampleSheet(Frozen):
         Raises
         ------
         ArgumentError
-            If a source has no line, or several; if a file name is that of several sources.
+            If a source has no line, or several, or a file name is that of several sources.
         """
         sources, lines = tuple(sources), _Lines(self)
         named = [*zip(sources, names or map(str, sources), strict=True)]

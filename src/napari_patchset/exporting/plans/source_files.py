@@ -1,6 +1,6 @@
-"""Files as sources: each scene of each file, a folder's images, files that follow each other.
+"""Files as sources: every scene of a file, the images in a folder, or a sequence as one image.
 
-And as images that are paired with sources: one file for all, or one of the same name in a folder.
+Also as images that are paired with sources: one file for all, or a folder with a file for each.
 """
 
 import os
@@ -29,7 +29,7 @@ from napari_patchset.stacks.sequence import SequenceAxis
 from napari_patchset.stacks.zarr.store import is_zarr
 
 _MAX_STEPS = 100
-"""Most steps that are reported of one pass over the files."""
+"""Largest number of steps reported for one pass over the files."""
 
 
 def expand_sources(
@@ -48,7 +48,7 @@ def expand_sources(
     scene : int, str or "all"
         The id of a scene, for all files that do not name one.
     progress : callable
-        Called with the number of paths that are done, and of all, at most some hundred times.
+        Called with the number of paths that are done, and of all, about a hundred times at most.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def expand_sources(
     Warns
     -----
     UserWarning
-        If a file is named twice, be it by a link.
+        If a file is named twice, even through a link.
     """
     expansion = _Expansion(scene)
     for done, path in enumerate(paths):

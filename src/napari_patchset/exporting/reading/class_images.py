@@ -39,26 +39,27 @@ from napari_patchset.stacks.protocol import ClosableStack
 _CACHED_BYTES = 2**29
 
 _READ: FileCache[Annotations] = FileCache(_CACHED_BYTES, lambda each: each.nbytes)
-"""Annotations of files that were read last; to read a million features takes a minute."""
+"""Annotations of the files read last, since a million features take a minute to read."""
 
 Reading = tuple[int, int]
-"""Bytes of a file that are read, and of all."""
+"""Bytes of a file read so far, and in all."""
 
 
 def read_annotations(
     path: str, progress: Callable[[int, int], object] = lambda done, total: None
 ) -> Annotations:
-    """Read a GeoJSON file, once as long as it does not change and there are few others.
+    """Read a GeoJSON file, unless it is cached and has not changed.
 
-    `progress` is called with what `Reading` is; what it raises ends the reading.
+    `progress` is called with the bytes read so far and in all; an exception that it raises ends the
+    reading.
     """
     return _READ.get(Path(path), lambda file: read_geojson(file, progress))
 
 
 def annotations_in_steps(path: str, check_cancelled: Callable[[], None]) -> Iterator[Reading]:
-    """Read a GeoJSON file in a thread, and yield how far that is; an error ends it in silence.
+    """Read a GeoJSON file into the cache in a thread, and yield the progress.
 
-    `read_annotations` then returns what was read, or raises the error.
+    An error only ends it: `read_annotations` raises it again.
     """
     steps, is_closed = SimpleQueue[Reading | None](), Event()
 

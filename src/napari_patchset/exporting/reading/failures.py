@@ -1,7 +1,7 @@
-"""Sources that can't be read: an export skips each as a `Failure`, and stops when none is left.
+"""Sources that can't be read: an export skips each as a `Failure`, and fails if none is left.
 
-A source whose storage does not answer is none to be skipped, unless the user allows it: the export
-carries out the rest, and is not completed without it.
+A source whose storage does not respond may be readable later, so it is skipped only if the user
+allows it. Otherwise the rest is exported, and the set is completed when that source can be read.
 """
 
 import errno
@@ -20,11 +20,11 @@ class Failure(Frozen):
     source: str
     message: str
     is_transient: bool = False
-    """Whether its storage did not answer: the file may be sound, and readable later."""
+    """Whether its storage did not respond, so that the file may be readable later."""
 
     @classmethod
     def from_error(cls, source: object, error: Exception) -> Self:
-        """Describe an error of reading a source; raise MemoryError if memory is what lacks."""
+        """Describe an error of reading a source; raise MemoryError if memory was lacking."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
@@ -67,7 +67,7 @@ RESUME = (
 def may_be_skipped(failures: Collection[Failure], max_failures: int | None) -> bool:
     """Return whether a set may be completed without some sources.
 
-    `max_failures` may be skipped for whatever reason; if it is None, any number of damaged or
+    Up to `max_failures` may be skipped, for any reason; if it is None, any number of damaged or
     missing ones, but none that may be readable later.
     """
     if max_failures is None:

@@ -69,7 +69,7 @@ def open_source(
 ) -> ClosableStack:
     """Open a source, or an image that is paired with it, at the plan's pixel size.
 
-    The pixels of a paired image have the size of its source's. An error that may pass is repeated.
+    The pixels of a paired image have the size of its source's. Transient errors are retried.
 
     Parameters
     ----------
@@ -152,8 +152,8 @@ class OpenImages:
     def source_errors(self, index: int) -> Iterator[None]:
         """Convert errors of opening or reading a source to SourcesFailed.
 
-        If a file of it has changed, that is the failure, whatever error the change led to: a tile
-        that is cut, a scene that is not there, a file that its stack refuses.
+        If one of its files has changed, that is the failure, whatever error the change led to: a
+        truncated tile, a missing scene, a file that can't be opened any more.
         """
         source = self._plan.sources[index]
         try:

@@ -1,8 +1,7 @@
 """The sources of a plan: described without reading pixels, and checked against each other.
 
 A set has one number of channels, pixel type, depth axis and pixel size, so all sources must agree
-in them; target, labels and mask must have the geometry of their source. The file that is the region
-of a strategy is read here too.
+on these; target, labels and mask must have the geometry of their source.
 """
 
 import warnings
@@ -44,11 +43,11 @@ def find_repeats(
     infos: Sequence[SourceInfo],
     parts_of: Callable[[ImageRef], Sequence[str]],
 ) -> dict[int, int]:
-    """Find sources whose pixels are all in another one: copies, links, members of a set.
+    """Find sources all of whose pixels are in another one: copies, links, members of a set.
 
-    A file of a set that lies alone has one scene, without an id. `parts_of` returns the keys of the
-    files that an image is in. Raise ExportError if two sources have some of their pixels in common,
-    but neither has all of the other's.
+    A file of a set, opened without the others, has one scene, without an id. `parts_of` returns the
+    keys of the files that an image is in. Raise ExportError if two sources have some pixels in
+    common, but neither has all of the other's.
 
     Returns
     -------
@@ -93,7 +92,7 @@ class SourceDescriber:
         self, plan: ExportPlan, check_cancelled: Callable[[], None] = lambda: None
     ) -> None:
         self.files: set[str] = set()
-        """Every file that the pixels of a described image are in, as far as a stack tells."""
+        """Every file that holds pixels of a described image, as far as its stack lists them."""
         self.classes = list[AnnotationClass]()
         """The classes of all annotations that were described."""
         self._plan, self._check_cancelled = plan, check_cancelled
@@ -135,7 +134,7 @@ class SourceDescriber:
         return find_well(self._scenes[source.path], source.scene)
 
     def has_changed(self, source: SourceRef, role: str, before: SourceInfo) -> bool:
-        """Return whether an image is another one than it was, opening each file once.
+        """Return whether an image differs from its description, opening each file once.
 
         Of a remote image only the metadata are read, as its key costs some hundred requests.
         """

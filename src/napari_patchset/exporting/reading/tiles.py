@@ -23,7 +23,7 @@ from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.protocol import Block
 
 _SORTED_AT_ONCE = 2**16
-"""Candidates that are sorted at a time: all of millions would need more memory than their tiles."""
+"""Candidates sorted at a time: millions at once would need more memory than their tiles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Batches:
         candidates: NDArray[np.int64],
         destination: NDArray[np.integer],
     ) -> Self:
-        """Cut candidates, ascending, into batches; a destination is the index of a shard, say."""
+        """Cut candidates, ascending, into batches; a destination is, e.g., the index of a shard."""
         parts = [
             cls._from_groups(grid, sources, pad, candidates[part], destination[part], group)
             for part, group in _parts_of_whole_groups(grid, sources, candidates)

@@ -44,14 +44,14 @@ Step = tuple[int, int]
 
 
 class ReadingStep(NamedTuple):
-    """Megabytes of a file of annotations that are read, and of all."""
+    """Megabytes of a file of annotations read so far, and in all."""
 
     done: int
     total: int
 
 
 _MAX_STEPS = 100
-"""Most steps that are reported of one pass over the sources."""
+"""Largest number of steps reported for one pass over the sources."""
 
 Result = TypeVar("Result")
 
@@ -277,7 +277,7 @@ def _describe_readable(
 ) -> Generator[Step, None, tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]], list[Failure]]]:
     """Return a plan of the sources that can be read, their descriptions by role, and failures.
 
-    Of sources that hold the same pixels one is taken.
+    Of sources that hold the same pixels, only one is used.
     """
     roles = roles_of(plan)
     readable, descriptions, failures = list[SourceRef](), [], list[Failure]()

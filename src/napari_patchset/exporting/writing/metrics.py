@@ -43,10 +43,10 @@ logger = logging.getLogger(__name__)
 _MEASURING_THREADS = 2
 
 _READ_AT_ONCE = 2**16
-"""Candidates of small sources that are read together, as threads are started for each reading."""
+"""Candidates of small sources that are read together, as each reading starts threads."""
 
 _CUT_BYTES = 8 * 2**20
-"""Pixels that are cut, then measured, at once; more only if a single patch has more."""
+"""Bytes that are cut, then measured, at once; more only if a single patch has more."""
 
 
 class MetricRequest(NamedTuple):
@@ -211,9 +211,9 @@ def score_chunks(
 ) -> None:
     """Score the chunks of candidates from `first` up to, not including, `last`.
 
-    Chunks that are scored already stay. A source that can't be read is recorded, and its candidates
-    stay without metrics; if it is the last one, or must not be skipped, SourcesFailed is raised
-    when all chunks without it are scored.
+    Chunks that are already scored are left as they are. A source that can't be read is recorded,
+    and its candidates get no metrics; if it is the last one, or must not be skipped, SourcesFailed
+    is raised when all chunks without it are scored.
 
     See `write_shards` for the parameters; `progress` counts candidates.
     """
@@ -254,7 +254,7 @@ class _ChunkScorer:
         names = frozen.plan.metric_columns(frozen.sources, frozen.class_names)
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
         self._needed: dict[int, Failure] = {}
-        """Sources that can't be read now, and that the set must not be without."""
+        """Sources that can't be read now, but must not be skipped."""
 
     def score(self) -> None:
         """Score whole sources; one that can't be read affects no other."""

@@ -109,8 +109,8 @@ def write_shards(
 ) -> None:
     """Write the shards whose first candidate is one of `first` up to, not including, `last`.
 
-    Shards that are written already stay. If sources can't be read that must not be skipped, all
-    shards without them are written before SourcesFailed is raised.
+    Shards that are already written are left as they are. If sources that must not be skipped can't
+    be read, all shards without them are written before SourcesFailed is raised.
 
     Parameters
     ----------

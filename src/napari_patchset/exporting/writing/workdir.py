@@ -1,4 +1,4 @@
-"""NAME.partial: the folder of an unfinished export, by which any process can continue it.
+"""NAME.partial: the folder of an unfinished export, which any process can continue.
 
 plan.json            the plan, and its sources as they were when it was made
 candidates.parquet   every candidate: source, sample, start along (Z)YX, valid share, class
@@ -99,7 +99,7 @@ class Scores:
         write_columns(self.path(chunk), metrics)
 
     def add_known(self, frozen: FrozenPlan, metrics: Metrics) -> None:
-        """Write those chunks of which every metric is known: `metrics` has NaN where it is not."""
+        """Write the chunks whose metrics are all known; `metrics` has NaN for unknown ones."""
         columns = frozen.plan.metric_columns(frozen.sources, frozen.class_names)
         for chunk in range(frozen.n_score_chunks):
             of_chunk = frozen.score_chunk(chunk)
@@ -182,7 +182,7 @@ class WorkDir(JobFolder[FrozenPlan]):
     def find_plan(self) -> FrozenPlan | None:
         """Read the plan, None if there is none.
 
-        Its destination is where it is now: folders are moved, and files edited.
+        Its destination is beside this folder, which may have been moved.
         """
         frozen = super().find_plan()
         if frozen is None:
@@ -255,7 +255,7 @@ class WorkDir(JobFolder[FrozenPlan]):
     def record(self, failed: SourcesFailed) -> None:
         """Record which sources are skipped; raise SourcesFailed if none is left, or one must stay.
 
-        Nothing is recorded then, as a disk that was away may come back.
+        Nothing is recorded then, as a disk that is away may come back.
         """
         if not self.may_skip(failed.failures):
             raise SourcesFailed(failed.failures, RESUME) from failed
@@ -268,7 +268,7 @@ class WorkDir(JobFolder[FrozenPlan]):
             write_json(self._failed / f"{index}.json", failure.model_dump())
 
     def set_max_failures(self, max_failures: int | None) -> None:
-        """Change how many sources may be skipped; read those again that may not be any more."""
+        """Change how many sources may be skipped; if too many were, have them be read again."""
         frozen = self.plan()
         if frozen.max_failures != max_failures:
             self.write_plan(frozen.model_copy(update={"max_failures": max_failures}))
@@ -276,7 +276,7 @@ class WorkDir(JobFolder[FrozenPlan]):
             self._forget_failed(frozen)
 
     def _forget_failed(self, frozen: FrozenPlan) -> None:
-        """Have the sources that could not be read be read again."""
+        """Forget which sources could not be read, so that they are read again."""
         self.scores.delete_incomplete(frozen)
         for path in self._failed.glob("*.json"):
             path.unlink()
