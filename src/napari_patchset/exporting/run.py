@@ -1,6 +1,6 @@
 """Run an export: plan, score, select, write, finalize, on any executor.
 
-The stages are those of `stages`; scores and shards are made by jobs (see `run_jobs`).
+The steps are those of `stages`; scores and shards are made by jobs (see `run_jobs`).
 """
 
 import warnings

@@ -1,6 +1,6 @@
 """A plan as a command line: `make_plan` reads its options, `command_line` writes them.
 
-Both go by the table of options in `plan_options`.
+Both go by the table in `options`.
 """
 
 import json
