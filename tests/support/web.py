@@ -103,13 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
             status = 404
         else:
             status, data = self._part(path.read_bytes())
+        if not is_head:
+            with self.server.lock:  # before they are sent: a test may read the sum right after
+                self.server.n_bytes += len(data)
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if not is_head:
             self.wfile.write(data)
-            with self.server.lock:
-                self.server.n_bytes += len(data)
 
     def _part(self, data: bytes) -> tuple[int, bytes]:
         match = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
