@@ -36,9 +36,19 @@ def lines_of(layer: Any) -> set[tuple[float, ...]]:
     }
 
 
-def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
-    """Open, pick another scene, change the size, see the grid, export, compare the pixels."""
-    window.open(file)
+def test_the_main_job(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open, pick another scene, change the size, see the grid, export one scene, then all."""
+    assert "Open a CZI" in window.summary
+    assert not window.widget.export.start.enabled
+    assert not window.widget.patches.size.boxes[0].isVisible()
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
+    window.click(window.widget.source.open)
+    window.until(lambda: window.state is not None)
+    window.settle()
+    assert window.state.source.path == str(file)
+    assert window.widget.export.destination.endswith("image.patches.zarr")
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
     assert window.images[0].data.shape == (2, 3, 64, 96)
     assert f"<b>{2 * 3 * 2}</b> patches" in window.summary
@@ -72,6 +82,13 @@ def test_the_main_job(window: Window, file: Path, tmp_path: Path) -> None:
     window.until(lambda: gallery.count.text() == "72 patches")
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
 
+    assert window.widget.picker.map.chosen == {1}
+    window.tick(window.widget.source_control.extra_files.all_scenes.native)
+    assert window.widget.picker.map.chosen == {0, 1}
+    made = window.export_to(tmp_path / "all.patches.zarr")
+    assert set(made.table["scene"].to_pylist()) == {"0", "1"}
+    made.close()
+
 
 def test_depth_axis_makes_volumes_and_follows_the_slider(
     window: Window, file: Path, tmp_path: Path
@@ -92,7 +109,18 @@ def test_depth_axis_makes_volumes_and_follows_the_slider(
     made.close()
 
 
-def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, file: Path) -> None:
+def test_what_cannot_be_opened_is_notified_and_what_cannot_be_planned_replaces_the_count(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = errors_said(monkeypatch)
+    text = tmp_path / "text.czi"
+    text.write_text("this is no image")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(text), ""))
+    window.click(window.widget.source.open)
+    assert len(said) == 1
+    assert "text.czi: not a CZI file" in said[0]
+    assert len(window.viewer.layers) == 0
+
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 500)
     assert "500 x 500 is larger than image.czi, scene 0, which is" in window.summary
@@ -105,12 +133,6 @@ def test_what_cannot_be_planned_is_said_in_place_of_the_count(window: Window, fi
     window.type_number(window.widget.patches.overlap.boxes[1], 8)
     assert "patches" in window.summary
     assert len(window.grid.data) > 0
-
-
-def test_an_empty_form_says_what_to_do(window: Window) -> None:
-    assert "Open a CZI" in window.summary
-    assert not window.widget.export.start.enabled
-    assert not window.widget.patches.size.boxes[0].isVisible()
 
 
 def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) -> None:
@@ -126,16 +148,6 @@ def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) 
     assert layer.data[0].shape == (1100, 800)
     assert f"<b>{18 * 13}</b> patches" in window.summary
     assert lines_of(window.grid) >= {(1036.0, 0.0, 0.0, 800.0), (0.0, 736.0, 1100.0, 0.0)}
-
-
-def test_all_scenes_are_exported_together(window: Window, file: Path, tmp_path: Path) -> None:
-    window.open(file)
-    assert window.widget.picker.map.chosen == {0}
-    window.tick(window.widget.source_control.extra_files.all_scenes.native)
-    assert window.widget.picker.map.chosen == {0, 1}
-    made = window.export_to(tmp_path / "all.patches.zarr")
-    assert set(made.table["scene"].to_pylist()) == {"0", "1"}
-    made.close()
 
 
 def test_an_export_is_cancelled_and_goes_on(
@@ -164,30 +176,9 @@ def test_an_export_is_cancelled_and_goes_on(
     made.close()
 
 
-def test_open_asks_for_a_file_and_shows_it(
-    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_files_are_told_apart_and_without_layers_the_form_is_empty(
+    window: Window, file: Path, czi: MakeCzi
 ) -> None:
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(file), ""))
-    window.click(window.widget.source.open)
-    window.until(lambda: window.state is not None)
-    assert window.state.source.path == str(file)
-    assert window.widget.export.destination.endswith("image.patches.zarr")
-
-
-def test_a_file_that_cannot_be_opened_is_a_notification(
-    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = errors_said(monkeypatch)
-    text = tmp_path / "text.czi"
-    text.write_text("this is no image")
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(text), ""))
-    window.click(window.widget.source.open)
-    assert len(said) == 1
-    assert "text.czi: not a CZI file" in said[0]
-    assert len(window.viewer.layers) == 0
-
-
-def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> None:
     other = czi(SceneSpec(rect=(0, 0, 32, 40)), name="other.czi")
     window.open(file)
     window.open(other)
@@ -199,9 +190,6 @@ def test_two_files_are_told_apart(window: Window, file: Path, czi: MakeCzi) -> N
     assert window.state.source.scene == 0
     assert window.widget.picker.isVisible()
 
-
-def test_layers_removed_under_its_feet_leave_an_empty_form(window: Window, file: Path) -> None:
-    window.open(file)
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     assert window.state is None
