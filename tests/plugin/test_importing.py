@@ -1,4 +1,4 @@
-"""What napari imports with its first layers is there before, and no window waited for it."""
+"""A script without a window, and what napari imports with its first layers for a window."""
 
 import subprocess
 import sys
@@ -8,25 +8,37 @@ from typing import Any
 import pytest
 
 from napari_patchset.plugin import napari_compat as importing
-from support.window import Window
+from support.window import SCENES, Window
 
-LAYERS = """
+SCRIPT = """
 import sys, numpy as np
 from napari.layers import Image, Vectors
 before = {*sys.modules}
 Image(np.eye(4)), Vectors(np.zeros((1, 2, 2)))
 print(*({*sys.modules} - before))
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from napari_patchset.plugin.reader import read_layers
+viewer = ViewerModel()
+for each in read_layers(sys.argv[1]):
+    viewer.add_layer(Layer.create(*each))
+viewer.dims.set_point(0, 1)
+print(viewer.layers[0]._slice.image.raw.sum())
 """
 
 SLOW = "import threading; where = threading.current_thread() is threading.main_thread()"
 
 
-def test_the_list_names_what_napari_imports_with_its_first_layers() -> None:
-    imported = subprocess.check_output([sys.executable, "-c", LAYERS], text=True).split()
-    assert {*importing.NEEDED_SOON} <= {*imported}
+def test_a_script_imports_what_the_list_names_and_reads_at_once(file: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(file)]
+    *_, imported, total = subprocess.check_output(command, text=True).splitlines()
+    names = imported.split()
+    assert {*importing.NEEDED_SOON} <= {*names}
     large = {"pandas", "scipy", "matplotlib", "dask", "skimage", "numba"}
     listed = {name.partition(".")[0] for name in importing.NEEDED_SOON}
-    assert {name.partition(".")[0] for name in imported} & large == listed
+    assert {name.partition(".")[0] for name in names} & large == listed
+    assert int(total) == SCENES[0].pixels({"T": 1, "Z": 1, "C": 0}).sum()
 
 
 def test_a_widget_has_it_imported_beside_the_window(

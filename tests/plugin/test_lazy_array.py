@@ -1,7 +1,5 @@
 """The window does not wait for pixels: they are read in threads and drawn when they come."""
 
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -67,7 +65,9 @@ def drawn(layer: Any) -> np.ndarray:
     return pixels
 
 
-def test_a_layer_comes_with_its_contrast_and_its_first_picture(window: Window, file: Path) -> None:
+def test_a_layer_comes_with_its_contrast_and_its_first_picture_and_gives_any_pixels(
+    window: Window, file: Path
+) -> None:
     layers = window.viewer.open(str(file), plugin=PLUGIN)
     at_once = [(layer.contrast_limits, drawn(layer).copy()) for layer in layers]
     assert len(at_once) == 2
@@ -75,6 +75,10 @@ def test_a_layer_comes_with_its_contrast_and_its_first_picture(window: Window, f
         expected = SCENES[0].pixels({"T": 0, "Z": 1, "C": channel})
         np.testing.assert_array_equal(picture, expected)
         assert expected.min() <= limits[0] < limits[1] <= expected.max()
+    dapi = layers[0]
+    expected = SCENES[0].pixels({"T": 1, "Z": 2, "C": 0})
+    for pixels in (dapi.data[1, 2], np.asarray(dapi.data)[1, 2]):
+        np.testing.assert_array_equal(pixels, expected)
 
 
 def write_pyramid(path: Path, tiles: NDArray[np.uint16], side: int, levels: int) -> None:
@@ -119,7 +123,7 @@ def test_no_channel_of_a_pyramid_is_black(window: Window, tmp_path: Path) -> Non
         np.testing.assert_array_equal(layer._slice.thumbnail.raw, shown)
 
 
-def test_the_window_answers_while_no_pixel_comes(
+def test_the_window_answers_while_no_pixel_comes_of_this_scene_or_the_next(
     window: Window, file: Path, storage: Storage
 ) -> None:
     window.open(file)
@@ -140,11 +144,6 @@ def test_the_window_answers_while_no_pixel_comes(
     assert storage.in_window
     assert not any(storage.in_window)
 
-
-def test_another_scene_is_shown_with_its_pixels_and_the_window_does_not_wait(
-    window: Window, file: Path, storage: Storage
-) -> None:
-    window.open(file)
     window.until(lambda: window.is_idle)
     storage.close()
     window.click_scene(1, settle=False)
@@ -156,14 +155,6 @@ def test_another_scene_is_shown_with_its_pixels_and_the_window_does_not_wait(
     t, z = window.viewer.dims.current_step[:2]
     np.testing.assert_array_equal(drawn(egfp), SCENES[1].pixels({"T": t, "Z": z, "C": 1}))
     assert not any(storage.in_window)
-
-
-def test_who_needs_pixels_gets_them(window: Window, file: Path) -> None:
-    window.open(file)
-    dapi = window.images[0]
-    expected = SCENES[0].pixels({"T": 1, "Z": 2, "C": 0})
-    for pixels in (dapi.data[1, 2], np.asarray(dapi.data)[1, 2]):
-        np.testing.assert_array_equal(pixels, expected)
 
 
 def test_a_coarse_level_stands_in_for_a_fine_one(
@@ -224,18 +215,3 @@ def test_nothing_is_read_for_a_layer_that_is_gone(
     storage.opened.set()
     window.until(lambda: not data.slicer.is_reading)
     assert len(storage.in_window) <= 4
-
-
-def test_a_script_without_a_window_reads_at_once(file: Path) -> None:
-    code = f"""
-from napari.components import ViewerModel
-from napari_patchset.plugin.reader import read_layers
-from napari.layers import Layer
-viewer = ViewerModel()
-for each in read_layers({str(file)!r}):
-    viewer.add_layer(Layer.create(*each))
-viewer.dims.set_point(0, 1)
-print(viewer.layers[0]._slice.image.raw.sum())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout.split()[-1]) == SCENES[0].pixels({"T": 1, "Z": 1, "C": 0}).sum()

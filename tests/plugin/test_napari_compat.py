@@ -45,6 +45,13 @@ from support.window import Window
 _BUILD = ModularProgram._build
 
 
+@pytest.fixture
+def emptied(viewer: Any) -> Iterator[Any]:
+    """Return the viewer that all tests share, which is left as empty as it was."""
+    yield viewer
+    viewer.layers.clear()
+
+
 @pytest.mark.parametrize("version", ["0.6.6", "0.7.0", "0.5.6.dev3+g12"])
 def test_an_old_napari_is_refused_in_one_sentence(version: str) -> None:
     with pytest.raises(ImportError, match=rf"needs napari 0\.7\.1 or newer.*{version[:5]}"):
@@ -66,8 +73,8 @@ def test_napari_does_not_tell_a_reader_who_asks() -> None:
     assert "viewer" not in inspect.signature(read_data_with_plugins).parameters
 
 
-def test_the_viewer_that_opens_is_found(make_napari_viewer: Any, file: Path) -> None:
-    viewer, other, opened = make_napari_viewer(), make_napari_viewer(), list[Opener]()
+def test_the_viewer_that_opens_is_found(emptied: Any, make_napari_viewer: Any, file: Path) -> None:
+    viewer, other, opened = emptied, make_napari_viewer(), list[Opener]()
 
     def read(*_: Any, **__: Any) -> list[Any]:
         opened.append(Opener.find())
@@ -83,10 +90,10 @@ def test_the_viewer_that_opens_is_found(make_napari_viewer: Any, file: Path) -> 
 
 
 def test_a_sample_of_no_layers_is_refused_but_one_of_no_channel_is_not(
-    make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
+    emptied: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else `NO_SAMPLE_LAYERS` can go."""
-    viewer, layers = make_napari_viewer(), list[Any]()
+    viewer, layers = emptied, list[Any]()
     get_sample = "napari.plugins._npe2.get_sample_data"
     monkeypatch.setattr(get_sample, lambda *_: (lambda: layers, []))
     with pytest.raises(ValueError, match="did not return any valid layer data"):
@@ -115,24 +122,24 @@ def test_a_window_that_a_script_closes_says_so_before_it_is_taken_apart(
     assert viewer not in open_viewers()
 
 
-@pytest.mark.parametrize("is_refused", [False, True])
 def test_a_window_that_a_person_closes_says_so_unless_that_is_refused(
-    make_napari_viewer: Any, is_refused: bool
+    make_napari_viewer: Any,
 ) -> None:
     viewer, calls = make_napari_viewer(show=True), list[bool]()
     window = viewer.window._qt_window
     call_when_closing(viewer, lambda: calls.append(True))
+    for is_refused in (True, False):
 
-    def answer(event: QCloseEvent) -> None:
-        event.setAccepted(not is_refused)
+        def answer(event: QCloseEvent, is_refused: bool = is_refused) -> None:
+            event.setAccepted(not is_refused)
 
-    with patch.object(window, "closeEvent", answer), patch.object(window, "close", window.hide):
-        event = SpontaneousClose()
-        QCoreApplication.sendEvent(window, event)
-        if not is_refused:
-            window.hide()  # as Qt does then
-    assert bool(calls) is not is_refused
-    assert is_closed(viewer) is not is_refused
+        with patch.object(window, "closeEvent", answer), patch.object(window, "close", window.hide):
+            event = SpontaneousClose()
+            QCoreApplication.sendEvent(window, event)
+            if not is_refused:
+                window.hide()  # as Qt does then
+        assert bool(calls) is not is_refused
+        assert is_closed(viewer) is not is_refused
     window.show()
 
 
@@ -233,9 +240,9 @@ def test_napari_draws_many_lines_in_a_thumbnail() -> None:
     assert layer._max_vectors_thumbnail == 64
 
 
-def test_vispy_compiles_a_mesh_whenever_it_changes(make_napari_viewer: Any) -> None:
+def test_vispy_compiles_a_mesh_whenever_it_changes(emptied: Any) -> None:
     """Else `keep_program` and `show_scale_bar` can go."""
-    viewer = make_napari_viewer()
+    viewer = emptied
     layer = viewer.add_vectors(np.ones((2, 2, 2)))
     with patch.object(ModularProgram, "_build", autospec=True, side_effect=_BUILD) as build:
 
@@ -260,10 +267,9 @@ def test_the_oldest_napari_cannot_change_the_axes_of_a_layer() -> None:
     assert (Version(napari.__version__) >= Version("0.9")) == CAN_CHANGE_AXES
 
 
-def test_camera_canvas_and_preferences_are_found(make_napari_viewer: Any) -> None:
+def test_camera_canvas_and_preferences_are_found(viewer: Any) -> None:
     """Once `OLDEST` is 0.9 these differences can go."""
     assert OLDEST < (0, 9)
-    viewer = make_napari_viewer()
     assert camera(viewer).zoom > 0
     assert min(canvas_size(viewer)) > 0
     assert get_plugin_settings(PLUGIN).opening.all_scenes is False

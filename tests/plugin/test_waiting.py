@@ -36,20 +36,8 @@ class SlowDisk:
         return self.list_scenes(Path(ref.path))
 
 
-def test_the_status_bar_says_what_is_opened_and_that_it_is_done(
-    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[str] = []
-    bar = window.viewer.window._qt_window.statusBar()
-    monkeypatch.setattr(bar, "repaint", lambda: shown.append(window.viewer.status))
-    drop(window, file)
-    assert shown == ["Opening image.czi…"]
-    assert window.viewer.status != shown[0]
-    assert names(window) == ["DAPI", "EGFP"]
-
-
-def test_what_goes_wrong_is_said_once(
-    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_goes_wrong_is_said_once_and_the_status_bar_says_what_is_opened(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(reader, "show_error", said.append)
@@ -61,6 +49,14 @@ def test_what_goes_wrong_is_said_once(
     assert not names(window)
     with pytest.raises(UnreadableFileError, match="not a CZI file"):
         window.viewer.open(str(path), plugin=PLUGIN)
+
+    shown: list[str] = []
+    bar = window.viewer.window._qt_window.statusBar()
+    monkeypatch.setattr(bar, "repaint", lambda: shown.append(window.viewer.status))
+    drop(window, file)
+    assert shown == ["Opening image.czi…"]
+    assert window.viewer.status != shown[0]
+    assert names(window) == ["DAPI", "EGFP"]
 
 
 def test_keys_are_heard_while_a_file_is_opened_in_the_widget(
@@ -112,8 +108,8 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     disk.ready.set()
 
 
-def test_the_form_waits_for_what_it_asks_of_a_file(
-    window: Window, file: Path, unread: SlowDisk
+def test_the_form_waits_for_what_it_asks_of_a_file_that_is_there_and_can_be_read(
+    window: Window, file: Path, unread: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widget = window.widget
     soon(lambda: drop(window, file))
@@ -126,18 +122,25 @@ def test_the_form_waits_for_what_it_asks_of_a_file(
     assert window.state.recipe.strategy.size == (24, 24)
     window.until(lambda: widget.export.start.enabled)
 
-
-def test_what_is_read_of_an_image_that_is_gone_is_dropped(
-    window: Window, file: Path, unread: SlowDisk
-) -> None:
+    window.viewer.layers.clear()
+    window.settle()
+    unread.ready.clear()
     soon(lambda: drop(window, file))
     window.until(lambda: window.summary == "Reading image.czi…")
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)
     unread.ready.set()
-    window.until(lambda: window.widget.source_control.reading.at_rest)
+    window.until(lambda: widget.source_control.reading.at_rest)
     assert window.state is None
     assert "Open a CZI" in window.summary
+
+    said: list[str] = []
+    monkeypatch.setattr(sourcing, "show_error", said.append)
+    unread.fault = "image.czi: damaged"
+    soon(lambda: drop(window, file))
+    window.until(lambda: window.summary == "image.czi: damaged")
+    assert said == ["image.czi: damaged"]
+    assert not widget.export.start.enabled
 
 
 def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
@@ -155,16 +158,3 @@ def test_a_scene_is_dropped_that_comes_when_another_image_is_chosen(
     window.settle()
     assert window.widget.source_control.context.path == second
     assert window.state.source.path == str(second)
-
-
-def test_what_cannot_be_read_of_an_open_file_is_said(
-    window: Window, file: Path, unread: SlowDisk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(sourcing, "show_error", said.append)
-    unread.fault = "image.czi: damaged"
-    unread.ready.set()
-    soon(lambda: drop(window, file))
-    window.until(lambda: window.summary == "image.czi: damaged")
-    assert said == ["image.czi: damaged"]
-    assert not window.widget.export.start.enabled

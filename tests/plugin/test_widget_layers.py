@@ -24,7 +24,9 @@ def add_image(window: Window, pixels: np.ndarray = PIXELS) -> None:
     window.type_size(32, 32)
 
 
-def test_a_layer_in_memory_is_planned_and_exported(window: Window, tmp_path: Path) -> None:
+def test_a_layer_in_memory_is_planned_and_exported_changed_and_removed(
+    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_image(window)
     assert window.widget.source.file.current_choice == "in memory"
     assert window.widget.patches.hint.value == "16.0 × 16.0 µm"
@@ -32,11 +34,30 @@ def test_a_layer_in_memory_is_planned_and_exported(window: Window, tmp_path: Pat
     np.testing.assert_array_equal(window.grid.scale, (0.5, 0.5))
     window.choose_depth("Z")
     window.type_number(window.widget.patches.size.boxes[0], 3)
+    saved = tmp_path / "plan.json"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
+    window.widget.export.out.value = tmp_path / "made.patches.zarr"
+    window.widget.export.save_plan.trigger()
+    window.until(saved.exists)
+    again = tmp_path / "command.patches.zarr"
+    ran = CliRunner().invoke(app, ["export", "--plan", str(saved), "--out", str(again)])
+    assert ran.exit_code == 0, ran.output
+    assert len(list((tmp_path / "made.layers").iterdir())) == 1
     made = window.export_to(tmp_path / "made.patches.zarr")
+    assert digests(again) == digests(tmp_path / "made.patches.zarr")
     expected = PIXELS.reshape(3, 3, 32, 4, 32).transpose(1, 3, 0, 2, 4).reshape(-1, 3, 32, 32)
     np.testing.assert_array_equal(made["all"][:][:, 0], expected)
     made.close()
     assert len(list((tmp_path / "made.layers").iterdir())) == 1
+
+    window.choose_depth("none")
+    window.viewer.layers["in memory"].data = PIXELS[:, :64, :64]
+    window.settle()
+    assert f"<b>{3 * 2 * 2}</b> patches" in window.summary
+    window.viewer.layers.remove("in memory")
+    window.until(lambda: "Open a CZI" in window.summary)
+    assert window.state is None
+    assert {layer.name for layer in window.viewer.layers} <= set(OVERLAYS)
 
 
 def test_labels_that_are_painted_are_exported_beside_the_image(
@@ -54,49 +75,7 @@ def test_labels_that_are_painted_are_exported_beside_the_image(
     np.testing.assert_array_equal(made[1][0], PIXELS[0, :32, 32:64] % 3)
 
 
-def test_other_pixels_in_a_layer_are_looked_at_anew(window: Window) -> None:
-    add_image(window)
-    window.viewer.layers["in memory"].data = PIXELS[:, :64, :64]
-    window.settle()
-    assert f"<b>{3 * 2 * 2}</b> patches" in window.summary
-
-
-def test_the_saved_plan_of_a_layer_gives_the_same_bytes_by_command(
-    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_image(window)
-    saved = tmp_path / "plan.json"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(saved), ""))
-    window.widget.export.out.value = tmp_path / "window.patches.zarr"
-    window.widget.export.save_plan.trigger()
-    window.until(saved.exists)
-    again = tmp_path / "command.patches.zarr"
-    ran = CliRunner().invoke(app, ["export", "--plan", str(saved), "--out", str(again)])
-    assert ran.exit_code == 0, ran.output
-    window.export_to(tmp_path / "window.patches.zarr").close()
-    assert digests(again) == digests(tmp_path / "window.patches.zarr")
-
-
-def test_a_removed_layer_leaves_an_empty_form(window: Window) -> None:
-    add_image(window)
-    window.viewer.layers.remove("in memory")
-    window.until(lambda: "Open a CZI" in window.summary)
-    assert window.state is None
-    assert {layer.name for layer in window.viewer.layers} <= set(OVERLAYS)
-
-
-def test_a_new_layer_beside_a_file_is_offered_but_not_chosen(window: Window, file: Path) -> None:
-    window.open(file)
-    window.viewer.add_image(PIXELS, name="filtered")
-    window.until(lambda: len(window.widget.source.offered) == 2)
-    assert window.state.source.path == str(file)
-    window.widget.source.file.value = window.widget.source_control.others[0]
-    window.settle()
-    assert window.widget.source.file.current_choice == "filtered"
-    assert "patches" in window.summary
-
-
-def test_files_of_one_name_are_told_apart_by_their_folders(
+def test_files_of_one_name_are_told_apart_and_a_layer_beside_them_is_offered_but_not_chosen(
     window: Window, czi: MakeCzi, tmp_path: Path
 ) -> None:
     for folder in ("first", "second"):
@@ -106,6 +85,15 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
     for folder in ("first", "second"):
         box.value = tmp_path / folder / "image.czi"
         assert box.current_choice == f"{folder}/image.czi"
+    window.settle()
+
+    window.viewer.add_image(PIXELS, name="filtered")
+    window.until(lambda: len(window.widget.source.offered) == 3)
+    assert window.state.source.path == str(tmp_path / "second" / "image.czi")
+    (box.value,) = {*window.widget.source_control.others} - {tmp_path / "first" / "image.czi"}
+    window.settle()
+    assert box.current_choice == "filtered"
+    assert "patches" in window.summary
 
 
 def test_a_painted_labels_layer_is_the_region(window: Window, tmp_path: Path) -> None:
