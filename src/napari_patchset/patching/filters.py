@@ -353,7 +353,7 @@ FILTERS: Mapping[str, type[PatchFilter]] = by_kind(Filter)
 """By kind."""
 
 _KINDS = {model.word: kind for kind, model in FILTERS.items()}
-"""By the word for it, which a text may have instead."""
+"""The kind by its word, which a text may have instead."""
 
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 

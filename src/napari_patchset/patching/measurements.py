@@ -155,7 +155,7 @@ def filter_words(rule: PatchFilter) -> str:
 
 
 def reason_words(reason: str) -> str:
-    """Return why a candidate is rejected, of its reason in the table."""
+    """Return the words for the reason, as the table has it, why a candidate is rejected."""
     with suppress(ArgumentError):
         return filter_words(parse_filter(reason))
     return reason

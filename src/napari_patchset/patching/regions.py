@@ -31,7 +31,7 @@ outlines."""
 
 
 class _SourceRegion(Frozen):
-    """Apply to one source and scene, or to all where these are None."""
+    """A region of one source and scene, or of all where these are None."""
 
     source: str | None = None
     scene: SceneId | None = None
@@ -48,7 +48,7 @@ _GROUP = 32
 
 
 class _Shape(_SourceRegion, Area):
-    """Be an area itself, whatever the source."""
+    """A region that is itself an area, whatever the source."""
 
     def area(self, source: SourceInfo, masks: Masks) -> Area:
         """Return the area that the region allows in the planes of a source."""

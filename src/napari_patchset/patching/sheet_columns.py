@@ -140,7 +140,7 @@ class StatedSplit:
         Parameters
         ----------
         others : dict of str to object
-            What else is asked of the split, by name: nothing can be.
+            Other settings of the split, by name, none of which can be set.
         """
         if listed := " and ".join(f"{name} ({value})" for name, value in others.items() if value):
             instead = "split by something else" if self.column != SPLIT_COLUMN else _RENAME
@@ -172,7 +172,7 @@ class StatedSplit:
             self._check_same(first, i, "overlap on the stage, or others join them")
 
     def check_repeats(self, repeats: Mapping[int, int]) -> None:
-        """Raise ArgumentError if a source is stated for another split than one with its pixels.
+        """Raise ArgumentError if a source is in another split than one that has its pixels.
 
         Parameters
         ----------
