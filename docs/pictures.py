@@ -18,7 +18,7 @@ from napari_patchset import (
     parse_filter,
 )
 from napari_patchset.annotations.raster import BoolArray
-from napari_patchset.patching.filters import Filter
+from napari_patchset.patching.filters.patch_filters import Filter
 from napari_patchset.patching.regions import MaskRegion, Polygon
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import judge

@@ -111,7 +111,7 @@ def test_the_contract_of_strategies_holds_for_the_added_one(copy: Path) -> None:
 
 
 def test_the_contract_of_filters_holds_for_the_added_one(copy: Path) -> None:
-    assert run_contract(copy / "tests/patching/test_filters.py", text="range>5") >= 4
+    assert run_contract(copy / "tests/patching/filters/test_patch_filters.py", text="range>5") >= 4
 
 
 @pytest.mark.usefixtures("copy")

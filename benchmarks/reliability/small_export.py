@@ -16,7 +16,7 @@ import tifffile
 from napari_patchset import ExportPlan, PatchSet, Tiled, iter_export
 from napari_patchset.errors import IncompleteSetError
 from napari_patchset.exporting.writing.workdir import WorkDir
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.writers.zarr import shard_path
 

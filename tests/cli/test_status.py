@@ -20,7 +20,7 @@ from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import REPLACED
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.jobs.status import find_unfinished
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import plan_for
 

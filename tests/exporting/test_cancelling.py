@@ -15,7 +15,7 @@ from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import advance, digests, plan_for

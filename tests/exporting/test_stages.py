@@ -22,8 +22,8 @@ from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.run import Progress
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.writing.shard_writer import write_shards
-from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.filters.patch_filters import parse_filter
+from napari_patchset.patching.splits.split import Split
 from support.czi_maker import SceneSpec, make_czi
 from support.export_makers import digests, small_shards
 

@@ -14,7 +14,7 @@ from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.shard_writer import write_shards
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patchset.files import permitted_by, write_file
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import napari_patchset
 from napari_patchset import ExportPlan, Override, Random, Tiled
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import ACROSS_SPLITS, Split
+from napari_patchset.patching.splits.split import ACROSS_SPLITS, Split
 from napari_patchset.patching.verdicts import BY_HAND, judge, overridden_rows
 from napari_patchset.source import SourceInfo
 from support.czi_maker import MakeCzi

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import NO_SPLIT, Split
+from napari_patchset.patching.splits.split import NO_SPLIT, Split
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.verdicts import (
     ACROSS_SPLITS,

@@ -18,7 +18,7 @@ import zarr
 
 from napari_patchset import PatchSet, Tiled, export
 from napari_patchset.exporting.plans.image_refs import ImageRef
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import plan_for
 

@@ -10,9 +10,9 @@ import pytest
 
 from napari_patchset import ExportPlan, Random, Tiled, export, verify
 from napari_patchset.exporting.plans.image_refs import ImageRef
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.regions import Polygon
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset.layout import MANIFEST
 from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.writers import FORMATS

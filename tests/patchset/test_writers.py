@@ -19,7 +19,7 @@ from napari_patchset.errors import (
     UnreadableFileError,
 )
 from napari_patchset.exporting.plans.image_refs import ImageRef
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout
 from napari_patchset.patchset.writers import FORMATS, npz
 from napari_patchset.plugin.reader import get_reader

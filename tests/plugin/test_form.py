@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QLabel, QRadioButton, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.lengths import Micrometres
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Balanced, Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left

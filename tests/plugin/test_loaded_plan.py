@@ -18,7 +18,7 @@ from napari_patchset import ExportPlan, SourceRef, export
 from napari_patchset.exporting.plans.image_refs import PAIR_ROLES, AnnotationsRef, ImageRef
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.regions import Rectangle
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import STRATEGIES, FixedPatch, Random, Tiled
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patching.verdicts import Override

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import judge
 from napari_patchset.plugin.metric_histogram import MetricHistogram, filter_histograms

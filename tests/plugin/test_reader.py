@@ -12,7 +12,7 @@ from napari.layers import Layer
 from napari_patchset import ExportPlan, Tiled, export
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin import reader as opener
 from napari_patchset.plugin.layers.viewer_images import SceneLayers, channels_of
 from napari_patchset.plugin.reader import get_reader

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QSlider
 
 from napari_patchset import ExportPlan, SourceRef, Tiled, export, verify
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin.canvas.summary import summarize
 from napari_patchset.plugin.captions import patch_lines
 from napari_patchset.plugin.form.form import RecipeForm

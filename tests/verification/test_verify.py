@@ -25,9 +25,9 @@ from napari_patchset.cli import main
 from napari_patchset.errors import IncompleteSetError
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.patching.coverage import covered_share
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import base
 from napari_patchset.patchset import table
 from napari_patchset.patchset.manifest import digest_bytes, read_attributes

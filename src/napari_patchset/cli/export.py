@@ -50,7 +50,7 @@ from napari_patchset.exporting.stages import (
 )
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies.base import MISSING_PLANE
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import Provenance

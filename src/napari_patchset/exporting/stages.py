@@ -26,10 +26,10 @@ from napari_patchset.exporting.writing.selection import Selection, select_candid
 from napari_patchset.exporting.writing.shard_writer import write_shards
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
+from napari_patchset.patching.filters.measurements import check_filters
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
-from napari_patchset.patching.measurements import check_filters
-from napari_patchset.patching.sheet_columns import check_split_column
+from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
+from napari_patchset.patching.splits.sheet_columns import check_split_column
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.table import check_sheet

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.pixel_metrics import Metric, Pixels
+from napari_patchset.patching.filters.pixel_metrics import Metric, Pixels
 
 DUPLICATE = "duplicate"
 """The reason of a candidate that looks like another one."""

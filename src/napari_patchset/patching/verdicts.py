@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from napari_patchset._model import Frozen
 from napari_patchset.patching.duplicates import DUPLICATE, find_duplicates, hashes_of
-from napari_patchset.patching.filters import PatchFilter
+from napari_patchset.patching.filters.measurements import REST
+from napari_patchset.patching.filters.patch_filters import PatchFilter
+from napari_patchset.patching.filters.pixel_metrics import Metric
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import NO_SPLIT
-from napari_patchset.patching.measurements import REST
-from napari_patchset.patching.pixel_metrics import Metric
 from napari_patchset.patching.random_streams import hash_name, hash_rows
-from napari_patchset.patching.splits import ACROSS_SPLITS, ALL, Split
+from napari_patchset.patching.splits.groups import NO_SPLIT
+from napari_patchset.patching.splits.split import ACROSS_SPLITS, ALL, Split
 from napari_patchset.source import SceneId, SourceInfo
 
 _OTSU_BINS = 256

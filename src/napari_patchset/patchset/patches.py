@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError, MissingArrayError
-from napari_patchset.patching.groups import TRAINING, VALIDATION
+from napari_patchset.patching.splits.groups import TRAINING, VALIDATION
 from napari_patchset.patchset.columns import column_values
 from napari_patchset.patchset.layout import IMAGE, LABELS, ROLES
 from napari_patchset.patchset.statistics import ChannelStatistics, channel_sums

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import IncompleteSetError, UnreadableFileError
-from napari_patchset.patching.groups import TRAINING
+from napari_patchset.patching.splits.groups import TRAINING
 from napari_patchset.patchset.columns import column
 from napari_patchset.patchset.files import check_inside
 from napari_patchset.patchset.layout import (

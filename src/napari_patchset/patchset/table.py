@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.patching.duplicates import NO_HASH, hashes_of, without_hashes
 from napari_patchset.patching.grid import Draws, PatchGrid
-from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
+from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.columns import column, column_values, text_column
 from napari_patchset.patchset.layout import IMAGE

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from napari_patchset.patching.duplicates import without_hashes
-from napari_patchset.patching.measurements import column_words, reason_words
+from napari_patchset.patching.filters.measurements import column_words, reason_words
 from napari_patchset.plugin.planning import PlanPreview
 
 

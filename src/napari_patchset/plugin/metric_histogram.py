@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.filters import MaskFilter, PatchFilter, ShareFilter
+from napari_patchset.patching.filters.patch_filters import MaskFilter, PatchFilter, ShareFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import Verdicts, passes_filter, resolve_limit
 from napari_patchset.source import SourceInfo

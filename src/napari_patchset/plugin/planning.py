@@ -27,12 +27,12 @@ from napari_patchset.exporting.reading.candidates import choose_candidates
 from napari_patchset.exporting.reading.class_images import check_classes, read_annotations
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.writing.metrics import MetricReader, MetricRequest
-from napari_patchset.patching.filters import ShareFilter
+from napari_patchset.patching.filters.measurements import share_measurements
+from napari_patchset.patching.filters.patch_filters import ShareFilter
+from napari_patchset.patching.filters.pixel_metrics import Metric
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
-from napari_patchset.patching.measurements import share_measurements
-from napari_patchset.patching.pixel_metrics import Metric
-from napari_patchset.patching.sheet_columns import check_split_column
+from napari_patchset.patching.splits.sheet_columns import check_split_column
 from napari_patchset.patching.strategies.sized import SizedStrategy
 from napari_patchset.patching.verdicts import Metrics, Verdicts, overridden_rows
 from napari_patchset.patchset.layout import IMAGE

@@ -22,8 +22,8 @@ from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.reading.open_images import open_source
 from napari_patchset.exporting.reading.sources import find_repeats, repeats_notice, select_channels
 from napari_patchset.exporting.writing.frozen_plan import check_images, roles_of
-from napari_patchset.patching.sheet_columns import WELL
-from napari_patchset.patching.split_search import ANNOTATION
+from napari_patchset.patching.splits.search import ANNOTATION
+from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_stack import image_scenes, layer_at, open_image

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef
-from napari_patchset.patching.sheet_columns import WELL
+from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.plugin.canvas.annotations import AnnotationControl, draws_labels
 from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl

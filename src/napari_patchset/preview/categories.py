@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.patching.groups import NO_SPLIT, TEST, VALIDATION
+from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, VALIDATION
 from napari_patchset.patching.verdicts import Verdicts
 
 

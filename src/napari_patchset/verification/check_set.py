@@ -17,7 +17,7 @@ from napari_patchset._model import user_message
 from napari_patchset.errors import PatchsetError, UnreadableFileError
 from napari_patchset.exporting.writing.selection import Selection, select_candidates
 from napari_patchset.patching.duplicates import NO_HASH, hashes_of, image_hashes
-from napari_patchset.patching.splits import ALL
+from napari_patchset.patching.splits.split import ALL
 from napari_patchset.patchset.files import read_json
 from napari_patchset.patchset.layout import IMAGE, LABELS, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY, digest_checksums, digest_file, read_attributes

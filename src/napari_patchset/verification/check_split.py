@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.patching.duplicates import ALIKE, are_near
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.split_search import ANNOTATION
+from napari_patchset.patching.splits.search import ANNOTATION
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.source import SourceInfo
 from napari_patchset.verification.check_set import PixelCheck

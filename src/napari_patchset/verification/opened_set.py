@@ -17,7 +17,7 @@ from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.exporting.writing.selection import UNREADABLE
 from napari_patchset.patching.duplicates import NO_HASH, hash_columns
 from napari_patchset.patching.grid import Draws, PatchGrid
-from napari_patchset.patching.split_search import ANNOTATION
+from napari_patchset.patching.splits.search import ANNOTATION
 from napari_patchset.patching.strategies import Balanced
 from napari_patchset.patchset.layout import IMAGE, TABLE, ArrayLayout
 from napari_patchset.patchset.manifest import REMEDY, SetIdentity

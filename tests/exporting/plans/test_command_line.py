@@ -23,10 +23,10 @@ from napari_patchset.exporting.plans.options import (
     parse_bytes,
 )
 from napari_patchset.patching.axis_ranges import format_ranges
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.lengths import LengthPerAxis, Micrometres
 from napari_patchset.patching.regions import Rectangle
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.source import SourceInfo
 from support.czi_maker import MakeCzi, SceneSpec
 

@@ -24,7 +24,7 @@ from napari_patchset.exporting.stages import finalize_export, plan_export, write
 from napari_patchset.exporting.writing import workdir
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.lock import LOCK
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patchset import files
 from napari_patchset.stacks.czi.subblocks import SubblockDecoder
 from napari_patchset.stacks.opening import open_stack

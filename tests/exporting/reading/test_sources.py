@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from napari_patchset import ExportPlan, Tiled, expand_sources, export, iter_export, verify
 from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.plans.region_files import file_region
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.stacks.opening import list_scenes
 from support.czi_maker import MakeCzi, SceneSpec
 from support.set_makers import SET_KINDS, names_of, write_sets

@@ -15,8 +15,8 @@ from napari_patchset.exporting.reading.tiles import Batches
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.writing import metrics, shard_writer
 from napari_patchset.exporting.writing.workdir import DoneMarker
-from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.filters.patch_filters import parse_filter
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patchset import layout
 from napari_patchset.stacks import protocol
 from napari_patchset.stacks.memory import InMemoryImageStack

@@ -20,7 +20,7 @@ from napari_patchset.exporting.plans.region_files import file_region
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.lock import LOCK
-from napari_patchset.patching.filters import parse_filter
+from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patchset.writers import FORMATS
 from support.export_makers import advance, plan_for
 from support.window import Window

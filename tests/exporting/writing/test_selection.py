@@ -20,8 +20,8 @@ from napari_patchset.exporting.plans.source_files import expand_sources
 from napari_patchset.exporting.writing.metrics import MetricRequest
 from napari_patchset.exporting.writing.workdir import Scores, WorkDir
 from napari_patchset.jobs.folder import Stopped
-from napari_patchset.patching.filters import parse_filter
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.filters.patch_filters import parse_filter
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.stacks.metadata import channel_names
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import SCENES, advance, digests, plan_for

@@ -32,10 +32,10 @@ from napari_patchset.exporting.plans.source_files import (
     with_annotations,
     with_images,
 )
-from napari_patchset.patching.filter_syntax import channel_text
+from napari_patchset.patching.filters.syntax import channel_text
 from napari_patchset.patching.regions import Region
-from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
-from napari_patchset.patching.split_search import BY
+from napari_patchset.patching.splits.search import BY
+from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.stacks.metadata import channel_names

@@ -17,9 +17,9 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.patching.axis_ranges import format_ranges
-from napari_patchset.patching.filters import FILTERS
-from napari_patchset.patching.split_search import BY
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.filters.patch_filters import FILTERS
+from napari_patchset.patching.splits.search import BY
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patching.strategies.balanced import format_shares
 from napari_patchset.patchset.writers import FORMATS

@@ -21,10 +21,10 @@ from napari_patchset.channels import ChannelId, channel_indices, parse_channels
 from napari_patchset.credentials import strip_credentials
 from napari_patchset.exporting.plans.image_refs import ParsedPixelSize, SourceRef, absolute_path
 from napari_patchset.patching.duplicates import HASH_HALVES, MAX_DISTANCE
-from napari_patchset.patching.filters import Filter, PatchFilter
+from napari_patchset.patching.filters.measurements import metric_columns, other_channels
+from napari_patchset.patching.filters.patch_filters import Filter, PatchFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.measurements import metric_columns, other_channels
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Strategy
 from napari_patchset.patching.verdicts import Metrics, Override, Verdicts, judge
 from napari_patchset.patchset.layout import PIXEL_TYPE_PATTERN

@@ -14,7 +14,7 @@ from typing import Self
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef, absolute_path
-from napari_patchset.patching.sheet_columns import SPLIT_COLUMN
+from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN
 from napari_patchset.source import is_remote, local_path
 
 SOURCE, SCENE = "source", "scene"

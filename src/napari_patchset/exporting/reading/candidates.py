@@ -16,7 +16,7 @@ from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Masks
-from napari_patchset.patching.split_search import ANNOTATION
+from napari_patchset.patching.splits.search import ANNOTATION
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.classes import AnnotationStack, ClassStack

@@ -23,7 +23,7 @@ from napari_patchset.exporting.plans.image_refs import (
     ImageRef,
     SourceRef,
 )
-from napari_patchset.patching.filters import PatchFilter, ShareFilter
+from napari_patchset.patching.filters.patch_filters import PatchFilter, ShareFilter
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.cache import FileCache

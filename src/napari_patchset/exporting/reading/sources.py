@@ -16,7 +16,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.reading.open_images import open_source
-from napari_patchset.patching.sheet_columns import WELL
+from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file
 from napari_patchset.source import SceneId, SourceInfo, is_remote, path_text

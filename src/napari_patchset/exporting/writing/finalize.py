@@ -19,8 +19,8 @@ from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, Step
 from napari_patchset.exporting.writing.selection import ArraySelection, Selection
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import TEST
 from napari_patchset.patching.regions import GeoJsonRegion
+from napari_patchset.patching.splits.groups import TEST
 from napari_patchset.patchset.columns import encode_table
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.layout import IMAGE, LABELS, MANIFEST, PROVENANCE, TABLE, ArrayLayout

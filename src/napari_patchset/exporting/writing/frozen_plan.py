@@ -30,7 +30,7 @@ from napari_patchset.exporting.reading.sources import (
     find_repeats,
     repeats_notice,
 )
-from napari_patchset.patching.filters import MaskFilter
+from napari_patchset.patching.filters.patch_filters import MaskFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET, UNSPLIT, ArrayLayout
 from napari_patchset.patchset.writers import FORMATS

@@ -26,14 +26,14 @@ from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.duplicates import HASH_HALVES, hash_columns, image_hashes
-from napari_patchset.patching.filters import MaskFilter, PatchFilter, ShareFilter
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.measurements import (
+from napari_patchset.patching.filters.measurements import (
     Measurement,
     measurements,
     share_measurements,
 )
-from napari_patchset.patching.pixel_metrics import Metric
+from napari_patchset.patching.filters.patch_filters import MaskFilter, PatchFilter, ShareFilter
+from napari_patchset.patching.filters.pixel_metrics import Metric
+from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.source import SourceInfo

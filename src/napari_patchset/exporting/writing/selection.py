@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import NO_SPLIT
+from napari_patchset.patching.splits.groups import NO_SPLIT
 from napari_patchset.patching.verdicts import Metrics, Verdicts
 from napari_patchset.patchset.layout import ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes

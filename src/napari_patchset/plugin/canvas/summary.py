@@ -6,10 +6,10 @@ from math import prod
 import numpy as np
 
 from napari_patchset.patching.duplicates import DUPLICATE
-from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION
+from napari_patchset.patching.filters.measurements import column_words, reason_words
 from napari_patchset.patching.lengths import Length, Micrometres
-from napari_patchset.patching.measurements import column_words, reason_words
-from napari_patchset.patching.splits import ALL
+from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
+from napari_patchset.patching.splits.split import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patching.verdicts import Verdicts

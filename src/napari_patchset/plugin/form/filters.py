@@ -12,15 +12,15 @@ from napari_patchset.channels import ChannelId, channel_indices, check_bare_numb
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.duplicates import ALIKE
-from napari_patchset.patching.filter_syntax import channel_text, format_limit
-from napari_patchset.patching.filters import (
+from napari_patchset.patching.filters.measurements import filter_words, kind_word
+from napari_patchset.patching.filters.patch_filters import (
     FILTERS,
     Filter,
     PatchFilter,
     ShareFilter,
     parse_filter,
 )
-from napari_patchset.patching.measurements import filter_words, kind_word
+from napari_patchset.patching.filters.syntax import channel_text, format_limit
 from napari_patchset.plugin.form.fields import (
     Percent,
     Row,

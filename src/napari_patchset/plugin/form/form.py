@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.regions import Region
-from napari_patchset.patching.split_search import ANNOTATION
+from napari_patchset.patching.splits.search import ANNOTATION
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patching.verdicts import Override
 from napari_patchset.plugin.form.annotations import AnnotationsSection

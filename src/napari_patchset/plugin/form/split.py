@@ -16,9 +16,9 @@ from napari_patchset._model import user_message
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.samples import SampleSheet
-from napari_patchset.patching.sheet_columns import SPLIT_COLUMN, WELL, states_split
-from napari_patchset.patching.split_search import ANNOTATION, BY
-from napari_patchset.patching.splits import Split
+from napari_patchset.patching.splits.search import ANNOTATION, BY
+from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN, WELL, states_split
+from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, message
 from napari_patchset.plugin.form.fields import (
     MAX_INT,

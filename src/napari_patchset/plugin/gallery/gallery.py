@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_patchset.patching.measurements import column_words, reason_words
+from napari_patchset.patching.filters.measurements import column_words, reason_words
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.gallery.grid import PatchGrid
 from napari_patchset.plugin.gallery.patches import (

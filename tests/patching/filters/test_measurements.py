@@ -2,8 +2,8 @@
 
 import pytest
 
-from napari_patchset.patching.filters import FILTERS, parse_filter
-from napari_patchset.patching.measurements import column_words, filter_words, reason_words
+from napari_patchset.patching.filters.measurements import column_words, filter_words, reason_words
+from napari_patchset.patching.filters.patch_filters import FILTERS, parse_filter
 
 
 @pytest.mark.parametrize(

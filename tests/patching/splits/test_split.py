@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid, axis_padding_indices
-from napari_patchset.patching.groups import NO_SPLIT, _exchange_groups
-from napari_patchset.patching.sheet_columns import value_of
-from napari_patchset.patching.sites import find_sites
-from napari_patchset.patching.splits import TRAIN, VAL, Split
+from napari_patchset.patching.splits.groups import NO_SPLIT, _exchange_groups
+from napari_patchset.patching.splits.sheet_columns import value_of
+from napari_patchset.patching.splits.sites import find_sites
+from napari_patchset.patching.splits.split import TRAIN, VAL, Split
 from napari_patchset.patching.strategies import Random, Stratified, Tiled, Whole
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.metadata import describe

@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import Codes, GroupName, Zones, assign_groups, join_groupings
 from napari_patchset.patching.random_streams import hash_name
-from napari_patchset.patching.sheet_columns import WELL, value_of
-from napari_patchset.patching.sites import Blocks, Sites, block_sides
+from napari_patchset.patching.splits.groups import (
+    Codes,
+    GroupName,
+    Zones,
+    assign_groups,
+    join_groupings,
+)
+from napari_patchset.patching.splits.sheet_columns import WELL, value_of
+from napari_patchset.patching.splits.sites import Blocks, Sites, block_sides
 from napari_patchset.source import SourceInfo
 
 ANNOTATION = "annotation"

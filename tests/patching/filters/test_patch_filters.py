@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import (
+from napari_patchset.patching.filters.patch_filters import (
     FILTERS,
     Filter,
     FocusFilter,

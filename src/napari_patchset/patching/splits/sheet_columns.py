@@ -13,8 +13,8 @@ import numpy as np
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import TEST, TRAINING, VALIDATION, Codes
-from napari_patchset.patching.sites import find_sites
+from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION, Codes
+from napari_patchset.patching.splits.sites import find_sites
 from napari_patchset.source import SourceInfo
 
 WELL = "well"

@@ -16,10 +16,15 @@ from pydantic import Field, model_validator
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.groups import NO_SPLIT, TEST, TRAINING, VALIDATION, Codes
-from napari_patchset.patching.sheet_columns import WELL, StatedSplit, check_values, list_values
-from napari_patchset.patching.sites import Sites, find_sites
-from napari_patchset.patching.split_search import ANNOTATION, BY, SplitSearch
+from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, TRAINING, VALIDATION, Codes
+from napari_patchset.patching.splits.search import ANNOTATION, BY, SplitSearch
+from napari_patchset.patching.splits.sheet_columns import (
+    WELL,
+    StatedSplit,
+    check_values,
+    list_values,
+)
+from napari_patchset.patching.splits.sites import Sites, find_sites
 from napari_patchset.source import SourceInfo
 
 TRAIN, VAL = 0, 1

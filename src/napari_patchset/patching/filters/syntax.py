@@ -1,7 +1,7 @@
 """A filter as a line of text: "std>5", "std[DAPI,GFP]>p10", "0.1<mask<0.9", "max[all]>otsu".
 
 `parse_fields` reads the fields of a filter from its text, `format_filter` writes them; which kinds,
-settings and limits there are is left to the models in `filters`.
+settings and limits there are is left to the models in `patch_filters`.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Plans, tables and commands have the kinds and columns (`std[DAPI]>p10`, `std_DAPI`); what a person
 reads is in the words of a microscopist, "contrast of DAPI > p10". The word of a kind stands in its
-class, see `filters`.
+class, see `patch_filters`.
 """
 
 import re
@@ -14,14 +14,14 @@ import numpy as np
 
 from napari_patchset.channels import channel_indices
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filters import (
+from napari_patchset.patching.filters.patch_filters import (
     FILTERS,
     MaxFilter,
     PatchFilter,
     ShareFilter,
     parse_filter,
 )
-from napari_patchset.patching.pixel_metrics import Metric, Pixels
+from napari_patchset.patching.filters.pixel_metrics import Metric, Pixels
 from napari_patchset.source import SourceInfo
 
 REST = "rest of "

@@ -26,8 +26,7 @@ from pydantic import (
 from napari_patchset._model import Frozen, by_kind, user_message
 from napari_patchset.channels import ChannelId, channel_indices, distinct_names, find_channel
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.filter_syntax import format_filter, format_metric, parse_fields
-from napari_patchset.patching.pixel_metrics import (
+from napari_patchset.patching.filters.pixel_metrics import (
     Metric,
     Pixels,
     binned,
@@ -40,6 +39,7 @@ from napari_patchset.patching.pixel_metrics import (
     sharpness,
     standard_deviations,
 )
+from napari_patchset.patching.filters.syntax import format_filter, format_metric, parse_fields
 
 
 def _shortest(number: float) -> float:
