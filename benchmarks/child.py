@@ -1,6 +1,7 @@
-"""Export one plan in a fresh process and print what it took: bytes read and written, memory, tiles.
+"""Export one plan in a fresh process and print what it took.
 
-Also how often it told how far annotations were read.
+That is bytes read and written, memory, CPU time, tiles, and how often it told how far annotations
+were read and looked at.
 
 usage: child.py PLAN.json
 """
@@ -9,6 +10,7 @@ import json
 import resource
 import sys
 from pathlib import Path
+from time import process_time
 
 from measure import counted_tiles
 
@@ -21,9 +23,12 @@ def main(plan_path: str) -> None:
     events = list[Progress]()
     with counted_tiles() as tiles:
         export(plan, progress=events.append).close()
-    readings = sum(event.stage == "read" for event in events)
-    counts = {"peak": peak_memory(), "tiles": len(tiles), "readings": readings}
-    print(json.dumps({**transfers(), **counts}))
+    steps = {
+        name: sum(event.stage == stage for event in events)
+        for name, stage in {"readings": "read", "choices": "choose"}.items()
+    }
+    took = {"peak": peak_memory(), "tiles": len(tiles), "cpu_ms": round(1000 * process_time())}
+    print(json.dumps({**transfers(), **took, **steps}))
 
 
 def transfers() -> dict[str, int]:

@@ -147,9 +147,12 @@ def annotated(bench: Bench) -> Iterator[Result]:
         )
         taken = bench.in_child(plan)
         what = f"plan {n} outlines, patches {name}"
+        limit = Target("<=", 120, "s")
+        yield Result(f"{what}: CPU time", "time", "s", taken["cpu_ms"] / 1000, target=limit)
         limit = Target("<=", 1500, "MB")
         yield Result(f"{what}: peak", "memory", "MB", taken["peak"] / 1e6, target=limit)
         # A step for every four megabytes.
         lacking = max(0, outlines.stat().st_size // 2**22 - taken["readings"])
+        lacking += not taken["choices"]
         limit = Target("<=", 0, "steps")
         yield Result(f"{what}: steps that are not told", "count", "", lacking, target=limit)

@@ -23,9 +23,9 @@ from .exporting.plans.samples import SampleSheet as SampleSheet
 from .exporting.plans.source_files import expand_sources as expand_sources
 from .exporting.reading.failures import Failure as Failure
 from .exporting.reading.failures import SourcesFailed as SourcesFailed
-from .exporting.run import Progress as Progress
 from .exporting.run import export as export
 from .exporting.run import iter_export as iter_export
+from .exporting.stages import Progress as Progress
 from .exporting.stages import finalize_export as finalize_export
 from .exporting.stages import plan_export as plan_export
 from .exporting.stages import score_job as score_job

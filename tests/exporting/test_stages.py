@@ -19,8 +19,13 @@ from napari_patchset.cli import export as exporting
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
-from napari_patchset.exporting.run import Progress
-from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
+from napari_patchset.exporting.stages import (
+    Progress,
+    finalize_export,
+    plan_export,
+    score_job,
+    write_job,
+)
 from napari_patchset.exporting.writing.shard_writer import write_shards
 from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.splits.split import Split

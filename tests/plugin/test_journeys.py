@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_patchset.exporting.run import Progress
+from napari_patchset.exporting.stages import Progress
 from napari_patchset.patchset import layout
 from napari_patchset.plugin import export_control
 from support.czi_maker import MakeCzi, SceneSpec

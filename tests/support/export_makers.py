@@ -10,7 +10,7 @@ import pytest
 
 from napari_patchset import ExportPlan, Tiled
 from napari_patchset.exporting.plans.source_files import expand_sources
-from napari_patchset.exporting.run import Progress
+from napari_patchset.exporting.stages import Progress
 from napari_patchset.patchset import layout
 from support.czi_maker import SceneSpec
 

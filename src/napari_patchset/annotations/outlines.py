@@ -29,7 +29,7 @@ Integers = NDArray[np.int64]
 def touched_outlines(
     annotations: Annotations,
     boxes: NDArray[np.float64],
-    check_cancelled: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> NDArray[np.int32]:
     """Return the group of outlines that each box touches, as the number of its first outline.
 
@@ -39,8 +39,9 @@ def touched_outlines(
     ----------
     boxes : float64 array, (n, 4)
         Left, top, right and bottom, in full-resolution pixels.
-    check_cancelled : callable
-        Called before each part of the outlines; an exception that it raises ends the search.
+    progress : callable
+        Called with the number of outlines that are compared, and of all; an exception that it
+        raises ends the search.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def touched_outlines(
     n, bounds = len(annotations), annotations.bounds
     group, touched = np.arange(n), np.full(len(boxes), NO_OUTLINE, np.int64)
     for first in range(0, n, _AT_ONCE):
-        check_cancelled()
+        progress(first, n)
         some = np.arange(first, min(first + _AT_ONCE, n))
         outlines = _geometries(annotations, some)
         tree = shapely.STRtree(outlines)

@@ -28,8 +28,11 @@ shapely: Any = lazy_loader.load("shapely")
 MAX_CLASSES = 255
 """Most classes of one image: each has a column in the table, and a value in labels."""
 
-_AT_ONCE = 4096
-"""Features that are geometries of shapely at a time; a million of them would take gigabytes."""
+_AT_ONCE = 1024
+"""Features that are geometries of shapely at a time; a million of them would take gigabytes.
+
+Of four times as many, the garbage collector walks through the lists of numbers again and again.
+"""
 
 
 class Feature(NamedTuple):

@@ -40,8 +40,9 @@ from napari_patchset.exporting.estimate import estimate_export
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.run import Progress, iter_export
+from napari_patchset.exporting.run import iter_export
 from napari_patchset.exporting.stages import (
+    Progress,
     finalize_export,
     is_complete,
     plan_export,
@@ -101,6 +102,11 @@ def export(
             show_events(until_interrupted(events), geojson, overwrite)
 
 
+def show_progress(event: Progress) -> None:
+    """Report how far an export is."""
+    REPORT.progress(event.stage, event.done, event.total)
+
+
 def show_events(
     events: Iterator[Progress], places: Path | None = None, overwrite: bool = False
 ) -> None:
@@ -114,7 +120,7 @@ def show_events(
         Whether files there may be replaced.
     """
     for event in events:
-        REPORT.progress(event.stage, event.done, event.total)
+        show_progress(event)
         REPORT.skipped(event.failures)
     files = [] if places is None else write_places(event.path, places, overwrite)
     show_set(event.path, event.failures, files)
@@ -158,7 +164,7 @@ def plan(
         chosen,
         overwrite=overwrite,
         max_failures=max_failures_from(strict, max_failures),
-        progress=partial(REPORT.progress, "open"),
+        progress=show_progress,
     )
     frozen = WorkDir.for_set(chosen.out).plan()
     REPORT.skipped(frozen.failures)
@@ -280,9 +286,7 @@ def _lacks_planes(ref: SourceRef) -> bool:
 
 def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
     """Report what an export would write, and how long it would take; write nothing."""
-    estimate = estimate_export(
-        plan, overwrite=overwrite, workers=workers, progress=partial(REPORT.progress, "open")
-    )
+    estimate = estimate_export(plan, overwrite=overwrite, workers=workers, progress=show_progress)
     REPORT.skipped(estimate.failures)
     size = ByteSize(estimate.nbytes).human_readable(decimal=True, separator=" ")
     most = " at most, before filters and compression" if estimate.is_upper_bound else ""

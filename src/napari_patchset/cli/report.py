@@ -33,6 +33,7 @@ DOING = {
     "list": "listing scenes",
     "open": "opening images",
     "read": "reading annotations, MB",
+    "choose": "looking at labels and annotations, %",
     "plan": "planned",
     "score": "measured",
     "write": "written",
@@ -70,7 +71,8 @@ class ProgressEvent(Event):
     Attributes
     ----------
     stage : str
-        `list` scenes of the files, `open` images, `read` megabytes of annotations, `plan` patches,
+        `list` scenes of the files, `open` images, `read` megabytes of annotations, `choose`
+        patches by labels and annotations in percent, `plan` patches,
         `score` candidates, `write` patches, `finalize`: check the images again, `done`, `verify`
         patches, write `geojson`, `stitch` and `levels` of `patchset stitch`.
     done, total : int

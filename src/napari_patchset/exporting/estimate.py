@@ -12,9 +12,10 @@ from napari_patchset.errors import SOURCE_ERRORS
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.reading.open_images import open_source
-from napari_patchset.exporting.stages import check_frozen, check_not_taken
+from napari_patchset.exporting.reading.steps import run_steps
+from napari_patchset.exporting.stages import Progress, check_frozen, check_not_taken
 from napari_patchset.exporting.writing.destination import check_destination
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan, run_steps
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.stacks.metadata import channel_names
@@ -50,18 +51,18 @@ def estimate_export(
     *,
     overwrite: bool = False,
     workers: int = 1,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[Progress], object] = lambda event: None,
 ) -> ExportEstimate:
     """Plan an export, read a sample of its patches, and write nothing.
 
-    `progress` is called with the number of sources that are opened, and of all; the rest is as in
-    `iter_export`.
+    See `export` for the parameters.
     """
     check_destination(plan, overwrite)
     workdir = WorkDir.for_set(plan.out)
     if not overwrite:
         check_not_taken(workdir, plan)
-    frozen, grid = run_steps(freeze_plan(plan, workdir.check_cancelled), progress)
+    steps = freeze_plan(plan, workdir.check_cancelled)
+    frozen, grid = run_steps(steps, lambda step: progress(Progress.of_planning(step, plan)))
     check_frozen(frozen, grid, workdir.root)
     per_patch = _seconds_per_patch(frozen, grid)
     passes = (2 if plan.measures_pixels else 1) * max(len(frozen.arrays), 1)

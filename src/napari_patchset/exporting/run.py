@@ -7,19 +7,18 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from napari_patchset.credentials import call_with_credentials, credentials_of
 from napari_patchset.errors import ArgumentError, SkippedSourcesWarning
 from napari_patchset.exporting.plans.plan import ExportPlan
-from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
-from napari_patchset.exporting.stages import prepare, select
+from napari_patchset.exporting.reading.failures import SourcesFailed
+from napari_patchset.exporting.reading.steps import Result, Step
+from napari_patchset.exporting.stages import Progress, Stage, prepare, select
 from napari_patchset.exporting.writing.destination import check_destination, check_patches_fit
 from napari_patchset.exporting.writing.finalize import finalize
-from napari_patchset.exporting.writing.frozen_plan import ReadingStep, Result, Step
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import Selection
 from napari_patchset.exporting.writing.shard_writer import write_shards
@@ -28,33 +27,6 @@ from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet, read_description
-
-Stage = Literal["open", "read", "plan", "score", "write", "finalize", "done"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """An event of an export.
-
-    Attributes
-    ----------
-    stage : {"open", "read", "plan", "score", "write", "finalize", "done"}
-        The step that the export is at: sources are opened; annotations are read; the candidates
-        are chosen; candidates are scored; patches are written; sources are checked again; the set
-        is complete.
-    done, total : int
-        Number of sources, megabytes, candidates or patches that are done, and of all of them.
-    path : Path
-        The patch set.
-    failures : tuple of Failure
-        The sources that were skipped so far.
-    """
-
-    stage: Stage
-    done: int
-    total: int
-    path: Path
-    failures: tuple[Failure, ...] = ()
 
 
 def export(
@@ -160,9 +132,8 @@ def iter_export(
     with workdir.locked():
         workdir.clear_stop()
         try:
-            out = Path(plan.out)
             steps = prepare(workdir, plan, overwrite, max_failures)
-            is_resumed = yield from _events(steps, lambda i, n: Progress("open", i, n, out))
+            is_resumed = yield from _events(steps, lambda step: Progress.of_planning(step, plan))
             export = _Export(workdir, executor, workers, memory)
             if not workdir.is_in_place:
                 yield from export.run(is_resumed, overwrite, metrics)
@@ -185,14 +156,14 @@ class _Export:
         workdir = self._workdir
         if is_resumed:
             checks = self._frozen.find_changed(workdir.failed(), workdir.check_cancelled)
-            if failures := (yield from _events(checks, partial(self._progress, "open"))):
+            if failures := (yield from _events(checks, partial(self._event, "open"))):
                 workdir.record(SourcesFailed(failures))
         yield from self._score(metrics)
         while True:  # until no further source fails: without it, other patches are selected
             try:
                 yield from self._write()
                 steps = finalize(workdir, overwrite)
-                yield from _events(steps, partial(self._progress, "finalize"))
+                yield from _events(steps, partial(self._event, "finalize"))
                 break
             except SourcesFailed as failed:
                 workdir.record(failed)
@@ -263,13 +234,16 @@ class _Export:
             memory=self._memory,
         )
 
+    def _event(self, stage: Stage, step: Step) -> Progress:
+        return self._progress(stage, step.done, step.total)
+
     def _progress(self, stage: Stage, done: int, total: int) -> Progress:
         failures = (*self._frozen.failures, *self._workdir.failed().values())
         return Progress(stage, done, total, Path(self._frozen.plan.out), failures)
 
 
 def _events(
-    steps: Generator[Step, None, Result], event: Callable[[int, int], Progress]
+    steps: Generator[Step, None, Result], event: Callable[[Step], Progress]
 ) -> Generator[Progress, None, Result]:
     """Yield an event for each step, and return what the steps return."""
     with closing(steps):
@@ -278,5 +252,4 @@ def _events(
                 step = next(steps)
             except StopIteration as end:
                 return cast("Result", end.value)
-            is_reading = isinstance(step, ReadingStep)
-            yield replace(event(*step), stage="read") if is_reading else event(*step)
+            yield event(step)

@@ -7,20 +7,23 @@ process that has the same files.
 """
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
+from napari_patchset.exporting.reading.steps import Step, run_steps
 from napari_patchset.exporting.writing.destination import (
     check_apart_from_sources,
     check_destination,
     check_patches_fit,
 )
 from napari_patchset.exporting.writing.finalize import finalize
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, Step, freeze_plan, run_steps
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import Selection, select_candidates
 from napari_patchset.exporting.writing.shard_writer import write_shards
@@ -35,18 +38,49 @@ from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.table import check_sheet
 from napari_patchset.patchset.writers import FORMATS
 
+Stage = Literal["open", "read", "choose", "plan", "score", "write", "finalize", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An event of an export.
+
+    Attributes
+    ----------
+    stage : {"open", "read", "choose", "plan", "score", "write", "finalize", "done"}
+        The step that the export is at: sources are opened; annotations are read; labels and
+        annotations are looked at to choose candidates; these are chosen; they are scored; patches
+        are written; sources are checked again; the set is complete.
+    done, total : int
+        Number of sources, megabytes, percent, candidates or patches that are done, and of all.
+    path : Path
+        The patch set.
+    failures : tuple of Failure
+        The sources that were skipped so far.
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    path: Path
+    failures: tuple[Failure, ...] = ()
+
+    @classmethod
+    def of_planning(cls, step: Step, plan: ExportPlan) -> Self:
+        """Return the event for a step of planning."""
+        return cls(step.stage or "open", step.done, step.total, Path(plan.out))
+
 
 def plan_export(
     plan: ExportPlan,
     *,
     overwrite: bool = False,
     max_failures: int | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Callable[[Progress], object] = lambda event: None,
 ) -> int:
     """Plan an export for jobs, unless that is done, and return the number of candidates.
 
-    See `iter_export` for the parameters; `progress` is called with the number of sources that are
-    opened, and of all.
+    See `export` for the parameters.
 
     Raises
     ------
@@ -57,7 +91,8 @@ def plan_export(
     workdir = WorkDir.for_set(plan.out)
     with workdir.locked():
         workdir.clear_stop()
-        run_steps(prepare(workdir, plan, overwrite, max_failures), progress)
+        steps = prepare(workdir, plan, overwrite, max_failures)
+        run_steps(steps, lambda step: progress(Progress.of_planning(step, plan)))
         return workdir.plan().n_candidates
 
 
@@ -138,7 +173,7 @@ def finalize_export(
     out: str | Path,
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[Failure, ...]:
     """Complete a set when all jobs are done, and return the sources that were skipped.
 
@@ -159,7 +194,8 @@ def finalize_export(
         failures = (*frozen.failures, *workdir.failed().values())
         try:
             if not workdir.is_in_place:
-                run_steps(finalize(workdir, overwrite), progress)
+                steps = finalize(workdir, overwrite)
+                run_steps(steps, lambda step: progress(step.done, step.total))
         except SourcesFailed as failed:
             workdir.record(failed)
             raise

@@ -21,8 +21,8 @@ from napari_patchset.exporting.plans.command_line import command_line
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.run import Progress, iter_export
-from napari_patchset.exporting.stages import is_prepared
+from napari_patchset.exporting.run import iter_export
+from napari_patchset.exporting.stages import Progress, is_prepared
 from napari_patchset.exporting.writing.destination import check_destination
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
@@ -44,6 +44,7 @@ _STOPPED = "Stopped. Press Export to resume."
 _SOURCE_STAGES = {
     "open": "Opening the images",
     "read": "Reading the annotations, MB",
+    "choose": "Looking at labels and outlines, %",
     "finalize": "Checking the images",
 }
 """What an export does with its sources, by stage; in the others it counts patches."""

@@ -30,10 +30,11 @@ from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.reading.tile_reader import TileReader
 from napari_patchset.exporting.reading.tiles import Batches
 from napari_patchset.exporting.stages import check_candidates, check_selection
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan, run_steps
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import ArraySelection, select_candidates
 from napari_patchset.exporting.writing.shard_writer import cast_exactly

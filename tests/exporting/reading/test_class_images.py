@@ -2,17 +2,30 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset import Balanced, ExportPlan, SourceRef, iter_export
-from napari_patchset.annotations import geojson
+from napari_patchset import (
+    Balanced,
+    ExportPlan,
+    Progress,
+    SourceRef,
+    Split,
+    Tiled,
+    iter_export,
+    plan_export,
+)
+from napari_patchset.annotations import geojson, outlines
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.reading import class_images
+from napari_patchset.exporting.reading import candidates, class_images
 from napari_patchset.exporting.reading.class_images import annotations_in_steps, read_annotations
+from napari_patchset.exporting.reading.steps import Step
+from napari_patchset.patching import areas, class_pixels
 from napari_patchset.stacks import cache
 
 
@@ -53,9 +66,50 @@ def test_an_export_tells_how_far_annotations_are_read(
     assert read == [path]  # once
 
 
+SPLIT = Split(val=0.3, by="annotation")
+
+
+@pytest.mark.parametrize(
+    ("least", "fields"),
+    [
+        (10, {"strategy": Balanced(size=(8, 8), count=20, classes="a=1,background=1")}),
+        (10, {"strategy": Tiled(size=(8, 8), region_classes="a", min_inside=0.5)}),
+        (5, {"strategy": Tiled(size=(8, 8)), "split": SPLIT}),
+        (15, {"strategy": Tiled(size=(8, 8), region_classes="a", min_inside=0.5), "split": SPLIT}),
+    ],
+)  # fmt: skip
+def test_an_export_tells_how_much_of_the_annotations_was_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch, least: int, fields: dict[str, Any]
+) -> None:
+    for module in (areas, class_pixels, candidates):
+        monkeypatch.setattr(module, "TILE" if module is areas else "SIDE", 32)
+    monkeypatch.setattr(outlines, "_AT_ONCE", 40)
+    tifffile.imwrite(path.with_suffix(".tif"), np.zeros((110, 210), np.uint8), tile=(32, 32))
+    source = SourceRef(path=path.with_suffix(".tif"), annotations=path)
+    plan = ExportPlan(sources=source, out=path.with_name("a.patches.zarr"), **fields)
+    with closing(iter_export(plan, workers=1)) as events:
+        found = list(events)
+    steps = [event for event in found if event.stage == "choose"]
+    done = [step.done for step in steps]
+    assert done[0] == 0
+    assert len(done) >= least
+    assert done == sorted(set(done))
+    assert done[-1] >= 80
+    assert {step.total for step in steps} == {100}
+    stages = list(dict.fromkeys(event.stage for event in found))
+    assert stages[:4] == ["open", "read", "choose", "plan"]
+    told = list[Progress]()
+    plan_export(
+        plan.model_copy(update={"out": str(path.with_name("b.patches.zarr"))}), progress=told.append
+    )
+    assert [event for event in told if event.stage == "choose"] == [
+        replace(step, path=path.with_name("b.patches.zarr")) for step in steps
+    ]
+
+
 def test_steps_end_with_the_file_and_a_closed_one_is_not_read_on(path: Path) -> None:
     steps = list(annotations_in_steps(str(path), lambda: None))
-    assert steps[-1] == (path.stat().st_size, path.stat().st_size)
+    assert steps[-1] == Step(path.stat().st_size, path.stat().st_size, "read")
     assert len(read_annotations(str(path))) == 200
     path.write_text(path.read_text().replace('"a"', '"b"'))
     checks = iter(range(1000))
@@ -65,7 +119,7 @@ def test_steps_end_with_the_file_and_a_closed_one_is_not_read_on(path: Path) -> 
     assert seen <= 12
 
 
-def test_a_stop_ends_the_reading_and_a_damaged_file_is_named_by_who_needs_it(path: Path) -> None:
+def test_a_stop_ends_the_reading_and_a_damaged_file_is_named(path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -78,8 +132,7 @@ def test_a_stop_ends_the_reading_and_a_damaged_file_is_named_by_who_needs_it(pat
 
     with pytest.raises(Stop):
         list(annotations_in_steps(str(path), check))
-    assert len(checks) == 5  # the last one when the reading has ended
+    assert len(checks) == 4
     path.write_text(path.read_text()[:-100])
-    assert list(annotations_in_steps(str(path), lambda: None))
     with pytest.raises(UnreadableFileError, match=r"a\.geojson"):
-        read_annotations(str(path))
+        list(annotations_in_steps(str(path), lambda: None))

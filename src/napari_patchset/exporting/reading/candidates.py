@@ -14,6 +14,8 @@ from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.patching.axis_ranges import selected_depths, selected_samples
+from napari_patchset.patching.class_pixels import SIDE
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Masks
 from napari_patchset.patching.splits.search import ANNOTATION
@@ -30,6 +32,7 @@ def choose_candidates(
     masks: Masks | None = None,
     opener: Callable[..., ClosableStack] = open_stack,
     check_cancelled: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> PatchGrid:
     """Have the strategy of a plan choose candidates, by labels and annotations if it reads them.
 
@@ -39,26 +42,94 @@ def choose_candidates(
         See `OpenImages`.
     masks : dict of str to bool array or Annotations, or None
         What `read_region` returns.
+    progress : callable
+        Called with how much of labels and annotations was looked at, in percent, and 100.
     """
     strategy, refs = plan.strategy, plan.sources
     labels: list[_Labels] | None = None
     classes: list[_Annotations] | None = None
+    looked = _Looked(plan, len(refs), progress)
     with OpenImages(plan, opener, check_cancelled=check_cancelled) as images:
         roles = [ANNOTATIONS if ref.annotations else LABELS for ref in refs]
         has_all = all(role in ref.images for role, ref in zip(roles, refs, strict=True))
         if strategy.reads_labels and has_all:
             pairs = enumerate(zip(sources, roles, strict=True))
-            labels = [_Labels(images, index, source, role) for index, (source, role) in pairs]
+            labels = [_Labels(images, index, *pair, looked) for index, pair in pairs]
         if strategy.named_classes and all(ref.annotations for ref in refs):
-            classes = [_Annotations(images, index) for index in range(len(refs))]
+            classes = [_Annotations(images, *pair, looked) for pair in enumerate(sources)]
         grid = strategy.plan(sources, masks, labels, classes)
-        if plan.split is None or plan.split.by != ANNOTATION:
+        if not _is_split_by_outlines(plan):
             return grid
-        return replace(grid, outline=_touched_outlines(plan, grid, sources, images))
+        return replace(grid, outline=_touched_outlines(plan, grid, sources, images, looked))
+
+
+def looks_at_classes(plan: ExportPlan) -> bool:
+    """Return whether candidates are chosen by labels or annotations, which may take long."""
+    strategy = plan.strategy
+    return strategy.reads_labels or bool(strategy.named_classes) or _is_split_by_outlines(plan)
+
+
+def _is_split_by_outlines(plan: ExportPlan) -> bool:
+    return plan.split is not None and plan.split.by == ANNOTATION
+
+
+class _Looked:
+    """Tell how much of the sources was looked at, one after the other, in percent.
+
+    A split by outlines looks at them again.
+    """
+
+    def __init__(
+        self, plan: ExportPlan, n_sources: int, progress: Callable[[int, int], object]
+    ) -> None:
+        self._select, self._n, self._progress = plan.strategy.select, n_sources, progress
+        is_chosen = plan.strategy.reads_labels or bool(plan.strategy.named_classes)
+        self._n_passes = is_chosen + _is_split_by_outlines(plan)
+        self._index, self._n_blocks, self._blocks = -1, 1, set[tuple[int, int, int, int]]()
+        self._percent = -1
+        if self._n_passes:
+            self.tell(0, 0, 0)
+
+    def at(
+        self, index: int, source: SourceInfo, plane: tuple[int, int], window: Rect, is_flat: bool
+    ) -> None:
+        """Tell that a window of a plane, its sample and depth, was looked at.
+
+        `is_flat`: whether the other planes need not be.
+        """
+        if index != self._index:
+            height, width = (-(-n // SIDE) for n in source.spatial_shape[-2:])
+            self._index, self._blocks = index, set()
+            self._n_blocks = height * width * (1 if is_flat else self._n_planes(source))
+        rows = range(window.y // SIDE, -(-(window.y + window.h) // SIDE))
+        columns = range(window.x // SIDE, -(-(window.x + window.w) // SIDE))
+        self._blocks.update((*plane, row, column) for row in rows for column in columns)
+        self.tell(0, index, len(self._blocks) / self._n_blocks)
+
+    def tell(self, n_before: int, index: int, share: float) -> None:
+        """Tell what share of a source was looked at, after a number of passes over all."""
+        done = n_before + (index + min(share, 1.0)) / self._n
+        percent = int(100 * done / max(1, self._n_passes))
+        if percent > self._percent:
+            self._percent = percent
+            self._progress(percent, 100)
+
+    def of_outlines(self, index: int, done: int, total: int) -> None:
+        """Tell how many outlines of a source were compared for a split, and how many it has."""
+        self.tell(self._n_passes - 1, index, done / total)
+
+    def _n_planes(self, source: SourceInfo) -> int:
+        has_depth = len(source.spatial_shape) == 3
+        n_depths = selected_depths(source, self._select)[1] if has_depth else 1
+        return max(1, len(selected_samples(source, self._select)) * n_depths)
 
 
 def _touched_outlines(
-    plan: ExportPlan, grid: PatchGrid, sources: Sequence[SourceInfo], images: OpenImages
+    plan: ExportPlan,
+    grid: PatchGrid,
+    sources: Sequence[SourceInfo],
+    images: OpenImages,
+    looked: _Looked,
 ) -> NDArray[np.int32]:
     """Return the group of outlines that each patch touches, see `touched_outlines`."""
     outline = np.full(len(grid), NO_OUTLINE, np.int32)
@@ -76,15 +147,20 @@ def _touched_outlines(
         low = grid.start[rows, -2:].astype(np.float64)
         high = np.minimum(low + grid.size[-2:], source.spatial_shape[-2:])
         boxes = np.hstack([(low * ratio)[:, ::-1], (high * ratio)[:, ::-1]])
-        outline[rows] = touched_outlines(stack.annotations, boxes, images.check_cancelled)
+
+        def progress(done: int, total: int, index: int = index) -> None:
+            images.check_cancelled()
+            looked.of_outlines(index, done, total)
+
+        outline[rows] = touched_outlines(stack.annotations, boxes, progress)
     return outline
 
 
 class _Annotations:
     """The annotations of one source; see `ClassMasks`."""
 
-    def __init__(self, images: OpenImages, index: int) -> None:
-        self._images, self._index = images, index
+    def __init__(self, images: OpenImages, index: int, source: SourceInfo, looked: _Looked) -> None:
+        self._images, self._index, self._source, self._looked = images, index, source, looked
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -102,7 +178,9 @@ class _Annotations:
     ) -> BoolArray:
         self._images.check_cancelled()
         with self._images.source_errors(self._index):
-            return self._masks.class_mask(window, classes, sample, depth)
+            mask = self._masks.class_mask(window, classes, sample, depth)
+        self._looked.at(self._index, self._source, (sample, depth), window, self.is_flat)
+        return mask
 
     @property
     def _masks(self) -> ClassMasks:
@@ -114,8 +192,11 @@ class _Annotations:
 class _Labels:
     """The labels of one source: the classes of its annotations if it has any, else its labels."""
 
-    def __init__(self, images: OpenImages, index: int, source: SourceInfo, role: str) -> None:
+    def __init__(
+        self, images: OpenImages, index: int, source: SourceInfo, role: str, looked: _Looked
+    ) -> None:
         self._images, self._index, self._source, self._role = images, index, source, role
+        self._looked = looked
 
     @property
     def names(self) -> Mapping[str, int]:
@@ -133,14 +214,17 @@ class _Labels:
     def read(self, sample: int, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
         """Return the labels in a box along (Z)YX of one plane."""
         self._images.check_cancelled()
+        window = Rect(start[-1], start[-2], size[-1], size[-2])
+        depth = start[0] if len(start) == 3 else 0
+        pixels: NDArray[Any]
         with self._images.source_errors(self._index):
             stack = self._stack
-            if not isinstance(stack, ClassStack):
-                pixels: NDArray[Any] = stack.extract_patch(sample, [0], start, size)[0]
-                return pixels
-            window = Rect(start[-1], start[-2], size[-1], size[-2])
-            depth = start[0] if len(start) == 3 else 0
-            return stack.class_labels(window, self.names, sample, depth)
+            if isinstance(stack, ClassStack):
+                pixels = stack.class_labels(window, self.names, sample, depth)
+            else:
+                pixels = stack.extract_patch(sample, [0], start, size)[0]
+        self._looked.at(self._index, self._source, (sample, depth), window, is_flat=False)
+        return pixels
 
     @property
     def _stack(self) -> ClosableStack:

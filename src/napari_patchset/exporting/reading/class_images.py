@@ -1,11 +1,9 @@
 """The annotations of a plan's sources, opened as images of their classes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event
 
 from napari_patchset.annotations.features import (
     AnnotationClass,
@@ -23,6 +21,7 @@ from napari_patchset.exporting.plans.image_refs import (
     ImageRef,
     SourceRef,
 )
+from napari_patchset.exporting.reading.steps import Step, run_in_thread
 from napari_patchset.patching.filters.patch_filters import PatchFilter, ShareFilter
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.source import SourceInfo
@@ -41,9 +40,6 @@ _CACHED_BYTES = 2**29
 _READ: FileCache[Annotations] = FileCache(_CACHED_BYTES, lambda each: each.nbytes)
 """Annotations of the files read last, since a million features take a minute to read."""
 
-Reading = tuple[int, int]
-"""Bytes of a file read so far, and in all."""
-
 
 def read_annotations(
     path: str, progress: Callable[[int, int], object] = lambda done, total: None
@@ -56,28 +52,11 @@ def read_annotations(
     return _READ.get(Path(path), lambda file: read_geojson(file, progress))
 
 
-def annotations_in_steps(path: str, check_cancelled: Callable[[], None]) -> Iterator[Reading]:
-    """Read a GeoJSON file into the cache in a thread, and yield the progress.
-
-    An error only ends it: `read_annotations` raises it again.
-    """
-    steps, is_closed = SimpleQueue[Reading | None](), Event()
-
-    def report(done: int, total: int) -> None:
-        check_cancelled()
-        if is_closed.is_set():
-            raise CancelledError
-        steps.put((done, total))
-
-    with ThreadPoolExecutor(1, "annotations") as pool:
-        reading = pool.submit(read_annotations, path, report)
-        reading.add_done_callback(lambda _: steps.put(None))
-        try:
-            while (step := steps.get()) is not None:
-                yield step
-        finally:
-            is_closed.set()
-    check_cancelled()
+def annotations_in_steps(
+    path: str, check_cancelled: Callable[[], None]
+) -> Generator[Step, None, Annotations]:
+    """Read a GeoJSON file in a thread; see `read_annotations` and `run_in_thread`."""
+    return run_in_thread(partial(read_annotations, path), check_cancelled, "read")
 
 
 def is_of_classes(role: str, ref: ImageRef) -> bool:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.reading.failures import SourcesFailed
+from napari_patchset.exporting.reading.steps import Step
 from napari_patchset.exporting.writing.destination import check_replaceable
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, Step
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.selection import ArraySelection, Selection
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid

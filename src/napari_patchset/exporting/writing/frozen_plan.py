@@ -6,7 +6,6 @@ layout of the arrays, so that every job writes the same shards.
 
 import warnings
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
 
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import ClassLabel
@@ -15,7 +14,7 @@ from napari_patchset.errors import SOURCE_ERRORS, ArgumentError
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.plans.region_files import read_region
-from napari_patchset.exporting.reading.candidates import choose_candidates
+from napari_patchset.exporting.reading.candidates import choose_candidates, looks_at_classes
 from napari_patchset.exporting.reading.class_images import (
     annotations_in_steps,
     check_classes,
@@ -30,8 +29,10 @@ from napari_patchset.exporting.reading.sources import (
     find_repeats,
     repeats_notice,
 )
+from napari_patchset.exporting.reading.steps import Step, Tell, run_in_thread
 from napari_patchset.patching.filters.patch_filters import MaskFilter
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions import Masks
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET, UNSPLIT, ArrayLayout
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import SourceInfo
@@ -39,35 +40,8 @@ from napari_patchset.stacks.cache import FileStat
 
 _SHARDS_PER_SCORE_CHUNK = 4
 
-Step = tuple[int, int]
-"""Number of sources that are done, and of all."""
-
-
-class ReadingStep(NamedTuple):
-    """Megabytes of a file of annotations read so far, and in all."""
-
-    done: int
-    total: int
-
-
 _MAX_STEPS = 100
 """Largest number of steps reported for one pass over the sources."""
-
-Result = TypeVar("Result")
-
-
-def run_steps(
-    steps: Generator[Step, None, Result], progress: Callable[[int, int], object] | None = None
-) -> Result:
-    """Run steps to their end, and return what they return; reading annotations is not reported."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        if progress is not None and not isinstance(step, ReadingStep):
-            progress(*step)
 
 
 class FrozenPlan(Frozen):
@@ -157,7 +131,7 @@ class FrozenPlan(Frozen):
 def _step(done: int, total: int) -> Iterator[Step]:
     """Yield how many sources are done, if it is time to report it."""
     if done % -(-total // _MAX_STEPS) == 0:
-        yield done, total
+        yield Step(done, total)
 
 
 def freeze_plan(
@@ -184,7 +158,7 @@ def freeze_plan(
     grid: PatchGrid | None = None
     while grid is None:
         try:
-            grid = choose_candidates(plan, images[IMAGE], masks, check_cancelled=check_cancelled)
+            grid = yield from _chosen(plan, images[IMAGE], masks, check_cancelled)
         except SourcesFailed as failed:  # labels are damaged
             failures += failed.failures.values()
             readable = [i for i in range(len(plan.sources)) if i not in failed.failures]
@@ -212,6 +186,24 @@ def freeze_plan(
         classes=classes,
     )
     return frozen, grid
+
+
+def _chosen(
+    plan: ExportPlan,
+    sources: Sequence[SourceInfo],
+    masks: Masks,
+    check_cancelled: Callable[[], None],
+) -> Generator[Step, None, PatchGrid]:
+    """Choose the candidates, and yield how far that is if labels or annotations are looked at."""
+    if not looks_at_classes(plan):
+        return choose_candidates(plan, sources, masks, check_cancelled=check_cancelled)
+
+    def choose(tell: Tell) -> PatchGrid:
+        return choose_candidates(
+            plan, sources, masks, check_cancelled=check_cancelled, progress=tell
+        )
+
+    return (yield from run_in_thread(choose, check_cancelled, "choose"))
 
 
 def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo:
@@ -288,8 +280,8 @@ def _describe_readable(
             ref = requested.with_pair_scenes()
             paths = {image.path for image in ref.images.values() if is_geojson(image.path)}
             for path in sorted(paths):
-                for done, total in annotations_in_steps(path, check_cancelled):
-                    yield ReadingStep(done // 10**6, total // 10**6)
+                for step in annotations_in_steps(path, check_cancelled):
+                    yield step._replace(done=step.done // 10**6, total=step.total // 10**6)
             descriptions.append([describe_image(ref, role) for role in roles])
             readable.append(ref)
         except SOURCE_ERRORS as error:

@@ -21,7 +21,8 @@ from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import AnnotationsRef, ImageRef, SourceRef
-from napari_patchset.exporting.reading.class_images import annotations_in_steps, read_annotations
+from napari_patchset.exporting.reading.class_images import annotations_in_steps
+from napari_patchset.exporting.reading.steps import Step
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, message, notifying
 from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
 from napari_patchset.plugin.layers.layer_stack import register_layer
@@ -66,10 +67,9 @@ class _Read(NamedTuple):
     layer: Shapes | None
 
 
-def _read(path: str, key: Key, space: ImageSpace) -> Generator[tuple[int, int], None, _Read]:
+def _read(path: str, key: Key, space: ImageSpace) -> Generator[Step, None, _Read]:
     """Read a file of outlines, and yield how many bytes of it are read, and of all."""
-    yield from annotations_in_steps(path, lambda: None)
-    annotations = read_annotations(path)
+    annotations = yield from annotations_in_steps(path, lambda: None)
     layer = None
     if len(annotations) <= MAX_SHAPES:
         layer = make_layer(Path(path).name, space, annotations, Path(path))
@@ -297,9 +297,8 @@ class AnnotationControl:
             self._section.show_note(f"Reading {Path(ref.path).name}…")
             self.reading.run(_read, ref.path, key, self._spaces[key])
 
-    def _on_progress(self, step: tuple[int, int]) -> None:
-        done, total = step
-        self._section.show_note(f"Reading the outlines… {done / max(1, total):.0%}")
+    def _on_progress(self, step: Step) -> None:
+        self._section.show_note(f"Reading the outlines… {step.done / max(1, step.total):.0%}")
 
     def _on_read(self, read: _Read) -> None:
         self._known[read.path] = read.annotations
