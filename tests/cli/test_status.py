@@ -139,6 +139,40 @@ def test_unfinished_exports_are_listed_and_removed_on_confirmation(
     assert "nosuch: there is no such folder" in err
 
 
+@pytest.mark.parametrize("name", ["a", "a.partial", "a.patches.zarr"])
+def test_one_unfinished_export_is_found_by_any_of_its_names(
+    run: Any, plan: ExportPlan, name: str
+) -> None:
+    other = plan.model_copy(update={"out": str(Path(plan.out).with_name("b.patches.zarr"))})
+    for each in (plan, other):
+        plan_export(each)
+    code, out, _ = run("status", name)
+    assert code == 0
+    assert "to go on: patchset export --plan a.partial/plan.json --out a.patches.zarr\n" in out
+    assert json.loads(run("clean", name, "--yes", "--json")[1])["removed"] == ["a.partial"]
+    assert not WorkDir.for_set(plan.out).root.exists()
+    assert WorkDir.for_set(other.out).root.exists()
+    assert "no unfinished export or stitching of that name" in run("clean", "a.patches.zarr")[2]
+
+
+def test_what_a_named_folder_holds_besides_is_said(run: Any, plan: ExportPlan) -> None:
+    plan_export(plan)
+    (WorkDir.for_set(plan.out).root / "notes.txt").touch()
+    code, _, err = run("clean", "a.partial", "--yes")
+    assert code == 1
+    assert "a.partial holds notes.txt, which is not part of an unfinished export" in err
+
+
+def test_why_it_ended_is_told_until_it_goes_on(run: Any, plan: ExportPlan) -> None:
+    failing = plan.model_copy(update={"dtype": "uint8"})
+    with pytest.raises(ExportError, match="uint8") as raised:
+        export(failing)
+    out = run("status", plan.out)[1]
+    assert f"ended by: {raised.value}\nto remove it: patchset clean " in out
+    export(plan).close()  # as no shard is written, another plan takes its place
+    assert export_status(plan.out).error == ""
+
+
 def test_a_set_that_was_being_replaced_gets_its_name_back(plan: ExportPlan) -> None:
     export(plan).close()
     other = plan.model_copy(update={"keep_fraction": 0.5})

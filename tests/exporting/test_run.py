@@ -129,12 +129,22 @@ def test_a_stop_requested_from_outside_stops_the_export(czi: MakeCzi, tmp_path: 
 def test_another_plan_does_not_resume_an_unfinished_export(czi: MakeCzi, tmp_path: Path) -> None:
     path, out = czi(*SCENES), tmp_path / "a.patches.zarr"
     events = iter_export(plan_for(path, out), workers=1)
-    advance(events, "plan")
+    advance(events, "write")
     events.close()
     other = plan_for(path, out, strategy=Tiled(size=(8, 8)))
-    with pytest.raises(ExportError, match="unfinished export of another plan"):
+    with pytest.raises(ExportError, match=r"another plan; finish that \(`patchset status .*zarr`"):
         export(other)
     assert export(other, overwrite=True)["all"].shape[2:] == (8, 8)
+
+
+def test_another_plan_takes_the_place_of_one_that_wrote_nothing(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    path, out = czi(*SCENES), tmp_path / "a.patches.zarr"
+    events = iter_export(plan_for(path, out, filters=["std>p20"]), workers=1)
+    advance(events, "score")
+    events.close()
+    assert export(plan_for(path, out, strategy=Tiled(size=(8, 8))))["all"].shape[2:] == (8, 8)
 
 
 def test_a_plan_that_cannot_be_read_is_refused_or_overwritten(czi: MakeCzi, tmp_path: Path) -> None:

@@ -404,3 +404,29 @@ def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(path, drawn("YX", (64, 48)))
     with pytest.raises((SourcesFailed, ExportError), match="has changed"):
         lazy["all"][0]
+
+
+def test_a_file_that_is_touched_is_the_same_file(tmp_path: Path) -> None:
+    pixels = drawn("YX", (32, 32))
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    sources, strategy = expand_sources([tmp_path / "a.tif"]), Tiled(size=(16, 16))
+    lazy = LazyPatchSet(ExportPlan(sources=sources, strategy=strategy, out="a.patches.zarr"))
+    os.utime(tmp_path / "a.tif", ns=(1, 1))
+    np.testing.assert_array_equal(lazy["all"][0][0], pixels[:16, :16])
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_what_became_of_a_file_is_said_in_words_of_the_set(tmp_path: Path, is_gone: bool) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, drawn("YX", (32, 32)))
+    sources, strategy = expand_sources([path]), Tiled(size=(16, 16))
+    lazy = LazyPatchSet(ExportPlan(sources=sources, strategy=strategy, out="a.patches.zarr"))
+    if is_gone:
+        path.unlink()
+        text = f"{path} is missing, but was there when this set was made; restore it, and "
+    else:
+        tifffile.imwrite(path, drawn("YX", (48, 32)))
+        text = f"{path} has changed since this set was made; "
+    with pytest.raises(SourcesFailed) as raised:
+        lazy["all"][0]
+    assert str(raised.value) == f"{text}make the LazyPatchSet again."

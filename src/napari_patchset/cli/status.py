@@ -1,5 +1,6 @@
 """`patchset status` and `clean`: unfinished work, how to go on with it or to remove it."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,11 @@ from pydantic import ByteSize
 from napari_patchset.cli.parameters import option
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
-from napari_patchset.exporting.status import export_status, unfinished_status
+from napari_patchset.exporting.status import export_status, find_workdir, unfinished_status
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import JobFolder
 from napari_patchset.jobs.status import WorkStatus, find_unfinished
+from napari_patchset.patchset.layout import PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.stitching.status import folder_status, stitch_status
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
 
@@ -33,13 +35,18 @@ def status(
 
     Example: patchset status cells.patches.zarr --of 16
     """
-    found = stitch_status(name) if name.endswith(SUFFIX) else export_status(name, of)
+    image = name.removesuffix(PARTIAL_SUFFIX)
+    found = stitch_status(image) if image.endswith(SUFFIX) else export_status(name, of)
     REPORT.summary("\n".join(_lines(found)), path=name, exports=[asdict(found)])
 
 
 def clean(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where to look, in folders below it too.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER|NAME",
+            help="Where to look, in folders below it too; or one patch set or stitched image.",
+        ),
     ] = Path(),
     yes: Annotated[
         bool,
@@ -52,9 +59,7 @@ def clean(
 
     Example: patchset clean results --yes
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder.")
-    folders = list(find_unfinished(folder, (StitchFolder, WorkDir)))
+    folders = _find(folder)
     found = [_status_of(each) for each in folders]
     idle = [each for each, its in zip(folders, found, strict=True) if its.state != "running"]
     if not REPORT.as_json:
@@ -73,6 +78,26 @@ def clean(
     if not found:
         text = f"{folder}: no unfinished export or stitching"
     REPORT.summary(text, exports=[asdict(each) for each in found], removed=removed)
+
+
+def _find(path: Path) -> list[JobFolder[Any]]:
+    """Return the unfinished work of a name, or in a folder and those below it.
+
+    Raise FileNotFoundError if there is neither, ExportError if it can't be removed.
+    """
+    suffixes = (*SUFFIXES, SUFFIX, PARTIAL_SUFFIX)
+    if path.name and (path.name.endswith(suffixes) or not path.is_dir()):
+        image = path.with_name(path.name.removesuffix(PARTIAL_SUFFIX))
+        is_image = image.name.endswith(SUFFIX)
+        named = StitchFolder.for_image(image) if is_image else find_workdir(path)
+        if named.root.exists():
+            named.check_only_own_files()
+            return [named]
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path}: there is no such folder, and no unfinished export or stitching of that name."
+        )
+    return list(find_unfinished(path, (StitchFolder, WorkDir)))
 
 
 def _status_of(folder: JobFolder[Any]) -> WorkStatus:
@@ -100,6 +125,9 @@ def _lines(found: WorkStatus) -> list[str]:
     for step, jobs in found.missing_jobs.items():
         if jobs:
             lines.append(f"to {step}: jobs {','.join(map(str, jobs))}")
+    if found.error:
+        lines.append(f"ended by: {found.error}")
+        lines.append(f"to remove it: {shlex.join(['patchset', 'clean', found.folder])}")
     if found.next:
         lines.append(f"to go on: {found.next}")
     return lines

@@ -136,7 +136,8 @@ def iter_export(
             is_resumed = yield from _events(steps, lambda step: Progress.of_planning(step, plan))
             export = _Export(workdir, executor, workers, memory)
             if not workdir.is_in_place:
-                yield from export.run(is_resumed, overwrite, metrics)
+                with workdir.noting_error():
+                    yield from export.run(is_resumed, overwrite, metrics)
             yield from export.finished()
         finally:
             workdir.clear_stop()

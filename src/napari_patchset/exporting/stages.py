@@ -6,6 +6,7 @@ All state is in the folder, so that a step may be run again, and resumes where i
 process that has the same files.
 """
 
+import shlex
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,8 @@ def finalize_export(
         try:
             if not workdir.is_in_place:
                 steps = finalize(workdir, overwrite)
-                run_steps(steps, lambda step: progress(step.done, step.total))
+                with workdir.noting_error():
+                    run_steps(steps, lambda step: progress(step.done, step.total))
         except SourcesFailed as failed:
             workdir.record(failed)
             raise
@@ -266,8 +268,8 @@ def is_prepared(
 ) -> bool:
     """Return whether the folder has the same plan; raise an error for another, unless `overwrite`.
 
-    A plan that skips more sources than it now may is made again; with `overwrite`, so is one of
-    whose files one has changed.
+    Another plan of which no shard is written is replaced. A plan that skips more sources than it
+    now may is made again; with `overwrite`, so is one of whose files one has changed.
     """
     try:
         frozen = workdir.find_plan()
@@ -278,10 +280,10 @@ def is_prepared(
     if frozen is None:
         return False
     is_same = frozen.requested == plan.resolved().sources and frozen.plan.recipe == plan.recipe
-    if not is_same and not overwrite:
+    if not is_same and not overwrite and workdir.has_shards:
         raise DestinationExistsError(
-            f"{workdir.root} holds an unfinished export of another plan; choose another name or "
-            "delete it."
+            f"{workdir.root} holds an unfinished export of another plan; finish that "
+            f"(`patchset status {shlex.quote(plan.out)}` shows how), or delete it."
         )
     if overwrite and frozen.changed_files:
         return False

@@ -20,7 +20,7 @@ def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
 
     Raise ExportError if there is neither a set nor an unfinished export of that name.
     """
-    workdir = WorkDir.for_set(out)
+    workdir = find_workdir(out)
     workdir.check_own()
     if is_complete(out):
         manifest, _ = read_description(Path(out))
@@ -30,7 +30,16 @@ def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
     if not workdir.root.exists():
         raise ExportError(f"{out}: there is no patch set, and no unfinished export of that name.")
     frozen, status = workdir.find_plan(), work_status(workdir, Path(out))
-    return status if frozen is None else _of_planned(status, workdir, frozen, of)
+    if frozen is None:
+        return status
+    status = replace(status, path=str(Path(out).with_name(Path(frozen.plan.out).name)))
+    return _of_planned(status, workdir, frozen, of)
+
+
+def find_workdir(name: str | Path) -> WorkDir:
+    """Return the folder of an unfinished set, named by the set, by its stem, or by NAME.partial."""
+    path = Path(name)
+    return WorkDir(path) if path.name.endswith(PARTIAL_SUFFIX) else WorkDir.for_set(path)
 
 
 def unfinished_status(workdir: WorkDir) -> WorkStatus:

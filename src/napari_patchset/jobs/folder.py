@@ -3,6 +3,7 @@
 napari-patchset.lock   locked by one process, or by several jobs of one piece of work
 stop                   while it exists, jobs stop before the next tile
 running.TOKEN          while it exists, jobs with this token may write
+error.txt              what ended the work last
 replaced/              what the result replaces, until it has its name
 
 An export and a stitching add their plan, their result as it grows, and files that say which part of
@@ -24,7 +25,8 @@ from uuid import uuid4
 from pydantic import ByteSize, ValidationError
 
 from napari_patchset._model import Frozen
-from napari_patchset.errors import NO_MEMORY, ExportError
+from napari_patchset.credentials import hide_credentials
+from napari_patchset.errors import NO_MEMORY, ExportError, PatchsetError
 from napari_patchset.jobs.lock import LOCK, locked
 from napari_patchset.jobs.own_files import OwnFiles, is_litter
 from napari_patchset.patchset.files import DRAFT_PATTERN, sync_folder, write_file
@@ -51,7 +53,8 @@ def files_of_jobs(kind: str, files: str, folders: str) -> OwnFiles:
     files, folders : str
         Regular expressions of the paths of files and folders that this kind of work adds.
     """
-    is_file = re.compile(rf"{re.escape(LOCK)}|stop|running[.][0-9a-f]{{32}}|{files}").fullmatch
+    own = rf"{re.escape(LOCK)}|stop|error[.]txt|running[.][0-9a-f]{{32}}"
+    is_file = re.compile(rf"{own}|{files}").fullmatch
     is_folder = re.compile(rf"{REPLACED}|{folders}").fullmatch
     return OwnFiles(kind, lambda name: is_file(_DRAFT.sub(r"\g<folder>\g<name>", name)), is_folder)
 
@@ -125,7 +128,7 @@ class JobFolder(ABC, Generic[Plan]):
         self.root, self._token = root, token
         self.result = root / self.RESULT
         self._stop, self._plan = root / "stop", root / self.PLAN
-        self._replaced = root / REPLACED
+        self._replaced, self._error = root / REPLACED, root / "error.txt"
         self._plans: FileCache[Plan] = FileCache(1)
 
     @abstractmethod
@@ -188,6 +191,26 @@ class JobFolder(ABC, Generic[Plan]):
         """Lock the folder (see `locked`); a full disk, or memory, is an ExportError."""
         with locked(self.root, self.KIND, shared=shared), _explain_lack(self.root):
             yield
+
+    @contextmanager
+    def noting_error(self) -> Iterator[None]:
+        """Keep the message of an error that ends the work, for those who ask how far it is."""
+        self._error.unlink(missing_ok=True)
+        try:
+            yield
+        except (PatchsetError, OSError) as error:
+            if self._plan.exists():
+                with suppress(OSError):  # the disk may be full, and the first error matters
+                    write_file(self._error, [hide_credentials(str(error)).encode()])
+            raise
+
+    @property
+    def last_error(self) -> str:
+        """The message of the error that ended the work last, "" if none did."""
+        try:
+            return self._error.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
 
     def request_stop(self) -> None:
         """Request every job, in any process or machine, to stop."""

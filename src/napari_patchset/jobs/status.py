@@ -33,6 +33,8 @@ class WorkStatus:
     """The step that comes next: plan, score, write, finalize; stitch, levels; or done."""
     next: str = ""
     """The command that goes on; "" if nothing is left, or another process does it."""
+    error: str = ""
+    """What ended the work last."""
     bytes: int = 0
     """Size of all files on disk."""
     changed: str = ""
@@ -67,6 +69,7 @@ def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
         state=state,
         stage="plan" if is_begun else "done",
         next="the command that began it" if state == "unfinished" else "",
+        error=folder.last_error,
         bytes=nbytes,
         changed=changed,
     )

@@ -30,6 +30,7 @@ from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.reading.planned_files import PlannedFiles
 from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.reading.tile_reader import TileReader
 from napari_patchset.exporting.reading.tiles import Batches
@@ -283,13 +284,19 @@ class _SourceReader:
         self._start()
 
     def _start(self) -> None:
-        self._process = os.getpid()
+        self._process, frozen = os.getpid(), self.frozen
         self._lock, self._tiles = Lock(), TileCache(self._cache)
         self._images = OpenImages(
-            self.frozen.plan,
-            file_stats=self.frozen.file_stats,
+            frozen.plan,
+            planned=PlannedFiles(
+                frozen.plan,
+                frozen.images,
+                frozen.file_stats,
+                "this set was made",
+                "make the LazyPatchSet again",
+            ),
             threads=self._threads,
-            classes=self.frozen.classes,
+            classes=frozen.classes,
         )
 
     def __getstate__(self) -> tuple[Any, ...]:

@@ -5,26 +5,20 @@ Only a few stay open at a time. A file that was replaced since the plan was made
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, Self
 
 from napari_patchset.annotations.features import ClassLabel
-from napari_patchset.errors import (
-    SOURCE_ERRORS,
-    ArgumentError,
-    MissingAxisError,
-    UnreadableFileError,
-)
+from napari_patchset.errors import SOURCE_ERRORS, ArgumentError, MissingAxisError
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.class_images import is_of_classes, open_classes
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
+from napari_patchset.exporting.reading.planned_files import PlannedFiles
 from napari_patchset.patchset.layout import IMAGE, LABELS
-from napari_patchset.source import is_remote, local_path, path_text
-from napari_patchset.stacks.cache import FileStat
+from napari_patchset.source import is_remote, path_text
 from napari_patchset.stacks.metadata import channel_names, describe, image_metadata
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
@@ -32,31 +26,6 @@ from napari_patchset.stacks.resampled import ResampledStack
 from napari_patchset.stacks.retrying import call_with_retries
 
 _MAX_OPEN = 8
-
-
-def find_stat(path: str) -> FileStat | None:
-    """Return size and time of a file, None for a folder or a URL."""
-    file = local_path(path)
-    return FileStat.from_file(file) if Path(file).is_file() else None
-
-
-def check_unchanged(path: str, file_stats: Mapping[str, FileStat]) -> None:
-    """Raise UnreadableFileError if a file is gone, or of another size or time than in the plan."""
-    stat, planned = find_stat(path), file_stats.get(path)
-    if stat is None and planned is not None:
-        raise UnreadableFileError(
-            f"{path} is missing, but was there when the export began; restore it, and export again "
-            "with overwrite."
-        )
-    if stat != planned:
-        raise changed_file(path)
-
-
-def changed_file(path: str) -> UnreadableFileError:
-    """Return the error for a file that is not the one that was planned for."""
-    return UnreadableFileError(
-        f"{path} has changed since the export began; export again with overwrite."
-    )
 
 
 def open_source(
@@ -122,9 +91,9 @@ class OpenImages:
     ----------
     opener : callable
         Opens one of them, as `open_stack` does.
-    file_stats : dict of str to FileStat, or None
-        Size and time of each file when the plan was made. Another file in its place is refused,
-        even if the original is back before the export ends.
+    planned : PlannedFiles or None
+        The files when the plan was made. Another one in its place is refused, even if the original
+        is back before the export ends.
     threads : int
         Number of threads that decode.
     check_cancelled : callable
@@ -137,14 +106,14 @@ class OpenImages:
         self,
         plan: ExportPlan,
         opener: Callable[..., ClosableStack] = open_stack,
-        file_stats: Mapping[str, FileStat] | None = None,
+        planned: PlannedFiles | None = None,
         threads: int = 1,
         check_cancelled: Callable[[], None] = lambda: None,
         classes: Sequence[ClassLabel] = (),
     ) -> None:
         self._classes = classes
         self.threads, self.check_cancelled = threads, check_cancelled
-        self._plan, self._opener, self._file_stats = plan, opener, file_stats
+        self._plan, self._opener, self._planned = plan, opener, planned
         self._open: OrderedDict[tuple[int, str], OpenImage] = OrderedDict()
         self._pinned: set[tuple[int, str]] = set()
 
@@ -162,24 +131,31 @@ class OpenImages:
             failure = Failure.from_error(source, error)
             if not failure.is_transient:
                 try:
-                    self._check_files(index)
+                    is_touched = self._check_files(index)
                 except SOURCE_ERRORS as change:
                     failure = Failure.from_error(source, change)
                     raise SourcesFailed({index: failure}) from error
+                if is_touched:  # by its stack it is another file, until it is opened again
+                    failure = failure.model_copy(update={"is_transient": True})
             if not isinstance(error, SOURCE_ERRORS):
                 raise
             raise SourcesFailed({index: failure}) from error
 
-    def _check_files(self, index: int) -> None:
-        """Raise UnreadableFileError if a file of a source has changed, as far as it was opened."""
-        if self._file_stats is None:
-            return
-        paths = {image.path for image in self._plan.sources[index].images.values()}
-        for (source, _), image in self._open.items():
-            if source == index:
-                paths.update(map(path_text, getattr(image.stack, "files", ())))
-        for path in sorted(paths):
-            check_unchanged(path, self._file_stats)
+    def _check_files(self, index: int) -> bool:
+        """Return whether a file of a source, as far as it was opened, has only another time.
+
+        Such images are closed. Raise UnreadableFileError if one has changed.
+        """
+        is_touched = False
+        if self._planned is None:
+            return is_touched
+        for role in self._plan.sources[index].images:
+            image = self._open.get((index, role))
+            if self._planned.check(index, role, _files(image.stack) if image else ()):
+                is_touched = True
+                if image:
+                    _close(self._open.pop((index, role)).stack)
+        return is_touched
 
     def __getitem__(self, which: tuple[int, str]) -> OpenImage:
         if which not in self._open:
@@ -207,15 +183,13 @@ class OpenImages:
 
     def _open_image(self, index: int, role: str) -> OpenImage:
         source = self._plan.sources[index]
-        ref = source.images[role]
         with ExitStack() as on_error:
             stack = open_source(
                 self._plan, source, role, self._opener, self._classes, self.check_cancelled
             )
             on_error.callback(stack.close)
-            if self._file_stats is not None:
-                for path in {ref.path, *map(path_text, getattr(stack, "files", ()))}:
-                    check_unchanged(path, self._file_stats)
+            if self._planned is not None:
+                self._planned.check(index, role, _files(stack))
             names = channel_names(stack)
             channels = [*range(len(names))], list[int]()
             image = OpenImage(
@@ -234,6 +208,10 @@ class OpenImages:
         """Close all images; one that is used again is opened again."""
         while self._open:
             _close(self._open.popitem()[1].stack)
+
+
+def _files(stack: ClosableStack) -> list[str]:
+    return [path_text(file) for file in getattr(stack, "files", ())]
 
 
 def _close(stack: ClosableStack) -> None:

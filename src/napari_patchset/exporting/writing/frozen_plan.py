@@ -21,7 +21,7 @@ from napari_patchset.exporting.reading.class_images import (
     classes_of,
 )
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
-from napari_patchset.exporting.reading.open_images import changed_file, check_unchanged, find_stat
+from napari_patchset.exporting.reading.planned_files import PlannedFiles, find_stat
 from napari_patchset.exporting.reading.sources import (
     SourceDescriber,
     check_agreement,
@@ -103,29 +103,56 @@ class FrozenPlan(Frozen):
         return self.images[IMAGE]
 
     @property
+    def planned_files(self) -> PlannedFiles:
+        """The files as they were when the plan was made."""
+        return PlannedFiles(self.plan, self.images, self.file_stats)
+
+    @property
     def changed_files(self) -> list[str]:
-        """The files that differ in size or time from this plan, or are gone."""
-        return [path for path, stat in self.file_stats.items() if find_stat(path) != stat]
+        """The files that are gone, or differ in content from this plan.
+
+        None is opened unless one has another size or time.
+        """
+        if all(find_stat(path) == stat for path, stat in self.file_stats.items()):
+            return []
+        planned, describer, changed = (
+            self.planned_files,
+            SourceDescriber(self.plan),
+            dict[str, None](),
+        )
+        for index, ref in enumerate(self.plan.sources):
+            for role in self.images:
+                try:
+                    self._check_image(planned, describer, index, role)
+                except SOURCE_ERRORS:
+                    changed[ref.images[role].path] = None
+        return [*changed]
 
     def find_changed(
         self, ignored: Container[int], check_cancelled: Callable[[], None]
     ) -> "Generator[Step, None, dict[int, Failure]]":
-        """Find the sources that are gone, or differ in size, time or content from this plan."""
-        describer, failures = SourceDescriber(self.plan), {}
+        """Find the sources that are gone, or differ in content from this plan."""
+        planned, describer, failures = self.planned_files, SourceDescriber(self.plan), {}
         for index, ref in enumerate(self.plan.sources):
             yield from _step(index, len(self.plan.sources))
             if index in ignored:
                 continue
             check_cancelled()
             try:
-                for role, infos in self.images.items():
-                    image = ref.images[role]
-                    check_unchanged(image.path, self.file_stats)
-                    if describer.has_changed(ref, role, infos[index]):
-                        raise changed_file(image.path)
+                for role in self.images:
+                    self._check_image(planned, describer, index, role)
             except SOURCE_ERRORS as error:
                 failures[index] = Failure.from_error(ref, error)
         return failures
+
+    def _check_image(
+        self, planned: PlannedFiles, describer: SourceDescriber, index: int, role: str
+    ) -> None:
+        """Raise UnreadableFileError or OSError if an image is gone, or differs in content."""
+        planned.check(index, role)
+        ref = self.plan.sources[index]
+        if describer.has_changed(ref, role, self.images[role][index]):
+            raise planned.changed(ref.images[role].path)
 
 
 def _step(done: int, total: int) -> Iterator[Step]:

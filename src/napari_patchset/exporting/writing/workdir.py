@@ -240,7 +240,7 @@ class WorkDir(JobFolder[FrozenPlan]):
         frozen = self.plan()
         return OpenImages(
             frozen.plan,
-            file_stats=frozen.file_stats,
+            planned=frozen.planned_files,
             threads=threads,
             check_cancelled=self.check_cancelled,
             classes=frozen.classes,
@@ -342,6 +342,11 @@ class WorkDir(JobFolder[FrozenPlan]):
             self.format.write(self.result, shard.layout, shard.number, patches)
             data = done_marker.result().model_dump_json().encode()
             write_file(self.done_marker_path(shard), [data], sync=False)
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether any shard is written: without one, nothing is lost if another plan begins."""
+        return any((self.root / "shards").rglob("*.json"))
 
     def missing_shards(self, array: ArraySelection) -> list[Shard]:
         """Return the shards that are not written yet, and delete their outdated done markers."""
