@@ -77,7 +77,7 @@ def test_a_broken_file_is_one_notification(
     assert not window.viewer.layers
 
 
-def test_the_sample_is_drawn_in_the_background_and_opens_from_the_menu(
+def test_the_sample_is_drawn_in_the_background_and_opens_from_the_menu_at_once_if_it_is_there(
     window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, missing = Event(), tmp_path / "not drawn yet.czi"
@@ -92,12 +92,9 @@ def test_the_sample_is_drawn_in_the_background_and_opens_from_the_menu(
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
     assert "Drawing" not in str(window.viewer.status)
 
-
-def test_a_sample_that_is_there_opens_from_the_menu_at_once(
-    window: Window, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    window.viewer.layers.clear()
+    window.settle()
     monkeypatch.setattr(sample_data, "sample_path", lambda: file)
-    monkeypatch.setattr(sample_data, "ensure_sample", lambda: file)
     _choose_sample(window)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
 

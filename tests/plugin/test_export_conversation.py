@@ -76,8 +76,8 @@ def test_a_set_of_that_name_is_replaced_or_both_are_kept(window: Window, file: P
     assert size_of(out) == (16, 32)
 
 
-def test_nothing_moves_when_a_question_comes_or_goes_or_an_export_runs(
-    window: Window, file: Path
+def test_nothing_moves_when_a_question_comes_and_it_goes_when_it_is_about_something_else(
+    window: Window, file: Path, czi: MakeCzi
 ) -> None:
     window.open(file)
     export = window.widget.export
@@ -106,44 +106,19 @@ def test_nothing_moves_when_a_question_comes_or_goes_or_an_export_runs(
     export.show_running(False)
     assert places() == before
 
-
-def test_a_question_goes_when_it_is_about_something_else(
-    window: Window, file: Path, czi: MakeCzi
-) -> None:
-    window.open(file)
-    window.export_to(file.with_name("a.patches.zarr")).close()
-    window.click(window.widget.export.start)
+    window.click(export.start)
     assert offered(window)
     window.type_size(32, 32)
     assert (offered(window), status(window)) == ([], "")
-    window.click(window.widget.export.start)
+    window.click(export.start)
     answer(window, "Replace")
     window.until(lambda: status(window) == "Saved a.patches.zarr")
     window.open(czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi"))
     assert status(window) == ""
-    assert window.widget.export.open.enabled  # what was typed still names it
+    assert export.open.enabled  # what was typed still names it
 
 
-def test_a_set_that_the_destination_names_can_be_opened(
-    window: Window, file: Path, czi: MakeCzi, tmp_path: Path
-) -> None:
-    window.open(file)
-    export, made = window.widget.export, tmp_path / "made.patches.zarr"
-    window.export_to(made).close()
-    window.click_scene(1)
-    assert status(window) == ""
-    save_to(window, tmp_path / "none.patches.zarr")
-    assert not export.open.enabled
-    save_to(window, made)
-    assert export.open.enabled
-    window.click(export.open)
-    window.until(window.widget.preview.gallery.isVisible)
-    shutil.rmtree(made)
-    window.type_size(32, 32)
-    assert not export.open.enabled
-
-
-def test_the_set_of_an_image_is_proposed_when_it_is_chosen_again(
+def test_the_set_of_an_image_is_proposed_when_it_is_chosen_again_and_any_that_is_named_opens(
     window: Window, file: Path, czi: MakeCzi, tmp_path: Path
 ) -> None:
     window.open(file)
@@ -158,6 +133,20 @@ def test_the_set_of_an_image_is_proposed_when_it_is_chosen_again(
     assert export.destination == str(tmp_path / "image.patches.zarr")
     assert export.open.enabled
     assert status(window) == ""
+
+    made = tmp_path / "made.patches.zarr"
+    window.export_to(made).close()
+    window.click_scene(1)
+    assert status(window) == ""
+    save_to(window, tmp_path / "none.patches.zarr")
+    assert not export.open.enabled
+    save_to(window, made)
+    assert export.open.enabled
+    window.click(export.open)
+    window.until(window.widget.preview.gallery.isVisible)
+    shutil.rmtree(made)
+    window.type_size(32, 32)
+    assert not export.open.enabled
 
 
 @pytest.fixture
@@ -249,7 +238,7 @@ def check_allowed(window: Window) -> None:
     assert window.widget.export.start.enabled
 
 
-def test_why_a_destination_is_impossible_is_told_until_it_is_mended(
+def test_why_an_export_is_impossible_or_failed_is_told_until_it_is_mended(
     window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window.open(file)
@@ -277,9 +266,6 @@ def test_why_a_destination_is_impossible_is_told_until_it_is_mended(
         check_allowed(window)
     assert not good.exists()
 
-
-def test_what_leaves_no_patch_is_told_before_the_export(window: Window, file: Path) -> None:
-    window.open(file)
     window.unfold("Strategy")
     window.choose(window.widget.form.strategy.kind, "fixed")
     check_refused(window, "There is no patch to export.")
@@ -290,6 +276,16 @@ def test_what_leaves_no_patch_is_told_before_the_export(window: Window, file: Pa
     window.settle()
     check_refused(window, "No patch is left: loosen the filters")
     window.click(window.widget.form.filters.rows[0].remove_button)
+    check_allowed(window)
+
+    whole = file.read_bytes()
+    file.write_bytes(b"no image any more")
+    window.click(window.widget.export.start)
+    window.until(lambda: "not a CZI file" in status(window))
+    assert not list(tmp_path.glob("*.partial"))
+    assert window.widget.export.start.enabled
+    file.write_bytes(whole)
+    window.type_size(32, 32)
     check_allowed(window)
 
 
@@ -323,21 +319,6 @@ def test_labels_of_another_shape_are_refused_by_the_preview(
     assert "patches" in window.summary
     assert window.widget.export.start.enabled
     assert [path.name for path in tmp_path.iterdir()] == ["image.czi"]
-
-
-def test_a_failure_is_told_in_full_where_the_export_was_started(
-    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window.open(file)
-    whole = file.read_bytes()
-    file.write_bytes(b"no image any more")
-    window.click(window.widget.export.start)
-    window.until(lambda: "not a CZI file" in status(window))
-    assert not (tmp_path / "image.partial").exists()
-    assert window.widget.export.start.enabled
-    file.write_bytes(whole)
-    window.type_size(32, 32)
-    check_allowed(window)
 
 
 def test_what_the_user_typed_as_destination_stays(

@@ -64,8 +64,14 @@ def choose(window: Window, group: str) -> None:
     window.settle()
 
 
-def test_tabs_and_order_choose_what_is_shown(opened: Window) -> None:
+def test_tabs_and_order_choose_what_is_shown_and_only_what_is_visible_is_read(
+    opened: Window,
+) -> None:
     shown, planned = gallery(opened), opened.widget.plans.current
+    canvas = opened.viewer.window._qt_viewer.canvas.native
+    image = QRect(canvas.mapToGlobal(QPoint(0, 0)), canvas.size())
+    assert shown.screen().availableGeometry().contains(shown.geometry())
+    assert shown.geometry().intersected(image).width() < image.width() / 3
     rejected = planned.rejected_rows
     assert [shown.tabs.tabText(i) for i in range(shown.tabs.count())] == [
         "all 36",
@@ -91,8 +97,22 @@ def test_tabs_and_order_choose_what_is_shown(opened: Window) -> None:
     opened.qtbot.keyClick(shown.sort, Qt.Key.Key_Down)
     assert sorted(shown.grid.rows.tolist()) == list(range(36)) != shown.grid.rows.tolist()
 
+    shown.resize(300, 300)
+    opened.settle()
+    columns = {shown.grid.cell(i).x() for i in range(36)}
+    assert 1 < len(columns) < 5
+    shown.grid.forget_pictures()
+    shown.grid.verticalScrollBar().setValue(shown.grid.verticalScrollBar().maximum())
+    opened.until(lambda: not shown.grid.missing_rows() and opened.is_idle)
+    assert 0 < len(shown.grid._pictures) < 36
+    shown.resize(720, 300)
+    opened.settle()
+    assert len({shown.grid.cell(i).x() for i in range(36)}) > len(columns)
 
-def test_a_click_goes_to_the_place_on_the_image(opened: Window) -> None:
+
+def test_a_click_goes_to_the_place_on_the_image_and_more_than_a_hand_can_choose_is_refused(
+    opened: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown, preview = gallery(opened), opened.widget.preview
     click(opened, 0)
     for index in (1, 3):
@@ -106,6 +126,12 @@ def test_a_click_goes_to_the_place_on_the_image(opened: Window) -> None:
     press(opened, Qt.Key.Key_Return)
     assert preview.view.row == 35
     move(shown.grid.viewport(), QPoint(1, 1))
+
+    monkeypatch.setattr(module, "_MOST_BY_HAND", 35)
+    press(opened, Qt.Key.Key_A, CTRL)
+    press(opened, Qt.Key.Key_X)
+    assert shown.info.text().startswith("36 patches are selected, and at most 35")
+    assert not opened.state.recipe.overrides
 
 
 def test_several_are_kept_and_rejected_by_hand_and_the_export_repeats_it(
@@ -147,22 +173,13 @@ def test_several_are_kept_and_rejected_by_hand_and_the_export_repeats_it(
     made.close()
 
 
-def test_only_what_is_visible_is_read_and_rows_reflow(opened: Window) -> None:
-    shown = gallery(opened)
-    shown.resize(300, 300)
-    opened.settle()
-    columns = {shown.grid.cell(i).x() for i in range(36)}
-    assert 1 < len(columns) < 5
-    shown.grid.forget_pictures()
-    shown.grid.verticalScrollBar().setValue(shown.grid.verticalScrollBar().maximum())
-    opened.until(lambda: not shown.grid.missing_rows() and opened.is_idle)
-    assert 0 < len(shown.grid._pictures) < 36
-    shown.resize(720, 300)
-    opened.settle()
-    assert len({shown.grid.cell(i).x() for i in range(36)}) > len(columns)
-
-
-def test_a_set_is_shown_in_the_colours_of_its_source(opened: Window, tmp_path: Path) -> None:
+def test_a_set_is_shown_in_the_colours_of_its_source_and_as_layers_in_a_window_of_its_own(
+    opened: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        module, "open_viewer", lambda title, layers: asked.append((title, len(layers)))
+    )
     made = opened.export_to(tmp_path / "made.patches.zarr")
     before = [layer.name for layer in opened.viewer.layers]
     point = opened.viewer.dims.point
@@ -186,39 +203,9 @@ def test_a_set_is_shown_in_the_colours_of_its_source(opened: Window, tmp_path: P
     colors = [rgb(options["colormap"]) for _, options, _ in layers]
     np.testing.assert_allclose(ends, colors, atol=0.01)
     made.close()
-
-
-def test_as_layers_a_set_opens_in_a_window_of_its_own(
-    opened: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, int]] = []
-    monkeypatch.setattr(
-        module, "open_viewer", lambda title, layers: asked.append((title, len(layers)))
-    )
-    opened.export_to(tmp_path / "made.patches.zarr").close()
-    opened.click(opened.widget.export.open)
-    shown = gallery(opened)
-    opened.until(lambda: isinstance(shown._patches, SetPatches) and opened.is_idle)
     opened.qtbot.mouseClick(shown.as_layers, Qt.MouseButton.LeftButton)
     opened.settle()
     assert asked == [("made.patches.zarr", 2)]
-
-
-def test_more_than_a_hand_can_choose_is_refused_with_the_remedy(
-    opened: Window, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_MOST_BY_HAND", 35)
-    press(opened, Qt.Key.Key_A, CTRL)
-    press(opened, Qt.Key.Key_X)
-    assert gallery(opened).info.text().startswith("36 patches are selected, and at most 35")
-    assert not opened.state.recipe.overrides
-
-
-def test_the_gallery_covers_little_of_the_image(opened: Window) -> None:
-    shown, canvas = gallery(opened), opened.viewer.window._qt_viewer.canvas.native
-    image = QRect(canvas.mapToGlobal(QPoint(0, 0)), canvas.size())
-    assert shown.screen().availableGeometry().contains(shown.geometry())
-    assert shown.geometry().intersected(image).width() < image.width() / 3
 
 
 def test_a_click_goes_to_a_patch_of_another_scene(window: Window, file: Path) -> None:

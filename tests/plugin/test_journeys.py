@@ -90,7 +90,10 @@ def test_export_cancel_export_again_and_open(
     window.click(window.widget.export.cancel)
     window.until(lambda: not window.widget.export_control.exporting.running)
     assert window.widget.export.status.value == "Stopped. Press Export to resume."
-    window.export_to(out).close()
+    assert not out.exists()
+    assert len(list((tmp_path / "made.partial").rglob("*.json"))) > 1
+    with window.export_to(out) as made:
+        assert len(made["all"]) == 6 * 29 * 45
     window.click(window.widget.export.open)
     gallery = window.widget.preview.gallery
     window.until(lambda: gallery.count.text() == f"{6 * 29 * 45:,} patches")

@@ -42,7 +42,7 @@ def state_in(window: Window, line: Any, text: str) -> None:
     window.settle()
 
 
-def test_axes_are_stated_and_shown_and_exported(
+def test_what_does_not_fit_changes_nothing_and_what_fits_is_shown_and_exported(
     window: Window, pages: Path, tmp_path: Path
 ) -> None:
     window.open(pages)
@@ -51,6 +51,22 @@ def test_axes_are_stated_and_shown_and_exported(
     assert not fold.content.isVisible()
     assert control.section.notes.value.startswith("Whether its 6 planes are Z, T or C")
     assert metadata(window).axes.native.placeholderText() == "SYX"
+
+    before, summary = window.images, window.summary
+    for line, text, problem in (
+        (metadata(window).axes, "TZYX", "Axes 'TZYX' name 4 dimensions"),
+        (metadata(window).pixel_size, "a", "'a' is not a pixel size"),
+        (metadata(window).names, "DAPI, GFP", "2 channel names are given"),
+        (metadata(window).names, '"DAPI', "a quote does not end"),
+    ):
+        state_in(window, line, text)
+        assert window.summary.startswith("Metadata: ")
+        assert problem in window.summary
+        assert window.images == before
+        state_in(window, line, "")
+        assert window.summary == summary
+    assert source_ref(pages).overrides == {}
+
     state_in(window, metadata(window).axes, "zyx")
     state_in(window, metadata(window).pixel_size, "1, 0.25, 0.25")
     state_in(window, metadata(window).names, '"Alexa 488, em 520"')
@@ -73,8 +89,8 @@ def test_axes_are_stated_and_shown_and_exported(
     patches.close()
 
 
-def test_what_is_stated_is_remembered_for_that_file_alone(
-    window: Window, pages: Path, tmp_path: Path
+def test_what_is_stated_is_remembered_for_that_file_alone_and_a_plan_brings_its_own(
+    window: Window, pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Path(shutil.copy(pages, tmp_path / "other.tif"))
     window.open(pages)
@@ -94,23 +110,25 @@ def test_what_is_stated_is_remembered_for_that_file_alone(
     assert window.images[0].axis_labels == ("s", "y", "x")
     assert source_ref(pages).overrides == {}
 
-
-def test_what_does_not_fit_says_so_and_changes_nothing(window: Window, pages: Path) -> None:
-    window.open(pages)
-    before, summary = window.images, window.summary
-    for line, text, problem in (
-        (metadata(window).axes, "TZYX", "Axes 'TZYX' name 4 dimensions"),
-        (metadata(window).pixel_size, "a", "'a' is not a pixel size"),
-        (metadata(window).names, "DAPI, GFP", "2 channel names are given"),
-        (metadata(window).names, '"DAPI', "a quote does not end"),
-    ):
-        state_in(window, line, text)
-        assert window.summary.startswith("Metadata: ")
-        assert problem in window.summary
-        assert window.images == before
-        state_in(window, line, "")
-        assert window.summary == summary
-    assert source_ref(pages).overrides == {}
+    ref = {"path": str(pages), "axes": "ZYX", "pixel_size": (1, 0.5, 0.5)}
+    strategy = {"kind": "tiled", "size": (2, 16, 16)}
+    plan = ExportPlan.model_validate(
+        {
+            "sources": [ref],
+            "strategy": strategy,
+            "depth_axis": "Z",
+            "out": str(tmp_path / "a.patches.zarr"),
+        }
+    )
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_dump_json())
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    window.settle()
+    assert window.state.sources == plan.sources
+    assert window.images[0].scale.tolist() == [1, 0.5, 0.5]
+    assert metadata(window).axes.value == "ZYX"
+    assert "<b>45</b> patches" in window.summary
 
 
 def test_a_czi_states_its_axes_and_a_layer_has_no_metadata(window: Window, czi: MakeCzi) -> None:
@@ -153,35 +171,11 @@ def test_all_shown_scenes_take_what_is_stated(
     assert "patches in 2 images" in window.summary
 
 
-def test_a_plan_brings_what_it_states(window: Window, pages: Path, tmp_path: Path) -> None:
-    ref = {"path": str(pages), "axes": "ZYX", "pixel_size": (1, 0.5, 0.5)}
-    strategy = {"kind": "tiled", "size": (2, 16, 16)}
-    plan = ExportPlan.model_validate(
-        {
-            "sources": [ref],
-            "strategy": strategy,
-            "depth_axis": "Z",
-            "out": str(tmp_path / "a.patches.zarr"),
-        }
-    )
-    saved = tmp_path / "plan.json"
-    saved.write_text(plan.model_dump_json())
-    window.open(pages)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
-        window.widget.export.load_plan.trigger()
-        window.settle()
-    assert window.state.sources == plan.sources
-    assert window.images[0].scale.tolist() == [1, 0.5, 0.5]
-    assert metadata(window).axes.value == "ZYX"
-    assert "<b>45</b> patches" in window.summary
-
-
 def names_of(window: Window) -> list[str]:
     return [layer.name for layer in window.images]
 
 
-def test_files_opened_as_a_stack_are_one_image(window: Window, tmp_path: Path) -> None:
+def test_files_or_a_folder_opened_as_a_stack_are_one_image(window: Window, tmp_path: Path) -> None:
     data = planes(12)
     paths = [write(tmp_path / f"t{i}.tif", plane) for i, plane in enumerate(data)]
     shuffled = [paths[i] for i in (10, 2, 11, 0, 1, 3, 4, 5, 6, 7, 8, 9)]
@@ -205,8 +199,8 @@ def test_files_opened_as_a_stack_are_one_image(window: Window, tmp_path: Path) -
     patches.close()
     assert window.state.plan().sources[0] == source.model_copy(update={"sequence": "Z"})
 
-
-def test_a_folder_opened_as_a_stack(window: Window, tmp_path: Path) -> None:
+    window.viewer.layers.clear()
+    window.settle()
     (tmp_path / "many").mkdir()
     for i, plane in enumerate(planes(3)):
         write(tmp_path / "many" / f"{i}.tif", plane)
@@ -215,7 +209,9 @@ def test_a_folder_opened_as_a_stack(window: Window, tmp_path: Path) -> None:
     assert window.images[0].data.shape[0] == 3
 
 
-def test_the_files_of_a_set_opened_as_a_stack_are_the_set(window: Window, tmp_path: Path) -> None:
+def test_the_files_of_a_set_as_a_stack_are_the_set_and_each_shows_its_own_scene_first(
+    window: Window, tmp_path: Path
+) -> None:
     paths = write_ome_set(tmp_path, "position", size=80)
     window.viewer.open(list(map(str, paths)), stack=True, plugin=PLUGIN)
     window.until(lambda: window.state is not None)
@@ -223,9 +219,9 @@ def test_the_files_of_a_set_opened_as_a_stack_are_the_set(window: Window, tmp_pa
     assert window.state.source.files is None
     assert len(window.widget.source_control.context.scenes) == 3
 
-
-def test_each_file_of_a_set_shows_its_own_scene_first(window: Window, tmp_path: Path) -> None:
-    for i, path in enumerate(write_ome_set(tmp_path, "position", size=80)):
+    window.viewer.layers.clear()
+    window.settle()
+    for i, path in enumerate(paths):
         window.open(path)
         assert window.state.source.scene == i
         np.testing.assert_array_equal(
@@ -233,20 +229,7 @@ def test_each_file_of_a_set_shows_its_own_scene_first(window: Window, tmp_path: 
         )
 
 
-def test_an_absent_file_is_named_beside_the_source(window: Window, tmp_path: Path) -> None:
-    first, *others = write_ome_set(tmp_path, "channel", n=6, size=80)
-    for path in others:
-        path.unlink()
-    with pytest.warns(UserWarning, match="is not in its folder"):
-        window.open(first)
-    notes = window.widget.source.notes
-    assert notes.visible
-    assert notes.value == (
-        "Absent: channel 1.ome.tif, channel 2.ome.tif, channel 3.ome.tif and 2 more"
-    )
-
-
-def test_missing_planes_and_unknown_units_are_named(
+def test_missing_planes_unknown_units_and_absent_files_are_named_beside_the_source(
     window: Window, czi: MakeCzi, tmp_path: Path
 ) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 80, 80), z=4, c=2, missing=({"Z": 2, "C": 0}, {"Z": 1}))))
@@ -258,6 +241,15 @@ def test_missing_planes_and_unknown_units_are_named(
     window.open(path)
     assert notes.value == "Pixel size Z 2, Y 0.5, X 0.5: the unit is not in the file"
     assert window.images[-1].scale.tolist() == [2, 0.5, 0.5]
+    first, *others = write_ome_set(tmp_path, "channel", n=6, size=80)
+    for path in others:
+        path.unlink()
+    with pytest.warns(UserWarning, match="is not in its folder"):
+        window.open(first)
+    assert notes.visible
+    assert notes.value == (
+        "Absent: channel 1.ome.tif, channel 2.ome.tif, channel 3.ome.tif and 2 more"
+    )
 
 
 def test_a_member_of_the_set_as_extra_file_is_counted_once(
@@ -293,17 +285,14 @@ def test_files_that_do_not_agree_say_so_before_the_export(
     assert "grey.tif has 1, but two.tif has 2" in window.summary
 
 
-@pytest.mark.parametrize(("suffix", "top"), [(".zip", "data/image.zarr"), (".ozx", "")])
-def test_a_zipped_zarr_opens(window: Window, tmp_path: Path, suffix: str, top: str) -> None:
+def test_a_zipped_zarr_opens(window: Window, tmp_path: Path) -> None:
     data = drawn("ZYX", (3, 80, 70))
     store = write_image(tmp_path / "image.zarr", "ZYX", data, scale=(2, 0.5, 0.5))
-    path = zip_store(store, tmp_path / f"image.zarr{suffix}", top)
-    window.viewer.open(str(path), plugin=PLUGIN)
-    window.until(lambda: window.state is not None)
-    window.settle()
-    (layer,) = window.images
-    np.testing.assert_array_equal(layer.data[1], data[1])
-    assert camera_of(window.viewer).zoom > 0
+    for suffix, top in ((".zip", "data/image.zarr"), (".ozx", "")):
+        window.open(zip_store(store, tmp_path / f"image.zarr{suffix}", top))
+        layer = window.images[-1]
+        np.testing.assert_array_equal(layer.data[1], data[1])
+        assert camera_of(window.viewer).zoom > 0
 
 
 def test_the_path_of_a_sequence_has_a_name() -> None:

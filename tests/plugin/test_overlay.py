@@ -155,7 +155,9 @@ def highlighted(window: Window) -> tuple[list[float], float]:
     return box, float(np.abs(y1 * x2 - x1 * y2).sum() / 2)
 
 
-def test_the_patch_under_the_mouse_is_highlighted_and_described(window: Window, file: Path) -> None:
+def test_the_patch_under_the_mouse_is_highlighted_and_described_or_else_an_example(
+    window: Window, file: Path
+) -> None:
     window.open(file)  # 64 x 96
     window.type_size(32, 32)
     # Nothing overlaps, so there is no example.
@@ -175,11 +177,9 @@ def test_the_patch_under_the_mouse_is_highlighted_and_described(window: Window, 
     point_at(window, 12, 12, 6)
     window.grid.visible = False
     assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+    leave_image(window)
+    window.grid.visible = True
 
-
-def test_an_example_shows_what_overlaps(window: Window, file: Path) -> None:
-    window.open(file)
-    window.type_size(32, 32)
     for box in window.widget.patches.overlap.boxes[-2:]:
         window.type_number(box, 8)
     (y, x, *size), shaded = highlighted(window)
@@ -191,7 +191,7 @@ def test_an_example_shows_what_overlaps(window: Window, file: Path) -> None:
     assert shaded == pytest.approx((pixels[y : y + 32, x : x + 32] > 1).sum())
 
 
-def test_the_panel_says_why_there_are_more_patches_than_are_seen(
+def test_the_panel_says_why_there_are_more_patches_than_are_seen_and_volumes_are_boxes_in_3d(
     window: Window, file: Path
 ) -> None:
     window.open(file)
@@ -204,11 +204,6 @@ def test_the_panel_says_why_there_are_more_patches_than_are_seen(
     assert plane_summary(planned, patches) == preview.plane.text()
     assert preview.plane.text().endswith("; 24 in 2 volumes")
 
-
-def test_patches_with_a_depth_axis_are_boxes_in_3d(window: Window, file: Path) -> None:
-    window.open(file)
-    window.choose_depth("Z")
-    window.type_size(2, 32, 32)
     flat = window.grid.data
     window.viewer.dims.ndisplay = 3
     window.settle()

@@ -63,7 +63,7 @@ def stack_of(layer: Any) -> Any:
     return (layer.data[0] if layer.multiscale else layer.data).stack
 
 
-def test_no_layer_is_added_or_removed_and_each_is_drawn_in_its_new_place(
+def test_no_layer_is_added_or_removed_and_each_is_drawn_with_the_grid_in_its_new_place(
     window: Window, file: Path
 ) -> None:
     window.open(file)
@@ -82,6 +82,9 @@ def test_no_layer_is_added_or_removed_and_each_is_drawn_in_its_new_place(
         shown = tuple(window.viewer.dims.current_step[:2])
         np.testing.assert_array_equal(layer._slice.image.raw, layer.data.read((*shown, *PLANE)))
     assert 199 < window.viewer.dims.range[-1].start <= 200
+    window.until(lambda: window.widget.preview.overlay.grid is not None)
+    assert window.grid.translate.tolist() == [15, 200]
+    assert len(window.grid.data)
 
 
 def test_what_becomes_of_the_scene_before_is_no_edit_and_its_file_is_let_go(
@@ -102,15 +105,7 @@ def test_what_becomes_of_the_scene_before_is_no_edit_and_its_file_is_let_go(
     assert stack() is None
 
 
-def test_the_grid_is_that_of_the_scene_that_is_shown(window: Window, file: Path) -> None:
-    window.open(file)
-    pick(window, 1)
-    window.until(lambda: window.widget.preview.overlay.grid is not None)
-    assert window.grid.translate.tolist() == [15, 200]
-    assert len(window.grid.data)
-
-
-def test_a_hidden_channel_stays_hidden_and_shows_its_own_pixels_later(
+def test_a_hidden_channel_stays_hidden_and_what_was_turned_does_not_turn_another_scene(
     window: Window, file: Path
 ) -> None:
     window.open(file)
@@ -122,6 +117,9 @@ def test_a_hidden_channel_stays_hidden_and_shows_its_own_pixels_later(
     egfp.visible = True
     shown = tuple(window.viewer.dims.current_step[:2])
     np.testing.assert_array_equal(egfp._slice.image.raw, egfp.data.read((*shown, *PLANE)))
+    window.images[0].rotate = 10
+    pick(window, 0)
+    assert [layer.rotate[-1][-1] for layer in window.images] == [1, 1]
 
 
 def test_a_scene_of_other_axes_and_channels_brings_its_own_sliders(
@@ -151,15 +149,6 @@ def test_a_scene_of_other_units_brings_the_grid_along(window: Window, tmp_path: 
             assert [str(each) for each in layer.units[-2:]] == [unit, unit]
         assert window.viewer.layers.selection.active in window.images
     assert len(notification_manager.records) == told  # nothing of units that differ
-
-
-def test_a_layer_that_a_person_turned_does_not_turn_another_scene(
-    window: Window, file: Path
-) -> None:
-    window.open(file)
-    window.images[0].rotate = 10
-    pick(window, 1)
-    assert [layer.rotate[-1][-1] for layer in window.images] == [1, 1]
 
 
 def test_a_layer_that_cannot_become_a_pyramid_is_replaced_and_the_viewer_never_empty(

@@ -1,6 +1,8 @@
 """The window, driven with real clicks and keys."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_patchset.patchset import layout
+from napari_patchset.exporting.run import Progress
 from napari_patchset.plugin import dialogs as asking
-from napari_patchset.plugin import reader
+from napari_patchset.plugin import export_control, reader
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.preferences import PLUGIN
 from support.czi_maker import MakeCzi, SceneSpec
@@ -150,32 +152,6 @@ def test_a_pyramid_is_shown_and_its_scene_changed(window: Window, czi: MakeCzi) 
     assert lines_of(window.grid) >= {(1036.0, 0.0, 0.0, 800.0), (0.0, 736.0, 1100.0, 0.0)}
 
 
-def test_an_export_is_cancelled_and_goes_on(
-    window: Window, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(layout, "SHARD_BYTES", 64 * 1024)
-    window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=3), tile=(100, 100)))
-    _, y, x = window.widget.patches.size.boxes
-    window.type_number(y, 16)
-    window.type_number(x, 16)
-    _, y, x = window.widget.patches.overlap.boxes
-    window.type_number(y, 12)
-    window.type_number(x, 12)
-    out = tmp_path / "long.patches.zarr"
-    window.widget.export.out.value = out
-    window.click(window.widget.export.start, settle=False)
-    window.until(lambda: window.widget.export.progress.value > 0)
-    window.click(window.widget.export.cancel)
-    window.until(lambda: not window.widget.export_control.exporting.running)
-    assert window.widget.export.status.value == "Stopped. Press Export to resume."
-    assert not out.exists()
-    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "long.partial").rglob("*.json")}
-    assert len(kept) > 1
-    made = window.export_to(out)
-    assert len(made["all"]) == 3 * 97**2
-    made.close()
-
-
 def test_two_files_are_told_apart_and_without_layers_the_form_is_empty(
     window: Window, file: Path, czi: MakeCzi
 ) -> None:
@@ -225,18 +201,30 @@ def test_a_flat_image_and_its_grid_can_be_taken_away(window: Window, czi: MakeCz
 
 
 def test_closing_the_window_during_an_export_leaves_nothing_running(
-    make_napari_viewer: Any, qtbot: QtBot, czi: MakeCzi, tmp_path: Path
+    make_napari_viewer: Any,
+    qtbot: QtBot,
+    czi: MakeCzi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    closed, iter_export = Event(), export_control.iter_export
+
+    def goes_on_once_it_is_closed(*args: Any, **options: Any) -> Iterator[Progress]:
+        for event in iter_export(*args, **options):
+            if event.stage == "write":
+                closed.wait(WAIT_MS / 1000)
+            yield event
+
+    monkeypatch.setattr(export_control, "iter_export", goes_on_once_it_is_closed)
     window = Window(make_napari_viewer(show=True), qtbot)
-    window.open(czi(SceneSpec(rect=(0, 0, 900, 900), t=2), tile=(100, 100)))
-    window.type_size(16, 16)
-    for box in window.widget.patches.overlap.boxes[1:]:
-        window.type_number(box, 12)
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
     window.widget.export.out.value = tmp_path / "long.patches.zarr"
     window.click(window.widget.export.start, settle=False)
     worker = window.widget.export_control.exporting
     window.until(lambda: (tmp_path / "long.partial").exists())
     window.viewer.close()
+    assert not worker.at_rest
+    closed.set()
     qtbot.waitUntil(lambda: worker.at_rest, timeout=WAIT_MS)
     assert not (tmp_path / "long.patches.zarr").exists()
 

@@ -2,10 +2,7 @@
 
 import errno
 import os
-import random
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -352,46 +349,6 @@ def test_other_content_of_the_same_size_is_a_change(
         export(plan)
     with export(plan, overwrite=True) as made:
         assert len(made["all"]) > 0
-
-
-EXPORT = """
-import sys
-from pathlib import Path
-from napari_patchset import ExportPlan, iter_export
-for event in iter_export(ExportPlan.model_validate_json(Path(sys.argv[1]).read_text()), workers=2):
-    print(event.stage, flush=True)
-"""
-
-
-def test_killed_at_random_moments_it_resumes_to_the_same_bytes(
-    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = czi(SceneSpec(rect=(0, 0, 200, 180), c=2), tile=(32, 32))
-    fields = {"filters": [parse_filter("std>p20")]}
-    whole = export(plan_for(path, tmp_path / "whole.patches.zarr", **fields))
-    plan = plan_for(path, tmp_path / "a.patches.zarr", **fields)
-    plan_export(plan)  # with the small shards of this process
-    saved = tmp_path / "plan.json"
-    saved.write_text(plan.model_dump_json())
-    chance = random.Random(0)
-    for _ in range(3):
-        child = subprocess.Popen(
-            [sys.executable, "-c", EXPORT, str(saved)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(chance.randint(2, 4)):
-            child.stdout.readline()
-        time.sleep(chance.random() * 0.01)
-        child.kill()
-        child.communicate()
-        if not Path(plan.out).exists():
-            with pytest.raises(FileNotFoundError):
-                PatchSet(plan.out)
-    if not Path(plan.out).exists() or WorkDir.for_set(plan.out).root.exists():
-        export(plan)
-    with closing(PatchSet(plan.out)) as made:
-        assert made.manifest == whole.manifest
-    assert digests(Path(plan.out)) == digests(whole.path)
-    assert not WorkDir.for_set(plan.out).root.exists()
 
 
 @pytest.mark.parametrize("amid", [False, True], ids=["before tidying up", "amid it"])
