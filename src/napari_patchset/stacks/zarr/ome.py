@@ -1,17 +1,17 @@
-"""OME-Zarr metadata of an image: 0.4 and 0.5, older, or partly invalid.
+"""OME-Zarr metadata of images and plates: 0.4 and 0.5, older, or partly invalid.
 
 A group's "multiscales" are read into a `Multiscale`: its axes with their units, and for each
 resolution ("dataset") the path, scale and translation. From these come the axis letters, and the
 pixel size, time step and position in micrometres and seconds; "omero" has the channels, and
 "image-label" the colours and properties of label values. Arrays without such metadata have axes by
-the names of their dimensions, else by their number.
+the names of their dimensions, else by their number. A plate lists its wells, and these the fields
+of view (`PlateField`), each of which is an image.
 """
 
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, isqrt
 from typing import Any, NamedTuple, TypeGuard
 
 from pydantic import ValidationError
@@ -280,7 +280,7 @@ def _label_entries(listed: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             yield int(value), entry
 
 
-_GAP = 10
+_WELL_GAP = 10
 """The gap between two wells on the map is a well's width divided by this."""
 
 
@@ -314,7 +314,7 @@ class PlateField:
 def plate_fields(root: Root, plate: Node) -> Iterator[PlateField]:
     """Yield the fields of every well that the plate lists."""
     described = as_dict(plate.ome.get("plate"))
-    rows, columns = _names(described.get("rows")), _names(described.get("columns"))
+    rows, columns = (_item_names(described.get(name)) for name in ("rows", "columns"))
     for well in as_list(described.get("wells")):
         path = root.join(plate.path, well.get("path") if isinstance(well, dict) else well)
         # Some writers get rowIndex and columnIndex wrong; the path leads to the pixels.
@@ -337,7 +337,7 @@ def _field_paths(root: Root, well_path: str) -> Iterator[str]:
         yield root.join(well_path, image.get("path") if isinstance(image, dict) else image)
 
 
-def _names(listed: Any) -> list[str]:
+def _item_names(listed: Any) -> list[str]:
     return [str(item.get("name")) for item in as_list(listed) if isinstance(item, dict)]
 
 
@@ -354,8 +354,8 @@ def field_rects(fields: list[PlateField], sizes: list[tuple[int, int]]) -> list[
     These are not positions on the stage: a plate has only row and column.
     """
     height, width = (max(size) for size in zip(*sizes, strict=True))
-    side = max(isqrt(field.n_fields - 1) + 1 for field in fields)
-    well_w, well_h = (side * n + ceil(side * width / _GAP) for n in (width, height))
+    side = max(math.isqrt(field.n_fields - 1) + 1 for field in fields)
+    well_w, well_h = (side * n + math.ceil(side * width / _WELL_GAP) for n in (width, height))
     return [
         Rect(
             field.column * well_w + field.number % side * width,
