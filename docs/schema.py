@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from napari_patchset.annotations.features import ClassLabel
-from napari_patchset.cli.report import EVENTS, VERSION
+from napari_patchset.cli.report import EVENTS, VERSION, WorkState
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
@@ -45,8 +45,8 @@ def events_schema() -> dict[str, Any]:
     """Return the schema of a line that `--json` prints."""
     _, parts = TypeAdapter.json_schemas([(e, "serialization", TypeAdapter(e)) for e in EVENTS])
     made = parts["$defs"]
-    for event in EVENTS:
-        _describe(made[event.__name__], event)
+    for part in (*EVENTS, WorkState):
+        _describe(made[part.__name__], part)
     _tidy(made)
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     choices = [{"$ref": f"#/$defs/{event.__name__}"} for event in EVENTS]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from napari_patchset import PatchSet
+from napari_patchset import PatchSet, __version__
 from napari_patchset.cli.app import app
 from support.czi_maker import MakeCzi, SceneSpec
 from support.documents import REPOSITORY, blocks, run_command
@@ -82,6 +82,19 @@ def test_every_command_is_one(path: Path, n: int) -> None:
     assert len(found) == n
     for name, *arguments in found:
         group.get_command(typer.Context(group), name).make_context(name, arguments).close()
+
+
+def test_snakemake_has_no_output_that_it_would_delete_with_the_set() -> None:
+    text = (WORKFLOWS / "snakemake" / "Snakefile").read_text("utf-8")
+    outputs = re.findall(r"^    output:\n((?: {8}.*\n)+)", text, re.MULTILINE)
+    assert len(outputs) == 4
+    assert [each for each in outputs if not each.strip().startswith("touch(LOGS / ")] == []
+
+
+def test_the_containers_have_this_version() -> None:
+    files = WORKFLOWS / "nextflow" / "patchset" / "main.nf", WORKFLOWS / "snakemake" / "Snakefile"
+    found = [re.findall(r"patchset/patchset:([\w.]+)", each.read_text("utf-8")) for each in files]
+    assert found == [[__version__] * 4, [__version__]]
 
 
 def _commands(text: str) -> Iterator[list[str]]:

@@ -210,7 +210,7 @@ def test_a_job_takes_its_threads_and_memory(
 ) -> None:
     taken = []
     target = f"napari_patchset.cli.export.{command}_job"
-    monkeypatch.setattr(target, lambda *args, **more: taken.append((args, more)))
+    monkeypatch.setattr(target, lambda *args, **more: taken.append((args, more)) or ())
     words = (command, "a.patches.zarr", "--job", 1, "--of", 3)
     assert run(*words)[0] == run(*words, "--workers", 4, "--memory", "1GiB")[0] == 0
     where = ("a.patches.zarr", 1, 3)
@@ -276,12 +276,13 @@ def test_every_step_reports_as_json(run, czi: MakeCzi) -> None:
     plan, score, write, done, preview = (json.loads(out.splitlines()[-1]) for _, out, _ in steps)
     assert [code for code, *_ in steps] == [0] * 5
     n = 2 * (8 * 6 + 5 * 5)
-    assert (plan["command"], plan["path"], plan["candidates"]) == ("plan", name, n)
-    assert (score["command"], score["path"], score["job"], score["of"]) == ("score", name, 0, 1)
+    whole = str(Path(name).absolute())
+    assert (plan["command"], plan["path"], plan["candidates"]) == ("plan", whole, n)
+    assert (score["command"], score["path"], score["job"], score["of"]) == ("score", whole, 0, 1)
     assert (write["command"], write["job"], write["of"]) == ("write", 0, 1)
-    assert (done["command"], done["path"], done["skipped"]) == ("finalize", name, 0)
+    assert (done["command"], done["path"], done["skipped"]) == ("finalize", whole, 0)
     assert 0 < done["splits"]["all"] < n
-    assert preview["path"] == "a.png"
+    assert preview["path"] == str(Path("a.png").absolute())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -529,10 +530,8 @@ def test_an_export_writes_where_its_patches_lie(run, czi: MakeCzi) -> None:
 def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:
     run("plan", czi(*SCENES), "--patch-size", "8,8", "--out", "a.patches.zarr")
     code, _, err = run("finalize", "a.patches.zarr")
-    assert (code, err) == (
-        1,
-        "patchset: a.partial: nothing is written yet; run `write` for every job.\n",
-    )
+    assert code == 1
+    assert "nothing is written yet. Run `write` for every job" in err
 
 
 def test_wrong_usage_is_exit_code_2(run) -> None:

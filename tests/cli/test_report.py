@@ -37,7 +37,12 @@ def events(
         for event in found:
             jsonschema.validate(event, schema)
             assert event["command"] == words[0]
-        assert err == ""
+        errors = [event["message"] for event in found if event["event"] == "error"]
+        assert all(message in err for message in errors)
+        assert errors or not err
+        for event in found:
+            for path in [event.get("path"), *event.get("files", ()), *event.get("removed", ())]:
+                assert path is None or Path(path).is_absolute()
         *before, last = found
         assert last["event"] == ("error" if code not in (0, 1) else last["event"])
         assert last["event"] in ("summary", "error")
@@ -65,6 +70,7 @@ def test_every_step_of_an_export_reports_its_progress(events: Any, czi: MakeCzi)
         "write": ["write"],
         "finalize": ["finalize"],
     }
+    assert {each["state"] for each in events("status", JOB[0])[-1]["exports"]} == {"complete"}
     for words in (("verify", JOB[0]), ("status", JOB[0]), ("clean", "."), ("finalize", JOB[0])):
         assert events(*words)[-1]["event"] == "summary"
     (Path(JOB[0]) / "all" / "image" / "c" / "0" / "0" / "0" / "0").unlink()
@@ -91,6 +97,34 @@ def test_an_error_is_the_last_event(events: Any, czi: MakeCzi) -> None:
     (error,) = events("export", "none.czi", "--out", "a.patches.zarr")[-1:]
     assert (error["event"], error["exit_code"]) == ("error", 1)
     assert "none.czi" in error["message"]
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("export", "none.czi", "--no-such"), "--no-such"),
+        (("score", "a.patches.zarr", "--job", "many", "--of", 1), "--job"),
+        (("export", "--out", "a.patches.zarr"), "name a file"),
+        (("no-such",), "no-such"),
+    ],
+)
+def test_wrong_usage_is_an_event_and_a_box(
+    run: Callable[..., tuple[int, str, str]],
+    schema: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...],
+    message: str,
+    is_set: bool,
+) -> None:
+    if is_set:
+        monkeypatch.setenv("PATCHSET_JSON", "1")
+    code, out, err = run(*words, *([] if is_set else ["--json"]))
+    event = json.loads(out)
+    jsonschema.validate(event, schema)
+    assert (code, event["event"], event["exit_code"]) == (2, "error", 2)
+    assert message in event["message"]
+    assert "Usage: " in err
 
 
 def test_a_skipped_source_is_reported_once(events: Any, czi: MakeCzi) -> None:

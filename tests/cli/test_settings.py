@@ -20,7 +20,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Collect the options that `score` passes on."""
     options = list[dict[str, Any]]()
     target = "napari_patchset.cli.export.score_job"
-    monkeypatch.setattr(target, lambda *_, **more: options.append(more))
+    monkeypatch.setattr(target, lambda *_, **more: options.append(more) or ())
     return options
 
 

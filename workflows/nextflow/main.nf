@@ -12,7 +12,7 @@ workflow {
     if (!params.images || !params.out) {
         error('Set --images, a pattern, and --out, the patch set to write.')
     }
-    images = channel.fromPath(params.images, checkIfExists: true)
+    images = channel.fromPath(params.images, type: 'any', checkIfExists: true) // a Zarr is a folder
         .collect()
         .map { files -> [[id: file(params.out).name], files, file(params.out).toString()] }
     PATCHSET(images, params.jobs as int)

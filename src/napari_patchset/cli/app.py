@@ -3,6 +3,7 @@
 A subcommand's module is imported when it is run, so that `patchset --help` imports no library.
 """
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -44,6 +45,13 @@ COMMANDS = {
 """The module of each subcommand, which has a function of its name, and a line of help."""
 
 
+UsageError: Any = typer.BadParameter.__base__
+"""The error for wrong usage, of click or of typer's copy of it."""
+
+_UNSET = ("", "0", "false", "no", "off", "n", "f")
+"""Values of an environment variable that do not set an option, as click has them."""
+
+
 class LazyGroup(TyperGroup):
     """Import the module of a subcommand when that is run, not to list it."""
 
@@ -65,9 +73,18 @@ class LazyGroup(TyperGroup):
         return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand; report in one line that a signal ended it."""
+        """Run the subcommand; report in one line that a signal ended it.
+
+        What typer says of wrong usage, in a box, is an event too.
+        """
+        arguments = [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)
+        except UsageError as error:  # perhaps before --json was parsed
+            is_set = os.environ.get("PATCHSET_JSON", "0") not in _UNSET
+            REPORT.as_json |= "--json" in arguments or is_set
+            REPORT.error(error.format_message(), error.exit_code, is_told=True)
+            raise
         except KeyboardInterrupt as interrupt:
             REPORT.error(interrupt.args[0] if interrupt.args else "interrupted", exit_code())
             raise

@@ -35,7 +35,7 @@ from napari_patchset.cli.parameters import (
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
 from napari_patchset.cli.signals import resumable, until_interrupted
-from napari_patchset.errors import SOURCE_ERRORS
+from napari_patchset.errors import SOURCE_ERRORS, ExportError
 from napari_patchset.exporting.estimate import estimate_export
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
@@ -49,6 +49,7 @@ from napari_patchset.exporting.stages import (
     score_job,
     write_job,
 )
+from napari_patchset.exporting.writing.selection import UNREADABLE
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patching.splits.split import Split
@@ -198,7 +199,7 @@ def write(name: Name, job: Job, of: Of, workers: WorkerThreads = 1, memory: Memo
 
 
 def _run_job(
-    run: Callable[..., None],
+    run: Callable[..., Sequence[Failure]],
     stage: str,
     name: str,
     job: int,
@@ -209,7 +210,8 @@ def _run_job(
     if _is_complete(name):
         return
     progress = partial(REPORT.progress, stage)
-    run(name, job, of, threads=threads, memory=memory_from(memory), progress=progress)
+    memory_bytes = memory_from(memory)
+    REPORT.skipped(run(name, job, of, threads=threads, memory=memory_bytes, progress=progress))
     REPORT.summary("", path=name, job=job, of=of)
 
 
@@ -221,7 +223,14 @@ def finalize(name: Name, overwrite: Overwrite = False) -> None:
     if _is_complete(name):
         return
     progress = partial(REPORT.progress, "finalize")
-    show_set(Path(name), finalize_export(name, overwrite=overwrite, progress=progress))
+    try:
+        failures = finalize_export(name, overwrite=overwrite, progress=progress)
+    except ExportError as error:
+        told = getattr(error, "failures", {}).values()
+        skipped = WorkDir.for_set(name).failed().values()
+        REPORT.skipped(each for each in skipped if each not in told)
+        raise
+    show_set(Path(name), failures)
 
 
 def _is_complete(name: str) -> bool:
@@ -236,13 +245,15 @@ def _is_complete(name: str) -> bool:
 def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = ()) -> None:
     """Report a complete set, and files of its places; exit with 1 if sources were skipped."""
     manifest, provenance = read_description(path)
-    total, rejected = sum(manifest.counts.values()), sum(manifest.rejected.values())
+    total, rejected = sum(manifest.counts.values()), dict(manifest.rejected)
+    unreadable = rejected.pop(UNREADABLE, 0)
     parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
     if manifest.folds:
         parts[0] += f" in {len(manifest.folds)} folds"
     if rejected:
-        parts.append(f"{rejected} rejected")
+        parts.append(f"{sum(rejected.values())} rejected")
     excluded = {reason: n for reason, n in manifest.dropped.items() if n}
+    excluded |= {UNREADABLE: unreadable} if unreadable else {}
     for reason, n in excluded.items():
         where = _lacking_planes(provenance) if reason == MISSING_PLANE else ""
         parts.append(f"{n} excluded ({reason}{where})")
@@ -258,7 +269,7 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
         f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""),
         path=str(path),
         splits=manifest.counts,
-        rejected=manifest.rejected,
+        rejected=rejected,
         left_out=excluded,
         skipped=len(failures),
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),

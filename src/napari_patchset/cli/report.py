@@ -1,12 +1,14 @@
 """What a subcommand reports: progress, warnings, errors, and a summary at the end.
 
 As text, progress is a bar on a terminal, the summary goes to standard output, all else to standard
-error. With --json each is an event, one line of JSON on standard output; the classes below are the
-schema (docs/events.schema.json). All of it is logged, too.
+error. With --json each is an event, one line of JSON on standard output; an error is text on
+standard error as well, as the output may go to a file. The classes below are the schema
+(docs/events.schema.json). All of it is logged, too.
 """
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NotRequired
@@ -134,12 +136,62 @@ class ErrorEvent(Event):
     message : str
         What is wrong, and the remedy.
     exit_code : int
-        1 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+        1 for bad input, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM.
     """
 
     event: Literal["error"]
     message: str
     exit_code: int
+
+
+class WorkState(TypedDict):
+    """The state of an export or a stitching.
+
+    Attributes
+    ----------
+    kind : str
+        `export` or `stitching`.
+    path, folder : str
+        The patch set, or the stitched image, and its folder while it is unfinished.
+    state : str
+        Whether it is `complete`, a process writes it (`running`), or none does (`unfinished`).
+    stage : str
+        The step that comes next: `plan`, `score`, `write`, `finalize`; `stitch`, `levels`; `done`.
+    next : str
+        The command that goes on; empty if nothing is left, or another process does it.
+    bytes : int
+        Size of all files on disk.
+    changed : str
+        When a file was written last, UTC, ISO 8601.
+    candidates, scored : int
+        Number of candidates, and of those that are measured.
+    patches, written : int
+        Number of patches, and of those that are written; all candidates, as long as filters are not
+        applied.
+    shards, missing_shards : int
+        Number of shards of all arrays, or levels, and of those that are not written.
+    skipped : list of str
+        Sources that can't be read, and why.
+    missing_jobs : dict of str to list of int
+        With --of: the jobs of `score` and `write` that have work left.
+    """
+
+    kind: str
+    path: str
+    folder: str
+    state: Literal["complete", "running", "unfinished"]
+    stage: str
+    next: str
+    bytes: int
+    changed: str
+    candidates: int
+    scored: int
+    patches: int
+    written: int
+    shards: int
+    missing_shards: int
+    skipped: list[str]
+    missing_jobs: dict[str, list[int]]
 
 
 class SummaryEvent(Event):
@@ -150,11 +202,12 @@ class SummaryEvent(Event):
     seconds : float
         How long the command took.
     path : str
-        The patch set, or the file that was written.
+        The patch set, or the file that was written; absolute, as all paths of a summary are.
     splits : dict of str to int
         Number of patches by split.
     rejected, left_out : dict of str to int
-        Number of candidates, and of places without a candidate, by reason.
+        Number of candidates that filters or the split reject, and of places without a candidate, or
+        candidates of sources that can't be read, by reason.
     skipped : int
         Number of sources that could not be read.
     bytes : int
@@ -172,7 +225,7 @@ class SummaryEvent(Event):
     covered : float or None
         Of `stitch`: the share of the pixels that patches cover.
     exports : list of dict
-        Of `status` and `clean`: the state of each export or stitching, see `patchset status`.
+        Of `status` and `clean`: the state of each export or stitching.
     files : list of str
         Of `geojson`, and `export --geojson`: the files that were written.
     removed : list of str
@@ -196,7 +249,7 @@ class SummaryEvent(Event):
     differences: NotRequired[int]
     is_complete: NotRequired[bool]
     covered: NotRequired[float | None]
-    exports: NotRequired[list[dict[str, Any]]]
+    exports: NotRequired[list[WorkState]]
     files: NotRequired[list[str]]
     removed: NotRequired[list[str]]
 
@@ -272,13 +325,13 @@ class Report:
         else:
             typer.echo(f"{name}: {message}")
 
-    def error(self, message: str, exit_code: int) -> None:
-        """Report why the command fails."""
+    def error(self, message: str, exit_code: int, *, is_told: bool = False) -> None:
+        """Report why the command fails; `is_told` if standard error has it already."""
         self.close()
         logger.error(message)
         if self.as_json:
             self._print("error", message=message, exit_code=exit_code)
-        else:
+        if not is_told:
             typer.echo(f"patchset: {message}", err=True)
 
     def summary(self, text: str, *, is_failure: bool = False, **figures: Any) -> None:
@@ -288,6 +341,7 @@ class Report:
         if self.as_json:
             if self._skipped:
                 figures.setdefault("skipped", len(self._skipped))
+            figures |= _with_absolute_paths(figures)
             self._print("summary", seconds=round(monotonic() - self._began, 3), **figures)
         elif text:
             typer.echo(text, err=is_failure)
@@ -323,6 +377,19 @@ class Report:
             self._bar.add_task("", total=None)
         (task,) = self._bar.task_ids
         self._bar.update(task, description=DOING[stage], completed=done, total=total)
+
+
+def _with_absolute_paths(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the paths in a summary as absolute ones, whatever folder its reader runs in."""
+    absolute: dict[str, Any] = {}
+    for name, value in figures.items():
+        if name in ("path", "folder") and value:
+            absolute[name] = os.path.abspath(value)
+        elif name in ("files", "removed"):
+            absolute[name] = [os.path.abspath(path) for path in value]
+        elif name == "exports":
+            absolute[name] = [{**each, **_with_absolute_paths(each)} for each in value]
+    return absolute
 
 
 REPORT = Report()

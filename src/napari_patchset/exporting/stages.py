@@ -105,8 +105,10 @@ def score_job(
     threads: int = 1,
     memory: int = DEFAULT_MEMORY,
     progress: Callable[[int, int], object] | None = None,
-) -> None:
+) -> tuple[Failure, ...]:
     """Score one job's share of the candidates; without filters, do nothing.
+
+    Return the sources that this job or another one has skipped since the plan was made.
 
     Parameters
     ----------
@@ -127,12 +129,13 @@ def score_job(
         If there is no plan, or another export of the set is running.
     """
     if is_complete(out):
-        return
+        return ()
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
         first, last = _share(workdir.plan().n_score_chunks, job, of)
         root = str(workdir.root)
         score_chunks(root, first, last, threads=threads, memory=memory, progress=progress)
+        return tuple(workdir.failed().values())
 
 
 def write_job(
@@ -143,11 +146,11 @@ def write_job(
     threads: int = 1,
     memory: int = DEFAULT_MEMORY,
     progress: Callable[[int, int], object] | None = None,
-) -> None:
-    """Write one job's share of the shards; see `score_job` for the parameters.
+) -> tuple[Failure, ...]:
+    """Write one job's share of the shards; see `score_job` for the parameters and the result.
 
-    A source that can't be read is recorded and skipped, if the plan allows that; if other jobs
-    wrote shards before, `finalize_export` names those to write again.
+    A source that can't be read is recorded and skipped, if the plan allows that. Other patches are
+    then selected: what other jobs wrote before is not in these, so that they have work left.
 
     Raises
     ------
@@ -155,7 +158,7 @@ def write_job(
         If candidates are not scored yet, or another export of the set is running.
     """
     if is_complete(out):
-        return
+        return ()
     workdir, _ = _planned(out)
     with workdir.locked(shared=True):
         root, frozen = str(workdir.root), workdir.plan()
@@ -163,9 +166,8 @@ def write_job(
         while True:
             select(workdir, frozen)
             try:
-                return write_shards(
-                    root, first, last, threads=threads, memory=memory, progress=progress
-                )
+                write_shards(root, first, last, threads=threads, memory=memory, progress=progress)
+                return tuple(workdir.failed().values())
             except SourcesFailed as failed:
                 workdir.record(failed)
 
@@ -200,7 +202,9 @@ def finalize_export(
                     run_steps(steps, lambda step: progress(step.done, step.total))
         except SourcesFailed as failed:
             workdir.record(failed)
-            raise
+            select(workdir, frozen)  # without them, so that none of their patches is in the set
+            remedy = f"; they are skipped. {frozen.do_rest('write')}"
+            raise SourcesFailed(failed.failures, remedy) from failed
         workdir.remove()
     return failures
 

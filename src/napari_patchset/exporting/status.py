@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_patchset.errors import ExportError, PatchsetError
+from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.stages import is_complete, job_of
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.workdir import WorkDir
@@ -23,10 +24,17 @@ def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
     workdir = find_workdir(out)
     workdir.check_own()
     if is_complete(out):
-        manifest, _ = read_description(Path(out))
+        manifest, provenance = read_description(Path(out))
+        skipped = tuple(str(Failure.model_validate(each)) for each in provenance.skipped)
         n = sum(manifest.counts.values())
         n_shards = sum(array.n_shards for array in manifest.arrays.values())
-        return replace(work_status(workdir, Path(out)), patches=n, written=n, shards=n_shards)
+        return replace(
+            work_status(workdir, Path(out)),
+            patches=n,
+            written=n,
+            shards=n_shards,
+            skipped=skipped,
+        )
     if not workdir.root.exists():
         raise ExportError(f"{out}: there is no patch set, and no unfinished export of that name.")
     frozen, status = workdir.find_plan(), work_status(workdir, Path(out))

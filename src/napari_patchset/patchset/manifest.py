@@ -167,6 +167,9 @@ class Provenance(Frozen):
     sources: tuple[dict[str, Any], ...]
     """Path and scene of each source and of its paired images, from which `verify` reads again."""
     versions: dict[str, str]
+    skipped: tuple[dict[str, str], ...] = ()
+    """The sources that could not be read, each with the `message` that says why; not written if
+    there is none."""
 
 
 def read_attributes(root: Path) -> dict[str, Any] | None:

@@ -52,6 +52,7 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None,
     table = _table(workdir.candidates(frozen), frozen, selection, arrays)
     manifest = _manifest(frozen, selection, arrays, digest_bytes(table))
     layouts = [array.layout for array in arrays]
+    skipped = (*frozen.failures, *workdir.failed().values())
     _remove_leftovers(workdir, layouts)
     write_file(workdir.result / TABLE, [table])
     attributes = {
@@ -60,7 +61,8 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             sources=tuple(ref.model_dump(exclude_none=True) for ref in frozen.plan.sources),
             versions={name: _version(name) for name in _RECORDED_PACKAGES},
-        ).model_dump(mode="json"),
+            skipped=tuple(each.model_dump(include={"source", "message"}) for each in skipped),
+        ).model_dump(mode="json", exclude_defaults=True),
     }
     workdir.format.complete(workdir.result, layouts, attributes)
     _rename_into_place(workdir, Path(frozen.plan.out), overwrite)
@@ -90,9 +92,11 @@ class WrittenArray(NamedTuple):
             checksums[rows.start : rows.stop] = done_marker.checksums
             sums = tuple(map(add, sums, done_marker.sums)) if sums else done_marker.sums
         if missing:
+            n_skipped = len(workdir.failed())
+            why = f", as {n_skipped} of the sources can't be read" if n_skipped else ""
             raise ExportError(
                 f"{workdir.root}: {len(missing)} of the {layout.n_shards} shards of {layout.name} "
-                f"are not written yet, the first is {missing[0]}; run the same export again."
+                f"are not written yet{why}. {workdir.plan().do_rest('write')}"
             )
         return cls(
             layout, array.candidates, checksums, tuple(map(ChannelStatistics.from_sums, sums))

@@ -107,15 +107,19 @@ class Scores:
             if len(known) == len(columns) and not any(np.isnan(v).any() for v in known.values()):
                 self.write(chunk, known)
 
-    def read(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
-        """Read the metrics of all candidates; raise ExportError if a chunk is not scored yet."""
+    def check_complete(self, frozen: FrozenPlan) -> None:
+        """Raise ExportError if a chunk is not scored yet."""
         missing = [chunk for chunk in range(frozen.n_score_chunks) if not self.has(chunk)]
         if missing:
+            n = sum(len(frozen.score_chunk(chunk)) for chunk in missing)
             raise ExportError(
-                f"{self._folder.parent}: scoring is not finished ({len(missing)} of "
-                f"{frozen.n_score_chunks} chunks are missing). Score every job first, or run the "
-                "same export again."
+                f"{self._folder.parent}: {n:,} of {frozen.n_candidates:,} candidates are not "
+                f"scored yet. {frozen.do_rest('score')}"
             )
+
+    def read(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
+        """Read the metrics of all candidates; raise ExportError if a chunk is not scored yet."""
+        self.check_complete(frozen)
         chunks = [read_columns(self.path(chunk))[0] for chunk in range(frozen.n_score_chunks)]
         names = chunks[0] if chunks else ()
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
@@ -307,7 +311,10 @@ class WorkDir(JobFolder[FrozenPlan]):
     def selection(self) -> Selection:
         """Read the selection; raise ExportError if nothing was written yet."""
         if not self.has_selection:
-            raise ExportError(f"{self.root}: nothing is written yet; run `write` for every job.")
+            self.scores.check_complete(self.plan())
+            raise ExportError(
+                f"{self.root}: nothing is written yet. {self.plan().do_rest('write')}"
+            )
         columns, metadata = read_columns(self._selection)
         shared = json.loads(metadata[b"verdicts"])
         split, reason = columns.pop("split"), columns.pop("reason")
