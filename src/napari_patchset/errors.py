@@ -32,6 +32,10 @@ class UnquotedNameError(ArgumentError):
     """
 
 
+class SplitError(ArgumentError):
+    """The split can't be made of these sources and patches, or the samples sheet does not fit."""
+
+
 class MissingAxisError(PatchsetError, RuntimeError):
     """The image lacks the requested depth axis."""
 

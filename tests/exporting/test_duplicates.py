@@ -76,7 +76,7 @@ def test_filters_come_first_and_hands_decide(plan: ExportPlan) -> None:
         changed(plan, filters=[rule], dedupe=4, overrides=overrides), overwrite=True
     ) as made:
         reasons = made.table["reason"].to_pylist()
-    assert (reasons[0], reasons[16]) == ("by hand", None)
+    assert (reasons[0], reasons[16]) == ("by hand", "duplicate")  # none takes the place of it
     assert (reasons[1], reasons[17]) == ("duplicate", None)
     assert (reasons[2], reasons[18]) == (rule, None)
     assert (reasons[3], reasons[19]) == (None, "duplicate")

@@ -13,7 +13,8 @@ from napari_patchset import ExportPlan, SourceRef, Tiled, export
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.verdicts import Override
 from napari_patchset.plugin.captions import metric_lines, patch_lines
-from napari_patchset.plugin.planning import PlanPreview, known_metrics, plan_form, score_form
+from napari_patchset.plugin.plan_preview import PlanPreview
+from napari_patchset.plugin.planning import known_metrics, plan_form, score_form
 from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
 from napari_patchset.preview.categories import PatchCategory
 from napari_patchset.preview.outlines import PlanePatches

@@ -186,7 +186,7 @@ def test_a_limit_is_set_in_choices_and_in_text(form: RecipeForm) -> None:
     filters.rows[1].histogram.chosen.emit("below", "otsu")
     filters.rows[1].histogram.chosen.emit("above", 1e6)
     assert recipe_filters(form) == ["std>12.5", "1000000<std[DAPI]<otsu"]
-    filters.rows[1].line.value = "nothing"
+    filters.rows[1].limit.value = "nothing"
     filters.rows[1].histogram.chosen.emit("above", 3)
     assert filters.rows[1].text == "nothing"
 

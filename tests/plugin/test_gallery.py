@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
 
-from napari_patchset import ExportPlan, export
+from napari_patchset import ExportPlan, Random, SourceRef, export
+from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.verdicts import BY_HAND
 from napari_patchset.plugin.gallery import gallery as module
 from napari_patchset.plugin.gallery.gallery import Gallery
-from napari_patchset.plugin.gallery.patches import SetPatches
+from napari_patchset.plugin.gallery.patches import PlannedPatches, SetPatches
 from napari_patchset.plugin.layers.patch_set import patch_set_layers
+from napari_patchset.plugin.planning import plan_form
+from napari_patchset.plugin.state import FormState
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.image import rgb
 from support.gestures import move, type_into
@@ -171,6 +174,29 @@ def test_several_are_kept_and_rejected_by_hand_and_the_export_repeats_it(
     with export(plan.model_copy(update={"out": str(tmp_path / "again.patches.zarr")})) as again_set:
         assert again_set.table.equals(made.table)
     made.close()
+
+
+@pytest.mark.parametrize(("depth", "size"), [("none", (16, 16)), ("T", (1, 16, 16))])
+def test_by_place_is_by_scene_t_z_y_and_x(
+    file: Path, tmp_path: Path, depth: str, size: tuple[int, ...]
+) -> None:
+    refs = tuple(SourceRef(path=file, scene=scene) for scene in (0, 1))
+    recipe = Recipe(strategy=Random(size=size, count=3), depth_axis=depth)
+    state = FormState(refs, 0, recipe, str(tmp_path / "made.patches.zarr"))
+    planned = plan_form(state)
+    info, grid = planned.shown_source, planned.grid
+
+    def place(row: int) -> tuple[int, ...]:
+        spec = grid[row]
+        indices = info.file_indices(spec.sample)
+        t = spec.start[0] if depth == "T" else indices["T"]
+        return spec.source_index, t, indices["Z"], *spec.start[-2:]
+
+    rows = PlannedPatches(planned, []).by_place.tolist()
+    assert rows == sorted(range(len(grid)), key=place) != list(range(len(grid)))
+    export(state.plan()).close()
+    read = SetPatches.open(tmp_path / "made.patches.zarr")
+    assert [int(read.index[row]) for row in read.by_place] == rows
 
 
 def test_a_set_is_shown_in_the_colours_of_its_source_and_as_layers_in_a_window_of_its_own(

@@ -54,7 +54,7 @@ def controls(window: Window) -> dict[str, Callable[[], None]]:
         "split by": lambda: chosen(split.by, "block"),
         "split seed": lambda: typed(split.seed, 5),
         "test": lambda: typed(split.test, 20),
-        "folds": lambda: typed(split.folds, 2),
+        "folds": lambda: chosen(split.folds, 2),
         "shown fold": lambda: setattr(split.fold, "value", 1),
         "pixel type": lambda: chosen(form.output.dtype, "float32"),
         "depth axis": lambda: window.choose_depth("Z"),

@@ -64,6 +64,18 @@ def test_several_channels_have_one_scale_and_a_place_each() -> None:
     assert len(made.places(5)) == 1
 
 
+def test_of_several_channels_those_are_red_that_are_rejected() -> None:
+    made = histogram("std>6", std_DAPI=DAPI, std_EGFP=DAPI[::-1] / 10)  # DAPI <= 6, EGFP > 9
+    assert made is not None
+    assert made.n_rejected == 0
+    assert not np.any(made.rejected)
+    made = histogram("std[all]>6")
+    assert made is not None
+    assert made.n_rejected == 18  # 7 of DAPI, and 11 of EGFP
+    assert [rejected.sum() for rejected in made.rejected] == [18, 18]
+    assert (made.rejected[0] <= made.counts[0]).all()
+
+
 @pytest.mark.parametrize("scale", [1e-9, 0.37, 1.0, 1e6])
 def test_the_number_at_a_place_is_read_back_there(scale: float) -> None:
     made = histogram("std[DAPI]>20", std_DAPI=DAPI * scale)

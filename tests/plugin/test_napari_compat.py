@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +32,7 @@ from napari_patchset.plugin.napari_compat import (
     draw_in_own_context,
     drawn_once,
     get_plugin_settings,
+    is_being_drawn,
     is_closed,
     keep_program,
     limit_thumbnail,
@@ -230,6 +232,22 @@ def test_napari_measures_a_mesh_that_gets_new_data() -> None:
     move_mesh(layer, (corners + 2, faces), colors)
     assert not measured
     assert np.array_equal(layer._view_vertices, corners + 2)
+
+
+def test_a_layer_has_a_shape_before_it_is_finished(make_napari_viewer: Any) -> None:
+    """Else `is_being_drawn` can go."""
+    layer = make_napari_viewer().add_shapes()
+    layer.mode = "add_rectangle"
+    (draw,) = layer.mouse_drag_callbacks
+    event = SimpleNamespace(type="mouse_press", position=(1, 1), pos=np.ones(2), modifiers=[])
+    steps = draw(layer, event)
+    next(steps)
+    assert len(layer.data) == 1
+    assert is_being_drawn(layer)
+    for kind in ("mouse_move", "mouse_release"):
+        event.type, event.position = kind, (9, 9)
+        next(steps, None)
+    assert not is_being_drawn(layer)
 
 
 def test_napari_draws_many_lines_in_a_thumbnail() -> None:

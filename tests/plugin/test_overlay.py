@@ -80,6 +80,14 @@ def test_a_changed_value_draws_the_map_once(
     window.type_number(y, 8)
     window.type_number(x, 16)
     assert MAP_NAME not in window.viewer.layers  # what is exported has no veil, but an outline
+    plane, zoom = window.widget.preview.plane, camera_of(window.viewer).zoom
+    assert plane.text().endswith(". Patches are too small to draw at this zoom; zoom in.")
+    camera_of(window.viewer).zoom *= 10
+    window.settle()
+    assert "zoom" not in plane.text()
+    camera_of(window.viewer).zoom = zoom
+    window.settle()
+    assert plane.text().endswith("zoom in.")
     assert len(window.grid.data) == 4 * 3
     window.unfold("Split")
     window.type_number(window.widget.form.split.val, 50)

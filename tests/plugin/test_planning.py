@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from napari_patchset import Balanced, SourceRef, Split, Tiled, export
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.patching.verdicts import Override
@@ -68,6 +69,16 @@ def write_slide(folder: Path) -> SourceRef:
     ]
     (folder / "a.geojson").write_text(json.dumps(features))
     return SourceRef(path=folder / "a.tif")
+
+
+def test_the_size_on_disk_counts_labels(tmp_path: Path) -> None:
+    ref, recipe = write_slide(tmp_path), Recipe(strategy=Tiled(size=(20, 20)))
+    alone = plan_form(FormState((ref,), 0, recipe))
+    assert "<b>130</b> patches, 52 kB" in summarize(alone)
+    paired = ref.model_copy(update={"labels": ImageRef(path=str(tmp_path / "labels.tif"))})
+    assert "<b>130</b> patches, 104 kB" in summarize(plan_form(FormState((paired,), 0, recipe)))
+    packed = recipe.model_copy(update={"codec": "zstd"})
+    assert "patches, at most 104 kB" in summarize(plan_form(FormState((paired,), 0, packed)))
 
 
 @pytest.mark.parametrize(

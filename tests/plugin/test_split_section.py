@@ -109,7 +109,7 @@ def test_folds_take_the_place_of_a_share_and_give_it_back(section: SplitSection)
     section.fold.value = 4
     section.folds.value = 3
     assert section.shown_fold == 2
-    section.folds.value = 1
+    section.folds.value = 0
     assert section.value == Split(val=0.2, test=0.1)
 
 
@@ -260,19 +260,27 @@ def study(tmp_path: Path) -> list[Path]:
     return [tmp_path / name for name in ANIMALS]
 
 
-Choose = Callable[[Any, Path], None]
+Choose = Callable[[Any, Path], str]
 
 
 @pytest.fixture
 def choose_file(window: Window, monkeypatch: pytest.MonkeyPatch) -> Choose:
-    """Click a button, and choose a file in the dialog that it opens."""
+    """Click a button, choose a file in the dialog that it opens, and return where that began."""
 
-    def choose_file(button: Any, path: Path) -> None:
+    def choose_file(button: Any, path: Path) -> str:
+        asked = ""
+
+        def answer(parent: object, title: str, start: str, kinds: str) -> tuple[str, str]:
+            nonlocal asked
+            asked = start
+            return str(path), ""
+
         for name in ("getOpenFileName", "getSaveFileName"):
-            monkeypatch.setattr(QFileDialog, name, lambda *_: (str(path), ""))
+            monkeypatch.setattr(QFileDialog, name, answer)
         trigger = getattr(button, "trigger", None) or (lambda: window.click(button))
         trigger()
         window.settle()
+        return asked
 
     return choose_file
 
@@ -292,9 +300,12 @@ def test_a_sheet_is_chosen_split_by_shown_in_folds_exported_copied_and_loaded(
     window.choose(split.by, "animal")
     assert "Split: set a share for validation or a test, or folds" in window.summary
     assert not export_section.start.enabled
-    window.type_number(split.folds, 4)
+    window.choose(split.folds, 4)
     assert "into 4 folds needs patches in at least 4 groups" in window.summary
-    window.type_number(split.folds, 3)
+    assert split.problem.value == window.summary  # and in its place
+    assert split.problem.visible
+    window.choose(split.folds, 3)
+    assert not split.problem.visible
     assert "val of fold 0" in window.summary
     drawn = np.asarray(window.grid.edge_color).tobytes()
     window.qtbot.keyClick(split.fold.native.findChild(QSlider), Qt.Key.Key_Right)
@@ -335,7 +346,7 @@ def test_a_sheet_without_a_line_for_an_image_is_told_in_place(
     window.unfold("Split")
     split, sheet = window.widget.form.split, tmp_path / "sheet.csv"
     sheet.write_text("source,animal\nother.tif,1\n")
-    choose_file(split.samples.ask, sheet)
+    assert choose_file(split.samples.ask, sheet) == str(study[0].parent)
     assert "sheet.csv: there is no line for a0.tif (1 of 1" in window.summary
     sheet.write_text("source,animal\na0.tif,1\n")
     choose_file(split.samples.ask, sheet)
@@ -351,7 +362,7 @@ def test_a_plate_is_split_by_well(window: Window, tmp_path: Path) -> None:
     window.type_size(10, 10)
     window.unfold("Split")
     split = window.widget.form.split
-    window.type_number(split.folds, 3)
+    window.choose(split.folds, 3)
     window.choose(split.by, "well")
     assert "val of fold 0" in window.summary
     made = tmp_path / "a.patches.zarr"

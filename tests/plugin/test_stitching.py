@@ -93,7 +93,9 @@ def test_what_is_stitched_opens_over_its_scene(window: Window, file: Path, tmp_p
     assert result.extent.world.tolist() == shown.extent.world.tolist()
     with open_stack(file, 1) as stack:
         assert np.array_equal(np.asarray(result.data[1, 2]), whole(stack, 5)[1])
-    assert "DAPI (denoised)" in window.viewer.layers
+    below = window.viewer.layers["DAPI (denoised)"]
+    assert (below.blending, result.blending) == ("translucent_no_depth", "additive")
+    assert result.colormap == shown.colormap
 
 
 def test_a_moved_scene_and_smaller_pixels_and_labels(

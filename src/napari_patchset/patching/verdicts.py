@@ -1,8 +1,8 @@
 """Verdicts: the candidates that are exported, their split, and why the others are rejected.
 
 `judge` applies the filters to the metrics, retains a fraction of the rejected candidates if
-requested, then what the user decided by hand (`Override`), rejects near-duplicates, and splits the
-rest.
+requested and what the user keeps by hand (`Override`), rejects near-duplicates and what the user
+rejects by hand, and splits the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -166,7 +166,7 @@ def judge(
         splits is rejected nevertheless.
     dedupe : int or None
         Largest distance of the hashes of near-duplicates, of which the first is exported, or those
-        that are kept by hand; None for all of them.
+        that are kept by hand; none of them if the first is rejected by hand. None to export all.
     metrics : dict of str to float64 array
         By column, in the order of the grid. A candidate without a metric, or with NaN, is not
         measured yet and passes.
@@ -187,17 +187,18 @@ def judge(
         reason[~passes_filter(each, of_filter, metrics, limits, len(grid))] = i
     if keep_fraction:
         reason[_kept_nevertheless(grid, sources, reason, keep_fraction)] = -1
-    is_wanted = np.zeros(len(grid), bool)
+    is_wanted, is_unwanted = np.zeros((2, len(grid)), bool)
     for override, row in zip(overrides, overridden_rows(overrides, grid, sources), strict=True):
         if row >= 0:
-            reason[row] = -1 if override.keep else len(filters) + 1
-            is_wanted[row] = override.keep
+            (is_wanted if override.keep else is_unwanted)[row] = True
+    reason[is_wanted] = -1
     part = np.zeros(len(grid), np.int8)
     across = ACROSS_SPLITS if split is None else split.across
     reasons = (*map(str, filters), across, *([BY_HAND] if overrides else []))
     if dedupe is not None:
         reason[_duplicates(reason < 0, metrics, dedupe, is_wanted)] = len(reasons)
         reasons = (*reasons, DUPLICATE)
+    reason[is_unwanted] = len(filters) + 1  # last, or one that looks like it would take its place
     if split is None:
         return Verdicts(ALL, part, reason, reasons, metrics, limits)
     passed = reason < 0

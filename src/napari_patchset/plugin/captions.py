@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from napari_patchset.patching.duplicates import without_hashes
+from napari_patchset.patching.duplicates import DUPLICATE, without_hashes
 from napari_patchset.patching.filters.measurements import column_words, reason_words
-from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
 
 
 def patch_lines(planned: PlanPreview, row: int) -> list[str]:
@@ -30,6 +30,11 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
         size,
         *metric_lines({name: values[row] for name, values in metrics}),
     ]
+
+
+def reason_text(reason: str) -> str:
+    """Return the words for a reason, as the table has it, why a candidate is rejected."""
+    return "near-duplicate" if reason == DUPLICATE else reason_words(reason)
 
 
 def metric_lines(metrics: Mapping[str, float]) -> list[str]:
@@ -73,7 +78,7 @@ def _place(planned: PlanPreview, row: int) -> dict[str, int]:
 def _fate(planned: PlanPreview, row: int) -> str:
     verdicts = planned.verdicts
     if verdicts.reason[row] >= 0:
-        return f"rejected: {reason_words(verdicts.reasons[verdicts.reason[row]])}"
+        return f"rejected: {reason_text(verdicts.reasons[verdicts.reason[row]])}"
     split = verdicts.splits[verdicts.split[row]]
     if verdicts.fold is not None and verdicts.fold[row] >= 0:
         return f"{split}, fold {verdicts.fold[row]}"

@@ -96,10 +96,15 @@ def ask_plan(parent: QWidget) -> Path | None:
     return Path(name) if name else None
 
 
-def ask_sheet(parent: QWidget) -> Path | None:
+def beside(image: Path | None) -> str:
+    """Return the folder of an image, to look there first; "" for a layer, or far away."""
+    return str(image.parent) if image is not None and image.exists() else ""
+
+
+def ask_sheet(parent: QWidget, folder: str) -> Path | None:
     """Open a dialog for a samples sheet; None if it is cancelled."""
     kinds = "Samples sheets (*.csv *.tsv *.txt);;All files (*)"
-    name, _ = QFileDialog.getOpenFileName(parent, "Samples sheet", "", kinds)
+    name, _ = QFileDialog.getOpenFileName(parent, "Samples sheet", folder, kinds)
     return Path(name) if name else None
 
 

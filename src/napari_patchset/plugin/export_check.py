@@ -5,22 +5,17 @@ destination and of the format, which the export makes as well.
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.writing.destination import check_destination, check_patches_fit
-from napari_patchset.exporting.writing.frozen_plan import lay_out
 from napari_patchset.exporting.writing.workdir import WorkDir
-from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
-from napari_patchset.plugin.planning import PlanPreview
-from napari_patchset.source import SourceInfo
+from napari_patchset.plugin.plan_preview import PlanPreview
 
 
 def find_problem(planned: PlanPreview) -> str:
@@ -28,11 +23,12 @@ def find_problem(planned: PlanPreview) -> str:
 
     It reads the folder of the destination, so call it in a background thread.
     """
-    images = {IMAGE: planned.sources, **planned.pairs}
     try:
         plan = planned.state.plan()
         _check_patches(planned)
-        _check_size(plan, images, planned)
+        FORMATS[plan.format].check(planned.arrays)
+        sizes = ((layout, layout.n) for layout in planned.arrays)
+        check_patches_fit(WorkDir.for_set(plan.out).root, sizes)
         _check_writable(Path(plan.out))
         check_destination(plan, overwrite=False)
     except USER_ERRORS as error:
@@ -66,15 +62,6 @@ def _check_patches(planned: PlanPreview) -> None:
         raise ExportError(
             f"No patch is left{purposes.get(empty, '')}: loosen the filters, or change the split."
         )
-
-
-def _check_size(
-    plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]], planned: PlanPreview
-) -> None:
-    set_format, kept = FORMATS[plan.format], int(np.count_nonzero(planned.verdicts.reason < 0))
-    arrays = lay_out(plan, images, kept, planned.grid.size) if set_format.has_pixels else ()
-    set_format.check(arrays)
-    check_patches_fit(WorkDir.for_set(plan.out).root, ((layout, layout.n) for layout in arrays))
 
 
 def _check_writable(out: Path) -> None:

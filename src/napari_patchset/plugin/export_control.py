@@ -33,7 +33,8 @@ from napari_patchset.plugin.export_check import find_problem, find_set
 from napari_patchset.plugin.form.export_section import ExportSection
 from napari_patchset.plugin.layers.plan_layers import has_layers, layers_folder, spool_layers
 from napari_patchset.plugin.overrides import image_path
-from napari_patchset.plugin.planning import PlanControl, PlanPreview, known_metrics
+from napari_patchset.plugin.plan_preview import PlanPreview
+from napari_patchset.plugin.planning import PlanControl, known_metrics
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.scene_context import unused_name
 from napari_patchset.plugin.state import FormState, refresh_region

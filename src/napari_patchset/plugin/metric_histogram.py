@@ -30,6 +30,8 @@ class MetricHistogram:
         The channels that are measured, "" for a metric of none.
     counts : tuple of int64 array
         The number of candidates in each bin, for each channel.
+    rejected : tuple of int64 array
+        How many of these this filter rejects: of several channels, others count as well.
     low, high : float
         The range of the bins; values beyond count in the last one.
     highest : float
@@ -45,6 +47,7 @@ class MetricHistogram:
 
     channels: tuple[str, ...]
     counts: tuple[NDArray[np.int64], ...]
+    rejected: tuple[NDArray[np.int64], ...]
     low: float
     high: float
     highest: float
@@ -128,9 +131,13 @@ def _histograms(
         all_columns = list(columns.values())
         has_no_channel = isinstance(each, MaskFilter | ShareFilter)
         passed = passes_filter(each, all_columns, metrics, verdicts.limits, len(is_shown))
+        is_rejected = ~passed[is_shown] & is_measured
         yield MetricHistogram(
             channels=tuple("" if has_no_channel else names[i] for i in columns),
             counts=tuple(_counts(values, low, high) for values in finite),
+            rejected=tuple(
+                _counts(values[is_rejected & np.isfinite(values)], low, high) for values in shown
+            ),
             low=low,
             high=high,
             highest=max(float(values.max()) for values in finite if len(values)),
@@ -138,7 +145,7 @@ def _histograms(
                 limit: tuple(resolve_limit(limit, metrics[column]) for column in all_columns)
                 for limit in sorted(limits)
             },
-            n_rejected=int(np.count_nonzero(~passed[is_shown] & is_measured)),
+            n_rejected=int(np.count_nonzero(is_rejected)),
             n_measured=int(np.count_nonzero(is_measured)),
             n=int(np.count_nonzero(is_shown)),
         )

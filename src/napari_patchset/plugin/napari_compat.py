@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import napari
 import napari.settings
 import numpy as np
-from napari.layers import Layer, Surface, Vectors
+from napari.layers import Layer, Shapes, Surface, Vectors
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from npe2 import PluginManifest
@@ -221,6 +221,11 @@ def drawn_once(layer: Layer) -> Iterator[None]:
     finally:
         if was_visible:
             layer.visible = True
+
+
+def is_being_drawn(layer: Shapes) -> bool:
+    """Return whether the mouse draws or moves a shape, which the layer has already (to 0.9.2)."""
+    return bool(layer._is_creating or layer._is_moving)
 
 
 def slice_in_new_units(layer: Layer) -> None:

@@ -13,7 +13,7 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QLabel
 
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, SplitError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.plugin.canvas.annotations import AnnotationControl, draws_labels
@@ -27,10 +27,12 @@ from napari_patchset.plugin.form.export_section import ExportSection
 from napari_patchset.plugin.form.fields import keep_height
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel
+from napari_patchset.plugin.history import Edit, History, bind_undo_keys
 from napari_patchset.plugin.layers.layer_stack import file_name, layer_at
 from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight
 from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
-from napari_patchset.plugin.planning import PlanControl, PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
+from napari_patchset.plugin.planning import PlanControl
 from napari_patchset.plugin.preferences import OutputDefaults, read_output_defaults
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
 from napari_patchset.plugin.scenes.source_control import SourceControl
@@ -39,7 +41,8 @@ from napari_patchset.plugin.stitching import StitchControl
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 _NOTHING_OPEN = (
-    "Open a CZI or TIFF file, drop a zarr folder on the window, or File > Open Sample > Patchset."
+    "Open a CZI or TIFF file, drop a zarr folder on the window, or choose File > Open Sample > "
+    "Cells in three scenes."
 )
 
 
@@ -71,6 +74,7 @@ class PatchesWidget(Panel):
         self.export_control = ExportControl(self.export, self._form_state, self.plans)
         self.stitching = StitchControl(self, napari_viewer, lambda: self.export.destination)
         self.loading, self.preferences = Worker(), Worker()
+        self.history = History()
         self.summary.setWordWrap(True)
         self.fill(
             (
@@ -165,6 +169,7 @@ class PatchesWidget(Panel):
             layers.inserted.disconnect(self._on_layers)
             layers.removed.disconnect(self._on_layers)
             dims.current_step.disconnect(self.preview.follow)
+            self._unbind_keys()
 
     def _connect(self) -> None:
         layers, dims = self._viewer.layers.events, self._viewer.dims.events
@@ -185,6 +190,7 @@ class PatchesWidget(Panel):
         self.source_control.replaced.connect(self.annotations.put_away)
         self.form.changed.connect(self._plan)
         self.preview.gallery.decided.connect(self.form.decide)
+        self._connect_history()
         self.preview.scene_wanted.connect(self.picker.picked.emit)
         self.export_control.opened.connect(self.preview.gallery.open_set)
         self.form.output.format.changed.connect(self._on_format)
@@ -205,6 +211,20 @@ class PatchesWidget(Panel):
         for worker in (self.loading, self.preferences):
             worker.failed.connect(lambda error: show_error(message(error)))
 
+    def _connect_history(self) -> None:
+        """Record what is done by hand, and have keys undo it."""
+        undo, redo = (
+            lambda act=act: self.preview.status.tell(act())
+            for act in (self.history.undo, self.history.redo)
+        )
+        self._unbind_keys = bind_undo_keys(self._viewer, (self, self.preview.gallery), undo, redo)
+        for part in (self.form, self.form.strategy, self.form.filters, self.annotations):
+            part.done.connect(self._record)
+
+    def _record(self, step: Edit) -> None:
+        self.history.record(step)
+        self.preview.status.tell("")
+
     def _refresh(self) -> None:
         """Offer the current layers."""
         self.region_control.refresh()
@@ -215,11 +235,13 @@ class PatchesWidget(Panel):
         self._show_hidden()
 
     def _on_file(self) -> None:
+        self.history.forget()
         self._forget()  # a file that is opened again may have changed
         extra = self.source_control.extra_files
         is_alone = not (extra.files or extra.all_scenes.value)
         self.form.strategy.turn_to(self.source.file.value, is_alone)
         self.form.filters.forget()
+        self.form.split.samples.image = self.source.file.value
         self.export_control.forget()
         self.summary.setMinimumHeight(0)
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
@@ -288,6 +310,7 @@ class PatchesWidget(Panel):
             typed = getattr(planned.state.recipe.strategy, "size", ())
             hints = size_hint(planned.grid.size, planned.shown_source, typed), border_hint(planned)
             self.patches.show_hint("<br>".join(filter(None, hints)))
+            self.form.split.show_error("")
             self._show_text(self._summarize(planned))
             self.form.filters.draw(planned.state.recipe.filters, planned.histograms)
             self.source_control.extra_files.show_counts(planned.counts)
@@ -310,6 +333,7 @@ class PatchesWidget(Panel):
         if not isinstance(error, USER_ERRORS):
             raise error
         self._show_nothing(message(error), is_error=True)
+        self.form.split.show_error(message(error) if isinstance(error, SplitError) else "")
 
     def _show_nothing(self, why: str, is_error: bool = False) -> None:
         self.plans.stop()
@@ -342,6 +366,7 @@ class PatchesWidget(Panel):
         plan = loaded.plan
         self.preferences.stop()
         self.plans.forget()
+        self.history.forget()
         self.source_control.load(loaded)
         self.form.strategy.turn_to(loaded.context.path, is_alone=False)
         self.form.load(plan.recipe)

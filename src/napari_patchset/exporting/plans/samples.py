@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from napari_patchset._model import Frozen
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import SplitError
 from napari_patchset.exporting.plans.image_refs import SourceRef, absolute_path
 from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN
 from napari_patchset.source import is_remote, local_path
@@ -52,34 +52,34 @@ class SampleSheet(Frozen):
 
         Raises
         ------
-        FileNotFoundError, ArgumentError
+        FileNotFoundError, SplitError
             If there is no such file, or it is not a samples sheet.
         """
         names, lines = _read_csv(path)
         if SOURCE not in names:
-            raise ArgumentError(
+            raise SplitError(
                 f"{path}: a samples sheet has a column source, which names the images; its columns "
                 f"are {', '.join(names) or 'none'}."
             )
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ArgumentError(f"{path}: there are two columns {twice[0]!r}; rename one.")
+            raise SplitError(f"{path}: there are two columns {twice[0]!r}; rename one.")
         if "" in names:
-            raise ArgumentError(f"{path}: column {names.index('') + 1} has no name; name it.")
+            raise SplitError(f"{path}: column {names.index('') + 1} has no name; name it.")
         rows = list[SampleRow]()
         for number, cells in lines:
             if len(cells) != len(names):
-                raise ArgumentError(
+                raise SplitError(
                     f"{path}: line {number} has {len(cells)} cells, not {len(names)} as the first; "
                     "put a cell that holds a separator in quotes."
                 )
             values = dict(zip(names, cells, strict=True))
             source, scene = values.pop(SOURCE), values.pop(SCENE, "")
             if not source:
-                raise ArgumentError(f"{path}: line {number} names no source; fill it in.")
+                raise SplitError(f"{path}: line {number} names no source; fill it in.")
             filled = {name: value for name, value in values.items() if value}
             rows.append(SampleRow(line=number, source=source, scene=scene, values=filled))
         if not rows:
-            raise ArgumentError(f"{path}: there is no line below the header.")
+            raise SplitError(f"{path}: there is no line below the header.")
         columns = tuple(name for name in names if name not in (SOURCE, SCENE))
         return cls(path=str(path), columns=columns, rows=tuple(rows))
 
@@ -99,14 +99,14 @@ class SampleSheet(Frozen):
 
         Raises
         ------
-        ArgumentError
+        SplitError
             If a source has no line, or several, or a file name is that of several sources.
         """
         sources, lines = tuple(sources), _Lines(self)
         named = [*zip(sources, names or map(str, sources), strict=True)]
         found = [lines.find(ref, name) for ref, name in named]
         if lacking := [name for (_, name), row in zip(named, found, strict=True) if row is None]:
-            raise ArgumentError(
+            raise SplitError(
                 f"{self.path}: there is no line for {lacking[0]} ({len(lacking)} of {len(sources)} "
                 "sources lack one); add one with its file name in the column source."
             )
@@ -129,14 +129,14 @@ def _read_csv(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ArgumentError(f"{path}: not a CSV in UTF-8: {error}; save it as one.") from None
+        raise SplitError(f"{path}: not a CSV in UTF-8: {error}; save it as one.") from None
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         names = [_column_name(name.strip()) for name in next(lines, [])]
         rows = [(lines.line_num, [cell.strip() for cell in line]) for line in lines]
     except csv.Error as error:
-        raise ArgumentError(f"{path}: line {lines.line_num} is not CSV: {error}.") from None
+        raise SplitError(f"{path}: line {lines.line_num} is not CSV: {error}.") from None
     return names, [(number, cells) for number, cells in rows if any(cells)]
 
 
@@ -162,7 +162,7 @@ class _Lines:
         found = list({row.line: row for row in found}.values())
         if len(found) > 1:
             listed = " and ".join(str(row.line) for row in found[:2])
-            raise ArgumentError(
+            raise SplitError(
                 f"{self._sheet.path}: lines {listed} are both for {named}; leave one of them."
             )
         if not found:
@@ -171,11 +171,11 @@ class _Lines:
         return found[0]
 
     def check_names(self) -> None:
-        """Raise ArgumentError if a bare file name stands for files in several folders."""
+        """Raise SplitError if a bare file name stands for files in several folders."""
         for row, paths in self._used.values():
             if len(paths) > 1:
                 first, second = sorted(paths)[:2]
-                raise ArgumentError(
+                raise SplitError(
                     f"{self._sheet.path}: {row.source} in line {row.line} is the name of {first} "
                     f"and of {second}; write the path of each."
                 )

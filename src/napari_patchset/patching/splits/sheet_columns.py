@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import SplitError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION, Codes
 from napari_patchset.patching.splits.sites import find_sites
@@ -52,33 +52,33 @@ def list_values(sources: Sequence[SourceInfo], column: str) -> str:
 
 
 def check_values(sources: Sequence[SourceInfo], column: str) -> None:
-    """Raise ArgumentError if a source lacks a value in a column."""
+    """Raise SplitError if a source lacks a value in a column."""
     lacking = [each for each in sources if value_of(each, column) is None]
     if not lacking:
         return
     present = list(dict.fromkeys(name for source in sources for name in source.columns))
     if column == WELL and WELL not in present:
-        raise ArgumentError(
+        raise SplitError(
             f"The well of {lacking[0].name} is not known ({len(lacking)} in all); add a samples "
             "sheet with a column well, or split by file, scene or block."
         )
     if not present:
-        raise ArgumentError(
+        raise SplitError(
             f"The split reads {column!r}, but there is no samples sheet; add one with a column "
             f"{column}, or split by something else."
         )
     if column not in present:
-        raise ArgumentError(
+        raise SplitError(
             f"The samples sheet has no column {column!r}; its columns are {', '.join(present)}."
         )
-    raise ArgumentError(
+    raise SplitError(
         f"The samples sheet has no {column} for {lacking[0].name} ({len(lacking)} in all); fill it "
         "in."
     )
 
 
 def check_split_column(sources: Sequence[SourceInfo], by: str | None) -> None:
-    """Raise ArgumentError if the sheet has a column `split`, and the split goes by something else.
+    """Raise SplitError if the sheet has a column `split`, and the split goes by something else.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def check_split_column(sources: Sequence[SourceInfo], by: str | None) -> None:
         What the split goes by, None if nothing is split.
     """
     if by != SPLIT_COLUMN and any(SPLIT_COLUMN in source.columns for source in sources):
-        raise ArgumentError(
+        raise SplitError(
             f"The samples sheet has a column {SPLIT_COLUMN}, which states the split: split by it, "
             f"or {_RENAME}."
         )
@@ -135,7 +135,7 @@ class StatedSplit:
         return tuple(name for name in (TRAINING, VALIDATION, TEST) if name in self.of_source)
 
     def check(self, others: Mapping[str, object]) -> None:
-        """Raise ArgumentError if a value names no split, if all train, or one place is in two.
+        """Raise SplitError if a value names no split, if all train, or one place is in two.
 
         Parameters
         ----------
@@ -144,25 +144,25 @@ class StatedSplit:
         """
         if listed := " and ".join(f"{name} ({value})" for name, value in others.items() if value):
             instead = "split by something else" if self.column != SPLIT_COLUMN else _RENAME
-            raise ArgumentError(
+            raise SplitError(
                 f"The column {self.column} of the samples sheet states which sources train, "
                 f"validate and test, so {listed} can't go with it; leave that out, or {instead}."
             )
         for name, source in zip(self.of_source, self.sources, strict=True):
             if not name:
-                raise ArgumentError(
+                raise SplitError(
                     f"The column {self.column} of the samples sheet is "
                     f"{source.columns.get(self.column)!r} for {_named(source)}, which is no split; "
                     f"write train, val or test, or {_RENAME}."
                 )
         if TRAINING not in self.of_source:
-            raise ArgumentError(
+            raise SplitError(
                 f"By the column {self.column} of the samples sheet, no source is for {TRAINING}, "
                 f"all are for {' or '.join(self.names)}. Add sources that train."
             )
         if len(self.names) < 2:
             instead = "leave the split out" if self.column != SPLIT_COLUMN else _RENAME
-            raise ArgumentError(
+            raise SplitError(
                 f"By the column {self.column} of the samples sheet, every source is for "
                 f"{TRAINING}. Add sources for val or test, or {instead}."
             )
@@ -172,7 +172,7 @@ class StatedSplit:
             self._check_same(first, i, "overlap on the stage, or others join them")
 
     def check_repeats(self, repeats: Mapping[int, int]) -> None:
-        """Raise ArgumentError if a source is in another split than one that has its pixels.
+        """Raise SplitError if a source is in another split than one that has its pixels.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class StatedSplit:
 
         Raises
         ------
-        ArgumentError
+        SplitError
             If one of the splits has no patch.
         """
         names = self.names
@@ -195,19 +195,19 @@ class StatedSplit:
         of_patch: Codes = codes[grid.source_index]
         for code, name in enumerate(names):
             if not np.any(of_patch == code):
-                raise ArgumentError(
+                raise SplitError(
                     f"No patch is for {name}: none of a source whose {self.column} is {name} was "
                     "chosen. Choose other patches or filters, or leave those sources out."
                 )
         return of_patch
 
     def _check_same(self, i: int, j: int, why: str) -> None:
-        """Raise ArgumentError if two sources that belong together are in different splits."""
+        """Raise SplitError if two sources that belong together are in different splits."""
         if self.of_source[i] != self.of_source[j]:
             first, second = (
                 f"{_named(self.sources[k])} is for {self.of_source[k]}" for k in (i, j)
             )
-            raise ArgumentError(
+            raise SplitError(
                 f"By the column {self.column} of the samples sheet, {first} and {second}, but they "
                 f"{why}. Give both the same value, or leave one out."
             )

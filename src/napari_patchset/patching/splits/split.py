@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from napari_patchset._model import Frozen
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import SplitError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, TRAINING, VALIDATION, Codes
 from napari_patchset.patching.splits.search import ANNOTATION, BY, SplitSearch
@@ -157,14 +157,14 @@ class Split(Frozen):
 
         Raises
         ------
-        ArgumentError
+        SplitError
             If no split leaves a patch for each part, or each would leave out most patches; if a
             source lacks a value in the samples sheet; if the sheet states several splits for one
             place.
         """
         self.check_columns(sources)
         if self.by == ANNOTATION and grid.outline is None:
-            raise ArgumentError("A split by annotation needs annotations; add outlines of them.")
+            raise SplitError("A split by annotation needs annotations; add outlines of them.")
         if not len(grid):
             return np.empty(0, np.int8)
         if stated := self._stated(sources):
@@ -172,7 +172,7 @@ class Split(Frozen):
         best = self._assign_best(grid, sources)
         n_lost = np.count_nonzero(best == NO_SPLIT)
         if 2 * n_lost > len(best):
-            raise ArgumentError(
+            raise SplitError(
                 f"The split would reject {n_lost} of {len(best)} patches, which lie "
                 f"{self.across}. Choose smaller patches or less overlap, add sources and split by "
                 "file or scene, or export without a split."
@@ -229,7 +229,7 @@ class Split(Frozen):
         return None
 
     def check_columns(self, sources: Sequence[SourceInfo]) -> None:
-        """Raise ArgumentError if a column lacks the value of a source, or does not fit the rest.
+        """Raise SplitError if a column lacks the value of a source, or does not fit the rest.
 
         A column that states the splits needs neither shares nor folds, and every other one does.
         """
@@ -239,7 +239,7 @@ class Split(Frozen):
             others = ("val", "test", "folds", "stratify")
             stated.check({name: getattr(self, name) for name in others})
         elif not self._has_shares:
-            raise ArgumentError(
+            raise SplitError(
                 f"The split by {self.by} needs a share for validation or for a test, or folds. "
                 "Only a column whose values are all train, val or test, train among them, needs "
                 f"none; {self.by} is {list_values(sources, self.by)}."
@@ -250,7 +250,7 @@ class Split(Frozen):
         return any(each is not None for each in (self.val, self.test, self.folds))
 
     def check_repeats(self, sources: Sequence[SourceInfo], repeats: Mapping[int, int]) -> None:
-        """Raise ArgumentError if the sheet states two splits for sources that hold the same pixels.
+        """Raise SplitError if the sheet states two splits for sources that hold the same pixels.
 
         Parameters
         ----------
@@ -272,7 +272,7 @@ class Split(Frozen):
         return [first / (self.folds or 1)] * (self.folds or 1) + last
 
     def _assign_best(self, grid: PatchGrid, sources: Sequence[SourceInfo]) -> Codes:
-        """Return the codes of the best split; raise ArgumentError if none is possible.
+        """Return the codes of the best split; raise SplitError if none is possible.
 
         The test patches are chosen first, as if there were nothing else to choose, and the rest is
         split then: by the same groups if that is good, else by others.
@@ -282,15 +282,15 @@ class Split(Frozen):
         if self.test is None or len(self.parts) == 2:
             _, codes = search.choose(grid, search.groupings(grid.size))
             if codes is None:
-                raise ArgumentError(self._impossible(grid, sources))
+                raise SplitError(self._impossible(grid, sources))
             return codes
         alone = self.model_copy(update={"val": None, "folds": None})._search(sources, sites)
         grouping, chosen = alone.choose(grid, alone.groupings(grid.size))
         if grouping is None or chosen is None:
-            raise ArgumentError(self._impossible(grid, sources))
+            raise SplitError(self._impossible(grid, sources))
         _, codes = search.choose(grid, chain([grouping], search.groupings(grid.size)), chosen)
         if codes is None:
-            raise ArgumentError(
+            raise SplitError(
                 f"{self._impossible(grid, sources)} The test set, which is the same whatever the "
                 "rest is for, comes first; a smaller one may leave enough."
             )

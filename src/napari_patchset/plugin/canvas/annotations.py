@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_error
@@ -25,8 +25,10 @@ from napari_patchset.exporting.reading.class_images import annotations_in_steps
 from napari_patchset.exporting.reading.steps import Step
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, message, notifying
 from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
+from napari_patchset.plugin.history import GONE, Edit
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.outlines import (
+    Drawing,
     ImageSpace,
     add_class,
     class_names,
@@ -43,6 +45,7 @@ from napari_patchset.plugin.layers.outlines import (
 )
 from napari_patchset.plugin.layers.plan_layers import write_outlines
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
+from napari_patchset.plugin.napari_compat import is_being_drawn
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.source import SceneId
@@ -101,6 +104,8 @@ class AnnotationControl:
 
     changed = Signal()
     """Other outlines, or other classes of them."""
+    done = Signal(Edit)
+    """Outlines or classes were changed by hand."""
     opened = Signal()
     """A file was read, or a layer made; its classes are listed."""
 
@@ -119,6 +124,8 @@ class AnnotationControl:
         self._known: dict[str, Annotations] = {}
         self._tried: set[tuple[Key, str]] = set()
         self._written: WeakKeyDictionary[Shapes, _Written] = WeakKeyDictionary()
+        self._drawings: WeakKeyDictionary[Shapes, Drawing] = WeakKeyDictionary()
+        """What was drawn in each layer when it was last looked at."""
         self._key: Key | None = None
         self._away: list[Shapes] = []
         """Outlines of scenes that are not shown now."""
@@ -258,7 +265,7 @@ class AnnotationControl:
     def _follow(self, layer: Shapes | Labels) -> None:
         """Notice shapes that are drawn, and classes that are changed; once for each layer."""
         if isinstance(layer, Shapes) and layer not in self._written:
-            self._written[layer] = _Written()
+            self._written[layer], self._drawings[layer] = _Written(), Drawing.of(layer)
             for event in _events(layer):
                 event.connect(self._on_edited)
 
@@ -269,9 +276,32 @@ class AnnotationControl:
     def _on_drawn(self) -> None:
         if (layer := self._layer) is not None:
             drop_orphans(layer)
+        self._look_for_changes()
         if self._key is not None:
             self._show_classes()
             self.changed.emit()
+
+    def _look_for_changes(self) -> None:
+        for layer, before in list(self._drawings.items()):
+            if not is_being_drawn(layer) and (now := Drawing.of(layer)) != before:
+                self._drawings[layer] = now
+                self.done.emit(self._step_of(ref(layer), before))
+
+    def _step_of(self, known: "ref[Shapes]", before: Drawing) -> Edit:
+        """Return the step that has changed what a layer showed before."""
+
+        def get() -> Drawing | None:
+            layer = known()
+            return GONE if layer is None or layer not in self._viewer.layers else Drawing.of(layer)
+
+        def draw(drawing: Drawing) -> None:
+            if (layer := known()) is not None:
+                drawing.draw(layer)
+                self._drawings[layer] = Drawing.of(layer)  # no change by hand
+                if layer is self._layer:
+                    self._on_classes(layer)
+
+        return Edit("what was drawn", get, draw, before)
 
     @property
     def _layer(self) -> Shapes | None:
@@ -401,6 +431,7 @@ class AnnotationControl:
     def _on_classes(self, layer: Shapes) -> None:
         """List other classes, which belong to what is written of a layer."""
         self._written.setdefault(layer, _Written()).path = None
+        self._look_for_changes()
         self._show_classes()
         self.changed.emit()
 

@@ -11,15 +11,15 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from napari.layers import Image
 from napari.viewer import Viewer
 from numpy.typing import NDArray
+from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_patchset.plugin.canvas.overlay_layers import NO_MESH, OverlayLayers, Space
+from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
 from napari_patchset.plugin.layers.viewer_images import plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
-from napari_patchset.plugin.planning import PlanPreview
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.preview.highlight import highlight_mesh
 from napari_patchset.preview.image import rgb
@@ -59,55 +59,6 @@ _WAIT_MS = 30
 
 _STILL_MS = 120
 """Time without a zoom until lines get their width again; while one zooms they scale."""
-
-
-class PlaneGrid(NamedTuple):
-    """The patches of a plan on the plane of an image that the sliders show.
-
-    Attributes
-    ----------
-    planned : PlanPreview
-        The plan.
-    image : Image
-        The layer that shows its image.
-    sample, depth : int
-        The plane, as patches count them.
-    patches : PlanePatches
-        The patches there.
-    """
-
-    planned: PlanPreview
-    image: Image
-    sample: int
-    depth: int
-    patches: PlanePatches
-
-    @classmethod
-    def find(
-        cls, planned: PlanPreview, image: Image, plane: tuple[int, int], before: "PlaneGrid | None"
-    ) -> "PlaneGrid":
-        """Select the patches of a plane, reusing an earlier selection."""
-        if before is not None and before._has_patches_of(planned, plane):
-            patches = before.patches
-        else:
-            patches = PlanePatches.from_grid(
-                planned.grid, planned.drawn.category, planned.state.shown_index, *plane
-            ).scaled(planned.shown_source.ratio)
-        return cls(planned, image, *plane, patches)
-
-    def volumes(self) -> PlanePatches:
-        """Return the patches of all planes of the sample."""
-        planned, shown = self.planned, self.planned.state.shown_index
-        patches = PlanePatches.from_grid(planned.grid, planned.drawn.category, shown, self.sample)
-        return patches.scaled(planned.shown_source.ratio)
-
-    def _has_patches_of(self, planned: PlanPreview, plane: tuple[int, int]) -> bool:
-        return (
-            self.planned.grid is planned.grid
-            and self.planned.drawn.category is planned.drawn.category
-            and self.planned.state.shown_index == planned.state.shown_index
-            and (self.sample, self.depth) == plane
-        )
 
 
 class Box(NamedTuple):
@@ -186,6 +137,9 @@ class GridOverlay:
     parent : QObject
         Whose destruction ends it.
     """
+
+    outlined = Signal(bool)
+    """Whether patches have outlines now, or are too many for that in the view."""
 
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         self._viewer = viewer
@@ -308,6 +262,7 @@ class GridOverlay:
         if not (drawing and drawing.colors == colors and drawing.patches.looks_like(patches)):
             self._raster = None
         self._drawing = _Drawing(patches, space, pixel, view, outlined, colors)
+        self.outlined.emit(outlined is not None)
         if outlined:
             self._draw_outlines(patches[seen], pixel, space, colors)
             self._layers.show_map(False)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from napari_patchset.patching.strategies import Fixed, FixedPatch
-from napari_patchset.plugin.canvas.overlay import PlaneGrid
+from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.form.strategy import StrategySection
 from napari_patchset.plugin.layers.viewer_images import point_on
-from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
 
 _STEPS = 4
 """Fraction of its size by which a key moves a patch."""
@@ -88,7 +88,7 @@ class PlaceControl:
 
     def _replace(self, old: FixedPatch, *new: FixedPatch) -> None:
         others = (patch for patch in self._strategy.patches if patch not in (old, *new))
-        self._strategy.set_places((*others, *new))
+        self._strategy.change_places((*others, *new))
 
 
 def _patch_at(planned: PlanPreview, row: int) -> FixedPatch:

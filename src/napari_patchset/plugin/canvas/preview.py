@@ -5,9 +5,7 @@ plane that the sliders show. The patch under the mouse is highlighted and descri
 bar. A click or a key picks a patch, which is framed there and shown alone.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from napari.viewer import Viewer
@@ -16,9 +14,12 @@ from psygnal import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_patchset.channels import channel_indices
-from napari_patchset.plugin.canvas.overlay import GridOverlay, PlaneGrid
+from napari_patchset.plugin.canvas.overlay import GridOverlay
+from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
+from napari_patchset.plugin.canvas.pointer import Pointer, StatusLine
 from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.captions import patch_lines
+from napari_patchset.plugin.form.fields import keep_height
 from napari_patchset.plugin.gallery.gallery import Gallery
 from napari_patchset.plugin.gallery.patches import PlannedPatches
 from napari_patchset.plugin.gallery.picked_patch import PatchView
@@ -37,7 +38,7 @@ from napari_patchset.plugin.layers.viewer_images import (
 from napari_patchset.plugin.napari_compat import show_scale_bar
 from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
 from napari_patchset.plugin.overrides import source_ref
-from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import SourceInfo
@@ -49,53 +50,8 @@ _WAIT_MS = 30
 _HOVER_MS = 10
 """Shortest time between highlights while the mouse moves."""
 
-_STILL = 4
-"""A mouse that moved fewer pixels than this did not drag."""
 
-
-class Pointer:
-    """Emit where the mouse is on the image and where it clicks, in world coordinates."""
-
-    clicked = Signal(tuple, bool)
-    """The position, and whether Shift is held; drags are ignored."""
-    moved = Signal(tuple)
-    left = Signal()
-    """The mouse is no longer on the image."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        viewer.mouse_drag_callbacks.append(self._on_press)
-        viewer.mouse_move_callbacks.append(self._on_move)
-        viewer.events.mouse_over_canvas.connect(self._on_leave)
-
-    def release(self) -> None:
-        """Disconnect."""
-        self._viewer.events.mouse_over_canvas.disconnect(self._on_leave)
-        for callbacks, callback in (
-            (self._viewer.mouse_drag_callbacks, self._on_press),
-            (self._viewer.mouse_move_callbacks, self._on_move),
-        ):
-            if callback in callbacks:
-                callbacks.remove(callback)
-
-    def _on_move(self, viewer: Viewer, event: Any) -> None:
-        self.moved.emit(tuple(event.position))
-
-    def _on_leave(self, event: object) -> None:
-        if not self._viewer.mouse_over_canvas:
-            self.left.emit()
-
-    def _on_press(self, viewer: Viewer, event: Any) -> Iterator[None]:
-        active = viewer.layers.selection.active
-        # A layer in a drawing mode handles the click itself.
-        if event.button != 1 or str(getattr(active, "mode", "pan_zoom")) != "pan_zoom":
-            return
-        began = event.pos
-        yield
-        while event.type == "mouse_move":
-            yield
-        if max(abs(event.pos - began)) < _STILL:
-            self.clicked.emit(tuple(event.position), "Shift" in event.modifiers)
+_TOO_SMALL = "Patches are too small to draw at this zoom; zoom in."
 
 
 class PreviewControl:
@@ -118,12 +74,13 @@ class PreviewControl:
         self._soon = single_shot_timer(window, self._follow, _WAIT_MS)
         self._hover_soon = single_shot_timer(window, self._hover, _HOVER_MS)
         self._mouse: tuple[float, ...] = ()
-        self._status, self._written, self._replaced = "", "", viewer.status
         self._wanted: int | None = None
+        self._is_outlined = True
         self._has_scale_bar = False
         self._fitted = set[Path]()
         """Images that were shown whole once."""
         self.overlay, self.pointer = GridOverlay(viewer, window), Pointer(viewer)
+        self.status = StatusLine(viewer)
         self.view, self.gallery = PatchView(), Gallery(window)
         self.plane = QLabel()
         self.plane.setWordWrap(True)
@@ -140,6 +97,7 @@ class PreviewControl:
         self.reject_button = QPushButton("Next rejected")
         self.reject_button.setToolTip("Go to the next patch that is not exported, and show why.")
         self.buttons = _below(self.plane, self.pick_button, self.gallery_button, self.reject_button)
+        self.overlay.outlined.connect(self._on_outlined)
         self.pointer.clicked.connect(self._pick)
         self.pointer.moved.connect(self._on_moved)
         self.pointer.left.connect(self._on_left)
@@ -151,8 +109,6 @@ class PreviewControl:
         self.view.stepped.connect(self._step)
         self.view.zoomed.connect(self._zoom)
         self.view.closed.connect(self._close)
-        # After napari's own callback, which would overwrite what this one sets.
-        viewer.events.status.connect(self._on_status, position="last")
         self._enable(None)
 
     @property
@@ -199,7 +155,7 @@ class PreviewControl:
     def clear(self) -> None:
         """Draw nothing."""
         self._shown = None
-        self._show_status(None, None)
+        self._describe(None, None)
         self.view.clear()
         self._enable(None)
         self.overlay.clear()
@@ -214,7 +170,7 @@ class PreviewControl:
         self._shown = None
         self._soon.stop()
         self._hover_soon.stop()
-        self._viewer.events.status.disconnect(self._on_status)
+        self.status.release()
         self.pointer.release()
         self.overlay.release()
         self.view.pictures.release()
@@ -259,19 +215,31 @@ class PreviewControl:
         before = self.overlay.grid
         self.overlay.draw(grid, self.view.row)
         if self.overlay.hovered is None:
-            self._show_status(None, None)
+            self._describe(None, None)
         if not (before and before.planned is planned and before.patches.looks_like(grid.patches)):
-            self.plane.setText(plane_summary(planned, grid.patches))
+            self._summarize_plane()
+
+    def _on_outlined(self, is_outlined: bool) -> None:
+        if is_outlined != self._is_outlined:
+            self._is_outlined = is_outlined
+            self._summarize_plane()
+
+    def _summarize_plane(self) -> None:
+        if (grid := self.overlay.grid) is not None:
+            text = plane_summary(grid.planned, grid.patches)
+            self.plane.setText(text if self._is_outlined else f"{text}. {_TOO_SMALL}")
+            keep_height(self.plane)
 
     def _on_moved(self, position: tuple[float, ...]) -> None:
         self._mouse = position
+        self.status.tell("")
         if not self._hover_soon.isActive():
             self._hover_soon.start()
 
     def _on_left(self) -> None:
         self._hover_soon.stop()
         self.overlay.hover(None)
-        self._show_status(None, None)
+        self._describe(None, None)
 
     def _hover(self) -> None:
         """Highlight the patch under the mouse, and describe it in the status bar."""
@@ -279,29 +247,12 @@ class PreviewControl:
         if grid is not None and self.overlay.is_shown and self._viewer.dims.ndisplay == 2:
             row = grid.patches.row_at(*point_on(grid.image, self._mouse))
             self.overlay.hover(row)
-        self._show_status(grid, row)
+        self._describe(grid, row)
 
-    def _show_status(self, grid: PlaneGrid | None, row: int | None) -> None:
-        self._status = ""
-        if grid is not None and row is not None:
-            self._status = ", ".join(patch_lines(grid.planned, row))
-        self._write_status()
-
-    def _on_status(self, event: object) -> None:
-        if self._viewer.status != self._written:
-            self._replaced = self._viewer.status
-            self._write_status()
-
-    def _write_status(self) -> None:
-        """Put the patch under the mouse before what napari shows in the status bar."""
-        if self._status:
-            place = (
-                self._replaced.get("coordinates", "") if isinstance(self._replaced, dict) else ""
-            )
-            self._written = f"{self._status}    {place}"
-            self._viewer.status = self._written
-        elif self._viewer.status == self._written:
-            self._viewer.status = self._replaced
+    def _describe(self, grid: PlaneGrid | None, row: int | None) -> None:
+        """Describe a patch in the status bar, None for none."""
+        lines = patch_lines(grid.planned, row) if grid is not None and row is not None else []
+        self.status.describe(", ".join(lines))
 
     def _show_patch(self, row: int | None) -> None:
         if self._shown is None or (grid := self.drawn) is None:

@@ -1,7 +1,6 @@
 """A plan in words: counts, sizes and reasons; the patches of a plane."""
 
 from collections.abc import Iterable, Sequence
-from math import prod
 
 import numpy as np
 
@@ -13,9 +12,8 @@ from napari_patchset.patching.splits.split import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.form.size_row import format_length
-from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import SourceInfo
@@ -30,7 +28,7 @@ def summarize(planned: PlanPreview) -> str:
     kept = sum(n) - n[PatchCategory.REJECTED]
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
     patches = "patch" if kept == 1 else "patches"
-    lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned, kept)}"]
+    lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned)}"]
     if kept < len(planned.grid) or planned.state.recipe.split:
         lines.append(_legend(planned, n))
         lines += _reasons(planned)
@@ -117,12 +115,12 @@ def _left_out(planned: PlanPreview, reason: str, count: int) -> str:
     return f"{count:,} more {places} in {where} excluded: {reason}"
 
 
-def _on_disk(planned: PlanPreview, kept: int) -> str:
-    recipe, info = planned.state.recipe, planned.sources[0]
-    if not FORMATS[recipe.format].has_pixels:
+def _on_disk(planned: PlanPreview) -> str:
+    """Return the size of all arrays: pictures, targets and labels."""
+    if not (arrays := planned.arrays):
         return ", coordinates only"
-    itemsize = np.dtype(recipe.dtype or info.dtype).itemsize
-    return f", {_bytes(kept * prod(planned.grid.size) * len(info.channels) * itemsize)}"
+    most = "" if planned.state.recipe.codec == "none" else "at most "
+    return f", {most}{_bytes(sum(each.n * each.patch_bytes for each in arrays))}"
 
 
 _CATEGORIES = {
@@ -153,7 +151,7 @@ def _square(category: PatchCategory) -> str:
     return f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;'
 
 
-_CAUSES = {DUPLICATE: "near-duplicates of others"}
+_CAUSES = {DUPLICATE: "near-duplicates"}
 """Reasons that do not follow a number well."""
 
 

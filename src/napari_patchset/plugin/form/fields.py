@@ -8,8 +8,8 @@ from typing import Any
 
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from pydantic import BaseModel
-from qtpy.QtCore import QEvent, QObject, QPoint, Qt
-from qtpy.QtGui import QFocusEvent
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
+from qtpy.QtGui import QFocusEvent, QPaintEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -17,6 +17,9 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionToolButton,
+    QStylePainter,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -77,6 +80,27 @@ class Percent(SpinBox):
         self.value = round(100 * fraction)
 
 
+class _Title(QToolButton):
+    """A button whose text is elided if it is longer than there is space; the tooltip has it all."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a size that holds the arrow and a few letters."""
+        return QSize(
+            _INDENT + 6 * self.fontMetrics().averageCharWidth(), super().sizeHint().height()
+        )
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the arrow and as much of the text as there is space for."""
+        option, painter = QStyleOptionToolButton(), QStylePainter(self)
+        self.initStyleOption(option)
+        if (missing := self.sizeHint().width() - self.width()) > 0:
+            metrics = self.fontMetrics()
+            width = metrics.horizontalAdvance(option.text) - missing
+            option.text = metrics.elidedText(option.text, Qt.TextElideMode.ElideRight, width)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ToolButton, option)
+        painter.end()
+
+
 class Fold(QWidget):
     """A section of the form that is folded under its title, which summarizes the settings.
 
@@ -94,10 +118,12 @@ class Fold(QWidget):
     def __init__(self, title: str, content: QWidget, tooltip: str = "") -> None:
         super().__init__()
         self._title = title
-        self.button, self.content = QToolButton(), content
+        self.button, self.content = _Title(), content
+        # As wide as the text, and narrower where there is no space for it.
+        self.button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self._tooltip = tooltip
         self.button.setCheckable(True)
         self.button.setAutoRaise(True)
-        self.button.setToolTip(tooltip)
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.button.toggled.connect(self._toggle)
         layout = QVBoxLayout(self)
@@ -115,6 +141,7 @@ class Fold(QWidget):
         text = f"{self._title}: {summary}" if summary else self._title
         if text != self.button.text():  # a new text lays out the whole form again
             self.button.setText(text)
+            self.button.setToolTip(f"{text}\n{self._tooltip}".strip())
 
     def put_button(self, row: QWidget) -> None:
         """Move the title into a row of other fields, above the section."""

@@ -23,6 +23,7 @@ from napari_patchset.plugin.form.region import RegionSection, extents
 from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.form.split import SplitSection
 from napari_patchset.plugin.form.strategy import StrategySection
+from napari_patchset.plugin.history import Edit
 from napari_patchset.source import PixelSize, SourceInfo
 
 
@@ -30,6 +31,8 @@ class RecipeForm:
     """The sections that make a recipe; `more` holds those that are folded away."""
 
     changed = Signal()
+    done = Signal(Edit)
+    """Patches were kept or rejected by hand."""
 
     def __init__(self) -> None:
         self.patches = PatchesSection()
@@ -113,6 +116,11 @@ class RecipeForm:
 
     def decide(self, overrides: tuple[Override, ...]) -> None:
         """Keep and reject patches by hand."""
+        what = "patches kept or rejected"
+        self.done.emit(Edit(what, lambda: self.overrides, self._set_overrides, self.overrides))
+        self._set_overrides(overrides)
+
+    def _set_overrides(self, overrides: tuple[Override, ...]) -> None:
         self.overrides = overrides
         self._on_change()
 
@@ -183,7 +191,7 @@ def blaming_section(title: str) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise ArgumentError(f"{title}: {error}") from None
+        raise type(error)(f"{title}: {error}") from None
 
 
 def _extent(info: SourceInfo, pixel_size: PixelSize) -> dict[str, int]:

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from qtpy.QtWidgets import QSizePolicy
 
 from napari_patchset._model import user_message
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import SplitError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.patching.splits.search import ANNOTATION, BY
 from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN, WELL, states_split
 from napari_patchset.patching.splits.split import Split
-from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, message
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, beside, message
 from napari_patchset.plugin.form.fields import (
     MAX_INT,
     Percent,
@@ -47,7 +47,8 @@ _ALWAYS = ("auto", "file", "scene", "block")
 _OF_PLAN = "the loaded plan"
 """The choice of what a loaded plan has of a sheet."""
 
-_NO_FOLDS = 1
+_MOST_FOLDS = 20
+"""As many are offered; a plan may have more."""
 
 Columns = Mapping[str, Sequence[str]]
 """The columns of a samples sheet, by name, and what they hold; "" in an empty cell."""
@@ -66,6 +67,8 @@ class SamplesRow(Row):
         self.reading = Worker()
         self.problem = ""
         """Why the file that was chosen last is no sheet."""
+        self.image: Path | None = None
+        """The image that is shown, beside which a sheet is looked for."""
         self.choice = ComboBox(
             choices=lambda _: self._choices(),
             nullable=True,
@@ -104,7 +107,7 @@ class SamplesRow(Row):
 
         Raises
         ------
-        ArgumentError
+        SplitError
             If the sheet does not fit them.
         """
         if self._sheet and self.path:
@@ -129,7 +132,7 @@ class SamplesRow(Row):
         self.problem = ""
 
     def _ask(self) -> None:
-        if (path := ask_sheet(self.native)) is not None:
+        if (path := ask_sheet(self.native, beside(self.image))) is not None:
             self.reading.run(SampleSheet.from_file, path)
 
     def _on_read(self, sheet: SampleSheet) -> None:
@@ -175,12 +178,9 @@ class SplitSection(Section):
         self.test = Percent(
             max=99, label="Test %", tooltip=f"{description(Split, 'test')} 0 for none."
         )
-        self.folds = SpinBox(
-            value=_NO_FOLDS,
-            min=_NO_FOLDS,
-            max=100,
-            label="Folds",
-            tooltip=f"{description(Split, 'folds')} 1 for none.",
+        self._folds_of_plan = 0
+        self.folds = ComboBox(
+            label="Folds", choices=self._fold_choices, tooltip=description(Split, "folds")
         )
         self.by = ComboBox(
             label="Split by",
@@ -206,6 +206,8 @@ class SplitSection(Section):
         self.problem.native.setSizePolicy(
             QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred
         )
+        self._error = ""
+        """Why the split can't be made."""
         self._units = set[str]()
         """What the image has of wells and outlines, to split by."""
         self._chosen_by, self._chosen_stratify = BY[0], ""
@@ -231,32 +233,30 @@ class SplitSection(Section):
 
         Raises
         ------
-        ArgumentError
+        SplitError
             If the shares leave nothing to train, or there are none to split by a column.
         """
         by, shares = self.by.value, self._shares
         if not shares and by in BY:
             return None
         if not shares and by in self.samples.columns and not self._is_stated:
-            raise ArgumentError(
-                f"set a share for validation or a test, or folds, to split by {by}."
-            )
+            raise SplitError(f"set a share for validation or a test, or folds, to split by {by}.")
         stratify = {"stratify": self.stratify.value or None} if shares else {}
         try:
             return Split(by=by, seed=self.seed.value, **shares, **stratify)
         except ValidationError as error:
-            raise ArgumentError(f"{user_message(error)}.") from None
+            raise SplitError(f"{user_message(error)}.") from None
 
     @property
     def _shares(self) -> dict[str, Any]:
         """The shares and folds that are set, by the name in a split."""
         if self._is_stated:
             return {}
-        has_folds = self.folds.value > _NO_FOLDS
+        folds = self.folds.value
         shares = {
-            "val": 0 if has_folds else self.val.fraction,
+            "val": 0 if folds else self.val.fraction,
             "test": self.test.fraction,
-            "folds": self.folds.value if has_folds else 0,
+            "folds": folds,
         }
         return {name: share for name, share in shares.items() if share}
 
@@ -265,6 +265,12 @@ class SplitSection(Section):
         """Whether the column that the split goes by states it."""
         by, columns = self.by.value, self.samples.columns
         return by not in BY and by in columns and states_split(by, columns[by])
+
+    def show_error(self, text: str) -> None:
+        """Show why the split can't be made of the form's patches; "" if it can."""
+        if text != self._error:
+            self._error = text
+            self._show()
 
     @property
     def shown_fold(self) -> int:
@@ -281,7 +287,9 @@ class SplitSection(Section):
         """Set the fields from a split."""
         self.val.load((split and split.val) or 0)
         self.test.load((split and split.test) or 0)
-        self.folds.value = (split and split.folds) or _NO_FOLDS
+        self._folds_of_plan = (split and split.folds) or 0
+        self.folds.reset_choices()
+        self.folds.value = self._folds_of_plan
         self._chosen_by = split.by if split else BY[0]
         self._chosen_stratify = (split and split.stratify) or ""
         self.seed.value = split.seed if split else 0
@@ -299,6 +307,10 @@ class SplitSection(Section):
         texts = [f"{100 * shares[n]:.4g} % for {what}" for n, what in named.items() if n in shares]
         texts += [f"{shares['folds']} folds"] if "folds" in shares else []
         return ", ".join([*texts, *([f"by {by}"] if by != BY[0] else [])])
+
+    def _fold_choices(self, _: object) -> list[tuple[str, int]]:
+        numbers = sorted({*range(2, _MOST_FOLDS + 1), self._folds_of_plan} - {0})
+        return [("none", 0), *((str(n), n) for n in numbers)]
 
     def _on_by(self, by: str) -> None:
         self._chosen_by = by
@@ -327,7 +339,7 @@ class SplitSection(Section):
         self._show()
 
     def _show(self) -> None:
-        problem = self.samples.problem
+        problem = self.samples.problem or self._error
         self.problem.native.setStyleSheet(f"color: {theme_colors().error.name()}")
         self.problem.value, self.problem.visible = problem, bool(problem)
         shares, is_stated, columns = self._shares, self._is_stated, self.samples.columns

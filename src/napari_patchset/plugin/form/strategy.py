@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, SpinBox, Widget
+from psygnal import Signal
 
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.class_pixels import BACKGROUND, FOREGROUND
@@ -27,6 +28,7 @@ from napari_patchset.plugin.form.fields import (
     description,
     small_button,
 )
+from napari_patchset.plugin.history import Edit
 
 _KINDS = choices_of(
     STRATEGIES,
@@ -78,6 +80,9 @@ def _fields_of(kind: str) -> set[str]:
 class StrategySection(Section):
     """The way patches are chosen; its value is a strategy without size, overlap and region."""
 
+    done = Signal(Edit)
+    """Patches were placed, moved or removed by hand."""
+
     def __init__(self) -> None:
         self.kind = ComboBox(
             label="Strategy", choices=_KINDS, tooltip=description(Recipe, "strategy")
@@ -97,7 +102,7 @@ class StrategySection(Section):
         self.kind.changed.connect(self._show)
         self.edge.changed.connect(self._show)
         self.small.changed.connect(self._show)
-        self.forget.changed.connect(lambda: self.set_places(()))
+        self.forget.changed.connect(lambda: self.change_places(()))
         self.forget_kept.changed.connect(lambda: self._keep({}))
         self._show()
 
@@ -250,6 +255,12 @@ class StrategySection(Section):
 
     def _take_all_classes(self) -> None:
         self.classes.value = format_shares(dict.fromkeys((*self._known_classes, BACKGROUND), 1))
+
+    def change_places(self, places: tuple[FixedPatch, ...]) -> None:
+        """Change the patches that are clicked on the image, by hand."""
+        step = Edit("patches placed", lambda: self.patches, self.set_places, self.patches)
+        self.done.emit(step)
+        self.set_places(places)
 
     def set_places(self, places: tuple[FixedPatch, ...]) -> None:
         """Set the patches that are clicked on the image."""

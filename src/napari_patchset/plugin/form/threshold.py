@@ -41,6 +41,8 @@ class ThresholdHistogram(QWidget):
 
     chosen = Signal(str, object)
     """Which limit is set, "above" or "below", and to what: a number, "p10" or "otsu"."""
+    grabbed = Signal()
+    """A limit is about to be set; while a line is dragged, more than once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,16 +146,20 @@ class ThresholdHistogram(QWidget):
         painter.end()
 
     def _draw_bars(self, painter: QPainter, histogram: MetricHistogram, text: QColor) -> None:
-        rejected = QColor(CATEGORY_COLORS[PatchCategory.REJECTED])
+        red = QColor(CATEGORY_COLORS[PatchCategory.REJECTED])
         is_one = len(histogram.counts) == 1
         highest = max(int(counts.max()) for counts in histogram.counts)
         painter.setPen(Qt.PenStyle.NoPen)
-        for channel, counts in zip(histogram.channels, histogram.counts, strict=True):
+        drawn = zip(histogram.channels, histogram.counts, histogram.rejected, strict=True)
+        for channel, counts, rejected in drawn:
             own = QColor(self._colors.get(channel, text.name())) if not is_one else text
             for i in np.flatnonzero(counts).tolist():
                 is_kept = not is_one or self._keeps(histogram, (i + 0.5) / len(counts))
-                painter.setBrush(_faint(own, 150) if is_kept else rejected)
+                painter.setBrush(_faint(own, 150) if is_kept else red)
                 painter.drawRect(self._bar(i, counts, highest))
+                if rejected[i] and not is_one:
+                    painter.setBrush(red)
+                    painter.drawRect(self._bar(i, rejected, highest))
 
     def _bar(self, i: int, counts: NDArray[np.int64], highest: int) -> QRectF:
         """Return a bar; its height is the root of the count, so that single patches are seen."""
@@ -200,6 +206,7 @@ class ThresholdHistogram(QWidget):
         """Set a limit to the mark that is clicked, or to the place under the mouse."""
         if event is None or event.button() != Qt.MouseButton.LeftButton or not self._can_move:
             return
+        self.grabbed.emit()
         self._active = self._nearest_side(event.position().x())
         if (mark := self._mark_at(event.position())) is not None:
             self.chosen.emit(self._active, mark)
@@ -233,18 +240,20 @@ class ThresholdHistogram(QWidget):
         if event is None:
             return
         histogram, key = self._histogram, Qt.Key(event.key())
-        if histogram is None or not self._can_move:
+        keys = {*_KEY_MARKS, *_KEY_ENDS, *_KEY_STEPS}
+        if histogram is None or not self._can_move or key not in keys:
             super().keyPressEvent(event)
-        elif key in _KEY_MARKS:
+            return
+        if not event.isAutoRepeat():
+            self.grabbed.emit()
+        if key in _KEY_MARKS:
             self.chosen.emit(self._active, _KEY_MARKS[key])
         elif key in _KEY_ENDS:
             self._move_to(_KEY_ENDS[key])
-        elif key in _KEY_STEPS:
+        else:
             is_fast = event.modifiers() & Qt.KeyboardModifier.ShiftModifier
             places = histogram.places(self._limits[self._active]) or (0.5,)
             self._move_to(places[0] + _KEY_STEPS[key] * (10 if is_fast else 1))
-        else:
-            super().keyPressEvent(event)
 
     def focusInEvent(self, event: QFocusEvent | None) -> None:
         """Show the focus."""

@@ -5,6 +5,7 @@ read in the background. A click goes to the place on the image; K keeps, X rejec
 selected, which the plan records.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QSizePolicy,
     QTabBar,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_patchset.patching.filters.measurements import column_words, reason_words
+from napari_patchset.patching.filters.measurements import column_words
+from napari_patchset.plugin.captions import reason_text
 from napari_patchset.plugin.dialogs import message
 from napari_patchset.plugin.gallery.grid import PatchGrid
 from napari_patchset.plugin.gallery.patches import (
@@ -74,7 +77,7 @@ class Gallery(QDialog):
         self.decisions: dict[bool | None, QPushButton] = {
             True: _button("Keep", "Export the selected patches whatever the filters say (K)."),
             False: _button("Reject", "Do not export the selected patches (X)."),
-            None: _button("Undo", "Leave the selected patches to the filters (Del)."),
+            None: _button("Reset", "Leave the selected patches to the filters again (Del)."),
         }
         self.as_layers = _button("As layers", "Show the patches as layers of a new napari window.")
         self._fill()
@@ -166,10 +169,12 @@ class Gallery(QDialog):
         self.info.setFixedHeight(2 * self.info.fontMetrics().lineSpacing())  # nothing jumps
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
-        layout.addLayout(_row(self.count, QLabel("Sort by"), self.sort))
+        layout.addLayout(_row(self.sort, before=[QLabel("Sort by")]))
         layout.addWidget(self.grid, 1)
         layout.addWidget(self.info)
-        layout.addLayout(_row(QWidget(), *self.decisions.values(), self.as_layers))
+        # As narrow as need be, or else a longer text would widen the window.
+        self.count.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        layout.addLayout(_row(self.count, *self.decisions.values(), self.as_layers))
 
     def _place(self) -> None:
         """Place the window beside napari's if there is room, or else over its docks on the left."""
@@ -224,7 +229,7 @@ class Gallery(QDialog):
             self.tabs.addTab("")
         self._groups = list(counts)
         for i, (group, n) in enumerate(counts.items()):
-            self.tabs.setTabText(i, f"{reason_words(group)} {n:,}".replace("&", "&&"))
+            self.tabs.setTabText(i, f"{reason_text(group)} {n:,}".replace("&", "&&"))
         self.tabs.setCurrentIndex(self._groups.index(chosen))
         self.tabs.blockSignals(was_blocked)
 
@@ -245,11 +250,13 @@ class Gallery(QDialog):
         assert self._patches is not None
         n, of = len(self.grid.rows), len(self._patches)
         self.count.setText(f"{n:,} patches" if n == of else f"{n:,} of {of:,} patches")
+        self.count.setToolTip(self.count.text())
 
     def _describe(self, row: int) -> None:
         patches, self._described = self._patches, row
         text = _HELP if patches is None or row < 0 else ", ".join(patches.lines(row))
         self.info.setText(text)
+        self.info.setToolTip(text)  # which may be longer than there is space
 
     def _pick(self, row: int) -> None:
         self._describe(row)
@@ -299,11 +306,11 @@ def _button(text: str, tooltip: str) -> QPushButton:
     return button
 
 
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    """Return widgets in a row, the first one as wide as there is space."""
+def _row(wide: QWidget, *after: QWidget, before: Sequence[QWidget] = ()) -> QHBoxLayout:
+    """Return widgets in a row, one of them as wide as there is space."""
     row = QHBoxLayout()
-    for i, widget in enumerate(widgets):
-        row.addWidget(widget, 0 if i else 1)
+    for widget in (*before, wide, *after):
+        row.addWidget(widget, int(widget is wide))
     return row
 
 

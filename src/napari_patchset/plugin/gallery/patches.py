@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.captions import metric_lines, patch_lines, place_text
 from napari_patchset.plugin.layers.layer_stack import open_image
 from napari_patchset.plugin.layers.patch_set import set_channels
-from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, category_of
 from napari_patchset.preview.image import composite
 from napari_patchset.source import SourceInfo
@@ -52,7 +53,12 @@ class GalleryPatches(ABC):
 
     @abstractmethod
     def rows(self, group: str) -> Rows:
-        """Return the patches of a group by place."""
+        """Return the patches of a group."""
+
+    @cached_property
+    @abstractmethod
+    def by_place(self) -> Rows:
+        """All patches by scene, T, Z, Y and X."""
 
     @abstractmethod
     def place(self, row: int) -> str:
@@ -75,11 +81,13 @@ class GalleryPatches(ABC):
         return None
 
     def sorted_rows(self, rows: Rows, by: str, seed: int = 0) -> Rows:
-        """Return rows from the lowest to the highest metric, at random, or by place as they are."""
+        """Return rows from the lowest to the highest metric, at random, or by place."""
         if by == RANDOM:
             return np.random.default_rng(seed).permutation(rows)
         if by not in self.metrics:
-            return rows
+            is_chosen = np.zeros(len(self), bool)
+            is_chosen[rows] = True
+            return self.by_place[is_chosen[self.by_place]]
         return rows[np.argsort(self.metrics[by][rows], kind="stable")]
 
 
@@ -131,8 +139,17 @@ class PlannedPatches(GalleryPatches):
             counts |= reasons if len(reasons) > 1 else {}
         return counts
 
+    @cached_property
+    def by_place(self) -> Rows:
+        """All patches by scene, T, Z, Y and X."""
+        grid = self.planned.grid
+        starts = list(grid.start.T)
+        outer = starts[:-2] if self.planned.state.recipe.depth_axis == "T" else []
+        keys = [grid.source_index, *outer, grid.sample, *starts]
+        return np.lexsort(keys[::-1])
+
     def rows(self, group: str) -> Rows:
-        """Return the patches of a group by place."""
+        """Return the patches of a group."""
         verdicts = self.planned.verdicts
         if group == ALL:
             return np.arange(len(self))
@@ -227,8 +244,14 @@ class SetPatches(GalleryPatches):
         of_splits = dict(zip(self.splits, n, strict=True))
         return {ALL: len(self), **(of_splits if len(n) > 1 else {})}
 
+    @cached_property
+    def by_place(self) -> Rows:
+        """All patches by scene, T, Z, Y and X."""
+        by_axis = sorted(self.places, key=list(_PLACES).index)
+        return np.lexsort([self.places[name] for name in reversed(by_axis)])
+
     def rows(self, group: str) -> Rows:
-        """Return the patches of a split by place."""
+        """Return the patches of a split."""
         if group not in self.splits:
             return np.arange(len(self))
         return np.flatnonzero(self.split == self.splits.index(group))
@@ -304,15 +327,15 @@ def _read_table(patch_set: PatchSet) -> tuple[Any, ...]:
 
 _PLACES = {
     "source_index": "",
-    "sample": "",
     "t": "t",
-    "z": "z",
     "t_start": "t",
+    "sample": "",
+    "z": "z",
     "z_start": "z",
     "y_start": "y",
     "x_start": "x",
 }
-"""The axes of the columns of the table that tell where a patch lies."""
+"""The axes of the columns of the table that tell where a patch lies, the outer ones first."""
 
 
 def _picture(

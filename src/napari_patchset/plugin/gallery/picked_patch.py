@@ -12,7 +12,7 @@ from napari_patchset.plugin.captions import patch_lines
 from napari_patchset.plugin.gallery.grid import pixmap
 from napari_patchset.plugin.gallery.patches import PlannedPatches, RGBImage
 from napari_patchset.plugin.navigation import DIRECTIONS
-from napari_patchset.plugin.planning import PlanPreview
+from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.stacks.metadata import Channel
 

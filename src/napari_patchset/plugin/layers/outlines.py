@@ -7,6 +7,8 @@ plane. Holes are keyholes, see `annotations.keyholes`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from pathlib import Path
@@ -180,6 +182,48 @@ def set_classes(layer: Shapes, colors: Mapping[str, str]) -> None:
     layer.metadata.setdefault(METADATA_KEY, {})[CLASSES] = dict(colors)
     if names := class_names(layer):
         layer.edge_color = [colors[name] for name in names]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """The shapes of a layer with their features and colours, and its classes, to be set again."""
+
+    corners: Sequence[NDArray[np.floating]]
+    kinds: Sequence[str]
+    features: Any
+    looks: Mapping[str, Any]
+    classes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, layer: Shapes) -> "Drawing":
+        """Return what a layer has now."""
+        return cls(
+            [corners.copy() for corners in layer.data],
+            [str(kind) for kind in layer.shape_type],
+            layer.features.copy(),
+            {name: copy(getattr(layer, name)) for name in ("edge_color", "edge_width", "z_index")},
+            dict(layer.metadata.get(METADATA_KEY, {}).get(CLASSES, {})),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether nothing differs."""
+        return (
+            isinstance(other, Drawing)
+            and (self.kinds, self.classes) == (other.kinds, other.classes)
+            and all(map(np.array_equal, self.corners, other.corners))
+            and all(np.array_equal(value, other.looks[name]) for name, value in self.looks.items())
+            and bool(self.features.equals(other.features))
+        )
+
+    def draw(self, layer: Shapes) -> None:
+        """Have a layer show this again."""
+        layer.data = list(zip(self.corners, self.kinds, strict=True))
+        layer.features = self.features
+        if self.corners:
+            for name, value in self.looks.items():
+                setattr(layer, name, value)
+        if self.classes:
+            layer.metadata.setdefault(METADATA_KEY, {})[CLASSES] = dict(self.classes)
 
 
 def class_names(layer: Any) -> list[str]:

@@ -23,12 +23,13 @@ from napari_patchset.stitching.stitched_image import StitchedImage, images_of
 
 
 class Shown(NamedTuple):
-    """Where the layers of a scene lie in the window, along their axes."""
+    """Where the layers of a scene lie in the window, along their axes, and their colours."""
 
     axes: str
     scale: Sequence[float]
     translate: Sequence[float]
     units: Sequence[Any]
+    colormaps: Sequence[Any] = ()
 
 
 ShownPlaces = Mapping[tuple[Path, SceneId | None], Shown]
@@ -46,7 +47,9 @@ def shown_places(viewer: Viewer) -> ShownPlaces:
             layer = shown.layers[0]
             data = layer.data[0] if layer.multiscale else layer.data
             if isinstance(data, LazyChannel):
-                places[path, scene] = Shown(data.axes, layer.scale, layer.translate, layer.units)
+                colors = [each.colormap for each in shown.layers if not each.rgb]
+                where = layer.scale, layer.translate, layer.units
+                places[path, scene] = Shown(data.axes, *where, colors)
     return places
 
 
@@ -63,9 +66,14 @@ def stitched_layers(out: Path, set_path: str, places: ShownPlaces) -> list[Layer
         if place is not None:
             result = ImageRef(path=str(out), scene=scene.id)
             pages = image.source_axis("Z")
-            for data, options, kind in scene_layers(result, place.axes.replace(pages, "Z")):
+            opened = scene_layers(result, place.axes.replace(pages, "Z"))
+            for i, (data, options, kind) in enumerate(opened):
                 name = f"{options['name']} ({out.name.removesuffix(SUFFIX)})"
                 own = {**options, **lie_over(options, image, place), "name": name}
+                if kind == "image" and sum(k == kind for *_, k in opened) == len(place.colormaps):
+                    own["colormap"] = place.colormaps[i]  # those of the source's channels
+                if kind == "image" and i == 0:
+                    own["blending"] = "translucent_no_depth"  # covers the source, instead of adding
                 tag = {**options["metadata"][METADATA_KEY], RESULT_OF: str(image_path(ref))}
                 own["metadata"] = {**options["metadata"], METADATA_KEY: tag}
                 layers.append((data, own, kind))
