@@ -21,23 +21,27 @@ def sources(window: Window) -> list[tuple[str, object]]:
     return [(Path(ref.path).name, ref.scene) for ref in window.state.sources]
 
 
-@pytest.fixture
-def added(window: Window, file: Path, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Show a file of two scenes, and add another one."""
+def test_an_added_file_brings_one_scene_or_those_of_a_loaded_plan_or_all_as_the_tick_says(
+    window: Window, file: Path, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenes = [SceneSpec(id=i, rect=(300 * i, 0, 64 + 64 * i, 64), c=2) for i in range(2)]
     other = czi(*scenes, name="other.czi", xml=XML)
     window.open(file)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(other), ""))
-    window.click(window.widget.source_control.extra_files.add)
-    return other
-
-
-def test_an_added_file_brings_one_scene_or_all_as_the_tick_says(
-    window: Window, added: Path
-) -> None:
     extra = window.widget.source_control.extra_files
+    window.click(extra.add)
     assert sources(window) == [("image.czi", 0), ("other.czi", 0)]
     assert listed(window) == ["other.czi: 1 patch"]
+
+    plan = window.state.plan()
+    refs = (plan.sources[0], plan.sources[1].model_copy(update={"scene": 1}))
+    saved = tmp_path / "plan.json"
+    saved.write_text(plan.model_copy(update={"sources": refs}).model_dump_json())
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    window.widget.export.load_plan.trigger()
+    window.settle()
+    assert sources(window) == [("image.czi", 0), ("other.czi", 1)]
+
     window.tick(extra.all_scenes.native)
     own = [("image.czi", 0), ("image.czi", 1)]
     assert sources(window) == [*own, ("other.czi", 0), ("other.czi", 1)]
@@ -50,18 +54,3 @@ def test_an_added_file_brings_one_scene_or_all_as_the_tick_says(
     window.qtbot.mouseDClick(extra.list.viewport(), Qt.MouseButton.LeftButton, pos=where)
     window.settle()
     assert (sources(window), listed(window)) == (own, [])
-
-
-def test_the_scenes_of_a_loaded_plan_are_its_own(
-    window: Window, added: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = window.state.plan()
-    refs = (plan.sources[0], plan.sources[1].model_copy(update={"scene": 1}))
-    saved = tmp_path / "plan.json"
-    saved.write_text(plan.model_copy(update={"sources": refs}).model_dump_json())
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
-    window.widget.export.load_plan.trigger()
-    window.settle()
-    assert sources(window) == [("image.czi", 0), ("other.czi", 1)]
-    window.tick(window.widget.source_control.extra_files.all_scenes.native)
-    assert len(sources(window)) == 4
