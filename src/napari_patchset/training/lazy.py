@@ -1,24 +1,15 @@
 """LazyPatchSet: the patches of a plan, cut from their sources when they are used.
 
 Sources, candidates, filters and split are those of an export of the same plan, so that every index
-returns the same bytes. A batch is read tile by tile, as an export reads: each tile that it needs is
-decoded once, or taken from a cache that outlasts the batch.
-
-It pickles, and works in the workers of a torch `DataLoader` however these are started: each process
-opens the files for itself, at its first patch.
+returns the same bytes. They are cut by a `SourceReader`, so that a set pickles, and works in the
+workers of a torch `DataLoader` however these are started.
 """
 
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from functools import cached_property
-from itertools import product
-from operator import gt
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -29,35 +20,26 @@ from napari_patchset import __version__
 from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.reading.open_images import OpenImages
-from napari_patchset.exporting.reading.planned_files import PlannedFiles
 from napari_patchset.exporting.reading.steps import run_steps
-from napari_patchset.exporting.reading.tile_reader import TileReader
-from napari_patchset.exporting.reading.tiles import Batches
 from napari_patchset.exporting.stages import check_candidates, check_selection
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import ArraySelection, select_candidates
-from napari_patchset.exporting.writing.shard_writer import cast_exactly
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patchset.columns import read_columns, write_columns
-from napari_patchset.patchset.layout import LABELS, ArrayLayout
+from napari_patchset.patchset.layout import LABELS
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.patches import PatchMapping, PatchSequence, array_name, statistics_of
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.patchset.table import patch_table
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.source import Rect, SourceInfo
-from napari_patchset.stacks.cache import TileCache
-from napari_patchset.stacks.protocol import BlockStack, has_blocks
+from napari_patchset.source import SourceInfo
+from napari_patchset.training.source_reader import SourceReader
 
 DEFAULT_CACHE = 512 * 2**20
 """Bytes of decoded tiles that a process caches."""
-
-_NO_LIMIT = sys.maxsize
-"""Bytes of the tiles of one batch, none of which is decoded twice."""
 
 _DIGEST = b"measured"
 
@@ -70,7 +52,7 @@ class LazyPatchArray(PatchSequence):
     a batch once.
     """
 
-    def __init__(self, array: ArraySelection, reader: "_SourceReader") -> None:
+    def __init__(self, array: ArraySelection, reader: SourceReader) -> None:
         super().__init__(array.layout.shape, array.layout.pixel_type)
         self.layout = array.layout
         self.candidates = array.candidates
@@ -151,7 +133,7 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
         frozen, grid = run_steps(freeze_plan(plan, lambda: None))
         check_candidates(frozen, grid)
         self.plan, self.sources = frozen.plan, frozen.sources
-        self._reader = _SourceReader(frozen, grid, threads, cache)
+        self._reader = SourceReader(frozen, grid, threads, cache)
         metrics, failed = _scores(frozen, grid, threads, Path(scores) if scores else None)
         self.failures = (*frozen.failures, *failed.values())
         is_readable = ~np.isin(grid.source_index, list(failed))
@@ -273,129 +255,3 @@ def _measure(
         workdir.freeze(frozen, grid)
         score_chunks(str(workdir.root), 0, frozen.n_score_chunks, threads=threads)
         return workdir.scores.read(frozen), workdir.failed()
-
-
-class _SourceReader:
-    """Cut candidates of a frozen plan; threads may share it, a forked child opens files anew."""
-
-    def __init__(self, frozen: FrozenPlan, grid: PatchGrid, threads: int, cache: int) -> None:
-        self.frozen, self.grid = frozen, grid
-        self._threads, self._cache = threads, cache
-        self._start()
-
-    def _start(self) -> None:
-        self._process, frozen = os.getpid(), self.frozen
-        self._lock, self._tiles = Lock(), TileCache(self._cache)
-        self._images = OpenImages(
-            frozen.plan,
-            planned=PlannedFiles(
-                frozen.plan,
-                frozen.images,
-                frozen.file_stats,
-                "this set was made",
-                "make the LazyPatchSet again",
-            ),
-            threads=self._threads,
-            classes=frozen.classes,
-        )
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.frozen, self.grid, self._threads, self._cache
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.frozen, self.grid, self._threads, self._cache = state
-        self._start()
-
-    def close(self) -> None:
-        """Close every file."""
-        with self._lock:
-            self._images.close()
-            self._tiles.clear()
-
-    def read(self, layout: ArrayLayout, candidates: NDArray[np.int64]) -> NDArray[Any]:
-        """Return candidates, distinct and ascending, as N, C, (Z), Y, X."""
-        if os.getpid() != self._process:
-            self._start()
-        out = np.empty((len(candidates), *layout.patch_shape), layout.pixel_type)
-        if not len(candidates):
-            return out
-        with self._lock:
-            if self._paste_cached(layout, candidates, out):
-                return out
-            frozen = self.frozen
-            batches = Batches.from_candidates(
-                self.grid,
-                frozen.images[layout.role],
-                frozen.plan.strategy.padding,
-                candidates,
-                np.zeros(len(candidates), np.int64),
-            )
-            tiles = self._tiles if self._cache else None
-            reader = TileReader(batches, self._images, layout.role, _NO_LIMIT, tiles=tiles)
-            with closing(reader.read()) as pending:
-                for batch in pending:
-                    rows = np.searchsorted(candidates, batch.candidates)
-                    patches = np.empty((len(rows), *layout.patch_shape), batch.dtype)
-                    reader.fill(batch, patches)
-                    source = frozen.plan.sources[batch.source_index]
-                    specs = self.grid[batch.candidates]
-                    out[rows] = cast_exactly(patches, layout.pixel_type, specs, source)
-        return out
-
-    def _paste_cached(
-        self, layout: ArrayLayout, candidates: NDArray[np.int64], out: NDArray[Any]
-    ) -> bool:
-        """Fill `out` if every tile of the candidates is cached, which takes a fifth of the time."""
-        if not len(self._tiles):
-            return False
-        patches = list[tuple[NDArray[Any], Rect, list[tuple[NDArray[Any], Rect]]]]()
-        planes = out.reshape(*out.shape[:2], -1, *out.shape[-2:])
-        pad, stacks = self.frozen.plan.strategy.padding, dict[int, tuple[BlockStack, list[int]]]()
-        for index in np.unique(self.grid.source_index[candidates]).tolist():
-            image = self._images[index, layout.role]
-            if image.stack.data_dtype != out.dtype or not has_blocks(image.stack):
-                return False
-            stacks[index] = image.stack, image.channels
-        for row, candidate in enumerate(candidates.tolist()):
-            spec = self.grid[candidate]
-            stack, channels = stacks[spec.source_index]
-            bounds = self.frozen.images[layout.role][spec.source_index].spatial_shape
-            ends = (a + n for a, n in zip(spec.start, spec.size, strict=True))
-            if pad != "constant" and any(map(gt, ends, bounds)):
-                return False
-            *depth, y, x = spec.start
-            first, (height, width) = (depth or [0])[0], spec.size[-2:]
-            window = Rect(x, y, min(width, bounds[-1] - x), min(height, bounds[-2] - y))
-            n_planes = min(planes.shape[2], (*bounds[:-2], 1)[0] - first)
-            for c, z in product(range(len(channels)), range(n_planes)):
-                tiles = []
-                for block in stack.blocks(spec.sample, channels[c], first + z, window):
-                    pixels = self._tiles.peek((spec.source_index, layout.role, block.key))
-                    if pixels is None:
-                        return False
-                    tiles.append((block.plane(pixels), block.rect))
-                patches.append((planes[row, c, z], window, tiles))
-        out.fill(0)
-        for plane, window, tiles in patches:
-            for pixels, rect in tiles:
-                inside, outside = rect.overlap_slices(window)
-                plane[outside] = pixels[inside]
-        return True
-
-    def tiles(self, candidates: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a number for the tile that each candidate begins in."""
-        grid = self.grid[candidates]
-        blocks = np.array([source.block_shape or source.spatial_shape[-2:]
-                           for source in self.frozen.sources])  # fmt: skip
-        *depth, y, x = grid.start.T
-        height, width = blocks[grid.source_index].T
-        keys = np.stack([grid.source_index, grid.sample, *depth, y // height, x // width], axis=1)
-        return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-    def n_cached_tiles(self, layout: ArrayLayout) -> int:
-        """Return about the number of tiles, each of all planes of a patch, that the cache holds."""
-        sources = self.frozen.images[layout.role]
-        areas = [np.prod(each.block_shape or each.spatial_shape[-2:]) for each in sources]
-        planes = np.prod(layout.patch_shape[:-2], dtype=np.int64)
-        nbytes = int(max(areas) * planes) * np.dtype(sources[0].dtype).itemsize
-        return max(1, self._cache // nbytes)
