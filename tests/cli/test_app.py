@@ -534,6 +534,30 @@ def test_a_set_without_a_shard_is_not_finalized(run, czi: MakeCzi) -> None:
     assert "nothing is written yet. Run `write` for every job" in err
 
 
+def test_lists_of_files_are_joined(run, czi: MakeCzi) -> None:
+    scenes = [SceneSpec(rect=(0, 0, 64, 16 * i), c=2) for i in (1, 2, 3)]
+    names = [czi(scene, name=f"{i}.czi").name for i, scene in enumerate(scenes)]
+    Path("1.txt").write_bytes(b"\xef\xbb\xbf" + f"{names[0]}\r\n\r\n".encode())
+    Path("2.txt").write_text(f"# of the second day\n{names[1]}\n")
+    lists = ("--files-from", "1.txt", "--files-from", "2.txt")
+    words = ("export", names[2], *lists, "--patch-size", "8,8", "--out", "a.patches.zarr")
+    code, _, err = run(*words)
+    assert (code, err.count("skipped")) == (0, 0)
+    with PatchSet("a.patches.zarr") as made:
+        assert {Path(source["path"]).name for source in made.provenance.sources} == set(names)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("command", ["export", "plan"])
+def test_a_set_whose_name_is_not_utf8_is_one_line(run, czi: MakeCzi, command: str) -> None:
+    path = czi(SCENES[0])
+    before = set(Path().iterdir())
+    code, _, err = run(command, path, "--patch-size", "8", "--out", "o\udcff.patches.zarr")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "is not UTF-8" in err
+    assert set(Path().iterdir()) == before
+
+
 def test_wrong_usage_is_exit_code_2(run) -> None:
     for args in (["export"], ["export", "image.czi"], ["export", "image.czi", "--no-such", "1"]):
         code, _, err = run(*args)

@@ -54,6 +54,9 @@ def test_the_file_is_named_on_the_command_line(run: Any, taken: Any, tmp_path: P
     [
         ('patch_size = "8,8"\n', "patch_size is not a setting; they are"),
         ("workers = \n", "not a TOML file"),
+        ('workers = "many"\n', "bad.toml: workers = 'many': "),
+        ("[score]\nworkers = 0\n", "bad.toml: workers = 0: "),
+        ("[scor]\nworkers = 2\n", "[scor] is no command; they are info, "),
     ],
 )
 def test_a_bad_file_is_one_line(
@@ -82,6 +85,10 @@ def test_every_option_on_how_a_command_runs_is_a_setting() -> None:
 def test_the_log_is_appended_to_a_file(run: Any, czi: MakeCzi, tmp_path: Path) -> None:
     path = czi(SceneSpec(rect=(0, 0, 64, 48)))
     words = ("export", path, "--patch-size", "16,16", "--out", "a.patches.zarr")
+    code, _, err = run(*words, "--log-file", "logs/a.log")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "there is no folder logs" in err
+    (tmp_path / "logs").mkdir()
     assert run(*words, "--log-file", "logs/a.log")[0] == 0
     assert run(*words, "--log-file", "logs/a.log")[0] == 1
     log = (tmp_path / "logs" / "a.log").read_text()
@@ -89,6 +96,15 @@ def test_the_log_is_appended_to_a_file(run: Any, czi: MakeCzi, tmp_path: Path) -
     assert "written: 12 of 12" in log
     assert log.count("ERROR") == 1
     assert not [each for each in logging.root.handlers if isinstance(each, logging.FileHandler)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_that_can_not_be_written_is_one_line(run: Any, czi: MakeCzi) -> None:
+    path = czi(SceneSpec(rect=(0, 0, 64, 48)))
+    words = ("export", path, "--patch-size", "16,16", "--out", "a.patches.zarr")
+    code, out, err = run(*words, "--log-file", "/dev/full")
+    assert (code, out.count("\n")) == (0, 1)
+    assert err == "patchset: /dev/full: No space left on device; the log ends here.\n"
 
 
 @pytest.mark.parametrize(("flags", "shows"), [((), False), (("-v",), False), (("-vv",), True)])

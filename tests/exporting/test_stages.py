@@ -1,6 +1,7 @@
 """The same bytes, wherever the jobs run and however the work is cut."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from queue import Queue
 from threading import Thread
 from typing import Any
 
@@ -27,6 +29,7 @@ from napari_patchset.exporting.stages import (
     write_job,
 )
 from napari_patchset.exporting.writing.shard_writer import write_shards
+from napari_patchset.jobs import executors
 from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.splits.split import Split
 from support.czi_maker import SceneSpec, make_czi
@@ -201,6 +204,22 @@ def test_the_scheduler_at_an_address_has_a_killed_workers_shards_redone(
     assert result.exit_code == 0
     assert victim.exists()
     check_same(PatchSet(plan.out), reference)
+
+
+def test_a_cluster_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(executors, "_PATIENCE_SECONDS", 0.05)
+    told = Queue[str]()
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        executors.open_executor("threads", 1, cluster.scheduler_address, told.put),
+    ):
+        messages = [told.get(timeout=60) for _ in range(2)]
+        cluster.scale(1)
+        cluster.wait_for_workers(1)
+    where = re.escape(cluster.scheduler_address)
+    assert re.fullmatch(f"waiting for workers at {where}; 0 are there.", messages[0])
+    assert messages[1] == messages[0]
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(plan: ExportPlan, tmp_path: Path) -> None:

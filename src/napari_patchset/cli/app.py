@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
 from napari_patchset.cli.report import REPORT
-from napari_patchset.cli.settings import add_settings, stop_logging
+from napari_patchset.cli.settings import add_settings, explain_bad_setting, stop_logging
 from napari_patchset.cli.signals import exit_code, interrupt_from_now
 from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import (
@@ -81,6 +81,7 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:  # perhaps before --json was parsed
+            explain_bad_setting(error)
             is_set = os.environ.get("PATCHSET_JSON", "0") not in _UNSET
             REPORT.as_json |= "--json" in arguments or is_set
             REPORT.error(error.format_message(), error.exit_code, is_told=True)

@@ -90,7 +90,7 @@ def export(
         return
     if geojson is not None and not overwrite:
         check_absent(geojson_paths(geojson, [(ref.path, ref.scene) for ref in chosen.sources]))
-    with open_executor(executor, workers, scheduler) as pool:
+    with open_executor(executor, workers, scheduler, REPORT.warning) as pool:
         events = iter_export(
             chosen,
             pool,

@@ -6,6 +6,7 @@ Help lists options in the groups of `PANELS`.
 import inspect
 import os
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from functools import partial
 from glob import glob, has_magic
@@ -60,8 +61,12 @@ Overwrite = Annotated[
     ),
 ]
 FilesFrom = Annotated[
-    str | None,
-    option("Source", "LIST", 'A file with more files, one a line; "-" is standard input.'),
+    list[str] | None,
+    option(
+        "Source",
+        "LIST",
+        'A file with more files, one a line, or "-" for standard input; may be repeated.',
+    ),
 ]
 Places = Annotated[
     Path | None,
@@ -163,12 +168,12 @@ def plan_from(
     out: str | None,
     plan: Path | None,
     options: dict[str, Any],
-    files_from: str | None = None,
+    files_from: Sequence[str] | None = None,
 ) -> ExportPlan:
     """Return the plan of a command line; a missing argument is wrong usage, exit code 2."""
     named = [each for file in files or () for each in expand_pattern(file)]
-    if files_from is not None:
-        named += [each for file in read_list(files_from) for each in expand_pattern(file)]
+    for listing in files_from or ():
+        named += [each for file in read_list(listing) for each in expand_pattern(file)]
     if not plan:
         if not named:
             raise typer.BadParameter("name a file, or a plan with --plan", param_hint="FILES")
@@ -178,12 +183,16 @@ def plan_from(
 
 
 def read_list(path: str) -> list[str]:
-    """Return the lines of a file, or of standard input, that are not empty; at least one."""
+    """Return the lines of a file, or of standard input, that name a file; at least one.
+
+    Empty lines and those that begin with # name none, nor does Windows' mark at the beginning.
+    """
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    lines = [os.fsdecode(line).strip() for line in data.splitlines()]
-    if not any(lines):
+    lines = [os.fsdecode(line).strip() for line in data.removeprefix(BOM_UTF8).splitlines()]
+    named = [line for line in lines if line and not line.startswith("#")]
+    if not named:
         raise ArgumentError(f"--files-from {path}: there is no file in this list.")
-    return [line for line in lines if line]
+    return named
 
 
 def expand_pattern(file: str) -> list[str]:

@@ -40,9 +40,34 @@ SETTINGS = (
 )
 """The options that may be set outside of the command line."""
 
-_VERBOSE = "napari_patchset.verbose"
+_VERBOSE, _SETTINGS_FILE = "napari_patchset.verbose", "napari_patchset.settings_file"
 
 logger = logging.getLogger("napari_patchset")
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may fill up: that is told once, and ends the log, not the command."""
+
+    _is_full = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._is_full:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_full:
+            self._is_full = True
+            REPORT.warning(f"{self.baseFilename}: {error.strerror}; the log ends here.")
+
+    def close(self) -> None:
+        try:
+            super().close()  # it flushes what is left
+        except OSError:
+            if not self._is_full:
+                raise
 
 
 def add_settings(command: Any) -> None:
@@ -86,12 +111,14 @@ def _read_settings(context: typer.Context, path: Path | None) -> Path | None:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArgumentError(f"{file}: not a TOML file: {error}") from None
-    name = context.command.name or ""
     tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
     plain = {key: value for key, value in settings.items() if key not in tables}
-    values = {
-        key.replace("-", "_"): value for key, value in {**plain, **tables.get(name, {})}.items()
-    }
+    if unknown := sorted(tables.keys() - set(_commands_of(context))):
+        raise ArgumentError(
+            f"{file}: [{unknown[0]}] is no command; they are {', '.join(_commands_of(context))}."
+        )
+    own = tables.get(context.command.name or "", {})
+    values = {key.replace("-", "_"): value for key, value in {**plain, **own}.items()}
     if unknown := sorted(set(values) - set(SETTINGS)):
         raise ArgumentError(
             f"{file}: {', '.join(unknown)} is not a setting; they are {', '.join(SETTINGS)}. Save "
@@ -102,7 +129,28 @@ def _read_settings(context: typer.Context, path: Path | None) -> Path | None:
         for parameter in context.command.params
         if _key(parameter) in values and parameter.name
     }
+    context.meta[_SETTINGS_FILE] = file
     return path
+
+
+def _commands_of(context: typer.Context) -> list[str]:
+    """Return the names of all subcommands."""
+    group: Any = context.find_root().command
+    return list(group.list_commands(context))
+
+
+def explain_bad_setting(error: Any) -> None:
+    """Raise ArgumentError if what typer calls wrong usage is a value in the settings file."""
+    context, parameter = error.ctx, getattr(error, "param", None)
+    if context is None or parameter is None:
+        return
+    source = context.get_parameter_source(parameter.name)
+    if source is not None and source.name == "DEFAULT_MAP":
+        value, text = context.default_map[parameter.name], error.message
+        raise ArgumentError(
+            f"{context.meta[_SETTINGS_FILE]}: {_key(parameter)} = {value!r}: "
+            f"{text[:1].lower()}{text[1:].removesuffix('.')}."
+        ) from None
 
 
 def _start_logging(context: typer.Context, path: Path | None) -> Path | None:
@@ -114,8 +162,11 @@ def _start_logging(context: typer.Context, path: Path | None) -> Path | None:
     if verbose:
         handlers.append(logging.StreamHandler(sys.stderr))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        if not path.parent.is_dir():
+            raise ArgumentError(
+                f"the log {path}: there is no folder {path.parent}; create it, or name another one."
+            )
+        handlers.append(_LogFile(path, encoding="utf-8"))
     if not handlers:
         return path
     for handler in handlers:

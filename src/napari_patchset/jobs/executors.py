@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import (
@@ -23,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import Any, Literal
 
@@ -40,14 +41,18 @@ DEFAULT_MEMORY = 184 * 2**20
 
 @contextmanager
 def open_executor(
-    kind: Literal["threads", "processes"], workers: int, scheduler: str | None = None
+    kind: Literal["threads", "processes"],
+    workers: int,
+    scheduler: str | None = None,
+    warn: Callable[[str], object] = warnings.warn,
 ) -> Iterator[Executor | None]:
     """Provide a pool of processes or, by the address of its scheduler, a dask cluster.
 
     None stands for threads of this process. A pool never forks, which libCZI and threads forbid.
+    `warn` is called, in a thread, while a cluster has no worker.
     """
     if scheduler is not None:
-        with _connected(scheduler) as client:
+        with _connected(scheduler) as client, _watched(client, scheduler, warn):
             yield client.get_executor()
     elif kind == "threads":
         yield None
@@ -106,6 +111,38 @@ def _connected(scheduler: str) -> Iterator[Any]:
         raise ArgumentError(f"No dask scheduler answers at {scheduler}: {error}") from error
     with client:
         yield client
+
+
+_PATIENCE_SECONDS, _MAX_SILENCE_SECONDS = 5.0, 600.0
+"""How long a cluster may be without workers until that is told, and then once more."""
+
+
+@contextmanager
+def _watched(client: Any, scheduler: str, warn: Callable[[str], object]) -> Iterator[None]:
+    """Tell while a cluster has no worker: its jobs wait, which looks like an export that hangs."""
+    is_ended = Event()
+
+    def watch() -> None:
+        pause = _PATIENCE_SECONDS
+        while not is_ended.wait(pause):
+            try:
+                n = len(client.nthreads())
+            except Exception as error:  # the scheduler is gone, as the jobs tell
+                logger.info("%s does not tell its workers: %s", scheduler, error)
+                n = 1
+            if n == 0 and not is_ended.is_set():
+                warn(f"waiting for workers at {scheduler}; 0 are there.")
+                pause = min(2 * pause, _MAX_SILENCE_SECONDS)
+            else:
+                pause = _PATIENCE_SECONDS
+
+    watcher = Thread(target=watch, name="watch workers", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_ended.set()
+        watcher.join(_PATIENCE_SECONDS)
 
 
 def _log_quietly(*packages: str) -> None:

@@ -1,6 +1,8 @@
 """Images behind a URL: requests are few, overlap, and are repeated; secrets stay secret."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack
+from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack, plan_export
 from napari_patchset.errors import UnreachableError, UnreadableFileError
 from napari_patchset.stacks import retrying
 from napari_patchset.stacks.fingerprint import content_key
@@ -202,3 +204,20 @@ def test_a_secret_is_in_no_error_and_no_text_of_a_plan(
         texts += [str(error), repr(error)]
         error = error.__cause__
     assert_nowhere(texts, tmp_path)
+
+
+def test_nothing_is_read_once_an_image_is_closed(server: WebServer, tmp_path: Path) -> None:
+    plan = plan_of(f"{server.url}/x.zarr", tmp_path / "a.patches.zarr", SIZE)
+    plan_export(plan)
+    server.fault = lambda path: 503 if "/c/" in path else None  # type: ignore[method-assign]
+    script = (
+        "import sys; from napari_patchset.stacks import retrying; from napari_patchset import *\n"
+        "retrying.FIRST_PAUSE_SECONDS = 0.01\n"
+        "try: write_job(sys.argv[1], 0, 1)\n"
+        "except Exception as error: print(error)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, plan.out], capture_output=True, text=True, check=True
+    )
+    assert "503 Service Unavailable, 5 times" in ended.stdout
+    assert ended.stderr == ""  # asyncio would tell of requests that still wait

@@ -238,6 +238,13 @@ class ExportPlan(Recipe):
                 f"a patch set is written to a disk, not to {strip_credentials(self.out)}; "
                 "write it to a folder, and copy that"
             )
+        try:
+            os.path.abspath(self.out).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the patch set's path {self.out!r} is not UTF-8, which its plan and table are "
+                "written in; choose another name or folder"
+            ) from None
         suffix = FORMATS[self.format].suffix
         if not self.out.endswith(suffix) or Path(self.out).name == suffix:
             raise ValueError(f"the patch set's name {self.out!r} must end in {suffix}")

@@ -22,7 +22,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.stacks.cache import OpenFile, TileCache
-from napari_patchset.stacks.zarr.remote import stored_ends
+from napari_patchset.stacks.zarr.remote import RemoteStore, stored_ends
 from napari_patchset.stacks.zarr.store import zarr_reason
 from napari_patchset.stacks.zarr.validation import sampled_keys, with_checked_codecs
 
@@ -90,8 +90,10 @@ class ChunkReader:
             yield index, self._span(array, index), decode
 
     def close(self) -> None:
-        """Drop the array and all decoded blocks."""
-        self._array = None
+        """Drop the array and all decoded blocks, and end what is being read of a server."""
+        array, self._array = self._array, None
+        if array is not None and isinstance(array.store, RemoteStore):
+            array.store.close()
         self.cache.clear()
 
     def fingerprint(self) -> str | None:

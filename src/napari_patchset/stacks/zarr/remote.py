@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MAX_REQUESTS = 16
 """Requests to one store at once."""
 
+_CLOSING_SECONDS = 1.0
+"""How long a store waits for its requests to be cancelled."""
+
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -118,27 +121,58 @@ class RemoteStore(FsspecStore):
         super().__init__(*args, **kwargs)
         self.url = self.path
         self.absent: set[str] = set()
+        self._set_up()
+
+    def _set_up(self) -> None:
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._reading = set[Any]()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Cancel what is still being read: when one chunk fails, zarr lets the others wait on."""
+        super().close()
+        self._is_closed = True
+        if self._loop is not None and self._loop.is_running():
+            cancelling = asyncio.run_coroutine_threadsafe(self._cancel_reads(), self._loop)
+            try:
+                cancelling.result(_CLOSING_SECONDS)
+            except TimeoutError:  # another image is being read in the same loop
+                cancelling.cancel()
+
+    async def _cancel_reads(self) -> None:
+        if not self._reading:
+            return
+        for task in self._reading:
+            task.cancel()
+        while len(asyncio.all_tasks()) > 1:  # zarr's tasks, which wait for these
+            await asyncio.sleep(0.001)
 
     async def get(
         self, key: str, prototype: "BufferPrototype", byte_range: "ByteRequest | None" = None
     ) -> "Buffer | None":
         """Return a stored value, or a part of it; None if the server does not have it."""
-        name = f"{self.url}/{key}"
-        async with self._slots:
-            with _server_errors(name):
-                read = super().get
-                value = await await_with_retries(name, lambda: read(key, prototype, byte_range))
+        if self._is_closed:
+            raise asyncio.CancelledError
+        name, read, task = f"{self.url}/{key}", super().get, asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._reading.add(task)
+        try:
+            async with self._slots:
+                with _server_errors(name):
+                    value = await await_with_retries(name, lambda: read(key, prototype, byte_range))
+        finally:
+            self._reading.discard(task)
         if value is None and not key.endswith(METADATA_FILES):
             self.absent.add(key)
         return value
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slots": None}
+        return {**self.__dict__, "_slots": None, "_reading": None, "_loop": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._set_up()
 
 
 def stored_ends(store: FsspecStore, key: str, nbytes: int) -> tuple[int, bytes, bytes] | None:
