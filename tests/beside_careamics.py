@@ -11,6 +11,7 @@ import pytest
 from napari_patchset import (
     ExportPlan,
     LazyPatchSet,
+    Normalize,
     PatchSet,
     Split,
     TileAwareSampler,
@@ -113,6 +114,23 @@ def test_a_loader_with_workers_takes_pairs(made: Any) -> None:
         loader = DataLoader(patches.pairs("train"), batch_size=4, num_workers=2)
         images = np.concatenate([np.asarray(image) for image, _ in loader])
         np.testing.assert_array_equal(images, patches["train"][:])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64"])
+def test_tensors_are_normalized_as_arrays_are(dtype: str) -> None:
+    import torch
+
+    normalize = Normalize([500, 90], [80, 7], 2)
+    patches = np.random.default_rng(0).integers(0, 255, (3, 2, 8, 8)).astype(dtype)
+    tensor = torch.from_numpy(patches)
+    made = normalize(tensor)
+    wide = torch.float64 if dtype == "float64" else torch.float32
+    assert made.dtype == normalize.inverse(made).dtype == wide
+    np.testing.assert_allclose(made.numpy(), normalize(patches), rtol=1e-5)
+    np.testing.assert_allclose(normalize.inverse(made).numpy(), patches, atol=1e-3)
+    made.requires_grad_()
+    normalize.inverse(made).sum().backward()
+    assert made.grad[0, :, 0, 0].tolist() == [80, 7]
 
 
 @pytest.fixture(params=["made", pytest.param("real", marks=pytest.mark.realdata)])

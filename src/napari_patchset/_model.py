@@ -1,15 +1,46 @@
 """The base class of all pydantic models, and their error messages in one line."""
 
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_patchset.errors import ArgumentError
+
 
 class Frozen(BaseModel):
-    """A model that can't be changed and refuses unknown fields."""
+    """A model that can't be changed and refuses unknown fields.
+
+    Wrong arguments are an ArgumentError. `model_validate` raises pydantic's ValidationError, for
+    those who name the fields in their own words.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    if not TYPE_CHECKING:  # to a type checker, the fields are the arguments
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                name = type(self).__name__
+                raise ArgumentError(f"{name}: {user_message(error)}.") from None
+
+        # A model that is a field of another one is validated without it, so that the error, of
+        # all fields, is one.
+        __init__.__pydantic_base_init__ = True
+
+
+class Settings(Frozen):
+    """A model that a user makes, and makes again with other values."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, with some fields changed, as if it were made with these."""
+        copy = super().model_copy(deep=deep)
+        if not update:
+            return copy
+        fields = {name: getattr(copy, name) for name in type(self).model_fields}
+        return type(self)(**{**fields, **update})
 
 
 def by_kind(union: Any) -> dict[str, Any]:
@@ -40,9 +71,11 @@ def _fault(fault: Any, name: Callable[[str], str]) -> str:
         return f"{field} is missing"
     if kind == "extra_forbidden":
         return f"there is no {field} here"
-    must = text.replace("Input should be", "it must be")
-    value = fault["input"]
-    return f"{field} is {value!r}; {must}" if isinstance(value, str | float) else f"{field}: {must}"
+    must, value = text.replace("Input should be", "it must be"), fault["input"]
+    if kind in ("model_type", "model_attributes_type"):
+        must = "it must be made by its class, or a dict of its fields"
+    simple = isinstance(value, str | int | float)
+    return f"{field} is {value!r}; {must}" if simple else f"{field}: {must}"
 
 
 def _field(loc: tuple[int | str, ...]) -> str:

@@ -45,6 +45,8 @@ def test_percentiles_become_0_and_1(patches) -> None:
     np.testing.assert_allclose(high, 1, atol=0.01)
     with pytest.raises(ArgumentError, match=r"no percentile 4\.5; there are"):
         Normalize.from_manifest(patches.manifest, percentiles=(4.5, 99.8))
+    with pytest.raises(ArgumentError, match=r"percentiles 99\.8 and 1 become 0 and 1; name"):
+        Normalize.from_manifest(patches.manifest, percentiles=(99.8, 1))
 
 
 def test_a_fold_is_normalized_by_its_own_training_patches(patches) -> None:
@@ -61,3 +63,10 @@ def test_what_does_not_fit_is_refused(patches) -> None:
     with pytest.raises(ArgumentError, match="no statistics of target; it has image"):
         Normalize.from_manifest(patches.manifest, role="target")
     assert Normalize([5], [0], 2)(np.full((1, 2, 2), 5)).tolist() == [[[0, 0], [0, 0]]]
+    with pytest.raises(ArgumentError, match="n_spatial is 4; a patch has 2 or 3 spatial axes"):
+        Normalize.from_statistics(patches.manifest.statistics["image"], 4)
+
+
+def test_its_repr_says_what_it_does() -> None:
+    text = repr(Normalize([500, 90.25], [80, 0], 2))
+    assert text == "Normalize(offset=[500.  ,  90.25], scale=[80.,  1.], n_spatial=2)"

@@ -81,6 +81,9 @@ def test_folds_and_pairs_have_tiles_too(sets: tuple) -> None:
     for rank in (-1, 2):
         with pytest.raises(ArgumentError, match=f"no rank {rank} of 2"):
             TileAwareSampler(sets[0]["train"], 0, rank, 2)
+    for each in (sets[0], fold, sets[1]):
+        with pytest.raises(ArgumentError, match="one split; choose one of 'train'"):
+            TileAwareSampler(each)
     with pytest.raises(ArgumentError, match="window of 0 tiles"):
         TileAwareSampler(sets[0]["train"], window=0)
 
@@ -106,10 +109,24 @@ def test_patches_are_drawn_by_their_weights(sets: tuple) -> None:
     assert list(sampler) != first
 
 
+def test_the_patches_of_a_fold_are_drawn_by_their_weights(sets: tuple) -> None:
+    for each in sets:
+        fold = each.fold(1)
+        for split in ("train", "val"):
+            weights = fold.column("x_start", split)
+            rows = [fold.locate(i, split)[1] for i in range(len(fold[split]))]
+            assert weights.tolist() == [row["x_start"] for row in rows]
+            drawn = list(WeightedSampler(fold, split, "x_start", count=500))
+            assert max(drawn) < len(fold[split])
+            assert weights[drawn].all()
+        with pytest.raises(ArgumentError, match="no split 'test' in a fold"):
+            WeightedSampler(fold, "test", "x_start")
+
+
 @pytest.mark.parametrize(
     ("column", "error"),
     [
-        ("weight", "has no column 'weight'; its columns are"),
+        ("weight", r"has no column 'weight'; its columns are .*x_start, .*mean_Channel 0"),
         ("source", "holds texts, not weights"),
         ("pad_y", "holds no weights: it has values from 0 to 0"),
         ("y_start_um", "patches have no y_start_um"),

@@ -24,10 +24,8 @@ from napari_patchset.source import SourceInfo
 _SUMMED_BYTES = 64 * 2**20
 """Patches of which statistics are summed up at once."""
 
-_INDEX_ERROR = (
-    "{!r} is no index of patches; use an integer, a slice, or a list or 1-D array of integers, "
-    "like np.flatnonzero(mask)."
-)
+_MAX_REPR = 60
+"""Characters of a wrong index that an error shows."""
 
 
 class PatchSequence(ABC):
@@ -80,14 +78,27 @@ class PatchSequence(ABC):
         return (self[i] for i in range(len(self)))
 
     def _checked(self, index: Any) -> int:
+        if isinstance(index, bool):  # which is an integer to Python
+            raise _index_error(index)
         try:
             index = operator.index(index)
         except TypeError:
-            raise TypeError(_INDEX_ERROR.format(index)) from None
+            raise _index_error(index) from None
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"Patch {index} is out of bounds for {len(self)} patches.")
         return int(position)
+
+
+def _index_error(index: Any) -> TypeError:
+    text = repr(index)
+    if len(text) > _MAX_REPR:
+        array = np.asarray(index, None if isinstance(index, np.ndarray) else object)
+        text = f"{type(index).__name__} of shape {array.shape}, {str(array.ravel()[:3])[1:-1]}, …,"
+    return TypeError(
+        f"{text} is no index of patches; use an integer, a slice, or a list or 1-D array of "
+        "integers, like np.flatnonzero(mask)."
+    )
 
 
 def _as_indices(index: Any) -> list[int]:
@@ -95,9 +106,10 @@ def _as_indices(index: Any) -> list[int]:
     try:
         indices = np.asarray(index)
     except ValueError:  # lists of different lengths
-        raise TypeError(_INDEX_ERROR.format(index)) from None
-    if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-        raise TypeError(_INDEX_ERROR.format(index))
+        raise _index_error(index) from None
+    is_mixed = isinstance(index, Sequence) and any(isinstance(i, bool) for i in index)
+    if is_mixed or indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+        raise _index_error(index)
     numbers: list[int] = indices.astype(np.int64).tolist()
     return numbers
 
@@ -230,10 +242,19 @@ class Fold(NamedPatches[PatchSubset]):
 
     def locate(self, index: int, split: str) -> tuple[SourceInfo, dict[str, Any]]:
         """Return source and row of the patch `fold[split][index]`; see `PatchSet.locate`."""
+        return self._patches.locate(int(self._indices_of(split)[index]), TRAINING)
+
+    def column(self, name: str, split: str) -> NDArray[Any]:
+        """Return the values of a column for the patches of a split; see `PatchSet.column`."""
+        indices = self._indices_of(split)
+        values: NDArray[Any] = self._patches.column(name, TRAINING)[indices]
+        return values
+
+    def _indices_of(self, split: str) -> NDArray[np.int64]:
         if split not in self.indices:
             has = ", ".join(self.indices)
             raise ArgumentError(f"There is no split {split!r} in a fold; its splits are {has}.")
-        return self._patches.locate(int(self.indices[split][index]), TRAINING)
+        return self.indices[split]
 
     @cached_property
     def statistics(self) -> dict[str, tuple[ChannelStatistics, ...]]:
@@ -268,9 +289,14 @@ class PatchMapping(NamedPatches[Array]):
     def _rows(self, split: str) -> NDArray[np.int64]:
         """Return the row of the table of each patch of a split."""
 
+    @property
+    @abstractmethod
+    def _column_names(self) -> Sequence[str]:
+        """The names of the columns of the table."""
+
     @abstractmethod
     def _take(self, rows: NDArray[np.int64], name: str) -> pa.Table:
-        """Return rows of the table: the column of this name, if there is one, and maybe others."""
+        """Return rows of the table: the column of this name, and maybe others."""
 
     @abstractmethod
     def _locate(self, row: int) -> tuple[SourceInfo, dict[str, Any]]:
@@ -310,10 +336,11 @@ class PatchMapping(NamedPatches[Array]):
         ArgumentError
             If there is no such column or split, or a value is null.
         """
-        rows = self._take(self._rows(self._named_split(split)), name)
-        if name not in rows.column_names:
-            has = ", ".join(rows.column_names)
+        chosen = self._rows(self._named_split(split))
+        if name not in self._column_names:
+            has = ", ".join(self._column_names)
             raise ArgumentError(f"{self._title} has no column {name!r}; its columns are {has}.")
+        rows = self._take(chosen, name)
         if n := rows[name].null_count:
             raise ArgumentError(
                 f"{self._title}: {n} of {len(rows)} patches have no {name}; choose another column."

@@ -201,6 +201,10 @@ class PatchSet(PatchMapping[PatchArray]):
     def _rows(self, split: str) -> NDArray[np.int64]:
         return self._rows_by_split[split]
 
+    @property
+    def _column_names(self) -> Sequence[str]:
+        return self._table_file.column_names
+
     def _take(self, rows: NDArray[np.int64], name: str) -> pa.Table:
         first, parts = 0, list[pa.Table]()
         for part in self.table_parts([name]):

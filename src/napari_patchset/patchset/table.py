@@ -228,6 +228,12 @@ class TableFile:
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         return np.cumsum(sizes, dtype=np.int64)
 
+    @cached_property
+    def column_names(self) -> list[str]:
+        """The names of the columns."""
+        with self._opened() as file:
+            return list(file.schema_arrow.names)
+
     def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the row groups in order, with some of the columns; None for all of them."""
         with self._opened() as file:

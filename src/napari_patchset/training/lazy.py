@@ -190,11 +190,16 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
 
     @cached_property
     def table(self) -> pa.Table:
-        """The table: one row per candidate, including the rejected ones; without checksums."""
+        """The table: one row per candidate, including the rejected ones; no column `checksum`."""
         return self._table(slice(None))
 
     def _rows(self, split: str) -> NDArray[np.int64]:
         return np.flatnonzero(self._selection.split == self.splits.index(split))
+
+    @property
+    def _column_names(self) -> Sequence[str]:
+        names: list[str] = self._table(slice(1)).column_names
+        return names
 
     def _take(self, rows: NDArray[np.int64], name: str) -> pa.Table:
         return self._table(rows)

@@ -1,7 +1,8 @@
 """Normalize: patches with the mean and standard deviation, or the percentiles, of a set."""
 
+import sys
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from napari_patchset.patchset.statistics import ChannelStatistics
 class Normalize:
     """Subtract an offset from each channel and divide it by a scale: `normalize(patch)`.
 
-    It takes patches C(Z)YX and batches N, C, (Z), Y, X, and pickles.
+    It takes patches C(Z)YX and batches N, C, (Z), Y, X, arrays or torch tensors, whose device and
+    gradient it keeps, and pickles.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class Normalize:
     def __init__(self, offset: Sequence[float], scale: Sequence[float], n_spatial: int) -> None:
         if len(offset) != len(scale):
             raise ArgumentError(f"There are {len(offset)} offsets, but {len(scale)} scales.")
+        if n_spatial not in (2, 3):
+            raise ArgumentError(f"n_spatial is {n_spatial}; a patch has 2 or 3 spatial axes.")
         self.offset = np.array(offset, np.float64)
         self.scale = np.array([each or 1.0 for each in scale], np.float64)
         self.n_spatial = n_spatial
@@ -77,26 +81,63 @@ class Normalize:
         offset, scale = zip(*pairs, strict=True)
         return cls(offset, scale, n_spatial)
 
-    def __call__(self, patches: NDArray[Any]) -> NDArray[np.float32]:
-        """Return normalized patches as float32."""
-        shape = self._shape(patches)
-        normalized = (patches - self.offset.reshape(shape)) / self.scale.reshape(shape)
-        return normalized.astype(np.float32)
+    def __repr__(self) -> str:
+        offset, scale = (
+            np.array2string(each, precision=6, separator=", ", threshold=6)
+            for each in (self.offset, self.scale)
+        )
+        return f"Normalize(offset={offset}, scale={scale}, n_spatial={self.n_spatial})"
 
-    def inverse(self, patches: NDArray[Any]) -> NDArray[np.float64]:
-        """Return patches in the units of the pixels, as float64."""
-        shape = self._shape(patches)
-        return patches * self.scale.reshape(shape) + self.offset.reshape(shape)
+    @overload
+    def __call__(self, patches: NDArray[Any]) -> NDArray[np.float32]: ...
+    @overload
+    def __call__(self, patches: Any) -> Any: ...
+    def __call__(self, patches: Any) -> Any:
+        """Return normalized patches as float32, of a tensor of float64 as that."""
+        offset, scale = self._parameters(patches)
+        normalized = (_exact(patches) - offset) / scale
+        return normalized.astype(np.float32) if isinstance(normalized, np.ndarray) else normalized
 
-    def _shape(self, patches: NDArray[Any]) -> tuple[int, ...]:
+    @overload
+    def inverse(self, patches: NDArray[Any]) -> NDArray[np.float64]: ...
+    @overload
+    def inverse(self, patches: Any) -> Any: ...
+    def inverse(self, patches: Any) -> Any:
+        """Return patches in the units of the pixels, as float64, of a tensor as float32."""
+        offset, scale = self._parameters(patches)
+        return _exact(patches) * scale + offset
+
+    def _parameters(self, patches: Any) -> tuple[Any, Any]:
+        """Return offset and scale in the shape of channels, as what the patches are."""
+        shape = self._shape(patches)
+        arrays = self.offset.reshape(shape), self.scale.reshape(shape)
+        if not _is_tensor(patches):
+            return arrays
+        like = _exact(patches)
+        offset, scale = (like.new_tensor(each.tolist()) for each in arrays)
+        return offset, scale
+
+    def _shape(self, patches: Any) -> tuple[int, ...]:
         axis = patches.ndim - self.n_spatial - 1
         if axis not in (0, 1) or patches.shape[axis] != len(self.offset):
             axes = "CYX" if self.n_spatial == 2 else "CZYX"
             raise ArgumentError(
-                f"Patches of shape {patches.shape} are not {axes} or N{axes} with "
+                f"Patches of shape {tuple(patches.shape)} are not {axes} or N{axes} with "
                 f"{len(self.offset)} channels."
             )
         return (len(self.offset), *(1,) * self.n_spatial)
+
+
+def _is_tensor(patches: Any) -> bool:
+    torch = sys.modules.get("torch")  # what made a tensor has imported it
+    return torch is not None and isinstance(patches, torch.Tensor)
+
+
+def _exact(patches: Any) -> Any:
+    """Return a tensor as floats that a device computes with; an array as it is."""
+    if not _is_tensor(patches) or str(patches.dtype) == "torch.float64":
+        return patches
+    return patches.float()
 
 
 def _span(statistics: ChannelStatistics, low: float, high: float) -> tuple[float, float]:
@@ -105,4 +146,8 @@ def _span(statistics: ChannelStatistics, low: float, high: float) -> tuple[float
         if percent not in known:
             has = ", ".join(f"{each:g}" for each in known)
             raise ArgumentError(f"There is no percentile {percent:g}; there are {has}.")
+    if low >= high:
+        raise ArgumentError(
+            f"The percentiles {low:g} and {high:g} become 0 and 1; name the lower one first."
+        )
     return known[low], known[high] - known[low]

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.random_streams import hash_name, hash_rows, random_stream
-from napari_patchset.patchset.patches import PatchMapping, PatchSequence, PatchSubset, PatchTuples
+from napari_patchset.patchset.patches import (
+    Fold,
+    PatchMapping,
+    PatchSequence,
+    PatchSubset,
+    PatchTuples,
+)
 from napari_patchset.training.lazy import LazyPatchArray
 
 
@@ -92,7 +98,7 @@ class TileAwareSampler(_EpochSampler):
         return hash_rows(np.full(len(numbers), name, np.uint64), numbers)
 
 
-def _tiles_of(patches: PatchSequence | PatchTuples) -> tuple[NDArray[np.int64], int]:
+def _tiles_of(patches: object) -> tuple[NDArray[np.int64], int]:
     """Return the number of the tile that each patch begins in, and how many the cache holds."""
     if isinstance(patches, PatchTuples):
         parts = [_tiles_of(array) for array in patches.arrays]
@@ -102,6 +108,9 @@ def _tiles_of(patches: PatchSequence | PatchTuples) -> tuple[NDArray[np.int64], 
         return tiles[patches.indices], n
     if isinstance(patches, LazyPatchArray):
         return patches.tiles, patches.n_cached_tiles
+    if isinstance(patches, PatchMapping | Fold):
+        names = ", ".join(map(repr, patches))
+        raise ArgumentError(f"A sampler takes the patches of one split; choose one of {names}.")
     raise ArgumentError(
         "Patches on disk are read one by one and have no tiles; shuffle them with the loader's own "
         "sampler, shuffle=True."
@@ -113,7 +122,7 @@ class WeightedSampler(_EpochSampler):
 
     Parameters
     ----------
-    patches : PatchSet or LazyPatchSet
+    patches : PatchSet, LazyPatchSet or a Fold of one
         The set.
     split : str
         The split that is drawn from; indices are those of its arrays.
@@ -132,7 +141,7 @@ class WeightedSampler(_EpochSampler):
 
     def __init__(
         self,
-        patches: PatchMapping[PatchSequence],
+        patches: PatchMapping[PatchSequence] | Fold,
         split: str = "train",
         column: str = "weight",
         count: int | None = None,

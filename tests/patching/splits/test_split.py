@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from napari_patchset import list_scenes, open_stack
 from napari_patchset.errors import ArgumentError
@@ -498,7 +497,7 @@ def test_what_a_split_lacks_is_named(split: dict, columns: list, error: str) -> 
     ],
 )
 def test_shares_that_contradict_each_other_are_refused(fields: dict, error: str) -> None:
-    with pytest.raises(ValidationError, match=error):
+    with pytest.raises(ArgumentError, match=error):
         Split(**fields)
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching import class_pixels
@@ -309,7 +308,7 @@ def test_shares_with_names_of_any_kind_are_read_as_they_are_written(shares: dict
     ],
 )
 def test_impossible_shares_are_refused(text: str, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         Balanced(size=8, count=1, classes=text)
 
 

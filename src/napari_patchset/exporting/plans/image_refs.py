@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from napari_patchset._model import Frozen
+from napari_patchset._model import Settings
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.annotations.polygons import MAX_CLASSES
 from napari_patchset.channels import format_channels, parse_channels
@@ -74,7 +74,7 @@ def _parse_names(value: Any) -> Any:
     return tuple(map(str, parse_channels(value))) if isinstance(value, str) else value
 
 
-class ImageRef(Frozen):
+class ImageRef(Settings):
     """Name one image: a file, and a scene where the file has several.
 
     Attributes

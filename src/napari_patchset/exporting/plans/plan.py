@@ -7,7 +7,7 @@ depend on where files lie, with `SourceRef`s (see `image_refs`) and an output pa
 import operator
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from napari_patchset._model import Frozen
+from napari_patchset._model import Settings
 from napari_patchset.axes import DepthAxis
 from napari_patchset.channels import ChannelId, channel_indices, parse_channels
 from napari_patchset.credentials import strip_credentials
@@ -64,7 +64,7 @@ def _parse_split(split: Any) -> Any:
     return {"val": split} if isinstance(split, int | float) else split
 
 
-class Recipe(Frozen):
+class Recipe(Settings):
     """The choice of patches: the part of a plan that does not depend on file paths.
 
     A value with a text form may be passed as text: `filters=["std>5"]`, `channels="0,DAPI"`,
@@ -209,7 +209,7 @@ class ExportPlan(Recipe):
 
     Raises
     ------
-    ValidationError
+    ArgumentError
         If a value is not one of those, or `out` does not end as its format requires.
     """
 
@@ -221,6 +221,8 @@ class ExportPlan(Recipe):
     def _from_paths(cls, sources: Any) -> list[Any]:
         if isinstance(sources, str | Path | SourceRef | Mapping):
             sources = [sources]
+        if not isinstance(sources, Iterable):
+            raise ValueError(f"sources is {sources!r}; name files, or give a SourceRef for each")
         return [SourceRef.from_path(s) if isinstance(s, str | Path) else s for s in sources]
 
     @field_validator("out", mode="before")

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from napari_patchset._model import Frozen, by_kind, user_message
+from napari_patchset._model import Settings, by_kind, user_message
 from napari_patchset.channels import ChannelId, channel_indices, distinct_names, find_channel
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.filters.pixel_metrics import (
@@ -65,7 +65,7 @@ Limit = Annotated[float | int | str, AfterValidator(_check_limit)]
 """A number; "p10", that percentile of the metric; or "otsu", Otsu's threshold of the metric."""
 
 
-class PatchFilter(Frozen, ABC):
+class PatchFilter(Settings, ABC):
     """Keep a patch whose metric lies above, below, or between limits.
 
     `str(filter)` is the text that `parse_filter` reads.

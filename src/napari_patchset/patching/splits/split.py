@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from napari_patchset._model import Frozen
+from napari_patchset._model import Settings
 from napari_patchset.errors import SplitError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, TRAINING, VALIDATION, Codes
@@ -42,7 +42,7 @@ ACROSS_PARTS = "across the border of two splits"
 _MAX_RATIO = 1.5
 
 
-class Split(Frozen):
+class Split(Settings):
     """Split patches into training, validation and test patches that share no pixel.
 
     All T, Z and channels of one place are in one split. What a group is for is decided by a hash of

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from napari_patchset._model import Frozen
+from napari_patchset._model import Settings
 from napari_patchset.annotations.features import ClassMasks
 from napari_patchset.channels import parse_channels
 from napari_patchset.errors import ArgumentError
@@ -110,7 +110,7 @@ class SelectedSource:
         return self.grid(size, none[:, 0], none, {TOO_SMALL: n} if n else {})
 
 
-class PatchStrategy(Frozen, ABC):
+class PatchStrategy(Settings, ABC):
     """Choose where patches lie.
 
     Parameters

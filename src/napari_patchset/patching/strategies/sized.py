@@ -61,7 +61,7 @@ class SizedStrategy(PatchStrategy):
             for field, lengths in fields.items()
         }
         try:
-            return type(self)(**{**dict(self), **changed})
+            return type(self).model_validate({**dict(self), **changed})
         except ValidationError as error:
             raise ArgumentError(f"{user_message(error)} pixels.") from error
 

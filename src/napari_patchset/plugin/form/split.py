@@ -243,7 +243,7 @@ class SplitSection(Section):
             raise SplitError(f"set a share for validation or a test, or folds, to split by {by}.")
         stratify = {"stratify": self.stratify.value or None} if shares else {}
         try:
-            return Split(by=by, seed=self.seed.value, **shares, **stratify)
+            return Split.model_validate({"by": by, "seed": self.seed.value, **shares, **stratify})
         except ValidationError as error:
             raise SplitError(f"{user_message(error)}.") from None
 
