@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Generator
 from contextlib import nullcontext, suppress
@@ -590,21 +589,3 @@ def test_ctrl_c_stops_where_python_drops_it(stage: str, stops: bool) -> None:
         assert [event.stage for event in signals.until_interrupted(events)] == ["plan", stage]
     assert not list(events)
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_ctrl_c_stops_cleanly_and_the_same_command_resumes(czi: MakeCzi, tmp_path: Path) -> None:
-    path = czi(SceneSpec(rect=(0, 0, 1200, 1200), t=3), tile=(100, 100))
-    command = [sys.executable, "-m", "napari_patchset", "export", str(path)]
-    command += ["--out", "a.patches.zarr", "--patch-size", "16,16", "--overlap", "12"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    plan = tmp_path / "a.partial" / "plan.json"
-    deadline = time.monotonic() + 60
-    while not plan.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "run the same command again" in err
-    assert not (tmp_path / "a.patches.zarr").exists()
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert len(PatchSet(tmp_path / "a.patches.zarr")["all"]) == 3 * 297**2

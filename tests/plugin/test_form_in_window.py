@@ -234,7 +234,7 @@ def test_a_clicked_patch_is_framed_or_placed_and_taken_away_again(
     assert strategy(window).patches == ()
 
 
-def test_a_target_beside_the_image_is_exported(
+def test_a_target_beside_the_image_is_exported_but_no_labels_layer_that_was_removed(
     window: Window, czi: MakeCzi, tmp_path: Path
 ) -> None:
     spec = SceneSpec(rect=(0, 0, 64, 64))
@@ -248,6 +248,18 @@ def test_a_target_beside_the_image_is_exported(
     assert made["all"].shape[0] == 1
     assert (tmp_path / "pairs.patches.zarr" / "all" / "target").is_dir()
     made.close()
+
+    labels = window.viewer.add_labels(np.ones((64, 64), np.uint8), name="cells")
+    window.settle()
+    box = window.widget.form.pairs.boxes["labels"]
+    window.choose(box, register_layer(labels))
+    assert window.state.source.labels is not None
+    window.viewer.layers.remove(labels)
+    window.settle()
+    assert box.value is None
+    window.export_to(tmp_path / "made.patches.zarr").close()
+    assert (tmp_path / "made.patches.zarr" / "all" / "target").is_dir()
+    assert not (tmp_path / "made.patches.zarr" / "all" / "labels").exists()
 
 
 def test_a_copied_command_a_saved_plan_of_the_same_bytes_and_a_loaded_one(
@@ -472,18 +484,3 @@ def test_a_hidden_channel_is_named_and_what_is_wrong_with_them_legible_in_every_
         assert max(seen) - min(seen) > 100, theme
         for box in window.widget.form.channels.boxes:
             window.tick(box.native)
-
-
-def test_a_removed_labels_layer_is_not_exported(window: Window, file: Path, tmp_path: Path) -> None:
-    window.open(file)
-    labels = window.viewer.add_labels(np.ones((2, 3, 64, 96), np.uint8), name="cells")
-    window.settle()
-    window.unfold("Target and labels")
-    box = window.widget.form.pairs.boxes["labels"]
-    window.choose(box, register_layer(labels))
-    assert window.state.source.labels is not None
-    window.viewer.layers.remove(labels)
-    window.settle()
-    assert box.value is None
-    window.export_to(tmp_path / "made.patches.zarr").close()
-    assert not (tmp_path / "made.patches.zarr" / "all" / "labels").exists()

@@ -229,7 +229,10 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
     assert not (tmp_path / "long.patches.zarr").exists()
 
 
-def test_the_sample_opens_from_the_menu(window: Window) -> None:
+def test_the_sample_opens_from_the_menu(
+    window: Window, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_patchset.sample.sample_path", lambda: sample)  # no second drawing
     window.viewer.open_sample(PLUGIN, "cells")
     window.until(lambda: window.state is not None)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]
