@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tifffile
 import zarr
 
 from napari_patchset import ArgumentError, ExportPlan, Tiled, UnreadableFileError, export
+from napari_patchset.stacks.cache import OpenFiles
 from napari_patchset.stitching.predictions import open_predictions
 from support.tiff_maker import write
 
@@ -77,6 +79,24 @@ def test_every_kind_is_read_in_parts(save: Callable[[Path], Path], tmp_path: Pat
     assert (predictions.shape, predictions.dtype) == (VALUES.shape, VALUES.dtype)
     for first, last in ((6, 7), (0, 1), (3, 5), (3, 4), (0, 7)):
         assert np.array_equal(predictions.read(first, last), VALUES[first:last])
+
+
+def test_of_an_npy_no_more_is_read_than_wanted(tmp_path: Path) -> None:
+    predictions = open_predictions(as_npy(tmp_path), "all", 4)
+    with mock.patch.object(
+        OpenFiles, "read_into", autospec=True, side_effect=OpenFiles.read_into
+    ) as reads:
+        predictions.read(3, 5)
+    assert [call.args[3].nbytes for call in reads.call_args_list] == [VALUES[3:5].nbytes]
+
+
+def test_an_npy_that_was_cut_is_named(tmp_path: Path) -> None:
+    path = as_npy(tmp_path)
+    predictions = open_predictions(path, "all", 4)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(UnreadableFileError, match=r"p\.npy: it was changed since it was opened"):
+        predictions.read(6, 7)
 
 
 def test_a_patch_set_is_its_images(tmp_path: Path) -> None:

@@ -271,6 +271,19 @@ def test_each_level_is_half_the_one_before_in_every_codec(
     assert max(levels[str(n_levels - 1)].shape) <= 16
 
 
+def test_a_coarser_level_is_made_of_two_rows_of_chunks_at_a_time(tmp_path: Path) -> None:
+    """A shard of it has four finer ones, which would be most of the memory of a stitching."""
+    path = write(tmp_path / "a.tif", np.ones((150, 203), np.float32))
+    made = export(
+        ExportPlan(sources=path, strategy=Tiled(size=16), out=tmp_path / "a.patches.zarr")
+    )
+    read = ome_zarr.Pyramid._read_box
+    with mock.patch.object(ome_zarr.Pyramid, "_read_box", autospec=True, side_effect=read) as reads:
+        stitch(made.path, made.path, tmp_path / "a.ome.zarr")
+    heights = [call.args[2].box.shape[-2] for call in reads.call_args_list]
+    assert max(heights) == 2 * 16
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", ">f4", "float16", "float64"])
 def test_every_type_comes_back_bit_for_bit(dtype: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", np.zeros((40, 50), np.uint8))

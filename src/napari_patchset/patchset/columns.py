@@ -35,9 +35,10 @@ def text_column(texts: Sequence[str | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(texts), buffers, int(absent.sum()))
 
 
-def column_values(values: pa.ChunkedArray) -> NDArray[Any]:
+def column_values(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     """Copy a column without nulls out of Arrow's memory, so that it can be released."""
-    copied: NDArray[Any] = np.from_dlpack(values.combine_chunks()).copy()
+    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    copied: NDArray[Any] = np.from_dlpack(whole).copy()
     return copied
 
 

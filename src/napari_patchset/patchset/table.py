@@ -184,8 +184,7 @@ def _column(table: pa.Table, name: str, is_right: Callable[[pa.DataType], bool])
     column = table[name]
     if column.null_count or not is_right(column.type):
         raise UnreadableFileError(f"the column {name} is {column.type}, or has gaps")
-    values: NDArray[Any] = column.to_numpy()
-    return values
+    return column_values(column)
 
 
 def _check_below(name: str, values: NDArray[Any], end: NDArray[Any], first: int) -> None:
@@ -285,15 +284,14 @@ def find_split_rows(file: TableFile, manifest: Manifest) -> dict[str, NDArray[np
                 raise UnreadableFileError(
                     f"{path}: its column {name!r} is missing or wrong; {REMEDY}."
                 )
-        source = np.asarray(part["source_index"].to_numpy())
-        if source.size and not 0 <= source.min() <= source.max() < n_sources:
+        least, last = pc.min_max(part["source_index"], skip_nulls=False).as_py().values()
+        if len(part) and (last is None or not 0 <= least <= last < n_sources):
             raise UnreadableFileError(
-                f"{path}: it names source {source.max()}, but there are {n_sources}; {REMEDY}."
+                f"{path}: it names source {last}, but there are {n_sources}; {REMEDY}."
             )
-        split = pc.if_else(part["kept"], part["split"], None)
         for name, of_split in rows.items():
-            is_of_split = pc.fill_null(pc.equal(split, name), False)
-            of_split.append(first + np.flatnonzero(is_of_split))
+            is_of_split = pc.and_(part["kept"], pc.equal(part["split"], text_column([name])[0]))
+            of_split.append(first + column_values(pc.indices_nonzero(is_of_split)).astype(np.int64))
         first += len(part)
     joined = {name: np.concatenate([*each, np.empty(0, np.int64)]) for name, each in rows.items()}
     for name, of_all in joined.items():

@@ -78,10 +78,8 @@ class ImageWriter:
         pyramid, first = self._find_shard(level, number)
         image, shard = pyramid.image, pyramid.image.shard(level, first)
         if level:
-            finer = ome_zarr.finer_box(image, level, shard)
             for layer in (pyramid, pyramid.labels()) if self.plan.argmax else (pyramid,):
-                pixels = ome_zarr.halve(layer.read_box(level - 1, finer))
-                _write_levels(layer, level, first, pixels)
+                _write_levels(layer, level, first, layer.read_halved(level, shard))
             done = StitchedShard(covered=0, low=(), high=())
         else:
             pixels, covered = self._blend(image, shard)
@@ -167,7 +165,7 @@ class ImageWriter:
     def shard_bytes(self) -> int:
         """Return about the memory that a shard takes while it is written."""
         image_pixel = len(self.plan.channels) * np.dtype(self.plan.dtype).itemsize
-        # The pixels, those of the finer level before they are halved, and what is covered.
+        # The pixels, what they are summed up or halved from, and what is covered.
         pixel_bytes = 5 * image_pixel + 2
         if self.plan.interpolation:
             pixel_bytes += 2 * image_pixel + 3 * 8 * len(self.plan.channels)

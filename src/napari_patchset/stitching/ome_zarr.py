@@ -113,7 +113,7 @@ class Pyramid:
         chunks = _chunks_of(data, self._in_own_axes(chunk), self._in_own_axes(extent), filling)
         write_file(self.path.joinpath(str(level), "c", *index), _encode(chunks, codec))
 
-    def read_box(self, level: int, box: FrameBox) -> NDArray[Any]:
+    def _read_box(self, level: int, box: FrameBox) -> NDArray[Any]:
         """Read the pixels of a box of a level: C, (Z), Y, X."""
         axes = [axis for axis in self.axes if axis not in self.image.frame_axes]
         array = zarr.open_array(self.path / str(level), mode="r")
@@ -121,6 +121,21 @@ class Pyramid:
         if "C" not in axes:
             axes, data = ["C", *axes], data[np.newaxis]
         return data.transpose([axes.index(axis) for axis in f"C{self.image.spatial_axes}"])
+
+    def read_halved(self, level: int, shard: FrameBox) -> NDArray[Any]:
+        """Make the pixels of a shard of a level, C, (Z), Y, X, of those of the level before.
+
+        These are four times as many: only rows that make one row of chunks are read at once.
+        """
+        box, step = shard.box, self.image.chunk_shape(level)[-2]
+        n_channels = len(self.image.channels) if "C" in self.axes else 1
+        halved = np.empty((n_channels, *box.shape), self.dtype)
+        for top in range(box.start[-2], box.stop[-2], step):
+            strip = box.rows(top, min(top + step, box.stop[-2]))
+            finer = finer_box(self.image, level, FrameBox(shard.frame, strip))
+            rows = slice(top - box.start[-2], strip.stop[-2] - box.start[-2])
+            halved[..., rows, :] = halve(self._read_box(level - 1, finer))
+        return halved
 
     def _in_own_axes(self, values: Sequence[_Value]) -> tuple[_Value, ...]:
         """Return those values along the axes of the image that are along axes of the arrays."""

@@ -4,10 +4,10 @@ They lie in a zarr array, an .npy or .npz file, a folder of TIFF files (one a pa
 order of their names), or a patch set. They are read a few at a time, and may be larger than memory.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import prod
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from zarr.errors import BaseZarrError
 from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.source import natural_key
-from napari_patchset.stacks.cache import SharedCache
+from napari_patchset.stacks.cache import OpenFiles, SharedCache
 
 
 class Predictions(Protocol):
@@ -131,37 +131,7 @@ class _Array:
         return self._array[first:last]
 
 
-_BLOCK_BYTES = 4 * 2**20
-_CACHED_BLOCKS = 16
-
-
-class _Blocks(ABC):
-    """Predictions that are read in blocks of rows; the last ones used stay in memory."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int = 1) -> None:
-        self.shape, self.dtype = shape, dtype
-        chunk_bytes = max(1, chunk_rows * prod(shape[1:]) * dtype.itemsize)
-        self._rows = chunk_rows * max(1, _BLOCK_BYTES // chunk_bytes)
-        self._blocks: SharedCache[int, NDArray[Any]] = SharedCache(_CACHED_BLOCKS)
-
-    def read(self, first: int, last: int) -> NDArray[Any]:
-        parts = []
-        for number in range(first // self._rows, (last - 1) // self._rows + 1):
-            block = self._blocks.get(number, partial(self._read_block, number))
-            start = number * self._rows
-            parts.append(block[max(0, first - start) : last - start])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _read_block(self, number: int) -> NDArray[Any]:
-        first = number * self._rows
-        return self._read(first, min(first + self._rows, self.shape[0]))
-
-    @abstractmethod
-    def _read(self, first: int, last: int) -> NDArray[Any]:
-        """Read the predictions `first` up to, not including, `last`."""
-
-
-class _NpyFile(_Blocks):
+class _NpyFile:
     """An .npy file, which is read, not mapped: mapped pages count as memory of the process."""
 
     def __init__(self, path: Path) -> None:
@@ -171,14 +141,14 @@ class _NpyFile(_Blocks):
             raise UnreadableFileError(f"{path}: it can't be read as .npy: {error}") from error
         if not mapped.flags.c_contiguous:
             raise ArgumentError(f"{path}: it is in Fortran order; save np.ascontiguousarray of it.")
-        super().__init__(mapped.shape, mapped.dtype)
-        self._path, self._offset = path, mapped.offset
+        self.shape, self.dtype = mapped.shape, mapped.dtype
+        self._path, self._offset, self._files = path, mapped.offset, OpenFiles([path])
 
-    def _read(self, first: int, last: int) -> NDArray[Any]:
-        n, shape = prod(self.shape[1:]), self.shape[1:]
-        offset = self._offset + first * n * self.dtype.itemsize
-        values = np.fromfile(self._path, self.dtype, (last - first) * n, offset=offset)
-        return values.reshape(last - first, *shape)
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        values = np.empty((last - first, *self.shape[1:]), self.dtype)
+        offset = self._offset + first * prod(self.shape[1:]) * self.dtype.itemsize
+        self._files.read_into(self._path, offset, values.reshape(-1).view(np.uint8))
+        return values
 
 
 def _read_npz(path: Path, split: str) -> NDArray[Any]:
@@ -193,8 +163,12 @@ def _read_npz(path: Path, split: str) -> NDArray[Any]:
     return values
 
 
-class _ZarrArray(_Blocks):
-    """A zarr array; a block is of whole chunks along N."""
+_BLOCK_BYTES = 4 * 2**20
+_CACHED_BYTES = 48 * 2**20
+
+
+class _ZarrArray:
+    """A zarr array, read in blocks of whole chunks along N; the last ones used stay in memory."""
 
     def __init__(self, path: Path, split: str) -> None:
         try:
@@ -208,13 +182,25 @@ class _ZarrArray(_Blocks):
             raise UnreadableFileError(f"{path}: it can't be read as zarr: {error}") from error
         if not isinstance(node, zarr.Array):
             raise ArgumentError(f"{path}: {split} is a group; name the array in it.")
+        self.shape, self.dtype = node.shape, np.dtype(node.dtype)
         chunk_rows = node.chunks[0] if node.chunks else 1
-        super().__init__(node.shape, np.dtype(node.dtype), chunk_rows)
+        chunk_bytes = max(1, chunk_rows * prod(self.shape[1:]) * self.dtype.itemsize)
         self._path, self._array = path, node
+        self._rows = chunk_rows * max(1, _BLOCK_BYTES // chunk_bytes)
+        self._blocks = SharedCache[int, NDArray[Any]](_CACHED_BYTES, attrgetter("nbytes"))
 
-    def _read(self, first: int, last: int) -> NDArray[Any]:
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        parts = []
+        for number in range(first // self._rows, (last - 1) // self._rows + 1):
+            block = self._blocks.get(number, partial(self._read_block, number))
+            start = number * self._rows
+            parts.append(block[max(0, first - start) : last - start])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _read_block(self, number: int) -> NDArray[Any]:
+        first = number * self._rows
         try:
-            return np.asarray(self._array[first:last])
+            return np.asarray(self._array[first : min(first + self._rows, self.shape[0])])
         except (BaseZarrError, ValueError, RuntimeError, OSError) as error:
             raise UnreadableFileError(f"{self._path}: it can't be read: {error}") from error
 
