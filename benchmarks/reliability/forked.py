@@ -1,4 +1,4 @@
-"""Run a case in a forked child, which may be killed, and return its result.
+"""Run a case, or a program, in a forked child, which may be killed.
 
 Every child has the modules that the parent imported: a case costs milliseconds. The parent itself
 must neither export nor read a set: libraries start threads then, which a fork does not copy.
@@ -6,16 +6,20 @@ must neither export nor read a set: libraries start threads then, which a fork d
 
 import json
 import os
+import runpy
 import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
-PATIENCE = 60.0
-"""Seconds after which a child hangs."""
+import psutil
+
+PATIENCE = 300.0
+"""Seconds after which a child hangs, on a machine that does much else too."""
 
 
 class Died(Exception):
@@ -90,3 +94,62 @@ def _work(work: Callable[[], Any], pipe: int) -> None:
     with os.fdopen(pipe, "w") as file:
         json.dump(result, file)
     os._exit(0)
+
+
+class Program(psutil.Process):
+    """`python -m MODULE WORDS...` in a child, without the second that its imports take.
+
+    It leads a process group, and writes to two files.
+
+    Parameters
+    ----------
+    out : Path or None
+        What it prints; its errors are written beside it. None for nowhere.
+    before : callable or None
+        Called in the child first.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *words: str,
+        out: Path | None = None,
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        self.out = Path(os.devnull) if out is None else out
+        self.errors = self.out if out is None else out.with_suffix(".errors")
+        files = [os.open(path, os.O_WRONLY | os.O_CREAT) for path in (self.out, self.errors)]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if (pid := os.fork()) == 0:
+            os.setpgid(0, 0)
+            for number, file in enumerate(files, 1):
+                os.dup2(file, number)
+            sys.argv = [module, *words]
+            _run_module(module, before)
+        for file in files:
+            os.close(file)
+        super().__init__(pid)
+
+    def kill_group(self) -> None:
+        """Kill it and all that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            self.wait()
+
+
+def _run_module(module: str, before: Callable[[], object] | None) -> NoReturn:
+    code: Any = 1
+    try:
+        if before is not None:
+            before()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

@@ -6,43 +6,53 @@ Each case plans an export, runs `patchset export` on a pool of processes or on a
 kills at a random moment: the command, one of its processes; or the scheduler, a worker. Afterwards
 the same plan goes on, or (a third of the cases) another one replaces it, while jobs of the killed
 export may still be on the cluster. The set must equal the uninterrupted one, nothing else may be
-left beside it, and no process of the command may outlive it.
+left beside it, and no process of the command may outlive it. Each kill prints a line, with the
+moment that it came at.
+
+The command and the cluster are forked from this process, which has imported what they need: that
+would be most of the time of a case. Processes of a pool, and of the worker that has a nanny, are
+new ones. The cluster lives on, but for what was killed.
 """
 
 import argparse
-import os
+import json
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import dask
 import psutil
-from forked import Died, in_child
+from forked import Died, Program, in_child
 from reporting import Row, run_row
 from small_export import digests, export, plan_of, write_sources
 
 from napari_patchset import ExportPlan
 from napari_patchset.exporting.stages import plan_export
 
+for module in ("distributed", "dask.cli", "distributed.cli", "napari_patchset.cli.app"):
+    import_module(module)  # which the forked programs need
+
 TARGETS = {"processes": ("command", "process"), "dask": ("command", "scheduler", "worker")}
 
 PATIENCE_S = 60.0
-"""How long the command may change nothing on disk after a kill, and not end. A kill that finds no
-process of the pool yet kills nothing: the export then goes on, for minutes on a busy machine."""
+"""How long the command may change nothing on disk after a kill, and not end."""
 
 GONE_S = 60.0
 """How long its processes may take to notice that it is gone: one that starts imports first."""
 
+EARLY = 0.2
+"""Share of the kills that come before the first candidates are scored."""
 
-WRITING_S = 0.6
-"""How long the command writes."""
+NOTHING = "nothing"
+"""What a kill hits that comes when all is done."""
 
 
 class Reference:
@@ -70,7 +80,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace, row: Row) -> None:
     """Kill `n` times, going on after each."""
-    shape = getattr(options, "shape", (2, 384, 352))
+    shape = getattr(options, "shape", (2, 192, 176))
     sources = write_sources(options.work / "sources", options.seed, shape)
     plan = plan_of(sources, options.work / "a.patches.zarr")
     reference = Reference(plan)
@@ -80,16 +90,20 @@ def run(options: argparse.Namespace, row: Row) -> None:
         for number in range(options.n):
             chance = Random(f"{options.seed}:{number}")
             kind = kinds[number % len(kinds)]
-            target = chance.choice(TARGETS[kind])
             folder = options.work / str(number)
             folder.mkdir()
-            case = f"{number}: {kind}, {target}"
+            case = Case(plan_in(plan, folder), kind, chance.choice(TARGETS[kind]), chance)
+            began, outcome = time.monotonic(), "resumed"
             try:
-                _one_kill(plan_in(plan, folder), reference, cluster, kind, target, chance)
+                case.kill(cluster)
+                case.go_on(reference)
                 row.add("resumed")
             except (AssertionError, Died, psutil.Error) as error:
-                row.add("lost", f"{case}: {error}")
-            row.figures[f"{kind} {target}"] = row.figures.get(f"{kind} {target}", 0) + 1
+                outcome = f"lost: {error}"
+                row.add("lost", f"{number}: {case}: {error}")
+            print(f"{number}: {case}: {outcome}, {time.monotonic() - began:.1f} s", flush=True)
+            hit = f"{kind} {case.hit}"
+            row.figures[hit] = row.figures.get(hit, 0) + 1
             shutil.rmtree(folder)
     finally:
         cluster.stop()
@@ -114,45 +128,54 @@ def _whole(plan: ExportPlan) -> dict[str, str]:
 
 
 class Cluster:
-    """A dask scheduler and two workers, each a process; started when needed, and after a kill."""
+    """A dask scheduler and two workers, one with a nanny; started when needed, and after a kill."""
 
     def __init__(self) -> None:
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._programs: dict[str, Program] = {}
         self.address = ""
 
     def ensure(self) -> None:
-        """Start what does not run."""
-        if self._processes and all(p.poll() is None for p in self._processes.values()):
-            return
-        self.stop()
-        self.address = f"tcp://127.0.0.1:{free_port()}"
-        port = self.address.rpartition(":")[2]
-        self._start("scheduler", "scheduler", "--port", port, "--no-dashboard")
-        for name in ("worker 0", "worker 1"):
-            self._start(name, "worker", self.address, "--nthreads", "1", "--no-dashboard")
+        """Start what does not run; workers do not survive their scheduler."""
+        if not self._is_alive("scheduler"):
+            self.stop()
+            self.address = f"tcp://127.0.0.1:{free_port()}"
+            port = self.address.rpartition(":")[2]
+            self._start("scheduler", "--port", port, "--no-dashboard")
+            _wait_until_answered(int(port))
+        for name, nanny in (("worker 0", "--nanny"), ("worker 1", "--no-nanny")):
+            if not self._is_alive(name):
+                self._start(name, self.address, "--nthreads", "1", "--no-dashboard", nanny)
+
+    def _is_alive(self, name: str) -> bool:
+        return name in self._programs and is_running(self._programs[name])
 
     def _start(self, name: str, *words: str) -> None:
-        command = [sys.executable, "-m", "dask", *words]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._processes[name] = subprocess.Popen(command, **quiet, start_new_session=True)
+        if name in self._programs:  # the process of a nanny that is gone
+            self._programs[name].kill_group()
+        self._programs[name] = Program("dask", name.partition(" ")[0], *words)
 
     def kill(self, target: str, chance: Random) -> None:
         """Kill the scheduler, or a worker (the process that runs jobs, under its nanny or not)."""
         if target == "scheduler":
-            self._processes["scheduler"].kill()
+            self._programs["scheduler"].kill()
             return
-        nanny = psutil.Process(self._processes[chance.choice(("worker 0", "worker 1"))].pid)
-        for process in chance.choice(([nanny], nanny.children())):
-            with suppress(psutil.NoSuchProcess):
+        program = self._programs[chance.choice(("worker 0", "worker 1"))]
+        with suppress(psutil.NoSuchProcess):
+            for process in chance.choice(([program], program.children() or [program])):
                 process.kill()
 
     def stop(self) -> None:
         """End all of it."""
-        for process in self._processes.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self._processes = {}
+        for program in self._programs.values():
+            program.kill_group()
+        self._programs = {}
+
+
+def _wait_until_answered(port: int) -> None:
+    while True:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -164,57 +187,124 @@ def free_port() -> int:
 
 
 @contextmanager
-def command(plan: ExportPlan, *words: str) -> Iterator["subprocess.Popen[str]"]:
+def command(plan: ExportPlan, *words: str) -> Iterator[Program]:
     """Run `patchset export` on a plan that is frozen already."""
-    saved = Path(plan.out).with_name("plan.json")
+    saved, out = (Path(plan.out).with_name(name) for name in ("plan.json", "events"))
     saved.write_text(plan.model_dump_json())
-    line = [sys.executable, "-m", "napari_patchset", "export", "--plan", str(saved), "--json"]
-    environment = {**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([*line, *words], env=environment, text=True, **pipes)
+    options = ("export", "--plan", str(saved), "--json", *words)
+    connects = partial(dask.config.set, {"distributed.comm.timeouts.connect": "3s"})
+    program = Program("napari_patchset", *options, out=out, before=connects)
     try:
-        yield process
+        yield program
     finally:
-        process.kill()
-        process.communicate()
-        saved.unlink()
+        with suppress(psutil.NoSuchProcess):
+            program.kill()
+            program.wait()
+        for path in (saved, program.out, program.errors):
+            path.unlink()
 
 
-def _one_kill(
-    plan: ExportPlan,
-    reference: Reference,
-    cluster: Cluster,
-    kind: str,
-    target: str,
-    chance: Random,
-) -> None:
-    in_child(lambda: plan_export(plan))  # with the small shards of this process
-    words = ["--executor", "processes", "--workers", "2"]
-    if kind == "dask":
-        cluster.ensure()
-        words = ["--scheduler", cluster.address, "--workers", "4"]
-    with command(plan, *words) as process:
-        if chance.random() < 0.8:  # when it is at work
-            process.stdout.readline()
-        time.sleep(chance.uniform(0, 2 * WRITING_S))
-        own = psutil.Process(process.pid)
-        started = own.children(recursive=True) if process.poll() is None else []
-        if target == "command":
-            process.kill()
-        elif target == "process":
-            pool = [child for child in started if "spawn_main" in " ".join(child.cmdline())]
-            for child in pool and [chance.choice(pool)]:
-                child.kill()
+class Case:
+    """An export that is killed, and goes on.
+
+    Attributes
+    ----------
+    hit : str
+        What the kill met: its target, or nothing.
+    moment : str
+        How far the export was.
+    """
+
+    def __init__(self, plan: ExportPlan, kind: str, target: str, chance: Random) -> None:
+        self._plan, self._kind, self._target, self._chance = plan, kind, target, chance
+        self.hit, self.moment = NOTHING, "never"
+
+    def __str__(self) -> str:
+        return f"{self._kind}, {self._target} (hit {self.hit} at {self.moment})"
+
+    def kill(self, cluster: Cluster) -> None:
+        """Run the command, and kill; it must end with a line, and leave no process."""
+        in_child(lambda: plan_export(self._plan))  # with the small shards of this process
+        words = ["--executor", "processes", "--workers", "2"]
+        if self._kind == "dask":
+            cluster.ensure()
+            words = ["--scheduler", cluster.address, "--workers", "4"]
+        with command(self._plan, *words) as program:
+            self._wait_for_moment(program)
+            started = program.children(recursive=True) if is_running(program) else []
+            if is_running(program):
+                self._kill(program, started, cluster)
+            if self.hit == "command":
+                program.wait()
+            else:
+                _require_one_line(program, Path(self._plan.out).parent)
+            _, alive = psutil.wait_procs(started, timeout=GONE_S)
+            pids = [each.pid for each in alive if is_running(each)]
+            assert not pids, f"outlived the command: {pids}"
+
+    def _wait_for_moment(self, program: Program) -> None:
+        """Wait until a random share of the work is done, or for a moment soon after the start."""
+        at = self._chance.uniform(-EARLY, 1 - EARLY) / (1 - EARLY)
+        while is_running(program):
+            done, self.moment = _progress(program.out)
+            if done >= max(0, at):
+                break
+            if self._target == "process" and at < 0 and _pool(program.children(recursive=True)):
+                break
+            if self._target != "process" and at < 0:
+                break
+            time.sleep(0.005)
+        time.sleep(self._chance.uniform(0, 0.3 if at < 0 else 0.05))
+        self.moment = _progress(program.out)[1]
+
+    def _kill(self, program: Program, started: list[psutil.Process], cluster: Cluster) -> None:
+        if self._target == "command":
+            program.kill()
+        elif self._target == "process":
+            pool = _pool(started)
+            if not pool:
+                return
+            self._chance.choice(pool).kill()
         else:
-            cluster.kill(target, chance)
-        if target == "command":
-            process.wait()
-        else:
-            _require_one_line(process, Path(plan.out).parent)
-        _, alive = psutil.wait_procs(started, timeout=GONE_S)
-        alive = [each.pid for each in alive if is_running(each)]
-        assert not alive, f"outlived the command: {alive}"
-    _go_on(plan, reference, chance)
+            cluster.kill(self._target, self._chance)
+        self.hit = self._target
+
+    def go_on(self, reference: Reference) -> None:
+        """Export again, by the same plan or another; require the set of the uninterrupted one."""
+        plan, out = self._plan, Path(self._plan.out)
+        is_other = self._chance.random() < 1 / 3
+        expected = reference.other if is_other else reference.plan
+        if is_other:
+            in_child(lambda: export(_other(plan), overwrite=True))
+        elif not out.exists() or out.with_name("a.partial").exists():
+            in_child(lambda: export(plan))
+        for wait in (0.0, 0.3):  # what is still on the cluster may try to write
+            time.sleep(wait)
+            assert in_child(lambda: digests(out)) == expected, "the resumed set is another one"
+            left = sorted(path.name for path in out.parent.iterdir())
+            assert left == [out.name], f"left behind: {left}"
+
+
+def _pool(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those processes that are of a pool."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def _progress(events: Path) -> tuple[float, str]:
+    """Return the share of scoring and writing that is done, -1 before that, and what it is at."""
+    lines = events.read_text().splitlines(keepends=True)
+    parsed: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith("\n")]
+    of_work = [event for event in parsed if event.get("stage") in ("score", "write")]
+    if not of_work:
+        return -1.0, "its start"
+    last = of_work[-1]
+    done = (last["done"] / max(1, last["total"]) + (last["stage"] == "write")) / 2
+    return done, f"{last['stage']} {last['done']} of {last['total']}"
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -224,35 +314,21 @@ def is_running(process: psutil.Process) -> bool:
     return False
 
 
-def _require_one_line(process: "subprocess.Popen[str]", folder: Path) -> None:
+def _require_one_line(program: Program, folder: Path) -> None:
     """Require that the command completes, or ends with one line on what is lost."""
     before = -1.0
     while True:
         try:
-            out, err = process.communicate(timeout=PATIENCE_S)
+            code = program.wait(PATIENCE_S)
             break
-        except subprocess.TimeoutExpired:
+        except psutil.TimeoutExpired:
             changed = max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")])
             assert changed > before, f"it neither ended nor wrote anything for {PATIENCE_S:g} s"
             before = changed
-    errors = [line for line in out.splitlines() if '"event": "error"' in line]
-    is_clean = err == "" and len(errors) == (process.returncode != 0)
-    assert is_clean, f"exit code {process.returncode}: {err[-900:]}"
-
-
-def _go_on(plan: ExportPlan, reference: Reference, chance: Random) -> None:
-    out = Path(plan.out)
-    is_other = chance.random() < 1 / 3
-    expected = reference.other if is_other else reference.plan
-    if is_other:
-        in_child(lambda: export(_other(plan), overwrite=True))
-    elif not out.exists() or out.with_name("a.partial").exists():
-        in_child(lambda: export(plan))
-    for wait in (0.0, 0.3):  # what is still on the cluster may try to write
-        time.sleep(wait)
-        assert in_child(lambda: digests(out)) == expected, "the resumed set is another one"
-        left = sorted(path.name for path in out.parent.iterdir())
-        assert left == [out.name], f"left behind: {left}"
+    lines, errors = program.out.read_text().splitlines(), program.errors.read_text()
+    n_errors = sum('"event": "error"' in line for line in lines)
+    is_clean = errors == "" and n_errors == (code != 0)
+    assert is_clean, f"exit code {code}: {errors[-900:]}"
 
 
 if __name__ == "__main__":
