@@ -125,8 +125,11 @@ def test_unfinished_exports_are_listed_and_removed_on_confirmation(
     (tmp_path / "h.partial").mkdir()
     roots = [WorkDir.for_set(each.out).root for each in others]
     monkeypatch.setattr("typer.confirm", lambda _: False)
-    out = run("clean")[1]
+    _, out, err = run("clean")
     assert all(root.name in out for root in roots)
+    left = "e.partial is left: it holds notes.txt, which is not part of an unfinished export"
+    assert left in err
+    assert "c.partial" not in err  # is none of ours
     assert all(root.exists() for root in roots)
     monkeypatch.setattr("typer.confirm", lambda _: True)
     assert "2 unfinished folders removed" in run("clean")[1]
@@ -230,6 +233,11 @@ def test_an_unfinished_stitching_is_told_resumed_and_removed(
     assert json.loads(run("status", out, "--json")[1])["exports"][0]["state"] == "complete"
     with closing(iter_stitch(plan.out, predictions, out, overwrite=True)) as events:
         next(events)
+    (notes := Path(f"{out}.partial", "notes.txt")).touch()
+    warned, listed = map(json.loads, run("clean", tmp_path, "--yes", "--json")[1].splitlines())
+    assert "holds notes.txt, which is not part of an unfinished stitching" in warned["message"]
+    assert not listed["removed"]
+    notes.unlink()
     listed = json.loads(run("clean", tmp_path, "--yes", "--json")[1])
     assert [each["kind"] for each in listed["exports"]] == ["stitching"]
     assert listed["removed"] == [f"{out}.partial"]

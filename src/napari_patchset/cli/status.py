@@ -55,7 +55,7 @@ def clean(
 ) -> None:
     """Remove unfinished exports and stitchings.
 
-    Lists them and asks. One that runs, and a folder that holds anything else, stays.
+    Lists them and asks. One that runs, and a folder that holds anything else, stays, and is named.
 
     Example: patchset clean results --yes
     """
@@ -97,7 +97,7 @@ def _find(path: Path) -> list[JobFolder[Any]]:
         raise FileNotFoundError(
             f"{path}: there is no such folder, and no unfinished export or stitching of that name."
         )
-    return list(find_unfinished(path, (StitchFolder, WorkDir)))
+    return list(find_unfinished(path, (StitchFolder, WorkDir), REPORT.warning))
 
 
 def _status_of(folder: JobFolder[Any]) -> WorkStatus:

@@ -38,6 +38,14 @@ class OwnFiles:
 
     def check_only(self, root: Path) -> None:
         """Raise ExportError if a folder holds anything that is not ours; a link never is."""
+        if (name := self.find_other(root)) is not None:
+            raise ExportError(
+                f"{root} holds {name}, which is not part of {self.kind}: move it away, or "
+                "choose another name."
+            )
+
+    def find_other(self, root: Path) -> str | None:
+        """Return the path below a folder of something there that is not ours, or None."""
         for name, entry in _entries(root):
             if entry.is_symlink():
                 is_own: object = False
@@ -46,10 +54,8 @@ class OwnFiles:
             else:
                 is_own = self.is_file(name) or is_litter(name)
             if not is_own:
-                raise ExportError(
-                    f"{root} holds {name}, which is not part of {self.kind}: move it away, or "
-                    "choose another name."
-                )
+                return name
+        return None
 
     def remove(self, root: Path, but: Collection[str]) -> None:
         """Remove our files from a folder, litter, and folders empty then, `but` some files."""

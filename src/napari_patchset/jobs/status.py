@@ -4,13 +4,12 @@ It is read from the folder of the work, and changes nothing there.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_patchset.errors import ExportError
 from napari_patchset.jobs.folder import JobFolder
 from napari_patchset.jobs.lock import is_locked
 
@@ -89,21 +88,29 @@ def _measure(folder: Path) -> tuple[int, str]:
 
 
 def find_unfinished(
-    folder: Path, kinds: Sequence[type[JobFolder[Any]]]
+    folder: Path,
+    kinds: Sequence[type[JobFolder[Any]]],
+    warn: Callable[[str], object] | None = None,
 ) -> Iterator[JobFolder[Any]]:
-    """Yield the unfinished work of some kinds that can be removed, in a folder and those below."""
+    """Yield the unfinished work of some kinds that can be removed, in a folder and those below.
+
+    The first of the kinds that a name fits is its kind. `warn` is called with a text for each that
+    can't be removed, since its folder holds something else.
+    """
     for path, names, _ in os.walk(folder):
         for name in sorted(names):
-            for kind in kinds:
-                if name.endswith(kind.SUFFIX) and _is_removable(kind(Path(path, name))):
-                    names.remove(name)
-                    yield kind(Path(path, name))
-                    break
+            kind = next((each for each in kinds if name.endswith(each.SUFFIX)), None)
+            if kind is not None and _is_removable(kind(Path(path, name)), warn):
+                names.remove(name)
+                yield kind(Path(path, name))
 
 
-def _is_removable(folder: JobFolder[Any]) -> bool:
-    try:
-        folder.check_only_own_files()
-    except ExportError:
+def _is_removable(folder: JobFolder[Any], warn: Callable[[str], object] | None) -> bool:
+    if not folder.is_own:
+        return False
+    if (other := folder.FILES.find_other(folder.root)) is not None:
+        if warn is not None:
+            text = f"which is not part of {folder.FILES.kind}"
+            warn(f"{folder.root} is left: it holds {other}, {text}")
         return False
     return any(folder.root.iterdir())  # an empty folder may be anyone's
