@@ -163,8 +163,8 @@ def _read_npz(path: Path, split: str) -> NDArray[Any]:
     return values
 
 
-_BLOCK_BYTES = 4 * 2**20
-_CACHED_BYTES = 48 * 2**20
+_BLOCK_BYTES = 2 * 2**20
+_CACHED_BYTES = 32 * 2**20
 
 
 class _ZarrArray:
